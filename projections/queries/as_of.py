@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from ...events import Recorded, Task, TaskState
 from ...events.errors import InvalidValue, UnknownTask
@@ -19,6 +19,9 @@ from ..views.writer import TaskViews
 from .filters import TaskFilters
 from .reader import TaskQueries
 from .stats import Stats
+
+if TYPE_CHECKING:
+    from .activity import Span
 
 Point: TypeAlias = int | datetime
 """A position, or an aware time: everything recorded up to and at it."""
@@ -74,6 +77,10 @@ class Past:
     def progress(self, task_id: int) -> tuple[float, str]:
         """Percent done and the latest message. Raises `UnknownTask`."""
         return self._queries.progress(task_id)
+
+    def activity(self, minutes: int, step: int) -> "list[Span]":
+        """What had been done in the last minutes, at most a day of them, in spans of `step` minutes."""
+        return self._queries.activity(self.moment, minutes, step)
 
     def list(self, filters: TaskFilters) -> tuple[list[Task], int]:
         """One page, and the number of all tasks that passed the filters."""

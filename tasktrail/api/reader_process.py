@@ -12,8 +12,9 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,12 +23,14 @@ from typing import TypeAlias
 import msgspec
 import psutil
 
-from ..events import TasktrailError
+from ..events import Task, TasktrailError
 from ..events.clock import SystemClock
 from ..events.errors import NotReady, TooCostly
 from ..handlers.registry import Registry
 from ..paths import DataPaths
-from ..projections import TaskFilters
+from ..projections import Stats, TaskFilters
+from ..projections.queries.activity import Span
+from ..projections.queries.as_of import as_of as replayed_to
 from .reader import Questions
 from .source import Source
 
@@ -50,14 +53,39 @@ class VerifyQuestion(msgspec.Struct, frozen=True, tag="verify"):
     """Asks for a check of everything."""
 
 
-Question: TypeAlias = ListQuestion | VerifyQuestion
+class StandingQuestion(msgspec.Struct, frozen=True, tag="standing"):
+    """Asks how everything stood at an earlier moment."""
+
+    as_of: str | int
+    shown: int
+    """Tasks of each kind."""
+    user_id: int | None = None
+    """Only tasks of this user."""
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How everything stood, as far as the log tells."""
+
+    stats: Stats
+    running: list[Task]
+    waiting: list[Task]
+    """The head of the queue."""
+    failures: list[Task]
+    hour: list[Span]
+    day: list[Span]
+
+
+Question: TypeAlias = ListQuestion | VerifyQuestion | StandingQuestion
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told a position, and the last one."""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The JSON of an answer, or the pickled error."""
+    """The JSON of an answer, or the pickled error; or how far it is, and another follows."""
 
     json: bytes = b""
     error: bytes = b""
+    reached: tuple[int, int] | None = None
 
 
 class ReaderProcess:
@@ -70,17 +98,25 @@ class ReaderProcess:
         self._pipe: Connection | None = None
         self._closed = False
 
-    def ask(self, question: Question, within: float | None = None) -> bytes:
-        """The answer's JSON. Raises the question's own errors, `TooCostly`, and `NotReady` once closed."""
+    def ask(self, question: Question, within: float | None = None, progress: Progress | None = None) -> bytes:
+        """The answer's JSON. Raises the question's own errors, `TooCostly`, and `NotReady` once closed.
+
+        `within`: seconds for each sign of life. `progress` is told how far it is, if the process tells that.
+        """
         asked = msgspec.json.encode(question)
         for again in (True, False):
             try:
                 pipe = self._ready()
                 pipe.send_bytes(asked)
-                if not pipe.poll(within):
-                    self._end()
-                    raise TooCostly(f"The answer would take more than {within:g} s")
-                return self._decode(pipe.recv_bytes())
+                while True:
+                    if not pipe.poll(within):
+                        self._end()
+                        raise TooCostly(f"The answer would take more than {within:g} s")
+                    reply = msgspec.msgpack.decode(pipe.recv_bytes(), type=Reply)
+                    if reply.reached is None:
+                        return self._decode(reply)
+                    if progress is not None:
+                        progress(*reply.reached)
             except (EOFError, OSError) as error:  # the process had just ended, or was killed
                 died = self._end()
                 if self._closed:
@@ -125,8 +161,7 @@ class ReaderProcess:
                 self._process.kill()
         return self._pipe
 
-    def _decode(self, reply: bytes) -> bytes:
-        answer = msgspec.msgpack.decode(reply, type=Reply)
+    def _decode(self, answer: Reply) -> bytes:
         if answer.error:
             raise pickle.loads(answer.error)  # noqa: S301 - our own process wrote it
         return answer.json
@@ -146,22 +181,41 @@ class ReaderProcess:
         return None
 
 
-def answer(questions: Questions, question: Question) -> bytes:
+def answer(questions: Questions, question: Question, progress: Progress | None = None) -> bytes:
     """The JSON of the answer. Raises the question's errors."""
     match question:
         case ListQuestion(filters):
             tasks, total = questions.listed(filters)  # the caller has checked the types; this process has no handlers
             return msgspec.json.encode({"tasks": tasks, "total": total})
         case VerifyQuestion():
-            return msgspec.json.encode(questions.verify())
+            return msgspec.json.encode(questions.verify(progress))
+        case StandingQuestion():
+            return msgspec.json.encode(_standing(questions, question))
 
 
-def answered(questions: Questions, asked: bytes) -> tuple[Reply, bool]:
+def _standing(questions: Questions, asked: StandingQuestion) -> Standing:
+    source, users = questions.source, () if asked.user_id is None else asked.user_id
+    with replayed_to(source.log(), asked.as_of, source.scratch) as past:
+
+        def some(status: str, sort: str) -> list[Task]:
+            return past.list(TaskFilters(status=status, sort=sort, user_id=users, limit=asked.shown))[0]
+
+        return Standing(
+            stats=past.stats(),
+            running=some("running", "id"),
+            waiting=some("pending,retrying", "-effective_priority"),
+            failures=some("failed", "-updated_at"),
+            hour=past.activity(60, 1),
+            day=past.activity(24 * 60, 30),
+        )
+
+
+def answered(questions: Questions, asked: bytes, progress: Progress | None = None) -> tuple[Reply, bool]:
     """The answer to send back, and whether the process can take another question."""
     try:
         question = msgspec.json.decode(asked, type=Question)
-        _allow(LIST_MEMORY if isinstance(question, ListQuestion) else psutil.virtual_memory().available // 2)
-        return Reply(json=answer(questions, question)), True
+        _allow(psutil.virtual_memory().available // 2 if isinstance(question, VerifyQuestion) else LIST_MEMORY)
+        return Reply(json=answer(questions, question, progress)), True
     except MemoryError:
         error = TooCostly("The answer takes more memory than one question may have")
         return Reply(error=pickle.dumps(error)), False
@@ -176,6 +230,10 @@ def _allow(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
 
 
+def _tell(pipe: Connection, position: int, last: int) -> None:
+    pipe.send_bytes(msgspec.msgpack.encode(Reply(reached=(position, last))))
+
+
 def main(descriptor: str, data: str, temp: str, parent: str) -> None:
     """Answer until no more questions come."""
     with suppress(OSError, AttributeError):  # without it the process ends when the pipe is closed
@@ -187,7 +245,7 @@ def main(descriptor: str, data: str, temp: str, parent: str) -> None:
     fit = True
     with Connection(int(descriptor)) as pipe, suppress(EOFError, OSError):
         while fit and pipe.poll(IDLE):
-            reply, fit = answered(questions, pipe.recv_bytes())
+            reply, fit = answered(questions, pipe.recv_bytes(), partial(_tell, pipe))
             pipe.send_bytes(msgspec.msgpack.encode(reply))
 
 

@@ -6,7 +6,6 @@ Commands have theirs, so that no question keeps them waiting. What takes long is
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import CDLL
@@ -14,12 +13,14 @@ from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple
 
 from ..actors.workers.worker_process import worker_environment
-from ..api.reader_process import Question, ReaderProcess
+from ..api.reader_process import Progress, Question, ReaderProcess, VerifyQuestion
 from ..api.service import TaskService
 from ..errors import Busy
 from ..events import Accepted, TasktrailError
 from ..events.errors import InvalidValue, OutcomeUnknown
+from ..projections import Verification
 from ..telemetry.exposition import Exposition
+from .check import Check
 from .connections import StreamBuffers
 from .counting import RequestCounts
 from .requests import Item
@@ -49,7 +50,7 @@ class Backend:
         self.requests = RequestCounts()
         self.metrics = Exposition(service.numbers, service.readings, [self.requests])
         self.feed = RecordFeed(service)
-        self.verifying = threading.Lock()
+        self.check = Check()
         self.held = StreamBuffers()
         environment = worker_environment((), (), os.environ)
         self._lanes = [ReaderProcess(service.paths, environment) for _ in range(_APART)]
@@ -72,8 +73,11 @@ class Backend:
         """Call something that may take long. Few run at once, since Python divides its time among all threads."""
         return await asyncio.get_running_loop().run_in_executor(self._bulk, function, *args)
 
-    async def apart(self, question: Question, within: float | None = None) -> bytes:
-        """Ask something that takes long; the answer is JSON. `within`: seconds. Raises `Busy`, `TooCostly`."""
+    async def apart(self, question: Question, within: float | None = None, progress: Progress | None = None) -> bytes:
+        """Ask something that takes long; the answer is JSON. `within`: seconds. Raises `Busy`, `TooCostly`.
+
+        `progress` is called in a thread.
+        """
         if self._asked >= _APART + _WAITING:
             raise Busy(
                 f"{self._asked} questions that take long are asked already, as many as there may be",
@@ -81,14 +85,25 @@ class Backend:
             )
         self._asked += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._apart, self._ask_apart, question, within)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._apart, self._ask_apart, question, within, progress
+            )
         finally:
             self._asked -= 1
 
-    def _ask_apart(self, question: Question, within: float | None) -> bytes:
+    async def verify(self, by: str) -> Verification:
+        """Check everything. Raises `NotReady` while another check runs."""
+
+        async def ask(progress: Progress) -> bytes:
+            await self.ask(self.service.source.settle)
+            return await self.apart(VerifyQuestion(), progress=progress)
+
+        return await self.check.run(ask, self.service.source.clock.now, by)
+
+    def _ask_apart(self, question: Question, within: float | None, progress: Progress | None) -> bytes:
         lane = self._free.get()
         try:
-            return lane.ask(question, within)
+            return lane.ask(question, within, progress)
         finally:
             self._free.put(lane)
 

@@ -17,12 +17,13 @@ from litestar.response import Stream
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
 from ..actors.core.explanation import Why
 from ..api.protocol import QUEUE_SHOWN, TypeInfo
-from ..api.reader_process import LIST_WITHIN, ListQuestion, VerifyQuestion
+from ..api.reader_process import LIST_WITHIN, ListQuestion
 from ..events import Task
 from ..events.errors import InvalidValue, NotReady, UnknownTask
 from ..handlers.attempt_output import PAGE, Output
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from .backend import Backend
+from .identity import Identity
 from .permissions import AUDIT, PUBLIC, SEE, SEE_ALL
 from .requests import LARGEST, AsOfQuery, MinPositionQuery, PositionQuery, TaskIdPath, point, unescaped
 from .streams import (
@@ -301,15 +302,9 @@ async def get_types(backend: NamedDependency[Backend]) -> list[TypeInfo]:
 
 
 @get("/v1/verify", needs=AUDIT)
-async def verify(backend: NamedDependency[Backend]) -> Verification:
+async def verify(backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Verification:
     """Check the chain, the rules and the views. Reads the whole log, so only one check runs at a time."""
-    if not backend.verifying.acquire(blocking=False):
-        raise NotReady("Another check is running", remedy="Wait until it is done.")
-    try:
-        await backend.read(0, backend.service.source.settle)
-        return msgspec.json.decode(await backend.apart(VerifyQuestion()), type=Verification)
-    finally:
-        backend.verifying.release()
+    return await backend.verify(who.name)
 
 
 @get("/healthz", needs=PUBLIC)

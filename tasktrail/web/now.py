@@ -11,12 +11,16 @@ from litestar.response import Stream
 from ..actors.core.board import QueueBoard, Queued, RunningNow, queue_board
 from ..actors.core.explanation import Why, explain
 from ..actors.core.state import SchedulerState
-from ..events import RetryTask, TasktrailError
+from ..api.reader_process import Standing, StandingQuestion
+from ..events import RetryTask, Task, TasktrailError
+from ..events.errors import TooCostly
 from ..expectation import means_of, seconds_left
 from ..http.identity import Identity
 from ..http.permissions import SEE, SUBMIT
+from ..projections.queries.activity import Span
 from . import charts
 from .acting import act, sent
+from .formats import exact
 from .page import Page
 
 RUNNING_SHOWN = 50
@@ -25,6 +29,9 @@ FAILURES_SHOWN = 8
 _MINE = 200
 """Tasks of the queue among which those of one user are looked for."""
 HOUR, DAY = 60, 24 * 60
+THEN_WITHIN = 30.0
+"""Seconds that a replay of the log may take. Nobody looks at an empty page for longer."""
+STANDINGS_KEPT = 32
 PARTS = ("numbers", "running", "queue", "failures", "resources", "activity")
 
 
@@ -59,8 +66,9 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/", include_in_schema=False, needs=SEE)
 async def now(page: NamedDependency[Page]) -> Response[str]:
-    """What stands where."""
-    return page.answer("now.html", **await page.ask(standing, page))
+    """What stands where, or stood at the moment that is asked for."""
+    values = await then(page) if page.past else await page.ask(standing, page)
+    return page.answer("now.html", **values)
 
 
 @get("/live", include_in_schema=False, needs=SEE)
@@ -110,6 +118,75 @@ def standing(page: Page) -> dict[str, Any]:
         "failures": service.source.ask(lambda views: views.failures(page.now, FAILURES_SHOWN, user)),
         **(activity(page) if whole else {}),
     }
+
+
+async def then(page: Page) -> dict[str, Any]:
+    """All that the page shows of an earlier moment. It comes from a replay of the log, which takes long for a long one.
+
+    The past does not change, so what was asked lately is kept. A replay that takes too long is given up, which is said.
+    """
+    kept: dict[tuple[str, int | None], Standing] = page.request.app.state.standings
+    key = (page.as_of, page.user_id)
+    if key not in kept:
+        question = StandingQuestion(page.as_of, FAILURES_SHOWN, page.user_id)
+        try:
+            answer = await page.backend.apart(question, THEN_WITHIN)
+        except TooCostly as error:
+            return _unknown(f"{error.message}: the log is long up to there. One task's page shows its past at once.")
+        while len(kept) >= STANDINGS_KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = msgspec.json.decode(answer, type=Standing)
+    found = kept[key]
+    whole = page.user_id is None
+    charted = _charted(found.hour, found.day) if whole else {}
+    note = "What the machine had and what was promised of it is not recorded, so it is not shown."
+    return {
+        **_unknown(note),
+        "stats": found.stats if whole else None,
+        "whole": whole,
+        "running": [_ran(one) for one in found.running],
+        "running_total": found.stats.counts["running"] if whole else len(found.running),
+        "waiting_in_words": f"{found.stats.counts['pending'] + found.stats.counts['retrying']:,} waited",
+        "queue": [_waited(one, page.now) for one in found.waiting],
+        "failures": found.failures,
+        **charted,
+    }
+
+
+def _unknown(note: str) -> dict[str, Any]:
+    """What the page shows when it shows nothing."""
+    empty = {"whole": False, "stats": None, "board": None, "running_total": 0, "waiting_in_words": ""}
+    return {**empty, "note": note, "running": [], "queue": [], "failures": [], "may_retry": False}
+
+
+def _ran(task: Task) -> Running:
+    return Running(
+        id=task.id,
+        type=task.type,
+        input_file=task.input_file,
+        message=task.message,
+        progress=task.progress,
+        started_at=task.started_at,
+        left=None,
+        reserved=task.estimated_memory,
+    )
+
+
+def _waited(task: Task, at: datetime) -> Waiting:
+    """Why a task waited, as far as its own state tells: what held it back beside that is not recorded."""
+    reasons = ["It was held until somebody started it."] if task.held else []
+    not_before = max((due for due in (task.due_at, task.scheduled_for) if due and due > at), default=None)
+    reasons += [f"Not before {exact(not_before)}."] if not_before else []
+    others = ", ".join(f"#{number}" for number in task.depends_on)
+    reasons += [f"It was made to wait for {others}."] if others else []
+    return Waiting(
+        id=task.id,
+        type=task.type,
+        input_file=task.input_file,
+        since=task.created_at,
+        reasons=tuple(reasons),
+        otherwise="It waited for its turn and for room.",
+    )
 
 
 def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, int], int]) -> Running:
@@ -164,17 +241,21 @@ def activity(page: Page) -> dict[str, Any]:
         hour, day = page.service.source.ask(
             lambda views: (views.activity(_over(page.now), HOUR, 1), views.activity(_over(page.now), DAY, 30))
         )
-        made = {
-            "hour": hour,
-            "day": day,
-            "hour_rates": charts.rates(hour, "a minute"),
-            "hour_waits": charts.waits(hour),
-            "day_rates": charts.rates(day, "in half an hour"),
-            "day_waits": charts.waits(day),
-        }
+        made = _charted(hour, day)
         kept.clear()
         kept[minute] = made
     return kept[minute]
+
+
+def _charted(hour: list[Span], day: list[Span]) -> dict[str, Any]:
+    return {
+        "hour": hour,
+        "day": day,
+        "hour_rates": charts.rates(hour, "a minute"),
+        "hour_waits": charts.waits(hour),
+        "day_rates": charts.rates(day, "in half an hour"),
+        "day_waits": charts.waits(day),
+    }
 
 
 ROUTES = (now, live_now, retry)

@@ -63,6 +63,7 @@ NAVIGATION: Sequence[tuple[str, str, Need]] = (
     ("/submit", "Submit", SUBMIT),
     ("/schedules", "Schedules", SEE_ALL),
     ("/limits", "Limits", SEE_ALL),
+    ("/log", "Log", SEE_ALL),
 )
 """Address, name, and what it takes to see it."""
 _FLASH = "tasktrail-said"

@@ -3,7 +3,7 @@
 from litestar import Router
 from litestar.di import Provide
 
-from . import limits, login, now, schedules, submit, task, tasks
+from . import limits, log, login, now, schedules, submit, task, tasks
 from .assets import get_asset
 from .batches import Batches
 from .page import HANDLERS, open_page
@@ -13,12 +13,13 @@ PAGES = (
     *now.ROUTES,
     *tasks.ROUTES,
     *task.ROUTES,
-    login.login_page,
-    login.log_in,
-    login.log_out,
     *submit.ROUTES,
     *schedules.ROUTES,
     *limits.ROUTES,
+    *log.ROUTES,
+    login.login_page,
+    login.log_in,
+    login.log_out,
 )
 """The handlers of all pages. A page of its own module is entered here, and in `NAVIGATION` in `page.py`."""
 

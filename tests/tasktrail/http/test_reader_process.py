@@ -136,7 +136,7 @@ def test_once_closed_nothing_is_asked_and_nothing_runs(apart: ReaderProcess) -> 
 def test_memory_that_runs_out_is_a_typed_error_and_the_end_of_the_process(
     service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def greedy(_reading: Questions, _question: Any) -> bytes:
+    def greedy(_reading: Questions, *_asked: Any) -> bytes:
         raise MemoryError
 
     monkeypatch.setattr(apart_module, "answer", greedy)
@@ -158,7 +158,7 @@ def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
 ) -> None:
     hold, asked = threading.Event(), threading.Semaphore(0)
 
-    def slow(_self: ReaderProcess, _question: Any, _within: float | None = None) -> bytes:
+    def slow(_self: ReaderProcess, *_asked: Any) -> bytes:
         asked.release()
         assert hold.wait(60)
         return b'{"tasks": [], "total": 0}'

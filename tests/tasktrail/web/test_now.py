@@ -4,8 +4,10 @@ import re
 from collections.abc import Callable
 
 import httpx
+import pytest
 
 from tasktrail.api.service import TaskService
+from tasktrail.web import now
 
 
 def part(page: str, name: str) -> str:
@@ -70,3 +72,39 @@ def test_charts_say_in_words_what_they_draw(browser: httpx.Client) -> None:
     assert len(labels) == 4
     assert labels[0].startswith("Tasks a minute. ")
     assert shown.count("<summary>As a table</summary>") == 2
+
+
+def test_the_past_is_shown_as_it_was_and_cannot_be_acted_on(
+    browser: httpx.Client, service: TaskService, failed: Callable[[str], int], running: Callable[..., int]
+) -> None:
+    task_id = failed("long ago")
+    ran = running("still at it")
+    then = service.watermark.position
+    service.retry_task(task_id)
+    service.wait(task_id, 10)
+    service.cancel_task(ran)
+    service.wait(ran, 10)
+
+    page = browser.get("/", params={"as_of": str(then)}).text
+    assert f"everything up to position {then:,}" in page
+    assert f'href="/tasks/{task_id}?as_of={then}"' in part(page, "failures")
+    assert "still at it" in part(page, "running")
+    assert f'href="/tasks/{ran}?as_of={then}"' in part(page, "running")
+    assert 'method="post"' not in re.sub(r'<form method="post" action="/logout".*?</form>', "", page, flags=re.DOTALL)
+    assert browser.post("/retry", params={"as_of": str(then)}, data={"task_id": str(task_id)}).status_code == 400
+
+
+def test_before_anything_happened_there_is_nothing(browser: httpx.Client) -> None:
+    page = browser.get("/", params={"as_of": "0"}).text
+    assert "Nothing ran." in page
+    assert "No task has failed." in page
+
+
+def test_a_past_that_takes_too_long_is_said_not_to_be_shown(
+    browser: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(now, "THEN_WITHIN", 0.0)
+    then = service.watermark.position - 1
+    page = browser.get("/", params={"as_of": str(then)}).text
+    assert "The answer would take more than 0 s" in page
+    assert "This is the past" in page

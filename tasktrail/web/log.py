@@ -1,0 +1,144 @@
+"""The log: its newest records or those up to a position, and how far it was verified."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+from litestar.response import Stream
+
+from ..actors.logger import get_logger
+from ..events import Recorded, TasktrailError
+from ..events.errors import InvalidValue
+from ..events.recorded import EVENT_TAGS
+from ..http.identity import Identity
+from ..http.permissions import AUDIT, SEE_ALL
+from ..http.requests import LARGEST
+from ..projections.describe import describe
+from .page import Page
+
+SHOWN = 50
+LOOKED_THROUGH = 20_000
+"""Records among which those of a kind are looked for: the log has no index for them."""
+_PIECE = 1000
+KINDS = tuple(EVENT_TAGS.values())
+
+TaskQuery = Annotated[str, QueryParameter(description="Only records of this task")]
+KindQuery = Annotated[str, QueryParameter(description="Only records of this kind, such as `failed`")]
+UpToQuery = Annotated[int | None, QueryParameter(ge=0, le=LARGEST, description="The newest record to show")]
+
+logger = get_logger("tasktrail.web")
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A record as it is shown."""
+
+    record: Recorded
+    kind: str
+    words: str
+
+
+class Excerpt(msgspec.Struct, frozen=True):
+    """Records, the newest first."""
+
+    lines: list[Line]
+    earlier: int
+    """The position at which to go on; 0: there is nothing before."""
+
+
+@get("/log", include_in_schema=False, needs=SEE_ALL)
+async def log(
+    page: NamedDependency[Page], task: TaskQuery = "", kind: KindQuery = "", up_to: UpToQuery = None
+) -> Response[str]:
+    """The records, and the state of the check."""
+    return page.answer("log.html", **await page.ask(_shown, page, task, kind, up_to))
+
+
+@get("/live/log", include_in_schema=False, needs=SEE_ALL)
+async def live_log(
+    page: NamedDependency[Page], task: TaskQuery = "", kind: KindQuery = "", up_to: UpToQuery = None
+) -> Stream:
+    """The parts of it that change."""
+    return page.follow(
+        lambda shared: shared.parts("log.html", ("verification", "records"), **_shown(shared, task, kind, up_to))
+    )
+
+
+@post("/verify", include_in_schema=False, needs=AUDIT)
+async def verify(page: NamedDependency[Page], who: NamedDependency[Identity]) -> Response[None]:
+    """Begin to check everything; the page tells how far it is."""
+    page.present()
+    if page.backend.check.runs:
+        return page.redirect("/log", said="A check is running already.", kind="bad")
+    checks: set[asyncio.Task[None]] = page.request.app.state.checks
+    checking = asyncio.create_task(_check(page, who.name))
+    checks.add(checking)
+    checking.add_done_callback(checks.discard)
+    return page.redirect("/log", said="The check has begun.")
+
+
+async def _check(page: Page, by: str) -> None:
+    try:
+        await page.backend.verify(by)
+    except TasktrailError as error:
+        logger.warning("a check could not be done", error=error.message)
+
+
+def _shown(page: Page, task: str, kind: str, up_to: int | None) -> dict[str, Any]:
+    if task and not task.isdecimal():
+        raise InvalidValue(f"task: {task[:20]!r} is no number of a task", field="task")
+    if kind and kind not in KINDS:
+        raise InvalidValue(f"kind: there are no records called {kind[:40]!r}", field="kind")
+    last = page.past.position if page.past else page.service.watermark.position
+    last = last if up_to is None else min(last, up_to)
+    found = excerpt(page, int(task), kind, last) if task else newest(page, kind, last)
+    check = page.backend.check
+    return {
+        "excerpt": found,
+        "kinds": KINDS,
+        "task": task,
+        "kind": kind,
+        "up_to": up_to,
+        "check": check,
+        "may_verify": page.may(AUDIT) and not page.past,
+    }
+
+
+def excerpt(page: Page, task_id: int, kind: str, last: int) -> Excerpt:
+    """The newest records of a task."""
+    lines: list[Line] = []
+    version = page.service.version_at(task_id, last)
+    while version > 0 and len(lines) < SHOWN:
+        first = max(0, version - SHOWN)
+        records = page.service.events_after(task_id, first, version - first)
+        lines += _lines(reversed(records), kind)
+        version = first
+    return Excerpt(lines[:SHOWN], _earlier(lines))
+
+
+def newest(page: Page, kind: str, last: int) -> Excerpt:
+    """The newest records of all tasks, up to a position. Of a kind: as far as one may look."""
+    lines: list[Line] = []
+    least = max(0, last - LOOKED_THROUGH)
+    while last > least and len(lines) < SHOWN:
+        first = max(least, last - (_PIECE if kind else SHOWN))
+        lines += _lines(reversed(list(page.service.log(first, last - first))), kind)
+        last = first
+    return Excerpt(lines[:SHOWN], _earlier(lines) or last)
+
+
+def _earlier(lines: list[Line]) -> int:
+    return lines[SHOWN - 1].record.position - 1 if len(lines) >= SHOWN else 0
+
+
+def _lines(records: Iterator[Recorded], kind: str) -> Iterator[Line]:
+    for record in records:
+        tag = EVENT_TAGS[type(record.event)]
+        if kind in ("", tag):
+            yield Line(record, tag, describe(record.event))
+
+
+ROUTES = (log, live_log, verify)
