@@ -26,8 +26,8 @@ def tables(*, quick: bool) -> Iterator[Table]:
     """Seconds from exec until ready, and bytes of memory for each task that waits."""
     number = 2_000 if quick else 1_000_000
     start = Table("S1", f"Process start until ready, {number:,} waiting tasks", "s")
-    start.add("from the snapshot", lambda: started(_folder(number), snapshot_every=_EVERY)[0], Goal(at_most=10))
-    start.add("by the whole log", lambda: started(_folder(number))[0])
+    start.add("from the snapshot", lambda: started(million_tasks(number), snapshot_every=_EVERY)[0], Goal(at_most=10))
+    start.add("by the whole log", lambda: started(million_tasks(number))[0])
     yield start
     memory = Table("S2", f"Resident memory of a waiting task, {number:,} of them", "bytes")
     memory.add("from the snapshot", lambda: _memory(number))
@@ -36,7 +36,7 @@ def tables(*, quick: bool) -> Iterator[Table]:
 
     def scrape(what: str) -> float:
         if what not in scraping:
-            scraping.update(_scrapes(_folder(number)))
+            scraping.update(_scrapes(million_tasks(number)))
         return scraping.pop(what)
 
     metrics = Table("S3", f"A scrape of /metrics, {number:,} waiting tasks", "ms")
@@ -87,12 +87,12 @@ def _scrapes(folder: Path) -> dict[str, float]:
 
 def _memory(number: int) -> float:
     """What a service with so many tasks has more than one with a single task."""
-    full = started(_folder(number), snapshot_every=_EVERY)[1]
-    return (full - started(_folder(1), snapshot_every=_EVERY)[1]) / number
+    full = started(million_tasks(number), snapshot_every=_EVERY)[1]
+    return (full - started(million_tasks(1), snapshot_every=_EVERY)[1]) / number
 
 
 @cache
-def _folder(number: int) -> Path:
+def million_tasks(number: int) -> Path:
     """A data folder with so many waiting tasks, its views brought up, its snapshots taken."""
     folder = Path(mkdtemp(prefix="tasktrail-bench-"))
     atexit.register(rmtree, folder, ignore_errors=True)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 import drain
 import media
 import million
+import pages
 import queueing
 import reading
 import storage
@@ -34,7 +35,7 @@ def main() -> None:
     print(machine())
     wanted = tuple(name for name in options.only.split(",") if name)
     figures = []
-    modules = [submit, drain, storage, reading, queueing, million]
+    modules = [submit, drain, storage, reading, queueing, million, pages]
     if not wanted or any(name.startswith(media.AXES) for name in wanted):
         modules.append(media)  # it fetches and makes its inputs, so it is not asked without need
     for module in modules:
