@@ -385,7 +385,7 @@ class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
     """Create a task again and again: at the times of a cron expression, or every so many seconds."""
 
     schedule: ScheduleName
-    """Its name; a schedule that exists must be removed first."""
+    """Its name; one that exists is changed only with `replace`."""
     task: CreateTask
     """What is created. `{fire_time}` in its output file becomes the time, as `20260801T220000Z`."""
     cron: Annotated[
@@ -409,6 +409,8 @@ class AddSchedule(_OnService, frozen=True, kw_only=True, tag="add_schedule"):
         int, msgspec.Meta(ge=1, le=MAX_MISSED), says("With `all`: at most so many.", default=True)
     ] = 10
     """With `all`: at most so many, the latest ones."""
+    replace: Annotated[bool, says("Change the schedule of this name, if there is one.")] = False
+    """With the same times, runs go on where they were."""
 
 
 class RemoveSchedule(_OnService, frozen=True, kw_only=True, tag="remove_schedule"):

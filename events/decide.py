@@ -41,7 +41,7 @@ from .reports import (
     AttemptProgressed,
     AttemptReport,
 )
-from .retry import RULES, chance_of, crash_delay, matching_rule, retry_delay, retry_due
+from .retry import RULES, RetryRule, chance_of, crash_delay, matching_rule, retry_delay, retry_due
 from .state import TaskState
 from .system_events import Adjusted
 from .task_events import (
@@ -235,7 +235,7 @@ def _ended(state: TaskState, report: AttemptEnded, context: DecisionContext) -> 
             error = report.error or "the handler stopped without being asked to"
             return _after_failure(state, _failure(report, "failed", context, error), context)
         case "failed":
-            return _after_failure(state, _failure(report, "failed", context), context)
+            return _after_failure(state, _failure(report, "failed", context), context, retry_on=report.retry_on)
         case "rejected":
             return _after_failure(state, _failure(report, "failed", context), context, retryable=False)
         case "outgrown":
@@ -318,9 +318,12 @@ def _after_crash(state: TaskState, failure: Failed, context: DecisionContext) ->
 
 
 def _after_failure(
-    state: TaskState, failure: Failed, context: DecisionContext, *, retryable: bool = True
+    state: TaskState, failure: Failed, context: DecisionContext, *, retryable: bool = True, retry_on: str = ""
 ) -> tuple[Event, ...]:
-    rule = matching_rule(failure.error_type, failure.error, (*context.retry_rules, *RULES), failure.exit_code)
+    """Try again or not: by the rules of the configuration, then what the type says (`retry_on`), then the built-in."""
+    own = (RetryRule(f"retry_on:{retry_on}", retryable=True, error_type=failure.error_type),) if retry_on else ()
+    rules = (*context.retry_rules, *own, *RULES)
+    rule = matching_rule(failure.error_type, failure.error, rules, failure.exit_code)
     name = rule.name if rule else ""
     retryable = retryable and rule is not None and rule.retryable
     if not retryable or state.retry_count >= state.spec.max_retries:

@@ -448,7 +448,7 @@ class ScheduleExists(TasktrailError):
     code = "schedule_exists"
     status = 409
     title = "The schedule is there already"
-    remedy = "Remove it first, or choose another name."
+    remedy = "Choose another name, or change it: `replace` (CLI: --replace)."
 
 
 class UnknownSchedule(TasktrailError):

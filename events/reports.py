@@ -148,6 +148,8 @@ class AttemptEnded(Frame, frozen=True, tag="ended"):
     """Seconds from the call of the handler to its end."""
     exit_code: int | None = None
     """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
+    retry_on: str = ""
+    """The error that the type itself says may be tried again after, where this is one."""
 
 
 class WorkerGone(Frame, frozen=True, tag="exited"):

@@ -17,15 +17,18 @@ from .contract import (
     Unusable,
     handler,
 )
+from .functions import InputFile, OutputFile
 
 __all__ = [
     "Bounds",
     "Estimate",
     "Finding",
     "Finished",
+    "InputFile",
     "Job",
     "NoOptions",
     "Outcome",
+    "OutputFile",
     "Packages",
     "Rejected",
     "StopAsked",

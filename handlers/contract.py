@@ -9,8 +9,9 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from ..events import Checkpoint
+from ..events import Checkpoint, CreateTask
 from ..events.errors import InvalidOptions
+from ..events.system_events import MissedRuns
 from .errors import PackageMissing
 
 O = TypeVar("O")  # noqa: E741 - the type of the options
@@ -197,6 +198,16 @@ def _fixed_estimate(_job: Job[Any]) -> Estimate:
     return Estimate()
 
 
+class Periodic(msgspec.Struct, frozen=True, kw_only=True):
+    """When a type's tasks are made by themselves; the fields are those of `AddSchedule`."""
+
+    cron: str = ""
+    every: float | None = None
+    """Seconds."""
+    timezone: str = "UTC"
+    missed: MissedRuns = "once"
+
+
 class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """A task type as the registry knows it.
 
@@ -255,12 +266,21 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """With its dot: what an output is called by default, where a person names only its folder. Empty: as the input."""
     packages: Packages = NO_PACKAGES
     """Without them the type is listed, but its tasks are refused, with what to install."""
+    defaults: dict[str, Any] = {}
+    """Fields of `CreateTask` → what they are for tasks of this type whose command leaves them as they usually are."""
+    retry_on: tuple[type[BaseException], ...] = ()
+    """Errors of the handler after which it may be tried again, as far as `max_retries` goes. The rules of the
+    configuration come first, the built-in ones last."""
+    periodic: Periodic | None = None
+    """When tasks of this type are made by themselves. The service adds, changes and removes the schedule when it
+    starts."""
 
     def __post_init__(self) -> None:
         """See the class."""
         _check_places(self.name, run=self.run, probe=self.probe, checkup=self.checkup)
         _check_paths(self.name, reads=self.reads, writes=self.writes)
         _check_words(self.name, self.programs, self.output_suffix)
+        _check_defaults(self.name, self.defaults)
 
     @property
     def works_on_files(self) -> bool:
@@ -450,6 +470,13 @@ def _check_words(name: str, programs: object, output_suffix: str) -> None:
         raise TypeError(f"{name}: programs has to be a function that returns lines of text, not {programs!r}")
     if output_suffix and (not output_suffix.startswith(".") or "/" in output_suffix):
         raise ValueError(f"{name}: output_suffix has to begin with a dot, as .jpg does, not {output_suffix!r}")
+
+
+def _check_defaults(name: str, defaults: dict[str, Any]) -> None:
+    try:
+        msgspec.convert({"command": "create_task", "type": name, **defaults}, CreateTask)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{name}: defaults has to hold fields of CreateTask: {error}") from error
 
 
 def _check_paths(name: str, **declared: tuple[str, ...]) -> None:

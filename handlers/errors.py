@@ -19,6 +19,14 @@ class BrokenHandlers(HandlerFault):
     remedy = "Repair or uninstall the package, or take the module out of `handlers` in the configuration."
 
 
+class InvalidFunction(HandlerFault):
+    """No task type can be made of the function that `@task` stands on."""
+
+    code = "invalid_function"
+    title = "No task type can be made of the function"
+    remedy = "Correct the function or what is given to @task."
+
+
 class PackageMissing(HandlerFault):
     """The type imports packages that are not installed. A plain install has none for the built-in types."""
 

@@ -19,6 +19,8 @@ class Registry:
         self._types: dict[str, TaskType] = {}
         self._homes: dict[str, str] = {}
         self.errors: list[HandlerFault] = []
+        self.failed: list[str] = []
+        """The modules or objects that could not be loaded."""
 
     @classmethod
     def load(cls, modules: Iterable[str] = (), *, group: str = GROUP) -> "Registry":
@@ -29,6 +31,7 @@ class Registry:
                 registry.add_home(home)
             except HandlerFault as error:
                 registry.errors.append(error)
+                registry.failed.append(home)
         return registry
 
     def add_home(self, home: str) -> None:

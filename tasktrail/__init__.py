@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from .api.service import TaskService
     from .config.settings import Config
     from .events import Accepted, Checkpoint, CreateTask, Task, TasktrailError
-    from .handlers import Finished, Rejected, Stopped, TaskContext, handler
+    from .functions.handle import TaskHandle
+    from .functions.task_function import NamedTask, task
+    from .handlers import Finished, InputFile, OutputFile, Rejected, Stopped, TaskContext, handler
     from .projections import TaskFilters
 
 __version__ = "0.1.0"
@@ -23,15 +25,20 @@ __all__ = [
     "Config",
     "CreateTask",
     "Finished",
+    "InputFile",
+    "NamedTask",
+    "OutputFile",
     "Rejected",
     "Stopped",
     "Task",
     "TaskContext",
     "TaskFilters",
+    "TaskHandle",
     "TaskService",
     "TasktrailError",
     "__version__",
     "handler",
+    "task",
 ]
 
 _HOMES = {
@@ -43,11 +50,16 @@ _HOMES = {
     "Task": ".events",
     "TasktrailError": ".events",
     "Finished": ".handlers",
+    "InputFile": ".handlers",
+    "OutputFile": ".handlers",
     "Rejected": ".handlers",
     "Stopped": ".handlers",
     "TaskContext": ".handlers",
     "handler": ".handlers",
     "TaskFilters": ".projections",
+    "TaskHandle": ".functions.handle",
+    "NamedTask": ".functions.task_function",
+    "task": ".functions.task_function",
     "TaskService": ".api.service",
 }
 

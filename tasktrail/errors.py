@@ -5,7 +5,7 @@ The errors of the domain are in `events/errors.py`.
 
 from typing import Any
 
-from .events import TasktrailError
+from .events import Task, TasktrailError
 
 
 def problem(error: TasktrailError, **more: Any) -> dict[str, Any]:
@@ -133,3 +133,20 @@ class ListenFailed(TasktrailError):
     status = 500
     title = "The address cannot be used"
     remedy = "Choose another host or port; port 0 takes any free one."
+
+
+class TaskNotCompleted(TasktrailError):
+    """A result was asked for, and the task has failed or was cancelled. `task` is all that is known about it."""
+
+    code = "task_not_completed"
+    status = 409
+    title = "The task has no result"
+    remedy = "`tasktrail output ID` shows what it printed; `tasktrail retry ID` gives it another life."
+
+    def __init__(self, task: Task) -> None:
+        why = f": {task.error}" if task.error else ""
+        super().__init__(f"Task {task.id} ({task.type}) has {_ENDED.get(task.status, 'not ended')}{why}")
+        self.task = task
+
+
+_ENDED = {"failed": "failed", "cancelled": "been cancelled"}

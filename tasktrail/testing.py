@@ -206,10 +206,11 @@ def inline_service(folder: str | Path, *handlers: object, config: "Config | None
 
     Args:
         folder: the data folder; a fresh one, such as pytest's `tmp_path`.
-        handlers: functions or classes marked with `@handler`, beside the types of the configuration.
+        handlers: functions or classes marked with `@handler` or `@task`, beside the types of the configuration.
         config: as for `TaskService.open`; one worker unless it says otherwise.
     """
     from .actors.inline_executor import InlineExecutor
+    from .api.declared_schedules import apply_declared_schedules
     from .api.service import TaskService
     from .config.load import checked
     from .config.settings import Config
@@ -226,4 +227,5 @@ def inline_service(folder: str | Path, *handlers: object, config: "Config | None
     system = System(paths, config, registry=registry, executor=lambda: InlineExecutor(types, slots))
     system.start()
     with TaskService(system) as service:
+        apply_declared_schedules(service, registry)
         yield service

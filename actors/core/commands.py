@@ -65,7 +65,7 @@ from .explanation import why_not_now
 from .limits import Pause
 from .messages import Intake, Submit
 from .resources import why_it_never_fits
-from .schedules import FIRE_TIME, check_schedule
+from .schedules import FIRE_TIME, check_schedule, same_times, says_the_same
 from .state import Running, SchedulerState
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
@@ -358,8 +358,9 @@ def _words(event: QueuePaused | QueueResumed) -> str:
 
 
 def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdded:
-    """The event for a new schedule."""
-    if command.schedule in work.state.durable.schedules.by_name:
+    """The event for a new schedule, or for one that is changed."""
+    there = work.state.durable.schedules.by_name.get(command.schedule)
+    if there is not None and not command.replace:
         raise ScheduleExists(f"There is a schedule {command.schedule} already", field="schedule")
     for field in _ALONE:
         if getattr(command.task, field):
@@ -384,7 +385,11 @@ def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdd
         max_missed=command.max_missed,
         added_at=work.now if work.stands_still else None,
     )
+    if there is not None and command.starting_at is None and same_times(event, there.spec):
+        event = replace(event, starting_at=there.spec.starting_at)
     check_schedule(event)
+    if there is not None and says_the_same(event, there.spec):
+        raise NothingToChange(f"The schedule {command.schedule} is so already", field="schedule")
     return event
 
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 from cronsim import CronSim, CronSimError
+from msgspec.structs import replace
 
 from ...events import Created, Fact
 from ...events.clock_jumps import corrects
@@ -48,8 +49,14 @@ class Schedules(msgspec.Struct):
         event = fact.event
         if isinstance(event, ScheduleAdded):
             added_at = event.added_at or fact.recorded_at
+            before = self.by_name.get(event.schedule)
             self.by_name[event.schedule] = Schedule(
-                spec=event, added_at=added_at, actor=fact.actor, position=position, done_until=added_at
+                spec=event,
+                added_at=added_at,
+                actor=fact.actor,
+                position=position,
+                done_until=before.done_until if before and same_times(event, before.spec) else added_at,
+                runs=before.runs if before else 0,
             )
             return [event.schedule]
         if isinstance(event, ScheduleRemoved):
@@ -123,6 +130,19 @@ class NextRuns:
             if at is not None:
                 heappush(self._heap, (at, name))
         self._changed.clear()
+
+
+def same_times(one: ScheduleAdded, other: ScheduleAdded) -> bool:
+    """Whether both run at the same times, apart from when they begin."""
+    return (one.cron, one.every, one.timezone) == (other.cron, other.every, other.timezone)
+
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def says_the_same(one: ScheduleAdded, other: ScheduleAdded) -> bool:
+    """Whether the two are one schedule, whenever it was added."""
+    return _encoder.encode(replace(one, added_at=None)) == _encoder.encode(replace(other, added_at=None))
 
 
 def check_schedule(schedule: ScheduleAdded) -> None:

@@ -80,7 +80,7 @@ def perform(
         ending = _changed(run, error)
     except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on
         print_trace(error)
-        ending = failure(run, explain(error), error.__traceback__)
+        ending = failure(run, explain(error), error.__traceback__, retry_on=task_type.retry_on)
     flush()
     if source is not None:
         ending = _named(ending, source, run)
@@ -220,7 +220,13 @@ def _rejected(run: Run | TaskContext[Any], reason: str) -> AttemptEnded:
     return AttemptEnded(run.task_id, run.attempt, "rejected", error=told, error_type="Rejected")
 
 
-def failure(run: Run, error: BaseException, trace: TracebackType | None = None) -> AttemptEnded:
+def failure(
+    run: Run,
+    error: BaseException,
+    trace: TracebackType | None = None,
+    *,
+    retry_on: tuple[type[BaseException], ...] = (),
+) -> AttemptEnded:
     """The failed end that an exception makes: its text, and the line it came from.
 
     A refusal of our own about the task's files says all there is; a place in our code would look like a fault there.
@@ -232,8 +238,15 @@ def failure(run: Run, error: BaseException, trace: TracebackType | None = None) 
     where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
     told = plain_text(text or name, ERROR_LIMIT - len(where)) + where
-    code = _exit_code(error)
-    return AttemptEnded(run.task_id, run.attempt, "failed", error=told, error_type=name, exit_code=code)
+    return AttemptEnded(
+        run.task_id,
+        run.attempt,
+        "failed",
+        error=told,
+        error_type=name,
+        exit_code=_exit_code(error),
+        retry_on=next((kind.__name__ for kind in retry_on if isinstance(error, kind)), ""),
+    )
 
 
 def _lacks_a_right(error: BaseException | None) -> bool:

@@ -29,7 +29,7 @@ _TRACE_LIMIT = 64 * 1024
 _BY_LINE = 1
 """How C calls it."""
 _HERE = Path(__file__).parent
-_OURS = (str(_HERE), str(_HERE.parent / "contract.py"), _ASYNCIO)
+_OURS = (str(_HERE), str(_HERE.parent / "contract.py"), str(_HERE.parent / "functions.py"), _ASYNCIO)
 """Where the frames are from that stand above a handler's first."""
 
 

@@ -297,6 +297,7 @@ class Commands(ABC):
         starting_at: datetime | None = None,
         missed: MissedRuns = "once",
         max_missed: int = 10,
+        replace: bool = False,
         reason: str = "",
         actor: str | None = None,
         command_id: str | None = None,
@@ -315,6 +316,7 @@ class Commands(ABC):
             starting_at=starting_at,
             missed=missed,
             max_missed=max_missed,
+            replace=replace,
         )
 
     def remove_schedule(

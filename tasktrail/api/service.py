@@ -27,6 +27,7 @@ from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
 from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
+from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
 from ..projections import TaskQueries, ViewsDamaged, ViewsFailed
 from ..projections.notices import log_id, redelivery
@@ -34,6 +35,7 @@ from ..system import RecoveryReport, System
 from ..telemetry.numbers import Numbers
 from ..telemetry.readings import Readings
 from .commands import Commands
+from .declared_schedules import apply_declared_schedules
 from .reader import Questions
 from .source import Source
 
@@ -106,7 +108,8 @@ class TaskService(Questions, Commands):
             actor: who accepts that.
             own_only: work on nothing but the tasks that this object creates, or takes on with `work_on`. All others
                 stay as they are: they are not started or timed out, and schedules make none. What a killed service
-                left open is recorded as interrupted all the same.
+                left open is recorded as interrupted all the same, and the schedules that the code declares stay as they
+                are.
 
         Raises:
             ConfigurationError: the configuration cannot be used; it names all that is wrong.
@@ -119,7 +122,10 @@ class TaskService(Questions, Commands):
         acceptance = Acceptance(actor=actor, reason=accept_loss) if accept_loss else None
         system = System(paths, config, acceptance=acceptance, own_only=own_only)
         system.start()
-        return cls(system)
+        service = cls(system)
+        if not own_only:
+            apply_declared_schedules(service, system.registry)
+        return service
 
     @property
     def config(self) -> Config:
@@ -211,7 +217,8 @@ class TaskService(Questions, Commands):
         fresh = not command.command_id
         if fresh:
             command = replace(command, command_id=new_command_id())
-        return Submit(command, intake, Ticket(reply, command.command_id, digest(command), fresh))
+        ticket = Ticket(reply, command.command_id, digest(command), fresh)  # of what was sent: repeating it must match
+        return Submit(with_type_defaults(command, self._system.registry), intake, ticket)
 
     def work_on(self, task_id: int) -> None:
         """Take on a task that somebody else has created; see `own_only` of `open`."""

@@ -262,7 +262,7 @@ def schedule_command() -> None:
 @click.argument("task_type", type=TYPE, metavar="TYPE")
 @click.argument("input_file", type=FILE, metavar="[INPUT]", default="")
 @click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
-@options_of(AddSchedule, "cron", "every", "timezone", "starting_at", "missed", "max_missed")
+@options_of(AddSchedule, "cron", "every", "timezone", "starting_at", "missed", "max_missed", "replace")
 @repeated_fields
 @pass_session
 def add(
@@ -281,11 +281,11 @@ def add(
     **given: Any,
 ) -> None:
     """Add a schedule. `{fire_time}` in OUTPUT becomes the time of the run, as 20260801T220000Z."""
+    policy = {"missed": missed, "max_missed": max_missed, "replace": given.pop("replace")}
     envelope = {"reason": given.pop("reason"), "command_id": given.pop("command_id"), "actor": given.pop("actor")}
     task = {field: value for field, value in given.items() if value is not None}
     task |= {"type": task_type, "input_file": absolute(input_file), "output_file": absolute(output_file)}
     when = {"cron": cron, "every": every, "timezone": timezone, "starting_at": starting_at}
-    policy = {"missed": missed, "max_missed": max_missed}
     send(
         session,
         AddSchedule,

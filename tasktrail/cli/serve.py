@@ -3,16 +3,18 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import replace
 
 from ..events.errors import ConfigurationError, TasktrailError
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED, exit_code, json_bytes
 from .fields import default_actor, reason_and_actor
+from .own_modules import importable
 from .parameters import WholeParam
 from .progress import Signals
 from .session import Session
@@ -36,9 +38,11 @@ _DOES_NOT_RUN = "the service does not run"
     cls=CliCommand,
     examples=[
         ("tasktrail serve", "on ./tasktrail-data; other commands find it there"),
+        ("tasktrail serve app.py", "with the task types of this file, too"),
         ("tasktrail serve --data /srv/tasks --port 8080", "with the HTTP routes on a fixed port"),
     ],
 )
+@click.argument("handlers", nargs=-1, type=click.Path(), metavar="[FILE|MODULE]…")
 @click.option("--host", metavar="ADDRESS", help="Loopback address to listen on. Default: key `host`, 127.0.0.1")
 @click.option(
     "--port",
@@ -56,6 +60,7 @@ _DOES_NOT_RUN = "the service does not run"
 @pass_session
 def serve_command(
     session: Session,
+    handlers: tuple[str, ...],
     host: str | None,
     port: int | None,
     reason: str | None,
@@ -65,6 +70,9 @@ def serve_command(
     strict: bool,
 ) -> int:
     """Run the service: it takes commands, runs tasks and recovers those that a crash has interrupted.
+
+    FILE or MODULE has task types of your own, beside those of the key `handlers`: a file such as app.py, or the name of
+    a module below the current folder. If it cannot be loaded, the service does not start.
 
     It listens on a socket in the data folder and on a loopback port, and prints `ready` with its addresses on standard
     error once commands are accepted, and an address that logs a browser in: once, and within an hour. `tasktrail open`
@@ -81,7 +89,13 @@ def serve_command(
     from ..paths import DataPaths
 
     hide_process()
-    config = session.load_config()
+    own = importable(handlers)
+
+    def read_config() -> "Config":
+        config = session.load_config()
+        return replace(config, handlers=(*config.handlers, *own))
+
+    config = read_config()
     announce(DataPaths(session.data).lock, "serve")  # before the rest is loaded: others may be waiting already
     from ..api.service import TaskService
     from ..http.server import HttpServer
@@ -94,7 +108,8 @@ def serve_command(
     reporter = Announcer(as_json=session.as_json, lines=config.log_format == "json")
     try:
         if strict:
-            refuse_broken_handlers(config)
+            refuse_broken_handlers(config.handlers)
+        refuse_broken_handlers(own, installed=False)
         with TaskService.open(
             session.data, config=config, accept_loss=accepted, actor=actor or default_actor()
         ) as service:
@@ -106,23 +121,27 @@ def serve_command(
                 secret_file=service.paths.http_token,
                 session_file=service.paths.http_sessions,
             )
-            return _serve(service, server, reporter, session.load_config)
+            return _serve(service, server, reporter, read_config)
     except Exception as error:
         if not reporter.lines:
             raise  # the command line tells it
         return reporter.complain(error)
 
 
-def refuse_broken_handlers(config: "Config") -> None:
-    """Raise `ConfigurationError` for a module that cannot be loaded, before anything starts."""
-    from ..handlers.registry import Registry
+def refuse_broken_handlers(modules: Sequence[str], *, installed: bool = True) -> None:
+    """Raise `ConfigurationError` for a module that cannot be loaded, before anything starts.
 
-    errors = Registry.load(config.handlers).errors
+    `installed`: also look at the types of packages that are installed.
+    """
+    from ..handlers.registry import GROUP, Registry
+
+    errors = Registry.load(modules, group=GROUP if installed else "").errors
     if errors:
+        without = "take it out of `handlers`; without --strict the service starts without it."
         raise ConfigurationError(
             "; ".join(error.message for error in errors),
             field="handlers",
-            remedy="Correct the module, or take it out of `handlers`; without --strict the service starts without it.",
+            remedy=f"Correct the module, or {without if installed else 'leave it out.'}",
         )
 
 

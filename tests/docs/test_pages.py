@@ -39,6 +39,15 @@ def steps(page: str) -> Iterator[tuple[str, str]]:
             yield "\n".join([first, *more]), printed
 
 
+def write_files(page: str, folder: Path) -> None:
+    """Put the programs of a page where its commands look for them: a Python block may begin with `# name.py`."""
+    for kind, block in blocks(page):
+        if kind == "python" and (name := re.match(r"# ([\w/]+\.py)\n", block)):
+            file = folder / name[1]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block)
+
+
 def fits(printed: str, expected: str) -> bool:
     """Whether the text is the expected one. `…` stands for anything in a line; alone, for any number of lines."""
     pattern = ""
@@ -135,8 +144,10 @@ def test_the_page_does_what_it_says(
         folder = request.getfixturevalue("checkout")
     else:
         folder.mkdir()
+    text = (ROOT / page).read_text(encoding="utf-8")
+    write_files(text, folder)
     with closing(Shell(folder, environment / "bin")) as shell:
-        for command, expected in steps((ROOT / page).read_text(encoding="utf-8")):
+        for command, expected in steps(text):
             if command.partition("  #")[0].rstrip() in NOT_HERE:
                 continue
             printed = shell.run(command)

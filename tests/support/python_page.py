@@ -13,7 +13,20 @@ from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin, get
 import msgspec
 
 import tasktrail
-from tasktrail import Checkpoint, Client, CreateTask, Finished, Rejected, Stopped, Task, TaskFilters, TaskService
+from tasktrail import (
+    Checkpoint,
+    Client,
+    CreateTask,
+    Finished,
+    NamedTask,
+    Rejected,
+    Stopped,
+    Task,
+    TaskFilters,
+    TaskHandle,
+    TaskService,
+    task,
+)
 from tasktrail.api.commands import Commands
 from tasktrail.api.reader import Questions
 from tasktrail.events import Accepted, Command, Created
@@ -79,6 +92,11 @@ def page() -> str:
     parts.append("## Commands and questions\n\n`TaskService` and `Client` have all of these.\n")
     parts += [method(getattr(TaskService, name), name) for name in shared()]
     parts.append(f"## handler\n\n{signature(tasktrail.handler, 'handler')}\n{doc(tasktrail.handler)}\n")
+    parts.append(f"## task\n\n{signature(task, 'task')}\n{doc(task)}\n")
+    parts.append(f"## NamedTask\n\n{doc(NamedTask)}\n\nWhat `@task` makes of a function has the same methods.\n")
+    parts += [method(part, name) for name, part in vars(NamedTask).items() if not name.startswith("_")]
+    parts.append(f"## TaskHandle\n\n{doc(TaskHandle)}\n")
+    parts += [context_part(name, part) for name, part in vars(TaskHandle).items() if not name.startswith("_")]
     parts.append(f"## TaskContext\n\n{doc(TaskContext)}\n")
     parts += [context_part(name, part) for name, part in vars(TaskContext).items() if not name.startswith("_")]
     for struct in STRUCTS:

@@ -16,7 +16,7 @@ from tasktrail.actors.core.messages import Tick
 from tasktrail.actors.core.schedules import latest, next_after, times_after
 from tasktrail.events import Accepted, Created, CreateTask, TasktrailError
 from tasktrail.events.commands import AddSchedule, PauseQueue, RemoveSchedule
-from tasktrail.events.errors import InvalidValue, ScheduleExists, UnknownSchedule
+from tasktrail.events.errors import InvalidValue, NothingToChange, ScheduleExists, UnknownSchedule
 from tasktrail.events.system_events import ScheduleAdded
 from tasktrail.events.task_events import Estimated
 
@@ -258,3 +258,47 @@ def test_a_paused_queue_still_gets_its_runs(core: Core) -> None:
     core.send(PauseQueue())
     assert len(ticks(core, core.now + timedelta(seconds=61))) == 1
     assert core.running() == []
+
+
+def test_a_schedule_is_changed_only_on_purpose_and_goes_on_where_it_was(core: Core) -> None:
+    core.now = at("2026-03-01 00:00")
+    add(core, every=3600.0, starting_at=at("2026-03-01 00:30"))
+    assert [event.fire_time for event in ticks(core, at("2026-03-01 02:40"))] == [
+        at("2026-03-01 00:30"),
+        at("2026-03-01 01:30"),
+        at("2026-03-01 02:30"),
+    ]
+    assert isinstance(add(core, every=3600.0), ScheduleExists)
+
+    changed = add(core, every=3600.0, task=replace(TASK, priority=9), replace=True)
+
+    assert isinstance(changed, Accepted)
+    (made,) = ticks(restarted(core), at("2026-03-01 03:35"))
+    assert (made.fire_time, made.priority) == (at("2026-03-01 03:30"), 9)
+    assert core.state.durable.schedules.by_name["nightly"].runs == 3
+
+
+def test_a_run_that_was_missed_is_made_up_for_although_the_schedule_was_changed(core: Core) -> None:
+    core.now = at("2026-03-01 12:00")
+    add(core, cron="0 3 * * *")
+    core.now = at("2026-03-02 03:01")
+    add(core, cron="0 3 * * *", task=replace(TASK, priority=9), replace=True)
+    assert [event.fire_time for event in ticks(core, at("2026-03-02 03:02"))] == [at("2026-03-02 03:00")]
+
+
+def test_a_schedule_with_other_times_makes_up_for_nothing(core: Core) -> None:
+    core.now = at("2026-03-01 12:00")
+    add(core, cron="0 3 * * *")
+    core.now = at("2026-03-02 12:00")
+    add(core, cron="0 5 * * *", replace=True)
+    assert ticks(core, at("2026-03-02 12:01")) == []
+    assert [event.fire_time for event in ticks(core, at("2026-03-03 06:00"))] == [at("2026-03-03 05:00")]
+
+
+def test_a_change_that_changes_nothing_is_refused_also_after_a_restart(core: Core) -> None:
+    add(core, cron="0 3 * * *", replace=True)
+    core.now += timedelta(hours=1)
+    assert isinstance(add(core, cron="0 3 * * *", replace=True), NothingToChange)
+    core = restarted(core)
+    assert isinstance(add(core, cron="0 3 * * *", replace=True), NothingToChange)
+    assert isinstance(add(core, cron="0 3 * * *", missed="skip", replace=True), Accepted)

@@ -1,0 +1,274 @@
+"""A task type made of a function: the signature gives its options, the docstring says what they mean.
+
+What a function returns is recorded as the task's result, which is always an object. An object stays as it is; any other
+value is kept as `{"value": …}`, and so is an object that would read back as something else: an empty one, or one with
+`value` as its only key. None is the empty object. So every value comes back as it was.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from enum import Enum
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from .contract import Finished, Rejected, Stopped, TaskContext
+from .errors import InvalidFunction
+
+_VALUE = "value"
+_OUTCOMES = (Finished, Stopped, Rejected)
+
+
+class Role(Enum):
+    """What a parameter is, when it is no option."""
+
+    INPUT = "input_file"
+    OUTPUT = "output_file"
+    CONTEXT = "context"
+
+
+InputFile: TypeAlias = Annotated[Path, Role.INPUT]
+"""Marks the parameter that gets the task's input file."""
+OutputFile: TypeAlias = Annotated[Path, Role.OUTPUT]
+"""Marks the parameter that gets the file to write; it takes its final name when the function has returned."""
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What the signature of a function says."""
+
+    options: type[msgspec.Struct]
+    roles: dict[str, Role]
+    """Parameter → what it is, of those that are no options."""
+    required: frozenset[str]
+    """Parameters without a default."""
+    returns: Any
+    """The type of the result; `Any` where the function does not say."""
+    signature: inspect.Signature
+
+    def name_of(self, role: Role) -> str:
+        """The parameter with this role; empty when there is none."""
+        return next((name for name, found in self.roles.items() if found is role), "")
+
+    def call(self, function: Callable[..., Any], context: TaskContext[Any]) -> Any:
+        """Call the function for an attempt."""
+        given = {name: getattr(context.options, name) for name in self.options.__struct_fields__}
+        for name, role in self.roles.items():
+            match role:
+                case Role.CONTEXT:
+                    given[name] = context
+                case Role.INPUT if context.input_file.name or name in self.required:
+                    given[name] = context.input_file
+                case Role.OUTPUT if context.output_file.name or name in self.required:
+                    given[name] = context.output_part
+        bound = self.signature.bind_partial()
+        bound.arguments.update({name: given[name] for name in self.signature.parameters if name in given})
+        return function(*bound.args, **bound.kwargs)
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by name, without those left out. Raises TypeError, as the call would.
+
+        The context is the attempt's: nobody gives it.
+        """
+        parameters = self.signature.parameters.values()
+        own = [parameter for parameter in parameters if self.roles.get(parameter.name) is not Role.CONTEXT]
+        return dict(inspect.Signature(own).bind(*args, **kwargs).arguments)
+
+
+def runner(function: Callable[..., Any], shape: Shape) -> Callable[[TaskContext[Any]], Any]:
+    """What an attempt calls: the function, with its arguments taken from the task."""
+    if inspect.iscoroutinefunction(function):
+
+        async def run_async(context: TaskContext[Any]) -> Finished | Stopped | Rejected:
+            return recorded_result(await shape.call(function, context))
+
+        return run_async
+
+    def run(context: TaskContext[Any]) -> Finished | Stopped | Rejected:
+        return recorded_result(shape.call(function, context))
+
+    return run
+
+
+def shape_of(function: Callable[..., Any], name: str) -> Shape:
+    """Read a function's signature. Raises `InvalidFunction`, which says what to write instead."""
+    try:
+        signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, ValueError) as error:
+        raise InvalidFunction(
+            f"The annotations of {name} cannot be read: {error}",
+            remedy="Import what they name where the module is imported, not below `if TYPE_CHECKING`.",
+        ) from error
+    said = _described(function)
+    roles: dict[str, Role] = {}
+    fields: list[tuple[str, Any, Any]] = []
+    required = set()
+    for parameter in signature.parameters.values():
+        hint = _hint_of(parameter, hints, name)
+        if parameter.default is parameter.empty:
+            required.add(parameter.name)
+        role = _role_of(hint)
+        if role is None:
+            fields.append(_field(parameter, hint, said.get(parameter.name, ""), name))
+        elif role in roles.values():
+            raise InvalidFunction(f"Two parameters of {name} are its {role.value}", remedy="Give it one.")
+        else:
+            roles[parameter.name] = role
+    returns = _returned(hints.get("return", Any), name)
+    options = _struct(name, fields)
+    return Shape(options=options, roles=roles, required=frozenset(required), returns=returns, signature=signature)
+
+
+def _struct(name: str, fields: list[tuple[str, Any, Any]]) -> type[msgspec.Struct]:
+    title = "".join(part.capitalize() for part in re.split(r"\W|_", name)) or "Task"
+    try:
+        return msgspec.defstruct(f"{title}Options", fields, frozen=True, kw_only=True, forbid_unknown_fields=True)
+    except (TypeError, ValueError) as error:
+        raise InvalidFunction(f"The parameters of {name} make no options: {error}") from error
+
+
+def _hint_of(parameter: inspect.Parameter, hints: Mapping[str, Any], name: str) -> Any:
+    which = f"Parameter {parameter.name!r} of {name}"
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise InvalidFunction(
+            f"{which} takes any number of arguments, which no options can be made of",
+            remedy="Name each parameter; several values of one kind are a `list[...]`.",
+        )
+    if parameter.name not in hints:
+        method = " If this is a method: make it a function." if parameter.name in ("self", "cls") else ""
+        raise InvalidFunction(
+            f"{which} has no annotation, so nobody could check what is sent",
+            remedy=f"Write its type, as in `{parameter.name}: str` or `{parameter.name}: int = 320`.{method}",
+        )
+    return hints[parameter.name]
+
+
+def _role_of(hint: Any) -> Role | None:
+    """The role that an annotation names, also as `InputFile | None`."""
+    inner = [part for part in get_args(hint) if part is not type(None)] if _is_union(hint) else [hint]
+    if len(inner) != 1:
+        return None
+    if inner[0] is TaskContext or get_origin(inner[0]) is TaskContext:
+        return Role.CONTEXT
+    return next((part for part in getattr(inner[0], "__metadata__", ()) if isinstance(part, Role)), None)
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, UnionType)
+
+
+def _field(parameter: inspect.Parameter, hint: Any, said: str, name: str) -> tuple[str, Any, Any]:
+    which = f"Parameter {parameter.name!r} of {name}"
+    _check_type(hint, which)
+    if said and not any(isinstance(part, msgspec.Meta) and part.description for part in get_args(hint)[1:]):
+        hint = Annotated[hint, msgspec.Meta(description=said)]
+    default = parameter.default
+    if default is parameter.empty:
+        return parameter.name, hint, msgspec.NODEFAULT
+    try:
+        msgspec.convert(msgspec.to_builtins(default), hint)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        raise InvalidFunction(
+            f"The default of {which[0].lower()}{which[1:]}, {default!r}, is not what its annotation allows: {error}",
+            remedy="Correct one of the two; a parameter that may be left out is `int | None = None`.",
+        ) from error
+    if isinstance(default, list | dict | set | bytearray):
+        return parameter.name, hint, msgspec.field(default_factory=lambda: deepcopy(default))
+    return parameter.name, hint, default
+
+
+def _check_type(hint: Any, which: str) -> None:
+    """Refuse what JSON cannot carry there and back."""
+    try:
+        msgspec.json.schema(hint)
+    except (TypeError, ValueError) as error:
+        path = hint is Path or Path in get_args(hint)
+        raise InvalidFunction(
+            f"{which} is {_name(hint)}, which JSON cannot carry",
+            remedy="Annotate it with InputFile or OutputFile, or take a `str`."
+            if path
+            else "Use numbers, text, lists, dicts, dates, enums, dataclasses or msgspec Structs.",
+        ) from error
+
+
+def _name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _returned(hint: Any, name: str) -> Any:
+    """The type of the result: what a coroutine gives, without the outcomes that have no result of their own."""
+    if _is_union(hint):
+        kept = [part for part in get_args(hint) if part not in _OUTCOMES]
+        if len(kept) < len(get_args(hint)):
+            hint = Union[tuple(kept)] if kept else Any  # noqa: UP007 - made of a list
+    elif hint in _OUTCOMES:
+        return Any
+    if hint is Any or hint is None:
+        return hint
+    if _has_sets(hint):
+        raise InvalidFunction(
+            f"The result of {name} is {_name(hint)}, and JSON knows no sets", remedy="Return a sorted list."
+        )
+    _check_type(hint, f"The result of {name}")
+    return hint
+
+
+def _has_sets(hint: Any) -> bool:
+    return hint in (set, frozenset) or get_origin(hint) in (set, frozenset) or any(map(_has_sets, get_args(hint)))
+
+
+# --- the docstring --------------------------------------------------------------------------------------------------
+
+_GOOGLE = re.compile(r"^(\s+)(\w+)(?:\s*\(.*?\))?:\s*(.*)$")
+_SPHINX = re.compile(r"^\s*:param(?:\s+\S+)?\s+(\w+):\s*(.*)$")
+
+
+def _described(function: Callable[..., Any]) -> dict[str, str]:
+    """Parameter → what the docstring says of it, in an `Args:` section or as `:param name:`."""
+    said: dict[str, str] = {}
+    name, section, depth = "", False, 0
+    for line in (inspect.getdoc(function) or "").splitlines():
+        indent = len(line) - len(line.lstrip())
+        if found := _SPHINX.match(line):
+            name, depth = found[1], indent
+            said[name] = found[2].strip()
+        elif line.strip() in ("Args:", "Arguments:", "Parameters:"):
+            section, name = True, ""
+        elif not line.strip() or (section and not indent):
+            section, name = section and not line.strip(), ""
+        elif section and (found := _GOOGLE.match(line)) and (not name or indent <= depth):
+            name, depth = found[2], indent
+            said[name] = found[3].strip()
+        elif name and indent > depth:
+            said[name] = f"{said[name]} {line.strip()}".strip()
+    return said
+
+
+# --- the result -----------------------------------------------------------------------------------------------------
+
+
+def recorded_result(answer: Any) -> Finished | Stopped | Rejected:
+    """The outcome that a function's answer means; see above for how its value is kept."""
+    if isinstance(answer, Finished | Stopped | Rejected):
+        return answer
+    if answer is None:
+        return Finished()
+    kept = answer
+    if not isinstance(answer, dict | list | tuple | set | frozenset | str | int | float):
+        try:
+            kept = msgspec.to_builtins(answer, str_keys=True)  # a Struct or dataclass is an object, a date is text
+        except (TypeError, ValueError):
+            kept = answer  # refused when it is to be recorded, in words
+    if not isinstance(kept, dict) or not kept or list(kept) == [_VALUE]:
+        kept = {_VALUE: kept}
+    return Finished(result=kept)
+
+
+def value_of(result: Mapping[str, Any]) -> Any:
+    """The value that was returned, as plain JSON has it."""
+    if not result:
+        return None
+    return result[_VALUE] if list(result) == [_VALUE] else dict(result)

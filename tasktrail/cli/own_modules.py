@@ -1,0 +1,58 @@
+"""Modules with task types that a command line names: a file, or a module below the current folder."""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def importable(words: "Sequence[str]") -> tuple[str, ...]:
+    """The names of the modules, which this process and its workers can import from now on.
+
+    Raises `click.UsageError` for one that is not there, or whose name another module has.
+    """
+    return tuple(_from_file(Path(word)) if word.endswith(".py") else _from_here(word) for word in words)
+
+
+def _from_file(file: Path) -> str:
+    path = file.resolve()
+    if not path.is_file():
+        raise click.UsageError(f"There is no file {file}.")
+    folder, parts = path.parent, [path.stem]
+    while (folder / "__init__.py").exists():
+        folder, parts = folder.parent, [folder.name, *parts]
+    _add(folder)
+    name = ".".join(parts)
+    found = find_spec(name)
+    if found is None or found.origin is None or Path(found.origin).resolve() != path:
+        raise click.UsageError(
+            f"{file} cannot be imported, because {name!r} is the name of another module. Rename the file."
+        )
+    return name
+
+
+def _from_here(name: str) -> str:
+    _add(Path.cwd())
+    try:
+        found = find_spec(name)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        file = f" Did you mean the file {name}.py?" if "/" in name else ""
+        raise click.UsageError(f"There is no module {name!r}, neither installed nor in this folder.{file}")
+    return name
+
+
+def _add(folder: Path) -> None:
+    """Put a folder in front, here and in the environment, from which workers have what they import from."""
+    inherited = os.environ.get("PYTHONPATH", "")
+    if str(folder) not in inherited.split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), inherited)))
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))

@@ -1,0 +1,74 @@
+"""The handle of a submitted task: its number, its state, its result."""
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from ..errors import TaskNotCompleted
+from ..events import Accepted, Task
+from ..events.errors import InvalidValue
+from ..events.state import Status
+from ..handlers.functions import value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..api.protocol import Tasks
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class TaskHandle(Generic[R_co]):
+    """A task that was submitted. It holds no more than the task's number: nothing is lost when it goes."""
+
+    def __init__(self, task_id: int, returns: Any, client: "Callable[[], Tasks]") -> None:
+        self.id = task_id
+        self._returns = returns
+        self._client = client
+
+    @property
+    def status(self) -> Status:
+        """`pending`, `running`, `completed`, `failed`, `cancelled` or `retrying`."""
+        return self.task().status
+
+    def task(self) -> Task:
+        """All that there is to know about the task."""
+        return self._client().get_task(self.id)
+
+    def wait(self, timeout: float | None = None) -> Task:
+        """The task, once it has ended in whatever way. Raises `WaitTimeout` after `timeout` seconds."""
+        return self._client().wait(self.id, timeout)
+
+    def result(self, timeout: float | None = None) -> R_co:
+        """What the function returned, once it has, as the type that it says it returns.
+
+        Raises:
+            TaskNotCompleted: the task has failed for good or was cancelled; `task` of the error says why.
+            WaitTimeout: it has not ended within `timeout` seconds.
+        """
+        found: R_co = decoded_result(self.wait(timeout), self._returns)
+        return found
+
+    def cancel(self, *, reason: str = "") -> Accepted:
+        """Stop the task, whether it waits or runs. Raises `IllegalTransition` if it has ended."""
+        return self._client().cancel_task(self.id, reason=reason)
+
+    def __repr__(self) -> str:
+        return f"<task {self.id}>"
+
+
+def decoded_result(task: Task, returns: Any) -> Any:
+    """The value that the task's function returned. Raises `TaskNotCompleted`, `InvalidValue`."""
+    if task.status != "completed":
+        raise TaskNotCompleted(task)
+    value = value_of(task.result)
+    if returns is Any:
+        return value
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value), type=returns)
+    except msgspec.ValidationError as error:
+        raise InvalidValue(
+            f"The result of task {task.id} is not what {task.type} says it returns: {error}",
+            field="result",
+            remedy="Correct the annotation of the function; `.task().result` is what was recorded.",
+        ) from error

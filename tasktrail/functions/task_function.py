@@ -1,0 +1,366 @@
+"""`@task` makes a task type of a function; `.submit` has a service run it. `NamedTask` does so by the name alone."""
+
+from __future__ import annotations
+
+import inspect
+from copy import copy
+from datetime import UTC, datetime
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
+
+import msgspec
+
+from ..events.errors import InvalidValue
+from ..handlers.contract import (
+    NO_PACKAGES,
+    Bounds,
+    Estimate,
+    Estimator,
+    Job,
+    Packages,
+    Periodic,
+    TaskContext,
+    TaskType,
+)
+from ..handlers.errors import InvalidFunction
+from ..handlers.functions import Role, Shape, runner, shape_of
+from ..intake.type_defaults import USUAL
+from .default_client import default_client
+from .handle import TaskHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from ..api.protocol import Tasks
+    from ..events.system_events import MissedRuns
+
+P = ParamSpec("P")
+"""What the function takes."""
+S = ParamSpec("S")
+"""What is given to `submit`: the same without the context."""
+A = TypeVar("A")
+"""What a call answers: of an `async def` function a coroutine."""
+R = TypeVar("R")
+"""What becomes the result of the task."""
+
+
+class NamedTask:
+    """A task type by its name, for programs that do not have its code. The service checks what is sent.
+
+    ```python
+    resize = NamedTask("resize")
+    handle = resize.submit(path="photo.jpg", width=3)
+    ```
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._client: Tasks | None = None
+        self._fields: dict[str, Any] = {}
+
+    def using(self, client: Tasks) -> Self:
+        """The same task type, submitted to this service: a `TaskService` or a `Client`."""
+        return self._changed(_client=client)
+
+    def with_fields(self, **fields: Any) -> Self:
+        """The same task type, submitted with these fields of `CreateTask`: `priority`, `user_id`, `scheduled_for`, ….
+
+        `depends_on` takes handles as well as ids.
+        """
+        return self._changed(_fields={**self._fields, **fields})
+
+    def _changed(self, **attributes: Any) -> Self:
+        other = copy(self)
+        vars(other).update(attributes)
+        return other
+
+    def submit(self, **options: Any) -> TaskHandle[Any]:
+        """Have the service run it with these options. Durable when it returns; a refusal is a `TasktrailError`."""
+        return TaskHandle(self._create(options, {}), Any, self._tasks)
+
+    def handle(self, task_id: int) -> TaskHandle[Any]:
+        """The handle of a task of this type that was submitted earlier, perhaps by another program."""
+        return TaskHandle(task_id, Any, self._tasks)
+
+    def _create(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> int:
+        fields = {**self._fields, **files}
+        if "depends_on" in fields:
+            given = fields["depends_on"]
+            listed = [given] if isinstance(given, TaskHandle | int) else given
+            fields["depends_on"] = [one.id if isinstance(one, TaskHandle) else one for one in listed]
+        return self._tasks().create_task(self.name, options=options, **fields)
+
+    def _tasks(self) -> Tasks:
+        return self._client or default_client()
+
+
+class TaskFunction(NamedTask, Generic[P, S, A, R]):
+    """A function that is a task type, made by `@task`. A call just runs it here, in this process."""
+
+    __tasktrail__: TaskType
+
+    def __init__(self, function: Callable[P, A], task_type: TaskType, shape: Shape) -> None:
+        super().__init__(task_type.name)
+        update_wrapper(self, function)
+        self.__tasktrail__ = task_type
+        self._function = function
+        self._shape = shape
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> A:
+        """Run it here and now, without a service."""
+        return self._function(*args, **kwargs)
+
+    def submit(self, *args: S.args, **kwargs: S.kwargs) -> TaskHandle[R]:
+        """Have the service run it with these arguments. Durable when it returns; a refusal is a `TasktrailError`.
+
+        Raises TypeError for arguments that the function does not take.
+        """
+        return TaskHandle(self._create(*self._sorted(args, kwargs)), self._shape.returns, self._tasks)
+
+    def handle(self, task_id: int) -> TaskHandle[R]:
+        """The handle of a task of this type that was submitted earlier, perhaps by another program."""
+        return TaskHandle(task_id, self._shape.returns, self._tasks)
+
+    def with_fields(self, **fields: Any) -> Self:
+        """See `NamedTask.with_fields`. Raises `InvalidValue` for what the service would take for a field left out."""
+        for name, usual in self.__tasktrail__.defaults.items():
+            if name in fields and fields[name] == USUAL[name] != usual:
+                raise InvalidValue(
+                    f"{name}={fields[name]!r} counts as left out, and {self.name} then has {usual!r}",
+                    field=name,
+                    remedy="Take another value, or the default out of @task.",
+                )
+        return super().with_fields(**fields)
+
+    def _sorted(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The options, and the paths."""
+        given = self._shape.arguments(args, kwargs)
+        roles = self._shape.roles
+        files = {roles[name].value: value for name, value in given.items() if name in roles and value is not None}
+        options = {name: value for name, value in given.items() if name not in roles}
+        try:
+            return cast("dict[str, Any]", msgspec.to_builtins(options, str_keys=True)), files
+        except (TypeError, ValueError) as error:
+            raise InvalidValue(f"The arguments of {self.name} cannot be sent: {error}", field="options") from error
+
+
+@overload
+def task(
+    function: Callable[Concatenate[TaskContext[Any], S], Coroutine[Any, Any, R]], /
+) -> TaskFunction[Concatenate[TaskContext[Any], S], S, Coroutine[Any, Any, R], R]: ...
+@overload
+def task(
+    function: Callable[Concatenate[TaskContext[Any], S], R], /
+) -> TaskFunction[Concatenate[TaskContext[Any], S], S, R, R]: ...
+@overload
+def task(function: Callable[S, Coroutine[Any, Any, R]], /) -> TaskFunction[S, S, Coroutine[Any, Any, R], R]: ...
+@overload
+def task(function: Callable[S, R], /) -> TaskFunction[S, S, R, R]: ...
+@overload
+def task(
+    name: str = "",
+    /,
+    *,
+    every: float | str | None = None,
+    cron: str = "",
+    timezone: str = "UTC",
+    missed: MissedRuns = "once",
+    retry_on: tuple[type[BaseException], ...] = (),
+    estimate: Estimator | None = None,
+    resumable: bool = False,
+    grace: float | None = None,
+    limits: bool = True,
+    bounds: Bounds | None = None,
+    network: bool = False,
+    reads: tuple[str, ...] = (),
+    writes: tuple[str, ...] = (),
+    preload: tuple[str, ...] = (),
+    needs_folder: bool = True,
+    output_suffix: str = "",
+    packages: Packages = NO_PACKAGES,
+    **fields: Any,
+) -> _Decorator: ...
+def task(
+    function: Callable[..., Any] | str = "",
+    /,
+    *,
+    every: float | str | None = None,
+    cron: str = "",
+    timezone: str = "UTC",
+    missed: MissedRuns = "once",
+    retry_on: tuple[type[BaseException], ...] = (),
+    estimate: Estimator | None = None,
+    resumable: bool = False,
+    grace: float | None = None,
+    limits: bool = True,
+    bounds: Bounds | None = None,
+    network: bool = False,
+    reads: tuple[str, ...] = (),
+    writes: tuple[str, ...] = (),
+    preload: tuple[str, ...] = (),
+    needs_folder: bool = True,
+    output_suffix: str = "",
+    packages: Packages = NO_PACKAGES,
+    **fields: Any,
+) -> Any:
+    """Make a function a task type, named after it: `@task`, `@task("name")` or `@task(max_retries=5, …)`.
+
+    Its parameters are the options, with their types, bounds and defaults; the docstring says what they mean. One that
+    is annotated with `InputFile` or `OutputFile` gets the task's file, one with `TaskContext` the attempt. What the
+    function returns is the result: JSON of at most 64 KiB. `async def` works.
+
+    Args:
+        function: the function; or the name of the type, if it is not to be the function's.
+        every: seconds, or a text such as `"10m"`: the service makes such a task again and again.
+        cron: the same, at the times of a cron expression.
+        timezone: the zone of `cron`.
+        missed: which of the runs are made up for that were missed while no service ran: `skip`, `once` or `all`.
+        retry_on: errors after which it is tried again, as far as `max_retries` goes.
+        estimate: what an attempt needs, as for `@handler`; so are the arguments below.
+        resumable: whether the function goes on from `context.checkpoint`.
+        grace: seconds between the wish to stop and the kill.
+        limits: whether attempts have the limits that follow from the estimate.
+        bounds: tighter limits.
+        network: whether attempts may use the network.
+        reads: absolute paths that attempts read, beside their input.
+        writes: absolute paths that attempts write to, beside their output.
+        preload: modules that a worker loads once for all attempts.
+        needs_folder: False for a function that works on no file at all: many attempts then share one process.
+        output_suffix: what an output is called where only its folder is named.
+        packages: what the function imports and may not be installed.
+        fields: of `CreateTask`, for each task that does not say otherwise: `priority`, `max_retries`, `timeout`, ….
+
+    Raises:
+        InvalidFunction: no type can be made of it; the error says what to write instead.
+    """
+    settings: dict[str, Any] = {
+        "estimate": estimate or _fixed,
+        "resumable": resumable,
+        "grace": grace,
+        "limits": limits,
+        "bounds": bounds,
+        "network": network,
+        "reads": reads,
+        "writes": writes,
+        "preload": preload,
+        "needs_folder": needs_folder,
+        "output_suffix": output_suffix,
+        "packages": packages,
+        "retry_on": retry_on,
+    }
+
+    def make(target: Callable[..., Any]) -> TaskFunction[Any, Any, Any, Any]:
+        name = function if isinstance(function, str) and function else _name_of(target)
+        shape = shape_of(target, name)
+        task_type = TaskType(
+            name=name,
+            summary=(target.__doc__ or "").strip().partition("\n")[0],
+            run=runner(target, shape),
+            options=shape.options,
+            needs_input=shape.name_of(Role.INPUT) in shape.required,
+            needs_output=shape.name_of(Role.OUTPUT) in shape.required,
+            defaults=_checked_fields(name, fields),
+            periodic=_periodic(name, shape, every=every, cron=cron, timezone=timezone, missed=missed),
+            **settings,
+        )
+        return TaskFunction(target, task_type, shape)
+
+    return make(function) if callable(function) else make
+
+
+class _Decorator(Protocol):
+    """What `@task(...)` with arguments is."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[TaskContext[Any], S], Coroutine[Any, Any, R]], /
+    ) -> TaskFunction[Concatenate[TaskContext[Any], S], S, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[TaskContext[Any], S], R], /
+    ) -> TaskFunction[Concatenate[TaskContext[Any], S], S, R, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[S, Coroutine[Any, Any, R]], /
+    ) -> TaskFunction[S, S, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(self, function: Callable[S, R], /) -> TaskFunction[S, S, R, R]: ...
+
+
+def _fixed(_job: Job[Any]) -> Estimate:
+    return Estimate()
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    if not inspect.isfunction(function):
+        raise InvalidFunction(
+            f"@task stands on a {type(function).__name__}, {function!r}",
+            remedy="It makes a task type of a function; for a class there is @handler.",
+        )
+    if not function.__name__.isidentifier():
+        raise InvalidFunction("A lambda has no name", remedy='Give it one: task("name")(lambda: …).')
+    return function.__name__
+
+
+_OF_TYPES = (
+    *("priority", "max_retries", "retry_delay", "retry_backoff", "retry_max_delay", "retry_jitter", "label"),
+    *("timeout", "queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress_timeout"),
+)
+"""Fields of `CreateTask` that a type may have its own defaults for."""
+
+
+def _checked_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    from ..events import CreateTask
+    from ..events.errors import TasktrailError
+    from ..intake.conversion import command_from_fields
+    from ..intake.refusals import unknown_field
+
+    for field in fields:
+        if field not in _OF_TYPES:
+            remedy = f"@task takes {', '.join(_OF_TYPES)}; others are given when a task is submitted, by with_fields."
+            raise InvalidFunction(f"@task of {name}: {unknown_field(field, CreateTask).message}", remedy=remedy)
+    try:
+        usual = command_from_fields(CreateTask, {"type": name, **fields})
+    except TasktrailError as error:
+        raise InvalidFunction(f"@task of {name}: {error.message}", field=error.field, remedy=error.advice) from error
+    return {field: getattr(usual, field) for field in fields}
+
+
+def _periodic(
+    name: str, shape: Shape, *, every: float | str | None, cron: str, timezone: str, missed: MissedRuns
+) -> Periodic | None:
+    if every is None and not cron:
+        return None
+    from ..actors.core.schedules import check_schedule
+    from ..config.settings import parse_duration
+    from ..events import Created
+    from ..events.errors import TasktrailError
+    from ..events.system_events import ScheduleAdded
+
+    needed = [one for one in shape.signature.parameters if one in shape.required - {shape.name_of(Role.CONTEXT)}]
+    if needed:
+        raise InvalidFunction(
+            f"{name} is to run by itself, and nobody would give it {', '.join(needed)}",
+            remedy="Give each parameter a default, or add a schedule with options by `tasktrail schedule add`.",
+        )
+    try:
+        seconds = parse_duration(every) if isinstance(every, str) else every
+        periodic = Periodic(cron=cron, every=seconds, timezone=timezone, missed=missed)
+        check_schedule(
+            ScheduleAdded(
+                schedule=name,
+                task=Created(type=name),
+                cron=cron,
+                every=seconds,
+                timezone=timezone,
+                starting_at=datetime.now(UTC),
+                missed=missed,
+            )
+        )
+    except TasktrailError as error:
+        raise InvalidFunction(f"@task of {name}: {error.message}", field=error.field, remedy=error.advice) from error
+    except ValueError as error:
+        raise InvalidFunction(
+            f"@task of {name}: every cannot be {every!r}", field="every", remedy='Seconds, or a text such as "10m".'
+        ) from error
+    return periodic

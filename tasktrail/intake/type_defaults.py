@@ -1,0 +1,38 @@
+"""What a task type says about its tasks, where the command that makes one says nothing."""
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from ..events import Command, CreateGraph, CreateTask
+from ..events.commands import AddSchedule, TaskFields
+from ..handlers.registry import Registry
+
+F = TypeVar("F", bound=TaskFields)
+
+USUAL: dict[str, Any] = {
+    field.name: field.default for field in msgspec.structs.fields(TaskFields) if field.default is not msgspec.NODEFAULT
+}
+
+
+def with_type_defaults(command: Command, registry: Registry) -> Command:
+    """The command with the defaults of its type in the fields that are as they usually are.
+
+    A Struct does not tell a field that was left out from one that was given its usual value, so both get the default.
+    """
+    match command:
+        case CreateTask():
+            return _filled(command, registry)
+        case AddSchedule():
+            return replace(command, task=_filled(command.task, registry))
+        case CreateGraph():
+            return replace(command, tasks=tuple(_filled(task, registry) for task in command.tasks))
+    return command
+
+
+def _filled(task: F, registry: Registry) -> F:
+    defaults = registry.get(task.type).defaults
+    if not defaults:
+        return task
+    return replace(task, **{name: value for name, value in defaults.items() if getattr(task, name) == USUAL[name]})

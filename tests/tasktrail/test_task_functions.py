@@ -1,0 +1,278 @@
+"""Functions as task types, through a whole service: submitted, awaited, cancelled, retried; by function and by name."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from tasktrail import Client, InputFile, NamedTask, OutputFile, TaskContext, TaskService, task
+from tasktrail.errors import TaskNotCompleted
+from tasktrail.events import Failed, Retried
+from tasktrail.events.errors import InvalidOptions, InvalidPath, ServiceUnreachable, WaitTimeout
+from tasktrail.functions.default_client import default_client
+from tasktrail.testing import inline_service
+
+WITHIN = 30.0
+release = threading.Event()
+
+
+@task
+def add(a: int, b: int = 2) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@task
+async def double(number: float) -> dict[str, float]:
+    """Twice as much."""
+    return {"double": 2 * number}
+
+
+@task
+def capitals(source: InputFile, target: OutputFile) -> int:
+    """Write a text in capitals."""
+    return target.write_text(source.read_text().upper())
+
+
+@task("stubborn", max_retries=5, retry_delay=0.0, retry_on=(LookupError,), priority=7, timeout=60.0)
+def fails_twice(context: TaskContext[Any]) -> int:
+    """Needs three attempts."""
+    if context.attempt < 3:
+        raise KeyError(context.attempt)
+    return context.attempt
+
+
+@task(max_retries=5, retry_delay=0.0, retry_on=(LookupError,))
+def broken() -> None:
+    """Fails for good."""
+    raise ValueError("no number")
+
+
+@task(grace=WITHIN)
+def patient(context: TaskContext[Any]) -> None:
+    """Wait until somebody stops it."""
+    while not context.should_stop():
+        release.wait(0.01)
+    context.check_stop()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[TaskService]:
+    with inline_service(tmp_path / "data", add, double, capitals, fails_twice, broken, patient) as tasks:
+        yield tasks
+
+
+def test_a_submitted_function_gives_its_result(service: TaskService) -> None:
+    handle = add.using(service).submit(40)
+    number: int = handle.result(WITHIN)
+    assert number == 42
+    assert (handle.status, handle.task().result, handle.task().options) == ("completed", {"value": 42}, {"a": 40})
+    assert double.using(service).submit(number=1.5).result(WITHIN) == {"double": 3.0}
+    assert add.using(service).handle(handle.id).result(WITHIN) == 42
+
+
+def test_a_program_that_knows_only_the_name_submits_too_and_the_service_checks(service: TaskService) -> None:
+    named = NamedTask("add").using(service)
+    assert named.submit(a=1, b=2).result(WITHIN) == 3
+    assert named.handle(1).result(WITHIN) == 3
+    with pytest.raises(InvalidOptions, match=r"option a of add has to be a whole number, not text"):
+        named.submit(a="one")
+    with pytest.raises(InvalidOptions, match="add has no option 'c'"):
+        named.submit(a=1, c=2)
+    with pytest.raises(InvalidOptions, match="`a`"):
+        named.submit()
+
+
+def test_files_are_the_tasks_own(service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.txt").write_text("hello")
+    monkeypatch.chdir(tmp_path)
+    handle = capitals.using(service).submit(Path("in.txt"), Path("out.txt"))
+    assert handle.result(WITHIN) == 5
+    assert (tmp_path / "out.txt").read_text() == "HELLO"
+    assert handle.task().output_file == str(tmp_path / "out.txt")
+    with pytest.raises(InvalidPath, match="needs an output file"):
+        NamedTask("capitals").using(service).with_fields(input_file="in.txt").submit()
+
+
+def test_it_is_tried_again_after_the_errors_that_it_names_and_no_others(service: TaskService) -> None:
+    handle = fails_twice.using(service).submit()
+    assert handle.result(WITHIN) == 3
+    events = [record.event for record in service.events(handle.id)]
+    assert [event.rule for event in events if isinstance(event, Failed)] == ["retry_on:LookupError"] * 2
+    assert sum(isinstance(event, Retried) for event in events) == 2
+
+    lost = broken.using(service).submit()
+    with pytest.raises(TaskNotCompleted, match="no number") as caught:
+        lost.result(WITHIN)
+    assert (caught.value.task.retry_count, caught.value.task.error_type) == (0, "ValueError")
+
+
+def test_the_types_defaults_hold_however_the_task_came(service: TaskService) -> None:
+    stated = fails_twice.using(service).submit().task()
+    plain = service.get_task(service.create_task("stubborn", timeout=5.0))
+    ids = service.create_graph([{"name": "one", "type": "stubborn", "priority": 2}])
+    in_graph = service.get_task(ids["one"])
+
+    assert (stated.priority, stated.max_retries, stated.timeout) == (7, 5, 60.0)
+    assert (plain.priority, plain.max_retries, plain.timeout) == (7, 5, 5.0)
+    assert (in_graph.priority, in_graph.max_retries, in_graph.timeout) == (2, 5, 60.0)
+
+
+def test_repeating_a_command_is_harmless_where_the_type_has_defaults(service: TaskService) -> None:
+    first = fails_twice.using(service).with_fields(command_id="once").submit()
+    again = service.create_task("stubborn", command_id="once")
+    assert first.id == again
+
+
+def test_a_handle_waits_and_cancels(service: TaskService) -> None:
+    handle = patient.using(service).submit()
+    with pytest.raises(WaitTimeout):
+        handle.result(0.05)
+    handle.cancel(reason="enough")
+    assert handle.wait(WITHIN).status == "cancelled"
+    with pytest.raises(TaskNotCompleted, match="has been cancelled"):
+        handle.result(WITHIN)
+    assert repr(handle) == f"<task {handle.id}>"
+
+
+def test_without_a_service_to_be_found_the_error_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TASKTRAIL_URL", raising=False)
+    monkeypatch.setenv("TASKTRAIL_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(ServiceUnreachable, match="nowhere"):
+        add.submit(1)
+
+
+def test_an_address_in_the_environment_goes_before_a_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKTRAIL_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("TASKTRAIL_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(ServiceUnreachable, match=r"127\.0\.0\.1:1"):
+        add.submit(1)
+    assert default_client() is default_client()
+    default_client().close()
+
+
+# --- as processes of their own ------------------------------------------------------------------------------------
+
+APP = dedent(
+    """
+    from tasktrail import task
+
+
+    @task
+    def add(a: int, b: int = 2) -> int:
+        return a + b
+
+
+    if __name__ == "__main__":
+        print(add.submit(40).result(timeout=30))
+    """
+)
+
+
+class House:
+    """A folder with programs, and a service on `./tasktrail-data` in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKTRAIL_")}
+        self.service: subprocess.Popen[str] | None = None
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "tasktrail", *words]
+
+    def serve(self, *words: str) -> str:
+        """Start the service; what it has said up to `ready`."""
+        self.service = subprocess.Popen(
+            self.command("serve", *words), cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True
+        )
+        assert self.service.stderr
+        said = ""
+        for line in self.service.stderr:
+            said += line
+            if re.match("ready", line):
+                self.rest = threading.Thread(target=self.service.stderr.read)
+                self.rest.start()
+                return said
+        pytest.fail(said)
+
+    def stop(self) -> None:
+        if self.service is not None:
+            self.service.send_signal(signal.SIGTERM)
+            self.service.wait(WITHIN)
+            self.rest.join()
+            assert self.service.stderr
+            self.service.stderr.close()
+            self.service = None
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.mark.slow
+def test_a_file_of_ten_lines_and_two_commands_are_enough(house: House) -> None:
+    (house.folder / "app.py").write_text(APP)
+    house.serve("app.py")
+    assert house.run(sys.executable, "app.py") == "42\n"
+    by_name = 'from tasktrail import NamedTask; print(NamedTask("add").submit(a=1, b=1).result(30))'
+    assert house.run(sys.executable, "-c", by_name) == "2\n"
+    assert "completed" in house.run(*house.command("run", "add", "-o", "a=1"))
+    with Client.connect(house.folder / "tasktrail-data") as tasks:
+        assert tasks.get_task(3).result == {"value": 3}
+
+
+@pytest.mark.slow
+def test_a_module_of_a_package_is_found_by_name_and_by_file(house: House) -> None:
+    package = house.folder / "mine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "app.py").write_text(APP)
+    by_name = "from mine.app import add; print(add.submit(1).result(30))"
+    for words in ("mine.app", "mine/app.py"):
+        house.serve(words)
+        assert house.run(sys.executable, "-c", by_name) == "3\n"
+        house.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["missing.py"], 2, "There is no file missing.py"),
+        (["missing"], 2, "There is no module 'missing'"),
+        (["json.py"], 2, "'json' is the name of another module"),
+        (["empty.py"], 1, "There is no handler in empty"),
+        (["broken.py"], 1, "Parameter 'a' of f has no annotation"),
+    ],
+)
+def test_a_file_that_cannot_be_served_is_refused_at_once(house: House, words: list[str], code: int, said: str) -> None:
+    (house.folder / "json.py").write_text(APP)
+    (house.folder / "empty.py").write_text("")
+    (house.folder / "broken.py").write_text("from tasktrail import task\n\n@task\ndef f(a): ...\n")
+    command = [sys.executable, "-P", "-m", "tasktrail", "serve", *words]
+    done = subprocess.run(
+        command, cwd=house.folder, env=house.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
