@@ -13,6 +13,7 @@ from ..events.reports import AttemptEnded, Order, Report, Run
 from ..handlers.publish import remove_part
 from .base import Actor, Orders, logger
 from .core.messages import Reconcile
+from .dependency_results import DependencyResults
 from .executor import Executor
 
 RECONCILE_EVERY = 2.0
@@ -32,12 +33,14 @@ class WorkerPool(Actor):
         executor: Executor,
         report: Callable[[list[Report] | Reconcile], None],
         close_within: float,
+        results: DependencyResults | None = None,
         reconcile_every: float = RECONCILE_EVERY,
     ) -> None:
         super().__init__()
         self._executor = executor
         self._report = report
         self._close_within = close_within
+        self._results = results
         self._outputs: dict[tuple[int, int], str] = {}
         """Output of each attempt that is running and has one."""
         self._reconcile_every = reconcile_every
@@ -53,6 +56,8 @@ class WorkerPool(Actor):
         """Kill what still runs and wait until it is gone."""
         self._closed.set()
         self._executor.close(self._close_within)
+        if self._results is not None:
+            self._results.close()
 
     def receive(self, message: Any) -> None:
         """Carry out orders."""
@@ -60,7 +65,10 @@ class WorkerPool(Actor):
             for order in message.orders:
                 if isinstance(order, Run) and order.output_file:
                     self._outputs[order.task_id, order.attempt] = order.output_file
-            self._do(message.orders)
+            self._do([self._with_results(order) for order in message.orders])
+
+    def _with_results(self, order: Order) -> Order:
+        return self._results.given_to(order) if self._results is not None and isinstance(order, Run) else order
 
     def _do(self, orders: list[Order]) -> None:
         """An executor that breaks at one order gets the others one by one: repeating one changes nothing."""

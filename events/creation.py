@@ -72,8 +72,10 @@ def create_graph(command: CreateGraph, context: DecisionContext) -> tuple[Event,
             outputs=context.outputs,
         )
         output = found.output_real or create_one.output_file
+        depends_on = zip(command.tasks[place].depends_on, create_one.depends_on, strict=True)
+        names = {other: task_id for other, task_id in depends_on if isinstance(other, str)}
         try:
-            events += create(create_one, found)
+            events += (replace(event, dependency_names=names) for event in create(create_one, found))
             if writers.setdefault(output, name) != name and output and not create_one.overwrite:
                 raise OutputTaken(f"task {writers[output]} will write {output!r}", field="output_file")
         except (UnknownDependency, InvalidValue, OutputTaken) as error:

@@ -45,6 +45,14 @@ class Run(Frame, frozen=True, tag="run"):
     """Seconds that the sender of the task expects it to take."""
     traceparent: str = ""
     """What the handler calls belongs into this trace (W3C)."""
+    depends_on: tuple[int, ...] = ()
+    """The tasks that it has waited for."""
+    dependency_names: dict[str, int] = {}
+    """Their names in the graph that made them."""
+    results: dict[int, dict[str, Any]] = {}
+    """What those that have completed recorded as their result. Put in on the way to the executor."""
+    no_results: str = ""
+    """Why there are none although there should be; empty otherwise."""
 
 
 class Stop(Frame, frozen=True, tag="stop"):

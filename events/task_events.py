@@ -91,6 +91,8 @@ class Created(_Event, frozen=True, kw_only=True):
     resumable: bool = False
     parent_task_id: int | None = None
     depends_on: tuple[int, ...] = ()
+    dependency_names: dict[str, int] = {}
+    """Those of `depends_on` that are in the same graph, by their names there, which the handler may use."""
     on_dependency_failure: DependencyPolicies = "wait"
     """What becomes of the waiting task when a dependency ends otherwise than completed. Logs from before it was asked
     for mean `wait`, so that is the default here; `CreateTask` has another."""

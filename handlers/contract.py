@@ -1,6 +1,6 @@
 """What a handler is given and what it may answer. This is the page a handler's author reads first."""
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
@@ -169,6 +169,17 @@ class TaskContext(Protocol[O_co]):
     @property
     def checkpoint(self) -> Checkpoint | None:
         """The last saved checkpoint. It is None on a fresh start, and when the task is not resumable."""
+
+    @property
+    def dependencies(self) -> Mapping[int, Any]:
+        """Task id → what it returned, of the tasks in `depends_on` that have completed.
+
+        Raises `ResultsMissing` when there are more than 1 MiB of them.
+        """
+
+    @property
+    def dependencies_by_name(self) -> Mapping[str, Any]:
+        """The same of a task in a graph: the names of `depends_on` there → what those tasks returned."""
 
     def progress(self, percent: float, message: str = "") -> None:
         """Say how far the work is (0 to 100). It is cheap: call it as often as you like, most reports are dropped."""

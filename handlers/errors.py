@@ -36,6 +36,14 @@ class PackageMissing(HandlerFault):
     remedy = "Install it in the environment that the service runs in."
 
 
+class ResultsMissing(HandlerFault):
+    """The handler asks for the results of the tasks that it has waited for, and they could not be handed over."""
+
+    code = "results_missing"
+    title = "The results of dependencies are missing"
+    remedy = "Let them write files and return the names, or depend on fewer tasks at a time."
+
+
 class OutputMissing(HandlerFault):
     """The handler said it is done but wrote nothing."""
 

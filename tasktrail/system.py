@@ -26,6 +26,7 @@ from .actors.delivery.attempt import Deadline, Result
 from .actors.delivery.mail import MailSender, MailServer
 from .actors.delivery.targets import TargetSender, check_targets
 from .actors.delivery.webhook import WebhookSender
+from .actors.dependency_results import DependencyResults
 from .actors.executor import Executor
 from .actors.feed import Endings, Feed, Watermark
 from .actors.inspector import Inspector
@@ -397,7 +398,12 @@ class System:
 
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
         self._executor = self._make_executor()
-        return WorkerPool.start(executor=self._executor, report=self.scheduler.tell, close_within=_STOP_WITHIN / 2)
+        return WorkerPool.start(
+            executor=self._executor,
+            report=self.scheduler.tell,
+            close_within=_STOP_WITHIN / 2,
+            results=DependencyResults(lambda: LogReader(self.paths.log)),
+        )
 
     def _start_monitor(self) -> "ResourceMonitor.ref":  # type: ignore[name-defined]
         return ResourceMonitor.start(

@@ -5,6 +5,7 @@ last checkpoint, as the service would give it. `inline_service` is the whole ser
 this process. Real kills of real processes belong into tests of their own.
 """
 
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -61,6 +62,8 @@ class RecordingContext(Generic[O]):
         stop_after: int | None = None,
         crash_after: int | None = None,
         traceparent: str = "",
+        dependencies: Mapping[int, Any] | None = None,
+        dependencies_by_name: Mapping[str, Any] | None = None,
     ) -> None:
         self.task_id = 1
         self.traceparent = traceparent
@@ -70,6 +73,8 @@ class RecordingContext(Generic[O]):
         self.work_dir = work_dir
         self.options = options
         self.checkpoint = checkpoint
+        self.dependencies = dependencies or {}
+        self.dependencies_by_name = dependencies_by_name or {}
         self.reports: list[tuple[float, str]] = []
         self.checkpoints: list[Checkpoint] = []
         self.stop_after = stop_after
@@ -132,6 +137,8 @@ class RecordingContext(Generic[O]):
             attempt=self.attempt + 1,
             stop_after=stop_after,
             crash_after=crash_after,
+            dependencies=self.dependencies,
+            dependencies_by_name=self.dependencies_by_name,
         )
 
 
@@ -182,6 +189,8 @@ def context_for(
     output_file: str | Path = "",
     stop_after: int | None = None,
     crash_after: int | None = None,
+    dependencies: Mapping[int, Any] | None = None,
+    dependencies_by_name: Mapping[str, Any] | None = None,
 ) -> RecordingContext[Any]:
     """A context for the handler, its options checked as when a task is created. Raises `InvalidOptions`."""
     from .intake.refusals import convert_options
@@ -193,6 +202,8 @@ def context_for(
         output_file=Path(output_file).absolute() if output_file else Path(),
         stop_after=stop_after,
         crash_after=crash_after,
+        dependencies=dependencies,
+        dependencies_by_name=dependencies_by_name,
     )
 
 

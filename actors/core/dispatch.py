@@ -200,6 +200,8 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
         beat_every(spec),
         spec.estimated_time,
         spec.traceparent,
+        spec.depends_on,
+        spec.dependency_names,
     )
     return event, run
 

@@ -390,6 +390,11 @@ class LogReader:
         _refuse_gap(task_id, version, rows)
         return [from_row(row[:14], row[14]) for row in rows]
 
+    def last_of(self, task_id: int) -> Recorded | None:
+        """The latest event of a task."""
+        rows = _fetch(self._conn, f"{_SELECT} WHERE task_id = ? ORDER BY version DESC LIMIT 1", (task_id,))
+        return from_row(rows[0][:14], rows[0][14]) if rows else None
+
     def version_at(self, task_id: int, position: int) -> int:
         """The last version of a task up to a position; 0 when there was none."""
         wanted = "SELECT version FROM events WHERE task_id = ? AND position <= ? ORDER BY version DESC LIMIT 1"

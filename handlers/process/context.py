@@ -14,7 +14,8 @@ from ...events.errors import InvalidValue
 from ...events.reports import AttemptCheckpointed, AttemptProbed, AttemptProgressed, PublishWanted, Run
 from ...events.values import check_plain
 from ..contract import StopAsked
-from ..errors import BadAnswer, CheckpointRefused
+from ..errors import BadAnswer, CheckpointRefused, ResultsMissing
+from ..functions import value_of
 from ..inputs import Input
 from ..publish import part_path
 from ..workspace import create_temp_file, make_private_folder
@@ -145,6 +146,19 @@ class AttemptContext:
     def checkpoint(self) -> Checkpoint | None:
         """The last saved checkpoint."""
         return self._run.checkpoint
+
+    @property
+    def dependencies(self) -> dict[int, Any]:
+        """Task id → what it returned."""
+        if self._run.no_results:
+            raise ResultsMissing(f"The results of the tasks that this one has waited for: {self._run.no_results}")
+        return {task_id: value_of(result) for task_id, result in self._run.results.items()}
+
+    @property
+    def dependencies_by_name(self) -> dict[str, Any]:
+        """Name in the graph → what that task returned."""
+        returned = self.dependencies
+        return {name: returned[task_id] for name, task_id in self._run.dependency_names.items() if task_id in returned}
 
     def progress(self, percent: float, message: str = "") -> None:
         """Say how far the work is. Values beyond 0 to 100 are cut, NaN is ignored."""
