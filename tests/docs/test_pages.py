@@ -190,3 +190,20 @@ def test_the_shell_keeps_what_it_was_told_and_fails_with_a_command(tmp_path: Pat
         shell.run("kill %1")
         with pytest.raises(AssertionError, match="not today"):
             shell.run("echo not today >&2; false")
+
+
+def program(page: str, name: str) -> str:
+    """The block of a page that begins with `# name`."""
+    found = [text for kind, text in blocks((ROOT / page).read_text(encoding="utf-8")) if kind == "python"]
+    return next(text for text in found if text.startswith(f"# {name}\n"))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/own-task-type.md"])
+def test_the_shortest_program_is_the_same_wherever_it_stands(page: str) -> None:
+    usual, docstring = program("docs/how-to/run-your-own-functions.md", "app.py"), '    """Add two numbers."""\n'
+    assert program(page, "app.py").replace(docstring, "") == usual.replace(docstring, "")
+    assert len([line for line in usual.splitlines() if line.strip()]) <= 15
+
+
+def test_the_program_that_is_not_run_is_a_program() -> None:
+    compile(program("docs/how-to/coming-from-celery.md", "celery_app.py"), "celery_app.py", "exec")
