@@ -1,18 +1,20 @@
-"""D, E, H. Append, replay, restart with much unfinished, memory of an unfinished task."""
+"""D, E, H. Append, replay, disk and memory of a task, restart with much unfinished."""
 
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from floors import in_batches, one_by_one, raw_log
 from harness import SUPPORT, Goal, Table, scratch, seconds
 
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.events import Answer, Completed, Created, Fact, Started
+from tasktrail.events import Answer, Completed, Created, Event, Fact, Progressed, Started
 from tasktrail.events.log.sqlite import SqliteEventLog
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,7 +38,56 @@ def tables(*, quick: bool) -> list[Table]:
     restart.add("tasktrail", lambda: _restart(open_tasks)[0], Goal(at_most=4))
     memory = Table("H", "Resident memory of an unfinished task in the service", "bytes")
     memory.add("tasktrail", lambda: _restart(open_tasks)[1], Goal(at_most=1024))
-    return [*append, replay, restart, memory]
+    ended = 1_000 if quick else 20_000
+    disk = Table(
+        "D3", "Disk of a completed task: paths of 40 characters, two options, a result of eight fields", "bytes"
+    )
+    disk.add("log.db, of three records", lambda: _disk(ended, records=3)[0])
+    disk.add("log.db, of each further record", lambda: (_disk(ended, records=13)[0] - _disk(ended, records=3)[0]) / 10)
+    disk.add("views.db", lambda: _disk(ended, records=3)[1])
+    return [*append, replay, disk, restart, memory]
+
+
+_RESULT: dict[str, Any] = {
+    "output": "x" * 40,
+    "sha256": "0" * 64,
+    "size": 1234567,
+    "codec": "h264",
+    "width": 1280,
+    "height": 720,
+}
+
+
+@cache
+def _disk(number: int, *, records: int) -> tuple[float, float]:
+    """Bytes of log and of views for each of so many completed tasks with so many records."""
+    with scratch() as folder:
+        log = SqliteEventLog(folder / "log.db", now=_NOW)
+        for start in range(0, number, 100):
+            facts = [fact for task_id in range(start + 1, start + 101) for fact in _life(task_id, records)]
+            log.append(facts, expected=start * records)
+        log.close()
+        started(folder)
+        return (folder / "log.db").stat().st_size / number, (folder / "views.db").stat().st_size / number
+
+
+def _life(task_id: int, records: int) -> Iterator[Fact]:
+    """Created, started, progress, completed."""
+    place = f"/srv/media/films/{task_id:08d}"
+    events: list[Event] = [
+        Created(
+            type="video_convert",
+            input_file=f"{place}/input-0123.mp4",
+            output_file=f"{place}/output-123.mp4",
+            options={"height": 720, "codec": "h264"},
+        ),
+        Started(effective_priority=5.0),
+        *(Progressed(progress=float(step), message=f"frame {step}00 of 1000") for step in range(records - 3)),
+        Completed(result={**_RESULT, "notes": [], "frames": 1000}),
+    ]
+    for version, event in enumerate(events, 1):
+        attempt = int(version > 1)
+        yield Fact(task_id, version, event, _NOW, "bench", "", f"{task_id:032x}", attempt=attempt, life=1)
 
 
 def _raw_append(number: int, size: int) -> float:

@@ -21,6 +21,7 @@ def test_every_axis_gives_figures(tmp_path: Path) -> None:
         "C",
         "D1",
         "D2",
+        "D3",
         "E",
         "H",
         "I",

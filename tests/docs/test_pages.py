@@ -83,7 +83,7 @@ class Shell:
         assert code == 0, f"$ {command}\n{printed}{self.told()}\n--- ended with {code}"
         if line.endswith("&"):
             return self._first_line_told()
-        if line.startswith("kill "):
+        if line.startswith("kill ") and "-HUP" not in line:  # that one ends nothing
             *hard, job = line.split()[1:]
             ended = self._answer(f"wait {job}")[1]
             assert hard or ended == 0, f"{job} ended with {ended}\n{self.told()}"
