@@ -33,6 +33,7 @@ def page_router() -> Router:
         dependencies={
             "page": Provide(open_page),
             "batches": Provide(lambda: batches, sync_to_thread=False),
+            "wanted": Provide(tasks.wanted_filters, sync_to_thread=False),
             "stories": Provide(lambda: stories, sync_to_thread=False),
         },
         exception_handlers=HANDLERS,

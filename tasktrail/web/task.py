@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -13,21 +14,23 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
-from litestar.exceptions import HTTPException
 from litestar.params import PathParameter
+from litestar.response import Stream
 from markupsafe import escape
+from msgspec.structs import replace
 
-from ..actors.core.explanation import Why
+from ..actors.core.explanation import Obstacle, Why
 from ..actors.pictures import NoPicture
 from ..events import AdjustTask, CancelTask, Command, Recorded, RetryTask, StartTask, Task, TasktrailError
 from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..events.recorded import EVENT_TAGS
 from ..events.state import FINISHED, WAITING
+from ..expectation import means_of, seconds_left
 from ..handlers.attempt_output import Output
 from ..http.permissions import COMMANDS, SEE, SUBMIT, check
 from ..http.queries import AttemptQuery
 from ..http.requests import TaskIdPath
-from ..intake.conversion import command_from_fields, new_command_id
+from ..intake.conversion import command_from_fields
 from ..projections import NoticeStatus, TaskFilters, TaskQueries
 from ..projections.causes import Chain, chain_to
 from ..projections.describe import describe
@@ -35,6 +38,7 @@ from ..projections.history import Line
 from ..projections.queries.walk import Census
 from ..projections.story import Course, Story, StoryFold, line_of, skim
 from ..times import read_time
+from .acting import sent
 from .page import Page
 from .shapes import SIDE, Around, GraphShape, Node, TimeShape, graph_shape, time_shape
 
@@ -46,6 +50,7 @@ _PRINTED = 16 * 1024
 """Bytes of output that are shown, from its end."""
 _NOTICES = 100
 _DEADLINE_OF_PICTURE = 40.0
+PARTS = ("head", "actions", "attempts", "story", "files", "graph", "causes", "notices", "result")
 
 Side: TypeAlias = Literal["input", "output"]
 SidePath = Annotated[Side, PathParameter(description="Of which file")]
@@ -106,16 +111,32 @@ async def task(
     page: NamedDependency[Page], stories: NamedDependency["Stories"], task_id: TaskIdPath, attempt: AttemptQuery = None
 ) -> Response[str]:
     """One task, now or as of an earlier moment."""
-    seen = await page.ask(look, page, stories, task_id, attempt)
-    return page.answer("task.html", seen=seen, **words_of(page, seen))
+    return page.answer("task.html", **await page.ask(_shown, page, stories, task_id, attempt))
 
 
-def words_of(page: Page, seen: Seen) -> dict[str, Any]:
-    """What the templates of the page need beside what is seen."""
+@get("/live/tasks/{task_id:int}", include_in_schema=False, needs=SEE)
+async def live_task(
+    page: NamedDependency[Page], stories: NamedDependency["Stories"], task_id: TaskIdPath, attempt: AttemptQuery = None
+) -> Stream:
+    """The parts of it that change."""
+    page.present()
+    await page.own_task(task_id)
+
+    def parts(shared: Page) -> dict[str, str]:
+        return shared.parts("task.html", PARTS, **_shown(shared, stories, task_id, attempt))
+
+    return page.follow(parts, task_id=task_id)
+
+
+def _shown(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> dict[str, Any]:
+    seen = look(page, stories, task_id, attempt)
+    # The same for a press too many, and another one as soon as anything was recorded about the task.
+    once = f"{stories.salt}:{task_id}:{seen.task.version}:"
     return {
+        "seen": seen,
         "task": seen.task,
         "may": _may(page, seen.task),
-        "command_id": new_command_id(),
+        "once": once,
         "all_fields": _fields(seen.task),
         "finished": FINISHED,
     }
@@ -142,7 +163,7 @@ def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
     chain = _chain(page, last)
     return Seen(
         task=found,
-        left=time_left(found, story.courses, page.now),
+        left=time_left(found, story.courses, page.now, means_of(service.stats())),
         story=story,
         lines=_merged(story.lines, notes),
         notes_left_out=left_out,
@@ -153,7 +174,7 @@ def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
         cause_command=chain.command_id,
         causes_complete=chain.complete,
         files=_files(page, found),
-        why=service.why(task_id) if found.status in WAITING else None,
+        why=_why(page, task_id) if found.status in WAITING else None,
         output=output,
         attempt=number,
         notices=tuple(notices[-_NOTICES:]),
@@ -173,7 +194,7 @@ def _then(page: Page, task_id: int) -> Seen:
     chain = _chain(page, last)
     return Seen(
         task=found,
-        left=time_left(found, story.courses, page.now),
+        left=time_left(found, story.courses, page.now, {}),
         story=story,
         lines=_merged(story.lines, notes),
         notes_left_out=left_out,
@@ -186,13 +207,9 @@ def _then(page: Page, task_id: int) -> Seen:
     )
 
 
-def _bound(page: Page) -> int | None:
-    return page.who.user_id if page.who else None
-
-
 def _check_own(page: Page, found: Task) -> None:
     """A task of another user does not exist for who is bound to one."""
-    if _bound(page) not in (None, found.user_id):
+    if page.user_id not in (None, found.user_id):
         raise UnknownTask(f"Task {found.id} does not exist", field="task_id")
 
 
@@ -200,6 +217,8 @@ class Stories:
     """Stories that were told lately, so that each new record of a task is read once. Safe to use from many threads."""
 
     def __init__(self) -> None:
+        self.salt = secrets.token_hex(8)
+        """In the command ids of forms, so that nobody else can use one up."""
         self._lock = Lock()
         self._folds: OrderedDict[int, StoryFold] = OrderedDict()
 
@@ -236,8 +255,20 @@ def _timeline(found: Task, story: Story, now: datetime) -> TimeShape | None:
     return time_shape(story.courses, begin, found.completed_at or now)
 
 
-def time_left(found: Task, courses: tuple[Course, ...], now: datetime) -> float | None:
-    """Seconds until the running attempt is done, if it goes on as fast as it has; by its estimate at its beginning."""
+def _why(page: Page, task_id: int) -> Why:
+    """Why it waits. The machine and the tasks of others are no business of a user who sees only his own."""
+    found = page.service.why(task_id)
+    if page.user_id is None:
+        return found
+    reasons = tuple(Obstacle(one.reason, str(one.reason)) for one in found.reasons)
+    return replace(found, reasons=reasons, place=None, ahead=(), remark="")
+
+
+def time_left(found: Task, courses: tuple[Course, ...], now: datetime, means: Mapping[str, float]) -> float | None:
+    """Seconds until the running attempt is done, if it goes on as fast as it has.
+
+    Before that can be told: by its estimate, or by what tasks of its type took in the mean (`means`).
+    """
     if found.status != "running" or found.started_at is None or not courses:
         return None
     curve = courses[-1].curve
@@ -246,12 +277,12 @@ def time_left(found: Task, courses: tuple[Course, ...], now: datetime) -> float 
     done = found.progress - began
     if done >= 1 and ran > 0:
         return max(0.0, ran * (100 - found.progress) / done)
-    expected = found.estimate.seconds if found.estimate else found.estimated_time
-    return max(0.0, expected - ran) if expected > ran else None
+    whole = means.get(found.type) or (found.estimate.seconds if found.estimate else found.estimated_time)
+    return seconds_left(min(99.0, 100 * ran / whole), whole) if whole else None
 
 
 def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | None:
-    source, bound = page.service.source, _bound(page)
+    source, bound = page.service.source, page.user_id
 
     def node(task_id: int) -> Node:
         if page.past:
@@ -287,7 +318,7 @@ def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | Non
 def _chain(page: Page, last: Recorded | None) -> Chain:
     if last is None:
         return Chain(records=())
-    log, bound = page.service.source.log(), _bound(page)
+    log, bound = page.service.source.log(), page.user_id
     owners: dict[int, bool] = {}
 
     def may_see(task_id: int) -> bool:
@@ -357,8 +388,7 @@ async def picture(
 ) -> Response[bytes]:
     """A small picture of the task's input or output as that is now; words in its place where there is none."""
     page.present()
-    found = await page.ask(lambda: page.service.source.ask(lambda views: views.get(task_id, page.now)))
-    _check_own(page, found)
+    found = await page.own_task(task_id)
     path = found.input_file if side == "input" else found.output_file
     try:
         wanted = await page.ask(page.service.pictures.picture, path, side)
@@ -392,7 +422,7 @@ def _placard(words: str) -> bytes:
 
 def _may(page: Page, found: Task) -> frozenset[str]:
     """The actions that make sense now and that whoever looks may do."""
-    if page.past or page.who is None:
+    if page.past:
         return frozenset()
     waits, over = found.status in WAITING, found.status in FINISHED
     wanted: dict[str, tuple[bool, type[Command]]] = {
@@ -401,24 +431,20 @@ def _may(page: Page, found: Task) -> frozenset[str]:
         "retry": (found.status in ("failed", "cancelled"), RetryTask),
         "adjust": (waits, AdjustTask),
     }
-    return frozenset(
-        name for name, (sensible, kind) in wanted.items() if sensible and page.who.role in COMMANDS[kind].roles
-    )
+    return frozenset(name for name, (sensible, kind) in wanted.items() if sensible and page.may(COMMANDS[kind]))
 
 
 @post("/tasks/{task_id:int}/act", include_in_schema=False, status_code=303, needs=SUBMIT)
 async def act_on_one(page: NamedDependency[Page], task_id: TaskIdPath) -> Response[None]:
     """Do it, and show the task with what came of it."""
     page.present()
-    form = await page.request.form()
-    fields = {name: str(form.get(name, "")) for name in form}
+    fields = await sent(page.request)
     here = f"/tasks/{task_id}"
     try:
         command = _command(task_id, fields, page.who.name if page.who else "", page.now)
         check(page.who, COMMANDS[type(command)], f"{fields['action']} tasks")
-        await page.ask(_send, page, command)
-    except HTTPException:
-        raise
+        await page.own_task(task_id)
+        await page.ask(page.service.send, command)
     except UnknownTask:
         raise
     except TasktrailError as error:
@@ -434,12 +460,6 @@ _DONE = {
     "adjust": "The task is adjusted.",
     "hold": "The task is held until somebody starts it.",
 }
-
-
-def _send(page: Page, command: StartTask | CancelTask | RetryTask | AdjustTask) -> None:
-    found = page.service.source.ask(lambda views: views.get(command.task_id, page.now))
-    _check_own(page, found)
-    page.service.send(command)
 
 
 def _command(
@@ -494,4 +514,4 @@ def _number(field: str, text: str) -> float:
         raise InvalidValue(f"{field}: {text[:40]!r} is no number", field=field) from None
 
 
-ROUTES = (task, picture, act_on_one)
+ROUTES = (task, live_task, picture, act_on_one)

@@ -14,6 +14,7 @@ import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
+from litestar.response import Stream
 from msgspec.structs import replace
 
 from ..api.reader_process import LIST_WITHIN, ListQuestion
@@ -33,6 +34,7 @@ from .page import Page
 
 PER_PAGE = 50
 MOST_PER_PAGE = 100
+PARTS = ("found", "rows")
 WITHIN = 3.0
 """Seconds that a form waits for its batch before it shows how far it is."""
 FIELDS = ("status", "type", "label", "user_id", "document_id", "parent_task_id", "search")
@@ -99,6 +101,40 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 @get("/tasks", include_in_schema=False, needs=SEE)
 async def tasks(
     page: NamedDependency[Page],
+    wanted: NamedDependency[TaskFilters],
+    sort: SortQuery = None,
+    limit: TextQuery = None,
+    offset: TextQuery = None,
+    place: PlaceQuery = None,
+) -> Response[str]:
+    """The tasks that pass the filters."""
+    filters = _listing(wanted, sort, limit, offset)
+    listed = await (_then(page, filters) if page.past else page.ask(_now, page, filters, place or ""))
+    return page.answer("tasks.html", **_shown(page, listed))
+
+
+@get("/live/tasks", include_in_schema=False, needs=SEE)
+async def live_tasks(
+    page: NamedDependency[Page],
+    wanted: NamedDependency[TaskFilters],
+    sort: SortQuery = None,
+    limit: TextQuery = None,
+    offset: TextQuery = None,
+    place: PlaceQuery = None,
+) -> Stream:
+    """The parts of it that change."""
+    page.present()
+    filters = _listing(wanted, sort, limit, offset)
+    parse_place(place or "")  # a wrong one is refused before the stream begins
+
+    def parts(shared: Page) -> dict[str, str]:
+        return shared.parts("tasks.html", PARTS, **_shown(shared, _now(shared, filters, place or "")))
+
+    return page.follow(parts)
+
+
+def wanted_filters(
+    page: NamedDependency[Page],
     status: ValuesQuery = None,
     type: ValuesQuery = None,  # noqa: A002 - the field's name
     label: ValuesQuery = None,
@@ -106,12 +142,8 @@ async def tasks(
     document_id: ValuesQuery = None,
     parent_task_id: ValuesQuery = None,
     search: TextQuery = None,
-    sort: SortQuery = None,
-    limit: TextQuery = None,
-    offset: TextQuery = None,
-    place: PlaceQuery = None,
-) -> Response[str]:
-    """The tasks that pass the filters."""
+) -> TaskFilters:
+    """The dependency `wanted`: the filters that the address names, of the tasks that whoever looks may see."""
     given = {
         "status": status,
         "type": type,
@@ -121,19 +153,39 @@ async def tasks(
         "parent_task_id": parent_task_id,
     }
     texts = {name: ",".join(values or ()) for name, values in given.items()}
-    texts |= {"search": search or "", "sort": sort or "", "limit": limit or str(PER_PAGE), "offset": offset or ""}
-    filters = _own(page, TaskFilters.parse(texts))
-    filters = replace(filters, limit=min(filters.limit, MOST_PER_PAGE))
-    listed = await (_then(page, filters) if page.past else page.ask(_now, page, filters, place or ""))
-    return page.answer(
-        "tasks.html", listed=listed, headings=_headings(page, filters), actions=_allowed(page), **_words(page)
-    )
+    return _own(page, TaskFilters.parse(texts | {"search": search or ""}))
+
+
+def _listing(filters: TaskFilters, sort: str | None, limit: str | None, offset: str | None) -> TaskFilters:
+    """The filters with an order and a page. Raises `InvalidValue`."""
+    how = TaskFilters.parse({"sort": sort or "", "limit": limit or str(PER_PAGE), "offset": offset or ""})
+    return replace(filters, sort=how.sort, limit=min(how.limit, MOST_PER_PAGE), offset=how.offset)
+
+
+def _shown(page: Page, listed: Listed) -> dict[str, Any]:
+    parameters = page.parameters()
+
+    def given(field: str) -> list[str]:
+        found = parameters.get(field) or []
+        return list(found) if isinstance(found, list) else [str(found)]
+
+    return {
+        "listed": listed,
+        "filters": listed.filters,
+        "chosen": values_of(listed.filters.status),
+        "headings": _headings(page, listed.filters),
+        "actions": _allowed(page),
+        "statuses": STATUSES,
+        "note_of": note_of,
+        "values_of": values_of,
+        "fields": FIELDS,
+        "given": given,
+    }
 
 
 def _own(page: Page, filters: TaskFilters) -> TaskFilters:
     """The filters, of the tasks that whoever looks may see."""
-    user_id = page.who.user_id if page.who else None
-    return filters if user_id is None else replace(filters, user_id=user_id)
+    return filters if page.user_id is None else replace(filters, user_id=page.user_id)
 
 
 def _now(page: Page, filters: TaskFilters, place: str) -> Listed:
@@ -165,16 +217,6 @@ def _types(page: Page) -> list[str]:
     return sorted(source.ask(lambda views: views.types()) | {task_type.name for task_type in source.registry})
 
 
-def _words(page: Page) -> dict[str, Any]:
-    parameters = page.parameters()
-
-    def given(field: str) -> list[str]:
-        found = parameters.get(field) or []
-        return list(found) if isinstance(found, list) else [str(found)]
-
-    return {"statuses": STATUSES, "note_of": note_of, "values_of": values_of, "fields": FIELDS, "given": given}
-
-
 def _headings(page: Page, filters: TaskFilters) -> list[dict[str, str]]:
     """The headings with where a click leads, and how the list is sorted by them now."""
     found = []
@@ -201,7 +243,7 @@ def _allowed(page: Page) -> list[Action]:
     """What whoever looks may do."""
     if page.past:
         return []
-    return [action for action in ACTIONS.values() if page.who and page.who.role in COMMANDS[action.command].roles]
+    return [action for action in ACTIONS.values() if page.may(COMMANDS[action.command])]
 
 
 # --- one command for many -------------------------------------------------------------------------------------------
@@ -217,37 +259,23 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 @get("/tasks/confirm", include_in_schema=False, needs=SUBMIT)
 async def confirm(
     page: NamedDependency[Page],
+    wanted: NamedDependency[TaskFilters],
     action: TextQuery = None,
     of: TextQuery = None,
     id: IdsQuery = None,  # noqa: A002 - the name of the boxes
-    status: ValuesQuery = None,
-    type: ValuesQuery = None,  # noqa: A002 - the field's name
-    label: ValuesQuery = None,
-    user_id: ValuesQuery = None,
-    document_id: ValuesQuery = None,
-    parent_task_id: ValuesQuery = None,
-    search: TextQuery = None,
 ) -> Response[Any]:
     """How many tasks are meant, and the form that does it."""
     page.present()
-    wanted = _action(page, action or "")
-    texts = {
-        "status": ",".join(status or ()),
-        "type": ",".join(type or ()),
-        "label": ",".join(label or ()),
-        "user_id": ",".join(user_id or ()),
-        "document_id": ",".join(document_id or ()),
-        "parent_task_id": ",".join(parent_task_id or ()),
-        "search": search or "",
-    }
-    choice = _choice(page, of or "", id or (), texts)
+    meant = _action(page, action or "")
+    choice = Choice(filters=wanted) if of == "all" else Choice(ids=_ids(id or ()))
+    given = page.parameters()
+    kept = {name: _joined(given[name]) for name in FIELDS if given.get(name)}
     if not choice.ids and choice.filters is None:
-        return page.redirect(page.url("/tasks", **texts), said="No task was chosen.", kind="bad")
-    number, others, complete = await page.backend.bulk(_counted, page, choice, wanted)
-    kept = {name: value for name, value in texts.items() if value}
+        return page.redirect(page.url("/tasks", **kept), said="No task was chosen.", kind="bad")
+    number, others, complete = await page.backend.bulk(_counted, page, choice, meant)
     return page.answer(
         "tasks_confirm.html",
-        action=wanted,
+        action=meant,
         choice=choice,
         number=number,
         others=others,
@@ -267,16 +295,18 @@ def _action(page: Page, name: str) -> Action:
     return ACTIONS[name]
 
 
-def _choice(page: Page, of: str, ids: Sequence[str], texts: Mapping[str, str]) -> Choice:
-    if of == "all":
-        return Choice(filters=_own(page, TaskFilters.parse(texts)))
+def _joined(values: object) -> str:
+    return ",".join(values) if isinstance(values, list) else str(values)
+
+
+def _ids(ids: Sequence[str]) -> tuple[int, ...]:
     numbers = [part for text in ids for part in text.split(",") if part.strip()]
     if len(numbers) > MOST:
         raise InvalidValue(f"id: at most {MOST:,} tasks at once", field="id")
     for number in numbers:
         if not number.strip().isdecimal() or not 0 < int(number) < 2**53:
             raise InvalidValue(f"id: {number[:40]!r} is no number of a task", field="id")
-    return Choice(ids=tuple(dict.fromkeys(int(number) for number in numbers)))
+    return tuple(dict.fromkeys(int(number) for number in numbers))
 
 
 def _counted(page: Page, choice: Choice, action: Action) -> tuple[int, int, bool]:
@@ -303,8 +333,7 @@ def _status_of(page: Page, views: Any, task_id: int) -> str:
         state = views.state(task_id)
     except UnknownTask:
         return ""
-    bound = page.who.user_id if page.who else None
-    return str(state.status) if bound in (None, state.spec.user_id) else ""
+    return str(state.status) if page.user_id in (None, state.spec.user_id) else ""
 
 
 def _narrowed(filters: TaskFilters, action: Action) -> TaskFilters | None:
@@ -321,7 +350,10 @@ async def act(page: NamedDependency[Page], batches: NamedDependency[Batches]) ->
     fields = {name: str(form.get(name, "")) for name in form}
     action = _action(page, fields.get("action", ""))
     texts = {name: fields.get(name, "") for name in FIELDS}
-    choice = _choice(page, fields.get("of", ""), [str(one) for one in form.getall("id", [])], texts)
+    if fields.get("of") == "all":
+        choice = Choice(filters=_own(page, TaskFilters.parse(texts)))
+    else:
+        choice = Choice(ids=_ids([str(one) for one in form.getall("id", [])]))
     batch_id = fields.get("batch", "")
     if not batch_id.isalnum() or len(batch_id) > 64:  # noqa: PLR2004 - as long as a digest
         raise Malformed("batch: the form has none", field="batch", remedy="Open the page of the form again.")
@@ -382,4 +414,4 @@ async def batch(
     return page.answer("tasks_batch.html", batch=found)
 
 
-ROUTES = (tasks, confirm, act, batch)
+ROUTES = (tasks, live_tasks, confirm, act, batch)

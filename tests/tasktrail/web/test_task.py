@@ -1,6 +1,7 @@
 """The page of one task: what it shows of its life and its files, and what can be done to it."""
 
 import html
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -269,3 +270,34 @@ def test_whatever_a_log_holds_is_escaped_and_bounded(tmp_path: Path) -> None:
                 assert (tag != "script") or attributes["src"].startswith("/static/")
                 assert (tag != "img") or attributes["src"].startswith("/")
         assert "No picture" in client.get("/tasks/1/picture/input").text
+
+
+def parts(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
+    """Name and HTML of each part that comes."""
+    for line in lines:
+        if line.startswith("data: "):
+            told = json.loads(line.removeprefix("data: "))
+            yield told["id"], told["html"]
+
+
+def test_the_page_changes_while_somebody_looks(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int]
+) -> None:
+    task_id = create(held=True)
+    address = html.unescape(re.findall(r'data-live="([^"]*)"', shown(browser, task_id))[0])
+    sections = re.findall(r'<section id="(\w+)"[^>]* data-part', shown(browser, task_id))
+    with browser.stream("GET", address, timeout=20) as answer:
+        coming = parts(answer.iter_lines())
+        first = dict(next(coming) for _ in sections)
+        assert set(first) == set(sections)
+        assert "is held until somebody starts it" in first["head"]
+        service.cancel_task(task_id, reason="seen live")
+        head = next(text for name, text in coming if name == "head" and "cancelled" in text)
+        assert "is-cancelled" in head
+    assert 'name="csrf" value=""' in first["actions"]
+
+
+def test_whoever_follows_a_task_that_is_not_there_is_told(browser: httpx.Client) -> None:
+    assert browser.get("/live/tasks/999999").status_code == 404
+    assert browser.get("/live/tasks", params={"status": "done"}).status_code == 400
+    assert browser.get("/live/tasks", params={"place": "nowhere"}).status_code == 400

@@ -1,6 +1,7 @@
 """The list of tasks, and one command for many of them, by plain links and forms."""
 
 import html
+import json
 import re
 from collections.abc import Callable
 from itertools import count
@@ -276,3 +277,17 @@ def test_results_are_kept_for_who_asked_and_only_so_many() -> None:
     assert batches.get("bob", "149") is None
     assert batches.get("ann", "0") is None
     assert not batches.begin("ann", Batch("149", "Retry", "/tasks"))
+
+
+def test_the_list_changes_while_somebody_looks(
+    browser: httpx.Client, create: Callable[..., int], document: int
+) -> None:
+    create(document_id=document)
+    address = html.unescape(re.findall(r'data-live="([^"]*)"', browser.get(f"/tasks?document_id={document}").text)[0])
+    with browser.stream("GET", address, timeout=20) as answer:
+        told = (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
+        first = {part["id"]: part["html"] for part in (next(told), next(told))}
+        assert "1 task passes" in first["found"]
+        another = create(document_id=document)
+        rows_now = next(part["html"] for part in told if part["id"] == "rows" and f"/tasks/{another}" in part["html"])
+        assert f'<tr id="task-{another}">' in rows_now
