@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 POINTS = 240
 """Points of a curve, at most."""
 CHECKPOINTS = 60
-ATTEMPTS = 40
+ATTEMPTS = 30
 """Attempts that are kept, the last ones."""
-FIRST_LINES, LAST_LINES = 20, 120
+FIRST_LINES, LAST_LINES = 20, 80
 TEXT = 4096
 """Characters of a line."""
 _SERIES = ("progressed", "checkpointed")

@@ -44,11 +44,13 @@ from .shapes import SIDE, Around, GraphShape, Node, TimeShape, graph_shape, time
 
 _FOLDS = 128
 """Tasks whose folded story is remembered."""
-_NOTES = 100
+_NOTES = 60
 """Notes of the service about a task that are shown, the last ones."""
-_PRINTED = 16 * 1024
+_TOLD, _WHOLE, _CUT = 8_000, 600, 60
+"""Characters of the story: in all, of a line, and of a line for which there is no room."""
+_PRINTED = 8 * 1024
 """Bytes of output that are shown, from its end."""
-_NOTICES = 100
+_NOTICES = 40
 _DEADLINE_OF_PICTURE = 40.0
 PARTS = ("head", "actions", "attempts", "story", "files", "graph", "causes", "notices", "result")
 
@@ -245,7 +247,18 @@ def _notes(page: Page, task_id: int, until: int | None = None) -> tuple[list[Lin
 
 
 def _merged(lines: tuple[Line, ...], notes: list[Line]) -> tuple[Line, ...]:
-    return tuple(sorted((*lines, *notes), key=lambda line: line.position))
+    """All lines in order. The newest are told whole; when they have taken the room there is, the older ones are cut."""
+    told: list[Line] = []
+    room = _TOLD
+    for line in sorted((*lines, *notes), key=lambda line: line.position, reverse=True):
+        most = _WHOLE if room > 0 else _CUT
+        room -= len(line.text[:most]) + len(line.reason[:most])
+        told.append(replace(line, text=_cut(line.text, most), reason=_cut(line.reason, most)))
+    return tuple(reversed(told))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _timeline(found: Task, story: Story, now: datetime) -> TimeShape | None:

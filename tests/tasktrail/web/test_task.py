@@ -20,7 +20,8 @@ from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import Checkpoint, Created, Progressed, Started
 from tasktrail.events.log.sqlite import SqliteEventLog
-from tasktrail.events.task_events import Checkpointed, Failed
+from tasktrail.events.system_events import Adjusted
+from tasktrail.events.task_events import Checkpointed, Completed, Failed, Retried
 from tasktrail.http.server import HttpServer
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
@@ -256,12 +257,26 @@ def test_whatever_a_log_holds_is_escaped_and_bounded(tmp_path: Path) -> None:
     journal.record(1, Started(worker=HOSTILE))
     journal.record(1, Progressed(progress=40.0, message=huge))
     journal.record(1, Checkpointed(checkpoint=Checkpoint(data={HOSTILE: huge[:1000]}), message=HOSTILE))
+    for _ in range(60):
+        journal.record(1, Failed(outcome="failed", error=huge, final=False), Retried(cause="rule"))
+        journal.record(1, Started(worker=HOSTILE))
+        journal.record(0, Adjusted(task_id=1, priority=3))
     for number in range(700):
         journal.record(1, Progressed(progress=40 + number / 20, message=f"{HOSTILE} {number}"))
     journal.record(1, Failed(outcome="failed", error=huge, error_type=HOSTILE, rule=HOSTILE, final=True))
+    journal.record(2, Created(type="t", options={"a": huge}, depends_on=(1,), parent_task_id=1))
+    journal.record(2, Started())
+    journal.record(2, Completed(result={HOSTILE: huge}, message=huge))
     log.close()
     with served(data) as client:
-        for path in ("/tasks", "/tasks/1", "/tasks/1?as_of=4", "/tasks?as_of=4", "/tasks/confirm?action=retry&of=all"):
+        for path in (
+            "/tasks",
+            "/tasks/1",
+            "/tasks/2",
+            "/tasks/1?as_of=4",
+            "/tasks?as_of=4",
+            "/tasks/confirm?action=retry&of=all",
+        ):
             answer = client.get(path)
             assert answer.status_code == 200, answer.text
             assert len(answer.content) < 150_000, path
