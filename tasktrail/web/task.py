@@ -21,10 +21,21 @@ from msgspec.structs import replace
 
 from ..actors.core.explanation import Obstacle, Why
 from ..actors.pictures import NoPicture
-from ..events import AdjustTask, CancelTask, Command, Recorded, RetryTask, StartTask, Task, TasktrailError
+from ..events import (
+    AdjustTask,
+    CancelTask,
+    Command,
+    Recorded,
+    RedeliverNotice,
+    RetryTask,
+    StartTask,
+    Task,
+    TasktrailError,
+)
 from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..events.recorded import EVENT_TAGS
 from ..events.state import FINISHED, WAITING
+from ..events.system_events import DeliveryAttempted
 from ..expectation import means_of, seconds_left
 from ..handlers.attempt_output import Output
 from ..http.permissions import COMMANDS, SEE, SUBMIT, check
@@ -55,6 +66,7 @@ _DEADLINE_OF_PICTURE = 40.0
 PARTS = ("head", "actions", "attempts", "story", "files", "graph", "causes", "notices", "result")
 
 Side: TypeAlias = Literal["input", "output"]
+TaskCommand: TypeAlias = StartTask | CancelTask | RetryTask | AdjustTask | RedeliverNotice
 SidePath = Annotated[Side, PathParameter(description="Of which file")]
 
 
@@ -81,6 +93,13 @@ class CauseStep(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Try(msgspec.Struct, frozen=True, kw_only=True):
+    """One delivery of a notice that was tried."""
+
+    at: datetime
+    text: str
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the page shows."""
 
@@ -103,6 +122,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """The attempt whose output is shown."""
     notices: tuple[NoticeStatus, ...] = ()
     notices_left_out: int = 0
+    tries: dict[str, list[Try]] = {}
+    """Notice → its deliveries, the last ones."""
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
@@ -158,7 +179,7 @@ def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
     children = source.ask(lambda views: views.census(of_task))
     fold = stories.up_to(task_id, found.version, lambda version, limit: service.events_after(task_id, version, limit))
     story, last = fold
-    notes, left_out = _notes(page, task_id)
+    noted, left_out = _notes(page, task_id)
     notices = source.ask(lambda views: views.notices(task_id))
     number = found.attempt if attempt is None else attempt
     output = service.output(task_id, number, last=_PRINTED) if found.attempt else None
@@ -167,7 +188,7 @@ def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
         task=found,
         left=time_left(found, story.courses, page.now, means_of(service.stats())),
         story=story,
-        lines=_merged(story.lines, notes),
+        lines=_merged(story.lines, [line_of(record, None) for record in noted]),
         notes_left_out=left_out,
         timeline=_timeline(found, story, page.now),
         graph=_graph(page, found, children),
@@ -181,6 +202,7 @@ def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
         attempt=number,
         notices=tuple(notices[-_NOTICES:]),
         notices_left_out=max(0, len(notices) - _NOTICES),
+        tries=_tries(noted),
     )
 
 
@@ -192,13 +214,13 @@ def _then(page: Page, task_id: int) -> Seen:
     fold = StoryFold()
     skim(fold, lambda version, limit: service.events_after(task_id, version, limit), found.version)
     story, last = fold.story(), fold.last
-    notes, left_out = _notes(page, task_id, position)
+    noted, left_out = _notes(page, task_id, position)
     chain = _chain(page, last)
     return Seen(
         task=found,
         left=time_left(found, story.courses, page.now, {}),
         story=story,
-        lines=_merged(story.lines, notes),
+        lines=_merged(story.lines, [line_of(record, None) for record in noted]),
         notes_left_out=left_out,
         timeline=_timeline(found, story, page.now),
         graph=_graph(page, found, None),
@@ -237,13 +259,23 @@ class Stories:
             return fold.story(), fold.last
 
 
-def _notes(page: Page, task_id: int, until: int | None = None) -> tuple[list[Line], int]:
+def _notes(page: Page, task_id: int, until: int | None = None) -> tuple[list[Recorded], int]:
     """What the service noted about the task, the last ones; and how many there are before them."""
     positions = page.service.source.ask(lambda views: views.notes(task_id))
     positions = [position for position in positions if until is None or position <= until]
     log = page.service.source.log()
     records = [record for position in positions[-_NOTES:] for record in log.read(position - 1, 1)]
-    return [line_of(record, None) for record in records], max(0, len(positions) - _NOTES)
+    return records, max(0, len(positions) - _NOTES)
+
+
+def _tries(noted: list[Recorded]) -> dict[str, list[Try]]:
+    found: dict[str, list[Try]] = {}
+    for record in noted:
+        if isinstance(record.event, DeliveryAttempted):
+            end = "delivered" if record.event.ok else "given up" if record.event.final else "not delivered"
+            one = Try(at=record.recorded_at, text=f"{end}: {record.event.detail}" if record.event.detail else end)
+            found.setdefault(record.event.notice_id, []).append(one)
+    return found
 
 
 def _merged(lines: tuple[Line, ...], notes: list[Line]) -> tuple[Line, ...]:
@@ -443,6 +475,7 @@ def _may(page: Page, found: Task) -> frozenset[str]:
         "cancel": (not over, CancelTask),
         "retry": (found.status in ("failed", "cancelled"), RetryTask),
         "adjust": (waits, AdjustTask),
+        "redeliver": (True, RedeliverNotice),
     }
     return frozenset(name for name, (sensible, kind) in wanted.items() if sensible and page.may(COMMANDS[kind]))
 
@@ -472,12 +505,11 @@ _DONE = {
     "retry": "The task has another life.",
     "adjust": "The task is adjusted.",
     "hold": "The task is held until somebody starts it.",
+    "redeliver": "The notice is sent again.",
 }
 
 
-def _command(
-    task_id: int, fields: Mapping[str, str], actor: str, now: datetime
-) -> StartTask | CancelTask | RetryTask | AdjustTask:
+def _command(task_id: int, fields: Mapping[str, str], actor: str, now: datetime) -> TaskCommand:
     common: dict[str, Any] = {
         "task_id": task_id,
         "reason": fields.get("reason", "").strip(),
@@ -496,6 +528,8 @@ def _command(
             )
         case "hold":
             return command_from_fields(AdjustTask, {**common, "held": True})
+        case "redeliver":
+            return command_from_fields(RedeliverNotice, {**common, "notice_id": fields.get("notice_id", "")})
         case "adjust":
             return command_from_fields(AdjustTask, {**common, **_changes(fields, now)})
         case other:

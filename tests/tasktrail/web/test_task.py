@@ -167,6 +167,26 @@ def test_a_task_that_waits_says_why_and_is_changed_held_started_and_cancelled(
     assert "enough" in shown(browser, task_id)
 
 
+def test_a_notice_shows_each_try_and_is_sent_again(
+    browser: httpx.Client,
+    service: TaskService,
+    create: Callable[..., int],
+    eventually: Callable[[Callable[[], bool]], bool],
+) -> None:
+    task_id = create(notify_email="user@example.org", held=True, notify_on=("cancelled",))
+    service.cancel_task(task_id)
+    assert eventually(lambda: bool(service.notices(task_id) and service.notices(task_id)[0].tries))
+    page = shown(browser, task_id)
+    assert "cancelled by email to" in page
+    assert "each try" in page
+    assert "not delivered" in page
+    sent = forms(page)["redeliver"]
+    assert sent["notice_id"] == service.notices(task_id)[0].notice_id
+    answer = browser.post(f"/tasks/{task_id}/act", data=sent, follow_redirects=True)
+    assert "The notice is sent again." in answer.text
+    assert "is to be sent again" in answer.text
+
+
 def test_a_refusal_is_told_on_the_page(browser: httpx.Client, service: TaskService, create: Callable[..., int]) -> None:
     task_id = create(held=True)
     sent = forms(shown(browser, task_id))["cancel"]
