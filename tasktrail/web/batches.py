@@ -11,9 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..actors.logger import get_logger
-from ..api.service import TaskService
 from ..errors import Busy
-from ..events import Command, TasktrailError
+from ..events import Accepted, Command, TasktrailError
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -106,7 +105,10 @@ class Batches:
 
 
 def carry_out(
-    service: TaskService, batch: Batch, find: Callable[[], Sequence[int]], command: Callable[[int], Command]
+    send: Callable[[Sequence[Command]], list[Accepted | TasktrailError]],
+    batch: Batch,
+    find: Callable[[], Sequence[int]],
+    command: Callable[[int], Command],
 ) -> None:
     """Send each task its command, some hundreds at a time, and write down what comes of it."""
     try:
@@ -114,7 +116,7 @@ def carry_out(
         batch.total = len(ids)
         for start in range(0, len(ids), _AT_ONCE):
             some = ids[start : start + _AT_ONCE]
-            for task_id, answer in zip(some, service.send_many([command(one) for one in some]), strict=True):
+            for task_id, answer in zip(some, send([command(one) for one in some]), strict=True):
                 if isinstance(answer, TasktrailError):
                     batch.refused.setdefault(answer.code, Refused(answer)).add(task_id)
                 else:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from hashlib import sha256
+from math import isfinite, nan
 from threading import Lock
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -19,7 +20,7 @@ from litestar.response import Stream
 from markupsafe import escape
 from msgspec.structs import replace
 
-from ..actors.core.explanation import Obstacle, Why
+from ..actors.core.explanation import Why
 from ..actors.pictures import NoPicture
 from ..events import (
     AdjustTask,
@@ -38,10 +39,10 @@ from ..events.state import FINISHED, WAITING
 from ..events.system_events import DeliveryAttempted
 from ..expectation import means_of, seconds_left
 from ..handlers.attempt_output import Output
-from ..http.permissions import COMMANDS, SEE, SUBMIT, check
+from ..http.identity import Identity
+from ..http.permissions import COMMANDS, SEE, SUBMIT
 from ..http.queries import AttemptQuery
 from ..http.requests import TaskIdPath
-from ..intake.conversion import command_from_fields
 from ..projections import NoticeStatus, TaskFilters, TaskQueries
 from ..projections.causes import Chain, chain_to
 from ..projections.describe import describe
@@ -49,7 +50,7 @@ from ..projections.history import Line
 from ..projections.queries.walk import Census
 from ..projections.story import Course, Story, StoryFold, line_of, skim
 from ..times import read_time
-from .acting import sent
+from .acting import act, sent
 from .page import Page
 from .shapes import SIDE, Around, GraphShape, Node, TimeShape, graph_shape, time_shape
 
@@ -66,7 +67,6 @@ _DEADLINE_OF_PICTURE = 40.0
 PARTS = ("head", "actions", "attempts", "story", "files", "graph", "causes", "notices", "result")
 
 Side: TypeAlias = Literal["input", "output"]
-TaskCommand: TypeAlias = StartTask | CancelTask | RetryTask | AdjustTask | RedeliverNotice
 SidePath = Annotated[Side, PathParameter(description="Of which file")]
 
 
@@ -171,11 +171,11 @@ def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
 
 
 def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> Seen:
-    service = page.service
+    service = page.backend.service
     source = service.source
     found = source.ask(lambda views: views.get(task_id, page.now))
     _check_own(page, found)
-    of_task = TaskFilters(parent_task_id=task_id)
+    of_task = TaskFilters(parent_task_id=task_id, user_id=() if page.user_id is None else page.user_id)
     children = source.ask(lambda views: views.census(of_task))
     fold = stories.up_to(task_id, found.version, lambda version, limit: service.events_after(task_id, version, limit))
     story, last = fold
@@ -197,7 +197,7 @@ def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
         cause_command=chain.command_id,
         causes_complete=chain.complete,
         files=_files(page, found),
-        why=_why(page, task_id) if found.status in WAITING else None,
+        why=page.service.why(task_id) if found.status in WAITING else None,
         output=output,
         attempt=number,
         notices=tuple(notices[-_NOTICES:]),
@@ -208,7 +208,7 @@ def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
 
 def _then(page: Page, task_id: int) -> Seen:
     assert page.past is not None
-    service, position = page.service, page.past.position
+    service, position = page.backend.service, page.past.position
     found = service.get_task(task_id, as_of=position)
     _check_own(page, found)
     fold = StoryFold()
@@ -261,9 +261,9 @@ class Stories:
 
 def _notes(page: Page, task_id: int, until: int | None = None) -> tuple[list[Recorded], int]:
     """What the service noted about the task, the last ones; and how many there are before them."""
-    positions = page.service.source.ask(lambda views: views.notes(task_id))
+    positions = page.backend.service.source.ask(lambda views: views.notes(task_id))
     positions = [position for position in positions if until is None or position <= until]
-    log = page.service.source.log()
+    log = page.backend.service.source.log()
     records = [record for position in positions[-_NOTES:] for record in log.read(position - 1, 1)]
     return records, max(0, len(positions) - _NOTES)
 
@@ -300,15 +300,6 @@ def _timeline(found: Task, story: Story, now: datetime) -> TimeShape | None:
     return time_shape(story.courses, begin, found.completed_at or now)
 
 
-def _why(page: Page, task_id: int) -> Why:
-    """Why it waits. The machine and the tasks of others are no business of a user who sees only his own."""
-    found = page.service.why(task_id)
-    if page.user_id is None:
-        return found
-    reasons = tuple(Obstacle(one.reason, str(one.reason)) for one in found.reasons)
-    return replace(found, reasons=reasons, place=None, ahead=(), remark="")
-
-
 def time_left(found: Task, courses: tuple[Course, ...], now: datetime, means: Mapping[str, float]) -> float | None:
     """Seconds until the running attempt is done, if it goes on as fast as it has.
 
@@ -327,7 +318,7 @@ def time_left(found: Task, courses: tuple[Course, ...], now: datetime, means: Ma
 
 
 def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | None:
-    source, bound = page.service.source, page.user_id
+    source, bound = page.backend.service.source, page.user_id
 
     def node(task_id: int) -> Node:
         if page.past:
@@ -341,11 +332,12 @@ def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | Non
         return Node(id=task_id, type=state.spec.type, status=state.status)
 
     def below(views: TaskQueries) -> list[Task]:
-        filters = TaskFilters(parent_task_id=found.id, sort="id", limit=SIDE + 1)
+        filters = TaskFilters(
+            parent_task_id=found.id, user_id=() if bound is None else bound, sort="id", limit=SIDE + 1
+        )
         return list(views.stretch(filters, page.now).tasks)
 
     kids = source.ask(below) if children is not None and any(children.by_status.values()) else []
-    kids = [kid for kid in kids if bound in (None, kid.user_id)]
     after = [] if page.past else source.ask(lambda views: views.dependants(found.id, SIDE + 1))
     around = Around(
         center=Node(id=found.id, type=found.type, status=found.status),
@@ -363,14 +355,14 @@ def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | Non
 def _chain(page: Page, last: Recorded | None) -> Chain:
     if last is None:
         return Chain(records=())
-    log, bound = page.service.source.log(), page.user_id
+    log, bound = page.backend.service.source.log(), page.user_id
     owners: dict[int, bool] = {}
 
     def may_see(task_id: int) -> bool:
         if bound is None or task_id == last.task_id:
             return True
         if task_id not in owners:
-            state = page.service.source.ask(lambda views: views.state(task_id)) if task_id else None
+            state = page.backend.service.source.ask(lambda views: views.state(task_id)) if task_id else None
             owners[task_id] = state is not None and state.spec.user_id == bound
         return owners[task_id]
 
@@ -414,7 +406,7 @@ def _file(page: Page, found: Task, side: Side, path: str) -> FileSeen:
         size = status.st_size if stat.S_ISREG(status.st_mode) else None
     except (OSError, ValueError):
         return FileSeen(side=side, path=path)
-    stamp = page.service.pictures.stamp(path, side)
+    stamp = page.backend.service.pictures.stamp(path, side)
     address = page.url(f"/tasks/{found.id}/picture/{side}", v=stamp[:16]) if stamp else ""
     return FileSeen(side=side, path=path, size=size, picture=address)
 
@@ -436,7 +428,7 @@ async def picture(
     found = await page.own_task(task_id)
     path = found.input_file if side == "input" else found.output_file
     try:
-        wanted = await page.ask(page.service.pictures.picture, path, side)
+        wanted = await page.ask(page.backend.service.pictures.picture, path, side)
         data = await asyncio.wait_for(asyncio.wrap_future(wanted), _DEADLINE_OF_PICTURE)
     except (NoPicture, TimeoutError) as error:
         told = error.message if isinstance(error, NoPicture) else "It takes long to draw; look again later"
@@ -481,16 +473,17 @@ def _may(page: Page, found: Task) -> frozenset[str]:
 
 
 @post("/tasks/{task_id:int}/act", include_in_schema=False, status_code=303, needs=SUBMIT)
-async def act_on_one(page: NamedDependency[Page], task_id: TaskIdPath) -> Response[None]:
+async def act_on_one(
+    page: NamedDependency[Page], who: NamedDependency[Identity], task_id: TaskIdPath
+) -> Response[None]:
     """Do it, and show the task with what came of it."""
     page.present()
     fields = await sent(page.request)
     here = f"/tasks/{task_id}"
     try:
-        command = _command(task_id, fields, page.who.name if page.who else "", page.now)
-        check(page.who, COMMANDS[type(command)], f"{fields['action']} tasks")
+        kind, wish = _command(fields, page.now)
         await page.own_task(task_id)
-        await page.ask(page.service.send, command)
+        await act(page.backend, who, kind, {"task_id": task_id, **wish})
     except UnknownTask:
         raise
     except TasktrailError as error:
@@ -509,29 +502,23 @@ _DONE = {
 }
 
 
-def _command(task_id: int, fields: Mapping[str, str], actor: str, now: datetime) -> TaskCommand:
-    common: dict[str, Any] = {
-        "task_id": task_id,
-        "reason": fields.get("reason", "").strip(),
-        "actor": actor,
-        "command_id": fields.get("command_id", ""),
-    }
+def _command(fields: Mapping[str, str], now: datetime) -> tuple[type[Command], dict[str, Any]]:
+    """The kind of command that a form asks for, and its fields but for the task. Raises `InvalidValue`."""
+    common = {"reason": fields.get("reason", "").strip(), "command_id": fields.get("command_id", "")}
     match fields.get("action", ""):
         case "start":
-            return command_from_fields(StartTask, common)
+            return StartTask, common
         case "cancel":
-            return command_from_fields(CancelTask, {**common, "children": "children" in fields})
+            return CancelTask, {**common, "children": "children" in fields}
         case "retry":
-            delay = fields.get("delay", "").strip() or "0"
-            return command_from_fields(
-                RetryTask, {**common, "force": "force" in fields, "delay": _number("delay", delay)}
-            )
+            delay = _number("delay", fields.get("delay", "").strip() or "0")
+            return RetryTask, {**common, "force": "force" in fields, "delay": delay}
         case "hold":
-            return command_from_fields(AdjustTask, {**common, "held": True})
+            return AdjustTask, {**common, "held": True}
         case "redeliver":
-            return command_from_fields(RedeliverNotice, {**common, "notice_id": fields.get("notice_id", "")})
+            return RedeliverNotice, {**common, "notice_id": fields.get("notice_id", "")}
         case "adjust":
-            return command_from_fields(AdjustTask, {**common, **_changes(fields, now)})
+            return AdjustTask, {**common, **_changes(fields, now)}
         case other:
             raise Malformed(f"action: {other[:40]!r} is nothing that can be done to a task", field="action")
 
@@ -539,7 +526,9 @@ def _command(task_id: int, fields: Mapping[str, str], actor: str, now: datetime)
 def _changes(fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if priority := fields.get("priority", "").strip():
-        changes["priority"] = int(_number("priority", priority))
+        if not priority.isdecimal() or len(priority) > 2:  # noqa: PLR2004 - 10 is the highest
+            raise InvalidValue(f"priority: {priority[:40]!r} is no whole number from 0 to 10", field="priority")
+        changes["priority"] = int(priority)
     if when := fields.get("scheduled_for", "").strip():
         try:
             changes["scheduled_for"] = read_time(when, now)
@@ -556,9 +545,12 @@ def _changes(fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
 
 def _number(field: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise InvalidValue(f"{field}: {text[:40]!r} is no number", field=field) from None
+        number = nan
+    if not isfinite(number):
+        raise InvalidValue(f"{field}: {text[:40]!r} is no number", field=field)
+    return number
 
 
 ROUTES = (task, live_task, picture, act_on_one)

@@ -6,6 +6,7 @@ plain addresses; the third is a form that can be sent twice without doing anythi
 """
 
 import asyncio
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -189,7 +190,7 @@ def _own(page: Page, filters: TaskFilters) -> TaskFilters:
 
 
 def _now(page: Page, filters: TaskFilters, place: str) -> Listed:
-    source = page.service.source
+    source = page.backend.service.source
     stretch = source.ask(lambda views: views.stretch(filters, page.now, parse_place(place)))
     census = source.ask(lambda views: views.census(filters))
     return Listed(
@@ -213,8 +214,9 @@ async def _then(page: Page, filters: TaskFilters) -> Listed:
 
 
 def _types(page: Page) -> list[str]:
-    source = page.service.source
-    return sorted(source.ask(lambda views: views.types()) | {task_type.name for task_type in source.registry})
+    source = page.backend.service.source
+    used = set() if page.user_id is not None else source.ask(lambda views: views.types())
+    return sorted(used | {task_type.name for task_type in source.registry})
 
 
 def _headings(page: Page, filters: TaskFilters) -> list[dict[str, str]]:
@@ -304,14 +306,14 @@ def _ids(ids: Sequence[str]) -> tuple[int, ...]:
     if len(numbers) > MOST:
         raise InvalidValue(f"id: at most {MOST:,} tasks at once", field="id")
     for number in numbers:
-        if not number.strip().isdecimal() or not 0 < int(number) < 2**53:
+        if not re.fullmatch(r"\s*[0-9]{1,15}\s*", number) or not int(number):
             raise InvalidValue(f"id: {number[:40]!r} is no number of a task", field="id")
     return tuple(dict.fromkeys(int(number) for number in numbers))
 
 
 def _counted(page: Page, choice: Choice, action: Action) -> tuple[int, int, bool]:
     """How many tasks are meant, for how many others it means nothing, and whether that is all."""
-    source = page.service.source
+    source = page.backend.service.source
     if choice.filters is not None:
         filters = choice.filters
         census = source.ask(lambda views: views.census(filters))
@@ -369,13 +371,15 @@ async def act(page: NamedDependency[Page], batches: NamedDependency[Batches]) ->
         def command(task_id: int) -> Command:
             return replace(asked, task_id=task_id, command_id=f"{batch_id}:{task_id}")
 
-        batch.work = asyncio.ensure_future(page.backend.bulk(carry_out, page.service, batch, find, command))
+        batch.work = asyncio.ensure_future(
+            page.backend.bulk(carry_out, page.backend.service.send_many, batch, find, command)
+        )
         await asyncio.wait([batch.work], timeout=WITHIN)
     return page.redirect(f"/tasks/batches/{batch_id}")
 
 
 def _found(page: Page, choice: Choice, action: Action) -> Sequence[int]:
-    source = page.service.source
+    source = page.backend.service.source
     if choice.filters is None:
         return [one for one in choice.ids if source.ask(lambda views, one=one: _status_of(page, views, one))]  # type: ignore[misc]
     narrowed = _narrowed(choice.filters, action)
@@ -394,7 +398,7 @@ def _command_of(action: Action, fields: Mapping[str, str], actor: str) -> RetryT
             return command_from_fields(CancelTask, {**common, "children": "children" in fields})
         case _:
             priority = fields.get("priority", "").strip()
-            if not priority.isdecimal():
+            if not priority.isdecimal() or len(priority) > 2:  # noqa: PLR2004 - 10 is the highest
                 raise InvalidValue("priority: give a whole number from 0 to 10", field="priority")
             return command_from_fields(AdjustTask, {**common, "priority": int(priority)})
 

@@ -127,6 +127,9 @@ def test_a_task_that_failed_shows_why_with_the_traceback_folded_and_is_retried(
     assert "bad.png is not an image" in page
     assert re.search(r'<details id="output" class="output">\s*<summary>What attempt 1 printed', page)
     sent = forms(page)["retry"] | {"reason": "it is mended"}
+    for wrong in ("nan", "1e999", "soon", "-1"):
+        refused = browser.post(f"/tasks/{task_id}/act", data={**sent, "delay": wrong}, follow_redirects=True)
+        assert "said is-bad" in refused.text
     assert "checked" in page  # beyond its retries, so it is forced
     Image.new("RGB", (9, 9)).save(tmp_path / "bad.png")
     answer = browser.post(f"/tasks/{task_id}/act", data={**sent, "force": "on"}, follow_redirects=True)
@@ -162,6 +165,8 @@ def test_a_task_that_waits_says_why_and_is_changed_held_started_and_cancelled(
     assert "said is-bad" in refused
     assert "is no time that is understood" in refused
     assert "Nothing was changed" in act("adjust", priority="")
+    for wrong in ("11", "-1", "3.5", "nan", "9" * 5000):
+        assert "said is-bad" in act("adjust", priority=wrong)
     assert "The task is cancelled." in act("cancel", reason="enough")
     assert service.get_task(task_id).status == "cancelled"
     assert "enough" in shown(browser, task_id)

@@ -222,6 +222,7 @@ def test_many_are_retried_and_given_another_priority(
     [
         ("/tasks/confirm?action=burn&of=all", "is nothing that can be done"),
         ("/tasks/confirm?action=retry&of=chosen&id=x", "is no number of a task"),
+        ("/tasks/confirm?action=retry&of=chosen&id=" + "9" * 5000, "is no number of a task"),
         ("/tasks/confirm?action=retry&of=all&as_of=1", "the past can be looked at"),
         ("/tasks/batches/0123456789", "is not kept any more"),
     ],
@@ -262,7 +263,7 @@ def test_a_batch_that_breaks_says_so(service: TaskService) -> None:
     def broken() -> list[int]:
         raise RuntimeError("no")
 
-    carry_out(service, batch, broken, lambda _one: None)  # type: ignore[arg-type, return-value]  # it is not called
+    carry_out(service.send_many, batch, broken, lambda _one: None)  # type: ignore[arg-type, return-value]  # it is not called
     assert batch.over
     assert batch.trouble
 
