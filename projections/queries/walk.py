@@ -25,9 +25,9 @@ from ...events.state import WAITING
 from ..views.rows import match_expression
 from .filters import STATUSES, Counts, TaskFilters, ids_of, kept_total, values_of
 
-PATIENCE = 0.04
+PATIENCE = 0.03
 """Seconds that a walk may take before it ends where it stands."""
-COUNT_WITHIN = 0.025
+COUNT_WITHIN = 0.015
 """The same for a census."""
 COUNTED = 10_000
 """Tasks that a census counts at most, unless the kept numbers know them all."""

@@ -244,18 +244,19 @@ class Stories:
         self.salt = secrets.token_hex(8)
         """In the command ids of forms, so that nobody else can use one up."""
         self._lock = Lock()
-        self._folds: OrderedDict[int, StoryFold] = OrderedDict()
+        self._folds: OrderedDict[int, tuple[Lock, StoryFold]] = OrderedDict()
 
     def up_to(
         self, task_id: int, version: int, read: Callable[[int, int], list[Recorded]]
     ) -> tuple[Story, Recorded | None]:
         """The story up to a version of the task at least, and its last record."""
         with self._lock:
-            fold = self._folds.pop(task_id, None) or StoryFold()
-            skim(fold, read, version)
-            self._folds[task_id] = fold
+            reading, fold = self._folds.setdefault(task_id, (Lock(), StoryFold()))
+            self._folds.move_to_end(task_id)
             while len(self._folds) > _FOLDS:
                 self._folds.popitem(last=False)
+        with reading:
+            skim(fold, read, version)
             return fold.story(), fold.last
 
 
