@@ -26,6 +26,7 @@ from ..events import (
     AdjustTask,
     CancelTask,
     Command,
+    CreateTask,
     Recorded,
     RedeliverNotice,
     RetryTask,
@@ -469,6 +470,7 @@ def _may(page: Page, found: Task) -> frozenset[str]:
         "retry": (found.status in ("failed", "cancelled"), RetryTask),
         "adjust": (waits, AdjustTask),
         "redeliver": (True, RedeliverNotice),
+        "submit": (found.type in page.backend.service.source.registry, CreateTask),
     }
     return frozenset(name for name, (sensible, kind) in wanted.items() if sensible and page.may(COMMANDS[kind]))
 

@@ -115,6 +115,12 @@ addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 });
 
+// The box in the heading of a list chooses all that stand below it.
+addEventListener("change", (event) => {
+  if (!event.target.matches("input[data-choose-all]")) return;
+  for (const box of event.target.form.querySelectorAll('input[name="id"]')) box.checked = event.target.checked;
+});
+
 // Escape closes what was opened over the page.
 addEventListener("keydown", (event) => {
   const open = event.key === "Escape" && event.target.closest?.("details.moment[open], details.confirm[open]");

@@ -69,6 +69,7 @@ def test_a_task_that_is_done_shows_its_story_its_attempts_and_its_files(
     assert "&#34;width&#34;: 99" in page
     assert re.search(r'id="sizes">[\d.]+ KiB became [\d.]+ (KiB|B): [\d.e+]+ % of the input', page)
     assert forms(page) == {}
+    assert f'href="/submit/image_thumbnail?like={task_id}"' in page
     command = service.events(task_id)[0].command_id
     assert f"command <code>{command}</code> by python" in page
     assert re.search(r"<dt>attempt</dt><dd>1</dd>", page)
