@@ -32,7 +32,9 @@ HOUR, DAY = 60, 24 * 60
 THEN_WITHIN = 30.0
 """Seconds that a replay of the log may take. Nobody looks at an empty page for longer."""
 STANDINGS_KEPT = 32
-PARTS = ("numbers", "running", "queue", "failures", "resources", "activity")
+OWN_PARTS = ("running", "queue", "failures")
+WHOLE_PARTS = ("numbers", "resources", "activity")
+"""What is about all tasks: not for a user who sees only his own."""
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +76,8 @@ async def now(page: NamedDependency[Page]) -> Response[str]:
 @get("/live", include_in_schema=False, needs=SEE)
 async def live_now(page: NamedDependency[Page]) -> Stream:
     """The parts of it that change."""
-    return page.follow(lambda shared: shared.parts("now.html", PARTS, **standing(shared)))
+    names = OWN_PARTS if page.user_id is not None else (*OWN_PARTS, *WHOLE_PARTS)
+    return page.follow(lambda shared: shared.parts("now.html", names, **standing(shared)))
 
 
 @post("/retry", include_in_schema=False, needs=SUBMIT)

@@ -1,13 +1,16 @@
 """The Now page: what runs, what waits and why, what has failed, and what can be done about it."""
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import httpx
 import pytest
 
 from tasktrail.api.service import TaskService
 from tasktrail.web import now
+from tasktrail.web.page import Page
 
 
 def part(page: str, name: str) -> str:
@@ -108,3 +111,40 @@ def test_a_past_that_takes_too_long_is_said_not_to_be_shown(
     page = browser.get("/", params={"as_of": str(then)}).text
     assert "The answer would take more than 0 s" in page
     assert "This is the past" in page
+
+
+def test_who_is_bound_to_a_user_sees_nothing_of_others(
+    browser: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch, running: Callable[..., int]
+) -> None:
+    mine, other = running("mine", user_id=7), running("not mine", user_id=8)
+    waiting = service.create_task(type="saying", input_file="", output_file="", user_id=7)
+    hidden = service.create_task(type="saying", input_file="", output_file="", user_id=8)
+    monkeypatch.setattr(Page, "user_id", property(lambda _page: 7))
+    page = browser.get("/").text
+    assert f'href="/tasks/{mine}"' in part(page, "running")
+    assert f'href="/tasks/{waiting}"' in part(page, "queue")
+    assert "ConcurrencyLimit" in part(page, "queue")
+    for unseen in (
+        "not mine",
+        f"/tasks/{other}",
+        f"/tasks/{hidden}",
+        'id="resources"',
+        'id="activity"',
+        'id="numbers"',
+    ):
+        assert unseen not in page, unseen
+    assert browser.post("/retry", data={"task_id": str(other)}).status_code == 404
+    then = browser.get("/", params={"as_of": str(service.watermark.position)}).text
+    assert f"/tasks/{mine}?" in then
+    assert f"/tasks/{other}?" not in then
+
+    with browser.stream("GET", "/live", timeout=10) as answer:
+        told = [json.loads(line[6:]) for line in islice_data(answer.iter_lines(), 3)]
+    assert {one["id"] for one in told} == {"running", "queue", "failures"}
+    assert "not mine" not in str(told)
+    for task_id in (waiting, hidden):
+        service.cancel_task(task_id)
+
+
+def islice_data(lines: Iterator[str], number: int) -> Iterator[str]:
+    return islice((line for line in lines if line.startswith("data: ")), number)
