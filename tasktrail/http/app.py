@@ -8,6 +8,7 @@ import msgspec
 from litestar import Litestar, Request, Response, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
@@ -31,6 +32,7 @@ ROUTES: Sequence[HTTPRouteHandler] = (*commands.COMMAND_ROUTES, *queries.QUERY_R
 def build_app(backend: Backend, access: Access) -> Litestar:
     """An ASGI application that answers from `backend`. The caller closes the backend."""
     from ..web.live import Hub  # the pages are built on this folder
+    from ..web.page import refused_anywhere
     from ..web.routes import page_router
 
     return Litestar(
@@ -40,7 +42,7 @@ def build_app(backend: Backend, access: Access) -> Litestar:
             "access": Provide(lambda: access, sync_to_thread=False),
             "who": Provide(_who, sync_to_thread=False),
         },
-        exception_handlers=HANDLERS,
+        exception_handlers={**HANDLERS, HTTPException: refused_anywhere},
         guards=[permitted, from_own_page, known_only, possible_task],
         openapi_config=openapi_config(__version__),
         state=State({"backend": backend, "hub": Hub(backend), "activity": {}, "standings": {}, "checks": set()}),

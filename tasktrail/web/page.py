@@ -22,6 +22,7 @@ from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.response import Stream
+from litestar.status_codes import HTTP_404_NOT_FOUND
 from litestar.types import ExceptionHandlersMap
 
 from .. import __version__
@@ -31,6 +32,7 @@ from ..events import Task, TasktrailError
 from ..events.errors import InvalidValue, UnknownTask
 from ..http.backend import Backend
 from ..http.permissions import SEE, SEE_ALL, SUBMIT, Need
+from ..http.problems import HANDLERS as PROBLEMS
 from ..http.problems import headers_of, unexpected
 from ..http.requests import AsOfQuery
 from ..http.streams import EVENT_STREAM
@@ -272,6 +274,13 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
             return refused(request, BadRequest(error.detail))
         case _:
             return _fault(request, error)
+
+
+def refused_anywhere(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    """An address at which nothing answers: people get a page, programs the problem."""
+    if error.status_code == HTTP_404_NOT_FOUND and "text/html" in request.headers.get("accept", ""):
+        return _framework(request, error)
+    return PROBLEMS[HTTPException](request, error)
 
 
 def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[str]:

@@ -50,3 +50,13 @@ def test_a_parameter_that_no_page_knows_is_refused(browser: httpx.Client) -> Non
     answer = browser.get("/", params={"as_off": "3"})
     assert answer.status_code == 400
     assert "did you mean `as_of`?" in answer.text
+
+
+def test_an_address_at_which_nothing_answers_is_a_page_for_people_and_a_problem_for_programs(
+    browser: httpx.Client,
+) -> None:
+    page = browser.get("/nowhere")
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no page at /nowhere" in page.text
+    problem = browser.get("/nowhere", headers={"accept": "*/*"})
+    assert (problem.status_code, problem.headers["content-type"]) == (404, "application/problem+json")
