@@ -125,15 +125,12 @@ def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = 
     if not task.waiting:
         return Why(task_id=task_id, status=task.status, waiting=False, position=state.position, live=live)
     parts = terms(task, now)
-    found = [*own_timers(state, task, now), *recorded_obstacles(state, task)]
-    if live:
-        found += [*live_obstacles(state, task), *_order(state, task)]
     place, ahead = _ahead(state, task, now) if task_id in state.queue else (None, ())
     return Why(
         task_id=task_id,
         status=task.status,
         waiting=True,
-        reasons=tuple(found),
+        reasons=reasons_of(state, task, now, live=live),
         effective_priority=round(parts.total, 3),
         terms=parts,
         place=place,
@@ -142,6 +139,14 @@ def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = 
         live=live,
         remark=_remark(state, task) if live else NOT_LIVE,
     )
+
+
+def reasons_of(state: SchedulerState, task: TaskState, now: datetime, *, live: bool = True) -> tuple[Obstacle, ...]:
+    """All reasons why a waiting task waits; not its place in the queue, which takes a look at all of it."""
+    found = [*own_timers(state, task, now), *recorded_obstacles(state, task)]
+    if live:
+        found += [*live_obstacles(state, task), *_order(state, task)]
+    return tuple(found)
 
 
 def why_not_now(work: UnitOfWork, task: TaskState) -> tuple[Obstacle, ...]:

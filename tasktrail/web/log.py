@@ -21,7 +21,7 @@ from ..projections.describe import describe
 from .page import Page
 
 SHOWN = 50
-LOOKED_THROUGH = 4_000
+LOOKED_THROUGH = 2_000
 """Records among which those of a kind are looked for: the log has no index for them."""
 _PIECE = 1000
 KINDS = tuple(EVENT_TAGS.values())

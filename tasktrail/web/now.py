@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.response import Stream
 
 from ..actors.core.board import QueueBoard, Queued, RunningNow, queue_board
-from ..actors.core.explanation import Why, explain
+from ..actors.core.explanation import Obstacle, reasons_of
 from ..actors.core.state import SchedulerState
 from ..api.reader_process import Standing, StandingQuestion
 from ..events import RetryTask, Task, TasktrailError
@@ -98,10 +98,10 @@ def standing(page: Page) -> dict[str, Any]:
     service, user = page.service, page.user_id
     limit = QUEUE_SHOWN if user is None else _MINE
 
-    def look(state: SchedulerState, at: datetime) -> tuple[QueueBoard, list[tuple[Queued, Why | None]]]:
+    def look(state: SchedulerState, at: datetime) -> tuple[QueueBoard, list[tuple[Queued, tuple[Obstacle, ...]]]]:
         board = queue_board(state, at, limit)
         shown = [one for one in board.entries if user in (None, one.user_id)][:QUEUE_SHOWN]
-        return board, [(one, explain(state, one.task_id, at)) for one in shown]
+        return board, [(one, reasons_of(state, state.tasks[one.task_id], at)) for one in shown]
 
     stats = service.stats()
     board, reasons = service.source.state(look)
@@ -207,19 +207,14 @@ def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, i
     )
 
 
-def _waiting(one: Queued, why: Why | None, *, whole: bool) -> Waiting:
+def _waiting(one: Queued, reasons: tuple[Obstacle, ...], *, whole: bool) -> Waiting:
     """The reasons of a task. Those of the machine and of others are no business of a user who sees only his own."""
-    reasons = why.reasons if why else ()
-    remark = why.remark if why and whole else ""
     return Waiting(
         id=one.task_id,
         type=one.type,
         input_file=one.input_file,
         since=one.waiting_since,
-        reasons=(
-            *(reason.detail if whole else str(reason.reason) for reason in reasons),
-            *([remark] if remark else []),
-        ),
+        reasons=tuple(reason.detail if whole else str(reason.reason) for reason in reasons),
         otherwise="It starts next.",
     )
 
