@@ -401,6 +401,12 @@ class LogReader:
         rows = _fetch(self._conn, wanted, (task_id, position))
         return int(rows[0][0]) if rows else 0
 
+    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
+        """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
+        wanted = "SELECT position FROM events WHERE position > ? AND position <= ? AND event = ?"
+        rows = _fetch(self._conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
+        return [int(row[0]) for row in rows]
+
     def faults(self) -> Iterator[Fault]:
         """Everything that is wrong with the file and its rows; `verify` looks at the rules and the views as well."""
         return whole_faults(self._conn)

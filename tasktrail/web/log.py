@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -21,9 +22,10 @@ from ..projections.describe import describe
 from .page import Page
 
 SHOWN = 50
-LOOKED_THROUGH = 2_000
+LOOKED_THROUGH = 50_000
 """Records among which those of a kind are looked for: the log has no index for them."""
-_PIECE = 1000
+OF_A_TASK = 1000
+"""The same of one task, whose records are read for it."""
 KINDS = tuple(EVENT_TAGS.values())
 
 TaskQuery = Annotated[str, QueryParameter(description="Only records of this task")]
@@ -108,30 +110,26 @@ def _shown(page: Page, task: str, kind: str, up_to: int | None) -> dict[str, Any
 
 
 def excerpt(page: Page, task_id: int, kind: str, last: int) -> Excerpt:
-    """The newest records of a task."""
-    lines: list[Line] = []
+    """The newest records of a task, up to a position. Of a kind: as far as one may look."""
     version = page.service.version_at(task_id, last)
-    while version > 0 and len(lines) < SHOWN:
-        first = max(0, version - SHOWN)
-        records = page.service.events_after(task_id, first, version - first)
-        lines += _lines(reversed(records), kind)
-        version = first
-    return Excerpt(lines[:SHOWN], _earlier(lines))
+    least = max(0, version - (OF_A_TASK if kind else SHOWN))
+    records = page.service.events_after(task_id, least, version - least)
+    return _excerpt(reversed(records), kind, records[0].position - 1 if least and records else 0)
 
 
 def newest(page: Page, kind: str, last: int) -> Excerpt:
     """The newest records of all tasks, up to a position. Of a kind: as far as one may look."""
-    lines: list[Line] = []
-    least = max(0, last - LOOKED_THROUGH)
-    while last > least and len(lines) < SHOWN:
-        first = max(least, last - (_PIECE if kind else SHOWN))
-        lines += _lines(reversed(list(page.service.log(first, last - first))), kind)
-        last = first
-    return Excerpt(lines[:SHOWN], _earlier(lines) or last)
+    least = max(0, last - (LOOKED_THROUGH if kind else SHOWN))
+    if not kind:
+        return _excerpt(reversed(list(page.service.log(least, last - least))), "", least)
+    found = page.service.source.log().newest_of(kind, least, last, SHOWN)
+    return _excerpt((record for position in found for record in page.service.log(position - 1, 1)), kind, least)
 
 
-def _earlier(lines: list[Line]) -> int:
-    return lines[SHOWN - 1].record.position - 1 if len(lines) >= SHOWN else 0
+def _excerpt(newest_first: Iterator[Recorded], kind: str, looked_to: int) -> Excerpt:
+    """The first of the records; one goes on behind the last of them, or where looking has ended."""
+    lines = list(islice(_lines(newest_first, kind), SHOWN))
+    return Excerpt(lines, lines[-1].record.position - 1 if len(lines) == SHOWN else looked_to)
 
 
 def _lines(records: Iterator[Recorded], kind: str) -> Iterator[Line]:

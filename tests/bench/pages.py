@@ -25,8 +25,8 @@ PAGES = (
     "/log?task=1",
     "/log?kind=failed",
 )
-FOLLOWED = ("/live", "/live/log", "/live/log?task=1")
 FOLLOWERS = 200
+SHARED = ("/live", "/live/log")
 EVENTS_A_SECOND = 100
 _SERVE = """
 import sys, threading, time
@@ -145,6 +145,11 @@ def _cpu_over(process: psutil.Process, seconds: float) -> float:
     return 100 * (sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - begun)
 
 
+def _followed_at(place: int) -> str:
+    """Half of those who look on share what they look at; each of the others looks at something of its own."""
+    return f"/live/log?task={place}" if place % 2 else SHARED[place // 2 % len(SHARED)]
+
+
 async def _followed(socket: str, process: psutil.Process, seconds: float) -> dict[str, float]:
     """All but the last few read what comes; those read nothing after the first bytes."""
     got = [0] * FOLLOWERS
@@ -153,7 +158,7 @@ async def _followed(socket: str, process: psutil.Process, seconds: float) -> dic
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as web:
 
         async def look(place: int) -> None:
-            async with web.stream("GET", FOLLOWED[place % len(FOLLOWED)]) as answer:
+            async with web.stream("GET", _followed_at(place)) as answer:
                 async for line in answer.aiter_lines():
                     got[place] += line.startswith("data: ")
                     if min(got):
