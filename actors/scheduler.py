@@ -67,6 +67,7 @@ from .core.messages import (
 )
 from .core.state import Running, SchedulerState
 from .core.step import needed, resume_from_log, step
+from .core.tokens import Token
 from .snapshots import folded_state
 
 MAX_BATCH = 2000
@@ -151,6 +152,7 @@ class Scheduler(Actor):
         publish: gets what was committed.
         on_fatal: gets the reason why the service has to end.
         on_trouble: gets the reason why the log cannot be written, and None when it can be written again.
+        on_tokens: gets all tokens at the start, and whenever one is added or revoked, before that is answered.
         read_log: reads the log while it cannot be written at the start; questions are then answered from it.
         alarm: wakes the Scheduler at the next moment; a simulator brings one without a thread.
         snapshot: the file from which the fold goes on, if it can be used.
@@ -171,6 +173,7 @@ class Scheduler(Actor):
         publish: Callable[[Committed], None],
         on_fatal: Callable[[BaseException], None],
         on_trouble: Callable[[TasktrailError | None], None] = lambda _: None,
+        on_tokens: Callable[[tuple[Token, ...]], None] = lambda _: None,
         read_log: Callable[[], LogReader] | None = None,
         alarm: Callable[[Callable[[], None], Clock, str], Alarm] = Alarm,
         snapshot: Path | None = None,
@@ -186,6 +189,8 @@ class Scheduler(Actor):
         self._publish = publish
         self._on_fatal = on_fatal
         self._on_trouble = on_trouble
+        self._on_tokens = on_tokens
+        self._tokens_told = -1
         self._snapshot = snapshot
         self._watch = watch or SchedulerWatch()
         self._new_alarm = alarm
@@ -248,6 +253,7 @@ class Scheduler(Actor):
             reader.close()
         # For the queue only: the real start will stage and record the same.
         resume_from_log(self.state, {}, self._time()[0])
+        self._tell_tokens()
         self._wait(error)
 
     def on_stop(self) -> None:
@@ -487,6 +493,7 @@ class Scheduler(Actor):
             logger.info("the log can be written again")
             self.trouble = self._retry_at = None
             self._on_trouble(None)
+        self._tell_tokens()
         answered, orders = self._answered, self._orders
         committed = self._committed(records, seconds)
         self.state.forget_finished(set(committed.tasks))
@@ -544,6 +551,13 @@ class Scheduler(Actor):
         self._retry_at = self._clock.monotonic() + seconds
         self._alarm.set(self._clock.now() + timedelta(seconds=seconds))
         self._on_trouble(error)
+
+    def _tell_tokens(self) -> None:
+        """What is folded in is durable now: a token is worth something only from here on, and nothing once revoked."""
+        tokens = self.state.durable.tokens
+        if tokens.changed_at != self._tokens_told:
+            self._tokens_told = tokens.changed_at
+            self._pass_on(self._on_tokens, tuple(tokens.by_name.values()))
 
     def _answer_all(self, error: TasktrailError) -> None:
         """Answer all callers with the error. That includes refusals: they may rest on staged events that are gone."""

@@ -36,6 +36,8 @@ from ..events.system_events import (
     RedeliveryRequested,
     ScheduleAdded,
     ScheduleRemoved,
+    TokenAdded,
+    TokenRevoked,
     WorkerExited,
 )
 from .feed import Feed
@@ -71,9 +73,11 @@ _NAMES = {
     DeliveryPostponed: "delivery postponed",
     RedeliveryRequested: "redelivery requested",
     EndpointEnabled: "endpoint enabled",
+    TokenAdded: "token added",
+    TokenRevoked: "token revoked",
 }
 """Events that are logged at level info, under these names."""
-_HIDDEN = {"task", "target", "host"}
+_HIDDEN = {"task", "target", "host", "digest"}
 """Fields that are not logged: addresses may hold secrets, and a schedule's task is logged when it runs."""
 
 SERVICE_LOG_LINES = frozenset(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from .system_events import MissedRuns
+from .system_events import MissedRuns, Role
 from .task_events import Checkpoint, DependencyPolicies, Told
 from .values import TRACEPARENT
 
@@ -419,7 +419,31 @@ class RemoveSchedule(_OnService, frozen=True, kw_only=True, tag="remove_schedule
     schedule: Name
 
 
-OperatorCommand: TypeAlias = SetLimits | PauseQueue | ResumeQueue | DrainQueue | AddSchedule | RemoveSchedule
+TokenName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class AddToken(_OnService, frozen=True, kw_only=True, tag="add_token"):
+    """Let whoever shows a secret do what a role may. The secret is made by who sends this, and never sent."""
+
+    token: TokenName
+    """Its name, which will be the actor of what is done with it."""
+    role: Annotated[Role, says("What it may do.")]
+    user_id: Annotated[Number | None, says("Only the tasks of this user.")] = None
+    expires_at: Annotated[Moment, says("Until then.", default="never", example="+90d")] = None
+    digest: Annotated[
+        str, msgspec.Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 of 256 random bits as they are shown, in hex")
+    ]
+
+
+class RevokeToken(_OnService, frozen=True, kw_only=True, tag="revoke_token"):
+    """Make a token worthless, at once; sessions and streams that it has opened end."""
+
+    token: TokenName
+
+
+OperatorCommand: TypeAlias = (
+    SetLimits | PauseQueue | ResumeQueue | DrainQueue | AddSchedule | RemoveSchedule | AddToken | RevokeToken
+)
 
 Command: TypeAlias = TaskCommand | OperatorCommand
 """Everything that can be sent."""

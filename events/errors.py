@@ -99,6 +99,24 @@ class InvalidPath(TasktrailError):
     remedy = "Give an absolute path that the service can reach."
 
 
+class TokenExists(TasktrailError):
+    """The name, or the secret, belongs to another token."""
+
+    code = "token_exists"
+    status = 409
+    title = "There is such a token already"
+    remedy = "Take another name, or revoke the old one first: `tasktrail token revoke NAME`."
+
+
+class UnknownToken(TasktrailError):
+    """No token has this name."""
+
+    code = "unknown_token"
+    status = 404
+    title = "There is no such token"
+    remedy = "List them with `tasktrail token list`; one that was revoked is gone."
+
+
 class OutputExists(TasktrailError):
     """The output is already there and the task may not overwrite it."""
 

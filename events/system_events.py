@@ -11,6 +11,8 @@ import msgspec
 from .task_events import Created
 
 MissedRuns: TypeAlias = Literal["skip", "once", "all"]
+Role: TypeAlias = Literal["reader", "submitter", "operator", "auditor", "admin"]
+"""What a token may do; docs/reference/access.md says what that is."""
 
 
 class _SystemEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -199,6 +201,25 @@ class EndpointEnabled(_SystemEvent, frozen=True, kw_only=True):
     target: str
 
 
+class TokenAdded(_SystemEvent, frozen=True, kw_only=True):
+    """Whoever shows the secret of this token may do what its role may. The secret itself is nowhere in the log."""
+
+    token: str
+    """Its name: the actor of what is done with it."""
+    role: Role
+    user_id: int | None = None
+    """It sees and touches the tasks of this user only; none: all tasks."""
+    expires_at: datetime | None = None
+    digest: str
+    """SHA-256 of the secret, in hex."""
+
+
+class TokenRevoked(_SystemEvent, frozen=True, kw_only=True):
+    """The token, and every session that began with it, is worth nothing from now on."""
+
+    token: str
+
+
 SystemEvent: TypeAlias = (
     ServiceStarted
     | ServiceStopped
@@ -216,6 +237,8 @@ SystemEvent: TypeAlias = (
     | DeliveryPostponed
     | RedeliveryRequested
     | EndpointEnabled
+    | TokenAdded
+    | TokenRevoked
 )
 
 SYSTEM_TAGS: dict[type[SystemEvent], str] = {
@@ -235,4 +258,6 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     DeliveryPostponed: "delivery_postponed",
     RedeliveryRequested: "redelivery_requested",
     EndpointEnabled: "endpoint_enabled",
+    TokenAdded: "token_added",
+    TokenRevoked: "token_revoked",
 }

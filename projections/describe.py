@@ -21,6 +21,8 @@ from ..events.system_events import (
     ServiceStarted,
     ServiceStopped,
     SystemEvent,
+    TokenAdded,
+    TokenRevoked,
     WorkerExited,
 )
 
@@ -95,6 +97,12 @@ def _system(event: SystemEvent) -> str:
             return f"schedule {event.schedule} added: {event.task.type} {times}"
         case ScheduleRemoved():
             return f"schedule {event.schedule} removed"
+        case TokenAdded():
+            whose = "" if event.user_id is None else f" for user {event.user_id}"
+            until = "" if event.expires_at is None else f" until {timestamp(event.expires_at)}"
+            return f"token {event.token} added: {event.role}{whose}{until}"
+        case TokenRevoked():
+            return f"token {event.token} revoked"
         case _:
             assert_never(event)
 

@@ -3,6 +3,7 @@
 The errors of the domain are in `events/errors.py`.
 """
 
+from math import ceil
 from typing import Any
 
 from .events import Task, TasktrailError
@@ -77,6 +78,20 @@ class Forbidden(TasktrailError):
     status = 403
     title = "This is not allowed"
     remedy = "Use a token with another role (`tasktrail token list` shows them), or ask whoever gives tokens out."
+
+
+class TooManyRequests(TasktrailError):
+    """A token has asked too often, or too many log-ins have failed. Nothing was done."""
+
+    code = "too_many_requests"
+    status = 429
+    title = "There are too many requests"
+    remedy = "Ask again later; the header `Retry-After` says when. Send commands as an array: it counts once."
+
+    def __init__(self, message: str, *, after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = max(1, ceil(after))
+        """Seconds."""
 
 
 class Busy(TasktrailError):

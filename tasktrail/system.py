@@ -22,6 +22,7 @@ from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
 from .actors.core.resources import Ceiling
 from .actors.core.state import SchedulerState
+from .actors.core.tokens import Token
 from .actors.delivery.attempt import Deadline, Result
 from .actors.delivery.mail import MailSender, MailServer
 from .actors.delivery.targets import TargetSender, check_targets
@@ -135,6 +136,10 @@ class System:
         """Why the log cannot be written at the moment; commands are refused meanwhile."""
         self.views_trouble: Exception | None = None
         """Why the views cannot be written at the moment."""
+        self.tokens: dict[str, Token] = {}
+        """Digest → token, of all that are recorded; replaced as a whole, before adding or revoking one is answered."""
+        self.token_watchers: list[Callable[[], None]] = []
+        """Called whenever that has changed, in the Scheduler's thread."""
         self._supervisor = Supervisor(self.clock, self._on_fatal)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
@@ -263,6 +268,11 @@ class System:
     def _on_trouble(self, error: TasktrailError | None) -> None:
         self.log_trouble = error
 
+    def _on_tokens(self, tokens: tuple[Token, ...]) -> None:
+        self.tokens = {token.digest: token for token in tokens}
+        for watcher in list(self.token_watchers):
+            watcher()
+
     def _on_views_trouble(self, error: Exception | None) -> None:
         self.views_trouble = error
 
@@ -327,6 +337,7 @@ class System:
             publish=self._publish,
             on_fatal=self._on_fatal,
             on_trouble=self._on_trouble,
+            on_tokens=self._on_tokens,
             read_log=lambda: LogReader(self.paths.log),
             snapshot=self._snapshot(SCHEDULER_SNAPSHOT.name),
         )

@@ -1,11 +1,12 @@
 """Boards that show people the Scheduler's memory: the order of the queue, what runs, the limits, the schedules."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
 from ...events.priority import terms
-from ...events.system_events import LimitsChanged, ScheduleAdded
+from ...events.system_events import LimitsChanged, Role, ScheduleAdded
 from ...events.task_events import PriorityTerms
 from .limits import UNLIMITED, Limits, Pause, is_closed, limit_keys_of
 from .resources import MachineSample
@@ -114,6 +115,22 @@ class ScheduleBoard(msgspec.Struct, frozen=True, kw_only=True):
     next_at: datetime | None
 
 
+class TokenBoard(msgspec.Struct, frozen=True, kw_only=True):
+    """A token that was added and not revoked, without its hash."""
+
+    token: str
+    """Its name."""
+    role: Role
+    user_id: int | None
+    """The only user whose tasks it sees and touches; none: all tasks."""
+    expires_at: datetime | None
+    added_at: datetime
+    actor: str
+    """Who added it, and why."""
+    reason: str
+    position: int
+
+
 def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool = True) -> QueueBoard:
     """The first `limit` tasks of the queue, and all that runs."""
     first = state.queue.first(limit, fair=state.limits.fair_share)
@@ -128,6 +145,56 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
         resources=resources_of(state),
         pauses=state.durable.pauses.all(),
         fair_share=state.limits.fair_share,
+    )
+
+
+def queue_of_user(
+    state: SchedulerState, now: datetime, user_id: int, ids: Sequence[int], total: int, *, live: bool
+) -> QueueBoard:
+    """The board for somebody who knows only the tasks of one user. Places are those among his own.
+
+    Args:
+        state: of the Scheduler.
+        now: the time.
+        user_id: whose tasks.
+        ids: the first of them that wait, best first.
+        total: how many of them wait.
+        live: whether a running service answers.
+    """
+
+    def own(task_ids: Iterable[int]) -> list[int]:
+        return [task_id for task_id in task_ids if state.tasks[task_id].spec.user_id == user_id]
+
+    ready = [task_id for task_id in ids if task_id in state.queue]
+    blocked, aside = len(own(state.blocked)), len(own(state.set_aside))
+    return QueueBoard(
+        position=state.position,
+        live=live,
+        ready=max(0, total - blocked - aside),
+        blocked=blocked,
+        aside=aside,
+        entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(ready, 1)),
+        running=tuple(_running(state, task_id) for task_id in own(state.running)),
+        resources=resources_of(state),
+        pauses=_pauses_for(state.durable.pauses.all(), user_id),
+        fair_share=state.limits.fair_share,
+    )
+
+
+def _pauses_for(pauses: tuple[Pause, ...], user_id: int) -> tuple[Pause, ...]:
+    return tuple(pause for pause in pauses if pause.user_id in (None, user_id))
+
+
+def limits_for(board: LimitsBoard, user_id: int) -> LimitsBoard:
+    """The board without what is about other users."""
+    key = str(user_id)
+    limits = {name: number for name, number in board.limits.users.items() if name == key}
+    changes = {name: number for name, number in board.changes.users.items() if name == key}
+    return LimitsBoard(
+        limits=msgspec.structs.replace(board.limits, users=limits),
+        changes=msgspec.structs.replace(board.changes, users=changes),
+        pauses=_pauses_for(board.pauses, user_id),
+        position=board.position,
     )
 
 
@@ -158,6 +225,14 @@ def schedule_boards(state: SchedulerState) -> tuple[ScheduleBoard, ...]:
             next_at=state.next_runs.of(name),
         )
         for name, schedule in sorted(state.durable.schedules.by_name.items())
+    )
+
+
+def token_boards(state: SchedulerState) -> tuple[TokenBoard, ...]:
+    """All tokens, by name."""
+    return tuple(
+        TokenBoard(**{name: getattr(token, name) for name in TokenBoard.__struct_fields__})
+        for _name, token in sorted(state.durable.tokens.by_name.items())
     )
 
 

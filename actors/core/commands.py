@@ -27,11 +27,13 @@ from ...events import (
 )
 from ...events.commands import (
     AddSchedule,
+    AddToken,
     DrainQueue,
     NoticeCommand,
     PauseQueue,
     RemoveSchedule,
     ResumeQueue,
+    RevokeToken,
     SetLimits,
 )
 from ...events.creation import ids_by_name
@@ -64,9 +66,11 @@ from .dispatch import start_now
 from .explanation import why_not_now
 from .limits import Pause
 from .messages import Intake, Submit
+from .owners import is_of, refuse_others
 from .resources import why_it_never_fits
 from .schedules import FIRE_TIME, check_schedule, same_times, says_the_same
 from .state import Running, SchedulerState
+from .tokens import added_token, revoked_token
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
@@ -116,6 +120,7 @@ def _origin(submit: Submit) -> Origin:
 
 def _carry_out(work: UnitOfWork, submit: Submit) -> Accepted:
     command = submit.command
+    refuse_others(work.state, command, submit.only_user)
     match command:
         case CreateTask():
             return _create(work, submit, command)
@@ -124,7 +129,7 @@ def _carry_out(work: UnitOfWork, submit: Submit) -> Accepted:
         case StartTask():
             position = _start(work, submit, command)
         case CancelTask():
-            position = cancel_tasks(work, command, _origin(submit))
+            position = cancel_tasks(work, command, _origin(submit), submit.only_user)
         case RetryTask():
             position = _retry(work, submit, command)
         case SaveCheckpoint():
@@ -253,13 +258,13 @@ def held_up_by(state: SchedulerState, command: CancelTask) -> Running | None:
     return None
 
 
-def cancel_tasks(work: UnitOfWork, command: CancelTask, origin: Origin) -> int:
+def cancel_tasks(work: UnitOfWork, command: CancelTask, origin: Origin, only_user: int | None = None) -> int:
     """Cancel a task and, if the command says so, all tasks below it; the position of the last event.
 
     The children are cancelled even if their parent has ended.
     """
     state = work.state
-    below = list(_open_below(state, command))
+    below = [task_id for task_id in _open_below(state, command) if is_of(state, task_id, only_user)]
     task = state.tasks.get(command.task_id)
     if not below or (task is not None and not task.finished):
         events = decide(task, command, work.decision_context())
@@ -306,6 +311,10 @@ def carry_out_operator(work: UnitOfWork, command: OperatorCommand, intake: Intak
             event = added(work, command, intake)
         case RemoveSchedule():
             event = removed(work, command)
+        case AddToken():
+            event = added_token(work.state.durable.tokens, command, work.now)
+        case RevokeToken():
+            event = revoked_token(work.state.durable.tokens, command)
         case _:
             assert_never(command)
     position = work.record(0, event, origin)

@@ -1,6 +1,6 @@
 """Why a task is not running: every reason with its numbers, its evidence in the log, and what would lift it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -147,6 +147,36 @@ def reasons_of(state: SchedulerState, task: TaskState, now: datetime, *, live: b
     if live:
         found += [*live_obstacles(state, task), *_order(state, task)]
     return tuple(found)
+
+
+def for_user(why: Why, is_own: Callable[[int], bool]) -> Why:
+    """The same for somebody who knows only some of the tasks. Of the others there are numbers, and no ids."""
+    return replace(
+        why,
+        reasons=tuple(_without_others(one, is_own) for one in why.reasons),
+        ahead=tuple(one for one in why.ahead if is_own(one.task_id)),
+    )
+
+
+_OF_THE_TASK_ALONE = frozenset(
+    {WaitReason.HELD, WaitReason.NOT_BEFORE, WaitReason.RETRY_DELAY, WaitReason.PAUSED, WaitReason.STOPPING}
+)
+_OF_DEPENDENCIES = frozenset({WaitReason.DEPENDENCY, WaitReason.DEPENDENCY_FAILED})
+
+
+def _without_others(one: Obstacle, is_own: Callable[[int], bool]) -> Obstacle:
+    """What a task depends on stands in the task itself, so it is named; how it stands is not told."""
+    if one.reason in _OF_THE_TASK_ALONE:
+        return one
+    if one.reason in _OF_DEPENDENCIES:
+        if all(map(is_own, one.tasks)):
+            return one
+        listed = _listed(set(one.tasks))
+        return Obstacle(WaitReason.DEPENDENCY, f"waits for task {listed}", f"task {listed} completed", one.numbers)
+    detail = one.detail
+    if one.reason == WaitReason.HIGHER_PRIORITY:
+        detail = f"{len(one.tasks)} of the waiting tasks would start first, or have resources kept for them"
+    return replace(one, detail=detail, evidence=(), tasks=tuple(filter(is_own, one.tasks)))
 
 
 def why_not_now(work: UnitOfWork, task: TaskState) -> tuple[Obstacle, ...]:

@@ -37,6 +37,8 @@ class Submit(msgspec.Struct, frozen=True):
     command: Command
     intake: Intake
     token: Any = None
+    only_user: int | None = None
+    """Whoever sends it knows only the tasks of this user; None: all."""
 
 
 class Boot(msgspec.Struct, frozen=True, kw_only=True):

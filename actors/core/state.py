@@ -26,6 +26,8 @@ from ...events.system_events import (
     QueueResumed,
     ScheduleAdded,
     ScheduleRemoved,
+    TokenAdded,
+    TokenRevoked,
 )
 from ...events.task_events import Estimated, key_of, output_of
 from ...events.timeouts import End, Signs, attempt_ends, waiting_ends
@@ -44,6 +46,7 @@ from .messages import Submit
 from .queue import EQUAL, FairShare, ReadyQueue, Share
 from .resources import MachineSample, Reserved, SetAside
 from .schedules import NextRuns, Schedules
+from .tokens import Tokens
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
 """How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
@@ -256,6 +259,7 @@ class Durable(msgspec.Struct):
     """`key_of` each open task that has one → the task."""
     disabled: dict[str, int] = {}
     """Endpoint that has said that it is gone → where that is recorded."""
+    tokens: Tokens = msgspec.field(default_factory=Tokens)
 
 
 class SchedulerState:
@@ -398,6 +402,8 @@ class SchedulerState:
                 self._apply_to_schedules(fact, position)
             case QueuePaused() | QueueResumed() | QueueDrained():
                 durable.pauses.apply(fact, position)
+            case TokenAdded() | TokenRevoked():
+                durable.tokens.apply(fact, position)
 
     def _apply_to_schedules(self, fact: Fact, position: int) -> None:
         for name in self.durable.schedules.apply(fact, position):

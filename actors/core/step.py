@@ -47,12 +47,12 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
     """
     if not isinstance(message, Submit) or isinstance(message.command, OperatorCommand):
         return
-    for task_id in _about(state, message.command):
+    for task_id in _about(state, message.command, known_to=message.only_user):
         if task_id not in state.tasks and 1 <= task_id <= state.durable.last_task_id:
             yield task_id
 
 
-def _about(state: SchedulerState, command: TaskCommand) -> Iterator[int]:
+def _about(state: SchedulerState, command: TaskCommand, *, known_to: int | None) -> Iterator[int]:
     match command:
         case CreateTask():
             yield from command.depends_on
@@ -61,7 +61,11 @@ def _about(state: SchedulerState, command: TaskCommand) -> Iterator[int]:
             for task in command.tasks:
                 yield from (other for other in task.depends_on if isinstance(other, int))
                 yield from _up_from(state, task.parent if isinstance(task.parent, int) else None)
-        case RedeliverNotice() | EnableEndpoint():
+        case RedeliverNotice():
+            if known_to is not None:
+                yield command.task_id
+            return
+        case EnableEndpoint():
             return
         case _:
             yield command.task_id

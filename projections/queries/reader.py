@@ -22,14 +22,14 @@ from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import identity
 from .activity import Span, read_activity
 from .filters import TaskFilters, count, kept_total, page
-from .stats import Stats, read_counts, read_stats
+from .stats import Stats, count_stats, read_counts, read_stats
 from .walk import START, Census, Place, Stretch, all_ids, census, walk
 
 _ONE = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id = ?"  # noqa: S608 - our own names
 _MANY = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
 _CHILDREN = f"""
 SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0)), max({OF_TASKS})
-FROM tasks WHERE parent_task_id = ? GROUP BY status ORDER BY status
+FROM tasks WHERE parent_task_id = ?1 AND (?2 IS NULL OR +user_id = ?2) GROUP BY status ORDER BY status
 """  # noqa: S608 - our own names
 _FAILURES = """
 SELECT id FROM tasks WHERE status = 'failed' AND (? IS NULL OR +user_id = ?) ORDER BY updated_at DESC LIMIT ?
@@ -77,10 +77,10 @@ class TaskQueries:
         """One task as readers see it. Raises `UnknownTask`."""
         return view(self.state(task_id), now)
 
-    def children(self, task_id: int) -> Children | None:
-        """How far the children of a task are; none when it has none."""
+    def children(self, task_id: int, user_id: int | None = None) -> Children | None:
+        """How far the children of a task are, or those of one user among them; none when it has none."""
         with self._moment() as conn:
-            rows = conn.execute(_CHILDREN, (task_id,)).fetchall()
+            rows = conn.execute(_CHILDREN, (task_id, user_id)).fetchall()
         total = sum(row[1] for row in rows)
         if not total:
             return None
@@ -173,6 +173,11 @@ class TaskQueries:
         """The numbers over all tasks."""
         with self._moment() as conn:
             return read_stats(conn, now)
+
+    def stats_of(self, user_id: int, now: datetime) -> Stats:
+        """The numbers over the tasks of one user, which are counted when asked."""
+        with self._moment() as conn:
+            return count_stats(conn, user_id, now)
 
     @contextmanager
     def _moment(self) -> Iterator[sqlite3.Connection]:

@@ -7,8 +7,10 @@ from itertools import accumulate
 
 import msgspec
 
-from ..views.checksums import sound
-from ..views.fold import upper_bound
+from ...events.state import FINISHED
+from ..errors import ViewsDamaged
+from ..views.checksums import OF_TASKS, sound
+from ..views.fold import bucket, upper_bound
 from .filters import STATUSES
 
 
@@ -69,8 +71,8 @@ def read_stats(conn: sqlite3.Connection, now: datetime) -> Stats:
     counts = read_counts(conn)
     totals = {kind: (attempts, retries) for kind, attempts, retries in sound(conn.execute("SELECT * FROM totals"))}
     classes: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-    for kind, bucket, number in sound(conn.execute("SELECT * FROM durations ORDER BY type, bucket")):
-        classes[kind].append((bucket, number))
+    for kind, width, number in sound(conn.execute("SELECT * FROM durations ORDER BY type, bucket")):
+        classes[kind].append((width, number))
     by_type = {
         kind: TypeStats(
             counts={status: counts.get((kind, status), 0) for status in STATUSES},
@@ -90,6 +92,57 @@ def read_stats(conn: sqlite3.Connection, now: datetime) -> Stats:
         last_minute=_ended(conn, now, 1),
         last_hour=_ended(conn, now, 60),
         last_day=_ended(conn, now, 24 * 60),
+    )
+
+
+_OF_A_USER = f"""
+SELECT type, status, updated_at, coalesce(json_extract(state, '$.attempt'), 0),
+       coalesce(json_extract(state, '$.retry_count'), 0), coalesce(json_extract(state, '$.duration'), 0.0), {OF_TASKS}
+FROM tasks WHERE user_id = ?
+"""  # noqa: S608 - our own names
+
+
+def count_stats(conn: sqlite3.Connection, user_id: int, now: datetime) -> Stats:
+    """The numbers over one user's tasks. They are not kept, so each of his tasks is looked at."""
+    this_minute = now.timestamp() // 60 * 60
+    counts: Counter[tuple[str, str]] = Counter()
+    attempts: Counter[str] = Counter()
+    retries: Counter[str] = Counter()
+    classes: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    ended: dict[int, Counter[str]] = {minutes: Counter() for minutes in (1, 60, 24 * 60)}
+    for kind, status, at, attempt, retry_count, seconds, damaged in conn.execute(_OF_A_USER, (user_id,)):
+        if damaged:
+            raise ViewsDamaged(f"A task of user {user_id} has changed in the views since it was written there")
+        counts[kind, status] += 1
+        attempts[kind] += attempt
+        retries[kind] += retry_count
+        if status == "completed":
+            classes[kind][bucket(seconds)] += 1
+        if status in FINISHED:
+            for minutes, numbers in ended.items():
+                numbers[status] += this_minute - 60 * minutes <= at < this_minute
+    by_type = {
+        kind: TypeStats(
+            counts={status: counts[kind, status] for status in STATUSES},
+            attempts=attempts[kind],
+            retries=retries[kind],
+            durations=_durations(sorted(classes[kind].items())) if kind in classes else None,
+        )
+        for kind in sorted(attempts)
+    }
+    minute, hour, day = (
+        Ended(**numbers, per_minute=sum(numbers.values()) / minutes) for minutes, numbers in ended.items()
+    )
+    return Stats(
+        position=conn.execute("SELECT position FROM progress").fetchone()[0],
+        total=counts.total(),
+        counts={status: sum(kind.counts[status] for kind in by_type.values()) for status in STATUSES},
+        by_type=by_type,
+        attempts=attempts.total(),
+        retries=retries.total(),
+        last_minute=minute,
+        last_hour=hour,
+        last_day=day,
     )
 
 

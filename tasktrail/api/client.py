@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
+from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, TokenBoard
 from ..actors.core.explanation import Why
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from ..events.errors import ServiceUnreachable, UnknownTask, WaitTimeout
@@ -174,6 +174,10 @@ class Client(Commands):
         """What may run at once, and the pauses that hold."""
         return self._decoded(LimitsBoard, self._connection.get("/v1/limits"))
 
+    def tokens(self) -> list[TokenBoard]:
+        """All tokens, by name: those that were added and not revoked."""
+        return self._decoded(list[TokenBoard], self._connection.get("/v1/tokens"))
+
     def schedules(self) -> list[ScheduleBoard]:
         """All recurring schedules, by name."""
         return self._decoded(list[ScheduleBoard], self._connection.get("/v1/schedules"))
@@ -277,6 +281,10 @@ class Client(Commands):
                 if is_terminal(record.event):
                     self._saw(record.position)
                     break
+
+    def login_address(self) -> str:
+        """An address that logs a browser in as whoever asks, once and within an hour."""
+        return str(self._decoded(dict[str, str], self._connection.post("/v1/login", b"", ("",)))["address"])
 
     def check_ready(self) -> list[str]:
         """What is out of order although the service takes commands, in words. Raises the reasons if it takes none."""

@@ -3,8 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
+from secrets import token_urlsafe
 from types import MappingProxyType
 from typing import Any, Never, TypeVar
 
@@ -26,13 +28,15 @@ from ..events import (
 )
 from ..events.commands import (
     AddSchedule,
+    AddToken,
     DrainQueue,
     PauseQueue,
     RemoveSchedule,
     ResumeQueue,
+    RevokeToken,
     SetLimits,
 )
-from ..events.system_events import MissedRuns
+from ..events.system_events import MissedRuns, Role
 from ..events.task_events import DependencyPolicies, Told
 from ..intake.conversion import check_commands, command_from_fields
 from ..intake.refusals import unknown_field
@@ -41,6 +45,9 @@ from ..projections.queries.filters import filters_of
 from .bulk import RetriedTasks, retry_all
 
 C = TypeVar("C", bound=Command)
+
+BEGINS_WITH = "tt_"
+"""By which programs that look for secrets in the wrong places know ours."""
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
@@ -324,6 +331,30 @@ class Commands(ABC):
     ) -> Accepted:
         """End a schedule; tasks that it has created stay."""
         return self._change(RemoveSchedule, reason, actor, command_id, schedule=schedule)
+
+    def add_token(
+        self,
+        token: str,
+        role: Role,
+        *,
+        user_id: int | None = None,
+        expires_at: datetime | None = None,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> str:
+        """A new token of that name; its secret, which nobody can tell a second time: only its hash is sent and kept."""
+        secret = f"{BEGINS_WITH}{token_urlsafe(32)}"
+        digest = sha256(secret.encode()).hexdigest()
+        fields = {"token": token, "role": role, "user_id": user_id, "expires_at": expires_at, "digest": digest}
+        self._change(AddToken, reason, actor, command_id, **fields)
+        return secret
+
+    def revoke_token(
+        self, token: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Make a token worthless, at once."""
+        return self._change(RevokeToken, reason, actor, command_id, token=token)
 
     def _change(
         self, kind: type[Command], reason: str, actor: str | None, command_id: str | None, **fields: Any

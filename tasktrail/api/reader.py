@@ -11,14 +11,16 @@ from ..actors.core.board import (
     LimitsBoard,
     QueueBoard,
     ScheduleBoard,
+    TokenBoard,
     limits_board,
     queue_board,
     schedule_boards,
+    token_boards,
 )
 from ..actors.core.dependencies import retries
 from ..actors.core.explanation import Obstacle, WaitReason, Why, explain
 from ..config.load import load_config
-from ..events import Checkpoint, Recorded, Task, TaskState, TasktrailError
+from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import UnknownAttempt, UnknownTask
 from ..events.state import FINISHED, fold
@@ -111,6 +113,15 @@ class Questions:
     def events_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
         """The next recorded events of a task after a version. Empty also for a task that does not exist."""
         return self.source.log().read_task_after(task_id, version, limit) if 0 < task_id < 2**63 else []
+
+    def owner_of(self, task_id: int) -> int | None:
+        """Whose task it is, which never changes; None if there is no such task."""
+        first = next(iter(self.events_after(task_id, 0, 1)), None)
+        return first.event.user_id if first is not None and isinstance(first.event, Created) else None
+
+    def is_of(self, task_id: int, user_id: int | None) -> bool:
+        """Whether it is the user's task; with None, anybody's."""
+        return user_id is None or self.owner_of(task_id) == user_id
 
     def version_at(self, task_id: int, position: int) -> int:
         """The last version of a task up to a position; 0 if it did not exist then."""
@@ -219,6 +230,10 @@ class Questions:
     def limits(self) -> LimitsBoard:
         """What may run at once, and what of it operators have changed."""
         return self.source.state(lambda state, _now: limits_board(state))
+
+    def tokens(self) -> list[TokenBoard]:
+        """All tokens, by name: those that were added and not revoked."""
+        return list(self.source.state(lambda state, _now: token_boards(state)))
 
     def schedules(self) -> list[ScheduleBoard]:
         """All schedules, by name."""

@@ -1,9 +1,10 @@
 """`TaskService`: tasktrail inside your own program. Opening it starts the actors and recovers; closing stops them."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -13,6 +14,7 @@ from ..actors.base import Catch, Damaged, StateQuery, Ticket
 from ..actors.core.messages import Submit, WorkOn
 from ..actors.core.resources import why_it_never_fits
 from ..actors.core.state import SchedulerState
+from ..actors.core.tokens import Token
 from ..actors.feed import Watermark
 from ..actors.pictures import PictureMaker
 from ..backups.backup import Backup, back_up
@@ -174,16 +176,17 @@ class TaskService(Questions, Commands):
         reply: Callable[[list[Accepted | TasktrailError]], None],
         *,
         checked: bool = False,
+        only_user: int | None = None,
     ) -> None:
         """Hand commands over without waiting; `reply` is called once, from another thread, with all the answers.
 
-        `checked`: the values were checked when the commands were made.
+        `checked`: the values were checked when the commands were made. `only_user`: the tasks of others do not exist.
         """
         collector = _Collector(len(commands), lambda answers: self._answer(commands, answers, reply))
         messages = []
         for index, command in enumerate(commands):
             try:
-                messages.append(self._admit(command, collector.slot(index), checked=checked))
+                messages.append(self._admit(command, collector.slot(index), only_user, checked=checked))
             except TasktrailError as error:
                 collector.put(index, error)
         if self._running.closed or self._system.fatal:
@@ -208,17 +211,21 @@ class TaskService(Questions, Commands):
             return ""
         return self.source.state(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
 
-    def _admit(self, command: Command, reply: Callable[[Any], None], *, checked: bool) -> Submit:
+    def _admit(self, command: Command, reply: Callable[[Any], None], only_user: int | None, *, checked: bool) -> Submit:
         command, intake = self._intake.examine(command, checked=checked)
         if isinstance(command, RedeliverNotice):
             first = next(self.log(limit=1))
-            found = redelivery(log_id(first), self.events(command.task_id), command.notice_id)
+            found = None  # for a task of somebody else: the Scheduler refuses it
+            if self.is_of(command.task_id, only_user):
+                found = redelivery(log_id(first), self.events(command.task_id), command.notice_id)
             intake = replace(intake, redelivery=found)
         fresh = not command.command_id
         if fresh:
             command = replace(command, command_id=new_command_id())
-        ticket = Ticket(reply, command.command_id, digest(command), fresh)  # of what was sent: repeating it must match
-        return Submit(with_type_defaults(command, self._system.registry), intake, ticket)
+        # Of what was sent: repeating it must match. Under the same id two users mean two commands, however alike.
+        meant = digest(command) if only_user is None else sha256(digest(command) + b"%d" % only_user).digest()
+        ticket = Ticket(reply, command.command_id, meant, fresh)
+        return Submit(with_type_defaults(command, self._system.registry), intake, ticket, only_user)
 
     def work_on(self, task_id: int) -> None:
         """Take on a task that somebody else has created; see `own_only` of `open`."""
@@ -289,6 +296,16 @@ class TaskService(Questions, Commands):
             spans_sent=None if system.tracing is None else system.tracing.sent,
             spans_dropped=None if system.tracing is None else system.tracing.dropped,
         )
+
+    @property
+    def known_tokens(self) -> Mapping[str, Token]:
+        """Digest → token, of all that were added and not revoked. Some may have expired."""
+        return self._system.tokens
+
+    def watch_tokens(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        """Have `watcher` called, in another thread, when a token was added or revoked. Returns what ends that."""
+        self._system.token_watchers.append(watcher)
+        return lambda: self._system.token_watchers.remove(watcher)
 
     @property
     def failed(self) -> threading.Event:

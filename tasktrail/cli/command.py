@@ -32,7 +32,7 @@ def everywhere(*, root: bool) -> list[click.Option]:
         option(
             "--token",
             "TASKTRAIL_TOKEN",
-            "The secret in DATA/http-token of --url. Others see a command line: rather set the variable.",
+            "What --url asks for. Others see a command line: rather set the variable.",
         ),
         option("--json", None, "Print JSON, as the HTTP routes answer; lists one object a line.", is_flag=True),
         option("--wide", None, "Lines as long as they need to be, whole times. In a pipe it is so.", is_flag=True),

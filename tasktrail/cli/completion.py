@@ -100,6 +100,13 @@ def schedule_names(session: Session) -> Iterator[Offer]:
             yield board.schedule, board.spec.task.type
 
 
+def token_names(session: Session) -> Iterator[Offer]:
+    """The names of the tokens."""
+    with session.reading() as reading:
+        for board in reading.tokens():
+            yield board.token, board.role
+
+
 def disabled_endpoints(session: Session) -> Iterator[Offer]:
     """The endpoints that are disabled."""
     with session.reading() as reading:

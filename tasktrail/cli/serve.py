@@ -43,7 +43,11 @@ _DOES_NOT_RUN = "the service does not run"
     ],
 )
 @click.argument("handlers", nargs=-1, type=click.Path(), metavar="[FILE|MODULE]…")
-@click.option("--host", metavar="ADDRESS", help="Loopback address to listen on. Default: key `host`, 127.0.0.1")
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    help="Address to listen on; others than this machine need tokens and TLS. Default: key `host`",
+)
 @click.option(
     "--port",
     type=WholeParam(0, 65535),
@@ -74,13 +78,14 @@ def serve_command(
     FILE or MODULE has task types of your own, beside those of the key `handlers`: a file such as app.py, or the name of
     a module below the current folder. If it cannot be loaded, the service does not start.
 
-    It listens on a socket in the data folder and on a loopback port, and prints `ready` with its addresses on standard
-    error once commands are accepted, and an address that logs a browser in: once, and within an hour. `tasktrail open`
-    makes another. SIGTERM or Ctrl-C stops it in good order, a second one at once.
+    It listens on a socket in the data folder and on a port, of this machine only unless --host says otherwise. Once
+    commands are accepted it prints `ready` with its addresses on standard error, and an address that logs a browser in:
+    once, and within an hour. `tasktrail open` makes another. SIGTERM or Ctrl-C stops it in good order, a second one at
+    once.
 
     SIGHUP makes it read its configuration again. It says which keys hold at once, and which wait for the next start.
 
-    Everybody on this machine can reach the port. It answers whoever shows the secret in DATA/http-token.
+    Everybody on this machine can reach the port. It answers whoever shows the secret in DATA/http-token, or a token.
     """
     if accept_loss and not (reason or "").strip():
         raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
@@ -98,6 +103,7 @@ def serve_command(
     config = read_config()
     announce(DataPaths(session.data).lock, "serve")  # before the rest is loaded: others may be waiting already
     from ..api.service import TaskService
+    from ..http.network import Network
     from ..http.server import HttpServer
     from ..log_setup import log_what_is_printed, set_up_logging
 
@@ -120,6 +126,7 @@ def serve_command(
                 port=config.port if port is None else port,
                 secret_file=service.paths.http_token,
                 session_file=service.paths.http_sessions,
+                network=Network.of(config),
             )
             return _serve(service, server, reporter, read_config)
     except Exception as error:

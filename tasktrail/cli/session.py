@@ -147,6 +147,20 @@ class Environment:
         """The answer to a yes-or-no question, or None when there is no terminal to ask on."""
         return click.confirm(question, err=True) if sys.stdin.isatty() and sys.stderr.isatty() else None
 
+    def login_address(self, session: Session) -> str:
+        """An address of the running service that logs a browser in. Raises `ServiceUnreachable`."""
+        from ..api.client import Client
+
+        with session.tasks() as tasks:
+            assert isinstance(tasks, Client)
+            return tasks.login_address()
+
+    def browse(self, address: str) -> bool:
+        """Open the address in a browser; whether there is one."""
+        import webbrowser
+
+        return webbrowser.open(address)
+
     def presence(self, session: Session) -> Presence:
         """Whether a service answers on the data folder, is starting, or whether something else holds it."""
         import socket

@@ -9,6 +9,7 @@ import binascii
 import os
 import re
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -100,6 +101,17 @@ def check_endpoint(text: str) -> None:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]?#]+)(?::(\d{1,5}))?", text)
     if match is None or (match[2] is not None and not 1 <= int(match[2]) <= 65535):  # noqa: PLR2004 - ports
         raise ValueError(f"neither host nor host:port: {text}")
+
+
+def check_host(text: str) -> None:
+    """A name, or an IPv6 address in brackets; no port, no scheme, no path."""
+    if not re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", text):
+        raise ValueError(f"no host name: {text}")
+
+
+def check_network(text: str) -> None:
+    """An address or a network."""
+    ip_network(text, strict=False)
 
 
 def check_target(text: str) -> None:
@@ -416,6 +428,51 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             check=check_address,
         ),
     ] = ""
+    hosts: Annotated[
+        tuple[str, ...],
+        _key(
+            "Names by which others call the service, such as `tasks.example.org`; requests for another are refused.",
+            "a list of host names, without port",
+            check=check_host,
+        ),
+    ] = ()
+    tls_certificate: Annotated[
+        str,
+        _key(
+            "The service's certificate, with those that vouch for it, in PEM: the port then speaks TLS. Read again "
+            "when the file changes.",
+            "an absolute path",
+            default="none",
+            check=check_absolute,
+        ),
+    ] = ""
+    tls_key: Annotated[
+        str,
+        _key(
+            "The certificate's key, where it is a file of its own.",
+            "an absolute path",
+            default="none",
+            check=check_absolute,
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        _key(
+            "Proxies in front of the port, which speak TLS with the world: what they say in `X-Forwarded-For`, "
+            "`-Proto` and `-Host` is believed.",
+            "a list of addresses and networks, such as `127.0.0.1`, `10.0.0.0/8`",
+            check=check_network,
+        ),
+    ] = ()
+    rate_limit: Annotated[
+        float,
+        _key(
+            "Requests a second that each token may send, twice as many after a pause. 0: any number.",
+            "0 to 1000000",
+            ge=0,
+            le=10**6,
+        ),
+    ] = 200.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         _key("The least important messages that are shown.", "debug, info, warning or error"),

@@ -9,8 +9,9 @@ cannot hide `Origin` or `Sec-Fetch-Site`. The Unix socket is guarded by its perm
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,12 @@ from urllib.parse import quote
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import Unauthorized, WrongHost, WrongOrigin, problem
+from ..actors.core.tokens import Token
+from ..errors import Forbidden, Unauthorized, WrongHost, WrongOrigin, problem
 from ..events import TasktrailError
 from .identity import OWNER, Identity
+from .network import Proxies, Source
+from .pace import FailedLogins, Pace
 from .problems import MEDIA_TYPE, headers_of
 from .sessions import Sessions, csrf_of
 
@@ -37,12 +41,22 @@ _MOST_CODES = 100
 class Access:
     """What is shown, and who has shown it. Belongs to the thread of the event loop."""
 
-    def __init__(self, secret: str, sessions: Sessions, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`secret`: the owner's."""
+    def __init__(
+        self,
+        secret: str,
+        sessions: Sessions,
+        tokens: Callable[[], Mapping[str, Token]] = dict,
+        monotonic: Callable[[], float] = time.monotonic,
+        rate_limit: float = 0.0,
+    ) -> None:
+        """`secret`: the owner's. `tokens`: digest → token, all there are. `rate_limit`: requests a second of each."""
+        self.failed = FailedLogins(monotonic)
+        self.pace = Pace(rate_limit, monotonic)
         self.sessions = sessions
         self.address = ""
         """Where the port is, as a browser on this machine would call it."""
         self._secret = _hashed(secret)
+        self._tokens = tokens
         self._monotonic = monotonic
         self._codes: dict[str, tuple[str, float]] = {}
         self.cookie = f"tasktrail_{self._secret[:8]}"
@@ -56,7 +70,14 @@ class Access:
         """Whose it is, if it is valid. How far a wrong one is right cannot be measured."""
         if compare_digest(credential, self._secret):
             return Identity(name=OWNER, role="admin", way="secret", credential=credential)
-        return None
+        token = self._tokens().get(credential)
+        if token is None or not token.holds(datetime.now(UTC)):
+            return None
+        return Identity(name=token.token, role=token.role, user_id=token.user_id, way="token", credential=credential)
+
+    def holds(self, credential: str) -> bool:
+        """Whether it is still valid."""
+        return self.of(credential) is not None
 
     def shown(self, secret: bytes) -> Identity:
         """Who shows a secret or a token. Raises `Unauthorized`."""
@@ -173,8 +194,10 @@ class AccessMiddleware:
         access: Access,
         hosts: frozenset[str] = LOOPBACK,
         public: tuple[frozenset[str], tuple[str, ...]] = (frozenset(), ()),
+        proxies: Proxies | None = None,
     ) -> None:
         """`public`: paths, and beginnings of paths, that answer everybody."""
+        self._proxies = proxies or Proxies(())
         self._app = app
         self._access = access
         self._hosts = hosts
@@ -188,8 +211,12 @@ class AccessMiddleware:
             return
         send = _protected(send)
         headers = dict(scope["headers"])
+        asked: Any = scope
         try:
-            who = self._who(scope, headers)
+            who = await self._who(asked, headers)
+        except _Elsewhere:
+            await _come_again(send)
+            return
         except TasktrailError as error:
             await _refuse(error, send)
             return
@@ -199,7 +226,7 @@ class AccessMiddleware:
             return
         connection: GuardedConnection = scope["state"]["connection"]
         if who is not None:
-            connection.known()
+            connection.known(who.credential)
         scope["state"]["who"] = who
         async with connection.room.bodies.reading(headers, receive) as reading:
             if scope.get("method") == "HEAD":
@@ -207,21 +234,54 @@ class AccessMiddleware:
             else:
                 await self._app(scope, reading, send)
 
-    def _who(self, scope: Any, headers: dict[bytes, bytes]) -> Identity | None:
+    async def _who(self, scope: Any, headers: dict[bytes, bytes]) -> Identity | None:
         connection: GuardedConnection = scope["state"]["connection"]
         if connection.private:
             return self._access.owner()
-        who = self._access.identify(headers, secure=scope["scheme"] == "https")
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        if _without_port(host) not in self._hosts:
-            raise WrongHost(f"The request is for {host!r}" if host else "The request names no host")
-        origin = headers.get(b"origin", b"").decode("latin-1").lower()
-        if origin and origin != f"{scope['scheme']}://{host}":
-            raise WrongOrigin(f"A page of {origin!r} sends the request")
-        site = headers.get(b"sec-fetch-site", b"none").lower()
-        if site not in _OURS:
-            raise WrongOrigin("A page of another site makes the browser ask")
+        client = scope["client"][0] if scope.get("client") else ""
+        source = self._proxies.source(scope["scheme"], client, scope["headers"])
+        scope["scheme"], scope["client"] = source.scheme, (source.client, 0)
+        if source.plain:
+            raise Forbidden(
+                "The service does not answer over the network in clear",
+                remedy="Use https, or the proxy in front of it.",
+            )
+        if _without_port(source.host) not in self._hosts:
+            raise WrongHost(f"The request is for {source.host!r}" if source.host else "The request names no host")
+        _refuse_strange_pages(source, scope, headers)
+        try:
+            who = self._access.identify(headers, secure=source.scheme == "https")
+        except Unauthorized:
+            await self._access.failed.note(source.client, "header")
+            raise
+        if who is not None and not who.owner:
+            self._access.pace.take(who.name)
         return who
+
+
+class _Elsewhere(Exception):
+    """A link on a page of somebody else was followed."""
+
+
+def _refuse_strange_pages(source: Source, scope: Any, headers: dict[bytes, bytes]) -> None:
+    """Raises `WrongOrigin`, and `_Elsewhere` for a link that a person has followed."""
+    origin = headers.get(b"origin", b"").decode("latin-1").lower()
+    if origin and origin != f"{source.scheme}://{source.host}":
+        raise WrongOrigin(f"A page of {origin!r} sends the request")
+    if headers.get(b"sec-fetch-site", b"none").lower() in _OURS:
+        return
+    followed = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
+    if followed and scope["method"] == "GET" and scope["path"] != "/login":
+        raise _Elsewhere
+    raise WrongOrigin("A page of another site makes the browser ask")
+
+
+async def _come_again(send: Send) -> None:
+    """Have the browser ask once more, by itself: it sends no cookie of ours where a link elsewhere has led it here."""
+    body = b'<!doctype html><html lang="en"><title>tasktrail</title><meta http-equiv="refresh" content="0"></html>'
+    headers = [(b"content-type", b"text/html; charset=utf-8"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _protected(send: Send) -> Send:

@@ -122,9 +122,26 @@ _BODIES: dict[str, dict[str, Any]] = {
 _MANY_ANSWERS = {"oneOf": [_one_of("Accepted"), {"type": "array", "items": _one_of("Accepted", "Problem")}]}
 
 
+_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}}
+
+
+def _answers_of(path: str) -> dict[str, Any]:
+    """How a route answers whoever may not use it, or asks for what is not there."""
+    if path == "/healthz":
+        return {}
+    told = {"401": "Nobody knows who asks", "403": "Who asks may not do this", "429": "Too many requests"}
+    if "{" in path:
+        told["404"] = "There is no such thing, or it is not for whoever asks"
+    return {status: {"description": text, "content": _PROBLEM} for status, text in told.items()}
+
+
 def described(document: dict[str, Any]) -> dict[str, Any]:
     """The whole description, made from Litestar's."""
     document["components"]["schemas"] |= _COMPONENTS
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A token, or the secret of the data folder."}
+    }
+    document["security"] = [{"bearer": []}]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["responses"].pop("400", None)
@@ -132,6 +149,9 @@ def described(document: dict[str, Any]) -> dict[str, Any]:
                 "description": "An error",
                 "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
             }
+            operation["responses"] |= _answers_of(path)
+            if path == "/healthz":
+                operation["security"] = []
             if method == "post" and path in _BODIES:
                 operation["requestBody"] = {
                     "required": path == "/v1/commands" or "required" in _BODIES[path],

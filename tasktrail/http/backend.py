@@ -7,22 +7,25 @@ Commands have theirs, so that no question keeps them waiting. What takes long is
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import CDLL
 from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple
 
 from ..actors.workers.worker_process import worker_environment
+from ..api.one_user import OneUser
 from ..api.reader_process import Progress, Question, ReaderProcess, VerifyQuestion
 from ..api.service import TaskService
 from ..errors import Busy
-from ..events import Accepted, TasktrailError
+from ..events import Accepted, Command, TasktrailError
 from ..events.errors import InvalidValue, OutcomeUnknown
 from ..projections import Verification
 from ..telemetry.exposition import Exposition
 from .check import Check
 from .connections import StreamBuffers
 from .counting import RequestCounts
+from .identity import Identity
+from .permissions import authorized
 from .requests import Item
 from .streams import RecordFeed
 
@@ -64,6 +67,10 @@ class Backend:
         self._commanding = ThreadPoolExecutor(_COMMANDING, "http-command")
         self._reading = ThreadPoolExecutor(_READING, "http-read")
         self._bulk = ThreadPoolExecutor(_BULK, "http-bulk")
+
+    def seen_by(self, who: Identity) -> TaskService | OneUser:
+        """What answers the questions of whoever asks, with his own tasks only where he is bound to a user."""
+        return self.service if who.user_id is None else OneUser(self.service, who.user_id)
 
     async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call something that may block for a moment and returns little."""
@@ -137,8 +144,11 @@ class Backend:
         if position > known and next(iter(self.service.log(position - 1, 1)), None) is None:
             raise InvalidValue(f"{field}: the log ends at position {known}", field=field)
 
-    async def send(self, decode: Callable[[], Sequence[Item]]) -> list[Accepted | TasktrailError]:
-        """Decode and submit in a thread. Returns an answer for each item, once all are durable or refused."""
+    async def send(self, who: Identity, decode: Callable[[], Sequence[Item]]) -> list[Accepted | TasktrailError]:
+        """Decode and submit in a thread, as far as `who` may. An answer for each item, once all are durable or refused.
+
+        Every command that comes over HTTP, from whichever route or page, passes here.
+        """
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[list[Accepted | TasktrailError]] = loop.create_future()
 
@@ -151,10 +161,10 @@ class Backend:
                 loop.call_soon_threadsafe(settle, answers)
 
         def hand_over() -> list[Item]:
-            items = list(decode())
+            items = [_allowed(who, item) for item in decode()]
             commands = [item for item in items if not isinstance(item, TasktrailError)]
             if commands:
-                self.service.submit(commands, reply, checked=True)
+                self.service.submit(commands, reply, checked=True, only_user=who.user_id)
             else:
                 reply([])
             return items
@@ -167,6 +177,15 @@ class Backend:
         following = iter(answers)
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
 
+    def send_here(self, who: Identity, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
+        """`send`, for work that has a thread of its own."""
+        items = [_allowed(who, command) for command in commands]
+        allowed = [item for item in items if not isinstance(item, TasktrailError)]
+        answered: Future[list[Accepted | TasktrailError]] = Future()
+        self.service.submit(allowed, answered.set_result, only_user=who.user_id)
+        following = iter(answered.result(ANSWER_WITHIN))
+        return [item if isinstance(item, TasktrailError) else next(following) for item in items]
+
     def close(self) -> None:
         """Stop the threads and processes. Call it last: requests under way need them until they end."""
         self.feed.close()
@@ -174,6 +193,13 @@ class Backend:
             lane.close()
         for threads in (self._commanding, self._reading, self._bulk, self._apart):
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _allowed(who: Identity, item: Item) -> Item:
+    try:
+        return item if isinstance(item, TasktrailError) else authorized(who, item)
+    except TasktrailError as error:
+        return error
 
 
 def _unanswered(items: Sequence[Item]) -> OutcomeUnknown:

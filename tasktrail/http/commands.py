@@ -13,7 +13,8 @@ from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter
 
-from ..api.bulk import retry_answer
+from ..api.bulk import RetriedTasks, retry_answer
+from ..api.one_user import narrowed
 from ..errors import BadRequest, WrongContentType, problem
 from ..events import (
     Accepted,
@@ -28,10 +29,12 @@ from ..events import (
 )
 from ..events.commands import (
     AddSchedule,
+    AddToken,
     DrainQueue,
     PauseQueue,
     RemoveSchedule,
     ResumeQueue,
+    RevokeToken,
     Seconds,
     SetLimits,
 )
@@ -39,6 +42,7 @@ from ..events.values import traceparent_in
 from ..projections import TaskFilters
 from ..projections.queries.filters import Ids, Texts
 from .backend import Backend
+from .identity import Identity
 from .permissions import COMMANDS as COMMAND_NEEDS
 from .permissions import SUBMIT
 from .requests import (
@@ -59,6 +63,7 @@ SLACK = 1024
 """So that a command just over the limit is refused by its own size, with both numbers."""
 
 Json = Request[Any, Any, Any]
+TokenPath = Annotated[str, PathParameter(description="The token's name")]
 SchedulePath = Annotated[str, PathParameter(description="The schedule's name")]
 
 
@@ -80,54 +85,66 @@ def trace_of(request: Json) -> str:
     return traceparent_in(request.headers.get("traceparent", ""))
 
 
-async def one(backend: Backend, decode: Callable[[], Item]) -> Accepted:
-    """Send one command. Raises its refusal."""
-    answer = (await backend.send(lambda: [decode()]))[0]
+async def one(backend: Backend, who: Identity, decode: Callable[[], Item]) -> Accepted:
+    """Send one command for `who`. Raises its refusal."""
+    answer = (await backend.send(who, lambda: [decode()]))[0]
     if isinstance(answer, TasktrailError):
         raise answer
     return answer
 
 
 @post("/v1/commands", needs=SUBMIT, status_code=202, request_max_body_size=MAX_BODY)
-async def send_commands(request: Json, backend: NamedDependency[Backend]) -> Accepted | list[dict[str, Any] | Accepted]:
+async def send_commands(
+    request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]
+) -> Accepted | list[dict[str, Any] | Accepted]:
     """One command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
     body, trace = await json_body(request), trace_of(request)
     if not is_array(body):
-        return await one(backend, lambda: in_trace(decode_command(body), trace))
-    answers = await backend.send(lambda: [in_trace(item, trace) for item in decode_array(body)])
+        return await one(backend, who, lambda: in_trace(decode_command(body), trace))
+    answers = await backend.send(who, lambda: [in_trace(item, trace) for item in decode_array(body)])
     return [problem(answer) if isinstance(answer, TasktrailError) else answer for answer in answers]
 
 
 @post("/v1/tasks", needs=SUBMIT, status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
-async def create_task(request: Json, backend: NamedDependency[Backend]) -> Accepted:
+async def create_task(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Accepted:
     """A new task. The header `traceparent` (W3C) names the trace that it belongs to."""
     body, trace = await json_body(request), trace_of(request)
-    return await one(backend, lambda: in_trace(decode_create(body), trace))
+    return await one(backend, who, lambda: in_trace(decode_create(body), trace))
 
 
 def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHandler:
     """POST `path` sends one command of that kind. The body need not hold what the path names.
 
     Args:
-        path: may name `task_id` or `schedule`.
+        path: may name `task_id`, `schedule` or `token`.
         kind: the command; the first line of its docstring describes the route.
         name: of the operation in /openapi.json, where it is not the command's own.
     """
 
-    async def send(request: Json, backend: Backend, **named: str | int) -> Accepted:
+    async def send(request: Json, backend: Backend, who: Identity, **named: str | int) -> Accepted:
         body = await json_body(request)
-        return await one(backend, lambda: decode_kind(kind, body, **named))
+        return await one(backend, who, lambda: decode_kind(kind, body, **named))
 
-    async def plain(request: Json, backend: NamedDependency[Backend]) -> Accepted:
-        return await send(request, backend)
+    async def plain(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Accepted:
+        return await send(request, backend, who)
 
-    async def on_task(request: Json, backend: NamedDependency[Backend], task_id: TaskIdPath) -> Accepted:
-        return await send(request, backend, task_id=task_id)
+    async def on_task(
+        request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], task_id: TaskIdPath
+    ) -> Accepted:
+        return await send(request, backend, who, task_id=task_id)
 
-    async def on_schedule(request: Json, backend: NamedDependency[Backend], schedule: SchedulePath) -> Accepted:
-        return await send(request, backend, schedule=schedule)
+    async def on_schedule(
+        request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], schedule: SchedulePath
+    ) -> Accepted:
+        return await send(request, backend, who, schedule=schedule)
 
-    route: Callable[..., Any] = on_task if "{task_id" in path else on_schedule if "{schedule" in path else plain
+    async def on_token(
+        request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], token: TokenPath
+    ) -> Accepted:
+        return await send(request, backend, who, token=token)
+
+    routes: dict[str, Callable[..., Any]] = {"{task_id": on_task, "{schedule": on_schedule, "{token": on_token}
+    route = next((routes[part] for part in routes if part in path), plain)
     route.__name__ = name or str(kind.__struct_config__.tag)
     route.__doc__ = (kind.__doc__ or "").partition("\n")[0]
     return post(path, needs=COMMAND_NEEDS[kind], status_code=202, request_max_body_size=MAX_COMMAND + SLACK)(route)
@@ -146,6 +163,8 @@ COMMANDS: dict[str, type[Command]] = {
     "/v1/schedules": AddSchedule,
     "/v1/schedules/{schedule:str}/remove": RemoveSchedule,
     "/v1/endpoints/enable": EnableEndpoint,
+    "/v1/tokens": AddToken,
+    "/v1/tokens/{token:str}/revoke": RevokeToken,
 }
 """Path → the one command that is sent there."""
 _OTHERWISE_NAMED: dict[type[Command], str] = {RedeliverNotice: "redeliver"}
@@ -174,18 +193,23 @@ _FILTERS = ("status", "type", "user_id", "document_id", "parent_task_id", "label
 
 
 @post("/v1/tasks/retry", needs=SUBMIT, status_code=202, request_max_body_size=MAX_COMMAND)
-async def retry_tasks(request: Json, backend: NamedDependency[Backend]) -> dict[str, Any]:
+async def retry_tasks(
+    request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]
+) -> dict[str, Any]:
     """Give every failed task that passes the filters another life. A refusal of one stops no other."""
     body = await json_body(request)
 
     def retry() -> dict[str, Any]:
         wanted = decode_as(RetryTasks, body)
+        filters = narrowed(TaskFilters(**{name: getattr(wanted, name) for name in _FILTERS}), who.user_id)
+        if filters is None:
+            return retry_answer(RetriedTasks(retried=(), refused={}))
         result = backend.service.retry_tasks(
-            TaskFilters(**{name: getattr(wanted, name) for name in _FILTERS}),
+            filters,
             force=wanted.force,
             delay=wanted.delay,
             reason=wanted.reason,
-            actor=wanted.actor,
+            actor=wanted.actor if who.owner else who.name,
             command_id=wanted.command_id,
         )
         return retry_answer(result)

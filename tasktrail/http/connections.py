@@ -11,6 +11,7 @@ so that none waits half read for another; until there is room it waits in the ke
 import asyncio
 import resource
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -54,6 +55,10 @@ HELD = 32 * 1024 * 1024
 """Bytes of records that all streams together may hold for their readers."""
 _AT_ONCE = 32
 """Connections taken before others get their turn."""
+MOST_BEGINNING = 256
+"""Connections that agree on TLS at once; they are in no room yet."""
+GREETED_WITHIN = 10.0
+"""Seconds that this may take."""
 _REST = 0.25
 """Seconds to wait before taking connections again when descriptors or memory have run out."""
 
@@ -124,6 +129,8 @@ class GuardedConnection(H11Protocol):
         self._inner = inner
         self.private = inner is None
         """Whether it came through the Unix socket."""
+        self.credential = ""
+        """What was shown with the last request; when it is valid no more, the connection ends, streams and all."""
         self._seen: tuple[Any, ...] = ()
         self._since = 0.0
 
@@ -153,8 +160,9 @@ class GuardedConnection(H11Protocol):
         super().on_response_complete()
         self._note()
 
-    def known(self) -> None:
-        """Whoever asks has shown who it is. Raises `Busy` when there is no room for those."""
+    def known(self, credential: str) -> None:
+        """Whoever asks has shown this. Raises `Busy` when there is no room for those."""
+        self.credential = credential
         if self._inner is not None and self.room is not self._inner:
             if not self._inner.enter(self):
                 raise Busy("All connections are busy")
@@ -247,9 +255,17 @@ class Listener:
     """Takes connections from one socket. It has the methods that uvicorn expects of a server."""
 
     def __init__(
-        self, listening: socket.socket, serve: Callable[[socket.socket], GuardedConnection], relief: Room
+        self,
+        listening: socket.socket,
+        serve: Callable[[socket.socket], GuardedConnection],
+        relief: Room,
+        context: ssl.SSLContext | None = None,
     ) -> None:
-        """`serve` makes the protocol of a connection; the room `relief` gives places up when there are no means."""
+        """`serve` makes the protocol of a connection; the room `relief` gives places up when there are no means.
+
+        `context`: for TLS.
+        """
+        self._context = context
         self._listening = listening
         self._serve = serve
         self._relief = relief
@@ -272,6 +288,9 @@ class Listener:
             except OSError as error:  # no descriptor or no memory: trying again at once would only burn time
                 self._rest(error)
                 return
+            if self._context is not None and len(self._beginning) >= MOST_BEGINNING:
+                connection.close()  # it would only wait for others that say nothing
+                continue
             task = self._loop.create_task(self._take(connection))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
@@ -280,7 +299,10 @@ class Listener:
         try:
             connection.settimeout(0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-            await self._loop.connect_accepted_socket(lambda: self._serve(connection), connection)
+            tls: dict[str, Any] = (
+                {"ssl": self._context, "ssl_handshake_timeout": GREETED_WITHIN} if self._context else {}
+            )
+            await self._loop.connect_accepted_socket(lambda: self._serve(connection), connection, **tls)
         except OSError:  # it has hung up meanwhile
             connection.close()
 

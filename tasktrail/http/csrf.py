@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .identity import Identity
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_FORM = "application/x-www-form-urlencoded"
 FIELD = "csrf"
 HEADER = "x-csrf-token"
 
@@ -30,7 +30,7 @@ async def from_own_page(connection: ASGIConnection[Any, Any, Any, Any], _handler
     carried = connection.headers.get(HEADER, "")
     if not carried and isinstance(connection, Request):
         kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind in _FORMS:
+        if kind == _FORM:
             carried = str((await connection.form()).get(FIELD, ""))
     if not compare_digest(carried.encode("utf-8", "replace"), who.csrf.encode()):
         raise WrongOrigin(

@@ -4,7 +4,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Role: TypeAlias = Literal["reader", "submitter", "operator", "auditor", "admin"]
+from ..events.system_events import Role
+
 Way: TypeAlias = Literal["socket", "secret", "token", "session"]
 
 OWNER = "http"

@@ -11,20 +11,24 @@ from litestar import Litestar
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
+from msgspec.structs import replace
 
 from ..errors import Forbidden
 from ..events import AdjustTask, CancelTask, Command, CreateTask, EnableEndpoint, RedeliverNotice, RetryTask, StartTask
 from ..events.commands import (
     AddSchedule,
+    AddToken,
     CreateGraph,
     DrainQueue,
     PauseQueue,
     RemoveSchedule,
     ResumeQueue,
+    RevokeToken,
     SaveCheckpoint,
     SetLimits,
 )
-from .identity import Identity, Role
+from ..events.system_events import Role
+from .identity import OWNER, Identity
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -55,6 +59,10 @@ OPERATE = _need("operator", whole=True)
 """To change how the service works for everybody."""
 AUDIT = _need("operator", "auditor", whole=True)
 """To check the whole log."""
+ADMINISTER = _need(whole=True)
+"""To say who may do what."""
+LIST_TOKENS = _need("auditor", whole=True)
+"""To know who may do what."""
 COMMANDS: dict[type[Command], Need] = {
     CreateTask: SUBMIT,
     CreateGraph: SUBMIT,
@@ -71,6 +79,8 @@ COMMANDS: dict[type[Command], Need] = {
     DrainQueue: OPERATE,
     AddSchedule: OPERATE,
     RemoveSchedule: OPERATE,
+    AddToken: ADMINISTER,
+    RevokeToken: ADMINISTER,
 }
 """What it takes to send a command, whichever way it comes."""
 
@@ -86,6 +96,37 @@ def check(who: Identity | None, need: Need | None, what: str) -> None:
         raise Forbidden(f"{known} may not {what}")
     if need.whole and who.user_id is not None:
         raise Forbidden(f"{who.name} is bound to user {who.user_id} and may not {what}: it is about all tasks")
+
+
+def authorized(who: Identity, command: Command) -> Command:
+    """The command as `who` may send it: under its own name, and about its own user. Raises `Forbidden`.
+
+    Whoever bypasses this bypasses all rules: it is called in one place, `Backend.send`.
+    """
+    check(who, COMMANDS.get(type(command)), str(type(command).__struct_config__.tag))
+    if not who.owner:
+        command = replace(command, actor=who.name)
+    elif not command.actor:
+        command = replace(command, actor=OWNER)
+    if who.user_id is None:
+        return command
+    match command:
+        case CreateTask():
+            return replace(command, user_id=_own(who, command.user_id))
+        case CreateGraph():
+            tasks = tuple(replace(task, user_id=_own(who, task.user_id)) for task in command.tasks)
+            return replace(command, tasks=tasks)
+    return command
+
+
+def _own(who: Identity, wanted: int) -> int:
+    """The user of a new task. Zero stands for nobody, so it is filled in."""
+    assert who.user_id is not None
+    if wanted not in (0, who.user_id):
+        raise Forbidden(
+            f"{who.name} is bound to user {who.user_id} and makes no tasks of user {wanted}", field="user_id"
+        )
+    return who.user_id
 
 
 def permitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

@@ -8,7 +8,17 @@ from litestar.types import ExceptionHandlersMap
 
 from ..actors.logger import get_logger
 from ..actors.service_log import first_line
-from ..errors import BadRequest, Busy, RequestTimeout, TooLarge, Unauthorized, UnknownRoute, WrongMethod, problem
+from ..errors import (
+    BadRequest,
+    Busy,
+    RequestTimeout,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    UnknownRoute,
+    WrongMethod,
+    problem,
+)
 from ..events import TasktrailError
 from ..events.errors import InvalidValue, Malformed
 
@@ -32,7 +42,7 @@ def headers_of(error: TasktrailError) -> dict[str, str]:
             return {"www-authenticate": 'Bearer realm="tasktrail"', "connection": "close"}
         case RequestTimeout():
             return {"connection": "close"}
-        case Busy():
+        case Busy() | TooManyRequests():
             return {"retry-after": str(error.retry_after)}
         case _:
             return {}

@@ -14,8 +14,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
-from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard
+from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, TokenBoard
 from ..actors.core.explanation import Why
+from ..api.one_user import narrowed
 from ..api.protocol import QUEUE_SHOWN, TypeInfo
 from ..api.reader_process import LIST_WITHIN, ListQuestion
 from ..events import Task
@@ -24,7 +25,7 @@ from ..handlers.attempt_output import PAGE, Output
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from .backend import Backend
 from .identity import Identity
-from .permissions import AUDIT, PUBLIC, SEE, SEE_ALL
+from .permissions import AUDIT, LIST_TOKENS, PUBLIC, SEE, SEE_ALL
 from .requests import LARGEST, AsOfQuery, MinPositionQuery, PositionQuery, TaskIdPath, point, unescaped
 from .streams import (
     EVENT_STREAM,
@@ -68,6 +69,7 @@ class Progress(msgspec.Struct, frozen=True):
 @get("/v1/tasks", needs=SEE)
 async def list_tasks(
     backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
     status: ValuesQuery = None,
     type: ValuesQuery = None,  # noqa: A002 - the field's name
     user_id: ValuesQuery = None,
@@ -98,34 +100,46 @@ async def list_tasks(
             "as_of": unescaped(as_of or ""),
         }
     )
+    seen = backend.seen_by(who)
     if filters.as_of != "":
-        await backend.read(min_position, backend.service.check_types, filters)
-        return msgspec.json.decode(await backend.apart(ListQuestion(filters), LIST_WITHIN), type=TaskPage)
-    tasks, total = await backend.read(min_position, backend.service.list_tasks, filters)
+        await backend.read(min_position, seen.check_types, filters)
+        own = narrowed(filters, who.user_id)
+        if own is None:
+            return TaskPage([], 0)
+        return msgspec.json.decode(await backend.apart(ListQuestion(own), LIST_WITHIN), type=TaskPage)
+    tasks, total = await backend.read(min_position, seen.list_tasks, filters)
     return TaskPage(tasks, total)
 
 
 @get("/v1/tasks/{task_id:int}", needs=SEE)
 async def get_task(
-    backend: NamedDependency[Backend], task_id: TaskIdPath, as_of: AsOfQuery = None, min_position: MinPositionQuery = 0
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    task_id: TaskIdPath,
+    as_of: AsOfQuery = None,
+    min_position: MinPositionQuery = 0,
 ) -> Task:
     """One task, now or as of an earlier moment."""
     moment = point(as_of)
-    return await backend.read(min_position, lambda: backend.service.get_task(task_id, as_of=moment))
+    return await backend.read(min_position, lambda: backend.seen_by(who).get_task(task_id, as_of=moment))
 
 
 @get("/v1/tasks/{task_id:int}/progress", needs=SEE)
 async def get_progress(
-    backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    task_id: TaskIdPath,
+    min_position: MinPositionQuery = 0,
 ) -> Progress:
     """How far a task is."""
-    percent, message = await backend.read(min_position, backend.service.get_task_progress, task_id)
+    percent, message = await backend.read(min_position, backend.seen_by(who).get_task_progress, task_id)
     return Progress(task_id, percent, message)
 
 
 @get("/v1/tasks/{task_id:int}/output", needs=SEE)
 async def get_output(
     backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
     task_id: TaskIdPath,
     attempt: AttemptQuery = None,
     after: ByteQuery = 0,
@@ -135,7 +149,7 @@ async def get_output(
 ) -> Output:
     """What an attempt printed, the latest unless one is named: a part of at most 256 KiB; `next` is where to go on."""
     return await backend.read(
-        min_position, lambda: backend.service.output(task_id, attempt, after=after, last=last, most=most)
+        min_position, lambda: backend.seen_by(who).output(task_id, attempt, after=after, last=last, most=most)
     )
 
 
@@ -143,37 +157,54 @@ LimitQuery = Annotated[int, QueryParameter(ge=0, le=10_000, description="At most
 
 
 @get("/v1/tasks/{task_id:int}/why", needs=SEE)
-async def why(backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0) -> Why:
+async def why(
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    task_id: TaskIdPath,
+    min_position: MinPositionQuery = 0,
+) -> Why:
     """All reasons why a task is not running, and what is ahead of it."""
-    return await backend.read(min_position, backend.service.why, task_id)
+    return await backend.read(min_position, backend.seen_by(who).why, task_id)
 
 
 @get("/v1/queue", needs=SEE)
 async def queue(
-    backend: NamedDependency[Backend], limit: LimitQuery = QUEUE_SHOWN, min_position: MinPositionQuery = 0
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    limit: LimitQuery = QUEUE_SHOWN,
+    min_position: MinPositionQuery = 0,
 ) -> QueueBoard:
     """What waits for room, in the order in which it will run, and what runs."""
-    return await backend.read(min_position, backend.service.queue, limit)
+    return await backend.read(min_position, backend.seen_by(who).queue, limit)
 
 
 @get("/v1/limits", needs=SEE)
-async def get_limits(backend: NamedDependency[Backend]) -> LimitsBoard:
+async def get_limits(backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> LimitsBoard:
     """What may run at once, and the pauses that hold."""
-    return await backend.ask(backend.service.limits)
+    return await backend.ask(backend.seen_by(who).limits)
 
 
 @get("/v1/schedules", needs=SEE)
-async def get_schedules(backend: NamedDependency[Backend]) -> list[ScheduleBoard]:
+async def get_schedules(backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> list[ScheduleBoard]:
     """The recurring schedules, and when each runs next."""
-    return await backend.ask(backend.service.schedules)
+    return await backend.ask(backend.seen_by(who).schedules)
+
+
+@get("/v1/tokens", needs=LIST_TOKENS)
+async def get_tokens(backend: NamedDependency[Backend]) -> list[TokenBoard]:
+    """The tokens, by name. Their secrets are nowhere, and the hashes of these are not told."""
+    return await backend.ask(backend.service.tokens)
 
 
 @get("/v1/tasks/{task_id:int}/notices", needs=SEE)
 async def get_notices(
-    backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    task_id: TaskIdPath,
+    min_position: MinPositionQuery = 0,
 ) -> list[NoticeStatus]:
     """What became of a task's notices."""
-    return await backend.read(min_position, backend.service.notices, task_id)
+    return await backend.read(min_position, backend.seen_by(who).notices, task_id)
 
 
 @get("/v1/endpoints", needs=SEE_ALL)
@@ -197,19 +228,23 @@ HttpRequest = Request[Any, Any, Any]
 async def get_log(
     request: HttpRequest,
     backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
     after: PositionQuery = 0,
     limit: RecordsQuery = None,
     follow: FollowQuery = False,  # noqa: FBT002 - a parameter of an address has a name
     seconds: SecondsQuery = None,
 ) -> Stream:
     """The log from a position on: JSON Lines, or server-sent events where the client accepts them."""
-    return await _stream(request, backend, StreamRequest(after=after, limit=limit, follow=follow, seconds=seconds))
+    return await _stream(
+        request, backend, StreamRequest(after=after, limit=limit, follow=follow, seconds=seconds, only_user=who.user_id)
+    )
 
 
 @get("/v1/tasks/{task_id:int}/events", needs=SEE)
 async def get_events(
     request: HttpRequest,
     backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
     task_id: TaskIdPath,
     after: PositionQuery = 0,
     follow: FollowQuery = False,  # noqa: FBT002 - a parameter of an address has a name
@@ -217,7 +252,7 @@ async def get_events(
     min_position: MinPositionQuery = 0,
 ) -> Response[Any]:
     """A task's events as an array; followed, or as server-sent events, like the log."""
-    if not await backend.read(min_position, backend.service.version_at, task_id, _LAST):
+    if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
     span = StreamRequest(after=after, task_id=task_id, follow=follow, seconds=seconds)
     if follow or _wants_events(request):
@@ -229,10 +264,13 @@ async def get_events(
 
 @get("/v1/tasks/{task_id:int}/notes", needs=SEE)
 async def get_notes(
-    backend: NamedDependency[Backend], task_id: TaskIdPath, min_position: MinPositionQuery = 0
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    task_id: TaskIdPath,
+    min_position: MinPositionQuery = 0,
 ) -> list[dict[str, Any]]:
     """What the service recorded about a task under task id 0, an array: adjustments by operators, deliveries."""
-    records = await backend.read(min_position, backend.service.notes, task_id)
+    records = await backend.read(min_position, backend.seen_by(who).notes, task_id)
     return [record.flat() for record in records]
 
 
@@ -255,6 +293,7 @@ async def _stream(request: HttpRequest, backend: Backend, span: StreamRequest) -
             limit=span.limit,
             follow=True,
             seconds=span.seconds,
+            only_user=span.only_user,
         )
     await backend.reach(span.after, field)
     encode = as_server_sent if events else as_json_lines
@@ -290,15 +329,17 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 @get("/v1/stats", needs=SEE)
-async def get_stats(backend: NamedDependency[Backend], min_position: MinPositionQuery = 0) -> Stats:
+async def get_stats(
+    backend: NamedDependency[Backend], who: NamedDependency[Identity], min_position: MinPositionQuery = 0
+) -> Stats:
     """Numbers over all tasks."""
-    return await backend.read(min_position, backend.service.stats)
+    return await backend.read(min_position, backend.seen_by(who).stats)
 
 
 @get("/v1/types", needs=SEE)
-async def get_types(backend: NamedDependency[Backend]) -> list[TypeInfo]:
+async def get_types(backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> list[TypeInfo]:
     """The task types there are handlers for, with the JSON schema of their options."""
-    return await backend.ask(backend.service.types)
+    return await backend.ask(backend.seen_by(who).types)
 
 
 @get("/v1/verify", needs=AUDIT)
@@ -346,6 +387,7 @@ QUERY_ROUTES: Sequence[HTTPRouteHandler] = (
     get_limits,
     get_schedules,
     get_endpoints,
+    get_tokens,
     get_log,
     get_stats,
     get_types,

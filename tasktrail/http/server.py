@@ -5,11 +5,12 @@ import ipaddress
 import logging
 import os
 import socket
+import ssl
 import threading
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -22,9 +23,13 @@ from .app import build_app
 from .backend import Backend
 from .connections import KEEP_ALIVE, MAX_HEAD, GuardedConnection, Listener, Room, Rooms, raise_descriptor_limit
 from .counting import CountingMiddleware
+from .network import Network, Proxies
 from .owner_secret import secret_in
 from .permissions import public_paths
 from .sessions import Sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 START_WITHIN = 30.0
 GRACE = 0.5
@@ -41,10 +46,11 @@ class HttpServer:
     Args:
         service: what the routes ask.
         socket_path: where the Unix socket appears, for the owner only.
-        host: a loopback address.
+        host: an address; one that other machines can reach only once there are tokens, and with TLS or behind a proxy.
         port: 0 for any free one; `address` tells which.
         secret_file: holds the owner's secret for the port, and is made when missing; without it nobody knows it.
         session_file: keeps the sessions of browsers; without it they end with the server.
+        network: what the service is to the network; without it, nothing but a port of this machine.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class HttpServer:
         port: int = 0,
         secret_file: Path | None = None,
         session_file: Path | None = None,
+        network: Network | None = None,
     ) -> None:
         self._service = service
         self._path = socket_path
@@ -63,6 +70,7 @@ class HttpServer:
         self._port = port
         self._secret_file = secret_file
         self._session_file = session_file
+        self._network = network or Network()
         self._access: Access | None = None
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -74,10 +82,17 @@ class HttpServer:
         """Listen, and return when requests are answered. Raises `ListenFailed`."""
         raise_descriptor_limit()
         secret = secret_in(self._secret_file) if self._secret_file else token_urlsafe(32)
-        access = self._access = Access(secret, Sessions(self._session_file))
+        access = self._access = Access(
+            secret,
+            Sessions(self._session_file),
+            lambda: self._service.known_tokens,
+            rate_limit=self._network.rate_limit,
+        )
+        access.sessions.keep(access.holds)
         backend = Backend(self._service)
         app = build_app(backend, access)
-        tcp = listen_tcp(self._host, self._port)
+        context = self._network.context()
+        tcp = listen_tcp(self._host, self._port, self._why_not_open(access, context is not None))
         try:
             unix = listen_unix(self._path)
         except BaseException:
@@ -86,10 +101,16 @@ class HttpServer:
         self._made = socket_identity(self._path)
         host, port = tcp.getsockname()[:2]
         literal = f"[{host}]" if ":" in host else host
-        self.address = f"http://{literal}:{port}"
+        name = literal if not ipaddress.ip_address(host).is_unspecified else "127.0.0.1"
+        if context is not None:
+            name = next(iter(self._network.hosts), name)  # the certificate is for a name
+        self.address = f"{'https' if context else 'http'}://{name}:{port}"
         access.address = self.address
-        guarded = AccessMiddleware(app, access, LOOPBACK | {literal}, public_paths(app))
-        self._server = _Server(CountingMiddleware(guarded, backend.requests), backend)
+        hosts = LOOPBACK | {literal, *self._network.hosts}
+        proxies = Proxies(self._network.trusted_proxies)
+        guarded = AccessMiddleware(app, access, hosts, public_paths(app), proxies)
+        certificate = Certificate(self._network, context) if context else None
+        self._server = _Server(CountingMiddleware(guarded, backend.requests), backend, access, certificate)
         self._thread = threading.Thread(
             target=self._server.serve_on, args=([unix, tcp],), name="http-server", daemon=True
         )
@@ -97,6 +118,14 @@ class HttpServer:
         if not self._server.up.wait(START_WITHIN) or self._server.fault is not None:
             self.stop()
             raise ListenFailed("The HTTP server has not started") from self._server.fault
+
+    def _why_not_open(self, access: Access, encrypted: bool) -> str:  # noqa: FBT001 - one of two
+        """In words, why the service does not listen on an address that others can reach; empty if it does."""
+        if not any(map(access.holds, self._service.known_tokens)):
+            return "there are no tokens, so only this machine may connect"
+        if not encrypted and not self._network.trusted_proxies:
+            return "tokens would pass the network in clear: there is no tls_certificate, and none of trusted_proxies"
+        return ""
 
     def login_address(self) -> str:
         """An address that logs a browser in as the owner, once and within an hour. For a server that has started."""
@@ -115,10 +144,43 @@ class HttpServer:
         return not self._thread.is_alive()
 
 
+_LOOK_EVERY = 60.0
+
+
+class Certificate:
+    """The certificate in use. It is read again when its file has changed, because it is renewed every few weeks."""
+
+    def __init__(self, network: Network, context: ssl.SSLContext) -> None:
+        self.context = context
+        self._network = network
+        self._seen = self._stamp()
+        self._look_at = 0.0
+
+    def _stamp(self) -> tuple[int, ...]:
+        files = (self._network.certificate, self._network.key)
+        return tuple(os.stat(file).st_mtime_ns for file in files if file)  # noqa: PTH116 - texts
+
+    def look(self, now: float) -> None:
+        """Called about once a second, with the loop's time."""
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY
+        try:
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._network.load(self.context)
+                self._seen = stamp
+                logger.info("the certificate was read again", path=self._network.certificate)
+        except (OSError, ListenFailed) as error:
+            logger.warning("the certificate cannot be read again: the old one stays", reason=str(error))
+
+
 class _Server(uvicorn.Server):
     """Uvicorn with listeners of ours. It says when it is up, and ends its connections when it stops."""
 
-    def __init__(self, app: CountingMiddleware, backend: Backend) -> None:
+    def __init__(
+        self, app: CountingMiddleware, backend: Backend, access: Access, certificate: Certificate | None
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -126,12 +188,16 @@ class _Server(uvicorn.Server):
                 log_level=logging.WARNING,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # it believes whoever connects from this machine
                 timeout_keep_alive=KEEP_ALIVE,
                 h11_max_incomplete_event_size=MAX_HEAD,
                 ws="none",
             )
         )
         self._desk = backend
+        self._access = access
+        self._certificate = certificate
+        self._stop_watching: Callable[[], None] = lambda: None
         self._rooms = Rooms(raise_descriptor_limit())
         self.up = threading.Event()
         self.fault: BaseException | None = None
@@ -146,6 +212,7 @@ class _Server(uvicorn.Server):
         finally:
             for one in sockets:
                 one.close()
+            self._stop_watching()
             self._desk.close()
             self.up.set()
 
@@ -156,8 +223,20 @@ class _Server(uvicorn.Server):
         unix, tcp = sockets
         listeners: list[Any] = [  # they have what uvicorn asks of a server
             Listener(unix, lambda _connection: self._guarded(self._rooms.unix), self._rooms.known),
-            Listener(tcp, lambda _connection: self._guarded(self._rooms.strange, self._rooms.known), self._rooms.known),
+            Listener(
+                tcp,
+                lambda _connection: self._guarded(self._rooms.strange, self._rooms.known),
+                self._rooms.known,
+                None if self._certificate is None else self._certificate.context,
+            ),
         ]
+        loop = asyncio.get_running_loop()
+
+        def changed() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._cut_invalid)
+
+        self._stop_watching = self._desk.service.watch_tokens(changed)
         self.servers = listeners
         self.started = True
         self.up.set()
@@ -165,11 +244,22 @@ class _Server(uvicorn.Server):
     def _guarded(self, room: Room, inner: Room | None = None) -> GuardedConnection:
         return GuardedConnection(self.config, self.server_state, room, inner)
 
+    def _cut_invalid(self) -> None:
+        """End the sessions and connections of tokens that have been revoked, or have expired."""
+        self._access.sessions.keep(self._access.holds)
+        for connection in list(self.server_state.connections):
+            shown = connection.credential if isinstance(connection, GuardedConnection) else ""
+            if shown and not self._access.holds(shown):
+                connection.transport.abort()
+
     async def on_tick(self, counter: int) -> bool:
         """Called every tenth of a second. Once a second the deadlines are checked."""
         if not counter % _TICKS:
             now = asyncio.get_running_loop().time()
             self._desk.tidy(now)
+            self._cut_invalid()
+            if self._certificate is not None:
+                self._certificate.look(now)
             for connection in list(self.server_state.connections):
                 if isinstance(connection, GuardedConnection):
                     connection.look(now)
@@ -231,9 +321,12 @@ def remove_unix(path: Path, made: tuple[int, int]) -> None:
             path.unlink()
 
 
-def listen_tcp(host: str, port: int) -> socket.socket:
-    """Listen on a loopback address. Raises `ListenFailed`."""
-    address = loopback(host)
+def listen_tcp(host: str, port: int, why_not_open: str = "") -> socket.socket:
+    """Listen on an address. Raises `ListenFailed`.
+
+    `why_not_open`: why only this machine may connect; empty: others may.
+    """
+    address = address_of(host, why_not_open)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     # asyncio turns delays by Nagle's algorithm off only for sockets that say they are TCP: 40 ms an answer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -247,16 +340,18 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     return listener
 
 
-def loopback(host: str) -> str:
-    """The numeric address. Raises `ListenFailed` for one that other machines can reach."""
+def address_of(host: str, why_not_open: str) -> str:
+    """The numeric address. Raises `ListenFailed` for one that other machines can reach, where they may not."""
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
     except ValueError:
-        address = None
-    if address is None or not address.is_loopback:
         raise ListenFailed(
-            f"{host!r} is no loopback address: without tokens only this machine may connect",
+            f"{host!r} is no address", field="host", remedy="Use a numeric one, such as 127.0.0.1, ::1 or 0.0.0.0."
+        ) from None
+    if why_not_open and not address.is_loopback:
+        raise ListenFailed(
+            f"{host!r} is no loopback address, and {why_not_open}",
             field="host",
-            remedy="Use 127.0.0.1, ::1 or localhost, and a tunnel or proxy from elsewhere.",
+            remedy="docs/how-to/let-others-in.md says what it takes; or use 127.0.0.1, ::1 or localhost.",
         )
     return str(address)

@@ -64,6 +64,13 @@ class Sessions:
         if self._known.pop(_digest(value), None) is not None:
             self._write()
 
+    def keep(self, holds: Callable[[str], bool]) -> None:
+        """End those that began with what is no longer valid."""
+        kept = {digest: session for digest, session in self._known.items() if holds(session.credential)}
+        if len(kept) < len(self._known):
+            self._known = kept
+            self._write()
+
     def _tidy(self) -> None:
         now = self._now()
         self._known = {digest: session for digest, session in self._known.items() if session.expires_at > now}

@@ -21,7 +21,7 @@ import msgspec
 from ..actors.logger import get_logger
 from ..api.service import TaskService
 from ..errors import Busy
-from ..events import Recorded
+from ..events import Created, Recorded
 from .connections import GuardedConnection
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ BATCH = 64
 """Records read at a time."""
 PIECE = 32 * 1024
 """Bytes read at a time, unless one record has more: a checkpoint may take hundreds of kilobytes."""
+REMEMBERED = 100_000
+"""Tasks whose users are kept in memory."""
 _LOOK = 0.25
 """Seconds after which the reading thread looks whether it is still wanted."""
 _ENCODER = msgspec.json.Encoder()
@@ -50,21 +52,50 @@ class EncodedRecord(msgspec.Struct, frozen=True, gc=False):
     task_id: int
     version: int
     json: bytes
+    user_id: int | None
+    """Whose task it is about; None: nobody's."""
 
 
-def encode_record(record: Recorded) -> EncodedRecord:
+class Owners:
+    """Whose task each record is about. Remembers that of many tasks, since a record does not say it itself."""
+
+    def __init__(self, owner_of: Callable[[int], int | None]) -> None:
+        self._owner_of = owner_of
+        self._known: dict[int, int | None] = {}
+
+    def of(self, record: Recorded) -> int | None:
+        """The user; None for what is about no task. May be called from several threads."""
+        event = record.event
+        task_id = record.task_id or getattr(event, "task_id", 0)
+        if not task_id:
+            return None
+        if isinstance(event, Created):
+            self._remember(task_id, event.user_id)
+        elif task_id not in self._known:
+            self._remember(task_id, self._owner_of(task_id))
+        return self._known.get(task_id)
+
+    def _remember(self, task_id: int, user_id: int | None) -> None:
+        if len(self._known) >= REMEMBERED:
+            self._known = {}
+        self._known[task_id] = user_id
+
+
+def encode_record(record: Recorded, user_id: int | None) -> EncodedRecord:
     """The record, encoded. Nothing in it looks like the end of a line, not even to a reader who knows Unicode's."""
     json = _ENCODER.encode(record.flat())
     if not json.isascii():
         for character in _LINE_ENDS:
             json = json.replace(character.encode(), b"\\u%04x" % ord(character))
-    return EncodedRecord(record.position, record.task_id, record.version, json)
+    return EncodedRecord(record.position, record.task_id, record.version, json, user_id)
 
 
 class BatchReader:
     """Reads records piece by piece, each bounded in number and in bytes. For one stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, owners: Owners | None = None) -> None:
+        """`owners`: looked at where it matters whose task a record is about."""
+        self._owners = owners
         self._number = max(1, BATCH // 16)
 
     def next(self, read: Callable[[int], Iterable[Recorded]]) -> list[EncodedRecord]:
@@ -75,7 +106,7 @@ class BatchReader:
         lines: list[EncodedRecord] = []
         size = number = 0
         for number, record in enumerate(read(self._number), 1):  # noqa: B007 - counts those in vain, too
-            one = encode_record(record)
+            one = encode_record(record, self._owners.of(record) if self._owners else None)
             size += len(one.json)
             if lines and size > PIECE:
                 self._number = len(lines)
@@ -91,6 +122,7 @@ class RecordFeed:
 
     def __init__(self, service: TaskService) -> None:
         self._service = service
+        self.owners = Owners(service.owner_of)
         self._ring: deque[EncodedRecord] = deque()
         self._size = 0
         """Bytes in the ring."""
@@ -176,7 +208,7 @@ class RecordFeed:
         self._changed = asyncio.Event()
 
     def _run(self, loop: asyncio.AbstractEventLoop, wanted: threading.Event, position: int) -> None:
-        pieces = BatchReader()
+        pieces = BatchReader(self.owners)
         while wanted.is_set():
             try:
                 if not self._service.watermark.wait(position + 1, _LOOK):
@@ -211,6 +243,15 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     follow: bool = False
     seconds: float | None = None
     """A followed stream ends after this many seconds; None: when the service ends."""
+    only_user: int | None = None
+    """Only what is about the tasks of this user. Positions keep their numbers, so there are gaps between them.
+
+    A stream about one task does not need it.
+    """
+
+    def takes(self, one: EncodedRecord) -> bool:
+        """Whether the record is among those asked for."""
+        return self.task_id in (None, one.task_id) and self.only_user in (None, one.user_id)
 
 
 _ANY = 2**62
@@ -261,13 +302,17 @@ async def encoded(
     if room.streams >= room.max_streams:  # several have begun at once; the answer has begun, too
         connection.drop()
     room.streams += 1
+    loop = asyncio.get_running_loop()
+    told = loop.time()
     try:
         left = span.limit
         async for lines in _batches(backend, span):
-            chosen = [one for one in lines if span.task_id in (None, one.task_id)][:left]
+            chosen = [one for one in lines if span.takes(one)][:left]
             if left is not None:
                 left -= len(chosen)
-            if chosen or not lines:
+            # While others have much to tell, whoever hears none of it still gets signs of life.
+            if chosen or not lines or loop.time() - told >= SILENCE:
+                told = loop.time()
                 piece = encode(chosen)
                 lines.clear()  # what waits for a slow reader is held once, not twice
                 chosen.clear()
@@ -312,7 +357,7 @@ class _Reading:
     def __init__(self, backend: "Backend", span: StreamRequest) -> None:
         self._desk = backend
         self._task_id = span.task_id
-        self._pieces = BatchReader()
+        self._pieces = BatchReader(None if span.only_user is None else backend.feed.owners)
         self._known = (-1, 0)
         """The position at which the last batch ended, and the task's version there."""
 

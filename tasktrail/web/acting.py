@@ -21,8 +21,8 @@ async def sent(request: Request[Any, Any, Any]) -> dict[str, str]:
 
 async def act(backend: Backend, who: Identity, kind: type[Command], fields: Mapping[str, Any]) -> Accepted:
     """Send a command; durable when this returns. Raises its refusal."""
-    command = command_from_fields(kind, {**fields, "actor": who.name})
-    (answer,) = await backend.send(lambda: [command])
+    command = command_from_fields(kind, dict(fields))
+    (answer,) = await backend.send(who, lambda: [command])
     if isinstance(answer, TasktrailError):
         raise answer
     return answer

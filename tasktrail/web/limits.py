@@ -141,7 +141,7 @@ def _about(scope: Mapping[str, Any]) -> str:
 
 async def _answer(page: Page, *, change: Tried = UNTRIED, scope: Tried = UNTRIED) -> Response[str]:
     shown, pausing = _CHANGE.shown(change), _SCOPE.shown(scope)
-    types = [("", "any type"), *((task_type.name, task_type.name) for task_type in page.service.source.registry)]
+    types = [("", "any type"), *((task_type.name, task_type.name) for task_type in page.whole.source.registry)]
     pausing["scope"][0] = replace(pausing["scope"][0], control="choice", choices=types)
     look = page.backend.bulk if page.past else page.backend.ask
     return page.answer(
@@ -164,16 +164,16 @@ def _limits(page: Page) -> LimitsNow:
         places = {name: dict(found) for name, found in changes.positions.items()}
         return state.configured, LimitChanges(changes.merged, places), state.durable.pauses.all()
 
-    configured, changes, pauses = page.service.source.state(now)
+    configured, changes, pauses = page.whole.source.state(now)
     if page.past:
-        orders = orders_at(page.service.source.log(), page.past.position)
+        orders = orders_at(page.whole.source.log(), page.past.position)
         changes, pauses = orders.limits, orders.pauses.all()
     holds = laid_over(configured, changes.merged)
     rows: list[LimitRow] = []
     for name in Limits.__struct_fields__:
         value = getattr(holds, name)
         parts = sorted(value.items()) if name in _TABLES else [("", value)]
-        rows += [_row(page.service, changes, name, about, one) for about, one in parts]
+        rows += [_row(page.whole, changes, name, about, one) for about, one in parts]
     return LimitsNow(rows=rows, pauses=pauses, changed=any(changes.positions.values()))
 
 

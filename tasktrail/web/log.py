@@ -94,7 +94,7 @@ def _shown(page: Page, task: str, kind: str, up_to: int | None) -> dict[str, Any
         raise InvalidValue(f"task: {task[:20]!r} is no number of a task", field="task")
     if kind and kind not in KINDS:
         raise InvalidValue(f"kind: there are no records called {kind[:40]!r}", field="kind")
-    last = page.past.position if page.past else page.service.watermark.position
+    last = page.past.position if page.past else page.whole.watermark.position
     last = last if up_to is None else min(last, up_to)
     found = excerpt(page, int(task), kind, last) if task else newest(page, kind, last)
     check = page.backend.check
@@ -111,9 +111,9 @@ def _shown(page: Page, task: str, kind: str, up_to: int | None) -> dict[str, Any
 
 def excerpt(page: Page, task_id: int, kind: str, last: int) -> Excerpt:
     """The newest records of a task, up to a position. Of a kind: as far as one may look."""
-    version = page.service.version_at(task_id, last)
+    version = page.whole.version_at(task_id, last)
     least = max(0, version - (OF_A_TASK if kind else SHOWN))
-    records = page.service.events_after(task_id, least, version - least)
+    records = page.whole.events_after(task_id, least, version - least)
     return _excerpt(reversed(records), kind, records[0].position - 1 if least and records else 0)
 
 
@@ -121,9 +121,9 @@ def newest(page: Page, kind: str, last: int) -> Excerpt:
     """The newest records of all tasks, up to a position. Of a kind: as far as one may look."""
     least = max(0, last - (LOOKED_THROUGH if kind else SHOWN))
     if not kind:
-        return _excerpt(reversed(list(page.service.log(least, last - least))), "", least)
-    found = page.service.source.log().newest_of(kind, least, last, SHOWN)
-    return _excerpt((record for position in found for record in page.service.log(position - 1, 1)), kind, least)
+        return _excerpt(reversed(list(page.whole.log(least, last - least))), "", least)
+    found = page.whole.source.log().newest_of(kind, least, last, SHOWN)
+    return _excerpt((record for position in found for record in page.whole.log(position - 1, 1)), kind, least)
 
 
 def _excerpt(newest_first: Iterator[Recorded], kind: str, looked_to: int) -> Excerpt:

@@ -43,6 +43,7 @@ async def login_page(
         return _form(local(next))
     who = access.redeem(code)
     if who is None:
+        await access.failed.note(request.scope["client"][0] if request.scope["client"] else "", "address")
         return _form(local(next), 401, "This address has been used, or is too old.")
     return _to(local(next), access.session_cookie(who.credential, secure=request.scope["scheme"] == "https"))
 
@@ -55,6 +56,7 @@ async def log_in(request: Browser, access: NamedDependency[Access]) -> Response[
     try:
         who = access.shown(str(form.get("token", "")).strip().encode("utf-8", "replace"))
     except Unauthorized:
+        await access.failed.note(request.scope["client"][0] if request.scope["client"] else "", "form")
         return _form(next_path, 401, "This is no token that is valid here.")
     return _to(next_path, access.session_cookie(who.credential, secure=request.scope["scheme"] == "https"))
 

@@ -26,8 +26,6 @@ from .page import Page
 RUNNING_SHOWN = 50
 QUEUE_SHOWN = 8
 FAILURES_SHOWN = 8
-_MINE = 200
-"""Tasks of the queue among which those of one user are looked for."""
 HOUR, DAY = 60, 24 * 60
 THEN_WITHIN = 30.0
 """Seconds that a replay of the log may take. Nobody looks at an empty page for longer."""
@@ -95,16 +93,18 @@ async def retry(page: NamedDependency[Page], who: NamedDependency[Identity]) -> 
 
 def standing(page: Page) -> dict[str, Any]:
     """All that the page shows, from kept numbers and the Scheduler's memory, however many tasks there are."""
-    service, user = page.service, page.user_id
-    limit = QUEUE_SHOWN if user is None else _MINE
+    service, user = page.backend.service, page.user_id
 
     def look(state: SchedulerState, at: datetime) -> tuple[QueueBoard, list[tuple[Queued, tuple[Obstacle, ...]]]]:
-        board = queue_board(state, at, limit)
-        shown = [one for one in board.entries if user in (None, one.user_id)][:QUEUE_SHOWN]
-        return board, [(one, reasons_of(state, state.tasks[one.task_id], at)) for one in shown]
+        board = queue_board(state, at, QUEUE_SHOWN)
+        return board, [(one, reasons_of(state, state.tasks[one.task_id], at)) for one in board.entries]
 
     stats = service.stats()
-    board, reasons = service.source.state(look)
+    if user is None:
+        board, reasons = service.source.state(look)
+    else:
+        board = page.service.queue(QUEUE_SHOWN)
+        reasons = [(one, page.service.why(one.task_id).reasons) for one in board.entries]
     means, memory = means_of(stats), service.memory_of_attempts()
     running = [_running(one, means, memory) for one in board.running if user in (None, one.user_id)]
     whole = user is None
@@ -236,7 +236,7 @@ def activity(page: Page) -> dict[str, Any]:
     minute = int(page.now.timestamp() // 60)
     kept: dict[int, dict[str, Any]] = page.request.app.state.activity
     if minute not in kept:
-        hour, day = page.service.source.ask(
+        hour, day = page.backend.service.source.ask(
             lambda views: (views.activity(_over(page.now), HOUR, 1), views.activity(_over(page.now), DAY, 30))
         )
         made = _charted(hour, day)

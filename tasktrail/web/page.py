@@ -27,7 +27,9 @@ from litestar.types import ExceptionHandlersMap
 
 from .. import __version__
 from ..actors.logger import get_logger
-from ..errors import BadRequest, UnknownRoute, WrongMethod
+from ..api.one_user import NOBODY, OneUser
+from ..api.service import TaskService
+from ..errors import BadRequest, Forbidden, UnknownRoute, WrongMethod
 from ..events import Task, TasktrailError
 from ..events.errors import InvalidValue, UnknownTask
 from ..http.backend import Backend
@@ -92,16 +94,17 @@ class Page:
     def __init__(self, request: Request[Any, Any, Any], backend: Backend, as_of: str, past: Moment | None) -> None:
         self.request = request
         self.backend = backend
-        self.service = backend.service
         self.who: Identity | None = request.scope["state"]["who"]
         """Who looks; None on pages that are for everybody."""
+        self.service = backend.seen_by(self.who) if self.who else OneUser(backend.service, NOBODY)
+        """What answers his questions. Who is bound to a user gets answers about that user's tasks only."""
         self.csrf = self.who.csrf if self.who else ""
         """What forms have to carry: `parts.csrf()` writes it."""
         self.as_of = as_of
         """The moment as it stands in addresses; empty for now."""
         self.past = past
         """The moment that is shown; none for now."""
-        self.now = past.at if past else self.service.source.clock.now()
+        self.now = past.at if past else backend.service.source.clock.now()
         """What ages are counted from."""
         self.path: str = request.url.path
 
@@ -109,6 +112,13 @@ class Page:
     def point(self) -> Point | None:
         """The moment for questions that take `as_of`."""
         return self.past.position if self.past else None
+
+    @property
+    def whole(self) -> TaskService:
+        """The service, for pages about all tasks. Raises `Forbidden` for whoever is bound to one user."""
+        if self.who is None or self.who.user_id is not None:
+            raise Forbidden("This is about the tasks of all users")
+        return self.backend.service
 
     async def ask(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Ask the service something that is answered at once, with all that is durable."""
@@ -182,7 +192,7 @@ class Page:
         hub.refuse_too_many(key, connection)
 
         def parts() -> dict[str, str]:
-            shared.now = self.service.source.clock.now()
+            shared.now = self.backend.service.source.clock.now()
             return render(shared)
 
         return Stream(
@@ -197,7 +207,7 @@ class Page:
 
     def answer(self, template: str, *, status: int = 200, **values: Any) -> Response[str]:
         """The whole page."""
-        head = self.service.watermark.position
+        head = self.backend.service.watermark.position
         said, kind = _flash(self.request)
         text = self.render(template, said=said, said_kind=kind, head=head, zone=zone(), **values)
         answer = Response(text, status_code=status, media_type="text/html", headers=HEADERS)
@@ -247,7 +257,7 @@ async def open_page(
     if not wanted:
         return Page(request, backend, "", None)
     plain = Page(request, backend, "", None)
-    exactly = await backend.ask(canonical, backend.service, wanted, plain.now)
+    exactly = await backend.ask(canonical, plain.service, wanted, plain.now)
     if exactly != wanted and request.method == "GET":
         raise Elsewhere(plain.here(as_of=exactly))
     return Page(request, backend, exactly, await backend.ask(moment_of, backend.service, exactly))

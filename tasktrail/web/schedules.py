@@ -46,7 +46,7 @@ class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):
 async def schedules(page: NamedDependency[Page]) -> Response[str]:
     """What runs again and again."""
     look = page.backend.bulk if page.past else page.backend.ask
-    types = [task_type.name for task_type in page.service.source.registry]
+    types = [task_type.name for task_type in page.whole.source.registry]
     may_change = not page.past and page.may(OPERATE)
     return page.answer("schedules.html", rows=await look(_rows, page), types=types, may_change=may_change)
 
@@ -93,7 +93,7 @@ async def remove_schedule(
 
 def _form(page: Page, task_type: str) -> tuple[TypeInfo, Form]:
     """Raises `UnknownType`."""
-    found = page.service.source.registry.get(task_type)
+    found = page.whole.source.registry.get(task_type)
     info = type_info(found)
     return info, Form({"when": FormFields(AddSchedule, _WHEN), **task_sections(info, found.options, once=False)})
 
@@ -113,14 +113,14 @@ async def _answer(page: Page, info: TypeInfo, form: Form, tried: Tried = UNTRIED
 def _rows(page: Page) -> list[ScheduleRow]:
     """The schedules, by name."""
     if page.past:
-        then = orders_at(page.service.source.log(), page.past.position).schedules.by_name
+        then = orders_at(page.whole.source.log(), page.past.position).schedules.by_name
         return [_row(one, page.past.at, None) for _, one in sorted(then.items())]
 
     def now(state: SchedulerState, _now: datetime) -> list[ScheduleRow]:
         known = sorted(state.durable.schedules.by_name.items())
         return [_row(one, one.done_until, one.runs) for _, one in known]
 
-    return page.service.source.state(now)
+    return page.whole.source.state(now)
 
 
 def _row(schedule: Schedule, after: datetime, runs: int | None) -> ScheduleRow:

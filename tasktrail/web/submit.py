@@ -70,7 +70,7 @@ _SENT_BEFORE = CommandIdReused(
 
 def _form(page: Page, who: Identity, task_type: str) -> tuple[TypeInfo, Form]:
     """Raises `UnknownType`."""
-    found = page.service.source.registry.get(task_type)
+    found = page.backend.service.source.registry.get(task_type)
     info = type_info(found)
     return info, Form(task_sections(info, found.options, bound=who.user_id is not None))
 

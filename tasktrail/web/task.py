@@ -341,6 +341,8 @@ def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | Non
 
     kids = source.ask(below) if children is not None and any(children.by_status.values()) else []
     after = [] if page.past else source.ask(lambda views: views.dependants(found.id, SIDE + 1))
+    if bound is not None:
+        after = [task_id for task_id in after if page.backend.service.is_of(task_id, bound)]
     around = Around(
         center=Node(id=found.id, type=found.type, status=found.status),
         parent=node(found.parent_task_id) if found.parent_task_id else None,

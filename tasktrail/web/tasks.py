@@ -9,6 +9,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -371,9 +372,8 @@ async def act(page: NamedDependency[Page], batches: NamedDependency[Batches]) ->
         def command(task_id: int) -> Command:
             return replace(asked, task_id=task_id, command_id=f"{batch_id}:{task_id}")
 
-        batch.work = asyncio.ensure_future(
-            page.backend.bulk(carry_out, page.backend.service.send_many, batch, find, command)
-        )
+        send = partial(page.backend.send_here, page.who)
+        batch.work = asyncio.ensure_future(page.backend.bulk(carry_out, send, batch, find, command))
         await asyncio.wait([batch.work], timeout=WITHIN)
     return page.redirect(f"/tasks/batches/{batch_id}")
 

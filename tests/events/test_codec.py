@@ -39,6 +39,8 @@ def test_the_stored_tags_are_frozen() -> None:
         "DeliveryPostponed": "delivery_postponed",
         "RedeliveryRequested": "redelivery_requested",
         "EndpointEnabled": "endpoint_enabled",
+        "TokenAdded": "token_added",
+        "TokenRevoked": "token_revoked",
     }
 
 
@@ -73,6 +75,8 @@ def test_every_field_of_every_event_but_the_needed_ones_has_a_default(event: typ
         "delivery_postponed": {"notice_id", "task_id", "channel", "target", "until", "limit"},
         "redelivery_requested": {"notice_id", "task_id", "channel", "target", "told"},
         "endpoint_enabled": {"target"},
+        "token_added": {"token", "role", "digest"},
+        "token_revoked": {"token"},
     }
     required = {field.name for field in msgspec.structs.fields(event) if field.required}
     assert required == needed.get(EVENT_TAGS[event], set())

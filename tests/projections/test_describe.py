@@ -25,6 +25,8 @@ from tasktrail.events.system_events import (
     ServiceStarted,
     ServiceStopped,
     SystemEvent,
+    TokenAdded,
+    TokenRevoked,
     WorkerExited,
 )
 from tasktrail.projections.describe import describe
@@ -87,6 +89,12 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
         "schedule often added: scan every 90 s",
     ),
     (ScheduleRemoved(schedule="nightly"), "schedule nightly removed"),
+    (TokenAdded(token="ci", role="reader", digest="0" * 64), "token ci added: reader"),
+    (
+        TokenAdded(token="ada", role="operator", user_id=7, expires_at=NOON, digest="0" * 64),
+        "token ada added: operator for user 7 until 2026-01-31T12:00:00.000000Z",
+    ),
+    (TokenRevoked(token="ci"), "token ci revoked"),
 ]
 
 

@@ -17,9 +17,16 @@ from tasktrail import Client
 from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import CreateTask
+from tasktrail.http import pace
 from tasktrail.http.server import HttpServer
 
 JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong is answered at once here, where many wrong things come from one address."""
+    monkeypatch.setattr(pace, "LONGEST_WAIT", 0.0)
 
 
 @pytest.fixture(scope="session")

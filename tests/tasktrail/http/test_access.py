@@ -156,7 +156,7 @@ def test_a_program_gets_such_an_address_for_whoever_it_is(web: httpx.Client, bro
 
 def test_an_address_is_good_for_an_hour() -> None:
     now = [0.0]
-    access = Access(SECRET, Sessions(), lambda: now[0])
+    access = Access(SECRET, Sessions(), monotonic=lambda: now[0])
     early, late = (access.login_path(access.owner().credential).partition("=")[2] for _ in range(2))
     now[0] = CODE_LASTS - 1
     assert access.redeem(early)

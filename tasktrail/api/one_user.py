@@ -1,0 +1,139 @@
+"""What one user may know: the questions, answered as if the tasks of all others did not exist.
+
+Of others there remain numbers that the own tasks depend on: a place in the queue, how much memory is left, how many
+attempts hold the slots. It has the methods that the routes call and no others, so that a new question is not answered
+with everything by an oversight.
+"""
+
+from msgspec.structs import replace
+
+from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, limits_for, queue_of_user
+from ..actors.core.explanation import Why, for_user
+from ..events import Recorded, Task, TasktrailError
+from ..events.errors import UnknownTask
+from ..handlers.attempt_output import Output
+from ..handlers.registry import unknown_type
+from ..projections import NoticeStatus, Stats, TaskFilters
+from ..projections.queries.as_of import Point
+from ..projections.queries.filters import ids_of, values_of
+from .protocol import QUEUE_SHOWN, TypeInfo
+from .service import TaskService
+
+
+def narrowed(filters: TaskFilters, user_id: int | None) -> TaskFilters | None:
+    """The filters, for the tasks of that user only (None: of all); None when that leaves nothing."""
+    if user_id is None:
+        return filters
+    wanted = ids_of(filters.user_id)
+    return replace(filters, user_id=user_id) if not wanted or user_id in wanted else None
+
+
+NOBODY = -1
+"""The user who has no tasks."""
+
+
+class OneUser:
+    """The questions of one user. Raises `UnknownTask` for the tasks of others."""
+
+    def __init__(self, service: TaskService, user_id: int) -> None:
+        self._service = service
+        self._user_id = user_id
+
+    def _check(self, task_id: int) -> None:
+        if not self._service.is_of(task_id, self._user_id):
+            raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+
+    def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
+        """One task, now or as of an earlier moment; of its children, those that are the user's too."""
+        self._check(task_id)
+        task = self._service.get_task(task_id, as_of=as_of)
+        if task.children is None:
+            return task
+        own = self._service.source.ask(lambda views: views.children(task_id, self._user_id))
+        return replace(task, children=own)
+
+    def get_task_progress(self, task_id: int) -> tuple[float, str]:
+        """Percent and message."""
+        self._check(task_id)
+        return self._service.get_task_progress(task_id)
+
+    def narrowed(self, filters: TaskFilters) -> TaskFilters | None:
+        """The filters, for the user's own tasks; None when that leaves nothing."""
+        return narrowed(filters, self._user_id)
+
+    def check_types(self, filters: TaskFilters) -> None:
+        """Raises `UnknownType` for a type that neither a handler nor a task of the user has."""
+        registry = self._service.source.registry
+        for name in values_of(filters.type):
+            own = TaskFilters(user_id=self._user_id, type=(name,), limit=1)
+            if name not in registry and not self._service.listed(own)[1]:
+                raise unknown_type(name, [task_type.name for task_type in registry], registry.errors)
+
+    def list_tasks(self, filters: TaskFilters) -> tuple[list[Task], int]:
+        """One page of the user's tasks, and how many there are."""
+        self.check_types(filters)
+        own = self.narrowed(filters)
+        return self._service.listed(own) if own else ([], 0)
+
+    def output(
+        self, task_id: int, attempt: int | None = None, *, after: int = 0, last: int | None = None, most: int
+    ) -> Output:
+        """What an attempt printed."""
+        self._check(task_id)
+        return self._service.output(task_id, attempt, after=after, last=last, most=most)
+
+    def notices(self, task_id: int) -> list[NoticeStatus]:
+        """What became of the task's notices."""
+        self._check(task_id)
+        return self._service.notices(task_id)
+
+    def notes(self, task_id: int) -> list[Recorded]:
+        """What the service recorded about the task."""
+        self._check(task_id)
+        return self._service.notes(task_id)
+
+    def version_at(self, task_id: int, position: int) -> int:
+        """The last version of a task up to a position; 0 if it did not exist then."""
+        return self._service.version_at(task_id, position) if self._service.is_of(task_id, self._user_id) else 0
+
+    def why(self, task_id: int) -> Why:
+        """Why a task waits; of others, only how many there are."""
+        self._check(task_id)
+        return for_user(self._service.why(task_id), lambda other: self._service.is_of(other, self._user_id))
+
+    def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
+        """The user's own tasks in the queue, with their places among each other, and those that run."""
+        waiting = TaskFilters(
+            user_id=self._user_id, status=("pending", "retrying"), sort="-effective_priority", limit=max(1, limit)
+        )
+        found, total = self._service.listed(waiting)
+        ids = [task.id for task in found][:limit]
+        live = self._service.source.live
+        return self._service.source.state(
+            lambda state, now: queue_of_user(state, now, self._user_id, ids, total, live=live)
+        )
+
+    def limits(self) -> LimitsBoard:
+        """The limits and pauses, without those of other users."""
+        return limits_for(self._service.limits(), self._user_id)
+
+    def schedules(self) -> list[ScheduleBoard]:
+        """The schedules that make tasks of the user."""
+        return [one for one in self._service.schedules() if one.spec.task.user_id == self._user_id]
+
+    def stats(self) -> Stats:
+        """Numbers over the user's tasks."""
+        return self._service.source.ask(lambda views: views.stats_of(self._user_id, self._service.source.clock.now()))
+
+    def status_since(self, task_id: int) -> int:
+        """The position of the event that gave a task its present status."""
+        self._check(task_id)
+        return self._service.status_since(task_id)
+
+    def handler_errors(self) -> list[TasktrailError]:
+        """The errors of handlers that could not be loaded."""
+        return self._service.handler_errors()
+
+    def types(self) -> list[TypeInfo]:
+        """The task types."""
+        return self._service.types()

@@ -1,0 +1,132 @@
+"""`tasktrail token add|list|revoke`: who may use the service at its port, and `open`: a browser that is logged in."""
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ..events.commands import AddToken, RevokeToken
+from .command import CliCommand, CliGroup, everywhere, pass_session
+from .completion import SuggestedParam, token_names
+from .fields import options_of, reason_and_actor
+from .operate import send, who
+from .session import Session
+from .terminal import Column, TerminalLayout, plain, print_json, say
+
+ROLES = ("reader", "submitter", "operator", "auditor", "admin")
+
+
+@click.group("token", cls=CliGroup, params=everywhere(root=False))
+def token_command() -> None:
+    """Let others use the service at its port, each by a secret of its own that says what it may do."""
+
+
+@token_command.command(
+    "add",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail token add ci --role submitter --expires-at +90d", "a program that sends tasks"),
+        ("tasktrail token add ada --role operator --user-id 7", "somebody who sees and touches the tasks of user 7"),
+        ("tasktrail token add grafana --role reader > grafana.token", "only the secret is on standard output"),
+    ],
+)
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="What it may do: see docs/reference/access.md.")
+@options_of(AddToken, "user_id", "expires_at", flags={"user_id": "--user", "expires_at": "--expires"})
+@reason_and_actor
+@pass_session
+def add(
+    session: Session,
+    name: str,
+    role: Any,
+    user_id: int | None,
+    expires_at: datetime | None,
+    reason: str | None,
+    actor: str | None,
+) -> None:
+    """Add a token, and print its secret: it is shown this once, and kept nowhere.
+
+    NAME is what the history will call whoever uses it. The secret is made here; the service is told its hash. Hand it
+    over in a file or in the variable TASKTRAIL_TOKEN: a command line can be seen by others.
+    """
+    with session.tasks() as tasks:
+        secret = tasks.add_token(name, role, user_id=user_id, expires_at=expires_at, **who(reason, actor))
+    if session.as_json:
+        print_json({"token": name, "role": role, "user_id": user_id, "expires_at": expires_at, "secret": secret})
+        return
+    say(f"token {name} is added; its secret is shown this once:", err=True)
+    click.echo(secret)
+
+
+_TOKENS = (
+    Column("NAME"),
+    Column("ROLE"),
+    Column("USER", leaves=3),
+    Column("EXPIRES", leaves=4),
+    Column("ADDED", leaves=2),
+    Column("ADDED BY", leaves=5),
+    Column("REASON", "text", leaves=6),
+)
+
+
+def _until(moment: datetime | None, layout: TerminalLayout) -> str:
+    if moment is None:
+        return "never"
+    return layout.when(moment) if moment > layout.now else "expired"
+
+
+@token_command.command("list", cls=CliCommand, examples=[("tasktrail token list", "all that are worth something")])
+@pass_session
+def list_tokens(session: Session) -> None:
+    """List the tokens that were added and not revoked. Their secrets are nowhere."""
+    with session.reading() as reading:
+        boards = reading.tokens()
+    if session.as_json:
+        for board in boards:
+            print_json(board)
+        return
+    layout = session.layout()
+    rows = [
+        (
+            board.token,
+            board.role,
+            "all" if board.user_id is None else str(board.user_id),
+            _until(board.expires_at, layout),
+            layout.when(board.added_at),
+            plain(board.actor),
+            plain(board.reason),
+        )
+        for board in boards
+    ]
+    layout.table(_TOKENS, rows)
+
+
+@token_command.command(
+    "revoke", cls=CliCommand, examples=[("tasktrail token revoke ci --reason 'was in a log'", "it ends at once")]
+)
+@click.argument("name", type=SuggestedParam("name", token_names))
+@reason_and_actor
+@pass_session
+def revoke(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+    """Make a token worthless, at once: sessions and streams that it has opened end."""
+    send(session, RevokeToken, {"token": name, **who(reason, actor)})
+
+
+@click.command(
+    "open",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail open", "the page, in a browser that is logged in"),
+        ("tasktrail open --print", "the address, for another browser; it works once, within an hour"),
+    ],
+)
+@click.option("--print", "only_print", is_flag=True, help="Print the address, and open nothing.")
+@pass_session
+def open_command(session: Session, *, only_print: bool) -> int:
+    """Open the page of the running service in a browser, logged in."""
+    address = session.environment.login_address(session)
+    if session.as_json:
+        print_json({"address": address})
+    elif only_print or not session.environment.browse(address):
+        click.echo(address)
+    return 0

@@ -1,0 +1,101 @@
+"""How often somebody may ask, and how long whoever shows something wrong has to wait for the answer."""
+
+import time
+from asyncio import sleep
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from ..actors.logger import get_logger
+from ..errors import TooManyRequests
+
+_REMEMBERED = 10_000
+"""Names and addresses that are kept in memory; those that were silent longest are forgotten."""
+
+logger = get_logger("tasktrail.http")
+
+
+class _Bucket(msgspec.Struct):
+    left: float
+    at: float
+
+
+class Pace:
+    """Lets so many requests a second pass for each name, and twice as many after a pause."""
+
+    def __init__(self, rate: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`rate`: requests a second; 0: any number."""
+        self._rate = rate
+        self._monotonic = monotonic
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def take(self, name: str) -> None:
+        """One more request. Raises `TooManyRequests`."""
+        if not self._rate:
+            return
+        now, most = self._monotonic(), max(1.0, 2 * self._rate)
+        bucket = self._buckets.pop(name, None) or _Bucket(most, now)
+        bucket.left = min(most, bucket.left + (now - bucket.at) * self._rate)
+        bucket.at = now
+        self._buckets[name] = bucket
+        if len(self._buckets) > _REMEMBERED:
+            self._buckets.popitem(last=False)
+        if bucket.left < 1:
+            raise TooManyRequests(
+                f"{name} may send {self._rate:g} requests a second", after=(1 - bucket.left) / self._rate
+            )
+        bucket.left -= 1
+
+
+FIRST_WAIT, LONGEST_WAIT = 0.1, 4.0
+"""Seconds until something wrong is answered: the first, and doubled each time from the third on, up to the second."""
+_PATIENCE = 2
+FORGOTTEN_AFTER = 60.0
+"""Seconds without anything wrong after which an address begins anew."""
+MOST_WAITING = 64
+"""Wrong ones that wait at once; more are answered right away, to spare the connections."""
+_LOGGED_EVERY = 10.0
+
+
+class _Wrong(msgspec.Struct):
+    number: int = 0
+    at: float = 0.0
+    logged_at: float = float("-inf")
+    untold: int = 0
+
+
+class FailedLogins:
+    """Who has shown something wrong, by address. What is right is never slowed, so nobody can shut others out."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._known: OrderedDict[str, _Wrong] = OrderedDict()
+        self._waiting = 0
+
+    async def note(self, client: str, how: str) -> None:
+        """Log it, without what was shown, and wait. Raises `TooManyRequests` when too many wait already.
+
+        Args:
+            client: the address it came from.
+            how: what was shown: header, form, address.
+        """
+        now = self._monotonic()
+        wrong = self._known.pop(client, None) or _Wrong()
+        wrong.number = wrong.number + 1 if now - wrong.at < FORGOTTEN_AFTER else 1
+        wrong.at = now
+        wrong.untold += 1
+        self._known[client] = wrong
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        if now - wrong.logged_at >= _LOGGED_EVERY:
+            logger.warning("a log-in failed", client=client, how=how, times=wrong.untold)
+            wrong.logged_at, wrong.untold = now, 0
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(20, max(0, wrong.number - _PATIENCE)))
+        if self._waiting >= MOST_WAITING:
+            raise TooManyRequests("Too many log-ins have failed", after=LONGEST_WAIT)
+        self._waiting += 1
+        try:
+            await sleep(wait)
+        finally:
+            self._waiting -= 1

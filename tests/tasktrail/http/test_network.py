@@ -1,0 +1,132 @@
+"""Other addresses, and TLS."""
+
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from owner import AUTH, SECRET
+
+from tasktrail import Client
+from tasktrail.api.service import TaskService
+from tasktrail.errors import ListenFailed
+from tasktrail.events.errors import ServiceUnreachable
+from tasktrail.http.network import Network, Proxies, Source
+from tasktrail.http.server import Certificate, HttpServer
+
+Serve = Callable[..., HttpServer]
+openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+
+
+@pytest.fixture
+def token(service: TaskService) -> object:
+    secret = service.add_token("elsewhere", "reader")
+    yield secret
+    service.revoke_token("elsewhere")
+
+
+def certificate(folder: Path, name: str = "localhost") -> Network:
+    """A certificate of its own for that name, and its key."""
+    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1", "-days", "2"]
+    subprocess.run([*command, *names, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    return Network(hosts=(name,), certificate=str(cert), key=str(key))
+
+
+@openssl
+def test_the_port_speaks_tls_and_nothing_else(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = certificate(tmp_path)
+    server = serve(network=network)
+    assert server.address.startswith("https://localhost:")
+    context = ssl.create_default_context(cafile=network.certificate)
+    with httpx.Client(base_url=server.address, verify=context, trust_env=False, headers=AUTH) as client:
+        assert client.get("/v1/stats").status_code == 200
+        with client.stream("GET", "/v1/events?follow=true") as stream:
+            assert next(stream.iter_bytes())
+        entered = client.post("/login", data={"token": SECRET})
+        assert entered.headers["set-cookie"].startswith("__Host-tasktrail_")
+    with httpx.Client(trust_env=False) as plain, pytest.raises(httpx.TransportError):
+        plain.get(server.address.replace("https", "http"))
+    monkeypatch.setenv("SSL_CERT_FILE", network.certificate)
+    with Client(server.address, token=SECRET) as friend:
+        assert friend.types()
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(ServiceUnreachable), Client(server.address, token=SECRET) as stranger:
+        stranger.types()
+
+
+@openssl
+def test_a_certificate_that_was_renewed_is_read_again(tmp_path: Path) -> None:
+    network = certificate(tmp_path)
+    context = network.context()
+    assert context is not None
+    looked = Certificate(network, context)
+    old = Path(network.certificate).read_text()
+    renewed = certificate(tmp_path)
+    assert Path(renewed.certificate).read_text() != old
+    os.utime(renewed.certificate, ns=(1, 1))
+    looked.look(1e9)
+    assert looked._seen == looked._stamp()
+    Path(network.certificate).write_text("broken")
+    looked.look(2e9)
+    assert looked._seen != looked._stamp()
+
+
+@openssl
+def test_connections_that_say_nothing_do_not_keep_others_from_tls(serve: Serve, tmp_path: Path) -> None:
+    network = certificate(tmp_path)
+    server = serve(network=network)
+    port = httpx.URL(server.address).port or 0
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+    context = ssl.create_default_context(cafile=network.certificate)
+    with httpx.Client(base_url=server.address, verify=context, trust_env=False) as client:
+        assert client.get("/healthz").status_code == 200
+    for one in silent:
+        one.close()
+
+
+@pytest.mark.parametrize("content", ["", "no certificate"])
+def test_a_certificate_that_cannot_be_used_is_told_by_name(serve: Serve, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "cert.pem"
+    path.write_text(content)
+    with pytest.raises(ListenFailed, match=r"cert\.pem") as refused:
+        serve(network=Network(certificate=str(path)))
+    assert refused.value.field == "tls_certificate"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_with_a_token_in_clear_the_port_stays_on_this_machine(serve: Serve, host: str, token: str) -> None:
+    assert token
+    with pytest.raises(ListenFailed, match="in clear") as refused:
+        serve(host=host)
+    assert refused.value.field == "host"
+
+
+@openssl
+def test_with_a_token_and_tls_the_port_is_open_to_others(serve: Serve, tmp_path: Path, token: str) -> None:
+    network = certificate(tmp_path)
+    server = serve(host="0.0.0.0", network=network)
+    context = ssl.create_default_context(cafile=network.certificate)
+    with httpx.Client(base_url=server.address, verify=context, trust_env=False) as client:
+        assert client.get("/v1/stats").status_code == 401
+        assert client.get("/v1/stats", headers={"authorization": f"Bearer {token}"}).status_code == 200
+
+
+def test_behind_a_proxy_nobody_else_is_answered_in_clear(
+    serve: Serve, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(host="0.0.0.0", network=Network(trusted_proxies=("127.0.0.1",)))
+    shown = {"authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=server.address, trust_env=False) as client:
+        told = {**shown, "x-forwarded-for": "192.0.2.1", "x-forwarded-proto": "https"}
+        assert client.get("/v1/stats", headers=told).status_code == 200
+        plain = Source("192.0.2.7", "http", "localhost", plain=True)
+        monkeypatch.setattr(Proxies, "source", lambda *_: plain)
+        answer = client.get("/v1/stats", headers=told)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")

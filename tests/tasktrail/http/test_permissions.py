@@ -1,0 +1,432 @@
+"""All routes × roles × owners: who may is let in, who may not is not, and nobody bound to a user learns of others."""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, NamedTuple, get_args
+
+import httpx
+import pytest
+from litestar import Litestar
+from owner import AUTH, secret_file
+from PIL import Image
+
+from tasktrail import Client
+from tasktrail.api.service import TaskService
+from tasktrail.config.settings import Config
+from tasktrail.events import Task
+from tasktrail.events.system_events import Role
+from tasktrail.http.access import Access
+from tasktrail.http.app import build_app
+from tasktrail.http.backend import Backend
+from tasktrail.http.permissions import Need, handlers_of
+from tasktrail.http.server import HttpServer
+from tasktrail.http.sessions import Sessions
+from tasktrail.projections import TaskFilters
+
+ROLES: tuple[Role, ...] = get_args(Role)
+MINE, THEIRS = 7, 8
+CANARY = "canary-of-somebody-else"
+MISSING = 999_999
+
+
+class World(NamedTuple):
+    """A service with tasks of two users, and a token of every kind."""
+
+    service: TaskService
+    address: str
+    app: Litestar
+    tokens: dict[tuple[Role, int | None], str]
+    mine: dict[str, int]
+    theirs: dict[str, int]
+
+    def client(self, role: Role, user_id: int | None = None) -> httpx.Client:
+        headers = {"authorization": f"Bearer {self.tokens[role, user_id]}"}
+        return httpx.Client(base_url=self.address, headers=headers, trust_env=False, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("world")
+    picture = folder / "in.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    hidden = folder / f"{CANARY}.png"
+    Image.new("RGB", (8, 8)).save(hidden)
+    with TaskService.open(folder / "data", config=Config(workers=1)) as service:
+        server = HttpServer(service, socket_path=service.paths.socket, secret_file=secret_file(folder / "data"))
+        server.start()
+        backend = Backend(service)
+        service.pause(reason="so that all of them wait")
+
+        def task(user: int, name: str, **more: Any) -> int:
+            usual: dict[str, Any] = {"type": "image_thumbnail", "user_id": user, "overwrite": True}
+            source = hidden if user == THEIRS else picture
+            label = CANARY if user == THEIRS else "mine"
+            files = {"input_file": str(source), "output_file": str(folder / f"{label}-{name}.jpg")}
+            return service.create_task(**{**usual, **files, "label": label, **more})
+
+        theirs = {name: task(THEIRS, name, priority=10) for name in ("first", "second", "parent")}
+        mine = {name: task(MINE, name) for name in ("first", "parent")}
+        mine["behind"] = task(MINE, "behind", depends_on=[theirs["first"]])
+        mine["below"] = task(MINE, "below", parent_task_id=theirs["parent"])
+        mine["own child"] = task(MINE, "child", parent_task_id=mine["parent"])
+        theirs["child"] = task(THEIRS, "child", parent_task_id=mine["parent"])
+        for user in (MINE, THEIRS):
+            made = {"type": "image_thumbnail", "input_file": str(picture), "output_file": "", "user_id": user}
+            made["output_file"] = str(folder / "s-{fire_time}.jpg")
+            name = f"schedule-{CANARY}" if user == THEIRS else "schedule-of-mine"
+            service.add_schedule(name, made, every=86400)
+            service.set_limits(users={user: 3}, reason=CANARY if user == THEIRS else "")
+        service.pause(user_id=THEIRS, reason=CANARY)
+        service.adjust_task(theirs["second"], priority=9, reason=CANARY)
+        tokens = {}
+        for role, user_id in product(ROLES, (None, MINE)):
+            if (role, user_id) != ("admin", MINE):
+                tokens[role, user_id] = service.add_token(f"{role}-{user_id}", role, user_id=user_id)
+        app = build_app(backend, Access("", Sessions()))
+        yield World(service, server.address, app, tokens, mine, theirs)
+        backend.close()
+        assert server.stop()
+
+
+class Asked(NamedTuple):
+    """One route, ready to be asked."""
+
+    method: str
+    path: str
+    need: Need
+    about_a_task: bool
+
+    def send(self, client: httpx.Client, task_id: int = MISSING) -> httpx.Response:
+        path = re.sub(r"\{task_id[^}]*\}", str(task_id), self.path)
+        path = re.sub(r"\{task_type[^}]*\}", "image_thumbnail", path)
+        path = re.sub(r"\{side[^}]*\}", "input", path)
+        path = re.sub(r"\{[^}]*\}", "none", path)
+        if self.path in ("/v1/events", "/v1/tasks/{task_id:int}/events"):
+            path += "?follow=true&seconds=0.05"
+        if self.method != "POST":
+            with client.stream(self.method, path) as answer:
+                if "event-stream" not in answer.headers.get("content-type", ""):
+                    answer.read()
+                else:
+                    answer._content = next(answer.iter_bytes())
+            return answer
+        if self.path.startswith("/v1/"):
+            return client.post(path, content=b"{}", headers={"content-type": "application/json"})
+        return client.post(path, data={"nothing": ""})
+
+
+def routes(app: Litestar) -> list[Asked]:
+    found = []
+    for path, method, handler in handlers_of(app):
+        need = handler.opt.get("needs")
+        if method != "OPTIONS" and path not in ("/login", "/logout"):  # which open and end sessions
+            assert isinstance(need, Need), f"{method} {path} does not say what it needs"
+            found.append(Asked(method, path, need, "{task_id" in path))
+    return found
+
+
+def may(need: Need, role: Role, user_id: int | None) -> bool:
+    return need.nobody or (role in need.roles and not (need.whole and user_id is not None))
+
+
+KINDS = [kind for kind in product(ROLES, (None, MINE)) if kind != ("admin", MINE)]
+BOUND: list[Role] = [role for role, user_id in KINDS if user_id == MINE]
+
+
+def test_whoever_shows_nothing_gets_nothing_on_any_route(world: World) -> None:
+    with httpx.Client(base_url=world.address, trust_env=False) as nobody:
+        for route in routes(world.app):
+            if not route.need.nobody:
+                assert route.send(nobody).status_code == 401, route
+                assert route.send(nobody, world.mine["first"]).status_code == 401, route
+
+
+@pytest.mark.parametrize(("role", "user_id"), KINDS)
+def test_every_route_lets_in_whom_it_should_and_nobody_else(world: World, role: Role, user_id: int | None) -> None:
+    with world.client(role, user_id) as client:
+        for route in routes(world.app):
+            if route.method == "GET" or not may(route.need, role, user_id):
+                status = route.send(client, world.mine["first"]).status_code
+                assert (status == 403) == (not may(route.need, role, user_id)), (route, status)
+                assert status < 500, route
+                assert status != 401, route
+
+
+@pytest.mark.parametrize("role", BOUND)
+def test_a_task_of_somebody_else_does_not_exist_on_any_route(world: World, role: Role) -> None:
+    with world.client(role, MINE) as client:
+        for route in routes(world.app):
+            if not (route.about_a_task and may(route.need, role, MINE)):
+                continue
+            if route.method == "GET":
+                assert route.send(client, world.mine["first"]).status_code == 200, route
+            wanting = route.send(client, MISSING)
+            for task_id in world.theirs.values():
+                answer = route.send(client, task_id)
+                assert answer.status_code == wanting.status_code, (route, answer.text)
+                if "json" in answer.headers.get("content-type", ""):
+                    assert answer.text.replace(str(task_id), "N") == wanting.text.replace(str(MISSING), "N"), route
+
+
+def ids_named(value: Any) -> Iterator[int]:
+    """Tasks that an answer is about; not what one of them says it depends on, or is part of."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name in ("task_id", "id", "tasks") and not isinstance(inner, dict | str):
+                some = inner if isinstance(inner, list) else [inner]
+                yield from (one for one in some if isinstance(one, int))
+            if name not in ("depends_on", "parent_task_id"):
+                yield from ids_named(inner)
+    elif isinstance(value, list):
+        for one in value:
+            yield from ids_named(one)
+
+
+@pytest.mark.parametrize("role", BOUND)
+def test_nothing_that_any_route_answers_tells_of_somebody_else(world: World, role: Role) -> None:
+    seen = 0
+    with world.client(role, MINE) as client:
+        for route in routes(world.app):
+            if route.method != "GET" or not may(route.need, role, MINE):
+                continue
+            for task_id in world.mine.values() if route.about_a_task else [MISSING]:
+                answer = route.send(client, task_id)
+                assert CANARY not in answer.text, route
+                seen += 1
+                if "text/html" in answer.headers.get("content-type", ""):
+                    earlier = client.get(str(answer.url), params={"as_of": world.service.watermark.position})
+                    assert earlier.status_code < 500, route
+                    assert CANARY not in earlier.text, route
+                kind = answer.headers.get("content-type", "")
+                for name, other in world.theirs.items():
+                    # What a task depends on, or is part of, stands in the task itself, and leads to a 404.
+                    assert f'/tasks/{other}"' not in answer.text or name in ("first", "parent"), (route, task_id, other)
+                lines = answer.text.splitlines() if "ndjson" in kind else [answer.text] if "json" in kind else []
+                for line in filter(str.strip, lines):
+                    ids = set(ids_named(json.loads(line))) if route.path != "/openapi.json" else set()
+                    told = ids & set(world.theirs.values())
+                    # `why` names what the task depends on, which stands in the task itself.
+                    assert told <= ({world.theirs["first"]} if route.path.endswith("/why") else set()), (route, line)
+    assert seen > 40
+
+
+# --- lists, searches, counts, streams -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bound(world: World) -> Iterator[httpx.Client]:
+    """An operator of one user's tasks."""
+    with world.client("operator", MINE) as client:
+        yield client
+
+
+def own_tasks(world: World, filters: str = "") -> list[Task]:
+    """What there is of the user, by now: other tests make tasks, too."""
+    status = "pending" if "pending" in filters else ()
+    return world.service.list_tasks(TaskFilters(user_id=MINE, status=status, limit=500))[0]
+
+
+@pytest.mark.parametrize("moment", ["", "as_of=HEAD"])
+@pytest.mark.parametrize("filters", ["", "status=pending", f"search={CANARY}", "sort=-effective_priority", "limit=1"])
+def test_a_list_holds_and_counts_the_own_tasks_only(
+    world: World, bound: httpx.Client, filters: str, moment: str
+) -> None:
+    moment = moment.replace("HEAD", str(world.service.watermark.position))
+    answer = bound.get(f"/v1/tasks?{filters}&{moment}".strip("&?")).json()
+    expected = 0 if CANARY in filters else len(own_tasks(world, filters))
+    assert answer["total"] == expected
+    assert {task["user_id"] for task in answer["tasks"]} <= {MINE}
+
+
+@pytest.mark.parametrize("filters", [f"user_id={THEIRS}", f"label={CANARY}", f"user_id={THEIRS}&as_of=5"])
+def test_a_filter_for_others_finds_nothing(bound: httpx.Client, filters: str) -> None:
+    assert bound.get(f"/v1/tasks?{filters}").json() == {"tasks": [], "total": 0}
+
+
+def test_of_several_users_only_the_own_is_left(world: World, bound: httpx.Client) -> None:
+    assert bound.get(f"/v1/tasks?user_id={THEIRS},{MINE}").json()["total"] == len(own_tasks(world))
+
+
+def test_a_type_that_only_others_have_used_is_unknown(bound: httpx.Client) -> None:
+    answer = bound.get("/v1/tasks?type=nobody_has_it")
+    assert (answer.status_code, answer.json()["code"]) == (400, "unknown_type")
+
+
+def test_a_task_of_somebody_else_did_not_exist_earlier_either(world: World, bound: httpx.Client) -> None:
+    head = world.service.watermark.position
+    assert bound.get(f"/v1/tasks/{world.mine['first']}?as_of={head}").status_code == 200
+    assert bound.get(f"/v1/tasks/{world.theirs['first']}?as_of={head}").status_code == 404
+
+
+def test_of_the_children_of_a_task_only_the_own_count(world: World, bound: httpx.Client) -> None:
+    path = f"/v1/tasks/{world.mine['parent']}"
+    assert bound.get(path).json()["children"]["total"] == 1
+    with world.client("reader") as everybody:
+        assert everybody.get(path).json()["children"]["total"] == 2
+
+
+def test_the_numbers_are_those_of_the_own_tasks(world: World, bound: httpx.Client) -> None:
+    stats = bound.get("/v1/stats").json()
+    waiting = len(own_tasks(world, "pending"))
+    assert stats["total"] == len(own_tasks(world))
+    assert stats["counts"]["pending"] == waiting
+    assert sum(kind["counts"]["pending"] for kind in stats["by_type"].values()) == waiting
+    with world.client("reader") as everybody:
+        assert everybody.get("/v1/stats").json()["total"] >= len(own_tasks(world)) + len(world.theirs)
+
+
+def test_the_queue_has_the_own_tasks_although_those_of_others_are_in_front(world: World, bound: httpx.Client) -> None:
+    board = bound.get("/v1/queue").json()
+    ready = {world.mine[name] for name in ("first", "parent", "below", "own child")}
+    assert {entry["task_id"] for entry in board["entries"]} == ready
+    assert [entry["place"] for entry in board["entries"]] == [1, 2, 3, 4]
+    assert (board["ready"], board["blocked"], board["aside"]) == (4, 1, 0)
+
+
+def test_why_counts_those_in_front_and_names_none(world: World, bound: httpx.Client) -> None:
+    why = bound.get(f"/v1/tasks/{world.mine['first']}/why").json()
+    assert why["place"] > len(world.theirs) - 1
+    assert {one["task_id"] for one in why["ahead"]} <= set(world.mine.values())
+    behind = bound.get(f"/v1/tasks/{world.mine['behind']}/why").json()
+    (dependency,) = [one for one in behind["reasons"] if one["reason"] == "Dependency"]
+    assert str(world.theirs["first"]) in dependency["detail"]
+    assert dependency.get("evidence", []) == []
+
+
+def test_the_log_is_cut_down_to_the_own_tasks_and_keeps_its_positions(world: World, bound: httpx.Client) -> None:
+    mine = [json.loads(line) for line in bound.get("/v1/events").text.splitlines()]
+    with world.client("reader") as everybody:
+        all_of_it = [json.loads(line) for line in everybody.get("/v1/events").text.splitlines()]
+    own = {task.id for task in own_tasks(world)}
+    about = [one for one in all_of_it if one["task_id"] in own or one["data"].get("task_id") in own]
+    assert mine == about
+    assert {one["task_id"] for one in mine} - {0} == own
+
+
+@pytest.mark.parametrize("accept", ["application/x-ndjson", "text/event-stream"])
+def test_a_stream_tells_what_comes_of_the_own_tasks_and_nothing_else(world: World, accept: str) -> None:
+    head = world.service.watermark.position
+    with (
+        world.client("reader", MINE) as client,
+        client.stream("GET", f"/v1/events?follow=true&after={head}", headers={"accept": accept}) as stream,
+    ):
+        lines = stream.iter_lines()
+        for task_id, reason in ((world.theirs["second"], CANARY), (world.mine["first"], "ours")):
+            priority = world.service.get_task(task_id).priority
+            world.service.adjust_task(task_id, priority=(priority + 1) % 10, reason=reason)
+        told = next(line for line in lines if "{" in line)
+        assert CANARY not in told
+        assert json.loads(told.removeprefix("data: "))["reason"] == "ours"
+
+
+# --- commands -------------------------------------------------------------------------------------------------
+
+
+def wish(world: World, **more: Any) -> dict[str, Any]:
+    task = world.service.get_task(world.mine["first"])
+    usual = {"type": "image_thumbnail", "input_file": task.input_file, "output_file": task.output_file}
+    return {**usual, "held": True, "overwrite": True, **more}
+
+
+def test_a_bound_token_makes_tasks_of_its_user_only(world: World) -> None:
+    with world.client("submitter", MINE) as client:
+        made = client.post("/v1/tasks", json=wish(world)).json()["task_id"]
+        assert world.service.get_task(made).user_id == MINE
+        named = client.post("/v1/tasks", json=wish(world, user_id=MINE)).json()["task_id"]
+        refused = client.post("/v1/tasks", json=wish(world, user_id=THEIRS))
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        graph = {"command": "create_graph", "tasks": [{**wish(world), "name": "a"}]}
+        of_graph = client.post("/v1/commands", json=graph).json()["task_id"]
+        assert world.service.get_task(of_graph).user_id == MINE
+        graph["tasks"] = [{**wish(world, user_id=THEIRS), "name": "a"}]
+        assert client.post("/v1/commands", json=graph).status_code == 403
+        for task_id in (made, named, of_graph):
+            assert client.post(f"/v1/tasks/{task_id}/cancel").status_code == 202
+
+
+@pytest.mark.parametrize("field", ["depends_on", "parent_task_id"])
+def test_a_task_of_somebody_else_is_no_dependency_and_no_parent(world: World, field: str) -> None:
+    with world.client("submitter", MINE) as client:
+        texts = []
+        for task_id in (world.theirs["first"], MISSING):
+            value = [task_id] if field == "depends_on" else task_id
+            answer = client.post("/v1/tasks", json=wish(world, **{field: value}))
+            assert (answer.status_code, answer.json()["code"]) == (400, "unknown_dependency")
+            texts.append(answer.text.replace(str(task_id), "N"))
+            named = "parent" if field == "parent_task_id" else field
+            graph = {"command": "create_graph", "tasks": [{**wish(world), "name": "a", named: value}]}
+            assert client.post("/v1/commands", json=graph).json()["code"] == "unknown_dependency"
+        assert texts[0] == texts[1]
+
+
+def test_no_command_reaches_a_task_of_somebody_else(world: World, bound: httpx.Client) -> None:
+    other = world.theirs["first"]
+    commands: list[dict[str, Any]] = [
+        {"command": "start_task", "task_id": other},
+        {"command": "cancel_task", "task_id": other, "children": True},
+        {"command": "retry_task", "task_id": other, "force": True},
+        {"command": "adjust_task", "task_id": other, "priority": 0},
+        {"command": "redeliver_notice", "task_id": other, "notice_id": "x"},
+        {"command": "save_checkpoint", "task_id": other, "checkpoint": {"data": {}}},
+    ]
+    before = world.service.events(other)
+    answers = bound.post("/v1/commands", json=commands).json()
+    assert [answer["code"] for answer in answers] == ["unknown_task"] * len(commands)
+    assert world.service.events(other) == before
+
+
+def test_a_cancel_with_children_leaves_those_of_others_alone(world: World, bound: httpx.Client) -> None:
+    parent = world.service.create_task(**wish(world, user_id=MINE))
+    own = world.service.create_task(**wish(world, user_id=MINE, parent_task_id=parent))
+    other = world.service.create_task(**wish(world, user_id=THEIRS, parent_task_id=parent))
+    assert bound.post(f"/v1/tasks/{parent}/cancel", json={"children": True}).status_code == 202
+    assert world.service.get_task(own).status == "cancelled"
+    assert world.service.get_task(other).status == "pending"
+    world.service.cancel_task(other)
+    with world.client("operator", MINE) as client:
+        retried = client.post("/v1/tasks/retry", json={"status": "cancelled"}).json()
+    assert other not in retried["retried"]
+    assert own in retried["retried"]
+    with world.client("operator", MINE) as client:
+        assert client.post("/v1/tasks/retry", json={"user_id": THEIRS, "status": "cancelled"}).json()["retried"] == []
+    for task_id in (parent, own):
+        world.service.cancel_task(task_id)
+
+
+def test_a_command_id_of_somebody_else_gives_no_answer_away(world: World, bound: httpx.Client) -> None:
+    world.service.adjust_task(world.theirs["second"], priority=7, command_id="theirs")
+    answer = bound.post(f"/v1/tasks/{world.theirs['second']}/adjust", json={"priority": 7, "command_id": "theirs"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "command_id_reused")
+    assert "position" not in answer.json()
+
+
+def test_the_actor_is_the_token_whatever_a_command_says(world: World) -> None:
+    with world.client("operator") as client:
+        for actor in ("scheduler", "http", "admin-None", ""):
+            body = {"reason": f"forged by {actor}", "actor": actor, "priority": 5}
+            changed = client.post(f"/v1/tasks/{world.mine['parent']}/adjust", json=body)
+            if changed.status_code == 202:
+                (record,) = world.service.log(changed.json()["position"] - 1, 1)
+                assert record.actor == "operator-None"
+        batch = [{"command": "adjust_task", "task_id": world.mine["parent"], "priority": 4, "actor": "scheduler"}]
+        (record,) = world.service.log(client.post("/v1/commands", json=batch).json()[0]["position"] - 1, 1)
+        assert record.actor == "operator-None"
+
+
+def test_the_owner_may_say_for_whom_he_speaks(world: World) -> None:
+    with httpx.Client(base_url=world.address, headers=AUTH, trust_env=False) as client:
+        for actor, recorded in (("ada", "ada"), ("", "http")):
+            body = {"priority": 3 if actor else 2, "actor": actor}
+            changed = client.post(f"/v1/tasks/{world.mine['parent']}/adjust", json=body)
+            (record,) = world.service.log(changed.json()["position"] - 1, 1)
+            assert record.actor == recorded
+
+
+def test_a_client_with_a_bound_token_sees_its_own_tasks(world: World) -> None:
+    with Client(world.address, token=world.tokens["submitter", MINE]) as client:
+        tasks, total = client.list_tasks()
+        assert {task.user_id for task in tasks} == {MINE}
+        assert total == len(tasks)
+        assert {record.task_id for record in client.log()} - {0} == {task.id for task in tasks}

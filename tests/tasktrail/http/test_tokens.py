@@ -1,0 +1,222 @@
+"""Tokens: they are shown once, kept as a hash, named in the history, and worth nothing as soon as they are revoked."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from owner import secret_file
+
+from tasktrail import Client
+from tasktrail.api.reader import Reader
+from tasktrail.api.service import TaskService
+from tasktrail.config.settings import Config
+from tasktrail.errors import Forbidden, Unauthorized
+from tasktrail.events.errors import InvalidValue, TokenExists, UnknownToken
+from tasktrail.events.system_events import TokenAdded, TokenRevoked
+from tasktrail.http.server import HttpServer
+
+Eventually = Callable[[Callable[[], bool]], bool]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[TaskService]:
+    with TaskService.open(tmp_path / "data", config=Config(workers=1, snapshot_every=2)) as service:
+        yield service
+
+
+@pytest.fixture
+def port(house: TaskService) -> Iterator[HttpServer]:
+    server = HttpServer(
+        house,
+        socket_path=house.paths.socket,
+        secret_file=secret_file(house.paths.data),
+        session_file=house.paths.http_sessions,
+    )
+    server.start()
+    yield server
+    assert server.stop()
+
+
+def status(server: HttpServer, secret: str, path: str = "/v1/stats") -> int:
+    headers = {"authorization": f"Bearer {secret}"}
+    return httpx.get(f"{server.address}{path}", headers=headers, trust_env=False).status_code
+
+
+def test_a_token_is_good_from_the_answer_on_and_worth_nothing_from_the_next(
+    house: TaskService, port: HttpServer
+) -> None:
+    for _ in range(20):
+        secret = house.add_token("ci", "reader")
+        assert status(port, secret) == 200
+        house.revoke_token("ci")
+        assert status(port, secret) == 401
+
+
+def test_the_secret_is_nowhere_but_with_whoever_asked_for_it(
+    house: TaskService, port: HttpServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secret = house.add_token("ci", "submitter", reason="for the tests")
+    with httpx.Client(base_url=port.address, trust_env=False) as browser:
+        assert browser.post("/login", data={"token": secret}).status_code == 303
+        (cookie,) = browser.cookies.values()
+        assert browser.get("/v1/tasks").status_code == 200
+    status(port, secret)
+    status(port, secret + "x")
+    with closing(sqlite3.connect(house.paths.log)) as base:
+        base.execute("PRAGMA wal_checkpoint(FULL)")
+    with Client.connect(house.paths.data) as client:
+        everything = json.dumps([record.flat() for record in client.log()], default=str)
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert secret.encode() not in content, file
+            assert cookie.encode() not in content, file
+    assert secret not in everything
+    assert sha256(secret.encode()).hexdigest() in everything
+    assert secret not in "".join(capfd.readouterr())
+
+
+def test_adding_and_revoking_are_recorded_with_actor_and_reason(house: TaskService) -> None:
+    house.add_token("ada", "operator", user_id=7, reason="works here", actor="boss")
+    house.revoke_token("ada", reason="left", actor="boss")
+    added, revoked = [record for record in house.log() if isinstance(record.event, TokenAdded | TokenRevoked)]
+    assert (added.actor, added.reason, revoked.actor, revoked.reason) == ("boss", "works here", "boss", "left")
+    assert house.tokens() == []
+
+
+def test_tokens_outlive_a_restart_with_and_without_a_snapshot(tmp_path: Path) -> None:
+    for every in (0, 1):
+        config = Config(workers=1, snapshot_every=every)
+        with TaskService.open(tmp_path / str(every), config=config) as service:
+            secret = service.add_token("ci", "reader", user_id=3)
+            service.revoke_token(service.tokens()[0].token)
+            secret = service.add_token("ci", "reader", user_id=4)
+        with TaskService.open(tmp_path / str(every), config=config) as service:
+            assert [(token.token, token.user_id) for token in service.tokens()] == [("ci", 4)]
+            assert set(service.known_tokens) == {sha256(secret.encode()).hexdigest()}
+        with closing(Reader(tmp_path / str(every))) as reader:
+            assert [token.token for token in reader.tokens()] == ["ci"]
+
+
+def test_a_token_expires_by_itself_and_what_it_has_opened_ends(
+    house: TaskService, port: HttpServer, eventually: Eventually
+) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=1.5)
+    secret = house.add_token("brief", "reader", expires_at=soon)
+    headers = {"authorization": f"Bearer {secret}"}
+    assert status(port, secret) == 200
+    with (
+        pytest.raises(httpx.TransportError),
+        httpx.stream("GET", f"{port.address}/v1/events?follow=true", headers=headers, trust_env=False) as stream,
+    ):
+        for _ in stream.iter_bytes():
+            pass
+    assert datetime.now(UTC) >= soon
+    assert eventually(lambda: status(port, secret) == 401)
+
+
+def test_revoking_cuts_streams_off_and_ends_sessions(house: TaskService, port: HttpServer) -> None:
+    secret = house.add_token("ada", "reader")
+    kept = house.add_token("bob", "reader")
+    over, began = threading.Event(), threading.Event()
+
+    def follow() -> None:
+        address, headers = f"{port.address}/v1/events?follow=true", {"authorization": f"Bearer {secret}"}
+        try:
+            with httpx.stream("GET", address, headers=headers, trust_env=False, timeout=30) as stream:
+                for _ in stream.iter_bytes():
+                    began.set()
+        except httpx.TransportError:
+            over.set()
+
+    with httpx.Client(base_url=port.address, trust_env=False) as browser, httpx.Client(trust_env=False) as other:
+        browser.post("/login", data={"token": secret})
+        other.post(f"{port.address}/login", data={"token": kept})
+        assert browser.get("/v1/stats").status_code == 200
+        thread = threading.Thread(target=follow)
+        thread.start()
+        assert began.wait(20)
+        house.revoke_token("ada")
+        assert over.wait(20)
+        thread.join()
+        assert browser.get("/v1/stats").status_code == 401
+        assert other.get(f"{port.address}/v1/stats").status_code == 200
+
+
+def test_a_session_of_a_revoked_token_does_not_come_back_with_the_same_secret(
+    house: TaskService, port: HttpServer
+) -> None:
+    secret = house.add_token("ada", "reader")
+    with httpx.Client(base_url=port.address, trust_env=False) as browser:
+        browser.post("/login", data={"token": secret})
+        house.revoke_token("ada")
+        assert browser.get("/v1/stats").status_code == 401
+        with Client.connect(house.paths.data) as client:
+            digest = sha256(secret.encode()).hexdigest()
+            client._connection.post(
+                "/v1/tokens", json.dumps({"token": "ada", "role": "reader", "digest": digest}).encode(), ["again"]
+            )
+        assert status(port, secret) == 200
+        assert browser.get("/v1/stats").status_code == 401
+
+
+@pytest.mark.parametrize("name", ["", "scheduler", "HTTP", "python", "a b", "-x", "ä", "x" * 65, "a/b", "\n"])
+def test_a_name_that_would_mislead_is_refused(house: TaskService, name: str) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        house.add_token(name, "reader")
+    assert refused.value.field == "token"
+
+
+def test_what_could_do_no_good_is_refused(house: TaskService) -> None:
+    with pytest.raises(InvalidValue, match="admin"):
+        house.add_token("boss", "admin", user_id=7)
+    with pytest.raises(InvalidValue, match="expired"):
+        house.add_token("old", "reader", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
+    with pytest.raises(UnknownToken):
+        house.revoke_token("nobody")
+    house.add_token("ci", "reader")
+    with pytest.raises(TokenExists):
+        house.add_token("ci", "reader")
+
+
+@pytest.mark.parametrize("digest", ["", "x", "A" * 64, "0" * 63, 5])
+def test_only_a_hash_is_taken_and_never_a_secret(port: HttpServer, digest: Any) -> None:
+    headers = {"authorization": f"Bearer {secret_file(Path(port._service.paths.data)).read_text()}"}
+    body = {"token": "x", "role": "reader", "digest": digest}
+    answer = httpx.post(f"{port.address}/v1/tokens", json=body, headers=headers, trust_env=False)
+    assert (answer.status_code, answer.json()["field"]) == (400, "digest")
+
+
+def test_an_admin_gives_tokens_out_over_the_port_and_nobody_else_does(house: TaskService, port: HttpServer) -> None:
+    admin, operator = house.add_token("boss", "admin"), house.add_token("op", "operator")
+    with Client(port.address, token=admin) as client:
+        secret = client.add_token("ci", "reader", actor="somebody else")
+        assert [token.token for token in client.tokens()] == ["boss", "ci", "op"]
+        assert [token.actor for token in client.tokens()] == ["python", "boss", "python"]
+    assert status(port, secret) == 200
+    with Client(port.address, token=operator) as client:
+        with pytest.raises(Forbidden):
+            client.add_token("more", "admin")
+        with pytest.raises(Forbidden):
+            client.tokens()
+    with Client(port.address, token=admin) as client:
+        client.revoke_token("op")
+    with pytest.raises(Unauthorized), Client(port.address, token=operator) as client:
+        client.stats()
+
+
+def test_an_address_that_logs_in_does_so_as_whoever_asked_for_it(house: TaskService, port: HttpServer) -> None:
+    with Client(port.address, token=house.add_token("ada", "reader")) as client:
+        address = client.login_address()
+    with httpx.Client(base_url=port.address, trust_env=False) as browser:
+        assert browser.get(address).status_code == 303
+        assert browser.get("/v1/stats").status_code == 200
+        assert browser.get("/v1/tokens").status_code == 403
