@@ -19,6 +19,7 @@ from ..views.writer import TaskViews
 from .filters import TaskFilters
 from .reader import TaskQueries
 from .stats import Stats
+from .walk import Census, Place, Stretch
 
 if TYPE_CHECKING:
     from .activity import Span
@@ -85,6 +86,10 @@ class Past:
     def list(self, filters: TaskFilters) -> tuple[list[Task], int]:
         """One page, and the number of all tasks that passed the filters."""
         return self._queries.list(filters, self.moment)
+
+    def stretch(self, filters: TaskFilters, place: Place) -> tuple[Stretch, Census]:
+        """The tasks behind a place in a list, and how many passed in all."""
+        return self._queries.stretch(filters, self.moment, place), self._queries.census(filters)
 
     def stats(self) -> Stats:
         """The numbers over all tasks."""

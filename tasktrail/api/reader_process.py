@@ -30,7 +30,9 @@ from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import Stats, TaskFilters
 from ..projections.queries.activity import Span
+from ..projections.queries.as_of import Past
 from ..projections.queries.as_of import as_of as replayed_to
+from ..projections.queries.walk import Census, Stretch, parse_place
 from .reader import Questions
 from .source import Source
 
@@ -75,7 +77,22 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     day: list[Span]
 
 
-Question: TypeAlias = ListQuestion | VerifyQuestion | StandingQuestion
+class StretchQuestion(msgspec.Struct, frozen=True, tag="stretch"):
+    """Asks for a stretch of a list as it was at an earlier position."""
+
+    filters: TaskFilters
+    position: int
+    place: str = ""
+
+
+class StretchThen(msgspec.Struct, frozen=True):
+    """The stretch, and how many tasks passed in all."""
+
+    stretch: Stretch
+    census: Census
+
+
+Question: TypeAlias = ListQuestion | VerifyQuestion | StandingQuestion | StretchQuestion
 Progress: TypeAlias = Callable[[int, int], None]
 """Told a position, and the last one."""
 
@@ -181,9 +198,31 @@ class ReaderProcess:
         return None
 
 
-def answer(questions: Questions, question: Question, progress: Progress | None = None) -> bytes:
+class Replay:
+    """The tasks as of the position that was asked about last: the next page of a list needs no other replay."""
+
+    def __init__(self) -> None:
+        self._position = -1
+        self._past: Past | None = None
+
+    def past(self, source: Source, position: int) -> Past:
+        """The tasks as of that position. Raises `BeyondTheLog`."""
+        if self._past is None or self._position != position:
+            if self._past is not None:
+                self._past.close()
+                self._past = None
+            self._past, self._position = replayed_to(source.log(), position, source.scratch), position
+        return self._past
+
+
+def answer(
+    questions: Questions, question: Question, progress: Progress | None = None, replay: Replay | None = None
+) -> bytes:
     """The JSON of the answer. Raises the question's errors."""
     match question:
+        case StretchQuestion(filters, position, place):
+            past = (replay or Replay()).past(questions.source, position)
+            return msgspec.json.encode(StretchThen(*past.stretch(filters, parse_place(place))))
         case ListQuestion(filters):
             tasks, total = questions.listed(filters)  # the caller has checked the types; this process has no handlers
             return msgspec.json.encode({"tasks": tasks, "total": total})
@@ -210,12 +249,14 @@ def _standing(questions: Questions, asked: StandingQuestion) -> Standing:
         )
 
 
-def answered(questions: Questions, asked: bytes, progress: Progress | None = None) -> tuple[Reply, bool]:
+def answered(
+    questions: Questions, asked: bytes, progress: Progress | None = None, replay: Replay | None = None
+) -> tuple[Reply, bool]:
     """The answer to send back, and whether the process can take another question."""
     try:
         question = msgspec.json.decode(asked, type=Question)
         _allow(psutil.virtual_memory().available // 2 if isinstance(question, VerifyQuestion) else LIST_MEMORY)
-        return Reply(json=answer(questions, question, progress)), True
+        return Reply(json=answer(questions, question, progress, replay)), True
     except MemoryError:
         error = TooCostly("The answer takes more memory than one question may have")
         return Reply(error=pickle.dumps(error)), False
@@ -242,10 +283,10 @@ def main(descriptor: str, data: str, temp: str, parent: str) -> None:
         return
     os.nice(_NICE)
     questions = Questions(Source(DataPaths(Path(data), Path(temp)), Registry(), SystemClock(), scratch=""))
-    fit = True
+    fit, replay = True, Replay()
     with Connection(int(descriptor)) as pipe, suppress(EOFError, OSError):
         while fit and pipe.poll(IDLE):
-            reply, fit = answered(questions, pipe.recv_bytes(), partial(_tell, pipe))
+            reply, fit = answered(questions, pipe.recv_bytes(), partial(_tell, pipe), replay)
             pipe.send_bytes(msgspec.msgpack.encode(reply))
 
 

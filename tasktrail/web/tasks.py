@@ -19,14 +19,14 @@ from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 from msgspec.structs import replace
 
-from ..api.reader_process import LIST_WITHIN, ListQuestion
+from ..api.reader_process import LIST_WITHIN, StretchQuestion, StretchThen
 from ..errors import UnknownRoute
 from ..events import CancelTask, Command, RetryTask, Task
 from ..events.commands import AdjustTask
 from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..events.state import WAITING, Status
 from ..http.permissions import COMMANDS, SEE, SUBMIT, check
-from ..http.queries import SortQuery, TaskPage, TextQuery, ValuesQuery
+from ..http.queries import SortQuery, TextQuery, ValuesQuery
 from ..intake.conversion import command_from_fields
 from ..projections import TaskFilters
 from ..projections.queries.filters import STATUSES, values_of
@@ -91,9 +91,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     filters: TaskFilters
     stretch: Stretch
     total: int
-    complete: bool
-    """False: there are more than `total`."""
-    census: Census | None
+    census: Census
     types: list[str]
 
 
@@ -106,12 +104,11 @@ async def tasks(
     wanted: NamedDependency[TaskFilters],
     sort: SortQuery = None,
     limit: TextQuery = None,
-    offset: TextQuery = None,
     place: PlaceQuery = None,
 ) -> Response[str]:
     """The tasks that pass the filters."""
-    filters = _listing(wanted, sort, limit, offset)
-    listed = await (_then(page, filters) if page.past else page.ask(_now, page, filters, place or ""))
+    filters = _listing(wanted, sort, limit)
+    listed = await (_then(page, filters, place or "") if page.past else page.ask(_now, page, filters, place or ""))
     return page.answer("tasks.html", **_shown(page, listed))
 
 
@@ -121,12 +118,11 @@ async def live_tasks(
     wanted: NamedDependency[TaskFilters],
     sort: SortQuery = None,
     limit: TextQuery = None,
-    offset: TextQuery = None,
     place: PlaceQuery = None,
 ) -> Stream:
     """The parts of it that change."""
     page.present()
-    filters = _listing(wanted, sort, limit, offset)
+    filters = _listing(wanted, sort, limit)
     parse_place(place or "")  # a wrong one is refused before the stream begins
 
     def parts(shared: Page) -> dict[str, str]:
@@ -158,10 +154,10 @@ def wanted_filters(
     return _own(page, TaskFilters.parse(texts | {"search": search or ""}))
 
 
-def _listing(filters: TaskFilters, sort: str | None, limit: str | None, offset: str | None) -> TaskFilters:
+def _listing(filters: TaskFilters, sort: str | None, limit: str | None) -> TaskFilters:
     """The filters with an order and a page. Raises `InvalidValue`."""
-    how = TaskFilters.parse({"sort": sort or "", "limit": limit or str(PER_PAGE), "offset": offset or ""})
-    return replace(filters, sort=how.sort, limit=min(how.limit, MOST_PER_PAGE), offset=how.offset)
+    how = TaskFilters.parse({"sort": sort or "", "limit": limit or str(PER_PAGE)})
+    return replace(filters, sort=how.sort, limit=min(how.limit, MOST_PER_PAGE))
 
 
 def _shown(page: Page, listed: Listed) -> dict[str, Any]:
@@ -193,25 +189,25 @@ def _own(page: Page, filters: TaskFilters) -> TaskFilters:
 def _now(page: Page, filters: TaskFilters, place: str) -> Listed:
     source = page.backend.service.source
     stretch = source.ask(lambda views: views.stretch(filters, page.now, parse_place(place)))
-    census = source.ask(lambda views: views.census(filters))
+    return _listed(page, filters, stretch, source.ask(lambda views: views.census(filters)))
+
+
+async def _then(page: Page, filters: TaskFilters, place: str) -> Listed:
+    """The past has no views: the log is replayed to it, in a process of its own that keeps it for the next page."""
+    assert page.past is not None
+    question = StretchQuestion(filters, page.past.position, place)
+    found = msgspec.json.decode(await page.backend.apart(question, LIST_WITHIN), type=StretchThen)
+    return _listed(page, filters, found.stretch, found.census)
+
+
+def _listed(page: Page, filters: TaskFilters, stretch: Stretch, census: Census) -> Listed:
     return Listed(
         filters=filters,
         stretch=stretch,
         total=census.total(filters),
-        complete=census.complete,
         census=census,
         types=_types(page),
     )
-
-
-async def _then(page: Page, filters: TaskFilters) -> Listed:
-    """The past has no index: the log is replayed to it, in a process of its own."""
-    assert page.past is not None
-    asked = replace(filters, as_of=page.past.position)
-    found = msgspec.json.decode(await page.backend.apart(ListQuestion(asked), LIST_WITHIN), type=TaskPage)
-    stretch = Stretch(tasks=tuple(found.tasks))
-    types = await page.ask(_types, page)
-    return Listed(filters=filters, stretch=stretch, total=found.total, complete=True, census=None, types=types)
 
 
 def _types(page: Page) -> list[str]:
@@ -226,7 +222,7 @@ def _headings(page: Page, filters: TaskFilters) -> list[dict[str, str]]:
     for text, field in HEADINGS:
         now = "" if filters.sort.removeprefix("-") != field else "descending" if filters.sort[0] == "-" else "ascending"
         other = field if now == "descending" else f"-{field}"
-        href = page.here(sort=other, place=None, offset=None) if field else ""
+        href = page.here(sort=other, place=None) if field else ""
         found.append({"text": text, "href": href, "sorted": now})
     return found
 

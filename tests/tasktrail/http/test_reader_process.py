@@ -18,7 +18,7 @@ from owner import AUTH
 
 from tasktrail.api import reader_process as apart_module
 from tasktrail.api.reader import Questions
-from tasktrail.api.reader_process import ListQuestion, ReaderProcess, VerifyQuestion, answered
+from tasktrail.api.reader_process import ListQuestion, ReaderProcess, Replay, VerifyQuestion, answered
 from tasktrail.api.service import TaskService
 from tasktrail.events.errors import NotReady, TooCostly
 from tasktrail.http import backend as backend_module
@@ -62,6 +62,21 @@ def test_the_answer_is_that_of_the_service(apart: ReaderProcess, service: TaskSe
     assert msgspec.json.decode(apart.ask(VerifyQuestion()))["position"] > 0
     assert apart._process is not None
     assert apart._process.pid in helpers()
+
+
+def test_the_next_page_of_the_past_needs_no_other_replay(service: TaskService, wish: Wish) -> None:
+    service.create_task(**wish())
+    replay, position = Replay(), service.watermark.position
+    past = replay.past(service.source, position)
+    assert replay.past(service.source, position) is past
+    service.create_task(**wish())
+    later = replay.past(service.source, position + 1)
+    assert later.position == position + 1
+    with pytest.raises(BeyondTheLog):
+        replay.past(service.source, 10**9)
+    later = replay.past(service.source, position)
+    assert later.position == position
+    later.close()
 
 
 def test_its_errors_are_those_of_the_service(apart: ReaderProcess) -> None:

@@ -244,14 +244,20 @@ def test_nothing_chosen_leads_back_to_the_list(browser: httpx.Client) -> None:
 def test_the_past_is_listed_as_it_was_and_cannot_be_changed(
     browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
 ) -> None:
-    one = create(document_id=document)
+    one, other = create(document_id=document), create(document_id=document)
+    service.cancel_task(other)
     then = service.watermark.position
     create(document_id=document)
     service.cancel_task(one)
     page = browser.get("/tasks", params={"document_id": document, "as_of": then})
-    assert rows(page) == [one]
+    assert rows(page) == [other, one]
     assert f'href="/tasks/{one}?as_of={then}"' in page.text
-    assert "1 task passes" in page.text
+    assert "2 tasks pass" in page.text
+    assert re.search(r'is-cancelled"[^>]*>cancelled <span class="num">1<', page.text)
+    first = browser.get("/tasks", params={"document_id": document, "as_of": then, "limit": 1})
+    assert rows(first) == [other]
+    assert rows(browser.get(link(first, "Further"))) == [one]
+    assert rows(browser.get(link(browser.get(link(first, "Last")), "Back<"))) == [other]
     assert "is-pending" in page.text
     assert "/tasks/confirm" not in page.text
     assert 'type="checkbox"' not in page.text
