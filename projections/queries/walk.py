@@ -29,6 +29,10 @@ PATIENCE = 0.03
 """Seconds that a walk may take before it ends where it stands."""
 COUNT_WITHIN = 0.015
 """The same for a census."""
+SURE = 500
+"""Tasks that are looked at whatever the time is, unless it takes ten times as long: a busy machine shows short lists
+whole."""
+_MUCH_TOO_LONG = 10
 COUNTED = 10_000
 """Tasks that a census counts at most, unless the kept numbers know them all."""
 FEW = 2_000
@@ -123,20 +127,21 @@ def walk(
     place: Place,
     *,
     within: float = PATIENCE,
+    sure: int = SURE,
     clock: Clock = perf_counter,
 ) -> Found:
     """The next ids of the list from the place on, in its order. `within`: seconds; `offset` is not looked at."""
-    deadline = clock() + within
+    out_of_time = _timer(clock, within, sure)
     found: list[Hit] = []
     last: Hit | None = None
     cut = False
-    for hit in _Walk(conn, filters, counts).hits(place):
+    for number, hit in enumerate(_Walk(conn, filters, counts).hits(place), 1):
         if hit[2]:
             found.append(hit)
             if len(found) > filters.limit:
                 break
         last = hit
-        if clock() >= deadline:
+        if out_of_time(number):
             cut = True
             break
     more = cut or len(found) > filters.limit
@@ -158,17 +163,18 @@ def census(
     *,
     within: float = COUNT_WITHIN,
     most: int = COUNTED,
+    sure: int = SURE,
     clock: Clock = perf_counter,
 ) -> Census:
     """How many pass, exactly where the kept numbers tell; else up to `most`, and for `within` seconds."""
     numbers: Counter[str] = Counter()
-    complete, passed, deadline = True, 0, clock() + within
+    complete, passed, out_of_time = True, 0, _timer(clock, within, sure)
     if kept_total(filters, counts) is not None:
         for (kind, status), number in counts.items():
             numbers[status] += number if kind in (values_of(filters.type) or (kind,)) else 0
     else:
-        for status, passes in _Walk(conn, replace(filters, status=""), counts).statuses():
-            if clock() >= deadline or passed == most:
+        for number, (status, passes) in enumerate(_Walk(conn, replace(filters, status=""), counts).statuses()):
+            if passed == most or out_of_time(number):
                 complete = False
                 break
             numbers[status] += passes
@@ -180,6 +186,17 @@ def all_ids(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, most
     """The ids of the tasks that pass, in order, at most `most` of them. It takes as long as it takes."""
     hits = _Walk(conn, replace(filters, sort="id"), counts).hits(START)
     return tuple(islice((task_id for task_id, _key, passes in hits if passes), most))
+
+
+def _timer(clock: Clock, within: float, sure: int) -> Callable[[int], bool]:
+    """Whether it is time to stop, once so many tasks have been looked at."""
+    deadline, limit = clock() + within, clock() + _MUCH_TOO_LONG * within
+
+    def out_of_time(number: int) -> bool:
+        now = clock()
+        return now >= limit or (now >= deadline and number >= sure)
+
+    return out_of_time
 
 
 def _named(hit: Hit, *, back: bool) -> str:

@@ -13,9 +13,17 @@ import pytest
 from PIL import Image
 
 from tasktrail.api.service import TaskService
+from tasktrail.projections.queries.walk import census, walk
 from tasktrail.web.batches import Batch, Batches, carry_out
 
 _documents = count(7_000)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, no walk ends before its end."""
+    for function in (walk, census):
+        monkeypatch.setattr(function, "__kwdefaults__", {**(function.__kwdefaults__ or {}), "within": 60.0})
 
 
 @pytest.fixture
