@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser check coverage bench gallery estimates crash crash-types attack sim fuzz photos ci long pins python-page clean
+.PHONY: help setup demo test test-all test-browser screenshots check coverage bench gallery estimates crash crash-types attack sim fuzz photos ci long pins python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ test-all: $(READY) ## Run every test, and a short kill campaign
 
 test-browser: $(READY) ## Look at the page in Chromium, as a person does (CHROMIUM=/usr/bin/chromium names another)
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS)
+
+screenshots: $(READY) ## Take the pictures of the page that the docs show
+	PYTHONPATH=tests/support $(BIN)/python tests/browser/screenshots.py
 
 check: $(READY) ## Lint, formatting, types, dead code, architecture
 	$(BIN)/ruff check .

@@ -46,7 +46,7 @@ class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
     temp: int
     stopping: bool
     expected: float = 0.0
-    """Seconds that an attempt may be expected to take, by its type's estimate; 0: not known."""
+    """Seconds that an attempt may be expected to take, as its type or who asked for it estimates; 0: not known."""
 
 
 class MachineNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,7 +271,7 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
         memory=entry.reserved_for.memory_needed,
         temp=entry.reserved_for.temp_needed,
         stopping=entry.stopping,
-        expected=task.seconds_needed,
+        expected=task.seconds_needed or spec.estimated_time,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import WITHIN, Role, Service, Visit
+from browsing import WITHIN, Role, Service, Visit, furnish
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -35,9 +35,32 @@ def browser() -> "Iterator[Browser]":
 
 
 @pytest.fixture
-def service(browser: "Browser", tmp_path: Path) -> Iterator[Service]:  # noqa: ARG001 - without a browser none is needed
+def service_of(
+    browser: "Browser",  # noqa: ARG001 - without a browser none is needed
+    tmp_path: Path,
+) -> Iterator[Callable[[Callable[[Path], None]], Service]]:
+    """Start a service on a data folder that something has been written into."""
+    with ExitStack() as stack:
+
+        def make(write: Callable[[Path], None]) -> Service:
+            found = Service(tmp_path, before=write)
+            stack.callback(found.stop)
+            return found
+
+        yield make
+
+
+@pytest.fixture
+def service(service_of: Callable[[Callable[[Path], None]], Service]) -> Service:
     """A service for one test."""
-    found = Service(tmp_path)
+    return service_of(lambda _data: None)
+
+
+@pytest.fixture(scope="session")
+def house(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:  # noqa: ARG001 - as above
+    """A service with some of everything, to be looked at only."""
+    found = Service(tmp_path_factory.mktemp("house"))
+    furnish(found)
     yield found
     found.stop()
 

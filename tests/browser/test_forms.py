@@ -15,6 +15,47 @@ def said(page: Page, text: str) -> None:
     expect(page.get_by_role("status").filter(has_text=text)).to_be_visible()
 
 
+def test_a_type_is_chosen_and_its_task_submitted(service: Service, visit: Come) -> None:
+    page = visit(service).go("/submit")
+    card = page.get_by_role("listitem").filter(has_text="Print nothing, with options of every kind.")
+    card.get_by_role("link", name="print").click()
+    page.get_by_label("Title").fill("A poster")
+    page.get_by_label("Copies").fill("3")
+    page.get_by_label("Paper").select_option("letter")
+    page.get_by_label("Colours").fill("cyan\nyellow")
+    page.get_by_label("Marks").fill("corner=4")
+    page.get_by_label("Width").fill("2")
+    page.get_by_label("Priority").fill("7")
+    page.get_by_text("More about retries").click()
+    page.get_by_label("Max retries").fill("1")
+    page.get_by_label("Reason").fill("for the wall")
+    page.get_by_role("button", name="Submit").click()
+    said(page, "Task 1 is in the log.")
+    with service.client() as tasks:
+        created = tasks.events(1)[0]
+        task = tasks.wait(1, timeout=30)
+    assert (created.actor, created.reason) == ("http", "for the wall")
+    assert (task.status, task.priority, task.max_retries) == ("completed", 7, 1)
+    assert task.options == {
+        "title": "A poster",
+        "copies": 3,
+        "paper": "letter",
+        "colours": ["cyan", "yellow"],
+        "marks": {"corner": 4},
+        "border": {"width": 2},
+    }
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+def test_a_button_that_is_pressed_twice_creates_one_task(service: Service, visit: Come, *, script: bool) -> None:
+    page = visit(service, script=script).go("/submit/print")
+    page.get_by_label("Title").fill("A poster")
+    page.get_by_role("button", name="Submit").dblclick()
+    expect(page).to_have_url(f"{service.address}/tasks/1")
+    with service.client() as tasks:
+        assert tasks.list_tasks()[1] == 1
+
+
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
 def test_errors_stand_beside_their_fields_and_what_was_typed_stays(
     service: Service, visit: Come, *, script: bool

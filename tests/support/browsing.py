@@ -8,11 +8,15 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from PIL import Image
+
 from tasktrail import Client
+from tasktrail.events import Checkpointed, Progressed
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request
@@ -31,11 +35,14 @@ Role = Literal["owner", "reader", "submitter", "operator", "auditor", "admin"]
 class Service:
     """`tasktrail serve` on a data folder of its own, always on the same port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, configuration: str = CONFIGURATION, before: Callable[[Path], None] = lambda _data: None
+    ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.data.mkdir(parents=True)
-        (self.data / "tasktrail.toml").write_text(CONFIGURATION, encoding="utf-8")
+        (self.data / "tasktrail.toml").write_text(configuration, encoding="utf-8")
+        before(self.data)
         self.address = ""
         self.login = ""
         """The address that the service has printed: it logs one browser in as the owner of the data."""
@@ -165,3 +172,39 @@ class Visit:
     def _asked(self, request: "Request") -> None:
         if not request.url.startswith(f"{self._service.address}/"):
             self._faults.append(f"request to {request.url}")
+
+
+def furnish(service: Service) -> None:
+    """Give a service some of everything that pages show, with names that are hard to fit into them."""
+    long_name = f"{'very' * 40}-long <b>name<b>.png"
+    picture = service.folder / long_name
+    Image.radial_gradient("L").resize((640, 480)).save(picture)
+    with service.client() as tasks:
+        tasks.set_limits(max_concurrent=3, types={"staged": 2}, labels={"n" * 100: 1}, reason=f"a reason {'x' * 150}")
+        done = tasks.create_task(
+            "image_thumbnail",
+            picture,
+            service.folder / "small.jpg",
+            label="l" * 200,
+            options={"width": 64},
+            reason="to see it <i>small</i>",
+        )
+        tasks.wait(done, timeout=WITHIN)
+        tasks.pause(type="print", reason="paper is out")
+        tasks.add_schedule("nightly", {"type": "print", "options": {"title": "News"}}, cron="30 2 * * *")
+        tasks.add_schedule("s" * 200, {"type": "print", "options": {"title": "x"}}, every=3600)
+    failed = service.staged(max_retries=0, label="import")
+    failed.tell(f"fail {'word' * 60} is no picture")
+    ran = service.staged(label="import", user_id=7)
+    ran.tell("40 half of the way")
+    with service.client() as tasks:
+        tasks.wait(failed.id, timeout=WITHIN)
+        waiting = tasks.create_task("print", options={"title": "Poster"}, priority=3, parent_task_id=ran.id)
+        tasks.create_task("print", options={"title": "Book"}, depends_on=[ran.id, waiting])
+        held = tasks.create_task("print", options={"title": "Card"}, held=True)
+        gone = tasks.create_task("print", options={"title": "Stamp"})
+        tasks.cancel_task(gone, reason="nobody wants it")
+        tasks.adjust_task(held, priority=9, reason="customer waits")
+        for record in tasks.follow():
+            if record.task_id == ran.id and isinstance(record.event, Progressed | Checkpointed):
+                return

@@ -71,6 +71,21 @@ def test_an_untouched_form_records_only_what_was_filled_in(
     assert {name: text for name, text in again.items() if form[name] != text} == {"command_id": again["command_id"]}
 
 
+def test_a_form_that_is_sent_twice_creates_one_task(
+    browser: httpx.Client, service: TaskService, picture: Path, tmp_path: Path
+) -> None:
+    form = sent(browser.get("/submit/image_thumbnail"))
+    form |= {"input_file": str(picture), "output_file": str(tmp_path / "once.jpg"), "held": "true"}
+    first, again = (browser.post("/submit/image_thumbnail", data=form) for _ in range(2))
+    assert first.headers["location"] == again.headers["location"]
+    other = browser.post("/submit/image_thumbnail", data={**form, "options.width": "32"})
+    assert other.status_code == 409
+    assert "This form was sent before, with other values" in other.text
+    fresh = sent(other)
+    assert fresh["command_id"] != form["command_id"]
+    assert service.list_tasks()[0][0].id == int(first.headers["location"].rpartition("/")[2])
+
+
 @pytest.mark.parametrize(
     ("changes", "wrong"),
     [

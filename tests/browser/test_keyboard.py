@@ -1,0 +1,99 @@
+"""Everything can be reached and done without a mouse, and one sees where one is."""
+
+from collections.abc import Callable
+
+import pytest
+from browsing import Service, Visit
+from playwright.sync_api import Page, expect
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+Come = Callable[..., Visit]
+_FOCUSED = """() => {
+    const one = document.activeElement, style = getComputedStyle(one);
+    return {
+        name: one.getAttribute("aria-label") || one.innerText || one.name || one.tagName,
+        shown: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0,
+        inside: one !== document.body,
+    };
+}"""
+
+
+def walk(page: Page, most: int = 400) -> list[str]:
+    """The names of all that Tab reaches, in order. Each shows that it has the focus."""
+    names: list[str] = []
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        found = page.evaluate(_FOCUSED)
+        if not found["inside"]:
+            return names
+        assert found["shown"], f"one does not see the focus on {found['name']!r}"
+        names.append(" ".join(found["name"].split()))
+    raise AssertionError(f"there is no end: {names[-5:]}")
+
+
+def reach(page: Page, name: str) -> None:
+    """Press Tab until the focus is on what has that name."""
+    for _ in range(400):
+        page.keyboard.press("Tab")
+        if page.evaluate(_FOCUSED)["name"].strip().startswith(name):
+            return
+    raise AssertionError(f"Tab does not reach {name!r}")
+
+
+@pytest.mark.parametrize("address", ["/", "/tasks", "/tasks/3", "/submit", "/submit/print", "/schedules", "/limits"])
+def test_all_of_a_page_is_reached_by_tab_and_shows_its_focus(house: Service, visit: Come, address: str) -> None:
+    page = visit(house).go(address)
+    names = walk(page)
+    assert names[0] == "Skip to the content"
+    links = [one.inner_text() for one in page.locator(":not(svg) > a[href]:visible").all()]
+    assert [text for text in (" ".join(link.split()) for link in links) if text not in names] == []
+    for button in page.get_by_role("button").all():
+        if button.is_visible():
+            assert (button.get_attribute("aria-label") or " ".join(button.inner_text().split())) in names
+
+
+def test_the_skip_link_leads_to_the_content(house: Service, visit: Come) -> None:
+    page = visit(house).go("/submit")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("main")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("main").get_by_role("link").first).to_be_focused()
+
+
+def test_an_earlier_moment_is_chosen_and_left_with_keys_alone(house: Service, visit: Come) -> None:
+    page = visit(house).go("/")
+    reach(page, "As of now")
+    page.keyboard.press("Enter")
+    box = page.get_by_label("Show everything as it was")
+    expect(box).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(box).to_be_hidden()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("5")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("This is the past:")).to_be_visible()
+    reach(page, "Back to now")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("This is the past:")).to_be_hidden()
+
+
+def test_a_task_is_submitted_cancelled_and_retried_with_keys_alone(service: Service, visit: Come) -> None:
+    with service.client() as tasks:
+        tasks.pause()
+    page = visit(service).go("/submit/print")
+    reach(page, "options.title")
+    page.keyboard.type("A poster")
+    page.keyboard.press("Enter")
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_contain_text("Task 1 pending")
+    for action, done in (("Cancel", "cancelled"), ("Retry", "retrying")):
+        reach(page, action)
+        page.keyboard.press("Enter")
+        reach(page, "reason")
+        page.keyboard.type("because")
+        page.keyboard.press("Enter")
+        expect(heading).to_contain_text(f"Task 1 {done}")
+    with service.client() as tasks:
+        assert [record.reason for record in tasks.events(1)] == ["", "because", "because"]

@@ -1,0 +1,123 @@
+"""Every page, at three widths, light and dark, for eyes, keyboards and screen readers."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from accessibility import violations
+from browsing import Service, Visit
+from playwright.sync_api import Page, expect
+
+from tasktrail.web.routes import PAGES
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+Come = Callable[..., Visit]
+ADDRESSES = {
+    "/": ["/"],
+    "/login": ["/login"],
+    "/tasks": ["/tasks", "/tasks?status=failed", "/tasks?search=nothing-like-it"],
+    "/tasks/confirm": ["/tasks/confirm?action=retry&of=all&status=failed"],
+    "/tasks/{task_id:int}": [f"/tasks/{number}" for number in range(1, 8)],
+    "/submit": ["/submit"],
+    "/submit/{task_type:str}": ["/submit/print", "/submit/model_preview", "/submit/image_thumbnail?like=1"],
+    "/schedules": ["/schedules"],
+    "/schedules/add/{task_type:str}": ["/schedules/add/print"],
+    "/limits": ["/limits"],
+    "/log": ["/log", "/log?task=1"],
+}
+"""The pages of each route. Those of one task show a task in each state."""
+NO_PAGES = {"/static/{version:str}/{name:str}", "/tasks/{task_id:int}/picture/{side:str}"}
+IN_ACTIONS = {"/tasks/batches/{batch_id:str}"}
+"""What only an action leads to; its test looks at it."""
+LOOKS = [address for addresses in ADDRESSES.values() for address in addresses]
+WIDTHS = (360, 1280, 2560)
+
+
+def test_no_page_is_forgotten() -> None:
+    routes = {path for handler in PAGES for path in handler.paths if "GET" in handler.http_methods}
+    live = {path for path in routes if path.startswith("/live")}
+    assert routes - live - NO_PAGES - IN_ACTIONS == set(ADDRESSES)
+
+
+def unfold(page: Page) -> None:
+    """Open what is folded within the page."""
+    page.evaluate("for (const one of document.querySelectorAll('main details')) one.open = true")
+
+
+def overflowing(page: Page) -> list[str]:
+    """What sticks out at the side, if the page is wider than the window."""
+    found: list[str] = page.evaluate(
+        """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+            [...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > innerWidth)
+            .map((one) => one.outerHTML.slice(0, 150))"""
+    )
+    return found
+
+
+@pytest.mark.parametrize("address", LOOKS)
+def test_a_page_fits_every_width_and_passes_the_checker_in_light_and_dark(
+    house: Service, visit: Come, address: str
+) -> None:
+    one = visit(house)
+    wrong: list[str] = []
+    page = one.go(address)
+    for folded in (True, False):
+        if not folded:
+            unfold(page)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 900})
+                told = [f"{address} at {width} px: {element}" for element in overflowing(page)]
+                found = violations(page) if width != WIDTHS[-1] else []
+                wrong += [f"{scheme}: {line}" for line in told + found]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "address", [address for address in LOOKS if not address.startswith(("/login", "/tasks/confirm"))]
+)
+def test_the_past_of_a_page_passes_too(house: Service, visit: Come, address: str) -> None:
+    with house.client() as tasks:
+        head = [record.position for record in tasks.log()][-1]
+    one = visit(house)
+    page = one.go(f"{address}{'&' if '?' in address else '?'}as_of={head - 1}")
+    expect(page.get_by_text("This is the past:")).to_be_visible()
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert overflowing(page) == []
+    assert violations(page) == []
+    assert page.locator("main form[method=post]").count() == 0
+    links = page.locator("main a").filter(has_not_text="Back to now")
+    addresses = links.evaluate_all("(all) => all.map((one) => one.getAttribute('href'))")
+    assert [link for link in addresses if link.startswith("/") and "as_of=" not in link] == []
+
+
+def test_an_error_is_a_page_that_passes_too(house: Service, visit: Come) -> None:
+    one = visit(house)
+    one.expect("status of 40[04]")
+    for address, text in (("/tasks/999", "does not exist"), ("/?as_of=sometime", "no moment"), ("/nowhere", "no page")):
+        page = one.go(address)
+        expect(page.get_by_role("main")).to_contain_text(text)
+        assert violations(page) == []
+
+
+def test_the_checker_finds_what_is_wrong(house: Service, visit: Come) -> None:
+    page = visit(house).go("/limits")
+    page.evaluate(
+        "document.querySelector('main').append(document.createElement('img'), document.createElement('input'))"
+    )
+    assert {re.split(": | \\(", line.partition(" ")[2])[0] for line in violations(page)} >= {"image-alt", "label"}
+
+
+@pytest.mark.parametrize("address", [address for address in LOOKS if address != "/login"])
+def test_a_page_says_as_much_without_scripts(house: Service, visit: Come, address: str) -> None:
+    with_scripts, without = visit(house).go(address), visit(house, script=False).go(address)
+    for page in (with_scripts, without):
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+    def words(page: Page) -> list[str]:
+        """Without numbers, which go on while somebody looks."""
+        return re.sub(r"[\d.,:]+", "0", page.get_by_role("main").inner_text()).split()
+
+    assert words(without) == words(with_scripts)
