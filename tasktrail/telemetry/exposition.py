@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from .. import __version__
 from ..actors.core.board import Resources
+from ..actors.core.explanation import WaitReason
 from ..actors.core.load import Load
 from .numbers import Distribution, Numbers
 from .readings import Readings
@@ -148,7 +149,8 @@ class _Now(Collector):
         return family
 
     def _load(self, load: Load) -> Iterator[Metric]:
-        yield _gauges("queue_tasks", "Waiting tasks, each by one reason why it waits.", "reason", load.waiting)
+        waiting = dict.fromkeys(map(str, WaitReason), 0) | load.waiting
+        yield _gauges("queue_tasks", "Waiting tasks, each by one reason why it waits.", "reason", waiting)
         running: Counter[str] = Counter()
         for kind, number in load.running.items():
             running[self._known(kind)] += number

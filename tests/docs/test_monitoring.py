@@ -20,6 +20,7 @@ from tasktrail.telemetry.readings import Readings
 
 DOCS = Path(__file__).parents[2] / "docs"
 ALERTS = DOCS / "monitoring/alerts.yml"
+PLAYED = Path(__file__).parent / "alerts_test.yml"
 DASHBOARD = DOCS / "monitoring/grafana-dashboard.json"
 SUFFIXES = ("_bucket", "_sum", "_count", "_total", "_info")
 NAME = re.compile(r"\b(?:tasktrail|process)_[a-z_]+")
@@ -118,6 +119,7 @@ def test_the_reference_names_all_metrics_and_no_other(families: dict[str, Metric
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_takes_the_rules() -> None:
-    checked = subprocess.run(["promtool", "check", "rules", ALERTS], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("command", [["check", "rules", ALERTS], ["test", "rules", PLAYED]])
+def test_promtool_takes_the_rules_and_they_fire_when_they_should(command: list[str | Path]) -> None:
+    checked = subprocess.run(["promtool", *command], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
