@@ -1,4 +1,4 @@
-"""How others follow the log: consumers that take committed records, and threads that wait for one.
+"""How others follow the log: consumers that take committed records, and those that wait for one.
 
 A consumer's own files may fail it: a full disk, a lock, a missing permission. None of this touches the log, which holds
 the truth. So such a failure must not end the consumer's actor, and with it the service; it is tried again.
@@ -163,11 +163,11 @@ class Watermark:
 
 
 class Endings:
-    """Wakes the threads that wait for a task, when its terminal event is durable."""
+    """Calls those who wait for a task, when its terminal event is durable."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: defaultdict[int, list[threading.Event]] = defaultdict(list)
+        self._waiting: defaultdict[int, set[Callable[[], object]]] = defaultdict(set)
 
     def note(self, records: Sequence[Recorded]) -> None:
         """Look through what was committed. Called by the Scheduler; does nothing when nobody waits."""
@@ -176,19 +176,21 @@ class Endings:
         for record in records:
             if record.task_id in self._waiting and is_terminal(record.event):
                 with self._lock:
-                    for event in self._waiting.get(record.task_id, ()):
-                        event.set()
+                    for wake in self._waiting.get(record.task_id, ()):
+                        wake()
 
     @contextmanager
-    def expecting(self, task_id: int) -> Iterator[threading.Event]:
-        """An event that is set when the task ends. Register first, then look whether it has ended already."""
-        event = threading.Event()
+    def expecting(self, task_id: int, wake: Callable[[], object]) -> Iterator[None]:
+        """Call `wake` each time that the task ends, in the Scheduler's thread, which must not be held up.
+
+        Register first, then look whether the task has ended already.
+        """
         with self._lock:
-            self._waiting[task_id].append(event)
+            self._waiting[task_id].add(wake)
         try:
-            yield event
+            yield
         finally:
             with self._lock:
-                self._waiting[task_id].remove(event)
+                self._waiting[task_id].discard(wake)
                 if not self._waiting[task_id]:
                     del self._waiting[task_id]

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from .system_events import SYSTEM_TAGS, SystemEvent
-from .task_events import TAGS, TaskEvent
+from .task_events import TAGS, TaskEvent, is_terminal
 
 Event: TypeAlias = TaskEvent | SystemEvent
 
@@ -38,13 +38,23 @@ class Recorded(Fact, frozen=True, gc=False):
     position: int = 0
     hash: bytes = b""
 
+    @property
+    def name(self) -> str:
+        """The event's tag, such as `completed`."""
+        return EVENT_TAGS[type(self.event)]
+
+    @property
+    def ends_life(self) -> bool:
+        """Whether the task is completed, cancelled, or failed for good by it."""
+        return is_terminal(self.event)
+
     def flat(self) -> dict[str, Any]:
         """The one flat object that CLI and HTTP show: the envelope, the event's tag, and its fields as `data`."""
         return {
             "position": self.position,
             "task_id": self.task_id,
             "version": self.version,
-            "event": EVENT_TAGS[type(self.event)],
+            "event": self.name,
             "recorded_at": self.recorded_at,
             "actor": self.actor,
             "reason": self.reason,

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api.client import Client
+    from .api.client import AsyncClient, Client
     from .api.service import TaskService
     from .config.settings import Config
     from .events import Accepted, Checkpoint, CreateTask, Task, TasktrailError
@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accepted",
+    "AsyncClient",
     "Checkpoint",
     "Client",
     "Config",
@@ -43,6 +44,7 @@ __all__ = [
 
 _HOMES = {
     "Accepted": ".events",
+    "AsyncClient": ".api.client",
     "Checkpoint": ".events",
     "Client": ".api.client",
     "Config": ".config.settings",

@@ -1,21 +1,16 @@
 """One command for each of many tasks. Each gets an answer of its own: a refusal does not stop the others."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from ..errors import problem
-from ..events import Command, RetryTask, TasktrailError
+from ..events import TasktrailError
 from ..events.errors import InvalidValue
 from ..projections import TaskFilters
-from ..projections.queries.filters import MAX_LIMIT, values_of
-
-if TYPE_CHECKING:
-    from .commands import Commands
-
-_AT_ONCE = 500
+from ..projections.queries.filters import values_of
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +32,10 @@ def bulk_answer(
     return {"count": len(done), name: list(done), "refused": problems, "position": position}
 
 
-def ids_that_pass(tasks: "Commands", filters: TaskFilters, allowed: Sequence[str], usual: Sequence[str]) -> list[int]:
-    """The ids of all tasks that pass, in order, so that dependencies come first.
+def changeable(filters: TaskFilters, allowed: Sequence[str], usual: Sequence[str]) -> TaskFilters:
+    """The filters for tasks that are to be changed. `usual`: the statuses when the filters name none.
 
-    They are looked up before the first command, because that may take tasks out of the list. `usual`: the statuses
-    when the filters name none. Raises `InvalidValue` for filters that mean nothing here.
+    Raises `InvalidValue` for filters that mean nothing here.
     """
     wanted = values_of(filters.status) or tuple(usual)
     for status in wanted:
@@ -52,32 +46,7 @@ def ids_that_pass(tasks: "Commands", filters: TaskFilters, allowed: Sequence[str
             )
     if filters.as_of != "":
         raise InvalidValue("The past cannot be changed", field="as_of")
-    return list(_pages(tasks, replace(filters, status=wanted, sort="id", limit=MAX_LIMIT, offset=0)))
-
-
-def _pages(tasks: "Commands", filters: TaskFilters) -> Iterator[int]:
-    while True:
-        page, _total = tasks.list_tasks(filters)
-        yield from (task.id for task in page)
-        if len(page) < MAX_LIMIT:
-            return
-        filters = replace(filters, offset=filters.offset + MAX_LIMIT)
-
-
-def send_each(tasks: "Commands", ids: Sequence[int], command: Callable[[int], Command]) -> Answers:
-    """Send each task its command, some hundreds at a time."""
-    done: list[int] = []
-    refused: dict[int, TasktrailError] = {}
-    last = 0
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
-        for task_id, answer in zip(some, tasks.send_many([command(task_id) for task_id in some]), strict=True):
-            if isinstance(answer, TasktrailError):
-                refused[task_id] = answer
-            else:
-                done.append(task_id)
-                last = max(last, answer.position)
-    return Answers(done=tuple(done), refused=refused, position=last)
+    return replace(filters, status=wanted)
 
 
 RETRYABLE = ("failed", "cancelled")
@@ -92,22 +61,6 @@ class RetriedTasks(msgspec.Struct, frozen=True, kw_only=True):
     """Task → why it was refused another life."""
     position: int = 0
     """The position of the last event that came of it; 0 if none did."""
-
-
-def retry_all(tasks: "Commands", filters: TaskFilters, like: RetryTask) -> RetriedTasks:
-    """Retry the failed tasks that pass the filters, in the order of their ids, so that dependencies come first.
-
-    `status` may ask for cancelled ones. Each command is a copy of `like` for another task. If that has a `command_id`,
-    each gets an id made from it, so that repeating is harmless. Raises `InvalidValue` for filters without a meaning
-    here.
-    """
-    ids = ids_that_pass(tasks, filters, allowed=RETRYABLE, usual=("failed",))
-
-    def retry(task_id: int) -> RetryTask:
-        return replace(like, task_id=task_id, command_id=f"{like.command_id}:{task_id}" if like.command_id else "")
-
-    answers = send_each(tasks, ids, retry)
-    return RetriedTasks(retried=answers.done, refused=answers.refused, position=answers.position)
 
 
 def retry_answer(result: RetriedTasks) -> dict[str, Any]:

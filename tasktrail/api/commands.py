@@ -1,7 +1,7 @@
-"""The commands as methods, for every class that can send commands."""
+"""The commands as methods, for every class that can send commands, whether its callers block or await."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from os import PathLike
@@ -9,6 +9,8 @@ from pathlib import Path
 from secrets import token_urlsafe
 from types import MappingProxyType
 from typing import Any, Never, TypeVar
+
+from msgspec.structs import replace
 
 from ..events import (
     Accepted,
@@ -41,14 +43,17 @@ from ..events.task_events import DependencyPolicies, Told
 from ..intake.conversion import check_commands, command_from_fields
 from ..intake.refusals import unknown_field
 from ..projections import TaskFilters
-from ..projections.queries.filters import filters_of
-from .bulk import RetriedTasks, retry_all
+from ..projections.queries.filters import MAX_LIMIT, filters_of
+from .bulk import RETRYABLE, Answers, RetriedTasks, changeable
+from .either_way import either_way
 
 C = TypeVar("C", bound=Command)
 
 BEGINS_WITH = "tt_"
 """By which programs that look for secrets in the wrong places know ours."""
 
+_AT_ONCE = 500
+"""Commands sent together, where many tasks get one each."""
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -56,25 +61,39 @@ class Commands(ABC):
     """All commands. Each is durable when its method returns; a refusal is a `TasktrailError` and changes nothing."""
 
     @abstractmethod
-    def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
+    async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         """An answer to each, in order. `checked`: the values were checked when the commands were made."""
 
     @abstractmethod
-    def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
-        """One page, and how many there are in all."""
+    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
+        """One page of tasks, and how many there are in all."""
 
-    def send(self, command: Command) -> Accepted:
+    @either_way
+    async def send(self, command: Command) -> Accepted:
         """Any command. Durable when it returns; a refusal raises and changes nothing."""
         check_commands([command])
-        return _accepted(self._send_all([command], checked=False))
+        return _accepted(await self._send_all([command], checked=False))
 
-    def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
+    @either_way
+    async def send_many(self, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
         """An answer each, in order. The commands share commits, so this is much quicker than one by one."""
         check_commands(commands)
-        return self._send_all(commands, checked=False)
+        return await self._send_all(commands, checked=False)
 
-    def create_task(
+    @either_way
+    async def send_each(self, ids: Sequence[int], command: Callable[[int], Command]) -> Answers:
+        """Send each task a command of its own, some hundreds at a time. A refusal does not stop the others."""
+        return await self._send_each(ids, command)
+
+    @either_way
+    async def find_ids(self, filters: TaskFilters | None = None) -> list[int]:
+        """The ids of all tasks that pass, smallest first, so that dependencies come before what depends on them."""
+        return await self._find_ids(filters_of(filters))
+
+    @either_way
+    async def create_task(
         self,
+        /,
         type: str,  # noqa: A002 - the field's name
         input_file: str | PathLike[str] = "",
         output_file: str | PathLike[str] = "",
@@ -103,7 +122,7 @@ class Commands(ABC):
         unique: str = "",
         scheduled_for: datetime | str | None = None,
         held: bool = False,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - a field of the task
         queue_timeout: float | None = None,
         total_timeout: float | None = None,
         heartbeat_timeout: float | None = None,
@@ -126,9 +145,11 @@ class Commands(ABC):
         fields = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
         for name in unknown:
             raise unknown_field(name, CreateTask, remedy="help(TaskService.create_task) shows the fields there are.")
-        return self._send_checked(command_from_fields(CreateTask, _with_absolute_paths(fields))).task_id
+        command = command_from_fields(CreateTask, with_absolute_paths(fields))
+        return (await self._send_checked(command)).task_id
 
-    def create_graph(
+    @either_way
+    async def create_graph(
         self,
         tasks: Sequence[Mapping[str, Any]],
         *,
@@ -141,16 +162,18 @@ class Commands(ABC):
 
         Each has a `name`, the fields of `CreateTask`, and in `depends_on` and `parent` names of others or ids.
         """
-        listed = list(map(_with_absolute_paths, tasks)) if _is_a_list(tasks) else tasks
-        return self._send(CreateGraph, reason, actor, command_id, tasks=listed, traceparent=traceparent).ids
+        listed = list(map(with_absolute_paths, tasks)) if _is_a_list(tasks) else tasks
+        return (await self._send(CreateGraph, reason, actor, command_id, tasks=listed, traceparent=traceparent)).ids
 
-    def start_task(
+    @either_way
+    async def start_task(
         self, task_id: int, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
         """Release a held task, or start a waiting one now, ahead of the queue."""
-        return self._send(StartTask, reason, actor, command_id, task_id=task_id)
+        return await self._send(StartTask, reason, actor, command_id, task_id=task_id)
 
-    def cancel_task(
+    @either_way
+    async def cancel_task(
         self,
         task_id: int,
         *,
@@ -160,9 +183,10 @@ class Commands(ABC):
         children: bool = False,
     ) -> Accepted:
         """Stop a task, whether it waits or runs; with `children` also everything open below it, all at once."""
-        return self._send(CancelTask, reason, actor, command_id, task_id=task_id, children=children)
+        return await self._send(CancelTask, reason, actor, command_id, task_id=task_id, children=children)
 
-    def retry_task(
+    @either_way
+    async def retry_task(
         self,
         task_id: int,
         *,
@@ -176,9 +200,10 @@ class Commands(ABC):
 
         Beyond `max_retries` only with `force`.
         """
-        return self._send(RetryTask, reason, actor, command_id, task_id=task_id, force=force, delay=delay)
+        return await self._send(RetryTask, reason, actor, command_id, task_id=task_id, force=force, delay=delay)
 
-    def retry_tasks(
+    @either_way
+    async def retry_tasks(
         self,
         filters: TaskFilters | None = None,
         *,
@@ -188,29 +213,42 @@ class Commands(ABC):
         force: bool = False,
         delay: float = 0.0,
     ) -> RetriedTasks:
-        """Give every failed task that passes the filters another life; `status` may ask for cancelled ones, too."""
+        """Give every failed task that passes the filters another life; `status` may ask for cancelled ones, too.
+
+        With a `command_id` each of the commands gets an id made from it, so that repeating is harmless.
+        """
         like = _command(RetryTask, reason, actor, command_id, task_id=1, force=force, delay=delay)
-        return retry_all(self, filters_of(filters), like)
 
-    def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
+        def retry(task_id: int) -> RetryTask:
+            return replace(like, task_id=task_id, command_id=f"{like.command_id}:{task_id}" if like.command_id else "")
+
+        ids = await self._find_ids(changeable(filters_of(filters), RETRYABLE, usual=("failed",)))
+        answers = await self._send_each(ids, retry)
+        return RetriedTasks(retried=answers.done, refused=answers.refused, position=answers.position)
+
+    @either_way
+    async def save_checkpoint(self, task_id: int, checkpoint: Checkpoint) -> Accepted:
         """Save resume data of a running task from outside its handler."""
-        return self._send(SaveCheckpoint, "", None, None, task_id=task_id, checkpoint=checkpoint)
+        return await self._send(SaveCheckpoint, "", None, None, task_id=task_id, checkpoint=checkpoint)
 
-    def redeliver(
+    @either_way
+    async def redeliver(
         self, task_id: int, notice_id: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
         """Send a notice of the task once more, under its old id. Raises `UnknownNotice`, `EndpointDisabled`."""
-        return self._send(RedeliverNotice, reason, actor, command_id, task_id=task_id, notice_id=notice_id)
+        return await self._send(RedeliverNotice, reason, actor, command_id, task_id=task_id, notice_id=notice_id)
 
-    def enable_endpoint(
+    @either_way
+    async def enable_endpoint(
         self, target: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
         """Send notices again to an endpoint that is disabled. Raises `UnknownEndpoint`."""
-        return self._send(EnableEndpoint, reason, actor, command_id, target=target)
+        return await self._send(EnableEndpoint, reason, actor, command_id, target=target)
 
     # --- for operators ------------------------------------------------------------------------------------------
 
-    def pause(
+    @either_way
+    async def pause(
         self,
         *,
         type: str | None = None,  # noqa: A002 - the field's name
@@ -220,9 +258,10 @@ class Commands(ABC):
         command_id: str | None = None,
     ) -> Accepted:
         """Start nothing more: of all, of a type, or of a user. What runs goes on."""
-        return self._change(PauseQueue, reason, actor, command_id, type=type, user_id=user_id)
+        return await self._change(PauseQueue, reason, actor, command_id, type=type, user_id=user_id)
 
-    def resume(
+    @either_way
+    async def resume(
         self,
         *,
         type: str | None = None,  # noqa: A002 - the field's name
@@ -232,13 +271,15 @@ class Commands(ABC):
         command_id: str | None = None,
     ) -> Accepted:
         """Undo a pause of the same scope; without a scope also a drain."""
-        return self._change(ResumeQueue, reason, actor, command_id, type=type, user_id=user_id)
+        return await self._change(ResumeQueue, reason, actor, command_id, type=type, user_id=user_id)
 
-    def drain(self, *, reason: str = "", actor: str | None = None, command_id: str | None = None) -> Accepted:
+    @either_way
+    async def drain(self, *, reason: str = "", actor: str | None = None, command_id: str | None = None) -> Accepted:
         """Start nothing more, and record when the last attempt has ended."""
-        return self._change(DrainQueue, reason, actor, command_id)
+        return await self._change(DrainQueue, reason, actor, command_id)
 
-    def adjust_task(
+    @either_way
+    async def adjust_task(
         self,
         task_id: int,
         *,
@@ -251,9 +292,10 @@ class Commands(ABC):
     ) -> Accepted:
         """Change a waiting task's priority or time, or hold or release it."""
         change = {"task_id": task_id, "priority": priority, "scheduled_for": scheduled_for, "held": held}
-        return self._change(AdjustTask, reason, actor, command_id, **change)
+        return await self._change(AdjustTask, reason, actor, command_id, **change)
 
-    def set_limits(
+    @either_way
+    async def set_limits(
         self,
         *,
         reset: bool = False,
@@ -274,7 +316,7 @@ class Commands(ABC):
     ) -> Accepted:
         """Change what may run at once; what is left out stays. The fields are those of `SetLimits`."""
         keyed = {str(user): number for user, number in users.items()} if isinstance(users, Mapping) else users
-        return self._change(
+        return await self._change(
             SetLimits,
             reason,
             actor,
@@ -293,7 +335,8 @@ class Commands(ABC):
             fair_share=fair_share,
         )
 
-    def add_schedule(
+    @either_way
+    async def add_schedule(
         self,
         schedule: str,
         task: Mapping[str, Any],
@@ -310,7 +353,7 @@ class Commands(ABC):
         command_id: str | None = None,
     ) -> Accepted:
         """Create a task again and again. `task` holds fields of `CreateTask`, the others are those of `AddSchedule`."""
-        return self._change(
+        return await self._change(
             AddSchedule,
             reason,
             actor,
@@ -326,13 +369,15 @@ class Commands(ABC):
             replace=replace,
         )
 
-    def remove_schedule(
+    @either_way
+    async def remove_schedule(
         self, schedule: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
         """End a schedule; tasks that it has created stay."""
-        return self._change(RemoveSchedule, reason, actor, command_id, schedule=schedule)
+        return await self._change(RemoveSchedule, reason, actor, command_id, schedule=schedule)
 
-    def add_token(
+    @either_way
+    async def add_token(
         self,
         token: str,
         role: Role,
@@ -347,29 +392,55 @@ class Commands(ABC):
         secret = f"{BEGINS_WITH}{token_urlsafe(32)}"
         digest = sha256(secret.encode()).hexdigest()
         fields = {"token": token, "role": role, "user_id": user_id, "expires_at": expires_at, "digest": digest}
-        self._change(AddToken, reason, actor, command_id, **fields)
+        await self._change(AddToken, reason, actor, command_id, **fields)
         return secret
 
-    def revoke_token(
+    @either_way
+    async def revoke_token(
         self, token: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
     ) -> Accepted:
         """Make a token worthless, at once."""
-        return self._change(RevokeToken, reason, actor, command_id, token=token)
+        return await self._change(RevokeToken, reason, actor, command_id, token=token)
 
-    def _change(
+    async def _find_ids(self, filters: TaskFilters) -> list[int]:
+        """All are found before anything is done with the first, because that may take tasks out of the list."""
+        ids: list[int] = []
+        while True:
+            page, _total = await self._page(replace(filters, sort="id", limit=MAX_LIMIT, offset=len(ids)))
+            ids += [task.id for task in page]
+            if len(page) < MAX_LIMIT:
+                return ids
+
+    async def _send_each(self, ids: Sequence[int], command: Callable[[int], Command]) -> Answers:
+        done: list[int] = []
+        refused: dict[int, TasktrailError] = {}
+        last = 0
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            commands = [command(task_id) for task_id in some]
+            check_commands(commands)
+            for task_id, answer in zip(some, await self._send_all(commands, checked=False), strict=True):
+                if isinstance(answer, TasktrailError):
+                    refused[task_id] = answer
+                else:
+                    done.append(task_id)
+                    last = max(last, answer.position)
+        return Answers(done=tuple(done), refused=refused, position=last)
+
+    async def _change(
         self, kind: type[Command], reason: str, actor: str | None, command_id: str | None, **fields: Any
     ) -> Accepted:
         """Send a command in which None means that a field is left out."""
         given = {name: value for name, value in fields.items() if value is not None}
-        return self._send(kind, reason, actor, command_id, **given)
+        return await self._send(kind, reason, actor, command_id, **given)
 
-    def _send(
+    async def _send(
         self, kind: type[Command], reason: str, actor: str | None, command_id: str | None, **fields: Any
     ) -> Accepted:
-        return self._send_checked(_command(kind, reason, actor, command_id, **fields))
+        return await self._send_checked(_command(kind, reason, actor, command_id, **fields))
 
-    def _send_checked(self, command: Command) -> Accepted:
-        return _accepted(self._send_all([command], checked=True))
+    async def _send_checked(self, command: Command) -> Accepted:
+        return _accepted(await self._send_all([command], checked=True))
 
 
 def _command(kind: type[C], reason: str, actor: str | None, command_id: str | None, **fields: Any) -> C:
@@ -388,7 +459,7 @@ def _is_a_list(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 
-def _with_absolute_paths(fields: Mapping[str, Any]) -> Any:
+def with_absolute_paths(fields: Mapping[str, Any]) -> Any:
     """The fields with absolute paths. A value that holds no fields is left for the conversion to refuse."""
     if not isinstance(fields, Mapping):
         return fields

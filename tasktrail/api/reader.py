@@ -1,6 +1,6 @@
 """The questions, answered from a source of views, log and state. `Reader` needs no service, only a data folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +28,7 @@ from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task
 from ..handlers.attempt_output import Output, read
 from ..handlers.contract import TaskType, missing_packages
 from ..handlers.registry import Registry, unknown_type
+from ..intake.event_names import event_tags
 from ..paths import path_of
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.describe import describe
@@ -145,15 +146,25 @@ class Questions:
         limit = None if limit is None else check_whole(limit, "limit")
         return self.source.log().read(check_position(after), limit)
 
-    def follow(self, after: int = 0) -> Iterator[Recorded]:
-        """Like `log`, and then the records that are still to come, without gaps."""
-        return self._following(check_position(after))
+    def follow(
+        self, after: int = 0, *, task_id: int | None = None, events: Collection[str] = ()
+    ) -> Generator[Recorded, None, None]:
+        """Like `log`, and then the records that are still to come, without gaps, until closed or the service stops.
 
-    def _following(self, after: int) -> Iterator[Recorded]:
+        `task_id`: only those of one task, which may begin another life after its end. `events`: only these, such as
+        `("completed", "failed")`. Raises `UnknownTask`.
+        """
+        after = check_position(after)
+        if task_id is not None:
+            after = max(after, self.events(task_id)[0].position - 1)
+        return self._following(after, task_id, event_tags(events))
+
+    def _following(self, after: int, task_id: int | None, events: Collection[str]) -> Generator[Recorded, None, None]:
         while True:
             for record in self.source.log().read(after):
                 after = record.position
-                yield record
+                if task_id in (None, record.task_id) and (not events or record.name in events):
+                    yield record
             if not self.source.wait_for_log(after + 1):
                 return
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
@@ -31,13 +32,14 @@ from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
-from ..projections import TaskQueries, ViewsDamaged, ViewsFailed
+from ..projections import TaskFilters, TaskQueries, ViewsDamaged, ViewsFailed
 from ..projections.notices import log_id, redelivery
 from ..system import RecoveryReport, System
 from ..telemetry.numbers import Numbers
 from ..telemetry.readings import Readings
 from .commands import Commands
 from .declared_schedules import apply_declared_schedules
+from .either_way import Blocking
 from .reader import Questions
 from .source import Source
 
@@ -54,7 +56,7 @@ VIEWS_TROUBLE_FOR = 1.0
 _LOOK_EVERY = 0.2
 
 
-class TaskService(Questions, Commands):
+class TaskService(Questions, Commands, Blocking):
     """Tasks on one data folder. Safe to use from many threads.
 
     ```python
@@ -165,10 +167,13 @@ class TaskService(Questions, Commands):
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
+    async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         waiter = _Waiter()
         self.submit(commands, waiter.set, checked=checked)
         return waiter.get(_COMMIT_WITHIN)
+
+    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
+        return self.list_tasks(filters)
 
     def submit(
         self,
@@ -238,7 +243,8 @@ class TaskService(Questions, Commands):
         """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
         check_task_id(task_id)
         timeout = check_patience(timeout)
-        with self._system.endings.expecting(task_id) as ended:
+        ended = threading.Event()
+        with self.expecting(task_id, ended.set):
             task = self.get_task(task_id)  # an end from before we listened is in the log by now
             if task.status in FINISHED:
                 return task
@@ -316,6 +322,10 @@ class TaskService(Questions, Commands):
     def fatal(self) -> BaseException | None:
         """The error that ended the service, if one did."""
         return self._system.fatal
+
+    def expecting(self, task_id: int, wake: Callable[[], object]) -> AbstractContextManager[None]:
+        """While the context lasts, `wake` is called when the task ends, from a thread that must not be held up."""
+        return self._system.endings.expecting(task_id, wake)
 
     @property
     def watermark(self) -> Watermark:

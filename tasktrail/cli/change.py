@@ -68,16 +68,15 @@ def cancel_filtered(
     session: Session, filters: dict[str, str], *, reason: str, actor: str, children: bool, yes: bool
 ) -> int:
     """Cancel what passes the filters, after a question that says how many there are."""
-    from ..api.bulk import bulk_answer, ids_that_pass, send_each
+    from ..api.bulk import bulk_answer, changeable
     from ..projections import TaskFilters
 
     wanted = TaskFilters.parse(filters)
     with session.tasks() as tasks:
-        ids = ids_that_pass(tasks, wanted, allowed=_OPEN, usual=_OPEN)
+        ids = tasks.find_ids(changeable(wanted, _OPEN, usual=_OPEN))
         if ids and not yes:
             _ask(session, f"Cancel {_tasks(len(ids))}?")
-        answers = send_each(
-            tasks,
+        answers = tasks.send_each(
             ids,
             lambda task_id: CancelTask(task_id=task_id, reason=reason, actor=actor, children=children),
         )

@@ -26,12 +26,13 @@ from ..handlers.errors import InvalidFunction
 from ..handlers.functions import Role, Shape, runner, shape_of
 from ..intake.type_defaults import USUAL
 from .default_client import default_client
-from .handle import TaskHandle
+from .handle import TaskHandle, decoded_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from ..api.protocol import Tasks
+    from ..events import CreateTask, Task
     from ..events.system_events import MissedRuns
 
 P = ParamSpec("P")
@@ -78,17 +79,36 @@ class NamedTask:
         """Have the service run it with these options. Durable when it returns; a refusal is a `TasktrailError`."""
         return TaskHandle(self._create(options, {}), Any, self._tasks)
 
+    def command(self, **options: Any) -> CreateTask:
+        """What `submit` would send, for any client: `await tasks.send(resize.command(width=3))`."""
+        return self._command(options, {})
+
+    def result_of(self, task: Task) -> Any:
+        """What the function returned, out of its task. Raises `TaskNotCompleted` if it has not completed."""
+        return decoded_result(task, Any)
+
     def handle(self, task_id: int) -> TaskHandle[Any]:
         """The handle of a task of this type that was submitted earlier, perhaps by another program."""
         return TaskHandle(task_id, Any, self._tasks)
 
     def _create(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> int:
+        return self._tasks().create_task(self.name, options=options, **self._given(files))
+
+    def _command(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> CreateTask:
+        from ..api.commands import with_absolute_paths
+        from ..events import CreateTask
+        from ..intake.conversion import command_from_fields
+
+        fields = {"type": self.name, "options": options, "actor": "python", **self._given(files)}
+        return command_from_fields(CreateTask, with_absolute_paths(fields))
+
+    def _given(self, files: Mapping[str, Any]) -> dict[str, Any]:
         fields = {**self._fields, **files}
         if "depends_on" in fields:
             given = fields["depends_on"]
             listed = [given] if isinstance(given, TaskHandle | int) else given
             fields["depends_on"] = [one.id if isinstance(one, TaskHandle) else one for one in listed]
-        return self._tasks().create_task(self.name, options=options, **fields)
+        return fields
 
     def _tasks(self) -> Tasks:
         return self._client or default_client()
@@ -116,6 +136,18 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
         Raises TypeError for arguments that the function does not take.
         """
         return TaskHandle(self._create(*self._sorted(args, kwargs)), self._shape.returns, self._tasks)
+
+    def command(self, *args: S.args, **kwargs: S.kwargs) -> CreateTask:
+        """What `submit` would send, for any client: `await tasks.send(resize.command(width=3))`."""
+        return self._command(*self._sorted(args, kwargs))
+
+    def result_of(self, task: Task) -> R:
+        """What the function returned, out of its task, as the type that it says it returns.
+
+        Raises `TaskNotCompleted` if it has not completed.
+        """
+        found: R = decoded_result(task, self._shape.returns)
+        return found
 
     def handle(self, task_id: int) -> TaskHandle[R]:
         """The handle of a task of this type that was submitted earlier, perhaps by another program."""

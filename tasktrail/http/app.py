@@ -121,6 +121,8 @@ _BODIES: dict[str, dict[str, Any]] = {
 }
 _MANY_ANSWERS = {"oneOf": [_one_of("Accepted"), {"type": "array", "items": _one_of("Accepted", "Problem")}]}
 
+_LOCATION = {"Location": {"description": "Where the new task is, if it is one", "schema": {"type": "string"}}}
+
 
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}}
 
@@ -157,6 +159,8 @@ def described(document: dict[str, Any]) -> dict[str, Any]:
                     "required": path == "/v1/commands" or "required" in _BODIES[path],
                     "content": {"application/json": {"schema": _BODIES[path]}},
                 }
+    for path in ("/v1/tasks", "/v1/commands"):
+        document["paths"][path]["post"]["responses"]["202"]["headers"] = _LOCATION
     document["paths"]["/v1/commands"]["post"]["responses"]["202"]["content"] = {
         "application/json": {"schema": _MANY_ANSWERS}
     }

@@ -25,6 +25,7 @@ from .check import Check
 from .connections import StreamBuffers
 from .counting import RequestCounts
 from .identity import Identity
+from .long_poll import Waiters
 from .permissions import authorized
 from .requests import Item
 from .streams import RecordFeed
@@ -54,6 +55,7 @@ class Backend:
         self.metrics = Exposition(service.numbers, service.readings, [self.requests])
         self.feed = RecordFeed(service)
         self.check = Check()
+        self.waiters = Waiters(service)
         self.held = StreamBuffers()
         environment = worker_environment((), (), os.environ)
         self._lanes = [ReaderProcess(service.paths, environment) for _ in range(_APART)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, post
+from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
@@ -21,6 +21,7 @@ from ..events import (
     AdjustTask,
     CancelTask,
     Command,
+    CreateTask,
     EnableEndpoint,
     RedeliverNotice,
     RetryTask,
@@ -63,6 +64,7 @@ SLACK = 1024
 """So that a command just over the limit is refused by its own size, with both numbers."""
 
 Json = Request[Any, Any, Any]
+Answer = Response[Accepted]
 TokenPath = Annotated[str, PathParameter(description="The token's name")]
 SchedulePath = Annotated[str, PathParameter(description="The schedule's name")]
 
@@ -85,18 +87,25 @@ def trace_of(request: Json) -> str:
     return traceparent_in(request.headers.get("traceparent", ""))
 
 
-async def one(backend: Backend, who: Identity, decode: Callable[[], Item]) -> Accepted:
-    """Send one command for `who`. Raises its refusal."""
-    answer = (await backend.send(who, lambda: [decode()]))[0]
+async def one(backend: Backend, who: Identity, decode: Callable[[], Item]) -> Answer:
+    """Send one command for `who`. The answer to a new task says where the task is. Raises the refusal."""
+    sent: list[Item] = []
+
+    def decoded() -> list[Item]:
+        sent.append(decode())
+        return sent
+
+    answer = (await backend.send(who, decoded))[0]
     if isinstance(answer, TasktrailError):
         raise answer
-    return answer
+    created = isinstance(sent[0], CreateTask)
+    return Response(answer, headers={"location": f"/v1/tasks/{answer.task_id}"} if created else None)
 
 
 @post("/v1/commands", needs=SUBMIT, status_code=202, request_max_body_size=MAX_BODY)
 async def send_commands(
     request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]
-) -> Accepted | list[dict[str, Any] | Accepted]:
+) -> Answer | list[dict[str, Any] | Accepted]:
     """One command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
     body, trace = await json_body(request), trace_of(request)
     if not is_array(body):
@@ -106,7 +115,7 @@ async def send_commands(
 
 
 @post("/v1/tasks", needs=SUBMIT, status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
-async def create_task(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Accepted:
+async def create_task(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Answer:
     """A new task. The header `traceparent` (W3C) names the trace that it belongs to."""
     body, trace = await json_body(request), trace_of(request)
     return await one(backend, who, lambda: in_trace(decode_create(body), trace))
@@ -121,26 +130,26 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
         name: of the operation in /openapi.json, where it is not the command's own.
     """
 
-    async def send(request: Json, backend: Backend, who: Identity, **named: str | int) -> Accepted:
+    async def send(request: Json, backend: Backend, who: Identity, **named: str | int) -> Answer:
         body = await json_body(request)
         return await one(backend, who, lambda: decode_kind(kind, body, **named))
 
-    async def plain(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Accepted:
+    async def plain(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Answer:
         return await send(request, backend, who)
 
     async def on_task(
         request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], task_id: TaskIdPath
-    ) -> Accepted:
+    ) -> Answer:
         return await send(request, backend, who, task_id=task_id)
 
     async def on_schedule(
         request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], schedule: SchedulePath
-    ) -> Accepted:
+    ) -> Answer:
         return await send(request, backend, who, schedule=schedule)
 
     async def on_token(
         request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], token: TokenPath
-    ) -> Accepted:
+    ) -> Answer:
         return await send(request, backend, who, token=token)
 
     routes: dict[str, Callable[..., Any]] = {"{task_id": on_task, "{schedule": on_schedule, "{token": on_token}

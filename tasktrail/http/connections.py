@@ -32,8 +32,9 @@ from .requests import MAX_BODY
 WANTED_DESCRIPTORS = 65_536
 KEPT_DESCRIPTORS = 384
 """Descriptors that are kept free for the log, the views, the workers' pipes and the inputs that are read."""
-MAX_UNIX, MAX_KNOWN, MAX_STRANGE = 512, 2048, 256
+MAX_UNIX, MAX_KNOWN, MAX_STRANGE = 2048, 2048, 256
 """Connections in each room, where there are descriptors enough."""
+MAX_UNIX_STREAMS = 256
 HEAD_WITHIN = 20.0
 """Seconds from the first byte of a request, or from the connection, to the end of its headers."""
 BODY_WITHIN = 60.0
@@ -85,6 +86,9 @@ class Room:
         self.size = size
         self.max_streams = max(1, streams)
         self.streams = 0
+        self.max_waiters = max(1, size * 3 // 4)
+        """Requests that may wait for a task, so that they leave room for others."""
+        self.waiters = 0
         self.bodies = Bodies(BODY_ROOM)
         self.inside: set[GuardedConnection] = set()
         self.idle: dict[GuardedConnection, None] = {}
@@ -114,7 +118,8 @@ class Rooms:
         free = max(descriptors - KEPT_DESCRIPTORS, descriptors // 4, 12)
         unix, strange = min(MAX_UNIX, free // 4), min(MAX_STRANGE, free // 8)
         known = min(MAX_KNOWN, free - unix - strange)
-        self.unix, self.known, self.strange = Room(unix, unix // 2), Room(known, known // 4), Room(strange)
+        self.unix = Room(unix, min(unix // 2, MAX_UNIX_STREAMS))
+        self.known, self.strange = Room(known, known // 4), Room(strange)
 
 
 class GuardedConnection(H11Protocol):

@@ -13,6 +13,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from litestar.response import Stream
+from msgspec.structs import replace
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, TokenBoard
 from ..actors.core.explanation import Why
@@ -26,7 +27,17 @@ from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Ve
 from .backend import Backend
 from .identity import Identity
 from .permissions import AUDIT, LIST_TOKENS, PUBLIC, SEE, SEE_ALL
-from .requests import LARGEST, AsOfQuery, MinPositionQuery, PositionQuery, TaskIdPath, point, unescaped
+from .requests import (
+    LARGEST,
+    AsOfQuery,
+    EventsQuery,
+    MinPositionQuery,
+    PositionQuery,
+    TaskIdPath,
+    event_names,
+    point,
+    unescaped,
+)
 from .streams import (
     EVENT_STREAM,
     JSON_LINES,
@@ -34,6 +45,7 @@ from .streams import (
     array,
     as_json_array,
     as_json_lines,
+    as_named_events,
     as_server_sent,
     encoded,
     refuse_too_many,
@@ -48,6 +60,8 @@ ByteQuery = Annotated[
 LastQuery = Annotated[int | None, QueryParameter(ge=1, le=PAGE, description="Only so many bytes, from the end")]
 MostQuery = Annotated[int, QueryParameter(ge=0, le=PAGE, description="At most so many bytes")]
 SortQuery = Annotated[str | None, QueryParameter(description="A field; `-` in front for the greatest first")]
+
+HttpRequest = Request[Any, Any, Any]
 
 
 class TaskPage(msgspec.Struct, frozen=True):
@@ -111,17 +125,32 @@ async def list_tasks(
     return TaskPage(tasks, total)
 
 
+WaitQuery = Annotated[
+    float, QueryParameter(ge=0, le=300, description="Answer once the task has ended, or after so many seconds")
+]
+
+
 @get("/v1/tasks/{task_id:int}", needs=SEE)
 async def get_task(
+    request: HttpRequest,
     backend: NamedDependency[Backend],
     who: NamedDependency[Identity],
     task_id: TaskIdPath,
     as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
+    wait: WaitQuery = 0.0,
 ) -> Task:
-    """One task, now or as of an earlier moment."""
+    """One task, now or as of an earlier moment; with `wait`, once it has ended, or as it is when the time is up."""
     moment = point(as_of)
-    return await backend.read(min_position, lambda: backend.seen_by(who).get_task(task_id, as_of=moment))
+
+    async def look() -> Task:
+        return await backend.read(min_position, lambda: backend.seen_by(who).get_task(task_id, as_of=moment))
+
+    if not wait:
+        return await look()
+    if moment is not None:
+        raise InvalidValue("wait: nothing ends in the past", field="wait", remedy="Leave `wait` or `as_of` out.")
+    return await backend.waiters.ended(look, wait, request.scope["state"]["connection"], request.receive)
 
 
 @get("/v1/tasks/{task_id:int}/progress", needs=SEE)
@@ -217,11 +246,13 @@ async def get_endpoints(
 
 RecordsQuery = Annotated[int | None, QueryParameter(ge=1, description="At most so many records")]
 FollowQuery = Annotated[bool, QueryParameter(description="Go on with what is yet to come")]
+NamedQuery = Annotated[
+    bool, QueryParameter(description="Give each server-sent event the name of what happened, such as `completed`")
+]
 SecondsQuery = Annotated[
     float | None, QueryParameter(gt=0, le=86400, description="End a followed stream after so long")
 ]
 _LAST = 2**63 - 1
-HttpRequest = Request[Any, Any, Any]
 
 
 @get("/v1/events", needs=SEE)
@@ -231,13 +262,22 @@ async def get_log(
     who: NamedDependency[Identity],
     after: PositionQuery = 0,
     limit: RecordsQuery = None,
+    event: EventsQuery = None,
     follow: FollowQuery = False,  # noqa: FBT002 - a parameter of an address has a name
     seconds: SecondsQuery = None,
+    named: NamedQuery = False,  # noqa: FBT002
 ) -> Stream:
     """The log from a position on: JSON Lines, or server-sent events where the client accepts them."""
-    return await _stream(
-        request, backend, StreamRequest(after=after, limit=limit, follow=follow, seconds=seconds, only_user=who.user_id)
+    span = StreamRequest(
+        after=after,
+        limit=limit,
+        events=event_names(event),
+        follow=follow,
+        seconds=seconds,
+        named=named,
+        only_user=who.user_id,
     )
+    return await _stream(request, backend, span)
 
 
 @get("/v1/tasks/{task_id:int}/events", needs=SEE)
@@ -247,14 +287,18 @@ async def get_events(
     who: NamedDependency[Identity],
     task_id: TaskIdPath,
     after: PositionQuery = 0,
+    event: EventsQuery = None,
     follow: FollowQuery = False,  # noqa: FBT002 - a parameter of an address has a name
     seconds: SecondsQuery = None,
+    named: NamedQuery = False,  # noqa: FBT002
     min_position: MinPositionQuery = 0,
 ) -> Response[Any]:
     """A task's events as an array; followed, or as server-sent events, like the log."""
     if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
-    span = StreamRequest(after=after, task_id=task_id, follow=follow, seconds=seconds)
+    span = StreamRequest(
+        after=after, task_id=task_id, events=event_names(event), follow=follow, seconds=seconds, named=named
+    )
     if follow or _wants_events(request):
         return await _stream(request, backend, span)
     connection = request.scope["state"]["connection"]
@@ -287,16 +331,9 @@ async def _stream(request: HttpRequest, backend: Backend, span: StreamRequest) -
     if events:
         last = request.headers.get("last-event-id", "")
         field = "Last-Event-ID" if last else field
-        span = StreamRequest(
-            after=_position(last) if last else span.after,
-            task_id=span.task_id,
-            limit=span.limit,
-            follow=True,
-            seconds=span.seconds,
-            only_user=span.only_user,
-        )
+        span = replace(span, after=_position(last) if last else span.after, follow=True)
     await backend.reach(span.after, field)
-    encode = as_server_sent if events else as_json_lines
+    encode = (as_named_events if span.named else as_server_sent) if events else as_json_lines
     return Stream(
         encoded(backend, span, encode, connection),
         media_type=EVENT_STREAM if events else JSON_LINES,

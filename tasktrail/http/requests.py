@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ..errors import TooLarge
 from ..events import Command, CreateGraph, CreateTask, TasktrailError
 from ..events.errors import InvalidValue, Malformed, UnknownTask
+from ..intake.event_names import event_tags
 from ..intake.refusals import refusal, sentence
 from ..projections.queries.as_of import Point, parse_point
 
@@ -134,6 +135,15 @@ MinPositionQuery: TypeAlias = Annotated[
 AsOfQuery: TypeAlias = Annotated[
     str | None, QueryParameter(description="An earlier moment: a position, or a time as in RFC 3339")
 ]
+
+EventsQuery: TypeAlias = Annotated[
+    list[str] | None, QueryParameter(description="Only these events, such as `completed`; several with commas")
+]
+
+
+def event_names(given: list[str] | None) -> frozenset[str]:
+    """The events that the parameter `event` names; empty: all. Raises `InvalidValue` for one that does not exist."""
+    return event_tags(name for part in given or () for name in part.split(","))
 
 
 def point(text: str | None) -> Point | None:

@@ -266,8 +266,9 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Streams end first; a connection that still holds on after the grace is cut off."""
+        """Streams end first, and waiting too; a connection that still holds on after the grace is cut off."""
         self._desk.feed.close()
+        self._desk.waiters.close()
         cutting = asyncio.create_task(self._cut_off())
         await super().shutdown(sockets)
         cutting.cancel()

@@ -51,6 +51,7 @@ class EncodedRecord(msgspec.Struct, frozen=True, gc=False):
     position: int
     task_id: int
     version: int
+    event: str
     json: bytes
     user_id: int | None
     """Whose task it is about; None: nobody's."""
@@ -87,7 +88,7 @@ def encode_record(record: Recorded, user_id: int | None) -> EncodedRecord:
     if not json.isascii():
         for character in _LINE_ENDS:
             json = json.replace(character.encode(), b"\\u%04x" % ord(character))
-    return EncodedRecord(record.position, record.task_id, record.version, json, user_id)
+    return EncodedRecord(record.position, record.task_id, record.version, record.name, json, user_id)
 
 
 class BatchReader:
@@ -240,18 +241,23 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     after: int = 0
     task_id: int | None = None
     limit: int | None = None
+    events: frozenset[str] = frozenset()
+    """Only these; empty: all."""
     follow: bool = False
     seconds: float | None = None
     """A followed stream ends after this many seconds; None: when the service ends."""
+    named: bool = False
+    """Whether server-sent events have the event's name."""
     only_user: int | None = None
     """Only what is about the tasks of this user. Positions keep their numbers, so there are gaps between them.
 
     A stream about one task does not need it.
     """
 
-    def takes(self, one: EncodedRecord) -> bool:
-        """Whether the record is among those asked for."""
-        return self.task_id in (None, one.task_id) and self.only_user in (None, one.user_id)
+    def wants(self, one: EncodedRecord) -> bool:
+        """Whether the record is to be sent."""
+        mine = self.task_id in (None, one.task_id) and self.only_user in (None, one.user_id)
+        return mine and (not self.events or one.event in self.events)
 
 
 _ANY = 2**62
@@ -266,6 +272,13 @@ def as_json_lines(lines: Sequence[EncodedRecord]) -> bytes:
 def as_server_sent(lines: Sequence[EncodedRecord]) -> bytes:
     """Messages with their position as id, so that a browser goes on where it was. A sign of life is a comment."""
     return b"".join([b"id: %d\ndata: %s\n\n" % (one.position, one.json) for one in lines]) or b": still here\n\n"
+
+
+def as_named_events(lines: Sequence[EncodedRecord]) -> bytes:
+    """The same, each under the name of what happened. A browser hands it to the listeners of that name alone."""
+    return b"".join(
+        [b"id: %d\nevent: %s\ndata: %s\n\n" % (one.position, one.event.encode(), one.json) for one in lines]
+    ) or as_server_sent(())
 
 
 def as_json_array(lines: Sequence[EncodedRecord]) -> bytes:
@@ -302,17 +315,16 @@ async def encoded(
     if room.streams >= room.max_streams:  # several have begun at once; the answer has begun, too
         connection.drop()
     room.streams += 1
-    loop = asyncio.get_running_loop()
-    told = loop.time()
     try:
         left = span.limit
+        now = asyncio.get_running_loop().time
+        sent = now()
         async for lines in _batches(backend, span):
-            chosen = [one for one in lines if span.takes(one)][:left]
+            chosen = [one for one in lines if span.wants(one)][:left]
             if left is not None:
                 left -= len(chosen)
-            # While others have much to tell, whoever hears none of it still gets signs of life.
-            if chosen or not lines or loop.time() - told >= SILENCE:
-                told = loop.time()
+            if chosen or not lines or now() - sent >= SILENCE:
+                sent = now()
                 piece = encode(chosen)
                 lines.clear()  # what waits for a slow reader is held once, not twice
                 chosen.clear()

@@ -8,7 +8,7 @@ import pytest
 from python_page import PAGE, annotation, doc, page, shared
 
 import tasktrail
-from tasktrail import Client, CreateTask, TaskService
+from tasktrail import AsyncClient, Client, CreateTask, TaskService
 from tasktrail.api.commands import Commands
 from tasktrail.api.reader import Questions
 from tasktrail.events.commands import AddSchedule, SetLimits
@@ -24,14 +24,16 @@ def test_the_page_is_what_the_docstrings_say() -> None:
 def test_everything_that_is_exported_is_on_the_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert [name for name in tasktrail.__all__ if not name.startswith("_") and f"`{name}`" not in text] == []
-    assert {"TaskService", "Client", "CreateTask", "Config"} <= set(tasktrail.__all__)
+    assert {"TaskService", "Client", "AsyncClient", "CreateTask", "Config"} <= set(tasktrail.__all__)
     assert all(getattr(tasktrail, name).__doc__ for name in tasktrail.__all__ if not name.startswith("_"))
 
 
-def test_service_and_client_have_the_same_methods_with_the_same_parameters() -> None:
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_service_and_clients_have_the_same_methods_with_the_same_parameters(client: type) -> None:
     assert len(shared()) > 30
+    assert len(set(shared())) == len(shared())
     for name in shared():
-        ours, theirs = (inspect.signature(getattr(kind, name)) for kind in (TaskService, Client))
+        ours, theirs = (inspect.signature(getattr(kind, name)) for kind in (TaskService, client))
         assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
     questions = {
         name for name, part in vars(Questions).items() if inspect.isfunction(part) and not name.startswith("_")

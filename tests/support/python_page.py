@@ -14,6 +14,7 @@ import msgspec
 
 import tasktrail
 from tasktrail import (
+    AsyncClient,
     Checkpoint,
     Client,
     CreateTask,
@@ -57,11 +58,14 @@ with TaskService.open("data") as tasks:  # the service inside your program; or C
     print(tasks.wait(task_id, timeout=60).status)
 ```
 """
+SHARED = """`TaskService`, `Client` and `AsyncClient` have all of these. Those of `AsyncClient` are awaited,
+and its `log` and `follow` are read with `async for`."""
 OWN = {
     TaskService: ("open", "close", "backup", "recover_tasks", "whatif"),
     Client: ("connect", "close", "check_ready"),
+    AsyncClient: ("connect", "close", "check_ready"),
 }
-"""What only one of the two has, in the order of the page."""
+"""What is not the same in all of them, in the order of the page."""
 STRUCTS: tuple[type[msgspec.Struct], ...] = (
     CreateTask,
     TaskFilters,
@@ -89,7 +93,7 @@ def page() -> str:
     for kind, own in OWN.items():
         parts.append(f"## {kind.__name__}\n\n{doc(kind)}\n")
         parts += [method(getattr(kind, name), name) for name in own]
-    parts.append("## Commands and questions\n\n`TaskService` and `Client` have all of these.\n")
+    parts.append(f"## Commands and questions\n\n{SHARED}\n")
     parts += [method(getattr(TaskService, name), name) for name in shared()]
     parts.append(f"## handler\n\n{signature(tasktrail.handler, 'handler')}\n{doc(tasktrail.handler)}\n")
     parts.append(f"## task\n\n{signature(task, 'task')}\n{doc(task)}\n")
@@ -106,15 +110,10 @@ def page() -> str:
 
 
 def shared() -> list[str]:
-    """The commands and questions that both have, without what each of the two has in its own section."""
-    found = {
-        name: part
-        for kind in (Commands, TaskService, Questions)
-        for name, part in vars(kind).items()
-        if not getattr(part, "__isabstractmethod__", False)
-    }
+    """The commands and questions that all have, without what each has in its own section."""
+    found = [name for kind in (Commands, TaskService, Questions) for name in vars(kind)]
     own = {name for names in OWN.values() for name in names}
-    public = [name for name, part in found.items() if inspect.isfunction(part) and not name.startswith("_")]
+    public = [name for name in found if not name.startswith("_") and inspect.isfunction(getattr(TaskService, name))]
     return [name for name in public if hasattr(Client, name) and name not in own]
 
 

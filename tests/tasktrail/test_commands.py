@@ -8,6 +8,7 @@ import pytest
 
 from tasktrail import Client, TaskService
 from tasktrail.api.commands import Commands
+from tasktrail.api.either_way import Blocking
 from tasktrail.api.reader import Reader
 from tasktrail.backups.backup import back_up
 from tasktrail.backups.restore import restore
@@ -28,17 +29,17 @@ from tasktrail.intake.refusals import KINDS
 from tasktrail.projections import TaskFilters
 
 
-class Sent(Commands):
+class Sent(Commands, Blocking):
     """Keeps what is sent, and whether its values were checked before."""
 
     def __init__(self) -> None:
         self.commands: list[tuple[Command, bool]] = []
 
-    def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
+    async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         self.commands += [(command, checked) for command in commands]
         return [Accepted(1, 1, command.command_id) for command in commands]
 
-    def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:  # noqa: ARG002 - none
+    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:  # noqa: ARG002 - none
         return [], 0
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -17,6 +17,7 @@ from tasktrail.actors.core.messages import Answered, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.step import step
 from tasktrail.api.commands import Commands
+from tasktrail.api.either_way import Blocking
 from tasktrail.api.protocol import TypeInfo
 from tasktrail.api.reader import Questions
 from tasktrail.api.source import state_from_log
@@ -72,7 +73,7 @@ class MemorySource:
         return function(state_from_log(self._log.read(), Limits(), self._journal.at), self._journal.at)
 
 
-class MemoryTasks(Questions, Commands):
+class MemoryTasks(Questions, Commands, Blocking):
     """Commands and questions over a log in memory. While somebody waits, each look runs the next step of `script`."""
 
     def __init__(self) -> None:
@@ -154,7 +155,7 @@ class MemoryTasks(Questions, Commands):
         self._catch_up()
         return self._queries.endpoints()
 
-    def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:  # noqa: ARG002
+    async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:  # noqa: ARG002
         self.batches.append(len(commands))
         return [self._answer(command) for command in commands]
 
@@ -192,6 +193,9 @@ class MemoryTasks(Questions, Commands):
         self._catch_up()
         return self._queries.list(filters or TaskFilters(), self.journal.at)
 
+    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
+        return self.list_tasks(filters)
+
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         return self.get_task(task_id).checkpoint
 
@@ -206,7 +210,13 @@ class MemoryTasks(Questions, Commands):
     def log(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         return self.memory_log.read(after, limit)
 
-    def follow(self, after: int = 0) -> Iterator[Recorded]:
+    def follow(
+        self,
+        after: int = 0,
+        *,
+        task_id: int | None = None,  # noqa: ARG002 - all of it
+        events: Collection[str] = (),  # noqa: ARG002
+    ) -> Generator[Recorded, None, None]:
         while True:
             for record in self.memory_log.read(after):
                 after = record.position

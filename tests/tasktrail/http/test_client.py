@@ -3,16 +3,17 @@
 import itertools
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from driven_client import driven
 from owner import SECRET
 
-from tasktrail import Client
+from tasktrail import AsyncClient, Client
 from tasktrail.api import connection
 from tasktrail.api.protocol import Tasks
 from tasktrail.api.service import TaskService
@@ -37,10 +38,35 @@ Wish = Callable[..., dict[str, Any]]
 Many = Callable[..., list[CreateTask]]
 
 
-@pytest.fixture(params=["service", "client"])
-def tasks(request: pytest.FixtureRequest, service: TaskService, client: Client) -> Tasks:
-    """What follows must be true of both."""
-    return service if request.param == "service" else client
+@pytest.fixture(scope="module")
+def async_client(server: HttpServer, data: Path) -> Iterator[Client]:
+    assert server.address
+    with driven(lambda: AsyncClient.connect(data)) as connected:
+        yield connected
+
+
+@pytest.fixture(params=["service", "client", "async_client"])
+def tasks(request: pytest.FixtureRequest) -> Tasks:
+    """What follows must be true of all three."""
+    found: Tasks = request.getfixturevalue(request.param)
+    return found
+
+
+Connect = Callable[..., Client]
+
+
+@pytest.fixture(params=["client", "async_client"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """Both clients, called in the same way."""
+    if request.param == "client":
+        return Client
+    return lambda url, **more: driven(lambda: AsyncClient(url, **more))
+
+
+@pytest.fixture(params=["client", "async_client"])
+def any_client(request: pytest.FixtureRequest) -> Client:
+    found: Client = request.getfixturevalue(request.param)
+    return found
 
 
 def told(error: TasktrailError) -> tuple[type[TasktrailError], str, str, str]:
@@ -127,7 +153,7 @@ def test_the_past_can_be_asked_for(tasks: Tasks, wish: Wish) -> None:
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else str(value)[:25],
 )
-def test_bad_input_is_the_same_typed_error_from_both(
+def test_bad_input_is_the_same_typed_error_from_all(
     tasks: Tasks, wish: Wish, document: int, changes: dict[Any, Any], kind: type[TasktrailError]
 ) -> None:
     with pytest.raises(kind) as refused:
@@ -137,7 +163,7 @@ def test_bad_input_is_the_same_typed_error_from_both(
     assert tasks.list_tasks(TaskFilters(document_id=document))[1] == 0
 
 
-def test_a_refusal_arrives_as_it_was_raised(service: TaskService, client: Client, wish: Wish) -> None:
+def test_a_refusal_arrives_as_it_was_raised(service: TaskService, any_client: Client, wish: Wish) -> None:
     done = service.create_task(**wish())
     service.cancel_task(done)
     attempts: list[Callable[[Tasks], object]] = [
@@ -152,7 +178,7 @@ def test_a_refusal_arrives_as_it_was_raised(service: TaskService, client: Client
         with pytest.raises(TasktrailError) as near:
             attempt(service)
         with pytest.raises(TasktrailError) as far:
-            attempt(client)
+            attempt(any_client)
         assert told(near.value) == told(far.value)
 
 
@@ -174,18 +200,18 @@ def test_many_commands_get_an_answer_each_in_order(tasks: Tasks, many: Many) -> 
     assert tasks.send_many([]) == []
 
 
-def test_the_log_arrives_whole(service: TaskService, client: Client, wish: Wish) -> None:
+def test_the_log_arrives_whole(service: TaskService, any_client: Client, wish: Wish) -> None:
     odd = "line separators: \u2028 \u2029 \x85, Chinese: 任务, emoji: 🎞"
     for _ in range(4):
         service.create_task(**wish(reason=odd, held=True))  # nothing more is recorded meanwhile
-    near, far = list(service.log()), list(client.log())
+    near, far = list(service.log()), list(any_client.log())
     assert [(r.position, r.event, r.recorded_at, r.hash, r.reason, r.attempt) for r in near] == [
         (r.position, r.event, r.recorded_at, r.hash, r.reason, r.attempt) for r in far
     ]
     assert far[-1].reason == odd
     assert isinstance(far[-1].recorded_at, datetime)
-    assert [r.position for r in client.log(after=3, limit=2)] == [4, 5]
-    assert list(client.log(after=far[-1].position)) == []
+    assert [r.position for r in any_client.log(after=3, limit=2)] == [4, 5]
+    assert list(any_client.log(after=far[-1].position)) == []
 
 
 def test_following_sees_what_comes(tasks: Tasks, wish: Wish) -> None:
@@ -195,7 +221,26 @@ def test_following_sees_what_comes(tasks: Tasks, wish: Wish) -> None:
     assert next(seen).task_id == first
     second = tasks.create_task(**wish())
     assert next(seen).task_id == second
-    seen.close()  # type: ignore[attr-defined]  # both are generators
+    seen.close()
+
+
+def test_one_task_or_some_events_can_be_followed(tasks: Tasks, wish: Wish) -> None:
+    first, second = (tasks.create_task(**wish()) for _ in range(2))
+    for task_id in (first, second):
+        tasks.cancel_task(task_id)
+    of_one = tasks.follow(task_id=second)
+    assert [(record.name, record.ends_life) for record in itertools.islice(of_one, 2)] == [
+        ("created", False),
+        ("cancelled", True),
+    ]
+    of_one.close()
+    ends = tasks.follow(tasks.events(first)[0].position, events=("cancelled", "completed"))
+    assert [record.task_id for record in itertools.islice(ends, 2)] == [first, second]
+    ends.close()
+    with pytest.raises(UnknownTask):
+        next(tasks.follow(task_id=999_999_999))
+    with pytest.raises(InvalidValue, match="'cancelled'"):
+        tasks.follow(events=("canceled",))
 
 
 def test_waiting_has_an_end(tasks: Tasks, wish: Wish) -> None:
@@ -208,11 +253,11 @@ def test_waiting_has_an_end(tasks: Tasks, wish: Wish) -> None:
         tasks.wait(999_999_999, timeout=1)
 
 
-def test_a_wait_ends_with_the_life_of_the_task(service: TaskService, client: Client, wish: Wish) -> None:
+def test_a_wait_ends_with_the_life_of_the_task(service: TaskService, any_client: Client, wish: Wish) -> None:
     task_id = service.create_task(**wish())
     timer = threading.Timer(0.1, service.cancel_task, (task_id,))
     timer.start()
-    assert client.wait(task_id, timeout=20).status == "cancelled"
+    assert any_client.wait(task_id, timeout=20).status == "cancelled"
     timer.join()
 
 
@@ -222,11 +267,11 @@ def test_types_and_numbers(tasks: Tasks, wish: Wish) -> None:
     assert tasks.stats().position >= position
 
 
-def test_one_client_serves_many_threads(client: Client, wish: Wish) -> None:
+def test_one_client_serves_many_threads(any_client: Client, wish: Wish) -> None:
     made: list[int] = []
 
     def work() -> None:
-        made.extend(client.create_task(**wish()) for _ in range(10))
+        made.extend(any_client.create_task(**wish()) for _ in range(10))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -240,10 +285,10 @@ def test_one_client_serves_many_threads(client: Client, wish: Wish) -> None:
 
 
 def test_a_command_whose_answer_is_lost_is_repeated_with_one_effect(
-    proxy: Any, wish: Wish, service: TaskService, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, proxy: Any, wish: Wish, service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
-    with Client(proxy.url, token=SECRET) as client:
+    with connect(proxy.url, token=SECRET) as client:
         client.types()
         before = service.watermark.position
         proxy.cuts = 2
@@ -254,31 +299,34 @@ def test_a_command_whose_answer_is_lost_is_repeated_with_one_effect(
 
 
 def test_a_command_that_never_gets_an_answer_is_an_unknown_outcome_with_its_id(
-    proxy: Any, wish: Wish, service: TaskService, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, proxy: Any, wish: Wish, service: TaskService, monkeypatch: pytest.MonkeyPatch, document: int
 ) -> None:
+    command_id = f"keep-this-id-{document}"
     monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
     before = service.watermark.position
-    with Client(proxy.url, token=SECRET) as client:
+    with connect(proxy.url, token=SECRET) as client:
         proxy.cuts = 99
-        with pytest.raises(OutcomeUnknown, match="keep-this-id"):
-            client.send(CreateTask(**wish(command_id="keep-this-id")))
+        with pytest.raises(OutcomeUnknown, match=command_id):
+            client.send(CreateTask(**wish(command_id=command_id)))
         assert proxy.answers == 4
         answers = client.send_many([CreateTask(**wish()), CreateTask(**wish())])
         assert [answer.code for answer in answers if isinstance(answer, TasktrailError)] == ["outcome_unknown"] * 2
         proxy.cuts = 0
-        assert client.send(CreateTask(**wish(command_id="keep-this-id"))).position == before + 1
+        assert client.send(CreateTask(**wish(command_id=command_id))).position == before + 1
 
 
-def test_a_question_whose_answer_is_lost_is_asked_again(proxy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_whose_answer_is_lost_is_asked_again(
+    connect: Connect, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
-    with Client(proxy.url, token=SECRET) as client:
+    with connect(proxy.url, token=SECRET) as client:
         proxy.cuts = 2
         assert client.types()
 
 
-def test_a_service_that_does_not_answer_in_time_is_not_ready(wish: Wish) -> None:
+def test_a_service_that_does_not_answer_in_time_is_not_ready(connect: Connect, wish: Wish) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        client = Client(f"http://127.0.0.1:{deaf.getsockname()[1]}", answer_within=0.1)
+        client = connect(f"http://127.0.0.1:{deaf.getsockname()[1]}", answer_within=0.1)
         with pytest.raises(NotReady):
             client.types()
         with pytest.raises(OutcomeUnknown, match="said-once"):
@@ -286,7 +334,7 @@ def test_a_service_that_does_not_answer_in_time_is_not_ready(wish: Wish) -> None
         client.close()
 
 
-def test_nobody_there_is_said_at_once(tmp_path: Path, wish: Wish) -> None:
+def test_nobody_there_is_said_at_once(connect: Connect, tmp_path: Path, wish: Wish) -> None:
     with pytest.raises(ServiceUnreachable):
         Client.connect(tmp_path)
     with socket.socket(socket.AF_UNIX) as dead:
@@ -295,7 +343,7 @@ def test_nobody_there_is_said_at_once(tmp_path: Path, wish: Wish) -> None:
         Client.connect(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    with Client(f"http://127.0.0.1:{port}") as client:
+    with connect(f"http://127.0.0.1:{port}") as client:
         for attempt in (client.types, client.stats, lambda: client.create_task(**wish()), lambda: client.wait(1)):
             with pytest.raises(ServiceUnreachable, match=str(port)):
                 attempt()
@@ -304,30 +352,35 @@ def test_nobody_there_is_said_at_once(tmp_path: Path, wish: Wish) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://[", "localhost:80", "ftp://localhost", "http://localhost:99999999"])
-def test_an_address_that_is_none_is_a_typed_error(url: str) -> None:
-    with pytest.raises(TasktrailError), Client(url) as client:
+def test_an_address_that_is_none_is_a_typed_error(connect: Connect, url: str) -> None:
+    with pytest.raises(TasktrailError), connect(url) as client:
         client.types()
 
 
-def test_something_else_at_the_address_is_a_typed_error(server: HttpServer) -> None:
+def test_something_else_at_the_address_is_a_typed_error(connect: Connect, server: HttpServer) -> None:
     address = httpx.URL(server.address)
-    with Client(f"http://127.0.0.1:{address.port}/somewhere") as client, pytest.raises(TasktrailError):
+    with connect(f"http://127.0.0.1:{address.port}/somewhere") as client, pytest.raises(TasktrailError):
         client.types()
 
 
 def test_a_stream_that_breaks_is_taken_up_where_it_broke(
-    serve: Callable[..., HttpServer], service: TaskService, many: Many, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    connect: Connect,
+    serve: Callable[..., HttpServer],
+    service: TaskService,
+    many: Many,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tasktrail.api.client.PAUSES", (0.0, 0.1, 0.5))
+    monkeypatch.setattr("tasktrail.api.remote.PAUSES", (0.0, 0.1, 0.5))
     service.send_many(many(2000, reason="x" * 3000))
     after = service.watermark.position - 2000
     first = serve()
-    with Client("http://localhost", socket=tmp_path / "other.sock") as client:
+    with connect("http://localhost", socket=tmp_path / "other.sock") as client:
         seen = client.follow(after)
         positions = [record.position for record in itertools.islice(seen, 5)]
         cut_connections(first)
         positions += [record.position for record in itertools.islice(seen, 1995)]
-        seen.close()  # type: ignore[attr-defined]  # a generator
+        seen.close()
     assert positions == list(range(after + 1, after + 2001))
 
 
@@ -341,10 +394,10 @@ def cut_connections(server: HttpServer) -> None:
 
 
 def test_a_stream_ends_when_the_service_stops(
-    serve: Callable[..., HttpServer], service: TaskService, many: Many
+    connect: Connect, serve: Callable[..., HttpServer], service: TaskService, many: Many
 ) -> None:
     server = serve()
-    with Client(server.address, token=SECRET) as client:
+    with connect(server.address, token=SECRET) as client:
         seen = client.follow(service.watermark.position)
         service.send_many(many(1))
         next(seen)
@@ -353,14 +406,14 @@ def test_a_stream_ends_when_the_service_stops(
 
 
 @pytest.mark.parametrize("token", [5, b"secret", ["secret"]])
-def test_a_token_that_is_no_text_is_refused_by_name(token: Any) -> None:
+def test_a_token_that_is_no_text_is_refused_by_name(connect: Connect, token: Any) -> None:
     with pytest.raises(InvalidValue, match="token") as refused:
-        Client("http://localhost:1", token=token)
+        connect("http://localhost:1", token=token)
     assert refused.value.field == "token"
 
 
 @pytest.mark.parametrize("url", [5, None, b"http://localhost"])
-def test_an_address_that_is_no_text_is_refused_by_name(url: Any) -> None:
+def test_an_address_that_is_no_text_is_refused_by_name(connect: Connect, url: Any) -> None:
     with pytest.raises(InvalidValue, match="address") as refused:
-        Client(url)
+        connect(url)
     assert refused.value.field == "url"

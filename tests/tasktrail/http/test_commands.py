@@ -39,6 +39,14 @@ def test_a_command_is_answered_with_task_position_and_id(web: httpx.Client, wish
     assert answer.json()["command_id"] == "answered-1"
 
 
+@pytest.mark.parametrize("route", ["/v1/tasks", "/v1/commands"])
+def test_the_answer_to_a_new_task_says_where_it_is(web: httpx.Client, wish: Wish, route: str) -> None:
+    answer = web.post(route, json=create(wish()))
+    assert answer.headers["location"] == f"/v1/tasks/{answer.json()['task_id']}"
+    assert web.get(answer.headers["location"]).json()["id"] == answer.json()["task_id"]
+    assert "location" not in web.post(f"{answer.headers['location']}/cancel").headers
+
+
 def test_the_same_command_id_gets_the_same_answer(web: httpx.Client, wish: Wish) -> None:
     first, second = (web.post("/v1/tasks", json=wish(command_id="twice")) for _ in range(2))
     assert first.json() == second.json()

@@ -111,6 +111,48 @@ def test_a_followed_log_goes_on_with_what_comes(web: httpx.Client, service: Task
     assert got[-1]["task_id"] == accepted.task_id
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_server_sent_event_has_a_name_when_asked(
+    web: httpx.Client, service: TaskService, wish: Wish, *, named: bool
+) -> None:
+    """Not otherwise, because a browser hands named events to listeners of that name alone."""
+    accepted = service.send(CreateTask(**wish()))
+    service.cancel_task(accepted.task_id)
+    path = f"/v1/tasks/{accepted.task_id}/events?seconds=0.1" + "&named=true" * named
+    lines = web.get(path, headers=EVENTS).text.splitlines()
+    assert [line for line in lines if line.startswith("event:")] == ["event: created", "event: cancelled"] * named
+    data = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data:")]
+    assert [record["event"] for record in data] == ["created", "cancelled"]
+
+
+def test_a_stream_tells_of_the_events_that_are_asked_for(web: httpx.Client, service: TaskService, wish: Wish) -> None:
+    after = service.watermark.position
+    ids = [service.create_task(**wish()) for _ in range(3)]
+    for task_id in ids:
+        service.cancel_task(task_id)
+    ends = web.get(f"/v1/events?after={after}&event=completed,cancelled&limit=2").text.splitlines()
+    assert [(json.loads(line)["event"], json.loads(line)["task_id"]) for line in ends] == [
+        ("cancelled", task_id) for task_id in ids[:2]
+    ]
+    (only,) = web.get(f"/v1/tasks/{ids[2]}/events?event=cancelled").json()
+    assert (only["event"], only["task_id"]) == ("cancelled", ids[2])
+
+
+def test_an_event_that_does_not_exist_is_refused_with_the_nearest_name(web: httpx.Client) -> None:
+    answer = web.get("/v1/events?event=canceled")
+    assert (answer.status_code, answer.json()["field"]) == (400, "event")
+    assert "'cancelled'" in answer.json()["detail"]
+
+
+def test_a_stream_that_passes_everything_over_gives_signs_of_life(
+    web: httpx.Client, service: TaskService, many: Many, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "SILENCE", 0.05)
+    path = f"/v1/events?event=schedule_removed&after={service.watermark.position}"
+    with writing(service, many(1)), web.stream("GET", path, headers=EVENTS) as answer:
+        assert next(answer.iter_lines()) == ": still here"
+
+
 def test_server_sent_events_resume_without_gaps_under_writes(
     web: httpx.Client, service: TaskService, many: Many
 ) -> None:

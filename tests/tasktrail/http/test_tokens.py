@@ -19,6 +19,7 @@ from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.errors import Forbidden, Unauthorized
+from tasktrail.events.commands import AddToken
 from tasktrail.events.errors import InvalidValue, TokenExists, UnknownToken
 from tasktrail.events.system_events import TokenAdded, TokenRevoked
 from tasktrail.http.server import HttpServer
@@ -159,11 +160,7 @@ def test_a_session_of_a_revoked_token_does_not_come_back_with_the_same_secret(
         browser.post("/login", data={"token": secret})
         house.revoke_token("ada")
         assert browser.get("/v1/stats").status_code == 401
-        with Client.connect(house.paths.data) as client:
-            digest = sha256(secret.encode()).hexdigest()
-            client._connection.post(
-                "/v1/tokens", json.dumps({"token": "ada", "role": "reader", "digest": digest}).encode(), ["again"]
-            )
+        house.send(AddToken(token="ada", role="reader", digest=sha256(secret.encode()).hexdigest()))
         assert status(port, secret) == 200
         assert browser.get("/v1/stats").status_code == 401
 

@@ -1,0 +1,160 @@
+"""Commands, events and errors as JSON, from the client's side."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from .. import errors as _errors  # noqa: F401 - so that these classes are known
+from ..events import Accepted, Command, Recorded, TasktrailError
+from ..events.errors import InvalidValue, LogCorrupt, OutcomeUnknown
+from ..events.log.rows import decode
+from ..events.values import check_plain
+from ..intake.conversion import new_command_id
+
+MAX_NUMBER = 1000
+"""Commands in one request."""
+MAX_BYTES = 8 * 1024 * 1024
+
+
+def with_id(command: Command) -> Command:
+    """The command with an id, so that it can be repeated."""
+    return command if command.command_id else replace(command, command_id=new_command_id())
+
+
+def chunks(commands: Sequence[Command]) -> Iterator[tuple[list[str], bytes, TasktrailError | None]]:
+    """Arrays of limited size, each with the ids in it. A command that cannot be written comes alone, with the error."""
+    ids: list[str] = []
+    bodies: list[bytes] = []
+    size = 0
+    for command in commands:
+        try:
+            body, wrong = encode_command(command), None
+        except TasktrailError as error:
+            body, wrong = b"", error
+        if ids and (wrong or len(ids) == MAX_NUMBER or size + len(body) > MAX_BYTES):
+            yield ids, b"[" + b",".join(bodies) + b"]", None
+            ids, bodies, size = [], [], 0
+        if wrong is not None:
+            yield [], b"", wrong
+            continue
+        ids.append(command.command_id)
+        bodies.append(body)
+        size += len(body)
+    if ids:
+        yield ids, b"[" + b",".join(bodies) + b"]", None
+
+
+def encode_command(command: Command) -> bytes:
+    """The JSON of a command. Raises `InvalidValue` for values that JSON would lose, such as infinite numbers."""
+    _check_plain(command)
+    try:
+        return msgspec.json.encode(command)
+    except (TypeError, ValueError, UnicodeError, RecursionError) as error:
+        raise InvalidValue(f"The command cannot be written as JSON: {error}") from error
+
+
+def _check_plain(struct: msgspec.Struct, prefix: str = "") -> None:
+    """Refuse the values that an embedded service refuses too. Only times need no check: they are written as text."""
+    for name in struct.__struct_fields__:
+        value, place = getattr(struct, name), f"{prefix}{name}"
+        match value:
+            case msgspec.Struct():
+                _check_plain(value, f"{place}.")
+            case list() | tuple():
+                for number, item in enumerate(value):
+                    if isinstance(item, msgspec.Struct):
+                        _check_plain(item, f"{place}[{number}].")
+                    else:
+                        check_plain(item, f"{place}[{number}]")
+            case datetime():
+                pass
+            case _:
+                check_plain(value, place)
+
+
+# --- events and errors from JSON ------------------------------------------------------------------------------
+
+
+class _Flat(msgspec.Struct):
+    """`Recorded.flat()` as JSON."""
+
+    position: int
+    task_id: int
+    version: int
+    event: str
+    recorded_at: datetime
+    data: msgspec.Raw
+    hash: str
+    actor: str = ""
+    reason: str = ""
+    command_id: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+    attempt: int = 0
+    life: int = 0
+
+
+_flat = msgspec.json.Decoder(_Flat)
+_flats = msgspec.json.Decoder(list[_Flat])
+
+
+def recorded(line: bytes) -> Recorded:
+    """A record from its flat JSON. Raises `LogTooNew` for an event of a newer service."""
+    return _rebuild(_flat.decode(line))
+
+
+def recorded_all(body: bytes) -> list[Recorded]:
+    """The records of an array."""
+    return [_rebuild(flat) for flat in _flats.decode(body)]
+
+
+def _rebuild(flat: _Flat) -> Recorded:
+    try:
+        digest = bytes.fromhex(flat.hash)
+    except ValueError as error:
+        raise LogCorrupt(f"Position {flat.position} has arrived with a damaged hash") from error
+    return Recorded(
+        flat.task_id,
+        flat.version,
+        decode(flat.event, bytes(flat.data), flat.position),
+        flat.recorded_at,
+        flat.actor,
+        flat.reason,
+        flat.command_id,
+        flat.correlation_id,
+        flat.causation_id,
+        flat.attempt,
+        flat.life,
+        flat.position,
+        digest,
+    )
+
+
+def error_of(problem: Mapping[str, Any]) -> TasktrailError:
+    """The error that a problem stands for, in the class it was raised with; the root class for an unknown code."""
+    classes = {known.code: known for known in _tree(TasktrailError)}
+    kind = classes.get(str(problem.get("code", "")), TasktrailError)
+    error = kind.__new__(kind)
+    message = str(problem.get("detail") or problem.get("title") or "The service has refused the request")
+    advice = str(problem.get("remedy", ""))
+    TasktrailError.__init__(error, message, field=str(problem.get("field", "")), remedy=advice)
+    return error
+
+
+def _tree(root: type[TasktrailError]) -> Iterator[type[TasktrailError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+def is_doubtful(error: TasktrailError) -> bool:
+    """Whether the outcome is open, so that the command should be repeated with its id."""
+    return error.code in (OutcomeUnknown.code, "concurrency")
+
+
+def answer_of(one: Mapping[str, Any]) -> Accepted | TasktrailError:
+    """The answer to one command of an array."""
+    return error_of(one) if "code" in one else msgspec.convert(one, Accepted)

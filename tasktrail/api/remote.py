@@ -1,0 +1,364 @@
+"""The commands and questions over HTTP, written once for `Client` and `AsyncClient`."""
+
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from math import inf
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, TokenBoard
+from ..actors.core.explanation import Why
+from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
+from ..events.errors import ServiceUnreachable, UnknownTask, WaitTimeout
+from ..events.state import FINISHED
+from ..events.values import (
+    MAX_INTEGER,
+    MIN_INTEGER,
+    check_patience,
+    check_position,
+    check_task_id,
+    check_whole,
+    in_words,
+)
+from ..handlers.attempt_output import PAGE, Output
+from ..intake.event_names import event_tags
+from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections.queries.as_of import Point, parse_point
+from ..projections.queries.filters import filters_of
+from .commands import Commands
+from .connection import PAUSES, Connection, Lines, Params, StreamBroken
+from .either_way import either_stream, either_way
+from .forms import answer_of, chunks, encode_command, recorded, recorded_all, with_id
+from .protocol import QUEUE_SHOWN, TypeInfo
+
+_NOT_NOW = 503
+LOOK_AGAIN = 0.5
+"""Seconds until a service that could not answer is asked again."""
+_BACK_WITHIN = 30.0
+"""Seconds that a service which was heard of may be gone, because it starts again, while somebody waits for a task."""
+_NOTHING: Params = {}
+_LOG = "/v1/events"
+
+T = TypeVar("T")
+
+
+class _Ready(msgspec.Struct):
+    """Of what `/readyz` answers, the parts that may be of interest."""
+
+    position: int
+    degraded: list[str]
+
+
+class Remote(Commands):
+    """What a client can say to a service. A command whose answer is lost is sent again under its id."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._seen = 0
+        self._lock = threading.Lock()
+
+    @abstractmethod
+    async def _ending(self, task_id: int, within: float) -> Task:
+        """The task once it has ended, or as it is after some time, which is at most `within` seconds."""
+
+    @either_way
+    async def close(self) -> None:
+        """Close the connection. The service goes on."""
+        await self._close()
+
+    async def _close(self) -> None:
+        await self._connection.close()
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:  # noqa: ARG002 - the service checks what it gets
+        """If a request fails as a whole, the error is the answer to each of its commands.
+
+        Raises `ServiceUnreachable` when there is no service to begin with.
+        """
+        if len(commands) == 1:
+            return [await self._send_one(with_id(commands[0]))]
+        answers: list[Accepted | TasktrailError] = []
+        for ids, body, wrong in chunks([with_id(command) for command in commands]):
+            answers += [wrong] if wrong is not None else await self._send_chunk(ids, body, first=not answers)
+        return answers
+
+    async def _send_one(self, command: Command) -> Accepted | TasktrailError:
+        try:
+            body = await self._connection.post("/v1/commands", encode_command(command), [command.command_id])
+        except ServiceUnreachable:
+            raise
+        except TasktrailError as error:
+            return error
+        accepted = msgspec.json.decode(body, type=Accepted)
+        self._saw(accepted.position)
+        return accepted
+
+    async def _send_chunk(self, ids: list[str], body: bytes, *, first: bool) -> list[Accepted | TasktrailError]:
+        try:
+            answered = await self._connection.post("/v1/commands", body, ids)
+        except TasktrailError as error:
+            if first and isinstance(error, ServiceUnreachable):
+                raise
+            return [error] * len(ids)
+        answers = [answer_of(one) for one in msgspec.json.decode(answered, type=list[dict[str, Any]])]
+        self._saw(max((answer.position for answer in answers if isinstance(answer, Accepted)), default=0))
+        return answers
+
+    # --- questions ----------------------------------------------------------------------------------------------
+
+    @either_way
+    async def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
+        """One task, now or as of a position or time. Raises `UnknownTask`."""
+        point = None if as_of is None else parse_point(as_of)
+        moment = {} if point is None else {"as_of": point if isinstance(point, int) else point.isoformat()}
+        return await self._task(task_id, moment)
+
+    @either_way
+    async def get_task_progress(self, task_id: int) -> tuple[float, str]:
+        """Percent and message. Raises `UnknownTask`."""
+        answer = await self._ask(dict[str, Any], _path_of(task_id, "/progress"))
+        return float(answer["progress"]), str(answer["message"])
+
+    @either_way
+    async def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
+        """One page, newest first unless sorted otherwise, and how many there are in all."""
+        return await self._page(filters_of(filters))
+
+    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
+        answer = await self._ask(dict[str, msgspec.Raw], "/v1/tasks", _texts(filters))
+        tasks = msgspec.json.decode(answer["tasks"], type=list[Task])
+        return tasks, msgspec.json.decode(answer["total"], type=int)
+
+    @either_way
+    async def load_checkpoint(self, task_id: int) -> Checkpoint | None:
+        """The task's latest resume data. Raises `UnknownTask`."""
+        return (await self._task(task_id)).checkpoint
+
+    @either_way
+    async def why(self, task_id: int) -> Why:
+        """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
+        return await self._ask(Why, _path_of(task_id, "/why"))
+
+    @either_way
+    async def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
+        """The first of the queue in its order, and what runs."""
+        return await self._ask(QueueBoard, "/v1/queue", {"limit": check_whole(limit, "limit")})
+
+    @either_way
+    async def limits(self) -> LimitsBoard:
+        """What may run at once, and the pauses that hold."""
+        return await self._told(LimitsBoard, "/v1/limits")
+
+    @either_way
+    async def schedules(self) -> list[ScheduleBoard]:
+        """All recurring schedules, by name."""
+        return await self._told(list[ScheduleBoard], "/v1/schedules")
+
+    @either_way
+    async def tokens(self) -> list[TokenBoard]:
+        """All tokens, by name: those that were added and not revoked."""
+        return await self._told(list[TokenBoard], "/v1/tokens")
+
+    @either_way
+    async def notices(self, task_id: int) -> list[NoticeStatus]:
+        """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""
+        return await self._ask(list[NoticeStatus], _path_of(task_id, "/notices"))
+
+    @either_way
+    async def endpoints(self) -> list[DisabledEndpoint]:
+        """The receivers that have said that they are gone, to which nothing is sent."""
+        return await self._ask(list[DisabledEndpoint], "/v1/endpoints")
+
+    @either_way
+    async def stats(self) -> Stats:
+        """Numbers over all tasks."""
+        return await self._ask(Stats, "/v1/stats")
+
+    @either_way
+    async def types(self) -> list[TypeInfo]:
+        """The task types that the service has handlers for."""
+        return await self._told(list[TypeInfo], "/v1/types")
+
+    @either_way
+    async def verify(self, progress: Callable[[int, int], None] | None = None) -> Verification:
+        """Check the chain, the rules and the views. The longer the log, the longer it takes.
+
+        The service tells nothing while it checks: `progress` is called once, at the end.
+        """
+        found = await self._told(Verification, "/v1/verify", patience=None)
+        if progress is not None:
+            progress(found.position, found.position)
+        return found
+
+    @either_way
+    async def events(self, task_id: int) -> list[Recorded]:
+        """The recorded events of one task, in order. Raises `UnknownTask`."""
+        return recorded_all(await self._connection.get(_path_of(task_id, "/events"), self._own_write()))
+
+    @either_way
+    async def notes(self, task_id: int) -> list[Recorded]:
+        """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
+        return recorded_all(await self._connection.get(_path_of(task_id, "/notes"), self._own_write()))
+
+    @either_way
+    async def output(
+        self,
+        task_id: int,
+        attempt: int | None = None,
+        *,
+        after: int = 0,
+        last: int | None = None,
+        most: int = MAX_INTEGER,
+    ) -> Output:
+        """What an attempt printed, the latest unless one is named: from byte `after` on, or only the last `last` bytes.
+
+        `most`: the most bytes that are read. Raises `UnknownTask` and `UnknownAttempt`.
+        """
+        left = check_whole(most, "most")
+        wanted: Params = (
+            {"after": check_position(after)} if last is None else {"last": check_whole(last, "last", MIN_INTEGER)}
+        )
+        answer = part = await self._output(task_id, attempt, {**wanted, "most": min(left, PAGE)})
+        begin = min(after, part.size) if last is None else max(part.size - last, 0)
+        while part.text and part.next < part.size and (left := left - (part.next - begin - part.left_out)) > 0:
+            begin = part.next
+            part = await self._output(task_id, answer.attempt, {"after": begin, "most": min(left, PAGE)})
+            answer = replace(part, text=answer.text + part.text, left_out=answer.left_out + part.left_out)
+        return answer
+
+    async def _output(self, task_id: int, attempt: int | None, wanted: Params) -> Output:
+        which = {} if attempt is None else {"attempt": check_whole(attempt, "attempt", MIN_INTEGER)}
+        return await self._ask(Output, _path_of(task_id, "/output"), {**which, **wanted})
+
+    @either_way
+    async def login_address(self) -> str:
+        """An address that logs a browser in as whoever asks, once and within an hour."""
+        answer = await self._connection.post("/v1/login", b"", ("",))
+        return str(msgspec.json.decode(answer, type=dict[str, str])["address"])
+
+    @either_way
+    async def check_ready(self) -> list[str]:
+        """What is out of order although the service takes commands, in words. Raises the reasons if it takes none."""
+        return (await self._told(_Ready, "/readyz")).degraded
+
+    # --- following and waiting ----------------------------------------------------------------------------------
+
+    @either_stream
+    def log(self, after: int = 0, limit: int | None = None) -> AsyncGenerator[Recorded, None]:
+        """Recorded events of all tasks and of the service, in order of position."""
+        limit = None if limit is None else check_whole(limit, "limit")
+        return self._records(check_position(after), {}, limit)
+
+    @either_stream
+    def follow(
+        self, after: int = 0, *, task_id: int | None = None, events: Collection[str] = ()
+    ) -> AsyncGenerator[Recorded, None]:
+        """Like `log`, and then the records that are still to come, without gaps, until closed or the service stops.
+
+        `task_id`: only those of one task, which may begin another life after its end. `events`: only these, such as
+        `("completed", "failed")`. Raises `UnknownTask`.
+        """
+        return self._followed(check_position(after), event_tags(events), task_id)
+
+    @either_way
+    async def wait(self, task_id: int, timeout: float | None = None) -> Task:  # noqa: ASYNC109 - it is a number of seconds
+        """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
+        timeout = check_patience(timeout)
+        deadline = inf if timeout is None else time.monotonic() + timeout
+        deaf_since = -inf  # a service that was never heard of is not waited for
+        within = 0.0
+        while True:
+            self._connection.check_open()
+            try:
+                task = await self._ending(task_id, within)
+            except TasktrailError as error:
+                now = time.monotonic()
+                deaf_since = min(deaf_since, now)
+                gone = isinstance(error, ServiceUnreachable) and now - deaf_since > _BACK_WITHIN
+                if gone or error.status != _NOT_NOW:
+                    raise
+                if now >= deadline:
+                    raise WaitTimeout(f"Task {task_id} has not ended in {timeout:g} s: {error.message}") from error
+                await self._connection.pause(min(deadline - now, LOOK_AGAIN))
+            else:
+                deaf_since = inf
+                if task.status in FINISHED:
+                    return task
+                if time.monotonic() >= deadline:
+                    raise WaitTimeout(f"Task {task_id} is still {task.status} after {timeout:g} s")
+            within = max(deadline - time.monotonic(), 0.0)
+
+    # --- requests -----------------------------------------------------------------------------------------------
+
+    async def _position(self) -> int:
+        """Where the log ends."""
+        return (await self._told(_Ready, "/readyz")).position
+
+    def _followed(
+        self, after: int, events: Collection[str], task_id: int | None = None
+    ) -> AsyncGenerator[Recorded, None]:
+        wanted: Params = {"follow": True, "event": ",".join(sorted(events))} if events else {"follow": True}
+        path = _LOG if task_id is None else _path_of(task_id, "/events")
+        return self._records(after, wanted, path=path)
+
+    async def _records(
+        self, after: int, params: Params, limit: int | None = None, path: str = _LOG
+    ) -> AsyncGenerator[Recorded, None]:
+        """The records of a stream. A stream that breaks is resumed where it broke."""
+        losses = 0
+        while limit is None or limit > 0:
+            wanted = {**params, "after": after} if limit is None else {**params, "after": after, "limit": limit}
+            try:
+                async with self._connection.stream(path, wanted) as pieces:
+                    lines = Lines()
+                    async for piece in pieces:
+                        for line in lines.of(piece):
+                            record = recorded(line)
+                            after, losses = record.position, 0
+                            limit = None if limit is None else limit - 1
+                            yield record
+            except StreamBroken as error:
+                if losses == len(PAUSES):
+                    raise self._connection.unreachable() from error
+                await self._connection.pause(PAUSES[losses])
+                losses += 1
+            else:
+                return
+
+    async def _task(self, task_id: int, params: Params = _NOTHING, *, patience: float = 0.0) -> Task:
+        return await self._ask(Task, _path_of(task_id), params, patience=patience)
+
+    async def _ask(self, kind: type[T], path: str, params: Params = _NOTHING, *, patience: float = 0.0) -> T:
+        return await self._told(kind, path, {**params, **self._own_write()}, patience=patience)
+
+    async def _told(self, kind: type[T], path: str, params: Params = _NOTHING, *, patience: float | None = 0.0) -> T:
+        return msgspec.json.decode(await self._connection.get(path, params, patience=patience), type=kind)
+
+    def _own_write(self) -> Params:
+        return {"min_position": self._seen} if self._seen else {}
+
+    def _saw(self, position: int) -> None:
+        with self._lock:
+            self._seen = max(self._seen, position)
+
+
+def _path_of(task_id: int, part: str = "") -> str:
+    """The address of a task, or of a part of it. Raises `InvalidValue`, and `UnknownTask` for what no task can have."""
+    check_task_id(task_id)
+    if not 0 < task_id <= MAX_INTEGER:
+        raise UnknownTask(f"Task {in_words(task_id)} does not exist", field="task_id")
+    return f"/v1/tasks/{task_id}{part}"
+
+
+def _texts(filters: TaskFilters) -> dict[str, str]:
+    """The filters as parameters of an address, without those that are not set."""
+    given = msgspec.to_builtins(filters)
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for name, value in given.items()
+    }

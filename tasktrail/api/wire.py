@@ -1,0 +1,182 @@
+"""The library that carries requests, used by callers who block and by callers who await.
+
+Both wires have the same coroutines. Those of `BlockingWire` never wait: what they call blocks.
+"""
+
+import asyncio
+import socket
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import httpx
+
+from ..events.errors import InvalidValue, ServiceUnreachable
+from ..events.values import in_words
+from ..paths import UnixName
+
+CONNECT_WITHIN = 5.0
+"""Seconds."""
+_NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=32)
+"""Whoever waits for a task, or follows, keeps a connection; a command must not wait for one of them."""
+_LAST_PORT = 65_535
+
+Opened: TypeAlias = tuple[httpx.Response, AsyncIterator[bytes]]
+"""A response whose body has not been read, and its pieces."""
+
+
+class Wire(ABC):
+    """To a service at `url`, or behind the Unix socket at `socket`.
+
+    Raises `ServiceUnreachable` when nobody listens at the socket, and `InvalidValue` for what is no address or token.
+    """
+
+    def __init__(self, url: str, socket: Path | None = None, token: str = "") -> None:
+        if not isinstance(url, str):
+            raise InvalidValue(f"{in_words(url)} is no address: it has to be text", field="url")
+        self.where = str(socket) if socket else url
+        # Proxies in the environment are for other hosts, not for a service on this machine.
+        given = {"base_url": url, "headers": _bearer(token), "trust_env": False}
+        try:
+            self._name = _name_of_living(socket) if socket else None
+            address = self._connect(self._name.text if self._name else None, given)
+        except OSError as error:
+            raise ServiceUnreachable(f"No service answers at {self.where}") from error
+        except httpx.InvalidURL as error:
+            raise InvalidValue(f"{url!r} is no address: {error}", field="url") from error
+        host, port = address.host, address.port
+        if (port or 0) > _LAST_PORT or ("%" in host and ":" not in host):  # the library would look it up nevertheless
+            raise InvalidValue(f"{url!r} is no address", field="url")
+
+    @abstractmethod
+    def _connect(self, socket: str | None, given: dict[str, Any]) -> httpx.URL:
+        """Make the library's client. Returns the address in the form that it has there."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether it is closed."""
+
+    @abstractmethod
+    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """The whole response. Raises httpx's errors."""
+
+    @abstractmethod
+    def stream(self, path: str, **more: Any) -> AbstractAsyncContextManager[Opened]:
+        """The response to a GET, as it comes. Raises httpx's errors."""
+
+    @abstractmethod
+    async def pause(self, seconds: float) -> None:
+        """Let time go by."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._name is not None:
+            self._name.close()
+
+
+class BlockingWire(Wire):
+    """May be used from many threads."""
+
+    def _connect(self, socket: str | None, given: dict[str, Any]) -> httpx.URL:
+        self._http = httpx.Client(transport=httpx.HTTPTransport(uds=socket, limits=_NO_LIMITS), **given)
+        return self._http.base_url
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return self._http.is_closed
+
+    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """The whole response."""
+        return self._http.request(method, path, **more)
+
+    @asynccontextmanager
+    async def stream(self, path: str, **more: Any) -> AsyncIterator[Opened]:
+        """The response to a GET, as it comes."""
+        with self._http.stream("GET", path, **more) as response:
+            yield response, _one_by_one(response.iter_bytes())
+
+    async def pause(self, seconds: float) -> None:
+        """Let time go by."""
+        time.sleep(seconds)  # noqa: ASYNC251 - this wire blocks
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+        await super().close()
+
+
+class AwaitedWire(Wire):
+    """May be used from many tasks of one event loop."""
+
+    def _connect(self, socket: str | None, given: dict[str, Any]) -> httpx.URL:
+        self._pool = httpx.AsyncHTTPTransport(uds=socket, limits=_NO_LIMITS)
+        self._http = httpx.AsyncClient(transport=self._pool, **given)
+        return self._http.base_url
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return self._http.is_closed
+
+    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """The whole response."""
+        async with self._tidied():
+            return await self._http.request(method, path, **more)
+
+    @asynccontextmanager
+    async def stream(self, path: str, **more: Any) -> AsyncIterator[Opened]:
+        """The response to a GET, as it comes."""
+        async with self._tidied(), self._http.stream("GET", path, **more) as response:
+            yield response, response.aiter_bytes()
+
+    @asynccontextmanager
+    async def _tidied(self) -> AsyncIterator[None]:
+        """A connection that was being made while all were closed is closed afterwards."""
+        try:
+            yield
+        finally:
+            if self.closed:
+                await self._pool.aclose()
+
+    async def pause(self, seconds: float) -> None:
+        """Let time go by."""
+        await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+        await super().close()
+
+
+async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+def _bearer(token: str) -> dict[str, str]:
+    """The header with the token. Raises `InvalidValue` for a token that no header can hold."""
+    if not isinstance(token, str):
+        raise InvalidValue(f"The token has to be text, not {type(token).__name__}", field="token")
+    if not token:
+        return {}
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise InvalidValue("The token has characters that no token has", field="token")
+    return {"authorization": f"Bearer {token}"}
+
+
+def _name_of_living(path: Path) -> UnixName:
+    """The name of a socket at which a service listens."""
+    name = UnixName(path)
+    try:
+        with socket.socket(socket.AF_UNIX) as knock, suppress(BlockingIOError):  # many others knock: it lives
+            knock.settimeout(0)
+            knock.connect(name.text)
+    except BaseException:
+        name.close()
+        raise
+    return name

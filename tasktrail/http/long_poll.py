@@ -1,0 +1,83 @@
+"""Answers that wait until a task has ended. Whoever waits is an event in the event loop, and takes no thread."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from litestar.types import Receive
+
+from ..api.service import TaskService
+from ..errors import Busy
+from ..events import Task
+from ..events.state import FINISHED
+from .connections import GuardedConnection
+
+
+class Waiters:
+    """All that wait. The methods are called in the event loop."""
+
+    def __init__(self, service: TaskService) -> None:
+        self._service = service
+        self._waiting: set[asyncio.Event] = set()
+        self.closed = False
+
+    async def ended(
+        self, look: Callable[[], Awaitable[Task]], seconds: float, connection: GuardedConnection, receive: Receive
+    ) -> Task:
+        """The task that `look` finds, once it has ended; after `seconds`, or when the service stops, as it is.
+
+        Nobody is waited for who has hung up. Raises `Busy`.
+        """
+        room, loop = connection.room, asyncio.get_running_loop()
+        task = await look()
+        if task.status in FINISHED:
+            return task
+        if room.waiters >= room.max_waiters:
+            raise Busy(
+                f"{room.waiters} requests wait for tasks, as many as there may be",
+                remedy="Follow `GET /v1/events`, which tells of all tasks, or ask again later.",
+            )
+        deadline = loop.time() + seconds
+        leaving = asyncio.ensure_future(_hung_up(receive))
+        room.waiters += 1
+        try:
+            with self._expecting(task.id) as woken:
+                leaving.add_done_callback(lambda _: woken.set())
+                while True:
+                    woken.clear()
+                    task = await look()
+                    left = deadline - loop.time()
+                    if task.status in FINISHED or left <= 0 or self.closed or leaving.done():
+                        return task
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(woken.wait(), left)
+        finally:
+            room.waiters -= 1
+            leaving.cancel()
+
+    @contextmanager
+    def _expecting(self, task_id: int) -> Iterator[asyncio.Event]:
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(woken.set)
+
+        self._waiting.add(woken)
+        try:
+            with self._service.expecting(task_id, wake):
+                yield woken
+        finally:
+            self._waiting.discard(woken)
+
+    def close(self) -> None:
+        """Let all be answered now."""
+        self.closed = True
+        for woken in self._waiting:
+            woken.set()
+
+
+async def _hung_up(receive: Receive) -> None:
+    """Return when the client has gone; the request's body is read already."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

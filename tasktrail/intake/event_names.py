@@ -1,0 +1,20 @@
+"""The events that somebody names, of which alone a stream is to tell."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from ..events.errors import InvalidValue
+from ..events.recorded import EVENT_TAGS
+
+
+def event_tags(names: Iterable[str]) -> frozenset[str]:
+    """The tags of events, as somebody names them. Raises `InvalidValue` for one that does not exist."""
+    known = sorted(EVENT_TAGS.values())
+    given = frozenset([names] if isinstance(names, str) else names)
+    for name in sorted(given.difference(known), key=str):
+        near = get_close_matches(str(name), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InvalidValue(
+            f"event: there is no event {name!r}{hint}", field="event", remedy=f"The events are {', '.join(known)}."
+        )
+    return given

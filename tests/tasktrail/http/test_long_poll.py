@@ -1,0 +1,123 @@
+"""`GET /v1/tasks/{id}?wait=…` answers when the task has ended, and waiting costs no thread."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tasktrail.api.service import TaskService
+from tasktrail.http.connections import Room
+from tasktrail.http.server import HttpServer
+
+Wish = Callable[..., dict[str, Any]]
+Eventually = Callable[[Callable[[], bool]], bool]
+
+
+def room_of(server: HttpServer) -> Room:
+    assert server._server is not None
+    return server._server._rooms.unix
+
+
+def test_it_answers_when_the_task_has_ended(web: httpx.Client, service: TaskService, wish: Wish) -> None:
+    task_id = service.create_task(**wish())
+    timer = threading.Timer(0.2, service.cancel_task, (task_id,))
+    timer.start()
+    assert web.get(f"/v1/tasks/{task_id}?wait=60", timeout=30).json()["status"] == "cancelled"
+    timer.join()
+    assert web.get(f"/v1/tasks/{task_id}?wait=60").json()["status"] == "cancelled"
+
+
+def test_it_answers_when_the_time_is_up(web: httpx.Client, service: TaskService, wish: Wish) -> None:
+    task_id = service.create_task(**wish())
+    assert web.get(f"/v1/tasks/{task_id}?wait=0.05").json()["status"] == "pending"
+    assert web.get(f"/v1/tasks/{task_id}?wait=0").json()["status"] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "field"),
+    [
+        ("wait=-1", 400, "wait"),
+        ("wait=301", 400, "wait"),
+        ("wait=soon", 400, "wait"),
+        ("wait=1&as_of=1", 400, "wait"),
+        ("wait=nan", 400, "wait"),
+    ],
+)
+def test_what_cannot_be_waited_for_is_refused(web: httpx.Client, query: str, status: int, field: str) -> None:
+    answer = web.get(f"/v1/tasks/1?{query}")
+    assert (answer.status_code, answer.json()["field"]) == (status, field)
+
+
+def test_nobody_waits_for_a_task_that_does_not_exist(web: httpx.Client) -> None:
+    assert web.get("/v1/tasks/999999999?wait=60").status_code == 404
+
+
+def test_a_thousand_wait_without_a_thread(
+    service: TaskService, serve: Callable[..., HttpServer], wish: Wish, tmp_path: Path
+) -> None:
+    server = serve()
+    task_id = service.create_task(**wish())
+    room = room_of(server)
+    number = min(1000, room.max_waiters)
+
+    async def program() -> None:
+        wire = httpx.AsyncHTTPTransport(uds=str(tmp_path / "other.sock"), limits=httpx.Limits(max_connections=None))
+        async with httpx.AsyncClient(transport=wire, base_url="http://localhost", timeout=60) as client:
+            await client.get(f"/v1/tasks/{task_id}")
+            threads = threading.active_count()
+            asking = [asyncio.create_task(client.get(f"/v1/tasks/{task_id}?wait=60")) for _ in range(number)]
+            async with asyncio.timeout(60):
+                while room.waiters < number:  # noqa: ASYNC110 - the server is in another thread
+                    await asyncio.sleep(0.02)
+            assert threading.active_count() < threads + 20  # those that read may have begun
+            assert (await client.get("/healthz")).status_code == 200
+            await asyncio.to_thread(service.cancel_task, task_id)
+            answers = await asyncio.gather(*asking)
+            assert {answer.json()["status"] for answer in answers} == {"cancelled"}
+
+    asyncio.run(program())
+    assert room.waiters == 0
+
+
+def test_who_hangs_up_is_not_waited_for(
+    service: TaskService, serve: Callable[..., HttpServer], wish: Wish, tmp_path: Path, eventually: Eventually
+) -> None:
+    server = serve()
+    task_id = service.create_task(**wish())
+    wire = httpx.HTTPTransport(uds=str(tmp_path / "other.sock"))
+    with httpx.Client(transport=wire, base_url="http://localhost") as client, pytest.raises(httpx.ReadTimeout):
+        client.get(f"/v1/tasks/{task_id}?wait=60", timeout=0.3)
+    assert eventually(lambda: room_of(server).waiters == 0)
+    assert not service._system.endings._waiting
+
+
+def test_those_who_wait_leave_room_for_others(
+    service: TaskService, serve: Callable[..., HttpServer], wish: Wish, tmp_path: Path
+) -> None:
+    server = serve()
+    room_of(server).max_waiters = 0
+    task_id = service.create_task(**wish())
+    wire = httpx.HTTPTransport(uds=str(tmp_path / "other.sock"))
+    with httpx.Client(transport=wire, base_url="http://localhost") as client:
+        answer = client.get(f"/v1/tasks/{task_id}?wait=60")
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "busy", "2")
+
+
+def test_a_service_that_stops_answers_all_who_wait(
+    service: TaskService, serve: Callable[..., HttpServer], wish: Wish, tmp_path: Path, eventually: Eventually
+) -> None:
+    server = serve()
+    task_id = service.create_task(**wish())
+    wire = httpx.HTTPTransport(uds=str(tmp_path / "other.sock"))
+    answers: list[httpx.Response] = []
+    with httpx.Client(transport=wire, base_url="http://localhost", timeout=30) as client:
+        asking = threading.Thread(target=lambda: answers.append(client.get(f"/v1/tasks/{task_id}?wait=60")))
+        asking.start()
+        assert eventually(lambda: room_of(server).waiters == 1)
+        assert server.stop()
+        asking.join()
+    assert [answer.json()["status"] for answer in answers] == ["pending"]
