@@ -319,6 +319,25 @@ class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
     correlation_id: Text = ""
 
 
+RateText: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[1-9]\d{0,3}/([1-9]\d{0,4})?[smhd]$",
+        description="so many starts, at most 9999, in a second, minute, hour or day, or in several: `10/m`, `3/15m`",
+    ),
+]
+RateName: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(type:.+|label:.+|user:(\*|0|[1-9]\d{0,15}))$",
+        max_length=210,
+        description="`type:`, `user:` or `label:` and a name, or `*` for each that has no rate of its own",
+    ),
+]
+RateTable: TypeAlias = Annotated[
+    dict[RateName, RateText | None],
+    says("So many starts in so much time.", value="NAME=RATE", example="type:video_convert=10/m or user:*=100/h"),
+]
 MaxConcurrent: TypeAlias = Annotated[Annotated[int, msgspec.Meta(ge=1, le=1024)] | None, says("Tasks at once.")]
 MaxMemory: TypeAlias = Annotated[
     Count | None, says("Memory that may be promised in all, e.g. 4GiB; 0: no limit.", in_bytes=True)
@@ -360,6 +379,7 @@ class SetLimits(_OnService, frozen=True, kw_only=True, tag="set_limits"):
     labels: Annotated[dict[Name, Number | None], says("A number for one label.", example="night=2")] = msgspec.field(
         default_factory=dict
     )
+    rates: RateTable = msgspec.field(default_factory=dict)
     fair_share: FairSharing = None
 
 

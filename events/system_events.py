@@ -97,7 +97,15 @@ class LimitsChanged(_SystemEvent, frozen=True, kw_only=True):
     types: dict[str, int | None] = {}
     users: dict[str, int | None] = {}
     labels: dict[str, int | None] = {}
+    rates: dict[str, str | None] = {}
+    """`type:`, `user:` or `label:` and a name → so many starts in so much time, as `10/m`."""
     fair_share: bool | None = None
+
+
+class RatesConfigured(_SystemEvent, frozen=True, kw_only=True):
+    """A service has other rates configured than the last record of this kind says. Starts are counted by these."""
+
+    rates: dict[str, str] = {}
 
 
 class QueuePaused(_SystemEvent, frozen=True, kw_only=True):
@@ -227,6 +235,7 @@ SystemEvent: TypeAlias = (
     | Adjusted
     | Deduplicated
     | LimitsChanged
+    | RatesConfigured
     | QueuePaused
     | QueueResumed
     | QueueDrained
@@ -248,6 +257,7 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     Adjusted: "adjusted",
     Deduplicated: "deduplicated",
     LimitsChanged: "limits_changed",
+    RatesConfigured: "rates_configured",
     QueuePaused: "queue_paused",
     QueueResumed: "queue_resumed",
     QueueDrained: "queue_drained",

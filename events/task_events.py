@@ -171,6 +171,8 @@ class Started(_Event, frozen=True, kw_only=True):
     """What the effective priority was made of."""
     resumed: bool = False
     """Whether the attempt was given a checkpoint to go on from."""
+    clock: datetime | None = None
+    """What the clock showed, where a rate counts the start and the log's time stood still; none elsewhere."""
 
 
 class Progressed(_Event, frozen=True, kw_only=True):

@@ -8,7 +8,8 @@ import msgspec
 from ...events.priority import terms
 from ...events.system_events import LimitsChanged, Role, ScheduleAdded
 from ...events.task_events import PriorityTerms
-from .limits import UNLIMITED, Limits, Pause, is_closed, limit_keys_of
+from .limits import UNLIMITED, Limits, Pause, limit_keys_of
+from .rates import name_of
 from .resources import MachineSample
 from .state import SchedulerState
 
@@ -98,6 +99,8 @@ class LimitsBoard(msgspec.Struct, frozen=True, kw_only=True):
     """The limits that hold (0: no limit), and those that operators have changed."""
 
     limits: Limits
+    reached: dict[str, datetime] = {}
+    """Rate that is reached, such as `type:video_convert` → when the next attempt may start."""
     changes: LimitsChanged
     pauses: tuple[Pause, ...]
     position: int
@@ -206,6 +209,7 @@ def limits_board(state: SchedulerState) -> LimitsBoard:
             max_memory=state.limits.max_memory % UNLIMITED,
             max_temp_size=state.limits.max_temp_size % UNLIMITED,
         ),
+        reached={name_of(key): at for key, at in sorted(state.shut.items())},
         changes=state.durable.limit_changes.merged,
         pauses=state.durable.pauses.all(),
         position=state.position,
@@ -239,8 +243,7 @@ def token_boards(state: SchedulerState) -> tuple[TokenBoard, ...]:
 def _queued(state: SchedulerState, task_id: int, place: int, now: datetime) -> Queued:
     task = state.tasks[task_id]
     parts = terms(task, now)
-    pauses = state.durable.pauses
-    closed = (key for key in limit_keys_of(task) if is_closed(key, state.limits, state.running_counts, pauses))
+    closed = filter(state.is_closed, limit_keys_of(task))
     return Queued(
         place=place,
         task_id=task_id,

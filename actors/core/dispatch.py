@@ -183,7 +183,12 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
     """What is recorded and ordered when the task starts. A fault in it leaves nothing half done."""
     state, spec, checkpoint = work.state, task.spec, task.resume_from
     parts = terms(task, work.now)
-    event = Started(effective_priority=round(parts.total, 3), terms=parts, resumed=checkpoint is not None)
+    event = Started(
+        effective_priority=round(parts.total, 3),
+        terms=parts,
+        resumed=checkpoint is not None,
+        clock=work.now if state.rates and work.stands_still else None,
+    )
     run = Run(
         task.id,
         task.attempt + 1,
@@ -215,6 +220,7 @@ def _start(work: UnitOfWork, task: TaskState, event: Started, run: Run, origin: 
     task = state.tasks[task.id]
     running = Running(task.id, task.attempt, position, task, work.now, queued_at=queued_at)
     state.hold(running)
+    state.shut_by_rates(task)
     work.watch_attempt(running)
     work.order(run)
     return position
@@ -282,6 +288,8 @@ class _DryRun:
 
     def __init__(self, state: SchedulerState, task: TaskState, only: tuple[int, ...] | None) -> None:
         self.started: list[int] = []
+        self._left: dict[LimitKey, int | None] = {}
+        """Type, user or label with a rate → how many of it may still start."""
         self._state = state
         self._task = task
         self._in_use = in_use_without(state, task)
@@ -357,6 +365,10 @@ class _DryRun:
         self._in_use.reserved.take(task)
         self._in_use.running_counts.take(task)
         self._last_start[task.spec.user_id] = len(self.started)
+        for key in limit_keys_of(task):
+            left = self._starts_left(key)
+            if left is not None:
+                self._left[key] = left - 1
         again, self._looked_at = self._looked_at[:-1], []
         if self._limits.fair_share:  # another user's turn may be next
             again += [(entry, number) for _, entry, number in self._heap]
@@ -389,4 +401,14 @@ class _DryRun:
     def _is_closed(self, key: LimitKey) -> bool:
         if key not in self._lifted_keys and self._state.durable.pauses.of(key) is not None:
             return True
-        return is_full(key, self._limits, self._in_use.running_counts)
+        return self._starts_left(key) == 0 or is_full(key, self._limits, self._in_use.running_counts)
+
+    def _starts_left(self, key: LimitKey) -> int | None:
+        """How many may start before the rate is reached; None where there is no rate."""
+        state = self._state
+        if not state.rates:
+            return None
+        if key not in self._left:
+            left = state.rates.left(key, state.durable.starts, state.looked_at)
+            self._left[key] = max(1, left) if left is not None and key in self._lifted_keys else left
+        return self._left[key]

@@ -15,6 +15,7 @@ from ...events.recorded import timestamp
 from ...events.task_events import PriorityTerms
 from .dispatch import InUse, in_use_without, who_goes_first
 from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
+from .rates import MOST_STARTS, name_of
 from .resources import MachineSample, Reserved, Shortage, ceiling_of, never_fits, shortages
 from .state import SchedulerState
 from .unit_of_work import UnitOfWork
@@ -31,6 +32,7 @@ class WaitReason(StrEnum):
     TYPE_LIMIT = "TypeLimit"
     USER_LIMIT = "UserLimit"
     LABEL_LIMIT = "LabelLimit"
+    RATE_LIMIT = "RateLimit"
     PAUSED = "Paused"
     MEMORY = "Memory"
     CPU = "Cpu"
@@ -229,6 +231,7 @@ def live_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ..
         found.append(_no_slot(state))
     limits = state.limits
     found += [_full(state, key) for key in limit_keys_of(task) if is_full(key, limits, in_use.running_counts)]
+    found += [_rate_reached(state, key) for key in limit_keys_of(task) if key in state.shut]
     return (*found, *_with_holders(state, task, limits, in_use))
 
 
@@ -302,6 +305,29 @@ def _full(state: SchedulerState, key: LimitKey) -> Obstacle:
         (*(entry.started_position for entry in holders), *recorded),
         tuple(entry.task_id for entry in holders),
         (SetLimits(**higher),),
+    )
+
+
+def _rate_reached(state: SchedulerState, key: LimitKey) -> Obstacle:
+    kind, name = key
+    rates, durable = state.rates, state.durable
+    rate, at, set_for = rates.of(key), state.shut[key], rates.set_for(key)
+    assert rate is not None
+    started = rate.starts - (rates.left(key, durable.starts, state.looked_at) or 0)
+    _, _, period = rates.texts[set_for].partition("/")
+    more = f"{rate.starts + 1}/{period}"
+    return Obstacle(
+        WaitReason.RATE_LIMIT,
+        f"{started} of {rate.starts} starts in {period} of {kind} {name} are used; the next may be at {timestamp(at)}",
+        f"the time {timestamp(at)}, or a higher rate of {kind} {name}",
+        {
+            "started": started,
+            "limit": rate.starts,
+            "period": rate.period.total_seconds(),
+            "seconds": round((at - state.looked_at).total_seconds(), 3),
+        },
+        durable.limit_changes.set_at("rates", set_for),
+        commands=(SetLimits(rates={name_of(key): more}),) if rate.starts < MOST_STARTS else (),
     )
 
 

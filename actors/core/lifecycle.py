@@ -9,7 +9,7 @@ from ...events.commands import AbortAttempt
 from ...events.decide import decide
 from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
-from ...events.system_events import ServiceStarted, ServiceStopped
+from ...events.system_events import RatesConfigured, ServiceStarted, ServiceStopped
 from ...handlers.errors import TempQuotaReached
 from .dependencies import ended
 from .limits import Limits
@@ -33,7 +33,14 @@ def boot(work: UnitOfWork, message: Boot) -> None:
     work.record(0, event, Origin(actor=message.actor, reason=message.reason) if message.accepted_loss else BY_SCHEDULER)
     if (jump := work.state.durable.jumps.unseen(work.state.durable.last_at, work.now)) is not None:
         work.record(0, jump, BY_SCHEDULER)
+    configured(work)
     recover(work, {})
+
+
+def configured(work: UnitOfWork) -> None:
+    """Record the configured rates, where they are not those of the last service: starts are counted by the log."""
+    if work.state.configured.rates != work.state.durable.configured_rates:
+        work.record(0, RatesConfigured(rates=work.state.configured.rates), BY_SCHEDULER)
 
 
 def recover(work: UnitOfWork, running: Mapping[int, Running]) -> None:
@@ -43,6 +50,7 @@ def recover(work: UnitOfWork, running: Mapping[int, Running]) -> None:
     has and the log has over is stopped: the order may have been lost with the answer to the commit.
     """
     state = work.state
+    state.look_at_rates()
     for entry in running.values():
         state.hold(entry)
         entry.seen = False
@@ -138,6 +146,7 @@ def _watch_temp(work: UnitOfWork, task_id: int, used: int) -> None:
 def limits_changed(work: UnitOfWork, limits: Limits) -> None:
     """Other limits are configured from now on; the operators' changes stay on top of them."""
     work.state.configure(limits)
+    configured(work)
     work.look_again()
 
 

@@ -15,6 +15,7 @@ from ...events import Fact, TaskState
 from ...events.system_events import LimitsChanged, QueueDrained, QueuePaused, QueueResumed
 
 _Name = TypeVar("_Name", str, int)
+_Value = TypeVar("_Value", str, int)
 
 UNLIMITED = 2**63 - 1
 
@@ -40,6 +41,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     types: dict[str, int] = {}
     users: dict[str, int] = {}
     labels: dict[str, int] = {}
+    rates: dict[str, str] = {}
+    """So many starts in so much time, such as `10/m`, of `type:NAME`, `user:NAME` or `label:NAME`; `*` for each."""
     fair_share: bool = False
     """Whether users take turns, whatever the priorities of their tasks."""
 
@@ -55,7 +58,7 @@ _PLAIN = (
     "max_per_label",
     "fair_share",
 )
-_TABLES = ("types", "users", "labels")
+_TABLES = ("types", "users", "labels", "rates")
 
 
 class LimitChanges(msgspec.Struct):
@@ -106,12 +109,18 @@ def laid_over(configured: Limits, changes: LimitsChanged) -> Limits:
         types=_table(configured.types, changes.types),
         users=_table(configured.users, changes.users),
         labels=_table(configured.labels, changes.labels),
+        rates=rates_over(configured.rates, changes),
     )
 
 
-def _table(configured: dict[str, int], changes: dict[str, int | None]) -> dict[str, int]:
+def _table(configured: dict[str, _Value], changes: dict[str, _Value | None]) -> dict[str, _Value]:
     both = {**configured, **changes}
-    return {name: number for name, number in both.items() if number is not None}
+    return {name: value for name, value in both.items() if value is not None}
+
+
+def rates_over(configured: dict[str, str], changes: LimitsChanged) -> dict[str, str]:
+    """The rates that follow from the configuration and the changes."""
+    return _table(configured, changes.rates)
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):

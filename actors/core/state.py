@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from typing import Literal, TypeAlias
 
@@ -24,6 +24,7 @@ from ...events.system_events import (
     QueueDrained,
     QueuePaused,
     QueueResumed,
+    RatesConfigured,
     ScheduleAdded,
     ScheduleRemoved,
     TokenAdded,
@@ -41,9 +42,11 @@ from .limits import (
     is_closed,
     laid_over,
     limit_keys_of,
+    rates_over,
 )
 from .messages import Submit
 from .queue import EQUAL, FairShare, ReadyQueue, Share
+from .rates import Rates, Starts
 from .resources import MachineSample, Reserved, SetAside
 from .schedules import NextRuns, Schedules
 from .tokens import Tokens
@@ -52,6 +55,7 @@ PUBLISH_PATIENCE = timedelta(seconds=60)
 """How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
 AttemptId: TypeAlias = tuple[int, int]
 """Task and attempt."""
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_BEAT = 15.0
 """Seconds between two signs of life, at most."""
 
@@ -255,6 +259,9 @@ class Durable(msgspec.Struct):
     """Open task that was adjusted → where that is recorded last."""
     experience: dict[str, Experience] = {}
     """Task type → how its estimates came out."""
+    configured_rates: dict[str, str] = {}
+    """Those that a service has recorded last as its configuration's."""
+    starts: Starts = msgspec.field(default_factory=Starts)
     open_keys: dict[str, int] = {}
     """`key_of` each open task that has one → the task."""
     disabled: dict[str, int] = {}
@@ -293,9 +300,16 @@ class SchedulerState:
         self.sample = MachineSample()
         self.reserved = Reserved()
         self.running_counts = RunningCounts()
+        self.rates = Rates({})
+        """Those that the log says to hold: starts are counted by them."""
+        self.shut: dict[LimitKey, datetime] = {}
+        """What a rate keeps from starting → when the next attempt may start."""
+        self._openings: list[tuple[datetime, LimitKey]] = []
+        self.looked_at = _LONG_AGO
+        """The moment of the last step."""
         self.slots = 0
         self.draining = self.closed = False
-        self.queue = ReadyQueue(self._is_closed, self._share)
+        self.queue = ReadyQueue(self.is_closed, self._share)
         self.next_runs = NextRuns(self.durable.schedules)
         self.timers: list[Timer] = []
         self._tidy_at = 64
@@ -331,11 +345,17 @@ class SchedulerState:
         self.tasks = {task.id: task for task in tasks}
         self.next_runs = NextRuns(durable.schedules)
         self.configure(self.configured)
+        self.rates = Rates(rates_over(durable.configured_rates, durable.limit_changes.merged))
 
     def configure(self, limits: Limits) -> None:
         """These limits are configured from now on; the operators' changes stay on top of them."""
         self.configured = limits
         self.limits = laid_over(limits, self.durable.limit_changes.merged)
+
+    def _set_rates(self) -> None:
+        """Rates were recorded."""
+        self.rates = Rates(rates_over(self.durable.configured_rates, self.durable.limit_changes.merged))
+        self.rates.keep_to(self.durable.starts)
 
     def apply(self, fact: Fact, position: int) -> None:
         """Fold one event, which is in the log at `position`, or will be once this step is durable."""
@@ -369,6 +389,8 @@ class SchedulerState:
                 forgotten = durable.fair_share.take(task.spec.user_id, position)
                 if forgotten is not None:
                     self.queue.share_changed(forgotten)
+                if self.rates:
+                    self.rates.count(durable.starts, task, event.clock or fact.recorded_at)
             elif type(event) is Completed:
                 durable.experience.setdefault(task.spec.type, Experience()).learn(task, event)
 
@@ -390,6 +412,10 @@ class SchedulerState:
             case LimitsChanged():
                 durable.limit_changes.apply(event, position)
                 self.configure(self.configured)
+                self._set_rates()
+            case RatesConfigured():
+                durable.configured_rates = event.rates
+                self._set_rates()
             case DeliveryAttempted():
                 if event.disabled:
                     durable.disabled[event.target] = position
@@ -397,6 +423,7 @@ class SchedulerState:
                 durable.disabled.pop(event.target, None)
             case ClockJumped():
                 durable.jumps.apply(event)
+                durable.starts.set_clock(event.shows - event.shown)
                 self._apply_to_schedules(fact, position)
             case ScheduleAdded() | ScheduleRemoved() | Deduplicated():
                 self._apply_to_schedules(fact, position)
@@ -414,8 +441,9 @@ class SchedulerState:
         experience = self.durable.experience.get(task_type)
         return Correction() if experience is None else experience.correction()
 
-    def _is_closed(self, key: LimitKey) -> bool:
-        return is_closed(key, self.limits, self.running_counts, self.durable.pauses)
+    def is_closed(self, key: LimitKey) -> bool:
+        """Whether a limit, a rate or a pause keeps everything of this type, user or label from starting now."""
+        return key in self.shut or is_closed(key, self.limits, self.running_counts, self.durable.pauses)
 
     def is_ours(self, task_id: int) -> bool:
         """Whether this service works on the task."""
@@ -457,6 +485,35 @@ class SchedulerState:
         self.reserved.take(task)
         self.running_counts.take(task)
         self.queue.share_changed(task.spec.user_id)
+
+    def shut_by_rates(self, task: TaskState) -> None:
+        """An attempt of the task has started: its rates may be reached."""
+        for key in limit_keys_of(task) if self.rates else ():
+            at = self.rates.opens_at(key, self.durable.starts)
+            if at is not None:
+                self._shut(key, at)
+
+    def look_at_rates(self) -> None:
+        """Rates, or the clock, have changed: find out anew what they keep from starting."""
+        self.shut.clear()
+        self._openings.clear()
+        for key, at in self.rates.reached(self.durable.starts):
+            self._shut(key, at)
+        self.open_due(self.looked_at)
+
+    def _shut(self, key: LimitKey, at: datetime) -> None:
+        if at > self.looked_at:
+            self.shut[key] = at
+            heappush(self._openings, (at, key))
+
+    def open_due(self, now: datetime) -> None:
+        """A step begins: what a rate has kept from starting may start when its time has come."""
+        self.looked_at = now
+        while self._openings and self._openings[0][0] <= now:
+            at, key = heappop(self._openings)
+            if self.shut.get(key) == at:
+                del self.shut[key]
+                self.queue.wake(key)
 
     def release(self, running: Running) -> None:
         """The process tree of an attempt is gone, so its slot and its resources are free."""
@@ -566,5 +623,6 @@ class SchedulerState:
     def next_wake(self) -> datetime | None:
         """When the earliest timer or the next run of a schedule is due."""
         fires = self.next_runs.first() if self.own is None else None
-        moments = (self.timers[0].at if self.timers else None, fires)
+        opening = self._openings[0][0] if self._openings and len(self.queue) else None
+        moments = (self.timers[0].at if self.timers else None, fires, opening)
         return min((at for at in moments if at is not None), default=None)

@@ -86,6 +86,7 @@ def _up_from(state: SchedulerState, parent: int | None) -> Iterator[int]:
 def step(state: SchedulerState, message: Message, now: datetime) -> Staged:
     """What `message` leads to at `now`."""
     work = UnitOfWork(state, now)
+    state.open_due(now)
     if state.closed:
         _refuse(work, message)
     else:
@@ -145,6 +146,7 @@ def resume_from_log(
     `jumps`: those of the wall clock that may not be recorded yet.
     """
     work = UnitOfWork(state, now)
+    state.open_due(now)
     for jump in jumps:
         if jump not in state.durable.jumps.kept:
             work.record(0, jump, BY_SCHEDULER)

@@ -42,6 +42,7 @@ def clock_jumped(work: UnitOfWork, jump: ClockJumped) -> None:
     for entry in state.running.values():
         entry.set_clock(jump.shows - jump.shown)
         work.watch_attempt(entry)
+    work.look_again()
     for task in state.tasks.values():
         if task.waiting and task.not_before is not None and task.not_before > work.now:
             work.place(task)  # perhaps its time had come and is ahead again, or a clock far ahead had set it

@@ -309,6 +309,7 @@ class Commands(ABC):
         types: Mapping[str, int | None] | None = None,
         users: Mapping[int, int | None] | None = None,
         labels: Mapping[str, int | None] | None = None,
+        rates: Mapping[str, str | None] | None = None,
         fair_share: bool | None = None,
         reason: str = "",
         actor: str | None = None,
@@ -332,6 +333,7 @@ class Commands(ABC):
             types=types,
             users=keyed,
             labels=labels,
+            rates=rates,
             fair_share=fair_share,
         )
 

@@ -19,6 +19,7 @@ from .parameters import (
     PairParam,
     PoliciesParam,
     QuotaParam,
+    RateParam,
     SizeParam,
     TimeParam,
     WholeParam,
@@ -122,6 +123,8 @@ def _parameter(kind: Any, limits: tuple[Any, Any] | None) -> click.ParamType[Any
         return TimeParam()
     if get_origin(kind) is Literal:
         return click.Choice(inner)
+    if get_origin(kind) is dict and _type_and_metas(inner[1])[0] is str:
+        return RateParam()
     if get_origin(kind) is dict:
         return QuotaParam(numbered=any(meta.pattern for meta in _type_and_metas(inner[0])[1]))
     if get_origin(kind) is tuple:

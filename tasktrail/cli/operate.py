@@ -166,6 +166,7 @@ _BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high"})
         ("tasktrail limits", "what holds now, and who has paused what"),
         ("tasktrail limits --max-concurrent 2 --reason 'backup runs'", "at most two tasks at once, from now on"),
         ("tasktrail limits --type video_convert=1 --user 7=3", "numbers of their own; =none takes them away"),
+        ("tasktrail limits --rate type:video_convert=10/m --rate 'user:*=100/h'", "starts in a minute, an hour"),
         ("tasktrail limits --reset", "the configuration holds again"),
     ],
 )
@@ -181,16 +182,17 @@ _BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high"})
     "types",
     "users",
     "labels",
+    "rates",
     "fair_share",
     "reset",
-    flags={"types": "--type", "users": "--user", "labels": "--label"},
+    flags={"types": "--type", "users": "--user", "labels": "--label", "rates": "--rate"},
 )
 @reason_and_actor
 @pass_session
 def limits_command(session: Session, /, reason: str | None, actor: str | None, **limits: Any) -> None:
     """Show the limits, or change them while the service runs; each change is recorded and holds over restarts."""
     tables = ("types", "users", "labels")
-    given = {name: dict(value) if name in tables else value for name, value in limits.items()}
+    given = {name: dict(value) if name in (*tables, "rates") else value for name, value in limits.items()}
     given = {name: value for name, value in given.items() if value not in (None, {})}
     if any(number == 0 for name in tables for number in given.get(name, {}).values()):
         raise click.UsageError("A limit is at least 1. `tasktrail pause` stops a type or a user.")
@@ -213,6 +215,7 @@ def limit_pairs(board: "LimitsBoard") -> list[tuple[str, str]]:
         value = getattr(board.limits, name)
         mark = " (changed)" if getattr(changed, name, None) not in (None, {}) else ""
         rows.append((name, f"{_in_words(name, value)}{mark}"))
+    rows += [("rate reached", f"{plain(name)}: next start {moment(at)}") for name, at in board.reached.items()]
     for pause in board.pauses:
         scope = f"type {pause.type}" if pause.type is not None else f"user {pause.user_id}"
         everything = pause.type is None and pause.user_id is None

@@ -201,6 +201,23 @@ class SizeParam(click.ParamType[int]):
             self.fail(f"{value!r} is not a size like 4GiB.", param, ctx)
 
 
+class RateParam(click.ParamType[tuple[str, str | None]]):
+    """`name=rate`, or `name=none` to take the rate away. What is a name and a rate, the command's Struct checks."""
+
+    name = "name=rate"
+
+    def convert(
+        self, value: str | tuple[str, str | None], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str | None]:
+        """Split at the last `=`."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, rate = value.rpartition("=")
+        if not equals or not name:
+            self.fail(f"{value!r} is not name=rate or name=none.", param, ctx)
+        return name, None if rate == "none" else rate
+
+
 class QuotaParam(click.ParamType[tuple[str, int | None]]):
     """`name=number`, or `name=none` to take the number away."""
 

@@ -347,6 +347,7 @@ def _limits(command: "SetLimits") -> tuple[str, ...]:
     words = [(f"--{name.replace('_', '-')}", f"{value:.17g}") for name, value in given.items() if value is not None]
     for flag, table in (("--type", command.types), ("--user", command.users), ("--label", command.labels)):
         words += [(flag, f"{name}={number}") for name, number in table.items()]
+    words += [("--rate", f"{name}={rate}") for name, rate in command.rates.items()]
     return tuple(word for pair in words for word in pair)
 
 

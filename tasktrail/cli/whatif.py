@@ -38,6 +38,7 @@ _FLAGS = {
     "types": "--type-limit",
     "users": "--user-limit",
     "labels": "--label-limit",
+    "rates": "--rate",
     "user_bonus": "--no-user-bonus",
 }
 
@@ -64,6 +65,7 @@ _FLAGS = {
     "types",
     "users",
     "labels",
+    "rates",
     "fair_share",
     "user_bonus",
     "backfill_bound",
@@ -86,7 +88,7 @@ def whatif_command(session: Session, /, **given: Any) -> None:
     tables = ("types", "users", "labels")
     if any(not number for name in tables for _, number in given[name]):
         raise click.UsageError("A limit is at least 1: one that is left out stays as it was recorded.")
-    question = {name: dict(value) if name in tables else value for name, value in given.items()}
+    question = {name: dict(value) if name in (*tables, "rates") else value for name, value in given.items()}
     with counting("playing") as progress:
         given = {name: value for name, value in question.items() if value is not None}
         found = session.environment.whatif(session, given, progress)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from ..actors.secret import Secret
+from ..events.commands import RateName, RateText
 from ..events.retry import RetryRule
 
 if TYPE_CHECKING:
@@ -88,6 +89,15 @@ def check_limit(text: str) -> None:
 def parse_limits(texts: Sequence[str]) -> dict[str, int]:
     """Names with their numbers, of texts that `check_limit` has passed."""
     return {name: int(number) for name, _, number in (text.rpartition("=") for text in texts)}
+
+
+def check_rate(text: str) -> None:
+    """`type:name=10/m`, or the like for a user or a label."""
+    name, _, rate = text.rpartition("=")
+    try:
+        msgspec.convert({name: rate}, dict[RateName, RateText])
+    except msgspec.ValidationError:
+        raise ValueError(f"neither a name such as type:video_convert nor a rate such as 10/m: {text}") from None
 
 
 def check_absolute(text: str) -> None:
@@ -301,6 +311,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     type_limits: Annotated[tuple[str, ...], _limits("Types that a number of their own holds for.")] = ()
     user_limits: Annotated[tuple[str, ...], _limits("Users, by number, that a number of their own holds for.")] = ()
     label_limits: Annotated[tuple[str, ...], _limits("Labels that a number of their own holds for.")] = ()
+    rates: Annotated[
+        tuple[str, ...],
+        _key(
+            "So many starts in so much time, of a type, a user or a label; `*` stands for each that has no rate of its "
+            "own.",
+            "a list of `type:name=rate`, `user:name=rate`, `label:name=rate`, where a rate is `10/m`, `3/15m`, `100/h`",
+            check=check_rate,
+            live=True,
+        ),
+    ] = ()
     cpu_limits: Annotated[
         tuple[str, ...],
         _key(
@@ -515,6 +535,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             types=parse_limits(self.type_limits),
             users=parse_limits(self.user_limits),
             labels=parse_limits(self.label_limits),
+            rates={name: rate for name, _, rate in (text.rpartition("=") for text in self.rates)},
             fair_share=self.fair_share,
         )
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..actors.core.messages import Intake
+from ..actors.core.rates import EACH
 from ..actors.delivery.mail import one_address
 from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
@@ -88,13 +89,15 @@ class CommandIntake:
                 return command, self._examine_graph(command)
             case PauseQueue(type=str(name)):
                 self._check_type(name)  # a misspelt type would stay paused, and the right one would go on
-            case SetLimits(types=types):
+            case SetLimits(types=types, rates=rates):
                 self._check_types(types)
+                of_types = {name.removeprefix("type:"): rate for name, rate in rates.items() if name[:5] == "type:"}
+                self._check_types({name: rate for name, rate in of_types.items() if name != EACH})
             case SaveCheckpoint():
                 _check_json(command.checkpoint, "checkpoint", MAX_CHECKPOINT)
         return command, _NOTHING
 
-    def _check_types(self, types: Mapping[str, int | None]) -> None:
+    def _check_types(self, types: Mapping[str, object]) -> None:
         for name, number in types.items():
             if number is not None:  # a limit that was set can always be taken away
                 self._check_type(name)

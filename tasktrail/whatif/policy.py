@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from ..actors.core.limits import Limits, laid_over, merged
 from ..actors.core.messages import Message, Submit
+from ..actors.core.rates import Rates
 from ..actors.core.state import SchedulerState
 from ..events import CreateTask
 from ..events.commands import SetLimits
@@ -31,9 +32,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     def set_up(self, state: SchedulerState) -> None:
         """Give a state, new or folded, this policy."""
+        state.durable.configured_rates = self.configured.rates
         if self.change.limits != LimitsChanged():
             state.durable.limit_changes.apply(self.change.limits, state.position)
         state.configure(self.configured)
+        state.rates = Rates(state.limits.rates)
         state.backfill_bound = self.change.backfill_bound
         if not self.change.user_bonus:
             for task_id, task in state.tasks.items():

@@ -16,6 +16,8 @@ from ..events.commands import (
     MaxTempSize,
     Name,
     Number,
+    RateName,
+    RateText,
     UserKey,
     says,
 )
@@ -43,6 +45,9 @@ class PolicyChange(
     types: Annotated[dict[Name, Number], says("A number for one type: video_convert=1.")] = {}
     users: Annotated[dict[UserKey, Number], says("A number for a user.", example="7=3")] = {}
     labels: Annotated[dict[Name, Number], says("A number for one label.", example="night=2")] = {}
+    rates: Annotated[
+        dict[RateName, RateText], says("So many starts in so much time.", value="NAME=RATE", example="user:*=100/h")
+    ] = {}
     fair_share: FairSharing = None
     user_bonus: Annotated[bool, says("False: users' levels count not.")] = True
     backfill_bound: Annotated[Count | None, says("So many may start past one that does not fit.", value="N")] = None

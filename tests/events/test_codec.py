@@ -29,6 +29,7 @@ def test_the_stored_tags_are_frozen() -> None:
         "Adjusted": "adjusted",
         "Deduplicated": "deduplicated",
         "LimitsChanged": "limits_changed",
+        "RatesConfigured": "rates_configured",
         "QueuePaused": "queue_paused",
         "QueueResumed": "queue_resumed",
         "QueueDrained": "queue_drained",

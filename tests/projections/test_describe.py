@@ -19,6 +19,7 @@ from tasktrail.events.system_events import (
     QueueDrained,
     QueuePaused,
     QueueResumed,
+    RatesConfigured,
     RedeliveryRequested,
     ScheduleAdded,
     ScheduleRemoved,
@@ -47,6 +48,8 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
         "service 1 started on here, pid 7, epoch 2; damaged indexes were rebuilt: a, b",
     ),
     (ServiceStopped(), "service stopped"),
+    (RatesConfigured(), "rates configured: none"),
+    (RatesConfigured(rates={"user:*": "1/s", "type:a": "9/m"}), "rates configured: user:* 1/s, type:a 9/m"),
     (Deduplicated(task_id=3), "task 3 is open and has the key of the task asked for: it is the answer"),
     (Deduplicated(task_id=3, name="a"), "task 3 is open and has the key of a: it is the answer"),
     (

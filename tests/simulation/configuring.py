@@ -5,6 +5,14 @@ from random import Random
 from tasktrail.actors.core.limits import UNLIMITED, Limits
 
 MAX_MEMORY = 10
+RATES: tuple[dict[str, str], ...] = (
+    {},
+    {},
+    {},
+    {"type:plain": "2/m"},
+    {"user:*": "3/10m", "user:0": "1/m"},
+    {"label:red": "1/h", "type:*": "9/m"},
+)
 
 
 def some_limits(rng: Random) -> Limits:
@@ -23,5 +31,6 @@ def some_limits(rng: Random) -> Limits:
         types=rng.choice(({}, {"plain": 3, "seldom": 1})),
         users=rng.choice(({}, {"0": 2})),
         labels=rng.choice(({}, {"red": 2})),
+        rates=rng.choice(RATES),
         fair_share=rng.random() < 0.3,
     )

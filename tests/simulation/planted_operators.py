@@ -11,6 +11,7 @@ from planted_log import PLANTED
 from tasktrail.actors.core import commands, dispatch, explanation, limits, schedules, step, timeouts
 from tasktrail.actors.core.limits import LimitChanges, LimitKind, Limits, Pauses, RunningCounts
 from tasktrail.actors.core.queue import EQUAL, ReadyQueue, Share
+from tasktrail.actors.core.rates import Rates
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.schedules import Schedules
 from tasktrail.actors.core.state import SchedulerState
@@ -97,6 +98,18 @@ def own_limit_not_looked_at(patch: pytest.MonkeyPatch) -> None:
     """The general number counts although there is one of its own."""
     limit_of = limits.limit_of
     patch.setattr(limits, "limit_of", lambda key, limits: limit_of(key, replace(limits, types={}, users={}, labels={})))
+
+
+@planted("I12: .* starts of")
+def rate_forgotten_over_a_restart(patch: pytest.MonkeyPatch) -> None:
+    """A new service begins with an empty window."""
+    patch.setattr(SchedulerState, "look_at_rates", lambda _self: None)
+
+
+@planted("I12: .* starts of")
+def rate_of_each_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    """What has no rate of its own has none."""
+    patch.setattr(Rates, "of", lambda self, key: self._rates.get(key))
 
 
 @planted("I7: .* counted")

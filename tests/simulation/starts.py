@@ -97,6 +97,7 @@ def check_missed_runs(state: SchedulerState, staged: Staged, now: datetime) -> N
 
 def check_idle(state: SchedulerState) -> None:
     """After a message that was stepped to its end: no slot is empty while somebody fits into it."""
+    must(all(at > state.looked_at for at in state.shut.values()), f"I12: shut for nothing: {state.shut}")
     if state.free_slots <= 0 or state.draining or len(state.queue) > dispatch.BACKFILL_DEPTH:
         return
     kept = [one for one, count in state.overtaken.items() if count >= dispatch.BACKFILL_BOUND and one in state.queue]

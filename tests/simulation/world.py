@@ -32,11 +32,12 @@ from starts import DiskMark, check_idle, check_limits, check_missed_runs, check_
 from stopwatch import Stopwatch
 from story import Story
 from turns import Turns
+from windows import Windows
 
 from tasktrail.actors.core.messages import Delivered, Sampled, Staged, Submit, Tick
 from tasktrail.events import Cancelled, Fact, Recorded, StartTask, TaskState
 from tasktrail.events.reports import Order
-from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
+from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed, RatesConfigured
 
 STARTS = (
     datetime(2026, 1, 1, tzinfo=UTC),
@@ -79,9 +80,13 @@ class World:
         self.receivers = Receivers()
         self.people = People(self.rng, self.ledger, self.receivers)
         self.turns = Turns()
+        self.windows = Windows()
+        self.rates: dict[str, str] = {}
+        """The configured ones that a service has recorded last."""
         self.disk = Disk()
         self.log = SimulatedLog(self.disk, self._durable)
         self.trace = hashlib.sha256()
+        self.clock_was_set = False
         self.deliveries: list[Delivered] = []
         """What the notifier has told the Scheduler and has not reached it."""
         self.steps = 0
@@ -108,6 +113,8 @@ class World:
         self.people.waiting.clear()  # whoever still waits is cut off, and does not know
         self.notifier = SimulatedNotifier(self.rng, self.log, self.receivers, self.deliveries.append)
         self.stopwatch = Stopwatch(self.ledger)
+        if self.clock_was_set:
+            self.windows.forget()
         self.clock_was_set = False
         self.house = House(self.log, self, self.limits, grace, self)
         self.disk_mark = DiskMark()
@@ -208,6 +215,7 @@ class World:
             check_missed_runs(house.state, staged, self.time)
             self.stopwatch.follow(staged.facts, self.seconds)
             self.turns.stage(staged.facts, house.state)
+            self.windows.stage(staged.facts, self.seconds)
             self._touched.update(fact.task_id for fact in staged.facts)
 
     def _durable(self, records: list[Recorded]) -> None:
@@ -215,12 +223,19 @@ class World:
         self.receivers.follow(records, self.ledger.tasks)
         self.turns.follow(records, self.ledger.tasks)
         for record in records:
+            self._count(record)
             if isinstance(record.event, Cancelled):
                 self._check_not_publishing(record)
         if records:
             self.trace.update(records[-1].hash)
         if self.story is not None:
             self.story.recorded(records)
+
+    def _count(self, record: Recorded) -> None:
+        """Starts under the rates that hold: those that a service has recorded, with the operators' changes."""
+        if isinstance(record.event, RatesConfigured):
+            self.rates = record.event.rates
+        self.windows.follow(record, self.ledger.tasks, self.ledger.standing.rates(self.rates))
 
     def _check_not_publishing(self, record: Recorded) -> None:
         """A cancel that comes too late waits for the end of publishing, and then finds the task completed."""

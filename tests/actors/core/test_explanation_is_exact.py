@@ -165,7 +165,7 @@ def test_an_explanation_that_leaves_out_or_makes_up_a_reason_is_found(
 ) -> None:
     plant(monkeypatch)
 
-    @settings(deadline=None, max_examples=300, phases=[Phase.generate], database=None, derandomize=True)
+    @settings(deadline=None, max_examples=900, phases=[Phase.generate], database=None, derandomize=True)
     @given(scenarios)
     def checked(one: Scenario) -> None:
         check(one)

@@ -12,11 +12,18 @@ from tasktrail.actors.core.messages import Drain, LimitsConfigured, Sampled, Tic
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.unit_of_work import UnitOfWork
 from tasktrail.events import AdjustTask
-from tasktrail.events.commands import PauseQueue, ResumeQueue
+from tasktrail.events.commands import PauseQueue, ResumeQueue, SetLimits
 from tasktrail.events.reports import CapacityChanged
 
 TYPES = ("work", "other")
 GRACE = dict.fromkeys(TYPES, 0.5)
+
+RATES: list[dict[str, str]] = [
+    *[{}] * 9,
+    {"type:work": "1/d"},
+    {"user:*": "2/d", "user:1": "1/9d"},
+    {"label:x": "1/2d", "type:*": "3/d"},
+]
 
 wishes = st.fixed_dictionaries(
     {
@@ -37,6 +44,7 @@ settings_of_a_world = st.fixed_dictionaries(
         "max_per_user": st.sampled_from([0, 0, 1, 2]),
         "max_per_label": st.sampled_from([0, 0, 1]),
         "fair_share": st.booleans(),
+        "rates": st.sampled_from(RATES),
     }
 )
 samples = st.builds(
@@ -194,6 +202,12 @@ class Lifting:
 
     def _labellimit(self, one: Obstacle) -> None:
         self._raise("labels", self.task.spec.label, one)
+
+    def _ratelimit(self, one: Obstacle) -> None:
+        (higher,) = one.commands
+        assert isinstance(higher, SetLimits)
+        rates = {name: rate for name, rate in higher.rates.items() if rate is not None}
+        self.limits = replace(self.limits, rates=self.limits.rates | rates)
 
     def _raise(self, table: str, name: str, one: Obstacle) -> None:
         numbers = {**getattr(self.limits, table), name: int(one.numbers["running"]) + 1}

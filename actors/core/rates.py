@@ -1,0 +1,121 @@
+"""How many attempts of a type, a user or a label may start in how much time: a sliding window, exact and bounded.
+
+A rate such as `10/m` is kept by remembering the last ten starts: the next may come when the first of them is a minute
+ago. So no minute, wherever it begins, has more than ten. The starts are a fold of the log, and so are the rates, which
+a service records when they are configured otherwise: after a restart the window goes on where it was.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from ...events import TaskState
+from .limits import LimitKey, LimitKind, limit_keys_of
+
+MOST_STARTS = 9999
+"""A higher number than a rate can have would take too much memory."""
+EACH = "*"
+"""In place of a name: each that has no rate of its own."""
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SLACK = 64
+
+
+class Rate(NamedTuple):
+    """So many starts in so much time."""
+
+    starts: int
+    period: timedelta
+
+    def within(self, starts: Iterable[datetime], now: datetime) -> int:
+        """How many of the starts count now."""
+        return sum(1 for at in starts if at + self.period > now)
+
+
+def rate_of(text: str) -> Rate:
+    """`10/m`, or `3/15m` for three in a quarter of an hour; see `events.commands.RateText`."""
+    starts, _, period = text.partition("/")
+    return Rate(int(starts), timedelta(seconds=int(period[:-1] or 1) * _SECONDS[period[-1]]))
+
+
+def name_of(key: LimitKey) -> str:
+    """What a rate of this type, user or label is called: `type:video_convert`."""
+    return f"{key[0]}:{key[1]}"
+
+
+def key_named(name: str) -> LimitKey:
+    """The type, user or label of a name."""
+    kind, _, rest = name.partition(":")
+    return LimitKind(kind), int(rest) if kind == LimitKind.USER and rest != EACH else rest
+
+
+class Starts(msgspec.Struct):
+    """The starts that rates count: of each type, user or label with a rate, as many as its rate allows."""
+
+    by_name: dict[str, list[datetime]] = {}
+    tidy_at: int = _SLACK
+    """With more names than this, those whose starts all lie too far back are dropped."""
+
+    def set_clock(self, by: timedelta) -> None:
+        """The wall clock was set: move the starts with it, so that the time that has passed since stays the same."""
+        for name, times in self.by_name.items():
+            self.by_name[name] = [at + by for at in times]
+
+
+class Rates:
+    """The rates that hold, as a table that is quick to look into."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self.texts = dict(texts)
+        self._rates = {key_named(name): rate_of(text) for name, text in texts.items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._rates)
+
+    def of(self, key: LimitKey) -> Rate | None:
+        """The rate of a type, a user or a label; one by name goes before that of each."""
+        return self._rates.get(key) or self._rates.get((key[0], EACH))
+
+    def set_for(self, key: LimitKey) -> str:
+        """The name under which the rate of this key is set."""
+        return name_of(key) if key in self._rates else name_of((key[0], EACH))
+
+    def count(self, starts: Starts, task: TaskState, at: datetime) -> None:
+        """An attempt of the task has started, at that time by the clock."""
+        for key in limit_keys_of(task):
+            rate = self.of(key)
+            if rate is not None:
+                times = starts.by_name.setdefault(name_of(key), [])
+                times.append(at)
+                del times[: -rate.starts]
+        if len(starts.by_name) > starts.tidy_at:
+            for name, times in list(starts.by_name.items()):
+                rate = self.of(key_named(name))
+                if rate is None or times[-1] + rate.period <= at:
+                    del starts.by_name[name]
+            starts.tidy_at = 2 * len(starts.by_name) + _SLACK
+
+    def keep_to(self, starts: Starts) -> None:
+        """Forget the starts of what has no rate any more."""
+        starts.by_name = {name: times for name, times in starts.by_name.items() if self.of(key_named(name))}
+
+    def opens_at(self, key: LimitKey, starts: Starts) -> datetime | None:
+        """When the next attempt of this type, user or label may start; None: its rate is not reached."""
+        rate, times = self.of(key), starts.by_name.get(name_of(key), ())
+        if rate is None or len(times) < rate.starts:
+            return None
+        return times[-rate.starts] + rate.period
+
+    def left(self, key: LimitKey, starts: Starts, now: datetime) -> int | None:
+        """How many more may start now; None: any number."""
+        rate, times = self.of(key), starts.by_name.get(name_of(key), ())
+        return None if rate is None else max(0, rate.starts - rate.within(times, now))
+
+    def reached(self, starts: Starts) -> Iterator[tuple[LimitKey, datetime]]:
+        """All keys that have had as many starts as their rate allows, with when the next one may come."""
+        for name in starts.by_name:
+            key = key_named(name)
+            at = self.opens_at(key, starts)
+            if at is not None:
+                yield key, at
