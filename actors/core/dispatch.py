@@ -401,6 +401,8 @@ class _DryRun:
     def _is_closed(self, key: LimitKey) -> bool:
         if key not in self._lifted_keys and self._state.durable.pauses.of(key) is not None:
             return True
+        if key not in self._lifted_keys and self._state.windows.closes(key):
+            return True
         return self._starts_left(key) == 0 or is_full(key, self._limits, self._in_use.running_counts)
 
     def _starts_left(self, key: LimitKey) -> int | None:

@@ -19,6 +19,7 @@ from .rates import MOST_STARTS, name_of
 from .resources import MachineSample, Reserved, Shortage, ceiling_of, never_fits, shortages
 from .state import SchedulerState
 from .unit_of_work import UnitOfWork
+from .windows import Windows
 
 
 class WaitReason(StrEnum):
@@ -33,6 +34,7 @@ class WaitReason(StrEnum):
     USER_LIMIT = "UserLimit"
     LABEL_LIMIT = "LabelLimit"
     RATE_LIMIT = "RateLimit"
+    WINDOW = "Window"
     PAUSED = "Paused"
     MEMORY = "Memory"
     CPU = "Cpu"
@@ -147,7 +149,7 @@ def reasons_of(state: SchedulerState, task: TaskState, now: datetime, *, live: b
     """All reasons why a waiting task waits; not its place in the queue, which takes a look at all of it."""
     found = [*own_timers(state, task, now), *recorded_obstacles(state, task)]
     if live:
-        found += [*live_obstacles(state, task), *_order(state, task)]
+        found += [*live_obstacles(state, task, now), *_order(state, task)]
     return tuple(found)
 
 
@@ -183,7 +185,7 @@ def _without_others(one: Obstacle, is_own: Callable[[int], bool]) -> Obstacle:
 
 def why_not_now(work: UnitOfWork, task: TaskState) -> tuple[Obstacle, ...]:
     """Why the task could not be started by hand at once, ahead of the queue and of its own times."""
-    return (*recorded_obstacles(work.state, task), *live_obstacles(work.state, task))
+    return (*recorded_obstacles(work.state, task), *live_obstacles(work.state, task, work.now))
 
 
 def own_timers(state: SchedulerState, task: TaskState, now: datetime) -> tuple[Obstacle, ...]:
@@ -212,7 +214,7 @@ def recorded_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle
     return (*found, *unmet(state, task))
 
 
-def live_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
+def live_obstacles(state: SchedulerState, task: TaskState, now: datetime) -> tuple[Obstacle, ...]:
     """The reasons that only a running service knows: handlers, slots, limits in use, the machine."""
     found = []
     kind = task.spec.type
@@ -231,7 +233,10 @@ def live_obstacles(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ..
         found.append(_no_slot(state))
     limits = state.limits
     found += [_full(state, key) for key in limit_keys_of(task) if is_full(key, limits, in_use.running_counts)]
-    found += [_rate_reached(state, key) for key in limit_keys_of(task) if key in state.shut]
+    found += [_rate_reached(state, key, now) for key in limit_keys_of(task) if state.shut.get(key, now) > now]
+    windows = state.windows.as_of(now)
+    if windows.closes((LimitKind.TYPE, kind)):
+        found.append(_outside_windows(windows, kind, now))
     return (*found, *_with_holders(state, task, limits, in_use))
 
 
@@ -308,12 +313,12 @@ def _full(state: SchedulerState, key: LimitKey) -> Obstacle:
     )
 
 
-def _rate_reached(state: SchedulerState, key: LimitKey) -> Obstacle:
+def _rate_reached(state: SchedulerState, key: LimitKey, now: datetime) -> Obstacle:
     kind, name = key
     rates, durable = state.rates, state.durable
     rate, at, set_for = rates.of(key), state.shut[key], rates.set_for(key)
     assert rate is not None
-    started = rate.starts - (rates.left(key, durable.starts, state.looked_at) or 0)
+    started = rate.starts - (rates.left(key, durable.starts, now) or 0)
     _, _, period = rates.texts[set_for].partition("/")
     more = f"{rate.starts + 1}/{period}"
     return Obstacle(
@@ -324,10 +329,22 @@ def _rate_reached(state: SchedulerState, key: LimitKey) -> Obstacle:
             "started": started,
             "limit": rate.starts,
             "period": rate.period.total_seconds(),
-            "seconds": round((at - state.looked_at).total_seconds(), 3),
+            "seconds": round((at - now).total_seconds(), 3),
         },
         durable.limit_changes.set_at("rates", set_for),
         commands=(SetLimits(rates={name_of(key): more}),) if rate.starts < MOST_STARTS else (),
+    )
+
+
+def _outside_windows(windows: Windows, task_type: str, now: datetime) -> Obstacle:
+    name = windows.named(task_type)
+    opens, texts = windows.closed[name], ", ".join(windows.texts[name])
+    then = f"at {timestamp(opens)}" if opens else "not within a week"
+    return Obstacle(
+        WaitReason.WINDOW,
+        f"type {task_type} starts {texts} ({windows.timezone}); the window opens {then}",
+        f"the time {timestamp(opens)}" if opens else "other windows in the configuration",
+        {"seconds": round((opens - now).total_seconds(), 3)} if opens else {},
     )
 
 

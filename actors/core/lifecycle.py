@@ -51,6 +51,7 @@ def recover(work: UnitOfWork, running: Mapping[int, Running]) -> None:
     """
     state = work.state
     state.look_at_rates()
+    state.look_at_windows()
     for entry in running.values():
         state.hold(entry)
         entry.seen = False

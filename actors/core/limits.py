@@ -43,6 +43,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, int] = {}
     rates: dict[str, str] = {}
     """So many starts in so much time, such as `10/m`, of `type:NAME`, `user:NAME` or `label:NAME`; `*` for each."""
+    windows: dict[str, tuple[str, ...]] = {}
+    """Type, or `*` for each without an entry of its own → when its tasks may start, such as `22-06`."""
+    windows_timezone: str = "UTC"
     fair_share: bool = False
     """Whether users take turns, whatever the priorities of their tasks."""
 

@@ -7,7 +7,7 @@ import msgspec
 
 from .board import Resources, resources_of
 from .explanation import LIMIT_REASONS, WaitReason
-from .limits import LimitKey
+from .limits import LimitKey, is_full
 from .resources import shortages
 from .state import SchedulerState
 
@@ -73,4 +73,10 @@ def _ready(state: SchedulerState) -> Iterator[tuple[WaitReason, int]]:
 
 
 def _reason_at(state: SchedulerState, key: LimitKey) -> WaitReason:
-    return WaitReason.PAUSED if state.durable.pauses.of(key) is not None else LIMIT_REASONS[key[0]]
+    if state.durable.pauses.of(key) is not None:
+        return WaitReason.PAUSED
+    if state.windows.closes(key):
+        return WaitReason.WINDOW
+    if key in state.shut and not is_full(key, state.limits, state.running_counts):
+        return WaitReason.RATE_LIMIT
+    return LIMIT_REASONS[key[0]]

@@ -50,6 +50,7 @@ from .rates import Rates, Starts
 from .resources import MachineSample, Reserved, SetAside
 from .schedules import NextRuns, Schedules
 from .tokens import Tokens
+from .windows import Windows
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
 """How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
@@ -305,6 +306,7 @@ class SchedulerState:
         self.shut: dict[LimitKey, datetime] = {}
         """What a rate keeps from starting → when the next attempt may start."""
         self._openings: list[tuple[datetime, LimitKey]] = []
+        self.windows = Windows(limits.windows, limits.windows_timezone)
         self.looked_at = _LONG_AGO
         """The moment of the last step."""
         self.slots = 0
@@ -351,6 +353,7 @@ class SchedulerState:
         """These limits are configured from now on; the operators' changes stay on top of them."""
         self.configured = limits
         self.limits = laid_over(limits, self.durable.limit_changes.merged)
+        self.windows = Windows(limits.windows, limits.windows_timezone)
 
     def _set_rates(self) -> None:
         """Rates were recorded."""
@@ -442,8 +445,10 @@ class SchedulerState:
         return Correction() if experience is None else experience.correction()
 
     def is_closed(self, key: LimitKey) -> bool:
-        """Whether a limit, a rate or a pause keeps everything of this type, user or label from starting now."""
-        return key in self.shut or is_closed(key, self.limits, self.running_counts, self.durable.pauses)
+        """Whether anything keeps all of this type, user or label from starting now."""
+        if key in self.shut or self.windows.closes(key):
+            return True
+        return is_closed(key, self.limits, self.running_counts, self.durable.pauses)
 
     def is_ours(self, task_id: int) -> bool:
         """Whether this service works on the task."""
@@ -501,6 +506,10 @@ class SchedulerState:
             self._shut(key, at)
         self.open_due(self.looked_at)
 
+    def look_at_windows(self) -> None:
+        """Windows, or the clock, have changed: find out anew which types may start."""
+        self.windows.look(self.looked_at)
+
     def _shut(self, key: LimitKey, at: datetime) -> None:
         if at > self.looked_at:
             self.shut[key] = at
@@ -509,6 +518,11 @@ class SchedulerState:
     def open_due(self, now: datetime) -> None:
         """A step begins: what a rate has kept from starting may start when its time has come."""
         self.looked_at = now
+        if self.windows.are_over(now):
+            before = self.windows.closed
+            self.look_at_windows()
+            if before.keys() - self.windows.closed.keys():
+                self.queue.wake_all()
         while self._openings and self._openings[0][0] <= now:
             at, key = heappop(self._openings)
             if self.shut.get(key) == at:
@@ -624,5 +638,6 @@ class SchedulerState:
         """When the earliest timer or the next run of a schedule is due."""
         fires = self.next_runs.first() if self.own is None else None
         opening = self._openings[0][0] if self._openings and len(self.queue) else None
-        moments = (self.timers[0].at if self.timers else None, fires, opening)
+        window = self.windows.until if self.windows.closed and len(self.queue) else None
+        moments = (self.timers[0].at if self.timers else None, fires, opening, window)
         return min((at for at in moments if at is not None), default=None)

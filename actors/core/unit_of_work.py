@@ -186,6 +186,7 @@ class UnitOfWork:
     def look_again(self) -> None:
         """Limits or pauses have changed: tasks that they kept back may start now."""
         self.state.look_at_rates()
+        self.state.look_at_windows()
         self.state.queue.wake_all()
 
     def unplace(self, task_id: int) -> None:

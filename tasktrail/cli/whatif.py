@@ -39,6 +39,7 @@ _FLAGS = {
     "users": "--user-limit",
     "labels": "--label-limit",
     "rates": "--rate",
+    "windows": "--windows",
     "user_bonus": "--no-user-bonus",
 }
 
@@ -66,6 +67,7 @@ _FLAGS = {
     "users",
     "labels",
     "rates",
+    "windows",
     "fair_share",
     "user_bonus",
     "backfill_bound",

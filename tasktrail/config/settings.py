@@ -17,6 +17,7 @@ import msgspec
 
 from ..actors.secret import Secret
 from ..events.commands import RateName, RateText
+from ..events.errors import InvalidValue
 from ..events.retry import RetryRule
 
 if TYPE_CHECKING:
@@ -98,6 +99,35 @@ def check_rate(text: str) -> None:
         msgspec.convert({name: rate}, dict[RateName, RateText])
     except msgspec.ValidationError:
         raise ValueError(f"neither a name such as type:video_convert nor a rate such as 10/m: {text}") from None
+
+
+def check_window(text: str) -> None:
+    """`type=22-06`, or the like."""
+    from ..actors.core.windows import window_of
+
+    name, _, window = text.rpartition("=")
+    try:
+        window_of(window)
+    except InvalidValue as error:
+        raise ValueError(f"{error.message}. {error.advice}") from None
+    if not name:
+        raise ValueError(f"no type=window: {text}")
+
+
+def parse_windows(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Types with their windows, of texts that `check_window` has passed."""
+    pairs = [(name, window) for name, _, window in (text.rpartition("=") for text in texts)]
+    return {name: tuple(window for other, window in pairs if other == name) for name, _ in pairs}
+
+
+def check_zone(text: str) -> None:
+    """A time zone that this machine knows."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(text)
+    except (KeyError, OSError, ValueError):
+        raise ValueError(f"there is no time zone {text}") from None
 
 
 def check_absolute(text: str) -> None:
@@ -321,6 +351,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             live=True,
         ),
     ] = ()
+    windows: Annotated[
+        tuple[str, ...],
+        _key(
+            "When tasks of a type may start; what runs goes on. Several of one type add up; `*` stands for each type "
+            "that has none of its own.",
+            "a list of `type=22-06` or `type=mon-fri 8:30-18`, in quarters of an hour",
+            check=check_window,
+            live=True,
+        ),
+    ] = ()
+    windows_timezone: Annotated[
+        str,
+        _key("The time zone whose clock `windows` go by.", "a zone such as Europe/Berlin", check=check_zone, live=True),
+    ] = "UTC"
     cpu_limits: Annotated[
         tuple[str, ...],
         _key(
@@ -536,6 +580,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             users=parse_limits(self.user_limits),
             labels=parse_limits(self.label_limits),
             rates={name: rate for name, _, rate in (text.rpartition("=") for text in self.rates)},
+            windows=parse_windows(self.windows),
+            windows_timezone=self.windows_timezone,
             fair_share=self.fair_share,
         )
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from ..actors.core.limits import Limits
 from ..actors.core.state import SchedulerState
-from ..config.settings import Config
+from ..actors.core.windows import window_of
+from ..config.settings import Config, parse_windows
 from ..events import Recorded
 from ..events.errors import InvalidValue
 from ..intake.conversion import command_from_fields
@@ -64,7 +66,7 @@ def what_if(
         raise _nothing_recorded(first, last, ends)
     _refuse_unknown_types(question, recording)
     recorded, assumptions = _recorded_policy(recording, config)
-    changed = replace(recorded, change=question)
+    changed = replace(recorded, change=question, configured=_configured(recorded.configured, question))
     return compare_policies(
         recording,
         recorded,
@@ -123,6 +125,15 @@ def _refuse_unknown_types(question: PolicyChange, recording: Recording) -> None:
             near = get_close_matches(name, recording.types, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidValue(f"The log has no task of type {name!r}{hint}", field="types", remedy=_REMEDY)
+
+
+def _configured(limits: Limits, question: PolicyChange) -> Limits:
+    """What is configured, with the windows that are asked about in place of its own."""
+    if question.windows is None:
+        return limits
+    for text in question.windows:
+        window_of(text.rpartition("=")[2])
+    return replace(limits, windows=parse_windows(question.windows))
 
 
 def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tuple[str, ...]]:

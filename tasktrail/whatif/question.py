@@ -48,6 +48,10 @@ class PolicyChange(
     rates: Annotated[
         dict[RateName, RateText], says("So many starts in so much time.", value="NAME=RATE", example="user:*=100/h")
     ] = {}
+    windows: Annotated[
+        tuple[str, ...] | None,
+        says("When types may start, in place of what is configured.", value="TYPE=WINDOW", example="scan=22-06"),
+    ] = None
     fair_share: FairSharing = None
     user_bonus: Annotated[bool, says("False: users' levels count not.")] = True
     backfill_bound: Annotated[Count | None, says("So many may start past one that does not fit.", value="N")] = None

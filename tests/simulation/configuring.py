@@ -14,6 +14,14 @@ RATES: tuple[dict[str, str], ...] = (
     {"label:red": "1/h", "type:*": "9/m"},
 )
 
+WINDOWS: tuple[dict[str, tuple[str, ...]], ...] = (
+    {},
+    {},
+    {},
+    {"plain": ("0-12", "18:30-23"), "other": ("sat-sun 0-24",)},
+    {"*": ("2:15-1:30",), "seldom": ("mon-fri 8-17",)},
+)
+
 
 def some_limits(rng: Random) -> Limits:
     """Limits on everything, and now and then on nothing but memory and slots."""
@@ -32,5 +40,7 @@ def some_limits(rng: Random) -> Limits:
         users=rng.choice(({}, {"0": 2})),
         labels=rng.choice(({}, {"red": 2})),
         rates=rng.choice(RATES),
+        windows=rng.choice(WINDOWS),
+        windows_timezone=rng.choice(("UTC", "Europe/Berlin")),
         fair_share=rng.random() < 0.3,
     )

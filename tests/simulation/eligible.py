@@ -16,7 +16,9 @@ def is_eligible(state: SchedulerState, task: TaskState) -> bool:
     if task.id not in state.queue or state.durable.pauses.everything is not None:
         return False
     return not any(
-        key in state.shut or is_closed(key, state.limits, state.running_counts, state.durable.pauses)
+        key in state.shut
+        or state.windows.closes(key)
+        or is_closed(key, state.limits, state.running_counts, state.durable.pauses)
         for key in limit_keys_of(task)
     )
 

@@ -16,6 +16,7 @@ from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.schedules import Schedules
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.unit_of_work import UnitOfWork
+from tasktrail.actors.core.windows import Windows
 from tasktrail.events import Created, TaskState
 from tasktrail.projections.outbox import Outbox
 
@@ -110,6 +111,12 @@ def rate_forgotten_over_a_restart(patch: pytest.MonkeyPatch) -> None:
 def rate_of_each_not_looked_at(patch: pytest.MonkeyPatch) -> None:
     """What has no rate of its own has none."""
     patch.setattr(Rates, "of", lambda self, key: self._rates.get(key))
+
+
+@planted("I15: .* outside of")
+def windows_looked_at_only_at_a_start(patch: pytest.MonkeyPatch) -> None:
+    """A window that closes while the service runs is not noticed."""
+    patch.setattr(Windows, "are_over", lambda _self, _now: False)
 
 
 @planted("I7: .* counted")

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from broken import broken, must
 from eligible import is_eligible
@@ -47,6 +48,30 @@ def check_limits(state: SchedulerState, started: list[int], disk: DiskMark) -> N
             count = sum(getattr(other, word) == name for other in specs)
             if limit and name != "" and count > limit:
                 broken(f"I7: task {task_id} starts, and {count} of {word} {name} run where {limit} may")
+
+
+def check_windows(limits: Limits, started: list[TaskState], now: datetime) -> None:
+    """What the clock on the wall shows lies within a window of each type that starts."""
+    shown = now.astimezone(ZoneInfo(limits.windows_timezone))
+    for task in started:
+        texts = limits.windows.get(task.spec.type) or limits.windows.get("*")
+        if texts and not any(_shows(shown, text) for text in texts):
+            broken(f"I15: task {task.id} of type {task.spec.type} starts at {shown}, outside of {texts}")
+
+
+def _shows(shown: datetime, text: str) -> bool:
+    days, _, span = text.rpartition(" ")
+    names = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    first, _, last = (days or "mon-sun").partition("-")
+    held = names[names.index(first) : names.index(last or first) + 1]
+    begin, end = (
+        time(int(hour) % 24, int(minute or 0)) for hour, _, minute in (p.partition(":") for p in span.split("-"))
+    )
+    today, yesterday = names[shown.weekday()] in held, names[shown.weekday() - 1] in held
+    at = shown.time()
+    if begin < end:
+        return today and begin <= at < end
+    return (today and at >= begin) or (yesterday and at < end)
 
 
 def check_tally(state: SchedulerState) -> None:

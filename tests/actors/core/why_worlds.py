@@ -25,6 +25,8 @@ RATES: list[dict[str, str]] = [
     {"label:x": "1/2d", "type:*": "3/d"},
 ]
 
+WINDOWS: list[dict[str, tuple[str, ...]]] = [*[{}] * 9, {"work": ("12-13",)}, {"*": ("fri 9-10",), "other": ("0-24",)}]
+
 wishes = st.fixed_dictionaries(
     {
         "type": st.sampled_from(TYPES),
@@ -45,6 +47,7 @@ settings_of_a_world = st.fixed_dictionaries(
         "max_per_label": st.sampled_from([0, 0, 1]),
         "fair_share": st.booleans(),
         "rates": st.sampled_from(RATES),
+        "windows": st.sampled_from(WINDOWS),
     }
 )
 samples = st.builds(
@@ -208,6 +211,9 @@ class Lifting:
         assert isinstance(higher, SetLimits)
         rates = {name: rate for name, rate in higher.rates.items() if rate is not None}
         self.limits = replace(self.limits, rates=self.limits.rates | rates)
+
+    def _window(self, _one: Obstacle) -> None:
+        self.limits = replace(self.limits, windows=self.limits.windows | {self.task.spec.type: ("0-24",)})
 
     def _raise(self, table: str, name: str, one: Obstacle) -> None:
         numbers = {**getattr(self.limits, table), name: int(one.numbers["running"]) + 1}
