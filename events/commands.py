@@ -122,6 +122,9 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     label: Annotated[
         str, msgspec.Meta(max_length=200), says("A group of your own; a limit may be set for it.", value="NAME")
     ] = ""
+    worker_label: Annotated[
+        str, msgspec.Meta(max_length=200), says("Run on a worker that offers this label.", value="NAME", example="gpu")
+    ] = ""
     unique: Annotated[
         str,
         msgspec.Meta(max_length=200),

@@ -53,6 +53,8 @@ class Run(Frame, frozen=True, tag="run"):
     """What those that have completed recorded as their result. Put in on the way to the executor."""
     no_results: str = ""
     """Why there are none although there should be; empty otherwise."""
+    offer: tuple[str, ...] = ()
+    """The labels of the worker that it is to run on, all of them."""
 
 
 class Stop(Frame, frozen=True, tag="stop"):
@@ -173,6 +175,8 @@ class CapacityChanged(Frame, frozen=True, tag="capacity"):
     """The number of attempts that can run at once has changed."""
 
     slots: int
+    offers: tuple[tuple[str, ...], ...] = ()
+    """The labels of each of them, where any has some."""
 
 
 class AttemptsHeld(Frame, frozen=True, tag="held"):

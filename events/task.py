@@ -62,6 +62,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     document_id: int
     label: str
+    worker_label: str
     unique: str
     schedule: str
     fire_time: datetime | None

@@ -107,6 +107,8 @@ class Created(_Event, frozen=True, kw_only=True):
     document_id: int = 0
     label: str = ""
     """A group of the sender's own, which a limit may be set for."""
+    worker_label: str = ""
+    """Its attempts run on a worker that offers this label. Empty: on any."""
     unique: str = ""
     """While the task is open, its user gets no second one with this key. Empty: any number."""
     schedule: str = ""

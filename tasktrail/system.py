@@ -46,7 +46,7 @@ from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.load import Reloaded, with_live_keys
-from .config.settings import Config
+from .config.settings import Config, parse_limits
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, LogGone, NotReady
@@ -394,6 +394,7 @@ class System:
     def _worker_processes(self) -> Executor:
         return LocalExecutor(
             slots=self.config.workers,
+            labels=parse_limits(self.config.worker_labels),
             homes=self.registry.homes(),
             lock_path=self.paths.workers_lock,
             sandbox=self.config.for_workers(self.paths.protected()),

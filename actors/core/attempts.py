@@ -53,7 +53,7 @@ def handle_report(work: UnitOfWork, report: Report) -> None:
         case AttemptEnded():
             _ended(work, report)
         case CapacityChanged():
-            work.state.slots = report.slots
+            work.state.workers_changed(report.slots, report.offers)
         case WorkerGone():
             work.record(0, WorkerExited(pid=report.pid, exit_code=report.exit_code, why=report.why), BY_SCHEDULER)
         case AttemptsHeld():

@@ -8,9 +8,10 @@ import msgspec
 from ...events.priority import terms
 from ...events.system_events import LimitsChanged, Role, ScheduleAdded
 from ...events.task_events import PriorityTerms
-from .limits import UNLIMITED, Limits, Pause, limit_keys_of
+from .limits import UNLIMITED, Limits, Pause, queue_keys_of
 from .rates import name_of
 from .resources import MachineSample
+from .routing import labels_of, offering
 from .state import SchedulerState
 
 
@@ -65,6 +66,8 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     """What there is, and how much of it is promised. Bytes; a limit of 0 means no limit."""
 
     slots: int
+    worker_labels: dict[str, int] = {}
+    """Label → how many of the workers offer it."""
     max_concurrent: int
     reserved_memory: int
     max_memory: int
@@ -243,7 +246,7 @@ def token_boards(state: SchedulerState) -> tuple[TokenBoard, ...]:
 def _queued(state: SchedulerState, task_id: int, place: int, now: datetime) -> Queued:
     task = state.tasks[task_id]
     parts = terms(task, now)
-    closed = filter(state.is_closed, limit_keys_of(task))
+    closed = filter(state.is_closed, queue_keys_of(task))
     return Queued(
         place=place,
         task_id=task_id,
@@ -291,6 +294,7 @@ def resources_of(state: SchedulerState) -> Resources:
     limits = state.limits
     return Resources(
         slots=state.slots,
+        worker_labels={label: offering(state.offers, label) for label in labels_of(state.offers)},
         max_concurrent=limits.max_concurrent,
         reserved_memory=state.reserved.memory,
         max_memory=limits.max_memory % UNLIMITED,

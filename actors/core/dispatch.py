@@ -21,9 +21,10 @@ from ...events.decide import decide
 from ...events.priority import queue_key, terms
 from ...events.reports import Run
 from .dependencies import ended
-from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, RunningCounts, is_full, limit_keys_of
+from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, RunningCounts, is_full, limit_keys_of, queue_keys_of
 from .queue import EQUAL, Entry, Share
 from .resources import Ceiling, MachineSample, Reserved, ceiling_of, fits, machine_is_busy
+from .routing import Offer, pick
 from .state import Running, SchedulerState, beat_every
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
@@ -207,6 +208,7 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
         spec.traceparent,
         spec.depends_on,
         spec.dependency_names,
+        offer=pick(state.free_offers(), spec.worker_label) or (),
     )
     return event, run
 
@@ -218,7 +220,7 @@ def _start(work: UnitOfWork, task: TaskState, event: Started, run: Run, origin: 
     state.overtaken.pop(task.id, None)
     position = work.record(task.id, event, origin)
     task = state.tasks[task.id]
-    running = Running(task.id, task.attempt, position, task, work.now, queued_at=queued_at)
+    running = Running(task.id, task.attempt, position, task, work.now, queued_at=queued_at, offer=run.offer)
     state.hold(running)
     state.shut_by_rates(task)
     work.watch_attempt(running)
@@ -230,6 +232,7 @@ class InUse(msgspec.Struct):
     """What is taken, as seen by one task: an attempt of its own that is being stopped counts as gone."""
 
     free_slots: int
+    free_offers: Counter[Offer]
     reserved: Reserved
     running_counts: RunningCounts
 
@@ -237,13 +240,14 @@ class InUse(msgspec.Struct):
 def in_use_without(state: SchedulerState, task: TaskState) -> InUse:
     """What is taken now beside the task's own attempt; a copy, which may be changed."""
     reserved, running_counts = replace(state.reserved), RunningCounts(state.running_counts.counts.copy())
-    free = state.free_slots
+    free, offers = state.free_slots, state.free_offers()
     own = state.running.get(task.id)
     if own is not None:
         reserved.give_back(own.reserved_for, seen=own.seen)
         running_counts.give_back(own.reserved_for)
         free += 1
-    return InUse(free, reserved, running_counts)
+        offers[own.offer] += 1
+    return InUse(free, offers, reserved, running_counts)
 
 
 def who_goes_first(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
@@ -280,6 +284,16 @@ _ALONE = -1
 """Marks tasks that do not stand in the queue: the one in question, and those that stood aside before."""
 
 
+def _lift_worker(free: Counter[Offer], label: str) -> None:
+    """There is one free worker, and one that offers the label: of the free ones that with the fewest labels."""
+    if pick(free, "") is None:
+        free[()] = 1
+    if label and pick(free, label) is None:
+        other = pick(free, "") or ()
+        free[other] -= 1
+        free[tuple(sorted((*other, label)))] += 1
+
+
 class _DryRun:
     """The dispatch as it would go if the task's own reasons to wait were gone. Nothing really starts.
 
@@ -300,7 +314,7 @@ class _DryRun:
         others = state.set_aside.fitting(ceiling) if only is None else only
         alone = [task, *(state.tasks[one] for one in others if one != task.id)]
         best_of_each = state.queue.best() if only is None else []
-        best_of_each += [(limit_keys_of(one), (*queue_key(one), _ALONE)) for one in alone]
+        best_of_each += [(queue_keys_of(one), (*queue_key(one), _ALONE)) for one in alone]
         self._keys = [keys for keys, _ in best_of_each]
         self._rest: dict[int, Iterator[Entry]] = {}
         """Number of a bucket → its tasks that have not been shown. Most buckets are never asked for a second one."""
@@ -320,6 +334,7 @@ class _DryRun:
             if is_full(key, limits, in_use.running_counts):
                 tables[LIMIT_TABLES[key[0]]][str(key[1])] = in_use.running_counts.counts[key] + 1
         in_use.free_slots = max(in_use.free_slots, 1)
+        _lift_worker(in_use.free_offers, task.spec.worker_label)
         self._limits = replace(
             limits,
             max_memory=max(limits.max_memory, reserved.memory + memory),
@@ -362,6 +377,7 @@ class _DryRun:
         self.started.append(task.id)
         self._overtaken.update(one.id for one in choice.passed)
         self._in_use.free_slots -= 1
+        self._in_use.free_offers[pick(self._in_use.free_offers, task.spec.worker_label) or ()] -= 1
         self._in_use.reserved.take(task)
         self._in_use.running_counts.take(task)
         self._last_start[task.spec.user_id] = len(self.started)
@@ -379,7 +395,7 @@ class _DryRun:
     def keeps_out(self, task: TaskState) -> bool:
         """Whether the task cannot start any more: no slot, no place under a limit, or not enough resources are left."""
         fitting = self._in_use.free_slots > 0 and fits(task, self._limits, self._sample, self._in_use.reserved)
-        return not fitting or any(map(self._is_closed, limit_keys_of(task)))
+        return not fitting or any(map(self._is_closed, queue_keys_of(task)))
 
     def _show_next(self, number: int) -> None:
         if number not in self._rest:
@@ -401,6 +417,8 @@ class _DryRun:
     def _is_closed(self, key: LimitKey) -> bool:
         if key not in self._lifted_keys and self._state.durable.pauses.of(key) is not None:
             return True
+        if key[0] is LimitKind.WORKER:
+            return pick(self._in_use.free_offers, str(key[1])) is None
         if key not in self._lifted_keys and self._state.windows.closes(key):
             return True
         return self._starts_left(key) == 0 or is_full(key, self._limits, self._in_use.running_counts)

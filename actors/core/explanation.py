@@ -17,6 +17,7 @@ from .dispatch import InUse, in_use_without, who_goes_first
 from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
 from .rates import MOST_STARTS, name_of
 from .resources import MachineSample, Reserved, Shortage, ceiling_of, never_fits, shortages
+from .routing import offering, pick
 from .state import SchedulerState
 from .unit_of_work import UnitOfWork
 from .windows import Windows
@@ -35,6 +36,7 @@ class WaitReason(StrEnum):
     LABEL_LIMIT = "LabelLimit"
     RATE_LIMIT = "RateLimit"
     WINDOW = "Window"
+    WORKER_LABEL = "WorkerLabel"
     PAUSED = "Paused"
     MEMORY = "Memory"
     CPU = "Cpu"
@@ -231,6 +233,8 @@ def live_obstacles(state: SchedulerState, task: TaskState, now: datetime) -> tup
     in_use = in_use_without(state, task)
     if in_use.free_slots <= 0:
         found.append(_no_slot(state))
+    if task.spec.worker_label and pick(in_use.free_offers, task.spec.worker_label) is None:
+        found.append(_no_worker(state, task))
     limits = state.limits
     found += [_full(state, key) for key in limit_keys_of(task) if is_full(key, limits, in_use.running_counts)]
     found += [_rate_reached(state, key, now) for key in limit_keys_of(task) if state.shut.get(key, now) > now]
@@ -288,6 +292,21 @@ def _no_slot(state: SchedulerState) -> Obstacle:
         tuple(state.running),
         # Where workers are missing, a higher limit would change nothing.
         (SetLimits(max_concurrent=more),) if limit < more <= state.slots else (),
+    )
+
+
+def _no_worker(state: SchedulerState, task: TaskState) -> Obstacle:
+    label = task.spec.worker_label
+    there = offering(state.offers, label)
+    holders = [entry for entry in state.running.values() if label in entry.offer and entry.task_id != task.id]
+    busy = f"all {there} workers with {label} are busy" if there > 1 else f"the worker with {label} is busy"
+    return Obstacle(
+        WaitReason.WORKER_LABEL,
+        busy if there else f"no worker offers {label}",
+        f"the end of an attempt on a worker with {label}, or more workers that offer it",
+        {"workers": there, "busy": len(holders)},
+        tuple(entry.started_position for entry in holders),
+        tuple(entry.task_id for entry in holders),
     )
 
 

@@ -205,6 +205,8 @@ class LimitKind(StrEnum):
     TYPE = "type"
     USER = "user"
     LABEL = "label"
+    WORKER = "worker"
+    """A label that workers offer. No number is set for it: a worker is free or not."""
 
 
 LIMIT_TABLES = {LimitKind.TYPE: "types", LimitKind.USER: "users", LimitKind.LABEL: "labels"}
@@ -219,6 +221,12 @@ def limit_keys_of(task: TaskState) -> LimitKeys:
     spec = task.spec
     keys: LimitKeys = ((LimitKind.TYPE, spec.type), (LimitKind.USER, spec.user_id))
     return (*keys, (LimitKind.LABEL, spec.label)) if spec.label else keys
+
+
+def queue_keys_of(task: TaskState) -> LimitKeys:
+    """The same, and the worker label that the task needs: all that it shares a place in the queue by."""
+    keys = limit_keys_of(task)
+    return (*keys, (LimitKind.WORKER, task.spec.worker_label)) if task.spec.worker_label else keys
 
 
 class RunningCounts(msgspec.Struct):
@@ -248,6 +256,8 @@ def limit_of(key: LimitKey, limits: Limits) -> int:
             return limits.users.get(str(name), limits.max_per_user)
         case LimitKind.LABEL:
             return limits.labels.get(str(name), limits.max_per_label)
+        case LimitKind.WORKER:
+            return 0
 
 
 def is_full(key: LimitKey, limits: Limits, running_counts: RunningCounts) -> bool:

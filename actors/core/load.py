@@ -7,7 +7,7 @@ import msgspec
 
 from .board import Resources, resources_of
 from .explanation import LIMIT_REASONS, WaitReason
-from .limits import LimitKey, is_full
+from .limits import LimitKey, LimitKind, is_full
 from .resources import shortages
 from .state import SchedulerState
 
@@ -73,6 +73,8 @@ def _ready(state: SchedulerState) -> Iterator[tuple[WaitReason, int]]:
 
 
 def _reason_at(state: SchedulerState, key: LimitKey) -> WaitReason:
+    if key[0] is LimitKind.WORKER:
+        return WaitReason.WORKER_LABEL
     if state.durable.pauses.of(key) is not None:
         return WaitReason.PAUSED
     if state.windows.closes(key):

@@ -19,7 +19,7 @@ import msgspec
 
 from ...events import TaskState
 from ...events.priority import queue_key
-from .limits import LimitKey, LimitKeys, LimitKind, limit_keys_of
+from .limits import LimitKey, LimitKeys, LimitKind, queue_keys_of
 
 Entry: TypeAlias = tuple[float, int, int]
 """Key, id, number of the bucket. With numbers only, the garbage collector need not look at a million tuples."""
@@ -163,7 +163,7 @@ class ReadyQueue:
         if old is not None and old[:2] == key:
             return
         self.changes += 1
-        bucket = self._by_number[old[2]] if old is not None else self._bucket(limit_keys_of(task))
+        bucket = self._by_number[old[2]] if old is not None else self._bucket(queue_keys_of(task))
         entry = (*key, bucket.number)
         self._entries[task.id] = entry
         heappush(bucket.heap, entry)
@@ -174,13 +174,13 @@ class ReadyQueue:
     def fill(self, tasks: Iterable[TaskState]) -> None:
         """Add tasks that are not there yet. Each bucket is put in order once, however many tasks there are."""
         self.changes += 1
-        grown: dict[tuple[str, int, str], Bucket] = {}
+        grown: dict[tuple[str, int, str, str], Bucket] = {}
         for task in tasks:
             spec = task.spec
-            behind = (spec.type, spec.user_id, spec.label)
+            behind = (spec.type, spec.user_id, spec.label, spec.worker_label)
             bucket = grown.get(behind)
             if bucket is None:
-                bucket = grown[behind] = self._bucket(limit_keys_of(task))
+                bucket = grown[behind] = self._bucket(queue_keys_of(task))
             entry = (*queue_key(task), bucket.number)
             self._entries[task.id] = entry
             bucket.heap.append(entry)

@@ -48,6 +48,7 @@ from .messages import Submit
 from .queue import EQUAL, FairShare, ReadyQueue, Share
 from .rates import Rates, Starts
 from .resources import MachineSample, Reserved, SetAside
+from .routing import Offer, labels_of, pick
 from .schedules import NextRuns, Schedules
 from .tokens import Tokens
 from .windows import Windows
@@ -91,6 +92,8 @@ class Running(msgspec.Struct):
     """The limit on silence that had been reached at the last look; the next one acts on it."""
     percent: float = 0.0
     """The percentage that it reported last, recorded or not."""
+    offer: Offer = ()
+    """The labels of the worker that it was given."""
     queued_at: datetime | None = None
     """Since when the task had waited for free resources only; None: it was started by hand while it waited for more."""
 
@@ -277,7 +280,7 @@ class SchedulerState:
     made anew at each start, from the tasks, the executor and the machine.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - a line for each thing that it knows
         self,
         limits: Limits,
         *,
@@ -310,6 +313,8 @@ class SchedulerState:
         self.looked_at = _LONG_AGO
         """The moment of the last step."""
         self.slots = 0
+        self.offers: Counter[Offer] = Counter()
+        """What workers offer → how many there are of that kind. Empty where none offers anything."""
         self.draining = self.closed = False
         self.queue = ReadyQueue(self.is_closed, self._share)
         self.next_runs = NextRuns(self.durable.schedules)
@@ -446,6 +451,8 @@ class SchedulerState:
 
     def is_closed(self, key: LimitKey) -> bool:
         """Whether anything keeps all of this type, user or label from starting now."""
+        if key[0] is LimitKind.WORKER:
+            return pick(self.free_offers(), str(key[1])) is None
         if key in self.shut or self.windows.closes(key):
             return True
         return is_closed(key, self.limits, self.running_counts, self.durable.pauses)
@@ -537,6 +544,8 @@ class SchedulerState:
         self.running_counts.give_back(task)
         for key in limit_keys_of(task):
             self.queue.wake(key)
+        for label in running.offer:
+            self.queue.wake((LimitKind.WORKER, label))
         self.queue.share_changed(task.spec.user_id)
         self._passing.add(running.task_id)
 
@@ -605,6 +614,20 @@ class SchedulerState:
         began = task.life_started_at
         began = running.since if began in (None, task.started_at) else self.durable.jumps.moved(began)
         return attempt_ends(task, running.signs(), began)
+
+    def free_offers(self) -> Counter[Offer]:
+        """What the free workers offer."""
+        if not self.offers:
+            return Counter({(): self.slots - len(self.running)})
+        free = self.offers.copy()
+        free.subtract(entry.offer for entry in self.running.values())
+        return free
+
+    def workers_changed(self, slots: int, offers: Iterable[Offer]) -> None:
+        """So many workers are there now, and this is what each offers."""
+        self.slots, self.offers = slots, Counter(offers)
+        for label in labels_of(self.offers):
+            self.queue.wake((LimitKind.WORKER, label))
 
     @property
     def free_slots(self) -> int:

@@ -24,6 +24,7 @@ from ...events.reports import (
 )
 from ...handlers.process.channel import IoRank, Setup, Unencodable, encode_frame
 from ...handlers.process.sandbox import Sandbox, sandbox_support
+from ..core.routing import Offer, offers_of
 from ..executor import Capabilities, Reporter, unbegun, unencodable
 from ..logger import get_logger
 from .reactor import Reactor
@@ -44,6 +45,7 @@ class LocalExecutor:
 
     Args:
         slots: attempts at once.
+        labels: label → how many of the workers offer it.
         homes: task type → `module:attribute`, from `Registry.homes`.
         lock_path: file on which reapers hold a shared lock; see `wait_for_orphans`.
         pythonpath: folders that workers import from, beside those of the service.
@@ -61,6 +63,7 @@ class LocalExecutor:
         *,
         slots: int,
         homes: Mapping[str, str],
+        labels: Mapping[str, int] | None = None,
         lock_path: Path | None = None,
         pythonpath: Iterable[str] = (),
         pass_environment: Iterable[str] = (),
@@ -87,6 +90,8 @@ class LocalExecutor:
         kept_in = str(output_root) if self._settings.keeps_output else ""
         setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output, nice, io)
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]
+        offers = offers_of(labels or {}, slots) or ((),) * slots
+        self._offers: dict[Slot, Offer] = dict(zip(self._slots, offers, strict=True))
         self._to_start: deque[Slot] = deque()
         self._to_come: set[Slot] = set()
         """The slots of `_to_start`, and those whose delay is not over."""
@@ -97,7 +102,7 @@ class LocalExecutor:
         self._attempts: dict[tuple[int, int], Slot] = {}
         self._ended: dict[tuple[int, int], None] = {}
         self._reports: list[Report] = []
-        self._told_capacity = -1
+        self._told_capacity = CapacityChanged(-1)
         self._capacity_touched = True
         self._closing = False
         self._report: Reporter = lambda _: None
@@ -194,12 +199,13 @@ class LocalExecutor:
             self._endunbegun(unencodable(run, error))
             return
         self._waiting[key] = (run, frame)
-        while self._idle and key in self._waiting:
-            self._assign(self._idle.pop())
+        for slot in [slot for slot in reversed(self._idle) if self._offers[slot] == run.offer]:
+            if key in self._waiting:
+                self._idle.remove(slot)
+                self._assign(slot, key)
 
-    def _assign(self, slot: Slot) -> None:
-        """Give the slot the run that has waited longest. When its worker has just died, the run goes on waiting."""
-        key = next(iter(self._waiting))
+    def _assign(self, slot: Slot, key: tuple[int, int]) -> None:
+        """Give the slot a run that waits. When its worker has just died, the run goes on waiting."""
         if slot.give(*self._waiting[key]):
             self._attempts[key] = slot
             del self._waiting[key]
@@ -252,8 +258,10 @@ class LocalExecutor:
 
     def idle(self, slot: Slot) -> None:
         """The slot's worker has nothing to do."""
-        if self._waiting:
-            self._assign(slot)
+        offer = self._offers[slot]
+        key = next((key for key, (run, _) in self._waiting.items() if run.offer == offer), None)
+        if key is not None:
+            self._assign(slot, key)
         else:
             self._idle.append(slot)
 
@@ -297,11 +305,12 @@ class LocalExecutor:
 
     def _tell_capacity(self) -> None:
         self._capacity_touched = False
-        capacity = self.capacity()
-        if capacity != self._told_capacity and not self._closing:
-            self._told_capacity = capacity
-            with self.lock:
-                self._reports.append(CapacityChanged(capacity))
+        with self.lock:
+            offers = tuple(offer for slot, offer in self._offers.items() if slot.usable)
+            capacity = CapacityChanged(len(offers), offers if any(offers) else ())
+            if capacity != self._told_capacity and not self._closing:
+                self._told_capacity = capacity
+                self._reports.append(capacity)
 
     def _kill_all(self) -> None:
         with self.lock:

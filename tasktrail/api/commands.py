@@ -119,6 +119,7 @@ class Commands(ABC):
         user_id: int = 0,
         document_id: int = 0,
         label: str = "",
+        worker_label: str = "",
         unique: str = "",
         scheduled_for: datetime | str | None = None,
         held: bool = False,

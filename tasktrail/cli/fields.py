@@ -174,6 +174,7 @@ _FIELDS = (
     "user_level",
     "document_id",
     "label",
+    "worker_label",
     "unique",
     "estimated_time",
     "notify_email",

@@ -38,6 +38,7 @@ _FLAGS = {
     "types": "--type-limit",
     "users": "--user-limit",
     "labels": "--label-limit",
+    "worker_labels": "--worker-label",
     "rates": "--rate",
     "windows": "--windows",
     "user_bonus": "--no-user-bonus",
@@ -66,6 +67,7 @@ _FLAGS = {
     "types",
     "users",
     "labels",
+    "worker_labels",
     "rates",
     "windows",
     "fair_share",
@@ -87,7 +89,7 @@ def whatif_command(session: Session, /, **given: Any) -> None:
     """
     if session.url:
         raise click.UsageError("whatif reads the log in the data folder: give --data, not --url.")
-    tables = ("types", "users", "labels")
+    tables = ("types", "users", "labels", "worker_labels")
     if any(not number for name in tables for _, number in given[name]):
         raise click.UsageError("A limit is at least 1: one that is left out stays as it was recorded.")
     question = {name: dict(value) if name in (*tables, "rates") else value for name, value in given.items()}

@@ -287,6 +287,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _key("Worker processes kept ready.", "1 to 1024", default="the number of usable CPUs", ge=1, le=1024),
     ] = msgspec.field(default_factory=usable_cpus)
+    worker_labels: Annotated[
+        tuple[str, ...],
+        _key(
+            "Labels that some workers offer, and how many do. A task that needs one runs there and nowhere else.",
+            "a list of `label=number`, numbers from 1",
+            check=check_limit,
+        ),
+    ] = ()
     worker_nice: Annotated[
         int,
         _key(

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ..actors.core.limits import Limits
 from ..actors.core.state import SchedulerState
 from ..actors.core.windows import window_of
-from ..config.settings import Config, parse_windows
+from ..config.settings import Config, parse_limits, parse_windows
 from ..events import Recorded
 from ..events.errors import InvalidValue
 from ..intake.conversion import command_from_fields
@@ -148,7 +148,8 @@ def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tupl
     said.append("memory, CPU and disk of the machine never stood against a start: samples are not recorded")
     if recording.stopped_at is not None:
         said.append("the last service is taken to have gone on; record and replay are compared until it was stopped")
-    return Policy(configured=limits, workers=workers), tuple(said)
+    labels = parse_limits(config.worker_labels)
+    return Policy(configured=limits, workers=workers, worker_labels=labels), tuple(said)
 
 
 def _remarks(policy: Policy) -> Iterator[str]:

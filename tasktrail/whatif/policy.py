@@ -6,9 +6,11 @@ from msgspec.structs import replace
 from ..actors.core.limits import Limits, laid_over, merged
 from ..actors.core.messages import Message, Submit
 from ..actors.core.rates import Rates
+from ..actors.core.routing import offers_of
 from ..actors.core.state import SchedulerState
 from ..events import CreateTask
 from ..events.commands import SetLimits
+from ..events.reports import CapacityChanged
 from ..events.system_events import LimitsChanged
 from .question import PolicyChange
 
@@ -18,6 +20,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     configured: Limits
     workers: int
+    worker_labels: dict[str, int] = {}
     change: PolicyChange = PolicyChange()
 
     @property
@@ -29,6 +32,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def slots(self) -> int:
         """How many attempts the workers can run at once."""
         return self.change.workers or self.workers
+
+    def capacity(self, slots: int) -> CapacityChanged:
+        """What the workers report when so many of them are ready."""
+        return CapacityChanged(slots, offers_of(self.worker_labels | self.change.worker_labels, slots))
 
     def set_up(self, state: SchedulerState) -> None:
         """Give a state, new or folded, this policy."""

@@ -45,6 +45,9 @@ class PolicyChange(
     types: Annotated[dict[Name, Number], says("A number for one type: video_convert=1.")] = {}
     users: Annotated[dict[UserKey, Number], says("A number for a user.", example="7=3")] = {}
     labels: Annotated[dict[Name, Number], says("A number for one label.", example="night=2")] = {}
+    worker_labels: Annotated[
+        dict[Name, Number], says("So many of the workers offer a label.", value="LABEL=N", example="gpu=2")
+    ] = {}
     rates: Annotated[
         dict[RateName, RateText], says("So many starts in so much time.", value="NAME=RATE", example="user:*=100/h")
     ] = {}

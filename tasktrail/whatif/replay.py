@@ -100,13 +100,17 @@ class Replay:
         self._known = dict(state.tasks)
         if not recording.before:
             state.closed = recording.starts_with_a_service
-            state.slots = 0 if state.closed else self._policy.slots
+            self._set_workers(0 if state.closed else self._policy.slots)
             return
         self.timeline.begin_here(now)
-        state.slots = 0 if recording.starts_with_a_service else self._policy.slots
+        self._set_workers(0 if recording.starts_with_a_service else self._policy.slots)
         state.closed = not recording.up_at_the_beginning
         if not state.closed:
             self._carry_out(resume_from_log(state, self._take_over(now), now))
+
+    def _set_workers(self, slots: int) -> None:
+        there = self._policy.capacity(slots)
+        self._state.workers_changed(there.slots, there.offers)
 
     def _is_over(self, started: Recorded) -> bool:
         """Whether the attempt does not run when the recording begins."""
@@ -166,9 +170,9 @@ class Replay:
                 self._step(close)
                 self._executor.cut_all()
             case WorkersReady():
-                self._step(CapacityChanged(self._policy.slots))
+                self._step(self._policy.capacity(self._policy.slots))
             case CapacityChanged(slots=slots):
-                self._step(CapacityChanged(min(slots, self._policy.slots)))
+                self._step(self._policy.capacity(min(slots, self._policy.slots)))
             case StartExpected(attempt=attempt):
                 self._expect(arrival.task_id, attempt)
             case Submit() as submit:

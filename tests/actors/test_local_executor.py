@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import psutil
 import pytest
 from inline_executor import Reports
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
@@ -73,6 +74,23 @@ def test_capacity_grows_slot_by_slot(make: MakeExecutor) -> None:
     told = [report.slots for report in reports.all if isinstance(report, CapacityChanged)]
     assert told == sorted(set(told))
     assert executor.capacity() == 3
+
+
+def test_an_attempt_runs_on_a_worker_with_just_the_labels_that_its_order_names(make: MakeExecutor) -> None:
+    executor = make(slots=2, labels={"gpu": 1})
+    reports = Reports(executor)
+    reports.until(lambda report: report == CapacityChanged(2, (("gpu",), ())))
+
+    first, second = (replace(run(kind, number), offer=("gpu",)) for number, kind in enumerate(("patient", "noop"), 1))
+    executor.do([first, second, run("noop", 3)])
+    assert reports.end(3).outcome == "completed"
+    executor.do([TellHeld(1)])
+    held = reports.until(lambda report: isinstance(report, AttemptsHeld))
+    assert isinstance(held, AttemptsHeld)
+    assert sorted(held.attempts) == [(1, 1), (2, 1)], "the free worker does not offer what the second needs"
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+    assert reports.end(2).outcome == "completed"
 
 
 def test_slots_work_side_by_side(make: MakeExecutor) -> None:

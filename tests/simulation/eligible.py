@@ -6,6 +6,7 @@ An eligible task is overtaken at most `dispatch.BACKFILL_BOUND` times while some
 from collections.abc import Iterator
 
 from tasktrail.actors.core.limits import is_closed, limit_keys_of
+from tasktrail.actors.core.routing import pick
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import TaskState
 from tasktrail.events.priority import queue_key
@@ -14,6 +15,8 @@ from tasktrail.events.priority import queue_key
 def is_eligible(state: SchedulerState, task: TaskState) -> bool:
     """Whether the task waits for room only: it stands in the queue, and no limit and no pause is against it."""
     if task.id not in state.queue or state.durable.pauses.everything is not None:
+        return False
+    if task.spec.worker_label and pick(state.free_offers(), task.spec.worker_label) is None:
         return False
     return not any(
         key in state.shut

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from planted import after_resume, planted
 from planted_log import PLANTED
 
-from tasktrail.actors.core import commands, dispatch, explanation, limits, schedules, step, timeouts
+from tasktrail.actors.core import commands, dispatch, explanation, limits, routing, schedules, step, timeouts
 from tasktrail.actors.core.limits import LimitChanges, LimitKind, Limits, Pauses, RunningCounts
 from tasktrail.actors.core.queue import EQUAL, ReadyQueue, Share
 from tasktrail.actors.core.rates import Rates
@@ -117,6 +117,12 @@ def rate_of_each_not_looked_at(patch: pytest.MonkeyPatch) -> None:
 def windows_looked_at_only_at_a_start(patch: pytest.MonkeyPatch) -> None:
     """A window that closes while the service runs is not noticed."""
     patch.setattr(Windows, "are_over", lambda _self, _now: False)
+
+
+@planted("I16: ")
+def any_worker_will_do(patch: pytest.MonkeyPatch) -> None:
+    """The label that a task needs is looked at when it waits, and not when a worker is chosen."""
+    patch.setattr(dispatch, "pick", lambda free, _label: routing.pick(free, ""))
 
 
 @planted("I7: .* counted")

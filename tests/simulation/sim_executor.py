@@ -8,6 +8,7 @@ from typing import get_args
 from broken import broken, must
 from ledger import Key, Ledger
 
+from tasktrail.actors.core.routing import offers_of
 from tasktrail.events import Checkpoint
 from tasktrail.events.reports import (
     AttemptCheckpointed,
@@ -63,7 +64,9 @@ class SimulatedExecutor:
         """Attempts that it should hold and does not: only a comparison finds out."""
         self.orders: deque[Order] = deque()
         """Orders that it has not come to yet."""
-        self.channel: deque[Report] = deque([CapacityChanged(slots)])
+        self.labels = rng.choice(({}, {}, {"gpu": 1}, {"gpu": 2}))
+        """Label → how many of the workers offer it."""
+        self.channel: deque[Report] = deque([self._capacity()])
         """Reports on their way to the Scheduler."""
         self._told: deque[Report] = deque(maxlen=50)
 
@@ -109,6 +112,8 @@ class SimulatedExecutor:
         task = self._ledger.tasks.get(run.task_id)
         if task is None or task.attempt < run.attempt:
             broken(f"I6: attempt {key} runs before its Started is durable")
+        needs = task.spec.worker_label
+        must(not needs or needs in run.offer, f"I16: attempt {key} needs {needs}, is given {run.offer}")
         attempt, checkpoint = self._ledger.resumes_from[run.task_id]
         if attempt == run.attempt and run.checkpoint != checkpoint:
             broken(f"attempt {key} resumes from {run.checkpoint}, not from {checkpoint}")
@@ -230,7 +235,10 @@ class SimulatedExecutor:
     def change_capacity(self, slots: int) -> None:
         """Workers come or go."""
         self.slots = slots
-        self.channel.append(CapacityChanged(slots))
+        self.channel.append(self._capacity())
+
+    def _capacity(self) -> CapacityChanged:
+        return CapacityChanged(self.slots, offers_of(self.labels, self.slots))
 
     # --- what is under way ------------------------------------------------------------------------------------
 

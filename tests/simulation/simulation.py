@@ -67,6 +67,7 @@ def settle(world: World) -> None:
     world.limits = Limits(max_concurrent=3, max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY, fair_share=fair)
     tell(world, LimitsConfigured(world.limits))
     tell(world, Sampled(MachineSample()))
+    world.executor.labels = {"gpu": 1}
     world.executor.change_capacity(3)
     world.commit()
     world.notifier.catch_up()

@@ -50,6 +50,17 @@ def check_limits(state: SchedulerState, started: list[int], disk: DiskMark) -> N
                 broken(f"I7: task {task_id} starts, and {count} of {word} {name} run where {limit} may")
 
 
+def check_workers(state: SchedulerState, started: list[int]) -> None:
+    """Each that starts is given a worker that is there, that nobody else has, and that offers what it needs."""
+    given = Counter(entry.offer for entry in state.running.values())
+    for task_id in started:
+        entry = state.running[task_id]
+        needs = entry.reserved_for.spec.worker_label
+        must(not needs or needs in entry.offer, f"I16: task {task_id} needs {needs} and is given {entry.offer}")
+        there = state.offers[entry.offer] if state.offers else state.slots
+        must(given[entry.offer] <= there, f"I16: {given[entry.offer]} attempts for {there} workers with {entry.offer}")
+
+
 def check_windows(limits: Limits, started: list[TaskState], now: datetime) -> None:
     """What the clock on the wall shows lies within a window of each type that starts."""
     shown = now.astimezone(ZoneInfo(limits.windows_timezone))

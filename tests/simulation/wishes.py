@@ -40,6 +40,7 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
         type=rng.choice(TYPES),
         label=rng.choice(LABELS),
         unique=rng.choice(KEYS),
+        worker_label="gpu" if rng.random() < 0.1 else "",
         output_file=rng.choice(("", f"/out/{last % 5}", f"/out/{last}")),
         options={"fate": rng.choice(("", "", "", "deadly", "flaky"))},
         priority=rng.randint(0, 10),

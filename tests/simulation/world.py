@@ -28,7 +28,16 @@ from overtaking import Overtakings
 from people import People
 from sim_executor import SimulatedExecutor
 from sim_notifier import Receivers, SimulatedNotifier
-from starts import DiskMark, check_idle, check_limits, check_missed_runs, check_order, check_tally, check_windows
+from starts import (
+    DiskMark,
+    check_idle,
+    check_limits,
+    check_missed_runs,
+    check_order,
+    check_tally,
+    check_windows,
+    check_workers,
+)
 from stopwatch import Stopwatch
 from story import Story
 from turns import Turns
@@ -180,6 +189,7 @@ class World:
         started = [task_id for task_id, entry in state.running.items() if self._ran.get(task_id) != entry.attempt]
         check_reservations(state, started)
         if started:
+            check_workers(state, started)
             check_windows(state.limits, [state.tasks[task_id] for task_id in started], self.time)
             self._check_started(message, started)
         elif self._stepped and self.steps % IDLE_EVERY == 0:

@@ -115,6 +115,40 @@ def test_one_open_task_for_a_key_over_restarts_and_for_every_way_in(open_service
     assert tasks.verify().ok
 
 
+def test_a_task_that_needs_a_worker_with_a_label_waits_for_it_and_others_run(open_service: Opener) -> None:
+    tasks = open_service(workers=2, worker_labels=("gpu=1",))
+    first = tasks.create_task(type="patient", worker_label="gpu")
+    until(tasks, first, "Started")
+    second = tasks.create_task(type="noop", worker_label="gpu")
+    assert tasks.wait(tasks.create_task(type="noop"), timeout=WITHIN).status == "completed"
+    assert [reason.reason for reason in tasks.why(second).reasons] == ["WorkerLabel"]
+    tasks.cancel_task(first)
+    assert tasks.wait(second, timeout=WITHIN).status == "completed"
+    lost = tasks.create_task(type="noop", worker_label="tpu")
+    assert tasks.why(lost).reasons[0].detail == "no worker offers tpu"
+    tasks.cancel_task(lost)
+
+
+def test_rates_and_windows_are_configured_told_and_lifted(open_service: Opener) -> None:
+    later = (datetime.now(UTC).hour + 2) % 24
+    tasks = open_service(rates=("type:noop=1/h",), windows=(f"echo={later}-{later + 1}",))
+    tasks.wait(tasks.create_task(type="noop"), timeout=WITHIN)
+    outside = tasks.create_task(type="echo", options={"value": 1})
+    assert [reason.reason for reason in tasks.why(outside).reasons] == ["Window"]
+    second = tasks.create_task(type="noop")
+    (reason,) = tasks.why(second).reasons
+    assert reason.reason == "RateLimit"
+    assert list(tasks.limits().reached) == ["type:noop"]
+    tasks.send(reason.commands[0])
+    assert tasks.wait(second, timeout=WITHIN).status == "completed"
+    assert tasks.limits().limits.rates == {"type:noop": "2/h"}
+    tasks.close()
+    tasks = open_service(rates=("type:noop=1/h",))
+    third = tasks.create_task(type="noop")
+    assert "RateLimit" in [reason.reason for reason in tasks.why(third).reasons], "the window goes on"
+    assert tasks.verify().ok
+
+
 def test_a_higher_priority_runs_first(open_service: Opener) -> None:
     single = open_service(workers=1)
     blocker = single.create_task(type="patient")

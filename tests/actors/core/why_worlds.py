@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from tasktrail.actors.core.explanation import Obstacle, Why, explain
 from tasktrail.actors.core.messages import Drain, LimitsConfigured, Sampled, Tick
 from tasktrail.actors.core.resources import MachineSample
+from tasktrail.actors.core.routing import offers_of
 from tasktrail.actors.core.unit_of_work import UnitOfWork
 from tasktrail.events import AdjustTask
 from tasktrail.events.commands import PauseQueue, ResumeQueue, SetLimits
@@ -32,6 +33,7 @@ wishes = st.fixed_dictionaries(
         "type": st.sampled_from(TYPES),
         "user_id": st.integers(0, 1),
         "label": st.sampled_from(["", "x"]),
+        "worker_label": st.sampled_from([*[""] * 9, "gpu"]),
         "priority": st.integers(0, 10),
         "memory": st.sampled_from([0, 0, 0, 1, 4, 6, 9, 12]),
         "temp": st.sampled_from([0, 0, 0, 0, 3, 9]),
@@ -40,6 +42,7 @@ wishes = st.fixed_dictionaries(
 settings_of_a_world = st.fixed_dictionaries(
     {
         "slots": st.sampled_from([1, 2, 3, 4]),
+        "offering": st.sampled_from([0, 0, 0, 1, 2]),
         "max_memory": st.sampled_from([20, 10, 6]),
         "max_temp_size": st.sampled_from([20, 5]),
         "max_per_type": st.sampled_from([0, 0, 1, 2]),
@@ -85,7 +88,9 @@ class Scenario:
     def build(self) -> tuple[Core, int]:
         """The world just before the question. What could start has started."""
         world = dict(self.world)
-        core = Core(slots=world.pop("slots"), grace=GRACE, max_cpu=90.0, temp_low=4, temp_high=6, **world)
+        slots, labels = world.pop("slots"), {"gpu": world.pop("offering")}
+        core = Core(slots=0, grace=GRACE, max_cpu=90.0, temp_low=4, temp_high=6, **world)
+        core.tell(CapacityChanged(slots, offers_of(labels, slots)))
         core.state.backfill_bound = self.more["backfill_bound"]
         hold = self.more["hold"]
         task_id = self._with_a_past(core) if hold["past"] else 0
@@ -144,6 +149,8 @@ class Lifting:
         self.core, self.task = core, core.state.tasks[task_id]
         self.draining = core.state.draining
         self.limits, self.sample = core.state.limits, core.state.sample
+        self.offers = sorted(core.state.offers.elements()) or [()] * core.state.slots
+        self.offers_label = False
 
     def lift(self, reasons: list[Obstacle]) -> None:
         """Nothing starts before all are lifted."""
@@ -152,6 +159,7 @@ class Lifting:
         for one in reasons:
             getattr(self, f"_{one.reason.lower()}")(one)
         state.sample = self.sample  # not told: what runs would count as seen, and leave more for others
+        self._offer()
         self.core.tell(LimitsConfigured(self.limits))
         state.draining = self.draining
         self.core.tell(Tick())
@@ -195,7 +203,21 @@ class Lifting:
     def _concurrencylimit(self, one: Obstacle) -> None:
         more = int(one.numbers["running"]) + 1
         self.limits = replace(self.limits, max_concurrent=max(self.limits.max_concurrent, more))
-        self.core.tell(CapacityChanged(max(self.core.state.slots, more)))
+        self.offers += [()] * (more - len(self.offers))
+
+    def _workerlabel(self, _one: Obstacle) -> None:
+        self.offers_label = True
+
+    def _offer(self) -> None:
+        """Of the workers that are free then, the one with the fewest labels offers the label, too."""
+        taken = [entry.offer for entry in self.core.state.running.values()]
+        if self.offers_label:
+            free = [offer for offer in self.offers if self.offers.count(offer) > taken.count(offer)]
+            if free:
+                other = min(free, key=lambda offer: (len(offer), offer))
+                self.offers.remove(other)
+                self.offers.append((*other, self.task.spec.worker_label))
+        self.core.tell(CapacityChanged(len(self.offers), tuple(self.offers)))
 
     def _typelimit(self, one: Obstacle) -> None:
         self._raise("types", self.task.spec.type, one)
