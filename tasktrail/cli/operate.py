@@ -230,7 +230,10 @@ def _in_words(name: str, value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case dict():
-            return plain(", ".join(f"{key}={number}" for key, number in value.items())) or "-"
+            pairs = ((key, one) for key, some in value.items() for one in (some if isinstance(some, tuple) else [some]))
+            return plain(", ".join(f"{key}={one}" for key, one in pairs)) or "-"
+        case str():
+            return plain(value)
         case 0:
             return "no limit" if name.startswith("max") else "-"
         case _:

@@ -27,7 +27,7 @@ from .forms import UNTRIED, Form, Tried, described, wrong_fields
 from .page import Page
 from .service_history import orders_at
 
-_TABLES = frozenset({*LIMIT_TABLES.values(), "rates"})
+_TABLES = frozenset({*LIMIT_TABLES.values(), "rates", "windows"})
 _BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high", "max_task_temp"})
 _KEYS = {"types": "type_limits", "users": "user_limits", "labels": "label_limits"}
 """Limits that are called otherwise in the configuration."""
@@ -201,6 +201,8 @@ def _in_words(name: str, value: Any) -> str:
             return "no limit"
         case int() | float():
             return f"{value:g}"
+        case tuple():
+            return ", ".join(value)
         case _:
             return str(value)
 

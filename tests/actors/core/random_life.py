@@ -20,6 +20,8 @@ _LIMITS: tuple[dict[str, Any], ...] = (
     {"types": {"work": 2}, "users": {"1": 1}, "labels": {"x": 2}},
     {"types": {"work": None}},
     {"fair_share": True, "max_memory": 0},
+    {"rates": {"type:work": "2/m", "user:*": "9/h"}},
+    {"rates": {"type:work": "5/m", "user:*": None}},
     {"reset": True},
 )
 _SCOPES: tuple[dict[str, Any], ...] = ({}, {"type": "work"}, {"user_id": 1})
@@ -28,7 +30,7 @@ _SCOPES: tuple[dict[str, Any], ...] = ({}, {"type": "work"}, {"user_id": 1})
 def live(seed: int, steps: int) -> Core:
     """A core after so many random messages; the same for the same seed."""
     dice = Random(seed)
-    core = Core(slots=3, grace=GRACE)
+    core = Core(slots=3, grace=GRACE, rates={"label:x": "4/m"})
     for number in range(steps):
         core.wait(dice.choice([0, 0.5, 20]))
         operations = (_create, _end, _by_person, _by_operator, _delivered, _time, _clock_set)
@@ -50,6 +52,7 @@ def _create(core: Core, dice: Random, number: int) -> None:
             options={"number": number, "deep": [1.5, None, {"名": "x"}]},
             user_id=dice.randint(0, 2),
             label=dice.choice(["", "x"]),
+            unique=dice.choice(["", "", "", "k"]),
             held=dice.random() < 0.15,
             max_retries=dice.randint(0, 2),
             retry_delay=dice.choice([0.0, 30.0]),

@@ -83,10 +83,12 @@ def test_a_value_that_makes_no_sense_is_a_usage_error(cli: Cli, line: str) -> No
 def test_limits_shows_what_holds_and_who_has_paused_what(cli: Cli) -> None:
     cli("limits", "--max-concurrent", "3", "--type", "noop=1")
     cli("pause", "--type", "noop", "--reason", "repair", "--actor", "ops")
-    shown = cli("limits").out
-    assert "max_concurrent  3 (changed)" in shown
-    assert "types           noop=1 (changed)" in shown
-    assert "max_memory      no limit" in shown
+    cli("limits", "--rate", "type:noop=10/m", "--rate", "user:*=100/h")
+    shown = " ".join(cli("limits").out.split())
+    assert "max_concurrent 3 (changed)" in shown
+    assert "types noop=1 (changed)" in shown
+    assert "rates type:noop=10/m, user:*=100/h (changed)" in shown
+    assert "max_memory no limit" in shown
     assert "type noop since" in shown
     assert "by ops: repair" in shown
     answer = json.loads(cli("limits", "--json").out)
@@ -131,6 +133,7 @@ def test_why_tells_the_reasons_their_evidence_and_that_no_service_runs(cli: Cli,
         (SetLimits(max_cpu=100.0), "limits --max-cpu 100"),
         (SetLimits(types={"a=b": 2}), "limits --type a=b=2"),
         (SetLimits(users={"7": 2}, labels={"x": 1}), "limits --user 7=2 --label x=1"),
+        (SetLimits(rates={"user:*": "3/15m"}), "limits --rate 'user:*=3/15m'"),
         (StartTask(task_id=3), "start 3"),
         (RetryTask(task_id=3, force=True), "retry 3 --force"),
         (

@@ -1,12 +1,16 @@
 """Under another policy: what the table shows."""
 
+import pytest
 from asking import ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_world import World
 
+from tasktrail.config.settings import Config
 from tasktrail.events.commands import SetLimits
+from tasktrail.events.errors import InvalidValue
 from tasktrail.whatif.answer import WhatIf
+from tasktrail.whatif.ask import what_if
 from tasktrail.whatif.timeline import Measures
 
 
@@ -144,3 +148,40 @@ def test_waiting_is_counted_from_the_time_that_a_task_is_meant_for() -> None:
     world.create(scheduled_for=world.core.now.replace(minute=5))
     world.settle()
     assert ask(world).rows[-1].recorded.wait_max == 0.0
+
+
+def test_a_rate_spreads_the_starts() -> None:
+    answer = ask(equal_tasks(6, slots=6), rates={"type:work": "2/m"})
+    assert about(answer.rows[-1].replayed.wait_max) == 0
+    assert about(asked(answer).wait_max) == 120
+    assert answer.moved is not None
+    assert (answer.moved.same, answer.moved.later) == (2, 4)
+
+
+def test_a_recorded_rate_is_kept_to_in_the_play() -> None:
+    world = World(slots=6, rates={"type:work": "2/m"}, length=lambda _run: 10.0)
+    for _ in range(6):
+        world.create()
+    world.settle()
+    answer = ask(world)
+    assert answer.fidelity.exact
+    assert about(answer.rows[-1].replayed.wait_max) == 120
+    assert about(asked(ask(world, rates={"type:work": "3/m"})).wait_max) == 60
+
+
+def test_windows_keep_a_type_until_they_open() -> None:
+    config = Config(workers=2, max_concurrent=2)
+    answer = what_if(equal_tasks(2, slots=2).records, config, windows=["work=1-2"])
+    assert about(asked(answer).wait_max) == 3600
+    with pytest.raises(InvalidValue, match="is no window of time"):
+        what_if(equal_tasks(1, slots=1).records, config, windows=["work=1"])
+
+
+def test_tasks_that_nobody_had_a_worker_for_start_where_some_offer_the_label() -> None:
+    world = World(slots=3, length=lambda _run: 10.0)
+    for _ in range(4):
+        world.create(worker_label="gpu")
+    world.settle()
+    answer = ask(world, worker_labels={"gpu": 2})
+    assert answer.rows[-1].replayed.started == 0
+    assert asked(answer).started == 4
