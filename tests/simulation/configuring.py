@@ -6,21 +6,17 @@ from tasktrail.actors.core.limits import UNLIMITED, Limits
 
 MAX_MEMORY = 10
 RATES: tuple[dict[str, str], ...] = (
-    {},
-    {},
-    {},
+    *({},) * 9,
     {"type:plain": "2/m"},
     {"user:*": "3/10m", "user:0": "1/m"},
     {"label:red": "1/h", "type:*": "9/m"},
 )
 
-WINDOWS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {},
-    {},
-    {},
+WINDOWS: list[dict[str, tuple[str, ...]]] = [
+    *[{}] * 9,
     {"plain": ("0-12", "18:30-23"), "other": ("sat-sun 0-24",)},
     {"*": ("2:15-1:30",), "seldom": ("mon-fri 8-17",)},
-)
+]
 
 
 def some_limits(rng: Random) -> Limits:

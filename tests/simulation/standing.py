@@ -118,10 +118,6 @@ class Standing:
                 values[name] = UNLIMITED if name in ("max_memory", "max_temp_size") and not value else value
         return replace(configured, **values)
 
-    def rates(self, configured: dict[str, str]) -> dict[str, str]:
-        """The rates that hold, by the records of a service and of operators."""
-        return self.limits(Limits(rates=configured)).rates
-
     def check_start(self, task: TaskState, position: int) -> None:
         """Nothing starts under a pause, be it by hand."""
         spec = task.spec

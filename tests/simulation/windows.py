@@ -2,7 +2,8 @@
 
 from broken import broken
 
-from tasktrail.events import Created, Fact, Recorded, Started, TaskState
+from tasktrail.events import Created, Event, Fact, Recorded, Started, TaskState
+from tasktrail.events.system_events import LimitsChanged, RatesConfigured
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -24,6 +25,8 @@ class Windows:
         self._staged: dict[tuple[int, int], float] = {}
         """Task and attempt → when its start was decided, on the clock that nobody can set."""
         self._starts: dict[tuple[str, str], list[float]] = {}
+        self._configured: dict[str, str] = {}
+        self._changes: dict[str, str | None] = {}
 
     def stage(self, facts: list[Fact], seconds: float) -> None:
         """A step has decided this."""
@@ -35,8 +38,18 @@ class Windows:
         """The clock was set and nobody noticed: what was counted is of no use."""
         self._starts.clear()
 
-    def follow(self, record: Recorded, tasks: dict[int, TaskState], rates: dict[str, str]) -> None:
-        """A record is durable, and these are the rates after it. No window holds more starts than its rate allows."""
+    def _rates(self, event: Event) -> dict[str, str]:
+        """The rates that hold after the event: those that a service has recorded, with the operators' changes."""
+        if isinstance(event, RatesConfigured):
+            self._configured = event.rates
+        elif isinstance(event, LimitsChanged):
+            self._changes = ({} if event.reset else self._changes) | event.rates
+        both = self._configured | self._changes
+        return {name: rate for name, rate in both.items() if rate is not None}
+
+    def follow(self, record: Recorded, tasks: dict[int, TaskState]) -> None:
+        """A record is durable. No window holds more starts than its rate allows."""
+        rates = self._rates(record.event)
         self._starts = {
             (kind, name): starts
             for (kind, name), starts in self._starts.items()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TYPES = ("plain", "plain", "other", "seldom")
 LABELS = ("", "", "red", "blue")
-KEYS = ("",) * 6 + ("a", "b")
+KEYS = ("",) * 10 + ("a", "b")
 
 
 @wish(3)
@@ -40,7 +40,7 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
         type=rng.choice(TYPES),
         label=rng.choice(LABELS),
         unique=rng.choice(KEYS),
-        worker_label="gpu" if rng.random() < 0.1 else "",
+        worker_label="gpu" if rng.random() < 0.05 else "",
         output_file=rng.choice(("", f"/out/{last % 5}", f"/out/{last}")),
         options={"fate": rng.choice(("", "", "", "deadly", "flaky"))},
         priority=rng.randint(0, 10),

@@ -46,7 +46,7 @@ from windows import Windows
 from tasktrail.actors.core.messages import Delivered, Sampled, Staged, Submit, Tick
 from tasktrail.events import Cancelled, Fact, Recorded, StartTask, TaskState
 from tasktrail.events.reports import Order
-from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed, RatesConfigured
+from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
 
 STARTS = (
     datetime(2026, 1, 1, tzinfo=UTC),
@@ -90,8 +90,6 @@ class World:
         self.people = People(self.rng, self.ledger, self.receivers)
         self.turns = Turns()
         self.windows = Windows()
-        self.rates: dict[str, str] = {}
-        """The configured ones that a service has recorded last."""
         self.disk = Disk()
         self.log = SimulatedLog(self.disk, self._durable)
         self.trace = hashlib.sha256()
@@ -234,19 +232,13 @@ class World:
         self.receivers.follow(records, self.ledger.tasks)
         self.turns.follow(records, self.ledger.tasks)
         for record in records:
-            self._count(record)
+            self.windows.follow(record, self.ledger.tasks)
             if isinstance(record.event, Cancelled):
                 self._check_not_publishing(record)
         if records:
             self.trace.update(records[-1].hash)
         if self.story is not None:
             self.story.recorded(records)
-
-    def _count(self, record: Recorded) -> None:
-        """Starts under the rates that hold: those that a service has recorded, with the operators' changes."""
-        if isinstance(record.event, RatesConfigured):
-            self.rates = record.event.rates
-        self.windows.follow(record, self.ledger.tasks, self.ledger.standing.rates(self.rates))
 
     def _check_not_publishing(self, record: Recorded) -> None:
         """A cancel that comes too late waits for the end of publishing, and then finds the task completed."""
