@@ -21,7 +21,7 @@ WINDOWS: list[dict[str, tuple[str, ...]]] = [
 
 def some_limits(rng: Random) -> Limits:
     """Limits on everything, and now and then on nothing but memory and slots."""
-    low = rng.choice((0, 0, 5))
+    low, more = rng.choice((0, 0, 5)), Random(str(rng.getstate()))
     return Limits(
         max_concurrent=rng.randint(1, 4),
         max_memory=rng.choice((5, MAX_MEMORY, 2 * MAX_MEMORY)),
@@ -35,8 +35,8 @@ def some_limits(rng: Random) -> Limits:
         types=rng.choice(({}, {"plain": 3, "seldom": 1})),
         users=rng.choice(({}, {"0": 2})),
         labels=rng.choice(({}, {"red": 2})),
-        rates=rng.choice(RATES),
-        windows=rng.choice(WINDOWS),
-        windows_timezone=rng.choice(("UTC", "Europe/Berlin")),
+        rates=more.choice(RATES),
+        windows=more.choice(WINDOWS),
+        windows_timezone=more.choice(("UTC", "Europe/Berlin")),
         fair_share=rng.random() < 0.3,
     )

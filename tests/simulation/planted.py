@@ -59,7 +59,7 @@ def key_given_up_between_attempts(patch: pytest.MonkeyPatch) -> None:
 # --- attempts ---------------------------------------------------------------------------------------------------
 
 
-@planted("I2|I3|I7")
+@planted("I2|I3|I7|fails an attempt that does not run")
 def fencing_dropped(patch: pytest.MonkeyPatch) -> None:
     """Reports of a stale attempt count."""
     patch.setattr(rules, "_refuse_stale", lambda _state, _report: None)
@@ -150,13 +150,13 @@ def outputs_forgotten(patch: pytest.MonkeyPatch) -> None:
 # --- the clock --------------------------------------------------------------------------------------------------
 
 
-@planted("is ended by .* after")
+@planted("is ended by .* after|starts while the service drains")
 def jump_not_noticed(patch: pytest.MonkeyPatch) -> None:
     """Attempts are timed by what the wall clock shows."""
     patch.setattr(JumpWatch, "look", lambda self: (self._clock.now(), None))
 
 
-@planted("is ended by .* after")
+@planted("is ended by .* after|starts while the service drains")
 def attempts_judged_before_they_are_heard(patch: pytest.MonkeyPatch) -> None:
     """After a failed commit, what runs is looked at before the reports that could not be recorded."""
     go_on = lifecycle.recover
@@ -182,6 +182,7 @@ def timers_of_attempts_not_set_anew(patch: pytest.MonkeyPatch) -> None:
         work.record(0, jump, BY_SCHEDULER)
         for entry in work.state.running.values():
             entry.set_clock(jump.shows - jump.shown)
+        work.look_again()
         timeouts.tick(work)
 
     patch.setattr(timeouts, "clock_jumped", lazy)

@@ -64,7 +64,7 @@ class SimulatedExecutor:
         """Attempts that it should hold and does not: only a comparison finds out."""
         self.orders: deque[Order] = deque()
         """Orders that it has not come to yet."""
-        self.labels = rng.choice(({}, {}, {"gpu": 1}, {"gpu": 2}))
+        self.labels = Random(str(rng.getstate())).choice(({}, {}, {"gpu": 1}, {"gpu": 2}))
         """Label → how many of the workers offer it."""
         self.channel: deque[Report] = deque([self._capacity()])
         """Reports on their way to the Scheduler."""

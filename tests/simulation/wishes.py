@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from eyes import Eyes, wish
+from msgspec.structs import replace
 
 from tasktrail.actors.core.messages import Intake
 from tasktrail.events import (
@@ -39,8 +40,6 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     command = CreateTask(
         type=rng.choice(TYPES),
         label=rng.choice(LABELS),
-        unique=rng.choice(KEYS),
-        worker_label="gpu" if rng.random() < 0.05 else "",
         output_file=rng.choice(("", f"/out/{last % 5}", f"/out/{last}")),
         options={"fate": rng.choice(("", "", "", "deadly", "flaky"))},
         priority=rng.randint(0, 10),
@@ -71,7 +70,9 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
         command_id=command_id,
     )
     memory, temp = rng.choice((0, 1, 1, 4, 9, 15)), rng.choice((0, 0, 0, 1, 6))
-    return command, Intake(can_resume=rng.random() < 0.8, estimate=Estimated(memory=memory, temp=temp))
+    can_resume = rng.random() < 0.8
+    command = replace(command, unique=rng.choice(KEYS), worker_label="gpu" if rng.random() < 0.05 else "")
+    return command, Intake(can_resume=can_resume, estimate=Estimated(memory=memory, temp=temp))
 
 
 @wish(0.3)
