@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
@@ -13,6 +14,8 @@ from .rates import name_of
 from .resources import MachineSample
 from .routing import labels_of, offering
 from .state import SchedulerState
+
+T = TypeVar("T")
 
 
 class Queued(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,11 +197,17 @@ def _pauses_for(pauses: tuple[Pause, ...], user_id: int) -> tuple[Pause, ...]:
 def limits_for(board: LimitsBoard, user_id: int) -> LimitsBoard:
     """The board without what is about other users."""
     key = str(user_id)
-    limits = {name: number for name, number in board.limits.users.items() if name == key}
-    changes = {name: number for name, number in board.changes.users.items() if name == key}
+
+    def own(named: dict[str, T]) -> dict[str, T]:
+        """Of users, or of kinds with their names, such as `user:7`; `user:*` is everybody."""
+        others = {name for name in named if name.partition(":")[0] in ("user", name)}
+        return {name: value for name, value in named.items() if name not in others - {key, f"user:{key}", "user:*"}}
+
+    limits, changes = board.limits, board.changes
     return LimitsBoard(
-        limits=msgspec.structs.replace(board.limits, users=limits),
-        changes=msgspec.structs.replace(board.changes, users=changes),
+        limits=msgspec.structs.replace(limits, users=own(limits.users), rates=own(limits.rates)),
+        reached=own(board.reached),
+        changes=msgspec.structs.replace(changes, users=own(changes.users), rates=own(changes.rates)),
         pauses=_pauses_for(board.pauses, user_id),
         position=board.position,
     )

@@ -165,7 +165,14 @@ def for_user(why: Why, is_own: Callable[[int], bool]) -> Why:
 
 
 _OF_THE_TASK_ALONE = frozenset(
-    {WaitReason.HELD, WaitReason.NOT_BEFORE, WaitReason.RETRY_DELAY, WaitReason.PAUSED, WaitReason.STOPPING}
+    {
+        WaitReason.HELD,
+        WaitReason.NOT_BEFORE,
+        WaitReason.RETRY_DELAY,
+        WaitReason.PAUSED,
+        WaitReason.STOPPING,
+        WaitReason.WINDOW,
+    }
 )
 _OF_DEPENDENCIES = frozenset({WaitReason.DEPENDENCY, WaitReason.DEPENDENCY_FAILED})
 

@@ -7,7 +7,16 @@ from core_harness import Core
 
 from tasktrail.actors.core.messages import Delivered, Tick
 from tasktrail.events import AdjustTask, CreateTask, EnableEndpoint
-from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
+from tasktrail.events.commands import (
+    AddSchedule,
+    AddToken,
+    DrainQueue,
+    PauseQueue,
+    RemoveSchedule,
+    ResumeQueue,
+    RevokeToken,
+    SetLimits,
+)
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.events.task_events import Estimated
 
@@ -91,7 +100,7 @@ def _by_person(core: Core, dice: Random, _number: int) -> None:
 
 
 def _by_operator(core: Core, dice: Random, number: int) -> None:
-    match dice.randint(0, 6):
+    match dice.randint(0, 8):
         case 0 | 1:
             core.ask(SetLimits(**dice.choice(_LIMITS)))
         case 2:
@@ -102,6 +111,10 @@ def _by_operator(core: Core, dice: Random, number: int) -> None:
             core.ask(AddSchedule(schedule=f"s{number % 3}", task=CreateTask(type="work"), every=90.0))
         case 5:
             core.ask(RemoveSchedule(schedule=f"s{number % 3}"))
+        case 6:
+            core.ask(AddToken(token=f"t{number % 3}", role="reader", digest=f"{number:064x}"))
+        case 7:
+            core.ask(RevokeToken(token=f"t{number % 3}"))
         case _:
             for scope in _SCOPES:
                 core.ask(ResumeQueue(**scope))

@@ -77,7 +77,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             made["output_file"] = str(folder / "s-{fire_time}.jpg")
             name = f"schedule-{CANARY}" if user == THEIRS else "schedule-of-mine"
             service.add_schedule(name, made, every=86400)
-            service.set_limits(users={user: 3}, reason=CANARY if user == THEIRS else "")
+            service.set_limits(
+                users={user: 3}, rates={f"user:{user}": "1000/m"}, reason=CANARY if user == THEIRS else ""
+            )
         service.pause(user_id=THEIRS, reason=CANARY)
         service.adjust_task(theirs["second"], priority=9, reason=CANARY)
         tokens = {}
@@ -283,6 +285,15 @@ def test_the_queue_has_the_own_tasks_although_those_of_others_are_in_front(world
     assert {entry["task_id"] for entry in board["entries"]} == ready
     assert [entry["place"] for entry in board["entries"]] == [1, 2, 3, 4]
     assert (board["ready"], board["blocked"], board["aside"]) == (4, 1, 0)
+
+
+def test_of_the_limits_those_of_other_users_are_left_out(world: World, bound: httpx.Client) -> None:
+    board = bound.get("/v1/limits").json()
+    for part in (board["limits"], board["changes"]):
+        assert part["users"] == {str(MINE): 3}
+        assert part["rates"] == {f"user:{MINE}": "1000/m"}
+    with world.client("reader") as everybody:
+        assert len(everybody.get("/v1/limits").json()["limits"]["users"]) == 2
 
 
 def test_why_counts_those_in_front_and_names_none(world: World, bound: httpx.Client) -> None:
