@@ -14,7 +14,7 @@ RATES: tuple[dict[str, str], ...] = (
 
 WINDOWS: list[dict[str, tuple[str, ...]]] = [
     *[{}] * 9,
-    {"plain": ("0-12", "18:30-23"), "other": ("sat-sun 0-24",)},
+    {"plain": tuple(f"{hour}-{hour}:30" for hour in range(24)), "other": ("sat-sun 0-24",)},
     {"*": ("2:15-1:30",), "seldom": ("mon-fri 8-17",)},
 ]
 

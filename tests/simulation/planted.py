@@ -156,7 +156,7 @@ def jump_not_noticed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(JumpWatch, "look", lambda self: (self._clock.now(), None))
 
 
-@planted("is ended by .* after|starts while the service drains")
+@planted("is ended by .* after")
 def attempts_judged_before_they_are_heard(patch: pytest.MonkeyPatch) -> None:
     """After a failed commit, what runs is looked at before the reports that could not be recorded."""
     go_on = lifecycle.recover

@@ -129,6 +129,7 @@ class World:
         self._checked: object = None
         """The memory that the checks after a step go by."""
         self._ran: dict[int, int] = {}
+        self._drained = False
         self.house.open()
         self._memory_changed()
         self._check_orders()
@@ -173,6 +174,7 @@ class World:
         if house is not self.house or house.in_trouble:
             return
         state = self._checked = house.state
+        self._drained = state.draining
         self._ran = {task_id: entry.attempt for task_id, entry in state.running.items()}
         self._staged, self._stepped = Staged([], []), False
         if isinstance(message, Sampled):
@@ -185,7 +187,7 @@ class World:
         if state is not self._checked:
             return  # it is not looked at; or it broke, and memory was made anew
         started = [task_id for task_id, entry in state.running.items() if self._ran.get(task_id) != entry.attempt]
-        check_reservations(state, started)
+        check_reservations(state, started, drained=self._drained)
         if started:
             check_workers(state, started)
             check_windows(state.limits, [state.tasks[task_id] for task_id in started], self.time)
