@@ -163,5 +163,8 @@ class TaskNotCompleted(TasktrailError):
         super().__init__(f"Task {task.id} ({task.type}) has {_ENDED.get(task.status, 'not ended')}{why}")
         self.task = task
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.task,)
+
 
 _ENDED = {"failed": "failed", "cancelled": "been cancelled"}

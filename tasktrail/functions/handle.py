@@ -11,8 +11,9 @@ from ..events.state import Status
 from ..handlers.functions import value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
+    from ..api.client import AsyncClient
     from ..api.protocol import Tasks
 
 R_co = TypeVar("R_co", covariant=True)
@@ -52,6 +53,38 @@ class TaskHandle(Generic[R_co]):
     def cancel(self, *, reason: str = "") -> Accepted:
         """Stop the task, whether it waits or runs. Raises `IllegalTransition` if it has ended."""
         return self._client().cancel_task(self.id, reason=reason)
+
+    def __repr__(self) -> str:
+        return f"<task {self.id}>"
+
+
+class AsyncTaskHandle(Generic[R_co]):
+    """The same for a program with an event loop: `await handle` is the result."""
+
+    def __init__(self, task_id: int, returns: Any, client: "Callable[[], AsyncClient]") -> None:
+        self.id = task_id
+        self._returns = returns
+        self._client = client
+
+    def __await__(self) -> "Generator[Any, None, R_co]":
+        return self.result().__await__()
+
+    async def task(self) -> Task:
+        """All that there is to know about the task."""
+        return await self._client().get_task(self.id)
+
+    async def wait(self, timeout: float | None = None) -> Task:  # noqa: ASYNC109 - as `TaskHandle` has it
+        """The task, once it has ended in whatever way. Raises `WaitTimeout` after `timeout` seconds."""
+        return await self._client().wait(self.id, timeout)
+
+    async def result(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109 - as `TaskHandle` has it
+        """See `TaskHandle.result`. Whoever is cancelled while waiting leaves the task as it is."""
+        found: R_co = decoded_result(await self.wait(timeout), self._returns)
+        return found
+
+    async def cancel(self, *, reason: str = "") -> Accepted:
+        """Stop the task, whether it waits or runs. Raises `IllegalTransition` if it has ended."""
+        return await self._client().cancel_task(self.id, reason=reason)
 
     def __repr__(self) -> str:
         return f"<task {self.id}>"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 import msgspec
 
+from ..api.either_way import Awaited
 from ..events.errors import InvalidValue
 from ..handlers.contract import (
     NO_PACKAGES,
@@ -25,12 +26,13 @@ from ..handlers.contract import (
 from ..handlers.errors import InvalidFunction
 from ..handlers.functions import Role, Shape, runner, shape_of
 from ..intake.type_defaults import USUAL
-from .default_client import default_client
-from .handle import TaskHandle, decoded_result
+from .default_client import default_async_client, default_client
+from .handle import AsyncTaskHandle, TaskHandle, decoded_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from ..api.client import AsyncClient
     from ..api.protocol import Tasks
     from ..events import CreateTask, Task
     from ..events.system_events import MissedRuns
@@ -43,6 +45,7 @@ A = TypeVar("A")
 """What a call answers: of an `async def` function a coroutine."""
 R = TypeVar("R")
 """What becomes the result of the task."""
+_HANDLES = (TaskHandle, AsyncTaskHandle)
 
 
 class NamedTask:
@@ -56,11 +59,11 @@ class NamedTask:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._client: Tasks | None = None
+        self._client: Tasks | AsyncClient | None = None
         self._fields: dict[str, Any] = {}
 
-    def using(self, client: Tasks) -> Self:
-        """The same task type, submitted to this service: a `TaskService` or a `Client`."""
+    def using(self, client: Tasks | AsyncClient) -> Self:
+        """The same task type, submitted to this service; `submit_async` takes an `AsyncClient`, `submit` any other."""
         return self._changed(_client=client)
 
     def with_fields(self, **fields: Any) -> Self:
@@ -87,12 +90,23 @@ class NamedTask:
         """What the function returned, out of its task. Raises `TaskNotCompleted` if it has not completed."""
         return decoded_result(task, Any)
 
+    async def submit_async(self, **options: Any) -> AsyncTaskHandle[Any]:
+        """The same without blocking the event loop."""
+        return AsyncTaskHandle(await self._create_async(options, {}), Any, self._async_tasks)
+
     def handle(self, task_id: int) -> TaskHandle[Any]:
         """The handle of a task of this type that was submitted earlier, perhaps by another program."""
         return TaskHandle(task_id, Any, self._tasks)
 
+    def handle_async(self, task_id: int) -> AsyncTaskHandle[Any]:
+        """The same for a program with an event loop."""
+        return AsyncTaskHandle(task_id, Any, self._async_tasks)
+
     def _create(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> int:
         return self._tasks().create_task(self.name, options=options, **self._given(files))
+
+    async def _create_async(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> int:
+        return await self._async_tasks().create_task(self.name, options=options, **self._given(files))
 
     def _command(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> CreateTask:
         from ..api.commands import with_absolute_paths
@@ -106,12 +120,21 @@ class NamedTask:
         fields = {**self._fields, **files}
         if "depends_on" in fields:
             given = fields["depends_on"]
-            listed = [given] if isinstance(given, TaskHandle | int) else given
-            fields["depends_on"] = [one.id if isinstance(one, TaskHandle) else one for one in listed]
+            listed = [given] if isinstance(given, (*_HANDLES, int)) else given
+            fields["depends_on"] = [one.id if isinstance(one, _HANDLES) else one for one in listed]
         return fields
 
     def _tasks(self) -> Tasks:
-        return self._client or default_client()
+        client = self._client
+        if isinstance(client, Awaited):
+            raise TypeError(f"{self.name} is to use an AsyncClient: await .submit_async(…)")
+        return client or default_client()
+
+    def _async_tasks(self) -> AsyncClient:
+        client = self._client
+        if client is not None and not isinstance(client, Awaited):
+            raise TypeError(f"{self.name} is to use a {type(client).__name__}, which would block the loop: .submit(…)")
+        return client or default_async_client()
 
 
 class TaskFunction(NamedTask, Generic[P, S, A, R]):
@@ -149,9 +172,18 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
         found: R = decoded_result(task, self._shape.returns)
         return found
 
+    async def submit_async(self, *args: S.args, **kwargs: S.kwargs) -> AsyncTaskHandle[R]:
+        """The same without blocking the event loop."""
+        task_id = await self._create_async(*self._sorted(args, kwargs))
+        return AsyncTaskHandle(task_id, self._shape.returns, self._async_tasks)
+
     def handle(self, task_id: int) -> TaskHandle[R]:
         """The handle of a task of this type that was submitted earlier, perhaps by another program."""
         return TaskHandle(task_id, self._shape.returns, self._tasks)
+
+    def handle_async(self, task_id: int) -> AsyncTaskHandle[R]:
+        """The same for a program with an event loop."""
+        return AsyncTaskHandle(task_id, self._shape.returns, self._async_tasks)
 
     def with_fields(self, **fields: Any) -> Self:
         """See `NamedTask.with_fields`. Raises `InvalidValue` for what the service would take for a field left out."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import pickle
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -320,6 +321,7 @@ def test_a_task_that_has_failed_has_no_result() -> None:
     with pytest.raises(TaskNotCompleted, match=r"Task 3 \(t\) has failed: no room") as caught:
         decoded_result(failed, int)
     assert caught.value.task is failed
+    assert pickle.loads(pickle.dumps(caught.value)).task == failed
 
 
 # --- what is sent ------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Functions as task types, through a whole service: submitted, awaited, cancelled, retried; by function and by name."""
 
+import asyncio
 import os
 import re
 import signal
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from tasktrail import Client, InputFile, NamedTask, OutputFile, TaskContext, TaskService, task
+from tasktrail import AsyncClient, Client, InputFile, NamedTask, OutputFile, TaskContext, TaskService, task
 from tasktrail.errors import TaskNotCompleted
 from tasktrail.events import Failed, Retried
 from tasktrail.events.errors import InvalidOptions, InvalidPath, ServiceUnreachable, WaitTimeout
-from tasktrail.functions.default_client import default_client
+from tasktrail.functions.default_client import default_async_client, default_client
+from tasktrail.http.server import HttpServer
 from tasktrail.testing import inline_service
 
 WITHIN = 30.0
@@ -289,3 +291,63 @@ def test_a_file_that_cannot_be_served_is_refused_at_once(house: House, words: li
         command, cwd=house.folder, env=house.environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+
+# --- for programs with an event loop ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(service: TaskService, tmp_path: Path) -> Iterator[Path]:
+    """The data folder of a service that answers over HTTP."""
+    server = HttpServer(service, socket_path=service.paths.socket, secret_file=service.paths.http_token)
+    server.start()
+    yield tmp_path / "data"
+    assert server.stop()
+
+
+def test_an_asyncio_program_submits_and_awaits(data: Path) -> None:
+    async def program() -> None:
+        async with AsyncClient.connect(data) as tasks:
+            first = await add.using(tasks).submit_async(40)
+            assert await first == 42
+            after = await double.using(tasks).with_fields(depends_on=first).submit_async(number=2.0)
+            assert await after.result(WITHIN) == {"double": 4.0}
+            assert (await after.task()).depends_on == (first.id,)
+            assert await NamedTask("add").using(tasks).handle_async(first.id) == 42
+
+            waits = await patient.using(tasks).submit_async()
+            with pytest.raises(WaitTimeout):
+                await waits.wait(0.05)
+            await waits.cancel(reason="enough")
+            with pytest.raises(TaskNotCompleted, match="has been cancelled"):
+                await waits
+            assert repr(waits) == f"<task {waits.id}>"
+            assert await add.using(tasks).handle_async(first.id).result(WITHIN) == 42
+
+    asyncio.run(program())
+
+
+def test_the_client_of_a_loop_is_found_as_the_other_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TASKTRAIL_URL", raising=False)
+    monkeypatch.setenv("TASKTRAIL_DATA", str(data))
+
+    async def program() -> None:
+        handles = [await NamedTask("add").submit_async(a=number) for number in range(3)]
+        assert await asyncio.gather(*handles) == [2, 3, 4]
+        assert default_async_client() is default_async_client()
+        await default_async_client().close()
+
+    asyncio.run(program())
+    assert add.submit(1).result(WITHIN) == 3
+    default_client().close()
+
+
+def test_a_client_of_the_wrong_kind_is_refused(service: TaskService) -> None:
+    async def program() -> None:
+        async with AsyncClient("http://127.0.0.1:1") as tasks:
+            with pytest.raises(TypeError, match=r"await \.submit_async"):
+                add.using(tasks).submit(1)
+
+    asyncio.run(program())
+    with pytest.raises(TypeError, match="a TaskService, which would block the loop"):
+        asyncio.run(add.using(service).submit_async(1))
