@@ -91,8 +91,8 @@ class AsyncClient(Remote, Awaited):
         await self.close()
 
     async def _close(self) -> None:
-        await self._watch.end()
         await super()._close()
+        await self._watch.end()
 
     async def _ending(self, task_id: int, within: float) -> Task:
         """The stream that all share tells when the task has ended."""

@@ -114,8 +114,7 @@ class AwaitedWire(Wire):
     """May be used from many tasks of one event loop."""
 
     def _connect(self, socket: str | None, given: dict[str, Any]) -> httpx.URL:
-        self._pool = httpx.AsyncHTTPTransport(uds=socket, limits=_NO_LIMITS)
-        self._http = httpx.AsyncClient(transport=self._pool, **given)
+        self._http = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket, limits=_NO_LIMITS), **given)
         return self._http.base_url
 
     @property
@@ -125,23 +124,23 @@ class AwaitedWire(Wire):
 
     async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         """The whole response."""
-        async with self._tidied():
-            return await self._http.request(method, path, **more)
+        response = await self._http.request(method, path, **more)
+        await self._drop_late(response)
+        return response
 
     @asynccontextmanager
     async def stream(self, path: str, **more: Any) -> AsyncIterator[Opened]:
         """The response to a GET, as it comes."""
-        async with self._tidied(), self._http.stream("GET", path, **more) as response:
-            yield response, response.aiter_bytes()
+        async with self._http.stream("GET", path, **more) as response:
+            try:
+                yield response, response.aiter_bytes()
+            finally:
+                await self._drop_late(response)
 
-    @asynccontextmanager
-    async def _tidied(self) -> AsyncIterator[None]:
-        """A connection that was being made while all were closed is closed afterwards."""
-        try:
-            yield
-        finally:
-            if self.closed:
-                await self._pool.aclose()
+    async def _drop_late(self, response: httpx.Response) -> None:
+        """Close a connection that was being made while all were closed: the library has forgotten it."""
+        if self.closed:
+            await response.extensions["network_stream"].aclose()
 
     async def pause(self, seconds: float) -> None:
         """Let time go by."""
