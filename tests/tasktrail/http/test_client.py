@@ -100,12 +100,12 @@ def test_commands_change_a_task(tasks: Tasks, wish: Wish) -> None:
     task_id = tasks.create_task(**wish(max_retries=1))
     assert tasks.cancel_task(task_id, reason="not now", actor="anna").task_id == task_id
     assert tasks.events(task_id)[-1].reason == "not now"
-    tasks.retry_task(task_id)
+    tasks.retry_task(task_id, delay=60)  # so that it does not run
     tasks.cancel_task(task_id, command_id=f"mine-{task_id}")
     assert tasks.events(task_id)[-1].command_id == f"mine-{task_id}"
     with pytest.raises(RetriesExhausted):
         tasks.retry_task(task_id)
-    tasks.retry_task(task_id, force=True)
+    tasks.retry_task(task_id, force=True, delay=60)
     assert tasks.get_task(task_id).retry_count == 2
     tasks.cancel_task(task_id)
     with pytest.raises(IllegalTransition):
