@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from ..events.errors import ServiceUnreachable
-from ..expectation import means_of, seconds_left
+from ..expectation import left_at_own_pace, means_of, seconds_left
 from ..words import about, duration, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
@@ -248,9 +248,8 @@ def _cells(task: "Task", means: Mapping[str, float], now: datetime) -> tuple[str
     if runs and task.started_at:
         seconds = max(0.0, (now - task.started_at).total_seconds())
         ran = duration(seconds) if seconds >= 60 else f"{seconds:.0f} s"  # noqa: PLR2004 - a minute; tenths would flicker
-        expected = (
-            seconds * (100 - task.progress) / task.progress if task.progress else means.get(task.type, 0.0) - seconds
-        )
+        own = left_at_own_pace(task.progress, seconds)
+        expected = means.get(task.type, 0.0) - seconds if own is None else own
         left = about(expected).removeprefix("about ") if expected > 0 else ""
     status = "waiting" if task.status == "pending" and not task.held else headline(task) if not runs else "running"
     cells = (

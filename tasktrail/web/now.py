@@ -14,7 +14,7 @@ from ..actors.core.state import SchedulerState
 from ..api.reader_process import Standing, StandingQuestion
 from ..events import RetryTask, Task, TasktrailError
 from ..events.errors import TooCostly
-from ..expectation import means_of, seconds_left
+from ..expectation import left_at_own_pace, means_of, seconds_left
 from ..http.identity import Identity
 from ..http.permissions import SEE, SUBMIT
 from ..projections.queries.activity import Span
@@ -106,7 +106,7 @@ def standing(page: Page) -> dict[str, Any]:
         board = page.service.queue(QUEUE_SHOWN)
         reasons = [(one, page.service.why(one.task_id).reasons) for one in board.entries]
     means, memory = means_of(stats), service.memory_of_attempts()
-    running = [_running(one, means, memory) for one in board.running if user in (None, one.user_id)]
+    running = [_running(one, means, memory, page.now) for one in board.running if user in (None, one.user_id)]
     whole = user is None
     return {
         "note": "",
@@ -192,7 +192,14 @@ def _waited(task: Task, at: datetime) -> Waiting:
     )
 
 
-def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, int], int]) -> Running:
+def _left(one: RunningNow, means: dict[str, float], now: datetime) -> float | None:
+    """At its own pace; a later attempt may have begun anywhere, so it goes by its type."""
+    ran = (now - one.started_at).total_seconds() if one.started_at else 0.0
+    left = left_at_own_pace(one.progress, ran) if one.attempt == 1 else None
+    return seconds_left(one.progress, means.get(one.type) or one.expected) if left is None else left
+
+
+def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, int], int], now: datetime) -> Running:
     return Running(
         id=one.task_id,
         type=one.type,
@@ -201,7 +208,7 @@ def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, i
         progress=one.progress,
         stopping=one.stopping,
         started_at=one.started_at,
-        left=seconds_left(one.progress, means.get(one.type) or one.expected),
+        left=_left(one, means, now),
         memory=memory.get((one.task_id, one.attempt), 0),
         reserved=one.memory,
     )

@@ -38,7 +38,7 @@ from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..events.recorded import EVENT_TAGS
 from ..events.state import FINISHED, WAITING
 from ..events.system_events import DeliveryAttempted
-from ..expectation import means_of, seconds_left
+from ..expectation import left_at_own_pace, means_of, seconds_left
 from ..handlers.attempt_output import Output
 from ..http.identity import Identity
 from ..http.permissions import COMMANDS, SEE, SUBMIT
@@ -312,9 +312,9 @@ def time_left(found: Task, courses: tuple[Course, ...], now: datetime, means: Ma
     curve = courses[-1].curve
     ran = (now - found.started_at).total_seconds()
     began = curve[0].progress if curve and courses[-1].attempt.resumed else 0.0
-    done = found.progress - began
-    if done >= 1 and ran > 0:
-        return max(0.0, ran * (100 - found.progress) / done)
+    left = left_at_own_pace(found.progress, ran, began=began)
+    if left is not None:
+        return left
     whole = means.get(found.type) or (found.estimate.seconds if found.estimate else found.estimated_time)
     return seconds_left(min(99.0, 100 * ran / whole), whole) if whole else None
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tasktrail.api.service import TaskService
+from tasktrail.http.server import HttpServer
 from tasktrail.web import now
-from tasktrail.web.page import Page
 
 
 def part(page: str, name: str) -> str:
@@ -54,6 +54,14 @@ def test_a_failure_is_shown_and_retried_by_its_button(
     assert "is retried." not in browser.get("/").text, "it is said once"
     assert service.wait(task_id, 10).life == 2
     assert next(record.actor for record in service.events(task_id) if record.life == 2) == "http"
+
+
+def test_a_failure_whose_retries_are_used_up_leads_to_its_page(browser: httpx.Client, service: TaskService) -> None:
+    task_id = service.create_task(type="saying", options={"error": "no luck"}, max_retries=0)
+    assert service.wait(task_id, 10).status == "failed"
+    shown = part(browser.get("/").text, "failures")
+    assert f'aria-label="Retry task {task_id}"' not in shown
+    assert f"Retry task {task_id} by force…" in shown
 
 
 def test_a_retry_that_is_refused_is_told_with_the_reason(browser: httpx.Client, running: Callable[..., int]) -> None:
@@ -113,32 +121,40 @@ def test_a_past_that_takes_too_long_is_said_not_to_be_shown(
     assert "This is the past" in page
 
 
+@pytest.fixture
+def bound(server: HttpServer, service: TaskService) -> Iterator[httpx.Client]:
+    """A browser of somebody who sees only the tasks of user 7."""
+    headers = {"authorization": f"Bearer {service.add_token('seven', 'submitter', user_id=7)}", "accept": "text/html"}
+    with httpx.Client(base_url=server.address, headers=headers, trust_env=False) as client:
+        yield client
+    service.revoke_token("seven")
+
+
 def test_who_is_bound_to_a_user_sees_nothing_of_others(
-    browser: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch, running: Callable[..., int]
+    bound: httpx.Client, service: TaskService, running: Callable[..., int]
 ) -> None:
     mine, other = running("mine", user_id=7), running("not mine", user_id=8)
     waiting = service.create_task(type="saying", input_file="", output_file="", user_id=7)
     hidden = service.create_task(type="saying", input_file="", output_file="", user_id=8)
-    monkeypatch.setattr(Page, "user_id", property(lambda _page: 7))
-    page = browser.get("/").text
+    page = bound.get("/").text
     assert f'href="/tasks/{mine}"' in part(page, "running")
     assert f'href="/tasks/{waiting}"' in part(page, "queue")
     assert "ConcurrencyLimit" in part(page, "queue")
     for unseen in (
         "not mine",
-        f"/tasks/{other}",
-        f"/tasks/{hidden}",
+        f'/tasks/{other}"',
+        f'/tasks/{hidden}"',
         'id="resources"',
         'id="activity"',
         'id="numbers"',
     ):
         assert unseen not in page, unseen
-    assert browser.post("/retry", data={"task_id": str(other)}).status_code == 404
-    then = browser.get("/", params={"as_of": str(service.watermark.position)}).text
+    assert bound.post("/retry", data={"task_id": str(other)}).status_code == 404
+    then = bound.get("/", params={"as_of": str(service.watermark.position)}).text
     assert f"/tasks/{mine}?" in then
     assert f"/tasks/{other}?" not in then
 
-    with browser.stream("GET", "/live", timeout=10) as answer:
+    with bound.stream("GET", "/live", timeout=10) as answer:
         told = [json.loads(line[6:]) for line in islice_data(answer.iter_lines(), 3)]
     assert {one["id"] for one in told} == {"running", "queue", "failures"}
     assert "not mine" not in str(told)
