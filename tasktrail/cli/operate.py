@@ -165,8 +165,10 @@ _BYTES = frozenset({"max_memory", "max_temp_size", "temp_low", "temp_high"})
     examples=[
         ("tasktrail limits", "what holds now, and who has paused what"),
         ("tasktrail limits --max-concurrent 2 --reason 'backup runs'", "at most two tasks at once, from now on"),
-        ("tasktrail limits --type video_convert=1 --user 7=3", "numbers of their own; =none takes them away"),
-        ("tasktrail limits --rate type:video_convert=10/m --rate 'user:*=100/h'", "starts in a minute, an hour"),
+        (
+            "tasktrail limits --type video_convert=1 --rate 'user:*=100/h'",
+            "by name: at once, and in an hour",
+        ),
         ("tasktrail limits --reset", "the configuration holds again"),
     ],
 )

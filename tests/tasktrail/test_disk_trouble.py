@@ -59,12 +59,12 @@ def web(service: TaskService) -> Iterator[httpx.Client]:
 
 
 def held(command_id: str) -> CreateTask:
-    return CreateTask(type="noop_of_nobody", command_id=command_id, held=True)
+    return CreateTask(type="image_thumbnail", command_id=command_id, held=True)
 
 
 @pytest.fixture(autouse=True)
 def any_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands are about a type that needs nothing."""
+    """Commands need no files."""
     monkeypatch.setattr(
         "tasktrail.intake.examination.CommandIntake.examine",
         lambda _self, command, **_: (command, Intake()),
@@ -102,7 +102,7 @@ def test_whoever_waits_for_a_task_goes_on_waiting_while_commands_are_refused(
             service.send(CancelTask(task_id=1, command_id="x"))
         assert web.get("/readyz").status_code == 503
         with Client.connect(service.paths.data) as client:
-            with pytest.raises(WaitTimeout, match="locked"):
+            with pytest.raises(WaitTimeout, match="still pending"):
                 client.wait(1, timeout=0.1)
             other.execute("ROLLBACK")
             assert client.wait(1, timeout=WITHIN).status == "cancelled"
