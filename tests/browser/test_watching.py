@@ -59,7 +59,7 @@ def test_now_follows_what_runs_and_what_fails(service: Service, visit: Come) -> 
 
 
 def test_what_is_being_read_stays_while_the_page_changes(service: Service, visit: Come) -> None:
-    fails = service.staged(max_retries=0)
+    fails = service.staged(max_retries=1)
     fails.tell("fail the wood is wet")
     page = visit(service).go("/")
     button = page.get_by_role("button", name=f"Retry task {fails.id}")
