@@ -290,8 +290,17 @@ class Remote(Commands):
                 if task.status in FINISHED:
                     return task
                 if time.monotonic() >= deadline:
-                    raise WaitTimeout(f"Task {task_id} is still {task.status} after {timeout:g} s")
+                    why = await self._obstacle()
+                    raise WaitTimeout(f"Task {task_id} is still {task.status} after {timeout:g} s{why}")
             within = max(deadline - time.monotonic(), 0.0)
+
+    async def _obstacle(self) -> str:
+        """Why nothing can end just now, as the end of a sentence; empty when the service takes commands."""
+        try:
+            await self._position()
+        except TasktrailError as error:
+            return f": {error.message}"
+        return ""
 
     # --- requests -----------------------------------------------------------------------------------------------
 

@@ -192,10 +192,14 @@ def _waited(task: Task, at: datetime) -> Waiting:
     )
 
 
+PACE_AFTER = 30.0
+"""Seconds that an attempt has run before its own pace is believed: some leap at their start."""
+
+
 def _left(one: RunningNow, means: dict[str, float], now: datetime) -> float | None:
     """At its own pace; a later attempt may have begun anywhere, so it goes by its type."""
     ran = (now - one.started_at).total_seconds() if one.started_at else 0.0
-    left = left_at_own_pace(one.progress, ran) if one.attempt == 1 else None
+    left = left_at_own_pace(one.progress, ran) if one.attempt == 1 and ran >= PACE_AFTER else None
     return seconds_left(one.progress, means.get(one.type) or one.expected) if left is None else left
 
 

@@ -56,7 +56,7 @@ def test_a_stranger_finds_what_runs_why_one_waits_why_one_failed_and_what_was_ye
     running = page.get_by_role("region", name="Running").get_by_role("row").filter(has_text="staged")
     expect(running).to_contain_text("second coat of paint")
     expect(running).to_contain_text("40")
-    expect(running).to_contain_text("about")  # how long still, at its own pace
+    expect(running).to_contain_text("about 6 min")
 
     # Why that task waits.
     page.get_by_role("link", name="pending").click()

@@ -102,7 +102,7 @@ def test_whoever_waits_for_a_task_goes_on_waiting_while_commands_are_refused(
             service.send(CancelTask(task_id=1, command_id="x"))
         assert web.get("/readyz").status_code == 503
         with Client.connect(service.paths.data) as client:
-            with pytest.raises(WaitTimeout, match="still pending"):
+            with pytest.raises(WaitTimeout, match="locked"):
                 client.wait(1, timeout=0.1)
             other.execute("ROLLBACK")
             assert client.wait(1, timeout=WITHIN).status == "cancelled"
