@@ -40,6 +40,7 @@ test: $(READY) ## Run the fast tests (unit, property, contract)
 
 test-all: $(READY) ## Run every test, and a short kill campaign
 	$(BIN)/pytest -n 2 $(ARGS)
+	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 20
 
 test-browser: $(READY) ## Look at the page in Chromium, as a person does (CHROMIUM=/usr/bin/chromium names another)

@@ -18,6 +18,14 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 collect_ignore_glob = [] if find_spec("playwright") and find_spec("axe_playwright_python") else ["test_*.py"]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the browser out of a run of other tests: none of them could run an event loop beside its driver's."""
+    ours = [item for item in items if item.get_closest_marker("browser")]
+    if len(ours) < len(items):
+        config.hook.pytest_deselected(items=ours)
+        items[:] = [item for item in items if item not in ours]
+
+
 @pytest.fixture(scope="session")
 def browser() -> "Iterator[Browser]":
     """Chromium, which finds nobody but this machine."""
