@@ -65,7 +65,12 @@ def _disk(number: int, *, records: int) -> tuple[float, float]:
         log = SqliteEventLog(folder / "log.db", now=_NOW)
         for start in range(0, number, 100):
             facts = [fact for task_id in range(start + 1, start + 101) for fact in _life(task_id, records)]
-            log.append(facts, expected=start * records)
+            answers = [
+                Answer(fact.command_id, b"", fact.task_id, position)
+                for position, fact in enumerate(facts, start * records + 1)
+                if fact.version == 1
+            ]
+            log.append(facts, answers, expected=start * records)
         log.close()
         started(folder)
         return (folder / "log.db").stat().st_size / number, (folder / "views.db").stat().st_size / number

@@ -49,7 +49,12 @@ def write_files(page: str, folder: Path) -> None:
 
 
 def fits(printed: str, expected: str) -> bool:
-    """Whether the text is the expected one. `…` stands for anything in a line; alone, for any number of lines."""
+    """Whether the text is the expected one, apart from a missing end of its last line.
+
+    `…` stands for anything in a line; alone, for any number of lines.
+    """
+    if printed and not printed.endswith("\n"):
+        printed += "\n"
     pattern = ""
     for line in expected.splitlines():
         pattern += r"(?:.*\n)*?" if line == "…" else ".*".join(map(re.escape, line.split("…"))) + r"\n"

@@ -51,8 +51,9 @@ def settled(service: TaskService) -> TaskService:
 
 def hang(service: TaskService, name: str) -> Any:
     (child,) = [child for child in service._system._supervisor._children if child.name == name]
-    child.unwell = f"{name} has done nothing for 7 s"
     child.since = service._system.clock.monotonic() + 3600  # so that the watch leaves it as it is
+    child.asked = None  # and hears no answer to an earlier ping
+    child.unwell = f"{name} has done nothing for 7 s"
     return child
 
 
