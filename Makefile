@@ -36,10 +36,10 @@ demo: $(READY) ## Run the main job on real input, with a kill -9 in the middle (
 	$(BIN)/tasktrail demo $(ARGS)
 
 test: $(READY) ## Run the fast tests (unit, property, contract)
-	$(BIN)/pytest -n 2 -m "not slow and not crash" $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not crash and not long" $(ARGS)
 
-test-all: $(READY) ## Run every test, and a short kill campaign
-	$(BIN)/pytest -n 2 $(ARGS)
+test-all: $(READY) ## Run all that CI does: every test but the long ones, and a short kill campaign
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 20
 
@@ -90,7 +90,8 @@ photos: $(READY) ## Put real photos, stored in every form, through both image ty
 ci: ## Do all that CI does
 	.ci/run
 
-long: ## What CI has no time for: a million simulated steps, the kill campaigns, the attacks, fuzzing, photos, gallery, estimates
+long: ## What CI has no time for: the long tests, a million simulated steps, the kill campaigns, the attacks, fuzzing, photos, gallery, estimates
+	$(BIN)/pytest -n 2 -m long
 	$(MAKE) sim STEPS=1000000
 	$(MAKE) crash
 	$(MAKE) crash-types

@@ -85,7 +85,7 @@ def _saved_in(attempt: int, record: Recorded) -> bool:
 
 @pytest.mark.crash
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_conversion_killed_three_times_is_whole_and_redoes_no_durable_segment(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     source, output, data = tmp_path / "in.mp4", tmp_path / "out.mp4", tmp_path / "data"

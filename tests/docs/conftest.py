@@ -17,13 +17,14 @@ ROOT = Path(__file__).parents[2]
 def environment(tmp_path: Path) -> Path:
     """An environment of its own, which sees what is installed in ours; a page may install more."""
     folder = tmp_path / "environment"
-    venv.create(folder, with_pip=True)
+    venv.create(folder)  # pip is ours, too: to unpack it anew takes seconds
     (packages,) = folder.glob("lib/python*/site-packages")
     ours = [path for path in site.getsitepackages() if path.startswith(sys.prefix)]
     (packages / "ours.pth").write_text(f"import site; list(map(site.addsitedir, {ours}))\n")
-    command = folder / "bin" / "tasktrail"
-    command.write_text(f"#!{folder}/bin/python\nimport sys\nfrom tasktrail.__main__ import main\nsys.exit(main())\n")
-    command.chmod(0o755)
+    for name, module in (("tasktrail", "tasktrail.__main__"), ("pip", "pip._internal.cli.main")):
+        command = folder / "bin" / name
+        command.write_text(f"#!{folder}/bin/python\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
+        command.chmod(0o755)
     (folder / ".ready").touch()  # for make
     return folder
 

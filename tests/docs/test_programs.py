@@ -170,15 +170,16 @@ def steps(*functions: str) -> list[int]:
 
 
 @pytest.mark.timeout(600)  # it starts a hundred programs
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.long)])
 def test_an_order_and_its_task_are_both_there_or_neither_wherever_the_programs_are_killed(
-    tmp_path: Path, run: Program
+    tmp_path: Path, run: Program, every: int
 ) -> None:
     serve(tmp_path, "outbox", run)
     (tmp_path / "killed_at.py").write_text(KILLED_AT)
     ends: Counter[int] = Counter()
     kills = [(line, ["order", "lamp", "chair"]) for line in steps("place_order", "main")]
     kills += [(line, ["relay"]) for line in steps("relay", "main")]
-    for line, words in kills:
+    for line, words in kills[::every]:
         if words == ["relay"]:
             output(run("shop.py", "order", "table"))
         program = run("killed_at.py", line, *words)
@@ -192,7 +193,7 @@ def test_an_order_and_its_task_are_both_there_or_neither_wherever_the_programs_a
             assert sorted(sent) == made, line
             assert len(made) == len(orders), line
     assert ends.keys() == {0, -signal.SIGKILL}
-    assert ends[-signal.SIGKILL] > 20
+    assert ends[-signal.SIGKILL] > 20 // every
 
 
 def test_an_order_whose_task_is_refused_says_why_and_holds_up_no_other(tmp_path: Path, run: Program) -> None:

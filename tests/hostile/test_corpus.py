@@ -20,7 +20,7 @@ from pictures import PICTURES
 from PIL import Image
 from shapes import SHAPES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile")]  # the corpus is worked through once
 
 HERE = Path(__file__).parent
 MOST_MEMORY = 2 * 1024**3

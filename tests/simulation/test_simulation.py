@@ -45,7 +45,7 @@ def test_a_seed_that_failed_once_holds(seed: int, steps: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 104))
+@pytest.mark.parametrize("seed", [100, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(101, 104))])
 def test_long_worlds_hold(seed: int) -> None:
     play(seed, steps=8_000)
 

@@ -140,7 +140,7 @@ def test_no_body_causes_a_fault(server: HttpServer, wish: Wish, seed: int) -> No
     send_all(server, wish(), seed, 400)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ten_thousand_bodies_cause_no_fault(server: HttpServer, wish: Wish) -> None:
     send_all(server, wish(), random.SystemRandom().randrange(2**32), 10_000)
 

@@ -11,7 +11,7 @@ from tasktrail.events import Recorded
 from tasktrail.whatif.answer import WhatIf
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_work_for_each_record_does_not_grow_with_their_number(record_property: pytest.FixtureRequest) -> None:
     rng = Random(3)
     world = World(slots=8, max_concurrent=8, length=lambda _run: 0.5 + 8 * rng.random())
