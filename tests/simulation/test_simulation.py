@@ -53,6 +53,7 @@ def test_long_worlds_hold(seed: int) -> None:
 # --- the bound on overtaking (docs/explanation/scheduling.md) -----------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bound", "depth"), [(1, 64), (2, 2), (3, 16)])
 def test_nobody_is_overtaken_more_often_than_the_bound_says(
     bound: int, depth: int, monkeypatch: pytest.MonkeyPatch
@@ -89,6 +90,7 @@ def test_another_seed_gives_another_world() -> None:
 # --- planted faults -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the steps in which the core as it is holds: see the first test."""

@@ -131,6 +131,7 @@ def test_every_orientation_of_every_format_and_size_comes_upright(tmp_path: Path
         assert_same(converted(path, tmp_path, fit="crop", width=box[0], height=box[1]), middle, slack)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_orientation_comes_upright_when_it_is_made_smaller(tmp_path: Path, kind: str) -> None:
     suffix, save = KINDS[kind]

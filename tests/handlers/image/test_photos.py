@@ -26,6 +26,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NAMES)
 def test_a_photo_of_every_kind_comes_out_as_pillow_sees_it_and_its_half_is_called_damaged(
     kind: str, scene: Path

@@ -250,6 +250,9 @@ def elements(page: str) -> list[tuple[str, dict[str, str]]]:
     return found
 
 
+ACCEPT = {"accept": "text/html"}
+
+
 @contextmanager
 def served(data: Path) -> Iterator[httpx.Client]:
     """A service on a folder whose log somebody has written, held back from working on it."""
@@ -257,7 +260,7 @@ def served(data: Path) -> Iterator[httpx.Client]:
         running = HttpServer(service, socket_path=service.paths.socket)
         running.start()
         transport = httpx.HTTPTransport(uds=str(service.paths.socket))
-        with httpx.Client(base_url="http://localhost", transport=transport, headers={"accept": "text/html"}) as client:
+        with httpx.Client(base_url="http://localhost", transport=transport, headers=ACCEPT, timeout=60) as client:
             yield client
         assert running.stop()
 
