@@ -54,6 +54,10 @@ def overflowing(page: Page) -> list[str]:
     return found
 
 
+CHECKED = {("light", WIDTHS[0]), ("dark", WIDTHS[1])}
+"""Where the checker looks: each scheme once, as it has colours of its own, and each arrangement once."""
+
+
 @pytest.mark.parametrize("address", LOOKS)
 def test_a_page_fits_every_width_and_passes_the_checker_in_light_and_dark(
     house: Service, visit: Come, address: str
@@ -69,7 +73,7 @@ def test_a_page_fits_every_width_and_passes_the_checker_in_light_and_dark(
             for width in WIDTHS:
                 page.set_viewport_size({"width": width, "height": 900})
                 told = [f"{address} at {width} px: {element}" for element in overflowing(page)]
-                found = violations(page) if width != WIDTHS[-1] else []
+                found = violations(page) if (scheme, width) in CHECKED else []
                 wrong += [f"{scheme}: {line}" for line in told + found]
     assert wrong == []
 
@@ -117,7 +121,8 @@ def test_a_page_says_as_much_without_scripts(house: Service, visit: Come, addres
         expect(page.get_by_role("heading", level=1)).to_be_visible()
 
     def words(page: Page) -> list[str]:
-        """Without numbers, which go on while somebody looks."""
-        return re.sub(r"[\d.,:]+", "0", page.get_by_role("main").inner_text()).split()
+        """Without numbers and lengths of time, which go on while somebody looks."""
+        text = page.get_by_role("main").inner_text()
+        return re.sub(r"(?:[\d.,:]+(?:\s?(?:ms|s|min|m|h|d)\b)?\s?)+", "0 ", text).split()
 
     assert words(without) == words(with_scripts)
