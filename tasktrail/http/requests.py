@@ -4,6 +4,7 @@ Every way in which bytes can be bad ends here: broken JSON, bad UTF-8, endless n
 values out of bounds. In an array each command stands for itself.
 """
 
+import re
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -156,6 +157,13 @@ def possible_task(connection: ASGIConnection[Any, Any, Any, Any], _handler: Base
     task_id = connection.path_params.get("task_id")
     if task_id is not None and not 1 <= task_id <= LARGEST:
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+
+
+def task_number(text: str, field: str) -> int:
+    """The number of a task that was typed into a form or an address. Raises `InvalidValue`."""
+    if not re.fullmatch(r"\s*[0-9]{1,15}\s*", text) or not int(text):
+        raise InvalidValue(f"{field}: {text[:40]!r} is no number of a task", field=field)
+    return int(text)
 
 
 def unescaped(moment: str) -> str:

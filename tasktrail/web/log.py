@@ -17,7 +17,7 @@ from ..events.errors import InvalidValue
 from ..events.recorded import EVENT_TAGS
 from ..http.identity import Identity
 from ..http.permissions import AUDIT, SEE_ALL
-from ..http.requests import LARGEST
+from ..http.requests import LARGEST, task_number
 from ..projections.describe import describe
 from .page import Page
 
@@ -90,13 +90,11 @@ async def _check(page: Page, by: str) -> None:
 
 
 def _shown(page: Page, task: str, kind: str, up_to: int | None) -> dict[str, Any]:
-    if task and not task.isdecimal():
-        raise InvalidValue(f"task: {task[:20]!r} is no number of a task", field="task")
     if kind and kind not in KINDS:
         raise InvalidValue(f"kind: there are no records called {kind[:40]!r}", field="kind")
     last = page.past.position if page.past else page.whole.watermark.position
     last = last if up_to is None else min(last, up_to)
-    found = excerpt(page, int(task), kind, last) if task else newest(page, kind, last)
+    found = excerpt(page, task_number(task, "task"), kind, last) if task else newest(page, kind, last)
     check = page.backend.check
     return {
         "excerpt": found,

@@ -1,6 +1,8 @@
 """Logging a browser in and out: by an address that works once, or with the secret or a token in a form."""
 
+from string import punctuation
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
@@ -23,7 +25,8 @@ def local(path: str) -> str:
 
 
 def _to(path: str, cookie: str) -> Response[None]:
-    return Response(None, status_code=303, headers={**HEADERS, "location": path, "set-cookie": cookie})
+    location = quote(path, safe=punctuation)  # what is escaped already stays so
+    return Response(None, status_code=303, headers={**HEADERS, "location": location, "set-cookie": cookie})
 
 
 def _form(next_path: str, status: int = 200, told: str = "") -> Response[str]:

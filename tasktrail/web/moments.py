@@ -40,11 +40,11 @@ def moment_of(service: TaskService, as_of: str) -> Moment:
 def canonical(service: TaskService | OneUser, words: str, now: datetime) -> str:
     """What the words mean, as addresses have it: a position, or a time in UTC. Raises `InvalidValue`."""
     words = " ".join(words.lower().split())
-    if words.isdecimal():
-        return str(int(words))
     if words == LAST_FAILURE:
         return str(_before_last_failure(service))
     try:
+        if words.isdecimal():
+            return str(int(words))
         at = _earlier(words, now).astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidValue(

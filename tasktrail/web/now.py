@@ -17,6 +17,7 @@ from ..events.errors import TooCostly
 from ..expectation import left_at_own_pace, means_of, seconds_left
 from ..http.identity import Identity
 from ..http.permissions import SEE, SUBMIT
+from ..http.requests import task_number
 from ..projections.queries.activity import Span
 from . import charts
 from .acting import act, sent
@@ -82,8 +83,8 @@ async def live_now(page: NamedDependency[Page]) -> Stream:
 async def retry(page: NamedDependency[Page], who: NamedDependency[Identity]) -> Response[None]:
     """Give a task that has failed another life."""
     page.present()
-    task_id = (await sent(page.request)).get("task_id", "")
-    task = await page.own_task(int(task_id) if task_id.isdecimal() else 0)
+    typed = await sent(page.request)
+    task = await page.own_task(task_number(typed.get("task_id", ""), "task_id"))
     try:
         await act(page.backend, who, RetryTask, {"task_id": task.id, "reason": "retried on the page"})
     except TasktrailError as error:

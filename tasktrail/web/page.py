@@ -73,6 +73,7 @@ NAVIGATION: Sequence[tuple[str, str, Need]] = (
 _FLASH = "tasktrail-said"
 _FLASH_KEPT = 60
 _LONGEST_FLASH = 1000
+"""Bytes; three times as many when they are escaped. Browsers drop a cookie of more than 4096."""
 
 logger = get_logger("tasktrail.web")
 
@@ -106,7 +107,8 @@ class Page:
         """The moment that is shown; none for now."""
         self.now = past.at if past else backend.service.source.clock.now()
         """What ages are counted from."""
-        self.path: str = request.url.path
+        self.path = f"/{request.url.path.lstrip('/')}"
+        """Two slashes at its beginning would make it an address elsewhere."""
 
     @property
     def point(self) -> Point | None:
@@ -219,10 +221,11 @@ class Page:
         """To another page (303), which shows `said` once. `kind`: good, or bad for what was refused."""
         answer: Response[None] = Response(None, status_code=303, headers={**HEADERS, "location": to})
         if said:
+            told = said.encode("utf-8", "replace")[:_LONGEST_FLASH].decode("utf-8", "ignore")
             answer.set_cookie(
                 Cookie(
                     key=_FLASH,
-                    value=quote(f"{kind}:{said[:_LONGEST_FLASH]}"),
+                    value=quote(f"{kind}:{told}"),
                     max_age=_FLASH_KEPT,
                     httponly=True,
                     samesite="strict",

@@ -6,7 +6,6 @@ plain addresses; the third is a form that can be sent twice without doing anythi
 """
 
 import asyncio
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -27,6 +26,7 @@ from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..events.state import WAITING, Status
 from ..http.permissions import COMMANDS, SEE, SUBMIT, check
 from ..http.queries import SortQuery, TextQuery, ValuesQuery
+from ..http.requests import task_number
 from ..intake.conversion import command_from_fields
 from ..projections import TaskFilters
 from ..projections.queries.filters import STATUSES, values_of
@@ -302,10 +302,7 @@ def _ids(ids: Sequence[str]) -> tuple[int, ...]:
     numbers = [part for text in ids for part in text.split(",") if part.strip()]
     if len(numbers) > MOST:
         raise InvalidValue(f"id: at most {MOST:,} tasks at once", field="id")
-    for number in numbers:
-        if not re.fullmatch(r"\s*[0-9]{1,15}\s*", number) or not int(number):
-            raise InvalidValue(f"id: {number[:40]!r} is no number of a task", field="id")
-    return tuple(dict.fromkeys(int(number) for number in numbers))
+    return tuple(dict.fromkeys(task_number(number, "id") for number in numbers))
 
 
 def _counted(page: Page, choice: Choice, action: Action) -> tuple[int, int, bool]:
@@ -354,7 +351,7 @@ async def act(page: NamedDependency[Page], batches: NamedDependency[Batches]) ->
     else:
         choice = Choice(ids=_ids([str(one) for one in form.getall("id", [])]))
     batch_id = fields.get("batch", "")
-    if not batch_id.isalnum() or len(batch_id) > 64:  # noqa: PLR2004 - as long as a digest
+    if not (batch_id.isalnum() and batch_id.isascii()) or len(batch_id) > 64:  # noqa: PLR2004 - as long as a digest
         raise Malformed("batch: the form has none", field="batch", remedy="Open the page of the form again.")
     assert page.who is not None
     owner, asked = page.who.name, _command_of(action, fields, page.who.name)

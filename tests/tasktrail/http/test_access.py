@@ -1,5 +1,6 @@
 """Who gets answers at the port: whoever shows the secret of the data folder or the cookie of a session. Nobody else."""
 
+import re
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -230,6 +231,13 @@ def test_sessions_that_cannot_be_read_cost_a_log_in_and_those_that_cannot_be_wri
 def test_nobody_is_sent_elsewhere_after_the_log_in(browser: httpx.Client, path: str) -> None:
     assert local(path) == "/"
     assert browser.post("/login", data={"token": SECRET, "next": path}).headers["location"] == "/"
+
+
+def test_whoever_wanted_a_page_with_an_odd_address_is_sent_there(browser: httpx.Client) -> None:
+    sent = browser.get("/submit/\u65e5\u672c?like=1", headers=BROWSER).headers["location"]
+    wanted = re.findall(r'name="next" value="([^"]*)"', browser.get(sent, headers=BROWSER).text)
+    entered = browser.post("/login", data={"token": SECRET, "next": wanted[0]})
+    assert (entered.status_code, entered.headers["location"]) == (303, "/submit/%E6%97%A5%E6%9C%AC?like=1")
 
 
 # --- what a session needs to change something -----------------------------------------------------------------

@@ -71,10 +71,9 @@ def test_a_retry_that_is_refused_is_told_with_the_reason(browser: httpx.Client, 
 
 
 def test_a_retry_of_nothing_is_a_page_that_says_so(browser: httpx.Client) -> None:
-    for wrong in ({}, {"task_id": "x"}, {"task_id": "999999"}):
-        answer = browser.post("/retry", data=wrong)
-        assert answer.status_code == 404
-        assert "does not exist" in answer.text
+    answer = browser.post("/retry", data={"task_id": "999999"})
+    assert answer.status_code == 404
+    assert "does not exist" in answer.text
 
 
 def test_charts_say_in_words_what_they_draw(browser: httpx.Client) -> None:

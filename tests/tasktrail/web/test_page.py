@@ -5,7 +5,7 @@ import re
 import httpx
 import pytest
 
-from tasktrail.web.page import HEADERS, NAVIGATION
+from tasktrail.web.page import HEADERS, NAVIGATION, Page
 
 
 @pytest.mark.parametrize("path", [path for path, _name, _need in NAVIGATION])
@@ -60,3 +60,38 @@ def test_an_address_at_which_nothing_answers_is_a_page_for_people_and_a_problem_
     assert "There is no page at /nowhere" in page.text
     problem = browser.get("/nowhere", headers={"accept": "*/*"})
     assert (problem.status_code, problem.headers["content-type"]) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "given"),
+    [
+        ("GET", "/", {"as_of": "9" * 5000}),
+        ("GET", "/tasks", {"as_of": "9" * 30}),
+        ("GET", "/log", {"task": "9" * 5000}),
+        ("GET", "/log", {"task": "0"}),
+        ("GET", "/log", {"task": "x"}),
+        ("POST", "/retry", {"task_id": "9" * 5000}),
+        ("POST", "/retry", {"task_id": "x"}),
+        ("POST", "/retry", {}),
+    ],
+)
+def test_what_is_no_number_is_told_whatever_its_length(
+    browser: httpx.Client, method: str, path: str, given: dict[str, str]
+) -> None:
+    answer = browser.get(path, params=given) if method == "GET" else browser.post(path, data=given or {"nothing": ""})
+    assert answer.status_code == 400
+    assert 'class="error-text"' in answer.text
+
+
+@pytest.mark.parametrize("path", ["//elsewhere.example/x", "/%2felsewhere.example/x"])
+def test_a_page_for_an_odd_address_has_no_link_that_leads_elsewhere(browser: httpx.Client, path: str) -> None:
+    answer = browser.get(f"http://localhost{path}")
+    assert answer.status_code == 404
+    assert re.findall(r'(?:href|action|data-live)="//[^"]*"', answer.text) == []
+
+
+@pytest.mark.parametrize("said", ["x" * 5000, "\u6f22" * 5000, '% "' * 5000])
+def test_what_a_page_is_told_fits_into_the_cookie_that_carries_it(said: str) -> None:
+    answer = Page.redirect(object.__new__(Page), "/", said=said)
+    (cookie,) = answer.cookies
+    assert 1000 < len(f"{cookie.key}={cookie.value}") < 4096  # more than that is dropped by browsers

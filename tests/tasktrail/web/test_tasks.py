@@ -241,6 +241,14 @@ def test_what_cannot_be_meant_is_refused_in_words(browser: httpx.Client, path: s
     assert told in page.text
 
 
+@pytest.mark.parametrize("batch_id", ["", "a b", "\u65e5\u672c", "x" * 65])
+def test_a_form_without_an_id_that_an_address_can_hold_does_nothing(browser: httpx.Client, batch_id: str) -> None:
+    sent = {"action": "cancel", "of": "chosen", "id": "1", "reason": "all", "batch": batch_id}
+    answer = browser.post("/tasks/act", data=sent)
+    assert answer.status_code == 400
+    assert "the form has none" in answer.text
+
+
 def test_nothing_chosen_leads_back_to_the_list(browser: httpx.Client) -> None:
     page = browser.get(
         "/tasks/confirm", params={"action": "retry", "of": "chosen", "label": "x"}, follow_redirects=True
