@@ -153,14 +153,14 @@ class PictureMaker:
             raise NoPicture("Files of this kind are not shown")
         try:
             real = os.path.realpath(path)
+            roots = self._roots[side]
+            if roots and not any(os.path.commonpath((real, root)) == root for root in roots):
+                raise NoPicture(f"It lies outside of {side}_roots")
             found = os.stat(real)  # noqa: PTH116 - a text
         except (OSError, ValueError):
             raise NoPicture("The file is not there") from None
         if not stat.S_ISREG(found.st_mode):
             raise NoPicture("It is no regular file")
-        roots = self._roots[side]
-        if roots and not any(os.path.commonpath((real, root)) == root for root in roots):
-            raise NoPicture(f"It lies outside of {side}_roots")
         told = f"{kind}\0{real}\0{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
         return kind, real, hashlib.sha256(os.fsencode(told)).hexdigest()
 

@@ -44,6 +44,7 @@ class PathRules:
                 )
             return 0
         _check_form(path, "input_file")
+        _check_root(path, self._input_roots, "input_file", "input_roots")
         try:
             status = os.stat(path)  # noqa: PTH116 - on the way of every command
         except (OSError, ValueError) as error:
@@ -56,7 +57,6 @@ class PathRules:
         if not os.access(path, os.R_OK):
             raise InvalidPath(f"{path!r} may not be read", field="input_file", remedy="Check its permissions.")
         check_apart(path, self._protected, "input_file", followed=True)
-        _check_root(path, self._input_roots, "input_file", "input_roots")
         return status.st_size
 
     def check_output(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
@@ -71,6 +71,7 @@ class PathRules:
                 )
             return
         _check_form(path, "output_file")
+        _check_root(path, self._output_roots, "output_file", "output_roots")
         folder, name = os.path.split(path)
         if not name or name in (".", ".."):
             raise InvalidPath(f"{path!r} names no file", field="output_file")
@@ -90,7 +91,6 @@ class PathRules:
             raise InvalidPath(f"{path!r} is a folder", field="output_file", remedy="Name a file in it.")
         if not command.overwrite and os.path.lexists(path):
             raise OutputExists(f"{path!r} is already there", field="output_file")
-        _check_root(path, self._output_roots, "output_file", "output_roots")
 
 
 def _check_form(path: str, field: str) -> None:
@@ -129,7 +129,7 @@ def resolved(path: str) -> str:
 
 
 def _check_root(path: str, roots: list[Path], field: str, key: str) -> None:
-    """Refuse a path that leads outside of all roots, if there are any."""
+    """Refuse a path that leads outside of all roots, if there are any. Asked first: nobody learns what is there."""
     if not roots:
         return
     real = Path(os.path.realpath(path))

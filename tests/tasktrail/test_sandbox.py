@@ -115,6 +115,24 @@ def test_a_link_that_leads_out_of_the_roots_is_refused_when_the_command_comes(
     assert f"Use a file below {roots['inputs']}" in refused.value.advice
 
 
+@pytest.mark.parametrize("name", ["missing", "missing/one", "file", "folder", "link"])
+def test_whoever_sends_tasks_does_not_learn_what_there_is_outside_of_the_roots(
+    start: Opener, roots: dict[str, Path], name: str
+) -> None:
+    service, outside = rooted(roots, start), roots["elsewhere"]
+    (roots["inputs"] / "in.txt").write_text("x")
+    (outside / "file").write_text("x")
+    (outside / "folder").mkdir()
+    (outside / "link").symlink_to(outside / "nowhere")
+
+    for input_file, output_file, told in (
+        (outside / name, roots["outputs"] / "out.txt", "input_roots"),
+        (roots["inputs"] / "in.txt", outside / name, "output_roots"),
+    ):
+        with pytest.raises(InvalidPath, match=f"outside of {told} "):
+            service.create_task(type="looker", input_file=str(input_file), output_file=str(output_file))
+
+
 @pytest.mark.parametrize("letter", ["a", "ä"])
 def test_a_name_that_the_folder_cannot_hold_is_refused_when_the_command_comes(
     start: Opener, text: Path, tmp_path: Path, letter: str
