@@ -79,7 +79,8 @@ def create_graph(command: CreateGraph, context: DecisionContext) -> tuple[Event,
             if writers.setdefault(output, name) != name and output and not create_one.overwrite:
                 raise OutputTaken(f"task {writers[output]} will write {output!r}", field="output_file")
         except (UnknownDependency, InvalidValue, OutputTaken) as error:
-            raise type(error)(f"Task {name}: {error.message}", field=f"tasks[{place}].{error.field}") from error
+            error.message, error.field = f"Task {name}: {error.message}", f"tasks[{place}].{error.field}"
+            raise
     events += (Deduplicated(task_id=task_id, name=name) for name, task_id in existing.items())
     return tuple(events)
 
@@ -87,7 +88,7 @@ def create_graph(command: CreateGraph, context: DecisionContext) -> tuple[Event,
 def check_output(output: str, taken: Mapping[str, int]) -> None:
     """Two tasks that write one file: the second would work in vain. Raises `OutputTaken`, which names the first."""
     if output and output in taken:
-        raise OutputTaken(f"Task {taken[output]} is not finished and will write {output!r}", field="output_file")
+        raise OutputTaken.by(taken[output], repr(output), field="output_file")
 
 
 def _check_deadline(command: CreateTask, context: DecisionContext) -> None:

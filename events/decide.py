@@ -130,8 +130,9 @@ def _retry(state: TaskState, command: RetryTask, context: DecisionContext) -> tu
         raise RetriesExhausted(f"Task {state.id} has used {state.retry_count} of {state.spec.max_retries} retries")
     holder = context.outputs.get(output_of(state.spec), state.id)
     if holder != state.id and not state.spec.overwrite:
-        raise OutputTaken(
-            f"Task {holder} is not finished and will write the output of task {state.id}, {output_of(state.spec)!r}",
+        raise OutputTaken.by(
+            holder,
+            f"the output of task {state.id}, {output_of(state.spec)!r}",
             remedy=f"Wait for task {holder}, or cancel it, and retry this one then.",
         )
     holder = context.open_keys.get(key_of(state.spec), state.id)

@@ -4,7 +4,7 @@
 argument at fault, when there is one.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 _LONGEST_MESSAGE = 1000
 _LONGEST_FIELD = 200
@@ -133,6 +133,15 @@ class OutputTaken(TasktrailError):
     status = 409
     title = "Another task will write this output"
     remedy = "Wait for that task or cancel it, choose another output, or set `overwrite` (CLI: --overwrite)."
+    holder: int = 0
+    """The other task; 0 for one that does not exist yet."""
+
+    @classmethod
+    def by(cls, holder: int, wanted: str, *, field: str = "", remedy: str = "") -> Self:
+        """The error that names the task which will write it. `wanted`: the output, in words."""
+        error = cls(f"Task {holder} is not finished and will write {wanted}", field=field, remedy=remedy)
+        error.holder = holder
+        return error
 
 
 class KeyTaken(TasktrailError):

@@ -1,6 +1,6 @@
 """Boards that show people the Scheduler's memory: the order of the queue, what runs, the limits, the schedules."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TypeVar
 
@@ -157,32 +157,20 @@ def queue_board(state: SchedulerState, now: datetime, limit: int, *, live: bool 
     )
 
 
-def queue_of_user(
-    state: SchedulerState, now: datetime, user_id: int, ids: Sequence[int], total: int, *, live: bool
-) -> QueueBoard:
-    """The board for somebody who knows only the tasks of one user. Places are those among his own.
-
-    Args:
-        state: of the Scheduler.
-        now: the time.
-        user_id: whose tasks.
-        ids: the first of them that wait, best first.
-        total: how many of them wait.
-        live: whether a running service answers.
-    """
+def queue_of_user(state: SchedulerState, now: datetime, user_id: int, limit: int, *, live: bool) -> QueueBoard:
+    """The same for somebody who knows only the tasks of one user. Places are those among his own."""
 
     def own(task_ids: Iterable[int]) -> list[int]:
         return [task_id for task_id in task_ids if state.tasks[task_id].spec.user_id == user_id]
 
-    ready = [task_id for task_id in ids if task_id in state.queue]
-    blocked, aside = len(own(state.blocked)), len(own(state.set_aside))
+    first, ready = state.queue.first_of(user_id, limit)
     return QueueBoard(
         position=state.position,
         live=live,
-        ready=max(0, total - blocked - aside),
-        blocked=blocked,
-        aside=aside,
-        entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(ready, 1)),
+        ready=ready,
+        blocked=len(own(state.blocked)),
+        aside=len(own(state.set_aside)),
+        entries=tuple(_queued(state, task_id, place, now) for place, task_id in enumerate(first, 1)),
         running=tuple(_running(state, task_id) for task_id in own(state.running)),
         resources=resources_of(state),
         pauses=_pauses_for(state.durable.pauses.all(), user_id),

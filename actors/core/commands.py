@@ -45,6 +45,7 @@ from ...events.errors import (
     NeverFits,
     NothingToChange,
     NotReady,
+    OutputTaken,
     ScheduleExists,
     UnknownEndpoint,
     UnknownSchedule,
@@ -66,7 +67,7 @@ from .dispatch import start_now
 from .explanation import why_not_now
 from .limits import Pause
 from .messages import Intake, Submit
-from .owners import is_of, refuse_others
+from .owners import is_of, refuse_others, without_others
 from .resources import why_it_never_fits
 from .schedules import FIRE_TIME, check_schedule, same_times, says_the_same
 from .state import Running, SchedulerState
@@ -103,6 +104,8 @@ def handle_deferred(work: UnitOfWork, submits: list[Submit]) -> None:
 def _outcome(work: UnitOfWork, submit: Submit) -> Accepted | TasktrailError:
     try:
         return _carry_out(work, submit)
+    except OutputTaken as error:
+        return without_others(work.state, error, submit.only_user)
     except TasktrailError as error:
         return error
 

@@ -1,7 +1,7 @@
 """Whose tasks a command may be about: where only those of one user are meant, those of others do not exist."""
 
 from ...events import Command, CreateGraph, CreateTask, EnableEndpoint, OperatorCommand
-from ...events.errors import UnknownDependency, UnknownTask
+from ...events.errors import OutputTaken, UnknownDependency, UnknownTask
 from .state import SchedulerState
 
 
@@ -34,3 +34,11 @@ def refuse_others(state: SchedulerState, command: Command, user_id: int | None) 
         case _:
             if not is_of(state, command.task_id, user_id):
                 raise UnknownTask(f"Task {command.task_id} does not exist", field="task_id")
+
+
+def without_others(state: SchedulerState, error: OutputTaken, user_id: int | None) -> OutputTaken:
+    """The error as somebody may read it who knows only the tasks of one user: it names no task of others."""
+    if error.holder and not is_of(state, error.holder, user_id):
+        error.message = error.message.replace(f"Task {error.holder} ", "Another task ")
+        error.advice = OutputTaken.remedy
+    return error

@@ -266,6 +266,12 @@ class ReadyQueue:
             ordered = self._merged(nsmallest(number, self._buckets.values(), key=_best))
         return [entry[1] for entry in islice(ordered, number)]
 
+    def first_of(self, user_id: int, number: int) -> tuple[list[int], int]:
+        """The ids of the first tasks of a user, and how many there are."""
+        buckets = self._of_user.get(user_id, {}).values()
+        first = [entry[1] for entry in islice(self._merged(buckets), number)]
+        return first, sum(bucket.live for bucket in buckets)
+
     def _queue_of(self, user: str | int) -> UserQueue:
         buckets = self._of_user[user].values()
         share = self._share(int(user)) if self._share is not None else EQUAL

@@ -103,15 +103,8 @@ class OneUser:
 
     def queue(self, limit: int = QUEUE_SHOWN) -> QueueBoard:
         """The user's own tasks in the queue, with their places among each other, and those that run."""
-        waiting = TaskFilters(
-            user_id=self._user_id, status=("pending", "retrying"), sort="-effective_priority", limit=max(1, limit)
-        )
-        found, total = self._service.listed(waiting)
-        ids = [task.id for task in found][:limit]
         live = self._service.source.live
-        return self._service.source.state(
-            lambda state, now: queue_of_user(state, now, self._user_id, ids, total, live=live)
-        )
+        return self._service.source.state(lambda state, now: queue_of_user(state, now, self._user_id, limit, live=live))
 
     def limits(self) -> LimitsBoard:
         """The limits and pauses, without those of other users."""

@@ -39,7 +39,7 @@ _MOST_CODES = 100
 
 
 class Access:
-    """What is shown, and who has shown it. Belongs to the thread of the event loop."""
+    """What is shown, and who has shown it. Belongs to the thread of the event loop; `holds` may be asked from any."""
 
     def __init__(
         self,

@@ -13,14 +13,17 @@ from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple
 
 from ..actors.workers.worker_process import worker_environment
+from ..api.commands import Commands
+from ..api.either_way import Blocking
 from ..api.one_user import OneUser
 from ..api.reader_process import Progress, Question, ReaderProcess, VerifyQuestion
 from ..api.service import TaskService
-from ..errors import Busy
-from ..events import Accepted, Command, TasktrailError
+from ..errors import Busy, Unauthorized
+from ..events import Accepted, Command, Task, TasktrailError
 from ..events.errors import InvalidValue, OutcomeUnknown
-from ..projections import Verification
+from ..projections import TaskFilters, Verification
 from ..telemetry.exposition import Exposition
+from .access import Access
 from .check import Check
 from .connections import StreamBuffers
 from .counting import RequestCounts
@@ -149,7 +152,7 @@ class Backend:
     async def send(self, who: Identity, decode: Callable[[], Sequence[Item]]) -> list[Accepted | TasktrailError]:
         """Decode and submit in a thread, as far as `who` may. An answer for each item, once all are durable or refused.
 
-        Every command that comes over HTTP, from whichever route or page, passes here.
+        Every command that comes over HTTP, from whichever route or page, passes here or through `commands_of`.
         """
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[list[Accepted | TasktrailError]] = loop.create_future()
@@ -179,14 +182,9 @@ class Backend:
         following = iter(answers)
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
 
-    def send_here(self, who: Identity, commands: Sequence[Command]) -> list[Accepted | TasktrailError]:
-        """`send`, for work that has a thread of its own."""
-        items = [_allowed(who, command) for command in commands]
-        allowed = [item for item in items if not isinstance(item, TasktrailError)]
-        answered: Future[list[Accepted | TasktrailError]] = Future()
-        self.service.submit(allowed, answered.set_result, only_user=who.user_id)
-        following = iter(answered.result(ANSWER_WITHIN))
-        return [item if isinstance(item, TasktrailError) else next(following) for item in items]
+    def commands_of(self, who: Identity, access: Access) -> "CommandsOf":
+        """The commands, for work that has a thread of its own and may take long."""
+        return CommandsOf(self.service, self.seen_by(who), who, access)
 
     def close(self) -> None:
         """Stop the threads and processes. Call it last: requests under way need them until they end."""
@@ -195,6 +193,32 @@ class Backend:
             lane.close()
         for threads in (self._commanding, self._reading, self._bulk, self._apart):
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+class CommandsOf(Commands, Blocking):
+    """All commands as `who` may send them, for as long as what he has shown is valid: revoking it ends them, too."""
+
+    def __init__(self, service: TaskService, seen: TaskService | OneUser, who: Identity, access: Access) -> None:
+        self._service = service
+        self._seen = seen
+        self._who = who
+        self._access = access
+
+    async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
+        if not self._access.holds(self._who.credential):
+            raise Unauthorized(f"What {self._who.name} has shown is no longer valid, so nothing more is done with it")
+        items = [_allowed(self._who, command) for command in commands]
+        allowed = [item for item in items if not isinstance(item, TasktrailError)]
+        answered: Future[list[Accepted | TasktrailError]] = Future()
+        self._service.submit(allowed, answered.set_result, checked=checked, only_user=self._who.user_id)
+        try:
+            following = iter(answered.result(ANSWER_WITHIN))
+        except TimeoutError:
+            raise _unanswered(items) from None
+        return [item if isinstance(item, TasktrailError) else next(following) for item in items]
+
+    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
+        return self._seen.list_tasks(filters)
 
 
 def _allowed(who: Identity, item: Item) -> Item:

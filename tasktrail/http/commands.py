@@ -13,8 +13,7 @@ from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter
 
-from ..api.bulk import RetriedTasks, retry_answer
-from ..api.one_user import narrowed
+from ..api.bulk import retry_answer
 from ..errors import BadRequest, WrongContentType, problem
 from ..events import (
     Accepted,
@@ -42,6 +41,7 @@ from ..events.commands import (
 from ..events.values import traceparent_in
 from ..projections import TaskFilters
 from ..projections.queries.filters import Ids, Texts
+from .access import Access
 from .backend import Backend
 from .identity import Identity
 from .permissions import COMMANDS as COMMAND_NEEDS
@@ -203,22 +203,19 @@ _FILTERS = ("status", "type", "user_id", "document_id", "parent_task_id", "label
 
 @post("/v1/tasks/retry", needs=SUBMIT, status_code=202, request_max_body_size=MAX_COMMAND)
 async def retry_tasks(
-    request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]
+    request: Json, backend: NamedDependency[Backend], access: NamedDependency[Access], who: NamedDependency[Identity]
 ) -> dict[str, Any]:
     """Give every failed task that passes the filters another life. A refusal of one stops no other."""
     body = await json_body(request)
 
     def retry() -> dict[str, Any]:
         wanted = decode_as(RetryTasks, body)
-        filters = narrowed(TaskFilters(**{name: getattr(wanted, name) for name in _FILTERS}), who.user_id)
-        if filters is None:
-            return retry_answer(RetriedTasks(retried=(), refused={}))
-        result = backend.service.retry_tasks(
-            filters,
+        result = backend.commands_of(who, access).retry_tasks(
+            TaskFilters(**{name: getattr(wanted, name) for name in _FILTERS}),
             force=wanted.force,
             delay=wanted.delay,
             reason=wanted.reason,
-            actor=wanted.actor if who.owner else who.name,
+            actor=wanted.actor,
             command_id=wanted.command_id,
         )
         return retry_answer(result)

@@ -174,8 +174,7 @@ def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
 def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> Seen:
     service = page.backend.service
     source = service.source
-    found = source.ask(lambda views: views.get(task_id, page.now))
-    _check_own(page, found)
+    found = page.service.get_task(task_id)
     of_task = TaskFilters(parent_task_id=task_id, user_id=() if page.user_id is None else page.user_id)
     children = source.ask(lambda views: views.census(of_task))
     fold = stories.up_to(task_id, found.version, lambda version, limit: service.events_after(task_id, version, limit))
@@ -210,8 +209,7 @@ def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
 def _then(page: Page, task_id: int) -> Seen:
     assert page.past is not None
     service, position = page.backend.service, page.past.position
-    found = service.get_task(task_id, as_of=position)
-    _check_own(page, found)
+    found = page.service.get_task(task_id, as_of=position)
     fold = StoryFold()
     skim(fold, lambda version, limit: service.events_after(task_id, version, limit), found.version)
     story, last = fold.story(), fold.last
@@ -230,12 +228,6 @@ def _then(page: Page, task_id: int) -> Seen:
         cause_command=chain.command_id,
         causes_complete=chain.complete,
     )
-
-
-def _check_own(page: Page, found: Task) -> None:
-    """A task of another user does not exist for who is bound to one."""
-    if page.user_id not in (None, found.user_id):
-        raise UnknownTask(f"Task {found.id} does not exist", field="task_id")
 
 
 class Stories:

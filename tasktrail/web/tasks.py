@@ -8,7 +8,6 @@ plain addresses; the third is a form that can be sent twice without doing anythi
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -24,6 +23,7 @@ from ..events import CancelTask, Command, RetryTask, Task
 from ..events.commands import AdjustTask
 from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..events.state import WAITING, Status
+from ..http.access import Access
 from ..http.permissions import COMMANDS, SEE, SUBMIT, check
 from ..http.queries import SortQuery, TextQuery, ValuesQuery
 from ..http.requests import task_number
@@ -339,7 +339,9 @@ def _narrowed(filters: TaskFilters, action: Action) -> TaskFilters | None:
 
 
 @post("/tasks/act", include_in_schema=False, status_code=303, needs=SUBMIT)
-async def act(page: NamedDependency[Page], batches: NamedDependency[Batches]) -> Response[None]:
+async def act(
+    page: NamedDependency[Page], access: NamedDependency[Access], batches: NamedDependency[Batches]
+) -> Response[None]:
     """Do it, in the background when it takes long, and show what comes of it."""
     page.present()
     form = await page.request.form()
@@ -365,7 +367,7 @@ async def act(page: NamedDependency[Page], batches: NamedDependency[Batches]) ->
         def command(task_id: int) -> Command:
             return replace(asked, task_id=task_id, command_id=f"{batch_id}:{task_id}")
 
-        send = partial(page.backend.send_here, page.who)
+        send = page.backend.commands_of(page.who, access).send_many
         batch.work = asyncio.ensure_future(page.backend.bulk(carry_out, send, batch, find, command))
         await asyncio.wait([batch.work], timeout=WITHIN)
     return page.redirect(f"/tasks/batches/{batch_id}")

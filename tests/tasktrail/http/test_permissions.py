@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import httpx
@@ -262,6 +263,22 @@ def test_a_task_of_somebody_else_did_not_exist_earlier_either(world: World, boun
     assert bound.get(f"/v1/tasks/{world.theirs['first']}?as_of={head}").status_code == 404
 
 
+def test_no_page_tells_whether_a_task_of_somebody_else_existed_earlier(world: World, bound: httpx.Client) -> None:
+    born = world.service.events(world.theirs["first"])[0].position
+    for route in routes(world.app):
+        if route.method != "GET" or not route.about_a_task or not may(route.need, "operator", MINE):
+            continue
+        path = re.sub(r"\{side[^}]*\}", "input", route.path)
+        for moment in (born - 1, born, world.service.watermark.position):
+            answers = []
+            for task_id in (world.theirs["first"], MISSING):
+                answer = bound.get(re.sub(r"\{task_id[^}]*\}", str(task_id), path), params={"as_of": moment})
+                inside = re.search("<main.*</main>", answer.text, re.DOTALL)
+                told = inside[0] if inside else answer.text
+                answers.append((answer.status_code, told.replace(f"ask {task_id} ", "ask N ")))
+            assert answers[0] == answers[1], (route, moment)
+
+
 def test_of_the_children_of_a_task_only_the_own_count(world: World, bound: httpx.Client) -> None:
     path = f"/v1/tasks/{world.mine['parent']}"
     assert bound.get(path).json()["children"]["total"] == 1
@@ -285,6 +302,17 @@ def test_the_queue_has_the_own_tasks_although_those_of_others_are_in_front(world
     assert {entry["task_id"] for entry in board["entries"]} == ready
     assert [entry["place"] for entry in board["entries"]] == [1, 2, 3, 4]
     assert (board["ready"], board["blocked"], board["aside"]) == (4, 1, 0)
+
+
+def test_the_queue_of_a_user_begins_with_what_can_start_although_held_tasks_count_more(
+    world: World, bound: httpx.Client
+) -> None:
+    held = [world.service.create_task(**wish(world, user_id=MINE, priority=10)) for _ in range(3)]
+    board = bound.get("/v1/queue?limit=2").json()
+    assert len({entry["task_id"] for entry in board["entries"]} - {*held, world.mine["behind"]}) == 2
+    assert (board["ready"], board["blocked"], board["aside"]) == (4, 1, 0)
+    for task_id in held:
+        world.service.cancel_task(task_id)
 
 
 def test_of_the_limits_those_of_other_users_are_left_out(world: World, bound: httpx.Client) -> None:
@@ -374,6 +402,32 @@ def test_a_task_of_somebody_else_is_no_dependency_and_no_parent(world: World, fi
         assert texts[0] == texts[1]
 
 
+def test_an_output_that_somebody_else_will_write_is_refused_without_naming_the_task(world: World) -> None:
+    output = str(Path(world.service.get_task(world.mine["first"]).output_file).with_name("wanted-by-two.jpg"))
+    document = 31_415
+    ended = world.service.create_task(
+        **wish(world, user_id=MINE, output_file=output, overwrite=False, document_id=document)
+    )
+    world.service.cancel_task(ended)
+    holder = world.service.create_task(**wish(world, user_id=THEIRS, output_file=output, overwrite=False))
+    new = wish(world, output_file=output, overwrite=False)
+    graph = {"command": "create_graph", "tasks": [{**new, "name": "a"}]}
+    sent: tuple[tuple[str, Any], ...] = (
+        ("/v1/tasks", new),
+        ("/v1/commands", graph),
+        ("/v1/commands", [{"command": "create_task", **new}]),
+        (f"/v1/tasks/{ended}/retry", {}),
+        ("/v1/tasks/retry", {"status": "cancelled", "document_id": document}),
+    )
+    for who, named in ((MINE, False), (None, True)):
+        with world.client("submitter", who) as client:
+            for path, body in sent:
+                text = client.post(path, json=body).text
+                assert "output_taken" in text, path
+                assert bool(re.search(rf"[Tt]ask {holder}\b", text)) is named, text
+    world.service.cancel_task(holder)
+
+
 def test_no_command_reaches_a_task_of_somebody_else(world: World, bound: httpx.Client) -> None:
     other = world.theirs["first"]
     commands: list[dict[str, Any]] = [
@@ -391,15 +445,16 @@ def test_no_command_reaches_a_task_of_somebody_else(world: World, bound: httpx.C
 
 
 def test_a_cancel_with_children_leaves_those_of_others_alone(world: World, bound: httpx.Client) -> None:
-    parent = world.service.create_task(**wish(world, user_id=MINE))
-    own = world.service.create_task(**wish(world, user_id=MINE, parent_task_id=parent))
-    other = world.service.create_task(**wish(world, user_id=THEIRS, parent_task_id=parent))
+    document = 27_182
+    parent = world.service.create_task(**wish(world, user_id=MINE, document_id=document))
+    own = world.service.create_task(**wish(world, user_id=MINE, parent_task_id=parent, document_id=document))
+    other = world.service.create_task(**wish(world, user_id=THEIRS, parent_task_id=parent, document_id=document))
     assert bound.post(f"/v1/tasks/{parent}/cancel", json={"children": True}).status_code == 202
     assert world.service.get_task(own).status == "cancelled"
     assert world.service.get_task(other).status == "pending"
     world.service.cancel_task(other)
     with world.client("operator", MINE) as client:
-        retried = client.post("/v1/tasks/retry", json={"status": "cancelled"}).json()
+        retried = client.post("/v1/tasks/retry", json={"status": "cancelled", "document_id": document}).json()
     assert other not in retried["retried"]
     assert own in retried["retried"]
     with world.client("operator", MINE) as client:

@@ -19,10 +19,13 @@ from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.errors import Forbidden, Unauthorized
-from tasktrail.events.commands import AddToken
+from tasktrail.events.commands import AddToken, AdjustTask
 from tasktrail.events.errors import InvalidValue, TokenExists, UnknownToken
 from tasktrail.events.system_events import TokenAdded, TokenRevoked
+from tasktrail.http.access import Access
+from tasktrail.http.backend import CommandsOf
 from tasktrail.http.server import HttpServer
+from tasktrail.http.sessions import Sessions
 
 Eventually = Callable[[Callable[[], bool]], bool]
 
@@ -150,6 +153,20 @@ def test_revoking_cuts_streams_off_and_ends_sessions(house: TaskService, port: H
         thread.join()
         assert browser.get("/v1/stats").status_code == 401
         assert other.get(f"{port.address}/v1/stats").status_code == 200
+
+
+def test_revoking_ends_what_is_still_being_done_for_many_tasks(house: TaskService) -> None:
+    secret = house.add_token("ada", "operator")
+    access = Access("", Sessions(), lambda: house.known_tokens)
+    commands = CommandsOf(house, house, access.shown(secret.encode()), access)
+
+    def adjust(number: int) -> AdjustTask:
+        return AdjustTask(task_id=number, priority=1)
+
+    assert set(commands.send_each([1], adjust).refused) == {1}
+    house.revoke_token("ada")
+    with pytest.raises(Unauthorized, match="no longer valid"):
+        commands.send_each([1], adjust)
 
 
 def test_a_session_of_a_revoked_token_does_not_come_back_with_the_same_secret(
