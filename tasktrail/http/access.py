@@ -27,7 +27,7 @@ from .identity import OWNER, Identity
 from .network import Proxies, Source
 from .pace import FailedLogins, Pace
 from .problems import MEDIA_TYPE, headers_of
-from .sessions import Sessions, csrf_of
+from .sessions import Sessions, csrf_of, digest_of, make_room
 
 if TYPE_CHECKING:
     from .connections import GuardedConnection
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 _SCHEME = b"bearer"
 CODE_LASTS = 3600.0
 """Seconds that an address which logs a browser in can be used, once."""
-_MOST_CODES = 100
+_MOST_CODES, _MOST_OF_ONE = 100, 10
+"""Such addresses at once: of all, and of one secret or token. The oldest is good no more."""
 
 
 class Access:
@@ -79,6 +80,10 @@ class Access:
         """Whether it is still valid."""
         return self.of(credential) is not None
 
+    def still_holds(self, who: Identity) -> bool:
+        """Whether what was shown is still valid, and the session it came with, if any, has not ended."""
+        return self.holds(who.credential) and (not who.session or self.sessions.of(who.session) is not None)
+
     def shown(self, secret: bytes) -> Identity:
         """Who shows a secret or a token. Raises `Unauthorized`."""
         who = self.of(sha256(secret).hexdigest())
@@ -97,7 +102,7 @@ class Access:
         value = _cookie(headers.get(b"cookie", b""), self.cookie_name(secure=secure))
         session = self.sessions.find(value) if value else None
         who = self.of(session.credential) if session is not None else None
-        return who and msgspec.structs.replace(who, way="session", csrf=csrf_of(value))
+        return who and msgspec.structs.replace(who, way="session", session=digest_of(value), csrf=csrf_of(value))
 
     def cookie_name(self, *, secure: bool) -> str:
         """With the prefix `__Host-` no other host, not even one of the same domain, can plant it."""
@@ -120,8 +125,7 @@ class Access:
         """A path that logs a browser in, once and soon: what is printed may be read by others later."""
         now = self._monotonic()
         self._codes = {code: known for code, known in self._codes.items() if known[1] > now}
-        while len(self._codes) >= _MOST_CODES:
-            del self._codes[next(iter(self._codes))]
+        make_room(self._codes, lambda known: known[0] == credential, _MOST_CODES, _MOST_OF_ONE)
         code = secrets.token_urlsafe(32)
         self._codes[_hashed(code)] = credential, now + CODE_LASTS
         return f"/login?code={code}"
@@ -212,8 +216,11 @@ class AccessMiddleware:
         send = _protected(send)
         headers = dict(scope["headers"])
         asked: Any = scope
+        connection: GuardedConnection = scope["state"]["connection"]
         try:
             who = await self._who(asked, headers)
+            if who is not None:
+                connection.known(who)
         except _Elsewhere:
             await _come_again(send)
             return
@@ -224,9 +231,6 @@ class AccessMiddleware:
         if who is None and path not in self._public[0] and not path.startswith(self._public[1]):
             await _ask_to_log_in(scope, headers, send)
             return
-        connection: GuardedConnection = scope["state"]["connection"]
-        if who is not None:
-            connection.known(who.credential)
         scope["state"]["who"] = who
         async with connection.room.bodies.reading(headers, receive) as reading:
             if scope.get("method") == "HEAD":

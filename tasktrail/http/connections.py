@@ -12,6 +12,7 @@ import asyncio
 import resource
 import socket
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -26,6 +27,7 @@ from uvicorn.server import ServerState
 from ..actors.logger import get_logger
 from ..errors import BadRequest, Busy, RequestTimeout, problem
 from ..events import TasktrailError
+from .identity import Identity
 from .problems import MEDIA_TYPE, headers_of
 from .requests import MAX_BODY
 
@@ -85,7 +87,10 @@ class Room:
     def __init__(self, size: int, streams: int = 1) -> None:
         self.size = size
         self.max_streams = max(1, streams)
-        self.streams = 0
+        self.max_of_token = max(1, streams // 4)
+        """So that no token takes all the streams of others."""
+        self.streams: Counter[str] = Counter()
+        """How many there are, by the token that was shown; under the empty name those of the owner."""
         self.max_waiters = max(1, size * 3 // 4)
         """Requests that may wait for a task, so that they leave room for others."""
         self.waiters = 0
@@ -93,6 +98,17 @@ class Room:
         self.inside: set[GuardedConnection] = set()
         self.idle: dict[GuardedConnection, None] = {}
         """The connections without a request under way, the longest idle first."""
+
+    def refuse_stream(self, who: Identity | None) -> None:
+        """Raises `Busy` when all the streams that there may be are open, or all of one token."""
+        number, of_token = self.streams.total(), self.streams[_token(who)]
+        if number >= self.max_streams:
+            told = f"{number} streams are open, as many as there may be"
+        elif _token(who) and of_token >= self.max_of_token:
+            told = f"{of_token} streams are open with this token, as many as one may have"
+        else:
+            return
+        raise Busy(told, remedy="End some of them, or ask again later.")
 
     def enter(self, one: "GuardedConnection") -> bool:
         """Take a place, if need be that of the connection that has been idle longest. Returns whether there was one."""
@@ -109,6 +125,10 @@ class Room:
         """Give its place back."""
         self.inside.discard(one)
         self.idle.pop(one, None)
+
+
+def _token(who: Identity | None) -> str:
+    return who.credential if who is not None and not who.owner else ""
 
 
 class Rooms:
@@ -134,8 +154,8 @@ class GuardedConnection(H11Protocol):
         self._inner = inner
         self.private = inner is None
         """Whether it came through the Unix socket."""
-        self.credential = ""
-        """What was shown with the last request; when it is valid no more, the connection ends, streams and all."""
+        self.who: Identity | None = None
+        """Who has sent the last request. When that is valid no more, the connection ends, streams and all."""
         self._seen: tuple[Any, ...] = ()
         self._since = 0.0
 
@@ -165,15 +185,29 @@ class GuardedConnection(H11Protocol):
         super().on_response_complete()
         self._note()
 
-    def known(self, credential: str) -> None:
-        """Whoever asks has shown this. Raises `Busy` when there is no room for those."""
-        self.credential = credential
+    def known(self, who: Identity) -> None:
+        """Whoever asks has shown who he is. Raises `Busy` when there is no room for those."""
+        self.who = who
         if self._inner is not None and self.room is not self._inner:
             if not self._inner.enter(self):
                 raise Busy("All connections are busy")
             self.room.leave(self)
             self.room = self._inner
             self._note()
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """While the context lasts, the answer is a stream. One of too many is cut off: it has begun already."""
+        room, token = self.room, _token(self.who)
+        try:
+            room.refuse_stream(self.who)
+        except Busy:  # several have begun at once
+            self.drop()
+        room.streams[token] += 1
+        try:
+            yield
+        finally:
+            room.streams -= Counter({token: 1})  # which keeps no zeros
 
     def _note(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:

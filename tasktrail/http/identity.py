@@ -23,6 +23,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     way: Way
     credential: str
     """SHA-256 of the secret or token that was shown, or that the session began with, in hex."""
+    session: str = ""
+    """SHA-256 of the cookie of its session, in hex; empty where there is no session."""
     csrf: str = ""
     """What the forms of its session have to carry, in the field `csrf`; empty where there is no session."""
 

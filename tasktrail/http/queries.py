@@ -48,7 +48,6 @@ from .streams import (
     as_named_events,
     as_server_sent,
     encoded,
-    refuse_too_many,
 )
 
 ValuesQuery = Annotated[list[str] | None, QueryParameter(description="One value, several with commas, or repeated")]
@@ -302,7 +301,7 @@ async def get_events(
     if follow or _wants_events(request):
         return await _stream(request, backend, span)
     connection = request.scope["state"]["connection"]
-    refuse_too_many(connection)
+    connection.room.refuse_stream(connection.who)
     return Stream(array(encoded(backend, span, as_json_array, connection)), media_type="application/json")
 
 
@@ -325,7 +324,7 @@ def _wants_events(request: HttpRequest) -> bool:
 async def _stream(request: HttpRequest, backend: Backend, span: StreamRequest) -> Stream:
     """Server-sent events always go on, and begin after the last one that a returning browser has seen."""
     connection = request.scope["state"]["connection"]
-    refuse_too_many(connection)
+    connection.room.refuse_stream(connection.who)
     events = _wants_events(request)
     field = "after"
     if events:

@@ -245,11 +245,11 @@ class _Server(uvicorn.Server):
         return GuardedConnection(self.config, self.server_state, room, inner)
 
     def _cut_invalid(self) -> None:
-        """End the sessions and connections of tokens that have been revoked, or have expired."""
+        """End the sessions of tokens that have been revoked or have expired, and the connections of what is over."""
         self._access.sessions.keep(self._access.holds)
         for connection in list(self.server_state.connections):
-            shown = connection.credential if isinstance(connection, GuardedConnection) else ""
-            if shown and not self._access.holds(shown):
+            who = connection.who if isinstance(connection, GuardedConnection) else None
+            if who is not None and not self._access.still_holds(who):
                 connection.transport.abort()
 
     async def on_tick(self, counter: int) -> bool:

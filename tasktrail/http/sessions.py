@@ -11,14 +11,17 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from ..actors.logger import get_logger
 
 LASTS = timedelta(days=7)
-MOST = 1000
-"""Sessions at once; the oldest gives way."""
+MOST, MOST_OF_ONE = 1000, 100
+"""Sessions at once: of all, and of one secret or token. The oldest gives way."""
+
+T = TypeVar("T")
 
 logger = get_logger("tasktrail.http")
 
@@ -48,20 +51,23 @@ class Sessions:
         """A new session; what its cookie holds. It is always a fresh one, so nobody can plant a known one."""
         value = secrets.token_urlsafe(32)
         self._tidy()
-        while len(self._known) >= MOST:
-            del self._known[next(iter(self._known))]
-        self._known[_digest(value)] = Session(credential, self._now() + LASTS)
+        make_room(self._known, lambda session: session.credential == credential, MOST, MOST_OF_ONE)
+        self._known[digest_of(value)] = Session(credential, self._now() + LASTS)
         self._write()
         return value
 
     def find(self, value: str) -> Session | None:
         """The session that the cookie belongs to."""
-        session = self._known.get(_digest(value))
+        return self.of(digest_of(value))
+
+    def of(self, digest: str) -> Session | None:
+        """The session with this hash of its cookie, if it has not ended."""
+        session = self._known.get(digest)
         return session if session is not None and session.expires_at > self._now() else None
 
     def end(self, value: str) -> None:
         """Log out."""
-        if self._known.pop(_digest(value), None) is not None:
+        if self._known.pop(digest_of(value), None) is not None:
             self._write()
 
     def keep(self, holds: Callable[[str], bool]) -> None:
@@ -79,10 +85,20 @@ class Sessions:
         if self._path is None:
             return
         try:
-            write_private(self._path, msgspec.json.encode(self._known))
+            # The event loop waits for this, so not for the disk: one that is lost costs nothing but a log-in.
+            write_private(self._path, msgspec.json.encode(self._known), lasting=False)
         except OSError as error:
             reason = error.strerror or str(error)
             logger.warning("sessions cannot be written: they end with the service", reason=reason)
+
+
+def make_room(known: dict[str, T], is_own: Callable[[T], bool], most: int, most_of_one: int) -> None:
+    """For one more. The oldest of whoever asks for it gives way, so that nobody ends what others have; then any."""
+    own = [key for key, one in known.items() if is_own(one)]
+    for key in own[: max(0, len(own) + 1 - most_of_one)]:
+        del known[key]
+    while len(known) >= most:
+        del known[next(iter(known))]
 
 
 def csrf_of(value: str) -> str:
@@ -90,7 +106,8 @@ def csrf_of(value: str) -> str:
     return sha256(b"csrf:" + value.encode()).hexdigest()
 
 
-def _digest(value: str) -> str:
+def digest_of(value: str) -> str:
+    """By which a session is known."""
     return sha256(value.encode("utf-8", "replace")).hexdigest()
 
 
@@ -105,8 +122,8 @@ def _read(path: Path) -> dict[str, Session]:
         return {}
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Put a file for the owner only in place, whole or not at all."""
+def write_private(path: Path, content: bytes, *, lasting: bool = True) -> None:
+    """Put a file for the owner only in place, whole or not at all. `lasting`: it outlives a power cut from now on."""
     making = path.with_name(f".{path.name}.{os.getpid()}")
     making.unlink(missing_ok=True)
     try:
@@ -114,7 +131,8 @@ def write_private(path: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(descriptor)
+            if lasting:
+                os.fsync(descriptor)
         making.replace(path)
     except OSError:
         with suppress(OSError):

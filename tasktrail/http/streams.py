@@ -20,7 +20,6 @@ import msgspec
 
 from ..actors.logger import get_logger
 from ..api.service import TaskService
-from ..errors import Busy
 from ..events import Created, Recorded
 from .connections import GuardedConnection
 
@@ -290,18 +289,10 @@ async def array(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The whole array around what `as_json_array` made. One byte is held back, since the last comma has to go."""
     held = b"["
     async for piece in pieces:
-        yield held + piece[:-1]
-        held = piece[-1:]
+        if piece:  # a sign of life has nothing in it
+            yield held + piece[:-1]
+            held = piece[-1:]
     yield held.replace(b",", b"") + b"]"
-
-
-def refuse_too_many(connection: GuardedConnection) -> None:
-    """Raises `Busy` when all the streams that there may be are open at this way in."""
-    if connection.room.streams >= connection.room.max_streams:
-        raise Busy(
-            f"{connection.room.streams} streams are open, as many as there may be",
-            remedy="End some of them, or ask again later.",
-        )
 
 
 async def encoded(
@@ -311,11 +302,7 @@ async def encoded(
     connection: GuardedConnection,
 ) -> AsyncIterator[bytes]:
     """The bytes of the answer, slice by slice. A slow reader holds up nothing but this iterator."""
-    room = connection.room
-    if room.streams >= room.max_streams:  # several have begun at once; the answer has begun, too
-        connection.drop()
-    room.streams += 1
-    try:
+    with connection.streaming():
         left = span.limit
         now = asyncio.get_running_loop().time
         sent = now()
@@ -333,8 +320,6 @@ async def encoded(
                         yield piece[start : start + SLICE]
             if left is not None and left <= 0:
                 return
-    finally:
-        room.streams -= 1
 
 
 async def _batches(backend: "Backend", span: StreamRequest) -> AsyncIterator[list[EncodedRecord]]:

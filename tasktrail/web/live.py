@@ -16,7 +16,7 @@ from ..actors.logger import get_logger
 from ..errors import Busy
 from ..http.backend import Backend
 from ..http.connections import GuardedConnection
-from ..http.streams import SILENCE, SLICE, refuse_too_many
+from ..http.streams import SILENCE, SLICE
 
 PAUSE = 0.8
 """Seconds between two renderings of a view, at least."""
@@ -93,7 +93,7 @@ class Hub:
 
     def refuse_too_many(self, key: Hashable, connection: GuardedConnection) -> None:
         """Raises `Busy` when there is no place for another reader, or for another view."""
-        refuse_too_many(connection)
+        connection.room.refuse_stream(connection.who)
         if key not in self._views and self.views >= MOST_VIEWS:
             raise Busy(f"{MOST_VIEWS} different views are followed, as many as there may be")
 
@@ -108,11 +108,7 @@ class Hub:
             connection: of the reader, who takes the place of a stream there.
             task_id: render again only when something is recorded about this task, or by the service.
         """
-        room = connection.room
-        if room.streams >= room.max_streams:  # several have begun at once; the answer has begun, too
-            connection.drop()
-        room.streams += 1
-        try:
+        with connection.streaming():
             view = self._enter(key, render, task_id)
             try:
                 yield _RETRY
@@ -122,8 +118,6 @@ class Hub:
                             yield frame[start : start + SLICE]
             finally:
                 self._leave(key, view)
-        finally:
-            room.streams -= 1
 
     async def _frames(self, view: View) -> AsyncIterator[bytes]:
         seen = 0

@@ -66,6 +66,7 @@ async def log_in(request: Browser, access: NamedDependency[Access]) -> Response[
 
 @post("/logout", needs=SEE, status_code=303)
 async def log_out(request: Browser, access: NamedDependency[Access]) -> Response[None]:
-    """End the session."""
+    """End the session, and within a second what other windows still follow in it."""
+    request.scope["state"]["connection"].who = None  # this connection stays until the answer has come
     headers = dict(request.scope["headers"])
     return _to("/login", access.end_session(headers, secure=request.scope["scheme"] == "https"))

@@ -2,6 +2,7 @@
 
 import re
 import stat
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from litestar import Litestar
 from owner import SECRET
 
 from tasktrail import Client
+from tasktrail.actors.core.tokens import Token
 from tasktrail.api.service import TaskService
 from tasktrail.errors import Forbidden, ListenFailed, Unauthorized
 from tasktrail.events.errors import InvalidValue
@@ -22,10 +24,21 @@ from tasktrail.http.backend import Backend
 from tasktrail.http.owner_secret import secret_in
 from tasktrail.http.permissions import Need, check, handlers_of, public_paths
 from tasktrail.http.server import HttpServer
-from tasktrail.http.sessions import LASTS, MOST, Sessions, csrf_of
+from tasktrail.http.sessions import LASTS, MOST, MOST_OF_ONE, Sessions, csrf_of
 from tasktrail.web.login import local
 
 Serve = Callable[..., HttpServer]
+TOKEN = Token(
+    token="t",
+    role="reader",
+    user_id=None,
+    expires_at=None,
+    digest="t",
+    added_at=datetime(2026, 1, 1, tzinfo=UTC),
+    actor="",
+    reason="",
+    position=1,
+)
 BROWSER = {"accept": "text/html,*/*;q=0.8"}
 
 
@@ -182,6 +195,23 @@ def test_logging_out_ends_the_session_and_not_only_the_cookie(browser: httpx.Cli
     assert browser.get("/v1/stats").status_code == 401
 
 
+def test_logging_out_ends_what_the_session_still_follows_and_nothing_else(
+    server: HttpServer, browser: httpx.Client
+) -> None:
+    csrf = logged_in(browser)
+    patient: dict[str, Any] = {"base_url": server.address, "trust_env": False, "timeout": 30}
+    with httpx.Client(**patient) as other, httpx.Client(**patient, cookies=dict(browser.cookies)) as tab:
+        logged_in(other)
+        with tab.stream("GET", "/live") as followed, other.stream("GET", "/live") as kept:
+            parts, others = followed.iter_bytes(), kept.iter_bytes()
+            assert next(parts)
+            assert next(others)
+            assert browser.post("/logout", data={"csrf": csrf}).status_code == 303
+            with pytest.raises(httpx.TransportError):
+                deque(parts)
+            assert next(others)
+
+
 def test_a_session_outlives_a_restart(serve: Serve, tmp_path: Path) -> None:
     first = serve(session_file=tmp_path / "sessions", port=0)
     port = httpx.URL(first.address).port
@@ -214,6 +244,37 @@ def test_sessions_end_by_themselves_and_are_bounded(tmp_path: Path) -> None:
     assert sessions.find(first) is None
     second, *_rest = (sessions.begin("a") for _ in range(MOST + 1))
     assert sessions.find(second) is None
+
+
+def test_whoever_begins_many_sessions_ends_none_of_others() -> None:
+    sessions = Sessions()
+    other = sessions.begin("b")
+    mine = [sessions.begin("a") for _ in range(MOST + 1)]
+    assert sessions.find(other)
+    assert sessions.find(mine[-1])
+    assert len([one for one in mine if sessions.find(one)]) == MOST_OF_ONE
+
+
+def test_whoever_asks_for_many_addresses_spoils_none_of_others() -> None:
+    access = Access(SECRET, Sessions(), lambda: {"t": TOKEN})
+    owner = access.owner().credential
+    first = access.login_path(owner).partition("=")[2]
+    codes = [access.login_path("t").partition("=")[2] for _ in range(200)]
+    assert access.redeem(codes[0]) is None
+    assert access.redeem(codes[-1])
+    assert access.redeem(first)
+
+
+def test_an_identity_of_a_session_holds_as_long_as_the_session() -> None:
+    now = [datetime(2026, 1, 1, tzinfo=UTC)]
+    access = Access(SECRET, Sessions(now=lambda: now[0]))
+    cookie = access.session_cookie(access.owner().credential, secure=False).partition(";")[0]
+    who = access.identify({b"cookie": cookie.encode()}, secure=False)
+    assert who is not None
+    assert access.still_holds(who)
+    now[0] += LASTS
+    assert not access.still_holds(who)
+    assert access.still_holds(access.owner())
 
 
 def test_sessions_that_cannot_be_read_cost_a_log_in_and_those_that_cannot_be_written_end_with_the_service(

@@ -37,7 +37,7 @@ def socket(own_server: HttpServer, tmp_path: Path) -> Path:
 
 def streams_of(server: HttpServer) -> int:
     assert server._server is not None
-    return server._server._rooms.unix.streams
+    return server._server._rooms.unix.streams.total()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -14,8 +14,10 @@ import pytest
 from owner import AUTH, LINE
 
 from tasktrail import Client
+from tasktrail.errors import Busy
 from tasktrail.http import connections
 from tasktrail.http.connections import Listener, Room, Rooms, StreamBuffers, raise_descriptor_limit
+from tasktrail.http.identity import OWNER, Identity
 from tasktrail.http.server import HttpServer
 
 Serve = Callable[..., HttpServer]
@@ -77,6 +79,37 @@ def test_streams_that_nobody_reads_are_bounded_and_the_rest_still_answers(serve:
         assert int(answer.headers["retry-after"]) > 0
         assert answer.json()["remedy"].startswith("End some")
         assert httpx.get(f"{server.address}/healthz", headers=AUTH, trust_env=False).status_code == 200
+
+
+@pytest.mark.usefixtures("cramped")
+def test_where_all_who_are_known_wait_another_one_is_told_so(
+    serve: Serve, client: Client, wish: Callable[..., dict[str, Any]]
+) -> None:
+    server, held = serve(), client.create_task(**wish())
+    with ExitStack() as stack:
+        for path in ("/v1/events?follow=true", *[f"/v1/tasks/{held}?wait=60"] * 3):
+            asking = stack.enter_context(connect(server))
+            asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{LINE}\r\n".encode())
+        answers = (httpx.get(f"{server.address}/v1/stats", headers=AUTH, trust_env=False) for _ in range(500))
+        answer = next(one for one in answers if one.status_code != 200)  # they are all waiting by then
+        assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+        assert int(answer.headers["retry-after"]) > 0
+    client.cancel_task(held)
+
+
+def test_a_token_takes_no_more_than_its_part_of_the_streams_and_the_owner_may_have_all() -> None:
+    def who(credential: str, name: str = "ci") -> Identity:
+        return Identity(name=name, role="reader", way="token", credential=credential)
+
+    room = Room(100, 40)
+    room.streams.update({"a": 10, "": 12})
+    room.refuse_stream(who("b"))
+    room.refuse_stream(who("c", OWNER))
+    with pytest.raises(Busy, match="10 streams are open with this token"):
+        room.refuse_stream(who("a"))
+    room.streams["b"] = 18
+    with pytest.raises(Busy, match="40 streams are open, as many"):
+        room.refuse_stream(who("c", OWNER))
 
 
 def test_headers_that_do_not_come_end_the_connection(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

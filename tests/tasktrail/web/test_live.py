@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import httpx
 import pytest
@@ -43,17 +44,11 @@ def test_a_part_holds_nothing_of_a_session(browser: httpx.Client, failed: Callab
     assert 'name="csrf" value=""' in html
 
 
-class Room:
-    """What a hub needs of a connection."""
-
-    streams, max_streams = 0, 1000
-
-
 class Connection:
-    room = Room()
+    """What a hub needs of one."""
 
-    def drop(self) -> None:
-        raise AssertionError
+    def streaming(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def frames(
