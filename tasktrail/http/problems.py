@@ -55,24 +55,28 @@ def _typed(request: Request[Any, Any, Any], error: TasktrailError) -> Response[d
     return _answer(error, headers_of(error))
 
 
-def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
-    """What Litestar refuses by itself: routes, methods, parameters, sizes."""
-    where = f"{request.method} {request.url.path}"
+def refusal_of(request: Request[Any, Any, Any], error: HTTPException) -> TasktrailError | None:
+    """What Litestar refuses by itself: routes, methods, parameters, sizes. None for a fault of the service."""
     match error.status_code:
         case 404:
-            return _answer(UnknownRoute(f"Nothing answers at {request.url.path}"))
+            return UnknownRoute(f"Nothing answers at {request.url.path}")
         case 405:
-            return _answer(WrongMethod(f"{where} is not possible"), error.headers)
+            return WrongMethod(f"{request.method} {request.url.path} is not possible")
         case 413:
-            return _answer(TooLarge("The body is larger than this route takes"))
+            return TooLarge("The body is larger than this route takes")
         case 400 if isinstance(error.extra, list) and error.extra:
             first = error.extra[0]
             field = str(first.get("key", ""))
-            return _answer(InvalidValue(f"{field}: {first.get('message', error.detail)}", field=field))
+            return InvalidValue(f"{field}: {first.get('message', error.detail)}", field=field)
         case 500:
-            return _fault(request, error)
+            return None
         case _:
-            return _answer(BadRequest(error.detail))
+            return BadRequest(error.detail)
+
+
+def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+    refusal = refusal_of(request, error)
+    return _answer(refusal, error.headers) if refusal else _fault(request, error)
 
 
 def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:

@@ -9,12 +9,15 @@ from difflib import get_close_matches
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
+from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.datastructures import FormMultiDict
+from litestar.exceptions import InternalServerException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import PathParameter, QueryParameter
 from msgspec.structs import replace
 
-from ..errors import TooLarge
+from ..errors import BadRequest, TooLarge
 from ..events import Command, CreateGraph, CreateTask, TasktrailError
 from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..intake.event_names import event_tags
@@ -25,6 +28,8 @@ MAX_COMMAND = 1024 * 1024
 """Bytes of one command."""
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of one request: an array of commands."""
+MAX_FORM, MAX_LOGIN = 256 * 1024, 16 * 1024
+"""Bytes of a form of a page, and of the one that strangers may send. The event loop reads them, field by field."""
 MAX_COMMANDS = 10_000
 """Commands in one array."""
 ACTOR = "http"
@@ -38,6 +43,14 @@ _command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 _create: msgspec.json.Decoder[CreateTask] = msgspec.json.Decoder(CreateTask)
 _array: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _object: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+async def read_form(request: Request[Any, Any, Any]) -> FormMultiDict:
+    """The fields of the form that was sent."""
+    try:
+        return await request.form()
+    except InternalServerException as error:  # Litestar's word for a client that hung up while it sent
+        raise BadRequest("The client hung up before the form was complete") from error
 
 
 def in_trace(item: Item, traceparent: str) -> Item:

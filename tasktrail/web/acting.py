@@ -9,6 +9,7 @@ from litestar import Request
 from ..events import Accepted, Command, TasktrailError
 from ..http.backend import Backend
 from ..http.identity import Identity
+from ..http.requests import read_form
 from ..intake.conversion import command_from_fields
 
 C = TypeVar("C", bound=msgspec.Struct)
@@ -16,7 +17,7 @@ C = TypeVar("C", bound=msgspec.Struct)
 
 async def sent(request: Request[Any, Any, Any]) -> dict[str, str]:
     """The fields of the form, as they were typed."""
-    return {name: str(value) for name, value in (await request.form()).items()}
+    return {name: str(value) for name, value in (await read_form(request)).items()}
 
 
 async def act(backend: Backend, who: Identity, kind: type[Command], fields: Mapping[str, Any]) -> Accepted:

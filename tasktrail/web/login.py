@@ -11,6 +11,7 @@ from litestar.params import QueryParameter
 from ..errors import Unauthorized
 from ..http.access import Access
 from ..http.permissions import PUBLIC, SEE
+from ..http.requests import MAX_LOGIN, read_form
 from .page import HEADERS, templates
 
 NextQuery = Annotated[str, QueryParameter(description="Where to go afterwards")]
@@ -51,10 +52,10 @@ async def login_page(
     return _to(local(next), access.session_cookie(who.credential, secure=request.scope["scheme"] == "https"))
 
 
-@post("/login", needs=PUBLIC, status_code=303)
+@post("/login", needs=PUBLIC, status_code=303, request_max_body_size=MAX_LOGIN)
 async def log_in(request: Browser, access: NamedDependency[Access]) -> Response[Any]:
     """Log in with the secret of the data folder, or with a token."""
-    form = await request.form()
+    form = await read_form(request)
     next_path = local(str(form.get("next", "/")))
     try:
         who = access.shown(str(form.get("token", "")).strip().encode("utf-8", "replace"))

@@ -29,13 +29,13 @@ from .. import __version__
 from ..actors.logger import get_logger
 from ..api.one_user import NOBODY, OneUser
 from ..api.service import TaskService
-from ..errors import BadRequest, Forbidden, UnknownRoute, WrongMethod
+from ..errors import Forbidden, UnknownRoute
 from ..events import Task, TasktrailError
 from ..events.errors import InvalidValue
 from ..http.backend import Backend
 from ..http.permissions import SEE, SEE_ALL, SUBMIT, Need
 from ..http.problems import HANDLERS as PROBLEMS
-from ..http.problems import headers_of, unexpected
+from ..http.problems import headers_of, refusal_of, unexpected
 from ..http.requests import AsOfQuery
 from ..http.streams import EVENT_STREAM
 from ..projections.queries.as_of import Point
@@ -275,15 +275,10 @@ def refused(request: Request[Any, Any, Any], error: TasktrailError) -> Response[
 
 
 def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[str]:
-    match error.status_code:
-        case 404:
-            return refused(request, UnknownRoute(f"There is no page at {request.url.path}"))
-        case 405:
-            return refused(request, WrongMethod(f"{request.method} {request.url.path} is not possible"))
-        case 400:
-            return refused(request, BadRequest(error.detail))
-        case _:
-            return _fault(request, error)
+    refusal = refusal_of(request, error)
+    if isinstance(refusal, UnknownRoute):
+        refusal = UnknownRoute(f"There is no page at {request.url.path}")
+    return refused(request, refusal) if refusal else _fault(request, error)
 
 
 def refused_anywhere(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:

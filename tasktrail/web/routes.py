@@ -3,6 +3,7 @@
 from litestar import Router
 from litestar.di import Provide
 
+from ..http.requests import MAX_FORM
 from . import limits, log, login, now, schedules, submit, task, tasks
 from .assets import get_asset
 from .batches import Batches
@@ -37,5 +38,6 @@ def page_router() -> Router:
             "stories": Provide(lambda: stories, sync_to_thread=False),
         },
         exception_handlers=HANDLERS,
+        request_max_body_size=MAX_FORM,
         include_in_schema=False,
     )

@@ -26,7 +26,7 @@ from ..events.state import WAITING, Status
 from ..http.access import Access
 from ..http.permissions import COMMANDS, SEE, SUBMIT, check
 from ..http.queries import SortQuery, TextQuery, ValuesQuery
-from ..http.requests import task_number
+from ..http.requests import read_form, task_number
 from ..intake.conversion import command_from_fields
 from ..projections import TaskFilters
 from ..projections.queries.filters import STATUSES, values_of
@@ -295,7 +295,7 @@ def _action(page: Page, name: str) -> Action:
 
 
 def _joined(values: object) -> str:
-    return ",".join(values) if isinstance(values, list) else str(values)
+    return ",".join(map(str, values)) if isinstance(values, list | tuple) else str(values)
 
 
 def _ids(ids: Sequence[str]) -> tuple[int, ...]:
@@ -344,12 +344,12 @@ async def act(
 ) -> Response[None]:
     """Do it, in the background when it takes long, and show what comes of it."""
     page.present()
-    form = await page.request.form()
+    form = await read_form(page.request)
     fields = {name: str(form.get(name, "")) for name in form}
     action = _action(page, fields.get("action", ""))
-    texts = {name: fields.get(name, "") for name in FIELDS}
+    filters = TaskFilters.parse({name: fields.get(name, "") for name in FIELDS})
     if fields.get("of") == "all":
-        choice = Choice(filters=_own(page, TaskFilters.parse(texts)))
+        choice = Choice(filters=_own(page, filters))
     else:
         choice = Choice(ids=_ids([str(one) for one in form.getall("id", [])]))
     batch_id = fields.get("batch", "")
@@ -357,7 +357,7 @@ async def act(
         raise Malformed("batch: the form has none", field="batch", remedy="Open the page of the form again.")
     assert page.who is not None
     owner, asked = page.who.name, _command_of(action, fields, page.who.name)
-    back = page.url("/tasks", **{name: text for name, text in texts.items() if text})
+    back = page.url("/tasks", **{name: _joined(getattr(filters, name)) for name in FIELDS})
     batch = Batch(batch_id, action.text, back)
     if batches.begin(f"{owner}/{page.who.user_id}", batch):
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-from owner import AUTH, LINE
+from owner import AUTH, LINE, SECRET
 
 from tasktrail.errors import Busy, RequestTimeout
 from tasktrail.http import connections
 from tasktrail.http.connections import Bodies
+from tasktrail.http.requests import MAX_FORM, MAX_LOGIN
 from tasktrail.http.server import HttpServer
+from tasktrail.http.sessions import csrf_of
 
 Serve = Callable[..., HttpServer]
 Wish = Callable[..., dict[str, Any]]
@@ -148,3 +150,47 @@ def test_a_request_without_a_body_may_wait_for_its_end_for_ever(monkeypatch: pyt
         return alive
 
     assert asyncio.run(attempt())
+
+
+FORM = {"content-type": "application/x-www-form-urlencoded", "accept": "text/html"}
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=b"])
+def test_a_stranger_has_no_large_form_read(server: HttpServer, kind: str) -> None:
+    """The event loop reads forms, and nobody else gets an answer meanwhile: 16 MB of fields take it many seconds."""
+    large = b"a=b&" * (MAX_LOGIN // 4) + b"token=x"
+    answer = httpx.post(f"{server.address}/login", content=large, headers=FORM | {"content-type": kind})
+    assert answer.status_code == 413
+    assert "The body is larger than this route takes" in answer.text
+    assert httpx.post(f"{server.address}/login", content=b"next=%2Ftasks&token=x", headers=FORM).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/tasks/act", "/retry", "/submit/image_thumbnail"])
+def test_a_form_of_a_page_may_be_as_large_as_any_has_to_be(server: HttpServer, path: str) -> None:
+    for size, status in ((MAX_FORM, {413}), (MAX_FORM - 100, {200, 303, 400})):
+        content = b"nothing=" + b"x" * size
+        answer = httpx.post(f"{server.address}{path}", content=content, headers=FORM | AUTH)
+        assert answer.status_code in status
+
+
+def test_a_session_has_no_form_read_where_programs_send_json(server: HttpServer) -> None:
+    with httpx.Client(base_url=server.address, trust_env=False) as browser:
+        assert browser.post("/login", data={"token": SECRET}).status_code == 303
+        (value,) = browser.cookies.values()
+        refused = browser.post("/v1/commands", content=f"csrf={csrf_of(value)}", headers=FORM)
+        assert (refused.status_code, refused.json()["code"]) == (403, "wrong_origin")
+
+
+@pytest.mark.parametrize("path", ["/login", "/retry"])
+def test_whoever_hangs_up_in_the_middle_of_a_form_is_no_fault_of_the_service(
+    server: HttpServer, path: str, caplog: pytest.LogCaptureFixture, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    url = httpx.URL(server.address)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{LINE}Content-Type: {FORM['content-type']}\r\n"
+    before = server._server._rooms.known.inside.copy()  # type: ignore[union-attr]  # it runs
+    with socket.create_connection((url.host, url.port or 0), timeout=30) as half:
+        half.sendall(f"{head}Content-Length: 100\r\n\r\ntoken=".encode())
+        assert eventually(lambda: bool(server._server._rooms.known.inside - before))  # type: ignore[union-attr]
+    assert eventually(lambda: server._server._rooms.known.inside <= before)  # type: ignore[union-attr]
+    assert httpx.get(f"{server.address}/healthz").status_code == 200
+    assert "a page failed" not in caplog.text

@@ -241,6 +241,19 @@ def test_what_cannot_be_meant_is_refused_in_words(browser: httpx.Client, path: s
     assert told in page.text
 
 
+@pytest.mark.parametrize("field", ["search", "label", "user_id"])
+def test_a_batch_keeps_no_more_of_an_address_than_a_filter_can_have(browser: httpx.Client, field: str) -> None:
+    sent = {
+        "action": "cancel",
+        "of": "chosen",
+        "id": "999999",
+        "reason": "all",
+        "batch": f"long{field.replace('_', '')}",
+    }
+    answer = browser.post("/tasks/act", data={**sent, field: "," * 50_000}, follow_redirects=True)
+    assert answer.status_code == 400 or len(answer.text) < 20_000
+
+
 @pytest.mark.parametrize("batch_id", ["", "a b", "\u65e5\u672c", "x" * 65])
 def test_a_form_without_an_id_that_an_address_can_hold_does_nothing(browser: httpx.Client, batch_id: str) -> None:
     sent = {"action": "cancel", "of": "chosen", "id": "1", "reason": "all", "batch": batch_id}
