@@ -185,8 +185,9 @@ _PROTECTING = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"content-security-policy", _POLICY),
+    (b"cache-control", b"no-store"),
 )
-"""On every answer: it is what it is declared as, stands in no frame of others, and loads nothing from elsewhere."""
+"""On every answer: it is what it says, stands in no frame, loads nothing from elsewhere, and is kept by nobody."""
 
 
 class AccessMiddleware:
@@ -283,13 +284,13 @@ def _refuse_strange_pages(source: Source, scope: Any, headers: dict[bytes, bytes
 async def _come_again(send: Send) -> None:
     """Have the browser ask once more, by itself: it sends no cookie of ours where a link elsewhere has led it here."""
     body = b'<!doctype html><html lang="en"><title>tasktrail</title><meta http-equiv="refresh" content="0"></html>'
-    headers = [(b"content-type", b"text/html; charset=utf-8"), (b"cache-control", b"no-store")]
+    headers = [(b"content-type", b"text/html; charset=utf-8")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _protected(send: Send) -> Send:
-    """Add what keeps browsers from being misled, unless the answer says it by itself."""
+    """Add what keeps browsers and proxies from being misled, unless the answer says it by itself."""
 
     async def sending(message: Any) -> None:
         if message["type"] == "http.response.start":

@@ -336,7 +336,6 @@ async def _stream(request: HttpRequest, backend: Backend, span: StreamRequest) -
     return Stream(
         encoded(backend, span, encode, connection),
         media_type=EVENT_STREAM if events else JSON_LINES,
-        headers={"cache-control": "no-store"},
     )
 
 
@@ -407,7 +406,7 @@ async def readyz(backend: NamedDependency[Backend]) -> Readiness:
 async def get_metrics(request: HttpRequest, backend: NamedDependency[Backend]) -> Response[bytes]:
     """Numbers for Prometheus; in the form of OpenMetrics where the client prefers that."""
     page, media_type = await backend.ask(backend.metrics.page, request.headers.get("accept", ""))
-    return Response(page, headers={"content-type": media_type, "cache-control": "no-store"})
+    return Response(page, headers={"content-type": media_type})
 
 
 QUERY_ROUTES: Sequence[HTTPRouteHandler] = (

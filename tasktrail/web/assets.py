@@ -50,8 +50,6 @@ async def get_asset(request: Request[Any, Any, Any], version: FromPath[str], nam
         "cache-control": _FOREVER if version == found.version else "no-cache",
         "etag": f'"{found.version}"',
         "vary": "accept-encoding",
-        "x-content-type-options": "nosniff",
-        "cross-origin-resource-policy": "same-origin",
     }
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(b"", status_code=304, headers=headers, media_type=found.kind)

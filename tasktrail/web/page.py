@@ -50,17 +50,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
-"""Of every page: nothing from elsewhere, nothing inline, in no frame, and kept by nobody."""
+HEADERS = {"referrer-policy": "same-origin"}
+"""Of every page, beside what is on every answer: without it a browser would not say whose page sends a form."""
 NAVIGATION: Sequence[tuple[str, str, Need]] = (
     ("/", "Now", SEE),
     ("/tasks", "Tasks", SEE),
@@ -194,9 +185,7 @@ class Page:
             shared.now = self.backend.service.source.clock.now()
             return render(shared)
 
-        return Stream(
-            hub.follow(key, parts, connection, task_id), media_type=EVENT_STREAM, headers={"cache-control": "no-store"}
-        )
+        return Stream(hub.follow(key, parts, connection, task_id), media_type=EVENT_STREAM)
 
     # --- answers --------------------------------------------------------------------------------------------------
 

@@ -155,7 +155,7 @@ async def live_task(
 def _shown(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> dict[str, Any]:
     seen = look(page, stories, task_id, attempt)
     # The same for a press too many, and another one as soon as anything was recorded about the task.
-    once = f"{stories.salt}:{task_id}:{seen.task.version}:"
+    once = f"{sha256(f'{stories.salt}:{task_id}:{seen.task.version}'.encode()).hexdigest()[:32]}:"
     return {
         "seen": seen,
         "task": seen.task,
@@ -234,8 +234,8 @@ class Stories:
     """Stories that were told lately, so that each new record of a task is read once. Safe to use from many threads."""
 
     def __init__(self) -> None:
-        self.salt = secrets.token_hex(8)
-        """In the command ids of forms, so that nobody else can use one up."""
+        self.salt = secrets.token_hex(16)
+        """In the command ids of forms, hashed, so that nobody can use one up who has not seen the form."""
         self._lock = Lock()
         self._folds: OrderedDict[int, tuple[Lock, StoryFold]] = OrderedDict()
 
@@ -407,12 +407,7 @@ def _file(page: Page, found: Task, side: Side, path: str) -> FileSeen:
     return FileSeen(side=side, path=path, size=size, picture=address)
 
 
-_PICTURE_HEADERS = {
-    "content-security-policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-}
+_PICTURE_HEADERS = {"content-security-policy": "default-src 'none'; sandbox; frame-ancestors 'none'"}
 
 
 @get("/tasks/{task_id:int}/picture/{side:str}", include_in_schema=False, needs=SEE)
@@ -428,8 +423,7 @@ async def picture(
         data = await asyncio.wait_for(asyncio.wrap_future(wanted), _DEADLINE_OF_PICTURE)
     except (NoPicture, TimeoutError) as error:
         told = error.message if isinstance(error, NoPicture) else "It takes long to draw; look again later"
-        headers = {**_PICTURE_HEADERS, "cache-control": "no-store"}
-        return Response(_placard(told), media_type="image/svg+xml", headers=headers)
+        return Response(_placard(told), media_type="image/svg+xml", headers=_PICTURE_HEADERS)
     etag = f'"{sha256(data).hexdigest()[:32]}"'
     kept = "private, max-age=86400" if v else "private, no-cache"
     headers = {**_PICTURE_HEADERS, "cache-control": kept, "etag": etag}

@@ -13,7 +13,7 @@ import pytest
 from litestar import Litestar
 from owner import SECRET
 
-from tasktrail import Client
+from tasktrail import Client, __version__
 from tasktrail.actors.core.tokens import Token
 from tasktrail.api.service import TaskService
 from tasktrail.errors import Forbidden, ListenFailed, Unauthorized
@@ -326,6 +326,25 @@ def test_every_answer_says_that_it_stands_in_no_frame(web: httpx.Client, browser
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_whoever_nobody_knows_is_not_told_which_version_runs(browser: httpx.Client) -> None:
+    for path in ("/login", "/static/1/nothing", "/healthz"):
+        assert __version__ not in browser.get(path, headers=BROWSER).text
+
+
+def test_nobody_keeps_an_answer_but_files_that_are_the_same_for_all(web: httpx.Client, browser: httpx.Client) -> None:
+    pages = [web.get(path, headers={"accept": "text/html"}) for path in ("/", "/tasks", "/nowhere", "/healthz")]
+    for answer in (
+        *pages,
+        web.get("/v1/tasks"),
+        web.post("/v1/login"),
+        browser.get("/v1/stats"),
+        browser.get("/login"),
+    ):
+        assert answer.headers.get_list("cache-control") == ["no-store"]
+    (style,) = re.findall(r'rel="stylesheet" href="([^"]+)"', pages[0].text)
+    assert browser.get(style).headers["cache-control"].startswith("public")
 
 
 def test_a_route_that_names_no_need_is_shut() -> None:

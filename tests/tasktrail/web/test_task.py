@@ -143,6 +143,15 @@ def test_a_task_that_failed_shows_why_with_the_traceback_folded_and_is_retried(
     assert "it is mended" in shown(browser, task_id)
 
 
+def test_nobody_can_work_out_what_the_form_of_another_task_carries(
+    browser: httpx.Client, create: Callable[..., int]
+) -> None:
+    first, second = create(held=True), create(held=True)
+    carried = [forms(shown(browser, one))["cancel"]["command_id"] for one in (first, second, first)]
+    assert carried[0] == carried[2]
+    assert carried[0].partition(":")[0] != carried[1].partition(":")[0]
+
+
 def test_a_task_that_waits_says_why_and_is_changed_held_started_and_cancelled(
     browser: httpx.Client, service: TaskService, create: Callable[..., int]
 ) -> None:
