@@ -66,7 +66,7 @@ class Unauthorized(TasktrailError):
     status = 401
     title = "The service does not know who asks"
     remedy = (
-        "Send `Authorization: Bearer …` (--token, TASKTRAIL_TOKEN) with a token, or with the secret in the file "
+        "Send `Authorization: Bearer …` (--token-file, TASKTRAIL_TOKEN) with a token, or with the secret in the file "
         "http-token of the data folder; or ask through the socket in that folder."
     )
 

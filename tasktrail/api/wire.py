@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from ..events.errors import InvalidValue, ServiceUnreachable
+from ..events.errors import InvalidPath, InvalidValue, ServiceUnreachable
 from ..events.values import in_words
 from ..paths import UnixName
 
@@ -155,6 +155,26 @@ class AwaitedWire(Wire):
 async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
+
+
+_LONGEST_TOKEN = 4096
+
+
+def token_in(file: Path) -> str:
+    """The token that a file holds, and nothing else. Raises `InvalidPath`."""
+    try:
+        with file.open("rb") as opened:
+            token = opened.read(_LONGEST_TOKEN + 1).strip().decode("ascii")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidPath(f"The token in {file} cannot be read: {reason}", field="token_file") from error
+    except UnicodeError:
+        token = ""
+    if not token or len(token) > _LONGEST_TOKEN:
+        raise InvalidPath(
+            f"{file} holds no token", field="token_file", remedy="Put the token into it, as `token add` printed it."
+        )
+    return token
 
 
 def _bearer(token: str) -> dict[str, str]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from .completion import WORDS
-from .session import GIVEN, Session, session_of
+from .session import GIVEN, TOKEN, Session, session_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,17 +23,26 @@ def everywhere(*, root: bool) -> list[click.Option]:
 
     def option(flag: str, variable: str | None, text: str, **more: Any) -> click.Option:
         more.setdefault("show_envvar", variable is not None)
-        return click.Option([flag], envvar=variable if root else None, help=text, **shared, **more)
+        return click.Option([flag], envvar=variable if root else None, help=text, **(shared | more))
 
     folder = click.Path(path_type=Path, file_okay=False)
     file = click.Path(path_type=Path, dir_okay=False, exists=True)
     return [
-        option("--data", "TASKTRAIL_DATA", "The data folder. Default: ./tasktrail-data", type=folder, metavar="DIR"),
+        option("--data", "TASKTRAIL_DATA", "Data folder. Default: ./tasktrail-data", type=folder, metavar="DIR"),
         option("--url", "TASKTRAIL_URL", "The service's address, instead of the socket in the data folder."),
         option(
             "--token",
             "TASKTRAIL_TOKEN",
-            "What --url asks for. Others see a command line: rather set the variable.",
+            "What --url asks for. Others see a command line: rather name a file.",
+            callback=_keep_token,
+        ),
+        option(
+            "--token-file",
+            "TASKTRAIL_TOKEN_FILE",
+            "The file that holds it.",
+            callback=_keep_token,
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
         ),
         option("--json", None, "Print JSON, as the HTTP routes answer; lists one object a line.", is_flag=True),
         option("--wide", None, "Lines as long as they need to be, whole times. In a pipe it is so.", is_flag=True),
@@ -49,6 +59,16 @@ def everywhere(*, root: bool) -> list[click.Option]:
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value is not None:
         ctx.meta.setdefault(GIVEN, {})[param.name] = value
+
+
+def _keep_token(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """What is typed goes before what the environment says, which may name both. Then the token goes before its file."""
+    if value is not None:
+        typed = ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+        kept = ctx.meta.setdefault(GIVEN, {}).setdefault(TOKEN, {})
+        kept[typed, param.name] = value
+        if {(True, "token"), (True, "token_file")} <= kept.keys():
+            raise click.UsageError("--token and --token-file are both given: one of them is enough.", ctx)
 
 
 def pass_session(function: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
@@ -85,7 +105,7 @@ class CliCommand(click.Command):
         """Add the examples, then a pointer to the options that all commands take."""
         write_examples(self.examples, formatter)
         formatter.write_paragraph()
-        formatter.write_text("Also: --data, --url, --token, --json, --wide, --config; see `tasktrail --help`.")
+        formatter.write_text("Also: --data, --url, --token-file, --json, --wide, --config; see `tasktrail --help`.")
         super().format_epilog(ctx, formatter)
 
 

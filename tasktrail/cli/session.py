@@ -44,6 +44,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     data: Path = DEFAULT_DATA
     url: str = ""
     token: str = ""
+    token_file: Path | None = None
+    """Where the token is, if it was not given itself."""
     as_json: bool = False
     wide: bool = False
     config: Path | None = None
@@ -190,7 +192,11 @@ class Environment:
             raise DataPaths(session.data).no_service()
         from ..api.client import Client
 
-        return Client(session.url, token=session.token) if session.url else Client.connect(session.data)
+        if not session.url:
+            return Client.connect(session.data)
+        from ..api.wire import token_in
+
+        return Client(session.url, token=token_in(session.token_file) if session.token_file else session.token)
 
     def files(self, session: Session) -> "Reading":
         """A reader of the log and the views."""
@@ -285,11 +291,15 @@ def _with_log(session: Session) -> "DataPaths":
     return paths
 
 
-GIVEN = "tasktrail.given"
+GIVEN, TOKEN = "tasktrail.given", "tasktrail.token"
 
 
 def session_of(ctx: click.Context) -> Session:
     """The session, from what was typed before and after the command's name; the later word wins."""
     given = dict(ctx.meta.get(GIVEN, {}))
     as_json = bool(given.pop("json", False))
+    tokens: dict[tuple[bool, str], Any] = given.pop(TOKEN, {})
+    if tokens:  # what was typed comes first, and a token before a file
+        first = max(tokens, key=lambda kind: (kind[0], kind[1] == "token"))
+        given[first[1]] = tokens[first]
     return Session(environment=ctx.find_root().obj or Environment(), as_json=as_json, **given)

@@ -47,7 +47,7 @@ def add(
     """Add a token, and print its secret: it is shown this once, and kept nowhere.
 
     NAME is what the history will call whoever uses it. The secret is made here; the service is told its hash. Hand it
-    over in a file or in the variable TASKTRAIL_TOKEN: a command line can be seen by others.
+    over in a file (--token-file) or in the variable TASKTRAIL_TOKEN: a command line can be seen by others.
     """
     with session.tasks() as tasks:
         secret = tasks.add_token(name, role, user_id=user_id, expires_at=expires_at, **who(reason, actor))

@@ -19,7 +19,9 @@ _async_clients: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, st
 
 
 def default_client() -> "Client":
-    """The service at TASKTRAIL_URL, with TASKTRAIL_TOKEN; without that the one on TASKTRAIL_DATA, or ./tasktrail-data.
+    """The service at TASKTRAIL_URL, with TASKTRAIL_TOKEN or what is in TASKTRAIL_TOKEN_FILE.
+
+    Without an address the one on TASKTRAIL_DATA, or ./tasktrail-data.
 
     One client for the whole process, made at the first call. Raises `ServiceUnreachable`.
     """
@@ -48,5 +50,11 @@ def default_async_client() -> "AsyncClient":
 
 def _where() -> tuple[str, str, str]:
     """Address, token and data folder, as the command line takes them from the environment."""
+    from ..api.wire import token_in
+
     data = os.environ.get("TASKTRAIL_DATA") or _USUAL_DATA
-    return os.environ.get("TASKTRAIL_URL", ""), os.environ.get("TASKTRAIL_TOKEN", ""), str(Path(data).absolute())
+    url, token = os.environ.get("TASKTRAIL_URL", ""), os.environ.get("TASKTRAIL_TOKEN", "")
+    file = os.environ.get("TASKTRAIL_TOKEN_FILE", "")
+    if url and file and not token:
+        token = token_in(Path(file))
+    return url, token, str(Path(data).absolute())

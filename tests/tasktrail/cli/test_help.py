@@ -152,6 +152,39 @@ def test_options_for_every_command_go_before_and_after_it_and_the_last_word_wins
 
 
 @pytest.mark.parametrize(
+    ("line", "variables", "token", "file"),
+    [
+        ("--token-file a stats", {}, "", "a"),
+        ("stats --token-file a", {"TASKTRAIL_TOKEN": "secret"}, "", "a"),
+        ("--token x stats", {"TASKTRAIL_TOKEN_FILE": "a"}, "x", None),
+        ("stats", {"TASKTRAIL_TOKEN": "secret", "TASKTRAIL_TOKEN_FILE": "a"}, "secret", None),
+        ("--token-file a stats --token-file b", {"TASKTRAIL_TOKEN_FILE": "c"}, "", "b"),
+    ],
+)
+def test_a_token_stands_in_a_file_and_what_is_typed_goes_before_the_environment(
+    cli: Callable[..., Any],
+    environment: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    variables: dict[str, str],
+    token: str,
+    file: str | None,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cli(*line.split()).code == 0
+    (session,) = environment.sessions
+    assert (session.token, session.token_file) == (token, file and Path(file))
+
+
+@pytest.mark.parametrize("line", ["--token x --token-file a stats", "--token x stats --token-file a"])
+def test_a_token_and_a_file_with_one_contradict_each_other(cli: Callable[..., Any], line: str) -> None:
+    shown = cli(*line.split())
+    assert shown.code == 2
+    assert "one of them is enough" in shown.err
+
+
+@pytest.mark.parametrize(
     ("line", "option"),
     [
         ("list --as-of 1 --as-of 2", "--as-of"),

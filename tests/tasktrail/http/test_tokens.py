@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,11 +19,13 @@ from owner import secret_file
 from tasktrail import Client
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
+from tasktrail.api.wire import token_in
 from tasktrail.config.settings import Config
 from tasktrail.errors import Forbidden, Unauthorized
 from tasktrail.events.commands import AddToken, AdjustTask
-from tasktrail.events.errors import InvalidValue, TokenExists, UnknownToken
+from tasktrail.events.errors import InvalidPath, InvalidValue, TokenExists, UnknownToken
 from tasktrail.events.system_events import TokenAdded, TokenRevoked
+from tasktrail.functions.default_client import default_client
 from tasktrail.http.access import Access
 from tasktrail.http.backend import CommandsOf
 from tasktrail.http.server import HttpServer
@@ -234,3 +238,27 @@ def test_an_address_that_logs_in_does_so_as_whoever_asked_for_it(house: TaskServ
         assert browser.get(address).status_code == 303
         assert browser.get("/v1/stats").status_code == 200
         assert browser.get("/v1/tokens").status_code == 403
+
+
+def test_a_program_shows_the_token_in_a_file_and_nobody_sees_it_in_the_list_of_processes(
+    house: TaskService, port: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "ci.token"
+    file.write_text(house.add_token("ci", "reader") + "\n")
+    line = [sys.executable, "-m", "tasktrail", "--url", port.address, "--token-file", str(file), "stats"]
+    shown = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    monkeypatch.setenv("TASKTRAIL_URL", port.address)
+    monkeypatch.setenv("TASKTRAIL_TOKEN_FILE", str(file))
+    monkeypatch.delenv("TASKTRAIL_TOKEN", raising=False)
+    assert default_client().stats().total == 0
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe", b"x" * 5000])
+def test_a_file_that_holds_no_token_is_told_by_name(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "ci.token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidPath, match=r"ci\.token") as refused:
+        token_in(file)
+    assert refused.value.field == "token_file"
