@@ -7,41 +7,21 @@ stay in the write-ahead log until the copy is done; that is all the service noti
 import fcntl
 import os
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from hashlib import sha256
-from itertools import pairwise
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
 from ..events import Head
 from ..events.errors import BackupFailed, InvalidPath, LogCorrupt, TasktrailError
-from ..events.log.chain import GENESIS, link
-from ..events.log.rows import COLUMNS, COVERED
-from ..events.log.sqlite import read_head
 from ..paths import DataPaths, path_of
+from .check import ReportProgress, check_copy, head_of, is_damage, open_log, silent
 from .evidence import refuse_older_log, sync
-
-ReportProgress: TypeAlias = Callable[[int, int], None]
-"""Called with the number reached and the number to reach."""
 
 _PAGES = 4096
 """Pages between two reports of progress: 16 MB."""
-_SHARE = 100_000
-"""How many records one process checks at least."""
-_MOST_PROCESSES = 4
-# ruff: noqa: S608 - our own names
-_ROWS = f"SELECT position, {COVERED}, hash FROM events WHERE position > ? AND position <= ? ORDER BY position"
-_VALUES = f"SELECT {', '.join(COLUMNS)} FROM events WHERE position = ?"
-
-
-def silent(_reached: int, _goal: int) -> None:
-    """No progress is reported."""
 
 
 @contextmanager
@@ -77,9 +57,9 @@ def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Hea
     `progress` gets bytes. Raises `LogCorrupt` when the source is no log or cannot be read, `BackupFailed` when the
     copy cannot be written.
     """
-    with closing(_open(source)) as log:
+    with closing(open_log(source)) as log:
         log.execute("BEGIN")
-        head = read_head(log)
+        head = head_of(log, source)
         size = log.execute("PRAGMA page_size").fetchone()[0]
 
         def tell(_status: int, remaining: int, total: int) -> None:
@@ -93,34 +73,11 @@ def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Hea
                 # The copy is a single file; without this SQLite would expect a write-ahead log beside it.
                 copy.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.Error as error:
-            if _is_damage(error):
+            if is_damage(error):
                 raise LogCorrupt(f"{source} cannot be copied: {error}") from error
             raise BackupFailed(f"{source} cannot be copied to {part.parent}: {error}") from error
     sync(part)
     return head
-
-
-def _open(source: Path) -> sqlite3.Connection:
-    log = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    try:
-        log.execute("SELECT 1 FROM events, answers, epochs LIMIT 1").fetchall()
-    except sqlite3.Error as error:
-        log.close()
-        if _is_damage(error):
-            raise LogCorrupt(f"{source} {_what_it_is(source, error)}") from error
-        raise BackupFailed(f"{source} cannot be read: {error}") from error
-    return log
-
-
-def _what_it_is(source: Path, error: sqlite3.Error) -> str:
-    """In words, why no log can be copied from a file."""
-    if not source.stat().st_size:
-        return "is empty"
-    if getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR":  # a sound database, without our tables
-        return "is no log of tasktrail"
-    if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
-        return "is no log of tasktrail, or its beginning is damaged"
-    return f"is damaged or was cut short: {error}"
 
 
 @contextmanager
@@ -133,99 +90,6 @@ def called(part: Path, name: Path, remedy: str = "") -> Iterator[None]:
         if isinstance(error, LogCorrupt) and remedy:
             error.advice = remedy
         raise
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is damaged. Otherwise there may be no room, no permission, or a failing disk."""
-    # The error for a text that is not UTF-8 has no name.
-    name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
-    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"))
-
-
-def check_file(path: Path) -> None:
-    """Whether SQLite finds its tables and indexes whole. Raises `LogCorrupt`."""
-    with closing(_open(path)) as log:
-        try:
-            wrong = log.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        except sqlite3.Error as error:
-            wrong = str(error)
-    if wrong != "ok":
-        raise LogCorrupt(f"{path} is damaged: {wrong}")
-
-
-def check_copy(path: Path, head: Head, progress: ReportProgress = silent) -> None:
-    """Read a copy back: its tables and indexes, and the hash of every record up to `head`. Raises `LogCorrupt`.
-
-    Large ones are checked by several processes, as each record's hash needs only the one before it.
-    """
-    number = max(1, min(head.position // _SHARE, os.cpu_count() or 1, _MOST_PROCESSES))
-    if number == 1:
-        check_file(path)
-    with closing(_open(path)) as copy:
-        found = read_head(copy)
-    if found != head:
-        raise LogCorrupt(f"{path} ends at {found.position}, it should at {head.position}")
-    edges = [head.position * share // number for share in range(number + 1)]
-    shares = [(str(after), str(last)) for after, last in pairwise(edges[1:])]
-    command = [sys.executable, "-P", "-m", __name__, str(path)]
-    others = [
-        subprocess.Popen([*command, *share], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for share in ([(), *shares] if number > 1 else [])
-    ]
-    try:
-        check_chain(path, 0, edges[1], lambda reached: progress(reached * number, head.position))
-        for other in others:
-            _said, complaint = other.communicate()
-            if other.returncode != 0:
-                raise LogCorrupt(complaint.strip().rpartition("\n")[2] or f"{path} could not be checked")
-    finally:
-        for other in others:
-            with other:
-                other.kill()
-
-
-def _check(path: str, after: str = "", last: str = "") -> None:
-    """The work of one process: check the file as a whole, or the chain in its share of the records."""
-    if last:
-        check_chain(Path(path), int(after), int(last))
-    else:
-        check_file(Path(path))
-
-
-def check_chain(path: Path, after: int, last: int, progress: Callable[[int], None] | None = None) -> None:
-    """Check the hash of each record behind `after`, up to `last`. Raises `LogCorrupt` for the first that is wrong."""
-    with closing(_open(path)) as copy:
-        copy.text_factory = bytes  # the hash covers the stored bytes; they need not be decoded
-        before, position = _hash_at(copy, after), after
-        try:
-            for found, covered, stored in copy.execute(_ROWS, (after, last)):
-                position += 1
-                if found != position or not _fits(copy, found, sha256(before + covered).digest(), before, stored):
-                    raise LogCorrupt(f"{path} is damaged at position {position}: its hash does not fit")
-                before = stored
-                if progress is not None and position % 5000 == 0:
-                    progress(position)
-        except sqlite3.Error as error:
-            raise LogCorrupt(f"{path} cannot be read behind position {position}: {error}") from error
-        if position != last:
-            raise LogCorrupt(f"{path} has nothing behind position {position}, but should reach {last}")
-
-
-def _fits(copy: sqlite3.Connection, position: int, quick: bytes, before: bytes, stored: bytes) -> bool:
-    """Whether a record's hash is the stored one. If the quick way gives another, it is computed from the values."""
-    return quick == stored or link(before, copy.execute(_VALUES, (position,)).fetchone()) == stored
-
-
-def _hash_at(copy: sqlite3.Connection, position: int) -> bytes:
-    row = copy.execute("SELECT hash FROM events WHERE position = ?", (position,)).fetchone() if position else None
-    return bytes(row[0]) if row else GENESIS
-
-
-if __name__ == "__main__":
-    try:
-        _check(*sys.argv[1:])
-    except LogCorrupt as damage:
-        sys.exit(damage.message)
 
 
 # --- backups --------------------------------------------------------------------------------------------------

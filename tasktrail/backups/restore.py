@@ -17,7 +17,8 @@ from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths, path_of
 from ..projections.verification import verify
-from .backup import ReportProgress, called, check_file, copy_log, part_file, position_of, silent
+from .backup import called, copy_log, part_file, position_of
+from .check import ReportProgress, check_file, silent
 from .evidence import Acceptance, note_loss, sync
 
 _OTHER_BACKUP = "Use another backup. Nothing was changed."

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -18,11 +19,13 @@ from hypothesis import strategies as st
 
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
-from tasktrail.backups import backup
-from tasktrail.backups.backup import back_up, check_chain, check_copy, copy_log
+from tasktrail.backups import backup, check
+from tasktrail.backups.backup import back_up, copy_log
+from tasktrail.backups.check import check_chain, check_copy
 from tasktrail.backups.restore import restore
 from tasktrail.events import Checkpointed, Created, Fact, Started
 from tasktrail.events.errors import BackupFailed, DataInUse, DataNotEmpty, InvalidPath, LogCorrupt
+from tasktrail.events.log.chain import link
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.system_events import ServiceStarted
@@ -172,7 +175,7 @@ def test_a_full_disk_leaves_nothing_behind(data: Path, tmp_path: Path) -> None:
 def test_several_processes_check_a_large_copy_and_each_part_is_looked_at(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup, "_SHARE", 10)
+    monkeypatch.setattr(check, "_SHARE", 10)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     copy = tmp_path / "copy.db"
     copy.touch()
@@ -189,7 +192,7 @@ def test_several_processes_check_a_large_copy_and_each_part_is_looked_at(
 def test_the_structure_of_a_large_copy_is_checked_too(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup, "_SHARE", 10)
+    monkeypatch.setattr(check, "_SHARE", 10)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     copy = tmp_path / "copy.db"
     copy.touch()
@@ -210,16 +213,76 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=9)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
-@given(texts=st.lists(TEXTS, min_size=3, max_size=3))
-def test_the_quick_way_over_the_chain_takes_every_text(
-    texts: list[str], tmp_path_factory: pytest.TempPathFactory
+@given(
+    texts=st.lists(TEXTS, min_size=3, max_size=3),
+    numbers=st.lists(st.sampled_from([1, 9, 10, 1_000_000]), min_size=2, max_size=2),
+)
+def test_the_quick_way_over_the_chain_takes_every_text_and_number(
+    texts: list[str], numbers: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("texts") / "log.db"
     with closing(SqliteEventLog(path, now=BEGIN)) as log:
         held = Created(type="quick", held=True, input_file=texts[0])
-        facts = [Fact(number, 1, held, BEGIN, texts[1], texts[2], life=1) for number in (1, 2)]
+        attempt, life = numbers
+        facts = [
+            Fact(number, life, held, BEGIN, texts[1], texts[2], attempt=attempt, life=life) for number in (1, 2, 10)
+        ]
         log.append(facts, expected=0)
-    check_chain(path, 0, 2)
+    check_chain(path, 0, 3)
+
+
+def test_a_process_that_was_killed_while_it_checked_says_nothing_about_the_log(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    monkeypatch.setattr(check, "_SHARE", 10)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with pytest.raises(BackupFailed, match=r"copy\.db could not be read back: SIGKILL"):
+        back_up(data, tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def make_chain_anew(path: Path, after: int) -> None:
+    """What an intruder would do who has changed or removed a record: the hashes of all later ones fit again."""
+    with closing(sqlite3.connect(path)) as log:
+        log.execute("DROP TRIGGER IF EXISTS events_are_not_changed")
+        [[before]] = log.execute("SELECT hash FROM events WHERE position <= ? ORDER BY position DESC LIMIT 1", (after,))
+        for *row, _old in log.execute("SELECT * FROM events WHERE position > ? ORDER BY position", (after,)).fetchall():
+            before = link(before, row)
+            log.execute("UPDATE events SET hash = ? WHERE position = ?", (before, row[0]))
+        log.commit()
+
+
+@pytest.mark.parametrize("page", [1, 4, 250])
+def test_a_gap_is_found_although_the_chain_was_made_anew(
+    data: Path, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "_PAGE", page)
+    last = head_of(data / "log.db")[0]
+    with closing(sqlite3.connect(data / "log.db")) as log:
+        log.execute("DROP TRIGGER events_are_not_deleted")
+        log.execute("DELETE FROM events WHERE position = 9")
+        log.commit()
+    make_chain_anew(data / "log.db", 8)
+    with pytest.raises(LogCorrupt, match=r"position (8|9)\b"):
+        check_chain(data / "log.db", 0, last)
+
+
+@pytest.mark.parametrize("value", [b"short", 7, "text"])
+def test_a_hash_of_another_kind_is_damage_like_any_other(data: Path, value: object) -> None:
+    with closing(sqlite3.connect(data / "log.db")) as log:
+        log.execute("DROP TRIGGER events_are_not_changed")
+        log.execute("PRAGMA writable_schema = ON")
+        log.execute("UPDATE sqlite_schema SET sql = replace(sql, 'STRICT', '') WHERE name = 'events'")
+        log.commit()
+    with closing(sqlite3.connect(data / "log.db")) as log:
+        log.execute("UPDATE events SET hash = ? WHERE position = 5", (value,))
+        log.commit()
+    with pytest.raises(LogCorrupt, match="position 5"):
+        check_chain(data / "log.db", 0, 9)
 
 
 def test_a_chain_that_ends_too_soon_or_has_a_gap_is_found(data: Path) -> None:

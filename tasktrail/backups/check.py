@@ -1,0 +1,207 @@
+"""A copy of a log read back: its tables and indexes, and the hash of every record.
+
+A large one is read by several processes. Each of them starts this module, so it imports little.
+"""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from hashlib import sha256
+from itertools import pairwise
+from operator import add
+from pathlib import Path
+from signal import Signals
+from typing import TypeAlias
+
+from ..events.errors import BackupFailed, LogCorrupt, TasktrailError
+from ..events.log.chain import GENESIS, link
+from ..events.log.event_log import Head
+from ..events.log.rows import COLUMNS, COVERED
+
+ReportProgress: TypeAlias = Callable[[int, int], None]
+"""Called with the number reached and the number to reach."""
+
+_SHARE = 100_000
+"""How many records one process checks at least."""
+_MOST_PROCESSES = 4
+_PAGE = 250
+"""Records that are checked at once: a checkpoint may be large, and they are all in memory."""
+_PAGES_BETWEEN_REPORTS = 20
+_MAPPED = 1 << 31
+"""Bytes; what is behind them is read."""
+# ruff: noqa: S608 - our own names
+_STRETCH = "FROM events WHERE position > ? AND position <= ? ORDER BY position"
+_ROWS = f"SELECT {COVERED}, hash {_STRETCH}"
+_ROWS_WITH_POSITION = f"SELECT position, {COVERED}, hash {_STRETCH}"
+_VALUES = f"SELECT {', '.join(COLUMNS)} FROM events WHERE position = ?"
+
+
+def silent(_reached: int, _goal: int) -> None:
+    """No progress is reported."""
+
+
+def open_log(path: Path, *, mapped: bool = False) -> sqlite3.Connection:
+    """Open a log to read it. Raises `LogCorrupt` when it is none, `BackupFailed` when it cannot be read.
+
+    `mapped`: as memory, which takes less time. If the disk then fails, the process is killed.
+    """
+    log = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    if mapped:
+        log.execute(f"PRAGMA mmap_size = {_MAPPED}")
+    try:
+        log.execute("SELECT 1 FROM events, answers, epochs LIMIT 1").fetchall()
+    except sqlite3.Error as error:
+        log.close()
+        raise unreadable(path, error) from error
+    return log
+
+
+def unreadable(path: Path, error: sqlite3.Error) -> LogCorrupt | BackupFailed:
+    """What an error while a log is read says about the log."""
+    if is_damage(error):
+        return LogCorrupt(f"{path} {_what_it_is(path, error)}")
+    return BackupFailed(f"{path} cannot be read: {error}")
+
+
+def _what_it_is(path: Path, error: sqlite3.Error) -> str:
+    """In words, why no log can be read from a file."""
+    if not path.stat().st_size:
+        return "is empty"
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR":  # a sound database, without our tables
+        return "is no log of tasktrail"
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
+        return "is no log of tasktrail, or its beginning is damaged"
+    return f"is damaged or was cut short: {error}"
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is damaged. Otherwise there may be no room, no permission, or a failing disk."""
+    # The error for a text that is not UTF-8 has no name.
+    name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"))
+
+
+def check_file(path: Path, *, mapped: bool = False) -> None:
+    """Whether SQLite finds its tables and indexes whole. Raises `LogCorrupt`."""
+    with closing(open_log(path, mapped=mapped)) as log:
+        try:
+            wrong = log.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        except sqlite3.Error as error:
+            wrong = str(error)
+    if wrong != "ok":
+        raise LogCorrupt(f"{path} is damaged: {wrong}")
+
+
+def check_copy(path: Path, head: Head, progress: ReportProgress = silent) -> None:
+    """Read a copy back: its tables and indexes, and the hash of every record up to `head`.
+
+    Large ones are checked by several processes, as each record's hash needs only the one before it. Raises
+    `LogCorrupt`, or `BackupFailed` when one of them was killed.
+    """
+    number = max(1, min(head.position // _SHARE, os.cpu_count() or 1, _MOST_PROCESSES))
+    if number == 1:
+        check_file(path)
+    with closing(open_log(path)) as copy:
+        found = head_of(copy, path)
+    if found != head:
+        raise LogCorrupt(f"{path} ends at {found.position}, it should at {head.position}")
+    edges = [head.position * share // number for share in range(number + 1)]
+    shares = [(str(after), str(last)) for after, last in pairwise(edges[1:])]
+    command = [sys.executable, "-P", "-m", __name__, str(path)]
+    others = [
+        subprocess.Popen([*command, *share], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for share in ([(), *shares] if number > 1 else [])
+    ]
+    try:
+        check_chain(path, 0, edges[1], lambda reached: progress(reached * number, head.position))
+        for other in others:
+            _said, complaint = other.communicate()
+            if other.returncode < 0:  # by the disk, which failed under a mapped file, or for want of memory
+                raise BackupFailed(f"{path} could not be read back: {Signals(-other.returncode).name} ended a process")
+            if other.returncode:
+                raise LogCorrupt(complaint.strip().rpartition("\n")[2] or f"{path} could not be checked")
+    finally:
+        for other in others:
+            with other:
+                other.kill()
+
+
+def head_of(log: sqlite3.Connection, path: Path) -> Head:
+    """Where the log in `path` ends. Raises `LogCorrupt`, or `BackupFailed` when it cannot be read."""
+    try:
+        row = log.execute("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        raise unreadable(path, error) from error
+    return Head(*row) if row else Head(0, GENESIS)
+
+
+def check_chain(
+    path: Path, after: int, last: int, progress: Callable[[int], None] | None = None, *, mapped: bool = False
+) -> None:
+    """Check the hash of each record behind `after`, up to `last`. Raises `LogCorrupt` for the first that is wrong."""
+    with closing(open_log(path, mapped=mapped)) as copy:
+        copy.text_factory = bytes  # the hash covers the stored bytes; they need not be decoded
+        before = _hash_at(copy, after)
+        for number, begin in enumerate(range(after, last, _PAGE), 1):
+            end = min(begin + _PAGE, last)
+            try:
+                rows = copy.execute(_ROWS, (begin, end)).fetchall()
+            except sqlite3.Error:
+                rows = []
+            if len(rows) < end - begin or not _all_fit(before, rows):
+                _check_one_by_one(copy, path, begin, end, before)
+            before = rows[-1][1]
+            if progress is not None and number % _PAGES_BETWEEN_REPORTS == 0:
+                progress(end)
+
+
+def _all_fit(before: bytes, rows: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the stored hashes are those of the texts that the quick way gives. False says nothing yet."""
+    texts, stored = zip(*rows, strict=True)
+    try:
+        return [sha256(text).digest() for text in map(add, (before, *stored), texts)] == [*stored]
+    except TypeError:  # in a damaged file a hash may be anything
+        return False
+
+
+def _check_one_by_one(copy: sqlite3.Connection, path: Path, after: int, last: int, before: bytes) -> None:
+    """The same, record by record: the quick way does not take each, or there is something to find."""
+    position = after
+    try:
+        for found, text, stored in copy.execute(_ROWS_WITH_POSITION, (after, last)):
+            position += 1
+            if found != position or not _fits(copy, position, sha256(before + text).digest(), before, stored):
+                raise LogCorrupt(f"{path} is damaged at position {position}: its hash does not fit")
+            before = stored
+    except sqlite3.Error as error:
+        raise LogCorrupt(f"{path} cannot be read behind position {position}: {error}") from error
+    if position != last:
+        raise LogCorrupt(f"{path} has nothing behind position {position}, but should reach {last}")
+
+
+def _fits(copy: sqlite3.Connection, position: int, quick: bytes, before: bytes, stored: bytes) -> bool:
+    """Whether a record's hash is the stored one. If the quick way gives another, it is computed from the values."""
+    return quick == stored or link(before, copy.execute(_VALUES, (position,)).fetchone()) == stored
+
+
+def _hash_at(copy: sqlite3.Connection, position: int) -> bytes:
+    row = copy.execute("SELECT hash FROM events WHERE position = ?", (position,)).fetchone() if position else None
+    return bytes(row[0]) if row else GENESIS
+
+
+def _check(path: str, after: str = "", last: str = "") -> None:
+    """The work of one process: check the file as a whole, or the chain in its share of the records."""
+    if last:
+        check_chain(Path(path), int(after), int(last), mapped=True)
+    else:
+        check_file(Path(path), mapped=True)
+
+
+if __name__ == "__main__":
+    try:
+        _check(*sys.argv[1:])
+    except TasktrailError as error:
+        sys.exit(error.message)
