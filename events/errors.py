@@ -364,6 +364,15 @@ class BackupFailed(TasktrailError):
     remedy = "See that the folder can be written to and has room, and try again."
 
 
+class BaseUnfit(TasktrailError):
+    """A backup cannot be made from the earlier one that was named: the log does not go on from where that ends."""
+
+    code = "base_unfit"
+    status = 409
+    title = "The earlier backup is not one of this log, or is damaged"
+    remedy = "Name another backup of this log, or take a full one, without --base."
+
+
 class DataNotEmpty(TasktrailError):
     """A backup is to be restored into a data folder that has a log."""
 

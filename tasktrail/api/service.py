@@ -252,9 +252,13 @@ class TaskService(Questions, Commands, Blocking):
                 raise WaitTimeout(f"Task {task_id} is still {self.get_task(task_id).status} after {timeout:g} s")
         return self.get_task(task_id)
 
-    def backup(self, destination: str | Path) -> Backup:
-        """Copy the log to a file, or into a folder, while the work goes on; see `backups.backup.back_up`."""
-        return back_up(self.paths.data, destination)
+    def backup(self, destination: str | Path, *, base: str | Path | None = None, check: bool = False) -> Backup:
+        """Copy the log to a file, or into a folder, while the work goes on; see `backups.backup.back_up`.
+
+        `base`: an earlier backup, or a folder with some, to which only what is new is added. `check`: read all of the
+        result back, also what was in `base`.
+        """
+        return back_up(self.paths.data, destination, base=base, check=check)
 
     def recover_tasks(self) -> RecoveryReport:
         """What `open` found unfinished and started again. Every start recovers; this only reports it."""

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from ..events import Head
-from ..events.errors import BackupFailed, InvalidPath, LogCorrupt, TasktrailError
+from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt, TasktrailError
+from ..events.log.chain import GENESIS
 from ..paths import DataPaths, path_of
 from .check import ReportProgress, check_copy, head_of, is_damage, open_log, silent
 from .evidence import refuse_older_log, sync
+from .incremental import OtherTables, add_since, bases, refuse_base
 
 _PAGES = 4096
 """Pages between two reports of progress: 16 MB."""
@@ -105,18 +108,40 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """The hash of that record, in hex. Kept elsewhere, it shows later that the backup is still this one."""
     size: int
     """Bytes."""
+    base: str = ""
+    """The earlier backup that it was made from; empty if the whole log was copied."""
+    records_added: int
+    """How many records were copied from the log: those that `base` lacks."""
+    bytes_added: int
+    """How much larger it is than `base`."""
+    checked_from: int = 1
+    """The first position that was read back and checked. What is before it stands as it did in `base`."""
+    note: str = ""
+    """Why `base` was not what was asked for, or why there is none; empty if all went as asked."""
 
 
-def back_up(data: str | Path, destination: str | Path, progress: ReportProgress = silent) -> Backup:
+def back_up(
+    data: str | Path,
+    destination: str | Path,
+    progress: ReportProgress = silent,
+    *,
+    base: str | Path | None = None,
+    check: bool = False,
+) -> Backup:
     """Copy the log of a data folder to a file, whether a service runs on it or not.
 
     Args:
         data: the data folder.
         destination: a file that does not exist yet; or a folder, in which the file gets a name with time and position.
         progress: is told how far it is, in bytes; the first half is the copy, the second its check.
+        base: an earlier backup, of which a copy is made that gets only what is new in the log; or a folder, of which
+            the newest backup is taken that fits. If there is none, or the log has other tables since, the whole log is
+            copied, and `note` says why.
+        check: read all of the file back, also what came from `base`.
 
     Raises:
-        InvalidPath: there is no log, or the destination exists already or cannot be written to.
+        InvalidPath: there is no log, no `base`, or the destination exists already or cannot be written to.
+        BaseUnfit: `base` is a file, and the log does not go on from where it ends; or it is damaged.
         LogCorrupt: the log is damaged. A backup of it would be no backup, so there is none.
         HistoryMissing: views, snapshots or the mark beside the log have seen records that it lacks.
         BackupFailed: it could not be written; then nothing is left of it.
@@ -125,18 +150,74 @@ def back_up(data: str | Path, destination: str | Path, progress: ReportProgress 
     if not paths.log.exists():
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
     refuse_older_log(paths)  # a backup every night would replace the good ones
+    earlier = path_of(base, "base").absolute() if base is not None else None
     target, named = _target(path_of(destination, "destination").absolute())
     with part_file(target) as part, called(part, target):
-        head = copy_log(paths.log, part, lambda reached, goal: progress(reached, 2 * goal))
+        taken = _copy(paths.log, part, earlier, lambda reached, goal: progress(reached, 2 * goal))
         size = part.stat().st_size
-        check_copy(part, head, lambda reached, goal: progress(size + size * reached // goal, 2 * size))
+        after = 0 if check else taken.before.position
+        check_copy(
+            part, taken.head, lambda reached, goal: progress(size + size * reached // goal, 2 * size), after=after
+        )
         progress(2 * size, 2 * size)
         if not named:
             now = datetime.now(UTC)
-            target = target.with_name(f"tasktrail-{now:%Y%m%dT%H%M%SZ}-{head.position}.db")
+            target = target.with_name(f"tasktrail-{now:%Y%m%dT%H%M%SZ}-{taken.head.position}.db")
         _give_name(part, target)
     sync(target.parent)
-    return Backup(path=str(target), position=head.position, head=head.hash.hex(), size=size)
+    return Backup(
+        path=str(target),
+        position=taken.head.position,
+        head=taken.head.hash.hex(),
+        size=size,
+        base=taken.base,
+        records_added=taken.head.position - taken.before.position,
+        bytes_added=size - taken.base_size,
+        checked_from=after + 1,
+        note=taken.note,
+    )
+
+
+class _Copy(NamedTuple):
+    head: Head
+    before: Head = Head(0, GENESIS)
+    """Where `base` ends."""
+    base: str = ""
+    base_size: int = 0
+    note: str = ""
+
+
+def _copy(log: Path, part: Path, base: Path | None, progress: ReportProgress) -> _Copy:
+    """Copy the log to an empty file: from an earlier backup if there is one that fits, or as a whole."""
+    if base is None:
+        return _Copy(copy_log(log, part, progress))
+    earlier, note = _fitting(log, base)
+    if earlier is not None:
+        try:
+            size = earlier.stat().st_size
+            before, head = add_since(log, earlier, part, progress)
+            return _Copy(head, before, str(earlier), size, note)
+        except BaseUnfit as error:
+            if earlier == base:
+                raise
+            note = error.message
+            os.truncate(part, 0)
+    return _Copy(copy_log(log, part, progress), note=note)
+
+
+def _fitting(log: Path, base: Path) -> tuple[Path | None, str]:
+    """The backup to begin with, if there is one; and why it is not the first choice."""
+    note = ""
+    for earlier in bases(base):
+        try:
+            refuse_base(log, earlier)
+        except BaseUnfit as error:
+            if earlier == base and not isinstance(error, OtherTables):
+                raise
+            note = note or error.message
+        else:
+            return earlier, note
+    return None, note or f"There is no earlier backup in {base}"
 
 
 def _target(destination: Path) -> tuple[Path, bool]:

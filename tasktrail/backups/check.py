@@ -95,28 +95,31 @@ def check_file(path: Path, *, mapped: bool = False) -> None:
         raise LogCorrupt(f"{path} is damaged: {wrong}")
 
 
-def check_copy(path: Path, head: Head, progress: ReportProgress = silent) -> None:
-    """Read a copy back: its tables and indexes, and the hash of every record up to `head`.
+def check_copy(path: Path, head: Head, progress: ReportProgress = silent, *, after: int = 0) -> None:
+    """Read a copy back: the hash of every record up to `head`, and its tables and indexes.
 
-    Large ones are checked by several processes, as each record's hash needs only the one before it. Raises
-    `LogCorrupt`, or `BackupFailed` when one of them was killed.
+    `after`: only the records behind that position. Large copies are checked by several processes, as each record's
+    hash needs only the one before it. `progress` gets records. Raises `LogCorrupt`, or `BackupFailed` when one of the
+    processes was killed.
     """
-    number = max(1, min(head.position // _SHARE, os.cpu_count() or 1, _MOST_PROCESSES))
-    if number == 1:
+    due = head.position - after
+    number = max(1, min(due // _SHARE, os.cpu_count() or 1, _MOST_PROCESSES))
+    whole = not after
+    if whole and number == 1:
         check_file(path)
     with closing(open_log(path)) as copy:
         found = head_of(copy, path)
     if found != head:
         raise LogCorrupt(f"{path} ends at {found.position}, it should at {head.position}")
-    edges = [head.position * share // number for share in range(number + 1)]
-    shares = [(str(after), str(last)) for after, last in pairwise(edges[1:])]
+    edges = [after + due * share // number for share in range(number + 1)]
+    shares = [(str(begin), str(end)) for begin, end in pairwise(edges[1:])]
     command = [sys.executable, "-P", "-m", __name__, str(path)]
     others = [
         subprocess.Popen([*command, *share], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for share in ([(), *shares] if number > 1 else [])
+        for share in [*([()] if whole and number > 1 else []), *shares]
     ]
     try:
-        check_chain(path, 0, edges[1], lambda reached: progress(reached * number, head.position))
+        check_chain(path, after, edges[1], lambda reached: progress((reached - after) * number, due))
         for other in others:
             _said, complaint = other.communicate()
             if other.returncode < 0:  # by the disk, which failed under a mapped file, or for want of memory

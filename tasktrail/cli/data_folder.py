@@ -116,12 +116,20 @@ def doctor_command(session: Session) -> int:
     cls=CliCommand,
     examples=[
         ("tasktrail backup /mnt/backups/", "a new file in that folder, named by time and position"),
+        ("tasktrail backup /mnt/backups/ --base /mnt/backups/", "from the newest one there, and only what is new"),
         ("tasktrail backup --data /srv/tasks tasks.db --json", "to a file that does not exist yet, told to a program"),
     ],
 )
 @click.argument("dest", type=click.Path(path_type=Path))
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path),
+    metavar="EARLIER",
+    help="An earlier backup: copy that, and add what is new. Of a folder the newest that fits.",
+)
+@click.option("--check", is_flag=True, help="Read all of the new file back, also what comes from --base.")
 @pass_session
-def backup_command(session: Session, dest: Path) -> None:
+def backup_command(session: Session, dest: Path, base: Path | None, *, check: bool) -> None:
     """Copy the log to DEST, a new file or a folder, whether a service runs or not, and check the copy.
 
     All that was acknowledged before the call is in it. Nothing is ever overwritten. The configuration and the temp
@@ -129,12 +137,18 @@ def backup_command(session: Session, dest: Path) -> None:
     """
     session.files_only("backup")
     with counting("backing up") as progress:
-        taken = session.environment.back_up(session, dest, progress)
+        taken = session.environment.back_up(session, dest, progress, base=base, check=check)
     if session.as_json:
         print_json(taken)
-    else:
-        say(f"{plain(taken.path)}: {size(taken.size)}, checked")
-        say(f"head {taken.position} {taken.head}")
+        return
+    partly = taken.checked_from > 1
+    say(f"{plain(taken.path)}: {size(taken.size)}, {'what is new ' * partly}checked")
+    if taken.base:
+        more = f"{taken.records_added} records, {size(taken.bytes_added)} more than {plain(taken.base)}"
+        say(f"{more}{', which was not read again' * partly}")
+    if taken.note:
+        say(f"{'not from the newest backup' if taken.base else 'the whole log was copied'}: {plain(taken.note)}")
+    say(f"head {taken.position} {taken.head}")
 
 
 @click.command(

@@ -254,11 +254,11 @@ class Environment:
         with DataLock(paths.lock, "rebuild"), closing(LogReader(paths.log)) as log:
             return rebuild(log, paths.views, progress)
 
-    def back_up(self, session: Session, destination: Path, progress: ProgressCallback) -> "Backup":
+    def back_up(self, session: Session, destination: Path, progress: ProgressCallback, **how: Any) -> "Backup":
         """Copy the log. Reads the file, whether a service runs or not."""
         from ..backups.backup import back_up
 
-        return back_up(session.data, destination, progress)
+        return back_up(session.data, destination, progress, **how)
 
     def restore(self, session: Session, source: Path, progress: ProgressCallback, **how: Any) -> "Restored":
         """Put a backup in place. Raises `DataInUse` when a service runs."""

@@ -2,14 +2,16 @@
 
     PYTHONPATH=tests/support python tests/attack/backup.py --backups 100 --megabytes 1000 --rate 1000 --seed 7
 
-A log of some size is written first. A service is started on it, and commands are sent at a rate, over and over. Each
-backup has to hold every command that was acknowledged before it was asked for, and to verify when it is restored. Some
-backups and restores are killed with -9 at a random moment: a killed backup leaves no file with a backup's name, a
-killed restore the old log or the new one, whole, and either starts. The time a backup takes is told for each GB; more
-than 10 s is a broken promise once the log has 100 MB.
+A log of some size is written first. A service is started on it, and commands are sent at a rate, over and over. Most
+backups are made from the one before (`--base`). Each has to hold every command that was acknowledged before it was
+asked for, and to verify when it is restored. Some backups and restores are killed with -9 at a random moment: a killed
+backup leaves no file with a backup's name and the one before as it was, a killed restore the old log or the new one,
+whole, and either starts. The time a backup takes is told for each GB; more than 10 s is a broken promise once the log
+has 100 MB.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -140,6 +142,12 @@ def told(process: "subprocess.Popen[str]") -> dict[str, Any] | None:
     return answer
 
 
+def digest_of(path: Path) -> str:
+    """What is in a file, in short."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def missing_in(log: Path, acknowledged: dict[str, int]) -> list[str]:
     """Commands that a log does not have where they were acknowledged."""
     with closing(LogReader(log)) as reader:
@@ -154,49 +162,68 @@ class Attack:
         self.work = work
         self.rng = rng
         self.found: list[str] = []
-        self.slowest = 0.0
-        self.verified = self.killed = 0
+        self.slowest = {"whole": 0.0, "incremental": 0.0}
+        self.verified = self.killed = self.half_way = 0
+        self._seconds = {"whole": 0.0, "incremental": 0.0}
+        """How long the last one took."""
+        self._earlier: Path | None = None
 
     def back_up(self, load: Load, number: int) -> None:
-        """One backup under load, restored and verified."""
-        data, copy, new = self.work / "data", self.work / f"{number}.db", self.work / "restored"
+        """One backup under load, restored and verified. The first of five is whole, each other from the one before."""
+        copy, new = self.work / f"{number}.db", self.work / "restored"
+        kind = "whole" if self._earlier is None or number % 5 == 1 else "incremental"
         load.reached(len(load.acknowledged) + 10)
         before = dict(load.acknowledged)
         begun = time.monotonic()
-        taken = told(tasktrail("--data", data, "backup", copy))
-        seconds = time.monotonic() - begun
-        if taken is None:
-            self.found.append(f"backup {number} failed")
+        taken = told(self._start(kind, copy))
+        seconds = self._seconds[kind] = time.monotonic() - begun
+        if taken is None or bool(taken["base"]) != (kind == "incremental"):
+            self.found.append(f"{kind} backup {number} failed: {taken}")
             return
-        a_gb = seconds / taken["size"] * GB
         if taken["size"] >= WORTH_TIMING:
-            self.slowest = max(self.slowest, a_gb)
+            self.slowest[kind] = max(self.slowest[kind], seconds / taken["size"] * GB)
         restored = told(tasktrail("--data", new, "restore", copy))
         if restored is None or restored["head"] != taken["head"]:
-            self.found.append(f"backup {number} was not restored as it was taken")
+            self.found.append(f"{kind} backup {number} was not restored as it was taken")
         else:
             self.verified += 1
             if lost := missing_in(new / "log.db", before):
                 self.found.append(f"backup {number} lacks {len(lost)} of {len(before)} that were acknowledged before")
-        size = taken["size"] / 1e6
-        print(f"  backup {number}: {size:.0f} MB in {seconds:.2f} s, {len(before)} acknowledged before", flush=True)
+        print(
+            f"  {kind} backup {number}: {taken['size'] / 1e6:.0f} MB in {seconds:.2f} s, {taken['records_added']} "
+            f"records added, {len(before)} acknowledged before",
+            flush=True,
+        )
         shutil.rmtree(new, ignore_errors=True)
-        copy.unlink()
+        if self._earlier is not None:
+            self._earlier.unlink()
+        self._earlier = copy
 
-    def kill_a_backup(self, number: int) -> None:
-        """Half a backup has no name."""
-        copy = self.work / f"killed-{number}.db"
-        process = tasktrail("--data", self.work / "data", "backup", copy)
-        time.sleep(self.rng.uniform(0.1, 0.6))
+    def _start(self, kind: str, copy: Path) -> "subprocess.Popen[str]":
+        base = ("--base", self._earlier) if kind == "incremental" else ()
+        return tasktrail("--data", self.work / "data", "backup", copy, *base)
+
+    def kill_a_backup(self, number: int, kind: str) -> None:
+        """Half a backup has no name, and the one that it comes from is whole."""
+        assert self._earlier is not None
+        copy, before = self.work / f"killed-{number}.db", digest_of(self._earlier)
+        part = self.work / f".{copy.name}.part"
+        process = self._start(kind, copy)
+        while not part.exists() and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(self.rng.uniform(0, self._seconds[kind] / 2))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         self.killed += 1
+        self.half_way += part.exists()
         if copy.exists():
             with closing(LogReader(copy)) as log:
                 if not verify(log).ok:
-                    self.found.append(f"a killed backup has a name and is not sound: {copy.name}")
+                    self.found.append(f"a killed {kind} backup has a name and is not sound: {copy.name}")
             copy.unlink()
-        (self.work / f".{copy.name}.part").unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+        if digest_of(self._earlier) != before:
+            self.found.append(f"a killed {kind} backup has changed the one before it")
 
     def kill_a_restore(self, old: Path, copy: Path) -> None:
         """The old log or the new one is in its place, whole."""
@@ -230,8 +257,9 @@ def run(options: argparse.Namespace, work: Path) -> Attack:
     begun = time.monotonic()
     for number in range(1, options.backups + 1):
         attack.back_up(load, number)
-        if number % 5 == 0:
-            attack.kill_a_backup(number)
+        if number % 3 == 0:
+            for kind in attack.slowest:
+                attack.kill_a_backup(number, kind)
     seconds = time.monotonic() - begun
     load.end()
     print(f"  {len(load.acknowledged)} of {load.sent} acknowledged, {len(load.acknowledged) / seconds:.0f} a second")
@@ -254,19 +282,22 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="of restores")
     parser.add_argument("--megabytes", type=int, default=200, help="size of the log at the begin")
     parser.add_argument("--rate", type=int, default=1000, help="commands a second")
-    parser.add_argument("--short", action="store_true", help="3 backups of 5 MB, 2 kills")
+    parser.add_argument("--short", action="store_true", help="4 backups of 5 MB, 2 kills")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()
     if options.short:
-        options.backups, options.kills, options.megabytes = 3, 2, 5
+        options.backups, options.kills, options.megabytes = 4, 2, 5
     with tempfile.TemporaryDirectory(prefix="tasktrail-backup-") as folder:
         attack = run(options, Path(folder))
-    if attack.slowest > SECONDS_A_GB:
-        attack.found.append(f"a backup took {attack.slowest:.1f} s a GB")
+    for kind, slowest in attack.slowest.items():
+        if slowest > SECONDS_A_GB:
+            attack.found.append(f"a backup took {slowest:.1f} s a GB ({kind})")
     print(*attack.found[:20], sep="\n")
     print(
-        f"{attack.verified} of {options.backups} backups restored and verified, at most {attack.slowest:.1f} s a GB, "
-        f"{attack.killed} killed, {len(attack.found)} findings, seed {options.seed}"
+        f"{attack.verified} of {options.backups} backups restored and verified, a whole one at most "
+        f"{attack.slowest['whole']:.1f} s a GB, one from an earlier one {attack.slowest['incremental']:.1f}, "
+        f"{attack.killed} killed, {attack.half_way} of them half-way, {len(attack.found)} findings, "
+        f"seed {options.seed}"
     )
     return 1 if attack.found else 0
 

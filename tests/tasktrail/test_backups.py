@@ -1,5 +1,6 @@
 """Backups hold what was acknowledged, are checked before they get their name, and come back as they were."""
 
+import errno
 import hashlib
 import os
 import re
@@ -7,8 +8,9 @@ import shutil
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,22 @@ import pytest
 from histories import BEGIN, Journal, random_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlite_utils import Database
 
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
-from tasktrail.backups import backup, check
+from tasktrail.backups import backup, check, incremental
 from tasktrail.backups.backup import back_up, copy_log
 from tasktrail.backups.check import check_chain, check_copy
+from tasktrail.backups.incremental import add_since
 from tasktrail.backups.restore import restore
-from tasktrail.events import Checkpointed, Created, Fact, Started
-from tasktrail.events.errors import BackupFailed, DataInUse, DataNotEmpty, InvalidPath, LogCorrupt
+from tasktrail.events import Checkpointed, Created, CreateTask, Fact, Started
+from tasktrail.events.errors import BackupFailed, BaseUnfit, DataInUse, DataNotEmpty, InvalidPath, LogCorrupt
 from tasktrail.events.log.chain import link
 from tasktrail.events.log.lock import DataLock
+from tasktrail.events.log.schema import migrations
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
-from tasktrail.events.system_events import ServiceStarted
+from tasktrail.events.system_events import EndpointEnabled, ServiceStarted
 from tasktrail.projections import TaskViews, catch_up
 from tasktrail.projections.verification import verify
 
@@ -42,6 +47,22 @@ def data(tmp_path: Path) -> Path:
     random_history(Journal(log), 120, seed=5)
     log.close()
     return folder
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """A log in the folder `data` that something happens in."""
+    (tmp_path / "data").mkdir()
+    with closing(SqliteEventLog(tmp_path / "data" / "log.db", now=BEGIN)) as log:
+        journal = Journal(log)
+        random_history(journal, 60, seed=5)
+        yield journal
+
+
+@pytest.fixture
+def data_in(tmp_path: Path) -> Path:
+    """The folder of that log."""
+    return tmp_path / "data"
 
 
 def head_of(log: Path) -> tuple[int, str]:
@@ -160,16 +181,23 @@ def test_a_part_that_a_killed_backup_left_is_overwritten_and_one_being_written_i
     assert not part.exists()
 
 
-def test_a_full_disk_leaves_nothing_behind(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [50_000, 0])
+@pytest.mark.parametrize("incremental", [False, True])
+def test_a_full_disk_leaves_nothing_behind(
+    journal: Journal, data_in: Path, tmp_path: Path, room: int, *, incremental: bool
+) -> None:
     resource = pytest.importorskip("resource")
+    first = back_up(data_in, tmp_path / "first.db")
+    random_history(journal, 200, seed=9)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    # None for what is new, or for most of the copy.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room or first.size, before[1]))
     try:
-        with pytest.raises(BackupFailed, match=r"cannot be copied"):
-            back_up(data, tmp_path / "copy.db")
+        with pytest.raises(BackupFailed, match=r"cannot be (copied|added)"):
+            back_up(data_in, tmp_path / "copy.db", base=first.path if incremental else None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "first.db"]
 
 
 def test_several_processes_check_a_large_copy_and_each_part_is_looked_at(
@@ -316,6 +344,348 @@ def test_while_the_service_works_all_that_was_acknowledged_before_is_in_it(
                 found = verify(log)
             assert found.ok
             assert found.tasks >= acknowledged
+            assert (found.position, found.head) == (taken.position, taken.head)
+    finally:
+        stop.set()
+        sender.join()
+
+
+# --- from an earlier one -----------------------------------------------------------------------------------------
+
+
+def rows_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything that stands in a log, table by table, but for where in the file it stands."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as log:
+        log.text_factory = bytes
+        tables = ("events", "answers", "epochs", "_sqlite_migrations")
+        rows = {name: log.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in tables}
+        return {
+            **rows,
+            "schema": log.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 2").fetchall(),
+        }
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 10_000),
+    steps=st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    at_once=st.sampled_from([1, 7, 50_000]),
+)
+def test_a_backup_from_an_earlier_one_is_row_for_row_a_whole_one(
+    seed: int, steps: list[int], at_once: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    (folder / "data").mkdir()
+    base: Path | None = None
+    with pytest.MonkeyPatch.context() as patch, closing(SqliteEventLog(folder / "data" / "log.db", now=BEGIN)) as log:
+        patch.setattr(incremental, "_STEP", at_once)
+        journal = Journal(log)
+        for number, more in enumerate(steps):
+            random_history(journal, more, seed + number)
+            journal.record(0, EndpointEnabled(target="x"), command_id=f"{seed * number % 7}-{number}")
+            whole = back_up(folder / "data", folder / f"whole-{number}.db")
+            taken = back_up(folder / "data", folder / f"{number}.db", base=base)
+            assert rows_of(folder / f"{number}.db") == rows_of(folder / f"whole-{number}.db")
+            assert (taken.position, taken.head) == (whole.position, whole.head)
+            with closing(LogReader(folder / f"{number}.db")) as copy:
+                assert verify(copy).ok
+            base = folder / f"{number}.db"
+
+
+def test_what_was_added_is_told_and_the_earlier_one_stays_as_it_was(
+    journal: Journal, data_in: Path, tmp_path: Path
+) -> None:
+    first = back_up(data_in, tmp_path / "first.db")
+    before = contents(tmp_path)["first.db"]
+    random_history(journal, 200, seed=9)
+    second = back_up(data_in, tmp_path / "second.db", base=tmp_path / "first.db")
+    assert (second.base, second.checked_from) == (str(tmp_path / "first.db"), first.position + 1)
+    assert second.records_added == second.position - first.position > 50
+    assert second.bytes_added == second.size - first.size > 0
+    assert (first.base, first.records_added, first.bytes_added) == ("", first.position, first.size)
+    assert contents(tmp_path)["first.db"] == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "first.db", "second.db"]
+    (tmp_path / "first.db").unlink()
+    assert restore(tmp_path / "second.db", tmp_path / "new").head == second.head
+
+
+def test_nothing_new_gives_a_backup_too(data: Path, tmp_path: Path) -> None:
+    first = back_up(data, tmp_path / "first.db")
+    second = back_up(data, tmp_path / "second.db", base=tmp_path / "first.db")
+    assert (second.head, second.records_added, second.bytes_added) == (first.head, 0, 0)
+
+
+def test_of_a_folder_the_newest_backup_that_fits_is_taken(journal: Journal, data_in: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    first = back_up(data_in, folder, base=folder)
+    assert (first.base, first.note) == ("", f"There is no earlier backup in {folder}")
+    fits = folder / "tasktrail-20260101T000000Z-9.db"
+    Path(first.path).rename(fits)
+    shutil.copy(fits, folder / "tasktrail-20251231T235959Z-10.db")
+    shutil.copy(fits, folder / "zzz.db")
+    (folder / "tasktrail-20260102T000000Z-9.db").write_bytes(fits.read_bytes()[:-4096])
+    random_history(journal, 5, seed=9)
+    second = back_up(data_in, tmp_path / "second.db", base=folder)
+    assert second.base == str(fits)
+    assert "was cut short" in second.note
+    assert "tasktrail-20260102T000000Z-9.db" in second.note
+
+
+def backups_in(folder: Path) -> dict[str, str]:
+    """The files in a folder, and what is in each."""
+    return {name: digest for name, digest in contents(folder).items() if "/" not in name}
+
+
+def another_log(folder: Path, seed: int) -> None:
+    folder.mkdir()
+    with closing(SqliteEventLog(folder / "log.db", now=BEGIN)) as log:
+        random_history(Journal(log), 30, seed)
+
+
+def test_a_backup_of_another_log_is_refused(data: Path, tmp_path: Path) -> None:
+    another_log(tmp_path / "other", seed=6)
+    back_up(tmp_path / "other", tmp_path / "other.db")
+    before = backups_in(tmp_path)
+    with pytest.raises(BaseUnfit, match=r"other\.db is of another history") as refused:
+        back_up(data, tmp_path / "copy.db", base=tmp_path / "other.db")
+    assert refused.value.advice == "Name another backup of this log, or take a full one, without --base."
+    assert backups_in(tmp_path) == before
+    (tmp_path / "backups").mkdir()
+    shutil.copy(tmp_path / "other.db", tmp_path / "backups" / "tasktrail-20260101T000000Z-9.db")
+    taken = back_up(data, tmp_path / "copy.db", base=tmp_path / "backups")
+    assert (taken.base, "another history" in taken.note) == ("", True)
+
+
+def test_a_backup_of_a_later_time_is_refused(journal: Journal, data_in: Path, tmp_path: Path) -> None:
+    back_up(data_in, tmp_path / "first.db")
+    random_history(journal, 20, seed=9)
+    later = back_up(data_in, tmp_path / "later.db")
+    restored = restore(tmp_path / "first.db", tmp_path / "older")
+    with pytest.raises(BaseUnfit, match=f"ends at position {later.position}.* at {restored.position}") as refused:
+        back_up(tmp_path / "older", tmp_path / "copy.db", base=tmp_path / "later.db")
+    assert "restore that backup" in refused.value.advice
+
+
+def test_where_two_histories_part_is_told(journal: Journal, data_in: Path, tmp_path: Path) -> None:
+    shared = back_up(data_in, tmp_path / "first.db").position
+    restore(tmp_path / "first.db", tmp_path / "older")
+    random_history(journal, 20, seed=9)
+    back_up(data_in, tmp_path / "left.db")
+    with closing(SqliteEventLog(tmp_path / "older" / "log.db", now=BEGIN)) as log:
+        held = Created(type="quick", held=True)
+        log.append([Fact(900 + number, 1, held, BEGIN, life=1) for number in range(200)], expected=shared)
+    with pytest.raises(BaseUnfit, match=f"up to position {shared} only"):
+        back_up(tmp_path / "older", tmp_path / "copy.db", base=tmp_path / "left.db")
+
+
+def test_a_service_that_has_recorded_nothing_makes_another_history_too(data: Path, tmp_path: Path) -> None:
+    back_up(data, tmp_path / "first.db")
+    restore(tmp_path / "first.db", tmp_path / "other")
+    for folder in (data, tmp_path / "other"):
+        SqliteEventLog(folder / "log.db", now=BEGIN + timedelta(days=len(folder.name))).close()
+    back_up(data, tmp_path / "second.db", base=tmp_path / "first.db")
+    with pytest.raises(BaseUnfit, match="other services"):
+        back_up(tmp_path / "other", tmp_path / "third.db", base=tmp_path / "second.db")
+
+
+def test_after_an_upgrade_the_whole_log_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    old = Database(tmp_path / "old" / "log.db")
+    migrations.apply(old, stop_before="sum_rows")
+    old.close()
+    first = back_up(tmp_path / "old", tmp_path / "first.db")
+    assert back_up(tmp_path / "old", tmp_path / "second.db", base=tmp_path / "first.db").base == first.path
+    SqliteEventLog(tmp_path / "old" / "log.db", now=BEGIN).close()
+    taken = back_up(tmp_path / "old", tmp_path / "third.db", base=tmp_path / "first.db")
+    assert taken.base == ""
+    assert "first.db has the tables of another version" in taken.note
+    assert rows_of(tmp_path / "third.db") == rows_of(tmp_path / "old" / "log.db")
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        ("cut", "was cut short"),
+        ("grown", "was cut short, or is damaged"),
+        ("text", "is no backup"),
+        ("empty", "is no backup"),
+        ("in use", "is in use"),
+        ("opened", "another program has opened it to write"),
+        ("no log", "is no log of tasktrail"),
+        ("the log", "is the log itself"),
+    ],
+)
+def test_a_file_that_is_not_as_a_backup_was_written_is_refused(
+    data: Path, tmp_path: Path, harm: str, told: str
+) -> None:
+    base = tmp_path / "base.db"
+    back_up(data, base)
+    match harm:
+        case "cut":
+            os.truncate(base, base.stat().st_size - 4096)
+        case "grown":
+            os.truncate(base, base.stat().st_size + 4096)
+        case "text" | "empty":
+            base.write_text("Dear all" if harm == "text" else "")
+        case "in use":
+            (tmp_path / "base.db-wal").touch()
+        case "opened":
+            with closing(sqlite3.connect(base)) as log:
+                log.execute("PRAGMA journal_mode = WAL")
+        case "no log":
+            base.unlink()
+            with closing(sqlite3.connect(base)) as log:
+                log.execute("CREATE TABLE letters (text)")
+        case "the log":
+            base = data / "log.db"
+    before = backups_in(tmp_path)
+    with pytest.raises(BaseUnfit, match=told):
+        back_up(data, tmp_path / "copy.db", base=base)
+    assert backups_in(tmp_path) == before
+
+
+def test_an_earlier_backup_that_is_not_there_is_no_base(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidPath, match="There is no backup at") as refused:
+        back_up(data, tmp_path / "copy.db", base=tmp_path / "gone.db")
+    assert refused.value.field == "base"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_damage_that_adding_meets_is_told_and_a_folder_has_a_whole_backup_all_the_same(
+    journal: Journal, data_in: Path, tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    base = Path(back_up(data_in, folder).path)
+    with closing(sqlite3.connect(base)) as log:
+        root, size = log.execute(
+            "SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_schema "
+            "WHERE name = 'one_version_once'"
+        ).fetchone()
+    with base.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\x99" * 100)
+    random_history(journal, 20, seed=9)
+    if kind == "file":
+        with pytest.raises(BaseUnfit, match=f"{base} is damaged"):
+            back_up(data_in, tmp_path / "copy.db", base=base)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["backups", "data"]
+        return
+    taken = back_up(data_in, tmp_path / "copy.db", base=folder)
+    assert (taken.base, f"{base} is damaged" in taken.note) == ("", True)
+    assert rows_of(tmp_path / "copy.db") == rows_of(data_in / "log.db")
+
+
+def test_a_log_that_is_damaged_behind_the_earlier_backup_gives_none(
+    journal: Journal, data_in: Path, tmp_path: Path
+) -> None:
+    first = back_up(data_in, tmp_path / "first.db")
+    random_history(journal, 20, seed=9)
+    with closing(sqlite3.connect(data_in / "log.db")) as log:
+        log.execute("DROP TRIGGER events_are_not_changed")
+        [[trigger]] = log.execute("SELECT sql FROM sqlite_schema WHERE name = 'events_are_not_deleted'")
+        log.execute("UPDATE events SET actor = 'nobody' WHERE position = ?", (first.position + 3,))
+        log.execute(trigger.replace("deleted", "changed").replace("DELETE", "UPDATE"))
+        log.commit()
+    with pytest.raises(LogCorrupt, match=f"position {first.position + 3}"):
+        back_up(data_in, tmp_path / "copy.db", base=tmp_path / "first.db")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "first.db"]
+
+
+def test_what_is_in_the_earlier_one_is_read_again_only_when_asked_for(
+    journal: Journal, data_in: Path, tmp_path: Path
+) -> None:
+    """A bit that flips in an earlier backup is in every later one that comes from it, until somebody reads it."""
+    back_up(data_in, tmp_path / "first.db")
+    with closing(sqlite3.connect(tmp_path / "first.db")) as log:
+        [[trigger]] = log.execute("SELECT sql FROM sqlite_schema WHERE name = 'events_are_not_changed'")
+        log.execute("DROP TRIGGER events_are_not_changed")
+        log.execute("UPDATE events SET actor = 'nobody' WHERE position = 7")
+        log.execute(trigger)
+        log.commit()
+    random_history(journal, 20, seed=9)
+    back_up(data_in, tmp_path / "second.db", base=tmp_path / "first.db")
+    with pytest.raises(LogCorrupt, match="position 7"):
+        back_up(data_in, tmp_path / "third.db", base=tmp_path / "first.db", check=True)
+    assert not (tmp_path / "third.db").exists()
+    with pytest.raises(LogCorrupt, match="position 7"):
+        restore(tmp_path / "second.db", tmp_path / "new", only_check=True)
+
+
+def test_a_backup_that_fails_half_way_leaves_the_earlier_one_and_no_other(
+    journal: Journal, data_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(data_in, tmp_path / "first.db")
+    before = contents(tmp_path)["first.db"]
+    random_history(journal, 20, seed=9)
+
+    def fails(*_arguments: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backup, "check_copy", fails)
+    with pytest.raises(KeyboardInterrupt):
+        back_up(data_in, tmp_path / "second.db", base=tmp_path / "first.db")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "first.db"]
+    assert contents(tmp_path)["first.db"] == before
+
+
+def test_where_the_kernel_does_not_copy_files_it_is_done_by_hand(
+    journal: Journal, data_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_arguments: object) -> int:
+        raise OSError(errno.EXDEV, "two file systems")
+
+    monkeypatch.setattr(os, "copy_file_range", refuses, raising=False)
+    back_up(data_in, tmp_path / "first.db")
+    random_history(journal, 20, seed=9)
+    taken = back_up(data_in, tmp_path / "second.db", base=tmp_path / "first.db", check=True)
+    assert taken.base
+    assert rows_of(tmp_path / "second.db") == rows_of(data_in / "log.db")
+
+
+def test_several_processes_check_what_is_new_if_it_is_much(
+    journal: Journal, data_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = back_up(data_in, tmp_path / "first.db")
+    random_history(journal, 100, seed=9)
+    monkeypatch.setattr(check, "_SHARE", 10)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    copy = tmp_path / "copy.db"
+    copy.touch()
+    _before, head = add_since(data_in / "log.db", tmp_path / "first.db", copy)
+    check_copy(copy, head, after=first.position)
+    with closing(sqlite3.connect(copy)) as log:
+        log.execute("DROP TRIGGER events_are_not_changed")
+        log.execute("UPDATE events SET reason = 'none' WHERE position = ?", (head.position - 3,))
+        log.commit()
+    with pytest.raises(LogCorrupt, match=f"position {head.position - 3}"):
+        check_copy(copy, head, after=first.position)
+
+
+def test_under_load_each_backup_may_come_from_the_one_before(service: TaskService, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def load() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            service.create_task(type="quick", unique="one", held=number > 1)
+            service.set_limits(max_concurrent=1 + number % 3)
+
+    sender = threading.Thread(target=load)
+    sender.start()
+    base: Path | None = None
+    try:
+        for number in range(4):
+            acknowledged = service.send(CreateTask(type="quick", command_id=f"mine-{number}"))
+            taken = service.backup(tmp_path / f"{number}.db", base=base)
+            assert taken.base == str(base or "")
+            base = tmp_path / f"{number}.db"
+            with closing(LogReader(base)) as log:
+                found = verify(log)
+                assert log.read_task(acknowledged.task_id)
+            assert found.ok
             assert (found.position, found.head) == (taken.position, taken.head)
     finally:
         stop.set()

@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from histories import Journal
 
 from tasktrail.cli.session import Environment
 from tasktrail.config.load import keys
+from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -198,6 +200,33 @@ def test_backup_and_restore_answer_programs(cli: Callable[..., Any], data: Path,
     restored = json.loads(cli("restore", taken["path"], "--data", str(data), "--force", "--json").out)
     assert (restored["position"], restored["replaced_position"], restored["head"]) == (3, 3, taken["head"])
     assert (Path(restored["kept"]) / "log.db").exists()
+
+
+def test_an_incremental_backup_says_what_is_new_and_what_was_not_read(
+    cli: Callable[..., Any], data: Path, tmp_path: Path
+) -> None:
+    def backup(*words: object) -> Any:
+        return cli("backup", "--data", str(data), *map(str, words))
+
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    first = backup(folder, "--base", folder).out.splitlines()
+    assert first[1] == f"the whole log was copied: There is no earlier backup in {folder}"
+    with closing(SqliteEventLog(data / "log.db", now=SystemClock().now())) as log:
+        log.append([Fact(4, 1, Created(type="noop", held=True), SystemClock().now(), life=1)], expected=3)
+    earlier = first[0].partition(":")[0]
+    told = backup(tmp_path / "new.db", "--base", folder).out.splitlines()
+    assert re.fullmatch(rf"{tmp_path}/new\.db: [\d.]+ KiB, what is new checked", told[0])
+    assert told[1] == f"1 records, 0 B more than {earlier}, which was not read again"
+    assert told[2].startswith("head 4 ")
+    told = backup(tmp_path / "checked.db", "--base", earlier, "--check").out.splitlines()
+    assert told[0].endswith(" KiB, checked")
+    assert told[1] == f"1 records, 0 B more than {earlier}"
+    found = json.loads(backup(tmp_path / "told.db", "--base", folder, "--json").out)
+    assert (found["base"], found["records_added"], found["checked_from"], found["note"]) == (earlier, 1, 4, "")
+    assert found["bytes_added"] == found["size"] - Path(earlier).stat().st_size
+    refused = cli("backup", "--data", str(data), str(tmp_path / "no.db"), "--base", str(data / "log.db"), "--json")
+    assert (refused.code, json.loads(refused.err)["code"]) == (1, "base_unfit")
 
 
 def test_a_backup_over_a_file_is_refused(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:

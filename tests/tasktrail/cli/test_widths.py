@@ -229,6 +229,7 @@ class TestOnFiles:
         shown = cli("backup", str(copy), "--data", str(recorded))
         assert str(copy) in shown.out
         lines_of(shown, width)
+        lines_of(cli("backup", str(recorded.parent), "--base", str(copy), "--data", str(recorded)), width)
         lines_of(cli("restore", str(copy), "--data", str(recorded), "--dry-run"), width)
 
 
