@@ -18,6 +18,8 @@ class TasktrailError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Something went wrong"
     remedy: ClassVar[str] = "Look at the service's log for the cause."
+    retry_after: int | None = None
+    """Seconds after which the same may be asked again, where that is known. Nothing was done."""
 
     def __init__(self, message: str, *, field: str = "", remedy: str = "") -> None:
         message = _shortened(message, _LONGEST_MESSAGE)

@@ -91,7 +91,6 @@ class TooManyRequests(TasktrailError):
     def __init__(self, message: str, *, after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = max(1, ceil(after))
-        """Seconds."""
 
 
 class Busy(TasktrailError):
@@ -102,7 +101,6 @@ class Busy(TasktrailError):
     title = "The service is busy"
     remedy = "Ask again later, and less at once; the header `Retry-After` says when."
     retry_after = 2
-    """Seconds."""
 
 
 class RequestTimeout(TasktrailError):

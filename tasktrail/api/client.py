@@ -56,7 +56,7 @@ class Client(Remote, Blocking):
     async def _ending(self, task_id: int, within: float) -> Task:
         """The service answers when the task has ended."""
         span = min(within, _ONE_POLL)
-        return await self._task(task_id, {"wait": span} if span else {}, patience=span)
+        return await self._task(task_id, {"wait": span} if span else {}, patience=span, again=False)
 
 
 class AsyncClient(Remote, Awaited):
@@ -96,18 +96,16 @@ class AsyncClient(Remote, Awaited):
 
     async def _ending(self, task_id: int, within: float) -> Task:
         """The stream that all share tells when the task has ended."""
-        if not within:
-            return await self._task(task_id)
-        async with self._watch.expecting(task_id) as ended:
-            task = await self._task(task_id)
-            if task.status in FINISHED:
-                return task
+        if within:
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(within, _ONE_WATCH)):
+                async with asyncio.timeout(min(within, _ONE_WATCH)), self._watch.expecting(task_id) as ended:
+                    task = await self._task(task_id, again=False)
+                    if task.status in FINISHED:
+                        return task
                     await ended.wait()
             if self._watch.failed:
                 await asyncio.sleep(min(within, LOOK_AGAIN))
-        return await self._task(task_id)
+        return await self._task(task_id, again=False)
 
     async def _ended(self) -> AsyncGenerator[int, None]:
         """0 once no end can be missed any more, and then the tasks that end."""

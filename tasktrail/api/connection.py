@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -18,6 +20,8 @@ SIGN_OF_LIFE_WITHIN = 45.0
 """Seconds of silence after which a stream counts as dead; the service sends something every 15."""
 PAUSES = (0.1, 0.4, 1.0)
 """Seconds before each repetition."""
+_TOO_MANY = 429
+NOT_NOW = 503
 
 Params = Mapping[str, str | int | float | bool]
 _JSON = {"content-type": "application/json"}
@@ -51,16 +55,19 @@ class Connection:
         """The error for a service that does not answer."""
         return ServiceUnreachable(f"No service answers at {self._wire.where}")
 
-    async def get(self, path: str, params: Params | None = None, *, patience: float | None = 0.0) -> bytes:
+    async def get(
+        self, path: str, params: Params | None = None, *, patience: float | None = 0.0, again: bool = True
+    ) -> bytes:
         """The body of the answer. `patience`: seconds that it may take on top; with None there is no limit.
 
-        If the connection is lost, the question is asked again a few times; asking changes nothing.
+        If the connection is lost, the question is asked again a few times; asking changes nothing. A service that says
+        when to ask again is asked again then; without `again`, what it says is raised.
         """
         within = None if patience is None else self._answer_within + patience
         for pause in (*PAUSES, None):
             self.check_open()
             try:
-                return await self._once("GET", path, within, params=params)
+                return await self._answer("GET", path, within, again=again, params=params)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
                 raise self.unreachable() from error
             except httpx.TimeoutException as error:
@@ -82,15 +89,18 @@ class Connection:
             if self._wire.closed:
                 break
             try:
-                return await self._once("POST", path, self._answer_within, content=body, headers=_JSON)
+                return await self._answer("POST", path, self._answer_within, content=body, headers=_JSON)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
                 if doubt is None:
                     raise self.unreachable() from error
             except httpx.PoolTimeout as error:
                 raise NotReady("All connections are in use", remedy="Send less at a time.") from error
-            except (httpx.TransportError, TasktrailError) as error:
-                if isinstance(error, TasktrailError) and not is_doubtful(error):
-                    raise
+            except TasktrailError as error:
+                if is_doubtful(error):
+                    doubt = error
+                elif doubt is None or error.status not in (_TOO_MANY, NOT_NOW):
+                    raise  # else the service says nothing about what it was sent before
+            except httpx.TransportError as error:
                 doubt = error
                 if isinstance(error, httpx.TimeoutException):
                     break
@@ -99,23 +109,39 @@ class Connection:
         more = f" and {len(ids) - 1} more" if ids[1:] else ""
         raise OutcomeUnknown(f"No certain answer to the command with id {ids[0]}{more}: {doubt}") from doubt
 
-    async def _once(self, method: str, path: str, within: float | None, **more: Any) -> bytes:
+    async def _answer(self, method: str, path: str, within: float | None, *, again: bool = True, **more: Any) -> bytes:
         timeout = httpx.Timeout(within, connect=CONNECT_WITHIN)
-        response = await self._wire.request(method, path, timeout=timeout, **more)
-        if response.is_success:
-            return response.content
-        raise _error_in(response, response.content)
+        until = monotonic() + (inf if within is None else within)
+        while True:
+            response = await self._wire.request(method, path, timeout=timeout, **more)
+            if response.is_success:
+                return response.content
+            error = _error_in(response, response.content)
+            if not again:
+                raise error
+            await self._come_again(error, until)
+
+    async def _come_again(self, error: TasktrailError, until: float) -> None:
+        """Wait as long as the service says; raise what it says otherwise, or when that would be after `until`."""
+        if error.retry_after is None or monotonic() + error.retry_after > until:
+            raise error
+        await self.pause(error.retry_after)
+        self.check_open()
 
     @asynccontextmanager
     async def stream(self, path: str, params: Params) -> AsyncIterator[AsyncIterator[bytes]]:
         """A stream's bytes, as they come. Raises `StreamBroken` when the connection is lost."""
         self.check_open()
         timeout = httpx.Timeout(SIGN_OF_LIFE_WITHIN, connect=CONNECT_WITHIN)
+        until = monotonic() + self._answer_within
         try:
-            async with self._wire.stream(path, params=params, timeout=timeout) as (response, pieces):
-                if not response.is_success:
-                    raise _error_in(response, b"".join([piece async for piece in pieces]))
-                yield pieces
+            while True:
+                async with self._wire.stream(path, params=params, timeout=timeout) as (response, pieces):
+                    if response.is_success:
+                        yield pieces
+                        return
+                    error = _error_in(response, b"".join([piece async for piece in pieces]))
+                await self._come_again(error, until)
         except httpx.TransportError as error:
             raise StreamBroken(str(error)) from error
 
@@ -138,7 +164,7 @@ class Lines:
 def _error_in(response: httpx.Response, body: bytes) -> TasktrailError:
     if response.headers.get("content-type", "").startswith("application/problem+json"):
         try:
-            return error_of(msgspec.json.decode(body, type=dict[str, Any]))
+            return error_of(msgspec.json.decode(body, type=dict[str, Any]), response.headers.get("retry-after", ""))
         except msgspec.DecodeError:
             pass
     return NotReady(f"{response.url} answers {response.status_code}, which is no answer of tasktrail")

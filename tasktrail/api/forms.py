@@ -1,5 +1,6 @@
 """Commands, events and errors as JSON, from the client's side."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -133,14 +134,18 @@ def _rebuild(flat: _Flat) -> Recorded:
     )
 
 
-def error_of(problem: Mapping[str, Any]) -> TasktrailError:
-    """The error that a problem stands for, in the class it was raised with; the root class for an unknown code."""
+def error_of(problem: Mapping[str, Any], retry_after: str = "") -> TasktrailError:
+    """The error that a problem stands for, in the class it was raised with; the root class for an unknown code.
+
+    `retry_after`: the header of the answer, which is in seconds.
+    """
     classes = {known.code: known for known in _tree(TasktrailError)}
     kind = classes.get(str(problem.get("code", "")), TasktrailError)
     error = kind.__new__(kind)
     message = str(problem.get("detail") or problem.get("title") or "The service has refused the request")
     advice = str(problem.get("remedy", ""))
     TasktrailError.__init__(error, message, field=str(problem.get("field", "")), remedy=advice)
+    error.retry_after = int(retry_after) if re.fullmatch(r"\d{1,9}", retry_after) else None
     return error
 
 

@@ -1,10 +1,10 @@
 """The commands and questions over HTTP, written once for `Client` and `AsyncClient`."""
 
 import threading
-import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from math import inf
+from time import monotonic
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,12 +30,11 @@ from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Ve
 from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import filters_of
 from .commands import Commands
-from .connection import PAUSES, Connection, Lines, Params, StreamBroken
+from .connection import NOT_NOW, PAUSES, Connection, Lines, Params, StreamBroken
 from .either_way import either_stream, either_way
 from .forms import answer_of, chunks, encode_command, recorded, recorded_all, with_id
 from .protocol import QUEUE_SHOWN, TypeInfo
 
-_NOT_NOW = 503
 LOOK_AGAIN = 0.5
 """Seconds until a service that could not answer is asked again."""
 _BACK_WITHIN = 30.0
@@ -269,7 +268,7 @@ class Remote(Commands):
     async def wait(self, task_id: int, timeout: float | None = None) -> Task:  # noqa: ASYNC109 - it is a number of seconds
         """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
         timeout = check_patience(timeout)
-        deadline = inf if timeout is None else time.monotonic() + timeout
+        deadline = inf if timeout is None else monotonic() + timeout
         deaf_since = -inf  # a service that was never heard of is not waited for
         within = 0.0
         while True:
@@ -277,36 +276,36 @@ class Remote(Commands):
             try:
                 task = await self._ending(task_id, within)
             except TasktrailError as error:
-                now = time.monotonic()
+                now = monotonic()
                 deaf_since = min(deaf_since, now)
                 gone = isinstance(error, ServiceUnreachable) and now - deaf_since > _BACK_WITHIN
-                if gone or error.status != _NOT_NOW:
+                if gone or (error.status != NOT_NOW and error.retry_after is None):
                     raise
                 if now >= deadline:
                     raise WaitTimeout(f"Task {task_id} has not ended in {timeout:g} s: {error.message}") from error
-                await self._connection.pause(min(deadline - now, LOOK_AGAIN))
+                await self._connection.pause(min(deadline - now, error.retry_after or LOOK_AGAIN))
             else:
                 deaf_since = inf
                 if task.status in FINISHED:
                     return task
-                if time.monotonic() >= deadline:
+                if monotonic() >= deadline:
                     why = await self._obstacle()
                     raise WaitTimeout(f"Task {task_id} is still {task.status} after {timeout:g} s{why}")
-            within = max(deadline - time.monotonic(), 0.0)
+            within = max(deadline - monotonic(), 0.0)
 
     async def _obstacle(self) -> str:
         """Why nothing can end just now, as the end of a sentence; empty when the service takes commands."""
         try:
-            await self._position()
+            await self._position(again=False)
         except TasktrailError as error:
             return f": {error.message}"
         return ""
 
     # --- requests -----------------------------------------------------------------------------------------------
 
-    async def _position(self) -> int:
+    async def _position(self, *, again: bool = True) -> int:
         """Where the log ends."""
-        return (await self._told(_Ready, "/readyz")).position
+        return (await self._told(_Ready, "/readyz", again=again)).position
 
     def _followed(
         self, after: int, events: Collection[str], task_id: int | None = None
@@ -339,14 +338,15 @@ class Remote(Commands):
             else:
                 return
 
-    async def _task(self, task_id: int, params: Params = _NOTHING, *, patience: float = 0.0) -> Task:
-        return await self._ask(Task, _path_of(task_id), params, patience=patience)
+    async def _task(self, task_id: int, params: Params = _NOTHING, **how: Any) -> Task:
+        return await self._ask(Task, _path_of(task_id), params, **how)
 
-    async def _ask(self, kind: type[T], path: str, params: Params = _NOTHING, *, patience: float = 0.0) -> T:
-        return await self._told(kind, path, {**params, **self._own_write()}, patience=patience)
+    async def _ask(self, kind: type[T], path: str, params: Params = _NOTHING, **how: Any) -> T:
+        return await self._told(kind, path, {**params, **self._own_write()}, **how)
 
-    async def _told(self, kind: type[T], path: str, params: Params = _NOTHING, *, patience: float | None = 0.0) -> T:
-        return msgspec.json.decode(await self._connection.get(path, params, patience=patience), type=kind)
+    async def _told(self, kind: type[T], path: str, params: Params = _NOTHING, **how: Any) -> T:
+        """`how`: as `Connection.get` has it."""
+        return msgspec.json.decode(await self._connection.get(path, params, **how), type=kind)
 
     def _own_write(self) -> Params:
         return {"min_position": self._seen} if self._seen else {}

@@ -10,10 +10,8 @@ from ..actors.logger import get_logger
 from ..actors.service_log import first_line
 from ..errors import (
     BadRequest,
-    Busy,
     RequestTimeout,
     TooLarge,
-    TooManyRequests,
     Unauthorized,
     UnknownRoute,
     WrongMethod,
@@ -42,10 +40,8 @@ def headers_of(error: TasktrailError) -> dict[str, str]:
             return {"www-authenticate": 'Bearer realm="tasktrail"', "connection": "close"}
         case RequestTimeout():
             return {"connection": "close"}
-        case Busy() | TooManyRequests():
-            return {"retry-after": str(error.retry_after)}
         case _:
-            return {}
+            return {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
 
 
 def _typed(request: Request[Any, Any, Any], error: TasktrailError) -> Response[dict[str, Any]]:

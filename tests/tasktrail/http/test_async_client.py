@@ -103,7 +103,7 @@ def test_without_a_stream_the_task_is_asked_for_again_and_again(
 ) -> None:
     task_id = service.create_task(**wish())
 
-    async def busy(_client: AsyncClient) -> int:
+    async def busy(_client: AsyncClient, **_: Any) -> int:
         raise Busy("all streams are open")
 
     monkeypatch.setattr(AsyncClient, "_position", busy)

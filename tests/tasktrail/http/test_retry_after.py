@@ -1,0 +1,148 @@
+"""Where a service says when to ask again, both clients do so by themselves, as long as their time allows."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+from driven_client import driven
+
+from tasktrail import AsyncClient, Client
+from tasktrail.api.wire import AwaitedWire, BlockingWire
+from tasktrail.errors import Busy, TooManyRequests, problem
+from tasktrail.events import TasktrailError
+from tasktrail.events.errors import NotReady, OutcomeUnknown, WaitTimeout
+
+Connect = Callable[..., Client]
+
+
+class Service(BaseHTTPRequestHandler):
+    """Answers with what the test has laid ready, and then with `last`. An `int` is cut off instead of answered."""
+
+    ready: ClassVar[list[TasktrailError | dict[str, Any] | int]]
+    last: ClassVar[TasktrailError | dict[str, Any]]
+    asked: ClassVar[list[str]]
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.asked.append(f"{self.command} {self.path}")
+        answer = self.ready.pop(0) if self.ready else self.last
+        if isinstance(answer, int):
+            self.close_connection = True
+            return
+        self.send_response(answer.status if isinstance(answer, TasktrailError) else 200)
+        if isinstance(answer, TasktrailError):
+            self.send_header("content-type", "application/problem+json")
+            if answer.retry_after is not None:
+                self.send_header("retry-after", str(answer.retry_after))
+            answer = problem(answer)
+        body = json.dumps(answer).encode() + b"\n"
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815 - as http.server has it
+
+    def log_message(self, *_: Any) -> None:
+        """It is a test."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    Service.ready, Service.last, Service.asked = [], {}, []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(params=["client", "async_client"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    if request.param == "client":
+        return Client
+    return lambda url, **more: driven(lambda: AsyncClient(url, **more))
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the clients have paused: the clock goes on by itself, and nobody waits."""
+    made: list[float] = []
+    began = time.monotonic()
+
+    async def pause(wire: object, seconds: float) -> None:
+        made.append(seconds)
+        if isinstance(wire, AwaitedWire):
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(BlockingWire, "pause", pause)
+    monkeypatch.setattr(AwaitedWire, "pause", pause)
+    for module in ("connection", "remote"):
+        monkeypatch.setattr(f"tasktrail.api.{module}.monotonic", lambda: began + sum(made))
+    return made
+
+
+def too_many(after: float = 1) -> TooManyRequests:
+    return TooManyRequests("anna may send 1 requests a second", after=after)
+
+
+ACCEPTED = {"task_id": 7, "position": 9, "command_id": "once"}
+
+
+def test_a_question_is_asked_again_when_the_service_says(connect: Connect, url: str, pauses: list[float]) -> None:
+    Service.ready = [too_many(3), Busy("all are busy"), {"tasks": [], "total": 4}]
+    with connect(url) as client:
+        assert client.list_tasks() == ([], 4)
+    assert pauses == [3, 2]
+
+
+def test_a_command_is_sent_again_when_the_service_says(connect: Connect, url: str, pauses: list[float]) -> None:
+    Service.ready = [too_many(2), ACCEPTED]
+    with connect(url) as client:
+        assert client.create_task("add") == 7
+    assert (pauses, Service.asked) == ([2], ["POST /v1/commands"] * 2)
+
+
+def test_a_stream_begins_when_the_service_says(connect: Connect, url: str, pauses: list[float]) -> None:
+    Service.ready = [too_many(2), Busy("all streams are open")]
+    Service.last = NotReady("enough")
+    with connect(url) as client, pytest.raises(NotReady):
+        list(client.log())
+    assert (pauses, len(Service.asked)) == ([2, 2], 3)
+
+
+def test_what_would_take_longer_than_the_client_waits_is_refused(
+    connect: Connect, url: str, pauses: list[float]
+) -> None:
+    Service.last = too_many(4)
+    with connect(url, answer_within=10) as client:
+        for ask in (client.stats, lambda: client.create_task("add"), lambda: list(client.log())):
+            pauses.clear()
+            with pytest.raises(TooManyRequests, match="anna may send") as refused:
+                ask()
+            assert (pauses, refused.value.retry_after) == ([4, 4], 4)
+
+
+def test_a_refusal_after_a_lost_answer_leaves_the_outcome_open(connect: Connect, url: str, pauses: list[float]) -> None:
+    """The first may have been carried out: that the next one was not says nothing about it."""
+    Service.ready = [0]
+    Service.last = NotReady("it starts again")
+    with connect(url) as client, pytest.raises(OutcomeUnknown, match="once"):
+        client.create_task("add", command_id="once")
+    Service.ready, Service.last = [0, NotReady("it starts again")], ACCEPTED
+    with connect(url) as client:
+        assert client.create_task("add", command_id="once") == 7
+    assert max(pauses) <= 1
+
+
+def test_waiting_for_a_task_outlasts_refusals_and_ends_in_time(connect: Connect, url: str, pauses: list[float]) -> None:
+    Service.last = too_many(4)
+    with connect(url) as client, pytest.raises(WaitTimeout, match=r"not ended in 10 s: anna may send"):
+        client.wait(7, timeout=10)
+    assert max(pauses) == 4
+    if connect is Client:  # the other one's stream pauses beside it
+        assert sum(pauses) == 10
