@@ -1,21 +1,26 @@
 """The service that `.submit` uses when nobody names one: the same that the command line would use."""
 
 import asyncio
+import atexit
 import os
 import threading
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, TypeAlias
+
+from ..api.either_way import complete
 
 if TYPE_CHECKING:
     from ..api.client import AsyncClient, Client
 
 _USUAL_DATA = "tasktrail-data"
+_Key: TypeAlias = tuple[asyncio.AbstractEventLoop, str, str]
 
 _lock = threading.Lock()
-_clients: dict[tuple[int, str, str], "Client"] = {}
-"""By process, because a connection does not survive a fork; then by address and token."""
-_async_clients: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], AsyncClient]]" = WeakKeyDictionary()
+_clients: dict[tuple[str, str], "Client"] = {}
+"""By address and token."""
+_async_clients: dict[_Key, tuple["AsyncClient", AsyncGenerator["AsyncClient", None]]] = {}
+"""By event loop, address and token; with what closes it."""
 
 
 def default_client() -> "Client":
@@ -28,24 +33,36 @@ def default_client() -> "Client":
     from ..api.client import Client
 
     url, token, data = _where()
-    key = (os.getpid(), url or data, token)
+    key = (url or data, token)
     with _lock:
         if key not in _clients:
             _clients[key] = Client(url, token=token) if url else Client.connect(data)
+            atexit.register(_clients[key].close)
         return _clients[key]
 
 
 def default_async_client() -> "AsyncClient":
-    """The same for the event loop that runs; it is gone with the loop."""
+    """The same for the event loop that runs. It is closed with the loop."""
     from ..api.client import AsyncClient
 
-    loop = asyncio.get_running_loop()
     url, token, data = _where()
-    known = _async_clients.setdefault(loop, {})
-    key = (url or data, token)
-    if key not in known:
-        known[key] = AsyncClient(url, token=token) if url else AsyncClient.connect(data)
-    return known[key]
+    key = (asyncio.get_running_loop(), url or data, token)
+    for other in [other for other in _async_clients if other[0].is_closed()]:  # by something else than `asyncio.run`
+        del _async_clients[other]
+    if key not in _async_clients:
+        client = AsyncClient(url, token=token) if url else AsyncClient.connect(data)
+        closing = _until_the_loop_ends(client, key)
+        _async_clients[key] = complete(closing.__anext__()), closing
+    return _async_clients[key][0]
+
+
+async def _until_the_loop_ends(client: "AsyncClient", key: _Key) -> AsyncGenerator["AsyncClient", None]:
+    """The client. `asyncio.run` ends by closing what generators there are, and so this one."""
+    try:
+        async with client:
+            yield client
+    finally:
+        _async_clients.pop(key, None)
 
 
 def _where() -> tuple[str, str, str]:

@@ -17,8 +17,8 @@ import pytest
 from tasktrail import AsyncClient, Client, InputFile, NamedTask, OutputFile, TaskContext, TaskService, task
 from tasktrail.errors import TaskNotCompleted
 from tasktrail.events import Failed, Retried
-from tasktrail.events.errors import InvalidOptions, InvalidPath, ServiceUnreachable, WaitTimeout
-from tasktrail.functions.default_client import default_async_client, default_client
+from tasktrail.events.errors import InvalidOptions, InvalidPath, NotReady, ServiceUnreachable, WaitTimeout
+from tasktrail.functions.default_client import _async_clients, default_async_client, default_client
 from tasktrail.http.server import HttpServer
 from tasktrail.testing import inline_service
 
@@ -335,11 +335,34 @@ def test_the_client_of_a_loop_is_found_as_the_other_is(data: Path, monkeypatch: 
         handles = [await NamedTask("add").submit_async(a=number) for number in range(3)]
         assert await asyncio.gather(*handles) == [2, 3, 4]
         assert default_async_client() is default_async_client()
-        await default_async_client().close()
 
     asyncio.run(program())
     assert add.submit(1).result(WITHIN) == 3
     default_client().close()
+
+
+def test_the_client_of_a_loop_is_closed_with_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TASKTRAIL_URL", raising=False)
+    monkeypatch.setenv("TASKTRAIL_DATA", str(data))
+    used: list[AsyncClient] = []
+
+    async def program() -> None:
+        handle = await add.submit_async(1)
+        assert await handle == 3
+        used.append(default_async_client())
+
+    for _ in range(2):
+        asyncio.run(program())
+    other = asyncio.new_event_loop()
+    other.run_until_complete(program())
+    other.run_until_complete(used[2].close())
+    other.close()
+    asyncio.run(program())
+    assert len(set(map(id, used))) == 4
+    assert not _async_clients
+    for client in used:
+        with pytest.raises(NotReady, match="closed"):
+            asyncio.run(client.stats())
 
 
 def test_a_client_of_the_wrong_kind_is_refused(service: TaskService) -> None:
