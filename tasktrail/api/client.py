@@ -139,7 +139,7 @@ class _Watch:
         """An event that is set when the task ends, or when the stream does. Then look whether the task has ended."""
         event = asyncio.Event()
         self._waiting[task_id].add(event)
-        if self._watching is None or self._watching.done():
+        if self._stream() is None:
             self._begun = asyncio.Event()
             self._watching = asyncio.create_task(self._run(self._begun))
         try:
@@ -167,15 +167,22 @@ class _Watch:
                 for event in events:
                     event.set()
 
+    def _stream(self) -> asyncio.Task[None] | None:
+        """What reads the stream, if there is one. That of a loop which has ended reads nothing any more."""
+        reading = self._watching
+        if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
+            return None
+        return reading
+
     def close(self) -> None:
         """End the stream."""
-        if self._watching is not None:
-            self._watching.cancel()
-            self._watching = None
+        reading, self._watching = self._stream(), None
+        if reading is not None:
+            reading.cancel()
 
     async def end(self) -> None:
         """End the stream, and wait until its connection is given back."""
-        watching = self._watching
+        reading = self._stream()
         self.close()
-        if watching is not None:
-            await asyncio.wait([watching])
+        if reading is not None:
+            await asyncio.wait([reading])

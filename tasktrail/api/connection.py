@@ -40,10 +40,12 @@ class Connection:
 
     async def close(self) -> None:
         """Close the connection."""
+        self._wire.settle()
         await self._wire.close()
 
     def check_open(self) -> None:
-        """Raise `NotReady` once it is closed."""
+        """Raise `NotReady` once it is closed, or if it cannot be used from here."""
+        self._wire.settle()
         if self._wire.closed:
             raise NotReady("The client is closed", remedy="Connect again.")
 

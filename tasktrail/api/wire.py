@@ -4,6 +4,7 @@ Both wires have the same coroutines. Those of `BlockingWire` never wait: what th
 """
 
 import asyncio
+import os
 import socket
 import time
 from abc import ABC, abstractmethod
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from ..events.errors import InvalidPath, InvalidValue, ServiceUnreachable
+from ..events.errors import InvalidPath, InvalidValue, NotReady, ServiceUnreachable
 from ..events.values import in_words
 from ..paths import UnixName
 
@@ -39,10 +40,15 @@ class Wire(ABC):
             raise InvalidValue(f"{in_words(url)} is no address: it has to be text", field="url")
         self.where = str(socket) if socket else url
         # Proxies in the environment are for other hosts, not for a service on this machine.
-        given = {"base_url": url, "headers": _bearer(token), "trust_env": False}
+        self._given: dict[str, Any] = {"base_url": url, "headers": _bearer(token), "trust_env": False}
+        self._process = os.getpid()
         try:
+            # Where nothing is encrypted, the certificates are not read: that takes longer than a request.
+            verify = httpx.URL(url).scheme != "http"
             self._name = _name_of_living(socket) if socket else None
-            address = self._connect(self._name.text if self._name else None, given)
+            uds = self._name.text if self._name else None
+            self._transport: dict[str, Any] = {"uds": uds, "verify": verify, "limits": _NO_LIMITS}
+            address = self._connect()
         except OSError as error:
             raise ServiceUnreachable(f"No service answers at {self.where}") from error
         except httpx.InvalidURL as error:
@@ -52,8 +58,15 @@ class Wire(ABC):
             raise InvalidValue(f"{url!r} is no address", field="url")
 
     @abstractmethod
-    def _connect(self, socket: str | None, given: dict[str, Any]) -> httpx.URL:
+    def _connect(self) -> httpx.URL:
         """Make the library's client. Returns the address in the form that it has there."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Make sure that the connections are those of whoever asks: make others after a fork, or in another loop.
+
+        Raises `NotReady` in a loop beside the one that uses it.
+        """
 
     @property
     @abstractmethod
@@ -81,9 +94,15 @@ class Wire(ABC):
 class BlockingWire(Wire):
     """May be used from many threads."""
 
-    def _connect(self, socket: str | None, given: dict[str, Any]) -> httpx.URL:
-        self._http = httpx.Client(transport=httpx.HTTPTransport(uds=socket, limits=_NO_LIMITS), **given)
+    def _connect(self) -> httpx.URL:
+        self._http = httpx.Client(transport=httpx.HTTPTransport(**self._transport), **self._given)
         return self._http.base_url
+
+    def settle(self) -> None:
+        """Leave the connections of the process that this one was forked from to that: they are its own."""
+        if self._process != os.getpid() and not self.closed:
+            self._connect()
+            self._process = os.getpid()
 
     @property
     def closed(self) -> bool:
@@ -113,9 +132,24 @@ class BlockingWire(Wire):
 class AwaitedWire(Wire):
     """May be used from many tasks of one event loop."""
 
-    def _connect(self, socket: str | None, given: dict[str, Any]) -> httpx.URL:
-        self._http = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket, limits=_NO_LIMITS), **given)
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def _connect(self) -> httpx.URL:
+        self._http = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**self._transport), **self._given)
         return self._http.base_url
+
+    def settle(self) -> None:
+        """Belong to the loop that runs, if the one before has ended, or ran in the process before a fork."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop or self.closed:
+            return
+        if self._loop is not None:
+            if self._process == os.getpid() and not self._loop.is_closed():
+                raise NotReady(
+                    "The client is in use by another event loop", remedy="Make an AsyncClient for each event loop."
+                )
+            self._connect()
+        self._loop, self._process = loop, os.getpid()
 
     @property
     def closed(self) -> bool:

@@ -12,7 +12,7 @@ from tasktrail import Client
 
 @cache
 def tasks() -> Client:
-    """Connect at the first request, and so after the web server has forked its processes."""
+    """Connect at the first request, so that the site starts while no service runs."""
     return Client.connect(settings.TASKTRAIL_DATA)
 
 

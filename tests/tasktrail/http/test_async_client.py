@@ -214,6 +214,49 @@ def test_a_closed_client_says_so_to_those_that_wait(socket: Path, service: TaskS
     asyncio.run(program())
 
 
+def test_another_loop_is_told_to_take_a_client_of_its_own(socket: Path, service: TaskService, wish: Wish) -> None:
+    task_id = service.create_task(**wish())
+
+    async def strange(client: AsyncClient) -> None:
+        for ask in (client.get_task(task_id), client.wait(task_id), anext(client.follow())):
+            with pytest.raises(NotReady, match="another event loop"):
+                await ask
+
+    async def program() -> None:
+        async with at(socket) as client:
+            await client.get_task(task_id)
+            await asyncio.to_thread(lambda: asyncio.run(strange(client)))
+            assert (await client.get_task(task_id)).id == task_id
+
+    asyncio.run(program())
+
+
+def test_a_client_goes_on_in_the_next_loop_when_the_first_has_ended(
+    socket: Path, own_server: HttpServer, service: TaskService, wish: Wish
+) -> None:
+    task_id = service.create_task(**wish())
+    client = at(socket)
+
+    async def leave() -> None:
+        waiting = asyncio.ensure_future(client.wait(task_id))
+        await until(lambda: streams_of(own_server) == 1)
+        waiting.cancel()
+
+    async def go_on() -> None:
+        waiting = asyncio.ensure_future(client.wait(task_id))
+        await until(lambda: streams_of(own_server) == 1)
+        await asyncio.to_thread(service.cancel_task, task_id)
+        assert (await waiting).status == "cancelled"
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(leave())
+    loop.close()
+    asyncio.run(go_on())
+    asyncio.run(client.close())
+    with pytest.raises(NotReady, match="closed"):
+        asyncio.run(client.get_task(task_id))
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore drops what cannot connect
 @pytest.mark.parametrize("kind", ["client", "async_client"])
 def test_waiting_outlasts_a_service_that_starts_again(tmp_path: Path, wish: Wish, kind: str) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -355,6 +356,22 @@ def test_nobody_there_is_said_at_once(connect: Connect, tmp_path: Path, wish: Wi
 def test_an_address_that_is_none_is_a_typed_error(connect: Connect, url: str) -> None:
     with pytest.raises(TasktrailError), connect(url) as client:
         client.types()
+
+
+def test_certificates_are_read_only_where_something_is_encrypted(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    make = ssl.create_default_context
+
+    def reading(*args: Any, **more: Any) -> ssl.SSLContext:
+        read.append("certificates")
+        return make(*args, **more)
+
+    monkeypatch.setattr(ssl, "create_default_context", reading)
+    for url, number in (("http://localhost:1", 0), ("HTTP://localhost:1", 0), ("https://localhost:1", 1)):
+        connect(url).close()
+        assert len(read) == number
 
 
 def test_something_else_at_the_address_is_a_typed_error(connect: Connect, server: HttpServer) -> None:

@@ -1,0 +1,57 @@
+"""A client that was made before its process forked serves both, as web servers that load the program first need it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from tasktrail import TaskService
+from tasktrail.http.server import HttpServer
+
+FORKING = """
+    import asyncio, os, sys
+    from tasktrail import AsyncClient, Client
+
+    data, first = sys.argv[1], int(sys.argv[2])
+    children, questions = 4, 40
+
+    blocking, awaited = Client.connect(data), AsyncClient.connect(data)
+    blocking.get_task(first)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(awaited.get_task(first))
+
+    async def ask(task_id):
+        return (await awaited.get_task(task_id)).id, (await awaited.wait(first, timeout=20)).status
+
+    begin, go = os.pipe()
+    forked = []
+    for child in range(children):
+        if not (pid := os.fork()):
+            os.close(go)
+            os.read(begin, 1)  # all begin at once
+            wanted = first + child
+            wrong = any(blocking.get_task(wanted).id != wanted for _ in range(questions))
+            wrong |= asyncio.run(ask(wanted)) != (wanted, "cancelled")
+            os._exit(wrong)
+        forked.append(pid)
+    os.close(go)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in forked]
+    assert blocking.get_task(first).id == loop.run_until_complete(awaited.get_task(first)).id == first
+    print(codes)
+"""
+
+
+@pytest.mark.slow
+def test_each_process_has_connections_of_its_own(
+    server: HttpServer, service: TaskService, data: Path, wish: Callable[..., dict[str, Any]]
+) -> None:
+    assert server.address
+    first, *_ = [service.create_task(**wish()) for _ in range(4)]
+    service.cancel_task(first)
+    command = [sys.executable, "-c", dedent(FORKING), str(data), str(first)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("[0, 0, 0, 0]\n", 0), done.stderr
