@@ -27,14 +27,13 @@ from ..handlers.errors import InvalidFunction
 from ..handlers.functions import Role, Shape, runner, shape_of
 from ..intake.type_defaults import USUAL
 from .default_client import default_async_client, default_client
-from .handle import AsyncTaskHandle, TaskHandle, decoded_result
+from .handle import AsyncTaskHandle, TaskHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from ..api.client import AsyncClient
     from ..api.protocol import Tasks
-    from ..events import CreateTask, Task
     from ..events.system_events import MissedRuns
 
 P = ParamSpec("P")
@@ -61,6 +60,7 @@ class NamedTask:
         self.name = name
         self._client: Tasks | AsyncClient | None = None
         self._fields: dict[str, Any] = {}
+        self._returns: Any = Any
 
     def using(self, client: Tasks | AsyncClient) -> Self:
         """The same task type, submitted to this service; `submit_async` takes an `AsyncClient`, `submit` any other."""
@@ -80,41 +80,26 @@ class NamedTask:
 
     def submit(self, **options: Any) -> TaskHandle[Any]:
         """Have the service run it with these options. Durable when it returns; a refusal is a `TasktrailError`."""
-        return TaskHandle(self._create(options, {}), Any, self._tasks)
-
-    def command(self, **options: Any) -> CreateTask:
-        """What `submit` would send, for any client: `await tasks.send(resize.command(width=3))`."""
-        return self._command(options, {})
-
-    def result_of(self, task: Task) -> Any:
-        """What the function returned, out of its task. Raises `TaskNotCompleted` if it has not completed."""
-        return decoded_result(task, Any)
+        return self._submit(options, {})
 
     async def submit_async(self, **options: Any) -> AsyncTaskHandle[Any]:
         """The same without blocking the event loop."""
-        return AsyncTaskHandle(await self._create_async(options, {}), Any, self._async_tasks)
+        return await self._submit_async(options, {})
 
     def handle(self, task_id: int) -> TaskHandle[Any]:
         """The handle of a task of this type that was submitted earlier, perhaps by another program."""
-        return TaskHandle(task_id, Any, self._tasks)
+        return TaskHandle(task_id, self._returns, self._tasks)
 
     def handle_async(self, task_id: int) -> AsyncTaskHandle[Any]:
         """The same for a program with an event loop."""
-        return AsyncTaskHandle(task_id, Any, self._async_tasks)
+        return AsyncTaskHandle(task_id, self._returns, self._async_tasks)
 
-    def _create(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> int:
-        return self._tasks().create_task(self.name, options=options, **self._given(files))
+    def _submit(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> TaskHandle[Any]:
+        return self.handle(self._tasks().create_task(self.name, options=options, **self._given(files)))
 
-    async def _create_async(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> int:
-        return await self._async_tasks().create_task(self.name, options=options, **self._given(files))
-
-    def _command(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> CreateTask:
-        from ..api.commands import with_absolute_paths
-        from ..events import CreateTask
-        from ..intake.conversion import command_from_fields
-
-        fields = {"type": self.name, "options": options, "actor": "python", **self._given(files)}
-        return command_from_fields(CreateTask, with_absolute_paths(fields))
+    async def _submit_async(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> AsyncTaskHandle[Any]:
+        task_id = await self._async_tasks().create_task(self.name, options=options, **self._given(files))
+        return self.handle_async(task_id)
 
     def _given(self, files: Mapping[str, Any]) -> dict[str, Any]:
         fields = {**self._fields, **files}
@@ -148,6 +133,7 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
         self.__tasktrail__ = task_type
         self._function = function
         self._shape = shape
+        self._returns = shape.returns
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> A:
         """Run it here and now, without a service."""
@@ -158,32 +144,19 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
 
         Raises TypeError for arguments that the function does not take.
         """
-        return TaskHandle(self._create(*self._sorted(args, kwargs)), self._shape.returns, self._tasks)
-
-    def command(self, *args: S.args, **kwargs: S.kwargs) -> CreateTask:
-        """What `submit` would send, for any client: `await tasks.send(resize.command(width=3))`."""
-        return self._command(*self._sorted(args, kwargs))
-
-    def result_of(self, task: Task) -> R:
-        """What the function returned, out of its task, as the type that it says it returns.
-
-        Raises `TaskNotCompleted` if it has not completed.
-        """
-        found: R = decoded_result(task, self._shape.returns)
-        return found
+        return self._submit(*self._sorted(args, kwargs))
 
     async def submit_async(self, *args: S.args, **kwargs: S.kwargs) -> AsyncTaskHandle[R]:
         """The same without blocking the event loop."""
-        task_id = await self._create_async(*self._sorted(args, kwargs))
-        return AsyncTaskHandle(task_id, self._shape.returns, self._async_tasks)
+        return await self._submit_async(*self._sorted(args, kwargs))
 
     def handle(self, task_id: int) -> TaskHandle[R]:
-        """The handle of a task of this type that was submitted earlier, perhaps by another program."""
-        return TaskHandle(task_id, self._shape.returns, self._tasks)
+        """See `NamedTask.handle`."""
+        return super().handle(task_id)
 
     def handle_async(self, task_id: int) -> AsyncTaskHandle[R]:
-        """The same for a program with an event loop."""
-        return AsyncTaskHandle(task_id, self._shape.returns, self._async_tasks)
+        """See `NamedTask.handle_async`."""
+        return super().handle_async(task_id)
 
     def with_fields(self, **fields: Any) -> Self:
         """See `NamedTask.with_fields`. Raises `InvalidValue` for what the service would take for a field left out."""

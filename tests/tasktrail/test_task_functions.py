@@ -93,19 +93,6 @@ def test_a_program_that_knows_only_the_name_submits_too_and_the_service_checks(s
         named.submit()
 
 
-def test_what_submit_would_send_can_be_sent_by_any_client_and_its_task_read_back(service: TaskService) -> None:
-    sent = service.send(add.with_fields(priority=4).command(40, b=3))
-    done = service.wait(sent.task_id, WITHIN)
-    assert (done.priority, add.result_of(done)) == (4, 43)
-    by_name = service.wait(service.send(NamedTask("add").command(a=1)).task_id, WITHIN)
-    assert NamedTask("add").result_of(by_name) == 3
-    with pytest.raises(TypeError):
-        add.command("1", c=2)  # type: ignore[call-arg, arg-type]
-    failed = service.wait(service.send(broken.command()).task_id, WITHIN)
-    with pytest.raises(TaskNotCompleted):
-        broken.result_of(failed)
-
-
 def test_files_are_the_tasks_own(service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.txt").write_text("hello")
     monkeypatch.chdir(tmp_path)

@@ -22,11 +22,10 @@ async def main() -> None:
     """The tasks share one connection for waiting, however many they are."""
     async with AsyncClient.connect("data") as tasks, asyncio.timeout(300), asyncio.TaskGroup() as group:
         after = (await tasks.stats()).position
-        answers = await asyncio.gather(*(tasks.send(square.command(number)) for number in range(100)))
-        ids = [answer.task_id for answer in answers]
-        group.create_task(tell(tasks, after, set(ids)))
-        ended = await asyncio.gather(*map(tasks.wait, ids))
-        print(sum(square.result_of(task) for task in ended))
+        there = square.using(tasks)
+        handles = await asyncio.gather(*(there.submit_async(number) for number in range(100)))
+        group.create_task(tell(tasks, after, {handle.id for handle in handles}))
+        print(sum(await asyncio.gather(*handles)))
 
 
 asyncio.run(main())

@@ -22,7 +22,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/counts", status_code=202)
 async def submit(text: str) -> int:
-    return (await app.state.tasks.send(count_words.command(text))).task_id
+    return (await count_words.using(app.state.tasks).submit_async(text)).id
 
 
 @app.get("/counts/{task_id}/events", response_class=EventSourceResponse)
@@ -35,4 +35,4 @@ async def follow(task_id: int) -> AsyncIterator[dict[str, Any]]:
 
 @app.get("/counts/{task_id}")
 async def result(task_id: int) -> int:
-    return count_words.result_of(await app.state.tasks.wait(task_id, timeout=60))
+    return await count_words.using(app.state.tasks).handle_async(task_id).result(timeout=60)
