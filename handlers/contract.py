@@ -304,6 +304,10 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
         named = [place.partition(":")[0] for place in (self.probe, self.run) if isinstance(place, str)]
         return tuple(dict.fromkeys([*named, *self.preload]))
 
+    def options_from(self, options: Mapping[str, Any]) -> msgspec.Struct:
+        """The options of a task, as the handler sees them. Raises `msgspec.ValidationError`."""
+        return msgspec.convert(options, self.options, str_keys=True)  # JSON has numbers as keys in quotes
+
     def handle(self, context: TaskContext[Any]) -> Outcome | dict[str, Any] | None:
         """Call the handler. What it raises is not caught."""
         target = loaded(self.run)

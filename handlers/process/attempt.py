@@ -134,7 +134,7 @@ def _believing(run: Run, source: Input | None, link: Link) -> Run:
 
 def _handle(run: Run, task_type: TaskType, link: Link, source: Input | None, staged: Path | None) -> AttemptEnded:
     try:
-        options = msgspec.convert(run.options, task_type.options)
+        options = task_type.options_from(run.options)
     except msgspec.ValidationError as error:
         told = plain_text(f"The options do not fit: {error}", ERROR_LIMIT)
         return AttemptEnded(run.task_id, run.attempt, "rejected", error=told)

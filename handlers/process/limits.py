@@ -227,7 +227,7 @@ def _words(rule: Any, size: int) -> str:
 def _expected(run: Run, task_type: TaskType, size: int) -> float:
     """Seconds by size and options alone, or by the sender: nothing that the input's content could say."""
     try:
-        options = msgspec.convert(run.options, task_type.options)
+        options = task_type.options_from(run.options)
         job = Job(options=options, input_file=Path(run.input_file), output_file=Path(run.output_file), input_size=size)
         by_type = task_type.estimate(job).seconds
     except (msgspec.ValidationError, TasktrailError, ValueError, OSError):

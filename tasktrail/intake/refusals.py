@@ -191,7 +191,7 @@ def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Str
     """The options as the type's handler sees them. Raises InvalidOptions."""
     _refuse_unknown(task_type, options)
     try:
-        return msgspec.convert(options, task_type.options)
+        return task_type.options_from(options)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$.")
         name = where.rstrip("`") or _blamed(task_type, options, text)
@@ -213,7 +213,7 @@ def _blamed(task_type: TaskType, options: dict[str, Any], text: str) -> str:
 
 def _do(task_type: TaskType, options: dict[str, Any]) -> bool:
     try:
-        msgspec.convert(options, task_type.options)
+        task_type.options_from(options)
     except msgspec.ValidationError:
         return False
     return True

@@ -39,6 +39,13 @@ async def double(number: float) -> dict[str, float]:
 
 
 @task
+def seats(given: dict[int, str], halves: list[dict[float, int]] | None = None) -> dict[int, str]:
+    """Who sits where."""
+    assert halves in (None, [{0.5: 1}])
+    return {**given, 0: ""}
+
+
+@task
 def capitals(source: InputFile, target: OutputFile) -> int:
     """Write a text in capitals."""
     return target.write_text(source.read_text().upper())
@@ -68,7 +75,7 @@ def patient(context: TaskContext[Any]) -> None:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[TaskService]:
-    with inline_service(tmp_path / "data", add, double, capitals, fails_twice, broken, patient) as tasks:
+    with inline_service(tmp_path / "data", add, double, seats, capitals, fails_twice, broken, patient) as tasks:
         yield tasks
 
 
@@ -91,6 +98,14 @@ def test_a_program_that_knows_only_the_name_submits_too_and_the_service_checks(s
         named.submit(a=1, c=2)
     with pytest.raises(InvalidOptions, match="`a`"):
         named.submit()
+
+
+def test_numbers_as_keys_come_back_as_numbers(service: TaskService) -> None:
+    """JSON knows keys of text only."""
+    assert seats.using(service).submit({1: "Ada", -2: "Ben"}, [{0.5: 1}]).result(WITHIN) == {1: "Ada", -2: "Ben", 0: ""}
+    assert NamedTask("seats").using(service).submit(given={"7": "Cy"}).result(WITHIN) == {"7": "Cy", "0": ""}
+    with pytest.raises(InvalidOptions, match=r"given of seats"):
+        NamedTask("seats").using(service).submit(given={"one": "Cy"})
 
 
 def test_files_are_the_tasks_own(service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
