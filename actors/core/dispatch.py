@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -21,7 +21,17 @@ from ...events.decide import decide
 from ...events.priority import queue_key, terms
 from ...events.reports import Run
 from .dependencies import ended
-from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, RunningCounts, is_full, limit_keys_of, queue_keys_of
+from .limits import (
+    LIMIT_TABLES,
+    LimitKey,
+    LimitKeys,
+    LimitKind,
+    Limits,
+    RunningCounts,
+    is_full,
+    limit_keys_of,
+    queue_keys_of,
+)
 from .queue import EQUAL, Entry, Share
 from .resources import Ceiling, MachineSample, Reserved, ceiling_of, fits, machine_is_busy
 from .routing import Offer, pick
@@ -312,18 +322,36 @@ class _DryRun:
         self._lift(task)
         ceiling = ceiling_of(self._limits, self._sample, self._in_use.reserved)
         others = state.set_aside.fitting(ceiling) if only is None else only
-        alone = [task, *(state.tasks[one] for one in others if one != task.id)]
-        best_of_each = state.queue.best() if only is None else []
-        best_of_each += [(queue_keys_of(one), (*queue_key(one), _ALONE)) for one in alone]
-        self._keys = [keys for keys, _ in best_of_each]
+        self._keys: list[LimitKeys] = []
+        """Number of a bucket, as it is counted here → what its tasks have in common."""
         self._rest: dict[int, Iterator[Entry]] = {}
         """Number of a bucket → its tasks that have not been shown. Most buckets are never asked for a second one."""
         self._looked_at: list[tuple[Entry, int]] = []
         """Since the last start."""
         self._last_start: dict[int, int] = {}
         """User → of the starts so far, counted from 1, the last that was theirs."""
-        self._heap = [(self._share(number), entry, number) for number, (_, entry) in enumerate(best_of_each)]
-        heapify(self._heap)
+        self._heap: list[tuple[Share, Entry, int]] = []
+        """The next of each bucket that was looked at. A user's share may have grown meanwhile."""
+        self._own = task.spec.user_id if task.id in state.running else None
+        """The user of the task, if it counts as gone for them that it is being stopped: then they stand further ahead
+        than in the queue."""
+        self._line = state.queue.in_line(self._passes) if only is None else iter(())
+        self._next_in_line = next(self._line, None)
+        for keys, entry in state.queue.best_of(self._own) if self._own is not None and only is None else ():
+            self._add(keys, entry)
+        for one in (task, *(state.tasks[one] for one in others if one != task.id)):
+            self._add(queue_keys_of(one), (*queue_key(one), _ALONE))
+
+    def _add(self, keys: LimitKeys, entry: Entry) -> None:
+        self._keys.append(keys)
+        self._push(entry, len(self._keys) - 1)
+
+    def _push(self, entry: Entry, number: int) -> None:
+        heappush(self._heap, (self._share(number), entry, number))
+
+    def _passes(self, key: LimitKey) -> bool:
+        """Whether what the queue has parked there may start. What is closed now stays so while tasks start."""
+        return not self._is_closed(key)
 
     def _lift(self, task: TaskState) -> None:
         in_use, limits, sample = self._in_use, self._state.limits, self._state.sample
@@ -359,10 +387,13 @@ class _DryRun:
 
     def waiting(self) -> Iterator[TaskState]:
         """The waiting tasks that no limit and no pause keeps from starting, in the order of the queue."""
-        while self._heap:
-            _, entry, number = heappop(self._heap)
+        while self._comes_up():
+            share, entry, number = heappop(self._heap)
             if any(map(self._is_closed, self._keys[number])):
                 continue  # more and more limits are reached while tasks start, so the whole bucket is out
+            if share != self._share(number):
+                self._push(entry, number)  # others may come before it now
+                continue
             if entry[2] != _ALONE:
                 self._show_next(number)
             if entry[1] == self._task.id and entry[2] != _ALONE:
@@ -386,23 +417,31 @@ class _DryRun:
             if left is not None:
                 self._left[key] = left - 1
         again, self._looked_at = self._looked_at[:-1], []
-        if self._limits.fair_share:  # another user's turn may be next
-            again += [(entry, number) for _, entry, number in self._heap]
-            self._heap = []
         for entry, number in again:
-            heappush(self._heap, (self._share(number), entry, number))
+            self._push(entry, number)
 
     def keeps_out(self, task: TaskState) -> bool:
         """Whether the task cannot start any more: no slot, no place under a limit, or not enough resources are left."""
         fitting = self._in_use.free_slots > 0 and fits(task, self._limits, self._sample, self._in_use.reserved)
         return not fitting or any(map(self._is_closed, queue_keys_of(task)))
 
+    def _comes_up(self) -> bool:
+        """Whether there is another task; the best that there is stands in the heap then."""
+        while (best := self._next_in_line) is not None:
+            share, entry, keys = best
+            if self._heap and self._heap[0][:2] < (share, entry):
+                break
+            self._next_in_line = next(self._line, None)
+            if self._own is None or (LimitKind.USER, self._own) not in keys:
+                self._add(keys, entry)
+        return bool(self._heap)
+
     def _show_next(self, number: int) -> None:
         if number not in self._rest:
             self._rest[number] = self._state.queue.after_best(self._keys[number])
         entry = next(self._rest[number], None)
         if entry is not None:
-            heappush(self._heap, (self._share(number), entry, number))
+            self._push(entry, number)
 
     def _share(self, number: int) -> Share:
         if not self._limits.fair_share:

@@ -125,26 +125,35 @@ _RESOURCES = {
 
 def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = True) -> Why | None:
     """Why the task waits; None when memory does not hold it, because it has ended or never existed."""
+    found = explained(state, task_id, now, live=live)
+    return found and found()
+
+
+def explained(state: SchedulerState, task_id: int, now: datetime, *, live: bool = True) -> Callable[[], Why] | None:
+    """The same, but for the place in the queue: that is counted when the answer is called for, and by whoever does."""
     task = state.tasks.get(task_id)
     if task is None:
         return None
     if not task.waiting:
-        return Why(task_id=task_id, status=task.status, waiting=False, position=state.position, live=live)
-    parts = terms(task, now)
-    place, ahead = _ahead(state, task, now) if task_id in state.queue else (None, ())
-    return Why(
+        why = Why(task_id=task_id, status=task.status, waiting=False, position=state.position, live=live)
+        return lambda: why
+    parts, queued = terms(task, now), task_id in state.queue
+    why = Why(
         task_id=task_id,
         status=task.status,
         waiting=True,
         reasons=reasons_of(state, task, now, live=live),
         effective_priority=round(parts.total, 3),
         terms=parts,
-        place=place,
-        ahead=ahead,
+        ahead=_ahead(state, task, now) if queued else (),
         position=state.position,
         live=live,
         remark=_remark(state, task) if live else NOT_LIVE,
     )
+    if not queued:
+        return lambda: why
+    count = state.queue.ahead_of(task, fair=state.limits.fair_share)
+    return lambda: replace(why, place=count() + 1)
 
 
 def reasons_of(state: SchedulerState, task: TaskState, now: datetime, *, live: bool = True) -> tuple[Obstacle, ...]:
@@ -471,12 +480,12 @@ def _order(state: SchedulerState, task: TaskState) -> tuple[Obstacle, ...]:
     )
 
 
-def _ahead(state: SchedulerState, task: TaskState, now: datetime) -> tuple[int, tuple[Ahead, ...]]:
-    """The place in the queue, from 1, and the first of those before it."""
-    fair = state.limits.fair_share
-    place = state.queue.ahead_of(task, fair=fair) + 1
+def _ahead(state: SchedulerState, task: TaskState, now: datetime) -> tuple[Ahead, ...]:
+    """The first of those before it in the queue."""
     shown = []
-    for task_id in state.queue.first(min(SHOWN, place - 1), fair=fair):
+    for task_id in state.queue.first(SHOWN, fair=state.limits.fair_share):
+        if task_id == task.id:
+            break
         parts = terms(state.tasks[task_id], now)
         shown.append(Ahead(task_id, state.tasks[task_id].spec.type, round(parts.total, 3), parts))
-    return place, tuple(shown)
+    return tuple(shown)

@@ -11,7 +11,7 @@ whose last start is longer ago. So users take turns even where there is only one
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from heapq import heapify, heappop, heappush, heapreplace, merge, nsmallest
+from heapq import heapify, heappop, heappush, heapreplace, merge
 from itertools import count, islice
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -65,9 +65,21 @@ class UserQueue(NamedTuple):
 
     share: Share
     best: Entry
-    waiting: int
     others: Callable[[], Iterator[Entry]]
     """The tasks after the best one, best first. Few users are asked for them."""
+
+
+class UserStanding(NamedTuple):
+    """How one user stands in the queue."""
+
+    share: Share
+    best: Entry
+    """The best waiting task."""
+    waiting: int
+
+    def with_more(self, other: "UserStanding") -> "UserStanding":
+        """The same, with the tasks of another bucket."""
+        return UserStanding(self.share, min(self.best, other.best), self.waiting + other.waiting)
 
 
 _LATER = 2**63
@@ -91,7 +103,7 @@ def in_turns(queues: Iterable[UserQueue]) -> Iterator[Entry]:
             heapreplace(heap, (Share(share.running + 1, next(starts)), following, number))
 
 
-def ahead_in_turns(mine: UserQueue, own_ahead: int, others: Iterable[UserQueue]) -> int:
+def ahead_in_turns(mine: UserStanding, own_ahead: int, others: Iterable[UserStanding]) -> int:
     """How many tasks come `in_turns` before the task of `mine` that has `own_ahead` before it, without looking at each.
 
     It starts when its user has that many running; by then another user has as many, or one more if that user's turn
@@ -259,11 +271,17 @@ class ReadyQueue:
     # --- questions ----------------------------------------------------------------------------------------------
 
     def first(self, number: int, *, fair: bool = False) -> list[int]:
-        """The ids of the first tasks, whether they may start or not: by priority, or as users take turns."""
+        """The ids of the first tasks, whether they may start or not: by priority, or as users take turns.
+
+        `fair`: whether `share` tells users apart now.
+        """
+        best = self.in_line(lambda _key: True)
+        # They can only be tasks of the users, or stand in the buckets, whose first task is among the first.
         if fair:
-            ordered = in_turns(map(self._queue_of, self._of_user))
-        else:  # they can only stand in the buckets with the best first tasks
-            ordered = self._merged(nsmallest(number, self._buckets.values(), key=_best))
+            users = islice(_once_each(_user_of(keys) for _, _, keys in best), number)
+            ordered = in_turns(map(self._queue_of, users))
+        else:
+            ordered = self._merged([self._buckets[keys] for _, _, keys in islice(best, number)])
         return [entry[1] for entry in islice(ordered, number)]
 
     def first_of(self, user_id: int, number: int) -> tuple[list[int], int]:
@@ -272,12 +290,25 @@ class ReadyQueue:
         first = [entry[1] for entry in islice(self._merged(buckets), number)]
         return first, sum(bucket.live for bucket in buckets)
 
+    def in_line(self, passes: Callable[[LimitKey], bool]) -> Iterator[tuple[Share, Entry, LimitKeys]]:
+        """The best task of each bucket, best first, with the share of its user.
+
+        Of those that are parked, only where `passes` lets them through. However many buckets there are, it takes no
+        longer than for those that are looked at.
+        """
+        parked = (self._parked_at(key) for key in self._parked if passes(key))
+        for head in merge(filter(self._is_current, in_order(self._heads)), *parked):
+            bucket = self._by_number[head[3]]
+            yield head[0], bucket.heap[0], bucket.keys
+
+    def _parked_at(self, key: LimitKey) -> Iterator[_Head]:
+        return (head for head in in_order(self._parked[key]) if self._is_parked(head, key))
+
     def _queue_of(self, user: str | int) -> UserQueue:
         buckets = self._of_user[user].values()
         share = self._share(int(user)) if self._share is not None else EQUAL
         best = min(bucket.heap[0] for bucket in buckets)
-        waiting = sum(bucket.live for bucket in buckets)
-        return UserQueue(share, best, waiting, lambda: islice(self._merged(buckets), 1, None))
+        return UserQueue(share, best, lambda: islice(self._merged(buckets), 1, None))
 
     def _merged(self, buckets: Iterable[Bucket]) -> Iterator[Entry]:
         return merge(*map(self._ordered, buckets))
@@ -293,9 +324,9 @@ class ReadyQueue:
                 best = bucket.heap[0]
         return parked, None if best is None else best[1]
 
-    def best(self) -> list[tuple[LimitKeys, Entry]]:
-        """The best task of each bucket."""
-        return [(keys, bucket.heap[0]) for keys, bucket in self._buckets.items()]
+    def best_of(self, user: int) -> list[tuple[LimitKeys, Entry]]:
+        """The best task of each bucket of a user."""
+        return [(keys, bucket.heap[0]) for keys, bucket in self._of_user.get(user, {}).items()]
 
     def after_best(self, keys: LimitKeys) -> Iterator[Entry]:
         """The other tasks of the same bucket, best first."""
@@ -304,16 +335,28 @@ class ReadyQueue:
     def _ordered(self, bucket: Bucket) -> Iterator[Entry]:
         return (entry for entry in in_order(bucket.heap) if self._entries.get(entry[1]) is entry)
 
-    def ahead_of(self, task: TaskState, *, fair: bool = False) -> int:
-        """How many tasks come before one by priority, or as users take turns."""
-        key = queue_key(task)
+    def ahead_of(self, task: TaskState, *, fair: bool = False) -> Callable[[], int]:
+        """Counts how many tasks come before one, by priority or as users take turns.
+
+        That takes a look at each, and what is returned may take it elsewhere and later: it goes by how they stand now.
+        """
+        key, entries = queue_key(task), list(self._entries.values())
         if not fair:
-            return sum(1 for entry in self._entries.values() if entry < key)
+            return lambda: sum(1 for entry in entries if entry < key)
         mine = task.spec.user_id
-        own = sum(1 for entry in self._merged(self._of_user[mine].values()) if entry < key)
-        return ahead_in_turns(
-            self._queue_of(mine), own, (self._queue_of(user) for user in self._of_user if user != mine)
-        )
+        own_buckets = frozenset(bucket.number for bucket in self._of_user[mine].values())
+        buckets = [(bucket.keys, bucket.head, bucket.live) for bucket in self._buckets.values()]
+
+        def count() -> int:
+            standings: dict[str | int, UserStanding] = {}
+            for keys, head, waiting in buckets:
+                assert head is not None, "a bucket without a task is gone"
+                user, one = _user_of(keys), UserStanding(head[0], head[1:], waiting)
+                standings[user] = standings[user].with_more(one) if user in standings else one
+            own = sum(1 for entry in entries if entry[2] in own_buckets and entry < key)
+            return ahead_in_turns(standings.pop(mine), own, standings.values())
+
+        return count
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._entries)
@@ -394,12 +437,19 @@ class ReadyQueue:
             heapify(bucket.heap)
 
 
-def _best(bucket: Bucket) -> Entry:
-    return bucket.heap[0]
-
-
 def _user_of(keys: LimitKeys) -> str | int:
     return next(name for kind, name in keys if kind is LimitKind.USER)
+
+
+_User = TypeVar("_User", bound=str | int)
+
+
+def _once_each(users: Iterable[_User]) -> Iterator[_User]:
+    seen: set[_User] = set()
+    for user in users:
+        if user not in seen:
+            seen.add(user)
+            yield user
 
 
 _Item = TypeVar("_Item", bound=tuple[Any, ...])

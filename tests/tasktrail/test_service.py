@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, current_thread
 from typing import Any
 
 import psutil
@@ -18,6 +18,7 @@ import pytest
 
 from tasktrail import TaskFilters, TaskService
 from tasktrail.actors.core.explanation import Obstacle
+from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.api.reader import Reader
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTask, Recorded, TasktrailError
@@ -416,6 +417,30 @@ def test_operators_change_the_queue_and_why_tells(service: TaskService, open_ser
     assert again.why(task_id).waiting is False
     with pytest.raises(UnknownTask):
         again.why(99)
+
+
+def test_a_place_in_the_queue_is_counted_by_whoever_asks_and_not_by_the_scheduler(
+    service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a look at each waiting task, of which there may be a hundred thousand."""
+    service.pause()
+    ids = [service.create_task(type="noop") for _ in range(3)]
+    looked, counted = [], []
+    ahead_of = ReadyQueue.ahead_of
+
+    def watched(queue: ReadyQueue, *args: Any, **kwargs: Any) -> Callable[[], int]:
+        looked.append(current_thread())
+        count = ahead_of(queue, *args, **kwargs)
+
+        def counting() -> int:
+            counted.append(current_thread())
+            return count()
+
+        return counting
+
+    monkeypatch.setattr(ReadyQueue, "ahead_of", watched)
+    assert service.why(ids[2]).place == 3
+    assert counted == [current_thread()] != looked
 
 
 def test_the_retry_that_why_tells_of_is_accepted(service: TaskService) -> None:

@@ -1,14 +1,18 @@
 """What `why` tells: the numbers, the evidence and the commands of each reason, and who is ahead."""
 
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 from core_harness import Core
 from why_worlds import explained
 
-from tasktrail.actors.core import explanation
+from tasktrail.actors.core import dispatch, explanation
 from tasktrail.actors.core.dependencies import retries
 from tasktrail.actors.core.explanation import Obstacle, WaitReason, Why, explain
 from tasktrail.actors.core.messages import Tick
+from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.events import RetryTask, StartTask
 from tasktrail.events.commands import PauseQueue, SetLimits
 
@@ -153,6 +157,34 @@ def test_what_is_ahead_is_named_with_its_terms_and_counted(core: Core) -> None:
     assert why.place == 14
     assert [one.task_id for one in why.ahead] == better[:10]
     assert (why.ahead[0].effective_priority, why.ahead[0].terms.user, why.ahead[0].terms.wait) == (16.0, 10, 1.0)
+
+
+@pytest.mark.parametrize("fair", [True, False])
+@pytest.mark.parametrize("slots", [0, 1])
+def test_a_long_queue_is_not_looked_at_as_a_whole(
+    make_core: Callable[..., Core], monkeypatch: pytest.MonkeyPatch, slots: int, *, fair: bool
+) -> None:
+    """Whatever limits its tasks come under: the Scheduler decides nothing else meanwhile."""
+    core = make_core(slots=slots, fair_share=fair, types={"other": 1}, grace={"work": 0.5, "other": 0.5})
+    kinds = ("work", "other")
+    ids = [core.create(type=kinds[number % 2], user_id=number, label=str(number)) for number in range(2000)]
+    asked: Counter[str] = Counter()
+    for place, name in ((dispatch, "is_full"), (ReadyQueue, "_queue_of")):
+        monkeypatch.setattr(place, name, counted(asked, name, getattr(place, name)))
+    for task_id in (ids[2], ids[1001], ids[-1]):
+        asked.clear()
+        found = explanation.explained(core.state, task_id, core.now)
+        assert asked.total() < 200, asked
+        assert found
+        assert (found().place or 0) > ids.index(task_id) - 2
+
+
+def counted(asked: Counter[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        asked[name] += 1
+        return function(*args, **kwargs)
+
+    return call
 
 
 def test_without_a_service_only_what_the_log_tells_is_said(core: Core) -> None:

@@ -112,7 +112,8 @@ class QueueBehindGates(RuleBasedStateMachine):
     def gives_what_a_scan_would_give(self) -> None:
         assert self.queue.peek() == self.best()
         assert len(self.queue) == len(self.waiting)
-        assert self.queue.first(30) == sorted(self.waiting, key=lambda one: queue_key(self.waiting[one]))
+        if not self.fair:
+            assert self.queue.first(30) == sorted(self.waiting, key=lambda one: queue_key(self.waiting[one]))
 
 
 TestQueueBehindGates = QueueBehindGates.TestCase
