@@ -7,7 +7,7 @@ value is kept as `{"value": …}`, and so is an object that would read back as s
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from copy import deepcopy
 from enum import Enum
 from pathlib import Path
@@ -80,21 +80,21 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 def runner(function: Callable[..., Any], shape: Shape) -> Callable[[TaskContext[Any]], Any]:
     """What an attempt calls: the function, with its arguments taken from the task."""
-    if inspect.iscoroutinefunction(function):
 
-        async def run_async(context: TaskContext[Any]) -> Finished | Stopped | Rejected:
-            return recorded_result(await shape.call(function, context))
+    def run(context: TaskContext[Any]) -> Any:
+        answer = shape.call(function, context)  # of `async def` a coroutine, which whoever calls this awaits
+        return awaited(answer) if inspect.iscoroutine(answer) else recorded_result(answer)
 
-        return run_async
-
-    def run(context: TaskContext[Any]) -> Finished | Stopped | Rejected:
-        return recorded_result(shape.call(function, context))
+    async def awaited(answer: Coroutine[Any, Any, Any]) -> Finished | Stopped | Rejected:
+        return recorded_result(await answer)
 
     return run
 
 
 def shape_of(function: Callable[..., Any], name: str) -> Shape:
     """Read a function's signature. Raises `InvalidFunction`, which says what to write instead."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidFunction(f"{name} yields, and a task has one result", remedy="Return a list.")
     try:
         signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
     except (NameError, TypeError, ValueError) as error:

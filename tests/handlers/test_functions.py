@@ -4,7 +4,9 @@ import asyncio
 import enum
 import pickle
 import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -173,6 +175,31 @@ def test_a_coroutine_function_is_awaited_and_its_result_kept(tmp_path: Path) -> 
     assert run_handler(later, context_for(later, tmp_path, options={"number": 1})) == Finished(result={"value": 2})
 
 
+def test_a_coroutine_that_another_decorator_hides_is_awaited_too(tmp_path: Path) -> None:
+    def twice(function: Callable[[int], Coroutine[Any, Any, int]]) -> Callable[[int], Coroutine[Any, Any, int]]:
+        @wraps(function)
+        def call(number: int) -> Coroutine[Any, Any, int]:
+            return function(2 * number)
+
+        return call
+
+    @task
+    @twice
+    async def later(number: int) -> int:
+        await asyncio.sleep(0)
+        return number + 1
+
+    assert run_handler(later, context_for(later, tmp_path, options={"number": 2})) == Finished(result={"value": 5})
+
+
+def one_by_one() -> Iterator[int]:
+    yield 1
+
+
+async def awaited_one_by_one() -> AsyncIterator[int]:
+    yield 1
+
+
 def variable(*paths: str) -> None: ...
 def keywords(**more: int) -> None: ...
 def bare(path, width: int) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN001 - refused for it
@@ -203,6 +230,8 @@ class OfClass:
         (sets, "JSON knows no sets", "sorted list"),
         (returns_path, "result of returns_path is Path", "str"),
         (unknown_name, "annotations of unknown_name cannot be read", "TYPE_CHECKING"),
+        (one_by_one, "one_by_one yields", "list"),
+        (awaited_one_by_one, "awaited_one_by_one yields", "list"),
         (OfClass, "stands on a type", "@handler"),
         (lambda: None, "A lambda has no name", "name"),
     ],
