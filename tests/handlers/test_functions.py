@@ -263,6 +263,13 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said:
             pass
 
 
+def test_a_function_says_which_workers_its_tasks_need_and_what_they_have_in_common() -> None:
+    @task(worker_label="gpu", label="films")
+    def render() -> None: ...
+
+    assert render.__tasktrail__.defaults == {"worker_label": "gpu", "label": "films"}
+
+
 def test_what_runs_by_itself_needs_a_default_for_each_parameter() -> None:
     with pytest.raises(InvalidFunction, match="nobody would give it number"):
 
