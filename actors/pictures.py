@@ -57,6 +57,7 @@ class _Wish:
         self.key = key
         self.run = run
         self.picture: Future[bytes] = Future()
+        self.picture.set_running_or_notify_cancel()  # several may wait for it, and none of them cancels it
         self.until = 0.0
         """When it has taken too long; 0 while others are before it."""
 

@@ -1,5 +1,6 @@
 """Small pictures of files: made in walled-in processes, kept, and refused in words where none can be made."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -128,6 +129,18 @@ def test_one_picture_is_made_for_all_who_want_it_at_once(maker: PictureMaker, tm
     wanted = [maker.picture(str(tmp_path / "c.png"), "output") for _ in range(5)]
     assert len(set(map(id, wanted))) == 1
     assert wanted[0].result(WITHIN).startswith(b"\xff\xd8")
+
+
+def test_who_goes_away_takes_the_picture_from_nobody_else(maker: PictureMaker, tmp_path: Path) -> None:
+    """A browser that closes the page cancels what waits for it."""
+    (tmp_path / "c.png").write_bytes(_png(size=(50, 61)))
+
+    async def program() -> None:
+        gone, stays = (asyncio.wrap_future(maker.picture(str(tmp_path / "c.png"), "output")) for _ in range(2))
+        gone.cancel()
+        assert (await asyncio.wait_for(stays, WITHIN)).startswith(b"\xff\xd8")
+
+    asyncio.run(program())
 
 
 def test_what_is_no_picture_is_refused_in_words_and_not_tried_again(
