@@ -123,14 +123,12 @@ _RESOURCES = {
 }
 
 
-def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = True) -> Why | None:
-    """Why the task waits; None when memory does not hold it, because it has ended or never existed."""
-    found = explained(state, task_id, now, live=live)
-    return found and found()
+def explain(state: SchedulerState, task_id: int, now: datetime, *, live: bool = True) -> Callable[[], Why] | None:
+    """Why the task waits; None when memory does not hold it, because it has ended or never existed.
 
-
-def explained(state: SchedulerState, task_id: int, now: datetime, *, live: bool = True) -> Callable[[], Why] | None:
-    """The same, but for the place in the queue: that is counted when the answer is called for, and by whoever does."""
+    The answer has to be called for: then its place in the queue is counted, which takes a look at each waiting task.
+    That may be done elsewhere and later; it goes by how things stand now.
+    """
     task = state.tasks.get(task_id)
     if task is None:
         return None

@@ -18,7 +18,7 @@ from ..actors.core.board import (
     token_boards,
 )
 from ..actors.core.dependencies import retries
-from ..actors.core.explanation import Obstacle, WaitReason, Why, explained
+from ..actors.core.explanation import Obstacle, WaitReason, Why, explain
 from ..config.load import load_config
 from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
@@ -225,8 +225,8 @@ class Questions:
         """All reasons why a task waits, and what is ahead of it. Raises `UnknownTask`."""
         check_task_id(task_id)
         live = self.source.live
-        explanation = self.source.state(lambda state, now: explained(state, task_id, now, live=live))
-        found = explanation and explanation()  # a place in a long queue is counted here, where nobody is held up
+        answer = self.source.state(lambda state, now: explain(state, task_id, now, live=live))
+        found = answer and answer()  # a place in a long queue is counted here, where nobody is held up
         if found is None or found.status in FINISHED:
             task, last = self.get_task(task_id), self.events(task_id)[-1]
             remark = f"It ended at position {last.position}, by {last.actor}: {last.reason or describe(last.event)}"

@@ -35,9 +35,10 @@ def check_why(world: World) -> None:
 
 
 def _reasons(world: World, task_id: int) -> list[str]:
-    why = explain(world.house.state, task_id, world.time)
-    if why is None:
+    answer = explain(world.house.state, task_id, world.time)
+    if answer is None:
         return []
+    why = answer()
     if why.reasons and not why.waiting:
         broken(f"why explains the wait of task {task_id}, which is {why.status}")
     return [obstacle.reason.value for obstacle in why.reasons]

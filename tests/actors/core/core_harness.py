@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tasktrail.actors.core.explanation import Why, explain
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Answered, Boot, Commanded, Intake, Jumped, Message, Submit
 from tasktrail.actors.core.state import SchedulerState
@@ -146,6 +147,12 @@ class Core:
         """The wall clock is put forward, or back, and that is noticed."""
         shown, self.now = self.now, self.now + timedelta(seconds=seconds)
         return self.tell(Jumped(ClockJumped(shown=shown, shows=self.now)))
+
+    def why(self, task_id: int, *, live: bool = True) -> Why:
+        """Why a task that memory holds waits."""
+        found = explain(self.state, task_id, self.now, live=live)
+        assert found
+        return found()
 
     def running(self) -> list[int]:
         """Tasks whose attempt holds a slot, in the order of their starts."""

@@ -9,7 +9,7 @@ from core_harness import Core
 from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.board import queue_board
 from tasktrail.actors.core.dispatch import BACKFILL_BOUND, BACKFILL_DEPTH
-from tasktrail.actors.core.explanation import STANDS_ASIDE, explain
+from tasktrail.actors.core.explanation import STANDS_ASIDE
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsConfigured, Sampled, Tick
 from tasktrail.actors.core.resources import MachineSample
@@ -209,12 +209,10 @@ def test_why_says_of_a_task_that_stands_aside_that_others_go_ahead(make_core: Ma
     core.create(memory=20)
     core.tell(Sampled(MachineSample(memory_available=50, memory_total=100)))
     big = core.create(memory=75)
-    answer = explain(core.state, big, core.now)
-    assert answer is not None
+    answer = core.why(big)
     assert answer.remark == STANDS_ASIDE
     core.tell(Sampled(MachineSample(memory_available=60, memory_total=100)))
-    answer = explain(core.state, big, core.now)
-    assert answer is not None
+    answer = core.why(big)
     assert answer.remark == ""
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from core_harness import Core
-from why_worlds import explained
 
 from tasktrail.actors.core import dispatch, explanation
 from tasktrail.actors.core.dependencies import retries
@@ -18,14 +17,12 @@ from tasktrail.events.commands import PauseQueue, SetLimits
 
 
 def reasons_of(core: Core, task_id: int) -> dict[WaitReason, Obstacle]:
-    return {one.reason: one for one in explained(core, task_id).reasons}
+    return {one.reason: one for one in core.why(task_id).reasons}
 
 
 def test_a_task_that_runs_or_is_unknown_has_nothing_to_explain(core: Core) -> None:
     task_id = core.create()
-    assert explained(core, task_id) == Why(
-        task_id=task_id, status="running", waiting=False, position=core.state.position
-    )
+    assert core.why(task_id) == Why(task_id=task_id, status="running", waiting=False, position=core.state.position)
     core.end(task_id)
     assert explain(core.state, task_id, core.now) is None
     assert explain(core.state, 99, core.now) is None
@@ -82,8 +79,8 @@ def test_memory_names_its_holders_and_where_the_limit_was_set_and_what_never_fit
     waits = core.create(memory=8)
     assert reasons_of(core, waits)[WaitReason.MEMORY].evidence == (started, changed)
     assert reasons_of(core, waits)[WaitReason.MEMORY].commands == (SetLimits(max_memory=14),)
-    assert explained(core, waits).remark == ""
-    assert explained(core, core.create(memory=11)).remark == explanation.NEVER_FITS
+    assert core.why(waits).remark == ""
+    assert core.why(core.create(memory=11)).remark == explanation.NEVER_FITS
 
 
 def test_more_slots_are_asked_for_only_where_a_worker_is_free(make_core: Callable[..., Core]) -> None:
@@ -153,7 +150,7 @@ def test_what_is_ahead_is_named_with_its_terms_and_counted(core: Core) -> None:
     core.create(priority=10)
     better = [core.create(priority=5, user_level=1) for _ in range(12)]
     core.wait(60)
-    why = explained(core, core.create())
+    why = core.why(core.create())
     assert why.place == 14
     assert [one.task_id for one in why.ahead] == better[:10]
     assert (why.ahead[0].effective_priority, why.ahead[0].terms.user, why.ahead[0].terms.wait) == (16.0, 10, 1.0)
@@ -173,7 +170,7 @@ def test_a_long_queue_is_not_looked_at_as_a_whole(
         monkeypatch.setattr(place, name, counted(asked, name, getattr(place, name)))
     for task_id in (ids[2], ids[1001], ids[-1]):
         asked.clear()
-        found = explanation.explained(core.state, task_id, core.now)
+        found = explanation.explain(core.state, task_id, core.now)
         assert asked.total() < 200, asked
         assert found
         assert (found().place or 0) > ids.index(task_id) - 2
@@ -191,8 +188,7 @@ def test_without_a_service_only_what_the_log_tells_is_said(core: Core) -> None:
     core.create()
     core.send(PauseQueue())
     task_id = core.create(depends_on=(1,))
-    why = explain(core.state, task_id, core.now, live=False)
-    assert why is not None
+    why = core.why(task_id, live=False)
     assert {one.reason for one in why.reasons} == {WaitReason.PAUSED, WaitReason.DEPENDENCY}
     assert not why.live
     assert "No service runs" in why.remark

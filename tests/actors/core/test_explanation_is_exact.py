@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from core_harness import Core
 from hypothesis import Phase, event, given, settings
-from why_worlds import Lifting, Scenario, explained, scenarios
+from why_worlds import Lifting, Scenario, scenarios
 
 from tasktrail.actors.core import dispatch, explanation
 from tasktrail.actors.core.explanation import Obstacle, WaitReason, obstacles
@@ -32,7 +32,7 @@ def test_the_reasons_are_exact_in_many_more_worlds(one: Scenario) -> None:
 def check(one: Scenario) -> None:
     """The reported reasons hold the task, each of them, and nothing else does."""
     core, task_id = one.build()
-    why = explained(core, task_id)
+    why = core.why(task_id)
     if not why.waiting:
         assert why.reasons == ()
         assert runs(core, task_id)
@@ -78,7 +78,7 @@ def does_not_fit(core: Core, task_id: int) -> bool:
 @given(scenarios)
 def test_a_reason_is_gone_once_its_commands_are_sent_as_they_are(one: Scenario) -> None:
     core, task_id = one.build()
-    reasons = explained(core, task_id).reasons
+    reasons = core.why(task_id).reasons
     for place, reason in enumerate(reasons):
         if not reason.commands:
             continue
@@ -86,15 +86,15 @@ def test_a_reason_is_gone_once_its_commands_are_sent_as_they_are(one: Scenario) 
         if reason.reason in starts and reasons[0].reason is WaitReason.HELD:
             continue  # the first start releases it, the second one goes ahead of the queue
         core, task_id = one.build()
-        told = explained(core, task_id).reasons[place]
+        told = core.why(task_id).reasons[place]
         # Otherwise others would start in the room that is made, and it would be missing again.
         core.state.draining = not any(isinstance(command, StartTask) for command in told.commands)
         answers = [core.ask(command) for command in told.commands]
         if any(isinstance(answer, CannotStartNow) for answer in answers):
-            assert len(explained(core, task_id).reasons) > 1, "only what else holds it may keep it from starting"
+            assert len(core.why(task_id).reasons) > 1, "only what else holds it may keep it from starting"
             continue
         assert all(isinstance(answer, Accepted) for answer in answers), answers
-        left = [(other.reason, other.detail.split(" of ")[-1]) for other in explained(core, task_id).reasons]
+        left = [(other.reason, other.detail.split(" of ")[-1]) for other in core.why(task_id).reasons]
         assert (told.reason, told.detail.split(" of ")[-1]) not in left, f"{told.commands} did not lift {told}"
 
 

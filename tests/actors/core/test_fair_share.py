@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from tasktrail.actors.core import queue
 from tasktrail.actors.core.board import queue_board
-from tasktrail.actors.core.explanation import Why, explain
 from tasktrail.events import Started
 from tasktrail.events.commands import PauseQueue, ResumeQueue
 from tasktrail.events.reports import CapacityChanged
@@ -27,20 +26,14 @@ wishes = st.lists(
 )
 
 
-def explained(core: Core, task_id: int) -> Why:
-    why = explain(core.state, task_id, core.now)
-    assert why is not None
-    return why
-
-
 def test_whose_turn_it_is_comes_before_the_priority(make_core: Callable[..., Core]) -> None:
     core = make_core(slots=1, fair_share=True)
     core.create(user_id=1)
     mine, next_of_mine = (core.create(user_id=1, priority=10) for _ in range(2))
     other = core.create(user_id=2)
     assert [one.task_id for one in queue_board(core.state, core.now, 10).entries] == [other, mine, next_of_mine]
-    assert explained(core, other).place == 1
-    assert [one.task_id for one in explained(core, next_of_mine).ahead] == [other, mine]
+    assert core.why(other).place == 1
+    assert [one.task_id for one in core.why(next_of_mine).ahead] == [other, mine]
     core.end(1)
     assert core.running() == [other]
 
@@ -60,7 +53,7 @@ def test_the_order_is_that_of_the_starts_when_there_are_slots_for_all(
     for one in waiting:
         core.create(**one)  # type: ignore[arg-type]  # fields of a command
     shown = [one.task_id for one in queue_board(core.state, core.now, 100).entries]
-    places = {task_id: explained(core, task_id) for task_id in shown}
+    places = {task_id: core.why(task_id) for task_id in shown}
     core.tell(CapacityChanged(100))
     core.send(ResumeQueue())
     assert [fact.task_id for fact in core.facts if isinstance(fact.event, Started)] == shown

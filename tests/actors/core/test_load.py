@@ -7,7 +7,7 @@ from core_harness import Core
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from why_worlds import Scenario, explained, holds, pauses, samples, settings_of_a_world, wishes
+from why_worlds import Scenario, holds, pauses, samples, settings_of_a_world, wishes
 
 from tasktrail.actors.core.load import load_of
 from tasktrail.actors.core.messages import Drain, Sampled
@@ -106,6 +106,6 @@ def test_each_waiting_task_is_counted_once_under_a_reason_that_some_task_has(
     tasks = [task for task in core.state.tasks.values() if task.waiting]
     found = load_of(core.state).waiting
     assert sum(found.values()) == len(tasks)
-    named = {str(one.reason) for task in tasks for one in explained(core, task.id).reasons}
+    named = {str(one.reason) for task in tasks for one in core.why(task.id).reasons}
     named |= {"Dependency"} if "DependencyFailed" in named else set()
     assert set(found) <= named

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.actors.core.board import limits_board, queue_board
-from tasktrail.actors.core.explanation import WaitReason, explain
+from tasktrail.actors.core.explanation import WaitReason
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsConfigured, Tick
 from tasktrail.actors.core.rates import key_named, name_of, rate_of
@@ -102,8 +102,7 @@ def test_why_says_how_many_have_started_and_when_the_next_may() -> None:
     core.wait(300)
     core.create()
     waiting = core.create()
-    why = explain(core.state, waiting, core.now)
-    assert why is not None
+    why = core.why(waiting)
     (reason,) = why.reasons
     assert reason.reason is WaitReason.RATE_LIMIT
     assert reason.detail == (
@@ -115,8 +114,7 @@ def test_why_says_how_many_have_started_and_when_the_next_may() -> None:
     (higher,) = reason.commands
     core.send(higher)
     assert core.running() == [1, 2, waiting]
-    another = explain(core.state, core.create(), core.now)
-    assert another is not None
+    another = core.why(core.create())
     assert another.reasons[0].evidence == (core.state.durable.limit_changes.set_at("rates", "type:work"))
 
 

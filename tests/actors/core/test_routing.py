@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.actors.core.board import queue_board
-from tasktrail.actors.core.explanation import WaitReason, explain
+from tasktrail.actors.core.explanation import WaitReason
 from tasktrail.actors.core.routing import offers_of, pick
 from tasktrail.events.errors import CannotStartNow
 from tasktrail.events.reports import CapacityChanged, Run
@@ -25,8 +25,7 @@ def offered(core: Core) -> list[tuple[int, tuple[str, ...]]]:
 
 
 def reasons(core: Core, task_id: int) -> dict[str, str]:
-    why = explain(core.state, task_id, core.now)
-    assert why is not None
+    why = core.why(task_id)
     return {str(reason.reason): reason.detail for reason in why.reasons}
 
 
@@ -62,8 +61,7 @@ def test_a_task_with_a_label_waits_for_it_while_others_start() -> None:
     first, second = core.create(worker_label="gpu"), core.create(worker_label="gpu", priority=9)
     other = core.create()
     assert core.running() == [first, other]
-    why = explain(core.state, second, core.now)
-    assert why is not None
+    why = core.why(second)
     (reason,) = why.reasons
     assert reason.reason is WaitReason.WORKER_LABEL
     assert (reason.numbers, reason.tasks) == ({"workers": 1, "busy": 1}, (first,))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.actors.core.board import queue_board
-from tasktrail.actors.core.explanation import WaitReason, explain
+from tasktrail.actors.core.explanation import WaitReason
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsConfigured, Tick
 from tasktrail.actors.core.windows import Windows, window_of
@@ -75,8 +75,7 @@ def test_a_task_waits_for_its_window_and_starts_when_it_opens_without_being_aske
     task_id = core.create()
     assert core.running() == []
     assert core.state.next_wake() == at("2026-01-01T21:00"), "22:00 in Berlin"
-    why = explain(core.state, task_id, core.now)
-    assert why is not None
+    why = core.why(task_id)
     (reason,) = why.reasons
     assert reason.reason is WaitReason.WINDOW
     assert reason.detail == "type work starts 22-06 (Europe/Berlin); the window opens at 2026-01-01T21:00:00.000000Z"

@@ -7,7 +7,7 @@ from core_harness import Core
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tasktrail.actors.core.explanation import Obstacle, Why, explain
+from tasktrail.actors.core.explanation import Obstacle
 from tasktrail.actors.core.messages import Drain, LimitsConfigured, Sampled, Tick
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.routing import offers_of
@@ -134,12 +134,6 @@ class Scenario:
             core.cancel(task_id)
             core.retry(task_id)
         return task_id
-
-
-def explained(core: Core, task_id: int) -> Why:
-    why = explain(core.state, task_id, core.now)
-    assert why is not None
-    return why
 
 
 class Lifting:
