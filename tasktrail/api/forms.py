@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from .. import errors as _errors  # noqa: F401 - so that these classes are known
 from ..events import Accepted, Command, Recorded, TasktrailError
-from ..events.errors import InvalidValue, LogCorrupt, OutcomeUnknown
+from ..events.errors import InvalidValue, LogCorrupt, OutcomeUnknown, ServiceUnreachable
 from ..events.log.rows import decode
 from ..events.values import check_plain
 from ..intake.conversion import new_command_id
+
+T = TypeVar("T")
 
 MAX_NUMBER = 1000
 """Commands in one request."""
@@ -99,17 +102,35 @@ class _Flat(msgspec.Struct):
 
 
 _flat = msgspec.json.Decoder(_Flat)
-_flats = msgspec.json.Decoder(list[_Flat])
 
 
-def recorded(line: bytes) -> Recorded:
+def recorded(line: bytes | msgspec.Raw) -> Recorded:
     """A record from its flat JSON. Raises `LogTooNew` for an event of a newer service."""
-    return _rebuild(_flat.decode(line))
+    with as_answer():
+        return _rebuild(_flat.decode(line))
 
 
 def recorded_all(body: bytes) -> list[Recorded]:
     """The records of an array."""
-    return [_rebuild(flat) for flat in _flats.decode(body)]
+    return [recorded(one) for one in decoded(body, list[msgspec.Raw])]
+
+
+def decoded(body: bytes, kind: type[T]) -> T:
+    """The answer to a question."""
+    with as_answer():
+        return msgspec.json.decode(body, type=kind)
+
+
+@contextmanager
+def as_answer() -> Iterator[None]:
+    """What is read is an answer of the service. Raises `ServiceUnreachable` for one that no service gives."""
+    try:
+        yield
+    except msgspec.DecodeError as error:
+        raise ServiceUnreachable(
+            f"What answers is no service of tasktrail, or one of another version: {error}",
+            remedy="Check the address, and use the same version on both sides.",
+        ) from error
 
 
 def _rebuild(flat: _Flat) -> Recorded:
@@ -160,6 +181,10 @@ def is_doubtful(error: TasktrailError) -> bool:
     return error.code in (OutcomeUnknown.code, "concurrency")
 
 
-def answer_of(one: Mapping[str, Any]) -> Accepted | TasktrailError:
-    """The answer to one command of an array."""
-    return error_of(one) if "code" in one else msgspec.convert(one, Accepted)
+def answers_in(body: bytes) -> list[Accepted | TasktrailError]:
+    """The answers to an array of commands."""
+    with as_answer():
+        return [
+            error_of(one) if "code" in one else msgspec.convert(one, Accepted)
+            for one in decoded(body, list[dict[str, Any]])
+        ]

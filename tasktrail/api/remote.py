@@ -32,7 +32,7 @@ from ..projections.queries.filters import filters_of
 from .commands import Commands
 from .connection import NOT_NOW, PAUSES, Connection, Lines, Params, StreamBroken
 from .either_way import either_stream, either_way
-from .forms import answer_of, chunks, encode_command, recorded, recorded_all, with_id
+from .forms import answers_in, chunks, decoded, encode_command, recorded, recorded_all, with_id
 from .protocol import QUEUE_SHOWN, TypeInfo
 
 LOOK_AGAIN = 0.5
@@ -50,6 +50,20 @@ class _Ready(msgspec.Struct):
 
     position: int
     degraded: list[str]
+
+
+class _Page(msgspec.Struct):
+    tasks: list[Task]
+    total: int
+
+
+class _Progress(msgspec.Struct):
+    progress: float
+    message: str
+
+
+class _Login(msgspec.Struct):
+    address: str
 
 
 class Remote(Commands):
@@ -93,18 +107,17 @@ class Remote(Commands):
             raise
         except TasktrailError as error:
             return error
-        accepted = msgspec.json.decode(body, type=Accepted)
+        accepted = decoded(body, Accepted)
         self._saw(accepted.position)
         return accepted
 
     async def _send_chunk(self, ids: list[str], body: bytes, *, first: bool) -> list[Accepted | TasktrailError]:
         try:
-            answered = await self._connection.post("/v1/commands", body, ids)
+            answers = answers_in(await self._connection.post("/v1/commands", body, ids))
         except TasktrailError as error:
             if first and isinstance(error, ServiceUnreachable):
                 raise
             return [error] * len(ids)
-        answers = [answer_of(one) for one in msgspec.json.decode(answered, type=list[dict[str, Any]])]
         self._saw(max((answer.position for answer in answers if isinstance(answer, Accepted)), default=0))
         return answers
 
@@ -120,8 +133,8 @@ class Remote(Commands):
     @either_way
     async def get_task_progress(self, task_id: int) -> tuple[float, str]:
         """Percent and message. Raises `UnknownTask`."""
-        answer = await self._ask(dict[str, Any], _path_of(task_id, "/progress"))
-        return float(answer["progress"]), str(answer["message"])
+        answer = await self._ask(_Progress, _path_of(task_id, "/progress"))
+        return answer.progress, answer.message
 
     @either_way
     async def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
@@ -129,9 +142,8 @@ class Remote(Commands):
         return await self._page(filters_of(filters))
 
     async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
-        answer = await self._ask(dict[str, msgspec.Raw], "/v1/tasks", _texts(filters))
-        tasks = msgspec.json.decode(answer["tasks"], type=list[Task])
-        return tasks, msgspec.json.decode(answer["total"], type=int)
+        answer = await self._ask(_Page, "/v1/tasks", _texts(filters))
+        return answer.tasks, answer.total
 
     @either_way
     async def load_checkpoint(self, task_id: int) -> Checkpoint | None:
@@ -237,8 +249,7 @@ class Remote(Commands):
     @either_way
     async def login_address(self) -> str:
         """An address that logs a browser in as whoever asks, once and within an hour."""
-        answer = await self._connection.post("/v1/login", b"", ("",))
-        return str(msgspec.json.decode(answer, type=dict[str, str])["address"])
+        return decoded(await self._connection.post("/v1/login", b"", ("",)), _Login).address
 
     @either_way
     async def check_ready(self) -> list[str]:
@@ -346,7 +357,7 @@ class Remote(Commands):
 
     async def _told(self, kind: type[T], path: str, params: Params = _NOTHING, **how: Any) -> T:
         """`how`: as `Connection.get` has it."""
-        return msgspec.json.decode(await self._connection.get(path, params, **how), type=kind)
+        return decoded(await self._connection.get(path, params, **how), kind)
 
     def _own_write(self) -> Params:
         return {"min_position": self._seen} if self._seen else {}

@@ -1,4 +1,4 @@
-"""Where a service says when to ask again, both clients do so by themselves, as long as their time allows."""
+"""What both clients make of answers that are none: come again, a lost connection, and something else at the address."""
 
 import asyncio
 import json
@@ -14,17 +14,17 @@ from driven_client import driven
 from tasktrail import AsyncClient, Client
 from tasktrail.api.wire import AwaitedWire, BlockingWire
 from tasktrail.errors import Busy, TooManyRequests, problem
-from tasktrail.events import TasktrailError
-from tasktrail.events.errors import NotReady, OutcomeUnknown, WaitTimeout
+from tasktrail.events import CreateTask, TasktrailError
+from tasktrail.events.errors import NotReady, OutcomeUnknown, ServiceUnreachable, WaitTimeout
 
 Connect = Callable[..., Client]
 
 
 class Service(BaseHTTPRequestHandler):
-    """Answers with what the test has laid ready, and then with `last`. An `int` is cut off instead of answered."""
+    """Answers with what the test has laid ready, and then with `last`. What is None is cut off instead of answered."""
 
-    ready: ClassVar[list[TasktrailError | dict[str, Any] | int]]
-    last: ClassVar[TasktrailError | dict[str, Any]]
+    ready: ClassVar[list[TasktrailError | dict[str, Any] | None]]
+    last: ClassVar[TasktrailError | dict[str, Any] | bytes]
     asked: ClassVar[list[str]]
     protocol_version = "HTTP/1.1"
 
@@ -32,7 +32,7 @@ class Service(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("content-length", 0)))
         self.asked.append(f"{self.command} {self.path}")
         answer = self.ready.pop(0) if self.ready else self.last
-        if isinstance(answer, int):
+        if answer is None:
             self.close_connection = True
             return
         self.send_response(answer.status if isinstance(answer, TasktrailError) else 200)
@@ -41,7 +41,7 @@ class Service(BaseHTTPRequestHandler):
             if answer.retry_after is not None:
                 self.send_header("retry-after", str(answer.retry_after))
             answer = problem(answer)
-        body = json.dumps(answer).encode() + b"\n"
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n"
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -129,11 +129,11 @@ def test_what_would_take_longer_than_the_client_waits_is_refused(
 
 def test_a_refusal_after_a_lost_answer_leaves_the_outcome_open(connect: Connect, url: str, pauses: list[float]) -> None:
     """The first may have been carried out: that the next one was not says nothing about it."""
-    Service.ready = [0]
+    Service.ready = [None]
     Service.last = NotReady("it starts again")
     with connect(url) as client, pytest.raises(OutcomeUnknown, match="once"):
         client.create_task("add", command_id="once")
-    Service.ready, Service.last = [0, NotReady("it starts again")], ACCEPTED
+    Service.ready, Service.last = [None, NotReady("it starts again")], ACCEPTED
     with connect(url) as client:
         assert client.create_task("add", command_id="once") == 7
     assert max(pauses) <= 1
@@ -146,3 +146,26 @@ def test_waiting_for_a_task_outlasts_refusals_and_ends_in_time(connect: Connect,
     assert max(pauses) == 4
     if connect is Client:  # the other one's stream pauses beside it
         assert sum(pauses) == 10
+
+
+ASKED: list[Callable[[Client], object]] = [
+    lambda client: client.stats(),
+    lambda client: client.list_tasks(),
+    lambda client: client.get_task_progress(1),
+    lambda client: client.events(1),
+    lambda client: list(client.log()),
+    lambda client: client.wait(1),
+    lambda client: client.create_task("add"),
+    lambda client: client.send_many([CreateTask(type="add"), CreateTask(type="add")]),
+    lambda client: client.login_address(),
+]
+
+
+@pytest.mark.parametrize("answer", [b"<!doctype html><title>Another program</title>\n", b"{}\n", b"[7]\n", b"\xff\n"])
+@pytest.mark.parametrize("ask", ASKED)
+def test_another_program_at_the_address_is_no_service(
+    connect: Connect, url: str, ask: Callable[[Client], object], answer: bytes
+) -> None:
+    Service.last = answer
+    with connect(url) as client, pytest.raises(ServiceUnreachable, match="no service of tasktrail"):
+        ask(client)
