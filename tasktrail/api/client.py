@@ -9,8 +9,7 @@ from typing import Self
 
 from ..events import Task, TasktrailError
 from ..events.state import FINISHED
-from ..paths import DataPaths, path_of
-from .connection import REPLY_WITHIN, Connection
+from .connection import REPLY_WITHIN
 from .either_way import Awaited, Blocking
 from .remote import LOOK_AGAIN, Remote
 from .wire import AwaitedWire, BlockingWire
@@ -33,19 +32,7 @@ class Client(Remote, Blocking):
     ```
     """
 
-    def __init__(
-        self, url: str, *, token: str = "", socket: Path | None = None, answer_within: float = REPLY_WITHIN
-    ) -> None:
-        """A client of the service at `url`, or behind a Unix socket. Answers must come within `answer_within` seconds.
-
-        `token`: a token, or the secret in the file `http-token` of the service's data folder.
-        """
-        super().__init__(Connection(BlockingWire(url, socket, token), answer_within))
-
-    @classmethod
-    def connect(cls, data: str | Path) -> Self:
-        """A client of the service that runs on a data folder. Raises `ServiceUnreachable` if none does."""
-        return cls("http://localhost", socket=_socket_in(data))
+    _wire = BlockingWire
 
     def __enter__(self) -> Self:
         return self
@@ -72,17 +59,14 @@ class AsyncClient(Remote, Awaited):
     ```
     """
 
+    _wire = AwaitedWire
+
     def __init__(
         self, url: str, *, token: str = "", socket: Path | None = None, answer_within: float = REPLY_WITHIN
     ) -> None:
         """A client of the service at `url`, or behind a Unix socket. The arguments are those of `Client`."""
-        super().__init__(Connection(AwaitedWire(url, socket, token), answer_within))
+        super().__init__(url, token=token, socket=socket, answer_within=answer_within)
         self._watch = _Watch(self._ended)
-
-    @classmethod
-    def connect(cls, data: str | Path) -> Self:
-        """A client of the service that runs on a data folder. Raises `ServiceUnreachable` if none does."""
-        return cls("http://localhost", socket=_socket_in(data))
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,13 +98,6 @@ class AsyncClient(Remote, Awaited):
         async for record in self._followed(position, FINISHED):
             if record.ends_life:
                 yield record.task_id
-
-
-def _socket_in(data: str | Path) -> Path:
-    paths = DataPaths(path_of(data, "data"))
-    if not paths.socket.exists():
-        raise paths.no_service()
-    return paths.socket
 
 
 class _Watch:

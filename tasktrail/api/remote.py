@@ -4,8 +4,9 @@ import threading
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from math import inf
+from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -26,14 +27,16 @@ from ..events.values import (
 )
 from ..handlers.attempt_output import PAGE, Output
 from ..intake.event_names import event_tags
+from ..paths import DataPaths, path_of
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import filters_of
 from .commands import Commands
-from .connection import NOT_NOW, PAUSES, Connection, Lines, Params, StreamBroken
+from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, Lines, Params, StreamBroken
 from .either_way import either_stream, either_way
 from .forms import answers_in, chunks, decoded, encode_command, recorded, recorded_all, with_id
 from .protocol import QUEUE_SHOWN, TypeInfo
+from .wire import Wire
 
 LOOK_AGAIN = 0.5
 """Seconds until a service that could not answer is asked again."""
@@ -69,10 +72,26 @@ class _Login(msgspec.Struct):
 class Remote(Commands):
     """What a client can say to a service. A command whose answer is lost is sent again under its id."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    _wire: ClassVar[type[Wire]]
+
+    def __init__(
+        self, url: str, *, token: str = "", socket: Path | None = None, answer_within: float = REPLY_WITHIN
+    ) -> None:
+        """A client of the service at `url`, or behind a Unix socket. Answers must come within `answer_within` seconds.
+
+        `token`: a token, or the secret in the file `http-token` of the service's data folder.
+        """
+        self._connection = Connection(self._wire(url, socket, token), answer_within)
         self._seen = 0
         self._lock = threading.Lock()
+
+    @classmethod
+    def connect(cls, data: str | Path) -> Self:
+        """A client of the service that runs on a data folder. Raises `ServiceUnreachable` if none does."""
+        paths = DataPaths(path_of(data, "data"))
+        if not paths.socket.exists():
+            raise paths.no_service()
+        return cls("http://localhost", socket=paths.socket)
 
     @abstractmethod
     async def _ending(self, task_id: int, within: float) -> Task:
