@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -199,17 +200,22 @@ class Announcer:
         else:
             _say(plain or f"tasktrail: {text}")
 
-    def ready(self, address: str, socket: str, login: str) -> None:
-        """Say that commands are accepted. `login`: an address that logs a browser in, which no log gets to see."""
+    def ready(self, address: str, socket: str, login: Callable[[], str]) -> None:
+        """Say that commands are accepted.
+
+        `login`: makes an address that logs a browser in as the owner. Only a terminal gets to see one: what is kept in
+        a file or a journal may be read by others before it has been used.
+        """
         tell_systemd("READY=1", f"STATUS=accepts commands at {address}")
         fields = {"address": address, "socket": socket}
         if self.lines:
             self.say("info", "ready", ready=True, **fields)
         elif self._as_json:
-            _say(json_bytes({"ready": True, **fields, "open": login}))
+            _say(json_bytes({"ready": True, **fields}))
         else:
             _say(f"ready {address} {socket}")
-            _say(f"open {login}")
+            if sys.stderr.isatty():
+                _say(f"open {login()}")
 
     def complain(self, error: Exception) -> int:
         """Log that the service did not start, or broke. Returns the exit code."""
@@ -248,7 +254,7 @@ def _announce(service: "TaskService", server: "HttpServer", reporter: Announcer)
         interrupted, resuming = len(recovery.interrupted), len(recovery.resuming)
         text = f"recovered {interrupted} interrupted tasks, {resuming} of them resume"
         reporter.say("info", text, text, interrupted=interrupted, resuming=resuming)
-    reporter.ready(server.address, socket, server.login_address())
+    reporter.ready(server.address, socket, server.login_address)
     return True
 
 

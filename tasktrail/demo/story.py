@@ -46,8 +46,7 @@ class ServiceProcess:
 
     def __init__(self, data: Path, port: int = 0) -> None:
         self.address = ""
-        self.login = ""
-        """An address that logs a browser in."""
+        self._data = data
         command = [sys.executable, "-m", "tasktrail", "--data", str(data), "serve", "--port", str(port)]
         # A Ctrl-C in the terminal is for the demo, which stops the service.
         self._process = subprocess.Popen(
@@ -72,9 +71,12 @@ class ServiceProcess:
             word, _, rest = line.strip().partition(" ")
             if word == "ready":
                 self.address = rest.partition(" ")[0]
-            if word == "open":
-                self.login = rest
                 self._ready.set()
+
+    def login_address(self) -> str:
+        """An address that logs a browser in."""
+        with Client.connect(self._data) as client:
+            return client.login_address()
 
     def kill(self) -> None:
         """As the kernel does when memory runs out: without a word."""
@@ -121,7 +123,7 @@ class Demo:
         )
         with ServiceProcess(self._data) as service, Client.connect(self._data) as tasks:
             self._port = urlsplit(service.address).port or 0
-            self._say("Watch", f"in a browser, if you like: {service.login}")
+            self._say("Watch", f"in a browser, if you like: {service.login_address()}")
             self._say("Submit", f"tasks of every type to the service (pid {service.pid})")
             video, others = self._submit(tasks, long, files)
             self._say("Work", f"live progress, until the transcode of {long.name} is at {KILL_AT:.0f} %")
@@ -144,7 +146,7 @@ class Demo:
             return
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ServiceProcess(self._data, self._port) as service:
-            self._say("The page", f"with these tasks, until Ctrl-C: {service.login}")
+            self._say("The page", f"with these tasks, until Ctrl-C: {service.login_address()}")
             with suppress(KeyboardInterrupt):
                 service.wait()
             self._say("Stop", "in good order")

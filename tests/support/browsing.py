@@ -44,8 +44,8 @@ class Service:
         (self.data / "tasktrail.toml").write_text(configuration, encoding="utf-8")
         before(self.data)
         self.address = ""
-        self.login = ""
-        """The address that the service has printed: it logs one browser in as the owner of the data."""
+        self.opened = False
+        """Whether its owner has logged a browser in."""
         self._said: deque[str] = deque(maxlen=50)
         self.start()
 
@@ -70,8 +70,6 @@ class Service:
                 self._said.append(line)
                 if found := re.match(r"ready (http://\S+)", line):
                     self.address = found[1]
-                if found := re.match(r"open (http://\S+)", line):
-                    self.login = found[1]
                     ready.set()
 
     def said(self) -> str:
@@ -155,10 +153,11 @@ class Visit:
         return self.page
 
     def log_in(self, role: Role, user: int | None) -> None:
-        """The owner by the printed address, which works once, and then with the secret; the others with a token."""
-        if role == "owner" and self._service.login:
-            self.page.goto(self._service.login)
-            self._service.login = ""
+        """The owner by an address that works once, and then with the secret; the others with a token."""
+        if role == "owner" and not self._service.opened:
+            self._service.opened = True
+            with self._service.client() as client:
+                self.page.goto(client.login_address())
             return
         self.go("/login")
         shown = self._service.secret() if role == "owner" else self._service.token(role, user)

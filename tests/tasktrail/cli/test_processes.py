@@ -139,6 +139,22 @@ def test_a_stream_is_answered_line_by_line_and_only_what_is_durable(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_only_a_terminal_is_shown_an_address_that_logs_somebody_in(spawn: Spawn, call: Any, how: tuple[str]) -> None:
+    process = spawn(*how, "serve")
+    seen = line_with(process, "ready")
+    assert call("stats")[0] == 0  # it has said all by then
+    process.terminate()
+    assert "login" not in seen + process.communicate(timeout=WITHIN)[1]
+    if not how:
+        ours, theirs = os.openpty()
+        spawn("serve", stderr=theirs)
+        with os.fdopen(ours, encoding="utf-8") as terminal:
+            assert any("/login?code=" in line for line in terminal)
+        os.close(theirs)
+
+
+@pytest.mark.slow
 def test_thousands_of_lines_are_answered_in_order(call: Any, service: "subprocess.Popen[str]") -> None:
     lines = [f'{{"command":"create_task","type":"noop","held":true,"document_id":{n}}}' for n in range(3000)]
     code, out, _err = call("submit", "--from", "-", stdin="\n".join(lines))
