@@ -328,9 +328,11 @@ def test_every_answer_says_that_it_stands_in_no_frame(web: httpx.Client, browser
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_whoever_nobody_knows_is_not_told_which_version_runs(browser: httpx.Client) -> None:
-    for path in ("/login", "/static/1/nothing", "/healthz"):
-        assert __version__ not in browser.get(path, headers=BROWSER).text
+def test_whoever_nobody_knows_sees_neither_the_version_nor_the_choice_of_a_moment(browser: httpx.Client) -> None:
+    for path in ("/login", "/static/1/nothing", "/healthz", "/login?no=such"):
+        text = browser.get(path, headers=BROWSER).text
+        assert __version__ not in text
+        assert "as_of" not in text
 
 
 def test_nobody_keeps_an_answer_but_files_that_are_the_same_for_all(web: httpx.Client, browser: httpx.Client) -> None:
