@@ -173,7 +173,6 @@ async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _OURS = frozenset({b"none", b"same-origin"})
 """What `Sec-Fetch-Site` says of an address that somebody typed, and of a page of our own."""
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     b"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"

@@ -43,7 +43,7 @@ from ..projections import TaskFilters
 from ..projections.queries.filters import Ids, Texts
 from .access import Access
 from .backend import Backend
-from .identity import Identity
+from .identity import OWNER, Identity
 from .permissions import COMMANDS as COMMAND_NEEDS
 from .permissions import SUBMIT
 from .requests import (
@@ -215,7 +215,7 @@ async def retry_tasks(
             force=wanted.force,
             delay=wanted.delay,
             reason=wanted.reason,
-            actor=wanted.actor,
+            actor=wanted.actor or OWNER,
             command_id=wanted.command_id,
         )
         return retry_answer(result)

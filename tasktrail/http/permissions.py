@@ -85,17 +85,23 @@ COMMANDS: dict[type[Command], Need] = {
 """What it takes to send a command, whichever way it comes."""
 
 
+def allows(who: Identity | None, need: Need) -> bool:
+    """Whether `who` may do what needs this."""
+    if need.nobody:
+        return True
+    return who is not None and who.role in need.roles and not (need.whole and who.user_id is not None)
+
+
 def check(who: Identity | None, need: Need | None, what: str) -> None:
     """Raises `Forbidden` unless `who` may do `what`."""
     if need is None:  # forgotten, so nobody may
         raise Forbidden(f"Nobody may {what}: the route does not say what it needs")
-    if need.nobody:
+    if allows(who, need):
         return
     if who is None or who.role not in need.roles:
         known = f"The role {who.role} of {who.name}" if who else "Whoever nobody knows"
         raise Forbidden(f"{known} may not {what}")
-    if need.whole and who.user_id is not None:
-        raise Forbidden(f"{who.name} is bound to user {who.user_id} and may not {what}: it is about all tasks")
+    raise Forbidden(f"{who.name} is bound to user {who.user_id} and may not {what}: it is about all tasks")
 
 
 def authorized(who: Identity, command: Command) -> Command:

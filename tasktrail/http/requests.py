@@ -32,8 +32,6 @@ MAX_FORM, MAX_LOGIN = 256 * 1024, 16 * 1024
 """Bytes of a form of a page, and of the one that strangers may send. The event loop reads them, field by field."""
 MAX_COMMANDS = 10_000
 """Commands in one array."""
-ACTOR = "http"
-"""Who wants what nobody has signed: the history tells by it which way a command came in."""
 
 Item: TypeAlias = Command | TasktrailError
 T = TypeVar("T")
@@ -85,12 +83,12 @@ def _decode_item(raw: bytes) -> Item:
 
 def decode_command(body: bytes) -> Command:
     """One command that names itself in `command`."""
-    return _signed(_decode(body, _command))
+    return _decode(body, _command)
 
 
 def decode_create(body: bytes) -> CreateTask:
     """A new task's fields; `command` may be left out."""
-    return _signed(_decode(body, _create))
+    return _decode(body, _create)
 
 
 def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
@@ -104,7 +102,7 @@ def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
         command = msgspec.convert(fields, kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise refusal(error, fields, kind) from error
-    return _signed(command)
+    return command
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -121,12 +119,8 @@ def _fields(body: bytes) -> dict[str, Any]:
 
 
 def decode_as(kind: type[C], body: bytes) -> C:
-    """Any Struct with an `actor`; an empty body is one with nothing in it."""
-    return _signed(_decode(body.strip() or b"{}", msgspec.json.Decoder(kind)))
-
-
-def _signed(wish: C) -> C:
-    return wish if wish.actor else replace(wish, actor=ACTOR)  # type: ignore[attr-defined]
+    """Any Struct; an empty body is one with nothing in it."""
+    return _decode(body.strip() or b"{}", msgspec.json.Decoder(kind))
 
 
 def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:

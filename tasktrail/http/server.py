@@ -194,7 +194,7 @@ class _Server(uvicorn.Server):
                 ws="none",
             )
         )
-        self._desk = backend
+        self._backend = backend
         self._access = access
         self._certificate = certificate
         self._stop_watching: Callable[[], None] = lambda: None
@@ -213,7 +213,7 @@ class _Server(uvicorn.Server):
             for one in sockets:
                 one.close()
             self._stop_watching()
-            self._desk.close()
+            self._backend.close()
             self.up.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -236,7 +236,7 @@ class _Server(uvicorn.Server):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._cut_invalid)
 
-        self._stop_watching = self._desk.service.watch_tokens(changed)
+        self._stop_watching = self._backend.service.watch_tokens(changed)
         self.servers = listeners
         self.started = True
         self.up.set()
@@ -256,7 +256,7 @@ class _Server(uvicorn.Server):
         """Called every tenth of a second. Once a second the deadlines are checked."""
         if not counter % _TICKS:
             now = asyncio.get_running_loop().time()
-            self._desk.tidy(now)
+            self._backend.tidy(now)
             self._cut_invalid()
             if self._certificate is not None:
                 self._certificate.look(now)
@@ -267,8 +267,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Streams end first, and waiting too; a connection that still holds on after the grace is cut off."""
-        self._desk.feed.close()
-        self._desk.waiters.close()
+        self._backend.feed.close()
+        self._backend.waiters.close()
         cutting = asyncio.create_task(self._cut_off())
         await super().shutdown(sockets)
         cutting.cancel()

@@ -352,7 +352,7 @@ class _Reading:
     """Reads for one stream from the log: a task's records or everybody's, piece by piece."""
 
     def __init__(self, backend: "Backend", span: StreamRequest) -> None:
-        self._desk = backend
+        self._backend = backend
         self._task_id = span.task_id
         self._pieces = BatchReader(None if span.only_user is None else backend.feed.owners)
         self._known = (-1, 0)
@@ -360,10 +360,10 @@ class _Reading:
 
     async def next(self, position: int, end: int) -> list[EncodedRecord]:
         """The next records after one position and up to another; empty when there are none."""
-        return await self._desk.bulk(self._next, position, end)
+        return await self._backend.bulk(self._next, position, end)
 
     def _next(self, position: int, end: int) -> list[EncodedRecord]:
-        service = self._desk.service
+        service = self._backend.service
         if self._task_id is None:
             return self._pieces.next(lambda number: service.log(position, min(number, end - position)))
         at, version = self._known

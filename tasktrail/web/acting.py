@@ -1,5 +1,6 @@
 """What a form of the page has sent becomes a command, signed by whoever sent it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -7,6 +8,7 @@ import msgspec
 from litestar import Request
 
 from ..events import Accepted, Command, TasktrailError
+from ..events.errors import InvalidValue
 from ..http.backend import Backend
 from ..http.identity import Identity
 from ..http.requests import read_form
@@ -18,6 +20,13 @@ C = TypeVar("C", bound=msgspec.Struct)
 async def sent(request: Request[Any, Any, Any]) -> dict[str, str]:
     """The fields of the form, as they were typed."""
     return {name: str(value) for name, value in (await read_form(request)).items()}
+
+
+def priority_of(text: str) -> int:
+    """A priority that was typed. Raises `InvalidValue`."""
+    if not re.fullmatch(r"\s*[0-9]{1,2}\s*", text):
+        raise InvalidValue(f"priority: {text[:40]!r} is no whole number from 0 to 10", field="priority")
+    return int(text)
 
 
 async def act(backend: Backend, who: Identity, kind: type[Command], fields: Mapping[str, Any]) -> Accepted:

@@ -71,3 +71,6 @@ async def log_out(request: Browser, access: NamedDependency[Access]) -> Response
     request.scope["state"]["connection"].who = None  # this connection stays until the answer has come
     headers = dict(request.scope["headers"])
     return _to("/login", access.end_session(headers, secure=request.scope["scheme"] == "https"))
+
+
+ROUTES = (login_page, log_in, log_out)

@@ -33,7 +33,7 @@ from ..errors import Forbidden, UnknownRoute
 from ..events import Task, TasktrailError
 from ..events.errors import InvalidValue
 from ..http.backend import Backend
-from ..http.permissions import SEE, SEE_ALL, SUBMIT, Need
+from ..http.permissions import SEE, SEE_ALL, SUBMIT, Need, allows
 from ..http.problems import HANDLERS as PROBLEMS
 from ..http.problems import headers_of, refusal_of, unexpected
 from ..http.requests import AsOfQuery
@@ -119,13 +119,10 @@ class Page:
 
     def url(self, path: str, **query: object) -> str:
         """An address in the moment that this page shows. Parameters that are None or empty are left out."""
-        kept = {name: value for name, value in query.items() if value not in (None, "")}
-        if self.as_of:
-            kept.setdefault("as_of", self.as_of)
-        return f"{quote(path)}?{urlencode(kept, doseq=True)}" if kept else quote(path)
+        return _with(path, {**query, "as_of": self.as_of})
 
     def here(self, **changes: object) -> str:
-        """This page's own address with other parameters: `page.here(offset=50)`. `as_of=None` leads to now."""
+        """This page's own address with other parameters: `page.here(attempt=2)`. `as_of=None` leads to now."""
         return _with(self.path, self.parameters() | changes)
 
     def parameters(self) -> dict[str, object]:
@@ -137,8 +134,7 @@ class Page:
 
     def may(self, need: Need) -> bool:
         """Whether whoever asks may do what needs this: nobody is shown what is refused anyway."""
-        who = self.who
-        return who is not None and who.role in need.roles and not (need.whole and who.user_id is not None)
+        return allows(self.who, need)
 
     def present(self) -> None:
         """Raises `InvalidValue` when the past is shown, which cannot be acted on."""

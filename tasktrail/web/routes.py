@@ -18,9 +18,7 @@ PAGES = (
     *schedules.ROUTES,
     *limits.ROUTES,
     *log.ROUTES,
-    login.login_page,
-    login.log_in,
-    login.log_out,
+    *login.ROUTES,
 )
 """The handlers of all pages. A page of its own module is entered here, and in `NAVIGATION` in `page.py`."""
 

@@ -51,7 +51,7 @@ from ..projections.history import Line
 from ..projections.queries.walk import Census
 from ..projections.story import Course, Story, StoryFold, line_of, skim
 from ..times import read_time
-from .acting import act, sent
+from .acting import act, priority_of, sent
 from .page import Page
 from .shapes import SIDE, Around, GraphShape, Node, TimeShape, graph_shape, time_shape
 
@@ -168,66 +168,61 @@ def _shown(page: Page, stories: "Stories", task_id: int, attempt: int | None) ->
 
 def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> Seen:
     """Ask for everything. Raises `UnknownTask`, also for a task that whoever looks may not see."""
-    return _then(page, task_id) if page.past else _now(page, stories, task_id, attempt)
-
-
-def _now(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> Seen:
-    service = page.backend.service
-    source = service.source
-    found = page.service.get_task(task_id)
-    of_task = TaskFilters(parent_task_id=task_id, user_id=() if page.user_id is None else page.user_id)
-    children = source.ask(lambda views: views.census(of_task))
-    fold = stories.up_to(task_id, found.version, lambda version, limit: service.events_after(task_id, version, limit))
-    story, last = fold
+    found = page.service.get_task(task_id, as_of=page.point)
+    story, last = _story(page, stories, found)
     noted, left_out = _notes(page, task_id)
-    notices = source.ask(lambda views: views.notices(task_id))
-    number = found.attempt if attempt is None else attempt
-    output = service.output(task_id, number, last=_PRINTED) if found.attempt else None
     chain = _chain(page, last)
-    return Seen(
+    children = None if page.past else _children(page, task_id)
+    seen = Seen(
         task=found,
-        left=time_left(found, story.courses, page.now, means_of(service.stats())),
+        left=time_left(found, story.courses, page.now, {} if page.past else means_of(page.backend.service.stats())),
         story=story,
         lines=_merged(story.lines, [line_of(record, None) for record in noted]),
         notes_left_out=left_out,
         timeline=_timeline(found, story, page.now),
         graph=_graph(page, found, children),
-        children=children if any(children.by_status.values()) else None,
+        children=children,
         causes=tuple(map(_step, chain.records)),
         cause_command=chain.command_id,
         causes_complete=chain.complete,
+    )
+    return seen if page.past else _with_present(page, seen, noted, found.attempt if attempt is None else attempt)
+
+
+def _with_present(page: Page, seen: Seen, noted: list[Recorded], attempt: int) -> Seen:
+    """The same with what is not recorded, or not kept for earlier moments."""
+    service, found = page.backend.service, seen.task
+    notices = service.source.ask(lambda views: views.notices(found.id))
+    return replace(
+        seen,
         files=_files(page, found),
-        why=page.service.why(task_id) if found.status in WAITING else None,
-        output=output,
-        attempt=number,
+        why=page.service.why(found.id) if found.status in WAITING else None,
+        output=service.output(found.id, attempt, last=_PRINTED) if found.attempt else None,
+        attempt=attempt,
         notices=tuple(notices[-_NOTICES:]),
         notices_left_out=max(0, len(notices) - _NOTICES),
         tries=_tries(noted),
     )
 
 
-def _then(page: Page, task_id: int) -> Seen:
-    assert page.past is not None
-    service, position = page.backend.service, page.past.position
-    found = page.service.get_task(task_id, as_of=position)
+def _story(page: Page, stories: "Stories", found: Task) -> tuple[Story, Recorded | None]:
+    """What has happened to the task up to the moment that is shown, and its last record."""
+
+    def read(version: int, limit: int) -> list[Recorded]:
+        return page.backend.service.events_after(found.id, version, limit)
+
+    if not page.past:
+        return stories.up_to(found.id, found.version, read)
     fold = StoryFold()
-    skim(fold, lambda version, limit: service.events_after(task_id, version, limit), found.version)
-    story, last = fold.story(), fold.last
-    noted, left_out = _notes(page, task_id, position)
-    chain = _chain(page, last)
-    return Seen(
-        task=found,
-        left=time_left(found, story.courses, page.now, {}),
-        story=story,
-        lines=_merged(story.lines, [line_of(record, None) for record in noted]),
-        notes_left_out=left_out,
-        timeline=_timeline(found, story, page.now),
-        graph=_graph(page, found, None),
-        children=None,
-        causes=tuple(map(_step, chain.records)),
-        cause_command=chain.command_id,
-        causes_complete=chain.complete,
-    )
+    skim(fold, read, found.version)
+    return fold.story(), fold.last
+
+
+def _children(page: Page, task_id: int) -> Census | None:
+    """How many there are of each status, among those that whoever looks may see; none if there are none."""
+    filters = TaskFilters(parent_task_id=task_id, user_id=() if page.user_id is None else page.user_id)
+    census = page.backend.service.source.ask(lambda views: views.census(filters))
+    return census if any(census.by_status.values()) else None
 
 
 class Stories:
@@ -253,10 +248,10 @@ class Stories:
             return fold.story(), fold.last
 
 
-def _notes(page: Page, task_id: int, until: int | None = None) -> tuple[list[Recorded], int]:
+def _notes(page: Page, task_id: int) -> tuple[list[Recorded], int]:
     """What the service noted about the task, the last ones; and how many there are before them."""
     positions = page.backend.service.source.ask(lambda views: views.notes(task_id))
-    positions = [position for position in positions if until is None or position <= until]
+    positions = [position for position in positions if page.past is None or position <= page.past.position]
     log = page.backend.service.source.log()
     records = [record for position in positions[-_NOTES:] for record in log.read(position - 1, 1)]
     return records, max(0, len(positions) - _NOTES)
@@ -331,7 +326,7 @@ def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | Non
         )
         return list(views.stretch(filters, page.now).tasks)
 
-    kids = source.ask(below) if children is not None and any(children.by_status.values()) else []
+    kids = source.ask(below) if children else []
     after = [] if page.past else source.ask(lambda views: views.dependants(found.id, SIDE + 1))
     if bound is not None:
         after = [task_id for task_id in after if page.backend.service.is_of(task_id, bound)]
@@ -352,19 +347,10 @@ def _chain(page: Page, last: Recorded | None) -> Chain:
     if last is None:
         return Chain(records=())
     log, bound = page.backend.service.source.log(), page.user_id
-    owners: dict[int, bool] = {}
-
-    def may_see(task_id: int) -> bool:
-        if bound is None or task_id == last.task_id:
-            return True
-        if task_id not in owners:
-            state = page.backend.service.source.ask(lambda views: views.state(task_id)) if task_id else None
-            owners[task_id] = state is not None and state.spec.user_id == bound
-        return owners[task_id]
 
     def read(position: int) -> Recorded | None:
         found = next(iter(log.read(position - 1, 1)), None)
-        return found if found is not None and may_see(found.task_id) else None
+        return found if found is not None and page.backend.service.is_of(found.task_id, bound) else None
 
     def before(record: Recorded) -> Recorded | None:
         return next(iter(log.read_task_after(record.task_id, record.version - 2, 1)), None)
@@ -517,9 +503,7 @@ def _command(fields: Mapping[str, str], now: datetime) -> tuple[type[Command], d
 def _changes(fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if priority := fields.get("priority", "").strip():
-        if not priority.isdecimal() or len(priority) > 2:  # noqa: PLR2004 - 10 is the highest
-            raise InvalidValue(f"priority: {priority[:40]!r} is no whole number from 0 to 10", field="priority")
-        changes["priority"] = int(priority)
+        changes["priority"] = priority_of(priority)
     if when := fields.get("scheduled_for", "").strip():
         try:
             changes["scheduled_for"] = read_time(when, now)

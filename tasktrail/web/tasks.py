@@ -31,6 +31,7 @@ from ..intake.conversion import command_from_fields
 from ..projections import TaskFilters
 from ..projections.queries.filters import STATUSES, values_of
 from ..projections.queries.walk import Census, Stretch, parse_place
+from .acting import priority_of
 from .batches import MOST, Batch, Batches, carry_out
 from .page import Page
 
@@ -392,10 +393,7 @@ def _command_of(action: Action, fields: Mapping[str, str], actor: str) -> RetryT
         case "cancel":
             return command_from_fields(CancelTask, {**common, "children": "children" in fields})
         case _:
-            priority = fields.get("priority", "").strip()
-            if not priority.isdecimal() or len(priority) > 2:  # noqa: PLR2004 - 10 is the highest
-                raise InvalidValue("priority: give a whole number from 0 to 10", field="priority")
-            return command_from_fields(AdjustTask, {**common, "priority": int(priority)})
+            return command_from_fields(AdjustTask, {**common, "priority": priority_of(fields.get("priority", ""))})
 
 
 @get("/tasks/batches/{batch_id:str}", include_in_schema=False, needs=SUBMIT)
