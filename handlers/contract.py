@@ -5,7 +5,7 @@ from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -288,6 +288,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """See the class."""
+        _check_plain(self)
+        _check_callable(self.name, estimate=self.estimate, check=self.check)
         _check_places(self.name, run=self.run, probe=self.probe, checkup=self.checkup)
         _check_paths(self.name, reads=self.reads, writes=self.writes)
         _check_words(self.name, self.programs, self.output_suffix)
@@ -470,6 +472,46 @@ def _awaited(answer: Any, context: TaskContext[Any]) -> Any:
             watch.cancel()
 
     return asyncio.run(run())
+
+
+class _Plain(msgspec.Struct, frozen=True, kw_only=True):
+    """Those fields of a type that are plain values, so that they can be checked as options are."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    summary: str
+    resumable: bool
+    needs_input: bool
+    needs_output: bool
+    grace: Annotated[float, msgspec.Meta(ge=0)] | None
+    limits: bool
+    bounds: Bounds | None
+    steady_input: bool
+    network: bool
+    preload: tuple[str, ...]
+    needs_folder: bool
+    packages: Packages
+    periodic: Periodic | None
+
+
+def _check_plain(declared: TaskType) -> None:
+    try:
+        msgspec.convert({field: getattr(declared, field) for field in _Plain.__struct_fields__}, _Plain)
+    except msgspec.ValidationError as error:
+        said, _, where = str(error).partition(" - at `$.")
+        raise ValueError(f"{declared.name}: {where.rstrip('`')} cannot be that: {said}") from error
+    if not (isinstance(declared.options, type) and issubclass(declared.options, msgspec.Struct)):
+        raise TypeError(f"{declared.name}: options has to be a class made of msgspec.Struct, not {declared.options!r}")
+    errors = declared.retry_on
+    if not isinstance(errors, tuple) or not all(isinstance(kind, type) for kind in errors):
+        raise TypeError(
+            f"{declared.name}: retry_on has to be a tuple of exception classes, such as (OSError,), not {errors!r}"
+        )
+
+
+def _check_callable(name: str, **functions: object) -> None:
+    for field, function in functions.items():
+        if not (function is None or callable(function)):
+            raise TypeError(f"{name}: {field} has to be a function, not {function!r}")
 
 
 def _check_places(name: str, **places: object) -> None:

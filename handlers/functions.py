@@ -126,7 +126,7 @@ def _struct(name: str, fields: list[tuple[str, Any, Any]]) -> type[msgspec.Struc
     title = "".join(part.capitalize() for part in re.split(r"\W|_", name)) or "Task"
     try:
         return msgspec.defstruct(f"{title}Options", fields, frozen=True, kw_only=True, forbid_unknown_fields=True)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last for names that Python changes in a class
         raise InvalidFunction(f"The parameters of {name} make no options: {error}") from error
 
 

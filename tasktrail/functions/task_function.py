@@ -289,17 +289,22 @@ def task(
     def make(target: Callable[..., Any]) -> TaskFunction[Any, Any, Any, Any]:
         name = function if isinstance(function, str) and function else _name_of(target)
         shape = shape_of(target, name)
-        task_type = TaskType(
-            name=name,
-            summary=(target.__doc__ or "").strip().partition("\n")[0],
-            run=runner(target, shape),
-            options=shape.options,
-            needs_input=shape.name_of(Role.INPUT) in shape.required,
-            needs_output=shape.name_of(Role.OUTPUT) in shape.required,
-            defaults=_checked_fields(name, fields),
-            periodic=_periodic(name, shape, every=every, cron=cron, timezone=timezone, missed=missed),
-            **settings,
-        )
+        defaults = _checked_fields(name, fields)
+        periodic = _periodic(name, shape, every=every, cron=cron, timezone=timezone, missed=missed)
+        try:
+            task_type = TaskType(
+                name=name,
+                summary=(target.__doc__ or "").strip().partition("\n")[0],
+                run=runner(target, shape),
+                options=shape.options,
+                needs_input=shape.name_of(Role.INPUT) in shape.required,
+                needs_output=shape.name_of(Role.OUTPUT) in shape.required,
+                defaults=defaults,
+                periodic=periodic,
+                **settings,
+            )
+        except (TypeError, ValueError) as error:
+            raise InvalidFunction(f"@task of {error}") from error
         return TaskFunction(target, task_type, shape)
 
     return make(function) if callable(function) else make
@@ -356,7 +361,9 @@ def _checked_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     for field in fields:
         if field not in _OF_TYPES:
             remedy = f"@task takes {', '.join(_OF_TYPES)}; others are given when a task is submitted, by with_fields."
-            raise InvalidFunction(f"@task of {name}: {unknown_field(field, CreateTask).message}", remedy=remedy)
+            known = field in CreateTask.__struct_fields__
+            said = f"{field} is given with each task" if known else unknown_field(field, CreateTask).message
+            raise InvalidFunction(f"@task of {name}: {said}", remedy=remedy)
     try:
         usual = command_from_fields(CreateTask, {"type": name, **fields})
     except TasktrailError as error:
@@ -372,8 +379,10 @@ def _periodic(
     from ..actors.core.schedules import check_schedule
     from ..config.settings import parse_duration
     from ..events import Created
+    from ..events.commands import AddSchedule
     from ..events.errors import TasktrailError
     from ..events.system_events import ScheduleAdded
+    from ..intake.conversion import command_from_fields
 
     needed = [one for one in shape.signature.parameters if one in shape.required - {shape.name_of(Role.CONTEXT)}]
     if needed:
@@ -383,22 +392,13 @@ def _periodic(
         )
     try:
         seconds = parse_duration(every) if isinstance(every, str) else every
-        periodic = Periodic(cron=cron, every=seconds, timezone=timezone, missed=missed)
-        check_schedule(
-            ScheduleAdded(
-                schedule=name,
-                task=Created(type=name),
-                cron=cron,
-                every=seconds,
-                timezone=timezone,
-                starting_at=datetime.now(UTC),
-                missed=missed,
-            )
-        )
+        times: dict[str, Any] = {"cron": cron, "every": seconds, "timezone": timezone, "missed": missed}
+        command_from_fields(AddSchedule, {"schedule": name, "task": {"type": name}, **times})
+        check_schedule(ScheduleAdded(schedule=name, task=Created(type=name), starting_at=datetime.now(UTC), **times))
     except TasktrailError as error:
         raise InvalidFunction(f"@task of {name}: {error.message}", field=error.field, remedy=error.advice) from error
     except ValueError as error:
         raise InvalidFunction(
             f"@task of {name}: every cannot be {every!r}", field="every", remedy='Seconds, or a text such as "10m".'
         ) from error
-    return periodic
+    return Periodic(**times)

@@ -192,6 +192,9 @@ def test_a_coroutine_that_another_decorator_hides_is_awaited_too(tmp_path: Path)
     assert run_handler(later, context_for(later, tmp_path, options={"number": 2})) == Finished(result={"value": 5})
 
 
+def mangled(number: int, *, __count: int) -> None: ...
+
+
 def one_by_one() -> Iterator[int]:
     yield 1
 
@@ -231,6 +234,7 @@ class OfClass:
         (returns_path, "result of returns_path is Path", "str"),
         (unknown_name, "annotations of unknown_name cannot be read", "TYPE_CHECKING"),
         (one_by_one, "one_by_one yields", "list"),
+        (mangled, "parameters of mangled make no options", "__count"),
         (awaited_one_by_one, "awaited_one_by_one yields", "list"),
         (OfClass, "stands on a type", "@handler"),
         (lambda: None, "A lambda has no name", "name"),
@@ -248,11 +252,19 @@ def test_what_no_type_can_be_made_of_is_refused_with_what_to_do(function: Any, s
     [
         ({"priority": 11}, "priority"),
         ({"retries": 3}, "no field `retries`"),
-        ({"user_id": 3}, "no field `user_id`|with_fields"),
+        ({"user_id": 3}, r"user_id is given with each task(.|\n)*with_fields"),
         ({"every": "soon"}, "every cannot be 'soon'"),
         ({"every": 60, "cron": "* * * * *"}, "either"),
         ({"cron": "61 * * * *"}, "no cron expression"),
         ({"cron": "0 3 * * *", "timezone": "Mars/Olympus"}, "no time zone"),
+        ({"every": 0}, "every"),
+        ({"every": 0.5}, "every"),
+        ({"every": float("nan")}, "every"),
+        ({"every": True}, "every"),
+        ({"every": 60, "missed": "never"}, "missed"),
+        ({"options": {}}, "options is given with each task"),
+        ({"network": "no"}, "network"),
+        ({"retry_on": OSError}, "tuple of exception classes"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tasktrail.events.errors import UnknownType
 from tasktrail.handlers import handler
-from tasktrail.handlers.contract import resolve
+from tasktrail.handlers.contract import TaskType, resolve
 from tasktrail.handlers.errors import BrokenHandlers, DuplicateType
 from tasktrail.handlers.registry import Registry
 
@@ -151,6 +151,26 @@ def test_paths_of_a_type_that_are_no_tuple_of_texts_are_refused(paths: Any) -> N
     for field in ("reads", "writes"):
         with pytest.raises(TypeError, match=rf"mine: {field} has to be a tuple of paths"):
             handler("mine", **{field: paths})(lambda _context: None)
+
+
+@pytest.mark.parametrize("errors", [OSError, [OSError], (OSError(),), ("OSError",), "OSError"])
+def test_errors_of_a_type_that_are_no_tuple_of_classes_are_refused(errors: Any) -> None:
+    """Each attempt that fails would be lost with its worker, instead of being tried again."""
+    with pytest.raises(TypeError, match=r"mine: retry_on has to be a tuple of exception classes, such as \(OSError,\)"):
+        TaskType(name="mine", summary="", run=lambda _context: None, retry_on=errors)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("grace", -1.0), ("grace", "10s"), ("bounds", 5), ("packages", ("numpy",)), ("preload", "json")],
+        *[("network", "no"), ("needs_folder", "no"), ("limits", None), ("resumable", 1)],
+        *[("estimate", 5), ("check", "mine:check"), ("options", dict), ("options", 5)],
+    ],
+)
+def test_what_a_type_cannot_be_is_refused_where_it_is_declared(field: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"mine: {field}\b"):
+        handler("mine", **{field: value})(lambda _context: None)
 
 
 def test_relative_paths_of_a_type_are_refused() -> None:
