@@ -18,6 +18,7 @@ from ...events.system_events import ClockJumped, Deduplicated
 from ...events.task_events import key_of, output_of
 from ...events.timeouts import End, limits_waiting
 from .dependencies import ended, enter
+from .owners import without_others
 from .schedules import FIRE_TIME, Schedule, due_runs
 from .state import PUBLISH_PATIENCE, Running, beat_in
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
@@ -188,5 +189,5 @@ def _taken(work: UnitOfWork, event: Created) -> OutputTaken | None:
         if not event.overwrite:
             check_output(output_of(event), work.state.outputs.first)
     except OutputTaken as error:
-        return error
+        return without_others(work.state, error, event.user_id or None)
     return None

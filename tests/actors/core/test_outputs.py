@@ -117,15 +117,17 @@ def test_the_tasks_of_a_graph_are_looked_at_among_themselves_too(core: Core) -> 
     assert isinstance(graph("", "", "/a"), Accepted)
 
 
-def test_a_run_of_a_schedule_whose_output_is_taken_ends_at_once_and_says_why(core: Core) -> None:
-    core.create(output_file="/out/20260101T000100Z")
-    core.send(AddSchedule(schedule="often", every=60.0, task=CreateTask(type="work", output_file="/out/{fire_time}")))
+@pytest.mark.parametrize(("user_id", "by"), [(0, "Task 1"), (7, "Task 1"), (8, "Another task")])
+def test_a_run_of_a_schedule_whose_output_is_taken_ends_at_once_and_says_why(core: Core, user_id: int, by: str) -> None:
+    core.create(output_file="/out/20260101T000100Z", user_id=7)
+    made = CreateTask(type="work", output_file="/out/{fire_time}", user_id=user_id)
+    core.send(AddSchedule(schedule="often", every=60.0, task=made))
     core.wait(60)
     failed = [event for event in core.tell(Tick()) if isinstance(event, Failed)]
     assert [(event.error_type, event.outcome, event.final) for event in failed] == [
         ("OutputTaken", "not_started", True)
     ]
-    assert failed[0].error.startswith("Task 1 is not finished and will write ")
+    assert failed[0].error.startswith(f"{by} is not finished and will write ")
     core.wait(60)
     core.tell(Tick())
     assert core.state.tasks[3].spec.output_file == "/out/20260101T000200Z"
