@@ -186,6 +186,11 @@ def _reload(service: "TaskService", reporter: "Announcer", read_config: Callable
     tell_systemd("READY=1")
 
 
+def _may_show_secrets() -> bool:
+    """Whether standard error is read by who started this: systemd says where it goes to its journal instead."""
+    return sys.stderr.isatty() or not os.environ.get("JOURNAL_STREAM")
+
+
 class Announcer:
     """Says on standard error what becomes of the service: for people, or as lines of the log where those are JSON."""
 
@@ -203,18 +208,18 @@ class Announcer:
     def ready(self, address: str, socket: str, login: Callable[[], str]) -> None:
         """Say that commands are accepted.
 
-        `login`: makes an address that logs a browser in as the owner. Only a terminal gets to see one: what is kept in
-        a file or a journal may be read by others before it has been used.
+        `login`: makes an address that logs a browser in as the owner. The journal of systemd, which keeps it for others
+        to read, gets none.
         """
         tell_systemd("READY=1", f"STATUS=accepts commands at {address}")
         fields = {"address": address, "socket": socket}
         if self.lines:
             self.say("info", "ready", ready=True, **fields)
         elif self._as_json:
-            _say(json_bytes({"ready": True, **fields}))
+            _say(json_bytes({"ready": True, **fields} | ({"open": login()} if _may_show_secrets() else {})))
         else:
             _say(f"ready {address} {socket}")
-            if sys.stderr.isatty():
+            if _may_show_secrets():
                 _say(f"open {login()}")
 
     def complain(self, error: Exception) -> int:

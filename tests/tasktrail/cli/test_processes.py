@@ -140,18 +140,17 @@ def test_a_stream_is_answered_line_by_line_and_only_what_is_durable(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [(), ("--json",)])
-def test_only_a_terminal_is_shown_an_address_that_logs_somebody_in(spawn: Spawn, call: Any, how: tuple[str]) -> None:
-    process = spawn(*how, "serve")
-    seen = line_with(process, "ready")
-    assert call("stats")[0] == 0  # it has said all by then
-    process.terminate()
-    assert "login" not in seen + process.communicate(timeout=WITHIN)[1]
-    if not how:
-        ours, theirs = os.openpty()
-        spawn("serve", stderr=theirs)
-        with os.fdopen(ours, encoding="utf-8") as terminal:
-            assert any("/login?code=" in line for line in terminal)
-        os.close(theirs)
+def test_an_address_that_logs_a_browser_in_is_told_and_not_to_the_journal(
+    spawn: Spawn, call: Any, how: tuple[str]
+) -> None:
+    for journal in ("", "8:12345"):
+        process = spawn(*how, "serve", env={"JOURNAL_STREAM": journal})
+        seen = line_with(process, "ready")
+        assert call("stats")[0] == 0  # it has said all by then
+        process.terminate()
+        assert process.stderr
+        seen += process.stderr.read()
+        assert ("/login?code=" in seen) is not bool(journal)
 
 
 @pytest.mark.slow
