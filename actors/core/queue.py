@@ -11,7 +11,7 @@ whose last start is longer ago. So users take turns even where there is only one
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from heapq import heapify, heappop, heappush, heapreplace, merge
+from heapq import heapify, heappop, heappush, heapreplace, merge, nsmallest
 from itertools import count, islice
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -96,7 +96,9 @@ def in_turns(queues: Iterable[UserQueue]) -> Iterator[Entry]:
     while heap:
         share, entry, number = heap[0]
         yield entry
-        following = next(others.setdefault(number, found[number].others()), None)
+        if number not in others:
+            others[number] = found[number].others()
+        following = next(others[number], None)
         if following is None:
             heappop(heap)
         else:
@@ -278,8 +280,8 @@ class ReadyQueue:
         best = self.in_line(lambda _key: True)
         # They can only be tasks of the users, or stand in the buckets, whose first task is among the first.
         if fair:
-            users = islice(_once_each(_user_of(keys) for _, _, keys in best), number)
-            ordered = in_turns(map(self._queue_of, users))
+            users = islice(_once_each(_user_of(keys) for _, _, keys in best), min(number, len(self._of_user)))
+            ordered = in_turns(self._queue_of(user, number) for user in users)
         else:
             ordered = self._merged([self._buckets[keys] for _, _, keys in islice(best, number)])
         return [entry[1] for entry in islice(ordered, number)]
@@ -287,7 +289,7 @@ class ReadyQueue:
     def first_of(self, user_id: int, number: int) -> tuple[list[int], int]:
         """The ids of the first tasks of a user, and how many there are."""
         buckets = self._of_user.get(user_id, {}).values()
-        first = [entry[1] for entry in islice(self._merged(buckets), number)]
+        first = [entry[1] for entry in islice(self._best_of(buckets, number), number)]
         return first, sum(bucket.live for bucket in buckets)
 
     def in_line(self, passes: Callable[[LimitKey], bool]) -> Iterator[tuple[Share, Entry, LimitKeys]]:
@@ -304,11 +306,16 @@ class ReadyQueue:
     def _parked_at(self, key: LimitKey) -> Iterator[_Head]:
         return (head for head in in_order(self._parked[key]) if self._is_parked(head, key))
 
-    def _queue_of(self, user: str | int) -> UserQueue:
+    def _queue_of(self, user: str | int, number: int) -> UserQueue:
+        """Of the waiting tasks of a user the first."""
         buckets = self._of_user[user].values()
         share = self._share(int(user)) if self._share is not None else EQUAL
-        best = min(bucket.heap[0] for bucket in buckets)
-        return UserQueue(share, best, lambda: islice(self._merged(buckets), 1, None))
+        best = min(map(_best, buckets))
+        return UserQueue(share, best, lambda: islice(self._best_of(buckets, number), 1, None))
+
+    def _best_of(self, buckets: Iterable[Bucket], number: int) -> Iterator[Entry]:
+        """The first tasks of buckets: they stand in those with the best first tasks."""
+        return self._merged(nsmallest(number, buckets, key=_best))
 
     def _merged(self, buckets: Iterable[Bucket]) -> Iterator[Entry]:
         return merge(*map(self._ordered, buckets))
@@ -435,6 +442,10 @@ class ReadyQueue:
         if len(bucket.heap) > 2 * bucket.live + _SLACK:
             bucket.heap = [entry for entry in bucket.heap if self._entries.get(entry[1]) is entry]
             heapify(bucket.heap)
+
+
+def _best(bucket: Bucket) -> Entry:
+    return bucket.heap[0]
 
 
 def _user_of(keys: LimitKeys) -> str | int:

@@ -158,15 +158,16 @@ def test_what_is_ahead_is_named_with_its_terms_and_counted(core: Core) -> None:
 
 @pytest.mark.parametrize("fair", [True, False])
 @pytest.mark.parametrize("slots", [0, 1])
+@pytest.mark.parametrize("users", [1, 2000])
 def test_a_long_queue_is_not_looked_at_as_a_whole(
-    make_core: Callable[..., Core], monkeypatch: pytest.MonkeyPatch, slots: int, *, fair: bool
+    make_core: Callable[..., Core], monkeypatch: pytest.MonkeyPatch, slots: int, users: int, *, fair: bool
 ) -> None:
     """Whatever limits its tasks come under: the Scheduler decides nothing else meanwhile."""
     core = make_core(slots=slots, fair_share=fair, types={"other": 1}, grace={"work": 0.5, "other": 0.5})
     kinds = ("work", "other")
-    ids = [core.create(type=kinds[number % 2], user_id=number, label=str(number)) for number in range(2000)]
+    ids = [core.create(type=kinds[number % 2], user_id=number % users, label=str(number)) for number in range(2000)]
     asked: Counter[str] = Counter()
-    for place, name in ((dispatch, "is_full"), (ReadyQueue, "_queue_of")):
+    for place, name in ((dispatch, "is_full"), (ReadyQueue, "_queue_of"), (ReadyQueue, "_ordered")):
         monkeypatch.setattr(place, name, counted(asked, name, getattr(place, name)))
     for task_id in (ids[2], ids[1001], ids[-1]):
         asked.clear()
