@@ -1,6 +1,7 @@
 """Backups hold what was acknowledged, are checked before they get their name, and come back as they were."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -630,18 +631,49 @@ def test_a_backup_that_fails_half_way_leaves_the_earlier_one_and_no_other(
     assert contents(tmp_path)["first.db"] == before
 
 
+def refuses(*_arguments: object) -> int:
+    """In place of a system call."""
+    raise OSError(errno.EXDEV, "two file systems")
+
+
 def test_where_the_kernel_does_not_copy_files_it_is_done_by_hand(
     journal: Journal, data_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuses(*_arguments: object) -> int:
-        raise OSError(errno.EXDEV, "two file systems")
-
+    monkeypatch.setattr(fcntl, "ioctl", refuses)
     monkeypatch.setattr(os, "copy_file_range", refuses, raising=False)
     back_up(data_in, tmp_path / "first.db")
     random_history(journal, 20, seed=9)
     taken = back_up(data_in, tmp_path / "second.db", base=tmp_path / "first.db", check=True)
     assert taken.base
     assert rows_of(tmp_path / "second.db") == rows_of(data_in / "log.db")
+
+
+def test_a_copy_gets_to_the_disk_piece_by_piece(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits of a service on the same disk wait for one piece at most, not for all of it."""
+    unsynced: list[int] = []
+    reached, sync = [0], os.fsync
+
+    def note(now: int, _goal: int) -> None:
+        reached[0] = now
+
+    def fsync(descriptor: int) -> None:
+        unsynced.append(os.fstat(descriptor).st_size - reached[0])
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(fcntl, "ioctl", refuses)
+    monkeypatch.setattr(backup, "_PAGES", 4)
+    monkeypatch.setattr(incremental, "_PIECE", 4 * 4096)
+    copied = [tmp_path / "whole.db", tmp_path / "incremental.db"]
+    for path in copied:
+        path.touch()
+    copy_log(data / "log.db", copied[0], note)
+    reached[0] = 0
+    incremental._copy_file(copied[0], copied[1], note)
+    pieces = copied[0].stat().st_size // (4 * 4096)
+    assert pieces >= 3
+    assert len(unsynced) >= 2 * pieces
+    assert max(unsynced) <= 2 * 4 * 4096
 
 
 def test_several_processes_check_what_is_new_if_it_is_much(
