@@ -1,0 +1,234 @@
+"""Hold the service to its own description: every route, every role, by schemathesis with all of its checks.
+
+    PYTHONPATH=tests/support python tests/attack/routes.py --seconds 1800 --seed 7
+
+A real service with a token of each role is asked what /openapi.json says that it can be asked, and what it says that it
+cannot. Broken promises: an answer of 5xx to anything at all; 400 to what is as described; success for what is not; an
+answer that is not as described; somebody who is let in without a token; a task of one user that another one is shown; a
+traceback on standard error; a log that does not verify. All checks count, none is left out.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import msgspec
+from PIL import Image
+
+from tasktrail import Client
+from tasktrail.events.system_events import Role
+
+SUPPORT = Path(__file__).parent.parent / "support"
+FULL, SHORT = 1800, 40
+"""Seconds, for all roles together."""
+MORE = 30
+"""Seconds that schemathesis may take beyond its time: it ends what it has begun."""
+EXPECTED = ("2xx", "403", "404", "409", "413", "422")
+"""How a request that is as described may be answered. schemathesis has 401, 429 and 5xx in this list; here each token
+is valid, no rate is set, and nothing fails. It has not 413 and 422: a task may need more than there can ever be, and
+no schema can tell that two fields contradict each other, or what a task type checks by itself."""
+UNSLOWED = "from tasktrail.http import pace; pace.LONGEST_WAIT = 0.0; from tasktrail.__main__ import main; main()"
+"""The service, but for what slows down whoever shows something wrong: on each route that is tried, twice."""
+
+
+class Asks(msgspec.Struct, frozen=True):
+    """Somebody who asks: a role, or two users who must not see each other's tasks."""
+
+    role: Role
+    users: tuple[int | None, ...] = (None,)
+    share: float = 0.15
+    """Of the time."""
+
+
+WHO = (
+    Asks("admin", share=0.35),
+    Asks("operator", share=0.2),
+    Asks("submitter", users=(7, 8), share=0.2),
+    Asks("auditor", share=0.1),
+    Asks("reader"),
+)
+
+
+@contextmanager
+def serving(folder: Path, errors: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A service with task types that need no files, and the address of its port."""
+    config = folder / "serve.toml"
+    config.write_text(
+        'workers = 2\nhandlers = ["wild_handlers"]\nmax_memory = "512MiB"\nrate_limit = 0\n'
+        'log_level = "error"\ngrace_period = 0.2\n'
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(SUPPORT), os.environ.get("PYTHONPATH", "")))}
+    command = [sys.executable, "-c", UNSLOWED, "--data", str(folder / "data"), "--config", str(config)]
+    with errors.open("wb") as sink:
+        process = subprocess.Popen([*command, "--json", "serve", "--port", "0"], stderr=sink, env=environment)
+    try:
+        deadline = time.monotonic() + 120
+        while b'"ready"' not in errors.read_bytes():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"the service has not started: {errors.read_text()[-2000:]}")
+            time.sleep(0.1)
+        line = next(line for line in errors.read_text().splitlines() if '"ready"' in line)
+        yield process, str(json.loads(line)["address"])
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What one run of schemathesis has found."""
+
+    answers: Counter[str]
+    """`GET /v1/tasks 200` → how often."""
+    findings: list[str]
+
+    @property
+    def routes(self) -> set[str]:
+        """Those that were asked."""
+        return {one.rpartition(" ")[0] for one in self.answers}
+
+    @property
+    def agreed(self) -> set[str]:
+        """Those that said yes at least once."""
+        return {one.rpartition(" ")[0] for one in self.answers if one.rpartition(" ")[2].startswith("2")}
+
+
+def ask(who: Asks, tokens: dict[str, str], address: str, folder: Path, *, seconds: float, seed: int) -> Run:
+    """Let schemathesis ask as one role."""
+    own = folder / who.role
+    own.mkdir()
+    description = own / "openapi.json"
+    shown = {"authorization": f"Bearer {tokens[names_of(who)[0]]}"}
+    description.write_bytes(httpx.get(f"{address}/openapi.json", headers=shown, trust_env=False).content)
+    known = [
+        {"name": name, "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {tokens[name]}"}]}
+        for name in names_of(who)
+    ]
+    (own / "auth.json").write_text(json.dumps({"auth": known}))
+    peers = f"peers = {json.dumps(names_of(who))}\n" if len(known) > 1 else ""
+    # With several users schemathesis makes up a third one, when both may not.
+    expected = [*EXPECTED, "401"] if peers else EXPECTED
+    (own / "schemathesis.toml").write_text(
+        f"hooks = {json.dumps(str(SUPPORT / 'route_hooks.py'))}\n"
+        f"[auth.wfc]\npath = {json.dumps(str(own / 'auth.json'))}\n{peers}"
+        f"[checks.positive_data_acceptance]\nexpected-statuses = {json.dumps(expected)}\n"
+    )
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(own / "schemathesis.toml"), "--no-color"]
+    command += ["run", str(description), "--url", address, "--checks", "all", "--continue-on-failure"]
+    command += ["--seed", str(seed), "--max-time", str(max(1, round(seconds)))]
+    command += ["--request-timeout", "30", "--generation-database", "none"]
+    command += [] if peers else ["--header", f"Authorization: {shown['authorization']}"]
+    environment = {
+        **os.environ,
+        "ROUTES_FOLDER": str(folder / "files"),
+        "ROUTES_TOKENS": ",".join(tokens),
+        "ROUTES_COUNTS": str(own / "answers.json"),
+    }
+    said = own / "said.txt"
+    with said.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, cwd=own, env=environment)
+        try:
+            code = process.wait(seconds + MORE + 60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+    text = said.read_text(errors="replace")
+    counts = own / "answers.json"
+    answers = Counter(json.loads(counts.read_text())) if counts.exists() else Counter()
+    findings = [] if code == 0 else [f"{who.role}: schemathesis ends with {code}\n{text[-20_000:]}"]
+    return Run(answers, findings)
+
+
+def names_of(who: Asks) -> list[str]:
+    """What the tokens of a role are called."""
+    return [who.role if user is None else f"{who.role}-{user}" for user in who.users]
+
+
+def add_tokens(client: Client) -> dict[str, str]:
+    """Name → token."""
+    until = datetime.now(UTC) + timedelta(days=1)
+    return {
+        name: client.add_token(name, who.role, user_id=user, expires_at=until)
+        for who in WHO
+        for name, user in zip(names_of(who), who.users, strict=True)
+    }
+
+
+def told(who: Asks, run: Run, seconds: float) -> str:
+    """One line."""
+    statuses = Counter[str]()
+    for one, number in run.answers.items():
+        statuses[one.rpartition(" ")[2]] += number
+    counts = ", ".join(f"{number} × {status}" for status, number in sorted(statuses.items()))
+    agreed = f"{len(run.agreed)} of {len(run.routes)} routes said yes"
+    return f"{who.role}: {sum(statuses.values())} requests in {seconds:.0f} s, {agreed} ({counts})"
+
+
+def main() -> int:
+    """1 when a promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help=f"{SHORT} seconds for all roles together")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--seconds", type=float, help=f"for all roles together; {FULL} unless given")
+    parser.add_argument("--roles", help=f"some of: {','.join(who.role for who in WHO)}")
+    options = parser.parse_args()
+    if find_spec("schemathesis") is None:
+        print("schemathesis is not installed: `make setup`, or `pip install --group outside` in this environment")
+        return 1
+    seconds = options.seconds or (SHORT if options.short else FULL)
+    asking = [who for who in WHO if not options.roles or who.role in options.roles.split(",")]
+    folder = Path(tempfile.mkdtemp(prefix="tasktrail-routes-"))
+    (folder / "files").mkdir()
+    Image.new("RGB", (64, 48), "teal").save(folder / "files" / "in.png")
+    print(f"seed {options.seed}, {seconds:.0f} s", flush=True)
+    broken: list[str] = []
+    routes: set[str] = set()
+    agreed: set[str] = set()
+    try:
+        with serving(folder, folder / "errors.txt") as (process, address):
+            secret = (folder / "data" / "http-token").read_text().strip()
+            with Client(address, token=secret) as client:
+                tokens = add_tokens(client)
+                for who in asking:
+                    begun = time.monotonic()
+                    share = seconds * who.share / sum(one.share for one in asking)
+                    run = ask(who, tokens, address, folder, seconds=share, seed=options.seed)
+                    print(told(who, run, time.monotonic() - begun), flush=True)
+                    broken += run.findings
+                    routes |= run.routes
+                    agreed |= run.agreed
+                kept = {token.token for token in client.tokens()}
+                broken += [f"token {name} is gone, and what came after it was void" for name in tokens.keys() - kept]
+                found = client.verify()
+                broken += [] if found.ok else [f"the log does not verify: {found}"]
+            broken += [] if process.poll() is None else [f"the service has ended with {process.returncode}"]
+        said = (folder / "errors.txt").read_text(errors="replace")
+        broken += [f"a traceback on standard error:\n{said[-5000:]}"] if "Traceback" in said else []
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if len(asking) == len(WHO) and not options.short:
+        print(f"never said yes to anybody: {', '.join(sorted(routes - agreed)) or 'none'}")
+    for one in broken:
+        print(f"BROKEN: {one}")
+    print(f"routes: {len(broken)} promises broken, seed {options.seed}", flush=True)
+    return min(len(broken), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

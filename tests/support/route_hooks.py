@@ -1,0 +1,137 @@
+"""What `tests/attack/routes.py` tells schemathesis about this service. It runs in schemathesis's own process.
+
+Nothing here keeps an answer from being checked. Requests are changed where they could not end, would end the run, or
+would never come as far as a task.
+"""
+
+import atexit
+import copy
+import itertools
+import json
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import schemathesis
+
+FOLDER = Path(os.environ["ROUTES_FOLDER"])
+"""Where the input is, and outputs are written."""
+OURS = frozenset(os.environ["ROUTES_TOKENS"].split(","))
+"""The tokens by which the run is known."""
+PICTURE = str(FOLDER / "in.png")
+PLAIN = "absorb"
+"""The type of the tasks that schedules make; one is enough to try them."""
+CRON = ["", "30 2 * * *", "*/5 9-17 * * MON-FRI", "0 0 L JAN,JUL *", "15 30 4 1 * *", "0 12 * * FRI#2"]
+"""What any text of five fields says is seldom a time."""
+ACCEPTED = 202
+AT_MOST = 0.05
+"""Seconds that an answer which waits may take."""
+_LONGEST = {"wait": 300.0, "seconds": 86400.0}
+_A_PATH = re.compile(r"(/(?!\.\.?(/|$))[^/\0]+)+")
+_LONGEST_PATH = 4096
+_ONE_OF = 4
+"""Of the command ids that come again so many one is kept."""
+
+answers: Counter[str] = Counter()
+known_ids: set[str] = set()
+repeated = itertools.count()
+
+
+@schemathesis.hook
+def before_load_schema(_context: Any, raw_schema: dict[str, Any]) -> None:
+    """Say the same as the description does, in a form in which more of it is tried."""
+    for operations in raw_schema["paths"].values():
+        for operation in operations.values():
+            del operation["responses"]["default"]  # it covers every status, so none would be found to be missing
+    schemas = raw_schema["components"]["schemas"]
+    choices = schemas["OfItsType"]["oneOf"]
+    plain = next(one for one in choices if one["properties"]["type"]["const"] == PLAIN)
+    # Where a choice stands beside fields schemathesis draws both, and throws most away; so each gets all the fields.
+    _, of_schedule = schemas["AddSchedule"]["properties"]["task"]["allOf"]
+    task = _joined(_joined(schemas["NewTask"], plain), of_schedule)
+    schedule = raw_schema["paths"]["/v1/schedules"]["post"]["requestBody"]["content"]["application/json"]
+    for holder, key in ((schemas, "AddSchedule"), (schedule, "schema")):
+        whole = holder[key]
+        whole["properties"]["task"] = task
+        whole["properties"]["cron"] = {"enum": CRON}
+        holder[key] = {"oneOf": [_joined(whole, choice) for choice in whole["anyOf"]]}
+    for name in ("CreateTask", "NewTask", "GraphTask"):
+        schemas[name] = {"oneOf": [_joined(schemas[name], choice) for choice in choices]}
+
+
+def _joined(whole: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the whole with what the choice says of them."""
+    joined = copy.deepcopy({name: part for name, part in whole.items() if name not in ("allOf", "anyOf")})
+    for name, rules in choice["properties"].items():
+        known = joined["properties"][name]
+        joined["properties"][name] = rules if name == "options" or rules == {"type": "null"} else {**known, **rules}
+    return {**joined, "required": sorted({*whole["required"], *choice.get("required", ())})}
+
+
+@schemathesis.hook
+def map_body(_context: Any, body: Any) -> Any:
+    """Half of the inputs, and all of the outputs, get names of files that can be read and written."""
+    match body:
+        case list():
+            return [map_body(_context, one) for one in body]
+        case dict():
+            return {name: _with_file(name, map_body(_context, value)) for name, value in body.items()}
+    return body
+
+
+def _with_file(name: str, value: Any) -> Any:
+    if name not in ("input_file", "output_file") or not isinstance(value, str) or len(value) > _LONGEST_PATH:
+        return value
+    if not _A_PATH.fullmatch(value):
+        return value
+    number = crc32(value.encode())
+    if name == "input_file":
+        return PICTURE if number % 2 else value
+    return str(FOLDER / f"{{fire_time}}-{number}{('.png', '.jpg', '.mp4', '.gif')[number % 4]}")
+
+
+@schemathesis.hook
+def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
+    """Streams that go on, and answers that wait, would take all the time. A run without its token finds nothing.
+
+    Nor does one that sends the ids of commands again which it has been answered with: of these few are kept.
+    """
+    query = case.query if isinstance(case.query, dict) else {}
+    goes_on = str(query.get("follow", "")).lower() in ("true", "1", "on")
+    if goes_on and str(query.get("seconds", "null")) == "null":
+        query["seconds"] = AT_MOST
+    for name, longest in _LONGEST.items():
+        if name in query and AT_MOST < _number(query[name]) <= longest:
+            query[name] = AT_MOST
+    if isinstance(case.body, dict) and str(case.body.get("command_id")) in known_ids and next(repeated) % _ONE_OF:
+        case.body["command_id"] = ""
+    if case.path.endswith("/revoke") and str(case.path_parameters.get("token")) in OURS:
+        case.path_parameters["token"] = "somebody-else"
+    for one in case.body if isinstance(case.body, list) else [case.body]:
+        if isinstance(one, dict) and one.get("command") == "revoke_token" and str(one.get("token")) in OURS:
+            one["token"] = "somebody-else"
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0.0
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+@schemathesis.hook
+def after_call(_context: Any, case: Any, response: Any) -> None:
+    """Count what was answered, to tell whether all of it was tried."""
+    answers[f"{case.operation.label} {response.status_code}"] += 1
+    if response.status_code == ACCEPTED:
+        told = response.json()
+        known_ids.update(one.get("command_id", "") for one in (told if isinstance(told, list) else [told]))
+        known_ids.discard("")
+
+
+@atexit.register
+def _tell() -> None:
+    Path(os.environ["ROUTES_COUNTS"]).write_text(json.dumps(answers))
