@@ -306,10 +306,10 @@ Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 ScheduleName: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(?!\.\.?$)[^/]+$",
+        pattern=r"^(?!\.\.?$)[^/\x00-\x1f\x7f]+$",
         min_length=1,
         max_length=200,
-        description="a name without `/`, and not `.` or `..`",
+        description="a name without `/` and control characters, and not `.` or `..`",
     ),
 ]
 """A new schedule's name, as it can stand in an address. One that a log has already may be otherwise."""
@@ -325,14 +325,14 @@ class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
 RateText: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^[1-9]\d{0,3}/([1-9]\d{0,4})?[smhd]$",
+        pattern=r"^[1-9][0-9]{0,3}/([1-9][0-9]{0,4})?[smhd]$",
         description="so many starts, at most 9999, in a second, minute, hour or day, or in several: `10/m`, `3/15m`",
     ),
 ]
 RateName: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(type:.+|label:.+|user:(\*|0|[1-9]\d{0,15}))$",
+        pattern=r"^(type:.+|label:.+|user:(\*|0|[1-9][0-9]{0,15}))$",
         max_length=210,
         description="`type:`, `user:` or `label:` and a name, or `*` for each that has no rate of its own",
     ),

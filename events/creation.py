@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from .commands import CreateGraph, CreateTask, GraphTask, TaskFields
 from .context import DecisionContext
-from .errors import GraphCycle, InvalidValue, OutputTaken, UnknownDependency
+from .errors import CONFLICT, CONTRADICTION, GraphCycle, InvalidValue, OutputTaken, UnknownDependency
 from .estimates import recorded
 from .recorded import Event
 from .system_events import Deduplicated
@@ -96,7 +96,9 @@ def _check_deadline(command: CreateTask, context: DecisionContext) -> None:
         return
     if command.deadline <= context.now:
         raise InvalidValue(
-            f"The deadline {command.deadline.isoformat(timespec='seconds')} is over already", field="deadline"
+            f"The deadline {command.deadline.isoformat(timespec='seconds')} is over already",
+            field="deadline",
+            status=CONFLICT,
         )
     check_start(command.scheduled_for, command.deadline, field="deadline")
 
@@ -104,7 +106,9 @@ def _check_deadline(command: CreateTask, context: DecisionContext) -> None:
 def check_start(scheduled_for: datetime | None, deadline: datetime | None, *, field: str) -> None:
     """What cannot start before its deadline would only wait to fail. Raises `InvalidValue`."""
     if scheduled_for is not None and deadline is not None and deadline < scheduled_for:
-        raise InvalidValue("The deadline comes before the time the task is scheduled for", field=field)
+        raise InvalidValue(
+            "The deadline comes before the time the task is scheduled for", field=field, status=CONTRADICTION
+        )
 
 
 def _edges(command: CreateTask) -> tuple[tuple[int, ...], DependencyPolicies]:
@@ -118,11 +122,14 @@ def _edges(command: CreateTask) -> tuple[tuple[int, ...], DependencyPolicies]:
         raise InvalidValue(
             f"{len(policies)} policies for {len(depends_on)} dependencies: give one, or one for each",
             field="on_dependency_failure",
+            status=CONTRADICTION,
         )
     edges = dict(zip(depends_on, policies, strict=True))
     for other, policy in zip(depends_on, policies, strict=True):
         if edges[other] != policy:
-            raise InvalidValue(f"Task {other} is given two policies", field="on_dependency_failure")
+            raise InvalidValue(
+                f"Task {other} is given two policies", field="on_dependency_failure", status=CONTRADICTION
+            )
     same = set(edges.values())
     return tuple(edges), same.pop() if len(same) == 1 else tuple(edges.values()) or "wait"
 
@@ -141,7 +148,7 @@ def existing_in(command: CreateGraph, open_keys: Mapping[str, int]) -> dict[str,
         key = unique_key(task.user_id, task.unique)
         if key and asked.setdefault(key, task.name) != task.name:
             text = f"Task {task.name}: task {asked[key]} of the graph has the same key"
-            raise InvalidValue(text, field=f"tasks[{place}].unique")
+            raise InvalidValue(text, field=f"tasks[{place}].unique", status=CONTRADICTION)
         if key in open_keys:
             existing[task.name] = open_keys[key]
     return existing
@@ -222,13 +229,15 @@ def _places(tasks: tuple[GraphTask, ...]) -> dict[str, int]:
     places: dict[str, int] = {}
     for place, task in enumerate(tasks):
         if places.setdefault(task.name, place) != place:
-            raise InvalidValue(f"Two tasks are called {task.name}", field=f"tasks[{place}].name")
+            raise InvalidValue(f"Two tasks are called {task.name}", field=f"tasks[{place}].name", status=CONTRADICTION)
     for place, task in enumerate(tasks):
         for name in _names(task):
             if name not in places:
                 field = "parent" if name == task.parent else "depends_on"
                 raise UnknownDependency(
-                    f"Task {task.name}: there is no task {name} in the graph", field=f"tasks[{place}].{field}"
+                    f"Task {task.name}: there is no task {name} in the graph",
+                    field=f"tasks[{place}].{field}",
+                    status=CONTRADICTION,
                 )
     return places
 

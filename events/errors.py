@@ -2,9 +2,21 @@
 
 `code` is stable and machine-readable; `status` is the HTTP status that the API answers with; `field` names the
 argument at fault, when there is one.
+
+400 is for what is not as the description at /openapi.json says. What is, and is refused all the same, has a status that
+says why: 404, 409, 413 and 422.
 """
 
 from typing import ClassVar, Self
+
+NOT_THERE = 404
+"""What the request is about is not there."""
+CONFLICT = 409
+"""Things as they are stand against it: a state, a file, a moment that is over. Later it may be possible."""
+TOO_MUCH = 413
+"""It is larger than may be."""
+CONTRADICTION = 422
+"""It contradicts itself, or what its task type asks for, in a way that no schema can tell."""
 
 _LONGEST_MESSAGE = 1000
 _LONGEST_FIELD = 200
@@ -15,18 +27,21 @@ class TasktrailError(Exception):
     """The root of the tree. Catch it to catch whatever tasktrail refuses."""
 
     code: ClassVar[str] = "error"
-    status: ClassVar[int] = 500
+    status: int = 500
     title: ClassVar[str] = "Something went wrong"
     remedy: ClassVar[str] = "Look at the service's log for the cause."
     retry_after: int | None = None
     """Seconds after which the same may be asked again, where that is known. Nothing was done."""
 
-    def __init__(self, message: str, *, field: str = "", remedy: str = "") -> None:
+    def __init__(self, message: str, *, field: str = "", remedy: str = "", status: int = 0) -> None:
+        """`status`: another than that of the class."""
         message = _shortened(message, _LONGEST_MESSAGE)
         super().__init__(message)
         self.message = message
         self.field = _shortened(field, _LONGEST_FIELD)
         self.advice = remedy or self.remedy
+        if status:
+            self.status = status
 
     def __str__(self) -> str:
         where = f" (field: {self.field})" if self.field else ""
@@ -34,7 +49,7 @@ class TasktrailError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling and copying although the arguments are keyword-only."""
-        return (_rebuild, (type(self), self.message, self.field, self.advice))
+        return (_rebuild, (type(self), self.message, self.field, self.advice, self.status))
 
 
 def _shortened(text: str, longest: int) -> str:
@@ -47,9 +62,9 @@ def _shortened(text: str, longest: int) -> str:
     return f"{text[:half]}… ({len(text) - 2 * half:,} more) …{text[-half:]}"
 
 
-def _rebuild(cls: type[TasktrailError], message: str, field: str, advice: str) -> TasktrailError:
+def _rebuild(cls: type[TasktrailError], message: str, field: str, advice: str, status: int) -> TasktrailError:
     error = cls.__new__(cls)
-    TasktrailError.__init__(error, message, field=field, remedy=advice)
+    TasktrailError.__init__(error, message, field=field, remedy=advice, status=status)
     return error
 
 
@@ -188,7 +203,7 @@ class UnknownDependency(TasktrailError):
     """A task can only depend on tasks that exist."""
 
     code = "unknown_dependency"
-    status = 400
+    status = 409
     title = "A dependency does not exist"
     remedy = "Create the task it depends on first and use the id of the answer."
 
@@ -197,7 +212,7 @@ class GraphCycle(TasktrailError):
     """Tasks of a graph wait for each other in a circle."""
 
     code = "graph_cycle"
-    status = 400
+    status = 422
     title = "The graph has a cycle"
     remedy = "Take one of the named `depends_on` or `parent` out of the circle."
 

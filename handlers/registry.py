@@ -78,13 +78,13 @@ class Registry:
         return name in self._types
 
 
-def unknown_type(name: str, known: Iterable[str], errors: Sequence[TasktrailError]) -> UnknownType:
+def unknown_type(name: str, known: Iterable[str], errors: Sequence[TasktrailError], *, status: int = 0) -> UnknownType:
     """The error for a type that is not there, with what may explain it: a misspelling, or handlers that failed."""
     if near := get_close_matches(name, list(known), n=1):
         hint = f"; did you mean {near[0]!r}?"
     else:
         hint = "".join(f". {error.message}" for error in errors)
-    return UnknownType(f"There is no task type {name!r}{hint}", field="type")
+    return UnknownType(f"There is no task type {name!r}{hint}", field="type", status=status)
 
 
 def _types_of(target: Any, home: str) -> Iterator[tuple[TaskType, str]]:

@@ -30,10 +30,10 @@ class ViewsDamaged(ViewsFailed):
 
 
 class BeyondTheLog(TasktrailError):
-    """An earlier state was asked for at a position that the log has not reached."""
+    """Something was asked for at or behind a position that the log has not reached."""
 
     code = "beyond_the_log"
-    status = 400
+    status = 409
     title = "The log does not reach that far"
     remedy = "Use a position up to the log's head; `tasktrail log` shows it."
 

@@ -39,6 +39,7 @@ from ...events.commands import (
 from ...events.creation import ids_by_name
 from ...events.decide import decide
 from ...events.errors import (
+    CONTRADICTION,
     CannotStartNow,
     EndpointDisabled,
     InvalidValue,
@@ -382,6 +383,7 @@ def added(work: UnitOfWork, command: AddSchedule, intake: Intake) -> ScheduleAdd
             "Every run but the first would find its output there already",
             field="task.output_file",
             remedy=f"Put {FIRE_TIME} into the name of the output, or set `overwrite` (CLI: --overwrite).",
+            status=CONTRADICTION,
         )
     # Whether its key is free is asked by each run.
     (task,) = decide(None, command.task, replace(work.decision_context(intake), open_keys={}))

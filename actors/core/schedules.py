@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ...events import Created, Fact
 from ...events.clock_jumps import corrects
-from ...events.errors import InvalidValue
+from ...events.errors import CONTRADICTION, InvalidValue
 from ...events.system_events import ClockJumped, Deduplicated, ScheduleAdded, ScheduleRemoved
 
 ON_TIME = timedelta(seconds=60)
@@ -160,9 +160,10 @@ def check_schedule(schedule: ScheduleAdded) -> None:
             f"{schedule.cron!r} is no cron expression: {error}",
             field="cron",
             remedy="It has five fields: minute, hour, day, month, day of the week. '30 2 * * *' is 2:30 every day.",
+            status=CONTRADICTION,
         ) from error
     if never:
-        raise InvalidValue(f"{schedule.cron!r} names no time within fifty years", field="cron")
+        raise InvalidValue(f"{schedule.cron!r} names no time within fifty years", field="cron", status=CONTRADICTION)
 
 
 def next_after(schedule: ScheduleAdded, after: datetime) -> datetime | None:

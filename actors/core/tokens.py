@@ -7,7 +7,7 @@ import msgspec
 
 from ...events import Fact
 from ...events.commands import AddToken, RevokeToken
-from ...events.errors import InvalidValue, TokenExists, UnknownToken
+from ...events.errors import CONFLICT, InvalidValue, TokenExists, UnknownToken
 from ...events.system_events import Role, TokenAdded, TokenRevoked
 
 RESERVED = frozenset({"http", "notifier", "owner", "page", "python", "recovery", "scheduler", "worker"})
@@ -86,7 +86,9 @@ def added_token(tokens: Tokens, command: AddToken, now: datetime) -> TokenAdded:
         )
     expires_at = command.expires_at and command.expires_at.astimezone(UTC)
     if expires_at is not None and expires_at <= now:
-        raise InvalidValue("The token would have expired already", field="expires_at", remedy="Give a later time.")
+        raise InvalidValue(
+            "The token would have expired already", field="expires_at", remedy="Give a later time.", status=CONFLICT
+        )
     return TokenAdded(
         token=command.token, role=command.role, user_id=command.user_id, expires_at=expires_at, digest=command.digest
     )

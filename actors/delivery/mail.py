@@ -158,7 +158,9 @@ _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PLAIN = rf"({_WORD}(?:\.{_WORD})*)@({_LABEL}(?:\.{_LABEL})*)"
 _NAMED = rf"([^<>@,;:\"\\()\[\]]*?)\s*<{_PLAIN}>"
-_LONGEST = 254
+LONGEST_ADDRESS = 254
+ONE_ADDRESS = rf"^$|^ *(?!.*=\?)({_PLAIN}|[ !#-'*+./0-9=?A-Z^-z{{|}}~\p{{L}}\p{{M}}-]*<{_PLAIN}>) *$"
+"""The same for readers of JSON schemas, which know `\\p`; names have letters of all languages and the common signs."""
 
 
 def one_address(text: str) -> Address:
@@ -169,7 +171,7 @@ def one_address(text: str) -> Address:
     no comments, no groups.
     """
     stripped = text.strip(" ")
-    if not stripped.isprintable() or len(stripped) > _LONGEST:
+    if not stripped.isprintable() or len(stripped) > LONGEST_ADDRESS:
         raise ValueError("A mail address is one short line")
     if "=?" in stripped:
         # Mail programs, and the library that writes our headers, read `=?utf-8?q?=61?=` as another text than it shows.

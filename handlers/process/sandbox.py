@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from ...events.errors import InvalidPath
+from ...events.errors import CONFLICT, InvalidPath
 from ...events.reports import Run
 from ..contract import TaskType
 from . import landlock, reaper, seccomp
@@ -315,6 +315,7 @@ def check_apart(path: str, protected: Iterable[str], field: str, *, followed: bo
             f"{path!r} is not possible: {hidden} is a hidden name that tasktrail gives to unfinished outputs",
             field=field,
             remedy="Choose another name.",
+            status=CONFLICT,
         )
     own = {_identity(folder): folder for folder in protected}
     own.pop(None, None)
@@ -325,6 +326,7 @@ def check_apart(path: str, protected: Iterable[str], field: str, *, followed: bo
                 f"{path!r} lies in {inside}, among tasktrail's own files",
                 field=field,
                 remedy="Use a file outside of the data folder and of temp_dir.",
+                status=CONFLICT,
             )
         real = os.path.dirname(real)  # noqa: PTH120 - texts throughout
 

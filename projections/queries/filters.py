@@ -1,5 +1,6 @@
 """What a list of tasks may be asked for: filters, sort and page, with typed errors that name the field at fault."""
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import product
@@ -10,15 +11,15 @@ import msgspec
 
 from ...events.errors import InvalidValue
 from ...events.state import WAITING, Status
-from ...events.values import check_whole, in_words
+from ...events.values import check_plain, check_whole, in_words
 from ..views.rows import match_expression
 
 STATUSES: tuple[str, ...] = get_args(Status)
 SORTS = ("created_at", "id", "updated_at", "priority", "effective_priority")
 MAX_LIMIT = 500
 _MAX_INT = 2**53
-_MAX_VALUES = 100
-_MAX_TEXT = 1000
+MAX_VALUES = 100
+MAX_TEXT = 1000
 
 Texts: TypeAlias = str | tuple[str, ...]
 Ids: TypeAlias = int | tuple[int, ...]
@@ -61,8 +62,8 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             _check_ids(field, getattr(self, field))
         for field in ("status", "type", "user_id", "document_id", "parent_task_id", "label"):
             value = getattr(self, field)
-            if isinstance(value, tuple) and len(value) > _MAX_VALUES:
-                raise InvalidValue(f"{field} takes up to {_MAX_VALUES} values, not {len(value)}", field=field)
+            if isinstance(value, tuple) and len(value) > MAX_VALUES:
+                raise InvalidValue(f"{field} takes up to {MAX_VALUES} values, not {len(value)}", field=field)
         if self.search.strip() and not match_expression(self.search):
             raise InvalidValue("A search needs a letter or a digit", field="search")
         check_whole(self.limit, "limit", 1, MAX_LIMIT)
@@ -75,6 +76,9 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for field in given:
             if field not in cls.__struct_fields__:
                 raise _not_one_of(field, field, cls.__struct_fields__)
+        for field in ("status", "type", "label"):
+            if field in given:
+                given[field] = values_of(given[field])
         for field in ("user_id", "document_id", "parent_task_id"):
             if field in given:
                 given[field] = tuple(_number(field, part) for part in values_of(given[field]))
@@ -109,10 +113,9 @@ def ids_of(ids: Ids) -> tuple[int, ...]:
 
 
 def _number(field: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidValue(f"{field} must be a whole number, not {text!r}", field=field) from None
+    if not re.fullmatch("-?[0-9]{1,19}", text):  # Python reads more as a number, such as 1_000
+        raise InvalidValue(f"{field} must be a whole number, not {text!r}", field=field)
+    return int(text)
 
 
 def _check_ids(field: str, ids: object) -> None:
@@ -122,8 +125,11 @@ def _check_ids(field: str, ids: object) -> None:
 
 def _check_text(field: str, texts: Texts) -> None:
     for text in texts if isinstance(texts, tuple | list) and field in ("status", "type", "label") else (texts,):
-        if not isinstance(text, str) or len(text) > _MAX_TEXT or not text.isprintable():
-            raise InvalidValue(f"{field} must be up to {_MAX_TEXT} printable characters", field=field)
+        if not isinstance(text, str) or len(text) > MAX_TEXT or any(one < " " or one == "\x7f" for one in text):
+            raise InvalidValue(
+                f"{field} must be text of up to {MAX_TEXT} characters, no control characters", field=field
+            )
+        check_plain(text, field)
 
 
 def _not_one_of(field: str, value: str, allowed: tuple[str, ...]) -> InvalidValue:

@@ -165,7 +165,9 @@ def error_of(problem: Mapping[str, Any], retry_after: str = "") -> TasktrailErro
     error = kind.__new__(kind)
     message = str(problem.get("detail") or problem.get("title") or "The service has refused the request")
     advice = str(problem.get("remedy", ""))
-    TasktrailError.__init__(error, message, field=str(problem.get("field", "")), remedy=advice)
+    status = problem.get("status", 0)
+    given = status if isinstance(status, int) else 0
+    TasktrailError.__init__(error, message, field=str(problem.get("field", "")), remedy=advice, status=given)
     error.retry_after = int(retry_after) if re.fullmatch(r"\d{1,9}", retry_after) else None
     return error
 

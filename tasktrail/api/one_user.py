@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, limits_for, queue_of_user
 from ..actors.core.explanation import Why, for_user
 from ..events import Recorded, Task, TasktrailError
-from ..events.errors import UnknownTask
+from ..events.errors import NOT_THERE, UnknownTask
 from ..handlers.attempt_output import Output
 from ..handlers.registry import unknown_type
 from ..projections import NoticeStatus, Stats, TaskFilters
@@ -67,7 +67,8 @@ class OneUser:
         for name in values_of(filters.type):
             own = TaskFilters(user_id=self._user_id, type=(name,), limit=1)
             if name not in registry and not self._service.listed(own)[1]:
-                raise unknown_type(name, [task_type.name for task_type in registry], registry.errors)
+                known = [task_type.name for task_type in registry]
+                raise unknown_type(name, known, registry.errors, status=NOT_THERE)
 
     def list_tasks(self, filters: TaskFilters) -> tuple[list[Task], int]:
         """One page of the user's tasks, and how many there are."""

@@ -22,7 +22,7 @@ from ..actors.core.explanation import Obstacle, WaitReason, Why, explain
 from ..config.load import load_config
 from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
-from ..events.errors import UnknownAttempt, UnknownTask
+from ..events.errors import NOT_THERE, UnknownAttempt, UnknownTask
 from ..events.state import FINISHED, fold
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
 from ..handlers.attempt_output import Output, read
@@ -76,7 +76,7 @@ class Questions:
         for name in strange:
             if name not in used:
                 known = [*used, *(task_type.name for task_type in self.source.registry)]
-                raise unknown_type(name, known, self.source.registry.errors)
+                raise unknown_type(name, known, self.source.registry.errors, status=NOT_THERE)
 
     def listed(self, filters: TaskFilters) -> tuple[list[Task], int]:
         """`list_tasks` without the check of the types."""

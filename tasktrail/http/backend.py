@@ -20,8 +20,8 @@ from ..api.reader_process import Progress, Question, ReaderProcess, VerifyQuesti
 from ..api.service import TaskService
 from ..errors import Busy, Unauthorized
 from ..events import Accepted, Command, Task, TasktrailError
-from ..events.errors import InvalidValue, OutcomeUnknown
-from ..projections import TaskFilters, Verification
+from ..events.errors import OutcomeUnknown
+from ..projections import BeyondTheLog, TaskFilters, Verification
 from ..telemetry.exposition import Exposition
 from .access import Access
 from .check import Check
@@ -139,7 +139,7 @@ class Backend:
         return await self.ask(reading)
 
     async def reach(self, position: int, field: str) -> None:
-        """Make sure that the log has `position`. Raises `InvalidValue` for the field if it has not."""
+        """Make sure that the log has `position`. Raises `BeyondTheLog` for the field if it has not."""
         if position > self.service.watermark.position:
             await self.ask(self._find, position, field)
 
@@ -147,7 +147,7 @@ class Backend:
         """Look into the log itself, which may have a durable record before the watermark has risen."""
         known = self.service.watermark.position
         if position > known and next(iter(self.service.log(position - 1, 1)), None) is None:
-            raise InvalidValue(f"{field}: the log ends at position {known}", field=field)
+            raise BeyondTheLog(f"{field}: the log ends at position {known}", field=field)
 
     async def send(self, who: Identity, decode: Callable[[], Sequence[Item]]) -> list[Accepted | TasktrailError]:
         """Decode and submit in a thread, as far as `who` may. An answer for each item, once all are durable or refused.

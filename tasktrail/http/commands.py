@@ -37,6 +37,7 @@ from ..events.commands import (
     RevokeToken,
     Seconds,
     SetLimits,
+    Text,
 )
 from ..events.values import traceparent_in
 from ..projections import TaskFilters
@@ -193,9 +194,10 @@ class RetryTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Also beyond `max_retries`."""
     delay: Seconds = 0.0
     """Seconds to wait first."""
-    command_id: str = ""
-    actor: str = ""
-    reason: str = ""
+    command_id: Annotated[str, msgspec.Meta(max_length=180)] = ""
+    """The id of each command is made from it."""
+    actor: Text = ""
+    reason: Text = ""
 
 
 _FILTERS = ("status", "type", "user_id", "document_id", "parent_task_id", "label", "search")

@@ -28,6 +28,7 @@ from ..events.commands import (
     SetLimits,
 )
 from ..events.system_events import Role
+from ..intake.examination import refuse_control
 from .identity import OWNER, Identity
 
 
@@ -105,12 +106,13 @@ def check(who: Identity | None, need: Need | None, what: str) -> None:
 
 
 def authorized(who: Identity, command: Command) -> Command:
-    """The command as `who` may send it: under its own name, and about its own user. Raises `Forbidden`.
+    """The command as `who` may send it: under its own name, and about its own user. Raises `Forbidden`, `InvalidValue`.
 
     Whoever bypasses this bypasses all rules: it is called in one place, `Backend.send`.
     """
     check(who, COMMANDS.get(type(command)), str(type(command).__struct_config__.tag))
     if not who.owner:
+        refuse_control(command.actor, "actor")  # its own name takes the place, and yet it has to be as described
         command = replace(command, actor=who.name)
     elif not command.actor:
         command = replace(command, actor=OWNER)

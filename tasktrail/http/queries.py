@@ -21,9 +21,10 @@ from ..api.one_user import narrowed
 from ..api.protocol import QUEUE_SHOWN, TypeInfo
 from ..api.reader_process import LIST_WITHIN, ListQuestion
 from ..events import Task
-from ..events.errors import InvalidValue, NotReady, UnknownTask
+from ..events.errors import CONTRADICTION, InvalidValue, NotReady, UnknownTask
 from ..handlers.attempt_output import PAGE, Output
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections.queries.filters import MAX_VALUES
 from .backend import Backend
 from .identity import Identity
 from .permissions import AUDIT, LIST_TOKENS, PUBLIC, SEE, SEE_ALL
@@ -100,12 +101,12 @@ async def list_tasks(
     # The values are checked where filters are at home: their errors are the same from everywhere.
     filters = TaskFilters.parse(
         {
-            "status": ",".join(status or ()),
-            "type": ",".join(type or ()),
-            "user_id": ",".join(user_id or ()),
-            "document_id": ",".join(document_id or ()),
-            "parent_task_id": ",".join(parent_task_id or ()),
-            "label": ",".join(label or ()),
+            "status": _joined("status", status),
+            "type": _joined("type", type),
+            "user_id": _joined("user_id", user_id),
+            "document_id": _joined("document_id", document_id),
+            "parent_task_id": _joined("parent_task_id", parent_task_id),
+            "label": _joined("label", label),
             "search": search or "",
             "sort": sort or "",
             "limit": limit or "",
@@ -122,6 +123,12 @@ async def list_tasks(
         return msgspec.json.decode(await backend.apart(ListQuestion(own), LIST_WITHIN), type=TaskPage)
     tasks, total = await backend.read(min_position, seen.list_tasks, filters)
     return TaskPage(tasks, total)
+
+
+def _joined(field: str, given: Sequence[str] | None) -> str:
+    if given and len(given) > MAX_VALUES:
+        raise InvalidValue(f"{field} may be given up to {MAX_VALUES} times, not {len(given)}", field=field)
+    return ",".join(given or ())
 
 
 WaitQuery = Annotated[
@@ -148,7 +155,12 @@ async def get_task(
     if not wait:
         return await look()
     if moment is not None:
-        raise InvalidValue("wait: nothing ends in the past", field="wait", remedy="Leave `wait` or `as_of` out.")
+        raise InvalidValue(
+            "wait: nothing ends in the past",
+            field="wait",
+            remedy="Leave `wait` or `as_of` out.",
+            status=CONTRADICTION,
+        )
     return await backend.waiters.ended(look, wait, request.scope["state"]["connection"], request.receive)
 
 

@@ -21,7 +21,9 @@ from ..errors import BadRequest, TooLarge
 from ..events import Command, CreateGraph, CreateTask, TasktrailError
 from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..intake.event_names import event_tags
+from ..intake.examination import refuse_control
 from ..intake.refusals import refusal, sentence
+from ..intake.whole_numbers import with_whole_numbers
 from ..projections.queries.as_of import Point, parse_point
 
 MAX_COMMAND = 1024 * 1024
@@ -99,7 +101,7 @@ def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
             raise InvalidValue(f"{field}: the path names {value}", field=field)
     fields.setdefault("command", kind.__struct_config__.tag)
     try:
-        command = msgspec.convert(fields, kind)
+        command = msgspec.convert(with_whole_numbers(fields, kind), kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise refusal(error, fields, kind) from error
     return command
@@ -120,14 +122,24 @@ def _fields(body: bytes) -> dict[str, Any]:
 
 def decode_as(kind: type[C], body: bytes) -> C:
     """Any Struct; an empty body is one with nothing in it."""
-    return _decode(body.strip() or b"{}", msgspec.json.Decoder(kind))
+    wish = _decode(body.strip() or b"{}", msgspec.json.Decoder(kind))
+    for name in wish.__struct_fields__:
+        if isinstance(text := getattr(wish, name), str):
+            refuse_control(text, name)
+    return wish
 
 
 def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     if len(body) > MAX_COMMAND:
         raise TooLarge(f"A command of {len(body):,} bytes; at most {MAX_COMMAND:,} are taken")
     try:
-        return decoder.decode(body)
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            if "got `float`" not in str(error):
+                raise
+            values = with_whole_numbers(msgspec.json.decode(body), decoder.type)
+            return msgspec.convert(values, decoder.type)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise refusal(error, body) from error
 

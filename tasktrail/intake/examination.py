@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -19,15 +19,16 @@ from ..actors.delivery.mail import one_address
 from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.commands import AddSchedule, PauseQueue, SetLimits, TaskFields
-from ..events.errors import InvalidValue, NeverFits
+from ..events.errors import CONTRADICTION, NOT_THERE, TOO_MUCH, InvalidOptions, InvalidPath, InvalidValue, NeverFits
 from ..events.task_events import Estimated
 from ..events.values import MAX_INTEGER, check_moment, check_plain
 from ..handlers.contract import Estimate, Job, TaskType, require_packages
-from ..handlers.registry import Registry
+from ..handlers.registry import Registry, unknown_type
 from ..projections.notices import ENDS
 from .conversion import validated
 from .paths import PathRules, resolved
 from .refusals import convert_options
+from .whole_numbers import with_whole_numbers
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
@@ -38,6 +39,7 @@ _NOTHING = Intake()
 _PATHS = frozenset({"input_file", "output_file"})
 _SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
 _encoder = msgspec.json.Encoder(order="deterministic")
+T = TypeVar("T", bound=TaskFields)
 
 
 class CommandIntake:
@@ -82,10 +84,13 @@ class CommandIntake:
         _refuse_odd(command)
         match command:
             case CreateTask():
+                command = self._with_whole_numbers(command)
                 return command, self._examine_create(command)
             case AddSchedule():
-                return replace(command, task=replace(command.task, command_id="")), self._examine_create(command.task)
+                task = self._with_whole_numbers(replace(command.task, command_id=""))
+                return replace(command, task=task), self._examine_create(task)
             case CreateGraph():
+                command = replace(command, tasks=tuple(map(self._with_whole_numbers, command.tasks)))
                 return command, self._examine_graph(command)
             case PauseQueue(type=str(name)):
                 self._check_type(name)  # a misspelt type would stay paused, and the right one would go on
@@ -97,6 +102,12 @@ class CommandIntake:
                 _check_json(command.checkpoint, "checkpoint", MAX_CHECKPOINT)
         return command, _NOTHING
 
+    def _with_whole_numbers(self, task: T) -> T:
+        """The task with options as their type's schema means them: 6.0 is 6 there. They are recorded so."""
+        if not task.options or task.type not in self._registry:
+            return task
+        return replace(task, options=with_whole_numbers(task.options, self._registry.get(task.type).options))
+
     def _check_types(self, types: Mapping[str, object]) -> None:
         for name, number in types.items():
             if number is not None:  # a limit that was set can always be taken away
@@ -105,7 +116,8 @@ class CommandIntake:
     def _check_type(self, name: str) -> None:
         """A type without a handler is known too if it has tasks: they wait, and may have to go on waiting."""
         if name not in self._registry and not self._has_tasks(name):
-            self._registry.get(name)
+            known = [task_type.name for task_type in self._registry]
+            raise unknown_type(name, known, self._registry.errors, status=NOT_THERE)
 
     def _examine_graph(self, command: CreateGraph) -> Intake:
         outputs = {task.name: task.output_file for task in command.tasks}
@@ -138,7 +150,11 @@ class CommandIntake:
             input_size=size,
         )
         if task_type.check is not None:
-            task_type.check(job)
+            try:
+                task_type.check(job)
+            except (InvalidOptions, InvalidPath) as error:
+                error.status = CONTRADICTION
+                raise
         found = replace(_as_intake(task_type, task_type.estimate(job)), output_real=resolved(command.output_file))
         if reason := self._why_never(found.estimate.memory, found.estimate.temp):
             raise NeverFits(reason, field="input_file" if command.input_file else "")
@@ -180,13 +196,21 @@ def _refuse_odd(command: Command | GraphTask) -> None:
         elif isinstance(value, dict) and name != "options":  # options are checked together with their size
             check_plain(value, name)
         elif isinstance(value, str) and value and not value.isprintable():
-            if not value.isascii():
-                check_plain(value, name)
-            if name in _PATHS:  # a file may have any name; the display makes it printable
-                if "\0" in value:
-                    raise InvalidValue(f"{name} holds a NUL, which no file name can", field=name)
-            elif any(character < " " or character == "\x7f" for character in value):
-                raise InvalidValue(f"{name} holds a control character", field=name)
+            if name not in _PATHS:
+                refuse_control(value, name)
+                continue
+            check_plain(value, name)
+            if "\0" in value:  # a file may have any other name; the display makes it printable
+                raise InvalidValue(f"{name} holds a NUL, which no file name can", field=name)
+
+
+def refuse_control(text: str, field: str) -> None:
+    """Raise `InvalidValue` for what UTF-8 cannot write, and for control characters."""
+    if text.isprintable():
+        return
+    check_plain(text, field)
+    if any(character < " " or character == "\x7f" for character in text):
+        raise InvalidValue(f"{field} holds a control character", field=field)
 
 
 def _check_json(value: Any, field: str, limit: int) -> None:
@@ -196,7 +220,7 @@ def _check_json(value: Any, field: str, limit: int) -> None:
     check_plain(value, field)
     size = len(_encoder.encode(value))
     if size > limit:
-        raise InvalidValue(f"{field} takes {size:,} bytes, at most {limit:,} are allowed", field=field)
+        raise InvalidValue(f"{field} takes {size:,} bytes, at most {limit:,} are allowed", field=field, status=TOO_MUCH)
 
 
 def check_receivers(command: TaskFields, allowed: Collection[str], targets: Collection[str]) -> None:
@@ -213,7 +237,9 @@ def check_receivers(command: TaskFields, allowed: Collection[str], targets: Coll
         except ValueError as error:
             raise InvalidValue(f"notify_email: {error}", field="notify_email") from error
         if command.notify_on and not ENDS.intersection(command.notify_on):
-            raise InvalidValue("notify_on names no end, so no mail would ever be sent", field="notify_on")
+            raise InvalidValue(
+                "notify_on names no end, so no mail would ever be sent", field="notify_on", status=CONTRADICTION
+            )
     for name in command.notify_targets:
         if name not in targets:
             near = get_close_matches(name, targets, n=1)

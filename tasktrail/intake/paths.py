@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..events import CreateTask, GraphTask
-from ..events.errors import InvalidPath, OutputExists
+from ..events.errors import CONFLICT, InvalidPath, OutputExists
 from ..handlers.contract import TaskType
 from ..handlers.process.sandbox import check_apart
 
@@ -50,12 +50,17 @@ class PathRules:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise InvalidPath(
-                f"{path!r} cannot be read: {reason}", field="input_file", remedy="Check its spelling."
+                f"{path!r} cannot be read: {reason}",
+                field="input_file",
+                remedy="Check its spelling.",
+                status=CONFLICT,
             ) from error
         if not stat.S_ISREG(status.st_mode):
-            raise InvalidPath(f"{path!r} is not a regular file", field="input_file")
+            raise InvalidPath(f"{path!r} is not a regular file", field="input_file", status=CONFLICT)
         if not os.access(path, os.R_OK):
-            raise InvalidPath(f"{path!r} may not be read", field="input_file", remedy="Check its permissions.")
+            raise InvalidPath(
+                f"{path!r} may not be read", field="input_file", remedy="Check its permissions.", status=CONFLICT
+            )
         check_apart(path, self._protected, "input_file", followed=True)
         return status.st_size
 
@@ -80,15 +85,21 @@ class PathRules:
                 f"The folder {folder!r} does not exist",
                 field="output_file",
                 remedy="Create it first; `run` and `submit` do so with -p.",
+                status=CONFLICT,
             )
         check_apart(path, self._protected, "output_file", followed=False)
         _check_name(folder, name)
         if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
             raise InvalidPath(
-                "Input and output are the same file", field="output_file", remedy="Choose another output."
+                "Input and output are the same file",
+                field="output_file",
+                remedy="Choose another output.",
+                status=CONFLICT,
             )
         if os.path.isdir(path):  # noqa: PTH112
-            raise InvalidPath(f"{path!r} is a folder", field="output_file", remedy="Name a file in it.")
+            raise InvalidPath(
+                f"{path!r} is a folder", field="output_file", remedy="Name a file in it.", status=CONFLICT
+            )
         if not command.overwrite and os.path.lexists(path):
             raise OutputExists(f"{path!r} is already there", field="output_file")
 
@@ -113,6 +124,7 @@ def _check_name(folder: str, name: str) -> None:
             f"The output's name takes {size} bytes, at most {limit} are possible in {folder!r}",
             field="output_file",
             remedy="Give it a shorter name.",
+            status=CONFLICT,
         )
 
 
@@ -138,4 +150,5 @@ def _check_root(path: str, roots: list[Path], field: str, key: str) -> None:
             f"{path!r} is outside of {key}",
             field=field,
             remedy=f"Use a file below {' or '.join(map(str, roots))}, or have the operator add its folder to `{key}`.",
+            status=CONFLICT,
         )

@@ -16,7 +16,7 @@ import msgspec
 
 from ..events import Command, GraphTask, TasktrailError
 from ..events.commands import LocalName, ScheduleName, TraceContext, UserKey
-from ..events.errors import InvalidOptions, InvalidValue, Malformed
+from ..events.errors import CONTRADICTION, InvalidOptions, InvalidValue, Malformed
 from ..handlers.contract import TaskType
 
 KINDS: tuple[type[Any], ...] = get_args(Command)
@@ -197,7 +197,15 @@ def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Str
         name = where.rstrip("`") or _blamed(task_type, options, text)
         subject = f"option {name} of {task_type.name}" if name else f"options of {task_type.name}"
         said = sentence(subject, text, name, task_type.options)
-        raise InvalidOptions(said, field=f"options.{name}" if name else "options") from error
+        status = 0 if _is_of_the_schema(text, where) else CONTRADICTION
+        raise InvalidOptions(said, field=f"options.{name}" if name else "options", status=status) from error
+
+
+def _is_of_the_schema(text: str, where: str) -> bool:
+    """Whether the schema of the options says the same. What else a type's own `__post_init__` refuses, it does not."""
+    if not where:  # of the options as a whole, the schema only says which there have to be
+        return _MISSING.fullmatch(text) is not None
+    return bool(_clause(text)) or text.startswith(("Invalid ", "Object "))
 
 
 def _blamed(task_type: TaskType, options: dict[str, Any], text: str) -> str:

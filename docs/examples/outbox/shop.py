@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     refusal TEXT           -- or why it never will
 );
 """
-FOR_GOOD = (400, 404, 409, 413)
+FOR_GOOD = (400, 404, 409, 413, 422)
 """Statuses of a refusal that will not be another tomorrow."""
 
 

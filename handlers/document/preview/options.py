@@ -21,13 +21,17 @@ _Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=20_000)]
 Layout: TypeAlias = Literal["picture", "tiff", "zip"]
 
 _RANGE = re.compile(r"\s*(\d{1,7})\s*(-)?\s*(\d{1,7})?\s*")
+_PART = "[1-9][0-9]{0,6}( *- *([1-9][0-9]{0,6})?)?"
+_TOLD = f"^ *([aA][lL][lL]|{_PART}( *, *{_PART})*) *$"
+"""The same for the schema. That a range goes forward, it cannot tell."""
 
 
 class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The options of `document_preview`. The output's suffix says whether a picture, a tiff or a zip is written."""
 
     pages: Annotated[
-        Annotated[int, msgspec.Meta(ge=1)] | Annotated[str, msgspec.Meta(max_length=1000)],
+        Annotated[int, msgspec.Meta(ge=1, extra_json_schema={"maximum": 9_999_999})]
+        | Annotated[str, msgspec.Meta(max_length=1000, extra_json_schema={"pattern": _TOLD})],
         msgspec.Meta(description='A number, or like "1-3,7", "5-" or "all".'),
     ] = "1"
     dpi: Annotated[

@@ -11,6 +11,8 @@ from ...media.formats import format_of
 
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d+)?)")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_TOLD = r"^best$|^ *((100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?) *%|(([0-9]+:)?[0-9]{1,2}:)?[0-9]+(\.[0-9]+)?) *$"
+"""The same for the schema."""
 _MINUTE, _HOUR = 60, 3600
 _WHOLE = 100.0
 
@@ -47,7 +49,8 @@ class VideoThumbnailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     """The options of `video_thumbnail`. The format is that of the output's suffix."""
 
     position: Annotated[
-        float | str,
+        Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0})]
+        | Annotated[str, msgspec.Meta(extra_json_schema={"pattern": _TOLD})],
         msgspec.Meta(description='best, seconds (12.5 or "1:02:03.5"), or a share of the length ("25%").'),
     ] = "best"
     candidates: Annotated[

@@ -132,16 +132,23 @@ def test_what_cannot_be_a_command_is_refused(web: httpx.Client, body: bytes, cod
     ("changes", "status", "code", "field"),
     [
         ({"type": "nothing"}, 400, "unknown_type", "type"),
-        ({"input_file": "/no/such/file.png"}, 400, "invalid_path", "input_file"),
+        ({"input_file": "/no/such/file.png"}, 409, "invalid_path", "input_file"),
+        ({"output_file": "/no/such/folder/out.jpg"}, 409, "invalid_path", "output_file"),
+        ({"output_file": "/tmp/out.txt"}, 422, "invalid_path", "output_file"),
         ({"input_file": "in.png"}, 400, "invalid_path", "input_file"),
         ({"output_file": "../out.jpg"}, 400, "invalid_path", "output_file"),
         ({"input_file": "/tmp/a\0b.png"}, 400, "invalid_value", "input_file"),
         ({"options": {"size": "huge"}}, 400, "invalid_options", None),
         ({"options": {"no_such_option": 1}}, 400, "invalid_options", None),
-        ({"depends_on": [2**40]}, 400, "unknown_dependency", "depends_on"),
+        ({"depends_on": [2**40]}, 409, "unknown_dependency", "depends_on"),
+        ({"deadline": "2020-01-01T00:00:00Z"}, 409, "invalid_value", "deadline"),
+        (
+            {"deadline": "2098-01-01T00:00:00Z", "scheduled_for": "2099-01-01T00:00:00Z"},
+            *(422, "invalid_value", "deadline"),
+        ),
         ({"priority": 11}, 400, "invalid_value", "priority"),
         ({"reason": "x" * 5000}, 400, "invalid_value", "reason"),
-        ({"options": {"a": "x" * 40_000}}, 400, "invalid_value", "options"),
+        ({"options": {"a": "x" * 40_000}}, 413, "invalid_value", "options"),
     ],
     ids=str,
 )
@@ -285,7 +292,7 @@ def test_a_graph_is_created_as_a_whole_and_answers_with_ids_by_name(web: httpx.C
 def test_a_circle_in_a_graph_is_a_problem_that_names_it(web: httpx.Client, wish: Wish) -> None:
     tasks = [{**wish(), "name": "a", "depends_on": ["b"]}, {**wish(), "name": "b", "depends_on": ["a"]}]
     told = assert_problem(
-        web.post("/v1/commands", json={"command": "create_graph", "tasks": tasks}), 400, "graph_cycle", "tasks"
+        web.post("/v1/commands", json={"command": "create_graph", "tasks": tasks}), 422, "graph_cycle", "tasks"
     )
     assert "a → b → a" in told["detail"]
 

@@ -45,7 +45,7 @@ def test_it_answers_when_the_time_is_up(web: httpx.Client, service: TaskService,
         ("wait=-1", 400, "wait"),
         ("wait=301", 400, "wait"),
         ("wait=soon", 400, "wait"),
-        ("wait=1&as_of=1", 400, "wait"),
+        ("wait=1&as_of=1", 422, "wait"),
         ("wait=nan", 400, "wait"),
     ],
 )

@@ -64,8 +64,8 @@ def test_a_waiting_task_is_adjusted(web: httpx.Client, wish: Wish) -> None:
         ("/v1/limits", {"max_concurrent": 0}, (400, "invalid_value", "max_concurrent")),
         ("/v1/limits", {"max_memori": 1}, (400, "malformed", "max_memori")),
         ("/v1/queue/pause", {"type": "image_convert", "user_id": 1}, (409, "nothing_to_change", "user_id")),
-        ("/v1/queue/pause", {"type": "image_konvert"}, (400, "unknown_type", "type")),
-        ("/v1/limits", {"types": {"image_konvert": 1}}, (400, "unknown_type", "type")),
+        ("/v1/queue/pause", {"type": "image_konvert"}, (404, "unknown_type", "type")),
+        ("/v1/limits", {"types": {"image_konvert": 1}}, (404, "unknown_type", "type")),
         ("/v1/tasks/999999/adjust", {"priority": 1}, (404, "unknown_task", "task_id")),
         ("/v1/schedules", {"schedule": "s", "task": {"type": "nothing"}, "every": 5}, (400, "unknown_type", "")),
         (

@@ -254,7 +254,7 @@ def test_of_several_users_only_the_own_is_left(world: World, bound: httpx.Client
 
 def test_a_type_that_only_others_have_used_is_unknown(bound: httpx.Client) -> None:
     answer = bound.get("/v1/tasks?type=nobody_has_it")
-    assert (answer.status_code, answer.json()["code"]) == (400, "unknown_type")
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_type")
 
 
 def test_a_task_of_somebody_else_did_not_exist_earlier_either(world: World, bound: httpx.Client) -> None:
@@ -394,7 +394,7 @@ def test_a_task_of_somebody_else_is_no_dependency_and_no_parent(world: World, fi
         for task_id in (world.theirs["first"], MISSING):
             value = [task_id] if field == "depends_on" else task_id
             answer = client.post("/v1/tasks", json=wish(world, **{field: value}))
-            assert (answer.status_code, answer.json()["code"]) == (400, "unknown_dependency")
+            assert (answer.status_code, answer.json()["code"]) == (409, "unknown_dependency")
             texts.append(answer.text.replace(str(task_id), "N"))
             named = "parent" if field == "parent_task_id" else field
             graph = {"command": "create_graph", "tasks": [{**wish(world), "name": "a", named: value}]}

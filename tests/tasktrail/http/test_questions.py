@@ -43,10 +43,10 @@ def test_tasks_are_listed_with_filters_and_their_total(web: httpx.Client, wish: 
 )
 def test_a_type_that_nobody_knows_is_no_filter(web: httpx.Client, path: str) -> None:
     answer = web.get(path)
-    assert code(answer) == (400, "unknown_type", "type")
+    assert code(answer) == (404, "unknown_type", "type")
     assert "did you mean 'image_thumbnail'?" in answer.json()["detail"]
     asked = {"type": "image_thumbnial", "reason": "none"}
-    assert code(web.post("/v1/tasks/retry", json=asked)) == (400, "unknown_type", "type")
+    assert code(web.post("/v1/tasks/retry", json=asked)) == (404, "unknown_type", "type")
     assert web.get("/v1/tasks?type=model_preview").json()["total"] == 0
 
 
@@ -146,13 +146,17 @@ def test_the_past_of_a_task_and_of_a_list_can_be_asked_for(web: httpx.Client, wi
         ("limit=1&limit=1", "limit"),
         ("min_position=-1", "min_position"),
         ("min_position=x", "min_position"),
-        ("min_position=999999999", "min_position"),
     ],
 )
 def test_bad_parameters_of_a_list_are_named(web: httpx.Client, query: str, field: str) -> None:
     status, what, where = code(web.get(f"/v1/tasks?{query}"))
     assert (status, where) == (400, field)
     assert what in ("invalid_value", "malformed")
+
+
+@pytest.mark.parametrize("query", ["min_position=999999999", "as_of=999999999"])
+def test_a_position_that_the_log_has_not_reached_is_told(web: httpx.Client, query: str) -> None:
+    assert code(web.get(f"/v1/tasks?{query}")) == (409, "beyond_the_log", query.partition("=")[0])
 
 
 @pytest.mark.parametrize("task_id", ["0", "-5", "999999999", str(2**63), "1" * 400])
@@ -244,10 +248,12 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
     assert schemas["CreateTask"]["properties"]["priority"]["maximum"] == 10
     for path, operations in paths.items():
         for method, operation in operations.items():
-            assert "application/problem+json" in operation["responses"]["default"]["content"]
+            assert operation["responses"]["default"] == {"$ref": "#/components/responses/Fault"}
             assert ("requestBody" in operation) == (method == "post" and path != "/v1/login")
-    references = [part.split('"')[0] for part in web.get("/openapi.json").text.split("#/components/schemas/")[1:]]
-    assert set(references) <= set(schemas)
+    for part in ("schemas", "responses"):
+        references = web.get("/openapi.json").text.split(f"#/components/{part}/")[1:]
+        assert {reference.split('"')[0] for reference in references} <= set(document["components"][part])
+    assert "application/problem+json" in document["components"]["responses"]["Fault"]["content"]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "10.0.0.1"])

@@ -240,7 +240,7 @@ def test_a_position_that_is_durable_is_taken_although_that_has_not_been_announce
 
 def test_a_position_beyond_the_log_is_refused(web: httpx.Client) -> None:
     answer = web.get("/v1/events?after=99999999")
-    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (400, "invalid_value", "after")
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (409, "beyond_the_log", "after")
 
 
 def test_a_slow_reader_holds_up_nobody_and_misses_nothing(web: httpx.Client, service: TaskService, many: Many) -> None:

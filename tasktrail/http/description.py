@@ -1,0 +1,482 @@
+"""The description at /openapi.json: what a request may hold, as far as a schema can tell it.
+
+Litestar describes the routes and msgspec the commands. Added here is what is checked later: rules of single fields, and
+what only this service knows, such as its task types. Whoever keeps to all of it is never answered with 400; what is
+refused all the same has a status of its own (`events/errors.py`).
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from zoneinfo import available_timezones
+
+import msgspec
+from litestar import Request, Router
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import OpenAPIRenderPlugin
+
+from ..actors.core.tokens import RESERVED
+from ..actors.delivery.mail import LONGEST_ADDRESS, ONE_ADDRESS
+from ..api.bulk import RETRYABLE
+from ..api.service import TaskService
+from ..events import Accepted, Command
+from ..events.commands import LocalName
+from ..events.recorded import EVENT_TAGS
+from ..events.system_events import Role
+from ..events.values import MAX_INTEGER, MIN_INTEGER
+from ..handlers.contract import TaskType, missing_packages
+from ..projections.queries.filters import MAX_LIMIT, MAX_TEXT, MAX_VALUES, SORTS, STATUSES
+from .commands import COMMANDS, RetryTasks
+from .permissions import SEE
+from .problems import MEDIA_TYPE
+from .requests import LARGEST, MAX_COMMANDS
+from .streams import EVENT_STREAM, JSON_LINES
+
+if TYPE_CHECKING:
+    from ..config.settings import Config
+
+Schema: TypeAlias = dict[str, Any]
+_REF = "#/components/schemas/{name}"
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": _REF.format(name=name)}
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """An error (RFC 9457). `code` is stable; `remedy` says what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str
+    """The argument at fault, when there is one."""
+    remedy: str
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What the description tells of this service alone."""
+
+    types: tuple[TaskType, ...]
+    """Those whose tasks are accepted."""
+    max_user_level: int
+    targets: tuple[str, ...]
+    """The targets of notices that the configuration names."""
+    allow_endpoints: tuple[str, ...]
+    """Hosts that notices may be sent to although they are not public."""
+
+    @classmethod
+    def of(cls, service: TaskService) -> "Known":
+        """As it is now."""
+        config = service.config
+        return cls(
+            tuple(one for one in service.source.registry if not missing_packages(one)),
+            config.max_user_level,
+            tuple(sorted(config.apprise)),
+            config.allow_endpoints,
+        )
+
+
+# --- the rules of single fields, as patterns that every reader of JSON schemas understands ---
+
+_PLAIN = r"^[^\x00-\x1f\x7f]*$"
+_FOLDERS = r"(/(?!\.\.(/|$))[^/\x00]*)*"
+_INPUT = rf"^{_FOLDERS}$"
+_OUTPUT = rf"^({_FOLDERS}/(?!\.\.?$)[^/\x00]+)?$"
+_LOCAL_NAME = r"^[\p{L}_][\p{L}\p{N}_.-]*$"
+_PYTHONS: Mapping[str, str] = {get_args(LocalName)[1].pattern: _LOCAL_NAME}
+"""Patterns with signs that mean something else outside of Python."""
+_MOMENT = (
+    r"^(197[1-9]|19[89]\d|[2-8]\d{3}|9[0-8]\d\d)-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?"
+    r"(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$"
+)
+_FIELD = "[0-9A-Za-z*,/#-]+"
+_CRON = f"^ *({_FIELD}( +{_FIELD}){{4,5}})? *$"
+"""Five or six fields. What may stand in each of them would be a longer pattern than anybody reads."""
+_HOST = r"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_BEHIND_HOST = '([/?][!"$-~]*)?'
+
+
+def _any_case(word: str) -> str:
+    return "".join(f"[{letter}{letter.upper()}]" for letter in word)
+
+
+_TOKEN = rf"^(?!({'|'.join(map(_any_case, sorted(RESERVED)))})$)[A-Za-z0-9][A-Za-z0-9._@+-]*$"
+
+
+def _exactly(text: str) -> str:
+    """Python would escape more, which others do not understand."""
+    return re.sub(r"[.*+?^$(){}|[\]\\]", r"\\\g<0>", text)
+
+
+def _address(allowed: Sequence[str]) -> str:
+    """An address that notices can be sent to: public, or one that the operator allows."""
+    forms = [rf"https://{_HOST}(:(443|8443))?"]
+    for entry in allowed:
+        host, colon, port = entry.rpartition(":")
+        named = bool(colon) and port.isdigit()
+        forms.append(f"https?://{_exactly(entry)}" if named else rf"https?://{_exactly(entry)}(:[1-9]\d{{0,3}})?")
+        if named and port in ("80", "443"):
+            forms.append(f"{'http' if port == '80' else 'https'}://{_exactly(host)}")
+    return f"^(({'|'.join(forms)}){_BEHIND_HOST})?$"
+
+
+def _texts_of(known: Known) -> dict[str, Schema]:
+    """Field → what its text has to be, beside what msgspec says of it."""
+    address: Schema = {"pattern": _address(known.allow_endpoints)}
+    return {
+        "input_file": {"pattern": _INPUT},
+        "output_file": {"pattern": _OUTPUT},
+        "notify_webhook": address,
+        "callback_url": address,
+        "notify_email": {"pattern": ONE_ADDRESS, "maxLength": LONGEST_ADDRESS},
+        "token": {"pattern": _TOKEN},
+        "cron": {"pattern": _CRON},
+        "timezone": _ref("TimeZone"),
+    }
+
+
+@cache
+def _zones() -> list[str]:
+    return sorted(available_timezones())
+
+
+def _refined(schema: Schema, text: Schema) -> Schema:
+    """A field's schema, in which texts are as `text` says unless they have a rule already."""
+    for choices in ("anyOf", "oneOf"):
+        if choices in schema:
+            return {**schema, choices: [_refined(one, text) for one in schema[choices]]}
+    match schema:
+        case {"type": "array", "items": items}:
+            return {**schema, "items": _refined(items, text)}
+        case {"type": "string", "format": "date-time"}:
+            return {**schema, "pattern": _MOMENT}
+        case {"type": "string", "pattern": pattern}:
+            return {**schema, "pattern": _PYTHONS.get(pattern, pattern)}
+        case {"type": "string"}:
+            return {**schema, **text}
+    return schema
+
+
+# --- commands ---
+
+_COMMANDS: tuple[type[msgspec.Struct], ...] = get_args(Command)
+_NAMES = tuple(command.__name__ for command in _COMMANDS)
+_PLAIN_JSON: Schema = {
+    "description": "Anything, with whole numbers of 64 bits.",
+    "anyOf": [
+        {"type": ["null", "boolean", "string"]},
+        {"type": "integer", "minimum": MIN_INTEGER, "maximum": MAX_INTEGER},
+        {"type": "number", "not": {"type": "integer"}},
+        {"type": "array", "items": _ref("PlainJson")},
+        {"type": "object", "additionalProperties": _ref("PlainJson")},
+    ],
+}
+
+
+def _one_of(*names: str) -> Schema:
+    return {"oneOf": [_ref(name) for name in names]}
+
+
+def _components(known: Known) -> dict[str, Schema]:
+    """All commands, what they consist of, and the options of all task types."""
+    _, parts = msgspec.json.schema_components((*_COMMANDS, RetryTasks, Accepted, Problem), ref_template=_REF)
+    parts = deepcopy(parts)
+    texts = _texts_of(known)
+    for name in (*_NAMES, "RetryTasks", "GraphTask"):
+        _refine(parts[name], texts)
+    for task in (parts["CreateTask"], parts["GraphTask"]):
+        task["properties"]["user_level"]["maximum"] = known.max_user_level
+        task["properties"]["notify_targets"] |= (
+            {"items": {"enum": list(known.targets)}} if known.targets else {"maxItems": 0}
+        )
+        task["allOf"] = [_ref("OfItsType")]
+    parts["TimeZone"] = {"enum": _zones()}
+    parts |= _of_types(known.types)
+    parts["NewTask"] = {**_fields_of(parts["CreateTask"]), "title": "NewTask"}
+    parts["AddSchedule"]["properties"]["task"] = {"allOf": [_ref("NewTask"), _OF_A_SCHEDULE]}
+    parts["AddSchedule"]["anyOf"] = [
+        {"required": ["cron"], "properties": {"cron": {"minLength": 1}, "every": {"type": "null"}}},
+        {"required": ["every"], "properties": {"every": {"type": "number"}, "cron": {"maxLength": 0}}},
+    ]
+    parts["AddToken"]["anyOf"] = [
+        {"properties": {"role": {"enum": [role for role in get_args(Role) if role != "admin"]}}},
+        {"properties": {"user_id": {"type": "null"}}},
+    ]
+    parts["AdjustTask"]["anyOf"] = [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+        for name in ("priority", "scheduled_for", "held")
+    ]
+    parts["Checkpoint"] = _storable(parts["Checkpoint"])
+    parts["PlainJson"] = _PLAIN_JSON
+    parts["RetryTasks"]["properties"] |= _filters(parts["RetryTasks"]["properties"])
+    return parts
+
+
+def _refine(command: Schema, texts: Mapping[str, Schema]) -> None:
+    for name, field in command["properties"].items():
+        if name not in ("command", "options"):
+            command["properties"][name] = _refined(field, texts.get(name, {"pattern": _PLAIN}))
+
+
+def _of_types(types: Sequence[TaskType]) -> dict[str, Schema]:
+    """What a new task of each type needs, and the options that it takes; these may be called as anything here is."""
+    refs, parts = msgspec.json.schema_components(
+        [one.options for one in types], ref_template=_REF.format(name="options.{name}")
+    )
+    branches = []
+    for one, its in zip(types, refs, strict=True):
+        needed = [name for name in ("input_file", "output_file") if getattr(one, f"needs_{name[:-5]}")]
+        fields = {"type": {"const": one.name}, "options": its, **{name: {"minLength": 1} for name in needed}}
+        branches.append({"title": one.name, "properties": fields, "required": ["type", *needed]})
+    choice: Schema = {"oneOf": branches} if branches else {"not": {}}
+    whole = {"description": "By its type: what a task needs, and its options.", **choice}
+    return {"OfItsType": whole, **{f"options.{name}": _storable(part) for name, part in parts.items()}}
+
+
+_SAYS_NOTHING = frozenset({"title", "description", "default", "examples"})
+
+
+def _storable(schema: Schema) -> Schema:
+    """The same with the bounds of what can be recorded, where it has none of its own."""
+    if schema.keys() <= _SAYS_NOTHING:
+        return {**schema, **_ref("PlainJson")}
+    inner: Schema = {}
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            inner[key] = _storable(schema[key])
+    for key in ("anyOf", "oneOf", "allOf"):
+        if key in schema:
+            inner[key] = [_storable(one) for one in schema[key]]
+    match schema:
+        case {"type": "integer"}:
+            return {"minimum": MIN_INTEGER, "maximum": MAX_INTEGER, **schema}
+        case {"properties": fields}:
+            inner["properties"] = {name: _storable(field) for name, field in fields.items()}
+        case {"type": "object"}:
+            inner.setdefault("additionalProperties", _ref("PlainJson"))
+        case {"type": "array"}:
+            inner.setdefault("items", _ref("PlainJson"))
+    return {**schema, **inner}
+
+
+_OF_A_SCHEDULE: Schema = {
+    "properties": {
+        "depends_on": {"maxItems": 0},
+        "parent_task_id": {"type": "null"},
+        "scheduled_for": {"type": "null"},
+        "deadline": {"type": "null"},
+    }
+}
+"""Each of its runs makes such a task."""
+
+
+def _fields_of(command: Schema, named: Collection[str] = ()) -> Schema:
+    """The body of a route of that command. It need not name the command, and has not what the path names."""
+    fields = {name: part for name, part in command["properties"].items() if name not in named}
+    needed = [name for name in command["required"] if name not in ("command", *named)]
+    return {**command, "properties": fields, "required": needed}
+
+
+def _bodies(parts: Mapping[str, Schema]) -> dict[str, Schema]:
+    any_command = _one_of(*_NAMES)
+    item = {"anyOf": [any_command, {"description": "Whatever is no command is answered by its problem."}]}
+    return {
+        "/v1/commands": {"oneOf": [any_command, {"type": "array", "items": item, "maxItems": MAX_COMMANDS}]},
+        "/v1/tasks": _ref("NewTask"),
+        "/v1/tasks/retry": _ref("RetryTasks"),
+        **{
+            re.sub(r":\w+}", "}", path): _fields_of(parts[kind.__name__], re.findall(r"{(\w+):", path))
+            for path, kind in COMMANDS.items()
+        },
+    }
+
+
+# --- questions ---
+
+
+def _list_of(entry: str) -> str:
+    """One value, or several with commas; empty ones do not count."""
+    return f"^ *({entry})?( *, *({entry})?)* *$"
+
+
+_NUMBER = "[0-9]{1,15}"
+_LEFT_OUT: Schema = {"type": "string", "maxLength": 0}
+"""An empty parameter is one that was left out."""
+_STATUS = _list_of("|".join(STATUSES))
+_SEARCH: Schema = {
+    "type": "string",
+    "maxLength": MAX_TEXT,
+    "pattern": r"^[^\x00-\x1f\x7f]*[\p{L}\p{N}][^\x00-\x1f\x7f]*$|^ *$",
+}
+_SORT: Schema = {"enum": ["", *SORTS, *(f"-{name}" for name in SORTS)]}
+_POSITION_OR_TIME: Schema = {
+    "anyOf": [
+        {"type": "string", "pattern": "^[0-9]{1,18}$"},
+        {"type": "string", "format": "date-time", "pattern": _MOMENT},
+        _LEFT_OUT,
+    ]
+}
+_EVENTS = "|".join(sorted(EVENT_TAGS.values()))
+
+
+def _several(entry: str, **more: Any) -> Schema:
+    return {"type": "array", "items": {"type": "string", "pattern": entry, **more}, "maxItems": MAX_VALUES}
+
+
+_PARAMETERS: dict[str, Schema] = {
+    "status": _several(_STATUS),
+    **dict.fromkeys(("type", "label"), _several(_PLAIN, maxLength=MAX_TEXT)),
+    **dict.fromkeys(("user_id", "document_id", "parent_task_id"), _several(_list_of(_NUMBER))),
+    "search": _SEARCH,
+    "sort": _SORT,
+    "as_of": _POSITION_OR_TIME,
+    "event": {"type": "array", "items": {"type": "string", "pattern": f"^({_EVENTS})(,({_EVENTS}))*$"}, "minItems": 1},
+    "task_id": {"type": "integer", "minimum": 1, "maximum": LARGEST},
+    "schedule": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
+    "token": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
+}
+"""Name → what a parameter has to be, wherever it stands."""
+_OF_LISTS: dict[str, Schema] = {
+    "limit": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}, _LEFT_OUT]},
+    "offset": {"anyOf": [{"type": "integer", "minimum": 0, "maximum": LARGEST}, _LEFT_OUT]},
+}
+"""The same for `GET /v1/tasks` alone."""
+
+
+def _filters(fields: Mapping[str, Schema]) -> dict[str, Schema]:
+    """The filters in the body of a retry of many."""
+    number: Schema = {"type": "integer", "minimum": 0, "maximum": LARGEST}
+    word = "|".join(RETRYABLE)
+    either = {
+        "status": ({"type": "string", "pattern": _list_of(word)}, {"type": "string", "pattern": f"^ *({word})? *$"}),
+        **dict.fromkeys(("type", "label"), ({"type": "string", "maxLength": MAX_TEXT, "pattern": _PLAIN},) * 2),
+        **dict.fromkeys(("user_id", "document_id", "parent_task_id"), (number, number)),
+    }
+    described = {
+        name: {**fields[name], "anyOf": [one, {"type": "array", "items": item, "maxItems": MAX_VALUES}]}
+        for name, (one, item) in either.items()
+    }
+    return {**described, "search": {**fields["search"], **_SEARCH}}
+
+
+def _parameter(path: str, parameter: Schema) -> Schema:
+    """A parameter with what its name says of it. Litestar leaves bounds out where a parameter may be missing."""
+    name = parameter["name"]
+    rules = _OF_LISTS.get(name) if path == "/v1/tasks" else None
+    rules = rules or _PARAMETERS.get(name)
+    if rules is not None:
+        return {**parameter, "schema": rules}
+    schema = parameter["schema"]
+    for one in schema.get("oneOf", ()):
+        if one["type"] != "null":
+            one |= {key: schema.pop(key) for key in ("minimum", "maximum") if key in schema}
+            if name == "seconds":
+                one["exclusiveMinimum"] = 0
+    return parameter
+
+
+# --- answers ---
+
+_MANY_ANSWERS = {"oneOf": [_one_of("Accepted"), {"type": "array", "items": _one_of("Accepted", "Problem")}]}
+_LOCATION = {"Location": {"description": "Where the new task is, if it is one", "schema": {"type": "string"}}}
+_LOCATED = ("/v1/tasks", "/v1/commands")
+_PROBLEM = {MEDIA_TYPE: {"schema": _ref("Problem")}}
+_LINES: Schema = {"schema": {}}
+_STREAMED: dict[str, Schema] = {
+    "/v1/events": {JSON_LINES: _LINES, EVENT_STREAM: _LINES},
+    "/v1/tasks/{task_id}/events": {
+        "application/json": {"schema": {"type": "array", "items": {"type": "object"}}},
+        JSON_LINES: _LINES,
+        EVENT_STREAM: _LINES,
+    },
+}
+_REFUSALS: Mapping[str, tuple[str, str]] = {
+    "400": ("NotAsDescribed", "The request is not as described here"),
+    "401": ("Unauthorized", "Nobody knows who asks"),
+    "403": ("Forbidden", "Who asks may not do this"),
+    "404": ("NotThere", "What it is about is not there, or not for whoever asks"),
+    "408": ("TooSlow", "The request has not arrived in time"),
+    "409": ("Conflict", "Things as they are stand against it; later it may be possible"),
+    "413": ("TooMuch", "It is more than one request may be, or asks for more than there can be"),
+    "415": ("NotJson", "The body is not declared as JSON"),
+    "422": ("Contradiction", "It contradicts itself, or what its task type asks for, in a way that no schema can tell"),
+    "429": ("TooMany", "Too many requests"),
+    "503": ("NotNow", "The service is not ready or busy; or it is unknown whether a command was recorded"),
+    "default": ("Fault", "An error"),
+}
+"""Status → the name of the answer, and what it means."""
+
+
+def described(document: Schema, known: Known) -> Schema:
+    """The whole description, made from Litestar's."""
+    parts = _components(known)
+    bodies = _bodies(parts)
+    document["components"]["schemas"] |= parts
+    document["components"]["responses"] = {
+        name: {"description": text, "content": _PROBLEM} for name, text in _REFUSALS.values()
+    }
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A token, or the secret of the data folder."}
+    }
+    document["security"] = [{"bearer": []}]
+    for path, method, operation in _operations(document):
+        operation["parameters"] = [_parameter(path, one) for one in operation.get("parameters", ())]
+        refusals = _REFUSALS if path != "/healthz" else {name: _REFUSALS[name] for name in ("400", "default")}
+        operation["responses"] |= {
+            status: {"$ref": f"#/components/responses/{name}"} for status, (name, _) in refusals.items()
+        }
+        if path == "/healthz":
+            operation["security"] = []
+        if method == "get" and path in _STREAMED:
+            operation["responses"]["200"]["content"] = _STREAMED[path]
+        if method == "post" and path in bodies:
+            operation["requestBody"] = {
+                "required": path in _LOCATED or bool(bodies[path].get("required") or "anyOf" in bodies[path]),
+                "content": {"application/json": {"schema": bodies[path]}},
+            }
+    for path in _LOCATED:
+        document["paths"][path]["post"]["responses"]["202"]["headers"] = _LOCATION
+    document["paths"]["/v1/commands"]["post"]["responses"]["202"]["content"] = {
+        "application/json": {"schema": _MANY_ANSWERS}
+    }
+    return document
+
+
+def _operations(document: Schema) -> Iterator[tuple[str, str, Schema]]:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            yield path, method, operation
+
+
+class Described(OpenAPIRenderPlugin):
+    """Serves the description as JSON."""
+
+    def __init__(self, service: TaskService) -> None:
+        super().__init__(path="/", media_type="application/json")  # type: ignore[arg-type]  # the RFC's, not Litestar's
+        self._service = service
+        self._made: tuple[Config, bytes] | None = None
+
+    def render(self, _request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The description, made anew when the configuration has been read again."""
+        config = self._service.config
+        if self._made is None or self._made[0] is not config:
+            plain = msgspec.json.decode(msgspec.json.encode(openapi_schema))
+            self._made = config, msgspec.json.encode(described(plain, Known.of(self._service)))
+        return self._made[1]
+
+
+def openapi_config(version: str, service: TaskService) -> OpenAPIConfig:
+    """Litestar's settings. The plugin's own root is the address, so no other page of Litestar's appears."""
+    return OpenAPIConfig(
+        title="tasktrail",
+        version=version,
+        path="/openapi.json",
+        render_plugins=[Described(service)],
+        use_handler_docstrings=True,
+        openapi_router=Router("/openapi.json", route_handlers=[], include_in_schema=False, opt={"needs": SEE}),
+    )

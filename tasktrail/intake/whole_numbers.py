@@ -1,0 +1,65 @@
+"""Whole numbers that are written as 6.0. JSON and its schemas know one kind of number; the decoder tells two apart."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec.inspect as kinds
+from msgspec import Struct
+
+
+def with_whole_numbers(value: Any, kind: Any) -> Any:
+    """The same with 6 for 6.0 wherever a whole number belongs. What may be anything stays as it is.
+
+    Args:
+        value: as decoded from JSON.
+        kind: what it is to become: a Struct, or a union of them that have tags.
+    """
+    return _whole(value, _known(kind))
+
+
+@cache
+def _known(kind: Any) -> kinds.Type:
+    return kinds.type_info(kind)
+
+
+@cache
+def _fields(struct: type[Struct]) -> Mapping[str, kinds.Type]:
+    known = kinds.type_info(struct)
+    assert isinstance(known, kinds.StructType)
+    return {field.encode_name: field.type for field in known.fields}
+
+
+def _whole(value: Any, kind: kinds.Type) -> Any:
+    while isinstance(kind, kinds.Metadata):
+        kind = kind.type
+    if isinstance(kind, kinds.UnionType):
+        return _whole(value, _meant(value, kind))
+    match value, kind:
+        case float(), kinds.IntType() if value.is_integer():
+            return int(value)
+        case dict(), kinds.StructType():
+            fields = _fields(kind.cls)
+            return {name: _whole(one, fields[name]) if name in fields else one for name, one in value.items()}
+        case dict(), kinds.DictType():
+            return {name: _whole(one, kind.value_type) for name, one in value.items()}
+        case list(), kinds.ListType() | kinds.VarTupleType():
+            return [_whole(one, kind.item_type) for one in value]
+    return value
+
+
+def _meant(value: Any, union: kinds.UnionType) -> kinds.Type:
+    """Which of the union's kinds the value is of; any, where it makes no difference."""
+    choices = [one.type if isinstance(one, kinds.Metadata) else one for one in union.types]
+    return next((one for one in choices if _may_be(value, one, choices)), kinds.AnyType())
+
+
+def _may_be(value: Any, kind: kinds.Type, choices: Sequence[kinds.Type]) -> bool:
+    match value, kind:
+        case float(), kinds.IntType():
+            return not any(isinstance(one, kinds.FloatType) for one in choices)
+        case dict(), kinds.StructType():
+            return kind.tag_field is None or bool(value.get(kind.tag_field) == kind.tag)
+        case (dict(), kinds.DictType()) | (list(), kinds.ListType() | kinds.VarTupleType()):
+            return True
+    return False
