@@ -257,10 +257,10 @@ def _storable(schema: Schema) -> Schema:
             return {"minimum": MIN_INTEGER, "maximum": MAX_INTEGER, **schema}
         case {"properties": fields}:
             inner["properties"] = {name: _storable(field) for name, field in fields.items()}
-        case {"type": "object"}:
-            inner.setdefault("additionalProperties", _ref("PlainJson"))
-        case {"type": "array"}:
-            inner.setdefault("items", _ref("PlainJson"))
+    if schema.get("type") == "object" and "additionalProperties" not in schema:
+        inner["additionalProperties"] = _ref("PlainJson")
+    if schema.get("type") == "array" and "items" not in schema:
+        inner["items"] = _ref("PlainJson")
     return {**schema, **inner}
 
 

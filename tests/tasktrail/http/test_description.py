@@ -260,7 +260,8 @@ def as_json(schema: Schema, text: Any) -> Any:
 
 def test_options_that_may_be_anything_have_the_bounds_of_the_log(document: Schema, service: TaskService) -> None:
     own = TaskType(name="own", summary="", run="own:run", options=Own)
-    known = msgspec.structs.replace(Known.of(service), types=(own,))
+    open_ = TaskType(name="open", summary="", run="own:run", options=Open)
+    known = msgspec.structs.replace(Known.of(service), types=(own, open_))
     told = described(deepcopy(document), known)
     schema = told["components"]["schemas"]["NewTask"]
     for name, value, fits in (
@@ -275,11 +276,19 @@ def test_options_that_may_be_anything_have_the_bounds_of_the_log(document: Schem
     ):
         task = {"type": "own", "options": {name: value}}
         assert accepts(told, schema, task) == fits, (name, value)
+    for value, fits in ((2**63 - 1, True), (2**63, False)):
+        assert accepts(told, schema, {"type": "open", "options": {"more": [value]}}) == fits
 
 
 def test_without_a_type_there_is_no_task(document: Schema, service: TaskService) -> None:
     told = described(deepcopy(document), msgspec.structs.replace(Known.of(service), types=()))
     assert not accepts(told, told["components"]["schemas"]["NewTask"], {"type": "image_thumbnail"})
+
+
+class Open(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of which more may be given than it knows."""
+
+    number: int = 0
 
 
 class Own(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
