@@ -70,7 +70,9 @@ CHANGES: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_an_attempt_changes_is_put_back(baseline: Baseline, name: str) -> None:
+def test_what_an_attempt_changes_is_put_back(baseline: Baseline, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Services that other tests share open files meanwhile, in this very process.
+    monkeypatch.setattr("tasktrail.handlers.process.worker_state._open_files", frozenset)
     change, look = CHANGES[name]
     before = look()
     baseline.enter("/")

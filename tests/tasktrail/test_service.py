@@ -173,13 +173,18 @@ def test_a_running_task_is_cancelled_and_its_process_gone(service: TaskService) 
 
 
 def outer_pid(inner: int) -> int:
-    """The process below us that calls itself so, in its own PID namespace if it has one."""
+    """The newest process below us that calls itself so, in its own PID namespace if it has one.
+
+    The workers of a service that other tests share may have the same numbers.
+    """
+    found: list[psutil.Process] = []
     for process in psutil.Process().children(recursive=True):
         with suppress(OSError):
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
             if any(line.startswith("NSpid:") and int(line.split()[-1]) == inner for line in lines):
-                return process.pid
-    raise AssertionError(f"no process below us calls itself {inner}")
+                found.append(process)
+    assert found, f"no process below us calls itself {inner}"
+    return max(found, key=psutil.Process.create_time).pid
 
 
 def _wait_gone(pid: int, within: float = 5.0) -> None:
