@@ -12,7 +12,7 @@ import pytest
 from browsing import WITHIN, Role, Service, Visit, furnish
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 collect_ignore_glob = [] if find_spec("playwright") and find_spec("axe_playwright_python") else ["test_*.py"]
@@ -73,6 +73,13 @@ def house(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Itera
     found.stop()
 
 
+def _leave(context: "BrowserContext") -> None:
+    """Close what somebody has looked at. Closing a page that still loads has hung in the driver."""
+    for page in context.pages:
+        page.goto("about:blank")
+    context.close()
+
+
 @pytest.fixture
 def visit(browser: "Browser") -> Iterator[Callable[..., Visit]]:
     """Log in to a service. At the end of the test there may be no fault in any session."""
@@ -94,7 +101,7 @@ def visit(browser: "Browser") -> Iterator[Callable[..., Visit]]:
                 java_script_enabled=script,
                 reduced_motion="reduce",
             )
-            stack.callback(context.close)
+            stack.callback(_leave, context)
             context.set_default_timeout(WITHIN * 1000)
             visits.append(Visit(context, service))
             visits[-1].log_in(role, user)
