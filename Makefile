@@ -57,7 +57,7 @@ check: $(READY) ## Lint, formatting, types, dead code, architecture
 	$(BIN)/vulture
 	$(BIN)/pytest -q tests/test_architecture.py tests/test_source_shape.py tests/test_packaging.py
 
-coverage: $(READY) ## Run every test and report line and branch coverage
+coverage: $(READY) ## Run every test but the browser's and report line and branch coverage
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 bench: $(READY) ## Measure speed against peers, in the same run
@@ -91,7 +91,7 @@ photos: $(READY) ## Put real photos, stored in every form, through both image ty
 ci: ## Do all that CI does
 	.ci/run
 
-long: ## What CI has no time for: the long tests, a million simulated steps, the kill campaigns, the attacks, fuzzing, photos, gallery, estimates
+long: $(READY) ## What CI has no time for: the long tests, a million simulated steps, the kill campaigns, the attacks, fuzzing, photos, gallery, estimates
 	$(BIN)/pytest -n 2 -m long
 	$(MAKE) sim STEPS=1000000
 	$(MAKE) crash

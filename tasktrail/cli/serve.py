@@ -187,7 +187,7 @@ def _reload(service: "TaskService", reporter: "Announcer", read_config: Callable
 
 
 def _may_show_secrets() -> bool:
-    """Whether standard error is read by who started this: systemd says where it goes to its journal instead."""
+    """Whether only who started this reads standard error. Where systemd's journal keeps it, this variable is set."""
     return sys.stderr.isatty() or not os.environ.get("JOURNAL_STREAM")
 
 
