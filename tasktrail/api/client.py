@@ -108,6 +108,8 @@ class _Watch:
         self._waiting: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
         self._begun = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        """Streams that were told to end, and still give their connection back."""
         self.failed = False
         """Whether there was no stream to be had the last time."""
 
@@ -152,14 +154,16 @@ class _Watch:
         return reading
 
     def close(self) -> None:
-        """End the stream."""
+        """Tell the stream to end."""
         reading, self._watching = self._stream(), None
         if reading is not None:
+            self._ending.add(reading)
+            reading.add_done_callback(self._ending.discard)
             reading.cancel()
 
     async def end(self) -> None:
-        """End the stream, and wait until its connection is given back."""
-        reading = self._stream()
+        """End the stream, and wait until every connection is given back."""
         self.close()
-        if reading is not None:
-            await asyncio.wait([reading])
+        loop = asyncio.get_running_loop()
+        if ending := [reading for reading in self._ending if reading.get_loop() is loop]:
+            await asyncio.wait(ending)

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -231,6 +231,7 @@ def test_another_loop_is_told_to_take_a_client_of_its_own(socket: Path, service:
     asyncio.run(program())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the first loop left its connection
 def test_a_client_goes_on_in_the_next_loop_when_the_first_has_ended(
     socket: Path, own_server: HttpServer, service: TaskService, wish: Wish
 ) -> None:
@@ -255,6 +256,37 @@ def test_a_client_goes_on_in_the_next_loop_when_the_first_has_ended(
     asyncio.run(client.close())
     with pytest.raises(NotReady, match="closed"):
         asyncio.run(client.get_task(task_id))
+    gc.collect()  # here, and not in the test after this one
+
+
+def test_closing_waits_for_a_stream_that_still_gives_its_connection_back(
+    socket: Path, service: TaskService, wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back = False
+
+    async def program() -> None:
+        nonlocal given_back
+        may_end = asyncio.Event()
+
+        async def slow(_: object) -> AsyncGenerator[int, None]:
+            nonlocal given_back
+            yield 0
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await may_end.wait()
+                given_back = True
+
+        monkeypatch.setattr(AsyncClient, "_ended", slow)
+        client = at(socket)
+        with pytest.raises(WaitTimeout):
+            await client.wait(task_id, timeout=0.05)
+        asyncio.get_running_loop().call_later(0.2, may_end.set)
+        await client.close()
+        assert given_back
+
+    task_id = service.create_task(**wish())
+    asyncio.run(program())
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore drops what cannot connect
