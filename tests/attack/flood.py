@@ -29,6 +29,7 @@ import httpx
 import msgspec
 import psutil
 from PIL import Image
+from served import served
 
 from tasktrail import Client
 from tasktrail.events import Checkpoint, Checkpointed, Completed, Created, Fact, Started
@@ -95,26 +96,10 @@ def fill(path: Path, records: int) -> int:
 
 @contextmanager
 def serving(data: Path, errors: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A service on the folder, and the address of its port."""
-    with errors.open("wb") as sink:
-        command = [sys.executable, "-m", "tasktrail", "--data", str(data), "--json", "serve", "--port", "0"]
-        process = subprocess.Popen(command, stderr=sink)
-    try:
-        deadline = time.monotonic() + 300
-        while b'"ready"' not in errors.read_bytes():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the service has not started: {errors.read_text()[-2000:]}")
-            time.sleep(0.1)
-        line = next(line for line in errors.read_text().splitlines() if '"ready"' in line)
-        os.environ["TASKTRAIL_TOKEN"] = (data / "http-token").read_text().strip()  # all of it comes from somebody known
-        yield process, str(json.loads(line)["address"])
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    """A service on the folder, and the address of its port, of which all that is asked comes from somebody known."""
+    with served(data, errors) as running:
+        os.environ["TASKTRAIL_TOKEN"] = (data / "http-token").read_text().strip()
+        yield running
 
 
 class Flood:

@@ -28,6 +28,7 @@ from pathlib import Path
 import httpx
 import msgspec
 from PIL import Image
+from served import served
 
 from tasktrail import Client
 from tasktrail.events.system_events import Role
@@ -72,24 +73,9 @@ def serving(folder: Path, errors: Path) -> Iterator[tuple[subprocess.Popen[bytes
         'log_level = "error"\ngrace_period = 0.2\n'
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(SUPPORT), os.environ.get("PYTHONPATH", "")))}
-    command = [sys.executable, "-c", UNSLOWED, "--data", str(folder / "data"), "--config", str(config)]
-    with errors.open("wb") as sink:
-        process = subprocess.Popen([*command, "--json", "serve", "--port", "0"], stderr=sink, env=environment)
-    try:
-        deadline = time.monotonic() + 120
-        while b'"ready"' not in errors.read_bytes():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the service has not started: {errors.read_text()[-2000:]}")
-            time.sleep(0.1)
-        line = next(line for line in errors.read_text().splitlines() if '"ready"' in line)
-        yield process, str(json.loads(line)["address"])
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    program = ("-c", UNSLOWED)
+    with served(folder / "data", errors, "--config", str(config), program=program, environment=environment) as running:
+        yield running
 
 
 class Run(msgspec.Struct, frozen=True):
