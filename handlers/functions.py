@@ -114,12 +114,19 @@ def shape_of(function: Callable[..., Any], name: str) -> Shape:
         if role is None:
             fields.append(_field(parameter, hint, said.get(parameter.name, ""), name))
         elif role in roles.values():
-            raise InvalidFunction(f"Two parameters of {name} are its {role.value}", remedy="Give it one.")
+            raise InvalidFunction(f"Two parameters of {name} are its {role.value}", remedy=_ONE_OF_A_KIND[role])
         else:
             roles[parameter.name] = role
     returns = _returned(hints.get("return", Any), name)
     options = _struct(name, fields)
     return Shape(options=options, roles=roles, required=frozenset(required), returns=returns, signature=signature)
+
+
+_ONE_OF_A_KIND = {
+    Role.INPUT: "Keep one. Another is a `str`, and `@task(reads=(...))` names the folder that it is in.",
+    Role.OUTPUT: "Keep one. Another is a `str`, and `@task(writes=(...))` names the folder that it is in.",
+    Role.CONTEXT: "Keep one.",
+}
 
 
 def _struct(name: str, fields: list[tuple[str, Any, Any]]) -> type[msgspec.Struct]:
@@ -180,21 +187,52 @@ def _field(parameter: inspect.Parameter, hint: Any, said: str, name: str) -> tup
     return parameter.name, hint, default
 
 
-def _check_type(hint: Any, which: str) -> None:
-    """Refuse what JSON cannot carry there and back."""
+def _check_type(hint: Any, which: str, *, paths: str = "") -> None:
+    """Refuse what JSON cannot carry there and back. `paths`: what to do about one that is a path, or holds some."""
     try:
         msgspec.json.schema(hint)
     except (TypeError, ValueError) as error:
-        path = hint is Path or Path in get_args(hint)
         raise InvalidFunction(
             f"{which} is {_name(hint)}, which JSON cannot carry",
-            remedy="Annotate it with InputFile or OutputFile, or take a `str`."
-            if path
-            else "Use numbers, text, lists, dicts, dates, enums, dataclasses or msgspec Structs.",
+            remedy=(paths or _about_paths(hint)) if _holds(hint, Path) else _advice_on(hint),
         ) from error
 
 
+def _about_paths(hint: Any) -> str:
+    if hint is Path or (_is_union(hint) and Path in get_args(hint)):
+        return "Annotate it with InputFile or OutputFile, or take a `str`."
+    return (
+        "A task has one InputFile and one OutputFile. Take other paths as `str`; `@task(reads=(...), writes=(...))` "
+        "names the folders that they are in."
+    )
+
+
+def _advice_on(hint: Any) -> str:
+    if _is_union(hint) and all(_is_carried(part) for part in get_args(hint)):
+        return "Of dataclasses and Structs it takes one, or Structs that each have a `tag` of their own."
+    return "Use numbers, text, lists, dicts, dates, enums, dataclasses or msgspec Structs."
+
+
+def _holds(hint: Any, kind: type) -> bool:
+    return hint is kind or any(_holds(part, kind) for part in get_args(hint))
+
+
+def _is_carried(hint: Any) -> bool:
+    try:
+        msgspec.json.schema(hint)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _name(hint: Any) -> str:
+    """An annotation as it is written."""
+    if any(hint == role for role in (InputFile, OutputFile)):
+        return "InputFile" if hint == InputFile else "OutputFile"
+    if _is_union(hint):
+        return " | ".join(map(_name, get_args(hint)))
+    if isinstance(get_origin(hint), type) and get_args(hint):
+        return f"{get_origin(hint).__name__}[{', '.join(map(_name, get_args(hint)))}]"
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
@@ -212,7 +250,7 @@ def _returned(hint: Any, name: str) -> Any:
         raise InvalidFunction(
             f"The result of {name} is {_name(hint)}, and JSON knows no sets", remedy="Return a sorted list."
         )
-    _check_type(hint, f"The result of {name}")
+    _check_type(hint, f"The result of {name}", paths="Return it as a `str`.")
     return hint
 
 

@@ -158,7 +158,10 @@ class TaskNotCompleted(TasktrailError):
 
     def __init__(self, task: Task) -> None:
         why = f": {task.error}" if task.error else ""
-        super().__init__(f"Task {task.id} ({task.type}) has {_ENDED.get(task.status, 'not ended')}{why}")
+        super().__init__(
+            f"Task {task.id} ({task.type}) has {_ENDED.get(task.status, 'not ended')}{why}",
+            remedy=self.remedy.replace("ID", str(task.id)),
+        )
         self.task = task
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -227,17 +227,20 @@ def failure(
     *,
     retry_on: tuple[type[BaseException], ...] = (),
 ) -> AttemptEnded:
-    """The failed end that an exception makes: its text, and the line it came from.
+    """The failed end that an exception makes: its text, with its name where that is but a word, and its line.
 
-    A refusal of our own about the task's files says all there is; a place in our code would look like a fault there.
+    A refusal of our own, of an answer or about the task's files, says all there is; a place in our code would look
+    like a fault there.
     """
     text = error_text(error)
     frames = traceback.extract_tb(trace or error.__traceback__)
-    shown = frames and not isinstance(error, InvalidPath | OutputExists | OutputMissing)
+    shown = frames and not isinstance(error, BadAnswer | InvalidPath | OutputExists | OutputMissing)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if shown else ""
     where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
-    told = plain_text(text or name, ERROR_LIMIT - len(where)) + where
+    if not text.split()[1:]:  # the key of a KeyError, the number of a SystemExit
+        text = f"{name}: {text}" if text else name
+    told = plain_text(text, ERROR_LIMIT - len(where)) + where
     return AttemptEnded(
         run.task_id,
         run.attempt,

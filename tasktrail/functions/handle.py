@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from ..api.protocol import Tasks
 
 R_co = TypeVar("R_co", covariant=True)
+_OURS = 500
+"""The status for a web program to answer with: whoever asked it could not have asked better."""
 
 
 class TaskHandle(Generic[R_co]):
     """A task that was submitted. It holds no more than the task's number: nothing is lost when it goes."""
 
-    def __init__(self, task_id: int, returns: Any, client: "Callable[[], Tasks]") -> None:
+    def __init__(self, task_id: int, name: str, returns: Any, client: "Callable[[], Tasks]") -> None:
         self.id = task_id
+        self._name = name
         self._returns = returns
         self._client = client
 
@@ -47,7 +50,7 @@ class TaskHandle(Generic[R_co]):
             TaskNotCompleted: the task has failed for good or was cancelled; `task` of the error says why.
             WaitTimeout: it has not ended within `timeout` seconds.
         """
-        found: R_co = decoded_result(self.wait(timeout), self._returns)
+        found: R_co = decoded_result(self.wait(timeout), self._name, self._returns)
         return found
 
     def cancel(self, *, reason: str = "") -> Accepted:
@@ -61,8 +64,9 @@ class TaskHandle(Generic[R_co]):
 class AsyncTaskHandle(Generic[R_co]):
     """The same for a program with an event loop: `await handle` is the result."""
 
-    def __init__(self, task_id: int, returns: Any, client: "Callable[[], AsyncClient]") -> None:
+    def __init__(self, task_id: int, name: str, returns: Any, client: "Callable[[], AsyncClient]") -> None:
         self.id = task_id
+        self._name = name
         self._returns = returns
         self._client = client
 
@@ -79,7 +83,7 @@ class AsyncTaskHandle(Generic[R_co]):
 
     async def result(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109 - as `TaskHandle` has it
         """See `TaskHandle.result`. Whoever is cancelled while waiting leaves the task as it is."""
-        found: R_co = decoded_result(await self.wait(timeout), self._returns)
+        found: R_co = decoded_result(await self.wait(timeout), self._name, self._returns)
         return found
 
     async def cancel(self, *, reason: str = "") -> Accepted:
@@ -90,8 +94,14 @@ class AsyncTaskHandle(Generic[R_co]):
         return f"<task {self.id}>"
 
 
-def decoded_result(task: Task, returns: Any) -> Any:
-    """The value that the task's function returned. Raises `TaskNotCompleted`, `InvalidValue`."""
+def decoded_result(task: Task, name: str, returns: Any) -> Any:
+    """The value that the task's function returned. Raises `TaskNotCompleted`, `InvalidValue`.
+
+    Args:
+        task: the task.
+        name: the type that it was taken for.
+        returns: what the function of that type is annotated with.
+    """
     if task.status != "completed":
         raise TaskNotCompleted(task)
     value = value_of(task.result)
@@ -100,8 +110,9 @@ def decoded_result(task: Task, returns: Any) -> Any:
     try:
         return msgspec.json.decode(msgspec.json.encode(value), type=returns)
     except msgspec.ValidationError as error:
-        raise InvalidValue(
-            f"The result of task {task.id} is not what {task.type} says it returns: {error}",
-            field="result",
-            remedy="Correct the annotation of the function; `.task().result` is what was recorded.",
-        ) from error
+        said = f"The result of task {task.id} is not what {name} says it returns: {error}"
+        remedy = "Correct the annotation of the function; `.task().result` is what was recorded."
+        if task.type != name:
+            said = f"Task {task.id} is of type {task.type}, and its result is not what {name} says it returns: {error}"
+            remedy = f"Take the number of another task, or the handle of {task.type}."
+        raise InvalidValue(said, field="result", remedy=remedy, status=_OURS) from error

@@ -88,11 +88,11 @@ class NamedTask:
 
     def handle(self, task_id: int) -> TaskHandle[Any]:
         """The handle of a task of this type that was submitted earlier, perhaps by another program."""
-        return TaskHandle(task_id, self._returns, self._tasks)
+        return TaskHandle(task_id, self.name, self._returns, self._tasks)
 
     def handle_async(self, task_id: int) -> AsyncTaskHandle[Any]:
         """The same for a program with an event loop."""
-        return AsyncTaskHandle(task_id, self._returns, self._async_tasks)
+        return AsyncTaskHandle(task_id, self.name, self._returns, self._async_tasks)
 
     def _submit(self, options: Mapping[str, Any], files: Mapping[str, Any]) -> TaskHandle[Any]:
         return self.handle(self._tasks().create_task(self.name, options=options, **self._given(files)))
@@ -171,7 +171,10 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
 
     def _sorted(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The options, and the paths."""
-        given = self._shape.arguments(args, kwargs)
+        try:
+            given = self._shape.arguments(args, kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
         roles = self._shape.roles
         files = {roles[name].value: value for name, value in given.items() if name in roles and value is not None}
         options = {name: value for name, value in given.items() if name not in roles}

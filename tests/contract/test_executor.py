@@ -258,10 +258,10 @@ def test_an_answer_that_cannot_be_recorded_fails_the_attempt(
         ("value", "ValueError", "no such codec (sample_handlers.py:"),
         ("surrogate", "ValueError", "file ? (sample_handlers.py:"),
         ("empty", "KeyError", "KeyError (sample_handlers.py:"),
-        ("exit", "SystemExit", "3 (sample_handlers.py:"),
+        ("exit", "SystemExit", "SystemExit: 3 (sample_handlers.py:"),
         ("interrupt", "KeyboardInterrupt", "KeyboardInterrupt (sample_handlers.py:"),
         ("text", "BrokenText", "BrokenText (sample_handlers.py:"),
-        ("long", "ValueError", "x" * 4000),
+        ("long", "ValueError", "ValueError: " + "x" * 4000),
     ],
 )
 def test_whatever_a_handler_raises_fails_the_attempt_with_its_text(

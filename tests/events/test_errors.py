@@ -3,7 +3,7 @@
 import copy
 import pickle
 
-from tasktrail.events.errors import InvalidValue, LogFull
+from tasktrail.events.errors import InvalidValue, LogFull, NotReady
 
 
 def test_an_error_does_not_echo_a_whole_book() -> None:
@@ -19,3 +19,9 @@ def test_an_error_survives_pickling_and_copying() -> None:
     error = LogFull("log.db cannot grow", field="data", remedy="Free some space.")
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert (type(again), str(again), again.field) == (LogFull, str(error), "data")
+
+
+def test_what_is_a_sentence_already_gets_no_second_stop() -> None:
+    assert str(NotReady("It stops.", remedy="Wait.")) == "It stops. Wait."
+    assert str(NotReady("did you mean `label`?", remedy="Wait.")) == "did you mean `label`? Wait."
+    assert str(NotReady("It stops", field="now", remedy="Wait.")) == "It stops (field: now). Wait."

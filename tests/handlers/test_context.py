@@ -9,6 +9,7 @@ import pytest
 from tasktrail.events import Checkpoint
 from tasktrail.events.reports import AttemptCheckpointed, AttemptProgressed, Run
 from tasktrail.handlers.errors import BadAnswer, CheckpointRefused
+from tasktrail.handlers.process.attempt import failure
 from tasktrail.handlers.process.context import AttemptContext, ThinnedProgress, clamped, plain_json, plain_text
 
 RUN = Run(7, 2, "t", "", "", {}, None, "/nowhere/7")
@@ -129,3 +130,24 @@ def test_saving_raises_when_the_attempt_is_to_end_first() -> None:
 def test_a_set_is_no_json_and_not_taken_for_a_list(value: Any) -> None:
     with pytest.raises(BadAnswer, match=r"The result holds a (frozen)?set"):
         plain_json(value, 1000, "The result")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("size"), "KeyError: 'size'"),
+        (SystemExit(3), "SystemExit: 3"),
+        (ValueError(), "ValueError"),
+        (ValueError("no number"), "no number"),
+    ],
+)
+def test_a_failure_of_one_word_is_told_with_its_name(error: BaseException, told: str) -> None:
+    assert failure(RUN, error).error == told
+
+
+def test_an_answer_that_is_refused_is_not_told_with_a_place_in_our_code() -> None:
+    try:
+        plain_json({"a": {1}}, 100, "result")
+    except BadAnswer as error:
+        told = failure(RUN, error).error
+    assert ".py" not in told

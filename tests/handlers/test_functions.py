@@ -39,6 +39,10 @@ class Box(msgspec.Struct, frozen=True):
     width: int = 3
 
 
+class Other(msgspec.Struct, frozen=True):
+    height: int = 4
+
+
 USUAL = Box()
 
 
@@ -210,6 +214,9 @@ def of_path(path: Path) -> None: ...
 def of_object(what: Listening) -> None: ...
 def wrong_default(width: int = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013 - refused for it
 def two_inputs(one: InputFile, other: InputFile) -> None: ...
+def two_contexts(one: TaskContext[Any], other: TaskContext[Any]) -> None: ...
+def many_inputs(files: list[InputFile]) -> None: ...
+def two_kinds(what: Box | Other) -> None: ...
 def sets() -> dict[str, set[int]]: ...  # type: ignore[empty-body]
 def returns_path() -> Path: ...  # type: ignore[empty-body]
 def unknown_name(what: "Missing") -> None: ...  # type: ignore[name-defined]  # noqa: F821 - refused for it
@@ -229,9 +236,12 @@ class OfClass:
         (of_path, "'path' of of_path is Path, which JSON cannot carry", "InputFile"),
         (of_object, "which JSON cannot carry", "dataclasses"),
         (wrong_default, "default of parameter 'width' of wrong_default, None, is not", r"int \| None = None"),
-        (two_inputs, "Two parameters of two_inputs are its input_file", "one"),
+        (two_inputs, "Two parameters of two_inputs are its input_file", "`str`, and `@task.reads="),
+        (two_contexts, "Two parameters of two_contexts are its context", "Keep one"),
+        (many_inputs, r"'files' of many_inputs is list\[InputFile\], which JSON", "one InputFile(.|\n)*`str`"),
+        (two_kinds, r"'what' of two_kinds is Box \| Other, which JSON", "takes one, or Structs(.|\n)*`tag`"),
         (sets, "JSON knows no sets", "sorted list"),
-        (returns_path, "result of returns_path is Path", "str"),
+        (returns_path, "result of returns_path is Path", "Return it as a `str`"),
         (unknown_name, "annotations of unknown_name cannot be read", "TYPE_CHECKING"),
         (one_by_one, "one_by_one yields", "list"),
         (mangled, "parameters of mangled make no options", "__count"),
@@ -351,7 +361,7 @@ def finished(answer: Any) -> Task:
     ],
 )
 def test_a_result_is_read_back_as_the_type_that_is_annotated(answer: Any, returns: Any) -> None:
-    assert decoded_result(finished(answer), returns) == answer
+    assert decoded_result(finished(answer), "t", returns) == answer
 
 
 def test_outcomes_with_a_name_stay_what_they_are() -> None:
@@ -360,15 +370,22 @@ def test_outcomes_with_a_name_stay_what_they_are() -> None:
 
 
 def test_a_result_that_is_not_what_the_annotation_says_is_told() -> None:
-    with pytest.raises(InvalidValue, match="not what t says it returns"):
-        decoded_result(finished("text"), int)
+    with pytest.raises(InvalidValue, match="not what t says it returns") as caught:
+        decoded_result(finished("text"), "t", int)
+    assert caught.value.status == 500  # a web program that answers with it has not been asked wrongly
+
+
+def test_a_task_that_was_taken_for_one_of_another_type_is_told() -> None:
+    with pytest.raises(InvalidValue, match=r"Task 3 is of type t, and its result is not what add says"):
+        decoded_result(finished("text"), "add", int)
 
 
 def test_a_task_that_has_failed_has_no_result() -> None:
     failed = msgspec.structs.replace(finished(1), status="failed", error="no room")
     with pytest.raises(TaskNotCompleted, match=r"Task 3 \(t\) has failed: no room") as caught:
-        decoded_result(failed, int)
+        decoded_result(failed, "t", int)
     assert caught.value.task is failed
+    assert "tasktrail output 3" in str(caught.value)
     assert pickle.loads(pickle.dumps(caught.value)).task == failed
 
 
@@ -400,7 +417,7 @@ def test_arguments_are_sent_as_options_and_paths_and_fields_as_fields() -> None:
         },
         {"type": "work", "options": {"number": 5}, "depends_on": [2]},
     ]
-    with pytest.raises(TypeError, match="width"):
+    with pytest.raises(TypeError, match=r"work: .*width"):
         work.using(service).submit(Path("a"), Box(), NOW, width=3)  # type: ignore[call-arg]
 
 
