@@ -25,8 +25,8 @@ def token_command() -> None:
     "add",
     cls=CliCommand,
     examples=[
-        ("tasktrail token add ci --role submitter --expires-at +90d", "a program that sends tasks"),
-        ("tasktrail token add ada --role operator --user-id 7", "somebody who sees and touches the tasks of user 7"),
+        ("tasktrail token add ci --role submitter --expires +90d", "a program that sends tasks"),
+        ("tasktrail token add ada --role operator --user 7", "somebody who sees and touches the tasks of user 7"),
         ("tasktrail token add grafana --role reader > grafana.token", "only the secret is on standard output"),
     ],
 )

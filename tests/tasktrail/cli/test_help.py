@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -47,6 +48,16 @@ def test_every_command_has_a_sentence_examples_and_explained_options(cli: Callab
     assert 1 <= len(command.examples) <= 4
     assert all(f"tasktrail {name}" in line for line, _meaning in command.examples)
     assert [option.name for option in options_of(command) if not option.help] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [(name, line) for name, command in ALL.items() for line, _meaning in command.examples]
+)
+def test_every_example_has_options_that_there_are(name: str, line: str) -> None:
+    command = ALL[name]
+    after = line.split(f"tasktrail {name}", 1)[1]
+    own = shlex.split(re.split(r" [|>&]|\)", after)[0])  # without what the shell makes of the rest
+    command.make_parser(click.Context(command)).parse_args(own)
 
 
 def options_of(command: click.Command) -> list[click.Option]:
