@@ -426,7 +426,7 @@ class ServiceUnreachable(TasktrailError):
     code = "service_unreachable"
     status = 503
     title = "No service answers"
-    remedy = "Start one with `tasktrail serve`, or name its address with --url."
+    remedy = "Start one with `tasktrail serve`, or name its address (--url, TASKTRAIL_URL; Python: `Client(url)`)."
 
 
 class TooCostly(TasktrailError):

@@ -66,8 +66,8 @@ class Unauthorized(TasktrailError):
     status = 401
     title = "The service does not know who asks"
     remedy = (
-        "Send `Authorization: Bearer …` (--token-file, TASKTRAIL_TOKEN) with a token, or with the secret in the file "
-        "http-token of the data folder; or ask through the socket in that folder."
+        "Send `Authorization: Bearer …` (--token-file, TASKTRAIL_TOKEN; Python: `Client(url, token=...)`) with a "
+        "token, or with the secret in the file http-token of the data folder; or ask through the socket in that folder."
     )
 
 

@@ -20,6 +20,10 @@ SIGN_OF_LIFE_WITHIN = 45.0
 """Seconds of silence after which a stream counts as dead; the service sends something every 15."""
 PAUSES = (0.1, 0.4, 1.0)
 """Seconds before each repetition."""
+_TRUST = (
+    "If it speaks no TLS there, its address begins with http://. A certificate that this machine does not trust is "
+    "found through SSL_CERT_FILE."
+)
 _TOO_MANY = 429
 NOT_NOW = 503
 
@@ -53,9 +57,12 @@ class Connection:
         """Let time go by."""
         await self._wire.pause(seconds)
 
-    def unreachable(self) -> ServiceUnreachable:
-        """The error for a service that does not answer."""
-        return ServiceUnreachable(f"No service answers at {self._wire.where}")
+    def unreachable(self, error: Exception) -> ServiceUnreachable:
+        """The error for a service that does not answer. `error` is why: what TLS has against it is told."""
+        said = f"No service answers at {self._wire.where}"
+        if "[SSL" in str(error):
+            return ServiceUnreachable(f"{said} in TLS: {error}", remedy=_TRUST)
+        return ServiceUnreachable(said)
 
     async def get(
         self, path: str, params: Params | None = None, *, patience: float | None = 0.0, again: bool = True
@@ -70,13 +77,13 @@ class Connection:
             self.check_open()
             try:
                 return await self._answer("GET", path, within, again=again, params=params)
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
-                raise self.unreachable() from error
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                raise self.unreachable(error) from error
             except httpx.TimeoutException as error:
                 raise NotReady(f"No answer from {self._wire.where} in time") from error
             except httpx.TransportError as error:
                 if pause is None:
-                    raise self.unreachable() from error
+                    raise self.unreachable(error) from error
                 await self.pause(pause)
         raise AssertionError
 
@@ -92,9 +99,9 @@ class Connection:
                 break
             try:
                 return await self._answer("POST", path, self._answer_within, content=body, headers=_JSON)
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if doubt is None:
-                    raise self.unreachable() from error
+                    raise self.unreachable(error) from error
             except httpx.PoolTimeout as error:
                 raise NotReady("All connections are in use", remedy="Send less at a time.") from error
             except TasktrailError as error:
@@ -109,7 +116,7 @@ class Connection:
             if pause is not None:
                 await self.pause(pause)
         more = f" and {len(ids) - 1} more" if ids[1:] else ""
-        raise OutcomeUnknown(f"No certain answer to the command with id {ids[0]}{more}: {doubt}") from doubt
+        raise OutcomeUnknown(f"No certain answer to the command with id {ids[0]}{more}: {_told(doubt)}") from doubt
 
     async def _answer(self, method: str, path: str, within: float | None, *, again: bool = True, **more: Any) -> bytes:
         timeout = httpx.Timeout(within, connect=CONNECT_WITHIN)
@@ -161,6 +168,11 @@ class Lines:
         """The lines that are whole now."""
         *whole, self._rest = (self._rest + piece).split(b"\n")
         return whole
+
+
+def _told(doubt: Exception | None) -> str:
+    """Why it is in doubt; the library says nothing of a connection that was cut."""
+    return str(doubt or "") or "the connection was lost"
 
 
 def _error_in(response: httpx.Response, body: bytes) -> TasktrailError:

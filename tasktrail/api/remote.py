@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, TokenBoard
 from ..actors.core.explanation import Why
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
-from ..events.errors import ServiceUnreachable, UnknownTask, WaitTimeout
+from ..events.errors import InvalidPath, ServiceUnreachable, UnknownTask, WaitTimeout
 from ..events.state import FINISHED
 from ..events.values import (
     MAX_INTEGER,
@@ -88,6 +88,9 @@ class Remote(Commands):
     @classmethod
     def connect(cls, data: str | Path) -> Self:
         """A client of the service that runs on a data folder. Raises `ServiceUnreachable` if none does."""
+        if isinstance(data, str) and "://" in data:
+            remedy = f"Write {cls.__name__}({data!r}, token=...)."
+            raise InvalidPath(f"{data!r} is an address, and no data folder", field="data", remedy=remedy)
         paths = DataPaths(path_of(data, "data"))
         if not paths.socket.exists():
             raise paths.no_service()
@@ -362,7 +365,7 @@ class Remote(Commands):
                             yield record
             except StreamBroken as error:
                 if losses == len(PAUSES):
-                    raise self._connection.unreachable() from error
+                    raise self._connection.unreachable(error) from error
                 await self._connection.pause(PAUSES[losses])
                 losses += 1
             else:

@@ -53,6 +53,10 @@ class Wire(ABC):
             raise ServiceUnreachable(f"No service answers at {self.where}") from error
         except httpx.InvalidURL as error:
             raise InvalidValue(f"{url!r} is no address: {error}", field="url") from error
+        if address.scheme not in ("http", "https") or not address.host:
+            raise InvalidValue(
+                f"{url!r} is no address of a service", field="url", remedy="Write one such as http://127.0.0.1:8080."
+            )
         host, port = address.host, address.port
         if (port or 0) > _LAST_PORT or ("%" in host and ":" not in host):  # the library would look it up nevertheless
             raise InvalidValue(f"{url!r} is no address", field="url")
@@ -215,10 +219,15 @@ def _bearer(token: str) -> dict[str, str]:
     """The header with the token. Raises `InvalidValue` for a token that no header can hold."""
     if not isinstance(token, str):
         raise InvalidValue(f"The token has to be text, not {type(token).__name__}", field="token")
+    token = token.strip()  # the file with the secret ends with a line feed
     if not token:
         return {}
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise InvalidValue("The token has characters that no token has", field="token")
+        raise InvalidValue(
+            "The token has characters that no token has",
+            field="token",
+            remedy="Give the token as `token add` printed it, or what the file http-token holds.",
+        )
     return {"authorization": f"Bearer {token}"}
 
 

@@ -307,7 +307,7 @@ def test_a_command_that_never_gets_an_answer_is_an_unknown_outcome_with_its_id(
     before = service.watermark.position
     with connect(proxy.url, token=SECRET) as client:
         proxy.cuts = 99
-        with pytest.raises(OutcomeUnknown, match=command_id):
+        with pytest.raises(OutcomeUnknown, match=rf"{command_id}: \S"):
             client.send(CreateTask(**wish(command_id=command_id)))
         assert proxy.answers == 4
         answers = client.send_many([CreateTask(**wish()), CreateTask(**wish())])
@@ -434,3 +434,20 @@ def test_an_address_that_is_no_text_is_refused_by_name(connect: Connect, url: An
     with pytest.raises(InvalidValue, match="address") as refused:
         connect(url)
     assert refused.value.field == "url"
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost:8080", "ftp://localhost", "http://", ""])
+def test_what_is_no_address_of_a_service_is_refused_with_one_that_is(connect: Connect, url: str) -> None:
+    with pytest.raises(InvalidValue, match=r"http://127\.0\.0\.1:8080") as refused:
+        connect(url)
+    assert refused.value.field == "url"
+
+
+def test_a_token_may_end_as_its_file_does(connect: Connect, serve: Callable[..., HttpServer]) -> None:
+    with connect(serve().address, token=f"{SECRET}\n") as client:
+        assert client.types()
+
+
+def test_an_address_in_the_place_of_a_data_folder_is_told_where_it_belongs() -> None:
+    with pytest.raises(InvalidPath, match=r"Client\('http://localhost:1', token="):
+        Client.connect("http://localhost:1")

@@ -57,7 +57,7 @@ def test_the_port_speaks_tls_and_nothing_else(serve: Serve, tmp_path: Path, monk
     with Client(server.address, token=SECRET) as friend:
         assert friend.types()
     monkeypatch.delenv("SSL_CERT_FILE")
-    with pytest.raises(ServiceUnreachable), Client(server.address, token=SECRET) as stranger:
+    with Client(server.address, token=SECRET) as stranger, pytest.raises(ServiceUnreachable, match="SSL_CERT_FILE"):
         stranger.types()
 
 
