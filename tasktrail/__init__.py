@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .api.service import TaskService
     from .config.settings import Config
     from .events import Accepted, Checkpoint, CreateTask, Task, TasktrailError
-    from .functions.handle import TaskHandle
+    from .functions.handle import AsyncTaskHandle, TaskHandle
     from .functions.task_function import NamedTask, task
     from .handlers import Finished, InputFile, OutputFile, Rejected, Stopped, TaskContext, handler
     from .projections import TaskFilters
@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Accepted",
     "AsyncClient",
+    "AsyncTaskHandle",
     "Checkpoint",
     "Client",
     "Config",
@@ -59,6 +60,7 @@ _HOMES = {
     "TaskContext": ".handlers",
     "handler": ".handlers",
     "TaskFilters": ".projections",
+    "AsyncTaskHandle": ".functions.handle",
     "TaskHandle": ".functions.handle",
     "NamedTask": ".functions.task_function",
     "task": ".functions.task_function",

@@ -62,7 +62,10 @@ class TaskHandle(Generic[R_co]):
 
 
 class AsyncTaskHandle(Generic[R_co]):
-    """The same for a program with an event loop: `await handle` is the result."""
+    """The same for a program with an event loop: `await handle` is the result.
+
+    Its state is `(await handle.task()).status`.
+    """
 
     def __init__(self, task_id: int, name: str, returns: Any, client: "Callable[[], AsyncClient]") -> None:
         self.id = task_id

@@ -268,7 +268,8 @@ def task(
         needs_folder: False for a function that works on no file at all: many attempts then share one process.
         output_suffix: what an output is called where only its folder is named.
         packages: what the function imports and may not be installed.
-        fields: of `CreateTask`, for each task that does not say otherwise: `priority`, `max_retries`, `timeout`, ….
+        fields: of `CreateTask`, for each task that does not say otherwise: priority, retries, labels and time-outs. The
+            others are given with each task, by `with_fields`.
 
     Raises:
         InvalidFunction: no type can be made of it; the error says what to write instead.

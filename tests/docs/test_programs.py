@@ -90,6 +90,8 @@ def test_a_web_program_takes_no_more_than_twenty_five_lines(example: str) -> Non
 
 def test_a_fastapi_program_submits_follows_and_awaits(tmp_path: Path, run: Program) -> None:
     serve(tmp_path, "fastapi-site", run)
+    with (tmp_path / "app.py").open("a", encoding="utf-8") as program:
+        program.write(programs_of("fastapi")[-1])
     port = free_port()
     ready(run("-m", "uvicorn", "app:app", "--port", port), "Uvicorn running")
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WITHIN, trust_env=False) as web:
@@ -98,6 +100,7 @@ def test_a_fastapi_program_submits_follows_and_awaits(tmp_path: Path, run: Progr
             told = [json.loads(line.removeprefix("data: ")) for line in followed.iter_lines() if line[:5] == "data:"]
         assert [told[0]["event"], told[-1]["event"]] == ["created", "completed"]
         assert web.get(f"/counts/{task_id}").json() == 3
+        assert web.get("/counts/99").status_code == 404
 
 
 def test_several_processes_of_a_django_site_share_one_service(tmp_path: Path, run: Program) -> None:
@@ -228,9 +231,13 @@ PAGES = {
 }
 
 
+def programs_of(page: str) -> list[str]:
+    text = (ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_shows_the_program_that_runs(page: str) -> None:
-    text = (ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    shown = programs_of(page)
     for example in PAGES[page]:
         assert (EXAMPLES / example).read_text() in shown, example

@@ -15,6 +15,7 @@ import msgspec
 import tasktrail
 from tasktrail import (
     AsyncClient,
+    AsyncTaskHandle,
     Checkpoint,
     Client,
     CreateTask,
@@ -93,6 +94,7 @@ def page() -> str:
     for kind, own in OWN.items():
         parts.append(f"## {kind.__name__}\n\n{doc(kind)}\n")
         parts += [method(getattr(kind, name), name) for name in own]
+        parts += [constructor(kind)] if "connect" in own else []
     parts.append(f"## Commands and questions\n\n{SHARED}\n")
     parts += [method(getattr(TaskService, name), name) for name in shared()]
     parts.append(f"## handler\n\n{signature(tasktrail.handler, 'handler')}\n{doc(tasktrail.handler)}\n")
@@ -101,6 +103,8 @@ def page() -> str:
     parts += [method(part, name) for name, part in vars(NamedTask).items() if not name.startswith("_")]
     parts.append(f"## TaskHandle\n\n{doc(TaskHandle)}\n")
     parts += [context_part(name, part) for name, part in vars(TaskHandle).items() if not name.startswith("_")]
+    parts.append(f"## AsyncTaskHandle\n\n{doc(AsyncTaskHandle)}\n")
+    parts += [method(part, name) for name, part in vars(AsyncTaskHandle).items() if not name.startswith("_")]
     parts.append(f"## TaskContext\n\n{doc(TaskContext)}\n")
     parts += [context_part(name, part) for name, part in vars(TaskContext).items() if not name.startswith("_")]
     for struct in STRUCTS:
@@ -120,6 +124,12 @@ def shared() -> list[str]:
 def method(function: Any, name: str) -> str:
     """A heading, the signature, the docstring."""
     return f"### {name}\n\n{signature(function, name)}\n{doc(function)}\n"
+
+
+def constructor(kind: type) -> str:
+    """How an object is made without a classmethod."""
+    told = signature(kind.__init__, kind.__name__).replace(" -> None\n", "\n")  # type: ignore[misc]  # of a class
+    return f"### By its address\n\n{told}\n{doc(kind.__init__)}\n"  # type: ignore[misc]
 
 
 def context_part(name: str, part: Any) -> str:
