@@ -42,6 +42,6 @@ class UnknownNotice(TasktrailError):
     """The task has no notice of this name."""
 
     code = "unknown_notice"
-    status = 404
+    status = 409
     title = "There is no such notice"
     remedy = "List the task's notices with `tasktrail notices ID`."

@@ -95,7 +95,7 @@ def decode_create(body: bytes) -> CreateTask:
 
 def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
     """A command of one kind. The body may be empty or hold its fields; those that the path names it need not hold."""
-    fields = _fields(body) if body.strip() else {}
+    fields = _fields(body) if body else {}
     for field, value in named.items():
         if fields.setdefault(field, value) != value:
             raise InvalidValue(f"{field}: the path names {value}", field=field)
@@ -122,7 +122,7 @@ def _fields(body: bytes) -> dict[str, Any]:
 
 def decode_as(kind: type[C], body: bytes) -> C:
     """Any Struct; an empty body is one with nothing in it."""
-    wish = _decode(body.strip() or b"{}", msgspec.json.Decoder(kind))
+    wish = _decode(body or b"{}", msgspec.json.Decoder(kind))
     for name in wish.__struct_fields__:
         if isinstance(text := getattr(wish, name), str):
             refuse_control(text, name)

@@ -171,6 +171,18 @@ def test_commands_on_tasks_that_do_not_exist_are_refused(web: httpx.Client, task
     assert_problem(web.post(f"/v1/tasks/{task_id}/{verb}"), 404, "unknown_task", None)
 
 
+@pytest.mark.parametrize("path", ["/v1/tasks/retry", "/v1/queue/pause", "/v1/tasks", "/v1/commands"])
+def test_a_body_of_nothing_but_space_is_no_json(web: httpx.Client, path: str) -> None:
+    answer = web.post(path, content=b" \n", headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+
+
+def test_a_notice_that_is_not_there_does_not_say_that_the_task_is_not(web: httpx.Client, wish: Wish) -> None:
+    task_id = web.post("/v1/tasks", json=wish()).json()["task_id"]
+    answer = web.post(f"/v1/tasks/{task_id}/redeliver", json={"notice_id": "none"})
+    assert_problem(answer, 409, "unknown_notice", "notice_id")
+
+
 def test_a_body_may_not_name_another_task_than_the_path(web: httpx.Client) -> None:
     assert_problem(web.post("/v1/tasks/1/cancel", json={"task_id": 2}), 400, "invalid_value", "task_id")
     assert_problem(web.post("/v1/tasks/1/cancel", json={"command": "retry_task"}), 400, "malformed", "command")
