@@ -1,6 +1,7 @@
 """How the page writes times, durations, bytes and percentages: filters for its templates."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -9,6 +10,27 @@ import msgspec
 from markupsafe import Markup, escape
 
 from ..words import about, ago, duration, percent, rate, size
+
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+"""What is not seen, or turns round what stands beside it: a name could look like another one. The joiners that scripts
+and emoji need are none of them."""
+
+
+def visible(value: object) -> object:
+    """What every `{{ … }}` of a template passes through: text whose unseen characters are written as `\\u202e`."""
+    return _seen(value) if type(value) is str else value
+
+
+def _seen(text: str) -> str:
+    return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def exactly(value: object) -> Markup:
+    """Text as it is, for the `value` of a field: what a form sends back has to be what it was given."""
+    return escape(value)
 
 
 def zone() -> tzinfo:
@@ -51,7 +73,7 @@ def compact(value: Any) -> str:
 
 def wrapping(text: str) -> Markup:
     """A long path or name that may break behind each of its separators."""
-    broken = str(escape(text))
+    broken = str(escape(_seen(text)))
     for separator in ("/", "_", "-", "."):
         broken = broken.replace(separator, f"{separator}<wbr>")
     return Markup(broken)  # noqa: S704 - escaped above
@@ -97,6 +119,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "compact": compact,
     "duration": duration,
     "exact": exact,
+    "exactly": exactly,
     "number": number,
     "percent": percent,
     "plainly": plainly,

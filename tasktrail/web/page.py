@@ -40,7 +40,7 @@ from ..http.requests import AsOfQuery
 from ..http.streams import EVENT_STREAM
 from ..projections.queries.as_of import Point
 from .assets import asset
-from .formats import FILTERS, zone
+from .formats import FILTERS, visible, zone
 from .moments import QUICK, Moment, canonical, moment_of
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
+    finalize=visible,
     trim_blocks=True,
     lstrip_blocks=True,
     auto_reload=False,

@@ -5,6 +5,7 @@ import re
 import httpx
 import pytest
 
+from tasktrail.api.service import TaskService
 from tasktrail.web.page import HEADERS, NAVIGATION, Page
 
 
@@ -95,3 +96,23 @@ def test_what_a_page_is_told_fits_into_the_cookie_that_carries_it(said: str) -> 
     answer = Page.redirect(object.__new__(Page), "/", said=said)
     (cookie,) = answer.cookies
     assert 1000 < len(f"{cookie.key}={cookie.value}") < 4096  # more than that is dropped by browsers
+
+
+def test_what_is_not_seen_is_written_out_but_for_what_a_form_sends_back(
+    browser: httpx.Client, service: TaskService
+) -> None:
+    evil = "\u202efdp.\x1b[31m\u200b"
+    written = r"\u202efdp.\x1b[31m\u200b"
+    task_id = service.create_task(type="saying", options={"error": evil}, label="\u202efdp", max_retries=0)
+    assert service.wait(task_id, 10).status == "failed"
+    for path in ("/", "/tasks", f"/tasks/{task_id}"):
+        shown = browser.get(path).text
+        assert written in shown, path
+        assert not re.search("[\u202e\x1b\u200b]", shown), path
+    shown = browser.get(f"/submit/saying?like={task_id}").text
+    assert f'value="{evil}"' in shown, "the same task, not one with another text"
+
+
+def test_scripts_and_emoji_keep_their_joiners(browser: httpx.Client) -> None:
+    family = "\U0001f469\u200d\U0001f467 می\u200cخواهم"
+    assert f"There is no page at /{family}" in browser.get(f"/{family}").text
