@@ -73,6 +73,11 @@ def timestamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
+def to_the_second(at: datetime) -> str:
+    """A time in UTC for people to read: 2026-01-31 12:00:00Z."""
+    return at.astimezone(UTC).isoformat(" ", timespec="seconds")[:19] + "Z"
+
+
 def record_at(fact: Fact, position: int, digest: bytes) -> Recorded:
     """The fact at its place in the log."""
     return Recorded(

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from ..events import Cancelled, Checkpointed, Completed, Created, Event, Failed, Progressed, Retried, Started
-from ..events.recorded import timestamp
+from ..events.recorded import timestamp, to_the_second
 from ..events.system_events import (
     Adjusted,
     ClockJumped,
@@ -44,7 +44,7 @@ def describe(event: Event) -> str:
         case Failed():
             return _failed(event)
         case Retried():
-            when = f", not before {timestamp(event.due_at)}" if event.due_at else ""
+            when = f", not before {to_the_second(event.due_at)}" if event.due_at else ""
             return f"back to the queue ({event.cause}{', forced' if event.forced else ''}){when}"
         case Cancelled():
             return "cancelled while running" if event.attempt_running else "cancelled while waiting"
@@ -77,7 +77,7 @@ def _system(event: SystemEvent) -> str:
         case DeliveryAttempted():
             return _delivery(event)
         case DeliveryPostponed():
-            until = timestamp(event.until)
+            until = to_the_second(event.until)
             return f"{event.channel} to {event.target} waits until {until}: at most {event.limit} an hour"
         case RedeliveryRequested():
             return f"{event.channel} to {event.target} is to be sent again"
@@ -103,7 +103,7 @@ def _system(event: SystemEvent) -> str:
             return f"schedule {event.schedule} removed"
         case TokenAdded():
             whose = "" if event.user_id is None else f" for user {event.user_id}"
-            until = "" if event.expires_at is None else f" until {timestamp(event.expires_at)}"
+            until = "" if event.expires_at is None else f" until {to_the_second(event.expires_at)}"
             return f"token {event.token} added: {event.role}{whose}{until}"
         case TokenRevoked():
             return f"token {event.token} revoked"
@@ -125,7 +125,7 @@ def _delivery(event: DeliveryAttempted) -> str:
 
 def _created(event: Created) -> str:
     paths = f" {event.input_file} → {event.output_file}" if event.input_file or event.output_file else ""
-    when = f", not before {timestamp(event.scheduled_for)}" if event.scheduled_for else ""
+    when = f", not before {to_the_second(event.scheduled_for)}" if event.scheduled_for else ""
     return f"created as {event.type}{paths} with priority {event.priority}{when}{', held' if event.held else ''}"
 
 
@@ -142,7 +142,7 @@ def _adjustment(event: Adjusted) -> str:
     if event.priority is not None:
         changes.append(f"priority {event.priority}")
     if event.scheduled_for is not None:
-        changes.append(f"not before {timestamp(event.scheduled_for)}")
+        changes.append(f"not before {to_the_second(event.scheduled_for)}")
     if event.ignored_dependency is not None:
         changes.append(f"waits no longer for task {event.ignored_dependency}")
     return ", ".join(changes) or "nothing"

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime
 
+from .events.recorded import to_the_second
+
 
 def moment(at: datetime | None) -> str:
     """A time in UTC, to the second."""
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else ""
+    return to_the_second(at) if at else ""
 
 
 def ago(at: datetime | None, now: datetime) -> str:

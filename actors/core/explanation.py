@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ...events import AdjustTask, RetryTask, StartTask, Status, TaskState
 from ...events.commands import ResumeQueue, SetLimits
 from ...events.priority import terms
-from ...events.recorded import timestamp
+from ...events.recorded import to_the_second
 from ...events.task_events import PriorityTerms
 from .dispatch import InUse, in_use_without, who_goes_first
 from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
@@ -278,8 +278,16 @@ def _with_holders(state: SchedulerState, task: TaskState, limits: Limits, in_use
 
 def _until(reason: WaitReason, at: datetime, now: datetime, evidence: tuple[int, ...]) -> Obstacle:
     left = round((at - now).total_seconds(), 3)
-    text = timestamp(at)
-    return Obstacle(reason, f"not before {text}, in {left:,.0f} s", f"the time {text}", {"seconds": left}, evidence)
+    text = to_the_second(at)
+    return Obstacle(reason, f"not before {text}, in {_distance(left)}", f"the time {text}", {"seconds": left}, evidence)
+
+
+def _distance(seconds: float) -> str:
+    """How far off, in one unit."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _paused(pause: Pause) -> Obstacle:
@@ -297,10 +305,12 @@ def _no_slot(state: SchedulerState) -> Obstacle:
     used, limit = len(state.running), state.limits.max_concurrent
     starts = (entry.started_position for entry in state.running.values())
     more = used + 1
+    lacking = ["more workers (`workers` of the configuration)"] * (state.slots < more)
+    lacking += ["a higher max_concurrent"] * (limit < more)
     return Obstacle(
         WaitReason.CONCURRENCY_LIMIT,
         f"{_attempts(used)} hold{'s' * (used == 1)} all the slots" if state.slots else "no worker is ready",
-        "the end of an attempt, or more workers and a higher max_concurrent",
+        "the end of an attempt" + f", or {' and '.join(lacking)}" * bool(lacking),
         {"running": used, "workers": state.slots, "limit": limit},
         (*starts, *state.durable.limit_changes.set_at("max_concurrent")),
         tuple(state.running),
@@ -354,10 +364,11 @@ def _rate_reached(state: SchedulerState, key: LimitKey, now: datetime) -> Obstac
     started = rate.starts - (rates.left(key, durable.starts, now) or 0)
     _, _, period = rates.texts[set_for].partition("/")
     more = f"{rate.starts + 1}/{period}"
+    then = to_the_second(at)
     return Obstacle(
         WaitReason.RATE_LIMIT,
-        f"{started} of {rate.starts} starts in {period} of {kind} {name} are used; the next may be at {timestamp(at)}",
-        f"the time {timestamp(at)}, or a higher rate of {kind} {name}",
+        f"{started} of {rate.starts} starts in {period} of {kind} {name} are used; the next may be at {then}",
+        f"the time {then}, or a higher rate of {kind} {name}",
         {
             "started": started,
             "limit": rate.starts,
@@ -372,11 +383,11 @@ def _rate_reached(state: SchedulerState, key: LimitKey, now: datetime) -> Obstac
 def _outside_windows(windows: Windows, task_type: str, now: datetime) -> Obstacle:
     name = windows.named(task_type)
     opens, texts = windows.closed[name], ", ".join(windows.texts[name])
-    then = f"at {timestamp(opens)}" if opens else "not within a week"
+    then = f"at {to_the_second(opens)}" if opens else "not within a week"
     return Obstacle(
         WaitReason.WINDOW,
         f"type {task_type} starts {texts} ({windows.timezone}); the window opens {then}",
-        f"the time {timestamp(opens)}" if opens else "other windows in the configuration",
+        f"the time {to_the_second(opens)}" if opens else "other windows in the configuration",
         {"seconds": round((opens - now).total_seconds(), 3)} if opens else {},
     )
 

@@ -20,7 +20,7 @@ and emoji need are none of them."""
 
 
 def visible(value: object) -> object:
-    """What every `{{ … }}` of a template passes through: text whose unseen characters are written as `\\u202e`."""
+    """What every `{{ … }}` of a template passes through: text whose unseen characters are written as escapes."""
     return _seen(value) if type(value) is str else value
 
 

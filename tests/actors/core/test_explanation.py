@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -88,6 +89,32 @@ def test_more_slots_are_asked_for_only_where_a_worker_is_free(make_core: Callabl
         core = make_core(slots=slots, max_concurrent=1)
         core.create()
         assert reasons_of(core, core.create())[WaitReason.CONCURRENCY_LIMIT].commands == lifts
+
+
+@pytest.mark.parametrize(
+    ("slots", "most", "lifts"),
+    [
+        (1, 4, "more workers (`workers` of the configuration)"),
+        (4, 1, "a higher max_concurrent"),
+        (1, 1, "more workers (`workers` of the configuration) and a higher max_concurrent"),
+    ],
+)
+def test_what_gives_another_slot_is_what_is_lacking(
+    make_core: Callable[..., Core], slots: int, most: int, lifts: str
+) -> None:
+    core = make_core(slots=slots, max_concurrent=most)
+    core.create()
+    found = reasons_of(core, core.create())[WaitReason.CONCURRENCY_LIMIT]
+    assert found.lifts == f"the end of an attempt, or {lifts}"
+
+
+@pytest.mark.parametrize(
+    ("left", "words"), [(45, "45 s"), (7000, "117 min"), (7200, "2 h"), (3_600_000, "42 d"), (0.4, "0 s")]
+)
+def test_a_time_to_come_is_told_for_people(core: Core, left: float, words: str) -> None:
+    at = core.now + timedelta(seconds=left)
+    found = reasons_of(core, core.create(scheduled_for=at))[WaitReason.NOT_BEFORE]
+    assert found.detail == f"not before {at:%Y-%m-%d %H:%M:%S}Z, in {words}"
 
 
 def test_a_failed_dependency_is_to_be_retried_by_force_where_none_are_left(core: Core) -> None:
