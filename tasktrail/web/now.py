@@ -8,7 +8,7 @@ from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.response import Stream
 
-from ..actors.core.board import QueueBoard, Queued, RunningNow, queue_board
+from ..actors.core.board import QueueBoard, Queued, Resources, RunningNow, queue_board
 from ..actors.core.explanation import Obstacle, reasons_of
 from ..actors.core.state import SchedulerState
 from ..api.reader_process import Standing, StandingQuestion
@@ -114,6 +114,7 @@ def standing(page: Page) -> dict[str, Any]:
         "whole": whole,
         "stats": stats if whole else None,
         "board": board if whole else None,
+        "at_once": _at_once(board.resources),
         "running": running[:RUNNING_SHOWN],
         "running_total": len(running),
         "waiting_in_words": _waiting_in_words(board),
@@ -159,7 +160,7 @@ async def then(page: Page) -> dict[str, Any]:
 
 def _unknown(note: str) -> dict[str, Any]:
     """What the page shows when it shows nothing."""
-    empty = {"whole": False, "stats": None, "board": None, "running_total": 0, "waiting_in_words": ""}
+    empty = {"whole": False, "stats": None, "board": None, "at_once": 0, "running_total": 0, "waiting_in_words": ""}
     return {**empty, "note": note, "running": [], "queue": [], "failures": [], "may_retry": False}
 
 
@@ -229,6 +230,11 @@ def _waiting(one: Queued, reasons: tuple[Obstacle, ...], *, whole: bool) -> Wait
         reasons=tuple(reason.detail if whole else str(reason.reason) for reason in reasons),
         otherwise="It starts next.",
     )
+
+
+def _at_once(found: Resources) -> int:
+    """How many attempts there is room for: no more than workers, whatever the limit says. 0: not known."""
+    return min((number for number in (found.max_concurrent, found.slots) if number), default=0)
 
 
 def _waiting_in_words(board: QueueBoard) -> str:

@@ -61,7 +61,19 @@ def test_a_failure_whose_retries_are_used_up_leads_to_its_page(browser: httpx.Cl
     assert service.wait(task_id, 10).status == "failed"
     shown = part(browser.get("/").text, "failures")
     assert f'aria-label="Retry task {task_id}"' not in shown
-    assert f"Retry task {task_id} by force…" in shown
+    assert f'href="/tasks/{task_id}#actions"' in shown
+    assert f'Retry<span class="hidden-text"> task {task_id} by force</span>…' in shown
+
+
+def test_a_limit_above_the_number_of_workers_is_not_shown_as_room(browser: httpx.Client, service: TaskService) -> None:
+    service.set_limits(max_concurrent=40)
+    try:
+        shown = browser.get("/").text
+        assert "of at most 2<" in part(shown, "running")
+        assert "max_concurrent is 40, but there are 2 workers." in part(shown, "resources")
+    finally:
+        service.set_limits(reset=True)
+    assert "max_concurrent is" not in browser.get("/").text
 
 
 def test_a_retry_that_is_refused_is_told_with_the_reason(browser: httpx.Client, running: Callable[..., int]) -> None:
