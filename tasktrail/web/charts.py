@@ -11,6 +11,10 @@ from ..words import duration
 WIDTH, HEIGHT = 440, 140
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 4, 8, 22
 _STEPS = (1, 2, 5, 10)
+_ROUND_TOPS = (10, 20, 60, 120, 240, 600, 1200, 3600, 7200, 14400, 28800, 43200, 86400)
+"""Seconds that are round, as are their halves."""
+_ROUND_STEPS = (10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+"""Seconds whose multiples are round."""
 
 
 class Rect(msgspec.Struct, frozen=True):
@@ -71,7 +75,7 @@ def rates(spans: Sequence[Span], per: str) -> Chart:
 
 def waits(spans: Sequence[Span]) -> Chart:
     """How long tasks had waited that started in each span."""
-    top = _nice(max((one.wait_p95 or 0.0 for one in spans), default=0.0))
+    top = _round(max((one.wait_p95 or 0.0 for one in spans), default=0.0), _ROUND_TOPS)
     started = sum(one.started for one in spans)
     longest = max((one.longest_wait or 0.0 for one in spans), default=0.0)
     return Chart(
@@ -90,10 +94,21 @@ def waits(spans: Sequence[Span]) -> Chart:
 
 def short(seconds: float) -> str:
     """A duration in one unit, for an axis."""
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.3g} {unit}"
     return f"{seconds:.3g} s" if seconds >= 1 or not seconds else f"{seconds * 1000:.3g} ms"
+
+
+def round_step(seconds: float) -> float:
+    """The distance between two marks on a line of time: so long, or the next that is round."""
+    return _round(seconds, _ROUND_STEPS)
+
+
+def _round(seconds: float, among: tuple[int, ...]) -> float:
+    if seconds <= among[0]:
+        return _nice(seconds)
+    return next((one for one in among if one >= seconds * 0.9999), 86400 * _nice(seconds / 86400))
 
 
 def _ended(one: Span) -> int:

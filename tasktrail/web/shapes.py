@@ -7,11 +7,13 @@ import msgspec
 
 from ..projections.story import Course, Point
 from ..words import duration, percent
+from .charts import round_step, short
 
 LEFT, RIGHT, TOP, BOTTOM = 44, 990, 12, 132
 _THIN = 3.0
 """Width of the shortest attempt."""
-_TICKS = 5
+_TICKS = 6
+"""At most so many behind the beginning."""
 
 
 class Dot(msgspec.Struct, frozen=True):
@@ -59,12 +61,18 @@ def time_shape(courses: Sequence[Course], begin: datetime, end: datetime) -> Tim
     def place(seconds: float) -> float:
         return round(LEFT + (RIGHT - LEFT) * min(max(seconds / span, 0.0), 1.0), 2)
 
+    every = round_step(span / _TICKS)
     ticks = tuple(
-        Tick(place(span * number / _TICKS), duration(span * number / _TICKS) if number else "0")
-        for number in range(_TICKS + 1)
+        Tick(place(every * number), _mark(every * number)) for number in range(int(span / every * 1.0001) + 1)
     )
     levels = tuple(Tick(_height(level), f"{level:g} %") for level in (0.0, 50.0, 100.0))
     return TimeShape(bars=tuple(_bar(course, begin, end, place) for course in courses), ticks=ticks, levels=levels)
+
+
+def _mark(seconds: float) -> str:
+    """A moment on the line of time: 0, 20 s, 3 min, 1h 30m."""
+    text = short(seconds) if seconds else "0"
+    return duration(seconds) if "." in text and seconds > 1 else text
 
 
 def _bar(course: Course, begin: datetime, end: datetime, place: Callable[[float], float]) -> Bar:

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.projections.history import Attempt
+from tasktrail.projections.queries.activity import Span
 from tasktrail.projections.story import Course, Point
+from tasktrail.web import charts
 from tasktrail.web.shapes import (
     BOTTOM,
     BOX_HEIGHT,
@@ -52,7 +54,27 @@ def test_attempts_lie_where_their_time_is() -> None:
     assert one.curve.endswith(f"{LEFT + 2 * quarter:g},{TOP:g}")
     assert one.dots[0].x == pytest.approx(LEFT + 0.3 * (RIGHT - LEFT))
     assert one.title == "Attempt 1: failed after 25.0 s, at 50.0 %"
-    assert [tick.text for tick in shape.ticks] == ["0", "20.0 s", "40.0 s", "1m 00s", "1m 20s", "1m 40s"]
+    assert [tick.text for tick in shape.ticks] == ["0", "20 s", "40 s", "1 min", "1m 20s", "1m 40s"]
+
+
+@pytest.mark.parametrize(
+    ("span", "last"), [(0.29, "250 ms"), (54, "50 s"), (3600, "1 h"), (9000, "2h 30m"), (90_000, "1 d"), (8e7, "800 d")]
+)
+def test_moments_on_the_line_of_time_are_round_and_few(span: float, last: str) -> None:
+    marks = time_shape([], BEGIN, BEGIN + timedelta(seconds=span)).ticks
+    assert 2 < len(marks) < 9
+    assert marks[-1].text == last
+    assert all(mark.x <= RIGHT for mark in marks)
+
+
+@pytest.mark.parametrize(
+    ("longest", "levels"),
+    [(0.0, "1 s 500 ms"), (9.0, "10 s 5 s"), (50, "1 min 30 s"), (128, "4 min 2 min"), (90_000, "2 d 1 d")],
+)
+def test_waits_are_drawn_between_round_times(longest: float, levels: str) -> None:
+    numbers = dict.fromkeys(("created", "started", "completed", "failed", "cancelled"), 1)
+    span = Span(begin=BEGIN, **numbers, wait_p50=0.0, wait_p95=longest, longest_wait=longest)
+    assert " ".join(level.text for level in charts.waits([span]).levels[:2]) == levels
 
 
 seconds = st.floats(-1e7, 1e7)
