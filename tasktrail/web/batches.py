@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..actors.logger import get_logger
 from ..errors import Busy
 from ..events import Accepted, Command, TasktrailError
+from .formats import advice
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -35,7 +36,7 @@ class Refused:
 
     def __init__(self, error: TasktrailError) -> None:
         self.title = error.title
-        self.advice = error.advice
+        self.advice = advice(error)
         self.example = error.message
         self.number = 0
         self.ids: list[int] = []

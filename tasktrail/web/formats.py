@@ -2,13 +2,24 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 import msgspec
 from markupsafe import Markup, escape
 
+from ..errors import UnknownRoute
+from ..events.errors import (
+    CannotStartNow,
+    IllegalTransition,
+    OutputExists,
+    OutputTaken,
+    RetriesExhausted,
+    TasktrailError,
+    UnknownTask,
+    UnknownType,
+)
 from ..words import about, ago, duration, percent, rate, size
 
 _UNSEEN = re.compile(
@@ -31,6 +42,24 @@ def _seen(text: str) -> str:
 def exactly(value: object) -> Markup:
     """Text as it is, for the `value` of a field: what a form sends back has to be what it was given."""
     return escape(value)
+
+
+_ON_THE_PAGE: Mapping[type[TasktrailError], str] = {
+    UnknownRoute: "The pages are named at the top.",
+    UnknownTask: "The list of tasks has all that there are.",
+    UnknownType: "The page Submit has all types that there are.",
+    OutputExists: "Choose another output, remove the file, or tick Overwrite.",
+    OutputTaken: "Wait for that task or cancel it, choose another output, or tick Overwrite.",
+    IllegalTransition: "Its story tells how it came to this state.",
+    RetriesExhausted: "Force the retry: a box of the form does. Who forced it is recorded.",
+    CannotStartNow: "When the reasons are gone it starts by itself.",
+}
+"""What to do, for somebody who looks at a page, in place of a command line or a route."""
+
+
+def advice(error: TasktrailError) -> str:
+    """What to do about a refusal."""
+    return _ON_THE_PAGE.get(type(error), error.advice) if error.advice == type(error).remedy else error.advice
 
 
 def zone() -> tzinfo:
@@ -112,6 +141,7 @@ def plainly(value: Any) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "about": about,
+    "advice": advice,
     "at_time": at_time,
     "basename": basename,
     "bytes": size,

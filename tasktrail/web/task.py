@@ -52,6 +52,7 @@ from ..projections.queries.walk import Census
 from ..projections.story import Course, Story, StoryFold, line_of, skim
 from ..times import read_time
 from .acting import act, priority_of, sent
+from .formats import advice
 from .page import Page
 from .shapes import SIDE, Around, GraphShape, Node, TimeShape, graph_shape, time_shape
 
@@ -464,7 +465,7 @@ async def act_on_one(
     except UnknownTask:
         raise
     except TasktrailError as error:
-        told = f"{error.message} {error.advice}".strip()
+        told = f"{error.message}. {advice(error)}".strip()
         return page.redirect(here, said=told, kind="bad")
     return page.redirect(here, said=_DONE[fields["action"]])
 

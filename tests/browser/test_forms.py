@@ -65,7 +65,7 @@ def test_errors_stand_beside_their_fields_and_what_was_typed_stays(
     page = one.go("/submit/print")
     page.get_by_text("More about retries").click()
     wrong = {
-        "Title": ("", "`title` has to be given"),
+        "Title": ("", "title has to be given"),
         "Copies": ("many", "copies has to be a whole number, not 'many'"),
         "Width": ("51", "border.width has to be a whole number, at most 50"),
         "Retry backoff": ("0", "retry_backoff has to be a number, at least 1"),

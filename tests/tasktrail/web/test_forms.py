@@ -91,7 +91,7 @@ def test_a_form_that_is_sent_twice_creates_one_task(
     [
         ({"options.width": "0"}, {"options-width": "width has to be a whole number, at least 1"}),
         ({"input_file": "in.png"}, {"input_file": "'in.png' is not an absolute path"}),
-        ({"input_file": ""}, {"input_file": "`input_file` has to be given"}),
+        ({"input_file": ""}, {"input_file": "<code>input_file</code> has to be given"}),
         ({"user_level": "99"}, {"user_level": "user_level is 99, and at most 10 is allowed here"}),
         ({"notify_email": "nobody"}, {"notify_email": "notify_email"}),
     ],

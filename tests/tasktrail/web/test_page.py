@@ -116,3 +116,15 @@ def test_what_is_not_seen_is_written_out_but_for_what_a_form_sends_back(
 def test_scripts_and_emoji_keep_their_joiners(browser: httpx.Client) -> None:
     family = "\U0001f469\u200d\U0001f467 می\u200cخواهم"
     assert f"There is no page at /{family}" in browser.get(f"/{family}").text
+
+
+def test_a_page_tells_what_to_do_on_a_page(browser: httpx.Client, service: TaskService) -> None:
+    missing = browser.get("/tasks/999999").text
+    assert 'href="/tasks">All tasks</a>' in missing
+    assert "tasktrail list" not in missing
+    assert "openapi.json" not in browser.get("/nowhere").text
+    task_id = service.create_task(type="saying", options={"error": "no"}, max_retries=0)
+    assert service.wait(task_id, 10).status == "failed"
+    browser.post(f"/tasks/{task_id}/act", data={"action": "retry"})
+    told = browser.get(f"/tasks/{task_id}").text
+    assert "has used 0 of 0 retries. Force the retry: a box of the form does." in told
