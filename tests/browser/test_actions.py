@@ -115,7 +115,7 @@ def test_chosen_tasks_get_another_priority_and_are_cancelled(service: Service, v
     page.get_by_role("button", name="Change priority…").click()
     page.get_by_label("New priority").fill("7")
     page.get_by_label("Reason").fill("these first")
-    page.get_by_role("button", name="Change priority 2").click()
+    page.get_by_role("button", name="Change priority of 2").click()
     heading(page, "done")
     page.get_by_role("link", name="To the list").click()
     page.get_by_label(f"Choose task {ids[3]}").check()

@@ -66,3 +66,8 @@ class Print(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def print_(context: TaskContext[Print]) -> dict[str, int]:
     """Print nothing, with options of every kind."""
     return {"copies": context.options.copies}
+
+
+@handler("a_type_whose_name_" + "goes_on_" * 8 + "for_long", needs_input=False, needs_output=False)
+def long_named(context: TaskContext[None]) -> None:
+    """Nothing, under a name that is hard to fit into a page."""

@@ -204,6 +204,7 @@ def furnish(service: Service) -> None:
         gone = tasks.create_task("print", options={"title": "Stamp"})
         tasks.cancel_task(gone, reason="nobody wants it")
         tasks.adjust_task(held, priority=9, reason="customer waits")
+        tasks.create_task("a_type_whose_name_" + "goes_on_" * 8 + "for_long", held=True)
         for record in tasks.follow():
             if record.task_id == ran.id and isinstance(record.event, Progressed | Checkpointed):
                 return
