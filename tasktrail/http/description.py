@@ -478,5 +478,6 @@ def openapi_config(version: str, service: TaskService) -> OpenAPIConfig:
         path="/openapi.json",
         render_plugins=[Described(service)],
         use_handler_docstrings=True,
+        operation_id_creator=lambda handler, _method, _path: handler.handler_name,
         openapi_router=Router("/openapi.json", route_handlers=[], include_in_schema=False, opt={"needs": SEE}),
     )

@@ -301,6 +301,12 @@ class Own(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     few: Annotated[int, msgspec.Meta(le=10)] = 0
 
 
+def test_a_client_that_is_made_from_it_has_a_method_for_each_route_called_as_in_python(document: Schema) -> None:
+    names = [operation["operationId"] for routes in document["paths"].values() for operation in routes.values()]
+    assert len(names) == len(set(names))
+    assert {"create_task", "cancel_task", "list_tasks", "get_task", "set_limits", "why", "retry_tasks"} <= set(names)
+
+
 def test_whether_a_body_is_needed(web: httpx.Client, document: Schema) -> None:
     for path, operations in document["paths"].items():
         if "requestBody" in operations.get("post", {}):
