@@ -251,6 +251,10 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     needs_output: bool = False
     """Whether a task must have an output, and the handler must write it. Where it need not, one that is given is
     published if the handler has written to `output_part`."""
+    takes_input: bool = True
+    """False: an input is refused, since nothing would read it."""
+    takes_output: bool = True
+    """False: an output is refused, since nothing would write it."""
     grace: float | None = None
     """Seconds between the wish to stop and the kill. None: as the configuration says."""
     limits: bool = True

@@ -355,14 +355,17 @@ class Commands(ABC):
         actor: str | None = None,
         command_id: str | None = None,
     ) -> Accepted:
-        """Create a task again and again. `task` holds fields of `CreateTask`, the others are those of `AddSchedule`."""
+        """Create a task again and again. `task` holds fields of `CreateTask`, the others are those of `AddSchedule`.
+
+        Its paths may be relative to the current folder.
+        """
         return await self._change(
             AddSchedule,
             reason,
             actor,
             command_id,
             schedule=schedule,
-            task=dict(task) if isinstance(task, Mapping) else task,
+            task=with_absolute_paths(task),
             cron=cron,
             every=every,
             timezone=timezone,

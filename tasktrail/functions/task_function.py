@@ -303,6 +303,8 @@ def task(
                 options=shape.options,
                 needs_input=shape.name_of(Role.INPUT) in shape.required,
                 needs_output=shape.name_of(Role.OUTPUT) in shape.required,
+                takes_input=bool(shape.name_of(Role.INPUT) or shape.name_of(Role.CONTEXT)),
+                takes_output=bool(shape.name_of(Role.OUTPUT) or shape.name_of(Role.CONTEXT)),
                 defaults=defaults,
                 periodic=periodic,
                 **settings,

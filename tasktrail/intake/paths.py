@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..events import CreateTask, GraphTask
-from ..events.errors import CONFLICT, InvalidPath, OutputExists
+from ..events.errors import CONFLICT, CONTRADICTION, InvalidPath, OutputExists
 from ..handlers.contract import TaskType
 from ..handlers.process.sandbox import check_apart
 
@@ -43,6 +43,8 @@ class PathRules:
                     remedy="Name one; on the command line it comes right after the type.",
                 )
             return 0
+        if not task_type.takes_input:
+            raise _in_vain(command.type, "reads no file", "input_file", "InputFile")
         _check_form(path, "input_file")
         _check_root(path, self._input_roots, "input_file", "input_roots")
         try:
@@ -75,6 +77,8 @@ class PathRules:
                     remedy="Name one; on the command line it comes after the input.",
                 )
             return
+        if not task_type.takes_output:
+            raise _in_vain(command.type, "writes no file", "output_file", "OutputFile")
         _check_form(path, "output_file")
         _check_root(path, self._output_roots, "output_file", "output_roots")
         folder, name = os.path.split(path)
@@ -102,6 +106,15 @@ class PathRules:
             )
         if not command.overwrite and os.path.lexists(path):
             raise OutputExists(f"{path!r} is already there", field="output_file")
+
+
+def _in_vain(name: str, said: str, field: str, role: str) -> InvalidPath:
+    return InvalidPath(
+        f"{name} {said}",
+        field=field,
+        remedy=f"Give values as options (CLI: -o KEY=VALUE). A file is for a parameter annotated with {role}.",
+        status=CONTRADICTION,
+    )
 
 
 def _check_form(path: str, field: str) -> None:

@@ -119,6 +119,31 @@ def test_files_are_the_tasks_own(service: TaskService, tmp_path: Path, monkeypat
         NamedTask("capitals").using(service).with_fields(input_file="in.txt").submit()
 
 
+def test_the_paths_of_a_schedule_count_from_the_current_folder(
+    service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.txt").write_text("hello")
+    monkeypatch.chdir(tmp_path)
+    service.add_schedule(
+        "loud", {"type": "capitals", "input_file": Path("in.txt"), "output_file": "{fire_time}"}, every=3600
+    )
+    (board,) = [board for board in service.schedules() if board.schedule == "loud"]
+    service.remove_schedule("loud")
+    assert (board.spec.task.input_file, board.spec.task.output_file) == (
+        str(tmp_path / "in.txt"),
+        str(tmp_path / "{fire_time}"),
+    )
+
+
+def test_a_file_for_a_function_that_takes_none_is_refused(service: TaskService) -> None:
+    """`tasktrail run add 40` looks as if it gave an argument."""
+    with pytest.raises(InvalidPath, match=r"add reads no file(.|\n)*-o KEY=VALUE") as refused:
+        service.create_task("add", "40", options={"a": 1})
+    assert (refused.value.field, refused.value.status) == ("input_file", 422)
+    with pytest.raises(InvalidPath, match="add writes no file"):
+        service.create_task("add", output_file="out.txt", options={"a": 1})
+
+
 def test_it_is_tried_again_after_the_errors_that_it_names_and_no_others(service: TaskService) -> None:
     handle = fails_twice.using(service).submit()
     assert handle.result(WITHIN) == 3
