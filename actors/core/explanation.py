@@ -327,7 +327,9 @@ def _no_worker(state: SchedulerState, task: TaskState) -> Obstacle:
     return Obstacle(
         WaitReason.WORKER_LABEL,
         busy if there else f"no worker offers {label}",
-        f"the end of an attempt on a worker with {label}, or more workers that offer it",
+        f"the end of an attempt on a worker with {label}, or more workers that offer it"
+        if there
+        else f'a start of the service with `worker_labels = ["{label}=1"]`',
         {"workers": there, "busy": len(holders)},
         tuple(entry.started_position for entry in holders),
         tuple(entry.task_id for entry in holders),

@@ -78,6 +78,7 @@ def test_a_label_that_nobody_offers_is_said_and_waited_for() -> None:
     core = Core(slots=2)
     task_id = core.create(worker_label="gpu")
     assert reasons(core, task_id) == {"WorkerLabel": "no worker offers gpu"}
+    assert core.why(task_id).reasons[0].lifts == 'a start of the service with `worker_labels = ["gpu=1"]`'
     core.tell(CapacityChanged(2, (("gpu",), ())))
     assert offered(core) == [(task_id, ("gpu",))]
     core.tell(CapacityChanged(2, (("gpu",), ("gpu",))))
