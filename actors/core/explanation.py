@@ -365,11 +365,12 @@ def _rate_reached(state: SchedulerState, key: LimitKey, now: datetime) -> Obstac
     assert rate is not None
     started = rate.starts - (rates.left(key, durable.starts, now) or 0)
     _, _, period = rates.texts[set_for].partition("/")
+    span = period if period[0].isdigit() else f"1{period}"
     more = f"{rate.starts + 1}/{period}"
     then = to_the_second(at)
     return Obstacle(
         WaitReason.RATE_LIMIT,
-        f"{started} of {rate.starts} starts in {period} of {kind} {name} are used; the next may be at {then}",
+        f"{started} of {rate.starts} starts in {span} of {kind} {name} are used; the next may be at {then}",
         f"the time {then}, or a higher rate of {kind} {name}",
         {
             "started": started,

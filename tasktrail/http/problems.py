@@ -19,6 +19,7 @@ from ..errors import (
 )
 from ..events import TasktrailError
 from ..events.errors import InvalidValue, Malformed
+from ..intake.refusals import sentence
 
 MEDIA_TYPE = "application/problem+json"
 logger = get_logger("tasktrail.http")
@@ -63,7 +64,7 @@ def refusal_of(request: Request[Any, Any, Any], error: HTTPException) -> Tasktra
         case 400 if isinstance(error.extra, list) and error.extra:
             first = error.extra[0]
             field = str(first.get("key", ""))
-            return InvalidValue(f"{field}: {first.get('message', error.detail)}", field=field)
+            return InvalidValue(sentence(field, str(first.get("message", error.detail)), field), field=field)
         case 500:
             return None
         case _:

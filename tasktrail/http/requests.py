@@ -15,6 +15,7 @@ from litestar.datastructures import FormMultiDict
 from litestar.exceptions import InternalServerException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import PathParameter, QueryParameter
+from msgspec import StructMeta
 from msgspec.structs import replace
 
 from ..errors import BadRequest, TooLarge
@@ -141,7 +142,10 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
             values = with_whole_numbers(msgspec.json.decode(body), decoder.type)
             return msgspec.convert(values, decoder.type)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise refusal(error, body) from error
+        kind = decoder.type
+        if not body.strip():
+            raise Malformed("The body is empty") from error
+        raise refusal(error, body, kind if isinstance(kind, StructMeta) else None) from error
 
 
 LARGEST = 2**53

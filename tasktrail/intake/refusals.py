@@ -5,7 +5,7 @@ this file; `tests/tasktrail/test_msgspec_words.py` fails when a release changes 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from enum import Enum, EnumType
@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from ..events import Command, GraphTask, TasktrailError
-from ..events.commands import LocalName, ScheduleName, TraceContext, UserKey
+from ..events import Command, CreateTask, GraphTask, TasktrailError
+from ..events.commands import LocalName, RateName, RateText, ScheduleName, TraceContext, UserKey
 from ..events.errors import CONTRADICTION, InvalidOptions, InvalidValue, Malformed
 from ..handlers.contract import TaskType
 
@@ -30,9 +30,13 @@ _EMPTY = '""'
 
 def unknown_field(name: str, kind: type[msgspec.Struct] | None, *, field: str = "", remedy: str = "") -> Malformed:
     """The refusal of a field that `kind` does not have, with the nearest one that it has. `field`: the whole place."""
-    near = get_close_matches(name, kind.__struct_fields__, n=1) if kind else []
-    hint = f"; did you mean `{near[0]}`?" if near else ""
+    hint = _nearest(name, kind.__struct_fields__ if kind else ())
     return Malformed(f"There is no field `{name}`{hint}", field=field or name, remedy=remedy)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def refusal(
@@ -52,16 +56,19 @@ def refusal(
     text, _, where = str(error).partition(" - at `")
     field = where.removeprefix("key` in `").removeprefix("$").lstrip(".").rstrip("`")
     if field == "command":
-        return Malformed(f"{text}; the commands are {', '.join(KNOWN)}", field="command")
+        hint = _nearest(text.removeprefix("Invalid value '").removesuffix("'"), KNOWN)
+        return Malformed(f"{text}{hint or '; the commands are ' + ', '.join(KNOWN)}", field="command")
     if match := _MISSING.fullmatch(text):
         name = f"{field}.{match[1]}" if field else match[1]
         more = f"; the commands are {', '.join(KNOWN)}" if name == "command" else ""
         return Malformed(f"`{name}` has to be given{more}", field=name)
     if match := _UNKNOWN.fullmatch(text):
         if field:
-            inner = GraphTask if field.startswith("tasks[") else None
+            inner = GraphTask if field.startswith("tasks[") else CreateTask if field == "task" else None
             return unknown_field(match[1], inner, field=f"{field}.{match[1]}")
         return unknown_field(match[1], kind or _BY_TAG.get(str(_values(given).get("command"))))
+    if text == "Input data was truncated":
+        return Malformed("The JSON ends too early")
     if not isinstance(error, msgspec.ValidationError) or not field:
         return Malformed(sentence("The body", text, "") if text.startswith("Expected") else text)
     if where.startswith("key` in") or field.endswith(_ANY_KEY):
@@ -106,7 +113,7 @@ _KIND_WORDS = {
 _GOT = {**_KIND_WORDS, "float": "a number with a fraction"}
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 _PARTS = {"str": "characters", "array": "entries", "object": "entries"}
-_NAMED = (LocalName, UserKey, ScheduleName, TraceContext)
+_NAMED = (LocalName, UserKey, ScheduleName, TraceContext, RateName, RateText)
 _PATTERNS = {meta.pattern: meta.description for meta in (get_args(kind)[1] for kind in _NAMED)}
 _NO_CHOICE = "Invalid enum value "
 _EXAMPLE = "2026-08-01T22:00:00Z"

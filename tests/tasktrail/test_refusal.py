@@ -1,5 +1,6 @@
 """What a decoder complains about is told in words: which field, which key in it, and what is allowed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 from tasktrail.events import CancelTask, Command, CreateGraph, CreateTask
 from tasktrail.events.commands import AddSchedule, PauseQueue, SetLimits
 from tasktrail.events.errors import InvalidValue, Malformed, TasktrailError
-from tasktrail.http.requests import decode_command, decode_kind
+from tasktrail.http.requests import decode_command, decode_create, decode_kind
 from tasktrail.intake.conversion import command_from_fields, validated
 from tasktrail.intake.refusals import refusal, sentence
 
@@ -22,6 +23,21 @@ WORK = {"type": "noop"}
         (SetLimits, {"types": {"": 1}}, 'types.""', 'types."" may not be empty'),
         (SetLimits, {"users": {"7": 1, "me": 1}}, "users.me", 'users.me has to be a user\'s number, such as "7"'),
         (SetLimits, {"labels": {"x": "y"}}, "labels.x", "labels.x has to be a whole number or null, not text"),
+        (
+            SetLimits,
+            {"rates": {"work": "2/m"}},
+            "rates.work",
+            "rates.work has to be `type:`, `user:` or `label:` and a name, or `*` for each that has no rate of its own",
+        ),
+        (
+            SetLimits,
+            {"rates": {"type:work": "2 a minute"}},
+            "rates.type:work",
+            (
+                "rates.type:work has to be so many starts, at most 9999, in a second, minute, hour or day, "
+                "or in several: `10/m`, `3/15m`"
+            ),
+        ),
         (SetLimits, {"max_cpu": 101}, "max_cpu", "max_cpu has to be a number, at most 100"),
         (
             PauseQueue,
@@ -97,6 +113,28 @@ def test_a_missing_and_an_unknown_field_are_told_by_name(fields: dict[str, Any],
     with pytest.raises(Malformed) as refused:
         command_from_fields(CancelTask, fields)
     assert (refused.value.field, refused.value.message) == (field, message)
+
+
+@pytest.mark.parametrize(
+    ("decode", "body", "message"),
+    [
+        (decode_create, b'{"type": "noop", "option": {}}', "There is no field `option`; did you mean `options`?"),
+        (decode_command, b'{"command": "cancle_task"}', "Invalid value 'cancle_task'; did you mean `cancel_task`?"),
+        (
+            decode_command,
+            b'{"command": "add_schedule", "schedule": "s", "task": {"typ": "noop"}}',
+            "There is no field `typ`; did you mean `type`?",
+        ),
+        (decode_create, b'{"type": "noop"', "The JSON ends too early"),
+        (decode_create, b" ", "The body is empty"),
+    ],
+)
+def test_a_body_that_is_no_command_is_told_what_was_perhaps_meant(
+    decode: Callable[[bytes], object], body: bytes, message: str
+) -> None:
+    with pytest.raises(Malformed) as refused:
+        decode(body)
+    assert refused.value.message == message
 
 
 def test_what_breaks_off_behind_the_fault_is_refused_all_the_same() -> None:
