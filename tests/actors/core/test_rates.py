@@ -105,9 +105,7 @@ def test_why_says_how_many_have_started_and_when_the_next_may() -> None:
     why = core.why(waiting)
     (reason,) = why.reasons
     assert reason.reason is WaitReason.RATE_LIMIT
-    assert reason.detail == (
-        "2 of 2 starts in 15m of type work are used; the next may be at 2026-01-01 00:15:00Z"
-    )
+    assert reason.detail == ("2 of 2 starts in 15m of type work are used; the next may be at 2026-01-01 00:15:00Z")
     assert reason.numbers == {"started": 2, "limit": 2, "period": 900.0, "seconds": 600.0}
     assert reason.evidence == (), "it is configured"
     assert limits_board(core.state).reached == {"type:work": core.now + timedelta(seconds=600)}
