@@ -118,7 +118,7 @@ class WrongHost(TasktrailError):
     code = "wrong_host"
     status = 421
     title = "The request is for another host"
-    remedy = "Use localhost, 127.0.0.1 or [::1] in the address."
+    remedy = "Use localhost, 127.0.0.1 or [::1] in the address, or have the operator add its name to `hosts`."
 
 
 class WrongOrigin(TasktrailError):

@@ -267,11 +267,23 @@ class _Elsewhere(Exception):
     """A link on a page of somebody else was followed."""
 
 
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
+_PROXY_SAYS_TOO_LITTLE = (
+    "If a proxy stands in front of the service, it has to pass `Host` on with its port and to say `X-Forwarded-Proto`, "
+    "and `trusted_proxies` has to name it."
+)
+
+
 def _refuse_strange_pages(source: Source, scope: Any, headers: dict[bytes, bytes]) -> None:
     """Raises `WrongOrigin`, and `_Elsewhere` for a link that a person has followed."""
     origin = headers.get(b"origin", b"").decode("latin-1").lower()
-    if origin and origin != f"{source.scheme}://{source.host}":
-        raise WrongOrigin(f"A page of {origin!r} sends the request")
+    ours = _origin(source)
+    if origin and origin != ours:
+        same_name = _without_port(origin.rpartition("//")[2]) == _without_port(source.host)
+        raise WrongOrigin(
+            f"A page of {origin!r} sends the request, and this service is {ours!r} to it",
+            remedy=_PROXY_SAYS_TOO_LITTLE if same_name else "",
+        )
     if headers.get(b"sec-fetch-site", b"none").lower() in _OURS:
         return
     followed = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
@@ -299,6 +311,11 @@ def _protected(send: Send) -> Send:
         await send(message)
 
     return sending
+
+
+def _origin(source: Source) -> str:
+    """As a browser writes it: without the port that goes without saying."""
+    return f"{source.scheme}://{source.host.removesuffix(_USUAL_PORTS.get(source.scheme, ''))}"
 
 
 def _without_port(host: str) -> str:

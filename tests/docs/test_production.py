@@ -137,6 +137,10 @@ def test_a_proxy_passes_pages_commands_and_streams_on(
             assert stranger.get("/v1/stats", extensions=extensions).status_code == 401
             page = stranger.get("/", headers={"accept": "text/html"}, extensions=extensions)
             assert (page.status_code, page.headers["location"]) in ((302, "/login"), (303, "/login"))
+            form, page_itself = {"token": token.stdout.decode().strip()}, {"origin": f"https://{NAME}:{outside}"}
+            entered = stranger.post("/login", data=form, headers=page_itself, extensions=extensions)
+            assert (entered.status_code, entered.headers["location"]) == (303, "/")
+            assert entered.headers["set-cookie"].startswith("__Host-")
         bearer = {**host, "authorization": f"Bearer {token.stdout.decode().strip()}"}
         with httpx.Client(base_url=base, transport=httpx.HTTPTransport(verify=False), headers=bearer) as client:
             assert client.get("/", headers={"accept": "text/html"}, extensions=extensions).status_code == 200

@@ -130,3 +130,48 @@ def test_behind_a_proxy_nobody_else_is_answered_in_clear(
         monkeypatch.setattr(Proxies, "source", lambda *_: plain)
         answer = client.get("/v1/stats", headers=told)
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+FROM_THE_PROXY = {**AUTH, "x-forwarded-proto": "https"}
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("tasks.example.org", "https://tasks.example.org"),
+        ("tasks.example.org:443", "https://tasks.example.org"),  # as some proxies write it; no browser does
+        ("tasks.example.org:8443", "https://tasks.example.org:8443"),
+    ],
+)
+def test_a_page_behind_a_proxy_is_of_this_service_however_the_port_is_written(
+    serve: Serve, host: str, origin: str
+) -> None:
+    server = serve(network=Network(hosts=("tasks.example.org",), trusted_proxies=("127.0.0.1",)))
+    with httpx.Client(base_url=server.address, trust_env=False, headers=FROM_THE_PROXY) as client:
+        assert client.get("/v1/stats", headers={"host": host, "origin": origin}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("told", "origin"),
+    [
+        ({"x-forwarded-proto": "https"}, "https://tasks.example.org:8443"),  # the proxy has left the port out
+        ({}, "https://tasks.example.org"),  # it has not said that it speaks TLS
+        ({"x-forwarded-proto": "https", "x-forwarded-host": "tasks.example.org:80"}, "https://tasks.example.org"),
+    ],
+)
+def test_a_proxy_that_passes_too_little_on_is_told_from_a_strange_page(
+    serve: Serve, told: dict[str, str], origin: str
+) -> None:
+    server = serve(network=Network(hosts=("tasks.example.org",), trusted_proxies=("127.0.0.1",)))
+    with httpx.Client(base_url=server.address, trust_env=False, headers={**AUTH, **told}) as client:
+        refused = client.get("/v1/stats", headers={"host": "tasks.example.org", "origin": origin})
+        assert (refused.status_code, refused.json()["code"]) == (403, "wrong_origin")
+        assert origin in refused.json()["detail"]
+        assert "proxy" in refused.json()["remedy"]
+        strange = client.get("/v1/stats", headers={"host": "tasks.example.org", "origin": "https://evil.example"})
+        assert "proxy" not in strange.json()["remedy"]
+
+
+def test_a_name_that_is_not_known_is_told_where_names_are_made_known(serve: Serve) -> None:
+    with httpx.Client(base_url=serve().address, trust_env=False, headers=AUTH) as client:
+        assert "`hosts`" in client.get("/v1/stats", headers={"host": "tasks.example.org"}).json()["remedy"]
