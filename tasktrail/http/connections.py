@@ -142,6 +142,21 @@ class Rooms:
         self.known, self.strange = Room(known, known // 4), Room(strange)
 
 
+class StrictParser(h11.Connection):
+    """h11's, which lets pass what a proxy in front of the service may understand in another way."""
+
+    def next_event(self) -> Any:
+        """What has arrived. Raises `RemoteProtocolError`."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            names = {name for name, _ in event.headers}
+            if {b"content-length", b"transfer-encoding"} <= names:
+                raise h11.RemoteProtocolError("a body with two lengths")
+            if len(event.target) + sum(len(name) + len(value) for name, value in event.headers) > MAX_HEAD:
+                raise h11.RemoteProtocolError("the head is too long", 431)  # h11 looks at heads in pieces only
+        return event
+
+
 class GuardedConnection(H11Protocol):
     """Uvicorn's protocol, in a room, with deadlines and small buffers."""
 
@@ -150,6 +165,7 @@ class GuardedConnection(H11Protocol):
     def __init__(self, config: Config, state: ServerState, room: Room, inner: Room | None = None) -> None:
         """`inner`: the room for those who have shown who they are. Without one they are known by the way they come."""
         super().__init__(config, state, {"connection": self})
+        self.conn = StrictParser(h11.SERVER, MAX_HEAD)
         self.room = room
         self._inner = inner
         self.private = inner is None

@@ -21,7 +21,7 @@ from ..paths import UnixName
 from .access import LOOPBACK, Access, AccessMiddleware
 from .app import build_app
 from .backend import Backend
-from .connections import KEEP_ALIVE, MAX_HEAD, GuardedConnection, Listener, Room, Rooms, raise_descriptor_limit
+from .connections import KEEP_ALIVE, GuardedConnection, Listener, Room, Rooms, raise_descriptor_limit
 from .counting import CountingMiddleware
 from .network import Network, Proxies
 from .owner_secret import secret_in
@@ -190,7 +190,6 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,  # it believes whoever connects from this machine
                 timeout_keep_alive=KEEP_ALIVE,
-                h11_max_incomplete_event_size=MAX_HEAD,
                 ws="none",
             )
         )

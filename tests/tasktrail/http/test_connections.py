@@ -159,6 +159,29 @@ def test_what_is_not_http_is_told_as_a_problem(serve: Serve) -> None:
     assert b"application/problem+json" in answer
 
 
+def test_a_head_may_be_so_long_and_no_longer_however_it_arrives(serve: Serve) -> None:
+    server = serve()
+    for size, status in ((connections.MAX_HEAD - 1024, b"200"), (connections.MAX_HEAD, b"400"), (200_000, b"400")):
+        with connect(server) as one:
+            head = f"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {'x' * size}\r\n\r\n"
+            one.sendall(head.encode())
+            assert one.recv(12) == b"HTTP/1.1 " + status
+
+
+def test_a_body_with_two_lengths_is_refused_and_what_hides_behind_it_is_not_read(serve: Serve) -> None:
+    """A proxy that goes by the other length would let one client's request begin with the end of another's."""
+    with connect(serve()) as one:
+        one.sendall(
+            b"POST /v1/queue/pause HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            + LINE.encode()
+            + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
+        answer = one.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
