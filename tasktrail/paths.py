@@ -1,9 +1,11 @@
 """The files of a data folder: where they are, how its socket is reached, and that nobody else may read them."""
 
 import os
+import pwd
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +27,14 @@ def path_of(value: object, field: str) -> Path:
             f"{field} has to be a path, not {in_words(value)}", field=field, remedy="Give text or a Path."
         )
     return Path(value)
+
+
+def name_of(user: int) -> str:
+    """The user's name; the number of one who has none."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 class DataPaths:
@@ -59,8 +69,26 @@ class DataPaths:
             remedy="Wait until it has ended, or stop it and start `tasktrail serve`, which works for all.",
         )
 
+    def refuse_strangers(self) -> None:
+        """Raises `InvalidPath` where the folder is there and this user may not look into it."""
+        try:
+            owner = name_of(self.data.stat().st_uid)
+        except PermissionError:  # not even the way to it is open
+            owner = "another user"
+        except OSError:
+            return
+        else:
+            if os.access(self.data, os.R_OK | os.X_OK):
+                return
+        raise InvalidPath(
+            f"The data folder {self.data} is {owner}'s, and {name_of(os.geteuid())} may not look into it",
+            field="data",
+            remedy="Do this as its owner (`runuser -u NAME …`), or ask the service at its port, by --url and a token.",
+        )
+
     def make(self) -> None:
         """Create the folders, readable by the owner only. Raises `InvalidPath`."""
+        self.refuse_strangers()
         for folder in (self.data, self.temp):
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,6 +171,47 @@ def close_to_others(paths: DataPaths) -> None:
             os.chmod(path, PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE)  # noqa: PTH101 - no link, as was seen
         except OSError:
             continue
+
+
+def give_to_owner(paths: DataPaths) -> None:
+    """Give what root has just made in somebody else's data folder to whom the folder belongs, who works on it next.
+
+    The owner may have put anything there meanwhile, so only what is reached without a link and has no other name is
+    given away.
+    """
+    owner = paths.data.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    shared = _holds_other_things(paths.data, paths)
+    ours = [path for path in _entries(paths.data) if _is_own(path) and path != paths.config]
+    own = {path.name for path in ours if not shared or not path.is_dir() or path.name.startswith("replaced-")}
+    for folder, folders, files, here in os.fwalk(paths.data, follow_symlinks=False):
+        if Path(folder) == paths.data:
+            folders[:], files[:] = own.intersection(folders), own.intersection(files)
+        for name in (*folders, *files):
+            try:
+                opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=here)
+            except OSError:  # a socket, a link, or gone
+                continue
+            try:
+                status = os.fstat(opened)
+                alone = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+                if status.st_uid == 0 and (alone or stat.S_ISDIR(status.st_mode)):
+                    os.fchown(opened, owner.st_uid, owner.st_gid)
+            finally:
+                os.close(opened)
+
+
+def foreign(paths: DataPaths) -> Iterator[Path]:
+    """What lies in the data folder and belongs to another user than the folder itself."""
+    try:
+        owner = paths.data.stat().st_uid
+    except OSError:
+        return
+    for path in _own(paths):
+        with suppress(OSError):
+            if path != paths.config and path.lstat().st_uid != owner:  # to read that one is enough
+                yield path
 
 
 def is_shared(paths: DataPaths) -> bool:

@@ -92,6 +92,7 @@ class Remote(Commands):
             remedy = f"Write {cls.__name__}({data!r}, token=...)."
             raise InvalidPath(f"{data!r} is an address, and no data folder", field="data", remedy=remedy)
         paths = DataPaths(path_of(data, "data"))
+        paths.refuse_strangers()
         if not paths.socket.exists():
             raise paths.no_service()
         return cls("http://localhost", socket=paths.socket)

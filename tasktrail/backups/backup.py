@@ -151,6 +151,7 @@ def back_up(
         BackupFailed: it could not be written; then nothing is left of it.
     """
     paths = DataPaths(path_of(data, "data"))
+    paths.refuse_strangers()
     if not paths.log.exists():
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
     refuse_older_log(paths)  # a backup every night would replace the good ones

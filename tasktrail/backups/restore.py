@@ -15,7 +15,7 @@ from ..events.log.files import mark_of
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
-from ..paths import DataPaths, path_of
+from ..paths import DataPaths, give_to_owner, path_of
 from ..projections.verification import verify
 from .backup import called, copy_log, part_file, position_of
 from .check import ReportProgress, check_file, silent
@@ -95,6 +95,7 @@ def restore(
             part.replace(paths.log)
         except OSError as error:
             raise BackupFailed(f"{paths.data} cannot be changed: {error}") from error
+        give_to_owner(paths)
         sync(paths.data)
     return msgspec.structs.replace(restored, kept=kept)
 

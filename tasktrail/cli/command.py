@@ -25,7 +25,7 @@ def everywhere(*, root: bool) -> list[click.Option]:
         more.setdefault("show_envvar", variable is not None)
         return click.Option([flag], envvar=variable if root else None, help=text, **(shared | more))
 
-    folder = click.Path(path_type=Path, file_okay=False)
+    folder = click.Path(path_type=Path, file_okay=False, readable=False)  # `refuse_strangers` says more
     file = click.Path(path_type=Path, dir_okay=False, exists=True)
     return [
         option("--data", "TASKTRAIL_DATA", "Data folder. Default: ./tasktrail-data", type=folder, metavar="DIR"),
@@ -75,7 +75,9 @@ def pass_session(function: Callable[Concatenate[Session, P], R]) -> Callable[P, 
     """Give the command its session as first argument."""
 
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        return function(session_of(click.get_current_context()), *args, **kwargs)
+        session = session_of(click.get_current_context())
+        session.refuse_strangers()
+        return function(session, *args, **kwargs)
 
     return update_wrapper(wrapper, function)
 

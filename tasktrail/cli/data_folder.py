@@ -96,7 +96,7 @@ def doctor_command(session: Session) -> int:
     session.files_only("doctor")
     from ..doctor.rules import examine, worst
 
-    findings = examine(session.data, session.load_config() if session.config else None)
+    findings = examine(session.data, file=session.config)
     width = session.layout().width
     for finding in findings:
         if session.as_json:

@@ -1,7 +1,6 @@
 """Options made of commands: what a command's Struct says of a field is the option's type, bounds, default and help."""
 
 import os
-import pwd
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -11,6 +10,7 @@ import click
 import msgspec
 
 from ..events.commands import CreateTask
+from ..paths import name_of
 from .parameters import (
     TASK_ID,
     TYPE,
@@ -32,11 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def default_actor() -> str:
     """The actor that is recorded when none is named: the user of the operating system, not of the environment."""
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        name = str(os.getuid())
-    return f"cli:{name}"
+    return f"cli:{name_of(os.getuid())}"
 
 
 def _options(_ctx: click.Context, _param: click.Parameter, pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:

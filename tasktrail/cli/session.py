@@ -50,6 +50,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     wide: bool = False
     config: Path | None = None
 
+    def refuse_strangers(self) -> None:
+        """Raises `InvalidPath` where the command is about a data folder that this user may not look into."""
+        if not self.url:
+            from ..paths import DataPaths
+
+            DataPaths(self.data).refuse_strangers()
+
     @contextmanager
     def tasks(self) -> Iterator["Tasks"]:
         """The running service; one that is just starting is waited for. Raises `ServiceUnreachable`."""
@@ -247,12 +254,15 @@ class Environment:
         from ..backups.evidence import refuse_older_log
         from ..events.log.lock import DataLock
         from ..events.log.sqlite import LogReader
+        from ..paths import give_to_owner
         from ..projections import rebuild
 
         paths = _with_log(session)
         refuse_older_log(paths)  # the views may be all that knows of what it lacks
         with DataLock(paths.lock, "rebuild"), closing(LogReader(paths.log)) as log:
-            return rebuild(log, paths.views, progress)
+            position = rebuild(log, paths.views, progress)
+            give_to_owner(paths)
+            return position
 
     def back_up(self, session: Session, destination: Path, progress: ProgressCallback, **how: Any) -> "Backup":
         """Copy the log. Reads the file, whether a service runs or not."""

@@ -1,5 +1,6 @@
 """What `doctor` finds on this machine and in the data folder. It only looks: nothing is created, started or changed."""
 
+import errno
 import fcntl
 import os
 import resource
@@ -28,7 +29,7 @@ from ..events.log.sqlite import LogReader
 from ..handlers.contract import Finding, TaskType, missing_packages
 from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
 from ..handlers.registry import Registry
-from ..paths import DataPaths, is_shared, loose
+from ..paths import DataPaths, foreign, is_shared, loose, name_of
 
 
 class Folder(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +67,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Files and folders of the data folder that others may reach."""
     shared: bool = False
     """Whether others may look into the data folder, in which other things lie as well."""
+    foreign: tuple[str, ...] = ()
+    """Files and folders of the data folder that belong to another user than the folder."""
+    owner: str = ""
+    """Whose the data folder is."""
     config_is_open: bool
     """Whether the configuration file holds secrets and other users may read it."""
     holder: str | None
@@ -96,8 +101,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is out of order with it although it takes commands."""
 
 
-def collect(data_dir: Path, config: Config) -> Facts:
-    """The facts of this machine and data folder."""
+def collect(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
+    """The facts of this machine and data folder. `file`: the configuration, where it is not in that folder."""
     paths = DataPaths(data_dir, Path(config.temp_dir) if config.temp_dir else None)
     registry = Registry.load(config.handlers)
     last, trouble = _last_recorded(paths.log)
@@ -111,7 +116,9 @@ def collect(data_dir: Path, config: Config) -> Facts:
         temp=_folder(paths.temp),
         loose=tuple(map(str, loose(paths))),
         shared=is_shared(paths),
-        config_is_open=_secrets_are_open(paths.data / FILE_NAME),
+        foreign=tuple(map(str, foreign(paths))),
+        owner=name_of(paths.data.stat().st_uid) if paths.data.exists() else "",
+        config_is_open=_secrets_are_open(file or paths.data / FILE_NAME),
         holder=holder,
         capabilities=_capabilities(config),
         sandbox_support=sandbox_support(),
@@ -156,7 +163,7 @@ def _trouble(path: Path, near: Path) -> str:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return f"{path} cannot be written to: {error.strerror}"
+        return "" if error.errno == errno.ENOSPC else f"{path} cannot be written to: {error.strerror}"
     return ""
 
 

@@ -86,6 +86,19 @@ def _folder(name: str, folder: Folder) -> Iterator[Finding]:
         yield Finding(name, "ok", f"{folder.path} {'can be written to' if folder.exists else 'will be made'}")
 
 
+def _owner(facts: Facts, _config: Config) -> Iterator[Finding]:
+    if facts.foreign:
+        more = f" and {len(facts.foreign) - 1} more" if facts.foreign[1:] else ""
+        yield Finding(
+            "owner",
+            "fail",
+            f"{facts.foreign[0]}{more} does not belong to {facts.owner}, whose the data folder is",
+            f"With the service stopped: chown -R {facts.owner} {facts.data.path}",
+        )
+    elif facts.data.exists:
+        yield Finding("owner", "ok", f"all of {facts.data.path} belongs to {facts.owner}")
+
+
 def _privacy(facts: Facts, _config: Config) -> Iterator[Finding]:
     if facts.loose:
         more = f" and {len(facts.loose) - 1} more" if facts.loose[1:] else ""
@@ -305,6 +318,7 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _python,
     _sqlite,
     _folders,
+    _owner,
     _privacy,
     _file_system,
     _space,
@@ -322,23 +336,23 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
 )
 
 
-def examine(data_dir: Path, config: Config | None = None) -> list[Finding]:
+def examine(data_dir: Path, config: Config | None = None, file: Path | None = None) -> list[Finding]:
     """Check the machine and the data folder; changes nothing. Findings in a fixed order, good news included.
 
-    Without `config` it is read as the service would; one that cannot be used is a finding, and the rest is then
-    checked with the defaults.
+    Without `config` it is read as the service would, from `file` if one is named; one that cannot be used is a finding,
+    and the rest is then checked with the defaults.
     """
     findings = []
     usable = True
     if config is None:
         try:
-            config = load_config(data_dir)
+            config = load_config(data_dir, file=file)
         except ConfigurationError as error:
             findings.append(Finding("configuration", "fail", error.message, error.advice))
             config, usable = Config(), False
         else:
             findings.append(Finding("configuration", "ok", "every key is known and has a value that is allowed"))
-    found = apply_rules(collect(data_dir, config), config)
+    found = apply_rules(collect(data_dir, config, file), config)
     return [*findings, *(found if usable else map(_without_modules, found))]
 
 

@@ -249,6 +249,7 @@ def test_secrets_in_a_file_that_others_can_read_are_found(
     file.write_text(text)
     file.chmod(mode)
     assert collect(tmp_path, Config()).config_is_open is is_open
+    assert collect(tmp_path / "data", Config(), file).config_is_open is is_open
 
 
 def test_a_file_where_the_folder_should_be_is_found(tmp_path: Path) -> None:

@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
+from tasktrail import Client
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
+from tasktrail.backups.backup import back_up
+from tasktrail.backups.restore import restore
+from tasktrail.cli.app import run
 from tasktrail.config.settings import Config
 from tasktrail.doctor.facts import collect
 from tasktrail.doctor.rules import apply_rules
+from tasktrail.events.errors import InvalidPath
+from tasktrail.handlers.contract import Finding
 from tasktrail.http.server import HttpServer
 from tasktrail.paths import DataPaths, close_to_others, is_shared, loose
 
@@ -29,6 +35,93 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
+
+
+@pytest.fixture
+def closed(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of somebody else. What root may do cannot be taken from it, so the answer of the system is."""
+    data.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != data)
+    return data
+
+
+@pytest.mark.parametrize("use_of", [Client.connect, TaskService.open, lambda data: back_up(data, data.parent / "b.db")])
+def test_whoever_may_not_look_into_a_folder_is_told_whose_it_is(closed: Path, use_of: Callable[[Path], object]) -> None:
+    with pytest.raises(InvalidPath) as refused:
+        use_of(closed)
+    assert f"The data folder {closed} is {closed.owner()}'s" in refused.value.message
+    assert "its owner" in refused.value.advice
+
+
+def test_the_command_line_says_it_too_and_not_where_a_service_is_named(
+    closed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKTRAIL_DATA", str(closed))
+    assert run(["list"]) == 1
+    assert "may not look into it (field: data)" in capsys.readouterr().err
+    assert run(["--url", "http://127.0.0.1:1", "list"]) == 3
+
+
+def test_the_way_to_a_folder_may_be_closed_as_well(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shut(_path: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "stat", shut)
+    with pytest.raises(InvalidPath, match="another user"):
+        DataPaths(data).refuse_strangers()
+
+
+SOMEBODY = 4711
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+
+
+@pytest.fixture
+def of_somebody(data: Path) -> Path:
+    """A data folder with a log, of another user than root, who acts."""
+    with TaskService.open(data):
+        pass
+    (data / "notes.txt").write_text("no file of ours")
+    (data / "tasktrail.toml").write_text("workers = 1\n")
+    for path in (data, *data.rglob("*")):
+        os.lchown(path, SOMEBODY, SOMEBODY)
+    return data
+
+
+@as_root
+def test_what_root_restores_belongs_to_whom_the_folder_belongs(of_somebody: Path, tmp_path: Path) -> None:
+    back_up(of_somebody, tmp_path / "b.db")
+    os.chown(of_somebody / "notes.txt", 0, 0)
+    os.chown(of_somebody / "tasktrail.toml", 0, 0)
+    secret = tmp_path / "of root"
+    secret.write_text("")
+    (of_somebody / "views.db-old").hardlink_to(secret)
+    (of_somebody / "snapshots-old").symlink_to(secret)
+    restored = restore(tmp_path / "b.db", of_somebody, force=True)
+    roots = {path.name for path in of_somebody.rglob("*") if path.lstat().st_uid == 0}
+    assert roots == {"notes.txt", "tasktrail.toml", "views.db-old", "snapshots-old"}
+    assert (Path(restored.kept) / "log.db").stat().st_uid == SOMEBODY
+    assert secret.stat().st_uid == 0
+
+
+@as_root
+def test_doctor_finds_what_root_has_left_in_the_folder_of_somebody(of_somebody: Path) -> None:
+    def owner() -> Finding:
+        return next(one for one in apply_rules(collect(of_somebody, Config()), Config()) if one.name == "owner")
+
+    os.chown(of_somebody / "tasktrail.toml", 0, 0)
+    assert owner().level == "ok"
+    os.chown(of_somebody / "log.db", 0, 0)
+    found = owner()
+    assert found.level == "fail"
+    assert str(of_somebody / "log.db") in found.message
+    assert f"chown -R {SOMEBODY} {of_somebody}" in found.remedy
+
+
+@as_root
+def test_views_that_root_has_built_anew_belong_to_whom_the_folder_belongs(of_somebody: Path) -> None:
+    (of_somebody / "views.db").unlink()
+    assert run(["--data", str(of_somebody), "rebuild"]) == 0
+    assert (of_somebody / "views.db").stat().st_uid == SOMEBODY
 
 
 def mode(path: Path) -> int:
