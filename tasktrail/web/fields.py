@@ -433,7 +433,7 @@ def _typed(shape: _Shape, text: str, now: datetime) -> Any:
         return _parsed(shape, bare, now)
     if shape.nullable:
         return None
-    if shape.control in ("lines", "pairs"):
+    if shape.control in ("lines", "pairs") and not shape.required:
         return [] if shape.control == "lines" else {}
     return "" if is_text and shape.default is not _LEFT_OUT else _LEFT_OUT
 

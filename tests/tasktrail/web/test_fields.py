@@ -101,6 +101,19 @@ def test_what_has_to_be_given_is_asked_for() -> None:
     assert errors == {"needed": "`needed` has to be given", "must": "`must` has to be given"}
 
 
+def test_a_list_that_has_to_be_given_is_not_given_by_leaving_it_empty() -> None:
+    class Report(msgspec.Struct):
+        names: list[str]
+        counts: dict[str, int]
+
+    form = FormFields(Report)
+    assert form.read({"names": " ", "counts": ""}, NOW) == (
+        {},
+        {"names": "`names` has to be given", "counts": "`counts` has to be given"},
+    )
+    assert form.read({"names": "ada", "counts": "a=1"}, NOW) == ({"names": ["ada"], "counts": {"a": 1}}, {})
+
+
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
