@@ -44,10 +44,13 @@ def disagreements(root: Path) -> list[str]:
     """Source files no listed package takes along, listed packages without a folder, rooms without their link."""
     table = setuptools_table(root)
     listed = {folder_of(package, table): package for package in table["packages"]}
+    data = [
+        package for package in table.get("package-data", {}) if not any(root.glob(f"{folder_of(package, table)}/*.py"))
+    ]
     found = [
         f"{package} has no {folder}/__init__.py"
         for folder, package in listed.items()
-        if not (root / folder / "__init__.py").is_file()
+        if not (root / folder / "__init__.py").is_file() and package not in data
     ]
     for folder in {path.split("/")[0] for path in listed}:
         for path in files(root, folder):
