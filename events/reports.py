@@ -55,6 +55,8 @@ class Run(Frame, frozen=True, tag="run"):
     """Why there are none although there should be; empty otherwise."""
     offer: tuple[str, ...] = ()
     """The labels of the worker that it is to run on, all of them."""
+    cores: int = 0
+    """CPUs that it may keep busy beside what else runs; 0: as many as if it ran alone."""
 
 
 class Stop(Frame, frozen=True, tag="stop"):

@@ -22,6 +22,18 @@ class NoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """For types that take no options."""
 
 
+class Room(msgspec.Struct, frozen=True):
+    """What one attempt may take of the machine, where its type can choose how much."""
+
+    cores: int = 1
+    """CPUs to keep busy."""
+    memory: int = 0
+    """Bytes to stay below, by taking fewer CPUs if need be; 0: unknown."""
+
+
+ONE_CORE = Room()
+
+
 class Job(msgspec.Struct, Generic[O], frozen=True, kw_only=True):
     """The task before its handler has run. A type's `check`, `estimate` and `probe` get it as their argument."""
 
@@ -33,6 +45,7 @@ class Job(msgspec.Struct, Generic[O], frozen=True, kw_only=True):
     """The place of the result. Its suffix says which format is wanted."""
     input_size: int = 0
     """Bytes of the input; 0 when there is none, or when an earlier task has yet to make it."""
+    room: Room = ONE_CORE
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +66,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     The CPU seconds are the largest of three: `cpu_seconds` plus `cpu_per_megabyte` for each MB of input;
     `cpu_per_expected` times the run time that the sender or `estimate` expects; and `cpu_per_probed` times the run time
-    that `probe` has found. A configured `cpu_limits` replaces all of them.
+    that `probe` has found. For run times, each CPU of `Room.cores` counts. A configured `cpu_limits` replaces all.
 
     The memory is the larger of `memory_floor` and `memory_factor` times the reserved memory, on top of what the worker
     itself has.
@@ -165,6 +178,10 @@ class TaskContext(Protocol[O_co]):
     @property
     def options(self) -> O_co:
         """The validated options Struct of the type."""
+
+    @property
+    def room(self) -> Room:
+        """What the attempt may take of the machine: while others run there are fewer CPUs than its `Job` said."""
 
     @property
     def checkpoint(self) -> Checkpoint | None:

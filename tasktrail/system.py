@@ -46,7 +46,7 @@ from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.load import Reloaded, with_live_keys
-from .config.settings import Config, parse_limits
+from .config.settings import Config, parse_limits, usable_cpus
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, LogGone, NotReady
@@ -55,6 +55,7 @@ from .events.log.lock import DataLock
 from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
 from .events.state import RESUMING
 from .events.task_events import is_terminal
+from .handlers.contract import Room
 from .handlers.process.sandbox import sandbox_support
 from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
@@ -193,6 +194,10 @@ class System:
         limits, disk = self.config.limits(), disk_size(self.paths.temp)
         memory = Machine(self.paths.temp).limits().memory
         return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
+
+    def room(self) -> Room:
+        """What one attempt may take of the machine, where its type can choose. Half of the memory is left to others."""
+        return Room(self.config.max_cores or usable_cpus(), self.ceiling().memory // 2)
 
     def reload(self, config: Config) -> Reloaded:
         """Take the new values of keys that can change while the service runs. Raises ConfigurationError."""
@@ -402,6 +407,7 @@ class System:
             max_output=self.config.max_output,
             nice=self.config.worker_nice,
             io=self.config.worker_io,
+            room=self.room(),
         )
 
     def memory_of_attempts(self) -> dict[tuple[int, int], int]:

@@ -14,7 +14,7 @@ import msgspec
 
 from .events import Checkpoint
 from .handlers import Finished, Job, Outcome, Rejected, StopAsked, Stopped, TaskContext, TaskType, Unusable
-from .handlers.contract import declared
+from .handlers.contract import ONE_CORE, Room, declared
 from .handlers.errors import OutputMissing
 from .handlers.process.attempt import classify_answer
 from .handlers.publish import part_path
@@ -29,13 +29,18 @@ O = TypeVar("O")  # noqa: E741 - the options' type, named as in the contract
 
 
 def job_for(
-    options: O, input_file: str | Path = "", output_file: str | Path = "", *, size: int | None = None
+    options: O,
+    input_file: str | Path = "",
+    output_file: str | Path = "",
+    *,
+    size: int | None = None,
+    room: Room = ONE_CORE,
 ) -> Job[O]:
     """The argument of a type's `check`, `estimate` and `probe`. Without `size` the size of the file is taken."""
     source = Path(input_file)
     if size is None:
         size = source.stat().st_size if source.is_file() else 0
-    return Job(options=options, input_file=source, output_file=Path(output_file), input_size=size)
+    return Job(options=options, input_file=source, output_file=Path(output_file), input_size=size, room=room)
 
 
 class SimulatedCrash(BaseException):
@@ -64,6 +69,7 @@ class RecordingContext(Generic[O]):
         traceparent: str = "",
         dependencies: Mapping[int, Any] | None = None,
         dependencies_by_name: Mapping[str, Any] | None = None,
+        room: Room = ONE_CORE,
     ) -> None:
         self.task_id = 1
         self.traceparent = traceparent
@@ -73,6 +79,7 @@ class RecordingContext(Generic[O]):
         self.work_dir = work_dir
         self.options = options
         self.checkpoint = checkpoint
+        self.room = room
         self.dependencies = dependencies or {}
         self.dependencies_by_name = dependencies_by_name or {}
         self.reports: list[tuple[float, str]] = []
@@ -85,7 +92,7 @@ class RecordingContext(Generic[O]):
     @property
     def job(self) -> Job[O]:
         """The argument that the type's `check`, `estimate` and `probe` would get."""
-        return job_for(self.options, self.input_file, self.output_file)
+        return job_for(self.options, self.input_file, self.output_file, room=self.room)
 
     @property
     def output_part(self) -> Path:

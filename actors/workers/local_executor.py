@@ -22,6 +22,7 @@ from ...events.reports import (
     Stop,
     TellHeld,
 )
+from ...handlers.contract import ONE_CORE, Room
 from ...handlers.process.channel import IoRank, Setup, Unencodable, encode_frame
 from ...handlers.process.sandbox import Sandbox, sandbox_support
 from ..core.routing import Offer, offers_of
@@ -34,6 +35,7 @@ from .worker_process import LaunchSettings, family, launch, open_shared_lock, wo
 
 _REMEMBERED = 4096
 """Ended attempts that are remembered, so that a repeated `Run` is not run again."""
+_GIVEN_OUT = 2
 _LAST_RESORT = 5.0
 """Seconds `close` waits for the sweep after it had to kill a reaper."""
 
@@ -52,6 +54,7 @@ class LocalExecutor:
         pass_environment: names of further environment variables that workers may see.
         nice: added to the workers' niceness.
         io: how the workers' disk accesses rank, see `Setup`.
+        room: what an attempt may take of the machine when it runs alone.
         rules: when workers are replaced.
         sandbox: what holds for every attempt.
         output_root: folder that keeps what attempts print, see `handlers.attempt_output`. None: it is not kept.
@@ -69,6 +72,7 @@ class LocalExecutor:
         pass_environment: Iterable[str] = (),
         nice: int = 0,
         io: IoRank = "normal",
+        room: Room = ONE_CORE,
         rules: SlotRules | None = None,
         sandbox: Sandbox | None = None,
         output_root: Path | None = None,
@@ -88,7 +92,8 @@ class LocalExecutor:
             keeps_output=bool(output_root and max_output),
         )
         kept_in = str(output_root) if self._settings.keeps_output else ""
-        setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output, nice, io)
+        setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output, nice, io, room)
+        self._cores = room.cores
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]
         offers = offers_of(labels or {}, slots) or ((),) * slots
         self._offers: dict[Slot, Offer] = dict(zip(self._slots, offers, strict=True))
@@ -193,6 +198,7 @@ class LocalExecutor:
         if self._closing:
             self._endunbegun(unbegun(run))
             return
+        run = msgspec.structs.replace(run, cores=self._cores_beside_others())
         try:
             frame = encode_frame(run)
         except Unencodable as error:
@@ -203,6 +209,11 @@ class LocalExecutor:
             if key in self._waiting:
                 self._idle.remove(slot)
                 self._assign(slot, key)
+
+    def _cores_beside_others(self) -> int:
+        """CPUs for one more attempt. Twice as many are given out as there are, because the others end earlier."""
+        at_work = len(self._attempts) + len(self._waiting) + 1
+        return max(1, min(self._cores, -(-_GIVEN_OUT * self._cores // at_work)))
 
     def _assign(self, slot: Slot, key: tuple[int, int]) -> None:
         """Give the slot a run that waits. When its worker has just died, the run goes on waiting."""

@@ -16,10 +16,12 @@ from ...events.reports import AttemptEnded, AttemptProbed, AttemptProgressed, Pu
 from ...events.task_events import Estimated
 from ...events.values import MAX_INTEGER
 from ..contract import (
+    ONE_CORE,
     Estimate,
     Finished,
     Job,
     Rejected,
+    Room,
     StopAsked,
     Stopped,
     TaskContext,
@@ -32,7 +34,7 @@ from ..inputs import Input
 from ..io_errors import error_text
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
-from .context import MESSAGE_LIMIT, AttemptContext, Link, plain_json, plain_text
+from .context import MESSAGE_LIMIT, AttemptContext, Link, enough_for, plain_json, plain_text
 from .output_pipe import flush, print_causes, print_trace
 from .sandbox import Sandbox, is_confined, recheck_input, recheck_output
 
@@ -53,12 +55,14 @@ def perform(
     sandbox: Sandbox = _NO_BOUNDS,
     explain: Callable[[BaseException], BaseException] = lambda error: error,
     staged: Path | None = None,
+    room: Room = ONE_CORE,
 ) -> AttemptEnded:
     """Run the handler and publish what it wrote. Never raises, whatever the handler does.
 
     The end says nothing of memory and CPU time: the worker measures them.
     `explain` may put an error that names its cause in the place of one that was raised. With `staged` the handler
-    writes there, and nothing is published: the caller does that, with `deliver`.
+    writes there, and nothing is published: the caller does that, with `deliver`. `room` is what the attempt may take of
+    the machine if it runs alone.
     """
     began = time.monotonic()
     temp = 0
@@ -68,7 +72,7 @@ def perform(
         recheck_input(run, sandbox)
         recheck_output(run, sandbox)
         source = Input(run.input_file) if run.input_file and task_type.steady_input else None
-        ending = _handle(_believing(run, source, link), task_type, link, source, staged)
+        ending = _handle(_believing(run, source, link), task_type, link, source, staged, room)
         temp = _space_taken(run)
         if ending.outcome == "completed" and staged is None:
             ending = _complete(run, task_type, link, sandbox, source, ending)
@@ -132,7 +136,9 @@ def _believing(run: Run, source: Input | None, link: Link) -> Run:
     return msgspec.structs.replace(run, checkpoint=None)
 
 
-def _handle(run: Run, task_type: TaskType, link: Link, source: Input | None, staged: Path | None) -> AttemptEnded:
+def _handle(
+    run: Run, task_type: TaskType, link: Link, source: Input | None, staged: Path | None, room: Room
+) -> AttemptEnded:
     try:
         options = task_type.options_from(run.options)
     except msgspec.ValidationError as error:
@@ -144,9 +150,9 @@ def _handle(run: Run, task_type: TaskType, link: Link, source: Input | None, sta
         # After a crash in the middle of publishing, the part may be the published file itself by another name: writing
         # into it would change the output in place.
         remove_part(Path(run.output_file), run.task_id)
-    if not has_room(run, task_type, options, link):
+    if not has_room(run, task_type, options, link, room):
         return AttemptEnded(run.task_id, run.attempt, "outgrown", message="it needs more than was reserved")
-    context = AttemptContext(run, options, link, source, staged)
+    context = AttemptContext(run, options, link, source, staged, room)
     try:
         answer: object = task_type.handle(context)
     except* StopAsked:  # also out of a group of asyncio's tasks
@@ -314,13 +320,10 @@ def discard(run: Run) -> None:
 
 # --- the probe -----------------------------------------------------------------------------------------------------
 
-_TOLERANCE = 1.25
-_SLACK = 16 * 1024 * 1024
-"""Bytes. An estimate that is higher by this amount, or by this share, is not worth another wait in the queue."""
 _BASIS_LIMIT = 4096
 
 
-def has_room(run: Run, task_type: TaskType, options: Any, link: Link) -> bool:
+def has_room(run: Run, task_type: TaskType, options: Any, link: Link, room: Room) -> bool:
     """Probe the input, if this attempt is to do so, and report the estimate. False when too little was reserved.
 
     Only an attempt without a checkpoint probes, and only as long as the task has no estimate from a probe: a second one
@@ -328,19 +331,16 @@ def has_room(run: Run, task_type: TaskType, options: Any, link: Link) -> bool:
     """
     if task_type.probe is None or run.probed or run.checkpoint is not None:
         return True
-    estimate = _plain(task_type.probe_input(_job(run, options)))
+    estimate = _plain(task_type.probe_input(_job(run, options, room)))
     link.send(AttemptProbed(run.task_id, run.attempt, estimate))
-    return not (_outgrows(estimate.memory, run.estimate.memory) or _outgrows(estimate.temp, run.estimate.temp))
+    reserved = run.estimate
+    return estimate.memory <= enough_for(reserved.memory) and estimate.temp <= enough_for(reserved.temp)
 
 
-def _job(run: Run, options: Any) -> Job[Any]:
+def _job(run: Run, options: Any, room: Room) -> Job[Any]:
     source = Path(run.input_file)
     size = source.stat().st_size if run.input_file else 0
-    return Job(options=options, input_file=source, output_file=Path(run.output_file), input_size=size)
-
-
-def _outgrows(wanted: int, reserved: int) -> bool:
-    return wanted > _TOLERANCE * reserved + _SLACK
+    return Job(options=options, input_file=source, output_file=Path(run.output_file), input_size=size, room=room)
 
 
 def _plain(found: object) -> Estimated:

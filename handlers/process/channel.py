@@ -28,6 +28,7 @@ from ...events.reports import (
     Stop,
     WorkerBound,
 )
+from ..contract import ONE_CORE, Room
 from .sandbox import Sandbox
 
 IoRank: TypeAlias = Literal["normal", "low", "idle"]
@@ -80,6 +81,8 @@ class Setup(Frame, frozen=True, tag="setup"):
     """Added to the worker's niceness."""
     io: IoRank = "normal"
     """How its disk accesses rank: low, after those of other programs; idle, only while nobody else has any (Linux)."""
+    room: Room = ONE_CORE
+    """What an attempt may take of the machine when it runs alone."""
 
 
 class WorkerReady(Frame, frozen=True, tag="ready"):

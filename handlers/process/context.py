@@ -13,7 +13,7 @@ from ...events import Checkpoint
 from ...events.errors import InvalidValue
 from ...events.reports import AttemptCheckpointed, AttemptProbed, AttemptProgressed, PublishWanted, Run
 from ...events.values import check_plain
-from ..contract import StopAsked
+from ..contract import ONE_CORE, Room, StopAsked
 from ..errors import BadAnswer, CheckpointRefused, ResultsMissing
 from ..functions import value_of
 from ..inputs import Input
@@ -43,6 +43,8 @@ class Link(Protocol):
 REPORT_INTERVAL = 0.5
 """Seconds between two progress reports of an attempt."""
 MESSAGE_LIMIT = 500
+_TOLERANCE = 1.25
+_SLACK = 16 * 1024 * 1024
 CHECKPOINT_LIMIT = 256 * 1024
 
 
@@ -89,13 +91,20 @@ class AttemptContext:
     """See `TaskContext`."""
 
     def __init__(
-        self, run: Run, options: Any, link: Link, source: Input | None = None, part: Path | None = None
+        self,
+        run: Run,
+        options: Any,
+        link: Link,
+        source: Input | None = None,
+        part: Path | None = None,
+        room: Room = ONE_CORE,
     ) -> None:
         self._run = run
         self._options = options
         self._link = link
         self._source = source
         self._part = part
+        self._room = room
         self._progress = ThinnedProgress(run, link)
         self._saving = Lock()
         self._heard = False
@@ -141,6 +150,13 @@ class AttemptContext:
     def options(self) -> Any:
         """The type's options Struct."""
         return self._options
+
+    @property
+    def room(self) -> Room:
+        """What it may take of the machine: no more memory than was reserved, or was found to be near enough to it."""
+        cores = min(self._run.cores or self._room.cores, self._room.cores)
+        reserved = self._run.estimate.memory
+        return Room(cores, enough_for(reserved) if reserved else self._room.memory)
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -203,6 +219,11 @@ class AttemptContext:
     def flush(self) -> None:
         """For the caller of the handler: report the progress that is still held back."""
         self._progress.flush()
+
+
+def enough_for(reserved: int) -> int:
+    """The largest estimate, in bytes, for which that much is enough: more is worth another wait in the queue."""
+    return int(_TOLERANCE * reserved) + _SLACK
 
 
 def clamped(percent: float, otherwise: float) -> float:

@@ -17,7 +17,7 @@ import msgspec
 
 from ...events.errors import TasktrailError
 from ...events.reports import Run
-from ..contract import Job, TaskType
+from ..contract import ONE_CORE, Job, Room, TaskType
 from ..errors import FileSizeLimitReached, MemoryLimitReached
 from ..io_errors import error_text
 from .channel import AttemptBounded
@@ -55,9 +55,9 @@ def speaks_of_memory(text: str) -> bool:
     return any(words in text for words in _REFUSED)
 
 
-def cpu_allowance(seconds: float) -> float:
-    """CPU seconds that an attempt may use whose expected run time is `seconds`. 0 means any number."""
-    return max(CPU_FLOOR, CPU_FACTOR * seconds) if seconds > 0 else 0.0
+def cpu_allowance(seconds: float, cores: int = 1) -> float:
+    """CPU seconds that an attempt may use which is expected to run for `seconds` on `cores` CPUs. 0: any number."""
+    return max(CPU_FLOOR, CPU_FACTOR * seconds * cores) if seconds > 0 else 0.0
 
 
 class ProcessSize(NamedTuple):
@@ -70,7 +70,7 @@ class ProcessSize(NamedTuple):
 
 
 def soft_limits(
-    run: Run, memory_limit: int, size: ProcessSize, cpu: float, watched: AttemptBounded | None = None
+    run: Run, memory_limit: int, size: ProcessSize, cpu: float, watched: AttemptBounded | None = None, cores: int = 1
 ) -> dict[int, int]:
     """The soft limit of each resource, from what was reserved. A 0 there is unknown and sets no limit.
 
@@ -80,6 +80,7 @@ def soft_limits(
         size: bytes that the process has now.
         cpu: CPU seconds that it has used by now.
         watched: what it is watched for from outside.
+        cores: CPUs that it may keep busy.
     """
     wanted = {resource.RLIMIT_NOFILE: OPEN_FILES}
     if size.all and run.estimate.memory:
@@ -88,7 +89,7 @@ def soft_limits(
         wanted[resource.RLIMIT_AS] = min(memory_limit, wanted.get(resource.RLIMIT_AS, memory_limit))
     if size.data and watched is not None and watched.memory:
         wanted[resource.RLIMIT_DATA] = size.data + watched.memory + BELT_BYTES
-    allowed = _cpu(run, watched)
+    allowed = _cpu(run, watched, cores)
     if allowed > 0:
         wanted[resource.RLIMIT_CPU] = int(cpu + allowed) + 1
     if run.estimate.temp:
@@ -96,27 +97,29 @@ def soft_limits(
     return wanted
 
 
-def _cpu(run: Run, watched: AttemptBounded | None) -> float:
+def _cpu(run: Run, watched: AttemptBounded | None, cores: int) -> float:
     """CPU seconds for this process; 0: any."""
     if watched is None:
-        return cpu_allowance(run.estimate.seconds)
+        return cpu_allowance(run.estimate.seconds, cores)
     if not watched.cpu:
         return 0.0
-    later = cpu_allowance(run.estimate.seconds) if watched.cpu_per_probed else 0.0  # a look may still raise it
+    later = cpu_allowance(run.estimate.seconds, cores) if watched.cpu_per_probed else 0.0  # a look may still raise it
     return max(BELT * watched.cpu + BELT_SECONDS, later)
 
 
 class KernelLimits:
     """Sets and lifts the limits of this very process."""
 
-    def __init__(self, memory_limit: int) -> None:
+    def __init__(self, memory_limit: int, cores: int = 1) -> None:
         self._memory_limit = memory_limit
+        self._cores = cores
         self._before: dict[int, tuple[int, int]] = {}
 
     def set(self, run: Run, watched: AttemptBounded | None = None) -> None:
         """Bind the process, and what it starts from now on, by what was reserved for the attempt."""
         used = resource.getrusage(resource.RUSAGE_SELF)
-        for kind, soft in soft_limits(run, self._memory_limit, _size(), used.ru_utime + used.ru_stime, watched).items():
+        cpu = used.ru_utime + used.ru_stime
+        for kind, soft in soft_limits(run, self._memory_limit, _size(), cpu, watched, self._cores).items():
             before = resource.getrlimit(kind)
             self._before[kind] = before
             _set_soft(kind, soft, before)
@@ -178,7 +181,7 @@ _BLOCK = 512
 
 
 def bounds_for(
-    run: Run, task_type: TaskType, sandbox: Sandbox, *, cpu_before: float, resident: int
+    run: Run, task_type: TaskType, sandbox: Sandbox, *, cpu_before: float, resident: int, room: Room = ONE_CORE
 ) -> AttemptBounded | None:
     """What the attempt may use. None where nothing bounds it.
 
@@ -188,6 +191,7 @@ def bounds_for(
         sandbox: the operator's own bounds.
         cpu_before: CPU seconds that the worker has used by now.
         resident: bytes of memory that the worker has now.
+        room: what it may take of the machine.
     """
     rule = task_type.bounds
     configured = sandbox.cpu_limits.get(run.type)
@@ -200,10 +204,10 @@ def bounds_for(
         if configured is None:
             size = stored_size(run.input_file)
             cpu, words = rule.cpu_seconds + rule.cpu_per_megabyte * size / _MEGABYTE, _words(rule, size)
-            expected = rule.cpu_per_expected * _expected(run, task_type, size)
+            expected = rule.cpu_per_expected * room.cores * _expected(run, task_type, size, room)
             if expected > cpu:
                 cpu, words = expected, f"it follows from the {size:,} bytes of the input and the options"
-            per_probed = rule.cpu_per_probed
+            per_probed = rule.cpu_per_probed * room.cores
             if run.probed and per_probed * run.estimate.seconds > cpu:
                 cpu, words = per_probed * run.estimate.seconds, "it follows from a look into the input"
     return AttemptBounded(run.task_id, run.attempt, cpu, per_probed, cpu_before, memory, words)
@@ -224,11 +228,12 @@ def _words(rule: Any, size: int) -> str:
     return f"{rule.cpu_seconds:g} s + {rule.cpu_per_megabyte:g} s per MB of input, which has {size:,} bytes"
 
 
-def _expected(run: Run, task_type: TaskType, size: int) -> float:
+def _expected(run: Run, task_type: TaskType, size: int, room: Room) -> float:
     """Seconds by size and options alone, or by the sender: nothing that the input's content could say."""
     try:
         options = task_type.options_from(run.options)
-        job = Job(options=options, input_file=Path(run.input_file), output_file=Path(run.output_file), input_size=size)
+        files = {"input_file": Path(run.input_file), "output_file": Path(run.output_file)}
+        job = Job(options=options, **files, input_size=size, room=room)
         by_type = task_type.estimate(job).seconds
     except (msgspec.ValidationError, TasktrailError, ValueError, OSError):
         by_type = 0.0  # what is wrong with them, the attempt itself will say

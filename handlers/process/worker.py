@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -99,7 +100,7 @@ class Worker:
         self._pid = os.getpid()
         self._types: dict[str, TaskType] = {}
         self._meter = Meter()
-        self._limits = KernelLimits(setup.sandbox.memory_limit)
+        self._limits = KernelLimits(setup.sandbox.memory_limit, setup.room.cores)
         self._leftovers = Leftovers(reaper if reaper != FIRST or _sees_own_namespace() else 0)
         self._clean = Baseline()
         self._sandboxed: SandboxedAttempts | None = None
@@ -146,7 +147,12 @@ class Worker:
 
     def _bound(self, run: Run, task_type: TaskType) -> AttemptBounded | None:
         return bounds_for(
-            run, task_type, self._setup.sandbox, cpu_before=cpu_seconds(), resident=self._meter.resident()
+            run,
+            task_type,
+            self._setup.sandbox,
+            cpu_before=cpu_seconds(),
+            resident=self._meter.resident(),
+            room=self._setup.room,
         )
 
     def _attempt(
@@ -171,12 +177,13 @@ class Worker:
     def _perform(
         self, channel: WorkerChannel, run: Run, task_type: TaskType, watched: AttemptBounded | None, staged: Path | None
     ) -> AttemptEnded:
-        sandbox = self._setup.sandbox
+        sandbox, room = self._setup.sandbox, self._setup.room
+        attempt = partial(perform, run, task_type, channel, sandbox=sandbox, staged=staged, room=room)
         if not task_type.limits:
-            return perform(run, task_type, channel, sandbox=sandbox, staged=staged)
+            return attempt()
         self._limits.set(run, watched)
         try:
-            return perform(run, task_type, channel, sandbox=sandbox, explain=self._limits.explain, staged=staged)
+            return attempt(explain=self._limits.explain)
         finally:
             self._limits.lift()
 

@@ -90,6 +90,7 @@ class TaskService(Questions, Commands, Blocking):
             has_tasks=lambda name: name in self.source.ask(lambda views: views.types()),
             allow_endpoints=config.allow_endpoints,
             targets=config.apprise,
+            room=self._system.room(),
             why_never=self._why_it_never_fits,
         )
 

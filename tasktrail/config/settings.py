@@ -295,6 +295,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             check=check_limit,
         ),
     ] = ()
+    max_cores: Annotated[
+        int,
+        _key("CPUs that one task may keep busy where its type can use several; 0: all.", "0 to 1024", ge=0, le=1024),
+    ] = 0
     worker_nice: Annotated[
         int,
         _key(

@@ -22,7 +22,7 @@ from ..events.commands import AddSchedule, PauseQueue, SetLimits, TaskFields
 from ..events.errors import CONTRADICTION, NOT_THERE, TOO_MUCH, InvalidOptions, InvalidPath, InvalidValue, NeverFits
 from ..events.task_events import Estimated
 from ..events.values import MAX_INTEGER, check_moment, check_plain
-from ..handlers.contract import Estimate, Job, TaskType, require_packages
+from ..handlers.contract import ONE_CORE, Estimate, Job, Room, TaskType, require_packages
 from ..handlers.registry import Registry, unknown_type
 from ..projections.notices import ENDS
 from .conversion import validated
@@ -52,6 +52,7 @@ class CommandIntake:
         has_tasks: whether the log has tasks of a type.
         allow_endpoints: hosts that are exempt from the rules for addresses.
         targets: the names of notification targets in the configuration.
+        room: what one attempt may take of the machine.
         why_never: in words, why a task that needs so much memory and temp space could never start; empty if it could.
     """
 
@@ -64,6 +65,7 @@ class CommandIntake:
         has_tasks: Callable[[str], bool],
         allow_endpoints: Collection[str] = (),
         targets: Collection[str] = (),
+        room: Room = ONE_CORE,
         why_never: Callable[[int, int], str] = lambda _memory, _temp: "",
     ) -> None:
         self._registry = registry
@@ -72,6 +74,7 @@ class CommandIntake:
         self._has_tasks = has_tasks
         self._allow_endpoints = allow_endpoints
         self._targets = targets
+        self._room = room
         self._why_never = why_never
 
     def examine(self, command: Command, *, checked: bool = False) -> tuple[Command, Intake]:
@@ -148,6 +151,7 @@ class CommandIntake:
             input_file=Path(command.input_file),
             output_file=Path(command.output_file),
             input_size=size,
+            room=self._room,
         )
         if task_type.check is not None:
             try:

@@ -27,9 +27,11 @@ from tasktrail.events.reports import (
     TellHeld,
     WorkerGone,
 )
+from tasktrail.events.task_events import Estimated
+from tasktrail.handlers.contract import Room
 
 SUPPORT = Path(__file__).parent.parent / "support"
-TYPES = ("noop", "echo", "hog", "library", "environment", "patient", "die", "temp", "bare", "garbage")
+TYPES = ("noop", "echo", "hog", "library", "environment", "patient", "die", "temp", "bare", "garbage", "roomy")
 MakeExecutor: TypeAlias = Callable[..., LocalExecutor]
 
 
@@ -91,6 +93,22 @@ def test_an_attempt_runs_on_a_worker_with_just_the_labels_that_its_order_names(m
     executor.do([Stop(1, 1)])
     assert reports.end(1).outcome == "stopped"
     assert reports.end(2).outcome == "completed"
+
+
+def test_an_attempt_is_told_how_many_cpus_it_may_keep_busy_beside_the_others(make: MakeExecutor) -> None:
+    executor = make(slots=4, room=Room(6, memory=1000))
+    reports = Reports(executor)
+    executor.do([run("roomy", number) for number in range(1, 5)])
+    ended = [reports.end(number).result for number in range(1, 5)]
+    assert ended == [{"cores": cores, "memory": 1000} for cores in (6, 6, 4, 3)]
+    executor.do([run("roomy", 5)])
+    assert reports.end(5).result == {"cores": 6, "memory": 1000}
+
+
+def test_an_attempt_stays_within_what_was_reserved_for_it(make: MakeExecutor) -> None:
+    reports = Reports(executor := make(room=Room(2, memory=10**9)))
+    executor.do([replace(run("roomy"), estimate=Estimated(memory=400_000_000))])
+    assert reports.end(1).result == {"cores": 2, "memory": 500_000_000 + 16 * 1024 * 1024}
 
 
 def test_slots_work_side_by_side(make: MakeExecutor) -> None:

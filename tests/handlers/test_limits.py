@@ -4,10 +4,20 @@ import resource
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tasktrail.events.reports import Run
 from tasktrail.events.task_events import Estimated
-from tasktrail.handlers.process.limits import FILE_FLOOR, MEMORY_FLOOR, ProcessSize, cpu_allowance, soft_limits
+from tasktrail.handlers import Bounds, Room, TaskType
+from tasktrail.handlers.process.limits import (
+    FILE_FLOOR,
+    MEMORY_FLOOR,
+    ProcessSize,
+    bounds_for,
+    cpu_allowance,
+    soft_limits,
+)
+from tasktrail.handlers.process.sandbox import Sandbox
 
 AMOUNTS = st.integers(min_value=0, max_value=2**45)
 SECONDS = st.floats(min_value=0, max_value=1e7)
@@ -43,6 +53,18 @@ def test_cpu_time_counts_from_what_was_used_before(seconds: float, used: float) 
 
     assert (limit is None) == (seconds == 0)
     assert limit is None or limit >= used + cpu_allowance(seconds) - 1 >= used + seconds
+
+
+def test_cpu_time_grows_with_the_cpus_that_an_attempt_may_keep_busy() -> None:
+    long = run(seconds=10_000)
+    one, eight = (soft_limits(long, 0, ProcessSize(1, 1), 0.0, cores=cores)[resource.RLIMIT_CPU] for cores in (1, 8))
+    assert eight == 8 * (one - 1) + 1
+    task_type = TaskType(name="t", summary="", run=print, bounds=Bounds(cpu_per_probed=3.0))
+    bounds = [
+        bounds_for(replace(long, probed=True), task_type, Sandbox(), cpu_before=0, resident=0, room=Room(cores))
+        for cores in (1, 8)
+    ]
+    assert [(bound.cpu, bound.cpu_per_probed) for bound in bounds if bound] == [(30_000, 3.0), (240_000, 24.0)]
 
 
 @given(temp=st.integers(min_value=1, max_value=2**45))

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tasktrail.events import Checkpoint
-from tasktrail.handlers import Finished, Stopped, TaskContext, handler
+from tasktrail.handlers import Estimate, Finished, Stopped, TaskContext, handler
 
 
 class Wait(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +26,12 @@ def plain(context: TaskContext[Any]) -> dict[str, Any]:
     if context.output_file.suffix == ".txt":
         context.output_part.write_text("written")
     return given
+
+
+@handler("scalable", estimate=lambda job: Estimate(memory=10_000_000 * job.room.cores))
+def scalable(context: TaskContext[Any]) -> dict[str, Any]:
+    """Say what it may take of the machine."""
+    return {"cores": context.room.cores, "memory": context.room.memory}
 
 
 @handler("pathless", needs_folder=False)

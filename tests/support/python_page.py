@@ -33,7 +33,7 @@ from tasktrail.api.commands import Commands
 from tasktrail.api.reader import Questions
 from tasktrail.events import Accepted, Command, Created
 from tasktrail.events.task_events import DependencyPolicies, DependencyPolicy, Told
-from tasktrail.handlers import Bounds, Estimate, Job, Packages, TaskContext
+from tasktrail.handlers import Bounds, Estimate, Job, Packages, Room, TaskContext
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "python.md"
 HEAD = """---
@@ -77,6 +77,7 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     Rejected,
     Stopped,
     Job,
+    Room,
     Estimate,
     Bounds,
     Packages,

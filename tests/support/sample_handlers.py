@@ -45,6 +45,12 @@ def traced(context: Context) -> dict[str, str]:
     }
 
 
+@handler("roomy", **pure)
+def roomy(context: Context) -> dict[str, int]:
+    """Say what it may take of the machine."""
+    return {"cores": context.room.cores, "memory": context.room.memory}
+
+
 @handler("noop", **pure)
 def noop(_context: Context) -> None:
     """Do nothing."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tasktrail import TaskService
-from tasktrail.events import Checkpointed, Task
+from tasktrail.events import Checkpointed, Created, Task
 from tasktrail.events.errors import InvalidPath
 
 WITHIN = 30.0
@@ -52,6 +52,15 @@ def test_paths_that_are_given_all_the_same_work(service: TaskService, tmp_path: 
     with pytest.raises(InvalidPath, match="cannot be read"):
         service.create_task(type=kind, input_file=str(tmp_path / "missing"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "in0.txt", "in1.txt", "out0.txt", "out1.txt"]
+
+
+def test_a_type_that_can_use_several_cpus_reserves_for_those_that_it_gets(open_service: Opener) -> None:
+    service = open_service(handlers=("own_handlers",), workers=1, max_cores=3)
+    task = run(service, "scalable")
+    created = next(record.event for record in service.events(task.id) if isinstance(record.event, Created))
+    assert created.estimated_memory == 30_000_000
+    assert task.result["cores"] == 3
+    assert task.result["memory"] == 30_000_000 * 1.25 + 16 * 1024 * 1024
 
 
 def test_an_async_handler_runs_to_its_end(service: TaskService) -> None:
