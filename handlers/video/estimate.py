@@ -6,8 +6,8 @@ import msgspec
 
 from ..contract import Bounds
 
-VIDEO_BOUNDS = Bounds(cpu_seconds=60.0, cpu_per_expected=0.0, cpu_per_probed=20.0)
-"""The estimate is of run time on a few processors; a busy machine with many of them uses far more CPU time."""
+VIDEO_BOUNDS = Bounds(cpu_seconds=60.0, cpu_per_expected=0.0, cpu_per_probed=10.0)
+"""The estimate is of run time; a busy or slow machine uses more CPU time."""
 BASE_MEMORY = 82_000_000
 """Resident bytes of a worker with FFmpeg, numpy and Pillow loaded, that has worked before and has nothing open.
 
@@ -37,6 +37,8 @@ class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Frames from keyframe to keyframe."""
     depth: int = 8
     sound: bool = True
+    indexed: bool = True
+    """Whether the file says where its keyframes are."""
     guessed: bool = False
 
     @property

@@ -26,8 +26,41 @@ class UndecodableError(ValueError):
     """Too much of the video cannot be decoded, or is missing, for the rest to be of use; the text says why."""
 
 
-def _no_tick() -> None:
-    """For callers that are not to be stopped."""
+class Reading:
+    """One way through a source: by how many threads it is decoded, and what of it could not be decoded.
+
+    Args:
+        threads: 0: as many as there are CPUs.
+        before: how many frames lie before the place where it begins. They count as decoded.
+        tick: called for each frame, also for those that are skipped; it may raise to end the search.
+    """
+
+    def __init__(self, threads: int = 0, before: int = 0, tick: Callable[[], None] = lambda: None) -> None:
+        self.threads = threads
+        self.tick = tick
+        self._before = before
+        self.begin()
+
+    def begin(self) -> None:
+        """Count anew: a seek has led to the wrong place."""
+        self.good = 0
+        """Packets that were decoded."""
+        self.bad = 0
+        """Packets that the decoder refused."""
+
+    def refuse(self, name: str, decoder: str, error: FFmpegError) -> None:
+        """Count a packet that the decoder refused. Raises UndecodableError when they are too many."""
+        self.bad += 1
+        if beyond_use(self.bad, self._before + self.good):
+            raise undecodable(name, decoder, self.bad, self.good, f" ({error_text(error)})") from error
+
+
+def undecodable(name: str, decoder: str, bad: int, good: int, said: str = "") -> UndecodableError:
+    """Says of how many packets how many were refused."""
+    return UndecodableError(
+        f"{name}: of {bad + good} packets the decoder {decoder} refused {bad}, and nothing says whether they are "
+        f"damaged, encrypted or of a kind that it does not know{said}"
+    )
 
 
 def beyond_use(bad: float, good: float) -> bool:
@@ -36,22 +69,23 @@ def beyond_use(bad: float, good: float) -> bool:
 
 
 def frames_after(
-    source: VideoSource, moment: int | None, tick: Callable[[], None] = _no_tick
+    source: VideoSource, moment: int | None, reading: Reading | None = None
 ) -> Iterator[tuple[int, VideoFrame]]:
     """All frames later than `moment`, or from the start, each with its own moment, strictly rising.
 
     The same frames come out whether the source is read in one go or from anywhere. A seek is trusted only if it yields
-    a frame at or before `moment`; otherwise it is tried again from further back. `tick` is called for each frame, also
-    for those that are skipped: it may raise to end the search.
+    a frame at or before `moment`, or the keyframe right after it; otherwise it is tried again from further back.
 
     Raises:
         UndecodableError: too many packets cannot be decoded.
     """
+    reading = reading or Reading()
     for target in _seek_targets(source, moment):
         reached = False
-        for found, frame in _prepared(source, target):
-            tick()
-            if target is not None and not reached and moment is not None and found > moment:
+        for found, frame in _prepared(source, target, reading):
+            reading.tick()
+            early = target is not None and not reached and moment is not None and found > moment
+            if early and found != target:
                 break
             reached = True
             if moment is None or found > moment:
@@ -62,6 +96,9 @@ def frames_after(
 
 def _seek_targets(source: VideoSource, moment: int | None) -> Iterator[int | None]:
     if moment is not None:
+        # What a keyframe shows depends on nothing before it; only a deinterlacer wants the frame before.
+        if not source.deinterlace and source.keyframes[bisect_right(source.keyframes, moment) :][:1] == (moment + 1,):
+            yield moment + 1
         back = 0
         while moment - back > source.start:
             yield moment - back
@@ -69,8 +106,8 @@ def _seek_targets(source: VideoSource, moment: int | None) -> Iterator[int | Non
     yield None
 
 
-def _prepared(source: VideoSource, target: int | None) -> Iterator[tuple[int, VideoFrame]]:
-    frames = _rising(_decode(source, target))
+def _prepared(source: VideoSource, target: int | None, reading: Reading) -> Iterator[tuple[int, VideoFrame]]:
+    frames = _rising(_decode(source, target, reading))
     return deinterlaced(frames, source.time_base) if source.deinterlace else frames
 
 
@@ -83,14 +120,15 @@ def _rising(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, Vid
             yield moment, frame
 
 
-def _decode(source: VideoSource, target: int | None) -> Iterator[tuple[int, VideoFrame]]:
+def _decode(source: VideoSource, target: int | None, reading: Reading) -> Iterator[tuple[int, VideoFrame]]:
+    reading.begin()
     with open_input(source.path) as container:
-        stream = picture_stream(container, source.path.name)
+        stream = picture_stream(container, source.path.name, reading.threads)
         if target is not None and not seek(container, stream, target):
             return
         packets = packets_of(container, stream, from_key=target is not None)
         last: int | None = None
-        for frame in _tolerant(stream, packets, source.path.name):
+        for frame in _tolerant(stream, packets, source.path.name, reading):
             moment = frame.pts if source.clock == "pts" else frame.dts
             if moment is None and source.clock == "dts" and last is not None:
                 # The last frames come out when no packet is left to lend them its time.
@@ -100,24 +138,19 @@ def _decode(source: VideoSource, target: int | None) -> Iterator[tuple[int, Vide
                 yield moment, frame
 
 
-def _tolerant(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], name: str) -> Iterator[VideoFrame]:
+def _tolerant(
+    stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], name: str, reading: Reading
+) -> Iterator[VideoFrame]:
     """Decode, and tolerate some damage."""
-    bad = good = 0
     for packet in chain(packets, [None]):
         try:
             frames = stream.decode(packet)
         except av.error.FFmpegError as error:
             if not is_input_fault(error):
                 raise
-            bad += 1
-            if beyond_use(bad, good):
-                decoder = stream.codec_context.codec.name
-                raise UndecodableError(
-                    f"{name}: of {bad + good} packets the decoder {decoder} refused {bad}, and nothing says whether "
-                    f"they are damaged, encrypted or of a kind that it does not know ({error_text(error)})"
-                ) from error
+            reading.refuse(name, stream.codec_context.codec.name, error)
             continue
-        good += 1
+        reading.good += 1
         yield from frames
 
 
@@ -219,12 +252,13 @@ def pick(source: VideoSource, moments: Sequence[int], tick: Callable[[], None]) 
     at all, it yields nothing. `tick` is called for each frame that is decoded; it may raise.
     """
     frames: Iterator[tuple[int, VideoFrame]] = iter(())
+    reading = Reading(tick=tick)
     current: tuple[int, VideoFrame] | None = None
     for moment in moments:
         if current is None or current[0] < moment:
             if current is None or _jump_pays(source, current[0], moment):
-                frames = frames_after(source, None if moment <= source.start else moment - 1, tick)
-            current = next((found for found in frames if found[0] >= moment), None) or _last(source, moment, tick)
+                frames = frames_after(source, None if moment <= source.start else moment - 1, reading)
+            current = next((found for found in frames if found[0] >= moment), None) or _last(source, moment, reading)
         if current is None:
             return
         yield current
@@ -242,13 +276,13 @@ def _jump_pays(source: VideoSource, here: int, there: int) -> bool:
     return bisect_right(source.keyframes, there) > bisect_right(source.keyframes, here)
 
 
-def _last(source: VideoSource, moment: int, tick: Callable[[], None]) -> tuple[int, VideoFrame] | None:
+def _last(source: VideoSource, moment: int, reading: Reading) -> tuple[int, VideoFrame] | None:
     """The last frame before `moment`, for a file that ends before it says it does."""
     back = max(1, int(_LAST_STEP / source.time_base))
     while True:
         start = moment - back
         last: tuple[int, VideoFrame] | None = None
-        for found in frames_after(source, start if start > source.start else None, tick):
+        for found in frames_after(source, start if start > source.start else None, reading):
             last = found
         if last is not None or start <= source.start:
             return last

@@ -74,8 +74,8 @@ def is_input_fault(error: av.error.FFmpegError) -> bool:
     return not isinstance(error, OSError | MemoryError) or error.errno == errno.EPERM
 
 
-def picture_stream(container: InputContainer, name: str) -> VideoStream:
-    """The moving picture of a file.
+def picture_stream(container: InputContainer, name: str, threads: int = 0) -> VideoStream:
+    """The moving picture of a file, to be decoded by so many threads; 0: by as many as there are CPUs.
 
     Raises:
         UnusableInputError: there is none, its codec is unknown, or it is too large.
@@ -95,8 +95,10 @@ def picture_stream(container: InputContainer, name: str) -> VideoStream:
     context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # a stream may grow behind its header
     stream.thread_type = "AUTO"
     at_once = max(1, _PIXELS_AT_ONCE // (context.width * context.height))
-    if at_once < (os.cpu_count() or 1):  # each thread decodes a frame of its own
+    if at_once < (threads or os.cpu_count() or 1):  # each thread decodes a frame of its own
         context.thread_count = at_once
+    elif threads:
+        context.thread_count = threads
     return stream
 
 

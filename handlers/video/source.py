@@ -405,4 +405,5 @@ def info_of(source: VideoSource) -> VideoInfo:
         gop=frames / len(source.keyframes) if source.keyframes else min(frames, 250.0),
         depth=source.depth,
         sound=source.has_audio,
+        indexed=bool(source.keyframes),
     )

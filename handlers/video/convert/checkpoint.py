@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -36,6 +36,12 @@ class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
         last_cut = self.cuts[-1] if self.cuts else self.start
         return number + max(0, (moment - last_cut) // (2 * self.step))
 
+    def edges(self, number: int) -> tuple[int, int]:
+        """Where a segment begins and ends; those behind the last cut share its place."""
+        edges = [self.start, *self.cuts, self.end]
+        number = min(number, self.count - 1)
+        return edges[number], edges[number + 1]
+
     @property
     def count(self) -> int:
         """Number of segments that are expected."""
@@ -44,6 +50,40 @@ class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
     def share(self, moment: int) -> float:
         """The share of the source that lies before `moment`, 0 to 1."""
         return min(1.0, max(0.0, (moment - self.start) / max(1, self.end - self.start)))
+
+
+class Stretch(NamedTuple):
+    """Adjacent segments that are read in one go."""
+
+    number: int
+    """Of its first segment."""
+    after: int | None
+    """It begins behind this moment; none: at the start of the source."""
+    until: int | None
+    """Its last moment; none: the end of the source, wherever that is."""
+
+
+def stretches_of(plan: SegmentPlan, keyframes: Sequence[int], done: Sequence["Segment"] = ()) -> list[Stretch]:
+    """The segments that are not done, in as many stretches as can begin at a keyframe or behind one that is done.
+
+    Anywhere else a reader would have to decode from the keyframe before. What lies behind the last cut belongs to the
+    last one, and it may turn out to be more than one segment.
+    """
+    keys, finished = set(keyframes), {segment.number: segment for segment in done}
+    found: list[Stretch] = []
+    for number in range(plan.count):
+        last = number == plan.count - 1
+        after = plan.cuts[number - 1] - 1 if number else None
+        if last:
+            after = max([segment.last for segment in done if segment.number >= number], default=after)
+        elif number in finished:
+            continue
+        until = None if last else plan.cuts[number] - 1
+        if found and found[-1].until == after and plan.cuts[number - 1] not in keys:
+            found[-1] = found[-1]._replace(until=until)
+        else:
+            found.append(Stretch(number, after, until))
+    return found
 
 
 def choose_cuts(start: int, end: int, step: int, keyframes: Sequence[int]) -> tuple[int, ...]:
@@ -118,8 +158,13 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def last_moment(self) -> int | None:
-        """The moment of the last frame in a finished segment; none before the first segment."""
-        return self.segments[-1].last if self.segments else None
+        """The last moment before which all is finished; none before the first segment."""
+        last = None
+        for number, segment in enumerate(self.segments):
+            if segment.number != number:
+                break
+            last = segment.last
+        return last
 
     @property
     def files(self) -> list[str]:
@@ -137,10 +182,20 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def with_segment(self, segment: Segment) -> "SavedConversion":
-        """The same with one more segment, or with that one replaced."""
-        others = [other for other in self.segments if other.number != segment.number]
-        segments = tuple(sorted([*others, segment], key=lambda each: each.number))
+        """The same with one more segment."""
+        segments = tuple(sorted([*self.segments, segment], key=lambda each: each.number))
         return msgspec.structs.replace(self, segments=segments)
+
+    def intact(self, folder: Path) -> "SavedConversion":
+        """The same without what is missing or damaged. Behind the last cut, what follows on it goes, too."""
+        kept: list[Segment] = []
+        for segment in self.segments:
+            behind = segment.number >= self.plan.count
+            if segment.intact(folder) and (not behind or (kept and kept[-1].number == segment.number - 1)):
+                kept.append(segment)
+        audio = self.audio if self.audio is not None and self.audio.intact(folder) else None
+        done = self.audio_done and audio == self.audio
+        return msgspec.structs.replace(self, segments=tuple(kept), audio=audio, audio_done=done)
 
 
 def segment_name(number: int) -> str:

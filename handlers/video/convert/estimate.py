@@ -1,10 +1,10 @@
 """The estimate of a conversion. No media library here: the service imports this."""
 
-from math import pow, sqrt  # noqa: A004 - always a float, where the operator may be complex
+from math import ceil, pow, sqrt  # noqa: A004 - always a float, where the operator may be complex
 
 from ...contract import Estimate, Job
 from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, VideoInfo
-from .options import USUAL_CRF, VideoConvertOptions, choose_target
+from .options import USUAL_CRF, VideoConvertOptions, choose_target, segment_length
 
 _SPEED = {
     "ultrafast": 190e6,
@@ -19,12 +19,33 @@ _SPEED = {
 }
 """Pixels a second that libx264 encodes on two cores."""
 
-_FRAMES_HELD = {"ultrafast": 40, "superfast": 90, "veryfast": 130, "faster": 150, "fast": 165, "medium": 180}
+_SLOWEST = dict.fromkeys(("slow", "slower", "veryslow"), 220)
+_FRAMES_HELD = {
+    "ultrafast": 40,
+    "superfast": 90,
+    "veryfast": 130,
+    "faster": 150,
+    "fast": 165,
+    "medium": 180,
+    **_SLOWEST,
+}
 """Frames in memory at the peak, in encoder and between."""
-_SLOWEST_HOLD = 220
+_FRAMES_HELD_EACH = {
+    "ultrafast": 16,
+    "superfast": 33,
+    "veryfast": 48,
+    "faster": 75,
+    "fast": 90,
+    "medium": 112,
+    "slow": 145,
+    "slower": 166,
+    "veryslow": 255,
+}
+"""The same of libx264 on one thread; the other encoders hold no fewer then."""
+_MOST_AT_ONCE = 64
 _ROOM = 30
 """Frames that an encoder reserves memory for, however few come."""
-_SOURCE_FRAMES = 12
+_SOURCE_FRAMES, _SOURCE_FRAMES_EACH = 12, 6
 _DEINTERLACER_HOLDS = 4
 
 _SLOWER_THAN_H264 = {"h264": 1.0, "h265": 3.0, "vp9": 3.0, "av1": 3.0}
@@ -59,20 +80,59 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
     target = choose_target(options, job.output_file)
     codec = target.video_codec
     wanted = _output_pixels(options, video)
-    deep = 2 if video.depth > 8 and codec in ("h265", "av1") else 1  # noqa: PLR2004 - a byte
-    held = min(_FRAMES_HELD.get(options.preset, _SLOWEST_HOLD), video.frames + _ROOM)
-    source_bytes = (_SOURCE_FRAMES + _DEINTERLACER_HOLDS * (options.deinterlace == "always")) * video.frame_bytes
-    encoder_bytes = _ENCODER_BASE.get(codec, 0.0) + held * 1.5 * deep * wanted * _MORE_THAN_H264[codec]
     sound = video.duration * (options.audio_bitrate or _CHANNEL_BITRATE * _USUAL_CHANNELS) / 8
     encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[codec]
     return Estimate(
-        memory=int(MEMORY_MARGIN * (BASE_MEMORY + source_bytes + encoder_bytes)),
+        memory=_memory(job, video, segments_at_once(job, video)),
         # Everything is there twice, in segments and joined.
         temp=int(2.1 * (_video_bytes(job, video, codec) + (sound if video.sound and target.audio_codec else 0)))
         + _CONTAINERS,
-        seconds=0.3 + video.frames * (encode + video.pixels / _DECODED) + video.duration / _AUDIO_SPEED,
+        seconds=0.3 + _run_time(job, video, encode),
         basis=video.basis(),
     )
+
+
+def segments_at_once(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
+    """How many segments are encoded side by side: all that the options ask for, or that there is room for."""
+    parts = _parts(job, video)
+    if job.options.segments_at_once is not None:
+        return min(job.options.segments_at_once, parts)
+    if job.options.encoder != "software":
+        return 1
+    wanted = max(1, min(job.room.cores, parts, _MOST_AT_ONCE))
+    if job.room.memory:
+        two, three = (_memory(job, video, number) for number in (2, 3))
+        wanted = max(1, min(wanted, 2 + (job.room.memory - two) // (three - two)))
+    return wanted
+
+
+def _parts(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
+    """In how many pieces, about, the video can be read: one where nothing says where its keyframes are."""
+    segments = ceil(video.duration / segment_length(job.options, video.duration))
+    return max(1, min(segments, round(video.frames / video.gop))) if video.indexed else 1
+
+
+def _memory(job: Job[VideoConvertOptions], video: VideoInfo, at_once: int) -> int:
+    """Bytes at the peak. Side by side, each encoder and each decoder has one thread."""
+    options = job.options
+    codec = choose_target(options, job.output_file).video_codec
+    deep = 2 if video.depth > 8 and codec in ("h265", "av1") else 1  # noqa: PLR2004 - a byte
+    source = _SOURCE_FRAMES if at_once == 1 else _SOURCE_FRAMES_EACH
+    frames = _FRAMES_HELD_EACH if at_once > 1 and codec == "h264" else _FRAMES_HELD
+    source += _DEINTERLACER_HOLDS * (options.deinterlace == "always")
+    held = min(frames[options.preset], video.frames + _ROOM)
+    encoder = held * 1.5 * deep * _output_pixels(options, video) * _MORE_THAN_H264[codec]
+    each = source * video.frame_bytes + _ENCODER_BASE.get(codec, 0.0) + encoder
+    return int(MEMORY_MARGIN * (BASE_MEMORY + at_once * each))
+
+
+def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) -> float:
+    """Seconds, where `encode` is what a frame costs two CPUs: an encoder that is alone has threads for them."""
+    sound, decode = video.duration / _AUDIO_SPEED, video.pixels / _DECODED
+    if _parts(job, video) == 1:
+        return video.frames * (encode + decode) + sound
+    cores = min(segments_at_once(job, video), job.room.cores)
+    return (video.frames * (2 * encode + decode) + sound) / cores
 
 
 def _output_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:

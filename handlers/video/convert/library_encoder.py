@@ -163,7 +163,8 @@ class LibrarySegmentEncoder:
 
     def _failure(self, returned: str) -> EncoderFailedError:
         encoder = self._encoding.target.video_encoder
-        return EncoderFailedError(f"the encoder {encoder} gave, for segment {self.number + 1}, {returned}")
+        said = f"the encoder {encoder} gave, for segment {self.number + 1}, {returned}"
+        return EncoderFailedError(said, self.number)
 
     def _release(self) -> None:
         """Write the packets of a very short segment, and set their decoding times, because x265 invents some."""

@@ -89,11 +89,19 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         msgspec.Meta(description="keep: all that the container can hold; text is rewritten where it must be."),
     ] = "keep"
     segment_seconds: Annotated[
-        float,
+        Annotated[float, msgspec.Meta(ge=0.5, le=600)] | None,
         msgspec.Meta(
-            ge=0.5, le=600, description="About how much of the video a crash can cost; more for very long videos."
+            description="About how much of the video a crash can cost, for each segment at once; more for very long "
+            "videos. None: 10, and down to 2 for short ones."
         ),
-    ] = 10.0
+    ] = None
+    segments_at_once: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=64)] | None,
+        msgspec.Meta(
+            description="Segments encoded side by side. None: as many as CPUs and memory allow, with hardware one. "
+            "The result is the same."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         """Refuse options that exclude each other.
@@ -262,6 +270,25 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
         audio_codec=audio,
         audio_encoder=AUDIO_ENCODERS.get(audio, "") if options.audio_encoder == "usual" else options.audio_encoder,
     )
+
+
+_USUAL_LENGTH, _SHORTEST, _PARTS = 10.0, 2.0, 8
+
+
+def segment_length(options: VideoConvertOptions, seconds: float) -> float:
+    """Seconds of a segment of a video of so many seconds; short ones are cut finer, to be made side by side."""
+    return options.segment_seconds or min(_USUAL_LENGTH, max(_SHORTEST, seconds / _PARTS))
+
+
+def on_one_thread(target: Target) -> Target:
+    """The same, with an encoder that keeps one CPU busy: beside others like it that costs the least."""
+    more = {
+        "libx264": {"threads": "1"},
+        "libx265": {"x265-params": "log-level=error:pools=none:frame-threads=1"},
+        "libvpx-vp9": {"threads": "1", "row-mt": "0"},
+        "libsvtav1": {"svtav1-params": "lp=1"},
+    }.get(target.video_encoder, {})
+    return msgspec.structs.replace(target, video_options={**target.video_options, **more})
 
 
 def holds_aspect(target: Target) -> bool:

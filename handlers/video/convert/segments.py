@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 from av.video.frame import VideoFrame
 
-from ..frames import frames_after
+from ..frames import Reading, frames_after
 from ..source import VideoSource
 from .checkpoint import Segment, SegmentPlan
 from .options import Target, VideoConvertOptions
@@ -20,7 +20,11 @@ from .sound import SoundBackend
 
 
 class EncoderFailedError(RuntimeError):
-    """The encoder gave back something else than the frames it was given."""
+    """The encoder gave back something else than the frames it was given, for the segment of this number."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class Encoding(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,17 +69,18 @@ class VideoBackend(SoundBackend, Protocol):
 
 
 def encode_segments(
-    encoding: Encoding, backend: VideoBackend, after: int | None, until: int | None, tick: Callable[[], None]
+    encoding: Encoding, backend: VideoBackend, after: int | None, until: int | None, reading: Reading
 ) -> Generator[int | Segment, None, None]:
     """Encode what lies after `after`, up to and with `until`; none means the start and the end of the source.
 
     Yields the moment of each frame as it is encoded, and each finished segment once it is durable. The caller may stop
-    between any two: the unfinished segment is then thrown away. `tick` is called for each decoded frame; it may raise.
+    between any two: the unfinished segment is then thrown away. `reading.tick` is called for each decoded frame; it may
+    raise.
     """
     shaper = Shaper(encoding.source, output_size(encoding.source, encoding.options), encoding.pixels)
     encoder: SegmentEncoder | None = None
     try:
-        for moment, frame in frames_after(encoding.source, after, tick):
+        for moment, frame in frames_after(encoding.source, after, reading):
             if until is not None and moment > until:
                 break
             number = encoding.plan.segment_of(moment)
@@ -83,7 +88,7 @@ def encode_segments(
                 finished, encoder = encoder.finish(), None
                 yield finished
             if encoder is None:
-                encoder = backend.segment_encoder(encoding, number, tick)
+                encoder = backend.segment_encoder(encoding, number, reading.tick)
             encoder.encode(moment, shaper.shape(frame))
             yield moment
         if encoder is not None:
