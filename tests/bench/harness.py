@@ -48,11 +48,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 class Table:
     """One axis: variants by name, one of them the yardstick."""
 
-    def __init__(self, axis: str, title: str, unit: str, *, yardstick: str = "") -> None:
+    def __init__(self, axis: str, title: str, unit: str, *, yardstick: str = "", seldom: bool = False) -> None:
         self.axis = axis
         self.title = title
         self.unit = unit
         self.yardstick = yardstick
+        self.seldom = seldom
+        """Whether it takes so long that it is run only where it is named."""
         self.variants: dict[str, Callable[[], float]] = {}
         self.goals: dict[str, Goal] = {}
 

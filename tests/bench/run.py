@@ -22,12 +22,18 @@ import queueing
 import reading
 import storage
 import submit
+import whole_films
 from harness import machine, show
+
+
+def _names_one(wanted: tuple[str, ...], axes: tuple[str, ...]) -> bool:
+    return any(name.startswith(axes) for name in wanted)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="axes to run, by the beginning of their names: A,B1,D")
+    only = "axes to run, by the beginning of their names: A,B1,D; R2 and R3, of hours, are run only by name"
+    parser.add_argument("--only", default="", help=only)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: does it run at all?")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
@@ -36,11 +42,11 @@ def main() -> None:
     wanted = tuple(name for name in options.only.split(",") if name)
     figures = []
     modules = [submit, drain, storage, reading, queueing, million, pages]
-    if not wanted or any(name.startswith(media.AXES) for name in wanted):
-        modules.append(media)  # it fetches and makes its inputs, so it is not asked without need
+    # These fetch and make their inputs, so they are not asked without need.
+    modules += [module for module in (media, whole_films) if not wanted or _names_one(wanted, module.AXES)]
     for module in modules:
         for table in module.tables(quick=options.quick):
-            if wanted and not table.axis.startswith(wanted):
+            if (wanted and not table.axis.startswith(wanted)) or (table.seldom and table.axis not in wanted):
                 continue
             rows = table.run(1 if options.quick else options.rounds)
             show(table, rows)
