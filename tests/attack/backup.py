@@ -2,12 +2,12 @@
 
     PYTHONPATH=tests/support python tests/attack/backup.py --backups 100 --megabytes 1000 --rate 1000 --seed 7
 
-A log of some size is written first. A service is started on it, and commands are sent at a rate, over and over. Most
-backups are made from the one before (`--base`). Each has to hold every command that was acknowledged before it was
-asked for, and to verify when it is restored. Some backups and restores are killed with -9 at a random moment: a killed
-backup leaves no file with a backup's name and the one before as it was, a killed restore the old log or the new one,
-whole, and either starts. The time a backup takes is told for each GB; more than 10 s is a broken promise once the log
-has 100 MB.
+A log of some size is written first. A service is started on it, and when it has come to rest, commands are sent at a
+rate. Most backups are made from the one before (`--base`). Each has to hold every command that was acknowledged before
+it was asked for, and to verify when it is restored. Some backups and restores are killed with -9 at a random moment: a
+killed backup leaves no file with a backup's name and the one before as it was, a killed restore the old log or the new
+one, whole, and either starts. The time a backup takes is told for each GB; more than 10 s is a broken promise once the
+log has 100 MB.
 """
 
 import argparse
@@ -22,9 +22,11 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
@@ -36,6 +38,8 @@ SUPPORT = Path(__file__).parent.parent / "support"
 GB = 1_000_000_000
 SECONDS_A_GB = 10.0
 WORTH_TIMING = 100_000_000
+IDLE = 0.1
+"""Seconds of CPU in a second, below which a service rests."""
 
 
 def write_log(data: Path, size: int) -> None:
@@ -80,6 +84,7 @@ class Load:
         assert self._process.stdout
         if json.loads(self._process.stdout.readline()) != "ready":
             raise SystemExit("the service did not come up")
+        _until_idle(psutil.Process(self._process.pid))
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._send, self._listen)]
         for thread in self._threads:
             thread.start()
@@ -128,6 +133,19 @@ class Load:
         self._process.stdin.close()
         self._process.wait(timeout=120)
         self._threads[1].join()
+
+
+def _until_idle(service: psutil.Process) -> None:
+    """Wait until a service that has just begun has folded its views and saved its first snapshot."""
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        processes = [service, *service.children(recursive=True)]
+        before = sum(sum(one.cpu_times()[:2]) for one in processes)
+        time.sleep(1)
+        with suppress(psutil.NoSuchProcess):  # one of them has just ended: look again
+            if sum(sum(one.cpu_times()[:2]) for one in processes) - before < IDLE:
+                return
+    raise SystemExit("the service does not come to rest")
 
 
 def tasktrail(*words: object) -> "subprocess.Popen[str]":
