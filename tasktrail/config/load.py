@@ -221,6 +221,13 @@ def _find(name: str, known: Mapping[str, Key], origin: str) -> Key:
         return known[name]
     if any(other.startswith(f"{name}.") for other in known):
         raise ConfigurationError(f"{name} {origin} is a table: write its keys below [{name}]", field=name)
+    table, _, alone = name.rpartition(".")
+    if table and alone in known:
+        raise ConfigurationError(
+            f"There is no key {name} ({origin})",
+            field=name,
+            remedy=f"{alone} stands above all tables: move its line before the first line in [brackets].",
+        )
     near = get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigurationError(f"There is no key {name} ({origin}){hint}", field=name)

@@ -381,6 +381,13 @@ def _periodic(
     name: str, shape: Shape, *, every: float | str | None, cron: str, timezone: str, missed: MissedRuns
 ) -> Periodic | None:
     if every is None and not cron:
+        silent = "timezone" if timezone != "UTC" else "missed" if missed != "once" else ""
+        if silent:
+            raise InvalidFunction(
+                f"@task of {name}: {silent} has no effect without every or cron",
+                field=silent,
+                remedy="Say when it is to run by itself, or leave it out.",
+            )
         return None
     from ..actors.core.schedules import check_schedule
     from ..config.settings import parse_duration

@@ -267,6 +267,8 @@ def test_what_no_type_can_be_made_of_is_refused_with_what_to_do(function: Any, s
         ({"every": 60, "cron": "* * * * *"}, "either"),
         ({"cron": "61 * * * *"}, "no cron expression"),
         ({"cron": "0 3 * * *", "timezone": "Mars/Olympus"}, "no time zone"),
+        ({"timezone": "Europe/Berlin"}, "timezone has no effect without every or cron"),
+        ({"missed": "skip"}, "missed has no effect without every or cron"),
         ({"every": 0}, "every"),
         ({"every": 0.5}, "every"),
         ({"every": float("nan")}, "every"),

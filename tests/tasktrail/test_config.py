@@ -76,6 +76,7 @@ def test_a_file_that_is_no_toml_is_refused_with_its_place(tmp_path: Path) -> Non
     ("text", "expected"),
     [
         ("worker = 1", "no key worker .*; did you mean workers"),
+        ("[smtp]\nworkers = 2", r"no key smtp\.workers .*workers stands above all tables"),
         ("[smtp]\nhots = 'm'", r"no key smtp\.hots .*; did you mean smtp\.host"),
         ("zzzzzz = 1", r"no key zzzzzz \(in [^;]*\)\. "),
         ("smtp = 'm'", r"smtp .* is a table"),
