@@ -89,7 +89,7 @@ def test_segments_take_the_cpus_that_there_are_as_far_as_memory_goes(
         asked.append(at_once)
         return side_by_side(works, at_once, tick)
 
-    monkeypatch.setattr("tasktrail.handlers.video.convert.run.side_by_side", noted)
+    monkeypatch.setattr("tasktrail.handlers.video.convert.making.side_by_side", noted)
     source = clips(**CLOSE_KEYS)
     for room in (Room(), Room(4), Room(64), Room(4, memory=1)):
         context = prepare(source, f"{room.cores}-{room.memory}.mp4")

@@ -1,0 +1,224 @@
+"""The sound and the segments of a conversion, made side by side, as far as the machine has room.
+
+Each leaves a durable file and a checkpoint. The files are the same however many are made at once, in whatever order.
+"""
+
+import time
+from collections.abc import Generator
+from contextlib import closing
+from threading import Lock
+from typing import TypeAlias
+
+import msgspec
+
+from ...contract import Job, TaskContext
+from ..frames import Reading, beyond_use, undecodable
+from ..source import VideoSource, info_of
+from .checkpoint import AudioTrack, SavedConversion, Segment, Stretch, stretches_of
+from .estimate import segments_at_once
+from .options import Target, VideoConvertOptions, on_one_thread
+from .picture import PixelFormat
+from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
+from .side_by_side import Tick, Work, side_by_side
+from .sound import SoundPlan, convert_sound
+
+SOUND_SHARE = 5.0
+PICTURE_UNTIL = 95.0
+_REPORT_EVERY = 0.1
+"""Seconds between two reports of progress. To word one for each frame would cost more than to report it."""
+_NAMED = 4
+_FAULTS = 3
+"""How often in an attempt a segment is encoded again because its encoder failed."""
+
+Step: TypeAlias = "Segment | _SoundMade | int"
+"""What is finished; a number is the moment of a frame."""
+
+
+class _SoundMade(msgspec.Struct):
+    track: AudioTrack | None
+
+
+class Pace:
+    """Lets through one report of many."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def due(self) -> bool:
+        """Whether the last one is long enough ago."""
+        now = time.monotonic()
+        if now - self._last < _REPORT_EVERY:
+            return False
+        self._last = now
+        return True
+
+
+class Making:
+    """Makes what `saved` lacks, in one attempt."""
+
+    def __init__(
+        self,
+        context: TaskContext[VideoConvertOptions],
+        source: VideoSource,
+        target: Target,
+        pixels: PixelFormat,
+        backend: VideoBackend,
+        sound: SoundPlan | None,
+        saved: SavedConversion,
+    ) -> None:
+        self._saved = saved
+        self._context = context
+        self._source = source
+        self._backend = backend
+        self._sound = sound
+        plan, keyframes = saved.plan, source.keyframes
+        split = len(stretches_of(plan, keyframes)) > 1
+        self._at_once = segments_at_once(_job(context), info_of(source)) if split else 1
+        self._encoding = Encoding(
+            source=source,
+            target=on_one_thread(target) if split else target,
+            pixels=pixels,
+            options=context.options,
+            plan=plan,
+            folder=context.work_dir,
+        )
+        self._stretches = stretches_of(plan, keyframes, saved.segments)
+        self._read: dict[Stretch, Reading] = {}
+        self._counting = Lock()
+        self._faults: list[tuple[int, str]] = []
+        """Numbers of segments, and what their encoders did."""
+        self._pace = Pace()
+        self._began = time.monotonic()
+        self._encoded = 0
+        """Frames."""
+        self._sound_until = 0.0
+        """Seconds on the source's clock."""
+        self._reached = {segment.number: segment.last for segment in saved.segments}
+        """Number of a segment → the last moment of it that is encoded."""
+
+    @property
+    def faults(self) -> list[str]:
+        """What encoders did wrong, in words."""
+        return [said for _, said in sorted(self._faults)]
+
+    def run(self) -> SavedConversion:
+        """Make the sound and the segments that are missing, and save each as it is finished."""
+        works: list[Work[Step]] = []
+        if self._sound is not None and not self._saved.audio_done:
+            works.append(self._sound_work(self._sound))
+        threads = 1 if min(self._at_once, len(self._stretches)) > 1 else 0
+        works += [self._stretch_work(stretch, threads) for stretch in self._stretches]
+        with closing(side_by_side(works, self._at_once, self._look_after)) as steps:
+            for step in steps:
+                match step:
+                    case _SoundMade(track=track):
+                        saved = msgspec.structs.replace(self._saved, audio=track, audio_done=True)
+                        self._save(saved, "sound is ready")
+                    case Segment():
+                        self._save(self._saved.with_segment(step), self._where())
+                    case moment:
+                        self._encoded += 1
+                        self._reached[self._saved.plan.segment_of(moment)] = moment
+                        self._report()
+        return self._saved
+
+    def _look_after(self) -> None:
+        """What the attempt's own thread does every now and then."""
+        self._context.check_stop()
+        self._report()
+
+    def _report(self) -> None:
+        if (self._encoded or self._sound_until) and self._pace.due():
+            self._context.progress(self._percent(), self._where())
+
+    def _save(self, saved: SavedConversion, message: str) -> None:
+        self._saved = saved
+        checkpoint = saved.as_checkpoint(self._source.time_base)
+        self._context.save_checkpoint(checkpoint, progress=self._percent(), message=message)
+
+    def _sound_work(self, sound: SoundPlan) -> Work[Step]:
+        def work(tick: Tick) -> Generator[Step, None, None]:
+            def told(seconds: float) -> None:
+                self._sound_until = seconds
+                tick()
+
+            track = convert_sound(self._source.path, sound, self._context.work_dir, self._backend, told)
+            yield _SoundMade(track)
+
+        return work
+
+    def _stretch_work(self, stretch: Stretch, threads: int) -> Work[Step]:
+        def work(tick: Tick) -> Generator[Step, None, None]:
+            after = stretch.after
+            while True:
+                reading = Reading(threads, self._frames_before(after), tick)
+                steps = encode_segments(self._encoding, self._backend, after, stretch.until, reading)
+                try:
+                    with closing(steps):
+                        for step in steps:
+                            after = step.last if isinstance(step, Segment) else after
+                            yield step
+                except EncoderFailedError as fault:
+                    self._tolerate(fault)
+                else:
+                    break
+            with self._counting:
+                self._read[stretch] = reading
+                self._refuse_if_beyond_use()
+
+        return work
+
+    def _refuse_if_beyond_use(self) -> None:
+        """Judge what was read from the start on without a gap, so that the order of ends does not matter."""
+        bad = good = 0
+        for stretch in self._stretches:
+            if (reading := self._read.get(stretch)) is None:
+                return
+            bad, good = bad + reading.bad, good + reading.good
+            if beyond_use(bad, self._frames_before(stretch.after) + reading.good):
+                raise undecodable(self._source.path.name, self._source.codec, bad, good)
+
+    def _frames_before(self, moment: int | None) -> int:
+        """About how many frames lie before a moment, by the rate that the source states."""
+        seconds = 0.0 if moment is None else self._source.seconds_at(moment)
+        return max(0, int(seconds * self._source.rate))
+
+    def _tolerate(self, fault: EncoderFailedError) -> None:
+        """Raise the fault if there were too many of them."""
+        with self._counting:
+            if len(self._faults) == _FAULTS:
+                raise fault
+            self._faults.append((fault.number, f"{fault}; it was encoded anew"))
+
+    def _percent(self) -> float:
+        plan = self._saved.plan
+        made = 0
+        for number, moment in self._reached.items():
+            begin, end = plan.edges(number)
+            made += max(0, min(moment, end) - begin)
+        picture = min(1.0, made / max(1, plan.end - plan.start))
+        heard = plan.share(int(self._sound_until / self._source.time_base))
+        sound = 1.0 if self._saved.audio_done or self._sound is None else heard
+        return SOUND_SHARE * sound + (PICTURE_UNTIL - SOUND_SHARE) * picture
+
+    def _where(self) -> str:
+        """What is at work, in words."""
+        plan, finished = self._saved.plan, {segment.number for segment in self._saved.segments}
+        if not self._encoded:
+            return f"sound, {self._sound_until:.0f} s"
+        at_work = sorted(self._reached.keys() - finished) or [max(self._reached)]
+        named = f"segment{'s' * (len(at_work) > 1)} {', '.join(str(number + 1) for number in at_work)}"
+        named = named if len(at_work) <= _NAMED else f"{len(at_work)} segments"
+        speed = self._encoded / max(0.001, time.monotonic() - self._began)
+        return f"encoding {named} of {max(at_work[-1] + 1, plan.count)}, {speed:.0f} fps"
+
+
+def _job(context: TaskContext[VideoConvertOptions]) -> Job[VideoConvertOptions]:
+    """What the estimate was asked about."""
+    return Job(
+        options=context.options,
+        input_file=context.input_file,
+        output_file=context.output_file,
+        input_size=context.input_file.stat().st_size,
+        room=context.room,
+    )
