@@ -141,6 +141,9 @@ def _output_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:
         return video.pixels * options.scale**2
     if options.width and options.height:
         return options.width * options.height
+    if options.max_width or options.max_height:
+        sides = ((options.max_width, video.width), (options.max_height, video.height))
+        return video.pixels * min([1.0, *(most / max(1, side) for most, side in sides if most)]) ** 2
     shape = video.width / max(1, video.height)
     if options.width:
         return options.width**2 / shape

@@ -13,7 +13,7 @@ from ...contract import Job, refuse_unused
 from ...media.x264 import steady_x264
 from ..program import CODECS, INSTALL_FFMPEG, Program, examine_program, find_program
 
-VideoCodec: TypeAlias = Literal["auto", "h264", "h265", "vp9", "av1"]
+VideoCodec: TypeAlias = Literal["auto", "h264", "h265", "hevc", "vp9", "av1"]
 AudioCodec: TypeAlias = Literal["auto", "copy", "aac", "opus", "mp3", "none"]
 BackendName: TypeAlias = Literal["builtin", "ffmpeg"]
 EncoderName: TypeAlias = Literal["software", "nvenc", "qsv", "amf", "vaapi", "videotoolbox"]
@@ -29,12 +29,18 @@ MAX_CRF = {"h264": 51, "h265": 51, "vp9": 63, "av1": 63}
 class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The container is that of the output's suffix: mp4, m4v, mov, mkv or webm. Sizes are as seen, after rotation."""
 
-    video_codec: Annotated[VideoCodec, msgspec.Meta(description="auto: vp9 for webm, else h264.")] = "auto"
+    video_codec: Annotated[VideoCodec, msgspec.Meta(description="auto: vp9 for webm, else h264. hevc is h265.")] = (
+        "auto"
+    )
     width: Annotated[Side | None, msgspec.Meta(description="Pixels; alone, the height follows.")] = None
     height: Annotated[Side | None, msgspec.Meta(description="Pixels; alone, the width follows.")] = None
     scale: Annotated[
         Annotated[float, msgspec.Meta(gt=0, le=4)] | None, msgspec.Meta(description="Instead of width and height.")
     ] = None
+    max_width: Annotated[
+        Side | None, msgspec.Meta(description="Make wider pictures as narrow, in their shape, and leave the others.")
+    ] = None
+    max_height: Annotated[Side | None, msgspec.Meta(description="The same for the height; both make a box.")] = None
     crf: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=63)] | None,
         msgspec.Meta(description="Quality, lower is better; none: the codec's usual one."),
@@ -111,6 +117,8 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         """
         if self.scale is not None and (self.width is not None or self.height is not None):
             raise ValueError("scale cannot be combined with width or height: give one of them")
+        if (self.max_width or self.max_height) and (self.scale or self.width or self.height):
+            raise ValueError("max_width and max_height cannot be combined with width, height or scale")
         if self.crf is not None and self.video_bitrate is not None:
             raise ValueError("crf and video_bitrate exclude each other: give one of them")
         if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto"):
@@ -195,6 +203,7 @@ AUDIO_ENCODERS = {"aac": "aac", "opus": "libopus", "mp3": "libmp3lame"}
 
 HARDWARE_REMEDY = "leave `encoder` at software, or give the service the device and its driver"
 
+_ALIASES = {"hevc": "h265"}
 USUAL_CRF = {"h264": 23, "h265": 28, "vp9": 32, "av1": 35}
 _VP9_CPU_USED = {
     "ultrafast": 8,
@@ -251,7 +260,7 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
             field="output_file",
             remedy=f"Give it one of the suffixes {', '.join(CONTAINERS)}.",
         )
-    video = _choose("video_codec", options.video_codec, container.video, output)
+    video = _choose("video_codec", _ALIASES.get(options.video_codec, options.video_codec), container.video, output)
     wanted = "auto" if options.audio_codec == "copy" else options.audio_codec
     if options.audio_encoder != "usual":
         wanted = "aac"

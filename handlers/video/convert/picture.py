@@ -68,6 +68,8 @@ def choose_pixel_format(source: VideoSource, formats: Collection[str], codec: st
 def output_size(source: VideoSource, options: VideoConvertOptions) -> tuple[int, int]:
     """Width and height of the result. Both even, as 4:2:0 needs."""
     width, height = upright_size(source)
+    if _too_large((width, height), options):
+        return _within((width, height), options)
     if options.scale is not None:
         return _even(width * options.scale), _even(height * options.scale)
     if options.width and options.height:
@@ -77,6 +79,22 @@ def output_size(source: VideoSource, options: VideoConvertOptions) -> tuple[int,
     if options.height:
         return _even(Fraction(width * options.height, height)), _even(options.height)
     return _even(width), _even(height)
+
+
+def _too_large(size: tuple[int, int], options: VideoConvertOptions) -> bool:
+    """Whether a picture of this size has to be fitted into the box of the options."""
+    return any(most is not None and side > most for side, most in zip(size, _box(options), strict=True))
+
+
+def _box(options: VideoConvertOptions) -> tuple[int | None, int | None]:
+    return options.max_width, options.max_height
+
+
+def _within(size: tuple[int, int], options: VideoConvertOptions) -> tuple[int, int]:
+    """The largest size of this shape that fits into the box."""
+    most = [side if limit is None else limit - limit % 2 for side, limit in zip(size, _box(options), strict=True)]
+    share = min(Fraction(most[0], size[0]), Fraction(most[1], size[1]))
+    return min(_even(size[0] * share), most[0]), min(_even(size[1] * share), most[1])
 
 
 def upright_size(source: VideoSource) -> tuple[int, int]:
@@ -182,6 +200,8 @@ def _size_notes(source: VideoSource, options: VideoConvertOptions) -> list[str]:
     shape = f"pixels of {aspect.numerator}:{aspect.denominator} became square"
     found = [shape] if source.squared and aspect != 1 else []
     if options.scale is not None:
+        return found
+    if _too_large(upright_size(source), options):
         return found
     whole = options.width is None and options.height is None
     wanted = upright_size(source) if whole else (options.width, options.height)

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from tasktrail.events.errors import InvalidOptions, InvalidPath, TasktrailError
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.video.convert import video_convert
-from tasktrail.handlers.video.convert.options import VideoConvertOptions
+from tasktrail.handlers.video.convert.options import VideoConvertOptions, choose_target
 from tasktrail.handlers.video.convert.picture import PixelFormat, Shaper
 from tasktrail.handlers.video.frames import frames_after
 from tasktrail.handlers.video.source import read_source
@@ -108,6 +108,10 @@ def test_the_result_describes_the_file(
         ({"height": 90}, (120, 90)),
         ({"scale": 0.3}, (48, 36)),
         ({"width": 100, "height": 100}, (100, 100)),
+        ({"max_width": 80}, (80, 60)),
+        ({"max_height": 31}, (40, 30)),
+        ({"max_width": 100, "max_height": 60}, (80, 60)),
+        ({"max_width": 1920, "max_height": 1080}, (160, 120)),
     ],
 )
 def test_sizes_are_even_and_keep_the_shape(
@@ -132,6 +136,8 @@ def test_sizes_are_even_and_keep_the_shape(
         ({"width": 81}, ["width 81 became 80: sides have to be even"]),
         ({"height": 100}, []),
         ({"scale": 0.3}, []),
+        ({"max_height": 31}, []),
+        ({"max_width": 1920}, []),
     ],
 )
 def test_a_side_that_was_asked_for_and_not_made_is_told(
@@ -404,6 +410,8 @@ def test_what_auto_stands_for_decides_how_far_crf_goes() -> None:
     "options",
     [
         {"scale": 0.5, "width": 100},
+        {"max_width": 100, "scale": 0.5},
+        {"max_height": 100, "height": 100},
         {"crf": 20, "video_bitrate": 100_000},
         {"width": 8},
         {"preset": "placebo"},
@@ -418,6 +426,11 @@ def test_what_auto_stands_for_decides_how_far_crf_goes() -> None:
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(options, VideoConvertOptions)
+
+
+def test_hevc_is_another_name_for_h265() -> None:
+    one, other = (choose_target(VideoConvertOptions(video_codec=name), Path("/a.mp4")) for name in ("h265", "hevc"))
+    assert one == other
 
 
 def test_importing_the_type_does_not_load_ffmpeg() -> None:
