@@ -47,6 +47,26 @@ def test_every_kind_of_source_gives_the_same_file_with_three_at_once(
     assert one.checkpoints[-1].processed_frames == three.checkpoints[-1].processed_frames
 
 
+def test_the_ffmpeg_program_encodes_side_by_side_too(
+    *,
+    clips: Callable[..., Path],
+    install: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+) -> None:
+    install()
+    source = clips(**CLOSE_KEYS)
+    times = []
+    for at_once in (1, 3):
+        context = prepare(source, f"{at_once}.mp4", backend="ffmpeg", segments_at_once=at_once)
+        assert isinstance(convert(context), Finished)
+        times.append(look(context.output_file).times)
+        shutil.rmtree(context.work_dir)
+    assert times[0] == times[1]
+    assert len(times[0]) == 150
+
+
 def test_a_kill_at_any_checkpoint_costs_what_was_at_work_and_nothing_else(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
