@@ -10,7 +10,6 @@ import click
 import msgspec
 
 from ..events.commands import CreateTask
-from ..paths import name_of
 from .parameters import (
     TASK_ID,
     TYPE,
@@ -32,6 +31,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def default_actor() -> str:
     """The actor that is recorded when none is named: the user of the operating system, not of the environment."""
+    from ..paths import name_of  # it loads SQLite, which `--help` does not need
+
     return f"cli:{name_of(os.getuid())}"
 
 
