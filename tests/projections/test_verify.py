@@ -1,5 +1,6 @@
 """Whoever changes a log is found: by the chain, and where he mends the chain, by the rules."""
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -18,8 +19,9 @@ from tasktrail.events.log.schema import migrations
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.recorded import record_at
 from tasktrail.events.system_events import Deduplicated
+from tasktrail.events.task_events import TAGS
 from tasktrail.projections import TaskViews, Verification, rebuild
-from tasktrail.projections.legal_transitions import Lawbook
+from tasktrail.projections.legal_transitions import _LAW, Lawbook
 from tasktrail.projections.verification import verify
 
 RECORDS = 40
@@ -415,6 +417,12 @@ def judged(*events: tuple[int, Event]) -> list[str]:
         fact = Fact(task_id, 1, event, BEGIN, life=1 if task_id else 0)
         found += law.judge(record_at(fact, position, b""))
     return found
+
+
+def test_every_event_of_a_task_has_its_row_in_the_law() -> None:
+    moves = {move for _before, move in _LAW}
+    forgotten = [tag for tag in TAGS.values() if not any(re.match(rf"{tag}\b", move) for move in moves)]
+    assert forgotten == [], "verify would fail at them: add rows to _LAW in projections/legal_transitions.py"
 
 
 def test_two_open_tasks_of_one_key_are_found() -> None:
