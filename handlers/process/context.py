@@ -81,6 +81,14 @@ class ThinnedProgress:
             if self._pending is not None:
                 self._send(self._pending, self._clock())
 
+    def take(self) -> AttemptProgressed | None:
+        """What is still held back, for a report that says it as well."""
+        with self._lock:
+            held, self._pending = self._pending, None
+            if held is not None:
+                self._next = self._clock() + REPORT_INTERVAL
+            return held
+
     def _send(self, report: AttemptProgressed, now: float) -> None:
         self._pending = None
         self._next = now + REPORT_INTERVAL
@@ -192,8 +200,10 @@ class AttemptContext:
         plain = msgspec.structs.replace(plain, input_state=stamp)
         percent = None if progress is None else clamped(progress, 0.0)
         with self._saving:
-            self._progress.flush()
             text = plain_text(message, MESSAGE_LIMIT)
+            # A report of its own right before would come too soon to be recorded, and its words would be lost.
+            if (held := self._progress.take()) is not None:
+                percent, text = held.progress if percent is None else percent, text or held.message
             self._link.send(AttemptCheckpointed(self._run.task_id, self._run.attempt, plain, percent, text))
             if not self._link.saved():
                 raise CheckpointRefused("The attempt was stopped while its checkpoint was being recorded")

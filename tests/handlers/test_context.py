@@ -65,16 +65,23 @@ def test_the_first_report_goes_at_once_and_the_newest_of_the_rest_when_its_time_
     assert line.messages() == ["first", "third"]
 
 
-def test_a_held_back_report_goes_out_before_a_checkpoint() -> None:
+@pytest.mark.parametrize(
+    ("progress", "message", "said"),
+    [(250.0, "saved", (100.0, "saved")), (70.0, "", (70.0, "held back")), (None, "", (2.0, "held back"))],
+)
+def test_a_checkpoint_says_what_was_held_back(progress: float | None, message: str, said: tuple[float, str]) -> None:
+    """A report right before it would come too soon to be recorded."""
     line = FakeLine()
     context = AttemptContext(RUN, None, line)
 
     context.progress(1, "first")
     context.progress(2, "held back")
-    context.save_checkpoint(Checkpoint(processed_frames=3), progress=250.0, message="saved")
+    context.save_checkpoint(Checkpoint(processed_frames=3), progress=progress, message=message)
+    context.flush()
+    line.timers[0][1]()
 
-    assert line.messages() == ["first", "held back"]
-    assert line.sent[-1] == AttemptCheckpointed(7, 2, Checkpoint(processed_frames=3), 100.0, "saved")
+    assert line.messages() == ["first"]
+    assert line.sent[-1] == AttemptCheckpointed(7, 2, Checkpoint(processed_frames=3), *said)
 
 
 def test_flushing_twice_says_nothing_twice() -> None:
