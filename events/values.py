@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import InvalidValue
+from .errors import CONTRADICTION, InvalidValue
 
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**63 - 1
@@ -60,11 +60,13 @@ def _check_single(value: object, field: str) -> None:
             _check_text(value, field)
         case int():
             if not MIN_INTEGER <= value <= MAX_INTEGER:
-                raise InvalidValue(
+                too_large = InvalidValue(
                     f"{field} is a whole number that 64 bits cannot hold",
                     field=field,
                     remedy=f"Use a number from {MIN_INTEGER} to {MAX_INTEGER}, or write it as text.",
                 )
+                too_large.status = CONTRADICTION  # no schema can tell it from a float of that size
+                raise too_large
         case float():
             if not isfinite(value):
                 raise InvalidValue(f"{field} holds {value}, which is no number that JSON knows", field=field)

@@ -167,11 +167,10 @@ def _refined(schema: Schema, text: Schema) -> Schema:
 _COMMANDS: tuple[type[msgspec.Struct], ...] = get_args(Command)
 _NAMES = tuple(command.__name__ for command in _COMMANDS)
 _PLAIN_JSON: Schema = {
-    "description": "Anything, with whole numbers of 64 bits.",
+    # No schema can tell 1e20, which is a float for us, from the same number written out.
+    "description": "Anything. Numbers without a dot and an exponent have at most 64 bits.",
     "anyOf": [
-        {"type": ["null", "boolean", "string"]},
-        {"type": "integer", "minimum": MIN_INTEGER, "maximum": MAX_INTEGER},
-        {"type": "number", "not": {"type": "integer"}},
+        {"type": ["null", "boolean", "string", "number"]},
         {"type": "array", "items": _ref("PlainJson")},
         {"type": "object", "additionalProperties": _ref("PlainJson")},
     ],

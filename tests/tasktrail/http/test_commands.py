@@ -171,6 +171,19 @@ def test_commands_on_tasks_that_do_not_exist_are_refused(web: httpx.Client, task
     assert_problem(web.post(f"/v1/tasks/{task_id}/{verb}"), 404, "unknown_task", None)
 
 
+@pytest.mark.parametrize(
+    ("number", "status"), [("1e20", 409), ("100000000000000000000", 422), ("9223372036854775807", 409)]
+)
+def test_a_number_that_64_bits_cannot_hold_is_told_from_a_float(
+    web: httpx.Client, wish: Wish, number: str, status: int
+) -> None:
+    """No schema can do that: for it they are the same. 409: the task does not run."""
+    task_id = web.post("/v1/tasks", json=wish()).json()["task_id"]
+    body = f'{{"command": "save_checkpoint", "task_id": {task_id}, "checkpoint": {{"data": {{"x": {number}}}}}}}'
+    answer = web.post("/v1/commands", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status
+
+
 @pytest.mark.parametrize("path", ["/v1/tasks/retry", "/v1/queue/pause", "/v1/tasks", "/v1/commands"])
 def test_a_body_of_nothing_but_space_is_no_json(web: httpx.Client, path: str) -> None:
     answer = web.post(path, content=b" \n", headers={"content-type": "application/json"})
