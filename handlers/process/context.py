@@ -45,6 +45,7 @@ REPORT_INTERVAL = 0.5
 MESSAGE_LIMIT = 500
 _TOLERANCE = 1.25
 _SLACK = 16 * 1024 * 1024
+"""Bytes. An estimate that is higher by this amount, or by this share, is not worth another wait in the queue."""
 CHECKPOINT_LIMIT = 256 * 1024
 
 
@@ -232,7 +233,7 @@ class AttemptContext:
 
 
 def enough_for(reserved: int) -> int:
-    """The largest estimate, in bytes, for which that much is enough: more is worth another wait in the queue."""
+    """The largest estimate, in bytes, for which that much is enough: a higher one waits in the queue once more."""
     return int(_TOLERANCE * reserved) + _SLACK
 
 

@@ -42,7 +42,7 @@ class Reading:
         self.begin()
 
     def begin(self) -> None:
-        """Count anew: a seek has led to the wrong place."""
+        """Count from zero: a way that a seek led to the wrong place does not count."""
         self.good = 0
         """Packets that were decoded."""
         self.bad = 0

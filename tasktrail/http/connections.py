@@ -81,7 +81,7 @@ def raise_descriptor_limit() -> int:
     return wanted
 
 
-class Room:
+class ConnectionRoom:
     """Place for a number of connections, for streams among them, and for what they send."""
 
     def __init__(self, size: int, streams: int = 1) -> None:
@@ -138,8 +138,8 @@ class Rooms:
         free = max(descriptors - KEPT_DESCRIPTORS, descriptors // 4, 12)
         unix, strange = min(MAX_UNIX, free // 4), min(MAX_STRANGE, free // 8)
         known = min(MAX_KNOWN, free - unix - strange)
-        self.unix = Room(unix, min(unix // 2, MAX_UNIX_STREAMS))
-        self.known, self.strange = Room(known, known // 4), Room(strange)
+        self.unix = ConnectionRoom(unix, min(unix // 2, MAX_UNIX_STREAMS))
+        self.known, self.strange = ConnectionRoom(known, known // 4), ConnectionRoom(strange)
 
 
 class StrictParser(h11.Connection):
@@ -162,7 +162,9 @@ class GuardedConnection(H11Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, config: Config, state: ServerState, room: Room, inner: Room | None = None) -> None:
+    def __init__(
+        self, config: Config, state: ServerState, room: ConnectionRoom, inner: ConnectionRoom | None = None
+    ) -> None:
         """`inner`: the room for those who have shown who they are. Without one they are known by the way they come."""
         super().__init__(config, state, {"connection": self})
         self.conn = StrictParser(h11.SERVER, MAX_HEAD)
@@ -313,7 +315,7 @@ class Listener:
         self,
         listening: socket.socket,
         serve: Callable[[socket.socket], GuardedConnection],
-        relief: Room,
+        relief: ConnectionRoom,
         context: ssl.SSLContext | None = None,
     ) -> None:
         """`serve` makes the protocol of a connection; the room `relief` gives places up when there are no means.

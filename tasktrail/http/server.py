@@ -21,7 +21,7 @@ from ..paths import UnixName
 from .access import LOOPBACK, Access, AccessMiddleware
 from .app import build_app
 from .backend import Backend
-from .connections import KEEP_ALIVE, GuardedConnection, Listener, Room, Rooms, raise_descriptor_limit
+from .connections import KEEP_ALIVE, ConnectionRoom, GuardedConnection, Listener, Rooms, raise_descriptor_limit
 from .counting import CountingMiddleware
 from .network import Network, Proxies
 from .owner_secret import secret_in
@@ -240,7 +240,7 @@ class _Server(uvicorn.Server):
         self.started = True
         self.up.set()
 
-    def _guarded(self, room: Room, inner: Room | None = None) -> GuardedConnection:
+    def _guarded(self, room: ConnectionRoom, inner: ConnectionRoom | None = None) -> GuardedConnection:
         return GuardedConnection(self.config, self.server_state, room, inner)
 
     def _cut_invalid(self) -> None:

@@ -69,7 +69,7 @@ def stretches_of(plan: SegmentPlan, keyframes: Sequence[int], done: Sequence["Se
     Anywhere else a reader would have to decode from the keyframe before. What lies behind the last cut belongs to the
     last one, and it may turn out to be more than one segment.
     """
-    keys, finished = set(keyframes), {segment.number: segment for segment in done}
+    keys, finished = set(keyframes), {segment.number for segment in done}
     found: list[Stretch] = []
     for number in range(plan.count):
         last = number == plan.count - 1

@@ -16,7 +16,7 @@ from owner import AUTH, LINE
 from tasktrail import Client
 from tasktrail.errors import Busy
 from tasktrail.http import connections
-from tasktrail.http.connections import Listener, Room, Rooms, StreamBuffers, raise_descriptor_limit
+from tasktrail.http.connections import ConnectionRoom, Listener, Rooms, StreamBuffers, raise_descriptor_limit
 from tasktrail.http.identity import OWNER, Identity
 from tasktrail.http.server import HttpServer
 
@@ -101,7 +101,7 @@ def test_a_token_takes_no_more_than_its_part_of_the_streams_and_the_owner_may_ha
     def who(credential: str, name: str = "ci") -> Identity:
         return Identity(name=name, role="reader", way="token", credential=credential)
 
-    room = Room(100, 40)
+    room = ConnectionRoom(100, 40)
     room.streams.update({"a": 10, "": 12})
     room.refuse_stream(who("b"))
     room.refuse_stream(who("c", OWNER))
@@ -234,7 +234,7 @@ def test_without_descriptors_it_rests_instead_of_spinning(nothing: Nothing, monk
     turns = 100
 
     async def attempt() -> None:
-        listener = Listener(nothing, lambda _socket: None, Room(4))  # type: ignore[arg-type, return-value]
+        listener = Listener(nothing, lambda _socket: None, ConnectionRoom(4))  # type: ignore[arg-type, return-value]
         for _ in range(turns):
             await asyncio.sleep(0)
         listener.close()
@@ -256,7 +256,7 @@ def test_after_the_rest_it_tries_again(nothing: Nothing, monkeypatch: pytest.Mon
     monkeypatch.setattr(nothing, "accept", counted)
 
     async def attempt() -> None:
-        listener = Listener(nothing, lambda _socket: None, Room(4))  # type: ignore[arg-type, return-value]
+        listener = Listener(nothing, lambda _socket: None, ConnectionRoom(4))  # type: ignore[arg-type, return-value]
         await again.wait()
         listener.close()
 

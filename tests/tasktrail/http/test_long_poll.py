@@ -12,14 +12,14 @@ import httpx
 import pytest
 
 from tasktrail.api.service import TaskService
-from tasktrail.http.connections import Room
+from tasktrail.http.connections import ConnectionRoom
 from tasktrail.http.server import HttpServer
 
 Wish = Callable[..., dict[str, Any]]
 Eventually = Callable[[Callable[[], bool]], bool]
 
 
-def room_of(server: HttpServer) -> Room:
+def room_of(server: HttpServer) -> ConnectionRoom:
     assert server._server is not None
     return server._server._rooms.unix
 
