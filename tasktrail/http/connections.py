@@ -173,7 +173,7 @@ class GuardedConnection(H11Protocol):
         self.private = inner is None
         """Whether it came through the Unix socket."""
         self.who: Identity | None = None
-        """Who has sent the last request. When that is valid no more, the connection ends, streams and all."""
+        """Who has sent the request under way. When that is valid no more, the connection ends, stream and all."""
         self._seen: tuple[Any, ...] = ()
         self._since = 0.0
 
@@ -199,7 +199,8 @@ class GuardedConnection(H11Protocol):
         self._note()
 
     def on_response_complete(self) -> None:
-        """Note that the connection is idle, unless the next request is there already."""
+        """Note that the connection is idle, unless the next request is there already, which shows anew who asks."""
+        self.who = None
         super().on_response_complete()
         self._note()
 

@@ -1,5 +1,6 @@
 """Tokens: they are shown once, kept as a hash, named in the history, and worth nothing as soon as they are revoked."""
 
+import http.client
 import json
 import sqlite3
 import subprocess
@@ -157,6 +158,27 @@ def test_revoking_cuts_streams_off_and_ends_sessions(house: TaskService, port: H
         thread.join()
         assert browser.get("/v1/stats").status_code == 401
         assert other.get(f"{port.address}/v1/stats").status_code == 200
+
+
+def test_a_connection_at_rest_outlives_the_token_that_came_over_it(house: TaskService, port: HttpServer) -> None:
+    # Behind a proxy the next request over it may be somebody else's.
+    secret, kept = house.add_token("ada", "reader"), house.add_token("bob", "reader")
+    url = httpx.URL(port.address)
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=20)
+    connection.connect()
+    connection.auto_open = 0  # it has this one socket
+
+    def ask(secret: str) -> int:
+        connection.request("GET", "/v1/stats", headers={"authorization": f"Bearer {secret}"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+    with closing(connection):
+        assert ask(secret) == 200
+        house.revoke_token("ada")
+        assert [status(port, secret) for _ in range(3)] == [401] * 3, "so the server's loop has been round"
+        assert [ask(kept), ask(secret)] == [200, 401]
 
 
 def test_revoking_ends_what_is_still_being_done_for_many_tasks(house: TaskService) -> None:
