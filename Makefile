@@ -38,10 +38,11 @@ demo: $(READY) ## Run the main job on real input, with a kill -9 in the middle (
 test: $(READY) ## Run the fast tests (unit, property, contract)
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not crash and not long" $(ARGS)
 
-# The browser's driver has hung once in some hundred pages that it closed: what failed there is tried once more.
+# In some thousand tests with real processes, kills and a browser, on a busy machine, one may fail for the machine's
+# reasons. What fails is tried once more, alone; both reports stay in the output, for a test that fails once needs mending.
 test-all: $(READY) ## Run all that CI does: every test but the long ones, and a short kill campaign
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
-	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS) || $(BIN)/pytest -m browser tests/browser --last-failed $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not long" $(ARGS) || $(BIN)/pytest -m "not long" --last-failed --last-failed-no-failures none $(ARGS)
+	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS) || $(BIN)/pytest -m browser tests/browser --last-failed --last-failed-no-failures none $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 20
 
 test-browser: $(READY) ## Look at the page in Chromium, as a person does (CHROMIUM=/usr/bin/chromium names another)
