@@ -24,6 +24,14 @@ _KEYFRAME_EVERY = 125
 _BITRATE = 5_000_000
 
 
+class SoundInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known, or assumed, of a sound track."""
+
+    channels: int = 2
+    bitrate: int = 0
+    """Bits a second as it is stored; 0: not known."""
+
+
 class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is known, or assumed, of a video."""
 
@@ -36,7 +44,9 @@ class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
     gop: float = _KEYFRAME_EVERY
     """Frames from keyframe to keyframe."""
     depth: int = 8
-    sound: bool = True
+    sounds: tuple[SoundInfo, ...] = (SoundInfo(),)
+    beside: int = 0
+    """Bytes of all that is neither picture nor sound: subtitles made of pictures, attachments."""
     indexed: bool = True
     """Whether the file says where its keyframes are."""
     guessed: bool = False

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import av
 import msgspec
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 
 from ..media.damage import lacking_bytes
-from .estimate import VideoInfo
+from .estimate import SoundInfo, VideoInfo
 from .opening import (
     UnusableInputError,
     exact,
@@ -70,7 +71,10 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     colour: tuple[int, int, int]
     """Primaries, transfer, matrix, by FFmpeg's numbers; 2 is unknown."""
     full_range: bool
-    has_audio: bool
+    sounds: tuple[SoundInfo, ...]
+    """Its sound tracks."""
+    beside: int
+    """Bytes, about, of what is neither picture nor sound."""
     codec: str
     """FFmpeg's name of it."""
     depth: int
@@ -153,12 +157,49 @@ def _examine(path: Path, *, brief: bool) -> VideoSource | None:
             pixel_aspect=exact(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             full_range=first is not None and first.color_range == ColorRange.JPEG,
-            has_audio=bool(container.streams.audio),
+            sounds=tuple(_sound_info(track) for track in container.streams.audio),
+            beside=_bytes_beside(container),
             codec=context.codec.canonical_name,
             depth=max((part.bits for part in first.format.components), default=8) if first else 8,
             transparent=_is_transparent(stream, first),
             interlaced=first is not None and first.interlaced_frame,
         )
+
+
+_STORED_BITRATE = ("BPS", "BPS-eng")
+"""What mkvmerge says of a track."""
+_SAMPLE_BITS = 16
+_TEXT_BITRATE, _PICTURES_BITRATE = 1_000, 60_000
+"""Bits a second of subtitles whose size nothing tells."""
+_TEXT_CODECS = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")
+
+
+def _sound_info(track: AudioStream) -> SoundInfo:
+    """Without an exact word, what is not compressed or compressed without loss is taken to be of 16 bits."""
+    context = track.codec_context
+    if context is None:
+        return SoundInfo()
+    stated = _stated_bitrate(track) or context.bit_rate or 0
+    lossless = context.codec.canonical_name.startswith(("pcm", "flac", "alac", "truehd", "mlp", "tta", "wavpack"))
+    channels = max(1, context.channels)
+    return SoundInfo(
+        channels=channels, bitrate=stated or (lossless and channels * context.sample_rate * _SAMPLE_BITS) or 0
+    )
+
+
+def _stated_bitrate(track: Any) -> int:
+    said = next((track.metadata[name] for name in _STORED_BITRATE if name in track.metadata), "")
+    return int(said) if said.isascii() and said.isdigit() else 0
+
+
+def _bytes_beside(container: InputContainer) -> int:
+    """About how many bytes subtitles and attachments have."""
+    seconds = (container.duration or 0) / av.time_base
+    found = sum(len(attached.data) for attached in container.streams.attachments)
+    for track in container.streams.subtitles:
+        text = track.codec_context is not None and track.codec_context.codec.canonical_name in _TEXT_CODECS
+        found += int(seconds * (_stated_bitrate(track) or (_TEXT_BITRATE if text else _PICTURES_BITRATE)) / 8)
+    return found
 
 
 def _frames(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"]) -> Iterator[VideoFrame]:
@@ -404,6 +445,7 @@ def info_of(source: VideoSource) -> VideoInfo:
         rate=float(source.rate),
         gop=frames / len(source.keyframes) if source.keyframes else min(frames, 250.0),
         depth=source.depth,
-        sound=source.has_audio,
+        sounds=source.sounds,
+        beside=source.beside,
         indexed=bool(source.keyframes),
     )

@@ -30,7 +30,7 @@ OWN = {
     "image_convert": {"notes"},
     "video_thumbnail": {"notes"},
     "video_preview": {"kind", "notes"},
-    "video_convert": {"audio_codec", "audio_copied", "subtitles", "segments", "notes"},
+    "video_convert": {"audio_codec", "audio_copied", "audio_tracks", "subtitles", "attachments", "segments", "notes"},
     "document_preview": {"pages", "renderer"},
     "model_preview": {"notes"},
 }

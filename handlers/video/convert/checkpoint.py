@@ -127,8 +127,10 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
 
 
 class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
-    """The finished sound."""
+    """A finished track of sound."""
 
+    stream: int
+    """Number of the stream in the source."""
     name: str
     start: float
     """Seconds on the source's clock."""
@@ -146,9 +148,10 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
 
     fingerprint: str
     plan: SegmentPlan
-    audio: AudioTrack | None = None
-    audio_done: bool = False
-    """Also true where there is no sound to keep."""
+    audio: tuple[AudioTrack, ...] = ()
+    """In the order of the source."""
+    silent: tuple[int, ...] = ()
+    """Numbers of streams of sound in which there was nothing to hear."""
     segments: tuple[Segment, ...] = ()
 
     @property
@@ -169,7 +172,11 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def files(self) -> list[str]:
         """Names of all finished files."""
-        return [part.name for part in (self.audio, *self.segments) if part is not None]
+        return [*(track.name for track in self.audio), *(segment.name for segment in self.segments)]
+
+    def has_sound(self, stream: int) -> bool:
+        """Whether nothing is left to do for this stream of sound."""
+        return stream in self.silent or any(track.stream == stream for track in self.audio)
 
     def as_checkpoint(self, time_base: Fraction) -> Checkpoint:
         """This as a checkpoint."""
@@ -186,6 +193,13 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
         segments = tuple(sorted([*self.segments, segment], key=lambda each: each.number))
         return msgspec.structs.replace(self, segments=segments)
 
+    def with_sound(self, stream: int, track: AudioTrack | None) -> "SavedConversion":
+        """The same with one more track of sound, or without one if there is nothing in this stream to hear."""
+        if track is None:
+            return msgspec.structs.replace(self, silent=tuple(sorted({*self.silent, stream})))
+        audio = tuple(sorted([*self.audio, track], key=lambda each: each.stream))
+        return msgspec.structs.replace(self, audio=audio)
+
     def intact(self, folder: Path) -> "SavedConversion":
         """The same without what is missing or damaged. Behind the last cut, what follows on it goes, too."""
         kept: list[Segment] = []
@@ -193,9 +207,8 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
             behind = segment.number >= self.plan.count
             if segment.intact(folder) and (not behind or (kept and kept[-1].number == segment.number - 1)):
                 kept.append(segment)
-        audio = self.audio if self.audio is not None and self.audio.intact(folder) else None
-        done = self.audio_done and audio == self.audio
-        return msgspec.structs.replace(self, segments=tuple(kept), audio=audio, audio_done=done)
+        audio = tuple(track for track in self.audio if track.intact(folder))
+        return msgspec.structs.replace(self, segments=tuple(kept), audio=audio)
 
 
 def segment_name(number: int) -> str:

@@ -3,7 +3,7 @@
 from math import ceil, pow, sqrt  # noqa: A004 - always a float, where the operator may be complex
 
 from ...contract import Estimate, Job
-from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, VideoInfo
+from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, SoundInfo, VideoInfo
 from .options import USUAL_CRF, VideoConvertOptions, choose_target, segment_length
 
 _SPEED = {
@@ -66,7 +66,6 @@ _HASTY = {"ultrafast": 2.0, "superfast": 1.4}
 _CONTAINERS = 100_000
 """Bytes of the indexes of the pieces and the output."""
 _CHANNEL_BITRATE = 64_000
-_USUAL_CHANNELS = 2
 
 
 def estimate(job: Job[VideoConvertOptions]) -> Estimate:
@@ -80,13 +79,11 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
     target = choose_target(options, job.output_file)
     codec = target.video_codec
     wanted = _output_pixels(options, video)
-    sound = video.duration * (options.audio_bitrate or _CHANNEL_BITRATE * _USUAL_CHANNELS) / 8
     encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[codec]
     return Estimate(
         memory=_memory(job, video, segments_at_once(job, video)),
         # Everything is there twice, in segments and joined.
-        temp=int(2.1 * (_video_bytes(job, video, codec) + (sound if video.sound and target.audio_codec else 0)))
-        + _CONTAINERS,
+        temp=int(2.1 * (_video_bytes(job, video, codec) + _sound_bytes(options, video) + video.beside)) + _CONTAINERS,
         seconds=0.3 + _run_time(job, video, encode),
         basis=video.basis(),
     )
@@ -128,11 +125,32 @@ def _memory(job: Job[VideoConvertOptions], video: VideoInfo, at_once: int) -> in
 
 def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) -> float:
     """Seconds, where `encode` is what a frame costs two CPUs: an encoder that is alone has threads for them."""
-    sound, decode = video.duration / _AUDIO_SPEED, video.pixels / _DECODED
+    sound = len(_sounds(job.options, video)) * video.duration / _AUDIO_SPEED
+    decode = video.pixels / _DECODED
     if _parts(job, video) == 1:
         return video.frames * (encode + decode) + sound
     cores = min(segments_at_once(job, video), job.room.cores)
     return (video.frames * (2 * encode + decode) + sound) / cores
+
+
+def _sounds(options: VideoConvertOptions, video: VideoInfo) -> tuple[SoundInfo, ...]:
+    """The sound tracks that are kept."""
+    if options.audio_codec == "none":
+        return ()
+    if options.audio_track is not None:
+        return video.sounds[options.audio_track - 1 :][:1]
+    return video.sounds
+
+
+def _sound_bytes(options: VideoConvertOptions, video: VideoInfo) -> float:
+    """Bytes of all sound tracks. Nobody knows here which of them can be copied: the larger of both counts."""
+    encoded_only = options.audio_bitrate is not None or options.audio_channels != "auto"
+    bits = 0
+    for sound in _sounds(options, video):
+        encoded = options.audio_bitrate or _CHANNEL_BITRATE * sound.channels
+        copied = sound.bitrate if options.audio_codec in ("auto", "copy") and not encoded_only else 0
+        bits += max(encoded, copied)
+    return video.duration * bits / 8
 
 
 def _output_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:

@@ -14,11 +14,13 @@ from av.container import InputContainer
 from av.stream import Stream
 
 from ..source import VideoSource
+from .attachments import AttachmentWriter
 from .checkpoint import AudioTrack, Segment
-from .metadata import Chapter, TrackMetadata, write_chapters, write_metadata
+from .extras import Extras
+from .metadata import TrackMetadata, write_chapters, write_metadata
 from .options import Target
 from .segments import decoding_times
-from .subtitles import Subtitles, SubtitleWriter
+from .subtitles import SubtitleWriter
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -32,22 +34,18 @@ class Parts(NamedTuple):
 
     folder: Path
     segments: Sequence[Segment]
-    audio: AudioTrack | None
-    aspect: Fraction = Fraction(1)
+    audio: Sequence[AudioTrack]
+    aspect: Fraction
     """Width by height of a pixel."""
-    picture_metadata: TrackMetadata = TrackMetadata()
-    sound_metadata: TrackMetadata = TrackMetadata()
-    chapters: Sequence[Chapter] = ()
-    subtitles: Subtitles = Subtitles()
+    sound_metadata: Sequence[TrackMetadata]
+    """Of each track of `audio`."""
+    extras: Extras
 
 
 def join(source: VideoSource, target: Target, parts: Parts, output: Path, tick: Callable[[float], None]) -> None:
     """Write `output`. `tick` is called with the position in the result, in seconds; it may raise."""
-    begin = parts.segments[0].first * source.time_base
-    sound_begin = begin
-    if parts.audio is not None:
-        sound_begin = Fraction(parts.audio.start).limit_denominator(1_000_000)
-        begin = min(begin, sound_begin)
+    sounds_begin = [Fraction(track.start).limit_denominator(1_000_000) for track in parts.audio]
+    begin = min([parts.segments[0].first * source.time_base, *sounds_begin])
     with ExitStack() as opened:
         result = opened.enter_context(
             av.open(str(output), "w", format=target.container.format, options=target.container.options)
@@ -60,16 +58,20 @@ def join(source: VideoSource, target: Target, parts: Parts, output: Path, tick: 
                 "hvc1"  # what Apple's players ask for; it is not taken over from the segments
             )
         picture.codec_context.sample_aspect_ratio = parts.aspect  # the encoder of AV1 loses it
-        write_metadata(picture, parts.picture_metadata, target.container.format)
-        write_chapters(result, parts.chapters, begin)
+        picture.codec_context.framerate = source.rate  # a timecode is counted by it
+        write_metadata(picture, parts.extras.picture, target.container.format)
+        write_chapters(result, parts.extras.chapters, begin)
+        result.metadata.update(parts.extras.tags)
         tracks = [_picture(parts, picture, source, begin)]
-        if parts.audio is not None:
-            sound = opened.enter_context(av.open(str(parts.folder / parts.audio.name)))
+        for made, starts, metadata in zip(parts.audio, sounds_begin, parts.sound_metadata, strict=True):
+            sound = opened.enter_context(av.open(str(parts.folder / made.name)))
             track = result.add_stream_from_template(sound.streams.audio[0], opaque=True)
-            write_metadata(track, parts.sound_metadata, target.container.format)
-            tracks.append(_sound(sound, track, sound_begin - begin))
-        writer = SubtitleWriter(source.path, parts.subtitles, target.container, result)
-        tracks.append(writer.packets(writer.lines(lambda: tick(0.0)), begin))
+            write_metadata(track, metadata, target.container.format)
+            tracks.append(_sound(sound, track, starts - begin))
+        writer = SubtitleWriter(source.path, parts.extras.subtitles, target.container, result, parts.folder)
+        tracks.append(writer.packets(begin, lambda: tick(0.0)))
+        attachments = AttachmentWriter(source.path, parts.extras.attachments, target.container.format, result)
+        attachments.write(result)
         for moment, packet in merge(*tracks, key=itemgetter(0)):
             tick(moment)
             result.mux(packet)

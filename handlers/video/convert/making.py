@@ -1,10 +1,10 @@
-"""The sound and the segments of a conversion, made side by side, as far as the machine has room.
+"""The sound tracks and the segments of a conversion, made side by side, as far as the machine has room.
 
 Each leaves a durable file and a checkpoint. The files are the same however many are made at once, in whatever order.
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from threading import Lock
 from typing import TypeAlias
@@ -35,7 +35,9 @@ Step: TypeAlias = "Segment | _SoundMade | int"
 
 
 class _SoundMade(msgspec.Struct):
+    stream: int
     track: AudioTrack | None
+    """None: there is nothing in it to hear."""
 
 
 class Pace:
@@ -63,14 +65,14 @@ class Making:
         target: Target,
         pixels: PixelFormat,
         backend: VideoBackend,
-        sound: SoundPlan | None,
+        sounds: Sequence[SoundPlan],
         saved: SavedConversion,
     ) -> None:
         self._saved = saved
         self._context = context
         self._source = source
         self._backend = backend
-        self._sound = sound
+        self._sounds = sounds
         plan, keyframes = saved.plan, source.keyframes
         split = len(stretches_of(plan, keyframes)) > 1
         self._at_once = segments_at_once(_job(context), info_of(source)) if split else 1
@@ -91,8 +93,8 @@ class Making:
         self._began = time.monotonic()
         self._encoded = 0
         """Frames."""
-        self._sound_until = 0.0
-        """Seconds on the source's clock."""
+        self._heard = {sound.stream: 0.0 for sound in sounds}
+        """Number of a stream of sound → how far it is, in seconds on the source's clock."""
         self._reached = {segment.number: segment.last for segment in saved.segments}
         """Number of a segment → the last moment of it that is encoded."""
 
@@ -104,16 +106,14 @@ class Making:
     def run(self) -> SavedConversion:
         """Make the sound and the segments that are missing, and save each as it is finished."""
         works: list[Work[Step]] = []
-        if self._sound is not None and not self._saved.audio_done:
-            works.append(self._sound_work(self._sound))
+        works += [self._sound_work(sound) for sound in self._sounds if not self._saved.has_sound(sound.stream)]
         threads = 1 if min(self._at_once, len(self._stretches)) > 1 else 0
         works += [self._stretch_work(stretch, threads) for stretch in self._stretches]
         with closing(side_by_side(works, self._at_once, self._look_after)) as steps:
             for step in steps:
                 match step:
-                    case _SoundMade(track=track):
-                        saved = msgspec.structs.replace(self._saved, audio=track, audio_done=True)
-                        self._save(saved, "sound is ready")
+                    case _SoundMade(stream=stream, track=track):
+                        self._save(self._saved.with_sound(stream, track), "sound is ready")
                     case Segment():
                         self._save(self._saved.with_segment(step), self._where())
                     case moment:
@@ -128,7 +128,7 @@ class Making:
         self._report()
 
     def _report(self) -> None:
-        if (self._encoded or self._sound_until) and self._pace.due():
+        if (self._encoded or any(self._heard.values())) and self._pace.due():
             self._context.progress(self._percent(), self._where())
 
     def _save(self, saved: SavedConversion, message: str) -> None:
@@ -139,11 +139,11 @@ class Making:
     def _sound_work(self, sound: SoundPlan) -> Work[Step]:
         def work(tick: Tick) -> Generator[Step, None, None]:
             def told(seconds: float) -> None:
-                self._sound_until = seconds
+                self._heard[sound.stream] = seconds
                 tick()
 
             track = convert_sound(self._source.path, sound, self._context.work_dir, self._backend, told)
-            yield _SoundMade(track)
+            yield _SoundMade(sound.stream, track)
 
         return work
 
@@ -197,15 +197,20 @@ class Making:
             begin, end = plan.edges(number)
             made += max(0, min(moment, end) - begin)
         picture = min(1.0, made / max(1, plan.end - plan.start))
-        heard = plan.share(int(self._sound_until / self._source.time_base))
-        sound = 1.0 if self._saved.audio_done or self._sound is None else heard
+        sound = sum(map(self._share_heard, self._heard)) / len(self._heard) if self._heard else 1.0
         return SOUND_SHARE * sound + (PICTURE_UNTIL - SOUND_SHARE) * picture
+
+    def _share_heard(self, stream: int) -> float:
+        """How much of a sound track is done, 0 to 1."""
+        if self._saved.has_sound(stream):
+            return 1.0
+        return self._saved.plan.share(int(self._heard[stream] / self._source.time_base))
 
     def _where(self) -> str:
         """What is at work, in words."""
         plan, finished = self._saved.plan, {segment.number for segment in self._saved.segments}
         if not self._encoded:
-            return f"sound, {self._sound_until:.0f} s"
+            return f"sound, {max(self._heard.values(), default=0.0):.0f} s"
         at_work = sorted(self._reached.keys() - finished) or [max(self._reached)]
         named = f"segment{'s' * (len(at_work) > 1)} {', '.join(str(number + 1) for number in at_work)}"
         named = named if len(at_work) <= _NAMED else f"{len(at_work)} segments"

@@ -1,9 +1,13 @@
 """What a file says of its tracks and parts. It is kept as far as the container of the result has a place for it."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from fractions import Fraction
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
+import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 
@@ -36,11 +40,25 @@ _QUICKTIME = {
     "fao": "fo ",
 }
 """Languages that a mov has a number for, which FFmpeg knows under another name."""
-_INTERESTING = {"video": "moving or still pictures", "data": "data tracks", "attachment": "attachments"}
-_TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "creation_time", "duration", "timecode"}
+_OF_THE_FILE = {
+    *("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "timecode", "vendor_id"),
+    *("bps", "number_of_frames", "number_of_bytes", "alpha_mode", "rotate", "filename", "mimetype"),
+    *("language", "title", "name", "creation_time"),
+}
+"""Tags of a track that describe how it is stored, or that are kept in another way."""
+_TECHNICAL = _OF_THE_FILE - {"language", "title", "name", "creation_time"}
+"""The same of the file as a whole."""
+_STATISTICS = "_statistics_"
+_USUAL_HANDLERS = {"VideoHandler", "SoundHandler", "SubtitleHandler"}
+"""What FFmpeg calls tracks that have no other name."""
+_TIMECODE = re.compile(r"\d\d:\d\d:\d\d[:;.]\d\d")
+_DROP_RATES = {Fraction(30_000, 1001), Fraction(60_000, 1001)}
+_TIMECODE_RATES = {*map(Fraction, (24, 25, 30, 48, 50, 60)), Fraction(24_000, 1001), *_DROP_RATES}
+"""Frames a second for which mp4 and mov can count a timecode."""
 _NAMED = 10
 _MOST_CHAPTERS = 10_000
 _MILLISECONDS = 1000
+_PLACE = {"matroska": "mkv"}
 
 
 class TrackMetadata(NamedTuple):
@@ -50,6 +68,8 @@ class TrackMetadata(NamedTuple):
     title: str = ""
     disposition: int = 0
     """FFmpeg's flags."""
+    tags: Mapping[str, str] = {}
+    """All others, by their names in small letters."""
 
 
 class Chapter(NamedTuple):
@@ -60,15 +80,44 @@ class Chapter(NamedTuple):
     title: str
 
 
-def track_metadata(stream: Any) -> TrackMetadata:
+def track_metadata(stream: Any, tags: Literal["keep", "strip"] = "keep") -> TrackMetadata:
     """Read what the source says of a track."""
-    return TrackMetadata(stream.language or "", stream.metadata.get("title", ""), int(stream.disposition & _KEPT))
+    title = stream.metadata.get("title") or stream.metadata.get("name", "")  # mov: the name of a track
+    kept = _free_tags(stream.metadata, _OF_THE_FILE) if tags == "keep" else {}
+    if kept.get("handler_name") in _USUAL_HANDLERS:
+        del kept["handler_name"]
+    return TrackMetadata(stream.language or "", title, int(stream.disposition & _KEPT), kept)
+
+
+def file_tags(container: InputContainer) -> dict[str, str]:
+    """The tags of the file as a whole, such as title, artist and the time of recording, by names in small letters."""
+    return _free_tags(container.metadata, _TECHNICAL)
+
+
+def _free_tags(tags: Mapping[str, str], known: set[str]) -> dict[str, str]:
+    small = {name.lower(): value for name, value in tags.items() if value}
+    found = {}
+    for name, value in small.items():
+        plain = re.sub(r"-[a-z]{3}$", "", name)
+        if plain in known or name.startswith(_STATISTICS) or (plain != name and small.get(plain) == value):
+            continue
+        if name != "creation_time" or _is_time(value):
+            found[name] = value
+    return found
+
+
+def _is_time(value: str) -> bool:
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
 
 
 def write_metadata(track: Any, metadata: TrackMetadata, container: str) -> None:
     """Say the same of a track of the result. It has to be called before any packet is written."""
     language = _QUICKTIME.get(metadata.language, metadata.language) if container == "mov" else metadata.language
-    for name, value in (("language", language), ("title", metadata.title)):
+    for name, value in (*metadata.tags.items(), ("language", language), ("title", metadata.title)):
         if value:
             track.metadata[name] = value
     track.disposition = Disposition(metadata.disposition)
@@ -78,19 +127,72 @@ def lost_disposition_notes(kind: str, metadata: TrackMetadata, container: str) -
     """A note about flags that the container cannot hold."""
     lost = Disposition(metadata.disposition) & ~_HELD[container]
     names = ", ".join(str(flag.name).replace("_", " ") for flag in Disposition if flag & lost)
-    return [f"the {kind} is no longer marked as {names}: {container} has no place for it"] if names else []
+    return [f"{_the(kind)} is no longer marked as {names}: {container} has no place for it"] if names else []
 
 
-def chapters_of(container: InputContainer) -> tuple[Chapter, ...]:
-    """The chapters that have a beginning and an end."""
+def _the(kind: str) -> str:
+    """What has a number has no article."""
+    return kind if kind[-1].isdigit() else f"the {kind}"
+
+
+def lost_tag_notes(
+    result: Path, container: str, tags: Mapping[str, str], tracks: Sequence[tuple[str, TrackMetadata]]
+) -> list[str]:
+    """Read the result, and name the tags that it does not have.
+
+    Args:
+        result: the file that was written.
+        container: its format.
+        tags: what was to be said of the file as a whole.
+        tracks: for each of its tracks in their order, what it is called in notes, and what was to be said of it.
+    """
     found = []
-    for chapter in container.chapters()[:_MOST_CHAPTERS]:
+    with av.open(str(result)) as opened:
+        said = [opened.metadata, *(stream.metadata for stream in opened.streams)]
+        for (kind, wanted), has in zip([("", tags), *((kind, each.tags) for kind, each in tracks)], said, strict=False):
+            lost = sorted(wanted.keys() - {name.lower() for name in has})
+            if lost:
+                named = ", ".join(lost[:_NAMED]) + (f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else "")
+                of = f"tags of {_the(kind)} dropped" if kind else "tags dropped"
+                found.append(f"{of}: {named}: {_PLACE.get(container, container)} has no place for them")
+    return found
+
+
+# --- The timecode of a camera ---
+
+
+def timecode_of(container: InputContainer) -> str:
+    """The timecode of the first picture, such as 01:00:00:00; empty where there is none."""
+    tags = ((name, value) for part in (container, *container.streams) for name, value in part.metadata.items())
+    return next((str(value) for name, value in tags if name.lower() == "timecode"), "")
+
+
+def can_hold_timecode(code: str, container: str, rate: Fraction) -> bool:
+    """Whether this timecode can stand in the container. In mp4 and mov it is a track that counts frames."""
+    if container in ("matroska", "webm"):
+        return True
+    drops = ":" not in code[-3:]  # numbers are left out, to keep pace with the clock
+    return bool(_TIMECODE.fullmatch(code)) and rate in (_DROP_RATES if drops else _TIMECODE_RATES)
+
+
+# --- Chapters ---
+
+
+def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[str, ...]]:
+    """The chapters that have a beginning and an end, and notes about what of them is lost."""
+    found, listed = [], container.chapters()
+    lost: set[str] = set()
+    for chapter in listed[:_MOST_CHAPTERS]:
         unit = chapter["time_base"]
         if unit is not None and chapter["start"] < chapter["end"]:
             unit = Fraction(unit.numerator, unit.denominator)
-            title = chapter["metadata"].get("title", "")
-            found.append(Chapter(chapter["start"] * unit, chapter["end"] * unit, title))
-    return tuple(found)
+            tags = chapter["metadata"]
+            lost |= {name.lower() for name in tags} - {"title"}
+            found.append(Chapter(chapter["start"] * unit, chapter["end"] * unit, tags.get("title", "")))
+    notes = [f"tags of chapters dropped: {', '.join(sorted(lost)[:_NAMED])}"] if lost else []
+    if len(found) < len(listed):
+        notes.append(f"{len(listed) - len(found)} of {len(listed)} chapters dropped: no length, or too many")
+    return tuple(found), tuple(notes)
 
 
 def write_chapters(output: OutputContainer, chapters: Sequence[Chapter], begin: Fraction) -> None:
@@ -106,17 +208,17 @@ def write_chapters(output: OutputContainer, chapters: Sequence[Chapter], begin: 
         output.set_chapters(written)  # type: ignore[arg-type]  # its own type of dict, which is no public name
 
 
-def dropped_track_notes(container: InputContainer) -> list[str]:
-    """Notes about tracks of other kinds than picture, sound and subtitles, and about tags: all are left out."""
-    counts = dict.fromkeys(_INTERESTING, 0)
-    for stream in container.streams:
-        if stream.type in counts:
-            counts[stream.type] += 1
-    counts["video"] -= 1
-    found = [f"{count} {_INTERESTING[kind]} dropped" for kind, count in counts.items() if count > 0]
-    codes = {name: value for part in (container, *container.streams) for name, value in part.metadata.items()}
-    if code := next((value for name, value in codes.items() if name.lower() == "timecode"), ""):
-        found.append(f"timecode {code} dropped")
-    if tags := sorted({name.lower() for name in container.metadata} - _TECHNICAL):
-        found.append(f"tags dropped: {', '.join(tags[:_NAMED])}")
-    return found
+# --- Tracks of other kinds ---
+
+
+def dropped_track_notes(container: InputContainer, *, chapters: bool) -> list[str]:
+    """Notes about further moving pictures and about data tracks, which are left out.
+
+    In mov and mp4 chapters and a timecode are tracks of data, too. These are kept in their own way.
+    """
+    moving = sum(not stream.disposition & Disposition.attached_pic for stream in container.streams.video) - 1
+    data = [stream for stream in container.streams.data if "timecode" not in stream.metadata]
+    if chapters and "mov" in container.format.name and any(stream.name == "bin_data" for stream in data):
+        data.pop()
+    counts = {"further moving picture": moving, "data track": len(data)}
+    return [f"{count} {kind}{'s' * (count > 1)} dropped" for kind, count in counts.items() if count > 0]

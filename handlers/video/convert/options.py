@@ -84,7 +84,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     ] = None
     audio_track: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=100)] | None,
-        msgspec.Meta(description="Which sound track, from 1; none: the one that players would choose."),
+        msgspec.Meta(description="Keep one sound track only, counted from 1; none: all of them."),
     ] = None
     audio_channels: Annotated[
         Literal["auto", "stereo", "mono"],
@@ -93,6 +93,13 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     subtitles: Annotated[
         Literal["keep", "none"],
         msgspec.Meta(description="keep: all that the container can hold; text is rewritten where it must be."),
+    ] = "keep"
+    metadata: Annotated[
+        Literal["keep", "strip"],
+        msgspec.Meta(
+            description="Title, artist, place, time and other tags of the file and its tracks, as far as the container "
+            "can hold them. Languages, titles and marks of tracks are kept anyway."
+        ),
     ] = "keep"
     segment_seconds: Annotated[
         Annotated[float, msgspec.Meta(ge=0.5, le=600)] | None,
@@ -162,7 +169,7 @@ _MP4 = Container(
     audio=("aac", "opus", "mp3"),
     copied=("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac"),
     subtitles="mov_text",
-    copied_subtitles=(),
+    copied_subtitles=("mov_text", "dvd_subtitle"),
     options=_FASTSTART,
 )
 
@@ -175,7 +182,7 @@ CONTAINERS = {
         audio=("aac", "mp3"),
         copied=("aac", "mp3", "ac3", "eac3", "alac"),
         subtitles="mov_text",
-        copied_subtitles=(),
+        copied_subtitles=("mov_text",),
         options=_FASTSTART,
     ),
     ".mkv": Container(
@@ -184,7 +191,10 @@ CONTAINERS = {
         audio=("aac", "opus", "mp3"),
         copied=("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac", "vorbis", "dts"),
         subtitles="subrip",
-        copied_subtitles=("subrip", "srt", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle"),
+        copied_subtitles=(
+            *("subrip", "srt", "ass", "ssa", "webvtt"),
+            *("hdmv_pgs_subtitle", "hdmv_text_subtitle", "dvd_subtitle", "dvb_subtitle"),
+        ),
         options=_BITEXACT,
     ),
     ".webm": Container(

@@ -1,4 +1,4 @@
-"""The work of `video_convert`: plan, sound (5 %), picture by segments (90 %), join (5 %).
+"""The work of `video_convert`: plan, sound tracks (5 %), picture by segments (90 %), join (5 %).
 
 Each part leaves a durable file and a checkpoint, so the next attempt begins where the last one was.
 """
@@ -13,21 +13,21 @@ from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.result import output_fields
 from ...pieces import fingerprint, recalled, remove_others
 from ..frames import UndecodableError, beyond_use, has_fields
-from ..opening import open_input, picture_stream
+from ..opening import open_input
 from ..source import VideoSource, cut_notes, read_source, source_fields
 from .checkpoint import SavedConversion, SegmentPlan, choose_cuts, step_for
+from .extras import choose_extras
 from .join import Parts, duration_of, join
 from .library_encoder import LibraryBackend, require_hardware
 from .making import PICTURE_UNTIL, Making, Pace
-from .metadata import TrackMetadata, chapters_of, dropped_track_notes, lost_disposition_notes, track_metadata
+from .metadata import lost_disposition_notes, lost_tag_notes
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program, segment_length
 from .picture import choose_pixel_format, output_aspect, output_size, picture_notes
 from .program_encoder import ProgramBackend
 from .segments import VideoBackend
-from .sound import choose_sound
-from .subtitles import choose_subtitles
+from .sound import SoundPlan, choose_sounds
 
-_LAYOUT = 2
+_LAYOUT = 3
 """Other segments than an earlier version of this module made have another number."""
 
 
@@ -84,11 +84,8 @@ class _Conversion:
         self._backend = backend
         self._pixels = choose_pixel_format(source, backend.pixel_formats(), target.video_codec)
         with open_input(source.path) as container:
-            self._sound = choose_sound(container, context.options, target)
-            self._subtitles = choose_subtitles(container, context.options, target.container)
-            self._left_out = dropped_track_notes(container)
-            self._picture_metadata = track_metadata(picture_stream(container, source.path.name))
-            self._chapters = chapters_of(container)
+            self._sounds = choose_sounds(container, context.options, target)
+            self._extras = choose_extras(container, source, context.options, target)
         self._saved = self._recall_or_plan()
         self._faults: list[str] = []
 
@@ -112,9 +109,9 @@ class _Conversion:
     def run(self) -> Outcome:
         """Do what is left to do."""
         self._saved = self._saved.intact(self._context.work_dir)
-        remove_others(self._context.work_dir, ("segment-*", "sound.*"), keep=self._saved.files)
+        remove_others(self._context.work_dir, ("segment-*", "sound-*"), keep=self._saved.files)
         making = Making(
-            self._context, self._source, self._target, self._pixels, self._backend, self._sound, self._saved
+            self._context, self._source, self._target, self._pixels, self._backend, self._sounds.kept, self._saved
         )
         self._saved, self._faults = making.run(), making.faults
         if not self._saved.segments:
@@ -137,13 +134,16 @@ class _Conversion:
             self._saved.segments,
             self._saved.audio,
             output_aspect(self._source, self._context.options),
-            self._picture_metadata,
-            self._sound.metadata if self._sound else TrackMetadata(),
-            self._chapters,
-            self._subtitles,
+            [sound.metadata for sound in self._heard()],
+            self._extras,
         )
         join(self._source, self._target, parts, self._context.output_part, tick)
         self._context.progress(100, "joining")
+
+    def _heard(self) -> list[SoundPlan]:
+        """The sound tracks that are in the result; in the others there was nothing to hear."""
+        made = {track.stream for track in self._saved.audio}
+        return [sound for sound in self._sounds.kept if sound.stream in made]
 
     def _describe(self) -> dict[str, Any]:
         output = self._context.output_part
@@ -157,10 +157,13 @@ class _Conversion:
             duration=duration_of(output),
             codec=self._target.video_codec,
         )
+        heard = self._heard()
         return result | {
-            "audio_codec": self._sound.codec if self._sound and self._saved.audio else "",
-            "audio_copied": bool(self._sound and self._saved.audio and self._sound.copy),
-            "subtitles": len(self._subtitles.kept),
+            "audio_codec": ", ".join(dict.fromkeys(sound.codec for sound in heard)),
+            "audio_copied": bool(heard) and all(sound.copy for sound in heard),
+            "audio_tracks": len(heard),
+            "subtitles": len(self._extras.subtitles.kept),
+            "attachments": len(self._extras.attachments.kept),
             "segments": len(self._saved.segments),
             "notes": self._notes(),
             **source_fields(self._source),
@@ -168,17 +171,27 @@ class _Conversion:
 
     def _notes(self) -> list[str]:
         """What was changed or left out, in words."""
-        sound = list(self._sound.notes) if self._sound else []
-        if self._sound is None and self._source.has_audio:
-            sound = ["sound dropped as asked"] if not self._target.audio_codec else ["sound dropped: unknown codec"]
-        elif self._sound and not self._saved.audio:
-            sound = ["sound dropped: none of it can be decoded"]
-        elif self._sound:
-            sound += lost_disposition_notes("sound", self._sound.metadata, self._target.container.format)
+        form, extras, heard = self._target.container.format, self._extras, self._heard()
         picture = picture_notes(self._source, self._pixels, self._context.options)
-        picture += lost_disposition_notes("picture", self._picture_metadata, self._target.container.format)
-        picture += self._backend.notes
-        return [*cut_notes(self._source), *picture, *self._faults, *sound, *self._subtitles.notes, *self._left_out]
+        sound: list[str] = []
+        for each in self._sounds.kept:
+            if each in heard:
+                sound += [*each.notes, *lost_disposition_notes(each.called, each.metadata, form)]
+            else:
+                sound.append(f"{each.called} dropped: none of it can be decoded")
+        tracks = [("picture", extras.picture), *((each.called, each.metadata) for each in heard)]
+        tracks += [("subtitle track", metadata) for metadata in extras.subtitles.metadata]
+        lost = lost_tag_notes(self._context.output_part, form, extras.tags, tracks)
+        return [
+            *cut_notes(self._source),
+            *picture,
+            *self._backend.notes,
+            *self._faults,
+            *self._sounds.notes,
+            *sound,
+            *extras.notes,
+            *lost,
+        ]
 
 
 def _plan(source: VideoSource, segment_seconds: float) -> SegmentPlan:

@@ -1,6 +1,6 @@
-"""The sound of a video: which track is taken, and whether it is copied or encoded.
+"""The sound of a video: which tracks are taken, and whether each is copied or encoded.
 
-It is converted once and in one piece: encoded per segment it would click at every join.
+A track is converted once and in one piece: encoded per segment it would click at every join.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import av
 import msgspec
@@ -38,10 +38,12 @@ _CHANNEL_BITRATE = 64_000
 
 
 class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The track that is taken, and what is done with it."""
+    """A track that is taken, and what is done with it."""
 
     stream: int
     """Number of the stream in the file."""
+    called: str
+    """What notes call it."""
     copy: bool
     codec: str
     """The codec in the result."""
@@ -55,43 +57,65 @@ class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def file(self) -> str:
         """Name of the file that is made. MP4 has the finer clock but does not take every codec."""
-        return "sound.mp4" if self.codec in _IN_MP4 else "sound.mka"
+        return f"sound-{self.stream}.{'mp4' if self.codec in _IN_MP4 else 'mka'}"
 
 
-def choose_sound(container: InputContainer, options: VideoConvertOptions, target: Target) -> SoundPlan | None:
-    """Plan the sound; none if there is no sound or none is wanted. Raises Unusable for a track that is not there."""
-    if not target.audio_codec:
-        return None
+class Sounds(NamedTuple):
+    """The sound tracks that are kept, and notes about the others."""
+
+    kept: tuple[SoundPlan, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def choose_sounds(container: InputContainer, options: VideoConvertOptions, target: Target) -> Sounds:
+    """Plan each sound track that is wanted. Raises Unusable for one that is not there, or that cannot be copied."""
     tracks = container.streams.audio
-    stream = container.streams.best("audio")
-    if options.audio_track is not None:
-        if options.audio_track > len(tracks):
-            name = Path(container.name).name
-            raise Unusable(f"{name} has {len(tracks)} sound tracks, not {options.audio_track}")
-        stream = tracks[options.audio_track - 1]
-    if not isinstance(stream, AudioStream) or stream.codec_context is None:
-        return None
+    if not target.audio_codec:
+        return Sounds(notes=(_dropped("the sound", "as asked"),) if tracks else ())
+    if options.audio_track is not None and tracks and options.audio_track > len(tracks):
+        name = Path(container.name).name
+        raise Unusable(f"{name} has {len(tracks)} sound tracks, not {options.audio_track}")
     steady = any(name in container.format.name for name in _STEADY)
-    notes = () if len(tracks) == 1 else (f"1 of {len(tracks)} sound tracks kept",)
-    plan = _plan_for(stream, options, target, steady=steady)
-    return msgspec.structs.replace(plan, metadata=track_metadata(stream), notes=notes + plan.notes)
+    kept: list[SoundPlan] = []
+    notes: list[str] = []
+    for number, stream in enumerate(tracks, start=1):
+        called = "sound" if len(tracks) == 1 else f"sound track {number}"
+        if options.audio_track not in (None, number):
+            continue
+        if stream.codec_context is None:
+            notes.append(_dropped(called, "unknown codec"))
+            continue
+        plan = _plan_for(stream, called, options, target, steady=steady)
+        kept.append(msgspec.structs.replace(plan, metadata=track_metadata(stream, options.metadata)))
+    if options.audio_track is not None and len(tracks) > 1:
+        notes.insert(0, f"1 of {len(tracks)} sound tracks kept, as asked")
+    return Sounds(tuple(kept), tuple(notes))
 
 
-def _plan_for(stream: AudioStream, options: VideoConvertOptions, target: Target, *, steady: bool) -> SoundPlan:
+def _dropped(called: str, why: str) -> str:
+    return f"{called} dropped: {why}"
+
+
+def _plan_for(
+    stream: AudioStream, called: str, options: VideoConvertOptions, target: Target, *, steady: bool
+) -> SoundPlan:
     codec = stream.codec_context.codec.canonical_name
     fits = codec in target.container.copied
     if options.audio_codec == "copy" and not fits:
-        raise Unusable(f"sound of {codec} cannot be copied into {target.container.format}: leave audio_codec at auto")
+        raise Unusable(
+            f"{called} of {codec} cannot be copied into {target.container.format}: leave audio_codec at auto"
+        )
     untouched = options.audio_encoder == "usual" and options.audio_bitrate is None and options.audio_channels == "auto"
     free = options.audio_codec == "auto" and untouched
     if options.audio_codec == "copy" or (free and fits and steady):
-        return SoundPlan(stream=stream.index, copy=True, codec=codec)
+        return SoundPlan(stream=stream.index, called=called, copy=True, codec=codec)
     channels = max(1, stream.codec_context.channels)
     most = {"auto": _MOST[target.audio_codec], "stereo": 2, "mono": 1}[options.audio_channels]
     kept = max(count for count in _LAYOUTS if count <= min(channels, most))
-    notes = () if kept == channels else (f"{channels} sound channels became {kept}",)
+    notes = () if kept == channels else (f"{channels} channels of {called} became {kept}",)
     return SoundPlan(
         stream=stream.index,
+        called=called,
         copy=False,
         codec=target.audio_codec,
         encoder=target.audio_encoder,
@@ -130,7 +154,7 @@ _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "mp3": (48000, 4410
 def convert_sound(
     path: Path, plan: SoundPlan, folder: Path, backend: SoundBackend, tick: Callable[[float], None]
 ) -> AudioTrack | None:
-    """Copy or encode the chosen sound of `path` into `folder`; none if there is nothing in it to hear.
+    """Copy or encode one sound track of `path` into `folder`; none if there is nothing in it to hear.
 
     `tick` is called with the position in seconds; it may raise.
     """
@@ -152,7 +176,7 @@ def convert_sound(
         return None
     start, samples = made
     size, digest = seal(part, final)
-    return AudioTrack(name=plan.file, start=start, samples=samples, size=size, sha256=digest)
+    return AudioTrack(stream=plan.stream, name=plan.file, start=start, samples=samples, size=size, sha256=digest)
 
 
 def _copied(

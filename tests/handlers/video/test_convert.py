@@ -94,6 +94,8 @@ def test_the_result_describes_the_file(
         "source_codec": "h264",
         "audio_codec": "aac",
         "audio_copied": True,
+        "audio_tracks": 1,
+        "attachments": 0,
         "subtitles": 0,
         "segments": 4,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -293,7 +295,7 @@ def test_a_cover_picture_is_not_taken_for_the_video(
     done = prepare(clips())
     convert(done)
     with (
-        av.open(str(done.work_dir / "sound.mp4")) as sound,
+        av.open(str(done.work_dir / "sound-1.mp4")) as sound,
         av.open(str(clips(suffix=".avi", codec="mjpeg", pixel_format="yuvj420p", audio="", seconds=1))) as cover,
         av.open(str(song), "w") as output,
     ):

@@ -72,7 +72,7 @@ def test_a_file_of_sound_alone_is_rejected(
 ) -> None:
     done = prepare(clips())
     convert(done)
-    assert "no moving picture" in rejected(convert, prepare(done.work_dir / "sound.mp4", "other.mp4"))
+    assert "no moving picture" in rejected(convert, prepare(done.work_dir / "sound-1.mp4", "other.mp4"))
 
 
 def test_a_video_that_is_cut_before_its_index_is_rejected(

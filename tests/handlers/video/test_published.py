@@ -17,6 +17,7 @@ from tasktrail.handlers import Finished
 
 SECONDS, BT601 = 2, 6
 OUTPUTS = ["mp4", "m4v", "mov", "mkv", "webm"]
+TAGS = {"title": "At the sea", "artist": "Ann"}
 H265 = [("mp4", "hvc1"), ("m4v", "hvc1"), ("mov", "hvc1"), ("mkv", "V_MPEGH/ISO/HEVC")]
 
 
@@ -82,7 +83,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         if rotation not in made:
             path = tmp_path_factory.mktemp("film") / "in.mkv"
             with av.open(str(path), "w") as output:
-                output.metadata.update({"title": "At the sea", "artist": "Ann"})
+                output.metadata.update(TAGS)
                 unit = Fraction(1, 1000)
                 chapters: Any = [
                     {"id": 1, "start": 0, "end": 1000, "time_base": unit, "metadata": {"title": "One"}},
@@ -197,7 +198,7 @@ NO_PLACE = {
 
 @pytest.mark.parametrize("suffix", OUTPUTS)
 def test_languages_titles_marks_and_chapters_are_kept_or_named(published: Any, suffix: str) -> None:
-    said, _, notes = published(suffix)
+    said, path, notes = published(suffix)
     tracks = [said.only(kind) for kind in ("video", "audio", "subtitle")] if suffix in ("mkv", "webm") else said.tracks
     assert [track.language for track in tracks[:3]] == LANGUAGES[suffix]
     assert [track.title for track in tracks[:3]] == ["Camera 1", "Commentary", "Signs"]
@@ -205,8 +206,11 @@ def test_languages_titles_marks_and_chapters_are_kept_or_named(published: Any, s
     assert [track.marks for track in tracks[:3]] == list(MARKS[of])
     assert {note for note in notes if "no longer marked" in note} == NO_PLACE[of]
     assert said.chapters == [(0, "One"), (1, "Two")]
-    assert "timecode 01:02:03:04 dropped" in notes
-    assert "tags dropped: artist, title" in notes
+    assert not [note for note in notes if "dropped" in note]
+    with av.open(str(path)) as container:
+        assert {name: container.metadata.get(name.upper(), container.metadata.get(name)) for name in TAGS} == TAGS
+        said_of_picture = {name.lower(): value for name, value in container.streams.video[0].metadata.items()}
+    assert said_of_picture["timecode"] == "01:02:03:04"
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm"])

@@ -150,7 +150,7 @@ def test_damaged_sound_is_made_again(
     first = prepare(clips())
     convert(first)
     expected = digest(first.output_file)
-    (first.work_dir / "sound.mp4").write_bytes(b"")
+    (first.work_dir / "sound-1.mp4").write_bytes(b"")
     again = first.resumed()
     assert isinstance(convert(again), Finished)
     assert digest(again.output_file) == expected
@@ -196,7 +196,7 @@ def test_another_input_starts_anew(
     outcome = convert(other)
     assert isinstance(outcome, Finished)
     assert outcome.result["frames"] == len(look(other.output_file).times) == 75
-    assert not (other.work_dir / "sound.mp4").exists()
+    assert not (other.work_dir / "sound-1.mp4").exists()
 
 
 def test_another_version_of_the_library_starts_anew(

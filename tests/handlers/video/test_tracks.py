@@ -1,112 +1,19 @@
 """Sound and subtitles of a conversion: kept where they can be, and named where they cannot."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from fractions import Fraction
-from operator import itemgetter
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-from av.audio.frame import AudioFrame
-from av.container import OutputContainer
-from av.packet import Packet
-from av.video.frame import PictureType
+from conversions import at_checkpoint, digest
+from full_films import RATE, Tone, make
 
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.testing import SimulatedCrash
-
-SECONDS = 3
-RATE = 48000
-
-
-class Tone(NamedTuple):
-    """A sound track of one sine; the second channel and those after are louder."""
-
-    hertz: int = 440
-    layout: str = "stereo"
-    codec: str = "aac"
-    language: str = "eng"
-
-
-LINES = "1\n00:00:00,400 --> 00:00:01,400\nHello <i>you</i>\nthere\n\n2\n00:00:01,900 --> 00:00:02,700\nGrüße, 世界\n\n"
-
-
-def waves(tone: Tone) -> list[AudioFrame]:
-    """Its samples as frames of 1024."""
-    time = np.arange(SECONDS * RATE) / RATE
-    channels = av.AudioLayout(tone.layout).nb_channels
-    sine = np.sin(2 * np.pi * tone.hertz * time).astype(np.float32)
-    whole = np.stack([sine * 0.1 * (1 + channel) for channel in range(channels)])
-    frames = []
-    for start in range(0, whole.shape[1] - 1023, 1024):
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(whole[:, start : start + 1024]), "fltp", tone.layout)
-        frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
-        frames.append(frame)
-    return frames
-
-
-def timed(packets: Iterable[Any]) -> list[tuple[float, Any]]:
-    return [(float(packet.dts * packet.time_base), packet) for packet in packets]
-
-
-def picture_packets(output: OutputContainer) -> list[tuple[float, Any]]:
-    stream = output.add_stream("libx264", rate=25, options={"g": "25", "bf": "2"})
-    stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
-    packets = []
-    with av.open(f"testsrc2=size=160x120:rate=25:duration={SECONDS}", format="lavfi") as test:
-        for frame in test.decode(video=0):
-            shown = frame.reformat(format="yuv420p")
-            shown.pict_type = PictureType.NONE
-            packets += timed(stream.encode(shown))
-    return packets + timed(stream.encode(None))
-
-
-def sound_packets(output: OutputContainer, tone: Tone) -> list[tuple[float, Any]]:
-    track: Any = output.add_stream(tone.codec, rate=RATE)
-    track.layout = tone.layout
-    track.metadata["language"] = tone.language
-    return [each for wave in (*waves(tone), None) for each in timed(track.encode(wave))]
-
-
-def subtitle_packets(output: OutputContainer, codec: str, language: str, text: Path) -> list[tuple[float, Any]]:
-    """Of the lines above; a bitmap codec gets bytes that nobody decodes here."""
-    packets = []
-    bitmap = codec == "hdmv_pgs_subtitle"
-    with av.open(str(text)) as lines:
-        source: Any = lines.streams.subtitles[0]
-        source.codec_context.open(strict=False)
-        track: Any = output.add_mux_stream(codec) if bitmap else output.add_stream(codec)
-        if not bitmap:
-            track.codec_context.subtitle_header = source.codec_context.subtitle_header
-        track.time_base = Fraction(1, 1000)
-        track.metadata["language"] = language
-        for packet in [packet for packet in lines.demux(source) if packet.size]:
-            content = source.codec_context.decode2(packet)
-            raw = b"\x16\x00\x0b" + bytes(11) if bitmap else bytes(track.codec_context.encode_subtitle(content))
-            written: Any = Packet(raw)
-            written.stream, written.time_base = track, Fraction(1, 1000)
-            written.pts = written.dts = packet.pts
-            written.duration = packet.duration
-            packets.append(written)
-    return timed(packets)
-
-
-def make(path: Path, tones: Sequence[Tone] = (), subtitles: Sequence[tuple[str, str]] = ()) -> Path:
-    """A film with these sound tracks and (codec, language) subtitles."""
-    text = path.with_suffix(".srt")
-    text.write_text(LINES, encoding="utf-8")
-    with av.open(str(path), "w") as output:
-        packets = picture_packets(output)
-        for tone in tones:
-            packets += sound_packets(output, tone)
-        for codec, language in subtitles:
-            packets += subtitle_packets(output, codec, language, text)
-        for _, packet in sorted(packets, key=itemgetter(0)):
-            output.mux(packet)
-    return path
 
 
 def packets_of(path: Path, kind: str, number: int = 0) -> list[bytes]:
@@ -115,11 +22,11 @@ def packets_of(path: Path, kind: str, number: int = 0) -> list[bytes]:
         return [bytes(packet) for packet in container.demux(stream) if packet.size]
 
 
-def loudest(path: Path) -> tuple[int, list[float]]:
-    """The frequency of the first channel and the loudness of each."""
+def loudest(path: Path, number: int = 0) -> tuple[int, list[float]]:
+    """The frequency of the first channel and the loudness of each, in the sound track of this number."""
     with av.open(str(path)) as container:
-        parts = [frame.to_ndarray() for frame in container.decode(audio=0) if frame.format.is_planar]
-        rate = container.streams.audio[0].rate
+        parts = [frame.to_ndarray() for frame in container.decode(audio=number) if frame.format.is_planar]
+        rate = container.streams.audio[number].rate
     sound = np.concatenate(parts, axis=1)[:, rate // 2 : rate // 2 + rate]
     return int(np.abs(np.fft.rfft(sound[0])).argmax()), [float(np.sqrt((channel**2).mean())) for channel in sound]
 
@@ -196,8 +103,8 @@ def test_sound_is_encoded_when_something_is_asked_of_it(
     [
         ("out.mp4", {"audio_codec": "aac"}, 6, []),
         ("out.webm", {}, 6, []),
-        ("out.mp4", {"audio_codec": "mp3"}, 2, ["6 sound channels became 2"]),
-        ("out.mp4", {"audio_channels": "mono"}, 1, ["6 sound channels became 1"]),
+        ("out.mp4", {"audio_codec": "mp3"}, 2, ["6 channels of sound became 2"]),
+        ("out.mp4", {"audio_channels": "mono"}, 1, ["6 channels of sound became 1"]),
     ],
 )
 def test_all_channels_are_kept_where_the_codec_can_hold_them(
@@ -218,20 +125,116 @@ def test_all_channels_are_kept_where_the_codec_can_hold_them(
         assert container.streams.audio[0].channels == channels
 
 
-def test_one_of_several_sound_tracks_is_chosen_and_the_others_are_named(
+def test_one_of_several_sound_tracks_can_be_chosen(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
     source = make(tmp_path / "in.mkv", [Tone(), Tone(hertz=1000, language="deu")])
     context = prepare(source, audio_track=2)
     outcome = convert(context)
     assert isinstance(outcome, Finished)
-    assert outcome.result["notes"] == ["1 of 2 sound tracks kept"]
+    assert outcome.result["notes"] == ["1 of 2 sound tracks kept, as asked"]
     assert loudest(context.output_file)[0] == 1000
     with av.open(str(context.output_file)) as container:
         assert container.streams.audio[0].language == "deu"
     refused = convert(prepare(source, "other.mp4", audio_track=3))
     assert isinstance(refused, Rejected)
     assert "2 sound tracks" in refused.reason
+
+
+TWO = [Tone(title="Main", tags={"note": "a"}), Tone(hertz=1000, language="deu", codec="ac3", title="Comments")]
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "codecs", "notes"),
+    [
+        ("out.mp4", {}, ["aac", "ac3"], ["tags of sound track 1 dropped: note: mp4 has no place for them"]),
+        ("out.mov", {}, ["aac", "ac3"], ["tags of sound track 1 dropped: note: mov has no place for them"]),
+        ("out.mkv", {}, ["aac", "ac3"], []),
+        ("out.webm", {}, ["opus", "opus"], []),
+        (
+            "out.mkv",
+            {"audio_codec": "aac", "audio_channels": "mono"},
+            ["aac", "aac"],
+            ["2 channels of sound track 1 became 1", "2 channels of sound track 2 became 1"],
+        ),
+    ],
+)
+def test_all_sound_tracks_are_kept_each_with_its_words(
+    *,
+    output: str,
+    options: dict[str, Any],
+    codecs: list[str],
+    notes: list[str],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    context = prepare(make(tmp_path / "in.mkv", TWO), output, preset="ultrafast", **options)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["notes"] == notes
+    assert outcome.result["audio_tracks"] == 2
+    assert outcome.result["audio_codec"] == ", ".join(dict.fromkeys(codecs))
+    with av.open(str(context.output_file)) as container:
+        tracks = container.streams.audio
+        assert [track.codec_context.codec.canonical_name for track in tracks] == codecs
+        assert [(track.language or "")[:2] for track in tracks] == ["en", "ge" if output == "out.mov" else "de"]
+        assert [track.metadata.get("title", track.metadata.get("name")) for track in tracks] == ["Main", "Comments"]
+    assert loudest(context.output_file)[0] == 440
+    assert loudest(context.output_file, 1)[0] == 1000
+
+
+def test_copying_refuses_if_one_of_the_tracks_does_not_fit(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = make(tmp_path / "in.mkv", [Tone(), Tone(codec="flac")])
+    refused = convert(prepare(source, "out.mov", audio_codec="copy"))
+    assert isinstance(refused, Rejected)
+    assert "sound track 2 of flac cannot be copied into mov" in refused.reason
+    assert isinstance(convert(prepare(source, "out.mov", audio_codec="copy", audio_track=1)), Finished)
+
+
+def test_several_tracks_give_the_same_file_whatever_is_made_at_once_and_wherever_it_was_killed(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    tones = [Tone(), Tone(hertz=1000, codec="flac"), Tone(hertz=660, layout="5.1")]
+    source = make(tmp_path / "in.mkv", tones, [("subrip", "eng"), ("ass", "deu")])
+    made = set()
+    for at_once in (1, 2, 3, 8):
+        whole = prepare(source, "out.mov", segments_at_once=at_once)
+        assert isinstance(convert(whole), Finished)
+        made.add(digest(whole.output_file))
+        if at_once == 2:
+            assert [len(checkpoint.data["audio"]) for checkpoint in whole.checkpoints][-1] == 3
+            for number in range(len(whole.checkpoints)):
+                resumed = at_checkpoint(whole, number, tmp_path / f"from{number}")
+                files = whole.checkpoints[number].temp_files
+                kept = {name: (resumed.work_dir / name).stat().st_mtime_ns for name in files}
+                assert isinstance(convert(resumed), Finished)
+                made.add(digest(resumed.output_file))
+                assert {name: (resumed.work_dir / name).stat().st_mtime_ns for name in kept} == kept
+        shutil.rmtree(whole.work_dir)
+    assert len(made) == 1
+
+
+def test_a_track_in_which_nothing_can_be_heard_is_named_and_not_tried_again(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = make(tmp_path / "in.mkv", [Tone(), Tone(codec="flac")])
+    data = bytearray(source.read_bytes())
+    for packet in packets_of(source, "audio", 1):
+        place = data.find(packet)
+        data[place : place + len(packet)] = bytes(len(packet))
+    source.write_bytes(data)
+    whole = prepare(source, audio_codec="aac")
+    outcome = convert(whole)
+    assert isinstance(outcome, Finished)
+    assert "sound track 2 dropped: none of it can be decoded" in outcome.result["notes"]
+    assert (outcome.result["audio_tracks"], whole.checkpoint.data["silent"]) == (1, [2])
+    resumed = at_checkpoint(whole, len(whole.checkpoints) - 1, tmp_path / "resumed")
+    convert(resumed)
+    assert digest(resumed.output_file) == digest(whole.output_file)
+    assert resumed.checkpoints == []
 
 
 def test_a_copy_that_the_container_cannot_hold_is_refused(
@@ -286,7 +289,7 @@ def test_subtitles_that_cannot_be_kept_are_named(
     outcome = convert(prepare(source))
     assert isinstance(outcome, Finished)
     assert outcome.result["notes"] == [
-        "1 subtitle tracks dropped: hdmv_pgs_subtitle does not go into mp4",
+        "1 subtitle track dropped: hdmv_pgs_subtitle does not go into mp4",
         "subtitles rewritten as mov_text",
     ]
     context = prepare(source, "out.mkv")

@@ -1,0 +1,100 @@
+"""Attachments, such as fonts, and cover pictures: kept where the container has a place for them, else named."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Disposition
+
+from ..opening import is_input_fault, open_input
+
+_COVERS = {"mp4": {"mjpeg": "image/jpeg", "png": "image/png"}}
+"""Container → codecs of the pictures that it can show as a cover. In a Matroska they are attachments."""
+_SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/webp": ".webp", "image/bmp": ".bmp"}
+_PICTURES = {"mjpeg": "image/jpeg", "png": "image/png", "gif": "image/gif", "webp": "image/webp", "bmp": "image/bmp"}
+_UNKNOWN = "application/octet-stream"
+
+
+class Attachment(NamedTuple):
+    """A file within the film."""
+
+    stream: int
+    """Number of its stream in the source."""
+    name: str
+    mimetype: str
+    picture: bool
+    """Whether it is a cover, which the library hands out as a video of one frame."""
+
+
+class Attachments(NamedTuple):
+    """Those that are kept, and notes about the others."""
+
+    kept: tuple[Attachment, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def choose_attachments(opened: InputContainer, container: str) -> Attachments:
+    """Choose which of the attachments and cover pictures of `opened` go into `container`."""
+    kept: list[Attachment] = []
+    notes: list[str] = []
+    pictures = [stream for stream in opened.streams.video if stream.disposition & Disposition.attached_pic]
+    for stream in chain(pictures, opened.streams.attachments):
+        found = _describe(stream)
+        codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""
+        if container == "matroska" or (found.picture and codec in _COVERS.get(container, ())):
+            kept.append(found)
+        else:
+            kind = "cover picture" if found.picture else "attachment"
+            notes.append(f"{kind} {found.name} dropped: {container} has no place for it")
+    return Attachments(tuple(kept), tuple(notes))
+
+
+def _describe(stream: Any) -> Attachment:
+    picture = stream.type == "video"
+    codec = stream.codec_context.codec.canonical_name if picture and stream.codec_context is not None else ""
+    kind = stream.metadata.get("mimetype") or _PICTURES.get(codec, _UNKNOWN)
+    stem = "cover" if picture else f"attachment-{stream.index}"
+    name = stream.metadata.get("filename") or f"{stem}{_SUFFIXES.get(kind, '')}"
+    return Attachment(stream.index, name, kind, picture)
+
+
+class AttachmentWriter:
+    """Adds the attachments to the result, behind all tracks, before the first packet is written."""
+
+    def __init__(self, path: Path, chosen: Attachments, container: str, output: OutputContainer) -> None:
+        self._covers: list[Packet[Any]] = []
+        for attachment in chosen.kept:
+            with open_input(path) as opened:
+                stream: Any = opened.streams[attachment.stream]
+                if container == "matroska":
+                    data = _picture(opened, stream) if attachment.picture else bytes(stream.data)
+                    if data:
+                        output.add_attachment(attachment.name, attachment.mimetype, data)
+                elif data := _picture(opened, stream):
+                    self._add_cover(output, stream, data)
+
+    def _add_cover(self, output: OutputContainer, stream: Any, data: bytes) -> None:
+        track: Any = output.add_stream_from_template(stream, opaque=True)
+        track.disposition = Disposition.attached_pic
+        packet: Packet[Any] = Packet(data)
+        packet.stream, packet.pts, packet.dts = track, 0, 0
+        packet.is_keyframe = True
+        self._covers.append(packet)
+
+    def write(self, output: OutputContainer) -> None:
+        """Write the pictures that are tracks."""
+        for packet in self._covers:
+            output.mux(packet)
+
+
+def _picture(opened: InputContainer, stream: Any) -> bytes:
+    """The file that the picture was; empty if it cannot be read. It comes before all packets of tracks."""
+    try:
+        return next((bytes(packet) for packet in opened.demux(stream) if packet.size), b"")
+    except av.error.FFmpegError as error:
+        if not is_input_fault(error):
+            raise
+        return b""

@@ -1,0 +1,60 @@
+"""What a film has beside picture and sound: words about itself, chapters, subtitles, attachments."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from av.container import InputContainer
+
+from ..opening import picture_stream
+from ..source import VideoSource
+from .attachments import Attachments, choose_attachments
+from .metadata import (
+    Chapter,
+    TrackMetadata,
+    can_hold_timecode,
+    chapters_of,
+    dropped_track_notes,
+    file_tags,
+    lost_disposition_notes,
+    timecode_of,
+    track_metadata,
+)
+from .options import Target, VideoConvertOptions
+from .subtitles import Subtitles, choose_subtitles
+
+
+class Extras(NamedTuple):
+    """What of it is kept, and notes about the rest."""
+
+    picture: TrackMetadata
+    """What is said of the picture's track."""
+    tags: Mapping[str, str]
+    """Of the file as a whole."""
+    chapters: tuple[Chapter, ...]
+    subtitles: Subtitles
+    attachments: Attachments
+    notes: tuple[str, ...]
+
+
+def choose_extras(
+    container: InputContainer, source: VideoSource, options: VideoConvertOptions, target: Target
+) -> Extras:
+    """Choose what of it goes into the container of the result."""
+    form = target.container.format
+    picture = track_metadata(picture_stream(container, source.path.name), options.metadata)
+    notes = lost_disposition_notes("picture", picture, form)
+    chapters, chapter_notes = chapters_of(container)
+    subtitles = choose_subtitles(container, options, target.container)
+    attachments = choose_attachments(container, form)
+    notes += [*chapter_notes, *subtitles.notes, *attachments.notes]
+    notes += dropped_track_notes(container, chapters=bool(chapters))
+    if code := timecode_of(container):
+        if can_hold_timecode(code, form, source.rate):
+            picture = picture._replace(tags={**picture.tags, "timecode": code})
+        else:
+            notes.append(f"timecode {code} dropped")
+    tags = file_tags(container)
+    if options.metadata == "strip" and tags:
+        tags = {}
+        notes.append("tags dropped, as asked")
+    return Extras(picture, tags, chapters, subtitles, attachments, tuple(notes))
