@@ -69,8 +69,11 @@ async def _next(stream: AsyncGenerator[Any, None]) -> Any:
 
 
 async def _left_over() -> set[asyncio.Task[Any]]:
-    await asyncio.sleep(0)  # what was cancelled ends
-    return asyncio.all_tasks() - {asyncio.current_task()}
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if not left:
+        return set()
+    _done, waiting = await asyncio.wait(left, timeout=10)  # what was cancelled ends, and so does a generator's close
+    return waiting
 
 
 def driven(connect: Callable[[], AsyncClient]) -> Client:
