@@ -3,7 +3,7 @@
 from math import ceil, pow, sqrt  # noqa: A004 - always a float, where the operator may be complex
 
 from ...contract import Estimate, Job
-from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, SoundInfo, VideoInfo
+from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, SoundInfo, VideoInfo, reading_memory
 from .options import USUAL_CRF, VideoConvertOptions, choose_target, segment_length
 
 _SPEED = {
@@ -55,6 +55,8 @@ _ENCODER_BASE = {"h265": 35e6, "vp9": 15e6, "av1": 15e6}
 """Bytes that do not depend on the picture's size."""
 _DECODED = 500e6
 _AUDIO_SPEED = 70
+_COPIED = 150e6
+"""Bytes a second that are read and written."""
 _PIXEL_BYTES, _AT_PIXELS = 0.02, 300_000
 """Bytes that libx264 spends on a pixel of a lively film of this many pixels; on smaller pictures more."""
 _OF_THE_SOURCE = 1.2
@@ -77,6 +79,8 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
     """Estimate from what is known of the video."""
     options = job.options
     target = choose_target(options, job.output_file)
+    if target.copied:
+        return _copying(job, video)
     codec = target.video_codec
     wanted = _output_pixels(options, video)
     encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[codec]
@@ -85,6 +89,17 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
         # Everything is there twice, in segments and joined.
         temp=int(2.1 * (_video_bytes(job, video, codec) + _sound_bytes(options, video) + video.beside)) + _CONTAINERS,
         seconds=0.3 + _run_time(job, video, encode),
+        basis=video.basis(),
+    )
+
+
+def _copying(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
+    """Only sound is converted, and what stands in the input is written once, the sound once more."""
+    sounds = _sounds(job.options, video)
+    return Estimate(
+        memory=reading_memory(video),
+        temp=int(1.02 * job.input_size + 2.1 * _sound_bytes(job.options, video)) + _CONTAINERS,
+        seconds=0.3 + (1 + len(sounds)) * job.input_size / _COPIED + len(sounds) * video.duration / _AUDIO_SPEED,
         basis=video.basis(),
     )
 

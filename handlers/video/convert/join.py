@@ -1,4 +1,4 @@
-"""Join segments and sound into one file, without encoding anything again. The same parts give the same bytes."""
+"""Join picture, sound and all else into one file, and encode nothing again. The same parts give the same bytes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -7,10 +7,10 @@ from heapq import merge
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import av
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
 from ..source import VideoSource
@@ -18,7 +18,7 @@ from .attachments import AttachmentWriter
 from .checkpoint import AudioTrack, Segment
 from .extras import Extras
 from .metadata import TrackMetadata, write_chapters, write_metadata
-from .options import Target
+from .options import Container, Target
 from .segments import decoding_times
 from .subtitles import SubtitleWriter
 
@@ -29,48 +29,51 @@ Timed: TypeAlias = "tuple[float, Packet[Stream]]"
 """A packet with its decoding time in seconds."""
 
 
+class Picture(Protocol):
+    """Where the packets of the picture come from."""
+
+    @property
+    def begin(self) -> Fraction:
+        """When the first one is shown, in seconds on the source's clock."""
+
+    def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
+        """Add the track to the result. What is opened for it may stay open until the result is whole."""
+
+    def packets(self, track: Stream, begin: Fraction) -> Iterator[Timed]:
+        """The packets, in the order of decoding, with their times in a result that begins at `begin`."""
+
+
 class Parts(NamedTuple):
     """The parts that a result is made of."""
 
     folder: Path
-    segments: Sequence[Segment]
+    picture: Picture
     audio: Sequence[AudioTrack]
-    aspect: Fraction
-    """Width by height of a pixel."""
     sound_metadata: Sequence[TrackMetadata]
     """Of each track of `audio`."""
     extras: Extras
 
 
-def join(source: VideoSource, target: Target, parts: Parts, output: Path, tick: Callable[[float], None]) -> None:
+def join(source: VideoSource, container: Container, parts: Parts, output: Path, tick: Callable[[float], None]) -> None:
     """Write `output`. `tick` is called with the position in the result, in seconds; it may raise."""
     sounds_begin = [Fraction(track.start).limit_denominator(1_000_000) for track in parts.audio]
-    begin = min([parts.segments[0].first * source.time_base, *sounds_begin])
+    begin = min([parts.picture.begin, *sounds_begin])
     with ExitStack() as opened:
-        result = opened.enter_context(
-            av.open(str(output), "w", format=target.container.format, options=target.container.options)
-        )
-        template = opened.enter_context(av.open(str(parts.folder / parts.segments[0].name)))
-        picture = result.add_stream_from_template(template.streams.video[0], opaque=True)
-        picture.time_base = source.time_base
-        if target.video_codec == "h265" and target.container.format in ("mp4", "mov"):
-            picture.codec_context.codec_tag = (
-                "hvc1"  # what Apple's players ask for; it is not taken over from the segments
-            )
-        picture.codec_context.sample_aspect_ratio = parts.aspect  # the encoder of AV1 loses it
+        result = opened.enter_context(av.open(str(output), "w", format=container.format, options=container.options))
+        picture: Any = parts.picture.add(result, opened)
         picture.codec_context.framerate = source.rate  # a timecode is counted by it
-        write_metadata(picture, parts.extras.picture, target.container.format)
+        write_metadata(picture, parts.extras.picture, container.format)
         write_chapters(result, parts.extras.chapters, begin)
         result.metadata.update(parts.extras.tags)
-        tracks = [_picture(parts, picture, source, begin)]
+        tracks = [parts.picture.packets(picture, begin)]
         for made, starts, metadata in zip(parts.audio, sounds_begin, parts.sound_metadata, strict=True):
             sound = opened.enter_context(av.open(str(parts.folder / made.name)))
             track = result.add_stream_from_template(sound.streams.audio[0], opaque=True)
-            write_metadata(track, metadata, target.container.format)
+            write_metadata(track, metadata, container.format)
             tracks.append(_sound(sound, track, starts - begin))
-        writer = SubtitleWriter(source.path, parts.extras.subtitles, target.container, result, parts.folder)
+        writer = SubtitleWriter(source.path, parts.extras.subtitles, container, result, parts.folder)
         tracks.append(writer.packets(begin, lambda: tick(0.0)))
-        attachments = AttachmentWriter(source.path, parts.extras.attachments, target.container.format, result)
+        attachments = AttachmentWriter(source.path, parts.extras.attachments, container.format, result)
         attachments.write(result)
         for moment, packet in merge(*tracks, key=itemgetter(0)):
             tick(moment)
@@ -90,31 +93,62 @@ def _packets(container: InputContainer) -> Iterator["tuple[int, int, Packet[Stre
             yield packet.pts, packet.dts, packet
 
 
-def _moments(parts: Parts, source: VideoSource) -> list[int]:
-    """Presentation times of all pictures in the order they are decoded, on the source's clock."""
-    moments: list[int] = []
-    for segment in parts.segments:
-        with av.open(str(parts.folder / segment.name)) as container:
-            ratio = _unit(container) / source.time_base
-            times = [round(presented * ratio) for presented, _, _ in _packets(container)]
-        first = segment.first - min(times)
-        moments += [first + time for time in times]
-    return moments
+class EncodedPicture:
+    """The picture from segments, one behind the other.
 
+    Args:
+        source: what was encoded.
+        target: how.
+        folder: where the segments are.
+        segments: all of them, in their order.
+        aspect: width by height of a pixel.
+    """
 
-def _picture(parts: Parts, track: Stream, source: VideoSource, begin: Fraction) -> Iterator[Timed]:
-    """The packets of all segments, with times for the whole track."""
-    moments = _moments(parts, source)
-    times = zip(moments, decoding_times(moments), _durations(moments, source.last_shown), strict=True)
-    origin, seconds = round(begin / source.time_base), _seconds(source.time_base, begin)
-    for segment in parts.segments:
-        with av.open(str(parts.folder / segment.name)) as container:
-            for _, _, packet in _packets(container):
-                presented, decoded, packet.duration = next(times)
-                packet.stream = track
-                packet.time_base = source.time_base
-                packet.pts, packet.dts = presented - origin, decoded - origin
-                yield seconds(decoded), packet
+    def __init__(
+        self, source: VideoSource, target: Target, folder: Path, segments: Sequence[Segment], aspect: Fraction
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._paths = [folder / segment.name for segment in segments]
+        self._segments = segments
+        self._aspect = aspect
+        self.begin = segments[0].first * source.time_base
+
+    def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
+        """A track like that of the first segment."""
+        template = opened.enter_context(av.open(str(self._paths[0])))
+        track = result.add_stream_from_template(template.streams.video[0], opaque=True)
+        track.time_base = self._source.time_base
+        if self._target.video_codec == "h265" and self._target.container.format in ("mp4", "mov"):
+            # what Apple's players ask for; it is not taken over from the segments
+            track.codec_context.codec_tag = "hvc1"
+        track.codec_context.sample_aspect_ratio = self._aspect  # the encoder of AV1 loses it
+        return track
+
+    def packets(self, track: Stream, begin: Fraction) -> Iterator[Timed]:
+        """The packets of all segments, with times for the whole track."""
+        unit, moments = self._source.time_base, self._moments()
+        times = zip(moments, decoding_times(moments), _durations(moments, self._source.last_shown), strict=True)
+        origin, seconds = round(begin / unit), _seconds(unit, begin)
+        for path in self._paths:
+            with av.open(str(path)) as container:
+                for _, _, packet in _packets(container):
+                    presented, decoded, packet.duration = next(times)
+                    packet.stream = track
+                    packet.time_base = unit
+                    packet.pts, packet.dts = presented - origin, decoded - origin
+                    yield seconds(decoded), packet
+
+    def _moments(self) -> list[int]:
+        """Presentation times of all pictures in the order they are decoded, on the source's clock."""
+        moments: list[int] = []
+        for segment, path in zip(self._segments, self._paths, strict=True):
+            with av.open(str(path)) as container:
+                ratio = _unit(container) / self._source.time_base
+                times = [round(presented * ratio) for presented, _, _ in _packets(container)]
+            first = segment.first - min(times)
+            moments += [first + time for time in times]
+        return moments
 
 
 def _durations(presented: Sequence[int], last: int) -> list[int]:

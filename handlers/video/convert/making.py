@@ -24,6 +24,8 @@ from .sound import SoundPlan, convert_sound
 
 SOUND_SHARE = 5.0
 PICTURE_UNTIL = 95.0
+COPY_FROM = 50.0
+"""Where the picture is copied, it is written with all else, when the sound is done."""
 _REPORT_EVERY = 0.1
 """Seconds between two reports of progress. To word one for each frame would cost more than to report it."""
 _NAMED = 4
@@ -68,6 +70,7 @@ class Making:
         sounds: Sequence[SoundPlan],
         saved: SavedConversion,
     ) -> None:
+        """Nothing is made of the picture where `target` says that it is copied."""
         self._saved = saved
         self._context = context
         self._source = source
@@ -76,6 +79,8 @@ class Making:
         plan, keyframes = saved.plan, source.keyframes
         split = len(stretches_of(plan, keyframes)) > 1
         self._at_once = segments_at_once(_job(context), info_of(source)) if split else 1
+        if target.copied:
+            self._at_once = min(context.room.cores, len(sounds))
         self._encoding = Encoding(
             source=source,
             target=on_one_thread(target) if split else target,
@@ -84,7 +89,7 @@ class Making:
             plan=plan,
             folder=context.work_dir,
         )
-        self._stretches = stretches_of(plan, keyframes, saved.segments)
+        self._stretches = [] if target.copied else stretches_of(plan, keyframes, saved.segments)
         self._read: dict[Stretch, Reading] = {}
         self._counting = Lock()
         self._faults: list[tuple[int, str]] = []
@@ -198,6 +203,8 @@ class Making:
             made += max(0, min(moment, end) - begin)
         picture = min(1.0, made / max(1, plan.end - plan.start))
         sound = sum(map(self._share_heard, self._heard)) / len(self._heard) if self._heard else 1.0
+        if self._encoding.target.copied:
+            return COPY_FROM * sound
         return SOUND_SHARE * sound + (PICTURE_UNTIL - SOUND_SHARE) * picture
 
     def _share_heard(self, stream: int) -> float:

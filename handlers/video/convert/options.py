@@ -13,7 +13,7 @@ from ...contract import Job, refuse_unused
 from ...media.x264 import steady_x264
 from ..program import CODECS, INSTALL_FFMPEG, Program, examine_program, find_program
 
-VideoCodec: TypeAlias = Literal["auto", "h264", "h265", "hevc", "vp9", "av1"]
+VideoCodec: TypeAlias = Literal["auto", "copy", "h264", "h265", "hevc", "vp9", "av1"]
 AudioCodec: TypeAlias = Literal["auto", "copy", "aac", "opus", "mp3", "none"]
 BackendName: TypeAlias = Literal["builtin", "ffmpeg"]
 EncoderName: TypeAlias = Literal["software", "nvenc", "qsv", "amf", "vaapi", "videotoolbox"]
@@ -29,9 +29,10 @@ MAX_CRF = {"h264": 51, "h265": 51, "vp9": 63, "av1": 63}
 class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The container is that of the output's suffix: mp4, m4v, mov, mkv or webm. Sizes are as seen, after rotation."""
 
-    video_codec: Annotated[VideoCodec, msgspec.Meta(description="auto: vp9 for webm, else h264. hevc is h265.")] = (
-        "auto"
-    )
+    video_codec: Annotated[
+        VideoCodec,
+        msgspec.Meta(description="auto: vp9 for webm, else h264. hevc is h265. copy: the picture as it is, exactly."),
+    ] = "auto"
     width: Annotated[Side | None, msgspec.Meta(description="Pixels; alone, the height follows.")] = None
     height: Annotated[Side | None, msgspec.Meta(description="Pixels; alone, the width follows.")] = None
     scale: Annotated[
@@ -152,6 +153,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     video: tuple[str, ...]
     audio: tuple[str, ...]
+    copied_video: tuple[str, ...]
+    """FFmpeg's names of the codecs of pictures that are copied as they are."""
     copied: tuple[str, ...]
     """Codecs of sound that is copied as it is."""
     subtitles: str
@@ -167,6 +170,7 @@ _MP4 = Container(
     format="mp4",
     video=("h264", "h265", "av1", "vp9"),
     audio=("aac", "opus", "mp3"),
+    copied_video=("h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video"),
     copied=("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac"),
     subtitles="mov_text",
     copied_subtitles=("mov_text", "dvd_subtitle"),
@@ -180,6 +184,7 @@ CONTAINERS = {
         format="mov",
         video=("h264", "h265"),
         audio=("aac", "mp3"),
+        copied_video=("h264", "hevc", "prores", "mpeg4", "mjpeg", "dnxhd", "mpeg2video", "qtrle", "png"),
         copied=("aac", "mp3", "ac3", "eac3", "alac"),
         subtitles="mov_text",
         copied_subtitles=("mov_text",),
@@ -189,6 +194,10 @@ CONTAINERS = {
         format="matroska",
         video=("h264", "h265", "av1", "vp9"),
         audio=("aac", "opus", "mp3"),
+        copied_video=(
+            *("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "mpeg1video", "theora", "prores"),
+            *("mjpeg", "ffv1"),
+        ),
         copied=("aac", "opus", "mp3", "ac3", "eac3", "flac", "alac", "vorbis", "dts"),
         subtitles="subrip",
         copied_subtitles=(
@@ -201,6 +210,7 @@ CONTAINERS = {
         format="webm",
         video=("vp9", "av1"),
         audio=("opus",),
+        copied_video=("vp9", "av1", "vp8"),
         copied=("opus", "vorbis"),
         subtitles="webvtt",
         copied_subtitles=(),
@@ -244,6 +254,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """The container and the encoders of the result."""
 
     container: Container
+    copied: bool
+    """Whether the picture stays as it is. What is said of its codec and encoder below then means nothing."""
     video_codec: str
     video_encoder: str
     """FFmpeg's name of the encoder."""
@@ -270,7 +282,9 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
             field="output_file",
             remedy=f"Give it one of the suffixes {', '.join(CONTAINERS)}.",
         )
-    video = _choose("video_codec", _ALIASES.get(options.video_codec, options.video_codec), container.video, output)
+    copied = options.video_codec == "copy"
+    named = "auto" if copied else _ALIASES.get(options.video_codec, options.video_codec)
+    video = _choose("video_codec", named, container.video, output)
     wanted = "auto" if options.audio_codec == "copy" else options.audio_codec
     if options.audio_encoder != "usual":
         wanted = "aac"
@@ -282,6 +296,7 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
     hardware = options.encoder != "software"
     return Target(
         container=container,
+        copied=copied,
         video_codec=video,
         video_encoder=f"{CODECS[video]}_{options.encoder}" if hardware else VIDEO_ENCODERS[video],
         video_options=_hardware_options(video, options) if hardware else _encoder_options(video, options),
@@ -315,6 +330,13 @@ def holds_aspect(target: Target) -> bool:
     return target.video_codec in ("h264", "h265") or target.container.format in ("mp4", "mov")
 
 
+_OF_ENCODING = (
+    *("width", "height", "scale", "max_width", "max_height", "deinterlace"),
+    *("crf", "video_bitrate", "preset", "encoder", "segment_seconds", "segments_at_once"),
+)
+"""Options that nothing asks for where the picture is copied."""
+
+
 def check(job: Job[VideoConvertOptions]) -> None:
     """Check that suffix, codecs and options go together, and that the program is there if it is asked for.
 
@@ -323,7 +345,9 @@ def check(job: Job[VideoConvertOptions]) -> None:
     target = choose_target(job.options, job.output_file)
     if job.options.audio_codec == "none":
         refuse_unused(job.options, ("audio_bitrate", "audio_track", "audio_channels"), "without sound")
-    if job.options.encoder != "software":
+    if target.copied:
+        refuse_unused(job.options, _OF_ENCODING, "while video_codec is copy: the picture is not encoded")
+    elif job.options.encoder != "software":
         refuse_unused(job.options, ("preset",), "with a hardware encoder")
     if job.options.backend == "ffmpeg":
         require_program(job.options, target)
@@ -342,7 +366,8 @@ def require_program(options: VideoConvertOptions, target: Target) -> Program:
     program = examine_program(path)
     if program.trouble:
         raise InvalidOptions(program.summary(), field="options.backend", remedy=f"{INSTALL_FFMPEG}; {instead}")
-    wanted = [("backend" if options.encoder == "software" else "encoder", target.video_encoder)]
+    picture = [("backend" if options.encoder == "software" else "encoder", target.video_encoder)]
+    wanted = [] if target.copied else picture
     if options.audio_encoder != "usual":
         wanted.append(("audio_encoder", target.audio_encoder))
     for field, name in wanted:

@@ -16,10 +16,11 @@ from ..frames import UndecodableError, beyond_use, has_fields
 from ..opening import open_input
 from ..source import VideoSource, cut_notes, read_source, source_fields
 from .checkpoint import SavedConversion, SegmentPlan, choose_cuts, step_for
+from .copied_picture import CopiedPicture, lost_picture_notes, refuse_uncopyable
 from .extras import choose_extras
-from .join import Parts, duration_of, join
+from .join import EncodedPicture, Parts, duration_of, join
 from .library_encoder import LibraryBackend, require_hardware
-from .making import PICTURE_UNTIL, Making, Pace
+from .making import COPY_FROM, PICTURE_UNTIL, Making, Pace
 from .metadata import lost_disposition_notes, lost_tag_notes
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program, segment_length
 from .picture import choose_pixel_format, output_aspect, output_size, picture_notes
@@ -45,6 +46,9 @@ def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
     backend = _open_backend(options, target)
     source = read_source(context.input_file)
     _refuse_if_cut(source)
+    if target.copied:
+        refuse_uncopyable(source, target)
+        return _Conversion(context, source, target, backend).run()
     wanted = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
     whole = wanted and has_fields(source.width, source.height)
     prepared = msgspec.structs.replace(source, deinterlace=whole, squared=not holds_aspect(target))
@@ -82,7 +86,9 @@ class _Conversion:
         self._source = source
         self._target = target
         self._backend = backend
-        self._pixels = choose_pixel_format(source, backend.pixel_formats(), target.video_codec)
+        formats = () if target.copied else backend.pixel_formats()
+        self._pixels = choose_pixel_format(source, formats, target.video_codec)
+        self._copied: CopiedPicture | None = None
         with open_input(source.path) as container:
             self._sounds = choose_sounds(container, context.options, target)
             self._extras = choose_extras(container, source, context.options, target)
@@ -114,31 +120,44 @@ class _Conversion:
             self._context, self._source, self._target, self._pixels, self._backend, self._sounds.kept, self._saved
         )
         self._saved, self._faults = making.run(), making.faults
-        if not self._saved.segments:
+        if not self._saved.segments and not self._target.copied:
             raise Unusable(f"not one picture of {self._source.path.name} can be decoded")
         self._join()
-        return Finished(result=self._describe(), message=f"{self._saved.frames} frames")
+        return Finished(result=self._describe(), message=f"{self._frames} frames")
+
+    @property
+    def _frames(self) -> int:
+        return self._copied.count if self._copied else self._saved.frames
 
     def _join(self) -> None:
         plan = self._saved.plan
         length = max(0.001, float((plan.end - plan.start) * self._source.time_base))
         pace = Pace()
 
+        before = COPY_FROM if self._target.copied else PICTURE_UNTIL
+        doing = "copying" if self._target.copied else "joining"
+
         def tick(seconds: float) -> None:
             self._context.check_stop()
             if pace.due():
-                self._context.progress(PICTURE_UNTIL + 5 * min(1.0, seconds / length), "joining")
+                self._context.progress(before + (100 - before) * min(1.0, max(0.0, seconds) / length), doing)
 
         parts = Parts(
             self._context.work_dir,
-            self._saved.segments,
+            self._picture(),
             self._saved.audio,
-            output_aspect(self._source, self._context.options),
             [sound.metadata for sound in self._heard()],
             self._extras,
         )
-        join(self._source, self._target, parts, self._context.output_part, tick)
-        self._context.progress(100, "joining")
+        join(self._source, self._target.container, parts, self._context.output_part, tick)
+        self._context.progress(100, doing)
+
+    def _picture(self) -> CopiedPicture | EncodedPicture:
+        if self._target.copied:
+            self._copied = CopiedPicture(self._source, self._target)
+            return self._copied
+        aspect = output_aspect(self._source, self._context.options)
+        return EncodedPicture(self._source, self._target, self._context.work_dir, self._saved.segments, aspect)
 
     def _heard(self) -> list[SoundPlan]:
         """The sound tracks that are in the result; in the others there was nothing to hear."""
@@ -147,15 +166,18 @@ class _Conversion:
 
     def _describe(self) -> dict[str, Any]:
         output = self._context.output_part
+        source = source_fields(self._source)
         width, height = output_size(self._source, self._context.options)
+        if self._target.copied:
+            width, height = source["source_width"], source["source_height"]
         result = output_fields(
             output,
             {"matroska": "mkv"}.get(self._target.container.format, self._target.container.format),
             width=width,
             height=height,
-            frames=self._saved.frames,
+            frames=self._frames,
             duration=duration_of(output),
-            codec=self._target.video_codec,
+            codec=source["source_codec"] if self._target.copied else self._target.video_codec,
         )
         heard = self._heard()
         return result | {
@@ -166,13 +188,20 @@ class _Conversion:
             "attachments": len(self._extras.attachments.kept),
             "segments": len(self._saved.segments),
             "notes": self._notes(),
-            **source_fields(self._source),
+            **source,
         }
+
+    def _encodes(self) -> bool:
+        """Whether anything was encoded."""
+        return not self._target.copied or any(not sound.copy for sound in self._heard())
 
     def _notes(self) -> list[str]:
         """What was changed or left out, in words."""
         form, extras, heard = self._target.container.format, self._extras, self._heard()
-        picture = picture_notes(self._source, self._pixels, self._context.options)
+        if self._copied:
+            picture = [*self._copied.notes, *lost_picture_notes(self._source, self._context.output_part, form)]
+        else:
+            picture = picture_notes(self._source, self._pixels, self._context.options)
         sound: list[str] = []
         for each in self._sounds.kept:
             if each in heard:
@@ -185,7 +214,7 @@ class _Conversion:
         return [
             *cut_notes(self._source),
             *picture,
-            *self._backend.notes,
+            *(self._backend.notes if self._encodes() else ()),
             *self._faults,
             *self._sounds.notes,
             *sound,

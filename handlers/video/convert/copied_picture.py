@@ -1,0 +1,161 @@
+"""The picture of the source as it is: its packets go into another container, and nothing is encoded."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from av.container import OutputContainer
+from av.stream import Stream
+
+from ...contract import Unusable
+from ..opening import open_input, packets_of, picture_stream
+from ..source import VideoSource, read_source
+from .options import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from av.packet import Packet
+
+_LONGEST_JUMP = 1.0
+"""Seconds. Times that jump back by more belong to another piece of film."""
+_OUR_NAMES = {"hevc": "h265"}
+
+
+def refuse_uncopyable(source: VideoSource, target: Target) -> None:
+    """Raise Unusable where the container cannot hold the picture as it is, with what to do."""
+    form, name = target.container.format, source.path.name
+    if source.codec not in target.container.copied_video:
+        codec = _OUR_NAMES.get(source.codec, source.codec)
+        raise Unusable(
+            f"{name}: a picture of {codec} cannot be copied into {form}: write a mkv, or leave video_codec at auto"
+        )
+    if source.clock == "dts":
+        raise Unusable(
+            f"{name} does not say when its pictures are shown, only in which order they are decoded, so they cannot be "
+            "copied: leave video_codec at auto"
+        )
+
+
+class _Timed(NamedTuple):
+    packet: "Packet[Any]"
+    shown: int
+    decoded: int
+
+
+class CopiedPicture:
+    """The packets of the source's picture, with the times that they have there."""
+
+    def __init__(self, source: VideoSource, target: Target) -> None:
+        self._source = source
+        self._target = target
+        self.count = 0
+        """Pictures that were written."""
+        self.notes: list[str] = []
+        self.begin = self._begin()
+
+    def _begin(self) -> Fraction:
+        """Seconds on the source's clock."""
+        with open_input(self._source.path) as container:
+            stream = picture_stream(container, self._source.path.name)
+            first = next((one.pts for one in packets_of(container, stream, from_key=True) if one.pts is not None), None)
+        if first is None:
+            raise Unusable(f"{self._source.path.name} has no keyframe with a time: nothing can be copied")
+        return first * self._source.time_base
+
+    def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
+        """Add the track to the result."""
+        container = opened.enter_context(open_input(self._source.path))
+        stream: Any = picture_stream(container, self._source.path.name)
+        track: Any = result.add_stream_from_template(stream, opaque=True)
+        track.time_base = self._source.time_base
+        if tag := self._tag(stream, container.format.name):
+            track.codec_context.codec_tag = tag
+        return track  # type: ignore[no-any-return]  # a stream of its own kind
+
+    def _tag(self, stream: Any, form: str) -> str:
+        """What a mov calls the codec, where that tells more than the codec itself; else empty."""
+        said = stream.codec_context.codec_tag if "mov" in form else ""
+        match self._source.codec:
+            case "prores":
+                return str(said)
+            case "hevc" if self._target.container.format in ("mp4", "mov"):
+                return str(said) if said == "hev1" else "hvc1"  # the second is what Apple's players ask for
+            case _:
+                return ""
+
+    def packets(self, track: Stream, begin: Fraction) -> "Iterator[tuple[float, Packet[Stream]]]":
+        """The packets, and when each is decoded, in seconds of the result."""
+        unit = self._source.time_base
+        origin = round(begin / unit)
+        for packet, shown, decoded in self._timed():
+            packet.stream = track
+            packet.time_base = unit
+            packet.pts, packet.dts = shown - origin, decoded - origin
+            self.count += 1
+            yield float(decoded * unit - begin), packet
+
+    def _timed(self) -> Iterator[_Timed]:
+        """Each packet with both of its times; those of decoding rise, and none is later than that of showing."""
+        last: int | None = None
+        moved = 0
+        for packet, shown, said in self._known():
+            decoded = said if last is None else max(said, last + 1)
+            if (back := float((decoded - said) * self._source.time_base)) > _LONGEST_JUMP:
+                raise Unusable(
+                    f"{self._source.path.name}: the times of its pictures jump back by {back:.1f} s, so they cannot be "
+                    "copied: leave video_codec at auto"
+                )
+            moved += decoded != said
+            last = decoded
+            yield _Timed(packet, max(shown, decoded), decoded)
+        if moved:
+            self.notes.append(f"times of {moved} pictures moved: they did not rise")
+
+    def _known(self) -> Iterator[_Timed]:
+        """From the first keyframe on. Some files do not tell when their first pictures are decoded."""
+        usual = max(1, round(1 / (self._source.rate * self._source.time_base)))
+        waiting: list[Packet[Any]] = []
+        untimed = early = 0
+        with open_input(self._source.path) as container:
+            stream = picture_stream(container, self._source.path.name)
+            begun = False
+            for packet in packets_of(container, stream):
+                begun = begun or packet.is_keyframe
+                if not begun:
+                    early += 1
+                elif packet.pts is None:
+                    untimed += 1
+                elif packet.dts is None:
+                    waiting.append(packet)
+                else:
+                    yield from self._before(waiting, packet.dts, usual)
+                    waiting = []
+                    yield _Timed(packet, packet.pts, packet.dts)
+            if waiting:
+                yield from self._before(waiting, (waiting[-1].pts or 0) + usual, usual)
+        if early:
+            self.notes.append(f"{early} pictures before the first keyframe dropped: nothing can be shown of them")
+        if untimed:
+            self.notes.append(f"{untimed} pictures without a time dropped")
+
+    @staticmethod
+    def _before(waiting: "list[Packet[Any]]", moment: int, usual: int) -> Iterator[_Timed]:
+        """The packets that come before one that is decoded at `moment`."""
+        for back, packet in zip(range(len(waiting), 0, -1), waiting, strict=True):
+            assert packet.pts is not None
+            yield _Timed(packet, packet.pts, min(packet.pts, moment - back * usual))
+
+
+def lost_picture_notes(source: VideoSource, result: "Path", container: str) -> list[str]:
+    """Read the result, and name what it no longer says of the picture."""
+    made = read_source(result)
+    pairs = {
+        "rotation": (source.rotation, made.rotation),
+        "mirroring": (source.mirrored, made.mirrored),
+        "shape of pixels": (source.pixel_aspect, made.pixel_aspect),
+        "colours": (source.colour, made.colour),
+    }
+    lost = [what for what, (before, after) in pairs.items() if before != after]
+    return [f"{', '.join(lost)} of the picture no longer said: {container} has no place for it"] if lost else []
