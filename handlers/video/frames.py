@@ -124,12 +124,13 @@ def _decode(source: VideoSource, target: int | None, reading: Reading) -> Iterat
     reading.begin()
     with open_input(source.path) as container:
         stream = picture_stream(container, source.path.name, reading.threads)
-        if target is not None and not seek(container, stream, target):
+        if target is not None and not seek(container, stream, target // source.finer):
             return
         packets = packets_of(container, stream, from_key=target is not None)
         last: int | None = None
         for frame in _tolerant(stream, packets, source.path.name, reading):
-            moment = frame.pts if source.clock == "pts" else frame.dts
+            said = frame.pts if source.clock == "pts" else frame.dts
+            moment = None if said is None else said * source.finer
             if moment is None and source.clock == "dts" and last is not None:
                 # The last frames come out when no packet is left to lend them its time.
                 moment = last + max(1, round(1 / (source.rate * source.time_base)))

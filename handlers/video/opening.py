@@ -124,7 +124,7 @@ def tolerant(packets: Iterator[_Item]) -> Iterator[_Item]:
             raise
 
 
-def seek(container: InputContainer, stream: VideoStream, moment: int) -> bool:
+def seek(container: InputContainer, stream: VideoStream | AudioStream, moment: int) -> bool:
     """Go to the last keyframe at or before `moment`, as far as the container knows. False where it cannot seek."""
     try:
         container.seek(moment, stream=stream)

@@ -42,6 +42,18 @@ _SEARCHED_SIDE = 64
 _SOLID = 250
 
 
+class Crop(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the stored picture, in its pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    of_width: int
+    """Width of the whole."""
+    of_height: int
+
+
 class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about the input's picture. Moments are integers in `time_base`."""
 
@@ -86,6 +98,17 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its frames are to be made whole as they are read."""
     squared: bool = False
     """Whether its pixels are to be made square."""
+    crop: Crop | None = None
+    """What of its frames is wanted. `width` and `height` are those of this part."""
+    finer: int = 1
+    """How many of `time_base` make one unit of the file's own clock."""
+    frame_rate: Fraction | None = None
+    """How many frames a second the result has; none: each frame has its own time."""
+
+    @property
+    def shown_rate(self) -> Fraction:
+        """Frames a second of the result."""
+        return self.frame_rate or self.rate
 
     @property
     def seconds(self) -> float:

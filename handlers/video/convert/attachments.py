@@ -66,15 +66,22 @@ class AttachmentWriter:
 
     def __init__(self, path: Path, chosen: Attachments, container: str, output: OutputContainer) -> None:
         self._covers: list[Packet[Any]] = []
-        for attachment in chosen.kept:
+        for attachment in (each for each in chosen.kept if each.picture):
             with open_input(path) as opened:
                 stream: Any = opened.streams[attachment.stream]
-                if container == "matroska":
-                    data = _picture(opened, stream) if attachment.picture else bytes(stream.data)
-                    if data:
-                        output.add_attachment(attachment.name, attachment.mimetype, data)
-                elif data := _picture(opened, stream):
+                data = _picture(opened, stream)
+                if data and container == "matroska":
+                    output.add_attachment(attachment.name, attachment.mimetype, data)
+                elif data:
                     self._add_cover(output, stream, data)
+        files = [each for each in chosen.kept if not each.picture]
+        if not files:
+            return
+        with open_input(path) as opened:
+            for attachment in files:
+                stream = opened.streams[attachment.stream]
+                if stream.data:
+                    output.add_attachment(attachment.name, attachment.mimetype, bytes(stream.data))
 
     def _add_cover(self, output: OutputContainer, stream: Any, data: bytes) -> None:
         track: Any = output.add_stream_from_template(stream, opaque=True)

@@ -27,6 +27,10 @@ class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Wanted length of a segment."""
     cuts: tuple[int, ...]
     """First moment of the second, third, … segment."""
+    after: int | None = None
+    """Frames are wanted that come later than this; none: all from the beginning of the source."""
+    until: int | None = None
+    """The last moment at which a frame may be shown; none: up to the end of the source, wherever that is."""
 
     def segment_of(self, moment: int) -> int:
         """The number of the segment a frame belongs to; also past the stated end, in double steps."""
@@ -73,13 +77,13 @@ def stretches_of(plan: SegmentPlan, keyframes: Sequence[int], done: Sequence["Se
     found: list[Stretch] = []
     for number in range(plan.count):
         last = number == plan.count - 1
-        after = plan.cuts[number - 1] - 1 if number else None
+        after = plan.cuts[number - 1] - 1 if number else plan.after
         if last:
             after = max([segment.last for segment in done if segment.number >= number], default=after)
         elif number in finished:
             continue
-        until = None if last else plan.cuts[number] - 1
-        if found and found[-1].until == after and plan.cuts[number - 1] not in keys:
+        until = plan.until if last else plan.cuts[number] - 1
+        if number and found and found[-1].until == after and plan.cuts[number - 1] not in keys:
             found[-1] = found[-1]._replace(until=until)
         else:
             found.append(Stretch(number, after, until))

@@ -9,9 +9,10 @@ from av.container import OutputContainer
 from av.stream import Stream
 
 from ...contract import Unusable
-from ..opening import open_input, packets_of, picture_stream
+from ..opening import open_input, packets_of, picture_stream, seek
 from ..source import VideoSource, read_source
 from .options import Target
+from .reshaping import Window
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,24 +46,52 @@ class _Timed(NamedTuple):
 
 
 class CopiedPicture:
-    """The packets of the source's picture, with the times that they have there."""
+    """The packets of the source's picture, with the times that they have there.
 
-    def __init__(self, source: VideoSource, target: Target) -> None:
+    It begins at the last keyframe that is shown by the start of the window, since a decoder can begin nowhere else.
+    """
+
+    def __init__(self, source: VideoSource, target: Target, window: Window) -> None:
         self._source = source
+        self._window = window
         self._target = target
         self.count = 0
         """Pictures that were written."""
         self.notes: list[str] = []
-        self.begin = self._begin()
+        self._first = self._keyframe()
+        """Moment of the first picture."""
+        early = float((window.start - self._first) * source.time_base)
+        if window.cut_before and early > 0:
+            self.notes.append(f"begins {early:.3f} s before start: a copied picture can only begin at a keyframe")
 
-    def _begin(self) -> Fraction:
+    @property
+    def begin(self) -> Fraction:
         """Seconds on the source's clock."""
-        with open_input(self._source.path) as container:
-            stream = picture_stream(container, self._source.path.name)
-            first = next((one.pts for one in packets_of(container, stream, from_key=True) if one.pts is not None), None)
+        return self._first * self._source.time_base
+
+    def _keyframe(self) -> int:
+        """The moment of the first keyframe, or of the last one before the window."""
+        first = self._first_keyframe(by_seek=True) if self._window.cut_before else None
+        self._by_seek = first is not None and first <= self._window.start
+        if not self._by_seek:
+            first = self._first_keyframe(by_seek=False)
         if first is None:
             raise Unusable(f"{self._source.path.name} has no keyframe with a time: nothing can be copied")
-        return first * self._source.time_base
+        return first
+
+    def _first_keyframe(self, *, by_seek: bool) -> int | None:
+        first: int | None = None
+        with open_input(self._source.path) as container:
+            stream = picture_stream(container, self._source.path.name)
+            if by_seek:
+                seek(container, stream, self._window.start)
+            for packet in packets_of(container, stream, from_key=True):
+                if packet.pts is None or not packet.is_keyframe:
+                    continue
+                if first is not None and (not self._window.cut_before or packet.pts > self._window.start):
+                    break
+                first = packet.pts
+        return first
 
     def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
         """Add the track to the result."""
@@ -101,6 +130,8 @@ class CopiedPicture:
         last: int | None = None
         moved = 0
         for packet, shown, said in self._known():
+            if self._window.cut_behind and said >= self._window.end:
+                break
             decoded = said if last is None else max(said, last + 1)
             if (back := float((decoded - said) * self._source.time_base)) > _LONGEST_JUMP:
                 raise Unusable(
@@ -120,11 +151,15 @@ class CopiedPicture:
         untimed = early = 0
         with open_input(self._source.path) as container:
             stream = picture_stream(container, self._source.path.name)
+            if self._by_seek:
+                seek(container, stream, self._window.start)
             begun = False
             for packet in packets_of(container, stream):
-                begun = begun or packet.is_keyframe
+                begun = begun or (packet.is_keyframe and packet.pts == self._first)
                 if not begun:
-                    early += 1
+                    early += not self._window.cut_before
+                elif self._window.cut_before and packet.pts is not None and packet.pts < self._first:
+                    continue  # it needs what is left out
                 elif packet.pts is None:
                     untimed += 1
                 elif packet.dts is None:

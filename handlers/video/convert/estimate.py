@@ -1,10 +1,13 @@
 """The estimate of a conversion. No media library here: the service imports this."""
 
-from math import ceil, pow, sqrt  # noqa: A004 - always a float, where the operator may be complex
+from math import ceil, pow, prod, sqrt  # noqa: A004 - always a float, where the operator may be complex
+from typing import Any
+
+import msgspec
 
 from ...contract import Estimate, Job
 from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, SoundInfo, VideoInfo, reading_memory
-from .options import USUAL_CRF, VideoConvertOptions, choose_target, segment_length
+from .options import USUAL_CRF, VideoConvertOptions, choose_target, numbers_of, segment_length
 
 _SPEED = {
     "ultrafast": 190e6,
@@ -77,10 +80,12 @@ def estimate(job: Job[VideoConvertOptions]) -> Estimate:
 
 def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
     """Estimate from what is known of the video."""
+    basis = video.basis()
+    job, video = _part(job, video)
     options = job.options
     target = choose_target(options, job.output_file)
     if target.copied:
-        return _copying(job, video)
+        return _copying(job, video, basis)
     codec = target.video_codec
     wanted = _output_pixels(options, video)
     encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[codec]
@@ -89,18 +94,29 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
         # Everything is there twice, in segments and joined.
         temp=int(2.1 * (_video_bytes(job, video, codec) + _sound_bytes(options, video) + video.beside)) + _CONTAINERS,
         seconds=0.3 + _run_time(job, video, encode),
-        basis=video.basis(),
+        basis=basis,
     )
 
 
-def _copying(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
+def _part(job: Job[VideoConvertOptions], video: VideoInfo) -> tuple[Job[VideoConvertOptions], VideoInfo]:
+    """The same for the part between `start` and `end`: its bytes are taken to be its share of all bytes."""
+    begin = min(job.options.start or 0.0, video.duration)
+    end = video.duration if job.options.end is None else min(video.duration, job.options.end)
+    if end - begin >= video.duration:
+        return job, video
+    share = max(0.0, end - begin) / max(video.duration, 0.001)
+    part = msgspec.structs.replace(video, duration=max(0.1, end - begin), beside=int(video.beside * share))
+    return msgspec.structs.replace(job, input_size=int(job.input_size * share)), part
+
+
+def _copying(job: Job[VideoConvertOptions], video: VideoInfo, basis: dict[str, Any]) -> Estimate:
     """Only sound is converted, and what stands in the input is written once, the sound once more."""
     sounds = _sounds(job.options, video)
     return Estimate(
         memory=reading_memory(video),
         temp=int(1.02 * job.input_size + 2.1 * _sound_bytes(job.options, video)) + _CONTAINERS,
         seconds=0.3 + (1 + len(sounds)) * job.input_size / _COPIED + len(sounds) * video.duration / _AUDIO_SPEED,
-        basis=video.basis(),
+        basis=basis,
     )
 
 
@@ -142,10 +158,16 @@ def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) ->
     """Seconds, where `encode` is what a frame costs two CPUs: an encoder that is alone has threads for them."""
     sound = len(_sounds(job.options, video)) * video.duration / _AUDIO_SPEED
     decode = video.pixels / _DECODED
+    made = _output_frames(job.options, video)
     if _parts(job, video) == 1:
-        return video.frames * (encode + decode) + sound
+        return made * encode + video.frames * decode + sound
     cores = min(segments_at_once(job, video), job.room.cores)
-    return (video.frames * (2 * encode + decode) + sound) / cores
+    return (made * 2 * encode + video.frames * decode + sound) / cores
+
+
+def _output_frames(options: VideoConvertOptions, video: VideoInfo) -> float:
+    """Frames of the result."""
+    return video.frames if options.frame_rate is None else max(1.0, options.frame_rate * video.duration)
 
 
 def _sounds(options: VideoConvertOptions, video: VideoInfo) -> tuple[SoundInfo, ...]:
@@ -170,6 +192,13 @@ def _sound_bytes(options: VideoConvertOptions, video: VideoInfo) -> float:
 
 def _output_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:
     """Pixels of an output frame."""
+    if options.pad:
+        return prod(numbers_of(options.pad))
+    if options.crop:
+        width, height = numbers_of(options.crop)[:2]
+        video = msgspec.structs.replace(video, width=width, height=height)
+    elif options.rotate in (90, 270):
+        video = msgspec.structs.replace(video, width=video.height, height=video.width)
     if options.scale is not None:
         return video.pixels * options.scale**2
     if options.width and options.height:
@@ -191,7 +220,7 @@ def _video_bytes(job: Job[VideoConvertOptions], video: VideoInfo, codec: str) ->
     if options.video_bitrate:
         return 1.1 * video.duration * options.video_bitrate / 8
     wanted = _output_pixels(options, video)
-    lively = video.frames * wanted * _PIXEL_BYTES * pow(_AT_PIXELS / max(1.0, wanted), 0.3)
+    lively = _output_frames(options, video) * wanted * _PIXEL_BYTES * pow(_AT_PIXELS / max(1.0, wanted), 0.3)
     source = _OF_THE_SOURCE * job.input_size * sqrt(wanted / max(1, video.pixels))
     finer = pow(2, (USUAL_CRF[codec] - options.crf) / 6) if options.crf is not None else 1.0
     usual = lively if finer > 1 else min(source, lively)

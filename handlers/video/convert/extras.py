@@ -49,7 +49,9 @@ def choose_extras(
     notes += [*chapter_notes, *subtitles.notes, *attachments.notes]
     notes += dropped_track_notes(container, chapters=bool(chapters))
     if code := timecode_of(container):
-        if can_hold_timecode(code, form, source.rate):
+        if options.start or options.frame_rate:
+            notes.append(f"timecode {code} dropped: it is that of another first frame or another rate")
+        elif can_hold_timecode(code, form, source.rate):
             picture = picture._replace(tags={**picture.tags, "timecode": code})
         else:
             notes.append(f"timecode {code} dropped")

@@ -52,6 +52,8 @@ class Parts(NamedTuple):
     sound_metadata: Sequence[TrackMetadata]
     """Of each track of `audio`."""
     extras: Extras
+    end: Fraction | None
+    """Where the result ends, in seconds on the source's clock; none: where its tracks do."""
 
 
 def join(source: VideoSource, container: Container, parts: Parts, output: Path, tick: Callable[[float], None]) -> None:
@@ -61,9 +63,9 @@ def join(source: VideoSource, container: Container, parts: Parts, output: Path, 
     with ExitStack() as opened:
         result = opened.enter_context(av.open(str(output), "w", format=container.format, options=container.options))
         picture: Any = parts.picture.add(result, opened)
-        picture.codec_context.framerate = source.rate  # a timecode is counted by it
+        picture.codec_context.framerate = source.shown_rate  # a timecode is counted by it
         write_metadata(picture, parts.extras.picture, container.format)
-        write_chapters(result, parts.extras.chapters, begin)
+        write_chapters(result, parts.extras.chapters, begin, parts.end)
         result.metadata.update(parts.extras.tags)
         tracks = [parts.picture.packets(picture, begin)]
         for made, starts, metadata in zip(parts.audio, sounds_begin, parts.sound_metadata, strict=True):
@@ -72,7 +74,7 @@ def join(source: VideoSource, container: Container, parts: Parts, output: Path, 
             write_metadata(track, metadata, container.format)
             tracks.append(_sound(sound, track, starts - begin))
         writer = SubtitleWriter(source.path, parts.extras.subtitles, container, result, parts.folder)
-        tracks.append(writer.packets(begin, lambda: tick(0.0)))
+        tracks.append(writer.packets(begin, parts.end, lambda: tick(0.0)))
         attachments = AttachmentWriter(source.path, parts.extras.attachments, container.format, result)
         attachments.write(result)
         for moment, packet in merge(*tracks, key=itemgetter(0)):
@@ -102,16 +104,26 @@ class EncodedPicture:
         folder: where the segments are.
         segments: all of them, in their order.
         aspect: width by height of a pixel.
+        end: where the part of the source that is wanted ends; none: where the source does.
     """
 
     def __init__(
-        self, source: VideoSource, target: Target, folder: Path, segments: Sequence[Segment], aspect: Fraction
+        self,
+        source: VideoSource,
+        target: Target,
+        folder: Path,
+        segments: Sequence[Segment],
+        aspect: Fraction,
+        end: int | None,
     ) -> None:
         self._source = source
         self._target = target
         self._paths = [folder / segment.name for segment in segments]
         self._segments = segments
         self._aspect = aspect
+        self._last_shown = round(1 / (source.shown_rate * source.time_base)) if source.frame_rate else source.last_shown
+        if end is not None:
+            self._last_shown = max(1, min(self._last_shown, end - segments[-1].last))
         self.begin = segments[0].first * source.time_base
 
     def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
@@ -128,7 +140,7 @@ class EncodedPicture:
     def packets(self, track: Stream, begin: Fraction) -> Iterator[Timed]:
         """The packets of all segments, with times for the whole track."""
         unit, moments = self._source.time_base, self._moments()
-        times = zip(moments, decoding_times(moments), _durations(moments, self._source.last_shown), strict=True)
+        times = zip(moments, decoding_times(moments), _durations(moments, self._last_shown), strict=True)
         origin, seconds = round(begin / unit), _seconds(unit, begin)
         for path in self._paths:
             with av.open(str(path)) as container:

@@ -100,7 +100,7 @@ class LibrarySegmentEncoder:
         encoding = self._encoding
         stream = self._container.add_stream(
             encoding.target.video_encoder,
-            rate=encoding.source.rate,
+            rate=encoding.source.shown_rate,
             options=dict(encoding.target.video_options),
             time_base=encoding.source.time_base,
             bit_rate=encoding.target.video_bitrate,

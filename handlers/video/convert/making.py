@@ -20,7 +20,7 @@ from .options import Target, VideoConvertOptions, on_one_thread
 from .picture import PixelFormat
 from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
 from .side_by_side import Tick, Work, side_by_side
-from .sound import SoundPlan, convert_sound
+from .sound import SoundPlan, Span, convert_sound
 
 SOUND_SHARE = 5.0
 PICTURE_UNTIL = 95.0
@@ -68,6 +68,7 @@ class Making:
         pixels: PixelFormat,
         backend: VideoBackend,
         sounds: Sequence[SoundPlan],
+        span: Span,
         saved: SavedConversion,
     ) -> None:
         """Nothing is made of the picture where `target` says that it is copied."""
@@ -76,6 +77,7 @@ class Making:
         self._source = source
         self._backend = backend
         self._sounds = sounds
+        self._span = span
         plan, keyframes = saved.plan, source.keyframes
         split = len(stretches_of(plan, keyframes)) > 1
         self._at_once = segments_at_once(_job(context), info_of(source)) if split else 1
@@ -147,7 +149,7 @@ class Making:
                 self._heard[sound.stream] = seconds
                 tick()
 
-            track = convert_sound(self._source.path, sound, self._context.work_dir, self._backend, told)
+            track = convert_sound(self._source.path, sound, self._span, self._context.work_dir, self._backend, told)
             yield _SoundMade(sound.stream, track)
 
         return work

@@ -195,11 +195,14 @@ def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[s
     return tuple(found), tuple(notes)
 
 
-def write_chapters(output: OutputContainer, chapters: Sequence[Chapter], begin: Fraction) -> None:
-    """The chapters in the result, which begins at `begin`; those before it are left out."""
+def write_chapters(
+    output: OutputContainer, chapters: Sequence[Chapter], begin: Fraction, end_at: Fraction | None
+) -> None:
+    """The chapters in the result, which begins at `begin`; what lies before it, or behind `end_at`, is left out."""
     written: list[dict[str, Any]] = []
     for chapter in chapters:
-        start, end = (max(0, round((moment - begin) * _MILLISECONDS)) for moment in chapter[:2])
+        until = chapter.end if end_at is None else min(chapter.end, end_at)
+        start, end = (max(0, round((moment - begin) * _MILLISECONDS)) for moment in (chapter.start, until))
         if end > start:
             title = {"title": chapter.title} if chapter.title else {}
             number, unit = len(written) + 1, Fraction(1, _MILLISECONDS)

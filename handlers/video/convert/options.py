@@ -3,6 +3,7 @@
 No media library here: the service imports this.
 """
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -21,8 +22,11 @@ AudioEncoder: TypeAlias = Literal["usual", "libfdk_aac", "aac_at"]
 Preset: TypeAlias = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
 ]
-Side: TypeAlias = Annotated[int, msgspec.Meta(ge=16, le=8192)]
+_LEAST_SIDE, _MOST_SIDE = 16, 8192
+Side: TypeAlias = Annotated[int, msgspec.Meta(ge=_LEAST_SIDE, le=_MOST_SIDE)]
 
+_LONGEST = 1_000_000
+"""Seconds that `start` and `end` may be."""
 MAX_CRF = {"h264": 51, "h265": 51, "vp9": 63, "av1": 63}
 
 
@@ -42,6 +46,35 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         Side | None, msgspec.Meta(description="Make wider pictures as narrow, in their shape, and leave the others.")
     ] = None
     max_height: Annotated[Side | None, msgspec.Meta(description="The same for the height; both make a box.")] = None
+    start: Annotated[
+        Annotated[float, msgspec.Meta(ge=0, le=_LONGEST)] | None,
+        msgspec.Meta(description="Seconds; what comes before is left out, of sound and all else, too."),
+    ] = None
+    end: Annotated[
+        Annotated[float, msgspec.Meta(gt=0, le=_LONGEST)] | None,
+        msgspec.Meta(description="Seconds from the beginning of the source; what comes after is left out."),
+    ] = None
+    rotate: Annotated[
+        Literal[0, 90, 180, 270], msgspec.Meta(description="Degrees clockwise, of the picture as players show it.")
+    ] = 0
+    crop: Annotated[
+        Annotated[str, msgspec.Meta(pattern=r"^[1-9]\d{0,4}:[1-9]\d{0,4}:\d{1,5}:\d{1,5}$")] | None,
+        msgspec.Meta(
+            description="WIDTH:HEIGHT:X:Y in pixels of the picture as seen: all but this part is cut off, before it is "
+            "scaled."
+        ),
+    ] = None
+    pad: Annotated[
+        Annotated[str, msgspec.Meta(pattern=r"^\d{2,4}:\d{2,4}$")] | None,
+        msgspec.Meta(description="WIDTH:HEIGHT in pixels: black bars around the scaled picture, up to this size."),
+    ] = None
+    frame_rate: Annotated[
+        Annotated[float, msgspec.Meta(ge=1, le=240)] | None,
+        msgspec.Meta(
+            description="Frames a second: left out or shown again as needed. None: each at its own time. 23.976, 29.97 "
+            "and 59.94 mean 24000, 30000 and 60000 in 1001 seconds."
+        ),
+    ] = None
     crf: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=63)] | None,
         msgspec.Meta(description="Quality, lower is better; none: the codec's usual one."),
@@ -131,6 +164,12 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             raise ValueError("crf and video_bitrate exclude each other: give one of them")
         if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto"):
             raise ValueError("audio_codec copy cannot be combined with audio_bitrate or audio_channels")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise ValueError("end has to lie behind start")
+        if self.pad and any(side % 2 or not _LEAST_SIDE <= side <= _MOST_SIDE for side in numbers_of(self.pad)):
+            raise ValueError(f"pad needs even sides of {_LEAST_SIDE} to {_MOST_SIDE}")
+        if self.crop and min(numbers_of(self.crop)[:2]) < _LEAST_SIDE:
+            raise ValueError(f"crop needs a width and a height of at least {_LEAST_SIDE}")
         self._refuse_without_program()
 
     def _refuse_without_program(self) -> None:
@@ -142,6 +181,23 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             raise ValueError(f"audio_encoder {self.audio_encoder} needs backend ffmpeg")
         if self.audio_codec not in ("auto", "aac"):
             raise ValueError(f"audio_encoder {self.audio_encoder} makes aac, not {self.audio_codec}")
+
+
+def numbers_of(value: str) -> tuple[int, ...]:
+    """The numbers of a `crop` or a `pad`."""
+    return tuple(int(number) for number in value.split(":"))
+
+
+_NTSC = 1001
+_NEAR = 0.005
+
+
+def exact_rate(rate: float) -> Fraction:
+    """The frame rate that is meant: 29.97 is how people write 30000/1001."""
+    ntsc = Fraction(round(rate * _NTSC / 1000) * 1000, _NTSC)
+    if not rate.is_integer() and abs(float(ntsc) - rate) < _NEAR:
+        return ntsc
+    return Fraction(rate).limit_denominator(1000)
 
 
 # --- Container and encoders ---
@@ -331,7 +387,7 @@ def holds_aspect(target: Target) -> bool:
 
 
 _OF_ENCODING = (
-    *("width", "height", "scale", "max_width", "max_height", "deinterlace"),
+    *("width", "height", "scale", "max_width", "max_height", "deinterlace", "rotate", "crop", "pad", "frame_rate"),
     *("crf", "video_bitrate", "preset", "encoder", "segment_seconds", "segments_at_once"),
 )
 """Options that nothing asks for where the picture is copied."""

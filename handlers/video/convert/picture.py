@@ -17,8 +17,9 @@ from av.video.reformatter import (
     VideoReformatter,
 )
 
+from ...contract import Unusable
 from ..source import VideoSource
-from .options import VideoConvertOptions
+from .options import VideoConvertOptions, numbers_of
 
 _STANDARD = (1, 1, 1)
 """BT.709 in primaries, transfer and matrix."""
@@ -66,7 +67,25 @@ def choose_pixel_format(source: VideoSource, formats: Collection[str], codec: st
 
 
 def output_size(source: VideoSource, options: VideoConvertOptions) -> tuple[int, int]:
-    """Width and height of the result. Both even, as 4:2:0 needs."""
+    """Width and height of the result, with its bars."""
+    if options.pad is None:
+        return scaled_size(source, options)
+    width, height = numbers_of(options.pad)
+    return width, height
+
+
+def refuse_if_no_room(source: VideoSource, options: VideoConvertOptions) -> None:
+    """Raise Unusable where the picture is larger than the one it is to be put into."""
+    made, room = scaled_size(source, options), output_size(source, options)
+    if made[0] > room[0] or made[1] > room[1]:
+        raise Unusable(
+            f"{source.path.name}: the picture is {made[0]}x{made[1]} after scaling, larger than pad {options.pad}: "
+            f"make it smaller with max_width={room[0]} and max_height={room[1]}"
+        )
+
+
+def scaled_size(source: VideoSource, options: VideoConvertOptions) -> tuple[int, int]:
+    """Width and height of the picture without bars. Both even, as 4:2:0 needs."""
     width, height = upright_size(source)
     if _too_large((width, height), options):
         return _within((width, height), options)
@@ -124,40 +143,72 @@ def _even(side: float | Fraction) -> int:
 
 
 class Shaper:
-    """Shapes the frames of one source; keeps scaler and turner between frames."""
+    """Shapes the frames of one source; keeps scaler and filters between frames."""
 
-    def __init__(self, source: VideoSource, size: tuple[int, int], pixels: PixelFormat) -> None:
+    def __init__(self, source: VideoSource, options: VideoConvertOptions, pixels: PixelFormat) -> None:
         self._scaler = VideoReformatter()
+        self._source = source
         self._pixels = pixels
+        size = scaled_size(source, options)
         sideways = source.rotation in (90, 270)
         self._size = (size[1], size[0]) if sideways else size
-        turned = source.rotation or source.mirrored
-        self._turner = _turner(self._size, source, pixels.name) if turned else None
+        filters = _turns(source) + _bars(size, output_size(source, options))
+        self._finisher = _graph(self._size, pixels.name, source.time_base, filters) if filters else None
+        self._cropper: Graph | None = None
+        self._cropped: tuple[int, int, str] | None = None
 
     def shape(self, frame: VideoFrame) -> VideoFrame:
         """The frame as the encoder wants it. Range is always limited, as players expect."""
         shaped = self._scaler.reformat(
-            frame,
+            self._crop(frame),
             *self._size,
             format=self._pixels.name,
             interpolation=Interpolation.BICUBIC,
             dst_color_range=ColorRange.MPEG,
             **(_TO_STANDARD if self._pixels.standard_range else {}),
         )
-        if self._turner is None:
-            return shaped
-        self._turner.push(shaped)
-        turned = self._turner.pull()
-        assert isinstance(turned, VideoFrame)
-        return turned
+        return shaped if self._finisher is None else _through(self._finisher, shaped)
+
+    def _crop(self, frame: VideoFrame) -> VideoFrame:
+        """The part that is wanted. Where a source changes its size on the way, the same share of it."""
+        crop = self._source.crop
+        if crop is None:
+            return frame
+        kind = (frame.width, frame.height, frame.format.name)
+        if self._cropper is None or kind != self._cropped:
+            across, down = Fraction(frame.width, crop.of_width), Fraction(frame.height, crop.of_height)
+            width, height = max(1, int(crop.width * across)), max(1, int(crop.height * down))
+            how = f"{width}:{height}:{int(crop.x * across)}:{int(crop.y * down)}:exact=1"
+            self._cropper = _graph(kind[:2], kind[2], self._source.time_base, [("crop", how)])
+            self._cropped = kind
+        return _through(self._cropper, frame)
 
 
-def _turner(size: tuple[int, int], source: VideoSource, pixel_format: str) -> Graph:
-    """Scaled frames go in, so changes of size within the source do not matter here."""
+def _through(graph: Graph, frame: VideoFrame) -> VideoFrame:
+    graph.push(frame)
+    made = graph.pull()
+    assert isinstance(made, VideoFrame)
+    return made
+
+
+def _turns(source: VideoSource) -> list[tuple[str, str | None]]:
+    mirror: list[tuple[str, str | None]] = [("vflip", None)] if source.mirrored else []
+    return mirror + [("transpose", direction) for direction in _TURNS[source.rotation]]
+
+
+def _bars(size: tuple[int, int], room: tuple[int, int]) -> list[tuple[str, str | None]]:
+    """Black around the picture, which is in the middle, as nearly as the pixels of colour let it."""
+    left, top = ((whole - part) // 4 * 2 for whole, part in zip(room, size, strict=True))
+    return [] if size == room else [("pad", f"{room[0]}:{room[1]}:{left}:{top}:color=black")]
+
+
+def _graph(
+    size: tuple[int, int], pixel_format: str, time_base: Fraction, filters: list[tuple[str, str | None]]
+) -> Graph:
+    """Filters, one behind the other, for frames of one size."""
     graph = Graph()
-    node = graph.add_buffer(width=size[0], height=size[1], format=VideoFormat(pixel_format), time_base=source.time_base)
-    turns = [("transpose", direction) for direction in _TURNS[source.rotation]]
-    for name, how in [("vflip", None), *turns] if source.mirrored else turns:
+    node = graph.add_buffer(width=size[0], height=size[1], format=VideoFormat(pixel_format), time_base=time_base)
+    for name, how in filters:
         following = graph.add(name, how)
         node.link_to(following)
         node = following
@@ -181,7 +232,7 @@ def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConver
         found.append("HDR10 mastering metadata, if any, dropped")
     if source.full_range:
         found.append("full colour range became limited")
-    found += _turn_notes(source)
+    found += _turn_notes(source, options)
     if source.deinterlace:
         found.append("deinterlaced")
     elif source.interlaced:
@@ -189,9 +240,11 @@ def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConver
     return found
 
 
-def _turn_notes(source: VideoSource) -> list[str]:
+def _turn_notes(source: VideoSource, options: VideoConvertOptions) -> list[str]:
+    """What the source itself asks for; `rotate` is asked for by the options, and turns in addition."""
     found = ["mirrored, as the source says"] if source.mirrored else []
-    return found + ([f"turned upright by {source.rotation} degrees"] if source.rotation else [])
+    own = (source.rotation + options.rotate) % 360
+    return found + ([f"turned upright by {own} degrees"] if own else [])
 
 
 def _size_notes(source: VideoSource, options: VideoConvertOptions) -> list[str]:
@@ -205,6 +258,6 @@ def _size_notes(source: VideoSource, options: VideoConvertOptions) -> list[str]:
         return found
     whole = options.width is None and options.height is None
     wanted = upright_size(source) if whole else (options.width, options.height)
-    sides = zip(("width", "height"), wanted, output_size(source, options), strict=True)
+    sides = zip(("width", "height"), wanted, scaled_size(source, options), strict=True)
     changed = [f"{name} {asked} became {made}" for name, asked, made in sides if asked not in (None, made)]
     return found + ([f"{', '.join(changed)}: sides have to be even"] if changed else [])

@@ -153,7 +153,7 @@ class _ProgramSegmentEncoder:
         aspect = output_aspect(source, encoding.options)
         how = _picture_arguments(target, encoding.pixels, source.time_base, aspect)
         self._feed = _Feed(command, how, self._part, tick)
-        stream = self._feed.container.add_stream("rawvideo", rate=source.rate, time_base=source.time_base)
+        stream = self._feed.container.add_stream("rawvideo", rate=source.shown_rate, time_base=source.time_base)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = output_size(source, encoding.options)
         stream.pix_fmt = encoding.pixels.name

@@ -23,10 +23,11 @@ from .library_encoder import LibraryBackend, require_hardware
 from .making import COPY_FROM, PICTURE_UNTIL, Making, Pace
 from .metadata import lost_disposition_notes, lost_tag_notes
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program, segment_length
-from .picture import choose_pixel_format, output_aspect, output_size, picture_notes
+from .picture import choose_pixel_format, output_aspect, output_size, picture_notes, refuse_if_no_room
 from .program_encoder import ProgramBackend
+from .reshaping import Window, reshaped, window_of
 from .segments import VideoBackend
-from .sound import SoundPlan, choose_sounds
+from .sound import SoundPlan, Span, choose_sounds
 
 _LAYOUT = 3
 """Other segments than an earlier version of this module made have another number."""
@@ -46,12 +47,14 @@ def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
     backend = _open_backend(options, target)
     source = read_source(context.input_file)
     _refuse_if_cut(source)
+    window_of(source, options)
     if target.copied:
         refuse_uncopyable(source, target)
         return _Conversion(context, source, target, backend).run()
     wanted = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
     whole = wanted and has_fields(source.width, source.height)
-    prepared = msgspec.structs.replace(source, deinterlace=whole, squared=not holds_aspect(target))
+    prepared = msgspec.structs.replace(reshaped(source, options), deinterlace=whole, squared=not holds_aspect(target))
+    refuse_if_no_room(prepared, options)
     return _Conversion(context, prepared, target, backend).run()
 
 
@@ -88,7 +91,8 @@ class _Conversion:
         self._backend = backend
         formats = () if target.copied else backend.pixel_formats()
         self._pixels = choose_pixel_format(source, formats, target.video_codec)
-        self._copied: CopiedPicture | None = None
+        self._window = window_of(source, context.options)
+        self._copied = CopiedPicture(source, target, self._window) if target.copied else None
         with open_input(source.path) as container:
             self._sounds = choose_sounds(container, context.options, target)
             self._extras = choose_extras(container, source, context.options, target)
@@ -109,21 +113,35 @@ class _Conversion:
         if saved is not None:
             self._source = msgspec.structs.replace(self._source, clock=saved.plan.clock)
             return saved
-        length = segment_length(options, self._source.seconds)
-        return SavedConversion(fingerprint=mark, plan=_plan(self._source, length))
+        length = segment_length(options, float((self._window.end - self._window.start) * self._source.time_base))
+        return SavedConversion(fingerprint=mark, plan=_plan(self._source, self._window, length))
 
     def run(self) -> Outcome:
         """Do what is left to do."""
         self._saved = self._saved.intact(self._context.work_dir)
         remove_others(self._context.work_dir, ("segment-*", "sound-*"), keep=self._saved.files)
         making = Making(
-            self._context, self._source, self._target, self._pixels, self._backend, self._sounds.kept, self._saved
+            self._context,
+            self._source,
+            self._target,
+            self._pixels,
+            self._backend,
+            self._sounds.kept,
+            self._span,
+            self._saved,
         )
         self._saved, self._faults = making.run(), making.faults
         if not self._saved.segments and not self._target.copied:
             raise Unusable(f"not one picture of {self._source.path.name} can be decoded")
         self._join()
         return Finished(result=self._describe(), message=f"{self._frames} frames")
+
+    @property
+    def _span(self) -> Span:
+        """What of the sound is wanted. A copied picture begins at a keyframe, and its sound with it."""
+        window, unit = self._window, self._source.time_base
+        start = self._copied.begin if self._copied else window.start * unit
+        return Span(start if window.cut_before else None, window.end * unit if window.cut_behind else None)
 
     @property
     def _frames(self) -> int:
@@ -148,16 +166,17 @@ class _Conversion:
             self._saved.audio,
             [sound.metadata for sound in self._heard()],
             self._extras,
+            self._span.end,
         )
         join(self._source, self._target.container, parts, self._context.output_part, tick)
         self._context.progress(100, doing)
 
     def _picture(self) -> CopiedPicture | EncodedPicture:
-        if self._target.copied:
-            self._copied = CopiedPicture(self._source, self._target)
+        if self._copied:
             return self._copied
         aspect = output_aspect(self._source, self._context.options)
-        return EncodedPicture(self._source, self._target, self._context.work_dir, self._saved.segments, aspect)
+        end = self._window.end if self._window.cut_behind else None
+        return EncodedPicture(self._source, self._target, self._context.work_dir, self._saved.segments, aspect, end)
 
     def _heard(self) -> list[SoundPlan]:
         """The sound tracks that are in the result; in the others there was nothing to hear."""
@@ -166,7 +185,7 @@ class _Conversion:
 
     def _describe(self) -> dict[str, Any]:
         output = self._context.output_part
-        source = source_fields(self._source)
+        source = source_fields(read_source(self._source.path))
         width, height = output_size(self._source, self._context.options)
         if self._target.copied:
             width, height = source["source_width"], source["source_height"]
@@ -202,12 +221,14 @@ class _Conversion:
             picture = [*self._copied.notes, *lost_picture_notes(self._source, self._context.output_part, form)]
         else:
             picture = picture_notes(self._source, self._pixels, self._context.options)
+        part = self._window.cut_before or self._window.cut_behind
+        nothing = "nothing of it in the part that is wanted" if part else "none of it can be decoded"
         sound: list[str] = []
         for each in self._sounds.kept:
             if each in heard:
                 sound += [*each.notes, *lost_disposition_notes(each.called, each.metadata, form)]
             else:
-                sound.append(f"{each.called} dropped: none of it can be decoded")
+                sound.append(f"{each.called} dropped: {nothing}")
         tracks = [("picture", extras.picture), *((each.called, each.metadata) for each in heard)]
         tracks += [("subtitle track", metadata) for metadata in extras.subtitles.metadata]
         lost = lost_tag_notes(self._context.output_part, form, extras.tags, tracks)
@@ -223,7 +244,15 @@ class _Conversion:
         ]
 
 
-def _plan(source: VideoSource, segment_seconds: float) -> SegmentPlan:
-    step = step_for(source.start, source.end, int(segment_seconds / source.time_base))
-    cuts = choose_cuts(source.start, source.end, step, source.keyframes)
-    return SegmentPlan(clock=source.clock, start=source.start, end=source.end, step=step, cuts=cuts)
+def _plan(source: VideoSource, window: Window, segment_seconds: float) -> SegmentPlan:
+    step = step_for(window.start, window.end, int(segment_seconds / source.time_base))
+    cuts = choose_cuts(window.start, window.end, step, source.keyframes)
+    return SegmentPlan(
+        clock=source.clock,
+        start=window.start,
+        end=window.end,
+        step=step,
+        cuts=cuts,
+        after=window.after,
+        until=window.until,
+    )

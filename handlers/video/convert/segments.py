@@ -11,11 +11,12 @@ from typing import Protocol
 import msgspec
 from av.video.frame import VideoFrame
 
-from ..frames import Reading, frames_after
+from ..frames import Reading
 from ..source import VideoSource
 from .checkpoint import Segment, SegmentPlan
 from .options import Target, VideoConvertOptions
-from .picture import PixelFormat, Shaper, output_size
+from .pacing import wanted_frames
+from .picture import PixelFormat, Shaper
 from .sound import SoundBackend
 
 
@@ -77,19 +78,21 @@ def encode_segments(
     between any two: the unfinished segment is then thrown away. `reading.tick` is called for each decoded frame; it may
     raise.
     """
-    shaper = Shaper(encoding.source, output_size(encoding.source, encoding.options), encoding.pixels)
+    shaper = Shaper(encoding.source, encoding.options, encoding.pixels)
     encoder: SegmentEncoder | None = None
+    last: VideoFrame | None = None
+    shaped: VideoFrame | None = None
     try:
-        for moment, frame in frames_after(encoding.source, after, reading):
-            if until is not None and moment > until:
-                break
+        for moment, frame in wanted_frames(encoding.source, encoding.plan.start, after, until, reading):
             number = encoding.plan.segment_of(moment)
             if encoder is not None and number != encoder.number:
                 finished, encoder = encoder.finish(), None
                 yield finished
             if encoder is None:
                 encoder = backend.segment_encoder(encoding, number, reading.tick)
-            encoder.encode(moment, shaper.shape(frame))
+            if shaped is None or frame is not last:
+                last, shaped = frame, shaper.shape(frame)
+            encoder.encode(moment, shaped)
             yield moment
         if encoder is not None:
             finished, encoder = encoder.finish(), None

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import av
 import msgspec
+import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
@@ -19,7 +20,7 @@ from av.container import InputContainer, OutputContainer
 
 from ...contract import Unusable
 from ...pieces import seal
-from ..opening import is_input_fault, open_input, packets_of
+from ..opening import is_input_fault, open_input, packets_of, seek
 from .checkpoint import AudioTrack
 from .metadata import TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
@@ -53,6 +54,8 @@ class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     bitrate: int = 0
     metadata: TrackMetadata = TrackMetadata()
     notes: tuple[str, ...] = ()
+    steady: bool = True
+    """Whether the times of the container can be trusted."""
 
     @property
     def file(self) -> str:
@@ -86,7 +89,7 @@ def choose_sounds(container: InputContainer, options: VideoConvertOptions, targe
             notes.append(_dropped(called, "unknown codec"))
             continue
         plan = _plan_for(stream, called, options, target, steady=steady)
-        kept.append(msgspec.structs.replace(plan, metadata=track_metadata(stream, options.metadata)))
+        kept.append(msgspec.structs.replace(plan, steady=steady, metadata=track_metadata(stream, options.metadata)))
     if options.audio_track is not None and len(tracks) > 1:
         notes.insert(0, f"1 of {len(tracks)} sound tracks kept, as asked")
     return Sounds(tuple(kept), tuple(notes))
@@ -151,23 +154,37 @@ def open_part(part: Path, plan: SoundPlan) -> OutputContainer:
 _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "mp3": (48000, 44100, 32000), "opus": (48000,)}
 
 
+class Span(NamedTuple):
+    """The part of the sound that is wanted, in seconds on the source's clock; none: from its start, to its end."""
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+
+
+_LEAD = 1
+"""Seconds before the part that is wanted: decoders need some of them to get going."""
+
+
 def convert_sound(
-    path: Path, plan: SoundPlan, folder: Path, backend: SoundBackend, tick: Callable[[float], None]
+    path: Path, plan: SoundPlan, span: Span, folder: Path, backend: SoundBackend, tick: Callable[[float], None]
 ) -> AudioTrack | None:
     """Copy or encode one sound track of `path` into `folder`; none if there is nothing in it to hear.
 
-    `tick` is called with the position in seconds; it may raise.
+    What is encoded is exact to the sample, what is copied to the packet, of some 20 ms. `tick` is called with the
+    position in seconds; it may raise.
     """
     final = folder / plan.file
     part = final.with_suffix(".part")
     with open_input(path) as container:
         stream = container.streams[plan.stream]
         assert isinstance(stream, AudioStream)
+        if span.start is not None and plan.steady and stream.time_base:
+            seek(container, stream, max(stream.start_time or 0, int((span.start - _LEAD) / stream.time_base)))
         try:
             if plan.copy:
-                made = _copied(container, stream, plan, part, tick)
+                made = _copied(container, stream, plan, span, part, tick)
             else:
-                made = _encoded(container, stream, plan, backend.sound_sink(part, plan, tick), tick)
+                made = _encoded(container, stream, plan, span, backend.sound_sink(part, plan, tick), tick)
         except BaseException:  # whatever ends it: half a track must not be taken for a whole one
             part.unlink(missing_ok=True)
             raise
@@ -180,7 +197,12 @@ def convert_sound(
 
 
 def _copied(
-    container: InputContainer, stream: AudioStream, plan: SoundPlan, part: Path, tick: Callable[[float], None]
+    container: InputContainer,
+    stream: AudioStream,
+    plan: SoundPlan,
+    span: Span,
+    part: Path,
+    tick: Callable[[float], None],
 ) -> tuple[float, int] | None:
     """The packets as they are: (where sound begins in seconds, number of packets).
 
@@ -188,12 +210,18 @@ def _copied(
     """
     assert stream.time_base is not None
     count, last, unit = 0, None, float(stream.time_base)
-    begin = stream.start_time
+    begin = stream.start_time if span.start is None else None
     with open_part(part, plan) as output:
         track = output.add_stream_from_template(stream, opaque=True)
         for packet in packets_of(container, stream):
             if packet.pts is None or (last is not None and packet.pts <= last):
                 continue
+            moment = packet.pts * stream.time_base
+            if span.start is not None and moment < span.start:
+                tick(float(moment))
+                continue
+            if span.end is not None and moment >= span.end:
+                break
             begin = packet.pts if begin is None else begin
             last = packet.pts
             tick(packet.pts * unit)
@@ -221,6 +249,7 @@ def _encoded(
     container: InputContainer,
     stream: AudioStream,
     plan: SoundPlan,
+    span: Span,
     sink: AbstractContextManager[Sink],
     tick: Callable[[float], None],
 ) -> tuple[float, int] | None:
@@ -232,16 +261,45 @@ def _encoded(
     first = next(frames, None)
     if first is None:
         return None
-    samples = 0
+    samples, begin = 0, Fraction(first.time or 0.0).limit_denominator(1_000_000)
     with sink as output:
         track = output.track(_rate(plan.codec, first.sample_rate))
-        for frame in _resampled(chain([first], frames), track, tick):
+        rate = track.sample_rate
+        skipped = 0 if span.start is None else max(0, round((span.start - begin) * rate))
+        begin += Fraction(skipped, rate)
+        kept = None if span.end is None else max(0, round((span.end - begin) * rate))
+        for frame in _part_of(_resampled(chain([first], frames), track, tick), skipped, kept):
             frame.pts = samples
             frame.time_base = Fraction(1, track.sample_rate)
             samples += frame.samples
             output.push(track, frame)
         output.push(track, None)
-    return first.time or 0.0, samples
+    if not samples:
+        return None
+    return float(begin), samples
+
+
+def _part_of(frames: Iterator[AudioFrame], skipped: int, kept: int | None) -> Iterator[AudioFrame]:
+    """All but the first samples, and no more than are to be kept."""
+    for frame in frames:
+        first, last = min(skipped, frame.samples), frame.samples
+        skipped -= first
+        if kept is not None:
+            last = min(last, first + kept)
+            kept -= last - first
+        if last > first:
+            yield frame if last - first == frame.samples else _samples(frame, first, last)
+        if kept == 0:
+            return
+
+
+def _samples(frame: AudioFrame, first: int, last: int) -> AudioFrame:
+    values = frame.to_ndarray()
+    width = 1 if frame.format.is_planar else frame.layout.nb_channels
+    part: Any = np.ascontiguousarray(values[:, first * width : last * width])
+    made = AudioFrame.from_ndarray(part, frame.format.name, frame.layout.name)
+    made.sample_rate = frame.sample_rate
+    return made
 
 
 def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:

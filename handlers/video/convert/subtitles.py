@@ -114,24 +114,31 @@ class SubtitleWriter:
         write_metadata(track, metadata, container.format)
         self._tracks.append(track)
 
-    def packets(self, begin: Fraction, tick: Callable[[], None]) -> "Iterator[tuple[float, Packet[Stream]]]":
-        """The packets with their times in the result, which begins at `begin` on the source's clock.
+    def packets(
+        self, begin: Fraction, end: Fraction | None, tick: Callable[[], None]
+    ) -> "Iterator[tuple[float, Packet[Stream]]]":
+        """The packets with their times in the result, which begins and ends at these seconds on the source's clock.
 
-        All of the source is read for it. `tick` is called for each packet, also of the picture; it may raise.
+        A line that is shown across one of the two is shown from there, or up to there. All of the source is read for
+        it. `tick` is called for each packet, also of the picture; it may raise.
         """
         if not self._tracks:
             return
         with tempfile.TemporaryFile(dir=self._folder) as data:
             for line in self._lines(data, tick):
-                start = line.start - begin
+                until = line.start + line.duration
+                until = until if end is None else min(until, end)
+                start, duration = line.start - begin, until - line.start
                 if start < 0:
+                    start, duration = Fraction(0), until - begin
+                if duration < 0 or (end is not None and line.start >= end) or (line.start < begin and not duration):
                     continue
                 data.seek(line.place)
                 packet: Packet[Any] = Packet(data.read(line.size))
                 packet.stream = self._tracks[line.track]
                 packet.time_base = _CLOCK
                 packet.pts = packet.dts = round(start / _CLOCK)
-                packet.duration = round(line.duration / _CLOCK)
+                packet.duration = round(duration / _CLOCK)
                 yield float(start), packet
 
     def _lines(self, data: IO[bytes], tick: Callable[[], None]) -> list[SubtitlePacket]:

@@ -251,7 +251,7 @@ def test_full_range_becomes_limited_range_of_the_same_brightness(clips: Callable
     _, limited = next(frames_after(source, None))
     full = VideoReformatter().reformat(limited, format="yuv420p", dst_color_range=ColorRange.JPEG)
     assert bytes(full.planes[0]) != bytes(limited.planes[0])
-    shaped = Shaper(source, (160, 120), PixelFormat()).shape(full)
+    shaped = Shaper(source, VideoConvertOptions(), PixelFormat()).shape(full)
     assert shaped.color_range == ColorRange.MPEG
     assert brightness(shaped, 0, 0.6) == pytest.approx(brightness(limited, 0, 0.6), abs=1)
 

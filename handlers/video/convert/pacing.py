@@ -1,0 +1,56 @@
+"""The frames of one segment or several: those of the source, or as many a second as are asked for."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from fractions import Fraction
+from math import floor
+
+from av.video.frame import VideoFrame
+
+from ..frames import Reading, frames_after
+from ..source import VideoSource
+
+
+def wanted_frames(
+    source: VideoSource, start: int, after: int | None, until: int | None, reading: Reading
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Frames later than `after` and no later than `until`, with their moments, strictly rising.
+
+    With a frame rate of its own the result has one at each place of a grid that begins at `start`, and the same frame
+    may come twice, or not at all. It is the same wherever reading began, because reading begins at a keyframe.
+    """
+    paced = source.frame_rate is not None
+    for moment, frame in _paced(source, start, after, reading) if paced else frames_after(source, after, reading):
+        if until is not None and moment > until:
+            return
+        yield moment, frame
+
+
+def _paced(source: VideoSource, start: int, after: int | None, reading: Reading) -> Iterator[tuple[int, VideoFrame]]:
+    """At each place of the grid the last frame that is shown by then, give or take half a step, as ffmpeg does."""
+    assert source.frame_rate is not None
+    step = 1 / (source.frame_rate * source.time_base)
+
+    def place(number: int) -> int:
+        return start + round(number * step)
+
+    number = 0 if after is None else max(0, floor((after - start) / step))
+    while after is not None and place(number) <= after:
+        number += 1
+    held: VideoFrame | None = None
+    ends = Fraction(start)
+    for moment, frame in frames_after(source, _before_keyframe(source, place(number)), reading):
+        while place(number) + step / 2 <= moment:
+            if held is not None:
+                yield place(number), held
+            number += 1
+        held, ends = frame, Fraction(moment + source.last_shown)
+    while held is not None and place(number) + step / 2 <= ends:
+        yield place(number), held
+        number += 1
+
+
+def _before_keyframe(source: VideoSource, moment: int) -> int | None:
+    """Behind this moment comes the last keyframe that is shown by `moment`; none: the start of the source is."""
+    passed = bisect_right(source.keyframes, moment)
+    return source.keyframes[passed - 1] - 1 if passed else None
