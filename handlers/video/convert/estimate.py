@@ -144,7 +144,8 @@ def _memory(job: Job[VideoConvertOptions], video: VideoInfo, at_once: int) -> in
     """Bytes at the peak. Side by side, each encoder and each decoder has one thread."""
     options = job.options
     codec = choose_target(options, job.output_file).video_codec
-    deep = 2 if video.depth > 8 and codec in ("h265", "av1") else 1  # noqa: PLR2004 - a byte
+    kept = video.depth > 8 and codec in ("h265", "av1") and options.profile is None  # noqa: PLR2004 - a byte
+    deep = 2 if kept or options.profile == "main10" else 1
     source = _SOURCE_FRAMES if at_once == 1 else _SOURCE_FRAMES_EACH
     frames = _FRAMES_HELD_EACH if at_once > 1 and codec == "h264" else _FRAMES_HELD
     source += _DEINTERLACER_HOLDS * (options.deinterlace == "always")

@@ -19,6 +19,8 @@ AudioCodec: TypeAlias = Literal["auto", "copy", "aac", "opus", "mp3", "none"]
 BackendName: TypeAlias = Literal["builtin", "ffmpeg"]
 EncoderName: TypeAlias = Literal["software", "nvenc", "qsv", "amf", "vaapi", "videotoolbox"]
 AudioEncoder: TypeAlias = Literal["usual", "libfdk_aac", "aac_at"]
+Tune: TypeAlias = Literal["film", "animation", "grain", "stillimage", "fastdecode", "zerolatency"]
+Profile: TypeAlias = Literal["baseline", "main", "high", "main10"]
 Preset: TypeAlias = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
 ]
@@ -84,6 +86,16 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         msgspec.Meta(description="Bits a second, instead of crf."),
     ] = None
     preset: Annotated[Preset, msgspec.Meta(description="Time spent on making it smaller.")] = "veryfast"
+    tune: Annotated[
+        Tune | None, msgspec.Meta(description="Suit the encoder to the content or the use; of h264, some of h265.")
+    ] = None
+    profile: Annotated[
+        Profile | None,
+        msgspec.Meta(
+            description="What the player has to know: baseline, main or high of h264, main or main10 of h265. None: as "
+            "the picture needs."
+        ),
+    ] = None
     backend: Annotated[
         BackendName,
         msgspec.Meta(
@@ -277,6 +289,12 @@ CONTAINERS = {
 VIDEO_ENCODERS = {"h264": "libx264", "h265": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 AUDIO_ENCODERS = {"aac": "aac", "opus": "libopus", "mp3": "libmp3lame"}
 
+_TUNES: dict[str, tuple[str, ...]] = {
+    "h264": ("film", "animation", "grain", "stillimage", "fastdecode", "zerolatency"),
+    "h265": ("animation", "grain", "fastdecode", "zerolatency"),
+}
+_PROFILES: dict[str, tuple[str, ...]] = {"h264": ("baseline", "main", "high"), "h265": ("main", "main10")}
+
 HARDWARE_REMEDY = "leave `encoder` at software, or give the service the device and its driver"
 
 _ALIASES = {"hevc": "h265"}
@@ -388,7 +406,7 @@ def holds_aspect(target: Target) -> bool:
 
 _OF_ENCODING = (
     *("width", "height", "scale", "max_width", "max_height", "deinterlace", "rotate", "crop", "pad", "frame_rate"),
-    *("crf", "video_bitrate", "preset", "encoder", "segment_seconds", "segments_at_once"),
+    *("crf", "video_bitrate", "preset", "tune", "profile", "encoder", "segment_seconds", "segments_at_once"),
 )
 """Options that nothing asks for where the picture is copied."""
 
@@ -404,9 +422,23 @@ def check(job: Job[VideoConvertOptions]) -> None:
     if target.copied:
         refuse_unused(job.options, _OF_ENCODING, "while video_codec is copy: the picture is not encoded")
     elif job.options.encoder != "software":
-        refuse_unused(job.options, ("preset",), "with a hardware encoder")
+        refuse_unused(job.options, ("preset", "tune", "profile"), "with a hardware encoder")
+    else:
+        _refuse_of_another_codec("tune", job.options.tune, _TUNES, target.video_codec)
+        _refuse_of_another_codec("profile", job.options.profile, _PROFILES, target.video_codec)
     if job.options.backend == "ffmpeg":
         require_program(job.options, target)
+
+
+def _refuse_of_another_codec(name: str, value: str | None, known: dict[str, tuple[str, ...]], codec: str) -> None:
+    if value is None or value in known.get(codec, ()):
+        return
+    there = ", ".join(known.get(codec, ())) or "none"
+    raise InvalidOptions(
+        f"{codec} has no {name} {value}; it has: {there}",
+        field=f"options.{name}",
+        remedy=f"Take one of these, or leave {name} out.",
+    )
 
 
 def require_program(options: VideoConvertOptions, target: Target) -> Program:
@@ -468,11 +500,13 @@ def _hardware_options(codec: str, options: VideoConvertOptions) -> dict[str, str
 
 def _encoder_options(codec: str, options: VideoConvertOptions) -> dict[str, str]:
     quality = {} if options.video_bitrate else {"crf": str(USUAL_CRF[codec] if options.crf is None else options.crf)}
+    asked = {"preset": options.preset, "tune": options.tune, "profile": options.profile}
+    named = {name: value for name, value in asked.items() if value is not None}
     match codec:
         case "h264":
-            return {**quality, "preset": options.preset, **steady_x264()}
+            return {**quality, **named, **steady_x264()}
         case "h265":
-            return {**quality, "preset": options.preset, "x265-params": "log-level=error"}
+            return {**quality, **named, "x265-params": "log-level=error"}
         case "vp9":
             speed = _VP9_CPU_USED[options.preset]
             deadline = "realtime" if speed >= _VP9_REALTIME_FROM else "good"

@@ -51,13 +51,16 @@ class PixelFormat(msgspec.Struct, frozen=True, kw_only=True):
         return "10" in self.name
 
 
-def choose_pixel_format(source: VideoSource, formats: Collection[str], codec: str) -> PixelFormat:
-    """Keep ten bits if encoder and players can, and the colours as they are tagged.
+def choose_pixel_format(
+    source: VideoSource, formats: Collection[str], codec: str, profile: str | None = None
+) -> PixelFormat:
+    """Keep ten bits if encoder, players and profile can, and the colours as they are tagged.
 
     `formats` are those that the encoder takes.
     """
     wanted: list[str] = [name for name in ("yuv420p", "nv12") if name in formats] or ["yuv420p"]
-    if source.depth > _BYTE and codec != "h264":  # few players decode H.264 of ten bits
+    deep_enough = source.depth > _BYTE and codec != "h264"  # few players decode H.264 of ten bits
+    if profile == "main10" or (deep_enough and profile is None):
         wanted = [name for name in ("yuv420p10le", "p010le") if name in formats] + wanted
     deep = "10" in wanted[0]
     if source.colour[1] in _HDR and not deep:

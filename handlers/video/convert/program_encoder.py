@@ -121,7 +121,7 @@ def _picture_arguments(target: Target, pixels: PixelFormat, time_base: Fraction,
         filters.append("hwupload")
     arguments = ["-vf", ",".join(filters), "-c:v", target.video_encoder]
     for name, value in target.video_options.items():
-        arguments += [f"-{name}", value]
+        arguments += [f"-{name}:v" if name == "profile" else f"-{name}", value]
     if target.video_bitrate:
         arguments += ["-b:v", str(target.video_bitrate)]
     if target.video_codec == "h265":

@@ -90,7 +90,7 @@ class _Conversion:
         self._target = target
         self._backend = backend
         formats = () if target.copied else backend.pixel_formats()
-        self._pixels = choose_pixel_format(source, formats, target.video_codec)
+        self._pixels = choose_pixel_format(source, formats, target.video_codec, context.options.profile)
         self._window = window_of(source, context.options)
         self._copied = CopiedPicture(source, target, self._window) if target.copied else None
         with open_input(source.path) as container:
