@@ -106,6 +106,7 @@ def installed_with(requirements: list[str]) -> set[str]:
 
 INSTALLED = {name.lower().replace("_", "-") for names in packages_distributions().values() for name in names}
 MEDIA_ROOMS = (
+    "handlers/audio",
     "handlers/document",
     "handlers/image",
     "handlers/media",

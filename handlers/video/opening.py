@@ -32,7 +32,7 @@ MAX_FRAME_PIXELS = 8192 * 8192
 """Larger pictures are refused, by the header and by the decoder: a frame takes 1.5 bytes a pixel and more."""
 _PIXELS_AT_ONCE = 16 * 3840 * 2160
 """Pixels of all frames that are decoded in parallel. FFmpeg itself only considers the number of processors."""
-_ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
+ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 """PyAV 18 refuses titles that are not UTF-8 unless this is given; PyAV 19 does not."""
 
 _Track = TypeVar("_Track", VideoStream, AudioStream)
@@ -51,7 +51,7 @@ def open_input(path: Path) -> InputContainer:
         pass
     refuse_empty(path)
     try:
-        container: InputContainer = av.open(str(path.absolute()), "r", options=options, **_ANY_METADATA)
+        container: InputContainer = av.open(str(path.absolute()), "r", options=options, **ANY_METADATA)
     except av.error.FFmpegError as error:
         if not is_input_fault(error):
             raise

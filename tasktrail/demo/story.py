@@ -26,6 +26,7 @@ from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Decoded, Sample, de
 
 REPEATS = 8
 OTHERS: tuple[tuple[str, Sample, str, dict[str, Any]], ...] = (
+    ("audio_convert", BUNNY, "bunny.mp3", {"loudness": -16}),
     ("image_thumbnail", EARTH, "earth-thumbnail.webp", {"width": 400, "height": 400}),
     ("image_convert", EARTH, "earth.avif", {"width": 1024}),
     ("video_thumbnail", BIKES, "bikes.jpg", {"position": "30%"}),

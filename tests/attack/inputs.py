@@ -30,6 +30,7 @@ import psutil
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from PIL import Image
+from sounds import tone, write
 
 from tasktrail import TaskService
 from tasktrail.config.settings import Config
@@ -142,7 +143,7 @@ def prose(seed: int) -> bytes:
 
 
 def make_jobs(folder: Path) -> list[Job]:
-    """All seven types, some in several ways."""
+    """All eight types, some in several ways."""
     films = [film(folder / f"{name}.mkv", name, length) for name, length in (("testsrc2", 4), ("testsrc", 3))]
     quick = [film(folder / f"{name}.mp4", name, length) for name, length in (("testsrc2", 4), ("testsrc", 3))]
     still = [written(folder / "still.jpg", pictures(1, 900, seed), quality=90) for seed in (1, 2)]
@@ -153,8 +154,11 @@ def make_jobs(folder: Path) -> list[Job]:
     texts = [prose(seed) for seed in (1, 2)]
     balls = [ball(40, 1.0), ball(36, 0.5)]
     turning = {"kind": "turntable", "frames": 4, "width": 96, "height": 96, "antialias": 1, "occlusion": False}
+    sounds = [write(folder / "tune.wav", tone(seconds)).read_bytes() for seconds in (20, 15)]
     segments = {"segment_seconds": 0.5, "preset": "ultrafast"}
     return [
+        Job("audio_convert", "audio_convert", ".wav", ".mp3", sounds, {"loudness": -16}),
+        Job("audio_convert (picture)", "audio_convert", ".wav", ".png", sounds),
         Job("video_convert", "video_convert", ".mkv", ".mp4", films, segments),
         Job("video_convert (mp4)", "video_convert", ".mp4", ".mkv", quick, segments),
         Job("video_preview (sheet)", "video_preview", ".mkv", ".jpg", films, {"width": 64}),

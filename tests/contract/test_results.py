@@ -13,8 +13,10 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageSequence
+from sounds import hear, tone, write
 
 from tasktrail.handlers import Finished
+from tasktrail.handlers.audio.convert import audio_convert
 from tasktrail.handlers.document.preview import document_preview
 from tasktrail.handlers.image.convert import image_convert
 from tasktrail.handlers.image.thumbnail import image_thumbnail
@@ -26,6 +28,7 @@ from tasktrail.testing import RecordingContext, run_handler, task_type_of
 
 COMMON = {"size", "sha256", "format", "codec", "width", "height", "frames", "duration"}
 OWN = {
+    "audio_convert": {"copied", "sample_rate", "channels", "bitrate", "loudness", "gain", "notes"},
     "image_thumbnail": set(),
     "image_convert": {"notes"},
     "video_thumbnail": {"notes"},
@@ -35,6 +38,7 @@ OWN = {
     "model_preview": {"notes"},
 }
 """What a type says of its output beyond what all say."""
+SOUNDS = {"mp3", "m4a", "opus", "ogg", "flac", "wav"}
 FILMS = {"mp4": "h264", "mkv": "hevc", "webm": "vp9"}
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "types.md"
 
@@ -49,6 +53,9 @@ class Case(NamedTuple):
 
 
 CASES = (
+    *(Case(audio_convert, "tone.wav", f"out.{suffix}", {"loudness": -20}) for suffix in sorted(SOUNDS)),
+    Case(audio_convert, "tone.wav", "copied.wav"),
+    Case(audio_convert, "tone.wav", "out.png", {"width": 90, "height": 30}),
     Case(image_thumbnail, "still.png", "out.jpg", {"width": 50}),
     Case(image_convert, "still.png", "out.tif"),
     Case(image_convert, "moving.gif", "out.webp", {"width": 40}),
@@ -92,6 +99,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Two frames are alike: encoders make one of them, and the result has to know.
     film = [frames[0], frames[1], frames[1], *frames[2:]]
     film[0].save(folder / "moving.gif", save_all=True, append_images=film[1:], duration=130)
+    write(folder / "tone.wav", tone(2.0, rate=48000), rate=48000)
     (folder / "pages.md").write_text("# Title\n\n" + "A line of text.\n\n" * 90)
     (folder / "tetra.off").write_text("OFF\n4 4 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 2 1\n3 0 1 3\n3 0 3 2\n3 1 2 3\n")
     with av.open(str(folder / "film.mp4"), "w") as output:
@@ -118,6 +126,9 @@ def _look(path: Path) -> Seen:
             return Seen(
                 form, codec, size, len(list(container.decode(stream))), (container.duration or 0) / av.time_base
             )
+    if form in SOUNDS:
+        heard = hear(path)
+        return Seen(form, heard.codec, (0, 0), 0, heard.wave.shape[1] / heard.rate)
     if form == "zip":
         with zipfile.ZipFile(path) as archive:
             pages = [Image.open(BytesIO(archive.read(name))) for name in archive.namelist()]
@@ -154,8 +165,9 @@ def test_the_result_says_of_the_output_what_a_decoder_finds_in_it(case: Case, so
     assert {"h265": "hevc"}.get(result["codec"], result["codec"]) == seen.codec.removeprefix("lib")
     assert (result["width"], result["height"]) == seen.size
     assert result["frames"] == seen.frames
-    assert result["duration"] == pytest.approx(seen.duration, abs=0.011)  # a gif counts hundredths
-    assert (result["duration"] > 0) == (seen.frames > 1 and seen.format in {*FILMS, "gif", "webp"})
+    assert result["duration"] == pytest.approx(seen.duration, abs=0.022)  # the last packet of aac is heard out
+    plays = seen.format in SOUNDS or (seen.frames > 1 and seen.format in {*FILMS, "gif", "webp"})
+    assert (result["duration"] > 0) == plays
     _check_names(kind.name, result)
 
 

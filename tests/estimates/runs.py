@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import held_out_files
 import sample_files
 
-from tasktrail.demo.samples import Sample
+from tasktrail.demo.samples import BUNNY, Sample
 
 Options: TypeAlias = dict[str, Any]
 Ways: TypeAlias = dict[str, tuple[tuple[Sample, ...], tuple[tuple[str, Options], ...]]]
@@ -27,6 +27,10 @@ class Run(NamedTuple):
 
 
 _FITTED: Ways = {
+    "audio_convert": (
+        (BUNNY,),
+        ((".mp3", {}), (".m4a", {"codec": "aac"}), (".opus", {"loudness": -16}), (".flac", {}), (".png", {})),
+    ),
     "image_thumbnail": (
         sample_files.IMAGES,
         ((".jpg", {}), (".webp", {"width": 1200, "height": 1200}), (".avif", {"width": 400, "fit": "fill"})),
@@ -68,6 +72,10 @@ _FITTED: Ways = {
     ),
 }
 _HELD_OUT: Ways = {
+    "audio_convert": (
+        (held_out_files.TRAILER, held_out_files.PIER, held_out_files.SNOW),
+        ((".mp3", {"loudness": -14}), (".m4a", {}), (".ogg", {}), (".wav", {}), (".png", {"width": 3000})),
+    ),
     "image_thumbnail": (
         held_out_files.IMAGES,
         (

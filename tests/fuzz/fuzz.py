@@ -16,13 +16,14 @@ from collections import Counter
 from pathlib import Path
 
 from damage import damaged
+from held_out_files import PIER, TRAILER
 from rich.console import Console
 from rich.progress import Progress
 from sample_files import CHINA, CITY, CITY_STILL, FIGURES, JOINT, LOGO, MANUAL, MONKEY, RABBIT
 
 from tasktrail import TaskService
 from tasktrail.config.settings import Config
-from tasktrail.demo.samples import AIRPLANE, BIKES, GEOBASE, Sample, fetch
+from tasktrail.demo.samples import AIRPLANE, BIKES, BUNNY, GEOBASE, Sample, fetch
 from tasktrail.events import Task
 from tasktrail.events.errors import TasktrailError
 
@@ -33,6 +34,7 @@ LONGEST = 30.0
 PATIENCE = 120.0
 
 TARGETS: dict[str, tuple[tuple[Sample, ...], str]] = {
+    "audio_convert": ((BUNNY, PIER, TRAILER), ".m4a"),
     "image_thumbnail": ((CHINA, CITY_STILL, JOINT), ".webp"),
     "image_convert": ((CHINA, CITY_STILL, JOINT), ".png"),
     "video_thumbnail": ((BIKES, CITY), ".jpg"),
@@ -42,6 +44,7 @@ TARGETS: dict[str, tuple[tuple[Sample, ...], str]] = {
     "model_preview": ((AIRPLANE, MONKEY, RABBIT), ".png"),
 }
 SMALL: dict[str, dict[str, object]] = {
+    "audio_convert": {"codec": "aac", "loudness": -16},
     "video_convert": {"width": 64, "height": 64, "preset": "ultrafast"},
     "video_preview": {"columns": 2, "rows": 2, "width": 64},
     "document_preview": {"width": 100, "office": "thumbnail"},

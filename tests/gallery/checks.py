@@ -6,10 +6,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from decoders import by_pillow, by_vips, difference, film_by_ffmpeg, frames_by_pillow, frames_by_vips, motion_by_ffmpeg
+from decoders import (
+    by_pillow,
+    by_vips,
+    difference,
+    film_by_ffmpeg,
+    frames_by_pillow,
+    frames_by_vips,
+    motion_by_ffmpeg,
+    sound_by_ffmpeg,
+)
 from PIL import Image, ImageStat
 
 VIDEOS = frozenset({".mp4", ".webm", ".mkv", ".mov"})
+SOUNDS = frozenset({".mp3", ".m4a", ".opus", ".ogg", ".flac", ".wav"})
+_SAME_LENGTH = 0.05
+"""Seconds that decoders differ by, at the end of a codec with packets."""
+_SAME_LOUDNESS = 0.5
+"""LU."""
 _BLANK = 1.0
 """A picture whose values spread less than this shows nothing."""
 _ALIKE = 3.0
@@ -22,6 +36,8 @@ def check(path: Path, result: dict[str, Any]) -> list[str]:
     """What is wrong with the file; empty when nothing is."""
     if path.suffix in VIDEOS:
         return _check_video(path, result)
+    if path.suffix in SOUNDS:
+        return _check_sound(path, result)
     if path.suffix == ".zip":
         return _check_archive(path, result)
     return _check_picture(path, result)
@@ -66,6 +82,18 @@ def _check_archive(path: Path, result: dict[str, Any]) -> list[str]:
     for page in pages:
         picture = Image.open(BytesIO(page)).convert("RGB")
         problems += _agree(picture, by_vips(page), picture.size) + _blank(picture)
+    return problems
+
+
+def _check_sound(path: Path, result: dict[str, Any]) -> list[str]:
+    """Decode and measure it with the ffmpeg program."""
+    sound = sound_by_ffmpeg(path)
+    problems = [f"ffmpeg says: {line}" for line in sound.complaints[:3]]
+    if abs(sound.seconds - result["duration"]) > _SAME_LENGTH:
+        problems.append(f"ffmpeg hears {sound.seconds:.3f} s, the result says {result['duration']}")
+    wanted = (result.get("loudness") or {}).get("integrated")
+    if wanted is not None and abs(sound.loudness - wanted) > _SAME_LOUDNESS:
+        problems.append(f"ffmpeg measures {sound.loudness} LUFS, the result says {wanted}")
     return problems
 
 

@@ -1,5 +1,6 @@
 """The decoders that results are looked at with: Pillow, libvips, and an ffmpeg program of another build."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -72,6 +73,24 @@ def film_by_ffmpeg(path: Path) -> Film:
         sizes=[line.rpartition(" ")[2] for line in lines if line.startswith("#dimensions")],
         complaints=done.stderr.decode().splitlines(),
     )
+
+
+class Sound(NamedTuple):
+    """What the ffmpeg program hears."""
+
+    seconds: float
+    loudness: float
+    """LUFS."""
+    complaints: list[str]
+
+
+def sound_by_ffmpeg(path: Path) -> Sound:
+    """Every sample, decoded and measured."""
+    done = run_ffmpeg("-i", str(path), "-map", "0:a:0", "-ar", "48000", "-ac", "1", "-f", "s16le", "-")
+    told = run_ffmpeg("-i", str(path), "-map", "0:a:0", "-af", "ebur128", "-f", "null", "-", level="info").stderr
+    found = re.findall(rb"I: +(-?[0-9.]+) LUFS", told)
+    loudness = float(found[-1]) if found else float("nan")
+    return Sound(len(done.stdout) / 2 / 48000, loudness, done.stderr.decode().splitlines())
 
 
 def motion_by_ffmpeg(path: Path) -> float:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from held_out_files import PIER, TRAILER
 from sample_files import (
     ASTRONAUT,
     CHARTS,
@@ -35,6 +36,10 @@ class Job(msgspec.Struct, frozen=True):
 
 
 JOBS = (
+    Job("audio_convert", BUNNY, ".mp3", {"loudness": -16}),
+    Job("audio_convert", TRAILER, ".m4a", {"loudness": -23}),
+    Job("audio_convert", PIER, ".opus"),
+    Job("audio_convert", TRAILER, ".png"),
     Job("image_thumbnail", EARTH, ".webp", {"width": 400, "height": 400}),
     Job("image_thumbnail", ASTRONAUT, ".jpg", {"width": 300, "height": 300, "fit": "fill"}),
     Job("image_thumbnail", CHINA, ".avif", {"width": 400, "height": 300}),

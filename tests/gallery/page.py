@@ -4,7 +4,7 @@ from html import escape
 from pathlib import Path
 
 import msgspec
-from checks import VIDEOS
+from checks import SOUNDS, VIDEOS
 
 _STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem; background: #f6f6f4; color: #222 }
@@ -43,6 +43,8 @@ def _figure(shown: Shown) -> str:
     name = escape(shown.output.name, quote=True)
     if shown.output.suffix in VIDEOS:
         media = f'<video src="{name}" controls muted loop></video>'
+    elif shown.output.suffix in SOUNDS:
+        media = f'<audio src="{name}" controls></audio>'
     elif shown.output.suffix in (".tif", ".zip"):
         media = f'<a href="{name}">{name}</a>'
     else:

@@ -11,6 +11,7 @@ import pytest
 from checks import check
 from likeness import compare
 from PIL import Image, ImageChops, ImageOps
+from sounds import hear, tone, write
 
 SIZE = 160, 120
 
@@ -25,6 +26,15 @@ def saved(path: Path, *frames: Image.Image) -> dict[str, Any]:
     """Write them, and what a true result would say of them."""
     frames[0].save(path, save_all=len(frames) > 1, append_images=frames[1:])
     return {"width": SIZE[0], "height": SIZE[1], "frames": len(frames)}
+
+
+def test_a_sound_is_decoded_and_measured_by_another(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    path = write(tmp_path / "a.wav", tone(2.0))
+    result = {"duration": 2.0, "loudness": {"integrated": hear(path).loudness.integrated}}
+    assert check(path, result) == []
+    assert check(path, result | {"duration": 2.5}) == ["ffmpeg hears 2.000 s, the result says 2.5"]
+    assert "LUFS, the result says -23" in check(path, result | {"loudness": {"integrated": -23}})[0]
 
 
 def film(path: Path, numbers: list[int]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tasktrail.config.settings import Config
 from tasktrail.events.errors import TasktrailError
 
 OUTPUTS = {
+    "audio_convert": ".mp3",
     "image_thumbnail": ".jpg",
     "image_convert": ".webp",
     "video_convert": ".mp4",
@@ -25,7 +26,8 @@ OUTPUTS = {
 }
 TAKERS = {
     "picture": ("image_thumbnail", "image_convert"),
-    "film": ("video_convert", "video_thumbnail", "video_preview"),
+    "film": ("video_convert", "video_thumbnail", "video_preview", "audio_convert"),
+    "sound": ("audio_convert",),
     "paper": ("document_preview",),
     "shape": ("model_preview",),
     "any": tuple(OUTPUTS),

@@ -15,6 +15,7 @@ import pytest
 from campaign import HARMLESS, OUTPUTS
 from crafting import SECRET_TEXT, Bait, Crafted, Trap, data, open_trap
 from films import FILMS
+from noises import NOISES
 from papers import PAPERS
 from pictures import PICTURES
 from PIL import Image
@@ -56,7 +57,7 @@ ANY = [
     Crafted("zero.png", "any", _endless_link),
     Crafted("pipe.png", "any", _pipe),
 ]
-CORPUS = [*PICTURES, *FILMS, *PAPERS, *SHAPES, *ANY]
+CORPUS = [*PICTURES, *FILMS, *NOISES, *PAPERS, *SHAPES, *ANY]
 
 
 class Campaign(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from PIL import Image
 from sample_files import CITY, JOINT, MANUAL
+from sounds import lively, write
 
 from tasktrail.demo.samples import AIRPLANE, BUNNY, EARTH, GEOBASE, fetch, repeat
 from tasktrail.handlers.document.libreoffice import find_libreoffice
@@ -28,11 +29,13 @@ class LongJob(msgspec.Struct, frozen=True, kw_only=True):
 def make_jobs(samples: Path, folder: Path, *, repeats: int = 4) -> list[LongJob]:
     """The jobs, with inputs made of samples: a video of `repeats` times five seconds, a picture of 33 megapixels."""
     files = fetch([AIRPLANE, BUNNY, CITY, EARTH, GEOBASE, JOINT], samples)
-    video, picture = folder / "long.mp4", folder / "large.png"
+    video, picture, sound = folder / "long.mp4", folder / "large.png", folder / "long.wav"
+    write(sound, lively(60.0))
     repeat(files[BUNNY], video, repeats)
     with Image.open(files[EARTH]) as earth:
         earth.convert("RGB").resize((8192, 4096), Image.Resampling.BICUBIC).save(picture, compress_level=1)
-    return [*_images(picture, files[JOINT]), *_videos(video, files[CITY]), *_others(files[GEOBASE], files[AIRPLANE])]
+    others = _others(files[GEOBASE], files[AIRPLANE])
+    return [*_images(picture, files[JOINT]), *_videos(video, files[CITY]), *_sounds(sound), *others]
 
 
 def make_more_jobs(samples: Path, folder: Path) -> list[LongJob]:
@@ -119,6 +122,20 @@ def _videos(video: Path, clip: Path) -> list[LongJob]:
             input_file=video,
             suffix=".mp4",
             options={"height": 360, "segment_seconds": 2, "preset": "medium"},
+        ),
+    ]
+
+
+def _sounds(sound: Path) -> list[LongJob]:
+    return [
+        LongJob(name="audio_convert", type="audio_convert", input_file=sound, suffix=".m4a", resumes=False),
+        LongJob(
+            name="audio_convert (loudness)",
+            type="audio_convert",
+            input_file=sound,
+            suffix=".mp3",
+            options={"loudness": -14},
+            resumes=False,
         ),
     ]
 

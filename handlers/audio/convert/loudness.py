@@ -1,0 +1,122 @@
+"""How loud sound is, by EBU R128, and how it is made as loud as asked."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from math import inf, log10
+
+import av
+import msgspec
+from av.audio.frame import AudioFrame
+from av.filter import Graph
+
+from .shaping import Level
+
+_GATE = -70.0
+"""LUFS. What is quieter counts as silence, by the standard."""
+_BEHIND = 0.2
+"""Seconds of silence behind the sound. The meter reports every tenth of a second, and so also on the last ones."""
+NEAR = 0.2
+"""LU from the target that are near enough not to encode once more."""
+_PEAK_READING = 0.02
+"""dB that the meter may be off."""
+_BELOW = 0.1
+"""dB below the wanted peak that the limiter aims at: it is no more exact than that."""
+MOST_TRIES = 8
+_SETTLED_AFTER = 5
+"""Tries. From then on only peaks are looked at: the two wishes may drive each other up for ever."""
+
+
+class Loudness(msgspec.Struct, frozen=True):
+    """What was measured."""
+
+    integrated: float | None
+    """LUFS; none: silence, or too short to be measured."""
+    range: float
+    """LU."""
+    true_peak: float
+    """dBTP; minus infinity is told as -120."""
+
+    def fields(self) -> dict[str, float | None]:
+        """For the result."""
+        measured = self.integrated
+        return {
+            "integrated": None if measured is None else round(measured, 1),
+            "range": round(self.range, 1),
+            "true_peak": round(self.true_peak, 1),
+        }
+
+
+class _Meter:
+    def __init__(self, frame: AudioFrame) -> None:
+        self._graph = graph = Graph()  # its filters are freed with it
+        self._source = graph.add_abuffer(
+            sample_rate=frame.sample_rate,
+            format=frame.format.name,
+            layout=frame.layout.name,
+            time_base=Fraction(1, frame.sample_rate),
+        )
+        meter, self._sink = graph.add("ebur128", "metadata=1:peak=true:framelog=quiet"), graph.add("abuffersink")
+        self._source.link_to(meter)
+        meter.link_to(self._sink)
+        graph.configure()
+        self._told: dict[str, str] = {}
+        self._silence = AudioFrame(frame.format.name, frame.layout.name, int(_BEHIND * frame.sample_rate))
+        self._silence.sample_rate = frame.sample_rate
+        for plane in self._silence.planes:
+            plane.update(bytes(plane.buffer_size))
+
+    def push(self, frame: AudioFrame | None) -> None:
+        if frame is not None:
+            frame.pts = None
+        self._source.push(frame)
+        while True:
+            try:
+                self._told.update(self._sink.pull().metadata)
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+
+    def result(self) -> Loudness:
+        before = dict(self._told)
+        self.push(self._silence)
+        integrated = float(before.get("lavfi.r128.I", -inf))
+        peak = float(self._told.get("lavfi.r128.true_peak", 0.0))
+        return Loudness(
+            integrated=integrated if integrated > _GATE else None,
+            range=float(before.get("lavfi.r128.LRA", 0.0)),
+            true_peak=20 * log10(peak) if peak > 0 else -120.0,
+        )
+
+
+def measured(frames: Iterable[AudioFrame]) -> Loudness:
+    """Measure frames of one kind, whose samples are floating-point numbers that alternate between channels."""
+    meter: _Meter | None = None
+    for frame in frames:
+        meter = meter or _Meter(frame)
+        meter.push(frame)
+    return meter.result() if meter is not None else Loudness(None, 0.0, -120.0)
+
+
+def first_level(before: Loudness, target: float, peak: float) -> Level:
+    """The level to try first."""
+    assert before.integrated is not None
+    gain = target - before.integrated
+    return Level(gain, peak - _BELOW if before.true_peak + gain > peak else None)
+
+
+def next_level(level: Level, after: Loudness, target: float, peak: float, tries: int) -> Level | None:
+    """A better level, from what the last one led to; none if that was near enough, or nothing more is to be gained.
+
+    Args:
+        level: the last one.
+        after: what was measured of its result.
+        target: LUFS.
+        peak: dBTP.
+        tries: how many were made.
+    """
+    over = after.true_peak - peak
+    gain, ceiling = level
+    if over > _PEAK_READING:
+        ceiling = round(min(peak, peak if ceiling is None else ceiling) - over - _BELOW * tries / 2, 3)
+    if after.integrated is not None and abs(target - after.integrated) > NEAR and tries <= _SETTLED_AFTER:
+        gain += target - after.integrated
+    return None if (gain, ceiling) == level or tries >= MOST_TRIES else Level(gain, ceiling)

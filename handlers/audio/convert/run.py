@@ -1,0 +1,246 @@
+"""The work of `audio_convert`: copied, encoded, made as loud as asked, or drawn.
+
+A file is written in one go. With `loudness`, what was measured of the source and of each try is kept in the checkpoint.
+"""
+
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any, TypeAlias
+
+import av
+import msgspec
+from av.audio.frame import AudioFrame
+
+from ....events import Checkpoint
+from ...contract import Finished, Outcome, TaskContext, Unusable
+from ...media.pictures import save
+from ...media.result import output_fields
+from ...pieces import fingerprint, recalled
+from .loudness import Loudness, first_level, measured, next_level
+from .options import AudioConvertOptions, Container, codec_of, container_of, draws
+from .shaping import Cut, Level, Shape, shaped
+from .source import Decoding, SoundSource, cut_notes, read_source
+from .tags import Sayings, lost_tags, sayings_of
+from .waveform import drawing, envelope_of
+from .writing import Made, Plan, copy, encode, plan_for
+
+_REPORT_EVERY = 0.25
+"""Seconds."""
+_MEASURED_AT = 25.0
+"""Percent that are done when the source is measured. Each try then takes half of what is left."""
+_NEAR_ENOUGH, _PEAK_NEAR_ENOUGH = 0.5, 0.05
+"""LU and dB that the result may be off without a note."""
+
+Span: TypeAlias = tuple[float, float]
+"""From and to which percent of the whole work a part of it goes."""
+
+
+class SavedLoudness(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of the checkpoint."""
+
+    fingerprint: str
+    before: Loudness
+    level: Level
+    """What is to be tried next."""
+    tries: int = 0
+    """How many were made."""
+
+
+def run(context: TaskContext[AudioConvertOptions]) -> Outcome:
+    """Convert the sound of `context.input_file` into `context.output_part`.
+
+    Raises:
+        Unusable: the input has no sound, or not what the options ask for, or is too damaged.
+        OSError: a file cannot be read or written.
+    """
+    conversion = _Conversion(context, read_source(context.input_file, context.options.track))
+    return conversion.draw() if draws(context.output_file) else conversion.convert()
+
+
+class _Conversion:
+    """One attempt."""
+
+    def __init__(self, context: TaskContext[AudioConvertOptions], source: SoundSource) -> None:
+        self._context = context
+        self._options = context.options
+        self._source = source
+        self._cut = Cut(self._options.start or 0.0, self._options.end)
+        self._heard: list[str] = []
+        """Notes about the sound itself, from when it was last decoded."""
+        self._told_at = float("-inf")
+
+    def draw(self) -> Outcome:
+        """Write a picture of the sound."""
+        options, source, output = self._options, self._source, self._context.output_part
+        shape = Shape("flt", source.layout, source.rate)
+        found = envelope_of(self._frames(shape, None, "drawing", (0, 95)), options.width)
+        assert found is not None
+        save(drawing(found.columns(options.width), options), output, "PNG", optimize=True)
+        result = output_fields(output, "png", width=options.width, height=options.height)
+        return self._finished(result, source.notes, found.samples / source.rate)
+
+    def convert(self) -> Outcome:
+        """Write a file of sound."""
+        options, source, part = self._options, self._source, self._context.output_part
+        container = container_of(self._context.output_file)
+        fits = source.codec in container.copied
+        if options.codec == "copy" and not fits:
+            raise Unusable(f"sound of {source.codec} cannot be copied into {container.name}: leave codec at auto")
+        sayings = sayings_of(source, options, self._cut, container)
+        notes, own = [*source.notes, *sayings.notes], dict[str, Any]()
+        copied = options.codec == "copy" or (options.codec == "auto" and fits and not options.alters)
+        if copied:
+            codec = source.codec
+            made = copy(source, self._cut, container, sayings, part, self._ticker("copying", (0, 100)))
+            if not made.seconds:
+                raise Unusable(f"{source.path.name}: not one packet of sound can be copied from there")
+            if self._cut.end is None:
+                self._heard = cut_notes(source, made.begin + made.seconds)
+            if options.start or options.end is not None:
+                notes.append(f"cut between packets: {made.seconds:.3f} s from {made.begin:.3f} s on")
+        else:
+            plan = plan_for(source, options, codec_of(options, container, self._context.output_file))
+            codec = plan.codec
+            notes += plan.notes
+            if options.loudness is None:
+                made = self._encode(plan, None, container, sayings, (0, 100))
+            else:
+                made, own, told = self._level(options.loudness, plan, container, sayings)
+                notes += told
+        notes += lost_tags(part, sayings, container)
+        written = read_source(part, None)
+        # Copied packets may begin with some that players skip.
+        seconds = min(made.seconds, written.seconds or made.seconds) if copied else made.seconds
+        result = output_fields(part, container.name, width=0, height=0, frames=0, duration=seconds, codec=codec)
+        own |= {
+            "copied": copied,
+            "sample_rate": written.rate,
+            "channels": written.channels,
+            "bitrate": round(8 * result["size"] / seconds) if seconds else 0,
+        }
+        return self._finished(result | own, notes, seconds)
+
+    def _finished(self, result: dict[str, Any], notes: Any, seconds: float) -> Outcome:
+        source = self._source
+        told = {
+            "source_codec": source.codec,
+            "source_duration": round(source.seconds, 3),
+            "source_sample_rate": source.rate,
+            "source_channels": source.channels,
+            "notes": [*self._heard, *notes],
+        }
+        return Finished(result=result | told, message=f"{seconds:.1f} s of sound")
+
+    # --- Loudness ---
+
+    def _level(
+        self, target: float, plan: Plan, container: Container, sayings: Sayings
+    ) -> tuple[Made, dict[str, Any], list[str]]:
+        """Encode and measure until it is as loud as asked: what was made, fields of the result, and notes."""
+        peak = self._options.true_peak
+        mark = fingerprint(
+            self._source.path,
+            msgspec.to_builtins(self._options),
+            container.name,
+            [av.__version__, av.library_versions],
+        )
+        saved = recalled(self._context.checkpoint, mark, SavedLoudness) or self._measure(mark, plan, target)
+        before = saved.before
+        if before.integrated is None:
+            made = self._encode(plan, None, container, sayings, (_MEASURED_AT, 100))
+            why = "it is silent, or too short or too quiet to be measured"
+            return made, {"loudness": before.fields(), "source_loudness": before.fields()}, [f"not made louder: {why}"]
+        while True:
+            share = 0.5**saved.tries
+            span = (100 - (100 - _MEASURED_AT) * share, 100 - (100 - _MEASURED_AT) * share / 2)
+            middle = (span[0] + span[1]) / 2
+            made = self._encode(plan, saved.level, container, sayings, (span[0], middle))
+            after = self._measured_result(container, (middle, span[1]))
+            better = next_level(saved.level, after, target, peak, saved.tries + 1)
+            if better is None:
+                break
+            saved = msgspec.structs.replace(saved, level=better, tries=saved.tries + 1)
+            self._save(saved, span[1])
+        fields = {"loudness": after.fields(), "source_loudness": before.fields(), "gain": round(saved.level.gain, 2)}
+        return made, fields, _level_notes(saved.level, before, after, target, peak)
+
+    def _measure(self, mark: str, plan: Plan, target: float) -> SavedLoudness:
+        """Measure the source, in the channels and the rate that the result will have."""
+        shape = Shape("dbl", plan.shape.layout or self._source.layout, plan.shape.rate)
+        before = measured(self._frames(shape, None, "measuring", (0, _MEASURED_AT)))
+        level = Level(0.0, None) if before.integrated is None else first_level(before, target, self._options.true_peak)
+        saved = SavedLoudness(fingerprint=mark, before=before, level=level)
+        self._save(saved, _MEASURED_AT)
+        return saved
+
+    def _save(self, saved: SavedLoudness, percent: float) -> None:
+        checkpoint = Checkpoint(data=msgspec.to_builtins(saved))
+        self._context.save_checkpoint(checkpoint, progress=percent, message="measured")
+
+    def _measured_result(self, container: Container, span: Span) -> Loudness:
+        """Measure the finished file, as a player would decode it."""
+        written = read_source(self._context.output_part, None)
+        decoding = Decoding(written, self._ticker(f"measuring the {container.name}", span))
+        return measured(shaped(decoding.frames(), Shape("dbl", written.layout, written.rate), Cut()))
+
+    # --- Reading ---
+
+    def _encode(self, plan: Plan, level: Level | None, container: Container, sayings: Sayings, span: Span) -> Made:
+        frames = self._frames(plan.shape, level, "encoding", span)
+        return encode(self._source, frames, plan, container, sayings, self._context.output_part)
+
+    def _frames(self, shape: Shape, level: Level | None, what: str, span: Span) -> Iterator[AudioFrame]:
+        """The wanted part of the sound in `shape`. Raises Unusable where there is none, or it is too damaged."""
+        decoding = Decoding(self._source, self._ticker(what, span))
+        count = 0
+        frames = shaped(decoding.frames(), shape, self._cut, level)
+        while (frame := self._next(frames, shape)) is not None:
+            count += frame.samples
+            yield frame
+        self._heard = decoding.notes(to_the_end=not self._cut.is_over(decoding.seconds))
+        if not count:
+            raise Unusable(self._nothing(decoding.seconds, shape.rate))
+
+    def _next(self, frames: Iterator[AudioFrame], shape: Shape) -> AudioFrame | None:
+        try:
+            return next(frames, None)
+        except av.error.ArgumentError as error:  # the filters do not go together
+            source = self._source
+            raise Unusable(
+                f"{source.path.name}: its {source.channels} channels cannot be mixed into {shape.layout}, because "
+                "nothing says where they belong; wav keeps them as they are"
+            ) from error
+
+    def _nothing(self, seconds: float, rate: int) -> str:
+        name, start = self._source.path.name, self._cut.start
+        if start and seconds <= start:
+            return f"start {start:g} is behind the end of {name}, which has {seconds:.3f} s of sound"
+        where = " between start and end" if start or self._cut.end is not None else ""
+        return f"{name}: there is less sound{where} than one sample, of {rate} in a second"
+
+    def _ticker(self, what: str, span: Span) -> Callable[[float], None]:
+        """A function that takes the seconds that are done: it reports them, and ends the attempt when asked to."""
+        length = max(0.001, min(self._source.seconds, self._cut.end or self._source.seconds))
+
+        def tick(seconds: float) -> None:
+            self._context.check_stop()
+            if monotonic() - self._told_at >= _REPORT_EVERY:
+                self._told_at = monotonic()
+                self._context.progress(span[0] + (span[1] - span[0]) * min(1.0, seconds / length), what)
+
+        return tick
+
+
+def _level_notes(level: Level, before: Loudness, after: Loudness, target: float, peak: float) -> list[str]:
+    """How far the result is from what was asked, and what it took."""
+    notes = []
+    if level.ceiling is not None:
+        over = before.true_peak + level.gain - level.ceiling
+        notes.append(f"peaks were held down, by up to {over:.1f} dB, to stay below {peak:g} dBTP")
+    if after.integrated is None:
+        notes.append("its loudness cannot be measured any more")
+    elif abs(after.integrated - target) > _NEAR_ENOUGH:
+        notes.append(f"it is {after.integrated:.1f} LUFS and not {target:g}: with such peaks it cannot be louder")
+    if after.true_peak > peak + _PEAK_NEAR_ENOUGH:
+        notes.append(f"its true peak is {after.true_peak:.1f} dBTP: the codec adds that much")
+    return notes

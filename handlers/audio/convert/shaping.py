@@ -1,0 +1,123 @@
+"""The frames of a source as the encoder wants them: cut, resampled, mixed, made louder, peaks held down."""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import av
+from av.audio.frame import AudioFrame
+from av.filter import Graph
+
+_OVER = 4
+"""Times the rate at which peaks between samples are found."""
+_LOOK_AHEAD, _RECOVERY = 5, 80
+"""Milliseconds in which the limiter closes and opens."""
+
+
+class Level(NamedTuple):
+    """How loud the sound is made."""
+
+    gain: float
+    """Decibels."""
+    ceiling: float | None
+    """dBFS that no peak passes; none: all samples are multiplied, and nothing else is done to them."""
+
+
+class Shape(NamedTuple):
+    """What frames are made to be."""
+
+    format: str
+    """FFmpeg's name of how samples are stored."""
+    layout: str
+    """FFmpeg's name of the channels; empty: those of the source."""
+    rate: int
+
+
+class Cut(NamedTuple):
+    """The part that is kept, in seconds from the first sample."""
+
+    start: float = 0.0
+    end: float | None = None
+
+    def is_over(self, seconds: float) -> bool:
+        """Whether nothing that comes after `seconds` is wanted."""
+        return self.end is not None and seconds >= self.end
+
+
+def shaped(frames: Iterable[AudioFrame], shape: Shape, cut: Cut, level: Level | None = None) -> Iterator[AudioFrame]:
+    """The frames in `shape`, with times counted in samples from 0.
+
+    If the source changes its format on the way, a new chain of filters takes over.
+    """
+    count = 0
+    for frame in _chained(frames, shape, cut, level):
+        frame.pts, frame.time_base = count, Fraction(1, shape.rate)
+        count += frame.samples
+        yield frame
+
+
+def _chained(frames: Iterable[AudioFrame], shape: Shape, cut: Cut, level: Level | None) -> Iterator[AudioFrame]:
+    chain: _Chain | None = None
+    seconds = 0.0
+    for frame in frames:
+        if cut.is_over(seconds):
+            break
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if chain is None or chain.kind != kind:
+            if chain is not None:
+                yield from chain.push(None)
+            chain = _Chain(kind, shape, Cut(cut.start - seconds, None if cut.end is None else cut.end - seconds), level)
+        seconds += frame.samples / frame.sample_rate
+        yield from chain.push(frame)
+    if chain is not None:
+        yield from chain.push(None)
+
+
+class _Chain:
+    """Filters for frames of one kind."""
+
+    def __init__(self, kind: tuple[str, str, int], shape: Shape, cut: Cut, level: Level | None) -> None:
+        self.kind = kind
+        _, layout, rate = kind
+        self._graph = graph = Graph()  # its filters are freed with it
+        self._source = graph.add_abuffer(sample_rate=rate, format=kind[0], layout=layout, time_base=Fraction(1, rate))
+        last: Any = self._source
+        for name, arguments in _filters(layout, rate, shape, cut, level):
+            node = graph.add(name, arguments)
+            last.link_to(node)
+            last = node
+        self._sink = graph.add("abuffersink")
+        last.link_to(self._sink)
+        graph.configure()
+
+    def push(self, frame: AudioFrame | None) -> Iterator[AudioFrame]:
+        """Put a frame in, or the end, and take out what is ready."""
+        if frame is not None:
+            frame.pts = None
+        self._source.push(frame)
+        while True:
+            try:
+                ready = self._sink.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            assert isinstance(ready, AudioFrame)
+            yield ready
+
+
+def _filters(layout: str, rate: int, shape: Shape, cut: Cut, level: Level | None) -> Iterator[tuple[str, str]]:
+    first, end = max(0, round(cut.start * rate)), None if cut.end is None else max(0, round(cut.end * rate))
+    if first or end is not None:
+        yield "atrim", f"start_sample={first}" + ("" if end is None else f":end_sample={end}")
+    layout = shape.layout or layout
+    # Mixing down, the weights are made so small that no sum is too large for its sample.
+    mixed = f"ochl={layout}:rematrix_maxval=1"
+    if level is None:
+        yield "aresample", f"osr={shape.rate}:osf={shape.format}:{mixed}"
+        return
+    yield "aresample", f"osr={shape.rate}:osf=dblp:{mixed}"
+    yield "volume", f"volume={level.gain!r}dB:precision=double"
+    if level.ceiling is not None:
+        limit = min(1.0, max(0.0625, 10 ** (level.ceiling / 20)))
+        yield "aresample", f"osr={_OVER * shape.rate}:osf=dbl"
+        yield "alimiter", f"limit={limit!r}:level=0:attack={_LOOK_AHEAD}:release={_RECOVERY}:latency=1"
+    yield "aresample", f"osr={shape.rate}:osf={shape.format}"

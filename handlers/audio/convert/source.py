@@ -1,0 +1,259 @@
+"""The sound of a file: which formats are opened, which track is taken, what is known of it, and its decoded frames."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import msgspec
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.codec.codec import Properties
+from av.container import InputContainer
+from av.stream import Disposition
+
+from ...contract import Unusable
+from ...inputs import refuse_empty
+from ...media.damage import lacking_bytes
+from ...video.opening import ANY_METADATA, exact, is_input_fault, packets_of
+from ...video.opening import FORMATS as FILMS
+from .estimate import SoundInfo
+
+FORMATS = f"{FILMS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,wv,tta,asf,au"
+"""The formats that are opened. Playlists and lists of files are not: they could name other files of this machine."""
+_READ = "mp3, m4a, aac, ogg, opus, flac, wav, aiff, wma, amr, ac3, dts, ape, wv, mp4, mov, mkv, webm, avi, ts, mpg, flv"
+"""The same formats, as people know them."""
+MAX_CHANNELS = 64
+MIN_RATE, MAX_RATE = 1_000, 768_000
+"""Samples a second. With fewer, a small file would be days of sound."""
+_STATES_LENGTH = ("mov", "flac", "wav", "w64", "aiff", "caf", "wv", "tta", "ape", "au")
+"""Formats whose headers say exactly how long the sound is. Others guess, or say how long the film is."""
+_SLACK = 0.25
+"""Seconds that a header may be off."""
+_ENDLESS = 0x7FFFF000
+"""Bytes. Who gives a wav so many means no number."""
+_FEW_BAD = 50
+_WHOLE = 24
+"""Bits of a sample of 32 that FFmpeg's encoders keep."""
+
+
+class SoundSource(msgspec.Struct, frozen=True, kw_only=True):
+    """What the headers say of the track that is taken."""
+
+    path: Path
+    index: int
+    """Number of the stream in the file."""
+    container: str
+    codec: str
+    """FFmpeg's name of it."""
+    rate: int
+    channels: int
+    layout: str
+    seconds: float
+    """How long the header says that it is; 0: unknown."""
+    stated: bool
+    """Whether the header is to be believed in that."""
+    begin: Fraction
+    """When it begins on the clock of the file, in seconds; chapters count from there."""
+    bits: int
+    """Of a sample, as far as encoders without loss can keep them: 16 or 24."""
+    floating: bool
+    """Whether its samples are kept as floating-point numbers in the file."""
+    lacking: int = 0
+    """Bytes at the end, at least, that the container speaks of and that are not there."""
+    notes: tuple[str, ...] = ()
+    """What else is in the file and is left out."""
+
+    def info(self) -> SoundInfo:
+        """What the estimate needs to know."""
+        return SoundInfo(duration=self.seconds, rate=self.rate, channels=self.channels, bits=self.bits)
+
+
+@contextmanager
+def open_sound(path: Path) -> Iterator[InputContainer]:
+    """Open a file that may have sound in it, confined to itself.
+
+    Raises:
+        Unusable: it is empty, or none of the formats that are opened.
+        OSError: it cannot be read.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    with path.open("rb"):  # an error of the system is not to be taken for one of FFmpeg about the content
+        pass
+    refuse_empty(path)
+    try:
+        container: InputContainer = av.open(str(path.absolute()), "r", options=options, **ANY_METADATA)
+    except av.error.FFmpegError as error:
+        if not is_input_fault(error):
+            raise
+        raise Unusable(_refusal(path, error)) from error
+    with container:
+        yield container
+
+
+def _refusal(path: Path, error: av.error.FFmpegError) -> str:
+    """Why the file cannot be opened. FFmpeg answers EINVAL for a format that is not in the list."""
+    reason = f"{path.name} is no file with sound in a format that is read here ({_READ})"
+    if isinstance(error, av.error.ArgumentError):
+        return reason
+    if missing := lacking_bytes(path):
+        return f"{path.name} was cut: at least {missing:,} bytes are missing at its end"
+    return f"{reason}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
+
+
+def read_source(path: Path, track: int | None) -> SoundSource:
+    """Choose the track, and read what the headers say of it.
+
+    Raises:
+        Unusable: there is no such track, or its sound is of a kind that cannot be decoded.
+        OSError: the file cannot be read.
+    """
+    with open_sound(path) as container:
+        stream = _choose(container, path.name, track)
+        context = stream.codec_context
+        rate, channels = context.sample_rate, context.layout.nb_channels
+        if not (MIN_RATE <= rate <= MAX_RATE and 0 < channels <= MAX_CHANNELS):
+            raise Unusable(
+                f"{path.name}: its sound has {channels} channels of {rate} samples a second; "
+                f"up to {MAX_CHANNELS} channels and {MIN_RATE} to {MAX_RATE} samples are read"
+            )
+        lossless = bool(
+            Properties(context.codec.properties) & Properties.LOSSLESS
+        ) or stream.codec_context.name.startswith("pcm_")
+        kind = context.format.name.rstrip("p") if context.format is not None else "flt"
+        return SoundSource(
+            path=path,
+            index=stream.index,
+            container=container.format.name,
+            codec=context.codec.canonical_name,
+            rate=rate,
+            channels=channels,
+            layout=context.layout.name,
+            seconds=_seconds(container, stream),
+            stated=any(name in container.format.name.split(",") for name in _STATES_LENGTH) and bool(stream.duration),
+            # An mp3 begins, for FFmpeg, where what the encoder put in front ends; its chapters count from zero.
+            begin=exact(stream.time_base) * (0 if container.format.name == "mp3" else stream.start_time or 0),
+            bits=_WHOLE if lossless and kind not in ("u8", "s16") else 16,
+            floating=lossless and kind in ("flt", "dbl"),
+            lacking=_lacking(path),
+            notes=_left_out(container),
+        )
+
+
+def _choose(container: InputContainer, name: str, track: int | None) -> AudioStream:
+    tracks = container.streams.audio
+    if not tracks:
+        raise Unusable(f"{name} has no sound")
+    if track is not None and track > len(tracks):
+        raise Unusable(f"{name} has {len(tracks)} sound tracks, not {track}")
+    stream = container.streams.best("audio") if track is None else tracks[track - 1]
+    if not isinstance(stream, AudioStream):  # FFmpeg knows the codec of none of them
+        stream = tracks[0]
+    if stream.codec_context is None or stream.time_base is None:
+        raise Unusable(f"{name}: the codec of its sound is not known here")
+    return stream
+
+
+def _lacking(path: Path) -> int:
+    """Raises Unusable where more than a quarter of the file is missing."""
+    size, missing = path.stat().st_size, lacking_bytes(path)
+    if size + missing >= _ENDLESS:  # a program that writes into a pipe cannot say how long it was
+        return 0
+    if missing > size / 3:
+        raise Unusable(f"{path.name} was cut: at least {missing:,} bytes are missing at its end")
+    return missing
+
+
+def _seconds(container: InputContainer, stream: AudioStream) -> float:
+    if stream.duration:
+        return float(stream.duration * exact(stream.time_base))
+    return (container.duration or 0) / av.time_base
+
+
+def _left_out(container: InputContainer) -> tuple[str, ...]:
+    notes = []
+    tracks = len(container.streams.audio)
+    if tracks > 1:
+        notes.append(f"1 of {tracks} sound tracks kept")
+    if any(not stream.disposition & Disposition.attached_pic for stream in container.streams.video):
+        notes.append("the moving picture is left out")
+    kinds = ("subtitle", "attachment") if container.chapters() else ("subtitle", "attachment", "data")
+    if others := sum(stream.type in kinds for stream in container.streams):  # an mp4 has its chapters as data, too
+        notes.append(f"{others} tracks of subtitles or data are left out")
+    return tuple(notes)
+
+
+class Decoding:
+    """The frames of a track, and what went wrong with them.
+
+    `tick` is called with the seconds that were decoded; it may raise.
+    """
+
+    def __init__(self, source: SoundSource, tick: Callable[[float], None]) -> None:
+        self._source = source
+        self._tick = tick
+        self.seconds = 0.0
+        """Decoded so far."""
+        self.good = 0
+        self.bad = 0
+        """Packets that cannot be decoded."""
+
+    def frames(self) -> Iterator[AudioFrame]:
+        """Decode what can be decoded. A bad packet costs only its own piece of sound."""
+        with open_sound(self._source.path) as container:
+            stream: Any = container.streams[self._source.index]
+            for packet in chain(packets_of(container, stream), [None]):
+                try:
+                    frames = stream.decode(packet)
+                except av.error.FFmpegError as error:
+                    if not is_input_fault(error):
+                        raise
+                    self.bad += packet is not None
+                    continue
+                self.good += 1
+                for frame in frames:
+                    if not frame.samples or not frame.sample_rate:
+                        continue
+                    self._tick(self.seconds)
+                    yield frame
+                    self.seconds += frame.samples / frame.sample_rate
+
+    def notes(self, *, to_the_end: bool) -> list[str]:
+        """What was lost of the source. Raises Unusable where it is too much.
+
+        Args:
+            to_the_end: whether the track was read to its end.
+        """
+        name, notes = self._source.path.name, []
+        if not self.seconds:
+            raise Unusable(
+                f"{name}: " + ("its sound cannot be decoded" if self.bad else "there is no sound in its track")
+            )
+        if self.bad > max(_FEW_BAD, (self.good + self.bad) / 4):
+            raise Unusable(f"{name} is damaged: {self.bad:,} of {self.good + self.bad:,} packets cannot be decoded")
+        if to_the_end:
+            notes += cut_notes(self._source, self.seconds, self.bad * _SLACK)
+        if self.bad:
+            notes.append(f"{self.bad:,} packets of sound cannot be decoded and are left out")
+        return notes
+
+
+def cut_notes(source: SoundSource, seconds: float, lost: float = 0.0) -> list[str]:
+    """A note if the file ends before it says it does. Raises Unusable where too much is missing.
+
+    Args:
+        source: the track.
+        seconds: how much of it there is.
+        lost: seconds that are missing because they cannot be decoded.
+    """
+    if source.stated and seconds < source.seconds - max(_SLACK, lost):
+        told = f"it ends after {seconds:.1f} s of {source.seconds:.1f} s"
+        if seconds < source.seconds * 3 / 4:
+            raise Unusable(f"{source.path.name} was cut: {told}")
+        return [f"the source was cut: {told}"]
+    if source.lacking:
+        return [f"the source was cut: at least {source.lacking:,} bytes are missing at its end"]
+    return []

@@ -1,0 +1,194 @@
+"""What a sound file says of itself: tags, chapters, cover pictures. They are kept as far as the container can."""
+
+import base64
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from PIL import Image
+
+from ...media.pictures import pixel_limit
+from ...video.convert.metadata import Chapter, chapters_of
+from ...video.opening import is_input_fault
+from .options import AudioConvertOptions, Container
+from .shaping import Cut
+from .source import SoundSource, open_sound
+
+_TECHNICAL = frozenset(
+    (
+        "major_brand",
+        "minor_version",
+        "compatible_brands",
+        "encoder",
+        "encodersettings",
+        "encoder_settings",
+        "tsse",
+        "creation_time",
+        "duration",
+        "handler_name",
+        "vendor_id",
+        "timecode",
+        "itunsmpb",
+        "itunpgap",
+        "tlen",
+        "length",
+        "number_of_frames",
+        "number_of_bytes",
+        "bps",
+        "_statistics_writing_app",
+        "_statistics_writing_date_utc",
+        "_statistics_tags",
+        "metadata_block_picture",
+    )
+)
+"""Tags that are about the file or its encoder and not about what one hears."""
+_LEVELS = ("replaygain_", "r128_", "itunnorm")
+"""How tags begin that say how loud the sound was."""
+_MOST_TAGS, _LONGEST_TAG = 200, 64_000
+_COVERS = {"mjpeg": "image/jpeg", "png": "image/png"}
+_MAX_COVER_BYTES, _MAX_COVER_PIXELS = 16_000_000, 100_000_000
+_WANTED = "only jpeg and png of up to 16 MB and 100 megapixels are kept"
+_COLOUR_BITS = 24
+_FRONT = 3
+"""Kind of picture: the cover."""
+_NAMED = 10
+
+
+class Cover(NamedTuple):
+    """A picture that the source carries."""
+
+    stream: int
+    """Number of its stream."""
+    mime: str
+    data: bytes
+    size: tuple[int, int]
+    """Width and height in pixels."""
+
+
+class Sayings(NamedTuple):
+    """What the result is to say of itself."""
+
+    tags: dict[str, str]
+    chapters: tuple[Chapter, ...] = ()
+    """On the clock of the result."""
+    cover: Cover | None = None
+    notes: tuple[str, ...] = ()
+
+
+def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, container: Container) -> Sayings:
+    """Read what the source says of itself, and what of it is kept."""
+    notes: list[str] = []
+    with open_sound(source.path) as opened:
+        tags: dict[str, str] = {}
+        chapters: tuple[Chapter, ...] = ()
+        if options.metadata == "keep":
+            tags = tags_of(opened, source.index)
+            if options.loudness is not None and (stale := [name for name in tags if name.startswith(_LEVELS)]):
+                notes.append(f"tags of the old loudness are left out: {', '.join(stale[:_NAMED])}")
+                tags = {name: value for name, value in tags.items() if name not in stale}
+            listed, unlisted = chapters_of(opened)
+            chapters = tuple(_moved(listed, source.begin, cut))
+            notes += unlisted
+        cover = None
+        if options.cover == "keep":
+            cover, told = _cover_of(opened)
+            notes += told
+    for name, value in options.tags.items():
+        tags.pop(name.lower(), None)
+        if value:
+            tags[name.lower()] = value
+    if cover is not None and container.name == "wav":
+        cover = None
+        notes.append("the cover picture is left out: wav has no place for it")
+    if chapters and container.name == "wav":
+        notes.append(f"{len(chapters)} chapters are left out: wav has no place for them")
+        chapters = ()
+    return Sayings(tags, chapters, cover, tuple(notes))
+
+
+def tags_of(opened: InputContainer, index: int) -> dict[str, str]:
+    """The tags of the file and of one of its tracks, with names in small letters."""
+    found: dict[str, str] = {}
+    for part in (opened.streams[index], opened):
+        for key, value in part.metadata.items():
+            name = key.lower()
+            if name not in _TECHNICAL and 0 < len(value.strip()) <= _LONGEST_TAG and len(found) < _MOST_TAGS:
+                found[name] = value
+    if found.get("language") == "und":
+        del found["language"]
+    return found
+
+
+def _moved(chapters: tuple[Chapter, ...], begin: Fraction, cut: Cut) -> Iterator[Chapter]:
+    """The chapters on the clock of the result, without what lies outside the cut."""
+    shift = begin + Fraction(cut.start).limit_denominator(1_000_000)
+    end = None if cut.end is None else Fraction(cut.end - cut.start).limit_denominator(1_000_000)
+    for chapter in chapters:
+        first, last = max(Fraction(0), chapter.start - shift), chapter.end - shift
+        last = last if end is None else min(last, end)
+        if first < last:
+            yield Chapter(first, last, chapter.title)
+
+
+def _cover_of(opened: InputContainer) -> tuple[Cover | None, list[str]]:
+    """The first picture that the source carries, and notes about what is lost."""
+    pictures = [stream for stream in opened.streams.video if stream.disposition & Disposition.attached_pic]
+    for stream in pictures:
+        codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""
+        if codec not in _COVERS:
+            continue
+        try:
+            data = next((bytes(packet) for packet in opened.demux(stream) if packet.size), b"")
+        except av.error.FFmpegError as error:
+            if not is_input_fault(error):
+                raise
+            continue
+        size = _size_of(data) if 0 < len(data) <= _MAX_COVER_BYTES and stream.codec_context.width else None
+        if size is not None:
+            more = [f"1 of {len(pictures)} pictures kept"] if len(pictures) > 1 else []
+            return Cover(stream.index, _COVERS[codec], data, size), more
+    return None, [f"{len(pictures)} pictures are left out: {_WANTED}"] if pictures else []
+
+
+def _size_of(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a picture; none if it is no picture, or too large for any player."""
+    try:
+        with pixel_limit(_MAX_COVER_PIXELS), Image.open(BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            return picture.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def as_comments(sayings: Sayings) -> dict[str, str]:
+    """All of it as Vorbis comments: chapters and the picture have to be tags there, too."""
+    tags = dict(sayings.tags)
+    for number, chapter in enumerate(sayings.chapters):
+        minutes, seconds = divmod(round(chapter.start * 1000) / 1000, 60)
+        hours, minutes = divmod(int(minutes), 60)
+        tags[f"CHAPTER{number:03}"] = f"{hours:02}:{minutes:02}:{seconds:06.3f}"
+        tags[f"CHAPTER{number:03}NAME"] = chapter.title or f"{number + 1}"
+    if sayings.cover is not None:
+        tags["METADATA_BLOCK_PICTURE"] = base64.b64encode(_picture_block(sayings.cover)).decode()
+    return tags
+
+
+def _picture_block(cover: Cover) -> bytes:
+    """A picture as FLAC and Ogg store it."""
+    mime = cover.mime.encode()
+    head = struct.pack(f">II{len(mime)}sI", _FRONT, len(mime), mime, 0)
+    return head + struct.pack(">IIIII", *cover.size, _COLOUR_BITS, 0, len(cover.data)) + cover.data
+
+
+def lost_tags(written: Path, sayings: Sayings, container: Container) -> list[str]:
+    """A note about tags that the container has no place for: what is in the finished file is compared."""
+    with av.open(str(written)) as result:
+        index = result.streams.audio[0].index if result.streams.audio else 0
+        kept = tags_of(result, index)
+    lost = sorted(name for name in sayings.tags if name not in kept)
+    return [f"tags left out, {container.name} has no place for them: {', '.join(lost[:_NAMED])}"] if lost else []

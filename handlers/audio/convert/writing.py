@@ -1,0 +1,229 @@
+"""Write the result: frames encoded, or packets as they are, with all that the file says of itself."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import msgspec
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Disposition
+
+from ...io_errors import writing
+from ...video.convert.metadata import write_chapters
+from ...video.opening import exact, is_input_fault, packets_of
+from .options import AudioConvertOptions, Codec, Container
+from .shaping import Cut, Shape
+from .source import SoundSource, open_sound
+from .tags import Sayings, as_comments
+
+_MP3_LAMBDA = 118
+"""FFmpeg's unit of quality."""
+_FORMATS = {
+    "libmp3lame": "fltp",
+    "aac": "fltp",
+    "libopus": "flt",
+    "pcm_s16le": "s16",
+    "pcm_s24le": "s32",
+    "pcm_f32le": "flt",
+}
+"""How an encoder wants samples to be stored."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How the track is encoded."""
+
+    codec: str
+    encoder: str
+    shape: Shape
+    bits: int
+    """Of a stored sample; 0 for codecs with loss."""
+    bitrate: int
+    options: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def plan_for(source: SoundSource, options: AudioConvertOptions, codec: Codec) -> Plan:
+    """Choose rate, channels and bits, and note what of the source is lost by it."""
+    notes = []
+    rate = _rate(codec, options.sample_rate or source.rate)
+    if rate < source.rate and options.sample_rate is None:
+        notes.append(f"{source.rate} samples a second became {rate}: {codec.name} has no more")
+    channels, layout = source.channels, ""
+    if options.channels != "auto":
+        channels = 2 if options.channels == "stereo" else 1
+        layout = "stereo" if options.channels == "stereo" else "mono"
+    elif codec.layouts:
+        channels = max(count for count in codec.layouts if count <= channels)
+        layout = codec.layouts[channels]
+        if channels < source.channels:
+            notes.append(f"{source.channels} sound channels became {channels}")
+    encoder, form, bits = codec.encoder, "", 0
+    if codec.lossless:
+        encoder, form, bits, told = _stored(codec, source, options.bits)
+        notes += told
+    else:
+        form = _FORMATS[encoder]
+    bitrate = 0 if options.quality is not None or not codec.bitrate else options.bitrate or codec.bitrate * channels
+    how = {} if options.quality is None else {"flags": "+qscale", "global_quality": str(options.quality * _MP3_LAMBDA)}
+    return Plan(
+        codec=encoder if codec.name == "pcm" else codec.name,
+        encoder=encoder,
+        shape=Shape(form, layout, rate),
+        bits=bits,
+        bitrate=bitrate,
+        options=how,
+        notes=tuple(notes),
+    )
+
+
+def _rate(codec: Codec, wanted: int) -> int:
+    """The wanted rate if the codec has it, else the nearest above it, else its highest."""
+    if not codec.rates or wanted in codec.rates:
+        return wanted
+    return min((rate for rate in codec.rates if rate > wanted), default=max(codec.rates))
+
+
+def _stored(codec: Codec, source: SoundSource, asked: str) -> tuple[str, str, int, list[str]]:
+    """Encoder, format of samples, bits and notes, for codecs without loss."""
+    floating = asked == "float" or (asked == "auto" and source.floating and codec.name == "pcm")
+    if floating:
+        return "pcm_f32le", "flt", 32, []
+    bits = source.bits if asked == "auto" else int(asked)
+    notes = ["floating-point samples became 24 bits"] if asked == "auto" and source.floating else []
+    if codec.name == "pcm":
+        encoder = f"pcm_s{bits}le"
+        return encoder, _FORMATS[encoder], bits, notes
+    form = "s16" if bits == 16 else "s32"  # noqa: PLR2004 - bits
+    return codec.encoder, form + ("p" if codec.name == "alac" else ""), bits, notes
+
+
+class Made(NamedTuple):
+    """What was written."""
+
+    seconds: float
+    """How long it plays."""
+    begin: float = 0.0
+    """Seconds of the source that are left out before it."""
+
+
+@contextmanager
+def _result(part: Path, container: Container, sayings: Sayings) -> Iterator[OutputContainer]:
+    with writing(part), av.open(str(part), "w", format=container.format, options=dict(container.options)) as output:
+        tags = as_comments(sayings) if container.comments else sayings.tags
+        output.metadata.update(tags)
+        if not container.comments and sayings.chapters:
+            write_chapters(output, sayings.chapters, Fraction(0), None)
+        yield output
+
+
+@contextmanager
+def _cover_track(source: SoundSource, container: Container, sayings: Sayings, output: OutputContainer) -> Iterator[Any]:
+    """A function that writes the cover picture, once there are all tracks."""
+    if sayings.cover is None or container.comments:
+        yield lambda: None
+        return
+    with open_sound(source.path) as opened:
+        stream: Any = opened.streams[sayings.cover.stream]
+        track: Any = output.add_stream_from_template(stream, opaque=True)
+        track.disposition = Disposition.attached_pic
+        track.metadata["comment"] = "Cover (front)"  # how FFmpeg calls the kind of picture
+
+        def write() -> None:
+            packet: Any = Packet(sayings.cover.data)  # type: ignore[union-attr]  # see above
+            packet.stream = track
+            packet.pts = packet.dts = 0
+            packet.is_keyframe = True
+            output.mux(packet)
+
+        yield write
+
+
+def encode(
+    source: SoundSource, frames: Iterable[AudioFrame], plan: Plan, container: Container, sayings: Sayings, part: Path
+) -> Made:
+    """Encode the frames, which are in the plan's shape, into `part`."""
+    samples = 0
+    with _result(part, container, sayings) as output:
+        track: Any = output.add_stream(plan.encoder, rate=plan.shape.rate, options=dict(plan.options))
+        context = track.codec_context
+        context.layout = plan.shape.layout or source.layout
+        context.format = plan.shape.format
+        if plan.bitrate:
+            context.bit_rate = plan.bitrate
+        with _cover_track(source, container, sayings, output) as write_cover:
+            waiting = write_cover
+            for frame in frames:
+                if waiting is not None:
+                    waiting()
+                    waiting = None
+                samples += frame.samples
+                output.mux(track.encode(frame))
+            if samples:
+                output.mux(track.encode(None))
+    return Made(samples / plan.shape.rate)
+
+
+def copy(
+    source: SoundSource,
+    cut: Cut,
+    container: Container,
+    sayings: Sayings,
+    part: Path,
+    tick: Callable[[float], None],
+) -> Made:
+    """Write the packets as they are, those that begin inside the cut."""
+    count = origin = begin = end = 0
+    with open_sound(source.path) as opened, _result(part, container, sayings) as output:
+        stream: Any = opened.streams[source.index]
+        track: Any = output.add_stream_from_template(stream, opaque=True)
+        track.disposition = Disposition.default
+        with _cover_track(source, container, sayings, output) as write_cover:
+            for moment, packet in _inside(opened, stream, cut, tick):
+                if not count:
+                    write_cover()
+                    # Packets before the stated start get negative times: decoders need them, and players skip them.
+                    origin = moment if cut.start or stream.start_time is None else stream.start_time
+                    begin = moment
+                packet.pts = packet.dts = moment - origin
+                end = packet.pts + (packet.duration or 0)
+                packet.stream = track
+                count += _muxed(output, packet)
+        unit = exact(stream.time_base)
+        first = begin if stream.start_time is None else stream.start_time
+    return Made(float(end * unit) if count else 0.0, max(0.0, float((begin - first) * unit)))
+
+
+def _inside(
+    opened: InputContainer, stream: AudioStream, cut: Cut, tick: Callable[[float], None]
+) -> Iterator["tuple[int, Packet[AudioStream]]"]:
+    """Moment and packet, of those that begin inside the cut, each later than the one before."""
+    unit, begin, last = exact(stream.time_base), stream.start_time, None
+    for packet in packets_of(opened, stream):
+        moment = packet.dts if packet.pts is None else packet.pts
+        if moment is None or (last is not None and moment <= last):
+            continue
+        begin = moment if begin is None else begin
+        seconds = float((moment - begin) * unit)
+        if cut.is_over(seconds):
+            return
+        last = moment
+        tick(seconds)
+        if seconds >= cut.start or not cut.start:
+            yield moment, packet
+
+
+def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
+    """Write one packet; false for one that is too damaged to be understood."""
+    try:
+        output.mux(packet)
+    except av.error.FFmpegError as error:
+        if not is_input_fault(error):
+            raise
+        return False
+    return True

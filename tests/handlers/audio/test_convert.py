@@ -1,0 +1,285 @@
+"""What `audio_convert` writes: the sound, its format, and what the file says of itself."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import av
+import msgspec
+import numpy as np
+import pytest
+from sounds import hear, picture, tone, write
+
+from tasktrail.events.errors import InvalidOptions, InvalidPath
+from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
+from tasktrail.handlers.audio.convert import audio_convert
+from tasktrail.handlers.audio.convert.options import AudioConvertOptions, check
+from tasktrail.testing import job_for, run_handler
+
+Convert: TypeAlias = Callable[..., tuple[Path, Outcome]]
+FORMATS = {
+    ".mp3": ("mp3", "mp3"),
+    ".m4a": ("mov,mp4,m4a,3gp,3g2,mj2", "aac"),
+    ".opus": ("ogg", "opus"),
+    ".ogg": ("ogg", "opus"),
+    ".oga": ("ogg", "opus"),
+    ".flac": ("flac", "flac"),
+    ".wav": ("wav", "pcm_s16le"),
+}
+TAGS = {"title": "Ein Lied", "artist": "Jemand", "album": "Alles", "track": "3/9", "date": "2001", "genre": "Folk"}
+CHAPTERS = ((0.0, 1.0, "one"), (1.0, 2.0, "two"))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write(tmp_path / "in.wav", tone())
+
+
+def told(outcome: Outcome) -> dict[str, Any]:
+    assert isinstance(outcome, Finished), outcome
+    return outcome.result
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_each_suffix_has_its_format_and_the_whole_sound(suffix: str, source: Path, convert: Convert) -> None:
+    output, outcome = convert(source, f"out{suffix}")
+    result, heard = told(outcome), hear(output)
+    assert (heard.format, heard.codec) == FORMATS[suffix]
+    assert result["codec"] == heard.codec
+    assert result["duration"] == 2.0
+    assert (result["sample_rate"], result["channels"]) == (heard.rate, len(heard.wave)) == (heard.rate, 2)
+    assert heard.wave.shape[1] == pytest.approx(2 * heard.rate, abs=1024)  # a player of aac hears its last packet out
+    assert heard.wave[0, heard.rate // 2 : heard.rate].max() == pytest.approx(0.5, abs=0.03)
+    assert result["notes"] == []
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_same_work_gives_the_same_bytes(suffix: str, source: Path, convert: Convert) -> None:
+    first, _ = convert(source, f"first{suffix}", codec="auto", bits="auto", cover="none", tags={"title": "x"})
+    second, _ = convert(source, f"second{suffix}", codec="auto", bits="auto", cover="none", tags={"title": "x"})
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_sound_without_loss_stays_the_same_sample_by_sample(tmp_path: Path, convert: Convert) -> None:
+    source = write(tmp_path / "in.wav", tone(channels=6, rate=96000), rate=96000, codec="pcm_s24le", form="s32")
+    wanted = hear(source).wave
+    for suffix, codec, name in ((".flac", "auto", "flac"), (".m4a", "alac", "alac"), (".wav", "pcm", "pcm_s24le")):
+        output, outcome = convert(source, f"out{suffix}", codec=codec)
+        assert told(outcome)["codec"] == name
+        assert np.array_equal(hear(output).wave, wanted)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp3", "libmp3lame"), (".m4a", "aac"), (".opus", "libopus")])
+def test_what_fits_is_copied_as_it_is_unless_something_is_to_be_changed(
+    suffix: str, codec: str, tmp_path: Path, convert: Convert
+) -> None:
+    rate = 48000
+    source = write(tmp_path / f"in{suffix}", tone(rate=rate), rate=rate, codec=codec)
+    output, outcome = convert(source, f"out{suffix}", tags={"title": "new"})
+    assert told(outcome)["copied"]
+    assert np.array_equal(hear(output).wave, hear(source).wave)
+    assert hear(output).tags["title"] == "new"
+    for options in ({"channels": "mono"}, {"bitrate": 64000}, {"start": 0.5}, {"codec": told(outcome)["codec"]}):
+        assert not told(convert(source, f"anew{suffix}", **options)[1])["copied"], options
+
+
+def test_vorbis_is_copied_into_ogg(tmp_path: Path, convert: Convert) -> None:
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as output:
+        track: Any = output.add_stream("vorbis", rate=44100, options={"strict": "experimental"})
+        track.codec_context.layout = "stereo"
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(tone()), "fltp", "stereo")
+        frame.sample_rate = 44100
+        output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+    made, outcome = convert(source, "out.ogg")
+    assert told(outcome)["copied"]
+    assert hear(made).codec == "vorbis"
+
+
+def test_a_copy_that_cannot_be_is_refused_with_what_to_do(source: Path, convert: Convert) -> None:
+    _, outcome = convert(source, "out.mp3", codec="copy")
+    assert isinstance(outcome, Rejected)
+    assert "pcm_s16le cannot be copied into mp3: leave codec at auto" in outcome.reason
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".m4a", ".opus", ".ogg", ".flac"])
+@pytest.mark.parametrize("way", ["encoded", "copied"])
+def test_tags_chapters_and_cover_are_kept(suffix: str, way: str, tmp_path: Path, convert: Convert) -> None:
+    cover = picture()
+    source = write(
+        tmp_path / "in.m4a", tone(rate=48000), rate=48000, codec="aac", tags=TAGS, chapters=CHAPTERS, cover=cover
+    )
+    if way == "copied":
+        source, outcome = convert(source, f"first{suffix}", codec="auto")
+    output, outcome = convert(source, f"out{suffix}", tags={"artist": "Other", "genre": ""})
+    result, heard = told(outcome), hear(output)
+    assert result["copied"] == (way == "copied" or suffix == ".m4a")
+    assert {name: heard.tags.get(name) for name in TAGS} == {**TAGS, "artist": "Other", "genre": None}
+    assert heard.covers == [cover]
+    assert [(round(start, 2), title) for start, title in heard.chapters] == [(0.0, "one"), (1.0, "two")]
+    assert result["notes"] == []
+
+
+def test_what_wav_cannot_hold_is_told(tmp_path: Path, convert: Convert) -> None:
+    tags = {**TAGS, "composer": "Wer"}
+    source = write(tmp_path / "in.m4a", tone(), codec="aac", tags=tags, chapters=CHAPTERS, cover=picture())
+    output, outcome = convert(source, "out.wav")
+    assert hear(output).tags["title"] == "Ein Lied"
+    assert told(outcome)["notes"] == [
+        "the cover picture is left out: wav has no place for it",
+        "2 chapters are left out: wav has no place for them",
+        "tags left out, wav has no place for them: composer",
+    ]
+
+
+def test_nothing_is_kept_where_nothing_is_wanted(tmp_path: Path, convert: Convert) -> None:
+    source = write(tmp_path / "in.m4a", tone(), codec="aac", tags=TAGS, chapters=CHAPTERS, cover=picture())
+    output, outcome = convert(source, "out.flac", metadata="strip", cover="none", tags={"title": "just this"})
+    heard = hear(output)
+    assert {name: heard.tags[name] for name in heard.tags if name in TAGS} == {"title": "just this"}
+    assert (heard.covers, heard.chapters, told(outcome)["notes"]) == ([], [], [])
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_cut_is_exact_to_the_sample_and_moves_the_chapters(suffix: str, tmp_path: Path, convert: Convert) -> None:
+    wave = tone(3.0, rate=48000)
+    wave[:, : 48000 * 5 // 4] = 0  # the tone begins where the cut does
+    source = write(tmp_path / "in.flac", wave, rate=48000, codec="flac")
+    output, outcome = convert(source, f"out{suffix}", start=1.25, end=2.5)
+    heard = hear(output)
+    assert told(outcome)["duration"] == 1.25
+    assert heard.wave.shape[1] == pytest.approx(60000, abs=1024)
+    assert abs(heard.wave[0, :480]).max() > 0.3  # no silence of the source before it
+    with_chapters = write(tmp_path / "in.m4a", wave, rate=48000, codec="aac", chapters=((0, 2, "a"), (2, 3, "b")))
+    output, _ = convert(with_chapters, f"chapters{suffix}", start=1.25, end=2.5)
+    if suffix != ".wav":
+        assert [(round(start, 2), title) for start, title in hear(output).chapters] == [(0.0, "a"), (0.75, "b")]
+
+
+def test_a_copied_cut_goes_by_packets_and_says_where(tmp_path: Path, convert: Convert) -> None:
+    source = write(tmp_path / "in.mp3", tone(), codec="libmp3lame")
+    output, outcome = convert(source, "out.mp3", codec="copy", start=0.5, end=1.0)
+    (note,) = told(outcome)["notes"]
+    assert note.startswith("cut between packets: 0.4")
+    assert hear(output).wave.shape[1] == pytest.approx(22050, abs=2 * 1152)
+
+
+def test_the_asked_track_is_taken_and_the_rest_of_a_film_is_told(tmp_path: Path, convert: Convert) -> None:
+    film = tmp_path / "film.mkv"
+    with av.open(str(film), "w") as output:
+        stream: Any = output.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        tracks: list[Any] = [output.add_stream("flac", rate=44100) for _ in range(2)]
+        for track in tracks:
+            track.codec_context.layout, track.codec_context.format = "mono", "s16"
+        for number in range(10):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * number, np.uint8), "rgb24")))
+        output.mux(stream.encode(None))
+        for track, peak in zip(tracks, (0.2, 0.8), strict=True):
+            wave = (32767 * tone(1.0, channels=1, peak=peak)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(wave, "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
+            output.mux(track.encode(frame))
+            output.mux(track.encode(None))
+    output_file, outcome = convert(film, "out.wav", track=2)
+    assert told(outcome)["notes"] == ["1 of 2 sound tracks kept", "the moving picture is left out"]
+    assert hear(output_file).wave.max() == pytest.approx(0.8, abs=0.01)
+    _, refused = convert(film, "out.wav", track=3)
+    assert refused == Rejected(reason="film.mkv has 2 sound tracks, not 3")
+
+
+def test_channels_and_rates_that_a_codec_has_not_are_changed_and_told(tmp_path: Path, convert: Convert) -> None:
+    source = write(tmp_path / "in.wav", tone(channels=8, rate=96000), rate=96000)
+    output, outcome = convert(source, "out.mp3")
+    assert told(outcome)["notes"] == [
+        "96000 samples a second became 48000: mp3 has no more",
+        "8 sound channels became 2",
+    ]
+    heard = hear(output)
+    assert (heard.rate, len(heard.wave)) == (48000, 2)
+    assert abs(heard.wave).max() <= 1.0
+    for suffix, rate in ((".m4a", 96000), (".opus", 48000), (".flac", 96000), (".wav", 96000)):
+        output, outcome = convert(source, f"out{suffix}")
+        assert (hear(output).rate, len(hear(output).wave)) == (rate, 8)
+
+
+@pytest.mark.parametrize(("rate", "mp3", "opus"), [(37000, 44100, 48000), (11025, 11025, 48000), (8000, 8000, 48000)])
+def test_odd_rates_become_the_next_that_a_codec_has(
+    rate: int, mp3: int, opus: int, tmp_path: Path, convert: Convert
+) -> None:
+    source = write(tmp_path / "in.wav", tone(rate=rate), rate=rate)
+    for suffix, wanted in ((".mp3", mp3), (".m4a", mp3), (".opus", opus), (".flac", rate), (".wav", rate)):
+        output, outcome = convert(source, f"out{suffix}")
+        heard = hear(output)
+        assert heard.rate == wanted
+        assert heard.wave.shape[1] == pytest.approx(2 * wanted, abs=1152)
+        assert told(outcome)["notes"] == []
+
+
+def test_options_of_the_sound_are_followed(tmp_path: Path, convert: Convert) -> None:
+    source = write(tmp_path / "in.wav", tone(4.0))
+    best, worst = (convert(source, f"q{quality}.mp3", quality=quality)[0].stat().st_size for quality in (0, 9))
+    assert best > 1.5 * worst
+    wide, narrow = (convert(source, f"{rate}.opus", bitrate=rate)[0].stat().st_size for rate in (128_000, 32_000))
+    assert wide > 2 * narrow
+    output, _ = convert(source, "mono.flac", channels="mono", sample_rate=22050, bits="24")
+    assert (len(hear(output).wave), hear(output).rate) == (1, 22050)
+    output, outcome = convert(source, "float.wav", bits="float")
+    assert told(outcome)["codec"] == "pcm_f32le"
+    output, _ = convert(write(tmp_path / "mono.wav", tone(channels=1)), "stereo.m4a", channels="stereo")
+    assert len(hear(output).wave) == 2
+
+
+def test_floating_point_samples_stay_in_wav_and_are_told_elsewhere(tmp_path: Path, convert: Convert) -> None:
+    source = write(tmp_path / "in.wav", tone(), codec="pcm_f32le")
+    assert told(convert(source, "out.wav", codec="pcm")[1])["codec"] == "pcm_f32le"
+    assert told(convert(source, "out.flac")[1])["notes"] == ["floating-point samples became 24 bits"]
+
+
+@pytest.mark.parametrize("output", ["out.mp3", "out.png"])
+def test_a_stop_is_heard_at_once_and_leaves_nothing(output: str, source: Path, prepare: Callable[..., Any]) -> None:
+    context = prepare(source, output, stop_after=3)
+    assert isinstance(run_handler(audio_convert, context), Stopped)
+    assert context.stops_asked == 4
+    assert not context.output_file.exists()
+    assert not context.output_part.exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "field"),
+    [
+        ("out.aac", {}, "output_file"),
+        ("out", {}, "output_file"),
+        ("out.mp3", {"codec": "aac"}, "options.codec"),
+        ("out.flac", {"bitrate": 64000}, "options.bitrate"),
+        ("out.m4a", {"quality": 2}, "options.quality"),
+        ("out.mp3", {"bits": "24"}, "options.bits"),
+        ("out.flac", {"bits": "float"}, "options.bits"),
+        ("out.mp3", {"sample_rate": 96000}, "options.sample_rate"),
+        ("out.mp3", {"true_peak": -2}, "options.true_peak"),
+        ("out.mp3", {"width": 100}, "options.width"),
+        ("out.mp3", {"tags": {"a=b": "c"}}, "options.tags"),
+        ("out.png", {"loudness": -16}, "options.loudness"),
+        ("out.png", {"tags": {"title": "c"}}, "options.tags"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(output: str, options: dict[str, Any], field: str) -> None:
+    with pytest.raises((InvalidOptions, InvalidPath)) as refused:
+        check(job_for(msgspec.convert(options, AudioConvertOptions), "/in.wav", f"/{output}"))
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bitrate": 64000, "quality": 2},
+        {"start": 3, "end": 2},
+        {"codec": "copy", "channels": "mono"},
+        {"codec": "copy", "loudness": -16},
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(options, AudioConvertOptions)
