@@ -121,9 +121,7 @@ class EncodedPicture:
         self._paths = [folder / segment.name for segment in segments]
         self._segments = segments
         self._aspect = aspect
-        self._last_shown = round(1 / (source.shown_rate * source.time_base)) if source.frame_rate else source.last_shown
-        if end is not None:
-            self._last_shown = max(1, min(self._last_shown, end - segments[-1].last))
+        self._last_shown = _lasting(source, segments[-1].last, end)
         self.begin = segments[0].first * source.time_base
 
     def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
@@ -161,6 +159,16 @@ class EncodedPicture:
             first = segment.first - min(times)
             moments += [first + time for time in times]
         return moments
+
+
+def _lasting(source: VideoSource, last: int, end: int | None) -> int:
+    """How long the last picture is shown. One that stands still where the wanted part ends is shown up to there."""
+    usual = round(1 / (source.shown_rate * source.time_base))
+    if source.frame_rate is not None:
+        return usual
+    if end is None:
+        return source.last_shown
+    return usual if end - last <= 2 * usual else end - last
 
 
 def _durations(presented: Sequence[int], last: int) -> list[int]:

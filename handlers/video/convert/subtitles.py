@@ -50,10 +50,14 @@ def choose_subtitles(opened: InputContainer, options: VideoConvertOptions, conta
     streams = opened.streams.subtitles
     if options.subtitles == "none":
         return Subtitles(notes=_dropped(len(streams), "as asked"))
-    fitting = [stream for stream in streams if _fits(stream, container)]
+    known = [stream for stream in streams if _fits(stream, container)]
+    fitting = [
+        stream for stream in known if _codec(stream) in container.copied_subtitles or _readable(stream, container)
+    ]
     rewritten = sum(_codec(stream) not in container.copied_subtitles for stream in fitting)
-    others = sorted({_codec(stream) or "an unknown codec" for stream in streams if stream not in fitting})
-    notes = _dropped(len(streams) - len(fitting), f"{', '.join(others)} does not go into {container.format}")
+    others = sorted({_codec(stream) or "an unknown codec" for stream in streams if stream not in known})
+    notes = _dropped(len(streams) - len(known), f"{', '.join(others)} does not go into {container.format}")
+    notes += _dropped(len(known) - len(fitting), "damaged")
     if rewritten:
         notes += (f"subtitles rewritten as {container.subtitles}",)
     metadata = tuple(track_metadata(stream, options.metadata) for stream in fitting)
@@ -73,6 +77,21 @@ def _codec(stream: SubtitleStream) -> str:
 def _fits(stream: SubtitleStream, container: Container) -> bool:
     codec = _codec(stream)
     return codec in container.copied_subtitles or codec in _TEXT
+
+
+def _readable(stream: Any, container: Container) -> bool:
+    """Whether the header of a track of text is whole enough to be written in another codec."""
+    try:
+        stream.codec_context.open(strict=False)
+        encoder: Any = av.CodecContext.create(container.subtitles, "w")
+        encoder.subtitle_header = stream.codec_context.subtitle_header
+        encoder.time_base = _CLOCK
+        encoder.open()
+    except av.error.FFmpegError as error:
+        if not is_input_fault(error):
+            raise
+        return False
+    return True
 
 
 class SubtitleWriter:

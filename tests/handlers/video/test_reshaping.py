@@ -128,6 +128,23 @@ def test_one_bound_is_enough(
     assert outcome.result["source_duration"] == 3.0
 
 
+def test_a_picture_that_stands_still_where_the_part_ends_is_shown_up_to_there(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    source = clips(**SOURCES["uneven"], audio="")  # nothing comes between 1.56 and 2.48
+    outcome = convert(prepare(source, end=2.0, preset="ultrafast"))
+    assert outcome.result["duration"] == pytest.approx(2.0, abs=0.002)
+
+
+def test_a_rate_stays_even_up_to_the_end_of_a_part(
+    film: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    context = prepare(film, frame_rate=29.97, start=0.5, end=2.5)
+    assert isinstance(convert(context), Finished)
+    with av.open(str(context.output_file)) as container:
+        assert container.streams.video[0].average_rate == Fraction(30000, 1001)
+
+
 def test_nothing_behind_the_start_is_refused_also_by_the_look_into_the_input(
     film: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:

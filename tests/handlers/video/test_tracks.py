@@ -282,6 +282,21 @@ def test_text_subtitles_are_kept(
         assert (first.replace("\\N", "\n"), second) == ("Hello you\nthere", "Grüße, 世界")
 
 
+def test_subtitles_whose_header_is_damaged_are_named_and_do_not_cost_the_film(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = make(tmp_path / "in.mkv", subtitles=[("ass", "eng"), ("subrip", "eng")])
+    data = source.read_bytes()
+    place = data.rfind(b"\x63\xa2", 0, data.find(b"[Script Info]"))  # the element that holds the header
+    source.write_bytes(data[:place] + b"\x63\xa9" + data[place + 2 :])
+    outcome = convert(prepare(source, preset="ultrafast"))
+    assert isinstance(outcome, Finished)
+    assert (outcome.result["subtitles"], outcome.result["notes"]) == (
+        1,
+        ["1 subtitle track dropped: damaged", "subtitles rewritten as mov_text"],
+    )
+
+
 def test_subtitles_that_cannot_be_kept_are_named(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
