@@ -65,6 +65,17 @@ Traceparent: TypeAlias = Annotated[
 ]
 
 
+BatchName: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^([^\s,/\x00-\x1f\x7f](?:[^,/\x00-\x1f\x7f]*[^\s,/\x00-\x1f\x7f])?)?$",
+        max_length=200,
+        description="a name without `/`, commas and control characters",
+    ),
+]
+"""A batch's name, as it can stand in an address and in a list with commas."""
+
+
 class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What may be asked of a new task, alone or in a graph. See `Created` for what the fields mean."""
 
@@ -121,6 +132,9 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     document_id: Annotated[Count, says("The document it belongs to.")] = 0
     label: Annotated[
         str, msgspec.Meta(max_length=200), says("A group of your own; a limit may be set for it.", value="NAME")
+    ] = ""
+    batch: Annotated[
+        BatchName, says("The batch that it belongs to: a set with a name, made for many files at once.", value="NAME")
     ] = ""
     worker_label: Annotated[
         str, msgspec.Meta(max_length=200), says("Run on a worker that offers this label.", value="NAME", example="gpu")

@@ -224,6 +224,7 @@ def _ended(state: TaskState, report: AttemptEnded, context: DecisionContext) -> 
                     temp_used=max(report.temp_used, context.temp_peak),
                     time_used=report.time_used,
                     estimate=context.probed,
+                    input_read=report.input_read,
                 ),
             )
         case "lost":
@@ -275,6 +276,7 @@ def _failure(report: AttemptEnded, outcome: FailureOutcome, context: DecisionCon
         temp_used=max(report.temp_used, context.temp_peak),
         time_used=report.time_used,
         estimate=context.probed,
+        input_read=report.input_read,
         exit_code=report.exit_code,
     )
 

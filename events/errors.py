@@ -116,6 +116,24 @@ class InvalidPath(TasktrailError):
     remedy = "Give an absolute path that the service can reach."
 
 
+class OutputsCollide(TasktrailError):
+    """Files of one batch would get the same output, or one would replace the input of another."""
+
+    code = "outputs_collide"
+    status = 422
+    title = "Outputs of the batch collide"
+    remedy = "Tell them apart in `to`, with {folder}, {suffix} or {number}."
+
+
+class UnknownBatch(TasktrailError):
+    """No task belongs to a batch of this name."""
+
+    code = "unknown_batch"
+    status = 404
+    title = "There is no such batch"
+    remedy = "List them with `tasktrail batches`."
+
+
 class TokenExists(TasktrailError):
     """The name, or the secret, belongs to another token."""
 

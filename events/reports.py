@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from .task_events import Checkpoint, Estimated
+from .task_events import Checkpoint, Estimated, ReadInput
 
 AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost", "outgrown"]
 
@@ -57,6 +57,8 @@ class Run(Frame, frozen=True, tag="run"):
     """The labels of the worker that it is to run on, all of them."""
     cores: int = 0
     """CPUs that it may keep busy beside what else runs; 0: as many as if it ran alone."""
+    hash_input: bool = False
+    """Whether it says in its end what all the bytes of its input hash to."""
 
 
 class Stop(Frame, frozen=True, tag="stop"):
@@ -162,6 +164,7 @@ class AttemptEnded(Frame, frozen=True, tag="ended"):
     """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
     retry_on: str = ""
     """The error that the type itself says may be tried again after, where this is one."""
+    input_read: ReadInput | None = None
 
 
 class WorkerGone(Frame, frozen=True, tag="exited"):

@@ -17,6 +17,7 @@ from .task_events import (
     Estimated,
     Failed,
     Progressed,
+    ReadInput,
     Retried,
     Started,
     TaskEvent,
@@ -65,6 +66,8 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Whether the last attempt went on from a checkpoint."""
     estimate: Estimated | None = None
     """The best one there is, once an attempt has looked into the input."""
+    input_read: ReadInput | None = None
+    """What the last attempt that ended read as its input, where that was watched."""
     life_started_at: datetime | None = None
     """The first start of this life."""
     released_at: datetime | None = None
@@ -217,6 +220,7 @@ def _failed(state: TaskState, event: Failed, at: datetime) -> TaskState:
         temp_used=event.temp_used,
         time_used=event.time_used,
         estimate=event.estimate or state.estimate,
+        input_read=event.input_read,
     )
 
 
@@ -284,6 +288,7 @@ def _completed(state: TaskState, event: Completed, at: datetime) -> TaskState:
         temp_used=event.temp_used,
         time_used=event.time_used,
         estimate=event.estimate or state.estimate,
+        input_read=event.input_read,
     )
 
 

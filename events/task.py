@@ -7,7 +7,7 @@ import msgspec
 
 from .priority import effective_priority, terms
 from .state import Status, TaskState
-from .task_events import Checkpoint, Created, DependencyPolicies, Estimated, PriorityTerms, Told
+from .task_events import Checkpoint, Created, DependencyPolicies, Estimated, PriorityTerms, ReadInput, Told
 
 
 class Children(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +62,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int
     document_id: int
     label: str
+    batch: str
     worker_label: str
     unique: str
     schedule: str
@@ -90,6 +91,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     temp_used: int
     time_used: float
     estimate: Estimated | None
+    input_read: ReadInput | None
+    """What the last attempt that ended read as its input, where that was watched."""
     version: int
     children: Children | None = None
     """Told when one task is asked for as it is now, and it has any."""
@@ -138,5 +141,6 @@ def view(state: TaskState, now: datetime) -> Task:
         temp_used=state.temp_used,
         time_used=state.time_used,
         estimate=state.estimate,
+        input_read=state.input_read,
         version=state.version,
     )

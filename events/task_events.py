@@ -33,6 +33,17 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the input was when this was made: inode, size, times. Set by the worker; it is not used with another one."""
 
 
+class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an attempt has read as its input, from its first byte to its last."""
+
+    size: int
+    """Bytes."""
+    modified: int
+    """Nanoseconds since 1970, as the file said it."""
+    sha256: str = ""
+    """Of all its bytes, in hex; empty where nobody wanted it, and where the attempt failed."""
+
+
 class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An estimate: what an attempt is expected to need, by its type or after a look into its input."""
 
@@ -107,6 +118,8 @@ class Created(_Event, frozen=True, kw_only=True):
     document_id: int = 0
     label: str = ""
     """A group of the sender's own, which a limit may be set for."""
+    batch: str = ""
+    """The set of tasks that it was created with; empty when it stands alone."""
     worker_label: str = ""
     """Its attempts run on a worker that offers this label. Empty: on any."""
     unique: str = ""
@@ -214,6 +227,7 @@ class Failed(_Event, frozen=True, kw_only=True):
     """Seconds from the handler's call to its end."""
     estimate: Estimated | None = None
     """What a look into the input led to, if the attempt took one."""
+    input_read: ReadInput | None = None
     exit_code: int | None = None
     """Of the worker that died, or of the tool that the handler's exception speaks of; negative: the signal."""
 
@@ -245,6 +259,8 @@ class Completed(_Event, frozen=True, kw_only=True):
     temp_used: int = 0
     time_used: float = 0.0
     estimate: Estimated | None = None
+    input_read: ReadInput | None = None
+    """Where the type lets its input be watched."""
 
 
 TaskEvent: TypeAlias = Created | Started | Progressed | Checkpointed | Failed | Retried | Cancelled | Completed

@@ -13,6 +13,7 @@ from ..events import Checkpoint, CreateTask
 from ..events.errors import InvalidOptions
 from ..events.system_events import MissedRuns
 from .errors import PackageMissing
+from .kinds import Kind
 
 O = TypeVar("O")  # noqa: E741 - the type of the options
 O_co = TypeVar("O_co", covariant=True)
@@ -268,6 +269,9 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     needs_output: bool = False
     """Whether a task must have an output, and the handler must write it. Where it need not, one that is given is
     published if the handler has written to `output_part`."""
+    accepts: tuple[Kind, ...] = ()
+    """The kinds of files that it reads, for choosing it, or not, for the files of a folder. Empty: whatever it is
+    given."""
     takes_input: bool = True
     """False: an input is refused, since nothing would read it."""
     takes_output: bool = True

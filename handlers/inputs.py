@@ -4,6 +4,7 @@ A file that is cut, written to or replaced while it is read gives a result of ha
 and nothing in it says so. So what the file was when the attempt opened it is compared with what it is at the end.
 """
 
+import hashlib
 import os
 import stat
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..events.errors import InvalidPath
+from ..events.task_events import ReadInput
 from .contract import Unusable
 from .errors import InputChanged
 
@@ -122,6 +124,15 @@ class Input:
             return self.state.told(InputState.told_by(Path(self._path).stat()))
         except OSError:
             return ""
+
+    def seen(self, *, hashed: bool) -> ReadInput:
+        """What was read, for the record; with what all its bytes hash to, which takes a reading of its own."""
+        sha256 = ""
+        if hashed:
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            with open(self._fd, "rb", closefd=False) as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return ReadInput(size=self.state.size, modified=self.state.modified, sha256=sha256)
 
     def compare(self) -> None:
         """Raise `InputChanged` if it is not what it was."""

@@ -1,6 +1,7 @@
 """Answers kept ready: folds of the log into views that can be deleted and rebuilt at will."""
 
 from .errors import BeyondTheLog, UnknownNotice, ViewsDamaged, ViewsFailed, ViewsGap
+from .queries.batches import Batch
 from .queries.filters import TaskFilters
 from .queries.reader import TaskQueries
 from .queries.stats import Stats
@@ -10,6 +11,7 @@ from .views.rebuild import catch_up, rebuild
 from .views.writer import TaskViews
 
 __all__ = [
+    "Batch",
     "BeyondTheLog",
     "DisabledEndpoint",
     "Finding",

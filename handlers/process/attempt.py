@@ -88,6 +88,7 @@ def perform(
     flush()
     if source is not None:
         ending = _named(ending, source, run)
+        ending = _telling_input(ending, source)
         source.close()
     if ending.outcome != "completed" and run.output_file:
         temp = temp or _space_taken(run)
@@ -103,7 +104,7 @@ def deliver(
 
     Nothing of the attempt runs any more, so the files stay as they are. What it cost is taken from `said`.
     """
-    ending = said
+    ending = msgspec.structs.replace(said, input_read=None)  # what the attempt itself says of it is not trusted
     try:
         if ending.outcome == "completed":
             if _has_output(run, task_type, staged_path):
@@ -115,7 +116,7 @@ def deliver(
         ending = failure(run, error)
     if source is not None:
         # The sandbox lets the attempt read the file that was opened here, not the one that has taken its name since.
-        ending = _named(ending, source, run)
+        ending = _telling_input(_named(ending, source, run), source)
     if run.output_file:
         discard(run)
     return msgspec.structs.replace(
@@ -125,6 +126,7 @@ def deliver(
         message=ending.message,
         error=ending.error,
         error_type=ending.error_type,
+        input_read=ending.input_read,
     )
 
 
@@ -167,6 +169,7 @@ def _complete(
 ) -> AttemptEnded:
     """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
     if source is not None:
+        ending = msgspec.structs.replace(ending, input_read=source.seen(hashed=run.hash_input))
         source.compare()
     if _has_output(run, task_type, part_path):
         recheck_output(run, sandbox)
@@ -191,6 +194,13 @@ def _named(ending: AttemptEnded, source: Input, run: Run) -> AttemptEnded:
         return ending
     said = f" The handler said: {ending.error}" if ending.error else ""
     return _changed(run, InputChanged(f"{run.input_file} changed while it was read: {told}"), said)
+
+
+def _telling_input(ending: AttemptEnded, source: Input) -> AttemptEnded:
+    """The end, with what was read, unless it says so already, or the input was another one from time to time."""
+    if ending.input_read is not None or ending.error_type == InputChanged.__name__:
+        return ending
+    return msgspec.structs.replace(ending, input_read=source.seen(hashed=False))
 
 
 def _changed(run: Run, error: InputChanged, said: str = "") -> AttemptEnded:

@@ -19,6 +19,7 @@ SORTS = ("created_at", "id", "updated_at", "priority", "effective_priority")
 MAX_LIMIT = 500
 _MAX_INT = 2**53
 MAX_VALUES = 100
+_TEXTS = ("status", "type", "label", "batch")
 MAX_TEXT = 1000
 
 Texts: TypeAlias = str | tuple[str, ...]
@@ -28,8 +29,8 @@ Ids: TypeAlias = int | tuple[int, ...]
 class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which tasks, in which order, which page. Checked when made: `InvalidValue` names the field at fault.
 
-    Several values of one field are alternatives; different fields must all hold. `status`, `type` and `label` take one
-    value, several with commas between, or a tuple. An id of 0 means: none.
+    Several values of one field are alternatives; different fields must all hold. `status`, `type`, `label` and
+    `batch` take one value, several with commas between, or a tuple. An id of 0 means: none.
     """
 
     status: Texts = ()
@@ -38,6 +39,7 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     document_id: Ids = ()
     parent_task_id: Ids = ()
     label: Texts = ()
+    batch: Texts = ()
     search: str = ""
     """Words, all of which must begin a word in type, paths or error."""
     sort: str = "-created_at"
@@ -51,7 +53,7 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A position or an RFC 3339 time; empty for now."""
 
     def __post_init__(self) -> None:
-        for field in ("status", "type", "label", "search", "sort"):
+        for field in (*_TEXTS, "search", "sort"):
             _check_text(field, getattr(self, field))
         for status in values_of(self.status):
             if status not in STATUSES:
@@ -60,7 +62,7 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise _not_one_of("sort", self.sort, SORTS)
         for field in ("user_id", "document_id", "parent_task_id"):
             _check_ids(field, getattr(self, field))
-        for field in ("status", "type", "user_id", "document_id", "parent_task_id", "label"):
+        for field in (*_TEXTS, "user_id", "document_id", "parent_task_id"):
             value = getattr(self, field)
             if isinstance(value, tuple) and len(value) > MAX_VALUES:
                 raise InvalidValue(f"{field} takes up to {MAX_VALUES} values, not {len(value)}", field=field)
@@ -76,7 +78,7 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for field in given:
             if field not in cls.__struct_fields__:
                 raise _not_one_of(field, field, cls.__struct_fields__)
-        for field in ("status", "type", "label"):
+        for field in _TEXTS:
             if field in given:
                 given[field] = values_of(given[field])
         for field in ("user_id", "document_id", "parent_task_id"):
@@ -124,7 +126,7 @@ def _check_ids(field: str, ids: object) -> None:
 
 
 def _check_text(field: str, texts: Texts) -> None:
-    for text in texts if isinstance(texts, tuple | list) and field in ("status", "type", "label") else (texts,):
+    for text in texts if isinstance(texts, tuple | list) and field in _TEXTS else (texts,):
         if not isinstance(text, str) or len(text) > MAX_TEXT or any(one < " " or one == "\x7f" for one in text):
             raise InvalidValue(
                 f"{field} must be text of up to {MAX_TEXT} characters, no control characters", field=field
@@ -184,16 +186,22 @@ def page(filters: TaskFilters, counts: Counts) -> Query:
 
 def _branches(filters: TaskFilters) -> Iterator[TaskFilters]:
     """The filter as alternatives with one value a field; itself when they would be too many or of no use."""
-    texts = [_singles(values_of(field)) for field in (filters.status, filters.type, filters.label)]
+    texts = [_singles(values_of(field)) for field in (filters.status, filters.type, filters.label, filters.batch)]
     numbers = [_singles(ids_of(field)) for field in (filters.user_id, filters.document_id, filters.parent_task_id)]
     number = prod(len(choice) for choice in texts) * prod(len(choice) for choice in numbers)
     of_use = _column(filters) == "id" and not _by_text(filters) and filters.offset <= _DEEP
     if not (1 < number <= _MAX_BRANCHES and of_use):
         yield filters
         return
-    for (status, kind, label), (user, document, parent) in product(product(*texts), product(*numbers)):
+    for (status, kind, label, batch), (user, document, parent) in product(product(*texts), product(*numbers)):
         yield TaskFilters(
-            status=status, type=kind, label=label, user_id=user, document_id=document, parent_task_id=parent
+            status=status,
+            type=kind,
+            label=label,
+            batch=batch,
+            user_id=user,
+            document_id=document,
+            parent_task_id=parent,
         )
 
 
@@ -208,7 +216,7 @@ def _by_text(filters: TaskFilters) -> bool:
 def _by_id(filters: TaskFilters) -> bool:
     """Whether a filter is set that lets far fewer tasks pass than status and type do."""
     ids = any(ids_of(ids) for ids in (filters.user_id, filters.document_id, filters.parent_task_id))
-    return ids or bool(values_of(filters.label))
+    return ids or bool(values_of(filters.label) or values_of(filters.batch))
 
 
 def _only_waiting(filters: TaskFilters) -> bool:
@@ -283,6 +291,7 @@ def _where(filters: TaskFilters, *, plus: bool) -> Query:
         (f"{by_hit}tasks.document_id", ids_of(filters.document_id)),
         (f"{by_hit}tasks.parent_task_id", ids_of(filters.parent_task_id)),
         (f"{by_hit}tasks.label", values_of(filters.label)),
+        (f"{by_hit}tasks.batch", values_of(filters.batch)),
     ):
         if values:
             terms.append(f"{column} = ?" if len(values) == 1 else f"{column} IN ({', '.join('?' * len(values))})")

@@ -1,7 +1,7 @@
 """The reading side of views.db: one read-only connection a thread, every answer from one moment."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, 
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import identity
 from .activity import Span, read_activity
+from .batches import Batch, last_writers, read_batch, read_batches
 from .filters import TaskFilters, count, kept_total, page
 from .stats import Stats, count_stats, read_counts, read_stats
 from .walk import START, Census, Place, Stretch, all_ids, census, walk
@@ -168,6 +169,21 @@ class TaskQueries:
     def types(self) -> set[str]:
         """The types that there are tasks of."""
         return {kind for kind, _status in self.counts()}
+
+    def batches(self, most: int, user_id: int | None = None) -> tuple[Batch, ...]:
+        """The newest batches; with a user as if there were no tasks of others."""
+        with self._moment() as conn:
+            return read_batches(conn, most, user_id)
+
+    def batch(self, name: str, user_id: int | None = None) -> Batch | None:
+        """One batch; none when no task has its name."""
+        with self._moment() as conn:
+            return read_batch(conn, name, user_id)
+
+    def last_writers(self, outputs: Iterable[str], user_id: int | None = None) -> dict[str, TaskState]:
+        """Output → the latest task of any batch that was to write it."""
+        with self._moment() as conn:
+            return last_writers(conn, outputs, user_id)
 
     def stats(self, now: datetime) -> Stats:
         """The numbers over all tasks."""

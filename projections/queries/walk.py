@@ -49,6 +49,7 @@ _BY_VALUE = {
     "document_id": "tasks_by_document",
     "user_id": "tasks_by_user",
     "label": "tasks_by_label",
+    "batch": "tasks_by_batch",
 }
 _BY_SORT = {"priority": "tasks_by_priority", "updated_at": "tasks_by_update", "queue_key": "tasks_by_queue_key"}
 
@@ -235,6 +236,7 @@ class _Walk:
             "status": values_of(filters.status),
             "type": values_of(filters.type),
             "label": values_of(filters.label),
+            "batch": values_of(filters.batch),
             "user_id": ids_of(filters.user_id),
             "document_id": ids_of(filters.document_id),
             "parent_task_id": ids_of(filters.parent_task_id),

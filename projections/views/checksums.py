@@ -28,7 +28,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "disabled": ("target",),
 }
 """Tables with one checksum a row, in their last column; and what tells the rows apart."""
-SPEC = ("id", "type", "user_id", "document_id", "parent_task_id", "label", "spec")
+SPEC = ("id", "type", "user_id", "document_id", "parent_task_id", "label", "batch", "spec")
 STATE = ("id", "status", "priority", "queue_key", "updated_at", "state")
 """What the two checksums of a task cover."""
 OF_TASKS = f"spec_sum IS NOT row_sum({', '.join(SPEC)}) OR state_sum IS NOT row_sum({', '.join(STATE)})"

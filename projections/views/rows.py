@@ -38,6 +38,7 @@ COLUMNS = (
     "document_id",
     "parent_task_id",
     "label",
+    "batch",
     "priority",
     "queue_key",
     "updated_at",
@@ -65,9 +66,9 @@ def decode_state(task_id: int, spec: str | bytes, state: str | bytes) -> TaskSta
 
 def state_of(row: Row) -> TaskState:
     """The state that a whole row holds. Raises `ViewsDamaged` when the row is not as it was written."""
-    number, status, kind, user, document, parent, label, priority, key, updated, spec, state, spec_sum, state_sum = row
+    number, status, *owners, priority, key, updated, spec, state, spec_sum, state_sum = row
     if (
-        row_sum(number, kind, user, document, parent, label, spec) != spec_sum
+        row_sum(number, *owners, spec) != spec_sum
         or row_sum(number, status, priority, key, updated, state) != state_sum
     ):
         raise ViewsDamaged(f"Task {number} has changed in the views since it was written there")
@@ -93,7 +94,7 @@ def to_insert(state: TaskState) -> Row:
     """The parameters of `INSERT`. No parent is stored as 0, as the seed does for user and document."""
     spec = state.spec
     text = _ENCODER.encode(spec).decode()
-    owners = (spec.type, spec.user_id, spec.document_id, spec.parent_task_id or 0, spec.label)
+    owners = (spec.type, spec.user_id, spec.document_id, spec.parent_task_id or 0, spec.label, spec.batch)
     changing = _changing(state)
     _id, status, priority, key, updated_at, encoded = changing
     return (

@@ -30,6 +30,7 @@ CREATE TABLE tasks (
     document_id INTEGER NOT NULL,
     parent_task_id INTEGER NOT NULL,
     label TEXT NOT NULL,
+    batch TEXT NOT NULL,
     priority INTEGER NOT NULL,
     queue_key REAL,
     updated_at REAL NOT NULL,
@@ -98,6 +99,8 @@ CREATE INDEX tasks_by_user ON tasks (user_id);
 CREATE INDEX tasks_by_document ON tasks (document_id);
 CREATE INDEX tasks_by_parent ON tasks (parent_task_id);
 CREATE INDEX tasks_by_label ON tasks (label);
+CREATE INDEX tasks_by_batch ON tasks (batch);
+CREATE INDEX tasks_by_output ON tasks (json_extract(spec, '$.output_file')) WHERE batch <> '';
 CREATE INDEX tasks_by_priority ON tasks (priority);
 CREATE INDEX tasks_by_queue_key ON tasks (queue_key);
 CREATE INDEX tasks_by_update ON tasks (updated_at);

@@ -1,5 +1,6 @@
 """The commands as methods, for every class that can send commands, whether its callers block or await."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -12,6 +13,7 @@ from typing import Any, Never, TypeVar
 
 from msgspec.structs import replace
 
+from ..batches.request import MadeBatch, NewBatch
 from ..events import (
     Accepted,
     AdjustTask,
@@ -68,6 +70,15 @@ class Commands(ABC):
     async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
         """One page of tasks, and how many there are in all."""
 
+    @abstractmethod
+    async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
+        """Create the tasks of a batch, as far as it can be done."""
+
+    @either_way
+    async def make_batch(self, wanted: NewBatch) -> MadeBatch:
+        """A batch as a Struct asks for it; `create_batch` takes its fields."""
+        return await self._make_batch(wanted)
+
     @either_way
     async def send(self, command: Command) -> Accepted:
         """Any command. Durable when it returns; a refusal raises and changes nothing."""
@@ -119,6 +130,7 @@ class Commands(ABC):
         user_id: int = 0,
         document_id: int = 0,
         label: str = "",
+        batch: str = "",
         worker_label: str = "",
         unique: str = "",
         scheduled_for: datetime | str | None = None,
@@ -165,6 +177,51 @@ class Commands(ABC):
         """
         listed = list(map(with_absolute_paths, tasks)) if _is_a_list(tasks) else tasks
         return (await self._send(CreateGraph, reason, actor, command_id, tasks=listed, traceparent=traceparent)).ids
+
+    @either_way
+    async def create_batch(
+        self,
+        /,
+        inputs: Sequence[str | PathLike[str]],
+        to: str | PathLike[str],
+        *,
+        batch: str = "",
+        type: str = "",  # noqa: A002 - the field's name
+        options: Mapping[str, Any] = _NO_OPTIONS,
+        task: Mapping[str, Any] = _NO_OPTIONS,
+        again: bool = False,
+        dry_run: bool = False,
+        reason: str = "",
+        actor: str = "python",
+        command_id: str = "",
+        correlation_id: str = "",
+        traceparent: str = "",
+    ) -> MadeBatch:
+        """A task for each of many files, all created together, under one name.
+
+        Args:
+            inputs: files, folders with all below them, and patterns with `* ? [ ] **`; relative to the current folder.
+            to: what the outputs are called: a folder, or a path with `{stem}`, `{suffix}`, `{folder}`, `{number}`,
+                `{type}` or an option's name in braces.
+            batch: its name; made of the first input and the time unless one is given.
+            type: the task type; by each file's kind and the output's suffix unless one is given.
+            options: of the type.
+            task: other fields of `CreateTask`, the same for all.
+            again: also what an earlier batch has done already.
+            dry_run: only tell what would be done.
+            reason: why; recorded.
+            actor: who; recorded.
+            command_id: repeating it is harmless.
+            correlation_id: recorded.
+            traceparent: the trace that the tasks belong to.
+
+        Raises:
+            InvalidValue: the pattern cannot be read, or there are more files than one batch may have.
+            OutputsCollide: two files would get the same output.
+        """
+        given = {name: value for name, value in locals().items() if name not in ("self", "inputs", "to", "task")}
+        given |= {"inputs": _absolute(inputs), "to": absolute_pattern(os.fspath(to)), **task}
+        return await self._make_batch(command_from_fields(NewBatch, given))
 
     @either_way
     async def start_task(
@@ -463,6 +520,18 @@ def _accepted(answers: Sequence[Accepted | TasktrailError]) -> Accepted:
 
 def _is_a_list(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
+def _absolute(paths: object) -> object:
+    """The paths and patterns as absolute ones. What is no list is left for the conversion to refuse."""
+    if not _is_a_list(paths):
+        return paths
+    return [os.path.abspath(one) for one in paths]  # type: ignore[attr-defined]  # noqa: PTH100 - they may be patterns
+
+
+def absolute_pattern(to: str) -> str:
+    """The pattern of outputs as an absolute one; a slash at its end, which means a folder, stays."""
+    return os.path.abspath(to) + ("/" if to.endswith("/") else "")  # noqa: PTH100 - it may hold braces
 
 
 def with_absolute_paths(fields: Mapping[str, Any]) -> Any:

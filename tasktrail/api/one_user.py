@@ -11,12 +11,14 @@ from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, limits_f
 from ..actors.core.explanation import Why, for_user
 from ..events import Recorded, Task, TasktrailError
 from ..events.errors import NOT_THERE, UnknownTask
+from ..events.values import check_whole
 from ..handlers.attempt_output import Output
 from ..handlers.registry import unknown_type
-from ..projections import NoticeStatus, Stats, TaskFilters
+from ..projections import Batch, NoticeStatus, Stats, TaskFilters
 from ..projections.queries.as_of import Point
-from ..projections.queries.filters import ids_of, values_of
-from .protocol import QUEUE_SHOWN, TypeInfo
+from ..projections.queries.filters import MAX_LIMIT, ids_of, values_of
+from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
+from .reader import batch_named
 from .service import TaskService
 
 
@@ -114,6 +116,15 @@ class OneUser:
     def schedules(self) -> list[ScheduleBoard]:
         """The schedules that make tasks of the user."""
         return [one for one in self._service.schedules() if one.spec.task.user_id == self._user_id]
+
+    def batches(self, limit: int = BATCHES_SHOWN) -> list[Batch]:
+        """The newest batches that the user has tasks in, without those of others."""
+        most = check_whole(limit, "limit", 1, MAX_LIMIT)
+        return list(self._service.source.ask(lambda views: views.batches(most, self._user_id)))
+
+    def batch(self, name: str) -> Batch:
+        """One batch, as far as its tasks are the user's. Raises `UnknownBatch`."""
+        return batch_named(name, self._service.source.ask(lambda views: views.batch(name, self._user_id)))
 
     def stats(self) -> Stats:
         """Numbers over the user's tasks."""

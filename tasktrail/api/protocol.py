@@ -19,6 +19,8 @@ Reading: TypeAlias = "TaskService | Client | Reader"
 
 QUEUE_SHOWN = 50
 """Tasks of the queue that are shown unless the caller says how many."""
+BATCHES_SHOWN = 20
+"""The same of batches."""
 
 
 class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from ..actors.core.explanation import Obstacle, WaitReason, Why, explain
 from ..config.load import load_config
 from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
-from ..events.errors import NOT_THERE, UnknownAttempt, UnknownTask
+from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
 from ..events.state import FINISHED, fold
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
 from ..handlers.attempt_output import Output, read
@@ -30,13 +30,13 @@ from ..handlers.contract import TaskType, missing_packages
 from ..handlers.registry import Registry, unknown_type
 from ..intake.event_names import event_tags
 from ..paths import path_of
-from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections import Batch, DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.describe import describe
 from ..projections.queries.as_of import Point, parse_point, task_as_of
 from ..projections.queries.as_of import as_of as replayed_to
-from ..projections.queries.filters import filters_of, values_of
+from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.verification import verify
-from .protocol import QUEUE_SHOWN, TypeInfo
+from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
 from .source import Source, Unattended
 
 if TYPE_CHECKING:
@@ -88,6 +88,15 @@ class Questions:
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         """The task's latest resume data. Raises `UnknownTask`."""
         return self.source.ask(lambda views: views.state(task_id).checkpoint)
+
+    def batches(self, limit: int = BATCHES_SHOWN) -> list[Batch]:
+        """The newest batches and how far they are."""
+        most = check_whole(limit, "limit", 1, MAX_LIMIT)
+        return list(self.source.ask(lambda views: views.batches(most)))
+
+    def batch(self, name: str) -> Batch:
+        """One batch and how far it is. Raises `UnknownBatch`."""
+        return batch_named(name, self.source.ask(lambda views: views.batch(name)))
 
     def stats(self) -> Stats:
         """Numbers over all tasks."""
@@ -282,6 +291,13 @@ class Questions:
     def handler_errors(self) -> list[TasktrailError]:
         """The errors of handlers that are configured or installed and could not be loaded."""
         return list(self.source.registry.errors)
+
+
+def batch_named(name: str, found: Batch | None) -> Batch:
+    """What was found. Raises `UnknownBatch` for nothing."""
+    if found is None:
+        raise UnknownBatch(f"No task belongs to a batch {name!r}", field="batch")
+    return found
 
 
 def type_infos(registry: Registry) -> list[TypeInfo]:

@@ -7,12 +7,14 @@ from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar, Self, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from msgspec.structs import replace
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, TokenBoard
 from ..actors.core.explanation import Why
+from ..batches.request import MadeBatch, NewBatch
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from ..events.errors import InvalidPath, ServiceUnreachable, UnknownTask, WaitTimeout
 from ..events.state import FINISHED
@@ -28,14 +30,14 @@ from ..events.values import (
 from ..handlers.attempt_output import PAGE, Output
 from ..intake.event_names import event_tags
 from ..paths import DataPaths, path_of
-from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections import Batch, DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
 from ..projections.queries.as_of import Point, parse_point
-from ..projections.queries.filters import filters_of
+from ..projections.queries.filters import MAX_LIMIT, filters_of
 from .commands import Commands
 from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, Lines, Params, StreamBroken
 from .either_way import either_stream, either_way
 from .forms import answers_in, chunks, decoded, encode_command, recorded, recorded_all, with_id
-from .protocol import QUEUE_SHOWN, TypeInfo
+from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
 from .wire import Wire
 
 LOOK_AGAIN = 0.5
@@ -144,6 +146,13 @@ class Remote(Commands):
         self._saw(max((answer.position for answer in answers if isinstance(answer, Accepted)), default=0))
         return answers
 
+    async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
+        """A request whose answer is lost is sent again: what the first one created is then skipped."""
+        body = await self._connection.post("/v1/batches", msgspec.json.encode(wanted), [wanted.command_id])
+        made = decoded(body, MadeBatch)
+        self._saw(made.position)
+        return made
+
     # --- questions ----------------------------------------------------------------------------------------------
 
     @either_way
@@ -207,6 +216,16 @@ class Remote(Commands):
     async def endpoints(self) -> list[DisabledEndpoint]:
         """The receivers that have said that they are gone, to which nothing is sent."""
         return await self._ask(list[DisabledEndpoint], "/v1/endpoints")
+
+    @either_way
+    async def batches(self, limit: int = BATCHES_SHOWN) -> list[Batch]:
+        """The newest batches and how far they are."""
+        return await self._ask(list[Batch], "/v1/batches", {"limit": check_whole(limit, "limit", 1, MAX_LIMIT)})
+
+    @either_way
+    async def batch(self, name: str) -> Batch:
+        """One batch and how far it is. Raises `UnknownBatch`."""
+        return await self._ask(Batch, f"/v1/batches/{quote(name, safe='')}")
 
     @either_way
     async def stats(self) -> Stats:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from ..actors.base import Catch, Damaged, StateQuery, Ticket
 from ..actors.core.messages import Submit, WorkOn
+from ..actors.core.owners import without_others
 from ..actors.core.resources import why_it_never_fits
 from ..actors.core.state import SchedulerState
 from ..actors.core.tokens import Token
@@ -20,11 +21,13 @@ from ..actors.feed import Watermark
 from ..actors.pictures import PictureMaker
 from ..backups.backup import Backup, back_up
 from ..backups.evidence import Acceptance
+from ..batches.planner import BatchPlanner, Past, Plan, carry_out
+from ..batches.request import MadeBatch, NewBatch
 from ..config.load import Reloaded, checked, load_config
 from ..config.settings import Config
-from ..events import Accepted, Command, RedeliverNotice, Task
+from ..events import Accepted, Command, CreateGraph, RedeliverNotice, Task
 from ..events.commands import digest
-from ..events.errors import NotReady, TasktrailError, WaitTimeout
+from ..events.errors import NotReady, OutputTaken, TasktrailError, WaitTimeout
 from ..events.state import FINISHED
 from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
@@ -83,9 +86,10 @@ class TaskService(Questions, Commands, Blocking):
     def _make_intake(self) -> CommandIntake:
         system, config = self._system, self._system.config
         roots = ([Path(root) for root in config.input_roots], [Path(root) for root in config.output_roots])
+        self._paths = PathRules(*roots, system.paths.protected())
         return CommandIntake(
             system.registry,
-            PathRules(*roots, system.paths.protected()),
+            self._paths,
             max_user_level=config.max_user_level,
             has_tasks=lambda name: name in self.source.ask(lambda views: views.types()),
             allow_endpoints=config.allow_endpoints,
@@ -175,6 +179,25 @@ class TaskService(Questions, Commands, Blocking):
 
     async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
         return self.list_tasks(filters)
+
+    async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
+        async def send(graph: CreateGraph) -> Accepted | TasktrailError:
+            return (await self._send_all([graph], checked=False))[0]
+
+        return await carry_out(self.plan_batch(wanted), wanted, send)
+
+    def plan_batch(self, wanted: NewBatch, user_id: int | None = None) -> Plan:
+        """What a batch would create; with a user as if there were no tasks of others. Nothing is written."""
+
+        def past(outputs: Sequence[str]) -> Past:
+            writers = self.source.ask(lambda views: views.last_writers(outputs, user_id))
+            return Past(
+                writers,
+                self.source.state(lambda state, _now: _taken(state, outputs, user_id)),
+            )
+
+        planner = BatchPlanner(self._intake, self._system.registry, self._paths, past)
+        return planner.plan(wanted, self._system.clock.now())
 
     def submit(
         self,
@@ -345,6 +368,15 @@ class TaskService(Questions, Commands, Blocking):
     def degraded(self) -> list[str]:
         """What is out of order although commands are accepted."""
         return self._system.degraded(self._system.load())
+
+
+def _taken(state: SchedulerState, outputs: Sequence[str], user_id: int | None) -> dict[str, OutputTaken]:
+    """Output → the refusal of another task for it, of those that an unfinished task will write."""
+    return {
+        output: without_others(state, OutputTaken.by(holder, repr(output), field="output_file"), user_id)
+        for output in outputs
+        if (holder := state.outputs.first.get(output))
+    }
 
 
 def _size(path: Path) -> int:

@@ -13,7 +13,7 @@ from .failing import INTERRUPTED, complain, complain_unexpected, complain_usage
 
 # Name → module. The module is loaded when the command is called or listed; the function is called NAME_command.
 SECTIONS: dict[str, dict[str, str]] = {
-    "Run and serve": {"run": "run", "serve": "serve", "demo": "run"},
+    "Run and serve": {"run": "run", "batch": "batch", "serve": "serve", "demo": "run"},
     "Send": {"submit": "submit", "start": "change", "cancel": "change", "retry": "change"},
     "Operate": {
         "pause": "operate",
@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "list": "tasks",
         "show": "tasks",
         "watch": "watch",
+        "batches": "batch",
         "why": "queue",
         "queue": "queue",
         "top": "queue",

@@ -30,6 +30,7 @@ _FILTERS = (
     click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents."),
     click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these."),
     click.option("--label", default="", metavar="A,B", help="Tasks of these labels."),
+    click.option("--batch", default="", metavar="A,B", help="Tasks of these batches."),
     click.option("--search", default="", metavar="WORDS", help="Words that type, paths or error must have."),
 )
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 import msgspec
@@ -25,6 +25,9 @@ from .parameters import (
     WordsParam,
 )
 from .session import Session
+
+if TYPE_CHECKING:
+    from ..batches.request import NewBatch
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -171,6 +174,7 @@ _FIELDS = (
     "user_level",
     "document_id",
     "label",
+    "batch",
     "worker_label",
     "unique",
     "estimated_time",
@@ -200,6 +204,13 @@ def task_fields(function: F) -> F:
     """Add an option for each field of a new task."""
     fields = options_of(CreateTask, *_FIELDS, *_ONCE, ranged=False, flags=TASK_FLAGS)
     return with_options(function, *_OUTPUT, _OPTIONS, fields, _COMMAND_ID, *_SHARED)
+
+
+def batch_fields(function: F) -> F:
+    """Add an option for each field that the tasks of a batch share."""
+    names = tuple(name for name in (*_FIELDS, *_ONCE) if name != "unique")
+    fields = options_of(CreateTask, *names, ranged=False, flags=TASK_FLAGS)
+    return with_options(function, _OPTIONS, fields, _COMMAND_ID, *_SHARED)
 
 
 def repeated_fields(function: F) -> F:
@@ -242,6 +253,24 @@ def build_command(
     _refuse_broken_text(fields)
     command: CreateTask = command_from_fields(CreateTask, fields)
     return command
+
+
+def build_batch(
+    inputs: list[str], to: str, task_type: str, given: dict[str, Any], *, again: bool, dry_run: bool
+) -> "NewBatch":
+    """The batch that is asked for, checked. Raises `InvalidValue` naming the field."""
+    from ..api.commands import absolute_pattern
+    from ..batches.request import NewBatch
+    from ..intake.conversion import command_from_fields, new_command_id
+
+    fields = {name: value for name, value in given.items() if value is not None}
+    fields.update(inputs=list(map(absolute, inputs)), to=absolute_pattern(to), type=task_type)
+    fields.update(again=again, dry_run=dry_run)
+    fields.setdefault("actor", default_actor())
+    fields.setdefault("command_id", new_command_id())
+    fields.setdefault("traceparent", surrounding_trace())
+    _refuse_broken_text(fields)
+    return command_from_fields(NewBatch, fields)
 
 
 def surrounding_trace() -> str:

@@ -61,6 +61,7 @@ _LIST = (
 @click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents.")
 @click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these.")
 @click.option("--label", default="", metavar="A,B", help="Tasks of these labels.")
+@click.option("--batch", default="", metavar="A,B", help="Tasks of these batches.")
 @click.option("--search", default="", metavar="WORDS", help="All of these must begin a word in type, paths or error.")
 @click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h.")
 @click.option(

@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
 from .. import __version__
-from . import commands, login, queries
+from . import batches, commands, login, queries
 from .access import Access
 from .backend import Backend
 from .csrf import from_own_page
@@ -20,7 +20,12 @@ from .permissions import SEE, permitted
 from .problems import HANDLERS
 from .requests import MAX_BODY, known_only, possible_task
 
-ROUTES: Sequence[HTTPRouteHandler] = (*commands.COMMAND_ROUTES, *queries.QUERY_ROUTES, login.login_address)
+ROUTES: Sequence[HTTPRouteHandler] = (
+    *commands.COMMAND_ROUTES,
+    *batches.BATCH_ROUTES,
+    *queries.QUERY_ROUTES,
+    login.login_address,
+)
 """Those for programs; the pages have theirs in `web/`."""
 
 

@@ -18,8 +18,10 @@ from ..api.either_way import Blocking
 from ..api.one_user import OneUser
 from ..api.reader_process import Progress, Question, ReaderProcess, VerifyQuestion
 from ..api.service import TaskService
+from ..batches.planner import carry_out
+from ..batches.request import MadeBatch, NewBatch
 from ..errors import Busy, Unauthorized
-from ..events import Accepted, Command, Task, TasktrailError
+from ..events import Accepted, Command, CreateGraph, Task, TasktrailError
 from ..events.errors import OutcomeUnknown
 from ..projections import BeyondTheLog, TaskFilters, Verification
 from ..telemetry.exposition import Exposition
@@ -219,6 +221,12 @@ class CommandsOf(Commands, Blocking):
 
     async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
         return self._seen.list_tasks(filters)
+
+    async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
+        async def send(graph: CreateGraph) -> Accepted | TasktrailError:
+            return (await self._send_all([graph], checked=False))[0]
+
+        return await carry_out(self._service.plan_batch(wanted, self._who.user_id), wanted, send)
 
 
 def _allowed(who: Identity, item: Item) -> Item:

@@ -189,6 +189,7 @@ class RetryTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     document_id: Ids = ()
     parent_task_id: Ids = ()
     label: Texts = ()
+    batch: Texts = ()
     search: str = ""
     force: bool = False
     """Also beyond `max_retries`."""
@@ -200,7 +201,7 @@ class RetryTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: Text = ""
 
 
-_FILTERS = ("status", "type", "user_id", "document_id", "parent_task_id", "label", "search")
+_FILTERS = ("status", "type", "user_id", "document_id", "parent_task_id", "label", "batch", "search")
 
 
 @post("/v1/tasks/retry", needs=SUBMIT, status_code=202, request_max_body_size=MAX_COMMAND)

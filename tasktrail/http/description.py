@@ -21,8 +21,9 @@ from ..actors.core.tokens import RESERVED
 from ..actors.delivery.mail import LONGEST_ADDRESS, ONE_ADDRESS
 from ..api.bulk import RETRYABLE
 from ..api.service import TaskService
+from ..batches.request import NewBatch
 from ..events import Accepted, Command
-from ..events.commands import LocalName
+from ..events.commands import MAX_GRAPH, LocalName
 from ..events.recorded import EVENT_TAGS
 from ..events.system_events import Role
 from ..events.values import MAX_INTEGER, MIN_INTEGER
@@ -183,17 +184,19 @@ def _one_of(*names: str) -> Schema:
 
 def _components(known: Known) -> dict[str, Schema]:
     """All commands, what they consist of, and the options of all task types."""
-    _, parts = msgspec.json.schema_components((*_COMMANDS, RetryTasks, Accepted, Problem), ref_template=_REF)
+    _, parts = msgspec.json.schema_components((*_COMMANDS, NewBatch, RetryTasks, Accepted, Problem), ref_template=_REF)
     parts = deepcopy(parts)
     texts = _texts_of(known)
-    for name in (*_NAMES, "RetryTasks", "GraphTask"):
+    for name in (*_NAMES, "NewBatch", "RetryTasks", "GraphTask"):
         _refine(parts[name], texts)
-    for task in (parts["CreateTask"], parts["GraphTask"]):
+    for task in (parts["CreateTask"], parts["GraphTask"], parts["NewBatch"]):
         task["properties"]["user_level"]["maximum"] = known.max_user_level
         task["properties"]["notify_targets"] |= (
             {"items": {"enum": list(known.targets)}} if known.targets else {"maxItems": 0}
         )
-        task["allOf"] = [_ref("OfItsType")]
+        if task is not parts["NewBatch"]:
+            task["allOf"] = [_ref("OfItsType")]
+    parts["NewBatch"]["properties"] |= _OF_A_BATCH
     parts["TimeZone"] = {"enum": _zones()}
     parts |= _of_types(known.types)
     parts["NewTask"] = {**_fields_of(parts["CreateTask"]), "title": "NewTask"}
@@ -214,6 +217,17 @@ def _components(known: Known) -> dict[str, Schema]:
     parts["PlainJson"] = _PLAIN_JSON
     parts["RetryTasks"]["properties"] |= _filters(parts["RetryTasks"]["properties"])
     return parts
+
+
+_ABSOLUTE: Schema = {"type": "string", "minLength": 1, "maxLength": 4096, "pattern": r"^/[^\x00]*$"}
+_OF_A_BATCH: Schema = {
+    "inputs": {"type": "array", "items": _ABSOLUTE, "minItems": 1, "maxItems": MAX_GRAPH},
+    "to": _ABSOLUTE,
+    "input_file": {"type": "string", "maxLength": 0},
+    "output_file": {"type": "string", "maxLength": 0},
+    "unique": {"type": "string", "maxLength": 0},
+}
+"""Each of its tasks has its own files."""
 
 
 def _refine(command: Schema, texts: Mapping[str, Schema]) -> None:
@@ -288,6 +302,7 @@ def _bodies(parts: Mapping[str, Schema]) -> dict[str, Schema]:
         "/v1/commands": {"oneOf": [any_command, {"type": "array", "items": item, "maxItems": MAX_COMMANDS}]},
         "/v1/tasks": _ref("NewTask"),
         "/v1/tasks/retry": _ref("RetryTasks"),
+        "/v1/batches": _fields_of(parts["NewBatch"]),
         **{
             re.sub(r":\w+}", "}", path): _fields_of(parts[kind.__name__], re.findall(r"{(\w+):", path))
             for path, kind in COMMANDS.items()
@@ -329,13 +344,14 @@ def _several(entry: str, **more: Any) -> Schema:
 
 _PARAMETERS: dict[str, Schema] = {
     "status": _several(_STATUS),
-    **dict.fromkeys(("type", "label"), _several(_PLAIN, maxLength=MAX_TEXT)),
+    **dict.fromkeys(("type", "label", "batch"), _several(_PLAIN, maxLength=MAX_TEXT)),
     **dict.fromkeys(("user_id", "document_id", "parent_task_id"), _several(_list_of(_NUMBER))),
     "search": _SEARCH,
     "sort": _SORT,
     "as_of": _POSITION_OR_TIME,
     "event": {"type": "array", "items": {"type": "string", "pattern": f"^({_EVENTS})(,({_EVENTS}))*$"}, "minItems": 1},
     "task_id": {"type": "integer", "minimum": 1, "maximum": LARGEST},
+    "batch_name": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
     "schedule": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
     "token": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
 }
@@ -353,7 +369,9 @@ def _filters(fields: Mapping[str, Schema]) -> dict[str, Schema]:
     word = "|".join(RETRYABLE)
     either = {
         "status": ({"type": "string", "pattern": _list_of(word)}, {"type": "string", "pattern": f"^ *({word})? *$"}),
-        **dict.fromkeys(("type", "label"), ({"type": "string", "maxLength": MAX_TEXT, "pattern": _PLAIN},) * 2),
+        **dict.fromkeys(
+            ("type", "label", "batch"), ({"type": "string", "maxLength": MAX_TEXT, "pattern": _PLAIN},) * 2
+        ),
         **dict.fromkeys(("user_id", "document_id", "parent_task_id"), (number, number)),
     }
     described = {

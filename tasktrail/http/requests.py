@@ -18,6 +18,7 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec import StructMeta
 from msgspec.structs import replace
 
+from ..batches.request import NewBatch
 from ..errors import BadRequest, TooLarge
 from ..events import Command, CreateGraph, CreateTask, TasktrailError
 from ..events.errors import InvalidValue, Malformed, UnknownTask
@@ -94,12 +95,22 @@ def decode_create(body: bytes) -> CreateTask:
     return _decode(body, _create)
 
 
+def decode_batch(body: bytes, traceparent: str) -> NewBatch:
+    """A batch that is asked for, in the trace of its request unless it names one. It may name many files."""
+    wanted = _of_kind(NewBatch, _fields(body, MAX_BODY) if body else {})
+    return replace(wanted, traceparent=wanted.traceparent or traceparent)
+
+
 def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
     """A command of one kind. The body may be empty or hold its fields; those that the path names it need not hold."""
     fields = _fields(body) if body else {}
     for field, value in named.items():
         if fields.setdefault(field, value) != value:
             raise InvalidValue(f"{field}: the path names {value}", field=field)
+    return _of_kind(kind, fields)
+
+
+def _of_kind(kind: type[C], fields: dict[str, Any]) -> C:
     fields.setdefault("command", kind.__struct_config__.tag)
     try:
         command = msgspec.convert(with_whole_numbers(fields, kind), kind)
@@ -108,10 +119,10 @@ def decode_kind(kind: type[C], body: bytes, **named: str | int) -> C:
     return command
 
 
-def _fields(body: bytes) -> dict[str, Any]:
+def _fields(body: bytes, most: int = MAX_COMMAND) -> dict[str, Any]:
     """The values of an object, each decoded by itself, so that the error for a number out of range names its field."""
     fields = {}
-    for name, raw in _decode(body, _object).items():
+    for name, raw in _decode(body, _object, most).items():
         try:
             fields[name] = msgspec.json.decode(raw)
         except msgspec.ValidationError as error:
@@ -130,9 +141,9 @@ def decode_as(kind: type[C], body: bytes) -> C:
     return wish
 
 
-def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    if len(body) > MAX_COMMAND:
-        raise TooLarge(f"A command of {len(body):,} bytes; at most {MAX_COMMAND:,} are taken")
+def _decode(body: bytes, decoder: msgspec.json.Decoder[T], most: int = MAX_COMMAND) -> T:
+    if len(body) > most:
+        raise TooLarge(f"A command of {len(body):,} bytes; at most {most:,} are taken")
     try:
         try:
             return decoder.decode(body)

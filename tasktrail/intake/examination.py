@@ -77,6 +77,16 @@ class CommandIntake:
         self._room = room
         self._why_never = why_never
 
+    def examine_new(self, command: CreateTask) -> CreateTask:
+        """A new task as it will be recorded, whose output's folder is still to be made. Raises the error of a refusal.
+
+        Its values were checked.
+        """
+        _refuse_odd(command)
+        command = self._with_whole_numbers(command)
+        self._examine_create(command, new_folders=True)
+        return command
+
     def examine(self, command: Command, *, checked: bool = False) -> tuple[Command, Intake]:
         """The command as it will be recorded, and what was found out about it. Raises the error of a refusal.
 
@@ -137,7 +147,9 @@ class CommandIntake:
                 raise
         return Intake(by_name=found)
 
-    def _examine_create(self, command: CreateTask | GraphTask, made: frozenset[str] = frozenset()) -> Intake:
+    def _examine_create(
+        self, command: CreateTask | GraphTask, made: frozenset[str] = frozenset(), *, new_folders: bool = False
+    ) -> Intake:
         task_type = self._registry.get(command.type)
         require_packages(task_type)
         self._check_level(command.user_level)
@@ -145,7 +157,7 @@ class CommandIntake:
         check_receivers(command, self._allow_endpoints, self._targets)
         options = convert_options(task_type, command.options)
         size = 0 if command.input_file in made else self._paths.check_input(command, task_type)
-        self._paths.check_output(command, task_type)
+        self._paths.check_output(command, task_type, new_folders=new_folders)
         job = Job(
             options=options,
             input_file=Path(command.input_file),

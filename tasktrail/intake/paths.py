@@ -30,7 +30,7 @@ class PathRules:
     ) -> None:
         self._input_roots = [root.resolve() for root in input_roots]
         self._output_roots = [root.resolve() for root in output_roots]
-        self._protected = protected
+        self.protected = protected
 
     def check_input(self, command: CreateTask | GraphTask, task_type: TaskType) -> int:
         """The size of the input in bytes."""
@@ -63,11 +63,20 @@ class PathRules:
             raise InvalidPath(
                 f"{path!r} may not be read", field="input_file", remedy="Check its permissions.", status=CONFLICT
             )
-        check_apart(path, self._protected, "input_file", followed=True)
+        check_apart(path, self.protected, "input_file", followed=True)
         return status.st_size
 
-    def check_output(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
-        """Whether the output can be written, and nothing is there that must not be replaced."""
+    def check_looked_at(self, path: str) -> None:
+        """Whether somebody may be told what is at a path: that it is below a root, and out of our own folders."""
+        _check_form(path, "inputs")
+        _check_root(path, self._input_roots, "inputs", "input_roots")
+        check_apart(path, self.protected, "inputs", followed=True)
+
+    def check_output(self, command: CreateTask | GraphTask, task_type: TaskType, *, new_folders: bool = False) -> None:
+        """Whether the output can be written, and nothing is there that must not be replaced.
+
+        `new_folders`: its folder may be missing, because it will be made.
+        """
         path = command.output_file
         if not path:
             if task_type.needs_output:
@@ -84,6 +93,9 @@ class PathRules:
         folder, name = os.path.split(path)
         if not name or name in (".", ".."):
             raise InvalidPath(f"{path!r} names no file", field="output_file")
+        if new_folders and not os.path.lexists(folder):
+            check_apart(path, self.protected, "output_file", followed=False)
+            return
         if not os.path.isdir(folder):  # noqa: PTH112 - on the way of every command
             raise InvalidPath(
                 f"The folder {folder!r} does not exist",
@@ -91,7 +103,7 @@ class PathRules:
                 remedy="Create it first; `run` and `submit` do so with -p.",
                 status=CONFLICT,
             )
-        check_apart(path, self._protected, "output_file", followed=False)
+        check_apart(path, self.protected, "output_file", followed=False)
         _check_name(folder, name)
         if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
             raise InvalidPath(

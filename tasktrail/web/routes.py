@@ -6,7 +6,7 @@ from litestar.di import Provide
 from ..http.requests import MAX_FORM
 from . import limits, log, login, now, schedules, submit, task, tasks
 from .assets import get_asset
-from .batches import Batches
+from .bulk import BulkChanges
 from .page import HANDLERS, open_page
 from .task import Stories
 
@@ -25,13 +25,13 @@ PAGES = (
 
 def page_router() -> Router:
     """The routes of the page."""
-    batches, stories = Batches(), Stories()
+    bulk_changes, stories = BulkChanges(), Stories()
     return Router(
         path="/",
         route_handlers=[get_asset, *PAGES],
         dependencies={
             "page": Provide(open_page),
-            "batches": Provide(lambda: batches, sync_to_thread=False),
+            "bulk_changes": Provide(lambda: bulk_changes, sync_to_thread=False),
             "wanted": Provide(tasks.wanted_filters, sync_to_thread=False),
             "stories": Provide(lambda: stories, sync_to_thread=False),
         },

@@ -32,15 +32,15 @@ from ..projections import TaskFilters
 from ..projections.queries.filters import STATUSES, values_of
 from ..projections.queries.walk import Census, Stretch, parse_place
 from .acting import priority_of
-from .batches import MOST, Batch, Batches, carry_out
+from .bulk import MOST, BulkChange, BulkChanges, carry_out
 from .page import Page
 
 PER_PAGE = 50
 MOST_PER_PAGE = 100
 PARTS = ("found", "rows")
 WITHIN = 3.0
-"""Seconds that a form waits for its batch before it shows how far it is."""
-FIELDS = ("status", "type", "label", "user_id", "document_id", "parent_task_id", "search")
+"""Seconds that a form waits for its change before it shows how far it is."""
+FIELDS = ("status", "type", "label", "batch", "user_id", "document_id", "parent_task_id", "search")
 HEADINGS = (
     ("Task", "created_at"),
     ("Status", ""),
@@ -137,6 +137,7 @@ def wanted_filters(
     status: ValuesQuery = None,
     type: ValuesQuery = None,  # noqa: A002 - the field's name
     label: ValuesQuery = None,
+    batch: ValuesQuery = None,
     user_id: ValuesQuery = None,
     document_id: ValuesQuery = None,
     parent_task_id: ValuesQuery = None,
@@ -147,6 +148,7 @@ def wanted_filters(
         "status": status,
         "type": type,
         "label": label,
+        "batch": batch,
         "user_id": user_id,
         "document_id": document_id,
         "parent_task_id": parent_task_id,
@@ -282,7 +284,7 @@ async def confirm(
         complete=complete,
         kept=kept,
         back=page.url("/tasks", **kept),
-        batch=secrets.token_hex(16),
+        bulk=secrets.token_hex(16),
         most=MOST,
     )
 
@@ -341,7 +343,7 @@ def _narrowed(filters: TaskFilters, action: Action) -> TaskFilters | None:
 
 @post("/tasks/act", include_in_schema=False, status_code=303, needs=SUBMIT)
 async def act(
-    page: NamedDependency[Page], access: NamedDependency[Access], batches: NamedDependency[Batches]
+    page: NamedDependency[Page], access: NamedDependency[Access], bulk_changes: NamedDependency[BulkChanges]
 ) -> Response[None]:
     """Do it, in the background when it takes long, and show what comes of it."""
     page.present()
@@ -353,25 +355,25 @@ async def act(
         choice = Choice(filters=_own(page, filters))
     else:
         choice = Choice(ids=_ids([str(one) for one in form.getall("id", [])]))
-    batch_id = fields.get("batch", "")
-    if not (batch_id.isalnum() and batch_id.isascii()) or len(batch_id) > 64:  # noqa: PLR2004 - as long as a digest
-        raise Malformed("batch: the form has none", field="batch", remedy="Open the page of the form again.")
+    bulk_id = fields.get("bulk", "")
+    if not (bulk_id.isalnum() and bulk_id.isascii()) or len(bulk_id) > 64:  # noqa: PLR2004 - as long as a digest
+        raise Malformed("bulk: the form has none", field="bulk", remedy="Open the page of the form again.")
     assert page.who is not None
     owner, asked = page.who.name, _command_of(action, fields, page.who.name)
     back = page.url("/tasks", **{name: _joined(getattr(filters, name)) for name in FIELDS})
-    batch = Batch(batch_id, action.text, back)
-    if batches.begin(f"{owner}/{page.who.user_id}", batch):
+    bulk = BulkChange(bulk_id, action.text, back)
+    if bulk_changes.begin(f"{owner}/{page.who.user_id}", bulk):
 
         def find() -> Sequence[int]:
             return _found(page, choice, action)
 
         def command(task_id: int) -> Command:
-            return replace(asked, task_id=task_id, command_id=f"{batch_id}:{task_id}")
+            return replace(asked, task_id=task_id, command_id=f"{bulk_id}:{task_id}")
 
         send = page.backend.commands_of(page.who, access).send_many
-        batch.work = asyncio.ensure_future(page.backend.bulk(carry_out, send, batch, find, command))
-        await asyncio.wait([batch.work], timeout=WITHIN)
-    return page.redirect(f"/tasks/batches/{batch_id}")
+        bulk.work = asyncio.ensure_future(page.backend.bulk(carry_out, send, bulk, find, command))
+        await asyncio.wait([bulk.work], timeout=WITHIN)
+    return page.redirect(f"/tasks/bulk/{bulk_id}")
 
 
 def _found(page: Page, choice: Choice, action: Action) -> Sequence[int]:
@@ -396,19 +398,19 @@ def _command_of(action: Action, fields: Mapping[str, str], actor: str) -> RetryT
             return command_from_fields(AdjustTask, {**common, "priority": priority_of(fields.get("priority", ""))})
 
 
-@get("/tasks/batches/{batch_id:str}", include_in_schema=False, needs=SUBMIT)
-async def batch(
-    page: NamedDependency[Page], batches: NamedDependency[Batches], batch_id: FromPath[str]
+@get("/tasks/bulk/{bulk_id:str}", include_in_schema=False, needs=SUBMIT)
+async def bulk(
+    page: NamedDependency[Page], bulk_changes: NamedDependency[BulkChanges], bulk_id: FromPath[str]
 ) -> Response[str]:
     """What came of a command for many."""
     assert page.who is not None
-    found = batches.get(f"{page.who.name}/{page.who.user_id}", batch_id)
+    found = bulk_changes.get(f"{page.who.name}/{page.who.user_id}", bulk_id)
     if found is None:
         raise UnknownRoute(
             "What came of this is not kept any more",
             remedy="The history of each task shows what was done to it, by whom and why.",
         )
-    return page.answer("tasks_batch.html", batch=found)
+    return page.answer("tasks_bulk.html", bulk=found)
 
 
-ROUTES = (tasks, live_tasks, confirm, act, batch)
+ROUTES = (tasks, live_tasks, confirm, act, bulk)

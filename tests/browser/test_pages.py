@@ -27,7 +27,7 @@ ADDRESSES = {
 }
 """The pages of each route. Those of one task show a task in each state."""
 NO_PAGES = {"/static/{version:str}/{name:str}", "/tasks/{task_id:int}/picture/{side:str}"}
-IN_ACTIONS = {"/tasks/batches/{batch_id:str}"}
+IN_ACTIONS = {"/tasks/bulk/{bulk_id:str}"}
 """What only an action leads to; its test looks at it."""
 LOOKS = [address for addresses in ADDRESSES.values() for address in addresses]
 WIDTHS = (360, 1280, 2560)

@@ -14,7 +14,7 @@ import msgspec
 
 from tasktrail.events import Checkpoint
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
-from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, handler
+from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, Unusable, handler
 from tasktrail.handlers.contract import abandon
 from tasktrail.handlers.process.channel import encode_frame
 
@@ -73,6 +73,18 @@ def write(context: Context) -> dict[str, int]:
     text = str(context.options.value)
     context.output_part.write_text(text)
     return {"size": len(text)}
+
+
+@handler("shout", options=Wish, needs_input=True, needs_output=True, output_suffix=".loud")
+def shout(context: Context) -> dict[str, int]:
+    """Write the input in capitals. What holds `broken` is refused, and `flaky` fails."""
+    text = context.input_file.read_text()
+    if "broken" in text:
+        raise Unusable(f"{context.input_file.name} is broken")
+    if "flaky" in text:
+        raise RuntimeError("not this time")
+    context.output_part.write_text(text.upper())
+    return {"size": context.output_part.stat().st_size}
 
 
 @handler("no_output", needs_input=False, needs_output=True)

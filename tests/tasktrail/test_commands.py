@@ -12,6 +12,7 @@ from tasktrail.api.either_way import Blocking
 from tasktrail.api.reader import Reader
 from tasktrail.backups.backup import back_up
 from tasktrail.backups.restore import restore
+from tasktrail.batches.request import MadeBatch, NewBatch
 from tasktrail.events import (
     Accepted,
     CancelTask,
@@ -42,6 +43,10 @@ class Sent(Commands, Blocking):
     async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:  # noqa: ARG002 - none
         return [], 0
 
+    async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
+        self.batch = wanted
+        return MadeBatch(batch="b", position=0, created=(), skipped=(), left_out=(), refused=())
+
 
 @pytest.fixture
 def tasks() -> Sent:
@@ -60,6 +65,10 @@ WRONG: list[tuple[Callable[[Any], object], str, str]] = [
     (lambda tasks: tasks.add_schedule("s", CreateTask(type="t", priority=99), every=60), "task.priority", "at most 10"),
     (lambda tasks: tasks.save_checkpoint(1, Checkpoint(processed_bytes="5")), "checkpoint.processed_bytes", "whole"),  # type: ignore[arg-type]  # as a program may
     (lambda tasks: tasks.cancel_task("7"), "task_id", "has to be a whole number, not text"),
+    (lambda tasks: tasks.create_batch(5, "/out"), "inputs", "has to be a list, not a whole number"),
+    (lambda tasks: tasks.create_batch([], "/out"), "inputs", "may not be empty"),
+    (lambda tasks: tasks.create_batch(["/a"], "/out", task={"priority": 99}), "priority", "at most 10"),
+    (lambda tasks: tasks.create_batch(["/a"], "/out", batch="a/b"), "batch", "a name without"),
     (lambda tasks: tasks.cancel_task(None), "task_id", "has to be a whole number, not null"),
 ]
 

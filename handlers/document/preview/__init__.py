@@ -17,6 +17,7 @@ document_preview = TaskType(
     check=check,
     resumable=True,
     needs_input=True,
+    accepts=("document",),
     needs_output=True,
     bounds=Bounds(),
     output_suffix=".png",

@@ -15,6 +15,7 @@ image_convert = TaskType(
     check=check,
     resumable=True,
     needs_input=True,
+    accepts=("image",),
     needs_output=True,
     bounds=Bounds(),
     packages=media("PIL", "pyvips"),

@@ -14,6 +14,7 @@ image_thumbnail = TaskType(
     estimate=estimate,
     check=check,
     needs_input=True,
+    accepts=("image",),
     needs_output=True,
     bounds=Bounds(),
     output_suffix=".jpg",

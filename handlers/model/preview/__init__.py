@@ -14,6 +14,7 @@ model_preview = TaskType(
     check=check,
     resumable=True,
     needs_input=True,
+    accepts=("model",),
     needs_output=True,
     bounds=Bounds(),
     output_suffix=".png",

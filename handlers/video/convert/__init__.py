@@ -17,6 +17,7 @@ video_convert = TaskType(
     check=check,
     resumable=True,
     needs_input=True,
+    accepts=("video",),
     needs_output=True,
     bounds=VIDEO_BOUNDS,
     programs=program_lines,

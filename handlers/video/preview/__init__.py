@@ -16,6 +16,7 @@ video_preview = TaskType(
     check=check,
     resumable=True,
     needs_input=True,
+    accepts=("video",),
     needs_output=True,
     bounds=VIDEO_BOUNDS,
     output_suffix=".jpg",

@@ -21,6 +21,7 @@ from tasktrail.api.either_way import Blocking
 from tasktrail.api.protocol import TypeInfo
 from tasktrail.api.reader import Questions
 from tasktrail.api.source import state_from_log
+from tasktrail.batches.request import MadeBatch, NewBatch
 from tasktrail.cli.app import run
 from tasktrail.cli.session import Environment, Presence, Session
 from tasktrail.events import (
@@ -83,7 +84,8 @@ class MemoryTasks(Questions, Commands, Blocking):
         self.script: deque[Callable[[], object]] = deque()
         self.sent: list[Command] = []
         self.printed = Path("/nowhere")
-        self.batches: list[int] = []
+        self.sent_together: list[int] = []
+        self.make: Callable[[NewBatch], MadeBatch] = lambda _wanted: pytest.fail("no batch is expected here")
         self.closed = False
         self.taken_on: list[int] = []
         self._views = TaskViews(":memory:")
@@ -156,8 +158,11 @@ class MemoryTasks(Questions, Commands, Blocking):
         return self._queries.endpoints()
 
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:  # noqa: ARG002
-        self.batches.append(len(commands))
+        self.sent_together.append(len(commands))
         return [self._answer(command) for command in commands]
+
+    async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
+        return self.make(wanted)
 
     def _answer(self, command: Command) -> Accepted | TasktrailError:
         try:

@@ -79,8 +79,8 @@ def test_many_lines_are_sent_together_but_not_all_at_once(tasks: Any) -> None:
     target = io.BytesIO()
     source: Any = io.BufferedReader(io.BytesIO(NOOP * (MOST_AT_ONCE + 10)), buffer_size=1 << 20)
     assert send_stream(tasks, source, target) == 0
-    assert max(tasks.batches) <= MOST_AT_ONCE
-    assert sum(tasks.batches) == MOST_AT_ONCE + 10
+    assert max(tasks.sent_together) <= MOST_AT_ONCE
+    assert sum(tasks.sent_together) == MOST_AT_ONCE + 10
     assert len(target.getvalue().splitlines()) == MOST_AT_ONCE + 10
 
 
@@ -100,7 +100,7 @@ def test_an_answer_comes_before_the_next_line_is_written(tasks: Any) -> None:
                 assert json.loads(answered.readline())["task_id"] == number
         sending.join(10)
         assert not sending.is_alive()
-    assert tasks.batches == [1, 1, 1]
+    assert tasks.sent_together == [1, 1, 1]
 
 
 @pytest.mark.parametrize("error", [ServiceUnreachable("It is gone"), NotReady("It stops")])

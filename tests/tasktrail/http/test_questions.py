@@ -225,6 +225,8 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/endpoints",
         "/v1/endpoints/enable",
         "/v1/tasks/{task_id}/why",
+        "/v1/batches",
+        "/v1/batches/{batch_name}",
         "/v1/tokens",
         "/v1/tokens/{token}/revoke",
         "/v1/tasks/{task_id}/adjust",

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tasktrail.api.service import TaskService
 from tasktrail.projections.queries.walk import census, walk
-from tasktrail.web.batches import Batch, Batches, carry_out
+from tasktrail.web.bulk import BulkChange, BulkChanges, carry_out
 
 _documents = count(7_000)
 
@@ -232,7 +232,7 @@ def test_many_are_retried_and_given_another_priority(
         ("/tasks/confirm?action=retry&of=chosen&id=x", "is no number of a task"),
         ("/tasks/confirm?action=retry&of=chosen&id=" + "9" * 5000, "is no number of a task"),
         ("/tasks/confirm?action=retry&of=all&as_of=1", "the past can be looked at"),
-        ("/tasks/batches/0123456789", "is not kept any more"),
+        ("/tasks/bulk/0123456789", "is not kept any more"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_words(browser: httpx.Client, path: str, told: str) -> None:
@@ -242,21 +242,21 @@ def test_what_cannot_be_meant_is_refused_in_words(browser: httpx.Client, path: s
 
 
 @pytest.mark.parametrize("field", ["search", "label", "user_id"])
-def test_a_batch_keeps_no_more_of_an_address_than_a_filter_can_have(browser: httpx.Client, field: str) -> None:
+def test_a_bulk_change_keeps_no_more_of_an_address_than_a_filter_can_have(browser: httpx.Client, field: str) -> None:
     sent = {
         "action": "cancel",
         "of": "chosen",
         "id": "999999",
         "reason": "all",
-        "batch": f"long{field.replace('_', '')}",
+        "bulk": f"long{field.replace('_', '')}",
     }
     answer = browser.post("/tasks/act", data={**sent, field: "," * 50_000}, follow_redirects=True)
     assert answer.status_code == 400 or len(answer.text) < 20_000
 
 
-@pytest.mark.parametrize("batch_id", ["", "a b", "\u65e5\u672c", "x" * 65])
-def test_a_form_without_an_id_that_an_address_can_hold_does_nothing(browser: httpx.Client, batch_id: str) -> None:
-    sent = {"action": "cancel", "of": "chosen", "id": "1", "reason": "all", "batch": batch_id}
+@pytest.mark.parametrize("bulk_id", ["", "a b", "\u65e5\u672c", "x" * 65])
+def test_a_form_without_an_id_that_an_address_can_hold_does_nothing(browser: httpx.Client, bulk_id: str) -> None:
+    sent = {"action": "cancel", "of": "chosen", "id": "1", "reason": "all", "bulk": bulk_id}
     answer = browser.post("/tasks/act", data=sent)
     assert answer.status_code == 400
     assert "the form has none" in answer.text
@@ -292,27 +292,27 @@ def test_the_past_is_listed_as_it_was_and_cannot_be_changed(
     assert 'type="checkbox"' not in page.text
 
 
-def test_a_batch_that_breaks_says_so(service: TaskService) -> None:
-    batch = Batch("a", "Retry", "/tasks")
+def test_a_bulk_change_that_breaks_says_so(service: TaskService) -> None:
+    bulk = BulkChange("a", "Retry", "/tasks")
 
     def broken() -> list[int]:
         raise RuntimeError("no")
 
-    carry_out(service.send_many, batch, broken, lambda _one: None)  # type: ignore[arg-type, return-value]  # it is not called
-    assert batch.over
-    assert batch.trouble
+    carry_out(service.send_many, bulk, broken, lambda _one: None)  # type: ignore[arg-type, return-value]  # it is not called
+    assert bulk.over
+    assert bulk.trouble
 
 
 def test_results_are_kept_for_who_asked_and_only_so_many() -> None:
-    batches = Batches()
+    bulk_changes = BulkChanges()
     for number in range(150):
-        batch = Batch(str(number), "Retry", "/tasks")
-        assert batches.begin("ann", batch)
-        batch.over = True
-    assert batches.get("ann", "149")
-    assert batches.get("bob", "149") is None
-    assert batches.get("ann", "0") is None
-    assert not batches.begin("ann", Batch("149", "Retry", "/tasks"))
+        bulk = BulkChange(str(number), "Retry", "/tasks")
+        assert bulk_changes.begin("ann", bulk)
+        bulk.over = True
+    assert bulk_changes.get("ann", "149")
+    assert bulk_changes.get("bob", "149") is None
+    assert bulk_changes.get("ann", "0") is None
+    assert not bulk_changes.begin("ann", BulkChange("149", "Retry", "/tasks"))
 
 
 def test_the_list_changes_while_somebody_looks(

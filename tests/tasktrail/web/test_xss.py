@@ -167,7 +167,7 @@ def addresses(handler: HTTPRouteHandler, filled: Filled) -> Iterator[str]:
         "task_id": [str(number) for number in filled.task_ids.values()],
         "task_type": ["saying", "image_thumbnail"],
         "side": ["input", "output"],
-        "batch_id": ["nothing"],
+        "bulk_id": ["nothing"],
     }
     for path in handler.paths:
         found = [path]
@@ -196,7 +196,7 @@ def test_what_others_wrote_is_text_on_every_page(filled: Filled, handler: HTTPRo
 
 @pytest.mark.parametrize("handler", WHOLE, ids=name_of)
 def test_what_an_address_says_is_text_on_every_page(filled: Filled, handler: HTTPRouteHandler) -> None:
-    injected = {"request", "backend", "who", "page", "access", "batches", "stories"}
+    injected = {"request", "backend", "who", "page", "access", "bulk_changes", "stories"}
     in_path = set(re.findall(r"{(\w+):", name_of(handler)))
     names = handler.parsed_fn_signature.parameters.keys() - injected - in_path
     for name in {*names, "as_of", "no_such"}:

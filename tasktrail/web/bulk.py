@@ -1,7 +1,8 @@
 """One command for each of many tasks, sent in the background: how far it is, and what was refused and why.
 
-A batch has an id, and each command one that is made from it, so that sending the same form again, also after a restart
-of the service, changes nothing twice. What came of a batch is kept in memory only; the log has what it did.
+A bulk change has an id, and each command one that is made from it, so that sending the same form again, also after a
+restart of the service, changes nothing twice. What came of a bulk change is kept in memory only; the log has what it
+did.
 """
 
 from collections import OrderedDict
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from asyncio import Future
 
 KEPT = 100
-"""Batches whose result is remembered."""
+"""Bulk changes whose result is remembered."""
 MOST = 100_000
-"""Tasks of one batch."""
+"""Tasks of one bulk change."""
 _UNDER_WAY = 4
-"""Batches that are carried out at once, or wait for that."""
+"""Bulk changes that are carried out at once, or wait for that."""
 _AT_ONCE = 500
 _NAMED = 20
 """Tasks that are named for each reason of a refusal."""
@@ -49,11 +50,11 @@ class Refused:
             self.ids.append(task_id)
 
 
-class Batch:
+class BulkChange:
     """What was asked for, and how far it is."""
 
-    def __init__(self, batch_id: str, title: str, back: str) -> None:
-        self.id = batch_id
+    def __init__(self, bulk_id: str, title: str, back: str) -> None:
+        self.id = bulk_id
         self.title = title
         """In words: retry 12 tasks."""
         self.back = back
@@ -79,53 +80,53 @@ class Batch:
         return 100.0 if self.over else 100 * (self.done + self.refused_number) / max(1, self.total or 1)
 
 
-class Batches:
-    """All batches that are remembered. Safe to use from many threads."""
+class BulkChanges:
+    """All bulk changes that are remembered. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept: OrderedDict[tuple[str, str], Batch] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], BulkChange] = OrderedDict()
 
-    def begin(self, owner: str, batch: Batch) -> bool:
+    def begin(self, owner: str, bulk: BulkChange) -> bool:
         """Remember it; false when somebody of that name has sent it before. Raises `Busy`."""
         with self._lock:
-            if (owner, batch.id) in self._kept:
+            if (owner, bulk.id) in self._kept:
                 return False
             if sum(not one.over for one in self._kept.values()) >= _UNDER_WAY:
                 raise Busy(f"{_UNDER_WAY} commands for many tasks are being carried out already")
-            self._kept[owner, batch.id] = batch
+            self._kept[owner, bulk.id] = bulk
             for key in list(islice(self._kept, max(0, len(self._kept) - KEPT))):
                 if self._kept[key].over:
                     del self._kept[key]
             return True
 
-    def get(self, owner: str, batch_id: str) -> Batch | None:
-        """The batch that somebody of that name has sent."""
+    def get(self, owner: str, bulk_id: str) -> BulkChange | None:
+        """The bulk change that somebody of that name has sent."""
         with self._lock:
-            return self._kept.get((owner, batch_id))
+            return self._kept.get((owner, bulk_id))
 
 
 def carry_out(
     send: Callable[[Sequence[Command]], list[Accepted | TasktrailError]],
-    batch: Batch,
+    bulk: BulkChange,
     find: Callable[[], Sequence[int]],
     command: Callable[[int], Command],
 ) -> None:
     """Send each task its command, some hundreds at a time, and write down what comes of it."""
     try:
         ids = find()
-        batch.total = len(ids)
+        bulk.total = len(ids)
         for start in range(0, len(ids), _AT_ONCE):
             some = ids[start : start + _AT_ONCE]
             for task_id, answer in zip(some, send([command(one) for one in some]), strict=True):
                 if isinstance(answer, TasktrailError):
-                    batch.refused.setdefault(answer.code, Refused(answer)).add(task_id)
+                    bulk.refused.setdefault(answer.code, Refused(answer)).add(task_id)
                 else:
-                    batch.done += 1
+                    bulk.done += 1
     except TasktrailError as error:
-        batch.trouble = error.message
+        bulk.trouble = error.message
     except Exception:
-        batch.trouble = "The service met a fault of its own"
-        logger.exception("a batch failed", batch=batch.id)
+        bulk.trouble = "The service met a fault of its own"
+        logger.exception("a bulk change failed", bulk=bulk.id)
     finally:
-        batch.over = True
+        bulk.over = True

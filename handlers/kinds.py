@@ -1,0 +1,118 @@
+"""What kind of file one is, by its first bytes: a name may lie, and a folder holds anything.
+
+This is for choosing what to do with a file, not for trusting it: whoever works on it reads it whole and may refuse it.
+No media library here: the service imports this.
+"""
+
+import os
+import stat
+from pathlib import Path, PurePath
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal["image", "video", "audio", "document", "model"]
+
+_HEAD = 4096
+_TS_PACKET = 188
+
+_STARTS: tuple[tuple[bytes, Kind], ...] = (
+    (b"\xff\xd8\xff", "image"),
+    (b"\x89PNG\r\n\x1a\n", "image"),
+    (b"GIF8", "image"),
+    (b"II*\0", "image"),
+    (b"MM\0*", "image"),
+    (b"II+\0", "image"),  # BigTIFF
+    (b"MM\0+", "image"),
+    (b"BM", "image"),
+    (b"\0\0\x01\0", "image"),  # ico
+    (b"8BPS", "image"),
+    (b"\0\0\0\x0cjP  \r\n", "image"),  # JPEG 2000
+    (b"\xff\x0a", "image"),  # JPEG XL, bare
+    (b"\0\0\0\x0cJXL ", "image"),
+    (b"%PDF-", "document"),
+    (b"{\\rtf", "document"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "document"),  # Office up to 2003
+    (b"fLaC", "audio"),
+    (b"ID3", "audio"),
+    (b"\xff\xfb", "audio"),
+    (b"\xff\xf3", "audio"),
+    (b"\xff\xf2", "audio"),
+    (b"\xff\xf1", "audio"),
+    (b"\xff\xf9", "audio"),
+    (b"caff", "audio"),
+    (b"wvpk", "audio"),
+    (b"MAC ", "audio"),
+    (b"#!AMR", "audio"),
+    (b"FLV\x01", "video"),
+    (b"\0\0\x01\xba", "video"),  # MPEG program stream
+    (b"\0\0\x01\xb3", "video"),
+    (b"glTF", "model"),
+    (b"ply\n", "model"),
+    (b"ply\r", "model"),
+)
+_RIFF: dict[bytes, Kind] = {b"WEBP": "image", b"AVI ": "video", b"WAVE": "audio"}
+_BRANDS: dict[bytes, Kind] = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx "), "image"),
+    **dict.fromkeys((b"M4A ", b"M4B ", b"M4P ", b"aax "), "audio"),
+}
+"""The brand of an ISO media file (mp4 and its relatives), where it is no video."""
+_BOXES = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
+"""What a QuickTime file without a brand begins with."""
+_NAMES: dict[Kind, str] = {
+    "image": "jpg jpeg png gif webp tif tiff bmp heic heif avif jp2 jxl ico psd",
+    "video": "mp4 m4v mov mkv webm avi wmv flv mpg mpeg ts mts m2ts 3gp ogv vob",
+    "audio": "mp3 m4a m4b aac flac wav ogg oga opus wma aif aiff mka",
+    "document": "pdf docx xlsx pptx odt ods odp doc xls ppt rtf txt text md markdown",
+    "model": "stl obj ply glb gltf off 3mf",
+}
+_BY_NAME = {f".{suffix}": kind for kind, suffixes in _NAMES.items() for suffix in suffixes.split()}
+_OF_SOUND_BY_NAME = frozenset((".mka", ".wma", ".m4a", ".m4b", ".oga", ".opus", ".mp3", ".aac"))
+"""Names of files whose form may hold pictures or only sound."""
+_MODELS_BY_NAME = frozenset((".stl", ".obj", ".off", ".gltf", ".3mf"))
+"""Models whose first bytes say little."""
+_TEXTS_BY_NAME = frozenset((".txt", ".text", ".md", ".markdown"))
+_PACKED_DOCUMENTS = frozenset((".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp"))
+
+
+def kind_by_name(path: PurePath) -> Kind | None:
+    """The kind that a file's name speaks of, which its content may or may not be."""
+    return _BY_NAME.get(path.suffix.lower())
+
+
+def kind_of(path: Path) -> Kind | None:
+    """The kind of a regular file; none where it is no file, is empty, or is of no kind that is known.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold us up
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        head = os.read(fd, _HEAD)
+    finally:
+        os.close(fd)
+    return _kind(head, path.suffix.lower()) if head else None
+
+
+def _kind(head: bytes, suffix: str) -> Kind | None:
+    for start, kind in _STARTS:
+        if head.startswith(start):
+            return kind
+    if head[:4] == b"RIFF":
+        return _RIFF.get(head[8:12])
+    if head[:4] in (b"FORM", b"RF64"):
+        return "audio"
+    if head[4:8] == b"ftyp":
+        return "audio" if suffix in _OF_SOUND_BY_NAME else _BRANDS.get(head[8:12], "video")
+    if head[:4] in (b"OggS", b"\x1aE\xdf\xa3", b"0&\xb2u"):  # Ogg; Matroska and webm; Windows Media
+        only_sound = suffix in _OF_SOUND_BY_NAME or (head[:4] == b"OggS" and b"theora" not in head[:256])
+        return "audio" if only_sound else "video"
+    if head[4:8] in _BOXES or (head[:1] == b"G" and head[_TS_PACKET : _TS_PACKET + 1] == b"G"):
+        return "video"
+    if head[:4] == b"PK\x03\x04":
+        return "document" if suffix in _PACKED_DOCUMENTS else "model" if suffix == ".3mf" else None
+    if suffix in _MODELS_BY_NAME:
+        return "model"
+    if suffix in _TEXTS_BY_NAME and (b"\0" not in head or head[:2] in (b"\xff\xfe", b"\xfe\xff")):
+        return "document"
+    return None

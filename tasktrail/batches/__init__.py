@@ -1,0 +1,1 @@
+"""Batches: one named set of tasks, made of many files at once."""

@@ -1,0 +1,82 @@
+"""What the outputs of a batch are called: a path with parts in braces, such as `out/{folder}/{stem}-{height}p.mp4`."""
+
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from ..events.errors import InvalidValue
+
+PLACEHOLDERS = ("stem", "suffix", "folder", "number", "type")
+_FALLBACK = {"width": "max_width", "height": "max_height"}
+"""Option → the one that stands for it where it is not given."""
+_FREE = {"number"}
+"""Placeholders that take a format, such as {number:04}."""
+
+
+class Naming:
+    """One pattern."""
+
+    def __init__(self, to: str) -> None:
+        """Raises `InvalidValue` for a pattern that cannot be read."""
+        try:
+            self._parts = list(Formatter().parse(to))
+        except ValueError as error:
+            raise InvalidValue(f"to: {to!r} cannot be read: {error}", field="to", remedy=_REMEDY) from error
+        for _text, name, spec, conversion in self._parts:
+            if name is not None and (not name.isidentifier() or conversion or (spec and name not in _FREE)):
+                shown = f"{{{name}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}}"
+                raise InvalidValue(f"to: {shown} is no placeholder", field="to", remedy=_REMEDY)
+        self.names = {name for _text, name, _spec, _conversion in self._parts if name is not None}
+        self.fixed = os.path.dirname(self._parts[0][0]) if self._parts else ""  # noqa: PTH120 - it may end in a slash
+        """The folder that all outputs are below."""
+
+    def output(self, path: Path, folder: str, number: int, type_name: str, options: Mapping[str, Any]) -> str:
+        """The output of a file.
+
+        Args:
+            path: the input.
+            folder: where it stands below the folder that was named; empty at its top.
+            number: its place among all files, from 1.
+            type_name: what is done with it.
+            options: what was asked of the task type.
+
+        Raises:
+            InvalidValue: a placeholder that has no value.
+        """
+        values: dict[str, Any] = {
+            **{name: value for name, value in options.items() if isinstance(value, str | int | float)},
+            "stem": path.stem,
+            "suffix": path.suffix,
+            "folder": folder,
+            "number": number,
+            "type": type_name,
+        }
+        for name, other in _FALLBACK.items():
+            if name not in values and other in values:
+                values[name] = values[other]
+        text = "".join(
+            literal + ("" if name is None else self._value(name, spec or "", values))
+            for literal, name, spec, _conversion in self._parts
+        )
+        return os.path.normpath(text)
+
+    @staticmethod
+    def _value(name: str, spec: str, values: Mapping[str, Any]) -> str:
+        if name not in values:
+            near = get_close_matches(name, values, n=1)
+            hint = f"; did you mean {{{near[0]}}}?" if near else ""
+            raise InvalidValue(f"to: {{{name}}} has no value here{hint}", field="to", remedy=_REMEDY)
+        try:
+            text = format(values[name], spec)
+        except ValueError as error:
+            raise InvalidValue(f"to: {{{name}:{spec}}}: {error}", field="to", remedy=_REMEDY) from error
+        return text if name == "folder" else text.replace("/", "_")
+
+
+_REMEDY = (
+    f"There are {', '.join(f'{{{name}}}' for name in PLACEHOLDERS)} and each option that is given, as {{height}}; "
+    "{number:04} has leading zeros, and a brace of the name itself is written twice."
+)

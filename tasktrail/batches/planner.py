@@ -1,0 +1,384 @@
+"""Plans a batch: which files there are, what each is, what its output is called, and what is done already.
+
+Nothing is recorded here, and nothing is written. What the plan creates is one command, so a batch exists whole or not
+at all.
+"""
+
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import problem
+from ..events import Accepted, CreateGraph, CreateTask, GraphTask, TaskState, TasktrailError
+from ..events.commands import TaskFields
+from ..events.errors import InvalidPath, InvalidValue, OutputsCollide, OutputTaken
+from ..handlers.contract import Job, TaskType
+from ..handlers.kinds import Kind, kind_by_name, kind_of
+from ..handlers.registry import Registry
+from ..intake.examination import CommandIntake
+from ..intake.paths import PathRules, resolved
+from .files import Found, find
+from .naming import Naming
+from .request import LeftOut, Made, MadeBatch, NewBatch, Refused, Skipped
+
+_OF_EACH = tuple(
+    name for name in TaskFields.__struct_fields__ if name not in ("type", "input_file", "output_file", "batch")
+)
+_USUAL = ("convert", "preview", "thumbnail")
+"""Where several types read a file and write the output, the first of these: the one that keeps most of it."""
+_SHOWN = 3
+_REJECTED = "Rejected"
+"""The error type of a task whose handler can do nothing with its input."""
+
+
+class Past(msgspec.Struct, frozen=True):
+    """What is known of outputs."""
+
+    writers: Mapping[str, TaskState]
+    """Output → the latest task of any batch that was to write it."""
+    taken: Mapping[str, OutputTaken]
+    """Output → the refusal that names the unfinished task which will write it, as whoever asks may read it."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is to be done."""
+
+    graph: CreateGraph | None
+    """None where there is nothing to create."""
+    folders: tuple[str, ...]
+    """Folders of outputs, some of which may have to be made."""
+    answer: MadeBatch
+    """Without numbers of tasks."""
+
+
+class BatchPlanner:
+    """Plans batches.
+
+    Args:
+        intake: examines each task.
+        registry: the task types.
+        paths: where inputs and outputs may be.
+        past: what is known of some outputs.
+    """
+
+    def __init__(
+        self,
+        intake: CommandIntake,
+        registry: Registry,
+        paths: PathRules,
+        past: Callable[[Sequence[str]], Past],
+    ) -> None:
+        self._intake = intake
+        self._registry = registry
+        self._paths = paths
+        self._past = past
+
+    def plan(self, wanted: NewBatch, now: datetime) -> Plan:
+        """The plan. Raises what is wrong with the request as a whole.
+
+        Raises:
+            InvalidValue: there are too many files, or the pattern cannot be read.
+            OutputsCollide: two files would get the same output.
+            UnknownType: there is no such type.
+        """
+        for field in ("input_file", "output_file", "unique"):
+            if getattr(wanted, field):
+                raise InvalidValue(
+                    f"{field} is of one file", field=field, remedy="Give `inputs` and `to`; each file gets its own."
+                )
+        named = self._registry.get(wanted.type) if wanted.type else None
+        naming = Naming(_pattern(wanted.to, named))
+        found = find(wanted.inputs, self._paths.check_looked_at, avoid=naming.fixed, protected=self._paths.protected)
+        name = wanted.batch or _name(wanted.inputs[0], now)
+        draft = _Draft(name)
+        tasks = self._tasks(wanted, name, naming, named, found, draft)
+        tasks = self._without_outputs(tasks, draft)
+        _refuse_collisions(tasks)
+        self._sort_out(wanted, tasks, draft)
+        return draft.plan(wanted)
+
+    def _tasks(
+        self,
+        wanted: NewBatch,
+        name: str,
+        naming: Naming,
+        named: TaskType | None,
+        found: Sequence[Found],
+        draft: "_Draft",
+    ) -> list[CreateTask]:
+        """A task for each file that can have one; what becomes of the others goes into the draft."""
+        tasks: list[CreateTask] = []
+        shared = {field: getattr(wanted, field) for field in _OF_EACH}
+        for number, one in enumerate(found, 1):
+            try:
+                if one.error is not None:
+                    raise one.error
+                task_type = self._type_for(one, number, naming, named, wanted.options)
+                if isinstance(task_type, str):
+                    draft.left_out.append(LeftOut(input_file=one.path, why=task_type))
+                    continue
+                output = naming.output(Path(one.path), one.folder, number, task_type.name, wanted.options)
+            except InvalidValue:
+                raise  # of the pattern, which is the same for all
+            except (TasktrailError, OSError) as error:
+                draft.refuse(one.path, error)
+                continue
+            tasks.append(CreateTask(**shared, type=task_type.name, input_file=one.path, output_file=output, batch=name))
+        return tasks
+
+    def _type_for(
+        self, one: Found, number: int, naming: Naming, named: TaskType | None, options: Mapping[str, Any]
+    ) -> TaskType | str:
+        """The type of the file's task, or in words why none is for it. Raises the refusal of a damaged file."""
+        path = Path(one.path)
+        kind, said = kind_of(path), kind_by_name(path)
+        if kind is None and said is not None and (named is None or not named.accepts or said in named.accepts):
+            empty = path.stat().st_size == 0
+            raise InvalidPath(
+                f"{path.name} is empty" if empty else f"{path.name} is called {_a(said)}, and its content is none",
+                field="inputs",
+                remedy="It may be damaged: copy it anew.",
+            )
+        if named is not None:
+            if not named.accepts or kind in named.accepts:
+                return named
+            return f"{_a(kind)}, which {named.name} does not read"
+        if kind is None:
+            return "of no kind that is known"
+        able = [
+            task_type
+            for task_type in self._registry
+            if kind in task_type.accepts and self._writes(task_type, one, number, naming, options)
+        ]
+        if not able:
+            return f"{_a(kind)}, of which no task type makes such an output with such options"
+        return min(able, key=_rank)
+
+    def _writes(self, task_type: TaskType, one: Found, number: int, naming: Naming, options: Mapping[str, Any]) -> bool:
+        """Whether the type can write what the pattern makes of the file, with these options."""
+        path = Path(one.path)
+        output = Path(naming.output(path, one.folder, number, task_type.name, options))
+        try:
+            job = Job(options=task_type.options_from(options), input_file=path, output_file=output, input_size=0)
+            if task_type.check is not None:
+                task_type.check(job)
+        except (TasktrailError, msgspec.ValidationError):
+            return False
+        return True
+
+    def _without_outputs(self, tasks: Sequence[CreateTask], draft: "_Draft") -> list[CreateTask]:
+        """Leave out what was made of another file of the batch: a folder may hold its own outputs."""
+        inputs = {task.input_file for task in tasks}
+        writers = self._past(list(inputs)).writers
+        kept = []
+        for task in tasks:
+            maker = writers.get(task.input_file)
+            if maker is not None and maker.spec.input_file in inputs and maker.spec.input_file != task.input_file:
+                draft.left_out.append(LeftOut(input_file=task.input_file, why=f"the output of task {maker.id}"))
+            else:
+                kept.append(task)
+        return kept
+
+    def _sort_out(self, wanted: NewBatch, tasks: Sequence[CreateTask], draft: "_Draft") -> None:
+        """What is done already, what cannot be done, and the rest."""
+        outputs = [resolved(task.output_file) or task.output_file for task in tasks]
+        past = self._past([*outputs, *(task.output_file for task in tasks)])
+        for task, real in zip(tasks, outputs, strict=True):
+            try:
+                self._decide(wanted, task, past.writers.get(task.output_file), past.taken.get(real), draft)
+            except (TasktrailError, OSError) as error:
+                draft.refuse(task.input_file, error)
+
+    def _decide(
+        self, wanted: NewBatch, task: CreateTask, earlier: TaskState | None, taken: OutputTaken | None, draft: "_Draft"
+    ) -> None:
+        task = self._intake.examine_new(msgspec.structs.replace(task, overwrite=True)) if earlier else task
+        same = earlier is not None and _asks_the_same(earlier, task)
+        if earlier is not None and same and not wanted.again and (skipped := _skipped(earlier, task)) is not None:
+            draft.skipped.append(skipped)
+            return
+        if taken is not None and not wanted.overwrite:
+            raise taken
+        ours = earlier is not None and earlier.status == "completed" and _is_as_made(earlier)
+        overwrite = wanted.overwrite or ours  # what an earlier batch has made, and nobody has changed, may be replaced
+        draft.tasks.append(self._intake.examine_new(msgspec.structs.replace(task, overwrite=overwrite)))
+
+
+class _Draft:
+    """A plan in the making."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tasks: list[CreateTask] = []
+        self.skipped: list[Skipped] = []
+        self.left_out: list[LeftOut] = []
+        self.refused: list[Refused] = []
+
+    def refuse(self, path: str, error: TasktrailError | OSError) -> None:
+        """Nothing can be done with a file."""
+        if isinstance(error, OSError):
+            error = InvalidPath(f"{path!r} cannot be read: {error.strerror or error}", field="inputs")
+        self.refused.append(Refused(input_file=path, problem=problem(error)))
+
+    def plan(self, wanted: NewBatch) -> Plan:
+        """The plan."""
+        made = (
+            Made(task_id=0, type=task.type, input_file=task.input_file, output_file=task.output_file)
+            for task in self.tasks
+        )
+        answer = MadeBatch(
+            batch=self.name,
+            position=0,
+            created=tuple(made),
+            skipped=tuple(self.skipped),
+            left_out=tuple(self.left_out),
+            refused=tuple(self.refused),
+        )
+        if not self.tasks:
+            return Plan(None, (), answer)
+        graph = CreateGraph(
+            tasks=tuple(
+                GraphTask(name=f"file-{number}", **{name: getattr(task, name) for name in TaskFields.__struct_fields__})
+                for number, task in enumerate(self.tasks, 1)
+            ),
+            command_id=wanted.command_id,
+            actor=wanted.actor,
+            reason=wanted.reason,
+            correlation_id=wanted.correlation_id,
+            traceparent=wanted.traceparent,
+        )
+        folders = dict.fromkeys(os.path.dirname(task.output_file) for task in self.tasks if task.output_file)  # noqa: PTH120
+        return Plan(graph, tuple(folders), answer)
+
+
+async def carry_out(
+    plan: Plan, wanted: NewBatch, send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]]
+) -> MadeBatch:
+    """Make the folders, send the command, and say what came of it. Raises the refusal."""
+    if plan.graph is None or wanted.dry_run:
+        return plan.answer
+    for folder in plan.folders:
+        try:
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - a text
+        except OSError as error:
+            raise InvalidPath(
+                f"The folder {folder!r} cannot be made: {error.strerror}",
+                field="to",
+                remedy="Check the rights of the folder above it, or write to another one.",
+            ) from error
+    accepted = await send(plan.graph)
+    if isinstance(accepted, TasktrailError):
+        raise accepted
+    made = tuple(
+        msgspec.structs.replace(one, task_id=accepted.ids[task.name])
+        for one, task in zip(plan.answer.created, plan.graph.tasks, strict=True)
+    )
+    return msgspec.structs.replace(plan.answer, created=made, position=accepted.position)
+
+
+def _pattern(to: str, named: TaskType | None) -> str:
+    """The pattern in full: a folder alone means that each file keeps its place and name below it."""
+    if not to.startswith("/"):
+        raise InvalidPath(f"to: {to!r} is not an absolute path", field="to")
+    if ".." in to.split("/"):
+        raise InvalidPath(f"to: {to!r} climbs with `..`", field="to", remedy="Write the path out.")
+    if "{" not in to and (to.endswith("/") or os.path.isdir(to)):  # noqa: PTH112
+        suffix = "{suffix}" if named is None or not named.output_suffix else named.output_suffix
+        return f"{to.rstrip('/')}/{{folder}}/{{stem}}{suffix}"
+    return to
+
+
+def _name(first: str, now: datetime) -> str:
+    """A name that says what and when, for a batch that was given none."""
+    stem = Path(first.rstrip("/*")).name.split("*")[0].rstrip(".-_ ") or "batch"
+    plain = "".join(letter if letter.isprintable() and letter not in ",/" else "_" for letter in stem)[:100].strip()
+    return f"{plain or 'batch'}-{now:%Y%m%d-%H%M%S}"
+
+
+def _a(kind: Kind | None) -> str:
+    if kind is None:
+        return "of no kind that is known"
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _rank(task_type: TaskType) -> tuple[int, str]:
+    word = task_type.name.rpartition("_")[2]
+    return (_USUAL.index(word) if word in _USUAL else len(_USUAL), task_type.name)
+
+
+def _refuse_collisions(tasks: Sequence[CreateTask]) -> None:
+    """Before anything is started: two files may not get one output, nor one the name of another's input."""
+    inputs = {task.input_file for task in tasks}
+    writers: dict[str, str] = {}
+    told: list[str] = []
+    for task in tasks:
+        other = writers.setdefault(task.output_file, task.input_file)
+        if other != task.input_file:
+            told.append(f"{other} and {task.input_file} would both become {task.output_file}")
+        elif task.output_file in inputs and task.output_file != task.input_file:
+            told.append(f"{task.input_file} would replace {task.output_file}, which is another input")
+    if told:
+        more = f"; and {len(told) - _SHOWN} more" if told[_SHOWN:] else ""
+        raise OutputsCollide("; ".join(told[:_SHOWN]) + more, field="to")
+
+
+def _asks_the_same(earlier: TaskState, task: CreateTask) -> bool:
+    spec = earlier.spec
+    return (spec.type, spec.input_file, spec.options) == (task.type, task.input_file, task.options)
+
+
+def _skipped(earlier: TaskState, task: CreateTask) -> Skipped | None:
+    """Why nothing is to be done for a file; None where something is."""
+    why, failed = "", False
+    if not earlier.finished:
+        why = f"task {earlier.id} is to do the same" if earlier.waiting else f"task {earlier.id} is doing the same"
+    elif earlier.status == "completed" and _is_as_made(earlier) and _is_unchanged(earlier):
+        why = f"done by task {earlier.id}"
+    elif earlier.status == "failed" and earlier.error_type == _REJECTED and _is_unchanged(earlier):
+        why, failed = f"task {earlier.id} failed: {earlier.error}", True
+    if not why:
+        return None
+    return Skipped(
+        task_id=earlier.id,
+        input_file=task.input_file,
+        output_file=task.output_file,
+        why=why,
+        open=not earlier.finished,
+        failed=failed,
+    )
+
+
+def _is_as_made(earlier: TaskState) -> bool:
+    """Whether the output stands there as the task has left it, by its size if that is known."""
+    try:
+        size = os.stat(earlier.spec.output_file).st_size  # noqa: PTH116 - for each of thousands of files
+    except OSError:
+        return False
+    return bool(size == earlier.result.get("size", size))
+
+
+def _is_unchanged(earlier: TaskState) -> bool:
+    """Whether the input has the content that the task read: by size and time, and by its bytes where the time differs.
+
+    A content that the task did not hash, because it failed, is another one as soon as the time differs.
+    """
+    read = earlier.input_read
+    if read is None:
+        return False
+    status = os.stat(earlier.spec.input_file)  # noqa: PTH116 - as above
+    if status.st_size != read.size:
+        return False
+    if status.st_mtime_ns == read.modified:
+        return True
+    if not read.sha256:
+        return False
+    with open(earlier.spec.input_file, "rb") as file:  # noqa: PTH123 - as above
+        return hashlib.file_digest(file, "sha256").hexdigest() == read.sha256
+
+
+__all__ = ["BatchPlanner", "Past", "Plan", "carry_out"]

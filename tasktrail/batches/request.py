@@ -1,0 +1,92 @@
+"""What is asked of a batch, and what is answered."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from ..events.commands import MAX_GRAPH, TaskFields, Text, Traceparent, says
+
+
+class NewBatch(TaskFields, frozen=True, kw_only=True, tag_field="command", tag="create_batch", omit_defaults=True):
+    """Ask for a task for each of many files: all that can be are created together, under one name.
+
+    The fields of a task are those of every task of the batch; `batch` is its name, made of the first input and the time
+    unless one is given.
+    """
+
+    inputs: Annotated[
+        tuple[Text, ...],
+        msgspec.Meta(min_length=1, max_length=MAX_GRAPH),
+        says("Files, folders with all below them, and patterns with * ? [ ] **."),
+    ]
+    to: Annotated[
+        str,
+        msgspec.Meta(min_length=1, max_length=4096),
+        says(
+            "What the outputs are called: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
+            "option's name in braces."
+        ),
+    ]
+    type: Annotated[
+        str,
+        msgspec.Meta(max_length=200),
+        says("The task type. Empty: by each file's kind and the output's suffix."),
+    ] = ""
+    again: Annotated[bool, says("Also what an earlier batch has done already.")] = False
+    dry_run: Annotated[bool, says("Only tell what would be done.")] = False
+    command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    actor: Text = ""
+    reason: Text = ""
+    correlation_id: Text = ""
+    traceparent: Traceparent = ""
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """A task of the batch."""
+
+    task_id: int
+    """0 in a dry run."""
+    type: str
+    input_file: str
+    output_file: str
+
+
+class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+    """A file for which an earlier batch has a task already."""
+
+    task_id: int
+    input_file: str
+    output_file: str
+    why: str
+    open: bool = False
+    """That task has not ended."""
+    failed: bool = False
+    """That task has failed, on the same content."""
+
+
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a folder or pattern that no task is for."""
+
+    input_file: str
+    why: str
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that nothing can be done with."""
+
+    input_file: str
+    problem: dict[str, Any]
+    """As every error is answered: `detail`, `code`, `field`, `remedy` and more."""
+
+
+class MadeBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the request. Every file that was found stands in one of the lists."""
+
+    batch: str
+    """Its name."""
+    position: int
+    """Of the last event that came of it; 0 where no task was created."""
+    created: tuple[Made, ...]
+    skipped: tuple[Skipped, ...]
+    left_out: tuple[LeftOut, ...]
+    refused: tuple[Refused, ...]

@@ -1,0 +1,313 @@
+"""`tasktrail batch`: a task for each of many files, followed to the end. `tasktrail batches`: what became of them."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..words import about, duration, moment, percent, size
+from .command import CliCommand, pass_session
+from .failing import DONE, INTERRUPTED, REFUSED
+from .fields import batch_fields, build_batch
+from .parameters import FILE, TYPE
+from .progress import Lines, Poller, Signals
+from .session import Session
+from .terminal import Column, plain, print_json, say
+
+if TYPE_CHECKING:
+    from ..api.protocol import Reading, Tasks
+    from ..batches.request import MadeBatch
+    from ..events import Task
+    from ..projections import Batch
+
+_LOOK_EVERY = 0.5
+_SHOWN = 20
+"""Files of one sort that a report names."""
+_BATCHES = (
+    Column("BATCH", "name"),
+    Column("TASKS", right=True),
+    Column("DONE", right=True),
+    Column("FAILED", right=True),
+    Column("PROGRESS", right=True),
+    Column("CREATED"),
+)
+
+
+@click.command(
+    "batch",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail batch photos/ --to 'small/{folder}/{stem}.webp' -o width=1280", "every picture below a folder"),
+        ("tasktrail batch '*.mov' --to '{stem}-{height}p.mp4' -o height=720 --dry-run", "only tell what would be done"),
+        ("find . -name '*.pdf' | tasktrail batch - --to pages/ --type document_preview", "a list on standard input"),
+        ("tasktrail batch photos/ --to small/ --batch holiday", "under a name, for `retry`, `cancel`, `list`"),
+    ],
+)
+@click.argument("inputs", nargs=-1, required=True, type=FILE, metavar="IN…")
+@click.option(
+    "--to",
+    required=True,
+    metavar="PATTERN",
+    help="What the outputs are called: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
+    "option's name, such as {height}, in it.",
+)
+@click.option("--type", "task_type", type=TYPE, metavar="TYPE", help="What to do. Default: by what each file and its "
+              "output are, e.g. video_convert for a film that becomes an mp4.")  # fmt: skip
+@batch_fields
+@click.option("--again", is_flag=True, help="Also what an earlier batch has done already.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--detach", is_flag=True, help="Do not wait for the end; a service has to run.")
+@pass_session
+def batch_command(
+    session: Session,
+    /,
+    inputs: tuple[str, ...],
+    to: str,
+    task_type: str | None,
+    *,
+    again: bool,
+    dry_run: bool,
+    detach: bool,
+    **given: Any,
+) -> int:
+    """Make a task for each of many files, all created together, and show one line of progress until all have ended.
+
+    IN is a file, a folder with all below it, a pattern in quotes with * ? [ ] or **, or - for a list of paths on
+    standard input, one a line. What each file is, its content says. Nothing starts if two files would get the same
+    output. A file is skipped when an earlier batch has done the same with the same content, by size, time and hash.
+
+    The running service does the work; without one, this process does. Ctrl-C leaves; the same command again goes on.
+
+    Exit code 0: all is done, 1: something failed or was refused, 130: left.
+    """
+    wanted = build_batch(_listed(inputs), to, task_type or "", given, again=again, dry_run=dry_run)
+    with session.tasks_or_embedded() as (tasks, inside):
+        if detach and inside is not None:
+            raise click.UsageError("--detach needs a service that goes on: start `tasktrail serve`.")
+        made = tasks.make_batch(wanted)
+        if session.as_json:
+            print_json(made)
+        if dry_run:
+            return _report_plan(session, made)
+        if detach:
+            return _report_start(session, made)
+        names = _to_follow(tasks, made)
+        if inside is not None:
+            for one in made.skipped:
+                if one.open:
+                    inside.work_on(one.task_id)
+        return _follow(session, tasks, made, names, embedded=inside is not None)
+
+
+def _listed(inputs: Sequence[str]) -> list[str]:
+    """The inputs, with the list on standard input in the place of a dash."""
+    found: list[str] = []
+    for one in inputs:
+        if one != "-":
+            found.append(one)
+            continue
+        text = os.fsdecode(sys.stdin.buffer.read())
+        found += [line for line in text.split("\0" if "\0" in text else "\n") if line]
+    return found
+
+
+def _to_follow(tasks: "Tasks", made: "MadeBatch") -> list[str]:
+    """The batches whose tasks are to end: this one, and those that already do what was asked for."""
+    names = [made.batch] if made.created else []
+    open_ids = [one.task_id for one in made.skipped if one.open]
+    names += [tasks.get_task(task_id).batch for task_id in open_ids[:_SHOWN]]
+    return list(dict.fromkeys(names))
+
+
+def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence[str], *, embedded: bool) -> int:
+    began = time.monotonic()
+    found: list[Batch] = []
+    with Signals() as signals, _line(sys.stderr.isatty()) as show:
+        poller = Poller(Lines(err=True))
+        first: float | None = None
+        while names:
+            seen = poller.ask(lambda: [tasks.batch(name) for name in names])
+            if seen is not None:
+                found = seen
+                done = _together(found)
+                first = done if first is None else first
+                show(done, _words(found, _left(done - first, 100 - done, time.monotonic() - began)))
+                if all(batch.completed_at for batch in found):
+                    break
+            if signals.next(_LOOK_EVERY) is not None:
+                how = "it stops here; the same command again goes on" if embedded else "it goes on in the service"
+                told = f"`tasktrail batches {made.batch}` tells how far it is"
+                say(f"left batch {made.batch}: {how}; {told}", err=True)
+                return INTERRUPTED
+    if session.as_json:
+        for batch in found:
+            print_json(batch)
+        return _code(made, found)
+    for batch in found:
+        _report(tasks, batch)
+    _report_rest(made)
+    return _code(made, found)
+
+
+def _together(found: Iterable["Batch"]) -> float:
+    """Percent done of all of them."""
+    known = list(found)
+    return sum(batch.progress * batch.total for batch in known) / sum(batch.total for batch in known)
+
+
+def _left(gone: float, rest: float, seconds: float) -> float | None:
+    return rest * seconds / gone if gone > 0.5 and rest > 0 else None  # noqa: PLR2004 - too little to tell
+
+
+def _words(found: Sequence["Batch"], left: float | None) -> str:
+    count = {
+        status: sum(batch.by_status.get(status, 0) for batch in found)
+        for status in ("completed", "failed", "cancelled")
+    }
+    words = [f"{count['completed']} of {sum(batch.total for batch in found)} done"]
+    words += [f"{count[status]} {status}" for status in ("failed", "cancelled") if count[status]]
+    words += [f"{about(left)} left"] if left is not None else []
+    return ", ".join(words)
+
+
+@contextmanager
+def _line(live: bool) -> Iterator[Callable[[float, str], None]]:  # noqa: FBT001 - private
+    """One line that is drawn again and again on a terminal; else a new line every ten percent."""
+    if not live:
+        last = -1
+
+        def print_step(done: float, words: str) -> None:
+            nonlocal last
+            if int(done // 10) != last:
+                last = int(done // 10)
+                say(f"{percent(done)} {words}", err=True)
+
+        yield print_step
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
+    progress: AbstractContextManager[Progress] = Progress(*columns, console=Console(stderr=True), transient=True)
+    with progress as drawn:
+        bar = drawn.add_task("", total=100)
+        yield lambda done, words: drawn.update(bar, completed=done, description=words)
+
+
+def _code(made: "MadeBatch", found: Iterable["Batch"]) -> int:
+    good = not made.refused and not any(one.failed for one in made.skipped)
+    good = good and all(batch.by_status.get("completed", 0) == batch.total for batch in found)
+    return DONE if good and (made.created or made.skipped) else REFUSED
+
+
+def _report(reading: "Reading", batch: "Batch") -> None:
+    """What became of a batch: numbers, bytes, time, and why what failed has failed."""
+    counts = ", ".join(f"{number} {status}" for status, number in batch.by_status.items())
+    took = (batch.completed_at - batch.created_at).total_seconds() if batch.completed_at else None
+    say(f"batch {plain(batch.batch)}: {counts}" + (f", in {duration(took)}" if took is not None else ""))
+    if batch.bytes_before or batch.bytes_after:
+        share = f", {100 * batch.bytes_after / batch.bytes_before:.0f} %" if batch.bytes_before else ""
+        say(f"  {size(batch.bytes_before)} became {size(batch.bytes_after)}{share}")
+    failed = batch.by_status.get("failed", 0)
+    _name_some(
+        "failed",
+        failed,
+        (f"{plain(task.input_file)}: {plain(task.error)} (task {task.id})" for task in _failures(reading, batch)),
+        f"`tasktrail list --batch {batch.batch} --status failed`",
+    )
+
+
+def _failures(reading: "Reading", batch: "Batch") -> list["Task"]:
+    from ..projections import TaskFilters
+
+    if not batch.by_status.get("failed"):
+        return []
+    return reading.list_tasks(TaskFilters(batch=(batch.batch,), status=("failed",), sort="id", limit=_SHOWN))[0]
+
+
+def _report_rest(made: "MadeBatch") -> None:
+    """What no task was made for, and why."""
+    done = [one for one in made.skipped if not one.failed]
+    bad = [one for one in made.skipped if one.failed]
+    if done:
+        say(f"skipped: {len(done)} that an earlier batch has done; --again does them once more")
+    everything = "--json lists all"
+    told = (f"{plain(one.input_file)}: {plain(one.why)}" for one in bad)
+    _name_some("failed before, on the same content", len(bad), told, everything)
+    told = (f"{plain(one.input_file)}: {plain(one.why)}" for one in made.left_out)
+    _name_some("left out", len(made.left_out), told, everything)
+    told = (f"{plain(one.input_file)}: {plain(one.problem['detail'])}" for one in made.refused)
+    _name_some("refused", len(made.refused), told, everything)
+    if not (made.created or made.skipped):
+        say("There is nothing to do.", err=True)
+
+
+def _name_some(title: str, number: int, lines: Iterable[str], more: str) -> None:
+    if not number:
+        return
+    say(f"{title}: {number}")
+    shown = [line for line, _ in zip(lines, range(_SHOWN), strict=False)]
+    for line in shown:
+        say(f"  {line}", hang="    ")
+    if number > len(shown):
+        say(f"  and {number - len(shown)} more; {more}")
+
+
+def _report_plan(session: Session, made: "MadeBatch") -> int:
+    if not session.as_json:
+        say(f"batch {plain(made.batch)} would have {len(made.created)} tasks")
+        for one in made.created:
+            say(f"  {one.type}: {plain(one.input_file)} → {plain(one.output_file)}", hang="    ")
+        _report_rest(made)
+    return _code(made, ())
+
+
+def _report_start(session: Session, made: "MadeBatch") -> int:
+    if not session.as_json:
+        if made.created:
+            say(f"batch {plain(made.batch)}: {len(made.created)} tasks; `tasktrail batches {made.batch}` tells how far")
+        _report_rest(made)
+    return _code(made, ())
+
+
+@click.command(
+    "batches",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail batches", "the newest, and how far they are"),
+        ("tasktrail batches holiday", "what became of one: numbers, bytes, time, and why some have failed"),
+    ],
+)
+@click.argument("names", nargs=-1, metavar="[BATCH…]")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, metavar="N", help="At most so many. Default: 20")
+@pass_session
+def batches_command(session: Session, names: tuple[str, ...], limit: int) -> int:
+    """List the newest batches, or report what became of some."""
+    with session.reading() as reading:
+        found = [reading.batch(name) for name in names] if names else reading.batches(limit)
+        if session.as_json:
+            for batch in found:
+                print_json(batch)
+        elif names:
+            for batch in found:
+                _report(reading, batch)
+        elif not found:
+            click.echo("There is no batch. `tasktrail batch --help` tells how to make one.")
+        else:
+            session.layout().table(_BATCHES, map(_row, found))
+    return DONE
+
+
+def _row(batch: "Batch") -> tuple[str, ...]:
+    return (
+        batch.batch,
+        str(batch.total),
+        str(batch.by_status.get("completed", 0)),
+        str(batch.by_status.get("failed", 0)),
+        percent(batch.progress),
+        moment(batch.created_at),
+    )

@@ -1,0 +1,57 @@
+"""Routes of batches: make one of many files, and see how far they are."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import PathParameter, QueryParameter
+
+from ..api.protocol import BATCHES_SHOWN
+from ..batches.request import MadeBatch
+from ..projections import Batch
+from ..projections.queries.filters import MAX_LIMIT
+from .access import Access
+from .backend import Backend
+from .commands import SLACK, Json, json_body, trace_of
+from .identity import Identity
+from .permissions import SEE, SUBMIT
+from .requests import MAX_BODY, MinPositionQuery, decode_batch
+
+BatchPath = Annotated[str, PathParameter(description="The batch's name")]
+LimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many")]
+
+
+@post("/v1/batches", needs=SUBMIT, status_code=202, request_max_body_size=MAX_BODY + SLACK)
+async def create_batch(
+    request: Json, backend: NamedDependency[Backend], access: NamedDependency[Access], who: NamedDependency[Identity]
+) -> MadeBatch:
+    """A task for each of many files, all created together. The paths are of the service's machine."""
+    body, trace = await json_body(request), trace_of(request)
+    return await backend.bulk(lambda: backend.commands_of(who, access).make_batch(decode_batch(body, trace)))
+
+
+@get("/v1/batches", needs=SEE)
+async def get_batches(
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    limit: LimitQuery = BATCHES_SHOWN,
+    min_position: MinPositionQuery = 0,
+) -> Sequence[Batch]:
+    """The newest batches, and how far they are."""
+    return await backend.read(min_position, backend.seen_by(who).batches, limit)
+
+
+@get("/v1/batches/{batch_name:str}", needs=SEE)
+async def get_batch(
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    batch_name: BatchPath,
+    min_position: MinPositionQuery = 0,
+) -> Batch:
+    """One batch, and how far it is."""
+    return await backend.read(min_position, backend.seen_by(who).batch, batch_name)
+
+
+BATCH_ROUTES: Sequence[HTTPRouteHandler] = (create_batch, get_batches, get_batch)

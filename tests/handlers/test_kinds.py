@@ -1,0 +1,61 @@
+"""What kind a file is, its first bytes say."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tasktrail.handlers.kinds import kind_by_name, kind_of
+
+BEGINNINGS = [
+    (b"\xff\xd8\xff\xe0\0\x10JFIF", "a", "image"),
+    (b"\x89PNG\r\n\x1a\n", "a.mp4", "image"),
+    (b"RIFF\0\0\0\0WEBPVP8 ", "a", "image"),
+    (b"RIFF\0\0\0\0AVI LIST", "a", "video"),
+    (b"RIFF\0\0\0\0WAVEfmt ", "a", "audio"),
+    (b"RIFF\0\0\0\0CDDAfmt ", "a.wav", None),
+    (b"\0\0\0\x18ftypisom", "a", "video"),
+    (b"\0\0\0\x18ftypheic", "a", "image"),
+    (b"\0\0\0\x18ftypM4A ", "a", "audio"),
+    (b"\0\0\0\x18ftypisom", "a.m4a", "audio"),
+    (b"\0\0\0\x08wide\0\0\0\0mdat", "a.mov", "video"),
+    (b"\x1aE\xdf\xa3", "a.mkv", "video"),
+    (b"\x1aE\xdf\xa3", "a.mka", "audio"),
+    (b"OggS\0\x02" + bytes(22) + b"\x80theora", "a.ogg", "video"),
+    (b"OggS\0\x02" + bytes(22) + b"\x01vorbis", "a.ogg", "audio"),
+    (b"G" + bytes(187) + b"G", "a.ts", "video"),
+    (b"ID3\x04", "a", "audio"),
+    (b"%PDF-1.7", "a", "document"),
+    (b"PK\x03\x04", "a.docx", "document"),
+    (b"PK\x03\x04", "a.3mf", "model"),
+    (b"PK\x03\x04", "a.zip", None),
+    (b"# title", "a.md", "document"),
+    (b"# title", "a.py", None),
+    (b"\0\x01\x02", "a.txt", None),
+    (b"glTF\x02", "a", "model"),
+    (b"v 0 0 0\n", "a.obj", "model"),
+    (b"garbage", "a.jpg", None),
+    (b"", "a.jpg", None),
+]
+
+
+@pytest.mark.parametrize(("head", "name", "kind"), BEGINNINGS)
+def test_the_first_bytes_tell(tmp_path: Path, head: bytes, name: str, kind: str | None) -> None:
+    path = tmp_path / name
+    path.write_bytes(head)
+    assert kind_of(path) == kind
+
+
+def test_what_is_no_file_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert kind_of(tmp_path / "pipe.jpg") is None
+    assert kind_of(tmp_path) is None
+    with pytest.raises(FileNotFoundError):
+        kind_of(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.JPG", "image"), ("a.mov", "video"), ("a.opus", "audio"), ("a.3mf", "model"), ("a", None)]
+)
+def test_a_name_speaks_of_a_kind(name: str, kind: str | None) -> None:
+    assert kind_by_name(Path(name)) == kind

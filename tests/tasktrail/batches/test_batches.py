@@ -1,0 +1,221 @@
+"""A batch on a real service: every file that was found is done once, skipped, left out or refused, and none is lost."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.api.service import TaskService
+from tasktrail.batches.request import MadeBatch
+from tasktrail.events import CreateTask
+from tasktrail.events.errors import InvalidPath, InvalidValue, OutputsCollide, UnknownBatch, UnknownType
+from tasktrail.projections import TaskFilters
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.txt", "b.txt", "sub/a.txt"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"this is {name}")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def make(service: TaskService, folder: Path) -> Callable[..., MadeBatch]:
+    """Make a batch of the folder and wait for its end."""
+
+    def make(*inputs: Path, **more: Any) -> MadeBatch:
+        given = {"to": f"{folder.parent}/out/{{folder}}/{{stem}}.loud", "type": "shout", **more}
+        made = service.create_batch(inputs or [folder], given.pop("to"), **given)
+        if not more.get("dry_run"):
+            for one in made.created:
+                service.wait(one.task_id, timeout=60)
+        return made
+
+    return make
+
+
+def lists(made: MadeBatch) -> tuple[int, int, int, int]:
+    return len(made.created), len(made.skipped), len(made.left_out), len(made.refused)
+
+
+def test_every_file_has_its_output_and_one_name_holds_the_set(
+    make: Callable[..., MadeBatch], service: TaskService, folder: Path
+) -> None:
+    made = make(batch="letters", task={"priority": 3}, actor="me", reason="why not")
+
+    assert [Path(one.output_file).read_text() for one in made.created] == [
+        "THIS IS A.TXT",
+        "THIS IS B.TXT",
+        "THIS IS SUB/A.TXT",
+    ]
+    tasks, total = service.list_tasks(TaskFilters(batch="letters"))
+    assert total == 3
+    assert {(task.batch, task.priority, task.type) for task in tasks} == {("letters", 3, "shout")}
+    created = [record for task in tasks for record in service.events(task.id)[:1]]
+    assert {(record.actor, record.reason, record.command_id) for record in created} == {
+        ("me", "why not", created[0].command_id)
+    }, "one command made them all"
+    batch = service.batch("letters")
+    assert (batch.total, batch.by_status, batch.progress) == (3, {"completed": 3}, 100.0)
+    size = sum(path.stat().st_size for path in folder.rglob("*.txt"))
+    assert (batch.bytes_before, batch.bytes_after) == (size, size)
+    assert batch.completed_at is not None
+    assert service.batches() == [batch]
+
+
+def test_what_is_done_is_skipped_until_it_changes(
+    make: Callable[..., MadeBatch], service: TaskService, folder: Path
+) -> None:
+    first = make(batch="one")
+    again = make()
+    assert lists(again) == (0, 3, 0, 0)
+    assert [one.why for one in again.skipped] == [f"done by task {one.task_id}" for one in first.created]
+
+    (folder / "a.txt").write_text("this is new")
+    os.utime(folder / "b.txt", (1, 1))  # another time, the same bytes
+    changed = make()
+    assert lists(changed) == (1, 2, 0, 0)
+    assert Path(changed.created[0].output_file).read_text() == "THIS IS NEW", "its own outdated output gives way"
+
+    os.utime(folder / "b.txt", (2, 2))
+    (folder / "b.txt").write_text("that is b.txt")  # as long, and other bytes
+    assert lists(make()) == (1, 2, 0, 0)
+
+    (folder.parent / "out" / "b.loud").unlink()
+    assert lists(make()) == (1, 2, 0, 0), "an output that is gone is made anew"
+    assert lists(make(options={"value": 1})) == (3, 0, 0, 0), "other options are another wish"
+    assert lists(make(options={"value": 1}, again=True)) == (3, 0, 0, 0)
+    assert service.stats().counts["completed"] == 12
+
+
+def test_an_output_that_somebody_has_changed_is_not_replaced(make: Callable[..., MadeBatch], folder: Path) -> None:
+    make()
+    (folder / "a.txt").write_text("this is new")
+    output = folder.parent / "out" / "a.loud"
+    output.write_text("precious, and of another length")
+    made = make()
+    assert lists(made) == (0, 2, 0, 1)
+    assert made.refused[0].problem["code"] == "output_exists"
+    assert output.read_text() == "precious, and of another length"
+    assert lists(make(task={"overwrite": True})) == (1, 2, 0, 0)
+
+
+def test_a_bad_file_fails_once_and_is_told_again(
+    make: Callable[..., MadeBatch], service: TaskService, folder: Path
+) -> None:
+    (folder / "bad.txt").write_text("broken")
+    (folder / "unlucky.txt").write_text("flaky")
+    made = make(task={"max_retries": 0})
+    assert lists(made) == (5, 0, 0, 0)
+    assert service.batch(made.batch).by_status == {"completed": 3, "failed": 2}
+    again = make(task={"max_retries": 0})
+    assert [Path(one.input_file).name for one in again.created] == ["unlucky.txt"], "another try may succeed"
+    (bad,) = [one for one in again.skipped if one.failed]
+    assert bad.why == f"task {bad.task_id} failed: bad.txt is broken"
+    (folder / "bad.txt").write_text("mended")
+    assert [Path(one.input_file).name for one in make(task={"max_retries": 0}).created] == ["bad.txt", "unlucky.txt"]
+
+
+def test_two_files_for_one_output_stop_everything(make: Callable[..., MadeBatch], service: TaskService) -> None:
+    with pytest.raises(OutputsCollide, match=r"in/a.txt and .*in/sub/a.txt would both become .*a.loud"):
+        make(to="/tmp/{stem}.loud")
+    assert service.stats().total == 0
+
+
+def test_one_output_may_not_be_the_input_of_another_file(make: Callable[..., MadeBatch], folder: Path) -> None:
+    with pytest.raises(OutputsCollide, match="would replace"):
+        make(to=str(folder / "{folder}/b.txt"))
+
+
+def test_outputs_beside_their_inputs_are_no_inputs(make: Callable[..., MadeBatch], folder: Path) -> None:
+    beside = str(folder / "{folder}/{stem}-loud.txt")
+    assert lists(make(to=beside)) == (3, 0, 0, 0)
+    second = make(to=beside)
+    assert lists(second) == (0, 3, 3, 0)
+    assert {one.why.partition(" of")[0] for one in second.left_out} == {"the output"}
+
+
+def test_a_folder_alone_takes_the_types_suffix(make: Callable[..., MadeBatch], folder: Path) -> None:
+    made = make(to=f"{folder.parent}/flat/")
+    assert [Path(one.output_file).relative_to(folder.parent).as_posix() for one in made.created] == [
+        "flat/a.loud",
+        "flat/b.loud",
+        "flat/sub/a.loud",
+    ]
+
+
+def test_a_dry_run_leaves_nothing(make: Callable[..., MadeBatch], service: TaskService, folder: Path) -> None:
+    made = make(dry_run=True)
+    assert lists(made) == (3, 0, 0, 0)
+    assert {one.task_id for one in made.created} == {0}
+    assert service.stats().total == 0
+    assert not (folder.parent / "out").exists()
+
+
+def test_what_another_task_is_to_write_is_refused_by_its_number(
+    make: Callable[..., MadeBatch], service: TaskService, folder: Path
+) -> None:
+    (folder.parent / "out").mkdir()
+    command = CreateTask(type="write", output_file=str(folder.parent / "out" / "b.loud"), held=True)
+    held = service.send(command).task_id
+    made = make()
+    assert lists(made) == (2, 0, 0, 1)
+    assert made.refused[0].problem["detail"].startswith(f"Task {held} is not finished and will write")
+
+
+def test_open_tasks_of_an_earlier_batch_are_not_asked_for_twice(service: TaskService, folder: Path) -> None:
+    service.pause(type="shout")
+    to = f"{folder.parent}/out/{{folder}}/{{stem}}.loud"
+    first = service.create_batch([folder], to, type="shout")
+    second = service.create_batch([folder], to, type="shout")
+    assert lists(second) == (0, 3, 0, 0)
+    assert {one.open for one in second.skipped} == {True}
+    assert [one.task_id for one in second.skipped] == [one.task_id for one in first.created]
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "field"),
+    [
+        ({"to": "/out/{stem"}, InvalidValue, "to"),
+        ({"to": "/out/{nothing}"}, InvalidValue, "to"),
+        ({"type": "shuot"}, UnknownType, ""),
+        ({"batch": "a,b"}, InvalidValue, "batch"),
+        ({"task": {"input_file": "/a"}}, InvalidValue, "input_file"),
+        ({"task": {"unique": "k"}}, InvalidValue, "unique"),
+    ],
+)
+def test_a_wish_that_means_nothing_is_refused_as_a_whole(
+    make: Callable[..., MadeBatch],
+    service: TaskService,
+    more: dict[str, Any],
+    error: type[Exception],
+    field: str,
+) -> None:
+    with pytest.raises(error) as refused:
+        make(**more)
+    assert getattr(refused.value, "field", "") in (field, "type")
+    assert service.stats().total == 0
+
+
+def test_the_outputs_folder_may_not_be_among_our_own_files(
+    make: Callable[..., MadeBatch], service: TaskService
+) -> None:
+    made = make(to=f"{service.paths.data}/new/{{stem}}{{number}}")
+    assert lists(made) == (0, 0, 0, 3)
+    assert not (service.paths.data / "new").exists()
+
+
+def test_a_folder_that_cannot_be_made_stops_it(make: Callable[..., MadeBatch], folder: Path) -> None:
+    with pytest.raises(InvalidPath, match="cannot be made"):
+        make(to="/proc/nothing/{number}.loud")
+    assert lists(make(to=f"{folder}/a.txt/{{number}}.loud")) == (0, 0, 0, 3), "a file is no folder"
+
+
+def test_there_is_no_batch_of_that_name(service: TaskService) -> None:
+    with pytest.raises(UnknownBatch):
+        service.batch("none")
+    assert service.batches() == []

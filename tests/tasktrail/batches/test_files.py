@@ -1,0 +1,95 @@
+"""The files of a batch: named, below folders, and by patterns; each once, none that may not be looked at."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tasktrail.batches import files
+from tasktrail.batches.files import find
+from tasktrail.events.errors import InvalidPath, InvalidValue
+from tasktrail.intake.paths import PathRules
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.jpg", "a.jpg", "sub/c.jpg", "sub/deep/d.jpg", ".hidden/e.jpg", ".f.jpg", "out/g.jpg"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path / "in"
+
+
+def found(*inputs: Path | str, rules: PathRules | None = None, avoid: str = "") -> dict[str, str]:
+    rules = rules or PathRules()
+    return {
+        Path(one.path).name: one.folder if one.error is None else f"! {one.error.message}"
+        for one in find(list(map(str, inputs)), rules.check_looked_at, avoid=avoid, protected=rules.protected)
+    }
+
+
+def test_a_folder_gives_all_below_it_in_order_and_nothing_hidden(tree: Path) -> None:
+    assert found(tree) == {"a.jpg": "", "b.jpg": "", "g.jpg": "out", "c.jpg": "sub", "d.jpg": "sub/deep"}
+    assert list(found(tree)) == ["a.jpg", "b.jpg", "g.jpg", "c.jpg", "d.jpg"]
+    assert found(tree / ".f.jpg") == {".f.jpg": ""}, "what is named is meant"
+
+
+def test_patterns(tree: Path) -> None:
+    assert found(tree / "*.jpg") == {"a.jpg": "", "b.jpg": ""}
+    assert found(tree / "**" / "[cd].jpg") == {"c.jpg": "sub", "d.jpg": "sub/deep"}
+    assert found(tree / "*.png") == {"*.png": f"! No file fits the pattern '{tree}/*.png'"}
+    (tree / "x[1].jpg").write_bytes(b"x")
+    assert found(tree / "x[1].jpg") == {"x[1].jpg": ""}, "a file of that very name"
+
+
+def test_each_file_comes_once(tree: Path) -> None:
+    assert list(found(tree / "b.jpg", tree, tree / "*.jpg"))[:2] == ["b.jpg", "a.jpg"]
+
+
+def test_the_folder_of_the_outputs_is_left_out_where_it_is_inside(tree: Path) -> None:
+    assert "g.jpg" not in found(tree, avoid=str(tree / "out"))
+    assert found(tree / "out", avoid=str(tree / "out")) == {"g.jpg": ""}, "unless it is itself named"
+
+
+def test_what_is_not_there_is_told(tree: Path) -> None:
+    assert found(tree / "none.jpg") == {"none.jpg": f"! '{tree}/none.jpg' cannot be read: No such file or directory"}
+    assert "climbs" in found(f"{tree}/../in/a.jpg")["a.jpg"]
+
+
+def test_nobody_learns_what_is_outside_of_the_roots(tree: Path, tmp_path: Path) -> None:
+    rules = PathRules([tree])
+    (tmp_path / "secret.jpg").write_bytes(b"x")
+    (tree / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (tree / "way").symlink_to(tmp_path)
+    assert "outside of input_roots" in found(tmp_path, rules=rules)[tmp_path.name]
+    assert "outside of input_roots" in found(tmp_path / "*.jpg", rules=rules)["*.jpg"]
+    listed = found(tree, tree / "way" / "*.jpg", rules=rules)
+    assert "outside of input_roots" in listed.pop("link.jpg")
+    assert "secret.jpg" not in listed
+
+
+def test_the_data_folder_is_no_input(tree: Path) -> None:
+    rules = PathRules(protected=[os.path.realpath(tree / "sub")])
+    assert {"c.jpg", "d.jpg"}.isdisjoint(found(tree, rules=rules))
+    assert {"c.jpg", "d.jpg"}.isdisjoint(found(tree / "**" / "*.jpg", rules=rules))
+
+
+def test_too_many_are_refused_as_a_whole(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_GRAPH", 2)
+    with pytest.raises(InvalidValue, match="more than 2 files"):
+        found(tree)
+
+
+def test_a_folder_that_may_not_be_read_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: str) -> object:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert found(tree) == {"in": f"! '{tree}' cannot be read: Permission denied"}
+
+
+def test_a_broken_link_is_told(tree: Path) -> None:
+    (tree / "gone.jpg").symlink_to(tree / "nowhere")
+    assert found(tree)["gone.jpg"] == ""  # the look into it finds that out
+    with pytest.raises(InvalidPath):
+        PathRules().check_looked_at("relative")

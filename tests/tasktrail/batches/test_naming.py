@@ -1,0 +1,53 @@
+"""Outputs are called as the pattern says."""
+
+from pathlib import Path
+
+import pytest
+
+from tasktrail.batches.naming import Naming
+from tasktrail.events.errors import InvalidValue
+
+
+@pytest.mark.parametrize(
+    ("to", "output"),
+    [
+        ("/out/{stem}.webp", "/out/film.webp"),
+        ("/out/{folder}/{stem}{suffix}", "/out/a/b/film.mov"),
+        ("/out/{number:04}-{stem}.mp4", "/out/0007-film.mp4"),
+        ("/out/{stem}-{height}p.mp4", "/out/film-720p.mp4"),
+        ("/out/{stem}-{crf}.mp4", "/out/film-28.mp4"),
+        ("/out/{type}/{stem}.mp4", "/out/video_convert/film.mp4"),
+        ("/out/{{stem}}.mp4", "/out/{stem}.mp4"),
+    ],
+)
+def test_parts_in_braces_are_filled_in(to: str, output: str) -> None:
+    naming = Naming(to)
+    assert naming.output(Path("/in/a/b/film.mov"), "a/b", 7, "video_convert", {"max_height": 720, "crf": 28}) == output
+    assert naming.fixed == "/out"
+
+
+def test_a_file_at_the_top_leaves_no_empty_folder() -> None:
+    assert Naming("/out/{folder}/{stem}.png").output(Path("/in/a.pdf"), "", 1, "t", {}) == "/out/a.png"
+
+
+def test_a_value_makes_no_folders() -> None:
+    assert Naming("/out/{pages}.png").output(Path("/in/a.pdf"), "", 1, "t", {"pages": "../1"}) == "/out/.._1.png"
+
+
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        ("/out/{stem", "cannot be read"),
+        ("/out/{}", "no placeholder"),
+        ("/out/{stem!r}", "no placeholder"),
+        ("/out/{stem:>20}", "no placeholder"),
+        ("/out/{stem.upper}", "no placeholder"),
+        ("/out/{0}", "no placeholder"),
+        ("/out/{hieght}.mp4", r"did you mean \{height\}"),
+        ("/out/{number:x-}.mp4", "number"),
+    ],
+)
+def test_a_pattern_that_means_nothing_is_refused(to: str, words: str) -> None:
+    with pytest.raises(InvalidValue, match=words) as refused:
+        Naming(to).output(Path("/in/a.mov"), "", 1, "t", {"height": 720})
+    assert refused.value.field == "to"

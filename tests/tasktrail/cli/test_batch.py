@@ -1,0 +1,110 @@
+"""`tasktrail batch` and `batches`, on a service inside the process."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tasktrail.cli.app import run
+
+SUPPORT = str(Path(__file__).parents[2] / "support")
+
+
+class Said(NamedTuple):
+    """What a command line left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    monkeypatch.setenv("PYTHONPATH", SUPPORT)
+    monkeypatch.setattr(sys, "path", [*sys.path, SUPPORT])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tasktrail.toml").write_text(
+        'handlers = ["sample_handlers"]\nworkers = 1\nlog_level = "error"\n'
+    )
+    for name in ("a.txt", "b.txt", "sub/c.txt"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(f"this is {name}")
+
+    def cli(*arguments: str) -> Said:
+        code = run(["--data", "data", *arguments])
+        return Said(code, *capsys.readouterr())
+
+    return cli
+
+
+ALL = ("batch", "in", "--to", "out/{folder}/{stem}.loud", "--type", "shout")
+
+
+def test_a_folder_is_done_once_and_reported(cli: Callable[..., Said], tmp_path: Path) -> None:
+    (tmp_path / "in" / "bad.txt").write_text("broken")
+    first = cli(*ALL, "--batch", "letters")
+    assert first.code == 1
+    assert "batch letters: 3 completed, 1 failed, in " in first.out
+    assert "bad.txt: bad.txt is broken (task 3)" in first.out
+    assert "100 %" in first.err
+    assert (tmp_path / "out" / "sub" / "c.loud").read_text() == "THIS IS SUB/C.TXT"
+
+    (tmp_path / "in" / "bad.txt").unlink()
+    again = cli(*ALL)
+    assert (again.code, again.out) == (0, "skipped: 3 that an earlier batch has done; --again does them once more\n")
+
+    listed = cli("batches")
+    assert [line.split()[:4] for line in listed.out.splitlines()[2:]] == [["letters", "4", "3", "1"]]
+    assert "1 failed" in cli("batches", "letters").out
+    assert cli("batches", "none").code == 1
+    assert [json.loads(line)["batch"] for line in cli("list", "--batch", "letters", "--json").out.splitlines()] == [
+        "letters"
+    ] * 4
+
+
+def test_json_is_the_answer_and_the_end(cli: Callable[..., Said]) -> None:
+    said = cli(*ALL, "--json")
+    made, batch = map(json.loads, said.out.splitlines())
+    assert [one["task_id"] for one in made["created"]] == [1, 2, 3]
+    assert (batch["batch"], batch["by_status"]) == (made["batch"], {"completed": 3})
+
+
+def test_a_dry_run_tells_and_does_nothing(cli: Callable[..., Said], tmp_path: Path) -> None:
+    said = cli(*ALL, "--dry-run")
+    assert said.code == 0
+    assert "would have 3 tasks" in said.out
+    assert "in/sub/c.txt" in said.out
+    assert not (tmp_path / "out").exists()
+    assert cli("batches").out.startswith("There is no batch.")
+
+
+def test_a_list_on_standard_input(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    for listed in (b"in/a.txt\nin/sub/c.txt\n", b"in/a.txt\0in/sub/c.txt\0"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+        said = cli("batch", "-", "--to", "out/{stem}.loud", "--type", "shout", "--dry-run", "--json")
+        assert [Path(one["input_file"]).name for one in json.loads(said.out)["created"]] == ["a.txt", "c.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("batch", "in"), 2, "Missing option '--to'"),
+        (("batch", "--to", "out/"), 2, "Missing argument 'IN…'"),
+        (("batch", "in", "--to", "{stem}.x", "--type", "nonsense"), 1, "nonsense"),
+        (("batch", "nowhere", "--to", "out/", "--type", "shout"), 1, "There is nothing to do."),
+        (("batch", "in", "--to", "out/x", "--type", "shout"), 1, "would both become"),
+        (("batch", "in", "--to", "out/{stm}", "--type", "shout"), 1, "did you mean {stem}"),
+        ((*ALL, "--detach"), 2, "--detach needs a service"),
+        ((*ALL, "--batch", "a/b"), 1, "a name without"),
+    ],
+)
+def test_wrong_use_is_told(cli: Callable[..., Said], arguments: tuple[str, ...], code: int, words: str) -> None:
+    said = cli(*arguments)
+    assert said.code == code
+    assert words in " ".join(said.err.split())
+    assert not cli("list", "--json").out
