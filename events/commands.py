@@ -83,6 +83,10 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     input_file: Text = ""
     output_file: Text = ""
     options: dict[str, Any] = {}
+    preset: Annotated[
+        str, msgspec.Meta(max_length=200), says("Options under a name, which `options` may change.", value="NAME")
+    ] = ""
+    """It is recorded as the options that it means."""
     priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY), says("0 to 10, higher runs first.", default=True)] = 0
     user_level: Annotated[
         Count, says("The user's rank, up to `max_user_level`; raises the effective priority.", default=True)

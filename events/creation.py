@@ -14,7 +14,7 @@ from .recorded import Event
 from .system_events import Deduplicated
 from .task_events import Created, DependencyPolicies, unique_key
 
-_WORKED_OUT = ("estimated_time", "resumable", "on_dependency_failure", "notify_on", "notify_targets")
+_WORKED_OUT = ("estimated_time", "resumable", "on_dependency_failure", "notify_on", "notify_targets", "preset")
 _COPIED = tuple(name for name in TaskFields.__struct_fields__ if name not in _WORKED_OUT)
 
 

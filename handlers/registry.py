@@ -8,6 +8,7 @@ from typing import Any
 from ..events.errors import HandlerFault, TasktrailError, UnknownType
 from .contract import TaskType, declared, resolve
 from .errors import BrokenHandlers, DuplicateType
+from .presets import Preset, Presets
 
 GROUP = "tasktrail.handlers"
 
@@ -16,6 +17,8 @@ class Registry:
     """Task types by name. What could not be loaded is kept in `errors` and takes nothing else down."""
 
     def __init__(self) -> None:
+        self.presets = Presets()
+        """Options under names; the configuration may add some."""
         self._types: dict[str, TaskType] = {}
         self._homes: dict[str, str] = {}
         self.errors: list[HandlerFault] = []
@@ -23,9 +26,10 @@ class Registry:
         """The modules or objects that could not be loaded."""
 
     @classmethod
-    def load(cls, modules: Iterable[str] = (), *, group: str = GROUP) -> "Registry":
+    def load(cls, modules: Iterable[str] = (), *, presets: Iterable[Preset] = (), group: str = GROUP) -> "Registry":
         """Every type of the entry point group, then of the configured `modules` (`package.module` or `module:name`)."""
         registry = cls()
+        registry.presets = Presets(presets)
         for home in [*_entry_point_homes(group), *modules]:
             try:
                 registry.add_home(home)

@@ -122,7 +122,7 @@ class System:
         """Kept here because it is in no log: a Scheduler that is started again still knows it."""
         self.config = config
         self.clock = clock or SystemClock()
-        self.registry = registry or Registry.load(config.handlers)
+        self.registry = registry or Registry.load(config.handlers, presets=config.presets)
         self._make_executor = executor or self._worker_processes
         self._executor: Executor | None = None
         self.committed = Watermark()

@@ -237,7 +237,7 @@ def inline_service(folder: str | Path, *handlers: object, config: "Config | None
     from .system import System
 
     config = Config(workers=1) if config is None else checked(config)
-    registry = Registry.load(config.handlers)
+    registry = Registry.load(config.handlers, presets=config.presets)
     for target in handlers:
         registry.add(task_type_of(target), "inline")
     types, slots = {task_type.name: task_type for task_type in registry}, config.max_concurrent or config.workers

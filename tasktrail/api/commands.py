@@ -110,6 +110,7 @@ class Commands(ABC):
         output_file: str | PathLike[str] = "",
         *,
         options: Mapping[str, Any] = _NO_OPTIONS,
+        preset: str = "",
         priority: int = 0,
         user_level: int = 0,
         estimated_time: float = 0.0,
@@ -188,6 +189,7 @@ class Commands(ABC):
         batch: str = "",
         type: str = "",  # noqa: A002 - the field's name
         options: Mapping[str, Any] = _NO_OPTIONS,
+        preset: str = "",
         task: Mapping[str, Any] = _NO_OPTIONS,
         again: bool = False,
         dry_run: bool = False,
@@ -206,6 +208,7 @@ class Commands(ABC):
             batch: its name; made of the first input and the time unless one is given.
             type: the task type; by each file's kind and the output's suffix unless one is given.
             options: of the type.
+            preset: options under a name, which also says the type.
             task: other fields of `CreateTask`, the same for all.
             again: also what an earlier batch has done already.
             dry_run: only tell what would be done.

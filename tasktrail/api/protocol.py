@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from ..handlers.presets import Preset
+
 if TYPE_CHECKING:
     from .client import Client
     from .reader import Reader
@@ -37,6 +39,8 @@ class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Which programs of the service's machine the type can use, and whether they are there; for people."""
     output_suffix: str = ""
     """With its dot: what the output is called where only its folder is given. Empty: as the input."""
+    presets: tuple[Preset, ...] = ()
+    """Options under names."""
     missing: tuple[str, ...] = ()
     """Packages that it needs and that are not installed there; its tasks are refused until they are."""
     install: str = ""

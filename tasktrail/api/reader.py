@@ -27,6 +27,7 @@ from ..events.state import FINISHED, fold
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
 from ..handlers.attempt_output import Output, read
 from ..handlers.contract import TaskType, missing_packages
+from ..handlers.presets import Preset
 from ..handlers.registry import Registry, unknown_type
 from ..intake.event_names import event_tags
 from ..paths import path_of
@@ -302,10 +303,10 @@ def batch_named(name: str, found: Batch | None) -> Batch:
 
 def type_infos(registry: Registry) -> list[TypeInfo]:
     """The registered task types as `tasktrail types` shows them."""
-    return list(map(type_info, registry))
+    return [type_info(task_type, registry.presets.of(task_type.name)) for task_type in registry]
 
 
-def type_info(task_type: TaskType) -> TypeInfo:
+def type_info(task_type: TaskType, presets: tuple[Preset, ...] = ()) -> TypeInfo:
     """One task type as `tasktrail types` shows it."""
     return TypeInfo(
         name=task_type.name,
@@ -316,6 +317,7 @@ def type_info(task_type: TaskType) -> TypeInfo:
         options=msgspec.json.schema(task_type.options),
         programs=task_type.programs() if task_type.programs else (),
         output_suffix=task_type.output_suffix,
+        presets=presets,
         missing=missing_packages(task_type),
         install=task_type.packages.install,
     )

@@ -91,8 +91,11 @@ class BatchPlanner:
                 raise InvalidValue(
                     f"{field} is of one file", field=field, remedy="Give `inputs` and `to`; each file gets its own."
                 )
+        preset = self._registry.presets.get(wanted.preset) if wanted.preset else None
+        if preset is not None:
+            wanted = self._registry.presets.meant(msgspec.structs.replace(wanted, type=wanted.type or preset.type))
         named = self._registry.get(wanted.type) if wanted.type else None
-        naming = Naming(_pattern(wanted.to, named))
+        naming = Naming(_pattern(wanted.to, (preset and preset.output_suffix) or (named and named.output_suffix) or ""))
         found = find(wanted.inputs, self._paths.check_looked_at, avoid=naming.fixed, protected=self._paths.protected)
         name = wanted.batch or _name(wanted.inputs[0], now)
         draft = _Draft(name)
@@ -281,15 +284,14 @@ async def carry_out(
     return msgspec.structs.replace(plan.answer, created=made, position=accepted.position)
 
 
-def _pattern(to: str, named: TaskType | None) -> str:
+def _pattern(to: str, suffix: str) -> str:
     """The pattern in full: a folder alone means that each file keeps its place and name below it."""
     if not to.startswith("/"):
         raise InvalidPath(f"to: {to!r} is not an absolute path", field="to")
     if ".." in to.split("/"):
         raise InvalidPath(f"to: {to!r} climbs with `..`", field="to", remedy="Write the path out.")
     if "{" not in to and (to.endswith("/") or os.path.isdir(to)):  # noqa: PTH112
-        suffix = "{suffix}" if named is None or not named.output_suffix else named.output_suffix
-        return f"{to.rstrip('/')}/{{folder}}/{{stem}}{suffix}"
+        return f"{to.rstrip('/')}/{{folder}}/{{stem}}{suffix or '{suffix}'}"
     return to
 
 

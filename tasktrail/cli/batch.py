@@ -44,7 +44,7 @@ _BATCHES = (
         ("tasktrail batch photos/ --to 'small/{folder}/{stem}.webp' -o width=1280", "every picture below a folder"),
         ("tasktrail batch '*.mov' --to '{stem}-{height}p.mp4' -o height=720 --dry-run", "only tell what would be done"),
         ("find . -name '*.pdf' | tasktrail batch - --to pages/ --type document_preview", "a list on standard input"),
-        ("tasktrail batch photos/ --to small/ --batch holiday", "under a name, for `retry`, `cancel`, `list`"),
+        ("tasktrail batch films/ --to web/ --preset web-720p --batch films", "by a preset, under a name of your own"),
     ],
 )
 @click.argument("inputs", nargs=-1, required=True, type=FILE, metavar="IN…")

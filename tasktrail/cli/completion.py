@@ -58,6 +58,13 @@ def type_names(session: Session) -> Iterator[Offer]:
         yield info.name, info.summary
 
 
+def preset_names(session: Session) -> Iterator[Offer]:
+    """The presets."""
+    for info in session.environment.types(session)[0]:
+        for preset in info.presets:
+            yield preset.name, f"{preset.type}: {preset.summary}"
+
+
 def status_names(_session: Session) -> Iterator[Offer]:
     """The six statuses."""
     return ((status, "") for status in ALL_STATUSES)

@@ -11,6 +11,7 @@ import msgspec
 
 from ..events.commands import CreateTask
 from .parameters import (
+    PRESET,
     TASK_ID,
     TYPE,
     IdsParam,
@@ -52,6 +53,7 @@ TASK_FLAGS = {"resumable": "--no-resume", "parent_task_id": "--parent"}
 _TYPES: dict[str, click.ParamType[Any]] = {
     "on_dependency_failure": PoliciesParam(),
     "parent_task_id": TASK_ID,
+    "preset": PRESET,
     "type": TYPE,
 }
 """Fields whose values are read by a type of their own."""
@@ -158,6 +160,7 @@ _OPTIONS = click.option(
     help="An option of the task type; see `tasktrail types`. Repeat it for more.",
 )
 _FIELDS = (
+    "preset",
     "priority",
     "max_retries",
     "retry_delay",

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from ..times import FORMS, read_time
-from .completion import WORDS, SuggestedParam, completion_items, option_pairs, suggestions, type_names
+from .completion import WORDS, SuggestedParam, completion_items, option_pairs, preset_names, suggestions, type_names
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -151,6 +151,8 @@ OPEN_ID = TaskIdParam("pending", "running", "retrying")
 WAITING_ID = TaskIdParam("pending", "retrying")
 
 TYPE = SuggestedParam("type", type_names)
+
+PRESET = SuggestedParam("preset", preset_names)
 
 FILE = click.Path()
 

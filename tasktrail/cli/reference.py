@@ -15,6 +15,7 @@ from .terminal import Column, as_text, plain, print_json, print_pairs, say
 if TYPE_CHECKING:
     from ..api.protocol import TypeInfo
     from ..config.load import Setting
+    from ..handlers.presets import Preset
 
 
 @click.command(
@@ -57,8 +58,16 @@ def _print_types(infos: Sequence["TypeInfo"]) -> None:
         if info.missing:
             say(f"  not installed: {', '.join(info.missing)}; install {info.install or 'them'}", hang="  ")
         print_pairs(option_lines(info.options), indent=4)
+        if info.presets:
+            say("  presets:")
+            print_pairs(((preset.name, _preset(preset)) for preset in info.presets), indent=4)
         for line in info.programs:
             say(f"  {plain(line)}", hang="  ")
+
+
+def _preset(preset: "Preset") -> str:
+    means = ", ".join(f"{name}={value}" for name, value in preset.options.items())
+    return plain(f"{preset.summary} {means}".strip() + (f"; to {preset.output_suffix}" if preset.output_suffix else ""))
 
 
 def option_lines(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..backups.restore import Restored
     from ..config.settings import Config
     from ..events import TasktrailError
+    from ..handlers.registry import Registry
     from ..paths import DataPaths
     from ..projections import Verification
     from ..whatif.answer import WhatIf
@@ -208,20 +209,18 @@ class Environment:
     def files(self, session: Session) -> "Reading":
         """A reader of the log and the views."""
         from ..api.reader import Reader
-        from ..handlers.registry import Registry
 
-        return Reader(session.data, load=lambda: Registry.load(session.load_config().handlers))
+        return Reader(session.data, load=lambda: _registry(session))
 
     def types(self, session: Session) -> tuple[list["TypeInfo"], list["TasktrailError"]]:
         """The task types, and what could not be loaded of the handlers. Needs no data folder."""
         from ..api.reader import type_infos
-        from ..handlers.registry import Registry
 
         service = session.service_or_none()
         if service is not None:
             with closing(service):
                 return service.types(), []
-        registry = Registry.load(session.load_config().handlers)
+        registry = _registry(session)
         return type_infos(registry), list(registry.errors)
 
     def verify(self, session: Session, progress: ProgressCallback) -> "Verification":
@@ -288,6 +287,14 @@ class Environment:
         announce(DataPaths(session.data).lock, "run")
         set_up_logging("warning", config.log_format)
         return TaskService.open(session.data, config=config, own_only=True)
+
+
+def _registry(session: Session) -> "Registry":
+    """The task types that the configuration names."""
+    from ..handlers.registry import Registry
+
+    config = session.load_config()
+    return Registry.load(config.handlers, presets=config.presets)
 
 
 def _with_log(session: Session) -> "DataPaths":

@@ -19,6 +19,7 @@ from ..actors.secret import Secret
 from ..events.commands import RateName, RateText
 from ..events.errors import InvalidValue
 from ..events.retry import RetryRule
+from ..handlers.presets import Preset
 
 if TYPE_CHECKING:
     from ..actors.core.limits import Limits
@@ -452,6 +453,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key(
             "Rules of your own on what may be tried again, before the built-in ones; the first match decides.",
             "tables with `name`, `retryable`, and one or more of `error_type`, `contains`, `exit_code`",
+            read=parse_rules,
+        ),
+    ] = ()
+    presets: Annotated[
+        tuple[Preset, ...],
+        _key(
+            "Presets of your own, beside the built-in ones or in their place.",
+            "tables with `name`, `type`, `options`, and perhaps `summary` and `output_suffix`",
             read=parse_rules,
         ),
     ] = ()

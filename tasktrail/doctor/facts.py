@@ -104,7 +104,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 def collect(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
     """The facts of this machine and data folder. `file`: the configuration, where it is not in that folder."""
     paths = DataPaths(data_dir, Path(config.temp_dir) if config.temp_dir else None)
-    registry = Registry.load(config.handlers)
+    registry = Registry.load(config.handlers, presets=config.presets)
     last, trouble = _last_recorded(paths.log)
     holder = _holder(paths.lock)
     refusal, degraded = (("", ""), ()) if holder is None else _service_trouble(paths.data)

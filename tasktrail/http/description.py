@@ -28,6 +28,7 @@ from ..events.recorded import EVENT_TAGS
 from ..events.system_events import Role
 from ..events.values import MAX_INTEGER, MIN_INTEGER
 from ..handlers.contract import TaskType, missing_packages
+from ..handlers.presets import Presets
 from ..projections.queries.filters import MAX_LIMIT, MAX_TEXT, MAX_VALUES, SORTS, STATUSES
 from .commands import COMMANDS, RetryTasks
 from .permissions import SEE
@@ -64,6 +65,7 @@ class Known(msgspec.Struct, frozen=True):
 
     types: tuple[TaskType, ...]
     """Those whose tasks are accepted."""
+    presets: Presets
     max_user_level: int
     targets: tuple[str, ...]
     """The targets of notices that the configuration names."""
@@ -76,6 +78,7 @@ class Known(msgspec.Struct, frozen=True):
         config = service.config
         return cls(
             tuple(one for one in service.source.registry if not missing_packages(one)),
+            service.source.registry.presets,
             config.max_user_level,
             tuple(sorted(config.apprise)),
             config.allow_endpoints,
@@ -196,9 +199,12 @@ def _components(known: Known) -> dict[str, Schema]:
         )
         if task is not parts["NewBatch"]:
             task["allOf"] = [_ref("OfItsType")]
-    parts["NewBatch"]["properties"] |= _OF_A_BATCH
+    parts["NewBatch"]["properties"] |= {
+        **_OF_A_BATCH,
+        "preset": {"enum": ["", *(preset.name for preset in known.presets)]},
+    }
     parts["TimeZone"] = {"enum": _zones()}
-    parts |= _of_types(known.types)
+    parts |= _of_types(known.types, known.presets)
     parts["NewTask"] = {**_fields_of(parts["CreateTask"]), "title": "NewTask"}
     parts["AddSchedule"]["properties"]["task"] = {"allOf": [_ref("NewTask"), _OF_A_SCHEDULE]}
     parts["AddSchedule"]["anyOf"] = [
@@ -236,7 +242,7 @@ def _refine(command: Schema, texts: Mapping[str, Schema]) -> None:
             command["properties"][name] = _refined(field, texts.get(name, {"pattern": _PLAIN}))
 
 
-def _of_types(types: Sequence[TaskType]) -> dict[str, Schema]:
+def _of_types(types: Sequence[TaskType], presets: Presets) -> dict[str, Schema]:
     """What a new task of each type needs, and the options that it takes; these may be called as anything here is."""
     refs, parts = msgspec.json.schema_components(
         [one.options for one in types], ref_template=_REF.format(name="options.{name}")
@@ -244,7 +250,13 @@ def _of_types(types: Sequence[TaskType]) -> dict[str, Schema]:
     branches = []
     for one, its in zip(types, refs, strict=True):
         needed = [name for name in ("input_file", "output_file") if getattr(one, f"needs_{name[:-5]}")]
-        fields = {"type": {"const": one.name}, "options": its, **{name: {"minLength": 1} for name in needed}}
+        names = [preset.name for preset in presets.of(one.name)]
+        fields = {
+            "type": {"const": one.name},
+            "options": its,
+            "preset": {"enum": ["", *names]},
+            **{name: {"minLength": 1} for name in needed},
+        }
         branches.append({"title": one.name, "properties": fields, "required": ["type", *needed]})
     choice: Schema = {"oneOf": branches} if branches else {"not": {}}
     whole = {"description": "By its type: what a task needs, and its options.", **choice}

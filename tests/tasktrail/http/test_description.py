@@ -346,8 +346,10 @@ def test_of_the_own_queue_as_much_is_shown_as_of_the_whole(web: httpx.Client, se
 
 
 def test_what_the_configuration_allows_is_described(service: TaskService, web: httpx.Client) -> None:
-    types = Known.of(service).types
-    known = Known(types, max_user_level=3, targets=("room",), allow_endpoints=("in-ner:8080", "other.example"))
+    here = Known.of(service)
+    known = Known(
+        here.types, here.presets, max_user_level=3, targets=("room",), allow_endpoints=("in-ner:8080", "other.example")
+    )
     document = described(web.get("/openapi.json").json(), known)
     fields = document["components"]["schemas"]["CreateTask"]["properties"]
     assert fields["user_level"]["maximum"] == 3
