@@ -111,8 +111,8 @@ class Campaign:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
     def _killed(self, done: int) -> None:
-        """Run until so many more outputs are there, then kill it with all its workers."""
-        wanted = len(self._outputs()) + done
+        """Run until so many outputs are there, then kill it with all its workers."""
+        wanted = done
         process = self._start()
         deadline = time.monotonic() + WITHIN
         while len(self._outputs()) < wanted and process.poll() is None and time.monotonic() < deadline:
