@@ -89,6 +89,10 @@ def batch_command(
         if detach and inside is not None:
             raise click.UsageError("--detach needs a service that goes on: start `tasktrail serve`.")
         made = tasks.make_batch(wanted)
+        if inside is not None:
+            for one in made.skipped:
+                if one.open:
+                    inside.work_on(one.task_id)
         if session.as_json:
             print_json(made)
         if dry_run:
@@ -96,10 +100,6 @@ def batch_command(
         if detach:
             return _report_start(session, made)
         names = _to_follow(tasks, made)
-        if inside is not None:
-            for one in made.skipped:
-                if one.open:
-                    inside.work_on(one.task_id)
         return _follow(session, tasks, made, names, embedded=inside is not None)
 
 

@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -39,6 +40,8 @@ from tasktrail.events.errors import WaitTimeout
 
 SHORT, FULL = 40, 1000
 WITHIN = 120.0
+AGAIN = 8
+"""Further undisturbed tasks on a damaged film, which may come out in several ways."""
 TRIES = 20
 """Of a change that comes too late again and again."""
 KILLED = 0.2
@@ -414,7 +417,20 @@ class Campaign:
             if whole and job.tells and not _is_told(end.result):
                 return f"BROKEN: {len(content)} of {len(whole)} bytes and no word about it"
             return "completed: as it stood before"
+        if any(self._has_several_ends(job, content, end) for content in stood if content not in job.contents):
+            return "completed: as it stood before"
         return "BROKEN: it is made of no content that ever stood there"
+
+    def _has_several_ends(self, job: Job, content: bytes, end: End) -> bool:
+        """Whether the content gives another end each time, and such a one: threads that decode a damaged film patch it
+        up with what the others have just then."""
+        found = {self._undisturbed(job, content)}
+        for _ in range(AGAIN):
+            del self._quiet[job.name, content]
+            found.add(self._undisturbed(job, content))
+            if end in found:
+                return True
+        return len(found) > 1 and any(_but_the_bytes(one) == _but_the_bytes(end) for one in found)
 
     def _end(self, task: Task, output: Path) -> End:
         if task.status != "completed":
@@ -429,6 +445,11 @@ class Campaign:
                     process.kill()
             except psutil.NoSuchProcess:
                 continue
+
+
+def _but_the_bytes(end: End) -> str:
+    """The end without what follows from the bytes of the output: its hash and its size."""
+    return re.sub(r"^\w+ |\('(sha256|size)', [^)]*\)", "", end.result)
 
 
 def _is_told(result: str) -> bool:

@@ -105,25 +105,25 @@ class Campaign:
         print(f"once more: {took:.1f} s, {len(made.skipped)} skipped, {len(made.created)} new", flush=True)
         self._check(made)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, said: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tasktrail", "--data", str(self._data), "batch", str(self._source)]
         command += ["--to", f"{self._out}/{PATTERN}", "--json"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        return subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL, start_new_session=True)
 
     def _killed(self, done: int) -> None:
         """Run until so many outputs are there, then kill it with all its workers."""
         wanted = done
-        process = self._start()
+        process = self._start(subprocess.DEVNULL)
         deadline = time.monotonic() + WITHIN
         while len(self._outputs()) < wanted and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
         print(f"killed with {len(self._outputs())} outputs", flush=True)
 
     def _finish(self) -> MadeBatch:
-        process = self._start()
+        process = self._start(subprocess.PIPE)
         out, _ = process.communicate(timeout=WITHIN)
         return msgspec.json.decode(out.splitlines()[0], type=MadeBatch)
 
