@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import httpx
 import psutil
@@ -42,12 +43,13 @@ from tasktrail.http.server import HttpServer
 config = Config(workers=1, max_cpu=1, handlers=("bench_types",), snapshot_every=10**9)
 rate = int(sys.argv[2])
 with TaskService.open(sys.argv[1], config=config) as tasks:
-    server = HttpServer(tasks, socket_path=tasks.paths.socket)
+    secret = tasks.paths.http_token
+    server = HttpServer(tasks, socket_path=tasks.paths.socket, secret_file=secret)
     server.start()
     if not tasks.queue(0).pauses:
         tasks.pause()
     tasks._system.views.wait(600)  # they are checked after a start
-    print(tasks.paths.socket, flush=True)
+    print(tasks.paths.socket, server.address, secret.read_text().strip(), flush=True)
     ended = threading.Event()
     def change():
         due = time.monotonic()
@@ -77,8 +79,8 @@ def tables(*, quick: bool) -> Iterator[Table]:
 
     def page(path: str, which: int) -> float:
         if path not in found:
-            with served(number) as (web, _service):
-                found.update({one: _load(web, one, loads) for one in PAGES})
+            with served(number) as house:
+                found.update({one: _load(house.web, one, loads) for one in PAGES})
         return found[path][which] if which else found.pop(path)[0]
 
     sizes = Table("P2", f"Bytes of a page, {number:,} tasks", "bytes")
@@ -94,8 +96,8 @@ def tables(*, quick: bool) -> Iterator[Table]:
 
         def paint(path: str) -> float:
             if path not in paints:
-                with served(number) as (web, _service):
-                    paints.update(_painted(web, 2 if quick else 10))
+                with served(number) as house:
+                    paints.update(_painted(house, 2 if quick else 10))
             return paints.pop(path)
 
         painted = Table("P4", f"First paint in Chromium, the slowest of ten visits, {number:,} tasks", "ms")
@@ -119,8 +121,18 @@ def tables(*, quick: bool) -> Iterator[Table]:
     yield following
 
 
+class House(NamedTuple):
+    """A service, and ways to it."""
+
+    web: httpx.Client
+    """Over its socket."""
+    process: subprocess.Popen[str]
+    address: str
+    secret: str
+
+
 @contextmanager
-def served(number: int, rate: int = 0) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+def served(number: int, rate: int = 0) -> Iterator[House]:
     """A service with so many tasks in a process of its own, which changes `rate` of them a second."""
     service = subprocess.Popen(
         [sys.executable, "-c", _SERVE, str(million_tasks(number)), str(rate)],
@@ -130,9 +142,10 @@ def served(number: int, rate: int = 0) -> Iterator[tuple[httpx.Client, subproces
         env={"PYTHONPATH": str(SUPPORT), "PATH": ""},
     )
     assert service.stdout is not None
-    transport = httpx.HTTPTransport(uds=service.stdout.readline().strip())
+    socket, address, secret = service.stdout.readline().split()
+    transport = httpx.HTTPTransport(uds=socket)
     with service, httpx.Client(transport=transport, base_url="http://localhost", timeout=60) as web:
-        yield web, service
+        yield House(web, service, address, secret)
         assert service.stdin is not None
         service.stdin.close()
 
@@ -154,28 +167,20 @@ _FIRST_PAINT = """() => new Promise(say => {
 })"""
 
 
-def _painted(web: httpx.Client, visits: int) -> dict[str, float]:
+def _painted(house: House, visits: int) -> dict[str, float]:
     """Page → milliseconds from asking for it to its first picture, the slowest. Each visit is a browser's first."""
-    from playwright.sync_api import Route, sync_playwright
-
-    def answer(route: Route) -> None:
-        asked = route.request
-        if "/live" in asked.url:  # a stream does not end
-            route.abort()
-            return
-        came = web.get(asked.url.partition("localhost")[2], headers={"accept": asked.headers.get("accept", "*/*")})
-        route.fulfill(status=came.status_code, headers=dict(came.headers) | {"content-encoding": ""}, body=came.content)
+    from playwright.sync_api import sync_playwright
 
     for path in SEEN:
-        web.get(path)  # the service has answered before, the browser has not asked before
+        house.web.get(path)  # the service has answered before, the browser has not asked before
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] * (os.geteuid() == 0))
 
         def visit(path: str) -> float:
-            with browser.new_context() as context:
-                context.route("**/*", answer)
+            shown = {"authorization": f"Bearer {house.secret}"}
+            with browser.new_context(extra_http_headers=shown) as context:
                 page = context.new_page()
-                page.goto(f"http://localhost{path}")
+                page.goto(f"{house.address}{path}")
                 return float(page.evaluate(_FIRST_PAINT))
 
         visit(SEEN[0])  # Chromium's own processes are there from now on
@@ -185,9 +190,9 @@ def _painted(web: httpx.Client, visits: int) -> dict[str, float]:
 
 
 def _look_on(number: int, seconds: float) -> dict[str, float]:
-    with served(number, EVENTS_A_SECOND) as (web, service):
-        process = psutil.Process(service.pid)
-        assert web.get("/healthz").status_code == 200
+    with served(number, EVENTS_A_SECOND) as house:
+        process = psutil.Process(house.process.pid)
+        assert house.web.get("/healthz").status_code == 200
         socket = million_tasks(number) / "tasktrail.sock"
         alone = _cpu_over(process, seconds)
         figures = asyncio.run(_followed(str(socket), process, seconds))
