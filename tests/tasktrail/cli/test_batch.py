@@ -26,11 +26,10 @@ class Said(NamedTuple):
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     monkeypatch.setenv("PYTHONPATH", SUPPORT)
     monkeypatch.setattr(sys, "path", [*sys.path, SUPPORT])
+    monkeypatch.setattr("tasktrail.log_setup.set_up_logging", lambda *_, **__: None)  # it would last for other tests
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "tasktrail.toml").write_text(
-        'handlers = ["sample_handlers"]\nworkers = 1\nlog_level = "error"\n'
-    )
+    (tmp_path / "data" / "tasktrail.toml").write_text('handlers = ["sample_handlers"]\nworkers = 1\n')
     for name in ("a.txt", "b.txt", "sub/c.txt"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_text(f"this is {name}")
