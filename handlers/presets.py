@@ -54,6 +54,13 @@ BUILT_IN = (
         output_suffix=".mkv",
     ),
     Preset(
+        name="podcast",
+        type="audio_convert",
+        options={"loudness": -16.0, "channels": "mono", "bitrate": 96_000},
+        summary="Speech as loud as podcasts are, in one channel.",
+        output_suffix=".mp3",
+    ),
+    Preset(
         name="contact-sheet",
         type="video_preview",
         summary="Pictures from all over a film on one sheet.",

@@ -30,7 +30,8 @@ _OF_EACH = tuple(
     name for name in TaskFields.__struct_fields__ if name not in ("type", "input_file", "output_file", "batch")
 )
 _USUAL = ("convert", "preview", "thumbnail")
-"""Where several types read a file and write the output, the first of these: the one that keeps most of it."""
+"""Where several types read a file and write the output, the first of these: the one that keeps most of it. One that
+reads this kind before all others goes first: a film that becomes a png gives a frame, not a curve of its sound."""
 _SHOWN = 3
 _REJECTED = "Rejected"
 """The error type of a task whose handler can do nothing with its input."""
@@ -160,7 +161,7 @@ class BatchPlanner:
         ]
         if not able:
             return f"{_a(kind)}, of which no task type makes such an output with such options"
-        return min(able, key=_rank)
+        return min(able, key=lambda task_type: (task_type.accepts[0] != kind, _rank(task_type)))
 
     def _writes(self, task_type: TaskType, one: Found, number: int, naming: Naming, options: Mapping[str, Any]) -> bool:
         """Whether the type can write what the pattern makes of the file, with these options."""

@@ -16,6 +16,7 @@ audio_convert = TaskType(
     check=check,
     resumable=True,
     needs_input=True,
+    accepts=("audio", "video"),
     needs_output=True,
     bounds=VIDEO_BOUNDS,
     output_suffix=".mp3",
