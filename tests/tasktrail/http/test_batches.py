@@ -75,7 +75,9 @@ def test_a_user_sees_and_makes_only_his_own(service: TaskService, server: HttpSe
     assert get(server, "/v1/batches", bob).json() == []
     others = post(server, body, bob).json()
     assert (others["created"], len(others["refused"])) == ([], 2)
-    assert str(made["created"][0]["task_id"]) not in others["refused"][0]["problem"]["detail"], "nor learns of them"
+    assert f"Task {made['created'][0]['task_id']} " not in others["refused"][0]["problem"]["detail"], (
+        "nor learns of them"
+    )
     assert post(server, {**body, "user_id": 71}, bob).status_code in (202, 403)
     service.revoke_token("batch-71")
     service.revoke_token("batch-72")
