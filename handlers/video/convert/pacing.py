@@ -10,6 +10,9 @@ from av.video.frame import VideoFrame
 from ..frames import Reading, frames_after
 from ..source import VideoSource
 
+LONGEST_STILL = 600
+"""Seconds that one frame is shown again and again. A damaged time may lie days ahead; the gap then stays a gap."""
+
 
 def wanted_frames(
     source: VideoSource, start: int, after: int | None, until: int | None, reading: Reading
@@ -37,15 +40,18 @@ def _paced(source: VideoSource, start: int, after: int | None, reading: Reading)
     number = 0 if after is None else max(0, floor((after - start) / step))
     while after is not None and place(number) <= after:
         number += 1
+    still = LONGEST_STILL / source.time_base
     held: VideoFrame | None = None
-    ends = Fraction(start)
+    since, ends = start, Fraction(start)
     for moment, frame in frames_after(source, _before_keyframe(source, place(number)), reading):
         while place(number) + step / 2 <= moment:
-            if held is not None:
-                yield place(number), held
+            if held is None or place(number) - since > still:
+                number = max(number + 1, floor((moment - start) / step) - 1)
+                continue
+            yield place(number), held
             number += 1
-        held, ends = frame, Fraction(moment + source.last_shown)
-    while held is not None and place(number) + step / 2 <= ends:
+        held, since, ends = frame, moment, Fraction(moment + source.last_shown)
+    while held is not None and place(number) + step / 2 <= min(ends, since + still):
         yield place(number), held
         number += 1
 

@@ -344,6 +344,32 @@ def test_a_frame_that_is_asked_for_twice_is_the_last_one_shown(
         assert alike(made[number], whole[(number + 1) // 2], 6)
 
 
+def test_a_time_that_lies_days_ahead_is_not_filled_with_frames(
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasktrail.handlers.video.convert.pacing.LONGEST_STILL", 2)
+    far = tmp_path / "far.mkv"
+    with (
+        av.open(str(clips(audio="", seconds=2, suffix=".mkv", options={"bf": "0"}))) as source,
+        av.open(str(far), "w") as output,
+    ):
+        track = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            ahead = round(200_000 / packet.time_base) if number >= 25 else 0
+            packet.pts, packet.dts = (packet.pts or 0) + ahead, (packet.dts or 0) + ahead
+            packet.stream = track
+            output.mux(packet)
+    context = prepare(far, "out.mkv", frame_rate=10, preset="ultrafast")
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["frames"] == pytest.approx(10 + 20 + 10, abs=2)
+    assert times(context.output_file)[-1] > 200_000
+
+
 def test_rates_that_people_write_short_are_exact() -> None:
     assert [exact_rate(rate) for rate in (23.976, 29.97, 59.94, 25, 12.5, 24.0, 30.0)] == [
         Fraction(24000, 1001),
