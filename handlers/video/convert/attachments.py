@@ -44,12 +44,22 @@ def choose_attachments(opened: InputContainer, container: str) -> Attachments:
     for stream in chain(pictures, opened.streams.attachments):
         found = _describe(stream)
         codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else ""
-        if container == "matroska" or (found.picture and codec in _COVERS.get(container, ())):
-            kept.append(found)
-        else:
-            kind = "cover picture" if found.picture else "attachment"
+        kind = "cover picture" if found.picture else "attachment"
+        fits = container == "matroska" or (found.picture and codec in _COVERS.get(container, ()))
+        if not fits:
             notes.append(f"{kind} {found.name} dropped: {container} has no place for it")
+        elif _is_empty(stream) and not (found.picture and container == "matroska"):  # there it is any file
+            notes.append(f"{kind} {found.name} dropped: damaged")
+        else:
+            kept.append(found)
     return Attachments(tuple(kept), tuple(notes))
+
+
+def _is_empty(stream: Any) -> bool:
+    """Whether nothing can be made of it; mp4 asks for the size of a picture."""
+    if stream.type == "video":
+        return not (stream.codec_context.width and stream.codec_context.height)
+    return not stream.data
 
 
 def _describe(stream: Any) -> Attachment:

@@ -74,7 +74,7 @@ def choose_sounds(container: InputContainer, options: VideoConvertOptions, targe
     """Plan each sound track that is wanted. Raises Unusable for one that is not there, or that cannot be copied."""
     tracks = container.streams.audio
     if not target.audio_codec:
-        return Sounds(notes=(_dropped("the sound", "as asked"),) if tracks else ())
+        return Sounds(notes=(_dropped("sound", "as asked"),) if tracks else ())
     if options.audio_track is not None and tracks and options.audio_track > len(tracks):
         name = Path(container.name).name
         raise Unusable(f"{name} has {len(tracks)} sound tracks, not {options.audio_track}")

@@ -128,6 +128,15 @@ def test_a_cover_of_an_mp4_is_the_same_picture_as_in_the_mkv(compare: Callable[.
     assert cover_of("png") in mkv.read_bytes()
 
 
+def test_a_damaged_cover_is_named_and_does_not_cost_the_film(compare: Callable[..., Any], tmp_path: Path) -> None:
+    beside = Beside(attachments={"cover.jpg": ("image/jpeg", b"no picture"), "a.ttf": ("font/ttf", b"font")})
+    source = make(tmp_path / "in.mkv", [Tone()], (), beside)
+    assert "cover picture cover.jpg dropped: damaged" in compare(source, "out.mp4")[1]
+    _, notes, mkv = compare(source, "out.mkv")
+    assert notes == []
+    assert b"no picture" in mkv.read_bytes()
+
+
 def test_tags_can_be_stripped_and_the_words_of_tracks_stay(compare: Callable[..., Any], full: Path) -> None:
     found, notes, _ = compare(full, "out.mkv", metadata="strip")
     tags = {f"tag {name}" for name in BESIDE.tags}
