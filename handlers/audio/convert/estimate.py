@@ -1,5 +1,6 @@
 """The estimate of a conversion of sound. No media library here: the service imports this."""
 
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,20 @@ _INDEX = 40
 """Bytes that the index of an m4a takes in memory for each packet."""
 _PACKETS = 50
 """Packets a second, in the codecs that have the most."""
-_HEADERS = 200_000
+_PICTURE = 8
+"""Bytes a pixel of a png, in memory."""
+_HEADERS = 6_000
+"""Bytes of tags and the like."""
+_CARRIED = 2_000_000
+"""Bytes of a cover picture, at most as a rule."""
 _PACKED = 0.8
 """Bytes of flac and alac, as a share of the samples'."""
-_PICTURE = 5
-"""Bytes a pixel, of the picture and its file."""
+_COPIED_BITRATE = 160_000
+"""Bits a second of a channel that is copied and of which nothing tells how many it has."""
+_QUALITY_BITRATES = (245, 225, 190, 175, 165, 130, 115, 100, 85, 65)
+"""Thousands of bits a second of stereo at each quality of mp3."""
+_RAGGED = 0.31
+"""Bytes of a png for each column, by the root of its rows, where the sound is noise."""
 
 
 class SoundInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +47,12 @@ class SoundInfo(msgspec.Struct, frozen=True, kw_only=True):
     rate: int = 48_000
     channels: int = 2
     bits: int = 16
+    codec: str = ""
+    """FFmpeg's name of it; empty: unknown."""
+    bitrate: int = 0
+    """Bits a second; 0: unknown."""
+    carries: bool = True
+    """Whether there are pictures beside it, as far as is known."""
     guessed: bool = False
 
     def basis(self) -> dict[str, Any]:
@@ -64,7 +80,7 @@ def estimate_for(job: Job[AudioConvertOptions], sound: SoundInfo) -> Estimate:
     pairs = max(0.5, sound.channels / 2) * max(0.5, sound.rate / 48_000)
     if draws(job.output_file):
         pixels = options.width * options.height
-        memory, temp, work = 8 * pixels, _HEADERS + _PICTURE * pixels, 0.0
+        memory, temp, work = _PICTURE * pixels, _drawn(options, sound), 0.0
     else:
         memory, temp = int(_INDEX * _PACKETS * seconds), _written(options, job.output_file, sound, job.input_size)
         codec = codec_of(options, container_of(job.output_file), job.output_file)
@@ -84,18 +100,32 @@ def _played(options: AudioConvertOptions, sound: SoundInfo) -> float:
     return max(0.0, min(sound.duration, options.end or sound.duration) - (options.start or 0.0))
 
 
+def _drawn(options: AudioConvertOptions, sound: SoundInfo) -> int:
+    """Bytes of a png."""
+    lanes = sound.channels if options.lanes == "channels" else 1
+    return int(_HEADERS / 4 + options.width * (1 + _RAGGED * sqrt(options.height * lanes)))
+
+
 def _written(options: AudioConvertOptions, output: Path, sound: SoundInfo, input_size: int) -> int:
-    """Bytes of the result; with the pictures that the source carries, of which only its size tells."""
-    codec = codec_of(options, container_of(output), output)
-    seconds = _played(options, sound)
+    """Bytes of a file of sound; with the picture that the source carries, of which only its size tells."""
+    container = container_of(output)
+    codec = codec_of(options, container, output)
     channels = {"auto": sound.channels, "stereo": 2, "mono": 1}[options.channels]
     if codec.layouts:
         channels = min(channels, max(codec.layouts))
     if codec.lossless:
         deep = {"auto": sound.bits, "16": 16, "24": 24, "float": 32}[options.bits]
-        rate = (options.sample_rate or sound.rate) * channels * deep * (1.0 if codec.name == "pcm" else _PACKED)
+        packed = 1.0 if codec.name == "pcm" else _PACKED
+        rate = (options.sample_rate or sound.rate) * channels * deep * packed
+    elif options.quality is not None:
+        rate = 1000.0 * _QUALITY_BITRATES[options.quality]
     else:
         rate = options.bitrate or codec.bitrate * channels
-    copied = 0 if options.alters or options.codec not in ("auto", "copy") else input_size
-    pictures = min(input_size, 2_000_000)
-    return int(max(1.1 * seconds * rate / 8, min(copied, seconds * 500_000)) + pictures + _HEADERS)
+    if options.codec == "copy" or (options.codec == "auto" and not options.alters):
+        copied = sound.bitrate or _COPIED_BITRATE * sound.channels
+        if sound.codec in container.copied:
+            rate = copied
+        elif not sound.codec:  # nobody has looked yet
+            rate = max(rate, copied)
+    carried = min(input_size, _CARRIED) if sound.carries and options.cover == "keep" and container.name != "wav" else 0
+    return int(1.1 * _played(options, sound) * rate / 8 + carried + _HEADERS)

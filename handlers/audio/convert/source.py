@@ -62,6 +62,10 @@ class SoundSource(msgspec.Struct, frozen=True, kw_only=True):
     """Of a sample, as far as encoders without loss can keep them: 16 or 24."""
     floating: bool
     """Whether its samples are kept as floating-point numbers in the file."""
+    bitrate: int
+    """Bits a second; 0: unknown."""
+    pictures: int
+    """Number of pictures that the file carries."""
     lacking: int = 0
     """Bytes at the end, at least, that the container speaks of and that are not there."""
     notes: tuple[str, ...] = ()
@@ -69,7 +73,15 @@ class SoundSource(msgspec.Struct, frozen=True, kw_only=True):
 
     def info(self) -> SoundInfo:
         """What the estimate needs to know."""
-        return SoundInfo(duration=self.seconds, rate=self.rate, channels=self.channels, bits=self.bits)
+        return SoundInfo(
+            duration=self.seconds,
+            rate=self.rate,
+            channels=self.channels,
+            bits=32 if self.floating else self.bits,
+            codec=self.codec,
+            bitrate=self.bitrate,
+            carries=self.pictures > 0,
+        )
 
 
 @contextmanager
@@ -138,6 +150,8 @@ def read_source(path: Path, track: int | None) -> SoundSource:
             begin=exact(stream.time_base) * (0 if container.format.name == "mp3" else stream.start_time or 0),
             bits=_WHOLE if lossless and kind not in ("u8", "s16") else 16,
             floating=lossless and kind in ("flt", "dbl"),
+            bitrate=context.bit_rate or 0,
+            pictures=sum(bool(each.disposition & Disposition.attached_pic) for each in container.streams.video),
             lacking=_lacking(path),
             notes=_left_out(container),
         )

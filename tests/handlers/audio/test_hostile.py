@@ -9,6 +9,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from crafting import Bait
+from noises import NOISES
 from sounds import hear, tone, write
 
 from tasktrail.handlers import Finished, Rejected
@@ -125,7 +127,7 @@ def test_broken_bytes_are_done_or_refused_by_name(seed: int, tmp_path: Path, con
 
 
 @pytest.mark.parametrize(
-    ("channels", "rate"), [(0, 44100), (65535, 44100), (65, 44100), (2, 0), (2, 4_000_000_000), (1, 768_001)]
+    ("channels", "rate"), [(0, 44100), (65535, 44100), (65, 44100), (2, 0), (1, 1), (2, 4_000_000_000), (1, 768_001)]
 )
 def test_headers_beyond_all_measure_are_refused(
     channels: int, rate: int, tmp_path: Path, convert: Callable[..., Any]
@@ -152,6 +154,19 @@ def test_a_header_that_promises_an_endless_file_is_no_cut(tmp_path: Path, conver
     _, outcome = convert(source, "out.flac")
     assert isinstance(outcome, Finished)
     assert (outcome.result["duration"], outcome.result["notes"]) == (1.0, [])
+
+
+def test_a_cover_that_no_player_could_show_is_left_out_and_told(tmp_path: Path, convert: Callable[..., Any]) -> None:
+    """60,000 pixels a side: the sound is converted all the same."""
+    (cover,) = (crafted for crafted in NOISES if crafted.name == "cover.mp3")
+    cover.make(tmp_path / "in.mp3", Bait(tmp_path, ""))
+    for suffix in (".mp3", ".m4a", ".ogg", ".flac"):
+        output, outcome = convert(tmp_path / "in.mp3", f"out{suffix}")
+        assert isinstance(outcome, Finished)
+        assert outcome.result["notes"] == [
+            "1 pictures are left out: only jpeg and png of up to 16 MB and 100 megapixels are kept"
+        ]
+        assert hear(output).covers == []
 
 
 @pytest.mark.parametrize("codec", ["auto", "copy"])
