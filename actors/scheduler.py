@@ -65,6 +65,7 @@ from .core.messages import (
     Submit,
     Tick,
 )
+from .core.sources import WatchedFolder
 from .core.state import Running, SchedulerState
 from .core.step import needed, resume_from_log, step
 from .core.tokens import Token
@@ -153,6 +154,7 @@ class Scheduler(Actor):
         on_fatal: gets the reason why the service has to end.
         on_trouble: gets the reason why the log cannot be written, and None when it can be written again.
         on_tokens: gets all tokens at the start, and whenever one is added or revoked, before that is answered.
+        on_sources: the same of watched folders.
         read_log: reads the log while it cannot be written at the start; questions are then answered from it.
         alarm: wakes the Scheduler at the next moment; a simulator brings one without a thread.
         snapshot: the file from which the fold goes on, if it can be used.
@@ -174,6 +176,7 @@ class Scheduler(Actor):
         on_fatal: Callable[[BaseException], None],
         on_trouble: Callable[[TasktrailError | None], None] = lambda _: None,
         on_tokens: Callable[[tuple[Token, ...]], None] = lambda _: None,
+        on_sources: Callable[[tuple[WatchedFolder, ...]], None] = lambda _: None,
         read_log: Callable[[], LogReader] | None = None,
         alarm: Callable[[Callable[[], None], Clock, str], Alarm] = Alarm,
         snapshot: Path | None = None,
@@ -191,6 +194,8 @@ class Scheduler(Actor):
         self._on_trouble = on_trouble
         self._on_tokens = on_tokens
         self._tokens_told = -1
+        self._on_sources = on_sources
+        self._sources_told = -1
         self._snapshot = snapshot
         self._watch = watch or SchedulerWatch()
         self._new_alarm = alarm
@@ -254,6 +259,7 @@ class Scheduler(Actor):
         # For the queue only: the real start will stage and record the same.
         resume_from_log(self.state, {}, self._time()[0])
         self._tell_tokens()
+        self._tell_sources()
         self._wait(error)
 
     def on_stop(self) -> None:
@@ -494,6 +500,7 @@ class Scheduler(Actor):
             self.trouble = self._retry_at = None
             self._on_trouble(None)
         self._tell_tokens()
+        self._tell_sources()
         answered, orders = self._answered, self._orders
         committed = self._committed(records, seconds)
         self.state.forget_finished(set(committed.tasks))
@@ -551,6 +558,13 @@ class Scheduler(Actor):
         self._retry_at = self._clock.monotonic() + seconds
         self._alarm.set(self._clock.now() + timedelta(seconds=seconds))
         self._on_trouble(error)
+
+    def _tell_sources(self) -> None:
+        """Pass the sources on when they have changed."""
+        sources = self.state.durable.sources
+        if sources.changed_at != self._sources_told:
+            self._sources_told = sources.changed_at
+            self._pass_on(self._on_sources, tuple(sources.by_name.values()))
 
     def _tell_tokens(self) -> None:
         """What is folded in is durable now: a token is worth something only from here on, and nothing once revoked."""

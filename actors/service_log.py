@@ -36,6 +36,10 @@ from ..events.system_events import (
     RedeliveryRequested,
     ScheduleAdded,
     ScheduleRemoved,
+    SourceAdded,
+    SourcePaused,
+    SourceRemoved,
+    SourceResumed,
     TokenAdded,
     TokenRevoked,
     WorkerExited,
@@ -75,6 +79,10 @@ _NAMES = {
     EndpointEnabled: "endpoint enabled",
     TokenAdded: "token added",
     TokenRevoked: "token revoked",
+    SourceAdded: "source added",
+    SourceRemoved: "source removed",
+    SourcePaused: "source paused",
+    SourceResumed: "source resumed",
 }
 """Events that are logged at level info, under these names."""
 _HIDDEN = {"task", "target", "host", "digest"}

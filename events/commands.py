@@ -183,6 +183,14 @@ class CreateTask(TaskFields, frozen=True, kw_only=True, tag_field="command", tag
     traceparent: Traceparent = ""
 
 
+class FileTask(TaskFields, frozen=True, kw_only=True, omit_defaults=True):
+    """What the tasks of many files share. Each has its own input and output."""
+
+    type: Annotated[
+        str, msgspec.Meta(max_length=200), says("The task type. Empty: by each file's kind and the output's suffix.")
+    ] = ""
+
+
 class GraphTask(TaskFields, frozen=True, kw_only=True, omit_defaults=True):
     """One task of a graph. It refers to others of the graph by name, to tasks that exist already by id."""
 
@@ -482,8 +490,77 @@ class RevokeToken(_OnService, frozen=True, kw_only=True, tag="revoke_token"):
     token: TokenName
 
 
+SourceName: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(?!\.\.?$)[^\s,/\x00-\x1f\x7f][^,/\x00-\x1f\x7f]*$",
+        min_length=1,
+        max_length=200,
+        description="a name without `/`, commas and control characters, and not `.` or `..`",
+    ),
+]
+"""A source's name, which is also that of a batch."""
+
+
+class AddSource(_OnService, frozen=True, kw_only=True, tag="add_source"):
+    """Watch folders: each file that is new or has changed becomes one task, once nobody writes to it any more."""
+
+    source: SourceName
+    """Its name, and the batch of its tasks; one that exists is changed only with `replace`."""
+    inputs: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=100)]
+    """Folders with all below them, and patterns with `*`, `?`, `[ ]`, `**`."""
+    to: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    """What the outputs are called, as for a batch."""
+    task: FileTask = msgspec.field(default_factory=FileTask)
+    """What its tasks share. Without a type it follows from each file's kind and its output."""
+    settle: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=86400),
+        says("A file has to stay as it is for so long.", default=True, value="SECONDS"),
+    ] = 5.0
+    poll: Annotated[
+        float,
+        msgspec.Meta(ge=1, le=86400),
+        says(
+            "Look at everything anew after so long; changes on network shares are seen only so.",
+            default=True,
+            value="SECONDS",
+        ),
+    ] = 60.0
+    replace: Annotated[bool, says("Change the source of this name, if there is one.")] = False
+
+
+class RemoveSource(_OnService, frozen=True, kw_only=True, tag="remove_source"):
+    """Watch the folders of a source no more. Tasks that it has created stay."""
+
+    source: Name
+
+
+class PauseSource(_OnService, frozen=True, kw_only=True, tag="pause_source"):
+    """Have a source make no tasks for now."""
+
+    source: Name
+
+
+class ResumeSource(_OnService, frozen=True, kw_only=True, tag="resume_source"):
+    """Have a paused source go on, also with what came meanwhile."""
+
+    source: Name
+
+
+SourceCommand: TypeAlias = AddSource | RemoveSource | PauseSource | ResumeSource
+"""What is about a watched folder."""
+
 OperatorCommand: TypeAlias = (
-    SetLimits | PauseQueue | ResumeQueue | DrainQueue | AddSchedule | RemoveSchedule | AddToken | RevokeToken
+    SetLimits
+    | PauseQueue
+    | ResumeQueue
+    | DrainQueue
+    | AddSchedule
+    | RemoveSchedule
+    | AddToken
+    | RevokeToken
+    | SourceCommand
 )
 
 Command: TypeAlias = TaskCommand | OperatorCommand

@@ -134,6 +134,24 @@ class UnknownBatch(TasktrailError):
     remedy = "List them with `tasktrail batches`."
 
 
+class SourceExists(TasktrailError):
+    """The name belongs to another source."""
+
+    code = "source_exists"
+    status = 409
+    title = "There is such a source already"
+    remedy = "Take another name, or set `replace` (CLI: --replace) to change that one."
+
+
+class UnknownSource(TasktrailError):
+    """No source has this name."""
+
+    code = "unknown_source"
+    status = 404
+    title = "There is no such source"
+    remedy = "List them with `tasktrail source list`."
+
+
 class TokenExists(TasktrailError):
     """The name, or the secret, belongs to another token."""
 

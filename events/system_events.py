@@ -4,7 +4,7 @@ A task's status never depends on them; only `Adjusted` overlays priority, time a
 """
 
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -153,6 +153,44 @@ class ScheduleRemoved(_SystemEvent, frozen=True, kw_only=True):
     schedule: str
 
 
+class SourceAdded(_SystemEvent, frozen=True, kw_only=True, omit_defaults=False):
+    """Files of folders become tasks by themselves from now on; if there was such a source, as this one says.
+
+    Written with all its fields, as there are few sources.
+    """
+
+    source: str
+    """Its name, which is also the batch of its tasks."""
+    inputs: tuple[str, ...]
+    """Folders with all below them, and patterns."""
+    to: str
+    """What the outputs are called, as for a batch."""
+    task: dict[str, Any] = {}
+    """The fields that its tasks share."""
+    settle: float = 5.0
+    """Seconds that a file has to stay as it is before it is taken for whole."""
+    poll: float = 60.0
+    """Seconds between two looks at everything, whatever the system tells."""
+
+
+class SourceRemoved(_SystemEvent, frozen=True, kw_only=True):
+    """The source makes no more tasks."""
+
+    source: str
+
+
+class SourcePaused(_SystemEvent, frozen=True, kw_only=True):
+    """The source makes no tasks until it is resumed."""
+
+    source: str
+
+
+class SourceResumed(_SystemEvent, frozen=True, kw_only=True):
+    """The source makes tasks again, of what came meanwhile, too."""
+
+    source: str
+
+
 class WorkerExited(_SystemEvent, frozen=True, kw_only=True):
     """A worker process ended otherwise than by being asked to."""
 
@@ -248,6 +286,10 @@ SystemEvent: TypeAlias = (
     | EndpointEnabled
     | TokenAdded
     | TokenRevoked
+    | SourceAdded
+    | SourceRemoved
+    | SourcePaused
+    | SourceResumed
 )
 
 SYSTEM_TAGS: dict[type[SystemEvent], str] = {
@@ -270,4 +312,8 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     EndpointEnabled: "endpoint_enabled",
     TokenAdded: "token_added",
     TokenRevoked: "token_revoked",
+    SourceAdded: "source_added",
+    SourceRemoved: "source_removed",
+    SourcePaused: "source_paused",
+    SourceResumed: "source_resumed",
 }

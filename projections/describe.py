@@ -21,6 +21,10 @@ from ..events.system_events import (
     ScheduleRemoved,
     ServiceStarted,
     ServiceStopped,
+    SourceAdded,
+    SourcePaused,
+    SourceRemoved,
+    SourceResumed,
     SystemEvent,
     TokenAdded,
     TokenRevoked,
@@ -107,6 +111,14 @@ def _system(event: SystemEvent) -> str:
             return f"token {event.token} added: {event.role}{whose}{until}"
         case TokenRevoked():
             return f"token {event.token} revoked"
+        case SourceAdded():
+            return f"source {event.source} added: {', '.join(event.inputs)} to {event.to}"
+        case SourceRemoved():
+            return f"source {event.source} removed"
+        case SourcePaused():
+            return f"source {event.source} paused"
+        case SourceResumed():
+            return f"source {event.source} resumed"
         case _:
             assert_never(event)
 

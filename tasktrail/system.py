@@ -21,6 +21,7 @@ from .actors.core.limits import UNLIMITED
 from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
 from .actors.core.resources import Ceiling
+from .actors.core.sources import WatchedFolder
 from .actors.core.state import SchedulerState
 from .actors.core.tokens import Token
 from .actors.delivery.attempt import Deadline, Result
@@ -137,6 +138,8 @@ class System:
         """Why the log cannot be written at the moment; commands are refused meanwhile."""
         self.views_trouble: Exception | None = None
         """Why the views cannot be written at the moment."""
+        self.sources: tuple[WatchedFolder, ...] = ()
+        """The watched folders, as they are just now."""
         self.tokens: dict[str, Token] = {}
         """Digest → token, of all that are recorded; replaced as a whole, before adding or revoking one is answered."""
         self.token_watchers: list[Callable[[], None]] = []
@@ -273,6 +276,9 @@ class System:
     def _on_trouble(self, error: TasktrailError | None) -> None:
         self.log_trouble = error
 
+    def _on_sources(self, sources: tuple[WatchedFolder, ...]) -> None:
+        self.sources = sources
+
     def _on_tokens(self, tokens: tuple[Token, ...]) -> None:
         self.tokens = {token.digest: token for token in tokens}
         for watcher in list(self.token_watchers):
@@ -343,6 +349,7 @@ class System:
             on_fatal=self._on_fatal,
             on_trouble=self._on_trouble,
             on_tokens=self._on_tokens,
+            on_sources=self._on_sources,
             read_log=lambda: LogReader(self.paths.log),
             snapshot=self._snapshot(SCHEDULER_SNAPSHOT.name),
         )

@@ -13,6 +13,7 @@ from .limits import UNLIMITED, Limits, Pause, queue_keys_of
 from .rates import name_of
 from .resources import MachineSample
 from .routing import labels_of, offering
+from .sources import WatchedFolder
 from .state import SchedulerState
 
 T = TypeVar("T")
@@ -230,6 +231,11 @@ def schedule_boards(state: SchedulerState) -> tuple[ScheduleBoard, ...]:
         )
         for name, schedule in sorted(state.durable.schedules.by_name.items())
     )
+
+
+def source_boards(state: SchedulerState) -> tuple[WatchedFolder, ...]:
+    """All sources, by name."""
+    return tuple(source for _name, source in sorted(state.durable.sources.by_name.items()))
 
 
 def token_boards(state: SchedulerState) -> tuple[TokenBoard, ...]:

@@ -27,12 +27,16 @@ from ...events import (
 )
 from ...events.commands import (
     AddSchedule,
+    AddSource,
     AddToken,
     DrainQueue,
     NoticeCommand,
     PauseQueue,
+    PauseSource,
     RemoveSchedule,
+    RemoveSource,
     ResumeQueue,
+    ResumeSource,
     RevokeToken,
     SetLimits,
 )
@@ -71,6 +75,7 @@ from .messages import Intake, Submit
 from .owners import is_of, refuse_others, without_others
 from .resources import why_it_never_fits
 from .schedules import FIRE_TIME, check_schedule, same_times, says_the_same
+from .sources import changed_source
 from .state import Running, SchedulerState
 from .tokens import added_token, revoked_token
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
@@ -319,6 +324,8 @@ def carry_out_operator(work: UnitOfWork, command: OperatorCommand, intake: Intak
             event = added_token(work.state.durable.tokens, command, work.now)
         case RevokeToken():
             event = revoked_token(work.state.durable.tokens, command)
+        case AddSource() | RemoveSource() | PauseSource() | ResumeSource():
+            event = changed_source(work.state.durable.sources, command)
         case _:
             assert_never(command)
     position = work.record(0, event, origin)

@@ -27,6 +27,10 @@ from ...events.system_events import (
     RatesConfigured,
     ScheduleAdded,
     ScheduleRemoved,
+    SourceAdded,
+    SourcePaused,
+    SourceRemoved,
+    SourceResumed,
     TokenAdded,
     TokenRevoked,
 )
@@ -50,6 +54,7 @@ from .rates import Rates, Starts
 from .resources import MachineSample, Reserved, SetAside
 from .routing import Offer, labels_of, pick
 from .schedules import NextRuns, Schedules
+from .sources import Sources
 from .tokens import Tokens
 from .windows import Windows
 
@@ -271,6 +276,7 @@ class Durable(msgspec.Struct):
     disabled: dict[str, int] = {}
     """Endpoint that has said that it is gone → where that is recorded."""
     tokens: Tokens = msgspec.field(default_factory=Tokens)
+    sources: Sources = msgspec.field(default_factory=Sources)
 
 
 class SchedulerState:
@@ -439,6 +445,8 @@ class SchedulerState:
                 durable.pauses.apply(fact, position)
             case TokenAdded() | TokenRevoked():
                 durable.tokens.apply(fact, position)
+            case SourceAdded() | SourceRemoved() | SourcePaused() | SourceResumed():
+                durable.sources.apply(fact, position)
 
     def _apply_to_schedules(self, fact: Fact, position: int) -> None:
         for name in self.durable.schedules.apply(fact, position):

@@ -32,11 +32,15 @@ from ..events import (
 )
 from ..events.commands import (
     AddSchedule,
+    AddSource,
     AddToken,
     DrainQueue,
     PauseQueue,
+    PauseSource,
     RemoveSchedule,
+    RemoveSource,
     ResumeQueue,
+    ResumeSource,
     RevokeToken,
     SetLimits,
 )
@@ -441,6 +445,51 @@ class Commands(ABC):
     ) -> Accepted:
         """End a schedule; tasks that it has created stay."""
         return await self._change(RemoveSchedule, reason, actor, command_id, schedule=schedule)
+
+    @either_way
+    async def add_source(
+        self,
+        source: str,
+        inputs: Sequence[str | PathLike[str]],
+        to: str | PathLike[str],
+        *,
+        task: Mapping[str, Any] = _NO_OPTIONS,
+        settle: float = 5.0,
+        poll: float = 60.0,
+        replace: bool = False,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> Accepted:
+        """Watch folders: each file that is new or has changed becomes one task, once nobody writes to it any more.
+
+        `inputs` and `to` are those of `create_batch`; `task` holds what the tasks share, such as type, preset or
+        options. `settle`: seconds that a file has to stay as it is; `poll`: seconds between two looks at everything.
+        """
+        fields = {"source": source, "task": task, "settle": settle, "poll": poll, "replace": replace}
+        fields |= {"inputs": _absolute(inputs), "to": absolute_pattern(os.fspath(to))}
+        return await self._change(AddSource, reason, actor, command_id, **fields)
+
+    @either_way
+    async def remove_source(
+        self, source: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Watch the folders of a source no more; tasks that it has created stay."""
+        return await self._change(RemoveSource, reason, actor, command_id, source=source)
+
+    @either_way
+    async def pause_source(
+        self, source: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Have a source make no tasks for now."""
+        return await self._change(PauseSource, reason, actor, command_id, source=source)
+
+    @either_way
+    async def resume_source(
+        self, source: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Have a paused source go on, also with what came meanwhile."""
+        return await self._change(ResumeSource, reason, actor, command_id, source=source)
 
     @either_way
     async def add_token(

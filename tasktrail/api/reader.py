@@ -15,10 +15,12 @@ from ..actors.core.board import (
     limits_board,
     queue_board,
     schedule_boards,
+    source_boards,
     token_boards,
 )
 from ..actors.core.dependencies import retries
 from ..actors.core.explanation import Obstacle, WaitReason, Why, explain
+from ..actors.core.sources import WatchedFolder
 from ..config.load import load_config
 from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
@@ -256,6 +258,10 @@ class Questions:
     def tokens(self) -> list[TokenBoard]:
         """All tokens, by name: those that were added and not revoked."""
         return list(self.source.state(lambda state, _now: token_boards(state)))
+
+    def sources(self) -> list[WatchedFolder]:
+        """All watched folders, by name."""
+        return list(self.source.state(lambda state, _now: source_boards(state)))
 
     def schedules(self) -> list[ScheduleBoard]:
         """All schedules, by name."""

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, TokenBoard
 from ..actors.core.explanation import Why
+from ..actors.core.sources import WatchedFolder
 from ..batches.request import MadeBatch, NewBatch
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from ..events.errors import InvalidPath, ServiceUnreachable, UnknownTask, WaitTimeout
@@ -201,6 +202,11 @@ class Remote(Commands):
     async def schedules(self) -> list[ScheduleBoard]:
         """All recurring schedules, by name."""
         return await self._told(list[ScheduleBoard], "/v1/schedules")
+
+    @either_way
+    async def sources(self) -> list[WatchedFolder]:
+        """All watched folders, by name."""
+        return await self._told(list[WatchedFolder], "/v1/sources")
 
     @either_way
     async def tokens(self) -> list[TokenBoard]:

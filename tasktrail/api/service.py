@@ -21,8 +21,10 @@ from ..actors.feed import Watermark
 from ..actors.pictures import PictureMaker
 from ..backups.backup import Backup, back_up
 from ..backups.evidence import Acceptance
+from ..batches.files import Found
 from ..batches.planner import BatchPlanner, Past, Plan, carry_out
 from ..batches.request import MadeBatch, NewBatch
+from ..batches.watcher import Watcher
 from ..config.load import Reloaded, checked, load_config
 from ..config.settings import Config
 from ..events import Accepted, Command, CreateGraph, RedeliverNotice, Task
@@ -42,7 +44,7 @@ from ..telemetry.numbers import Numbers
 from ..telemetry.readings import Readings
 from .commands import Commands
 from .declared_schedules import apply_declared_schedules
-from .either_way import Blocking
+from .either_way import Blocking, complete
 from .reader import Questions
 from .source import Source
 
@@ -82,6 +84,8 @@ class TaskService(Questions, Commands, Blocking):
         )
         """For the page."""
         self._most = system.ceiling()
+        self.watcher = Watcher(lambda: system.sources, self.make_source_tasks, lambda: self._paths, system.clock)
+        """Makes tasks of the files of watched folders, once it is started."""
 
     def _make_intake(self) -> CommandIntake:
         system, config = self._system, self._system.config
@@ -134,6 +138,7 @@ class TaskService(Questions, Commands, Blocking):
         service = cls(system)
         if not own_only:
             apply_declared_schedules(service, system.registry)
+            service.watcher.start()
         return service
 
     @property
@@ -144,6 +149,7 @@ class TaskService(Questions, Commands, Blocking):
     def close(self) -> None:
         """Stop in good order. Attempts that run are recorded as interrupted and go on at the next start."""
         if not self._running.closed:
+            self.watcher.stop()
             self._running.closed = True
             self.pictures.close()
             self.source.disconnect()  # the last to close the log merges its write-ahead log, which a reader cannot
@@ -181,14 +187,23 @@ class TaskService(Questions, Commands, Blocking):
         return self.list_tasks(filters)
 
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
-        async def send(graph: CreateGraph) -> Accepted | TasktrailError:
-            return (await self._send_all([graph], checked=False))[0]
+        return await carry_out(self.plan_batch(wanted), wanted, self._send_graph)
 
-        return await carry_out(self.plan_batch(wanted), wanted, send)
+    def make_source_tasks(self, wanted: NewBatch, found: Sequence[Found]) -> Plan:
+        """Create tasks of these files, each of which gets one for each content that it ever has."""
+        plan = self._planner(None).plan(wanted, self._system.clock.now(), found=found, once=True)
+        if plan.graph is not None:
+            complete(carry_out(plan, wanted, self._send_graph))
+        return plan
+
+    async def _send_graph(self, graph: CreateGraph) -> Accepted | TasktrailError:
+        return (await self._send_all([graph], checked=False))[0]
 
     def plan_batch(self, wanted: NewBatch, user_id: int | None = None) -> Plan:
         """What a batch would create; with a user as if there were no tasks of others. Nothing is written."""
+        return self._planner(user_id).plan(wanted, self._system.clock.now())
 
+    def _planner(self, user_id: int | None) -> BatchPlanner:
         def past(outputs: Sequence[str]) -> Past:
             writers = self.source.ask(lambda views: views.last_writers(outputs, user_id))
             return Past(
@@ -196,8 +211,7 @@ class TaskService(Questions, Commands, Blocking):
                 self.source.state(lambda state, _now: _taken(state, outputs, user_id)),
             )
 
-        planner = BatchPlanner(self._intake, self._system.registry, self._paths, past)
-        return planner.plan(wanted, self._system.clock.now())
+        return BatchPlanner(self._intake, self._system.registry, self._paths, past)
 
     def submit(
         self,

@@ -24,7 +24,12 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def find(
-    inputs: Sequence[str], check: Callable[[str], None], *, avoid: str = "", protected: Sequence[str] = ()
+    inputs: Sequence[str],
+    check: Callable[[str], None],
+    *,
+    avoid: str = "",
+    protected: Sequence[str] = (),
+    most: int | None = MAX_GRAPH,
 ) -> list[Found]:
     """All files, each once, in the order of the inputs and of names. What is hidden is found only if it is named.
 
@@ -33,6 +38,7 @@ def find(
         check: raises the refusal of a path that may not be looked at.
         avoid: a folder that holds outputs; inside a folder that was named nothing in it is found.
         protected: real paths of folders that no task may use.
+        most: more files than this are refused.
 
     Raises:
         InvalidValue: there are more files than one batch may have.
@@ -41,9 +47,9 @@ def find(
     for text in inputs:
         for one in _found(text, check, avoid, protected):
             found.setdefault(one.path, _checked(one, check))
-            if len(found) > MAX_GRAPH:
+            if most is not None and len(found) > most:
                 raise InvalidValue(
-                    f"There are more than {MAX_GRAPH:,} files",
+                    f"There are more than {most:,} files",
                     field="inputs",
                     remedy="Make several batches of them, such as one for each folder.",
                     status=TOO_MUCH,

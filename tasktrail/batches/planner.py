@@ -21,9 +21,9 @@ from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
 from ..handlers.registry import Registry
 from ..intake.examination import CommandIntake
+from ..intake.naming import Naming, full_pattern
 from ..intake.paths import PathRules, resolved
 from .files import Found, find
-from .naming import Naming
 from .request import LeftOut, Made, MadeBatch, NewBatch, Refused, Skipped
 
 _OF_EACH = tuple(
@@ -79,8 +79,13 @@ class BatchPlanner:
         self._paths = paths
         self._past = past
 
-    def plan(self, wanted: NewBatch, now: datetime) -> Plan:
+    def plan(
+        self, wanted: NewBatch, now: datetime, *, found: Sequence[Found] | None = None, once: bool = False
+    ) -> Plan:
         """The plan. Raises what is wrong with the request as a whole.
+
+        `found`: these files, instead of a look for those of `inputs`. `once`: a file is done with once an earlier task
+        has had its content, whatever came of it and of its output.
 
         Raises:
             InvalidValue: there are too many files, or the pattern cannot be read.
@@ -96,10 +101,14 @@ class BatchPlanner:
         if preset is not None:
             wanted = self._registry.presets.meant(msgspec.structs.replace(wanted, type=wanted.type or preset.type))
         named = self._registry.get(wanted.type) if wanted.type else None
-        naming = Naming(_pattern(wanted.to, (preset and preset.output_suffix) or (named and named.output_suffix) or ""))
-        found = find(wanted.inputs, self._paths.check_looked_at, avoid=naming.fixed, protected=self._paths.protected)
+        suffix = (preset and preset.output_suffix) or (named and named.output_suffix) or ""
+        naming = Naming(full_pattern(wanted.to, suffix))
+        if found is None:
+            found = find(
+                wanted.inputs, self._paths.check_looked_at, avoid=naming.fixed, protected=self._paths.protected
+            )
         name = wanted.batch or _name(wanted.inputs[0], now)
-        draft = _Draft(name)
+        draft = _Draft(name, once=once)
         tasks = self._tasks(wanted, name, naming, named, found, draft)
         tasks = self._without_outputs(tasks, draft)
         _refuse_collisions(tasks)
@@ -202,10 +211,11 @@ class BatchPlanner:
         self, wanted: NewBatch, task: CreateTask, earlier: TaskState | None, taken: OutputTaken | None, draft: "_Draft"
     ) -> None:
         task = self._intake.examine_new(msgspec.structs.replace(task, overwrite=True)) if earlier else task
-        same = earlier is not None and _asks_the_same(earlier, task)
-        if earlier is not None and same and not wanted.again and (skipped := _skipped(earlier, task)) is not None:
-            draft.skipped.append(skipped)
-            return
+        if earlier is not None and _asks_the_same(earlier, task) and not wanted.again:
+            skipped = _skipped(earlier, task, once=draft.once)
+            if skipped is not None:
+                draft.skipped.append(skipped)
+                return
         if taken is not None and not wanted.overwrite:
             raise taken
         ours = earlier is not None and earlier.status == "completed" and _is_as_made(earlier)
@@ -216,8 +226,9 @@ class BatchPlanner:
 class _Draft:
     """A plan in the making."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, once: bool) -> None:
         self.name = name
+        self.once = once
         self.tasks: list[CreateTask] = []
         self.skipped: list[Skipped] = []
         self.left_out: list[LeftOut] = []
@@ -285,17 +296,6 @@ async def carry_out(
     return msgspec.structs.replace(plan.answer, created=made, position=accepted.position)
 
 
-def _pattern(to: str, suffix: str) -> str:
-    """The pattern in full: a folder alone means that each file keeps its place and name below it."""
-    if not to.startswith("/"):
-        raise InvalidPath(f"to: {to!r} is not an absolute path", field="to")
-    if ".." in to.split("/"):
-        raise InvalidPath(f"to: {to!r} climbs with `..`", field="to", remedy="Write the path out.")
-    if "{" not in to and (to.endswith("/") or os.path.isdir(to)):  # noqa: PTH112
-        return f"{to.rstrip('/')}/{{folder}}/{{stem}}{suffix or '{suffix}'}"
-    return to
-
-
 def _name(first: str, now: datetime) -> str:
     """A name that says what and when, for a batch that was given none."""
     stem = Path(first.rstrip("/*")).name.split("*")[0].rstrip(".-_ ") or "batch"
@@ -335,10 +335,12 @@ def _asks_the_same(earlier: TaskState, task: CreateTask) -> bool:
     return (spec.type, spec.input_file, spec.options) == (task.type, task.input_file, task.options)
 
 
-def _skipped(earlier: TaskState, task: CreateTask) -> Skipped | None:
+def _skipped(earlier: TaskState, task: CreateTask, *, once: bool) -> Skipped | None:
     """Why nothing is to be done for a file; None where something is."""
     why, failed = "", False
-    if not earlier.finished:
+    if earlier.finished and once and _is_no_newer(earlier):
+        why, failed = f"task {earlier.id} has had it", earlier.status == "failed"
+    elif not earlier.finished:
         why = f"task {earlier.id} is to do the same" if earlier.waiting else f"task {earlier.id} is doing the same"
     elif earlier.status == "completed" and _is_as_made(earlier) and _is_unchanged(earlier):
         why = f"done by task {earlier.id}"
@@ -363,6 +365,13 @@ def _is_as_made(earlier: TaskState) -> bool:
     except OSError:
         return False
     return bool(size == earlier.result.get("size", size))
+
+
+def _is_no_newer(earlier: TaskState) -> bool:
+    """Whether the input has the content that the task read, or that it had when the task was created, if none did."""
+    if earlier.input_read is not None:
+        return _is_unchanged(earlier)
+    return os.stat(earlier.spec.input_file).st_mtime <= earlier.created_at.timestamp()  # noqa: PTH116 - as above
 
 
 def _is_unchanged(earlier: TaskState) -> bool:

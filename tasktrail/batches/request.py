@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..events.commands import MAX_GRAPH, TaskFields, Text, Traceparent, says
+from ..events.commands import MAX_GRAPH, FileTask, Text, Traceparent, says
 
 
-class NewBatch(TaskFields, frozen=True, kw_only=True, tag_field="command", tag="create_batch", omit_defaults=True):
+class NewBatch(FileTask, frozen=True, kw_only=True, tag_field="command", tag="create_batch", omit_defaults=True):
     """Ask for a task for each of many files: all that can be are created together, under one name.
 
     The fields of a task are those of every task of the batch; `batch` is its name, made of the first input and the time
@@ -27,11 +27,6 @@ class NewBatch(TaskFields, frozen=True, kw_only=True, tag_field="command", tag="
             "option's name in braces."
         ),
     ]
-    type: Annotated[
-        str,
-        msgspec.Meta(max_length=200),
-        says("The task type. Empty: by each file's kind and the output's suffix."),
-    ] = ""
     again: Annotated[bool, says("Also what an earlier batch has done already.")] = False
     dry_run: Annotated[bool, says("Only tell what would be done.")] = False
     command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""

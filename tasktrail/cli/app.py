@@ -22,6 +22,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "adjust": "operate",
         "limits": "operate",
         "schedule": "operate",
+        "source": "source",
     },
     "Let in": {"token": "token", "open": "token"},
     "Tell": {"notices": "notices", "redeliver": "notices", "endpoints": "notices", "enable": "notices"},

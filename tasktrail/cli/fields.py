@@ -216,6 +216,14 @@ def batch_fields(function: F) -> F:
     return with_options(function, _OPTIONS, fields, _COMMAND_ID, *_SHARED)
 
 
+def source_fields(function: F) -> F:
+    """Add an option for each field that the tasks of a watched folder share."""
+    names = tuple(name for name in _FIELDS if name not in ("unique", "batch"))
+    return with_options(
+        function, _OPTIONS, options_of(CreateTask, *names, ranged=False, flags=TASK_FLAGS), _COMMAND_ID, *_SHARED
+    )
+
+
 def repeated_fields(function: F) -> F:
     """Add an option for each field that the tasks of a schedule may have."""
     return with_options(

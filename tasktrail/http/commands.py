@@ -29,11 +29,15 @@ from ..events import (
 )
 from ..events.commands import (
     AddSchedule,
+    AddSource,
     AddToken,
     DrainQueue,
     PauseQueue,
+    PauseSource,
     RemoveSchedule,
+    RemoveSource,
     ResumeQueue,
+    ResumeSource,
     RevokeToken,
     Seconds,
     SetLimits,
@@ -67,6 +71,7 @@ SLACK = 1024
 Json = Request[Any, Any, Any]
 Answer = Response[Accepted]
 TokenPath = Annotated[str, PathParameter(description="The token's name")]
+SourcePath = Annotated[str, PathParameter(description="The source's name")]
 SchedulePath = Annotated[str, PathParameter(description="The schedule's name")]
 
 
@@ -126,7 +131,7 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
     """POST `path` sends one command of that kind. The body need not hold what the path names.
 
     Args:
-        path: may name `task_id`, `schedule` or `token`.
+        path: may name `task_id`, `schedule`, `source` or `token`.
         kind: the command; the first line of its docstring describes the route.
         name: of the operation in /openapi.json, where it is not the command's own.
     """
@@ -148,12 +153,22 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
     ) -> Answer:
         return await send(request, backend, who, schedule=schedule)
 
+    async def on_source(
+        request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], source: SourcePath
+    ) -> Answer:
+        return await send(request, backend, who, source=source)
+
     async def on_token(
         request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], token: TokenPath
     ) -> Answer:
         return await send(request, backend, who, token=token)
 
-    routes: dict[str, Callable[..., Any]] = {"{task_id": on_task, "{schedule": on_schedule, "{token": on_token}
+    routes: dict[str, Callable[..., Any]] = {
+        "{task_id": on_task,
+        "{schedule": on_schedule,
+        "{source": on_source,
+        "{token": on_token,
+    }
     route = next((routes[part] for part in routes if part in path), plain)
     route.__name__ = name or str(kind.__struct_config__.tag)
     route.__doc__ = (kind.__doc__ or "").partition("\n")[0]
@@ -175,6 +190,10 @@ COMMANDS: dict[str, type[Command]] = {
     "/v1/endpoints/enable": EnableEndpoint,
     "/v1/tokens": AddToken,
     "/v1/tokens/{token:str}/revoke": RevokeToken,
+    "/v1/sources": AddSource,
+    "/v1/sources/{source:str}/remove": RemoveSource,
+    "/v1/sources/{source:str}/pause": PauseSource,
+    "/v1/sources/{source:str}/resume": ResumeSource,
 }
 """Path → the one command that is sent there."""
 _OTHERWISE_NAMED: dict[type[Command], str] = {RedeliverNotice: "redeliver"}

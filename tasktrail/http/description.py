@@ -365,6 +365,7 @@ _PARAMETERS: dict[str, Schema] = {
     "task_id": {"type": "integer", "minimum": 1, "maximum": LARGEST},
     "batch_name": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
     "schedule": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
+    "source": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
     "token": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
 }
 """Name → what a parameter has to be, wherever it stands."""

@@ -17,12 +17,16 @@ from ..errors import Forbidden
 from ..events import AdjustTask, CancelTask, Command, CreateTask, EnableEndpoint, RedeliverNotice, RetryTask, StartTask
 from ..events.commands import (
     AddSchedule,
+    AddSource,
     AddToken,
     CreateGraph,
     DrainQueue,
     PauseQueue,
+    PauseSource,
     RemoveSchedule,
+    RemoveSource,
     ResumeQueue,
+    ResumeSource,
     RevokeToken,
     SaveCheckpoint,
     SetLimits,
@@ -82,6 +86,10 @@ COMMANDS: dict[type[Command], Need] = {
     RemoveSchedule: OPERATE,
     AddToken: ADMINISTER,
     RevokeToken: ADMINISTER,
+    AddSource: OPERATE,
+    RemoveSource: OPERATE,
+    PauseSource: OPERATE,
+    ResumeSource: OPERATE,
 }
 """What it takes to send a command, whichever way it comes."""
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, TokenBoard
 from ..actors.core.explanation import Why
+from ..actors.core.sources import WatchedFolder
 from ..api.one_user import narrowed
 from ..api.protocol import QUEUE_SHOWN, TypeInfo
 from ..api.reader_process import LIST_WITHIN, ListQuestion
@@ -232,6 +233,12 @@ async def get_schedules(backend: NamedDependency[Backend], who: NamedDependency[
     return await backend.ask(backend.seen_by(who).schedules)
 
 
+@get("/v1/sources", needs=SEE_ALL)
+async def get_sources(backend: NamedDependency[Backend]) -> list[WatchedFolder]:
+    """The watched folders, by name."""
+    return await backend.ask(backend.service.sources)
+
+
 @get("/v1/tokens", needs=LIST_TOKENS)
 async def get_tokens(backend: NamedDependency[Backend]) -> list[TokenBoard]:
     """The tokens, by name. Their secrets are nowhere, and the hashes of these are not told."""
@@ -435,6 +442,7 @@ QUERY_ROUTES: Sequence[HTTPRouteHandler] = (
     queue,
     get_limits,
     get_schedules,
+    get_sources,
     get_endpoints,
     get_tokens,
     get_log,

@@ -18,7 +18,7 @@ from ..actors.core.rates import EACH
 from ..actors.delivery.mail import one_address
 from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
-from ..events.commands import AddSchedule, PauseQueue, SetLimits, TaskFields
+from ..events.commands import AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
 from ..events.errors import CONTRADICTION, NOT_THERE, TOO_MUCH, InvalidOptions, InvalidPath, InvalidValue, NeverFits
 from ..events.task_events import Estimated
 from ..events.values import MAX_INTEGER, check_moment, check_plain
@@ -26,6 +26,7 @@ from ..handlers.contract import ONE_CORE, Estimate, Job, Room, TaskType, require
 from ..handlers.registry import Registry, unknown_type
 from ..projections.notices import ENDS
 from .conversion import validated
+from .naming import Naming, full_pattern
 from .paths import PathRules, resolved
 from .refusals import convert_options
 from .whole_numbers import with_whole_numbers
@@ -105,6 +106,8 @@ class CommandIntake:
             case CreateGraph():
                 command = replace(command, tasks=tuple(map(self._with_options_meant, command.tasks)))
                 return command, self._examine_graph(command)
+            case AddSource():
+                self._examine_source(command)
             case PauseQueue(type=str(name)):
                 self._check_type(name)  # a misspelt type would stay paused, and the right one would go on
             case SetLimits(types=types, rates=rates):
@@ -121,6 +124,34 @@ class CommandIntake:
         if not task.options or task.type not in self._registry:
             return task
         return replace(task, options=with_whole_numbers(task.options, self._registry.get(task.type).options))
+
+    def _examine_source(self, command: AddSource) -> None:
+        for place, path in enumerate(command.inputs):
+            try:
+                self._paths.check_looked_at(path)
+            except InvalidPath as error:
+                error.field = f"inputs[{place}]"
+                raise
+        naming = Naming(full_pattern(command.to, ""))
+        if "number" in naming.names:
+            raise InvalidValue(
+                "{number} would be another one at each look", field="to", remedy="Use {stem} or {folder}."
+            )
+        self._paths.check_written_below(naming.fixed)
+        task = command.task
+        for field in ("input_file", "output_file", "unique", "batch", "scheduled_for", "deadline"):
+            if getattr(task, field):
+                raise InvalidValue(
+                    f"{field} cannot be the same for all files", field=f"task.{field}", status=CONTRADICTION
+                )
+        if task.preset:
+            preset = self._registry.presets.get(task.preset)
+            task = self._registry.presets.meant(replace(task, type=task.type or preset.type))
+        self._check_level(task.user_level)
+        _check_json(task.options, "task.options", MAX_OPTIONS)
+        check_receivers(task, self._allow_endpoints, self._targets)
+        if task.type:
+            convert_options(self._registry.get(task.type), task.options)
 
     def _check_types(self, types: Mapping[str, object]) -> None:
         for name, number in types.items():
@@ -203,8 +234,8 @@ def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:
     return Intake(can_resume=task_type.resumable, estimate=found)
 
 
-def _refuse_odd(command: Command | GraphTask) -> None:
-    if isinstance(command, AddSchedule):
+def _refuse_odd(command: Command | GraphTask | FileTask) -> None:
+    if isinstance(command, AddSchedule | AddSource):
         _refuse_odd(command.task)
     for name in command.__struct_fields__:
         value = getattr(command, name)

@@ -72,6 +72,12 @@ class PathRules:
         _check_root(path, self._input_roots, "inputs", "input_roots")
         check_apart(path, self.protected, "inputs", followed=True)
 
+    def check_written_below(self, folder: str) -> None:
+        """Whether outputs may be anywhere below a folder, as far as that can be told before they are."""
+        _check_form(folder, "to")
+        _check_root(folder, self._output_roots, "to", "output_roots")
+        check_apart(folder, self.protected, "to", followed=True)
+
     def check_output(self, command: CreateTask | GraphTask, task_type: TaskType, *, new_folders: bool = False) -> None:
         """Whether the output can be written, and nothing is there that must not be replaced.
 

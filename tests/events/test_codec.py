@@ -42,6 +42,10 @@ def test_the_stored_tags_are_frozen() -> None:
         "EndpointEnabled": "endpoint_enabled",
         "TokenAdded": "token_added",
         "TokenRevoked": "token_revoked",
+        "SourceAdded": "source_added",
+        "SourceRemoved": "source_removed",
+        "SourcePaused": "source_paused",
+        "SourceResumed": "source_resumed",
     }
 
 
@@ -78,6 +82,10 @@ def test_every_field_of_every_event_but_the_needed_ones_has_a_default(event: typ
         "endpoint_enabled": {"target"},
         "token_added": {"token", "role", "digest"},
         "token_revoked": {"token"},
+        "source_added": {"source", "inputs", "to"},
+        "source_removed": {"source"},
+        "source_paused": {"source"},
+        "source_resumed": {"source"},
     }
     required = {field.name for field in msgspec.structs.fields(event) if field.required}
     assert required == needed.get(EVENT_TAGS[event], set())

@@ -25,6 +25,10 @@ from tasktrail.events.system_events import (
     ScheduleRemoved,
     ServiceStarted,
     ServiceStopped,
+    SourceAdded,
+    SourcePaused,
+    SourceRemoved,
+    SourceResumed,
     SystemEvent,
     TokenAdded,
     TokenRevoked,
@@ -98,6 +102,10 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
         "token ada added: operator for user 7 until 2026-01-31 12:00:00Z",
     ),
     (TokenRevoked(token="ci"), "token ci revoked"),
+    (SourceAdded(source="inbox", inputs=("/in", "/b/*"), to="/out/"), "source inbox added: /in, /b/* to /out/"),
+    (SourceRemoved(source="inbox"), "source inbox removed"),
+    (SourcePaused(source="inbox"), "source inbox paused"),
+    (SourceResumed(source="inbox"), "source inbox resumed"),
 ]
 
 

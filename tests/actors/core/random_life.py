@@ -6,14 +6,18 @@ from typing import Any
 from core_harness import Core
 
 from tasktrail.actors.core.messages import Delivered, Tick
-from tasktrail.events import AdjustTask, CreateTask, EnableEndpoint
+from tasktrail.events import AdjustTask, Command, CreateTask, EnableEndpoint
 from tasktrail.events.commands import (
     AddSchedule,
+    AddSource,
     AddToken,
     DrainQueue,
     PauseQueue,
+    PauseSource,
     RemoveSchedule,
+    RemoveSource,
     ResumeQueue,
+    ResumeSource,
     RevokeToken,
     SetLimits,
 )
@@ -100,7 +104,7 @@ def _by_person(core: Core, dice: Random, _number: int) -> None:
 
 
 def _by_operator(core: Core, dice: Random, number: int) -> None:
-    match dice.randint(0, 8):
+    match dice.randint(0, 10):
         case 0 | 1:
             core.ask(SetLimits(**dice.choice(_LIMITS)))
         case 2:
@@ -115,6 +119,13 @@ def _by_operator(core: Core, dice: Random, number: int) -> None:
             core.ask(AddToken(token=f"t{number % 3}", role="reader", digest=f"{number:064x}"))
         case 7:
             core.ask(RevokeToken(token=f"t{number % 3}"))
+        case 9:
+            core.ask(AddSource(source=f"f{number % 3}", inputs=("/in",), to="/out/"))
+        case 10:
+            commands: list[Command] = [
+                kind(source=f"f{number % 3}") for kind in (PauseSource, ResumeSource, RemoveSource)
+            ]
+            core.ask(dice.choice(commands))
         case _:
             for scope in _SCOPES:
                 core.ask(ResumeQueue(**scope))

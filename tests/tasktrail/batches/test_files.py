@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.batches import files
 from tasktrail.batches.files import find
 from tasktrail.events.errors import InvalidPath, InvalidValue
 from tasktrail.intake.paths import PathRules
@@ -74,10 +73,9 @@ def test_the_data_folder_is_no_input(tree: Path) -> None:
     assert {"c.jpg", "d.jpg"}.isdisjoint(found(tree / "**" / "*.jpg", rules=rules))
 
 
-def test_too_many_are_refused_as_a_whole(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_GRAPH", 2)
+def test_too_many_are_refused_as_a_whole(tree: Path) -> None:
     with pytest.raises(InvalidValue, match="more than 2 files"):
-        found(tree)
+        find([str(tree)], PathRules().check_looked_at, most=2)
 
 
 def test_a_folder_that_may_not_be_read_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.batches.naming import Naming
 from tasktrail.events.errors import InvalidValue
+from tasktrail.intake.naming import Naming
 
 
 @pytest.mark.parametrize(

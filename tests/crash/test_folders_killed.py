@@ -1,4 +1,4 @@
-"""A batch that is killed goes on with the same command: see `batch_campaign.py`, which kills larger ones."""
+"""A killed batch goes on with the same command, and a watched folder by itself: short forms of the two campaigns."""
 
 import subprocess
 import sys
@@ -9,8 +9,9 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.crash
-def test_a_killed_batch_goes_on_and_does_each_file_once() -> None:
-    script = Path(__file__).parent / "batch_campaign.py"
+@pytest.mark.parametrize("campaign", ["batch", "source"])
+def test_each_file_is_done_once_whatever_is_killed(campaign: str) -> None:
+    script = Path(__file__).parent / f"{campaign}_campaign.py"
     done = subprocess.run(
         [sys.executable, str(script), "--files", "40", "--kills", "2", "--seed", "5"],
         capture_output=True,

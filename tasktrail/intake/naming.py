@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from ..events.errors import InvalidValue
+from ..events.errors import InvalidPath, InvalidValue
 
 PLACEHOLDERS = ("stem", "suffix", "folder", "number", "type")
 _FALLBACK = {"width": "max_width", "height": "max_height"}
@@ -74,6 +74,17 @@ class Naming:
         except ValueError as error:
             raise InvalidValue(f"to: {{{name}:{spec}}}: {error}", field="to", remedy=_REMEDY) from error
         return text if name == "folder" else text.replace("/", "_")
+
+
+def full_pattern(to: str, suffix: str) -> str:
+    """The pattern in full: a folder alone means that each file keeps its place and name below it."""
+    if not to.startswith("/"):
+        raise InvalidPath(f"to: {to!r} is not an absolute path", field="to")
+    if ".." in to.split("/"):
+        raise InvalidPath(f"to: {to!r} climbs with `..`", field="to", remedy="Write the path out.")
+    if "{" not in to and (to.endswith("/") or os.path.isdir(to)):  # noqa: PTH112
+        return f"{to.rstrip('/')}/{{folder}}/{{stem}}{suffix or '{suffix}'}"
+    return to
 
 
 _REMEDY = (

@@ -1,0 +1,100 @@
+"""Watched folders, whose files become tasks by themselves. A fold of the log; who looks at the folders is elsewhere."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from ...events import Fact
+from ...events.commands import AddSource, PauseSource, RemoveSource, ResumeSource
+from ...events.errors import NothingToChange, SourceExists, UnknownSource
+from ...events.system_events import SourceAdded, SourcePaused, SourceRemoved, SourceResumed
+
+
+class WatchedFolder(msgspec.Struct, frozen=True, kw_only=True):
+    """A source that was added and not removed."""
+
+    source: str
+    """Its name, which is also the batch of its tasks."""
+    inputs: tuple[str, ...]
+    to: str
+    task: dict[str, Any]
+    """The fields that its tasks share, as they were asked for."""
+    settle: float
+    poll: float
+    paused: bool = False
+    added_at: datetime
+    actor: str
+    """Who added it or changed it last, and why."""
+    reason: str
+    position: int
+
+
+class Sources(msgspec.Struct):
+    """All sources by name."""
+
+    by_name: dict[str, WatchedFolder] = {}
+    changed_at: int = 0
+    """Where the log says so last."""
+
+    def apply(self, fact: Fact, position: int) -> None:
+        """Fold one record."""
+        match fact.event:
+            case SourceAdded() as event:
+                there = self.by_name.get(event.source)
+                self.by_name[event.source] = WatchedFolder(
+                    source=event.source,
+                    inputs=event.inputs,
+                    to=event.to,
+                    task=event.task,
+                    settle=event.settle,
+                    poll=event.poll,
+                    paused=there.paused if there else False,
+                    added_at=fact.recorded_at,
+                    actor=fact.actor,
+                    reason=fact.reason,
+                    position=position,
+                )
+            case SourceRemoved() as event:
+                self.by_name.pop(event.source, None)
+            case SourcePaused() | SourceResumed() as event:
+                paused = isinstance(event, SourcePaused)
+                self.by_name[event.source] = msgspec.structs.replace(self.by_name[event.source], paused=paused)
+            case _:
+                return
+        self.changed_at = position
+
+
+def changed_source(
+    sources: Sources, command: AddSource | RemoveSource | PauseSource | ResumeSource
+) -> SourceAdded | SourceRemoved | SourcePaused | SourceResumed:
+    """The event of a command about a source. Raises `SourceExists`, `UnknownSource`, `NothingToChange`."""
+    there = sources.by_name.get(command.source)
+    if isinstance(command, AddSource):
+        return _added(there, command)
+    if there is None:
+        raise UnknownSource(f"There is no source {command.source}", field="source")
+    if isinstance(command, RemoveSource):
+        return SourceRemoved(source=command.source)
+    pausing = isinstance(command, PauseSource)
+    if there.paused == pausing:
+        raise NothingToChange(f"The source {command.source} is {'paused' if pausing else 'not paused'}", field="source")
+    return SourcePaused(source=command.source) if pausing else SourceResumed(source=command.source)
+
+
+def _added(there: WatchedFolder | None, command: AddSource) -> SourceAdded:
+    if there is not None and not command.replace:
+        raise SourceExists(f"There is a source {command.source} already", field="source")
+    event = SourceAdded(
+        source=command.source,
+        inputs=command.inputs,
+        to=command.to,
+        task=msgspec.to_builtins(command.task),
+        settle=command.settle,
+        poll=command.poll,
+    )
+    if there is not None and all(
+        getattr(event, name) == getattr(there, name) for name in ("inputs", "to", "task", "settle", "poll")
+    ):
+        raise NothingToChange(f"The source {command.source} is so already", field="source")
+    return event

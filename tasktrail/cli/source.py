@@ -1,0 +1,154 @@
+"""`tasktrail source add|list|remove|pause|resume`: watched folders, whose files become tasks by themselves."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..events.commands import AddSource, PauseSource, RemoveSource, ResumeSource
+from .command import CliCommand, CliGroup, everywhere, pass_session
+from .completion import Offer, SuggestedParam
+from .fields import absolute, default_actor, options_of, reason_and_actor, source_fields
+from .operate import send, who
+from .parameters import FILE, TYPE
+from .session import Session
+from .terminal import Column, plain, print_json
+
+_COLUMNS = (
+    Column("SOURCE"),
+    Column("STATE"),
+    Column("DOES"),
+    Column("WATCHES", "name"),
+    Column("TO", "name"),
+    Column("ADDED", leaves=2),
+    Column("BY", leaves=1, extra=True),
+)
+
+
+def _names(session: Session) -> Iterator[Offer]:
+    with session.reading() as reading:
+        for one in reading.sources():
+            yield one.source, ", ".join(one.inputs)
+
+
+_name = click.argument("name", type=SuggestedParam("name", _names))
+
+
+@click.group("source", cls=CliGroup, params=everywhere(root=False))
+def source_command() -> None:
+    """Watch folders: each file that is new or has changed becomes one task, once nobody writes to it any more."""
+
+
+@source_command.command(
+    "add",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail source add inbox in/ --to web/ --preset web-720p", "films that arrive"),
+        ("tasktrail source add scans '/nas/**/*.pdf' --to 'pages/{stem}.zip' --poll 300", "a pattern, on a share"),
+    ],
+)
+@click.argument("name")
+@click.argument("inputs", nargs=-1, required=True, type=FILE, metavar="IN…")
+@click.option("--to", required=True, metavar="PATTERN", help="What the outputs are called, as for `tasktrail batch`.")
+@click.option("--type", "task_type", type=TYPE, metavar="TYPE", help="What to do. Default: by what each file and its "
+              "output are.")  # fmt: skip
+@options_of(AddSource, "settle", "poll", "replace")
+@source_fields
+@pass_session
+def add(
+    session: Session,
+    /,
+    name: str,
+    inputs: tuple[str, ...],
+    to: str,
+    task_type: str | None,
+    settle: float | None,
+    poll: float | None,
+    *,
+    replace: bool | None,
+    **given: Any,
+) -> None:
+    """Watch folders, with all below them, and patterns in quotes.
+
+    A file becomes a task when it has stayed as it is for --settle seconds and no program has it open for writing. Each
+    content of a file becomes a task once, also over restarts; one that is changed later becomes another. What is
+    hidden, or called like an unfinished download (.part, .tmp, …), is left alone. What is there already counts as new.
+    The tasks of a source are a batch of its name: `tasktrail batches NAME`, `list --batch NAME`.
+    """
+    from ..api.commands import absolute_pattern
+
+    envelope = {"reason": given.pop("reason"), "command_id": given.pop("command_id"), "actor": given.pop("actor")}
+    task = {field: value for field, value in given.items() if value is not None}
+    if task_type:
+        task["type"] = task_type
+    send(
+        session,
+        AddSource,
+        {
+            "source": name,
+            "inputs": list(map(absolute, inputs)),
+            "to": absolute_pattern(to),
+            "task": task,
+            "settle": settle,
+            "poll": poll,
+            "replace": replace,
+            **envelope,
+            "actor": envelope["actor"] or default_actor(),
+        },
+    )
+
+
+@source_command.command("list", cls=CliCommand, examples=[("tasktrail source list", "all of them")])
+@pass_session
+def list_sources(session: Session) -> None:
+    """List the sources. What became of their files: `tasktrail batches NAME`."""
+    with session.reading() as reading:
+        sources = reading.sources()
+    if session.as_json:
+        for one in sources:
+            print_json(one)
+        return
+    if not sources:
+        click.echo("There is no source. `tasktrail source add --help` tells how to add one.")
+        return
+    layout = session.layout()
+    rows = [
+        (
+            one.source,
+            "paused" if one.paused else "watching",
+            str(one.task.get("preset") or one.task.get("type") or "by kind"),
+            plain(", ".join(one.inputs)),
+            plain(one.to),
+            layout.when(one.added_at),
+            plain(one.actor),
+        )
+        for one in sources
+    ]
+    layout.table(_COLUMNS, rows)
+
+
+@source_command.command("remove", cls=CliCommand, examples=[("tasktrail source remove inbox", "no more tasks of it")])
+@_name
+@reason_and_actor
+@pass_session
+def remove(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+    """Watch its folders no more; tasks that it has created stay."""
+    send(session, RemoveSource, {"source": name, **who(reason, actor)})
+
+
+@source_command.command("pause", cls=CliCommand, examples=[("tasktrail source pause inbox", "for now")])
+@_name
+@reason_and_actor
+@pass_session
+def pause(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+    """Have it make no tasks for now; those that it has created go on."""
+    send(session, PauseSource, {"source": name, **who(reason, actor)})
+
+
+@source_command.command("resume", cls=CliCommand, examples=[("tasktrail source resume inbox", "with what came since")])
+@_name
+@reason_and_actor
+@pass_session
+def resume(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+    """Have it go on, also with what came meanwhile."""
+    send(session, ResumeSource, {"source": name, **who(reason, actor)})

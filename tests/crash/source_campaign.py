@@ -1,0 +1,179 @@
+"""A watched folder under a writer who copies, renames, appends and deletes, while the service is killed at times.
+
+    python tests/crash/source_campaign.py --files 300 --kills 10 --seed 7
+
+Each file comes in one of the ways in which files come: written at once, copied slowly, under another name first, by
+rename from elsewhere, appended to with pauses, written and deleted before it was whole, and changed after it was done.
+Every content that stood there finished must have become a task once, and nothing else may have. Prints what came; the
+seed repeats the writer.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from tasktrail import Client
+from tasktrail.api.reader import Reader
+from tasktrail.demo.story import ServiceProcess
+from tasktrail.events import Completed, Created
+
+SETTLE = 1.5
+WAIT = 120.0
+WAYS = ("at once", "slowly", "under another name", "moved in", "appended", "deleted", "changed")
+
+
+class Writer(threading.Thread):
+    """Brings the files, one after the other, in several threads of the same kind."""
+
+    def __init__(self, folder: Path, aside: Path, numbers: range, chance: random.Random) -> None:
+        super().__init__()
+        self._folder = folder
+        self._aside = aside
+        self._numbers = numbers
+        self._chance = chance
+        self.wanted: Counter[str] = Counter()
+        """Finished contents, in capitals as their outputs have them, and how often each became a task."""
+        self.ways: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Bring all of them."""
+        for number in self._numbers:
+            way = self._chance.choice(WAYS)
+            self.ways[way] += 1
+            self._bring(number, way)
+
+    def _bring(self, number: int, way: str) -> None:
+        path = self._folder / f"part{number % 3}" / f"file {number}.txt"
+        path.parent.mkdir(exist_ok=True)
+        text = f"file {number} {way} " + "x" * self._chance.randrange(1, 5000)
+        match way:
+            case "slowly" | "appended" | "deleted":
+                self._write_in_pieces(path, text, closing=way == "appended")
+            case "under another name":
+                part = path.with_name(f"{path.name}.part")
+                part.write_text(text)
+                time.sleep(self._chance.uniform(0, 0.5))
+                part.rename(path)
+            case "moved in":
+                aside = self._aside / path.name
+                aside.write_text(text)
+                aside.rename(path)
+            case _:
+                path.write_text(text)
+        if way == "deleted":
+            path.unlink()
+            return
+        self.wanted[text.upper()] += 1
+        if way == "changed":
+            self._wait_for(path, text)
+            path.write_text(f"{text} changed")
+            self.wanted[f"{text} changed".upper()] += 1
+
+    def _write_in_pieces(self, path: Path, text: str, *, closing: bool) -> None:
+        """A writer that keeps the file open, or one that opens it anew for each piece and pauses for less than is
+        waited for."""
+        cut = self._chance.randrange(len(text))
+        with path.open("w") as file:
+            file.write(text[:cut])
+            file.flush()
+            if not closing:
+                time.sleep(self._chance.uniform(0, 2 * SETTLE))
+                if "deleted" not in text:
+                    file.write(text[cut:])
+        if closing:
+            time.sleep(self._chance.uniform(0, SETTLE / 2))
+            with path.open("a") as file:
+                file.write(text[cut:])
+
+    def _wait_for(self, path: Path, text: str) -> None:
+        """Until the file's output is there: a content that is replaced before it was taken need not become a task."""
+        output = self._folder.parent / "out" / path.parent.name / f"{path.stem}.loud"
+        deadline = time.monotonic() + WAIT
+        while time.monotonic() < deadline:
+            if output.exists() and output.read_text() == text.upper():
+                time.sleep(0.2)  # the end of its task is recorded
+                return
+            time.sleep(0.05)
+
+
+def main() -> int:
+    """1 when a promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    given = parser.parse_args()
+    print(f"seed {given.seed}", flush=True)
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent / "support")
+    chance = random.Random(given.seed)
+    work = Path(tempfile.mkdtemp(prefix="source-"))
+    for name in ("in", "aside", "data"):
+        (work / name).mkdir()
+    (work / "data" / "tasktrail.toml").write_text('handlers = ["sample_handlers"]\nworkers = 2\n')
+    service = ServiceProcess(work / "data")
+    with Client.connect(work / "data") as tasks:
+        to = f"{work}/out/{{folder}}/{{stem}}.loud"
+        tasks.add_source("inbox", [work / "in"], to, task={"type": "shout"}, settle=SETTLE, poll=5)
+    writers = [
+        Writer(work / "in", work / "aside", range(begin, given.files, 4), random.Random(chance.random()))
+        for begin in range(4)
+    ]
+    for writer in writers:
+        writer.start()
+    for _ in range(given.kills):
+        time.sleep(chance.uniform(0.5, 4))
+        service.kill()
+        service = ServiceProcess(work / "data")
+    for writer in writers:
+        writer.join()
+    wanted = sum((writer.wanted for writer in writers), Counter[str]())
+    deadline = time.monotonic() + WAIT
+    with Client.connect(work / "data") as tasks:
+        while tasks.stats().counts["completed"] < wanted.total() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(3 * SETTLE + 6)  # whatever more there would be comes now
+    service.stop()
+    problems = check(work, wanted)
+    print(f"{wanted.total()} contents of {given.files} files, {given.kills} kills; "
+          f"{dict(sum((writer.ways for writer in writers), Counter[str]()))}")  # fmt: skip
+    for problem in problems:
+        print(f"BROKEN: {problem}")
+    if problems:
+        print(f"the files are in {work}")
+    else:
+        shutil.rmtree(work)
+    return min(1, len(problems))
+
+
+def check(work: Path, wanted: Counter[str]) -> list[str]:
+    """What is not as promised."""
+    reader = Reader(work / "data")
+    sizes: Counter[tuple[str, int]] = Counter()
+    made: dict[int, str] = {}
+    for record in reader.log():
+        if isinstance(record.event, Created):
+            made[record.task_id] = record.event.input_file
+        elif isinstance(record.event, Completed) and record.event.input_read is not None:
+            sizes[made[record.task_id], record.event.input_read.size] += 1
+    reader.close()
+    expected: Counter[tuple[str, int]] = Counter()
+    for text in wanted:
+        number = int(text.split()[1])
+        expected[str(work / "in" / f"part{number % 3}" / f"file {number}.txt"), len(text)] += 1
+    problems = [f"{Path(path).name} with {size} bytes was not done" for path, size in expected - sizes]
+    problems += [f"{Path(path).name} with {size} bytes was done {sizes[path, size]} times, not finished or twice"
+                 for path, size in sizes - expected]  # fmt: skip
+    if len(made) != sum(sizes.values()):
+        problems.append(f"{len(made)} tasks, {sum(sizes.values())} of them completed")
+    return problems
+
+
+if __name__ == "__main__":
+    sys.exit(main())

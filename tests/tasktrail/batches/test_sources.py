@@ -1,0 +1,109 @@
+"""Watched folders of a real service: every file once, also over restarts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasktrail.api.service import TaskService
+from tasktrail.events import Created, Task
+from tasktrail.events.errors import InvalidOptions, InvalidPath, InvalidValue, UnknownType
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+def watch(service: TaskService, inbox: Path, **more: object) -> None:
+    service.add_source(
+        "inbox", [inbox], f"{inbox.parent}/out/{{stem}}.loud", task={"type": "shout", "max_retries": 0} | more, settle=0
+    )
+
+
+def nth(service: TaskService, number: int) -> Task:
+    """The task of that number once it has been created and has ended."""
+    for record in service.follow(events=("created",)):
+        if record.task_id == number:
+            break
+    return service.wait(number, timeout=60)
+
+
+def looked(service: TaskService) -> None:
+    """Everything has been looked at twice since."""
+    for looks in list(service.watcher._looks.values()):
+        looks.look_at = 0.0
+    service.watcher.look()
+    service.watcher.look()
+
+
+def test_a_file_becomes_one_task_for_each_of_its_contents(
+    open_service: Callable[..., TaskService], inbox: Path
+) -> None:
+    service = open_service()
+    (inbox / "a.txt").write_text("this is a")
+    watch(service, inbox)
+    task = nth(service, 1)
+    assert (task.status, task.batch, Path(task.output_file).read_text()) == ("completed", "inbox", "THIS IS A")
+    (created,) = [record for record in service.events(1) if isinstance(record.event, Created)]
+    assert (created.actor, created.reason) == ("source", "source inbox")
+    Path(task.output_file).unlink()  # somebody has fetched it
+    service.close()
+
+    again = open_service()
+    looked(again)
+    assert again.stats().total == 1, "what has had its task gets no other, whatever became of the output"
+    (inbox / "a.txt").write_text("this is b")
+    assert Path(nth(again, 2).output_file).read_text() == "THIS IS B"
+    (inbox / "bad.txt").write_text("broken")
+    assert nth(again, 3).status == "failed"
+    again.close()
+
+    last = open_service()
+    looked(last)
+    assert last.stats().total == 3, "nor does what has failed"
+    assert last.sources()[0].source == "inbox"
+
+
+def test_a_cancelled_task_comes_not_back(open_service: Callable[..., TaskService], inbox: Path) -> None:
+    service = open_service()
+    service.pause(type="shout")
+    (inbox / "a.txt").write_text("this is a")
+    watch(service, inbox)
+    for _record in service.follow(events=("created",)):
+        break
+    service.cancel_task(1)
+    service.close()
+    again = open_service()
+    looked(again)
+    assert again.stats().total == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "field"),
+    [
+        ({"type": "shuot"}, UnknownType, "type"),
+        ({"preset": "nothing"}, InvalidOptions, "preset"),
+        ({"type": "image_thumbnail", "options": {"colour": 1}}, InvalidOptions, "options.colour"),
+        ({"unique": "k"}, InvalidValue, "task.unique"),
+        ({"output_file": "/a"}, InvalidValue, "task.output_file"),
+    ],
+)
+def test_what_could_never_work_is_refused(
+    service: TaskService, inbox: Path, more: dict[str, object], error: type[Exception], field: str
+) -> None:
+    with pytest.raises(error) as refused:
+        watch(service, inbox, **more)
+    assert getattr(refused.value, "field", "") == field
+    assert service.sources() == []
+
+
+def test_nobody_watches_what_may_not_be_read(open_service: Callable[..., TaskService], inbox: Path) -> None:
+    service = open_service(input_roots=(str(inbox),), output_roots=(str(inbox.parent),))
+    with pytest.raises(InvalidPath, match="outside of input_roots"):
+        watch(service, inbox.parent)
+    with pytest.raises(InvalidValue, match="number"):
+        service.add_source("x", [inbox], f"{inbox.parent}/{{number}}.loud", task={"type": "shout"})
+    with pytest.raises(InvalidPath, match="outside of output_roots"):
+        service.add_source("x", [inbox], "/elsewhere/{stem}.loud", task={"type": "shout"})

@@ -1,0 +1,202 @@
+"""What a watcher notices of real files, with a clock that only the test moves."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from tasktrail.actors.core.sources import WatchedFolder
+from tasktrail.batches.files import Found
+from tasktrail.batches.planner import Plan
+from tasktrail.batches.request import MadeBatch, NewBatch
+from tasktrail.batches.watcher import Watcher
+from tasktrail.events.errors import NotReady
+from tasktrail.intake.paths import PathRules
+
+
+class Hands:
+    """A clock, a folder, and what a watcher has handed over."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.time = 100.0
+        self.sources: list[WatchedFolder] = [
+            WatchedFolder(
+                source="inbox",
+                inputs=(str(folder),),
+                to=f"{folder.parent}/out/{{stem}}.loud",
+                task={"type": "shout"},
+                settle=5.0,
+                poll=60.0,
+                added_at=datetime(2026, 1, 1, tzinfo=UTC),
+                actor="ops",
+                reason="",
+                position=1,
+            )
+        ]
+        self.taken: list[str] = []
+        self.wanted: list[NewBatch] = []
+        self.trouble: Exception | None = None
+        self.told = threading.Semaphore(0)
+        """A change that the system tells of."""
+        self.heard = threading.Semaphore(0)
+        self.watcher = Watcher(lambda: self.sources, self._take, PathRules, self, self._changes)  # type: ignore[arg-type]  # of a clock, what is needed
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def _take(self, wanted: NewBatch, found: Sequence[Found]) -> Plan:
+        if self.trouble is not None:
+            raise self.trouble
+        self.wanted.append(wanted)
+        self.taken += [f"{one.folder}/{Path(one.path).name}".lstrip("/") for one in found]
+        return Plan(None, (), MadeBatch(batch="inbox", position=0, created=(), skipped=(), left_out=(), refused=()))
+
+    def _changes(self, _folders: Sequence[str], ended: threading.Event) -> Iterator[object]:
+        while not ended.is_set():
+            self.told.acquire()
+            yield None
+            self.heard.release()
+
+    def after(self, seconds: float) -> list[str]:
+        """What is handed over when so much time has passed."""
+        self.taken = []
+        self.time += seconds
+        self.watcher.look()
+        return self.taken
+
+    def tell(self) -> None:
+        """The system tells of a change, and that has been heard."""
+        self.told.release(2)
+        self.heard.acquire()
+
+    def write(self, name: str, text: str = "text") -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+
+@pytest.fixture
+def hands(tmp_path: Path) -> Iterator[Hands]:
+    (tmp_path / "in").mkdir()
+    hands = Hands(tmp_path / "in")
+    yield hands
+    hands.watcher.stop()
+    hands.told.release(100)
+
+
+def test_a_file_is_taken_once_when_it_has_settled(hands: Hands) -> None:
+    hands.write("a.txt")
+    hands.write("sub/b.txt")
+    assert hands.after(0) == []
+    assert hands.after(4) == []
+    assert sorted(hands.after(1)) == ["a.txt", "sub/b.txt"]
+    assert hands.after(600) == hands.after(600) == []
+    (wanted,) = hands.wanted
+    assert (wanted.batch, wanted.type, wanted.actor, wanted.reason) == ("inbox", "shout", "source", "source inbox")
+
+
+def test_one_that_is_still_being_written_waits(hands: Hands) -> None:
+    path = hands.write("a.txt")
+    hands.after(0)
+    for _ in range(5):
+        with path.open("a") as file:
+            file.write("more")
+        assert hands.after(4) == [], "it grows"
+    with path.open("a"):
+        assert hands.after(6) == [], "a program has it open for writing"
+    assert hands.after(6) == ["a.txt"]
+
+
+def test_what_is_new_is_seen_when_the_system_tells_it_and_otherwise_after_the_poll(hands: Hands) -> None:
+    hands.after(0)
+    hands.write("a.txt")
+    assert hands.after(10) == hands.after(10) == []
+    hands.tell()
+    hands.after(0)
+    assert hands.after(5) == ["a.txt"]
+    hands.write("b.txt")
+    hands.after(60)
+    assert hands.after(5) == ["b.txt"]
+
+
+def test_a_changed_file_is_taken_again_and_a_renamed_one_is_another(hands: Hands) -> None:
+    path = hands.write("a.txt")
+    hands.after(0)
+    assert hands.after(5) == ["a.txt"]
+    path.write_text("changed")
+    hands.after(60)
+    assert hands.after(5) == ["a.txt"]
+    path.rename(hands.folder / "b.txt")
+    hands.after(60)
+    assert hands.after(5) == ["b.txt"]
+
+
+def test_what_vanishes_before_it_has_settled_is_forgotten(hands: Hands) -> None:
+    path = hands.write("a.txt")
+    hands.after(0)
+    path.unlink()
+    assert hands.after(5) == hands.after(60) == []
+
+
+def test_unfinished_and_hidden_files_are_left_alone_until_they_get_their_name(hands: Hands) -> None:
+    part = hands.write("film.mp4.part")
+    hands.write(".film.mp4")
+    hands.write("film.crdownload")
+    hands.after(0)
+    assert hands.after(60) == []
+    part.rename(hands.folder / "film.mp4")
+    hands.after(60)
+    assert hands.after(5) == ["film.mp4"]
+
+
+def test_outputs_in_the_folder_itself_are_no_inputs(hands: Hands) -> None:
+    hands.sources = [replace(hands.sources[0], to=f"{hands.folder}/out/{{stem}}.loud")]
+    hands.write("a.txt")
+    hands.write("out/a.loud")
+    hands.after(0)
+    assert hands.after(5) == ["a.txt"]
+
+
+def test_a_paused_source_takes_nothing_and_later_all_that_came(hands: Hands) -> None:
+    hands.write("a.txt")
+    hands.sources = [replace(hands.sources[0], paused=True)]
+    hands.after(0)
+    assert hands.after(60) == []
+    hands.sources = [replace(hands.sources[0], paused=False)]
+    hands.after(0)
+    assert hands.after(5) == ["a.txt"]
+    hands.sources = []
+    hands.write("b.txt")
+    assert hands.after(60) == hands.after(60) == []
+
+
+def test_a_service_that_is_not_ready_loses_nothing(hands: Hands) -> None:
+    hands.write("a.txt")
+    hands.after(0)
+    hands.trouble = NotReady("The log cannot be written")
+    with pytest.raises(NotReady):
+        hands.after(5)
+    hands.trouble = None
+    assert hands.after(1) == ["a.txt"]
+
+
+def test_a_folder_that_is_not_there_yet_is_no_fault(hands: Hands) -> None:
+    os.rmdir(hands.folder)  # noqa: PTH106
+    assert hands.after(0) == hands.after(60) == []
+    hands.write("a.txt")
+    hands.after(60)
+    assert hands.after(5) == ["a.txt"]
+
+
+def test_very_many_are_handed_over_in_parts(hands: Hands) -> None:
+    for number in range(2_500):
+        (hands.folder / f"{number}.txt").touch()
+    hands.after(0)
+    assert len(set(hands.after(5))) == 2_500
+    assert len(hands.wanted) == 3
