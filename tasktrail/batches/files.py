@@ -4,6 +4,7 @@ import glob
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,8 @@ from ..events.commands import MAX_GRAPH
 from ..events.errors import CONFLICT, TOO_MUCH, InvalidPath, InvalidValue, TasktrailError
 
 _PATTERN = frozenset("*?[")
+_MATCHES = 200_000
+"""Files and folders that one pattern may find: more would fill the memory before they are refused."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -45,7 +48,7 @@ def find(
     """
     found: dict[str, Found] = {}
     for text in inputs:
-        for one in _found(text, check, avoid, protected):
+        for one in _found(text, check, avoid, protected, most):
             found.setdefault(one.path, _checked(one, check))
             if most is not None and len(found) > most:
                 raise InvalidValue(
@@ -57,7 +60,9 @@ def find(
     return list(found.values())
 
 
-def _found(text: str, check: Callable[[str], None], avoid: str, protected: Sequence[str]) -> Iterator[Found]:
+def _found(
+    text: str, check: Callable[[str], None], avoid: str, protected: Sequence[str], most: int | None
+) -> Iterator[Found]:
     try:
         check(text)
         mode = os.stat(text).st_mode  # noqa: PTH116 - it is a text
@@ -68,7 +73,7 @@ def _found(text: str, check: Callable[[str], None], avoid: str, protected: Seque
         if _PATTERN.isdisjoint(text):
             yield Found(text, error=_unreadable(text, error))
             return
-        yield from _matching(text, avoid, protected)
+        yield from _matching(text, avoid, protected, None if most is None else _MATCHES)
         return
     if stat.S_ISDIR(mode):
         yield from _below(text, text, avoid, protected)
@@ -86,12 +91,12 @@ def _checked(one: Found, check: Callable[[str], None]) -> Found:
     return one
 
 
-def _matching(pattern: str, avoid: str, protected: Sequence[str]) -> Iterator[Found]:
+def _matching(pattern: str, avoid: str, protected: Sequence[str], most: int | None) -> Iterator[Found]:
     top = pattern
     while not _PATTERN.isdisjoint(top):
         top = os.path.dirname(top)  # noqa: PTH120 - it is a text
     number = 0
-    for path in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207 - it is a text
+    for path in sorted(islice(glob.iglob(pattern, recursive=True), most)):  # noqa: PTH207 - it is a text
         if os.path.isdir(path):  # noqa: PTH112
             continue  # the files in it are matched by `**`, and by nothing else
         number += 1

@@ -111,7 +111,7 @@ class BatchPlanner:
         draft = _Draft(name, once=once)
         tasks = self._tasks(wanted, name, naming, named, found, draft)
         tasks = self._without_outputs(tasks, draft)
-        _refuse_collisions(tasks)
+        tasks = _without_collisions(tasks, draft)
         self._sort_out(wanted, tasks, draft)
         return draft.plan(wanted)
 
@@ -218,8 +218,9 @@ class BatchPlanner:
                 return
         if taken is not None and not wanted.overwrite:
             raise taken
-        ours = earlier is not None and earlier.status == "completed" and _is_as_made(earlier)
-        overwrite = wanted.overwrite or ours  # what an earlier batch has made, and nobody has changed, may be replaced
+        # What was made of this very file, and what nobody has changed since, may be replaced.
+        ours = earlier is not None and earlier.spec.input_file == task.input_file and _is_as_made(earlier)
+        overwrite = wanted.overwrite or ours
         draft.tasks.append(self._intake.examine_new(msgspec.structs.replace(task, overwrite=overwrite)))
 
 
@@ -314,10 +315,14 @@ def _rank(task_type: TaskType) -> tuple[int, str]:
     return (_USUAL.index(word) if word in _USUAL else len(_USUAL), task_type.name)
 
 
-def _refuse_collisions(tasks: Sequence[CreateTask]) -> None:
-    """Before anything is started: two files may not get one output, nor one the name of another's input."""
+def _without_collisions(tasks: Sequence[CreateTask], draft: _Draft) -> list[CreateTask]:
+    """Two files may not get one output, nor one the name of another's input. Of a batch nothing is started then.
+
+    The files of a source come one after the other: there the later ones are refused.
+    """
     inputs = {task.input_file for task in tasks}
     writers: dict[str, str] = {}
+    kept: list[CreateTask] = []
     told: list[str] = []
     for task in tasks:
         other = writers.setdefault(task.output_file, task.input_file)
@@ -325,9 +330,15 @@ def _refuse_collisions(tasks: Sequence[CreateTask]) -> None:
             told.append(f"{other} and {task.input_file} would both become {task.output_file}")
         elif task.output_file in inputs and task.output_file != task.input_file:
             told.append(f"{task.input_file} would replace {task.output_file}, which is another input")
-    if told:
+        else:
+            kept.append(task)
+            continue
+        if draft.once:
+            draft.refuse(task.input_file, OutputsCollide(told[-1], field="to"))
+    if told and not draft.once:
         more = f"; and {len(told) - _SHOWN} more" if told[_SHOWN:] else ""
         raise OutputsCollide("; ".join(told[:_SHOWN]) + more, field="to")
+    return kept
 
 
 def _asks_the_same(earlier: TaskState, task: CreateTask) -> bool:
@@ -342,7 +353,7 @@ def _skipped(earlier: TaskState, task: CreateTask, *, once: bool) -> Skipped | N
         why, failed = f"task {earlier.id} has had it", earlier.status == "failed"
     elif not earlier.finished:
         why = f"task {earlier.id} is to do the same" if earlier.waiting else f"task {earlier.id} is doing the same"
-    elif earlier.status == "completed" and _is_as_made(earlier) and _is_unchanged(earlier):
+    elif _is_as_made(earlier) and _is_unchanged(earlier):
         why = f"done by task {earlier.id}"
     elif earlier.status == "failed" and earlier.error_type == _REJECTED and _is_unchanged(earlier):
         why, failed = f"task {earlier.id} failed: {earlier.error}", True
@@ -359,7 +370,9 @@ def _skipped(earlier: TaskState, task: CreateTask, *, once: bool) -> Skipped | N
 
 
 def _is_as_made(earlier: TaskState) -> bool:
-    """Whether the output stands there as the task has left it, by its size if that is known."""
+    """Whether the output stands there as the completed task has left it, by its size if that is known."""
+    if earlier.status != "completed":
+        return False
     try:
         size = os.stat(earlier.spec.output_file).st_size  # noqa: PTH116 - for each of thousands of files
     except OSError:

@@ -34,6 +34,8 @@ _UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".temp",
 """How programs that copy or download call what they have not finished."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at what may have settled."""
+_REST = 10.0
+"""Seconds until a source in trouble is looked at again."""
 
 
 class _Looks(msgspec.Struct):
@@ -46,6 +48,8 @@ class _Looks(msgspec.Struct):
     """Files that are new or have changed: how they are, and since when they have not changed."""
     look_at: float = 0.0
     """When everything is looked at anew."""
+    rests_until: float = 0.0
+    """It is in trouble, and not looked at before."""
 
 
 class Watcher:
@@ -93,8 +97,6 @@ class Watcher:
         while not self._ended.wait(LOOK_EVERY):
             try:
                 self.look()
-            except TasktrailError as error:  # the service is not ready, say; the next look comes soon
-                logger.warning("the sources could not be looked at", error=error.message)
             except Exception:
                 logger.exception("the sources could not be looked at")
                 self._ended.wait(10)
@@ -111,10 +113,16 @@ class Watcher:
             if looks is None or looks.source != source:
                 self._looks[name] = looks = _Looks(source)
                 self._listen(name, source)
-            if now >= looks.look_at:
-                looks.look_at = now + source.poll
-                self._find_changed(looks, now)
-            self._hand_over_settled(looks, now)
+            if now < looks.rests_until:
+                continue
+            try:
+                if now >= looks.look_at:
+                    looks.look_at = now + source.poll
+                    self._find_changed(looks, now)
+                self._hand_over_settled(looks, now)
+            except TasktrailError as error:
+                looks.rests_until = now + _REST
+                logger.warning("a source makes no tasks for a moment", source=name, error=error.message)
 
     def _listen(self, name: str, source: WatchedFolder) -> None:
         if name in self._listening:

@@ -104,6 +104,14 @@ def test_an_output_that_somebody_has_changed_is_not_replaced(make: Callable[...,
     assert lists(make(task={"overwrite": True})) == (1, 2, 0, 0)
 
 
+def test_an_output_that_another_file_has_led_to_is_not_replaced(make: Callable[..., MadeBatch], folder: Path) -> None:
+    make(folder / "a.txt")
+    (folder / "a.md").write_text("this is another")
+    made = make(folder / "a.md")
+    assert lists(made) == (0, 0, 0, 1)
+    assert made.refused[0].problem["code"] == "output_exists"
+
+
 def test_a_bad_file_fails_once_and_is_told_again(
     make: Callable[..., MadeBatch], service: TaskService, folder: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Watched folders of a real service: every file once, also over restarts."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,33 @@ def test_a_file_becomes_one_task_for_each_of_its_contents(
     looked(last)
     assert last.stats().total == 3, "nor does what has failed"
     assert last.sources()[0].source == "inbox"
+
+
+def test_a_second_file_for_the_same_output_is_refused_and_keeps_no_other_waiting(
+    service: TaskService, inbox: Path
+) -> None:
+    (inbox / "a.txt").write_text("this is a")
+    (inbox / "a.md").write_text("this is another a")
+    (inbox / "b.txt").write_text("this is b")
+    watch(service, inbox)
+    nth(service, 2)
+    looked(service)
+    assert service.stats().total == 2
+    assert {Path(nth(service, number).input_file).stem for number in (1, 2)} == {"a", "b"}
+    before = (inbox.parent / "out" / "a.loud").read_text()
+    for name in ("a.txt", "a.md"):  # whichever came second is new now
+        os.utime(inbox / name, (1, 1))
+    looked(service)
+    assert service.stats().total == 2
+    assert (inbox.parent / "out" / "a.loud").read_text() == before, "an output of another file is not ours to replace"
+
+
+def test_a_source_that_can_do_nothing_keeps_no_other_waiting(service: TaskService, inbox: Path) -> None:
+    (inbox / "a.txt").write_text("this is a")
+    to = f"{inbox.parent}/out/{{stem}}-{{height}}.loud"
+    service.add_source("broken", [inbox], to, task={"type": "shout"}, settle=0)
+    watch(service, inbox)
+    assert nth(service, 1).batch == "inbox"
 
 
 def test_a_cancelled_task_comes_not_back(open_service: Callable[..., TaskService], inbox: Path) -> None:
