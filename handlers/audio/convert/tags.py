@@ -13,8 +13,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 from PIL import Image
 
+from ...media.chapters import Chapter, chapters_of
 from ...media.pictures import pixel_limit
-from ...video.convert.metadata import Chapter, chapters_of
 from ...video.opening import is_input_fault
 from .options import AudioConvertOptions, Container
 from .shaping import Cut

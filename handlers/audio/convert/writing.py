@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.stream import Disposition
 
 from ...io_errors import writing
-from ...video.convert.metadata import write_chapters
+from ...media.chapters import write_chapters
 from ...video.opening import exact, is_input_fault, packets_of
 from .options import AudioConvertOptions, Codec, Container
 from .shaping import Cut, Shape

@@ -5,14 +5,13 @@ from typing import NamedTuple
 
 from av.container import InputContainer
 
+from ...media.chapters import Chapter, chapters_of
 from ..opening import picture_stream
 from ..source import VideoSource
 from .attachments import Attachments, choose_attachments
 from .metadata import (
-    Chapter,
     TrackMetadata,
     can_hold_timecode,
-    chapters_of,
     dropped_track_notes,
     file_tags,
     lost_disposition_notes,

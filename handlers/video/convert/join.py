@@ -13,11 +13,12 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
+from ...media.chapters import write_chapters
 from ..source import VideoSource
 from .attachments import AttachmentWriter
 from .checkpoint import AudioTrack, Segment
 from .extras import Extras
-from .metadata import TrackMetadata, write_chapters, write_metadata
+from .metadata import TrackMetadata, write_metadata
 from .options import Container, Target
 from .segments import decoding_times
 from .subtitles import SubtitleWriter

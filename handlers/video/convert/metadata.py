@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import av
-from av.container import InputContainer, OutputContainer
+from av.container import InputContainer
 from av.stream import Disposition
 
 _KEPT = (
@@ -56,8 +56,6 @@ _DROP_RATES = {Fraction(30_000, 1001), Fraction(60_000, 1001)}
 _TIMECODE_RATES = {*map(Fraction, (24, 25, 30, 48, 50, 60)), Fraction(24_000, 1001), *_DROP_RATES}
 """Frames a second for which mp4 and mov can count a timecode."""
 _NAMED = 10
-_MOST_CHAPTERS = 10_000
-_MILLISECONDS = 1000
 _PLACE = {"matroska": "mkv"}
 
 
@@ -70,14 +68,6 @@ class TrackMetadata(NamedTuple):
     """FFmpeg's flags."""
     tags: Mapping[str, str] = {}
     """All others, by their names in small letters."""
-
-
-class Chapter(NamedTuple):
-    """A chapter; times are seconds on the source's clock."""
-
-    start: Fraction
-    end: Fraction
-    title: str
 
 
 def track_metadata(stream: Any, tags: Literal["keep", "strip"] = "keep") -> TrackMetadata:
@@ -173,42 +163,6 @@ def can_hold_timecode(code: str, container: str, rate: Fraction) -> bool:
         return True
     drops = ":" not in code[-3:]  # numbers are left out, to keep pace with the clock
     return bool(_TIMECODE.fullmatch(code)) and rate in (_DROP_RATES if drops else _TIMECODE_RATES)
-
-
-# --- Chapters ---
-
-
-def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[str, ...]]:
-    """The chapters that have a beginning and an end, and notes about what of them is lost."""
-    found, listed = [], container.chapters()
-    lost: set[str] = set()
-    for chapter in listed[:_MOST_CHAPTERS]:
-        unit = chapter["time_base"]
-        if unit is not None and chapter["start"] < chapter["end"]:
-            unit = Fraction(unit.numerator, unit.denominator)
-            tags = chapter["metadata"]
-            lost |= {name.lower() for name in tags} - {"title"}
-            found.append(Chapter(chapter["start"] * unit, chapter["end"] * unit, tags.get("title", "")))
-    notes = [f"tags of chapters dropped: {', '.join(sorted(lost)[:_NAMED])}"] if lost else []
-    if len(found) < len(listed):
-        notes.append(f"{len(listed) - len(found)} of {len(listed)} chapters dropped: no length, or too many")
-    return tuple(found), tuple(notes)
-
-
-def write_chapters(
-    output: OutputContainer, chapters: Sequence[Chapter], begin: Fraction, end_at: Fraction | None
-) -> None:
-    """The chapters in the result, which begins at `begin`; what lies before it, or behind `end_at`, is left out."""
-    written: list[dict[str, Any]] = []
-    for chapter in chapters:
-        until = chapter.end if end_at is None else min(chapter.end, end_at)
-        start, end = (max(0, round((moment - begin) * _MILLISECONDS)) for moment in (chapter.start, until))
-        if end > start:
-            title = {"title": chapter.title} if chapter.title else {}
-            number, unit = len(written) + 1, Fraction(1, _MILLISECONDS)
-            written.append({"id": number, "start": start, "end": end, "time_base": unit, "metadata": title})
-    if written:
-        output.set_chapters(written)  # type: ignore[arg-type]  # its own type of dict, which is no public name
 
 
 # --- Tracks of other kinds ---

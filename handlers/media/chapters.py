@@ -1,0 +1,53 @@
+"""The chapters of films and sound files, from one container into another."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from av.container import InputContainer, OutputContainer
+
+_NAMED = 10
+"""Lost tags that a note names."""
+_MOST_CHAPTERS = 10_000
+_MILLISECONDS = 1000
+
+
+class Chapter(NamedTuple):
+    """A chapter; times are seconds on the source's clock."""
+
+    start: Fraction
+    end: Fraction
+    title: str
+
+
+def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[str, ...]]:
+    """The chapters that have a beginning and an end, and notes about what of them is lost."""
+    found, listed = [], container.chapters()
+    lost: set[str] = set()
+    for chapter in listed[:_MOST_CHAPTERS]:
+        unit = chapter["time_base"]
+        if unit is not None and chapter["start"] < chapter["end"]:
+            unit = Fraction(unit.numerator, unit.denominator)
+            tags = chapter["metadata"]
+            lost |= {name.lower() for name in tags} - {"title"}
+            found.append(Chapter(chapter["start"] * unit, chapter["end"] * unit, tags.get("title", "")))
+    notes = [f"tags of chapters dropped: {', '.join(sorted(lost)[:_NAMED])}"] if lost else []
+    if len(found) < len(listed):
+        notes.append(f"{len(listed) - len(found)} of {len(listed)} chapters dropped: no length, or too many")
+    return tuple(found), tuple(notes)
+
+
+def write_chapters(
+    output: OutputContainer, chapters: Sequence[Chapter], begin: Fraction, end_at: Fraction | None
+) -> None:
+    """The chapters in the result, which begins at `begin`; what lies before it, or behind `end_at`, is left out."""
+    written: list[dict[str, Any]] = []
+    for chapter in chapters:
+        until = chapter.end if end_at is None else min(chapter.end, end_at)
+        start, end = (max(0, round((moment - begin) * _MILLISECONDS)) for moment in (chapter.start, until))
+        if end > start:
+            title = {"title": chapter.title} if chapter.title else {}
+            number, unit = len(written) + 1, Fraction(1, _MILLISECONDS)
+            written.append({"id": number, "start": start, "end": end, "time_base": unit, "metadata": title})
+    if written:
+        output.set_chapters(written)  # type: ignore[arg-type]  # its own type of dict, which is no public name
