@@ -82,13 +82,22 @@ def _found(
 
 
 def _checked(one: Found, check: Callable[[str], None]) -> Found:
-    """A link in a folder may lead to where nobody may look."""
-    if one.error is None:
+    """A link in a folder may lead to where nobody may look, and a name may be one that no answer can hold."""
+    error = one.error
+    if error is None:
         try:
             check(one.path)
-        except TasktrailError as error:
-            return Found(one.path, error=error)
-    return one
+        except TasktrailError as refusal:
+            error = refusal
+    shown = os.fsencode(one.path).decode("utf-8", "backslashreplace")
+    if shown != one.path and error is None:
+        error = InvalidPath(
+            f"'{shown}' has a name that is not UTF-8",
+            field="inputs",
+            remedy="Rename it, e.g. with `convmv`.",
+            status=CONFLICT,
+        )
+    return one if error is None else Found(shown, error=error)
 
 
 def _matching(pattern: str, avoid: str, protected: Sequence[str], most: int | None) -> Iterator[Found]:

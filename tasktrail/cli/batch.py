@@ -105,6 +105,8 @@ def batch_command(
 
 def _listed(inputs: Sequence[str]) -> list[str]:
     """The inputs, with the list on standard input in the place of a dash."""
+    from ..events.errors import InvalidValue
+
     found: list[str] = []
     for one in inputs:
         if one != "-":
@@ -112,6 +114,14 @@ def _listed(inputs: Sequence[str]) -> list[str]:
             continue
         text = os.fsdecode(sys.stdin.buffer.read())
         found += [line for line in text.split("\0" if "\0" in text else "\n") if line]
+    for one in found:
+        shown = os.fsencode(one).decode("utf-8", "backslashreplace")
+        if shown != one:
+            raise InvalidValue(
+                f"'{shown}' has a name that is not UTF-8",
+                field="inputs",
+                remedy="Rename it, e.g. with `convmv`, or name its folder: in there only this file is refused.",
+            )
     return found
 
 

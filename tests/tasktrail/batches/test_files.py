@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tasktrail.batches.files import find
@@ -53,6 +54,18 @@ def test_the_folder_of_the_outputs_is_left_out_where_it_is_inside(tree: Path) ->
 def test_what_is_not_there_is_told(tree: Path) -> None:
     assert found(tree / "none.jpg") == {"none.jpg": f"! '{tree}/none.jpg' cannot be read: No such file or directory"}
     assert "climbs" in found(f"{tree}/../in/a.jpg")["a.jpg"]
+
+
+def test_a_name_that_is_no_text_is_refused_alone(tree: Path) -> None:
+    name = os.fsdecode(b"gr\xfcn.jpg")
+    (tree / name).write_bytes(b"x")
+    (tree / os.fsdecode(b"\xe9")).mkdir()
+    (tree / os.fsdecode(b"\xe9") / "z.jpg").write_bytes(b"x")
+    told = {one.path: one.error and one.error.message for one in find([str(tree)], lambda _: None)}
+    msgspec.json.encode(told)
+    assert str(told.pop(f"{tree}/gr\\xfcn.jpg")).endswith("has a name that is not UTF-8")
+    assert str(told.pop(f"{tree}/\\xe9/z.jpg")).endswith("not UTF-8")
+    assert set(told.values()) == {None}
 
 
 def test_nobody_learns_what_is_outside_of_the_roots(tree: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,19 @@ def test_a_list_on_standard_input(cli: Callable[..., Said], monkeypatch: pytest.
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
         said = cli("batch", "-", "--to", "out/{stem}.loud", "--type", "shout", "--dry-run", "--json")
         assert [Path(one["input_file"]).name for one in json.loads(said.out)["created"]] == ["a.txt", "c.txt"]
+
+
+def test_a_name_that_is_not_utf8_is_told(
+    cli: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in" / os.fsdecode(b"gr\xfcn.txt")).write_text("x")
+    said = cli(*ALL, "--dry-run")
+    assert said.code == 1
+    assert "would have 3 tasks" in said.out
+    assert "gr\\xfcn.txt" in said.out
+    assert said.err == "", "the views are whole"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"in/a.txt\nin/gr\xfcn.txt\n")))
+    assert "gr\\xfcn.txt' has a name that is not UTF-8" in cli("batch", "-", "--to", "out/").err
 
 
 @pytest.mark.parametrize(
