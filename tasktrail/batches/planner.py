@@ -21,16 +21,17 @@ from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
 from ..handlers.registry import Registry
 from ..intake.examination import CommandIntake
-from ..intake.naming import Naming, full_pattern
+from ..intake.naming import Naming, full_pattern, is_folder
 from ..intake.paths import PathRules, resolved
+from ..intake.refusals import convert_options
 from .files import Found, find
 from .request import LeftOut, Made, MadeBatch, NewBatch, Refused, Skipped
 
 _OF_EACH = tuple(
     name for name in TaskFields.__struct_fields__ if name not in ("type", "input_file", "output_file", "batch")
 )
-_USUAL = ("convert", "preview", "thumbnail")
-"""Where several types read a file and write the output, the first of these: the one that keeps most of it. One that
+_USUAL = ("convert", "thumbnail", "preview")
+"""Where several types read a file and write the output, the first of these: all of it, or one picture of it. One that
 reads this kind before all others goes first: a film that becomes a png gives a frame, not a curve of its sound."""
 _SHOWN = 3
 _REJECTED = "Rejected"
@@ -90,6 +91,7 @@ class BatchPlanner:
         Raises:
             InvalidValue: there are too many files, or the pattern cannot be read.
             OutputsCollide: two files would get the same output.
+            InvalidOptions: they do not fit the type that was named.
             UnknownType: there is no such type.
         """
         for field in ("input_file", "output_file", "unique"):
@@ -101,6 +103,8 @@ class BatchPlanner:
         if preset is not None:
             wanted = self._registry.presets.meant(msgspec.structs.replace(wanted, type=wanted.type or preset.type))
         named = self._registry.get(wanted.type) if wanted.type else None
+        if named is not None:
+            convert_options(named, wanted.options)  # what is wrong for every file is told once
         suffix = (preset and preset.output_suffix) or (named and named.output_suffix) or ""
         naming = Naming(full_pattern(wanted.to, suffix))
         if found is None:
@@ -131,11 +135,12 @@ class BatchPlanner:
             try:
                 if one.error is not None:
                     raise one.error
-                task_type = self._type_for(one, number, naming, named, wanted.options)
-                if isinstance(task_type, str):
-                    draft.left_out.append(LeftOut(input_file=one.path, why=task_type))
+                chosen = self._type_for(one, number, naming, named, wanted)
+                if isinstance(chosen, str):
+                    draft.left_out.append(LeftOut(input_file=one.path, why=chosen))
                     continue
-                output = naming.output(Path(one.path), one.folder, number, task_type.name, wanted.options)
+                task_type, path = chosen
+                output = naming.output(path, one.folder, number, task_type.name, wanted.options)
             except InvalidValue:
                 raise  # of the pattern, which is the same for all
             except (TasktrailError, OSError) as error:
@@ -145,9 +150,12 @@ class BatchPlanner:
         return tasks
 
     def _type_for(
-        self, one: Found, number: int, naming: Naming, named: TaskType | None, options: Mapping[str, Any]
-    ) -> TaskType | str:
-        """The type of the file's task, or in words why none is for it. Raises the refusal of a damaged file."""
+        self, one: Found, number: int, naming: Naming, named: TaskType | None, wanted: NewBatch
+    ) -> tuple[TaskType, Path] | str:
+        """The type of the file's task and the path to name its output by, or in words why no type is for it.
+
+        Raises the refusal of a damaged file.
+        """
         path = Path(one.path)
         kind, said = kind_of(path), kind_by_name(path)
         if kind is None and said is not None and (named is None or not named.accepts or said in named.accepts):
@@ -159,30 +167,33 @@ class BatchPlanner:
             )
         if named is not None:
             if not named.accepts or kind in named.accepts:
-                return named
+                return named, path
             return f"{_a(kind)}, which {named.name} does not read"
         if kind is None:
             return "of no kind that is known"
-        able = [
-            task_type
-            for task_type in self._registry
-            if kind in task_type.accepts and self._writes(task_type, one, number, naming, options)
-        ]
-        if not able:
-            return f"{_a(kind)}, of which no task type makes such an output with such options"
-        return min(able, key=lambda task_type: (task_type.accepts[0] != kind, _rank(task_type)))
+        readers = sorted(
+            (task_type for task_type in self._registry if kind in task_type.accepts),
+            key=lambda task_type: (task_type.accepts[0] != kind, _rank(task_type)),
+        )
+        if not readers:
+            return f"{_a(kind)}, which no task type reads"
 
-    def _writes(self, task_type: TaskType, one: Found, number: int, naming: Naming, options: Mapping[str, Any]) -> bool:
-        """Whether the type can write what the pattern makes of the file, with these options."""
-        path = Path(one.path)
-        output = Path(naming.output(path, one.folder, number, task_type.name, options))
-        try:
-            job = Job(options=task_type.options_from(options), input_file=path, output_file=output, input_size=0)
-            if task_type.check is not None:
-                task_type.check(job)
-        except (TasktrailError, msgspec.ValidationError):
-            return False
-        return True
+        def why_not(task_type: TaskType, path: Path, options: Mapping[str, Any]) -> TasktrailError | None:
+            output = Path(naming.output(path, one.folder, number, task_type.name, wanted.options))
+            return _why_not(task_type, Path(one.path), output, options)
+
+        for task_type in readers:
+            if why_not(task_type, path, wanted.options) is None:
+                return task_type, path
+        usual = path.with_name(path.stem + readers[0].output_suffix)
+        if is_folder(wanted.to) and why_not(readers[0], usual, wanted.options) is None:
+            return readers[0], usual  # such as a film in a container that is read and not written
+        for task_type in readers if wanted.options else ():
+            refusal = why_not(task_type, path, wanted.options)
+            if refusal is not None and why_not(task_type, path, {}) is None:
+                return f"{_a(kind)}; {refusal.message}"
+        output = Path(naming.output(path, one.folder, number, readers[0].name, wanted.options))
+        return f"{_a(kind)}, of which no task type makes {output.suffix or 'a file without a suffix'}"
 
     def _without_outputs(self, tasks: Sequence[CreateTask], draft: "_Draft") -> list[CreateTask]:
         """Leave out what was made of another file of the batch: a folder may hold its own outputs."""
@@ -295,6 +306,17 @@ async def carry_out(
         for one, task in zip(plan.answer.created, plan.graph.tasks, strict=True)
     )
     return msgspec.structs.replace(plan.answer, created=made, position=accepted.position)
+
+
+def _why_not(task_type: TaskType, path: Path, output: Path, options: Mapping[str, Any]) -> TasktrailError | None:
+    """Why the type cannot write that of the file, with these options; none where it can."""
+    try:
+        job = Job(options=convert_options(task_type, dict(options)), input_file=path, output_file=output, input_size=0)
+        if task_type.check is not None:
+            task_type.check(job)
+    except TasktrailError as error:
+        return error
+    return None
 
 
 def _name(first: str, now: datetime) -> str:

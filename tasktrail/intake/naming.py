@@ -76,13 +76,20 @@ class Naming:
         return text if name == "folder" else text.replace("/", "_")
 
 
+def is_folder(to: str) -> bool:
+    """Whether a folder alone is meant: one that is there, or a name without a suffix that nothing has."""
+    if "{" in to:
+        return False
+    return to.endswith("/") or os.path.isdir(to) or not (os.path.splitext(to)[1] or os.path.lexists(to))  # noqa: PTH112, PTH122
+
+
 def full_pattern(to: str, suffix: str) -> str:
     """The pattern in full: a folder alone means that each file keeps its place and name below it."""
     if not to.startswith("/"):
         raise InvalidPath(f"to: {to!r} is not an absolute path", field="to")
     if ".." in to.split("/"):
         raise InvalidPath(f"to: {to!r} climbs with `..`", field="to", remedy="Write the path out.")
-    if "{" not in to and (to.endswith("/") or os.path.isdir(to)):  # noqa: PTH112
+    if is_folder(to):
         return f"{to.rstrip('/')}/{{folder}}/{{stem}}{suffix or '{suffix}'}"
     return to
 

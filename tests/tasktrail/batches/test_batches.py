@@ -10,7 +10,7 @@ import pytest
 from tasktrail.api.service import TaskService
 from tasktrail.batches.request import MadeBatch
 from tasktrail.events import CreateTask
-from tasktrail.events.errors import InvalidPath, InvalidValue, OutputsCollide, UnknownBatch, UnknownType
+from tasktrail.events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputsCollide, UnknownBatch, UnknownType
 from tasktrail.projections import TaskFilters
 
 
@@ -154,6 +154,56 @@ def test_a_folder_alone_takes_the_types_suffix(make: Callable[..., MadeBatch], f
         "flat/b.loud",
         "flat/sub/a.loud",
     ]
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """Files that begin as what they are called."""
+    heads = {
+        "a.mp4": b"\0\0\0\x18ftypisom",
+        "b.avi": b"RIFF\0\0\0\0AVI ",
+        "c.png": b"\x89PNG\r\n\x1a\n",
+        "d.bmp": b"BM",
+        "e.pdf": b"%PDF-1.7",
+    }
+    (tmp_path / "media").mkdir()
+    for name, head in heads.items():
+        (tmp_path / "media" / name).write_bytes(head)
+    return tmp_path / "media"
+
+
+def chosen(made: MadeBatch) -> dict[str, str]:
+    """Type and output's name of each file, or why there is none."""
+    found = {Path(one.input_file).name: f"{one.type}: {Path(one.output_file).name}" for one in made.created}
+    return found | {Path(one.input_file).name: f"- {one.why}" for one in made.left_out}
+
+
+@pytest.mark.parametrize("to", ["new/", "new"])
+def test_a_folder_alone_keeps_the_suffix_that_can_be_written(service: TaskService, media: Path, to: str) -> None:
+    assert chosen(service.create_batch([media], f"{media}/{to}", dry_run=True)) == {
+        "a.mp4": "video_convert: a.mp4",
+        "b.avi": "video_convert: b.mp4",
+        "c.png": "image_convert: c.png",
+        "d.bmp": "- an image, of which no task type makes .bmp",
+        "e.pdf": "document_preview: e.png",
+    }
+
+
+def test_a_film_that_becomes_a_picture_gives_a_frame(service: TaskService, media: Path) -> None:
+    frame = service.create_batch([media / "a.mp4"], f"{media}/{{stem}}.jpg", dry_run=True)
+    assert chosen(frame) == {"a.mp4": "video_thumbnail: a.jpg"}
+    sheet = service.create_batch([media / "a.mp4"], f"{media}/{{stem}}.jpg", options={"rows": 2}, dry_run=True)
+    assert chosen(sheet) == {"a.mp4": "video_preview: a.jpg"}, "which alone has such an option"
+
+
+def test_an_option_that_does_not_fit_is_told(service: TaskService, media: Path) -> None:
+    given: dict[str, Any] = {"options": {"widht": 7}, "dry_run": True}
+    assert chosen(service.create_batch([media / "c.png", media / "d.bmp"], f"{media}/{{stem}}.jpg", **given)) == {
+        "c.png": "- an image; image_convert has no option 'widht'; did you mean 'width'?",
+        "d.bmp": "- an image; image_convert has no option 'widht'; did you mean 'width'?",
+    }
+    with pytest.raises(InvalidOptions, match="did you mean 'width'"):
+        service.create_batch([media], f"{media}/{{stem}}.jpg", type="image_convert", **given)
 
 
 def test_a_dry_run_leaves_nothing(make: Callable[..., MadeBatch], service: TaskService, folder: Path) -> None:

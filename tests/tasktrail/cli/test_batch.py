@@ -110,7 +110,7 @@ def test_a_name_that_is_not_utf8_is_told(
         (("batch", "--to", "out/"), 2, "Missing argument 'IN…'"),
         (("batch", "in", "--to", "{stem}.x", "--type", "nonsense"), 1, "nonsense"),
         (("batch", "nowhere", "--to", "out/", "--type", "shout"), 1, "There is nothing to do."),
-        (("batch", "in", "--to", "out/x", "--type", "shout"), 1, "would both become"),
+        (("batch", "in", "--to", "out/x.loud", "--type", "shout"), 1, "would both become"),
         (("batch", "in", "--to", "out/{stm}", "--type", "shout"), 1, "did you mean {stem}"),
         ((*ALL, "--detach"), 2, "--detach needs a service"),
         ((*ALL, "--batch", "a/b"), 1, "a name without"),
