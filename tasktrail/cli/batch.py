@@ -1,6 +1,7 @@
 """`tasktrail batch`: a task for each of many files, followed to the end. `tasktrail batches`: what became of them."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from ..projections import Batch
 
 _LOOK_EVERY = 0.5
+_ALL = "--json lists all"
+_ALIKE = 3
+"""Files that are named of those to which one reason applies."""
 _SHOWN = 20
 """Files of one sort that a report names."""
 _BATCHES = (
@@ -84,7 +88,11 @@ def batch_command(
 
     Exit code 0: all is done, 1: something failed or was refused, 130: left.
     """
-    wanted = build_batch(_listed(inputs), to, task_type or "", given, again=again, dry_run=dry_run)
+    listed = _listed(inputs)
+    if not listed:
+        say("There is nothing to do: the list on standard input is empty.", err=True)
+        return REFUSED
+    wanted = build_batch(listed, to, task_type or "", given, again=again, dry_run=dry_run)
     with session.tasks_or_embedded() as (tasks, inside):
         if detach and inside is not None:
             raise click.UsageError("--detach needs a service that goes on: start `tasktrail serve`.")
@@ -136,6 +144,7 @@ def _to_follow(tasks: "Tasks", made: "MadeBatch") -> list[str]:
 def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence[str], *, embedded: bool) -> int:
     began = time.monotonic()
     found: list[Batch] = []
+    left = False
     with Signals() as signals, _line(sys.stderr.isatty()) as show:
         poller = Poller(Lines(err=True))
         first: float | None = None
@@ -149,10 +158,16 @@ def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence
                 if all(batch.completed_at for batch in found):
                     break
             if signals.next(_LOOK_EVERY) is not None:
-                how = "it stops here; the same command again goes on" if embedded else "it goes on in the service"
-                told = f"`tasktrail batches {made.batch}` tells how far it is"
-                say(f"left batch {made.batch}: {how}; {told}", err=True)
-                return INTERRUPTED
+                left = True
+                break
+    if left:  # said once the line of progress is gone
+        how = "it stops here; the same command again goes on" if embedded else "it goes on in the service"
+        for name in names:
+            say(
+                f"left batch {plain(name)}: {how}; `tasktrail batches {shlex.quote(name)}` tells how far it is",
+                err=True,
+            )
+        return INTERRUPTED
     if session.as_json:
         for batch in found:
             print_json(batch)
@@ -227,7 +242,7 @@ def _report(reading: "Reading", batch: "Batch") -> None:
         "failed",
         failed,
         (f"{plain(task.input_file)}: {plain(task.error)} (task {task.id})" for task in _failures(reading, batch)),
-        f"`tasktrail list --batch {batch.batch} --status failed`",
+        f"`tasktrail list --batch {shlex.quote(batch.batch)} --status failed`",
     )
 
 
@@ -241,19 +256,47 @@ def _failures(reading: "Reading", batch: "Batch") -> list["Task"]:
 
 def _report_rest(made: "MadeBatch") -> None:
     """What no task was made for, and why."""
-    done = [one for one in made.skipped if not one.failed]
+    done = [one for one in made.skipped if not (one.failed or one.open)]
+    going_on = sum(one.open for one in made.skipped)
     bad = [one for one in made.skipped if one.failed]
+    if going_on:
+        say(f"skipped: {_files(going_on)} that an earlier batch is to do, or is doing")
     if done:
-        say(f"skipped: {len(done)} that an earlier batch has done; --again does them once more")
-    everything = "--json lists all"
+        say(f"skipped: {_files(len(done))} that an earlier batch has done; --again does them once more")
     told = (f"{plain(one.input_file)}: {plain(one.why)}" for one in bad)
-    _name_some("failed before, on the same content", len(bad), told, everything)
-    told = (f"{plain(one.input_file)}: {plain(one.why)}" for one in made.left_out)
-    _name_some("left out", len(made.left_out), told, everything)
-    told = (f"{plain(one.input_file)}: {plain(one.problem['detail'])}" for one in made.refused)
-    _name_some("refused", len(made.refused), told, everything)
+    _name_some("failed before, on the same content", len(bad), told, _ALL)
+    _name_alike("left out", [(one.why, one.input_file) for one in made.left_out])
+    _name_alike("refused", [(one.problem["detail"], one.input_file) for one in made.refused])
     if not (made.created or made.skipped):
         say("There is nothing to do.", err=True)
+
+
+def _name_alike(title: str, found: Sequence[tuple[str, str]]) -> None:
+    """Files with reasons; a reason that many have is told once."""
+    alike: dict[str, list[str]] = {}
+    for why, path in found:
+        alike.setdefault(why, []).append(path)
+    lines: list[str] = []
+    for why, paths in alike.items():
+        if len(paths) <= _ALIKE:
+            lines += [f"{plain(path)}: {plain(why)}" for path in paths]
+        else:
+            named = ", ".join(map(plain, paths[:_ALIKE]))
+            lines.append(f"{plain(why)}: {named} and {len(paths) - _ALIKE:,} more; {_ALL}")
+    if found:
+        say(f"{title}: {len(found):,}")
+    for line in lines[:_SHOWN]:
+        say(f"  {line}", hang="    ")
+    if lines[_SHOWN:]:
+        say(f"  and more; {_ALL}")
+
+
+def _files(number: int) -> str:
+    return f"{number:,} {'file' if number == 1 else 'files'}"
+
+
+def _tasks(number: int) -> str:
+    return f"{number:,} {'task' if number == 1 else 'tasks'}"
 
 
 def _name_some(title: str, number: int, lines: Iterable[str], more: str) -> None:
@@ -269,7 +312,7 @@ def _name_some(title: str, number: int, lines: Iterable[str], more: str) -> None
 
 def _report_plan(session: Session, made: "MadeBatch") -> int:
     if not session.as_json:
-        say(f"batch {plain(made.batch)} would have {len(made.created)} tasks")
+        say(f"batch {plain(made.batch)} would have {_tasks(len(made.created))}")
         for one in made.created:
             say(f"  {one.type}: {plain(one.input_file)} → {plain(one.output_file)}", hang="    ")
         _report_rest(made)
@@ -279,7 +322,8 @@ def _report_plan(session: Session, made: "MadeBatch") -> int:
 def _report_start(session: Session, made: "MadeBatch") -> int:
     if not session.as_json:
         if made.created:
-            say(f"batch {plain(made.batch)}: {len(made.created)} tasks; `tasktrail batches {made.batch}` tells how far")
+            ask = f"`tasktrail batches {shlex.quote(made.batch)}` tells how far"
+            say(f"batch {plain(made.batch)}: {_tasks(len(made.created))}; {ask}")
         _report_rest(made)
     return _code(made, ())
 

@@ -4,13 +4,18 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tasktrail.batches.request import MadeBatch, Skipped
+from tasktrail.cli import batch
 from tasktrail.cli.app import run
+from tasktrail.cli.batch import _report_rest
+from tasktrail.cli.progress import Signals
 
 SUPPORT = str(Path(__file__).parents[2] / "support")
 
@@ -56,7 +61,10 @@ def test_a_folder_is_done_once_and_reported(cli: Callable[..., Said], tmp_path: 
 
     (tmp_path / "in" / "bad.txt").unlink()
     again = cli(*ALL)
-    assert (again.code, again.out) == (0, "skipped: 3 that an earlier batch has done; --again does them once more\n")
+    assert (again.code, again.out) == (
+        0,
+        "skipped: 3 files that an earlier batch has done; --again does them once more\n",
+    )
 
     listed = cli("batches")
     assert [line.split()[:4] for line in listed.out.splitlines()[2:]] == [["letters", "4", "3", "1"]]
@@ -101,6 +109,59 @@ def test_a_name_that_is_not_utf8_is_told(
     assert said.err == "", "the views are whole"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"in/a.txt\nin/gr\xfcn.txt\n")))
     assert "gr\\xfcn.txt' has a name that is not UTF-8" in cli("batch", "-", "--to", "out/").err
+
+
+def test_an_empty_list_is_nothing_to_do(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert cli("batch", "-", "--to", "out/") == (
+        1,
+        "",
+        "There is nothing to do: the list on standard input is empty.\n",
+    )
+
+
+def test_a_reason_that_many_files_have_is_told_once(cli: Callable[..., Said], tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / "in" / f"{number:02}.bin").write_text("x")
+    (tmp_path / "in" / "z.jpg").write_text("x")
+    said = cli("batch", "in", "--to", "out/{stem}.jpg", "--dry-run")
+    folder = tmp_path / "in"
+    assert (
+        f"""left out: 30
+  of no kind that is known: {folder}/00.bin, {folder}/01.bin, {folder}/02.bin and 27 more; --json lists all
+refused: 1
+  {folder}/z.jpg: z.jpg is called an image, and its content is none
+"""
+        in said.out
+    )
+
+
+def test_what_is_being_done_already_is_not_told_as_done(capsys: pytest.CaptureFixture[str]) -> None:
+    going, done = (
+        Skipped(task_id=1, input_file="/a", output_file="/b", why="task 1", open=state) for state in (True, False)
+    )
+    _report_rest(MadeBatch(batch="b", position=0, created=(), skipped=(going, going, done), left_out=(), refused=()))
+    assert capsys.readouterr().out.splitlines() == [
+        "skipped: 2 files that an earlier batch is to do, or is doing",
+        "skipped: 1 file that an earlier batch has done; --again does them once more",
+    ]
+
+
+def test_ctrl_c_is_told_below_the_line_of_progress(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def line(_live: object) -> Iterator[Callable[[float, str], None]]:
+        yield lambda _done, _words: None
+        told.append("the line is gone")
+
+    monkeypatch.setattr(batch, "_line", line)
+    monkeypatch.setattr(batch, "say", lambda text, **_: told.append(text))
+    monkeypatch.setattr(Signals, "next", lambda *_: 2)
+    assert cli(*ALL, "--batch", "my letters").code == 130
+    gone, left = told
+    assert (gone, left.partition(":")[0]) == ("the line is gone", "left batch my letters")
+    assert "`tasktrail batches 'my letters'`" in left
 
 
 @pytest.mark.parametrize(
