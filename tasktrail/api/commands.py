@@ -583,6 +583,8 @@ def _absolute(paths: object) -> object:
 
 def absolute_pattern(to: str) -> str:
     """The pattern of outputs as an absolute one; a slash at its end, which means a folder, stays."""
+    if not to:
+        return to  # it is refused, and means no folder
     return os.path.abspath(to) + ("/" if to.endswith("/") else "")  # noqa: PTH100 - it may hold braces
 
 

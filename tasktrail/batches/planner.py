@@ -16,7 +16,7 @@ import msgspec
 from ..errors import problem
 from ..events import Accepted, CreateGraph, CreateTask, GraphTask, TaskState, TasktrailError
 from ..events.commands import TaskFields
-from ..events.errors import InvalidPath, InvalidValue, OutputsCollide, OutputTaken
+from ..events.errors import CONFLICT, InvalidPath, InvalidValue, OutputsCollide, OutputTaken
 from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
 from ..handlers.registry import Registry
@@ -90,6 +90,7 @@ class BatchPlanner:
 
         Raises:
             InvalidValue: there are too many files, or the pattern cannot be read.
+            InvalidPath: nothing can be written into the folder of an output.
             OutputsCollide: two files would get the same output.
             InvalidOptions: they do not fit the type that was named.
             UnknownType: there is no such type.
@@ -117,7 +118,9 @@ class BatchPlanner:
         tasks = self._without_outputs(tasks, draft)
         tasks = _without_collisions(tasks, draft)
         self._sort_out(wanted, tasks, draft)
-        return draft.plan(wanted)
+        plan = draft.plan(wanted)
+        _refuse_closed(plan.folders)
+        return plan
 
     def _tasks(
         self,
@@ -361,6 +364,24 @@ def _without_collisions(tasks: Sequence[CreateTask], draft: _Draft) -> list[Crea
         more = f"; and {len(told) - _SHOWN} more" if told[_SHOWN:] else ""
         raise OutputsCollide("; ".join(told[:_SHOWN]) + more, field="to")
     return kept
+
+
+def _refuse_closed(folders: Sequence[str]) -> None:
+    """A folder that nothing can be written into is wrong for every file below it, and known beforehand."""
+    seen: set[str] = set()
+    for folder in folders:
+        there = folder
+        while there not in seen and not os.path.lexists(there):
+            seen.add(there)
+            there = os.path.dirname(there)  # noqa: PTH120 - a text
+        if there not in seen and os.path.isdir(there) and not os.access(there, os.W_OK | os.X_OK):  # noqa: PTH112
+            raise InvalidPath(
+                f"Nothing can be written into the folder {there!r}",
+                field="to",
+                remedy="Check its rights, or write to another one.",
+                status=CONFLICT,
+            )
+        seen.add(there)
 
 
 def _asks_the_same(earlier: TaskState, task: CreateTask) -> bool:

@@ -341,6 +341,12 @@ def _report_start(session: Session, made: "MadeBatch") -> int:
 @pass_session
 def batches_command(session: Session, names: tuple[str, ...], limit: int) -> int:
     """List the newest batches, or report what became of some."""
+    from ..events.errors import UnknownBatch
+
+    for name in names:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        if shown != name:  # such a name cannot be asked for
+            raise UnknownBatch(f"No task belongs to a batch '{shown}'", field="batch")
     with session.reading() as reading:
         found = [reading.batch(name) for name in names] if names else reading.batches(limit)
         if session.as_json:

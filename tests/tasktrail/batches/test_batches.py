@@ -239,6 +239,7 @@ def test_open_tasks_of_an_earlier_batch_are_not_asked_for_twice(service: TaskSer
     ("more", "error", "field"),
     [
         ({"to": "/out/{stem"}, InvalidValue, "to"),
+        ({"to": ""}, InvalidValue, "to"),
         ({"to": "/out/{nothing}"}, InvalidValue, "to"),
         ({"type": "shuot"}, UnknownType, ""),
         ({"batch": "a,b"}, InvalidValue, "batch"),
@@ -271,6 +272,20 @@ def test_a_folder_that_cannot_be_made_stops_it(make: Callable[..., MadeBatch], f
     with pytest.raises(InvalidPath, match="cannot be made"):
         make(to="/proc/nothing/{number}.loud")
     assert lists(make(to=f"{folder}/a.txt/{{number}}.loud")) == (0, 0, 0, 3), "a file is no folder"
+
+
+@pytest.mark.parametrize("to", ["closed/{stem}.loud", "closed/new/deep/"])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_closed_folder_is_told_before_anything_starts(
+    make: Callable[..., MadeBatch], folder: Path, monkeypatch: pytest.MonkeyPatch, to: str, dry_run: object
+) -> None:
+    closed = folder.parent / "closed"
+    closed.mkdir()
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(closed) and allowed(path, mode))  # root may write
+    with pytest.raises(InvalidPath, match=r"Nothing can be written into the folder '.*/closed'"):
+        make(folder / "a.txt", to=f"{folder.parent}/{to}", dry_run=dry_run)
+    assert list(closed.iterdir()) == []
 
 
 def test_there_is_no_batch_of_that_name(service: TaskService) -> None:

@@ -173,6 +173,8 @@ def test_ctrl_c_is_told_below_the_line_of_progress(cli: Callable[..., Said], mon
         (("batch", "nowhere", "--to", "out/", "--type", "shout"), 1, "There is nothing to do."),
         (("batch", "in", "--to", "out/x.loud", "--type", "shout"), 1, "would both become"),
         (("batch", "in", "--to", "out/{stm}", "--type", "shout"), 1, "did you mean {stem}"),
+        (("batches", os.fsdecode(b"\xe9")), 1, "No task belongs to a batch '\\xe9'"),
+        (("batch", "in", "--to", "", "--type", "shout"), 1, "to may not be empty"),
         ((*ALL, "--detach"), 2, "--detach needs a service"),
         ((*ALL, "--batch", "a/b"), 1, "a name without"),
     ],
