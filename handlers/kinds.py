@@ -84,7 +84,9 @@ def kind_of(path: Path) -> Kind | None:
     Raises:
         OSError: it cannot be read.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold us up
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a device or a pipe may do something
+        return None
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may have become a pipe meanwhile
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None

@@ -57,7 +57,9 @@ FROM task GROUP BY status ORDER BY status
 """  # noqa: S608 - our own names
 _LAST_WRITER = f"""
 SELECT {", ".join(COLUMNS)} FROM tasks INDEXED BY tasks_by_output
-WHERE batch <> '' AND json_extract(spec, '$.output_file') = ? AND (? IS NULL OR +user_id = ?) ORDER BY id DESC LIMIT 1
+WHERE batch <> '' AND json_extract(spec, '$.output_file') = ? AND (? IS NULL OR +user_id = ?)
+    AND (? IS NULL OR +status = ?)
+ORDER BY id DESC LIMIT 1
 """  # noqa: S608 - our own names
 
 
@@ -89,11 +91,13 @@ def read_batch(conn: sqlite3.Connection, name: str, user_id: int | None) -> Batc
     )
 
 
-def last_writers(conn: sqlite3.Connection, outputs: Iterable[str], user_id: int | None) -> dict[str, TaskState]:
-    """Output → the latest task of any batch that was to write it; with a user, of that user's."""
+def last_writers(
+    conn: sqlite3.Connection, outputs: Iterable[str], user_id: int | None, status: Status | None
+) -> dict[str, TaskState]:
+    """Output → the latest task of any batch that was to write it; with a user or a status, of those."""
     found: dict[str, TaskState] = {}
     for output in outputs:
-        row = conn.execute(_LAST_WRITER, (output, user_id, user_id)).fetchone()
+        row = conn.execute(_LAST_WRITER, (output, user_id, user_id, status, status)).fetchone()
         if row is not None:
             found[output] = state_of(row)
     return found

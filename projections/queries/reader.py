@@ -12,6 +12,7 @@ import msgspec
 from ...events import Task, TaskState
 from ...events.errors import UnknownTask
 from ...events.log.sqlite import connect_read_only, is_written
+from ...events.state import Status
 from ...events.task import Children, view
 from ...events.values import check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
@@ -180,10 +181,12 @@ class TaskQueries:
         with self._moment() as conn:
             return read_batch(conn, name, user_id)
 
-    def last_writers(self, outputs: Iterable[str], user_id: int | None = None) -> dict[str, TaskState]:
-        """Output → the latest task of any batch that was to write it."""
+    def last_writers(
+        self, outputs: Iterable[str], user_id: int | None = None, status: Status | None = None
+    ) -> dict[str, TaskState]:
+        """Output → the latest task of any batch that was to write it; with a user or a status, of those."""
         with self._moment() as conn:
-            return last_writers(conn, outputs, user_id)
+            return last_writers(conn, outputs, user_id, status)
 
     def stats(self, now: datetime) -> Stats:
         """The numbers over all tasks."""

@@ -189,12 +189,10 @@ class TaskService(Questions, Commands, Blocking):
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
         return await carry_out(self.plan_batch(wanted), wanted, self._send_graph)
 
-    def make_source_tasks(self, wanted: NewBatch, found: Sequence[Found]) -> Plan:
+    def make_source_tasks(self, wanted: NewBatch, found: Sequence[Found]) -> MadeBatch:
         """Create tasks of these files, each of which gets one for each content that it ever has."""
         plan = self._planner(None).plan(wanted, self._system.clock.now(), found=found, once=True)
-        if plan.graph is not None:
-            complete(carry_out(plan, wanted, self._send_graph))
-        return plan
+        return complete(carry_out(plan, wanted, self._send_graph))
 
     async def _send_graph(self, graph: CreateGraph) -> Accepted | TasktrailError:
         return (await self._send_all([graph], checked=False))[0]
@@ -205,9 +203,9 @@ class TaskService(Questions, Commands, Blocking):
 
     def _planner(self, user_id: int | None) -> BatchPlanner:
         def past(outputs: Sequence[str]) -> Past:
-            writers = self.source.ask(lambda views: views.last_writers(outputs, user_id))
             return Past(
-                writers,
+                self.source.ask(lambda views: views.last_writers(outputs, user_id)),
+                self.source.ask(lambda views: views.last_writers(outputs, user_id, "completed")),
                 self.source.state(lambda state, _now: _taken(state, outputs, user_id)),
             )
 

@@ -1,11 +1,9 @@
-"""The files of a batch: of those that were named, of folders, and of patterns."""
+"""The files of a batch: of those that were named, of folders, and of patterns. No link to a folder is followed."""
 
-import glob
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from pathlib import Path
+from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -13,8 +11,11 @@ from ..events.commands import MAX_GRAPH
 from ..events.errors import CONFLICT, TOO_MUCH, InvalidPath, InvalidValue, TasktrailError
 
 _PATTERN = frozenset("*?[")
-_MATCHES = 200_000
-"""Files and folders that one pattern may find: more would fill the memory before they are refused."""
+_ANY_DEPTH = "**"
+_DEEP = 2
+"""`**` in one pattern: with more of them each folder would be looked at very often."""
+MOST_LOOKED_AT = 1_000_000
+"""Files and folders that are looked at in one search."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -26,122 +27,173 @@ class Found(msgspec.Struct, frozen=True):
     error: TasktrailError | None = None
 
 
-def find(
-    inputs: Sequence[str],
-    check: Callable[[str], None],
-    *,
-    avoid: str = "",
-    protected: Sequence[str] = (),
-    most: int | None = MAX_GRAPH,
-) -> list[Found]:
-    """All files, each once, in the order of the inputs and of names. What is hidden is found only if it is named.
+class Search:
+    """One search for files.
 
     Args:
-        inputs: absolute paths, or patterns.
         check: raises the refusal of a path that may not be looked at.
         avoid: a folder that holds outputs; inside a folder that was named nothing in it is found.
         protected: real paths of folders that no task may use.
         most: more files than this are refused.
-
-    Raises:
-        InvalidValue: there are more files than one batch may have.
+        stopped: whether nobody wants to know any more; then what was found so far is all.
     """
-    found: dict[str, Found] = {}
-    for text in inputs:
-        for one in _found(text, check, avoid, protected, most):
-            found.setdefault(one.path, _checked(one, check))
-            if most is not None and len(found) > most:
-                raise InvalidValue(
-                    f"There are more than {most:,} files",
-                    field="inputs",
-                    remedy="Make several batches of them, such as one for each folder.",
-                    status=TOO_MUCH,
-                )
-    return list(found.values())
 
+    def __init__(
+        self,
+        check: Callable[[str], None],
+        *,
+        avoid: str = "",
+        protected: Sequence[str] = (),
+        most: int | None = MAX_GRAPH,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._check = check
+        self._avoid = os.path.realpath(avoid) if avoid else ""
+        self._protected = frozenset(protected)
+        self._most = most
+        self._stopped = stopped
+        self._left = MOST_LOOKED_AT
 
-def _found(
-    text: str, check: Callable[[str], None], avoid: str, protected: Sequence[str], most: int | None
-) -> Iterator[Found]:
-    try:
-        check(text)
-        mode = os.stat(text).st_mode  # noqa: PTH116 - it is a text
-    except TasktrailError as error:
-        yield Found(text, error=error)
-        return
-    except (OSError, ValueError) as error:
-        if _PATTERN.isdisjoint(text):
-            yield Found(text, error=_unreadable(text, error))
-            return
-        yield from _matching(text, avoid, protected, None if most is None else _MATCHES)
-        return
-    if stat.S_ISDIR(mode):
-        yield from _below(text, text, avoid, protected)
-    else:
-        yield Found(text)
+    def find(self, inputs: Sequence[str]) -> list[Found]:
+        """All files, each once, in the order of the inputs and of names. What is hidden is found only if it is named.
 
+        Raises:
+            InvalidValue: there are more files than one batch may have, or more than can be looked at.
+        """
+        found: dict[str, Found] = {}
+        for text in inputs:
+            for one in self._found(text):
+                found.setdefault(one.path, one if one.error is None else Found(_shown(one.path), error=one.error))
+                if self._most is not None and len(found) > self._most:
+                    raise _too_many(f"There are more than {self._most:,} files")
+        return list(found.values())
 
-def _checked(one: Found, check: Callable[[str], None]) -> Found:
-    """A link in a folder may lead to where nobody may look, and a name may be one that no answer can hold."""
-    error = one.error
-    if error is None:
+    def _found(self, text: str) -> Iterator[Found]:
         try:
-            check(one.path)
-        except TasktrailError as refusal:
-            error = refusal
-    shown = os.fsencode(one.path).decode("utf-8", "backslashreplace")
-    if shown != one.path and error is None:
-        error = InvalidPath(
+            self._check(text)
+        except TasktrailError as error:
+            yield Found(text, error=error)
+            return
+        try:
+            mode = os.stat(text).st_mode  # noqa: PTH116 - it is a text
+        except OSError as error:
+            if _PATTERN.isdisjoint(text):
+                yield Found(text, error=_unreadable(text, error))
+            else:
+                yield from self._matching(text)
+            return
+        if stat.S_ISDIR(mode):
+            yield from self._walk(text, (_ANY_DEPTH, "*"))
+        else:
+            yield self._file(text, "", is_link=False)
+
+    def _file(self, path: str, inside: str, *, is_link: bool) -> Found:
+        """A file. A link may lead to where nobody may look, and a name may be one that no answer can hold."""
+        if is_link:
+            try:
+                self._check(path)
+            except TasktrailError as error:
+                return Found(path, error=error)
+        shown = _shown(path)
+        if shown == path:
+            return Found(path, inside)
+        refusal = InvalidPath(
             f"'{shown}' has a name that is not UTF-8",
             field="inputs",
             remedy="Rename it, e.g. with `convmv`.",
             status=CONFLICT,
         )
-    return one if error is None else Found(shown, error=error)
+        return Found(path, error=refusal)
+
+    def _matching(self, pattern: str) -> Iterator[Found]:
+        top = top_of(pattern)
+        parts: list[str] = []
+        for part in os.path.relpath(pattern, top).split("/"):
+            if part != _ANY_DEPTH or parts[-1:] != [_ANY_DEPTH]:
+                parts.append(part)
+        if parts.count(_ANY_DEPTH) > _DEEP:
+            raise InvalidValue(f"{pattern!r} has more than {_DEEP} `**`", field="inputs", remedy="Leave some out.")
+        if parts[-1] == _ANY_DEPTH:
+            parts.append("*")
+        number = 0
+        for one in self._walk(top, tuple(parts)):
+            number += one.error is None
+            yield one
+        if not number:
+            yield Found(
+                pattern,
+                error=InvalidPath(
+                    f"No file fits the pattern {pattern!r}",
+                    field="inputs",
+                    remedy="Check its spelling.",
+                    status=CONFLICT,
+                ),
+            )
+
+    def _walk(self, top: str, parts: tuple[str, ...]) -> Iterator[Found]:
+        """The files below `top` whose path fits the parts, of which `**` fits any number of folders."""
+        avoid = self._avoid if self._avoid.startswith(f"{os.path.realpath(top).rstrip('/')}/") else ""
+        waiting: list[tuple[str, str, tuple[str, ...]]] = [(top, "", parts)]
+        while waiting and not self._stopped():
+            folder, inside, (first, *rest) = waiting.pop()
+            real = os.path.realpath(folder)
+            if real in self._protected or real == avoid:
+                continue
+            if first == _ANY_DEPTH:
+                waiting.append((folder, inside, tuple(rest)))
+            try:
+                with os.scandir(folder) as entries:
+                    listed = sorted(entries, key=lambda entry: entry.name)
+            except OSError as error:
+                if first != _ANY_DEPTH:  # it is looked at once more, by what follows
+                    yield Found(folder, error=_unreadable(folder, error))
+                continue
+            self._left -= len(listed)
+            if self._left < 0:
+                raise _too_many(f"There are more than {MOST_LOOKED_AT:,} files and folders to look at")
+            below: list[tuple[str, str, tuple[str, ...]]] = []
+            for entry in listed:
+                if entry.name.startswith(".") and not first.startswith("."):
+                    continue
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if first == _ANY_DEPTH:
+                    if is_folder:
+                        below.append((entry.path, _join(inside, entry.name), (first, *rest)))
+                elif fnmatchcase(entry.name, first):
+                    if rest and is_folder:
+                        below.append((entry.path, _join(inside, entry.name), tuple(rest)))
+                    elif not rest and not entry.is_dir():
+                        yield self._file(entry.path, inside, is_link=entry.is_symlink())
+            # Files of a folder come before those of the folders in it.
+            if first == _ANY_DEPTH:
+                waiting[-1:-1] = reversed(below)
+            else:
+                waiting += reversed(below)
 
 
-def _matching(pattern: str, avoid: str, protected: Sequence[str], most: int | None) -> Iterator[Found]:
-    top = pattern
-    while not _PATTERN.isdisjoint(top):
-        top = os.path.dirname(top)  # noqa: PTH120 - it is a text
-    number = 0
-    for path in sorted(islice(glob.iglob(pattern, recursive=True), most)):  # noqa: PTH207 - it is a text
-        if os.path.isdir(path):  # noqa: PTH112
-            continue  # the files in it are matched by `**`, and by nothing else
-        number += 1
-        if not _is_avoided(path, top, avoid, protected):
-            yield Found(path, os.path.relpath(os.path.dirname(path), top).removeprefix("."))  # noqa: PTH120
-    if not number:
-        yield Found(
-            pattern,
-            error=InvalidPath(
-                f"No file fits the pattern {pattern!r}", field="inputs", remedy="Check its spelling.", status=CONFLICT
-            ),
-        )
+def top_of(pattern: str) -> str:
+    """The folder that a pattern begins in."""
+    while not _PATTERN.isdisjoint(pattern):
+        pattern = os.path.dirname(pattern)  # noqa: PTH120 - it is a text
+    return pattern
 
 
-def _below(top: str, base: str, avoid: str, protected: Sequence[str]) -> Iterator[Found]:
-    failed: list[OSError] = []
-    for folder, folders, files in os.walk(top, onerror=failed.append):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and not _is_avoided(os.path.join(folder, name, ""), base, avoid, protected)  # noqa: PTH118
-        )
-        inside = os.path.relpath(folder, base)
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield Found(os.path.join(folder, name), "" if inside == "." else inside)  # noqa: PTH118
-    for error in failed:
-        yield Found(str(error.filename or top), error=_unreadable(str(error.filename or top), error))
+def _shown(path: str) -> str:
+    """The path as an answer can hold it."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _is_avoided(path: str, top: str, avoid: str, protected: Sequence[str]) -> bool:
-    """Whether it is in the folder of the outputs, where that is inside the one that was named, or may not be used."""
-    if avoid and Path(avoid) != Path(top) and Path(avoid).is_relative_to(top) and Path(path).is_relative_to(avoid):
-        return True
-    real = Path(os.path.realpath(path))
-    return any(real.is_relative_to(one) for one in protected)
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _too_many(said: str) -> InvalidValue:
+    return InvalidValue(
+        said,
+        field="inputs",
+        remedy="Make several batches of them, such as one for each folder.",
+        status=TOO_MUCH,
+    )
 
 
 def _unreadable(path: str, error: Exception) -> InvalidPath:

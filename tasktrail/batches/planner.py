@@ -21,10 +21,10 @@ from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
 from ..handlers.registry import Registry
 from ..intake.examination import CommandIntake
-from ..intake.naming import Naming, full_pattern, is_folder
+from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
 from ..intake.paths import PathRules, resolved
 from ..intake.refusals import convert_options
-from .files import Found, find
+from .files import Found, Search
 from .request import LeftOut, Made, MadeBatch, NewBatch, Refused, Skipped
 
 _OF_EACH = tuple(
@@ -34,6 +34,8 @@ _USUAL = ("convert", "thumbnail", "preview")
 """Where several types read a file and write the output, the first of these: all of it, or one picture of it. One that
 reads this kind before all others goes first: a film that becomes a png gives a frame, not a curve of its sound."""
 _SHOWN = 3
+_TO_THE_END = 2.0
+"""Seconds between the publishing of an output and the recorded end of its task, at most."""
 _REJECTED = "Rejected"
 """The error type of a task whose handler can do nothing with its input."""
 
@@ -43,6 +45,8 @@ class Past(msgspec.Struct, frozen=True):
 
     writers: Mapping[str, TaskState]
     """Output → the latest task of any batch that was to write it."""
+    makers: Mapping[str, TaskState]
+    """Output → the latest completed one."""
     taken: Mapping[str, OutputTaken]
     """Output → the refusal that names the unfinished task which will write it, as whoever asks may read it."""
 
@@ -106,12 +110,12 @@ class BatchPlanner:
         named = self._registry.get(wanted.type) if wanted.type else None
         if named is not None:
             convert_options(named, wanted.options)  # what is wrong for every file is told once
+        self._paths.check_written_below(literal_folder(wanted.to))  # before anybody learns whether it is there
         suffix = (preset and preset.output_suffix) or (named and named.output_suffix) or ""
         naming = Naming(full_pattern(wanted.to, suffix))
         if found is None:
-            found = find(
-                wanted.inputs, self._paths.check_looked_at, avoid=naming.fixed, protected=self._paths.protected
-            )
+            rules = self._paths
+            found = Search(rules.check_looked_at, avoid=naming.fixed, protected=rules.protected).find(wanted.inputs)
         name = wanted.batch or _name(wanted.inputs[0], now)
         draft = _Draft(name, once=once)
         tasks = self._tasks(wanted, name, naming, named, found, draft)
@@ -199,13 +203,14 @@ class BatchPlanner:
         return f"{_a(kind)}, of which no task type makes {output.suffix or 'a file without a suffix'}"
 
     def _without_outputs(self, tasks: Sequence[CreateTask], draft: "_Draft") -> list[CreateTask]:
-        """Leave out what was made of another file of the batch: a folder may hold its own outputs."""
+        """Leave out what was made of another file of the batch, or by it: a folder may hold its own outputs."""
         inputs = {task.input_file for task in tasks}
         writers = self._past(list(inputs)).writers
         kept = []
         for task in tasks:
             maker = writers.get(task.input_file)
-            if maker is not None and maker.spec.input_file in inputs and maker.spec.input_file != task.input_file:
+            made_here = maker is not None and (maker.spec.batch == draft.name or maker.spec.input_file in inputs)
+            if maker is not None and made_here and maker.spec.input_file != task.input_file:
                 draft.left_out.append(LeftOut(input_file=task.input_file, why=f"the output of task {maker.id}"))
             else:
                 kept.append(task)
@@ -217,15 +222,16 @@ class BatchPlanner:
         past = self._past([*outputs, *(task.output_file for task in tasks)])
         for task, real in zip(tasks, outputs, strict=True):
             try:
-                self._decide(wanted, task, past.writers.get(task.output_file), past.taken.get(real), draft)
+                self._decide(wanted, task, past, past.taken.get(real), draft)
             except (TasktrailError, OSError) as error:
                 draft.refuse(task.input_file, error)
 
     def _decide(
-        self, wanted: NewBatch, task: CreateTask, earlier: TaskState | None, taken: OutputTaken | None, draft: "_Draft"
+        self, wanted: NewBatch, task: CreateTask, past: "Past", taken: OutputTaken | None, draft: "_Draft"
     ) -> None:
+        earlier, maker = past.writers.get(task.output_file), past.makers.get(task.output_file)
         task = self._intake.examine_new(msgspec.structs.replace(task, overwrite=True)) if earlier else task
-        if earlier is not None and _asks_the_same(earlier, task) and not wanted.again:
+        if earlier is not None and _asks_the_same(earlier, task, once=draft.once) and not wanted.again:
             skipped = _skipped(earlier, task, once=draft.once)
             if skipped is not None:
                 draft.skipped.append(skipped)
@@ -233,7 +239,7 @@ class BatchPlanner:
         if taken is not None and not wanted.overwrite:
             raise taken
         # What was made of this very file, and what nobody has changed since, may be replaced.
-        ours = earlier is not None and earlier.spec.input_file == task.input_file and _is_as_made(earlier)
+        ours = maker is not None and maker.spec.input_file == task.input_file and _is_untouched(maker)
         overwrite = wanted.overwrite or ours
         draft.tasks.append(self._intake.examine_new(msgspec.structs.replace(task, overwrite=overwrite)))
 
@@ -292,23 +298,37 @@ async def carry_out(
     """Make the folders, send the command, and say what came of it. Raises the refusal."""
     if plan.graph is None or wanted.dry_run:
         return plan.answer
-    for folder in plan.folders:
+    closed = _make_folders(plan.folders)
+    pairs = list(zip(plan.answer.created, plan.graph.tasks, strict=True))
+    kept = [pair for pair in pairs if os.path.dirname(pair[1].output_file) not in closed]  # noqa: PTH120 - a text
+    refused = tuple(
+        Refused(input_file=one.input_file, problem=problem(closed[os.path.dirname(one.output_file)]))  # noqa: PTH120
+        for one, _task in pairs
+        if os.path.dirname(one.output_file) in closed  # noqa: PTH120
+    )
+    answer = msgspec.structs.replace(plan.answer, refused=plan.answer.refused + refused, created=())
+    if not kept:
+        return answer
+    accepted = await send(msgspec.structs.replace(plan.graph, tasks=tuple(task for _one, task in kept)))
+    if isinstance(accepted, TasktrailError):
+        raise accepted
+    made = tuple(msgspec.structs.replace(one, task_id=accepted.ids[task.name]) for one, task in kept)
+    return msgspec.structs.replace(answer, created=made, position=accepted.position)
+
+
+def _make_folders(folders: Sequence[str]) -> dict[str, InvalidPath]:
+    """Make the folders of outputs; those that cannot be made, and why."""
+    closed: dict[str, InvalidPath] = {}
+    for folder in folders:
         try:
             os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - a text
         except OSError as error:
-            raise InvalidPath(
+            closed[folder] = InvalidPath(
                 f"The folder {folder!r} cannot be made: {error.strerror}",
                 field="to",
                 remedy="Check the rights of the folder above it, or write to another one.",
-            ) from error
-    accepted = await send(plan.graph)
-    if isinstance(accepted, TasktrailError):
-        raise accepted
-    made = tuple(
-        msgspec.structs.replace(one, task_id=accepted.ids[task.name])
-        for one, task in zip(plan.answer.created, plan.graph.tasks, strict=True)
-    )
-    return msgspec.structs.replace(plan.answer, created=made, position=accepted.position)
+            )
+    return closed
 
 
 def _why_not(task_type: TaskType, path: Path, output: Path, options: Mapping[str, Any]) -> TasktrailError | None:
@@ -384,8 +404,11 @@ def _refuse_closed(folders: Sequence[str]) -> None:
         seen.add(there)
 
 
-def _asks_the_same(earlier: TaskState, task: CreateTask) -> bool:
+def _asks_the_same(earlier: TaskState, task: CreateTask, *, once: bool) -> bool:
+    """Whether it is about the same; a source does each content once, also when it would do it in another way now."""
     spec = earlier.spec
+    if once:
+        return spec.input_file == task.input_file
     return (spec.type, spec.input_file, spec.options) == (task.type, task.input_file, task.options)
 
 
@@ -423,11 +446,19 @@ def _is_as_made(earlier: TaskState) -> bool:
     return bool(size == earlier.result.get("size", size))
 
 
+def _is_untouched(earlier: TaskState) -> bool:
+    """Whether the output is what the completed task has published, and nothing has happened to it since."""
+    if not _is_as_made(earlier) or earlier.completed_at is None:
+        return False
+    changed = os.stat(earlier.spec.output_file).st_ctime  # noqa: PTH116 - as above
+    return changed <= earlier.completed_at.timestamp() + _TO_THE_END
+
+
 def _is_no_newer(earlier: TaskState) -> bool:
     """Whether the input has the content that the task read, or that it had when the task was created, if none did."""
     if earlier.input_read is not None:
         return _is_unchanged(earlier)
-    return os.stat(earlier.spec.input_file).st_mtime <= earlier.created_at.timestamp()  # noqa: PTH116 - as above
+    return os.stat(earlier.spec.input_file).st_ctime <= earlier.created_at.timestamp()  # noqa: PTH116 - as above
 
 
 def _is_unchanged(earlier: TaskState) -> bool:

@@ -5,6 +5,8 @@ the planner finds which files have had their task. So no file is done twice, and
 """
 
 import os
+import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,9 +18,8 @@ from ..actors.logger import get_logger
 from ..events import TasktrailError
 from ..events.clock import Clock
 from ..intake.naming import Naming, full_pattern
-from .files import Found, find
-from .planner import Plan
-from .request import NewBatch
+from .files import Found, Search, top_of
+from .request import MadeBatch, NewBatch
 
 if TYPE_CHECKING:
     from ..intake.paths import PathRules
@@ -34,8 +35,20 @@ _UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".temp",
 """How programs that copy or download call what they have not finished."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at what may have settled."""
+_LEAST, _SHARE = 1.0, 10
+"""Seconds between two looks at everything, at least, and how many times as long as the last one took."""
 _REST = 10.0
 """Seconds until a source in trouble is looked at again."""
+
+
+class _Settling(msgspec.Struct, frozen=True):
+    """A file that is to become a task."""
+
+    stamp: Stamp
+    since: float
+    """Since when it has not changed."""
+    folder: str
+    """Where it stands below the folder that was named."""
 
 
 class _Looks(msgspec.Struct):
@@ -44,8 +57,16 @@ class _Looks(msgspec.Struct):
     source: WatchedFolder
     done: dict[str, Stamp] = {}
     """Files that have been handed over, as they were then."""
-    settling: dict[str, tuple[Stamp, float]] = {}
-    """Files that are new or have changed: how they are, and since when they have not changed."""
+    settling: dict[str, _Settling] = {}
+    """Files that are new or have changed."""
+    told: dict[str, str] = {}
+    """Files that make no task, and why, as it was logged."""
+    listened: tuple[str, ...] = ()
+    """The folders whose changes are told."""
+    changed: bool = False
+    """Something has changed since the last look at everything."""
+    next_at: float = 0.0
+    """No look at everything comes before, whatever changes: each takes its time."""
     look_at: float = 0.0
     """When everything is looked at anew."""
     rests_until: float = 0.0
@@ -57,7 +78,7 @@ class Watcher:
 
     Args:
         sources: the sources as they are now.
-        hand_over: makes the tasks of some files; the plan says what became of each.
+        hand_over: makes the tasks of some files, and says what became of each.
         paths: where inputs may be.
         clock: for the time that a file has to stay as it is.
         changes: tells, for the folders that it is given, when something in them changes, until the event is set.
@@ -66,7 +87,7 @@ class Watcher:
     def __init__(
         self,
         sources: Callable[[], Sequence[WatchedFolder]],
-        hand_over: Callable[[NewBatch, Sequence[Found]], Plan],
+        hand_over: Callable[[NewBatch, Sequence[Found]], MadeBatch],
         paths: "Callable[[], PathRules]",
         clock: Clock,
         changes: "Callable[[Sequence[str], threading.Event], Iterator[object]] | None" = None,
@@ -88,10 +109,10 @@ class Watcher:
     def stop(self) -> None:
         """Look no more."""
         self._ended.set()
-        for ended in self._listening.values():
-            ended.set()
         if self._thread.is_alive():
             self._thread.join()
+        for ended in self._listening.values():
+            ended.set()
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_EVERY):
@@ -99,7 +120,7 @@ class Watcher:
                 self.look()
             except Exception:
                 logger.exception("the sources could not be looked at")
-                self._ended.wait(10)
+                self._ended.wait(_REST)
 
     def look(self) -> None:
         """One look at what is due."""
@@ -107,80 +128,99 @@ class Watcher:
         there = {source.source: source for source in self._sources() if not source.paused}
         for name in self._looks.keys() - there.keys():
             del self._looks[name]
-            self._listening.pop(name).set()
+            if name in self._listening:
+                self._listening.pop(name).set()
         for name, source in there.items():
             looks = self._looks.get(name)
             if looks is None or looks.source != source:
                 self._looks[name] = looks = _Looks(source)
-                self._listen(name, source)
-            if now < looks.rests_until:
+            if now < looks.rests_until or self._ended.is_set():
                 continue
             try:
-                if now >= looks.look_at:
-                    looks.look_at = now + source.poll
-                    self._find_changed(looks, now)
+                if now >= (looks.next_at if looks.changed else looks.look_at):
+                    self._look_at_all(looks, now)
                 self._hand_over_settled(looks, now)
             except TasktrailError as error:
                 looks.rests_until = now + _REST
                 logger.warning("a source makes no tasks for a moment", source=name, error=error.message)
 
-    def _listen(self, name: str, source: WatchedFolder) -> None:
+    def _look_at_all(self, looks: _Looks, now: float) -> None:
+        looks.changed = False
+        self._listen(looks)
+        self._find_changed(looks, now)
+        after = self._clock.monotonic()
+        looks.look_at = after + looks.source.poll
+        looks.next_at = after + max(_LEAST, _SHARE * (after - now))
+
+    def _listen(self, looks: _Looks) -> None:
+        """Be told of changes in the folders that there are; a folder may come later, and go."""
+        name = looks.source.source
+        tops = {one if os.path.isdir(one) else top_of(one) for one in looks.source.inputs}  # noqa: PTH112 - texts
+        folders = tuple(sorted(top for top in tops if os.path.isdir(top)))  # noqa: PTH112
+        if folders == looks.listened:
+            return
+        looks.listened = folders
         if name in self._listening:
-            self._listening[name].set()
+            self._listening.pop(name).set()
+        if not folders:
+            return
         ended = self._listening[name] = threading.Event()
-        folders = [folder for folder in map(_top, source.inputs) if os.path.isdir(folder)]  # noqa: PTH112 - texts
 
         def listen() -> None:
             try:
                 for _change in self._changes(folders, ended):
-                    looks = self._looks.get(name)
-                    if looks is not None:
-                        looks.look_at = 0.0
+                    looks.changed = True
             except Exception as error:  # noqa: BLE001 - there may be too many folders; then only `poll` is left
                 logger.warning("changes are not told, they are seen after some time", source=name, error=str(error))
+            if not ended.is_set():  # a folder has gone
+                looks.listened = ()
 
-        if folders:
-            threading.Thread(target=listen, name=f"source {name}", daemon=True).start()
+        threading.Thread(target=listen, name=f"source {name}", daemon=True).start()
 
     def _find_changed(self, looks: _Looks, now: float) -> None:
         """Look at all files, and note those that are new or have changed."""
         rules = self._paths()
-        avoid = Naming(full_pattern(looks.source.to, "")).fixed
-        seen: dict[str, tuple[Stamp, float]] = {}
+        search = Search(
+            rules.check_looked_at,
+            avoid=Naming(full_pattern(looks.source.to, "")).fixed,
+            protected=rules.protected,
+            most=None,
+            stopped=self._ended.is_set,
+        )
+        seen: dict[str, _Settling] = {}
         there: set[str] = set()
-        for one in find(looks.source.inputs, rules.check_looked_at, avoid=avoid, protected=rules.protected, most=None):
+        for one in search.find(looks.source.inputs):
             stamp = None if one.error is not None or one.path.endswith(_UNFINISHED) else _stamp(one.path)
             if stamp is None:
                 continue
             there.add(one.path)
             if looks.done.get(one.path) != stamp:
                 before = looks.settling.get(one.path)
-                seen[one.path] = before if before is not None and before[0] == stamp else (stamp, now)
+                known = before is not None and before.stamp == stamp
+                seen[one.path] = before if before and known else _Settling(stamp, now, one.folder)
         looks.settling = seen
         looks.done = {path: stamp for path, stamp in looks.done.items() if path in there}
+        looks.told = {path: why for path, why in looks.told.items() if path in there}
 
     def _hand_over_settled(self, looks: _Looks, now: float) -> None:
         """Make tasks of the files that have stayed as they are for long enough and that nobody writes to."""
-        source = looks.source
-        ready: list[tuple[str, Stamp]] = []
-        for path, (stamp, since) in list(looks.settling.items()):
-            if now - since < source.settle:
+        ready: list[str] = []
+        for path, one in list(looks.settling.items()):
+            if now - one.since < looks.source.settle:
                 continue
             is_now = _stamp(path)
-            if is_now != stamp or _is_written(path):
-                if is_now is None:
-                    del looks.settling[path]
-                else:
-                    looks.settling[path] = (is_now, now)
-                continue
-            ready.append((path, stamp))
+            if is_now is None:
+                del looks.settling[path]
+            elif is_now != one.stamp or _is_written(path):
+                looks.settling[path] = _Settling(is_now, now, one.folder)
+            else:
+                ready.append(path)
         for begin in range(0, len(ready), _AT_ONCE):
-            some = ready[begin : begin + _AT_ONCE]
-            self._make_tasks(looks, some)
+            self._make_tasks(looks, ready[begin : begin + _AT_ONCE], now)
             if self._ended.is_set():
                 return
 
-    def _make_tasks(self, looks: _Looks, some: Sequence[tuple[str, Stamp]]) -> None:
+    def _make_tasks(self, looks: _Looks, some: Sequence[str], now: float) -> None:
         source = looks.source
         wanted = msgspec.convert(
             {
@@ -194,36 +234,29 @@ class Watcher:
             },
             NewBatch,
         )
-        tops = sorted(map(_top, source.inputs), key=len, reverse=True)
-        files = [Found(path, _folder(path, tops)) for path, _stamp_of in some]
-        plan = self._hand_over(wanted, files)
-        for one in plan.answer.refused:
-            logger.warning("a file makes no task", source=source.source, file=one.input_file, why=one.problem["detail"])
-        for path, stamp in some:
-            looks.settling.pop(path, None)
-            looks.done[path] = stamp
-
-
-def _top(pattern: str) -> str:
-    """The folder that a pattern begins in."""
-    while any(sign in pattern for sign in "*?["):
-        pattern = os.path.dirname(pattern)  # noqa: PTH120 - a text
-    return pattern
-
-
-def _folder(path: str, tops: Sequence[str]) -> str:
-    """Where the file stands below the folder that was named."""
-    folder = os.path.dirname(path)  # noqa: PTH120 - a text
-    top = next((top for top in tops if f"{folder}/".startswith(f"{top.rstrip('/')}/")), folder)
-    inside = os.path.relpath(folder, top)
-    return "" if inside == "." else inside
+        made = self._hand_over(wanted, [Found(path, looks.settling[path].folder) for path in some])
+        for one in made.refused:
+            why = str(one.problem["detail"])
+            if looks.told.get(one.input_file) != why:
+                looks.told[one.input_file] = why
+                logger.warning("a file makes no task", source=source.source, file=one.input_file, why=why)
+        # What cannot be done now, or is being done with another content, is looked at again.
+        later = {one.input_file for one in made.refused} | {one.input_file for one in made.skipped if one.open}
+        for path in some:
+            one_file = looks.settling.pop(path)
+            if path in later:
+                looks.settling[path] = _Settling(one_file.stamp, now + source.poll, one_file.folder)
+            else:
+                looks.done[path] = one_file.stamp
 
 
 def _stamp(path: str) -> Stamp | None:
-    """How the file is now; none if it is gone."""
+    """How the file is now; none if it is gone, or no file."""
     try:
         status = os.stat(path)  # noqa: PTH116 - for each of very many files
     except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -242,6 +275,9 @@ def _is_written(path: str) -> bool:
     except OSError:
         return False
     try:
+        # Who opens the file for writing while we have the lease is held up, and we get a signal: SIGIO, unless another
+        # one is asked for, and that ends a process which does not expect it. SIGURG is ignored by all who do not.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, lease, read)  # refused while somebody writes
         fcntl.fcntl(fd, lease, unlock)
     except BlockingIOError:

@@ -26,7 +26,7 @@ from ..handlers.contract import ONE_CORE, Estimate, Job, Room, TaskType, require
 from ..handlers.registry import Registry, unknown_type
 from ..projections.notices import ENDS
 from .conversion import validated
-from .naming import Naming, full_pattern
+from .naming import Naming, full_pattern, literal_folder
 from .paths import PathRules, resolved
 from .refusals import convert_options
 from .whole_numbers import with_whole_numbers
@@ -132,6 +132,7 @@ class CommandIntake:
             except InvalidPath as error:
                 error.field = f"inputs[{place}]"
                 raise
+        self._paths.check_written_below(literal_folder(command.to))
         naming = Naming(full_pattern(command.to, ""))
         if "number" in naming.names:
             raise InvalidValue(

@@ -1,8 +1,10 @@
 """What the outputs of a batch are called: a path with parts in braces, such as `out/{folder}/{stem}-{height}p.mp4`."""
 
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -14,6 +16,9 @@ _FALLBACK = {"width": "max_width", "height": "max_height"}
 """Option → the one that stands for it where it is not given."""
 _FREE = {"number"}
 """Placeholders that take a format, such as {number:04}."""
+_FORMAT = re.compile("0?[0-9]{0,2}")
+_LONGEST = 4096
+"""Bytes of a path."""
 
 
 class Naming:
@@ -26,11 +31,13 @@ class Naming:
         except ValueError as error:
             raise InvalidValue(f"to: {to!r} cannot be read: {error}", field="to", remedy=_REMEDY) from error
         for _text, name, spec, conversion in self._parts:
-            if name is not None and (not name.isidentifier() or conversion or (spec and name not in _FREE)):
+            if name is not None and (not name.isidentifier() or conversion or not _is_format(name, spec)):
                 shown = f"{{{name}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}}"
                 raise InvalidValue(f"to: {shown} is no placeholder", field="to", remedy=_REMEDY)
         self.names = {name for _text, name, _spec, _conversion in self._parts if name is not None}
-        self.fixed = os.path.dirname(self._parts[0][0]) if self._parts else ""  # noqa: PTH120 - it may end in a slash
+        before = takewhile(lambda part: part[1] is None, self._parts)
+        first = next((text for text, name, _spec, _conversion in self._parts if name is not None), "")
+        self.fixed = os.path.dirname("".join(text for text, *_ in before) + first)  # noqa: PTH120 - it may end in a slash
         """The folder that all outputs are below."""
 
     def output(self, path: Path, folder: str, number: int, type_name: str, options: Mapping[str, Any]) -> str:
@@ -45,6 +52,7 @@ class Naming:
 
         Raises:
             InvalidValue: a placeholder that has no value.
+            InvalidPath: the file's name makes no path, or a longer one than there can be.
         """
         values: dict[str, Any] = {
             **{name: value for name, value in options.items() if isinstance(value, str | int | float)},
@@ -61,6 +69,8 @@ class Naming:
             literal + ("" if name is None else self._value(name, spec or "", values))
             for literal, name, spec, _conversion in self._parts
         )
+        if ".." in text.split("/") or len(os.fsencode(text)) > _LONGEST:
+            raise InvalidPath(f"No output can be called as `to` says, of a file named {path.name!r}", field="to")
         return os.path.normpath(text)
 
     @staticmethod
@@ -76,11 +86,21 @@ class Naming:
         return text if name == "folder" else text.replace("/", "_")
 
 
+def _is_format(name: str, spec: str | None) -> bool:
+    return not spec or (name in _FREE and _FORMAT.fullmatch(spec) is not None)
+
+
 def is_folder(to: str) -> bool:
     """Whether a folder alone is meant: one that is there, or a name without a suffix that nothing has."""
     if "{" in to:
         return False
     return to.endswith("/") or os.path.isdir(to) or not (os.path.splitext(to)[1] or os.path.lexists(to))  # noqa: PTH112, PTH122
+
+
+def literal_folder(to: str) -> str:
+    """The folder that is certain before anything is looked at: what stands before the first brace."""
+    before = to.partition("{")[0]
+    return to if before == to else os.path.dirname(before)  # noqa: PTH120 - it may end in a slash
 
 
 def full_pattern(to: str, suffix: str) -> str:

@@ -136,7 +136,9 @@ def _in_vain(name: str, said: str, field: str, role: str) -> InvalidPath:
 
 
 def _check_form(path: str, field: str) -> None:
-    """Refuse a path that is not absolute, or that climbs."""
+    """Refuse a path that is not absolute, that climbs, or that no file can have."""
+    if "\0" in path:
+        raise InvalidPath(f"{path!r} holds a NUL, which no file name can", field=field)
     if not path.startswith("/"):
         raise InvalidPath(f"{path!r} is not an absolute path", field=field)
     if ".." in path.split("/"):

@@ -263,29 +263,44 @@ def test_a_wish_that_means_nothing_is_refused_as_a_whole(
 def test_the_outputs_folder_may_not_be_among_our_own_files(
     make: Callable[..., MadeBatch], service: TaskService
 ) -> None:
-    made = make(to=f"{service.paths.data}/new/{{stem}}{{number}}")
-    assert lists(made) == (0, 0, 0, 3)
+    with pytest.raises(InvalidPath, match="among tasktrail's own files"):
+        make(to=f"{service.paths.data}/new/{{stem}}{{number}}")
     assert not (service.paths.data / "new").exists()
 
 
-def test_a_folder_that_cannot_be_made_stops_it(make: Callable[..., MadeBatch], folder: Path) -> None:
-    with pytest.raises(InvalidPath, match="cannot be made"):
-        make(to="/proc/nothing/{number}.loud")
-    assert lists(make(to=f"{folder}/a.txt/{{number}}.loud")) == (0, 0, 0, 3), "a file is no folder"
-
-
-@pytest.mark.parametrize("to", ["closed/{stem}.loud", "closed/new/deep/"])
-@pytest.mark.parametrize("dry_run", [True, False])
-def test_a_closed_folder_is_told_before_anything_starts(
-    make: Callable[..., MadeBatch], folder: Path, monkeypatch: pytest.MonkeyPatch, to: str, dry_run: object
+def test_files_whose_folder_cannot_be_made_are_refused_and_keep_no_other_from_its_task(
+    make: Callable[..., MadeBatch], folder: Path
 ) -> None:
-    closed = folder.parent / "closed"
-    closed.mkdir()
-    allowed = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: path != str(closed) and allowed(path, mode))  # root may write
-    with pytest.raises(InvalidPath, match=r"Nothing can be written into the folder '.*/closed'"):
-        make(folder / "a.txt", to=f"{folder.parent}/{to}", dry_run=dry_run)
-    assert list(closed.iterdir()) == []
+    assert lists(make(to="/proc/nothing/{number}.loud")) == (0, 0, 0, 3)
+    assert lists(make(to=f"{folder}/a.txt/{{number}}.loud")) == (0, 0, 0, 3), "a file is no folder"
+    long = folder / f"{'x' * 249}.txt"
+    long.write_text("this is long")
+    assert lists(make(to=f"{folder.parent}/out/{{folder}}/{{stem}}-or-even-longer/x.loud")) == (3, 0, 0, 1)
+
+
+def test_an_output_that_was_touched_after_its_task_is_not_replaced(
+    make: Callable[..., MadeBatch], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(folder / "a.txt")
+    output = Path(made.created[0].output_file)
+    output.write_text("Y" * output.stat().st_size)
+    monkeypatch.setattr("tasktrail.batches.planner._TO_THE_END", -60.0)  # as if that had been a minute later
+    (folder / "a.txt").write_text("this is new")
+    assert lists(make(folder / "a.txt")) == (0, 0, 0, 1)
+
+
+def test_after_a_cancelled_task_a_new_content_still_replaces_the_output(
+    make: Callable[..., MadeBatch], service: TaskService, folder: Path
+) -> None:
+    make(folder / "a.txt")
+    (folder / "a.txt").write_text("this is new")
+    service.pause(type="shout")
+    to = f"{folder.parent}/out/{{folder}}/{{stem}}.loud"
+    second = service.create_batch([folder / "a.txt"], to, type="shout")
+    service.cancel_task(second.created[0].task_id)
+    service.resume(type="shout")
+    third = make(folder / "a.txt")
+    assert Path(third.created[0].output_file).read_text() == "THIS IS NEW"
 
 
 def test_there_is_no_batch_of_that_name(service: TaskService) -> None:

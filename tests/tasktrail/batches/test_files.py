@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tasktrail.batches.files import find
+from tasktrail.batches import files
+from tasktrail.batches.files import Search
 from tasktrail.events.errors import InvalidPath, InvalidValue
 from tasktrail.intake.paths import PathRules
 
@@ -24,7 +25,7 @@ def found(*inputs: Path | str, rules: PathRules | None = None, avoid: str = "") 
     rules = rules or PathRules()
     return {
         Path(one.path).name: one.folder if one.error is None else f"! {one.error.message}"
-        for one in find(list(map(str, inputs)), rules.check_looked_at, avoid=avoid, protected=rules.protected)
+        for one in Search(rules.check_looked_at, avoid=avoid, protected=rules.protected).find(list(map(str, inputs)))
     }
 
 
@@ -61,7 +62,7 @@ def test_a_name_that_is_no_text_is_refused_alone(tree: Path) -> None:
     (tree / name).write_bytes(b"x")
     (tree / os.fsdecode(b"\xe9")).mkdir()
     (tree / os.fsdecode(b"\xe9") / "z.jpg").write_bytes(b"x")
-    told = {one.path: one.error and one.error.message for one in find([str(tree)], lambda _: None)}
+    told = {one.path: one.error and one.error.message for one in Search(lambda _: None).find([str(tree)])}
     msgspec.json.encode(told)
     assert str(told.pop(f"{tree}/gr\\xfcn.jpg")).endswith("has a name that is not UTF-8")
     assert str(told.pop(f"{tree}/\\xe9/z.jpg")).endswith("not UTF-8")
@@ -88,7 +89,7 @@ def test_the_data_folder_is_no_input(tree: Path) -> None:
 
 def test_too_many_are_refused_as_a_whole(tree: Path) -> None:
     with pytest.raises(InvalidValue, match="more than 2 files"):
-        find([str(tree)], PathRules().check_looked_at, most=2)
+        Search(PathRules().check_looked_at, most=2).find([str(tree)])
 
 
 def test_a_folder_that_may_not_be_read_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,3 +105,33 @@ def test_a_broken_link_is_told(tree: Path) -> None:
     assert found(tree)["gone.jpg"] == ""  # the look into it finds that out
     with pytest.raises(InvalidPath):
         PathRules().check_looked_at("relative")
+
+
+def test_no_link_to_a_folder_is_followed(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "topsecret.jpg").write_bytes(b"x")
+    (tree / "link").symlink_to(tmp_path / "secret")
+    (tree / "round").symlink_to(tree)
+    (tree / "about").symlink_to(tree)
+    rules = PathRules([tree])
+    for pattern in ("l*/*", "**/*.jpg", "*/**", "**/**/**/*.jpg"):
+        assert not any("topsecret" in name for name in found(tree / pattern, rules=rules)), pattern
+    assert set(found(tree / "**" / "*.jpg")) == {"a.jpg", "b.jpg", "c.jpg", "d.jpg", "g.jpg"}
+
+
+def test_patterns_that_would_take_for_ever_are_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidValue, match="more than 2"):
+        found(tree / "**" / "x" / "**" / "y" / "**" / "*.jpg")
+    monkeypatch.setattr(files, "MOST_LOOKED_AT", 5)
+    with pytest.raises(InvalidValue, match="to look at"):
+        found(tree)
+
+
+def test_a_nul_asks_for_nothing(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "topsecret.jpg").write_bytes(b"x")
+    assert "NUL" in str(found(f"{tmp_path}/secret/[!\0]*", rules=PathRules([tree])))
+
+
+def test_folders_that_begin_with_a_dot_keep_it(tree: Path) -> None:
+    assert found(tree / ".*" / "*.jpg") == {"e.jpg": ".hidden"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.events.errors import InvalidValue
+from tasktrail.events.errors import InvalidPath, InvalidValue
 from tasktrail.intake.naming import Naming
 
 
@@ -45,9 +45,20 @@ def test_a_value_makes_no_folders() -> None:
         ("/out/{0}", "no placeholder"),
         ("/out/{hieght}.mp4", r"did you mean \{height\}"),
         ("/out/{number:x-}.mp4", "number"),
+        ("/out/{number:0300000000}.mp4", "no placeholder"),
     ],
 )
 def test_a_pattern_that_means_nothing_is_refused(to: str, words: str) -> None:
     with pytest.raises(InvalidValue, match=words) as refused:
         Naming(to).output(Path("/in/a.mov"), "", 1, "t", {"height": 720})
     assert refused.value.field == "to"
+
+
+@pytest.mark.parametrize("name", ["...jpg", "x" * 250 + ".jpg"])
+def test_a_name_does_not_climb_out_of_its_folder_and_makes_no_endless_path(name: str) -> None:
+    with pytest.raises(InvalidPath):
+        Naming("/out/{stem}/" + "{stem}/" * 20 + "x.webp").output(Path("/in") / name, "", 1, "t", {})
+
+
+def test_the_folder_of_all_outputs_may_hold_braces() -> None:
+    assert Naming("/a/{{b/c/{stem}.jpg").fixed == "/a/{b/c"

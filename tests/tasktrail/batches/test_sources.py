@@ -86,6 +86,32 @@ def test_a_second_file_for_the_same_output_is_refused_and_keeps_no_other_waiting
     assert (inbox.parent / "out" / "a.loud").read_text() == before, "an output of another file is not ours to replace"
 
 
+def test_a_source_does_not_feed_on_its_own_outputs(service: TaskService, inbox: Path) -> None:
+    (inbox / "a.txt").write_text("this is a")
+    service.add_source("inbox", [inbox], f"{inbox}/{{stem}}-s.txt", task={"type": "shout"}, settle=0)
+    nth(service, 1)
+    for _ in range(3):
+        looked(service)
+    assert service.stats().total == 1
+
+
+def test_an_older_file_that_takes_the_place_of_a_cancelled_one_is_another_content(
+    service: TaskService, inbox: Path, tmp_path: Path
+) -> None:
+    service.pause(type="shout")
+    (inbox / "a.txt").write_text("this is a")
+    watch(service, inbox)
+    for _record in service.follow(events=("created",)):
+        break
+    service.cancel_task(1)
+    older = tmp_path / "older.txt"
+    older.write_text("this is older")
+    os.utime(older, (1, 1))
+    older.rename(inbox / "a.txt")
+    service.resume(type="shout")
+    assert Path(nth(service, 2).output_file).read_text() == "THIS IS OLDER"
+
+
 def test_a_source_that_can_do_nothing_keeps_no_other_waiting(service: TaskService, inbox: Path) -> None:
     (inbox / "a.txt").write_text("this is a")
     to = f"{inbox.parent}/out/{{stem}}-{{height}}.loud"

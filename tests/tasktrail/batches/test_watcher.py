@@ -11,9 +11,8 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core.sources import WatchedFolder
 from tasktrail.batches.files import Found
-from tasktrail.batches.planner import Plan
-from tasktrail.batches.request import MadeBatch, NewBatch
-from tasktrail.batches.watcher import Watcher
+from tasktrail.batches.request import MadeBatch, NewBatch, Refused, Skipped
+from tasktrail.batches.watcher import Watcher, _is_written
 from tasktrail.events.errors import NotReady
 from tasktrail.intake.paths import PathRules
 
@@ -41,6 +40,8 @@ class Hands:
         self.taken: list[str] = []
         self.wanted: list[NewBatch] = []
         self.trouble: Exception | None = None
+        self.skipped: tuple[Skipped, ...] = ()
+        self.refused: tuple[Refused, ...] = ()
         self.told = threading.Semaphore(0)
         """A change that the system tells of."""
         self.heard = threading.Semaphore(0)
@@ -49,12 +50,12 @@ class Hands:
     def monotonic(self) -> float:
         return self.time
 
-    def _take(self, wanted: NewBatch, found: Sequence[Found]) -> Plan:
+    def _take(self, wanted: NewBatch, found: Sequence[Found]) -> MadeBatch:
         if self.trouble is not None:
             raise self.trouble
         self.wanted.append(wanted)
         self.taken += [f"{one.folder}/{Path(one.path).name}".lstrip("/") for one in found]
-        return Plan(None, (), MadeBatch(batch="inbox", position=0, created=(), skipped=(), left_out=(), refused=()))
+        return MadeBatch(batch="inbox", position=0, created=(), skipped=self.skipped, left_out=(), refused=self.refused)
 
     def _changes(self, _folders: Sequence[str], ended: threading.Event) -> Iterator[object]:
         while not ended.is_set():
@@ -192,6 +193,40 @@ def test_a_folder_that_is_not_there_yet_is_no_fault(hands: Hands) -> None:
     hands.write("a.txt")
     hands.after(60)
     assert hands.after(5) == ["a.txt"]
+
+
+def test_what_cannot_be_done_now_is_tried_again_after_a_while(hands: Hands) -> None:
+    path = hands.write("a.txt")
+    hands.skipped = (Skipped(task_id=1, input_file=str(path), output_file="/out/a", why="task 1 does it", open=True),)
+    hands.after(0)
+    assert hands.after(5) == ["a.txt"]
+    assert hands.after(30) == []
+    hands.skipped = ()
+    assert hands.after(40) == ["a.txt"], "that task may have failed on another content"
+    hands.refused = (Refused(input_file=str(path), problem={"detail": "the disk is full"}),)
+    path.write_text("more")
+    hands.after(60)
+    assert hands.after(5) == ["a.txt"]
+    hands.refused = ()
+    assert hands.after(70) == ["a.txt"]
+    assert hands.after(600) == []
+
+
+def test_a_writer_who_comes_during_the_look_ends_no_service(hands: Hands) -> None:
+    path = hands.write("a.txt")
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            with path.open("a"):
+                pass
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(300):
+        _is_written(str(path))
+    ended.set()
+    writer.join()
 
 
 def test_very_many_are_handed_over_in_parts(hands: Hands) -> None:
