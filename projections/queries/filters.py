@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar, get_args
 
 import msgspec
 
-from ...events.errors import InvalidValue
+from ...events.errors import CONTRADICTION, InvalidValue
 from ...events.state import WAITING, Status
 from ...events.values import check_plain, check_whole, in_words
 from ..views.rows import match_expression
@@ -65,7 +65,8 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for field in (*_TEXTS, "user_id", "document_id", "parent_task_id"):
             value = getattr(self, field)
             if isinstance(value, tuple) and len(value) > MAX_VALUES:
-                raise InvalidValue(f"{field} takes up to {MAX_VALUES} values, not {len(value)}", field=field)
+                told = f"{field} takes up to {MAX_VALUES} values, not {len(value)}"
+                raise InvalidValue(told, field=field, status=CONTRADICTION)  # several lists may add up to it
         if self.search.strip() and not match_expression(self.search):
             raise InvalidValue("A search needs a letter or a digit", field="search")
         check_whole(self.limit, "limit", 1, MAX_LIMIT)

@@ -20,7 +20,7 @@ from ..events.errors import CONFLICT, InvalidPath, InvalidValue, OutputsCollide,
 from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
 from ..handlers.registry import Registry
-from ..intake.examination import CommandIntake
+from ..intake.examination import CommandIntake, refuse_odd
 from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
 from ..intake.paths import PathRules, resolved
 from ..intake.refusals import convert_options
@@ -99,6 +99,7 @@ class BatchPlanner:
             InvalidOptions: they do not fit the type that was named.
             UnknownType: there is no such type.
         """
+        refuse_odd(wanted)
         for field in ("input_file", "output_file", "unique"):
             if getattr(wanted, field):
                 raise InvalidValue(

@@ -190,7 +190,7 @@ def _components(known: Known) -> dict[str, Schema]:
     _, parts = msgspec.json.schema_components((*_COMMANDS, NewBatch, RetryTasks, Accepted, Problem), ref_template=_REF)
     parts = deepcopy(parts)
     texts = _texts_of(known)
-    for name in (*_NAMES, "NewBatch", "RetryTasks", "GraphTask"):
+    for name in (*_NAMES, "NewBatch", "FileTask", "RetryTasks", "GraphTask"):
         _refine(parts[name], texts)
     for task in (parts["CreateTask"], parts["GraphTask"], parts["NewBatch"]):
         task["properties"]["user_level"]["maximum"] = known.max_user_level
@@ -199,10 +199,7 @@ def _components(known: Known) -> dict[str, Schema]:
         )
         if task is not parts["NewBatch"]:
             task["allOf"] = [_ref("OfItsType")]
-    parts["NewBatch"]["properties"] |= {
-        **_OF_A_BATCH,
-        "preset": {"enum": ["", *(preset.name for preset in known.presets)]},
-    }
+    _describe_files(parts, known)
     parts["TimeZone"] = {"enum": _zones()}
     parts |= _of_types(known.types, known.presets)
     parts["NewTask"] = {**_fields_of(parts["CreateTask"]), "title": "NewTask"}
@@ -234,6 +231,26 @@ _OF_A_BATCH: Schema = {
     "unique": {"type": "string", "maxLength": 0},
 }
 """Each of its tasks has its own files."""
+_OF_A_SOURCE: Schema = {
+    **{name: {"type": "string", "maxLength": 0} for name in ("input_file", "output_file", "unique", "batch")},
+    "scheduled_for": {"type": "null"},
+    "deadline": {"type": "null"},
+}
+"""The tasks of a source come at all times."""
+
+
+def _describe_files(parts: dict[str, Schema], known: Known) -> None:
+    """What is about many files: their tasks share all but the paths, and need not say their type."""
+    its_type = {
+        "type": {"enum": ["", *(one.name for one in known.types)]},
+        "preset": {"enum": ["", *(preset.name for preset in known.presets)]},
+    }
+    parts["NewBatch"]["properties"] |= {**_OF_A_BATCH, **its_type}
+    parts["AddSource"]["properties"] |= {"inputs": {**_OF_A_BATCH["inputs"], "maxItems": 100}, "to": _ABSOLUTE}
+    task = parts["FileTask"]
+    task["properties"] |= {**_OF_A_SOURCE, **its_type}
+    for name in ("user_level", "notify_targets"):
+        task["properties"][name] = parts["NewBatch"]["properties"][name]
 
 
 def _refine(command: Schema, texts: Mapping[str, Schema]) -> None:

@@ -83,7 +83,7 @@ class CommandIntake:
 
         Its values were checked.
         """
-        _refuse_odd(command)
+        refuse_odd(command)
         command = self._with_options_meant(command)
         self._examine_create(command, new_folders=True)
         return command
@@ -95,7 +95,7 @@ class CommandIntake:
         """
         if not checked:
             command = validated(command)
-        _refuse_odd(command)
+        refuse_odd(command)
         match command:
             case CreateTask():
                 command = self._with_options_meant(command)
@@ -172,7 +172,7 @@ class CommandIntake:
             # What an earlier task of the graph will write is not there yet.
             made = frozenset(outputs[name] for name in task.depends_on if isinstance(name, str) and name in outputs)
             try:
-                _refuse_odd(task)
+                refuse_odd(task)
                 found[task.name] = self._examine_create(task, made)
             except TasktrailError as error:
                 error.field = f"tasks[{place}].{error.field}" if error.field else f"tasks[{place}]"
@@ -235,9 +235,10 @@ def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:
     return Intake(can_resume=task_type.resumable, estimate=found)
 
 
-def _refuse_odd(command: Command | GraphTask | FileTask) -> None:
+def refuse_odd(command: Command | GraphTask | FileTask) -> None:
+    """Raise `InvalidValue` for texts, times and values that cannot be recorded."""
     if isinstance(command, AddSchedule | AddSource):
-        _refuse_odd(command.task)
+        refuse_odd(command.task)
     for name in command.__struct_fields__:
         value = getattr(command, name)
         if isinstance(value, datetime):
