@@ -75,7 +75,7 @@ def option_lines(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
     definitions = schema.get("$defs", {})
     struct = _resolved(schema, definitions)
     for name, option in struct.get("properties", {}).items():
-        default = f"; default {_json(option['default'])}" if option.get("default") is not None else ""
+        default = f"; default {_json(option['default'])}" if option.get("default") not in (None, {}) else ""
         needed = "; needed" if name in struct.get("required", ()) else ""
         says = f". {option['description']}" if "description" in option else ""
         yield name, plain(f"{allowed(option, definitions)}{default}{needed}{says}")

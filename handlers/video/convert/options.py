@@ -207,7 +207,7 @@ _NEAR = 0.005
 def exact_rate(rate: float) -> Fraction:
     """The frame rate that is meant: 29.97 is how people write 30000/1001."""
     ntsc = Fraction(round(rate * _NTSC / 1000) * 1000, _NTSC)
-    if not rate.is_integer() and abs(float(ntsc) - rate) < _NEAR:
+    if rate % 1 and abs(float(ntsc) - rate) < _NEAR:
         return ntsc
     return Fraction(rate).limit_denominator(1000)
 
