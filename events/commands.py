@@ -65,10 +65,11 @@ Traceparent: TypeAlias = Annotated[
 ]
 
 
+_SET_NAME = r"[^\s,/\x00-\x1f\x7f](?:[^,/\x00-\x1f\x7f]*[^\s,/\x00-\x1f\x7f])?"
 BatchName: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^([^\s,/\x00-\x1f\x7f](?:[^,/\x00-\x1f\x7f]*[^\s,/\x00-\x1f\x7f])?)?$",
+        pattern=f"^({_SET_NAME})?$",
         max_length=200,
         description="a name without `/`, commas and control characters",
     ),
@@ -493,7 +494,7 @@ class RevokeToken(_OnService, frozen=True, kw_only=True, tag="revoke_token"):
 SourceName: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(?!\.\.?$)[^\s,/\x00-\x1f\x7f][^,/\x00-\x1f\x7f]*$",
+        pattern=rf"^(?!\.\.?$){_SET_NAME}$",
         min_length=1,
         max_length=200,
         description="a name without `/`, commas and control characters, and not `.` or `..`",

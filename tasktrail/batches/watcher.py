@@ -118,7 +118,7 @@ class Watcher:
         while not self._ended.wait(LOOK_EVERY):
             try:
                 self.look()
-            except Exception:
+            except Exception:  # a fault of ours may not end all watching until the next start
                 logger.exception("the sources could not be looked at")
                 self._ended.wait(_REST)
 

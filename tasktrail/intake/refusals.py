@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from ..events import Command, CreateTask, GraphTask, TasktrailError
-from ..events.commands import BatchName, LocalName, RateName, RateText, ScheduleName, TraceContext, UserKey
+from ..events.commands import BatchName, LocalName, RateName, RateText, ScheduleName, SourceName, TraceContext, UserKey
 from ..events.errors import CONTRADICTION, InvalidOptions, InvalidValue, Malformed
 from ..handlers.contract import TaskType
 
@@ -113,7 +113,7 @@ _KIND_WORDS = {
 _GOT = {**_KIND_WORDS, "float": "a number with a fraction"}
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 _PARTS = {"str": "characters", "array": "entries", "object": "entries"}
-_NAMED = (BatchName, LocalName, UserKey, ScheduleName, TraceContext, RateName, RateText)
+_NAMED = (BatchName, LocalName, UserKey, ScheduleName, SourceName, TraceContext, RateName, RateText)
 _PATTERNS = {meta.pattern: meta.description for meta in (get_args(kind)[1] for kind in _NAMED)}
 _NO_CHOICE = "Invalid enum value "
 _EXAMPLE = "2026-08-01T22:00:00Z"

@@ -153,6 +153,12 @@ def test_what_could_never_work_is_refused(
     assert service.sources() == []
 
 
+@pytest.mark.parametrize("name", ["inbox ", " inbox", "a,b", "a/b", "..", ""])
+def test_a_name_that_no_batch_can_have_is_no_sources(service: TaskService, inbox: Path, name: str) -> None:
+    with pytest.raises(InvalidValue, match=r"a name without|may not be empty|at least 1"):
+        service.add_source(name, [inbox], f"{inbox.parent}/out/", task={"type": "shout"})
+
+
 def test_nobody_watches_what_may_not_be_read(open_service: Callable[..., TaskService], inbox: Path) -> None:
     service = open_service(input_roots=(str(inbox),), output_roots=(str(inbox.parent),))
     with pytest.raises(InvalidPath, match="outside of input_roots"):
