@@ -7,7 +7,7 @@ from av.codec import Codec
 
 from ..contract import Finding
 from .convert.options import AUDIO_ENCODERS, VIDEO_ENCODERS
-from .program import INSTALL_FFMPEG, examine_program, find_program
+from .program import INSTALL_FFMPEG, examine_program, find_program, metrics
 
 
 def checkup() -> Iterator[Finding]:
@@ -34,9 +34,10 @@ def _is_there(encoder: str) -> bool:
 def _program() -> Finding:
     path = find_program()
     if path is None:
-        return Finding("ffmpeg", "ok", "the program is not there; only `backend` ffmpeg of video_convert asks for it")
+        asking = "only `backend` ffmpeg and `quality` by vmaf of video_convert ask for it"
+        return Finding("ffmpeg", "ok", f"the program is not there; {asking}")
     program = examine_program(path)
     if program.trouble:
-        remedy = f"{INSTALL_FFMPEG}, if `backend` ffmpeg of video_convert is wanted."
+        remedy = f"{INSTALL_FFMPEG}, if `backend` ffmpeg or `quality` by vmaf of video_convert is wanted."
         return Finding("ffmpeg", "warn", program.summary(), remedy)
-    return Finding("ffmpeg", "ok", program.summary())
+    return Finding("ffmpeg", "ok", f"{program.summary()}; quality by {metrics(program)}")

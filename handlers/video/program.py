@@ -13,6 +13,10 @@ INSTALL_FFMPEG = (
     "Install ffmpeg 5.1 or later (Debian and Ubuntu: apt install ffmpeg; Fedora: dnf install ffmpeg-free; "
     "macOS: brew install ffmpeg)"
 )
+INSTALL_VMAF = (
+    "Put an ffmpeg that is built with libvmaf first on the search path (that of Homebrew and the static builds that "
+    "ffmpeg.org links to are; that of Debian is not)"
+)
 HARDWARE = ("nvenc", "qsv", "amf", "vaapi", "videotoolbox")
 """The second part of FFmpeg's names of hardware encoders, one for each maker."""
 CODECS = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "av1"}
@@ -30,6 +34,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     built: str = ""
     """All that it says of its build. Another build encodes differently."""
     encoders: frozenset[str] = frozenset()
+    filters: frozenset[str] = frozenset()
     trouble: str = ""
     """Why it cannot be used; empty when it can."""
 
@@ -38,6 +43,11 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         """The hardware encoders that it lists. Only a trial shows whether their hardware is there."""
         wanted = (f"{codec}_{maker}" for maker in HARDWARE for codec in CODECS.values())
         return tuple(name for name in wanted if name in self.encoders)
+
+    @property
+    def measures_vmaf(self) -> bool:
+        """Whether it is built with libvmaf."""
+        return "libvmaf" in self.filters
 
     def summary(self) -> str:
         """Path, version and hardware encoders in a line, for people."""
@@ -65,7 +75,15 @@ def examine_program(path: Path) -> Program:
 def program_lines() -> tuple[str, ...]:
     """For `tasktrail types`: whether the program is here, and what it has."""
     path = find_program()
-    return (f"ffmpeg: {examine_program(path).summary() if path else 'not installed'}",)
+    program = examine_program(path) if path else None
+    return (f"ffmpeg: {program.summary() if program else 'not installed'}", f"quality by {metrics(program)}")
+
+
+def metrics(program: Program | None) -> str:
+    """The metrics that a quality can be asked by, for people."""
+    if program is not None and not program.trouble and program.measures_vmaf:
+        return "xpsnr, ssim, and vmaf of this ffmpeg"
+    return "xpsnr, ssim; vmaf needs an ffmpeg with libvmaf"
 
 
 def environment() -> dict[str, str]:
@@ -76,7 +94,7 @@ def environment() -> dict[str, str]:
 @cache
 def _examine(path: Path, _inode: int, _changed: int) -> Program:
     try:
-        built, encoders = ask_program(path, "-version"), ask_program(path, "-encoders")
+        built, encoders, filters = (ask_program(path, asked) for asked in ("-version", "-encoders", "-filters"))
     except (OSError, subprocess.SubprocessError) as error:
         return Program(path=path, trouble=f"it cannot be run: {error}")
     version = re.search(r"^ffmpeg version (\S+)", built)
@@ -89,6 +107,7 @@ def _examine(path: Path, _inode: int, _changed: int) -> Program:
         version=version[1],
         built=built,
         encoders=frozenset(re.findall(r"^ [VA][.A-Z]{5} (\w[\w-]*) ", encoders, re.MULTILINE)),
+        filters=frozenset(re.findall(r"^ [A-Z.]{2,3} (\w+) ", filters, re.MULTILINE)),
         trouble=f"version {version[1]} is older than 5.1" if old else "",
     )
 

@@ -10,6 +10,7 @@ import msgspec
 
 from ....events import Checkpoint
 from ...pieces import intact
+from .quality import Tried
 
 MAX_SEGMENTS = 240
 """Keeps the checkpoint small: longer videos get longer segments."""
@@ -157,6 +158,8 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
     silent: tuple[int, ...] = ()
     """Numbers of streams of sound in which there was nothing to hear."""
     segments: tuple[Segment, ...] = ()
+    tried: tuple[Tried, ...] = ()
+    """What the search for the rate factor has measured. The one to take follows from it."""
 
     @property
     def frames(self) -> int:

@@ -8,6 +8,7 @@ import msgspec
 from ...contract import Estimate, Job
 from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, SoundInfo, VideoInfo, reading_memory
 from .options import USUAL_CRF, VideoConvertOptions, choose_target, numbers_of, segment_length
+from .quality import USUAL_TRIES, quality_of, sampled
 
 _SPEED = {
     "ultrafast": 190e6,
@@ -50,6 +51,10 @@ _ROOM = 30
 """Frames that an encoder reserves memory for, however few come."""
 _SOURCE_FRAMES, _SOURCE_FRAMES_EACH = 12, 6
 _DEINTERLACER_HOLDS = 4
+_JUDGE_BYTES = {"vmaf": 120, "xpsnr": 20, "ssim": 20}
+"""Bytes for each pixel of a frame that a comparison holds. VMAF's are those of the program."""
+_JUDGED_LEAST = 1920 * 1080
+"""Pixels that smaller pictures are enlarged to for VMAF."""
 
 _SLOWER_THAN_H264 = {"h264": 1.0, "h265": 3.0, "vp9": 3.0, "av1": 3.0}
 _MORE_THAN_H264 = {"h264": 1.0, "h265": 0.8, "vp9": 0.75, "av1": 1.3}
@@ -58,6 +63,8 @@ _ENCODER_BASE = {"h265": 35e6, "vp9": 15e6, "av1": 15e6}
 """Bytes that do not depend on the picture's size."""
 _DECODED = 500e6
 _AUDIO_SPEED = 70
+_COMPARED = {"vmaf": 25e6, "xpsnr": 150e6, "ssim": 500e6}
+"""Pixels of pairs of frames that are compared in a second on one CPU."""
 _COPIED = 150e6
 """Bytes a second that are read and written."""
 _PIXEL_BYTES, _AT_PIXELS = 0.02, 300_000
@@ -93,7 +100,7 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
         memory=_memory(job, video, segments_at_once(job, video)),
         # Everything is there twice, in segments and joined.
         temp=int(2.1 * (_video_bytes(job, video, codec) + _sound_bytes(options, video) + video.beside)) + _CONTAINERS,
-        seconds=0.3 + _run_time(job, video, encode),
+        seconds=0.3 + _search_time(job, video, encode) + _run_time(job, video, encode),
         basis=basis,
     )
 
@@ -152,7 +159,10 @@ def _memory(job: Job[VideoConvertOptions], video: VideoInfo, at_once: int) -> in
     held = min(frames[options.preset], video.frames + _ROOM)
     encoder = held * 1.5 * deep * _output_pixels(options, video) * _MORE_THAN_H264[codec]
     each = source * video.frame_bytes + _ENCODER_BASE.get(codec, 0.0) + encoder
-    return int(MEMORY_MARGIN * (BASE_MEMORY + at_once * each))
+    judge = 0.0
+    if options.quality:
+        judge = _judged_pixels(options, video) * _JUDGE_BYTES[quality_of(options.quality).metric]
+    return int(MEMORY_MARGIN * (BASE_MEMORY + at_once * (each + judge)))
 
 
 def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) -> float:
@@ -164,6 +174,26 @@ def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) ->
         return made * encode + video.frames * decode + sound
     cores = min(segments_at_once(job, video), job.room.cores)
     return (made * 2 * encode + video.frames * decode + sound) / cores
+
+
+def _search_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) -> float:
+    """Seconds to find the rate factor on samples, where `encode` is as for `_run_time`."""
+    if job.options.quality is None:
+        return 0.0
+    count, seconds = sampled(video.duration)
+    frames, share = count * seconds * video.rate, count * seconds / max(video.duration, 0.001)
+    made = _output_frames(job.options, video) * share
+    metric = quality_of(job.options.quality).metric
+    compare = _judged_pixels(job.options, video) / _COMPARED[metric]
+    decode = 2 * frames * video.pixels / _DECODED
+    cores = max(1, min(segments_at_once(job, video), job.room.cores, count))
+    return USUAL_TRIES * (made * (2 * encode + compare) + decode) / cores
+
+
+def _judged_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:
+    """Pixels of a frame as it is compared."""
+    vmaf = options.quality is not None and quality_of(options.quality).metric == "vmaf"
+    return max(_output_pixels(options, video), _JUDGED_LEAST if vmaf else 0)
 
 
 def _output_frames(options: VideoConvertOptions, video: VideoInfo) -> float:

@@ -70,8 +70,10 @@ class Making:
         sounds: Sequence[SoundPlan],
         span: Span,
         saved: SavedConversion,
+        begin: float = 0.0,
     ) -> None:
-        """Nothing is made of the picture where `target` says that it is copied."""
+        """Nothing is made of the picture where `target` says that it is copied. Progress goes on from `begin`."""
+        self._begin = begin
         self._saved = saved
         self._context = context
         self._source = source
@@ -80,7 +82,7 @@ class Making:
         self._span = span
         plan, keyframes = saved.plan, source.keyframes
         split = len(stretches_of(plan, keyframes)) > 1
-        self._at_once = segments_at_once(_job(context), info_of(source)) if split else 1
+        self._at_once = segments_at_once(job_of(context), info_of(source)) if split else 1
         if target.copied:
             self._at_once = min(context.room.cores, len(sounds))
         self._encoding = Encoding(
@@ -207,7 +209,8 @@ class Making:
         sound = sum(map(self._share_heard, self._heard)) / len(self._heard) if self._heard else 1.0
         if self._encoding.target.copied:
             return COPY_FROM * sound
-        return SOUND_SHARE * sound + (PICTURE_UNTIL - SOUND_SHARE) * picture
+        made_share = (SOUND_SHARE * sound + (PICTURE_UNTIL - SOUND_SHARE) * picture) / PICTURE_UNTIL
+        return self._begin + (PICTURE_UNTIL - self._begin) * made_share
 
     def _share_heard(self, stream: int) -> float:
         """How much of a sound track is done, 0 to 1."""
@@ -227,7 +230,7 @@ class Making:
         return f"encoding {named} of {max(at_work[-1] + 1, plan.count)}, {speed:.0f} fps"
 
 
-def _job(context: TaskContext[VideoConvertOptions]) -> Job[VideoConvertOptions]:
+def job_of(context: TaskContext[VideoConvertOptions]) -> Job[VideoConvertOptions]:
     """What the estimate was asked about."""
     return Job(
         options=context.options,

@@ -12,7 +12,8 @@ import msgspec
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job, refuse_unused
 from ...media.x264 import steady_x264
-from ..program import CODECS, INSTALL_FFMPEG, Program, examine_program, find_program
+from ..program import CODECS, INSTALL_FFMPEG, INSTALL_VMAF, Program, examine_program, find_program
+from .quality import BEST, QUALITY_PATTERN, quality_of
 
 VideoCodec: TypeAlias = Literal["auto", "copy", "h264", "h265", "hevc", "vp9", "av1"]
 AudioCodec: TypeAlias = Literal["auto", "copy", "aac", "opus", "mp3", "none"]
@@ -80,6 +81,13 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     crf: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=63)] | None,
         msgspec.Meta(description="Quality, lower is better; none: the codec's usual one."),
+    ] = None
+    quality: Annotated[
+        Annotated[str, msgspec.Meta(pattern=QUALITY_PATTERN)] | None,
+        msgspec.Meta(
+            description="METRIC:VALUE, as vmaf:95, xpsnr:42 or ssim:0.98, instead of crf: finds the highest crf that "
+            "reaches it on samples. vmaf needs an ffmpeg with libvmaf."
+        ),
     ] = None
     video_bitrate: Annotated[
         Annotated[int, msgspec.Meta(ge=10_000, le=200_000_000)] | None,
@@ -174,6 +182,8 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             raise ValueError("max_width and max_height cannot be combined with width, height or scale")
         if self.crf is not None and self.video_bitrate is not None:
             raise ValueError("crf and video_bitrate exclude each other: give one of them")
+        if self.quality is not None:
+            self._check_quality(self.quality)
         if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto"):
             raise ValueError("audio_codec copy cannot be combined with audio_bitrate or audio_channels")
         if self.end is not None and self.end <= (self.start or 0):
@@ -183,6 +193,15 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         if self.crop and min(numbers_of(self.crop)[:2]) < _LEAST_SIDE:
             raise ValueError(f"crop needs a width and a height of at least {_LEAST_SIDE}")
         self._refuse_without_program()
+
+    def _check_quality(self, quality: str) -> None:
+        if self.crf is not None or self.video_bitrate is not None:
+            raise ValueError("quality excludes crf and video_bitrate: it finds the crf by itself")
+        if self.encoder != "software":
+            raise ValueError("quality needs encoder software: scales of hardware differ from maker to maker")
+        metric, value = quality_of(quality)
+        if not 0 < value <= BEST[metric]:
+            raise ValueError(f"quality of {metric} lies above 0 and goes up to {BEST[metric]:g}, not {value:g}")
 
     def _refuse_without_program(self) -> None:
         if self.backend == "builtin" and self.encoder in ("vaapi", "videotoolbox"):
@@ -406,7 +425,7 @@ def holds_aspect(target: Target) -> bool:
 
 _OF_ENCODING = (
     *("width", "height", "scale", "max_width", "max_height", "deinterlace", "rotate", "crop", "pad", "frame_rate"),
-    *("crf", "video_bitrate", "preset", "tune", "profile", "encoder", "segment_seconds", "segments_at_once"),
+    *("crf", "quality", "video_bitrate", "preset", "tune", "profile", "encoder", "segment_seconds", "segments_at_once"),
 )
 """Options that nothing asks for where the picture is copied."""
 
@@ -428,6 +447,8 @@ def check(job: Job[VideoConvertOptions]) -> None:
         _refuse_of_another_codec("profile", job.options.profile, _PROFILES, target.video_codec)
     if job.options.backend == "ffmpeg":
         require_program(job.options, target)
+    if job.options.quality and quality_of(job.options.quality).metric == "vmaf":
+        require_vmaf()
 
 
 def _refuse_of_another_codec(name: str, value: str | None, known: dict[str, tuple[str, ...]], codec: str) -> None:
@@ -466,6 +487,25 @@ def require_program(options: VideoConvertOptions, target: Target) -> Program:
                 remedy=f"Install a build that has it, or leave the option {field} at its default.",
             )
     return program
+
+
+def require_vmaf() -> Program:
+    """The ffmpeg program, if it can measure VMAF. Raises InvalidOptions with what to do."""
+    path = find_program()
+    program = examine_program(path) if path else None
+    if program is None or program.trouble or not program.measures_vmaf:
+        said = program.trouble or f"{path} {program.version} is built without libvmaf" if program else "it is not there"
+        raise InvalidOptions(
+            f"vmaf is measured by the program ffmpeg: {said}",
+            field="options.quality",
+            remedy=f"{INSTALL_VMAF}; or ask for xpsnr or ssim, as quality=xpsnr:42, which need no program.",
+        )
+    return program
+
+
+def with_crf(options: VideoConvertOptions, crf: int) -> VideoConvertOptions:
+    """The same with a crf instead of a quality."""
+    return msgspec.structs.replace(options, quality=None, crf=crf)
 
 
 def _choose(field: str, wanted: str, allowed: tuple[str, ...], output: Path) -> str:

@@ -45,8 +45,9 @@ _TRIAL_SIDE = 256
 _TRIAL_TIMEOUT = 10.0
 _LONGEST_CAUSE = 300
 
-_SILENT = ("-hide_banner", "-nostdin", "-v", "error")
-_INPUT = ("-protocol_whitelist", "pipe", "-f", "nut", "-i", "pipe:0", "-map", "0:0", "-map_metadata", "-1")
+SILENT = ("-hide_banner", "-nostdin", "-v", "error")
+_INPUT = ("-protocol_whitelist", "pipe", "-f", "nut", "-i", "pipe:0")
+_MAPPED = ("-map", "0:0", "-map_metadata", "-1")
 _VAAPI = ("-init_hw_device", "vaapi=device", "-filter_hw_device", "device")
 
 
@@ -103,7 +104,7 @@ class ProgramBackend:
 
     def _command(self) -> list[str]:
         """The program, and what stands before the input."""
-        return [str(self._program.path), *_SILENT, *(_VAAPI if _needs_upload(self._target) else ())]
+        return [str(self._program.path), *SILENT, *(_VAAPI if _needs_upload(self._target) else ())]
 
 
 def _picture_arguments(target: Target, pixels: PixelFormat, time_base: Fraction, aspect: Fraction) -> list[str]:
@@ -130,6 +131,11 @@ def _picture_arguments(target: Target, pixels: PixelFormat, time_base: Fraction,
     return [*arguments, "-fps_mode", "passthrough", "-enc_time_base", f"{time_base.numerator}:{time_base.denominator}"]
 
 
+def _into_piece(how: Sequence[str], part: Path) -> list[str]:
+    """Arguments that write the first track of what comes by the pipe into a piece."""
+    return [*_MAPPED, *how, "-fflags", "+bitexact", "-f", "mp4", f"file:{part}"]
+
+
 def _needs_upload(target: Target) -> bool:
     """Whether frames have to be brought to the device first; other encoders do it themselves."""
     return target.video_encoder.endswith("_vaapi")
@@ -152,7 +158,7 @@ class _ProgramSegmentEncoder:
         source, target = encoding.source, encoding.target
         aspect = output_aspect(source, encoding.options)
         how = _picture_arguments(target, encoding.pixels, source.time_base, aspect)
-        self._feed = _Feed(command, how, self._part, tick)
+        self._feed = Feed(command, _into_piece(how, self._part), self._part, tick)
         stream = self._feed.container.add_stream("rawvideo", rate=source.shown_rate, time_base=source.time_base)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = output_size(source, encoding.options)
@@ -199,9 +205,9 @@ class _ProgramSink:
         self._plan = plan
         self._position = 0.0
         # The pipe carries no names of channels, only their number.
-        command = [str(program.path), *_SILENT, "-channel_layout", plan.layout]
+        command = [str(program.path), *SILENT, "-channel_layout", plan.layout]
         how = ["-c:a", plan.encoder, "-b:a", str(plan.bitrate)]
-        self.feed = _Feed(command, how, part, lambda: tick(self._position))
+        self.feed = Feed(command, _into_piece(how, part), part, lambda: tick(self._position))
 
     def track(self, rate: int) -> AudioStream:
         track = self.feed.container.add_stream("pcm_f32le", rate=rate)
@@ -215,13 +221,13 @@ class _ProgramSink:
         self.feed.push(track, frame)
 
 
-class _Feed:
+class Feed:
     """The running program. Frames must carry their times; they are kept exactly.
 
     Args:
         command: the program, and what stands before the input.
-        arguments: what to do with the input.
-        output: the file that it writes; must not exist.
+        arguments: what to do with the input, and where to write.
+        output: the file that it writes, in the folder that it runs in; must not exist.
         tick: called while it waits; may raise to end the wait.
     """
 
@@ -233,7 +239,7 @@ class _Feed:
         self._cause = ""
         self._said = tempfile.TemporaryFile(dir=output.parent)  # noqa: SIM115 - open as long as the program runs
         self._process = subprocess.Popen(
-            [*command, *_INPUT, *arguments, "-fflags", "+bitexact", "-f", "mp4", f"file:{output}"],
+            [*command, *_INPUT, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._said,

@@ -26,6 +26,7 @@ from .options import Target, VideoConvertOptions, choose_target, holds_aspect, r
 from .picture import choose_pixel_format, output_aspect, output_size, picture_notes, refuse_if_no_room
 from .program_encoder import ProgramBackend
 from .reshaping import Window, reshaped, window_of
+from .search import search_for
 from .segments import VideoBackend
 from .sound import SoundPlan, Span, choose_sounds
 
@@ -96,6 +97,7 @@ class _Conversion:
         with open_input(source.path) as container:
             self._sounds = choose_sounds(container, context.options, target)
             self._extras = choose_extras(container, source, context.options, target)
+        self._search = None if target.copied else search_for(context, source, self._pixels, backend)
         self._saved = self._recall_or_plan()
         self._faults: list[str] = []
 
@@ -108,6 +110,7 @@ class _Conversion:
             _LAYOUT,
             [av.__version__, av.library_versions],
             self._backend.build,
+            self._search.build if self._search else "",
         )
         saved = recalled(self._context.checkpoint, mark, SavedConversion)
         if saved is not None:
@@ -120,6 +123,9 @@ class _Conversion:
         """Do what is left to do."""
         self._saved = self._saved.intact(self._context.work_dir)
         remove_others(self._context.work_dir, ("segment-*", "sound-*"), keep=self._saved.files)
+        if self._search is not None:
+            self._saved = self._search.run(self._source, self._saved)
+            self._target = self._search.target(self._saved)
         making = Making(
             self._context,
             self._source,
@@ -129,6 +135,7 @@ class _Conversion:
             self._sounds.kept,
             self._span,
             self._saved,
+            self._search.share(self._saved.plan) if self._search else 0.0,
         )
         self._saved, self._faults = making.run(), making.faults
         if not self._saved.segments and not self._target.copied:
@@ -207,6 +214,7 @@ class _Conversion:
             "attachments": len(self._extras.attachments.kept),
             "segments": len(self._saved.segments),
             "notes": self._notes(),
+            **({"quality": self._search.describe(self._saved)} if self._search else {}),
             **source,
         }
 

@@ -1,0 +1,128 @@
+"""The quality that is asked for, where it is measured, and which rate factor (crf) is tried next.
+
+No media library here: the service imports this.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from math import floor
+from typing import NamedTuple
+
+import msgspec
+
+BEST = {"vmaf": 100.0, "xpsnr": 100.0, "ssim": 1.0}
+"""Metric → what a picture has that is the same as the source's; for xpsnr, in dB, where we stop to count."""
+QUALITY_PATTERN = r"^(vmaf|xpsnr|ssim):\d{1,3}(\.\d{1,6})?$"
+FINEST_CRF = {"h264": 1, "h265": 1, "vp9": 1, "av1": 5}
+"""0 means lossless to some, in a profile that few players know. SVT-AV1 has been seen to write pictures that cannot be
+decoded below 4."""
+USUAL_TRIES = 5
+"""How many rate factors are tried, about."""
+_FIRST_STEP = 4
+
+_SAMPLE, _SAMPLE_EVERY = 4.0, 120.0
+"""Seconds."""
+_FEWEST, _MOST = 4, 30
+_KEYFRAME_NEAR = 10.0
+"""Seconds that a sample is moved back to begin at a keyframe, which saves the decoding of what lies between."""
+
+
+class Quality(NamedTuple):
+    """A quality."""
+
+    metric: str
+    value: float
+
+
+def quality_of(text: str) -> Quality:
+    """What a `quality` that has the right form means."""
+    metric, _, value = text.partition(":")
+    return Quality(metric, float(value))
+
+
+# --- The search ---
+
+
+class Tried(msgspec.Struct, frozen=True, array_like=True):
+    """What a rate factor gives on the samples; an array in the checkpoint."""
+
+    crf: int
+    score: float
+
+
+def next_crf(tried: Sequence[Tried], asked: float, usual: int, finest: int, coarsest: int) -> int | None:
+    """The rate factor to try next; none: the search is over. It follows from what was tried, and from nothing else.
+
+    The scores are taken to fall as the rate factor rises. Until one has reached what is asked and another one has not,
+    steps become longer; then the next lies where the line between the two meets it.
+    """
+    if not tried:
+        return usual
+    good, bad = _good(tried, asked), _bad(tried, asked)
+    step = _FIRST_STEP * 2 ** (len(tried) - 1)
+    if bad is None:
+        assert good is not None
+        return min(coarsest, good.crf + step) if good.crf < coarsest else None
+    if good is None:
+        return max(finest, bad.crf - step) if bad.crf > finest else None
+    if bad.crf - good.crf <= 1:
+        return None
+    met = (good.score - asked) / (good.score - bad.score)
+    return min(bad.crf - 1, max(good.crf + 1, good.crf + floor(met * (bad.crf - good.crf))))
+
+
+def found(tried: Sequence[Tried], asked: float) -> Tried | None:
+    """The highest rate factor that reaches what is asked, below all that do not; none: none reaches it."""
+    return _good(tried, asked)
+
+
+def _bad(tried: Sequence[Tried], asked: float) -> Tried | None:
+    return min((one for one in tried if one.score < asked), key=lambda one: one.crf, default=None)
+
+
+def _good(tried: Sequence[Tried], asked: float) -> Tried | None:
+    bad = _bad(tried, asked)
+    good = [one for one in tried if one.score >= asked and (bad is None or one.crf < bad.crf)]
+    return max(good, key=lambda one: one.crf, default=None)
+
+
+# --- The samples ---
+
+
+class Sample(NamedTuple):
+    """A part of the video, on its own clock: later than `after`, up to and with `until`."""
+
+    after: int
+    until: int
+
+
+def sampled(seconds: float) -> tuple[int, float]:
+    """How many samples of a video of so many seconds are taken, and how long each is, in seconds."""
+    length = min(_SAMPLE, seconds)
+    count = min(_MOST, max(_FEWEST, round(seconds / _SAMPLE_EVERY)), int(seconds / length) if length > 0 else 1)
+    return max(1, count), length
+
+
+def samples_of(start: int, end: int, unit: float, keyframes: Sequence[int]) -> list[Sample]:
+    """The samples of what lies from `start` on and before `end`, each from the middle of an equal share.
+
+    Args:
+        start: on the video's clock, as all moments.
+        end: see there.
+        unit: seconds of a tick.
+        keyframes: moments, rising.
+    """
+    count, seconds = sampled((end - start) * unit)
+    length = max(1, int(seconds / unit))
+    samples: list[Sample] = []
+    free = start
+    for number in range(count):
+        middle = start + (end - start) * (2 * number + 1) // (2 * count)
+        begin = max(free, middle - length // 2)
+        passed = bisect_right(keyframes, begin)
+        key = keyframes[passed - 1] if passed else begin
+        if key >= free and (begin - key) * unit <= _KEYFRAME_NEAR:
+            begin = key
+        samples.append(Sample(begin - 1, min(end, begin + length) - 1))
+        free = samples[-1].until + 1
+    return samples

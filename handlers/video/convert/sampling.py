@@ -1,0 +1,181 @@
+"""Samples of the film, encoded as it will be: how large they become, and how much like what the encoder got."""
+
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import av
+import msgspec
+from av.video.frame import VideoFrame
+
+from ...contract import TaskContext, Unusable
+from ..frames import Reading
+from ..source import VideoSource, info_of
+from .checkpoint import SegmentPlan, stretches_of
+from .estimate import segments_at_once
+from .making import Pace, job_of
+from .meters import Likeness, Meter
+from .options import Target, VideoConvertOptions, on_one_thread
+from .pacing import wanted_frames
+from .picture import PixelFormat, Shaper
+from .quality import Sample, sampled, samples_of
+from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
+from .side_by_side import Tick, Work, side_by_side
+
+_ENCODED_ANEW = 3
+"""How often a sample is encoded if its encoder fails."""
+
+
+class Measured(NamedTuple):
+    """Of one sample."""
+
+    likeness: Likeness
+    size: int
+    """Bytes."""
+    frames: int
+
+
+class _FrameDone(NamedTuple):
+    """A frame was encoded or compared."""
+
+
+_FRAME_DONE = _FrameDone()
+_Step: TypeAlias = "Measured | _FrameDone"
+
+
+class Sampling:
+    """Encodes the samples of a film, as often as it is asked.
+
+    Args:
+        context: the running attempt.
+        source: the film as the encoders see it.
+        pixels: how the result's pixels are stored.
+        backend: what encodes.
+        meter: what compares; none: only sizes are wanted.
+    """
+
+    def __init__(
+        self,
+        context: TaskContext[VideoConvertOptions],
+        source: VideoSource,
+        pixels: PixelFormat,
+        backend: VideoBackend,
+        meter: Meter | None = None,
+    ) -> None:
+        self._context = context
+        self._source = source
+        self._pixels = pixels
+        self._backend = backend
+        self._meter = meter
+        self._at_once = segments_at_once(job_of(context), info_of(source))
+        self._frames = 0
+        """Frames that are done. For progress: threads count, too."""
+
+    def measure(self, target: Target, plan: SegmentPlan, tell: Callable[[float], None]) -> list[Measured]:
+        """All samples, in an order that is always the same. `tell` is called with the share that is done, 0 to 1.
+
+        Raises Unusable where not one picture can be decoded.
+        """
+        source = self._source
+        samples = samples_of(plan.start, plan.end, float(source.time_base), source.keyframes)
+        length = sum(sample.until - sample.after for sample in samples) * source.time_base
+        frames = max(1.0, (2 if self._meter else 1) * float(length * source.shown_rate))
+        split = len(stretches_of(plan, source.keyframes)) > 1
+        target = on_one_thread(target) if split else target
+        works = [self._work(number, sample, target, plan) for number, sample in enumerate(samples)]
+        found: list[Measured] = []
+        self._frames = 0
+        pace = Pace()
+
+        def report() -> None:
+            self._context.check_stop()
+            if pace.due():
+                tell(min(1.0, self._frames / frames))
+
+        with closing(side_by_side(works, min(self._at_once, len(samples)), report)) as steps:
+            for step in steps:
+                if isinstance(step, Measured):
+                    found.append(step)
+                else:
+                    self._frames += 1
+                    report()
+        if not any(each.frames for each in found):
+            raise Unusable(f"not one picture of the samples of {source.path.name} can be decoded")
+        return sorted(found)  # the sum of the same numbers in another order may be another one
+
+    def _work(self, number: int, sample: Sample, target: Target, plan: SegmentPlan) -> Work[_Step]:
+        folder = self._context.work_dir / f"sample-{number:05}"
+
+        def work(tick: Tick) -> Generator[_Step, None, None]:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                yield from self._encoded_and_compared(sample, target, plan, folder, tick)
+            finally:
+                shutil.rmtree(folder)
+
+        return work
+
+    def _encoded_and_compared(
+        self, sample: Sample, target: Target, plan: SegmentPlan, folder: Path, tick: Tick
+    ) -> Generator[_Step, None, None]:
+        encoding = Encoding(
+            source=self._source,
+            target=target,
+            pixels=self._pixels,
+            options=self._context.options,
+            plan=msgspec.structs.replace(plan, cuts=(), step=plan.end - plan.start),  # so that a sample is one segment
+            folder=folder,
+        )
+        for left in reversed(range(_ENCODED_ANEW)):
+            made = None
+            try:
+                for step in encode_segments(encoding, self._backend, *sample, self._reading(sample, tick)):
+                    if isinstance(step, int):
+                        yield _FRAME_DONE
+                    else:
+                        made = step
+            except EncoderFailedError:
+                if not left:
+                    raise
+            else:
+                break
+        if made is None:
+            yield Measured(Likeness((), 0), 0, 0)
+            return
+        likeness = Likeness((), 0)
+        if self._meter is not None:
+            pairs = self._pairs(sample, plan, folder / made.name, tick)
+            likeness = self._meter.measure(pairs, folder / "report.json", tick)
+        yield Measured(likeness, made.size, made.frames)
+
+    def _reading(self, sample: Sample, tick: Tick) -> Reading:
+        before = max(0, int(self._source.seconds_at(sample.after) * self._source.rate))
+        return Reading(1 if self._at_once > 1 else 0, before, tick)
+
+    def _pairs(
+        self, sample: Sample, plan: SegmentPlan, made: Path, tick: Tick
+    ) -> Iterator[tuple[VideoFrame, VideoFrame]]:
+        """Each frame as the encoder got it, beside what became of it."""
+        shaper = Shaper(self._source, self._context.options, self._pixels)
+        references = wanted_frames(self._source, plan.start, *sample, self._reading(sample, tick))
+        with av.open(str(made)) as container:
+            results = container.decode(video=0)
+            for _, frame in references:
+                try:
+                    result = next(results)
+                except (StopIteration, av.error.FFmpegError) as error:
+                    raise EncoderFailedError(
+                        f"the encoder wrote {made.name} so that nobody can decode it", 0
+                    ) from error
+                self._frames += 1
+                yield shaper.shape(frame), result
+
+
+def covered(plan: SegmentPlan, source: VideoSource) -> float:
+    """Which share of the film the samples are, 0 to 1."""
+    seconds = float((plan.end - plan.start) * source.time_base)
+    count, length = sampled(seconds)
+    return min(1.0, count * length / max(0.001, seconds))

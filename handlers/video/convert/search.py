@@ -1,0 +1,119 @@
+"""The search for the rate factor that gives the quality that is asked for.
+
+The samples are encoded as the film will be, and compared with the frames that the encoder got. After each rate factor
+there is a checkpoint, from which the next one follows: a resume measures none again, and comes to the same end.
+"""
+
+from typing import Any
+
+import msgspec
+
+from ...contract import TaskContext, Unusable
+from ..source import VideoSource, info_of
+from .checkpoint import SavedConversion, SegmentPlan
+from .estimate import segments_at_once
+from .making import PICTURE_UNTIL, job_of
+from .meters import Meter, combined, open_meter
+from .options import MAX_CRF, USUAL_CRF, Target, VideoConvertOptions, choose_target, with_crf
+from .picture import PixelFormat
+from .quality import FINEST_CRF, USUAL_TRIES, Tried, found, next_crf, quality_of, sampled
+from .sampling import Sampling, covered
+from .segments import VideoBackend
+
+
+def search_for(
+    context: TaskContext[VideoConvertOptions], source: VideoSource, pixels: PixelFormat, backend: VideoBackend
+) -> "QualitySearch | None":
+    """The search that the options ask for, or none. Raises Unusable where nothing can measure."""
+    quality = context.options.quality
+    return None if quality is None else QualitySearch(context, source, pixels, backend, quality)
+
+
+class QualitySearch:
+    """The search in one attempt."""
+
+    def __init__(
+        self,
+        context: TaskContext[VideoConvertOptions],
+        source: VideoSource,
+        pixels: PixelFormat,
+        backend: VideoBackend,
+        quality: str,
+    ) -> None:
+        self._context = context
+        self._source = source
+        self._pixels = pixels
+        self._backend = backend
+        self._asked = quality_of(quality)
+        self._codec = choose_target(context.options, context.output_file).video_codec
+        at_once = segments_at_once(job_of(context), info_of(source))
+        self._meter: Meter = open_meter(self._asked.metric, max(1, context.room.cores // at_once))
+        self.build = self._meter.build
+        """Identifies what measures, beside the library."""
+
+    def run(self, source: VideoSource, saved: SavedConversion) -> SavedConversion:
+        """Measure what `saved` lacks, and save each rate factor as it is measured."""
+        self._source = source
+        sampling = Sampling(self._context, source, self._pixels, self._backend, self._meter)
+        bounds = USUAL_CRF[self._codec], FINEST_CRF[self._codec], MAX_CRF[self._codec]
+        while (crf := next_crf(saved.tried, self._asked.value, *bounds)) is not None:
+            score = self._measure(crf, saved, sampling)
+            saved = msgspec.structs.replace(saved, tried=(*saved.tried, Tried(crf, score)))
+            self._context.save_checkpoint(
+                saved.as_checkpoint(source.time_base),
+                progress=self._percent(saved, 0.0),
+                message=f"crf {crf} gives {self._asked.metric} {score:.4g}",
+            )
+        return saved
+
+    def share(self, plan: SegmentPlan) -> float:
+        """Percent of the whole work that the search is, about."""
+        work = USUAL_TRIES * covered(plan, self._source)
+        return PICTURE_UNTIL * work / (work + 1)
+
+    def target(self, saved: SavedConversion) -> Target:
+        """How the film is to be encoded. Raises Unusable where no rate factor reaches what is asked."""
+        return self._target(self._found(saved).crf)
+
+    def describe(self, saved: SavedConversion) -> dict[str, Any]:
+        """For the result: what was asked and measured."""
+        count, length = sampled(float((saved.plan.end - saved.plan.start) * self._source.time_base))
+        best = self._found(saved)
+        return {
+            "metric": self._asked.metric,
+            "asked": self._asked.value,
+            "reached": best.score,
+            "crf": best.crf,
+            "samples": count,
+            "sample_seconds": round(length, 3),
+            "tried": [list(msgspec.structs.astuple(one)) for one in saved.tried],
+            "by": self._meter.by,
+        }
+
+    def _measure(self, crf: int, saved: SavedConversion, sampling: Sampling) -> float:
+        """The score that the rate factor gives on all samples."""
+
+        def tell(part: float) -> None:
+            self._context.progress(self._percent(saved, part), f"trying crf {crf} on samples")
+
+        measured = sampling.measure(self._target(crf), saved.plan, tell)
+        return combined(self._asked.metric, [each.likeness for each in measured])
+
+    def _percent(self, saved: SavedConversion, part: float) -> float:
+        """Where the search is, when `part` of the rate factor at work is done."""
+        return self.share(saved.plan) * min(1.0, (len(saved.tried) + part) / USUAL_TRIES)
+
+    def _target(self, crf: int) -> Target:
+        return choose_target(with_crf(self._context.options, crf), self._context.output_file)
+
+    def _found(self, saved: SavedConversion) -> Tried:
+        best = found(saved.tried, self._asked.value)
+        if best is None:
+            finest = min(saved.tried, key=lambda one: one.crf)
+            metric = self._asked.metric
+            raise Unusable(
+                f"{self._source.path.name}: {metric} {self._asked.value:g} is beyond {self._codec}: on the samples crf "
+                f"{finest.crf}, its finest, gives {metric} {finest.score:.6g}. Ask for less, or take another codec or "
+                "a slower preset"
+            )
+        return best
