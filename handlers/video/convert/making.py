@@ -118,7 +118,7 @@ class Making:
         works += [self._sound_work(sound) for sound in self._sounds if not self._saved.has_sound(sound.stream)]
         threads = 1 if min(self._at_once, len(self._stretches)) > 1 else 0
         works += [self._stretch_work(stretch, threads) for stretch in self._stretches]
-        with closing(side_by_side(works, self._at_once, self._look_after)) as steps:
+        with closing(side_by_side(works, self._at_once, self._look_after, _is_finished)) as steps:
             for step in steps:
                 match step:
                     case _SoundMade(stream=stream, track=track):
@@ -228,6 +228,11 @@ class Making:
         named = named if len(at_work) <= _NAMED else f"{len(at_work)} segments"
         speed = self._encoded / max(0.001, time.monotonic() - self._began)
         return f"encoding {named} of {max(at_work[-1] + 1, plan.count)}, {speed:.0f} fps"
+
+
+def _is_finished(step: Step) -> bool:
+    """Whether it is a file, whose work waits until a checkpoint names it: else a kill could cost two of one work."""
+    return not isinstance(step, int)
 
 
 def job_of(context: TaskContext[VideoConvertOptions]) -> Job[VideoConvertOptions]:

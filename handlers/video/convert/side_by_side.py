@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
-from typing import TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
 Tick: TypeAlias = Callable[[], None]
@@ -19,8 +19,13 @@ class _Halted(BaseException):
     """Ends a work because another one has failed, or the caller has gone."""
 
 
-def side_by_side(works: Sequence[Work[T]], at_once: int, tick: Tick) -> Generator[T, None, None]:
+def side_by_side(
+    works: Sequence[Work[T]], at_once: int, tick: Tick, waits: Callable[[T], bool] = lambda _step: False
+) -> Generator[T, None, None]:
     """What the works yield, as it comes. They begin in their order, and at most `at_once` of them are at work.
+
+    A work that has yielded a step for which `waits` says yes goes on when the caller asks for the next one: what the
+    caller has to keep does not pile up while it is slow.
 
     Only the caller's thread calls `tick`; what it raises ends all of them. So does the first error of a work, which is
     raised here, and so does the caller who stops listening: no thread is left. With one at once there are no threads.
@@ -30,7 +35,7 @@ def side_by_side(works: Sequence[Work[T]], at_once: int, tick: Tick) -> Generato
             with closing(work(tick)) as steps:
                 yield from steps
         return
-    team = _Team(works)
+    team = _Team(works, waits)
     threads = [threading.Thread(target=team.work, daemon=True) for _ in range(min(at_once, len(works)))]
     try:
         for thread in threads:
@@ -47,9 +52,17 @@ class _Gone:
     """A thread has no more work."""
 
 
-class _Team:
-    def __init__(self, works: Sequence[Work[T]]) -> None:
+class _Kept(NamedTuple):
+    """A step whose work waits until the caller has kept it."""
+
+    step: Any
+    kept: threading.Event
+
+
+class _Team(Generic[T]):
+    def __init__(self, works: Sequence[Work[T]], waits: Callable[[T], bool]) -> None:
         self.halted = threading.Event()
+        self._waits = waits
         self._next = iter(works)
         self._taking = threading.Lock()
         self._said: SimpleQueue[object] = SimpleQueue()
@@ -60,12 +73,21 @@ class _Team:
             while (work := self._take()) is not None:
                 with closing(work(self._stop_if_halted)) as steps:
                     for step in steps:
-                        self._said.put(step)
+                        self._say(step)
         except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
             self._said.put(error)
         self._said.put(_Gone())
 
-    def _take(self) -> Work[object] | None:
+    def _say(self, step: T) -> None:
+        if not self._waits(step):
+            self._said.put(step)
+            return
+        kept = threading.Event()
+        self._said.put(_Kept(step, kept))
+        while not kept.wait(_LOOK_EVERY):
+            self._stop_if_halted()
+
+    def _take(self) -> Work[T] | None:
         with self._taking:
             return None if self.halted.is_set() else next(self._next, None)
 
@@ -83,5 +105,8 @@ class _Team:
                         left -= 1
                     case BaseException() as error:
                         raise error
+                    case _Kept(step, kept):
+                        yield step
+                        kept.set()
                     case step:
                         yield step  # type: ignore[misc]  # what a work has yielded

@@ -105,9 +105,9 @@ def test_segments_take_the_cpus_that_there_are_as_far_as_memory_goes(
 ) -> None:
     asked: list[int] = []
 
-    def noted(works: Any, at_once: int, tick: Tick) -> Generator[Any, None, None]:
+    def noted(works: Any, at_once: int, tick: Tick, waits: Any) -> Generator[Any, None, None]:
         asked.append(at_once)
-        return side_by_side(works, at_once, tick)
+        return side_by_side(works, at_once, tick, waits)
 
     monkeypatch.setattr("tasktrail.handlers.video.convert.making.side_by_side", noted)
     source = clips(**CLOSE_KEYS)
@@ -218,6 +218,28 @@ def test_a_caller_who_stops_listening_ends_all() -> None:
     assert next(steps) == "again"
     steps.close()
     assert all(one.is_set() for one in ended)
+
+
+def test_what_is_finished_does_not_pile_up_while_the_caller_is_slow() -> None:
+    """A kill would cost all of it: nothing is saved before the caller has it."""
+    made: list[str] = []
+    too_many = threading.Event()
+
+    def work(tick: Tick) -> Generator[str, None, None]:
+        for number in range(10):
+            tick()
+            made.append(str(number))
+            if len(made) > 3 + kept:
+                too_many.set()
+            yield str(number)
+
+    kept = 0
+    for _ in side_by_side([work, work, work], 3, lambda: None, lambda _step: True):
+        if not kept:
+            assert not too_many.wait(0.2)
+        kept += 1
+    assert kept == 30
+    assert not too_many.is_set()
 
 
 def test_a_recording_context_has_one_cpu(tmp_path: Path) -> None:
