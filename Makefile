@@ -73,6 +73,7 @@ gallery: $(READY) ## Run every task type on real files, check the results, make 
 crash: $(READY) ## Kill the service with -9 at N random moments, cut the power at N others (N=200), check what is left
 	$(BIN)/python tests/crash/campaign.py --kills $(or $(N),200)
 	$(BIN)/python tests/crash/power_loss.py --images $(or $(N),200)
+	$(BIN)/python tests/crash/segments_campaign.py --kills $(or $(N),200)
 	$(BIN)/python tests/crash/batch_campaign.py
 	$(BIN)/python tests/crash/source_campaign.py
 
