@@ -11,6 +11,7 @@ import msgspec
 from ....events import Checkpoint
 from ...pieces import intact
 from .quality import Tried
+from .size import Sized
 
 MAX_SEGMENTS = 240
 """Keeps the checkpoint small: longer videos get longer segments."""
@@ -160,6 +161,10 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
     segments: tuple[Segment, ...] = ()
     tried: tuple[Tried, ...] = ()
     """What the search for the rate factor has measured. The one to take follows from it."""
+    sampled: tuple[Sized, ...] = ()
+    """Where a size is asked for: what rate factors gave on samples."""
+    passes: tuple[Sized, ...] = ()
+    """The passes over the whole film that did not give the size that is asked for. The next one follows from them."""
 
     @property
     def frames(self) -> int:

@@ -9,6 +9,7 @@ from ...contract import Estimate, Job
 from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, SoundInfo, VideoInfo, reading_memory
 from .options import USUAL_CRF, VideoConvertOptions, choose_target, numbers_of, segment_length
 from .quality import USUAL_TRIES, quality_of, sampled
+from .size import SAMPLED_TRIES, USUAL_PASSES
 
 _SPEED = {
     "ultrafast": 190e6,
@@ -100,7 +101,7 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
         memory=_memory(job, video, segments_at_once(job, video)),
         # Everything is there twice, in segments and joined.
         temp=int(2.1 * (_video_bytes(job, video, codec) + _sound_bytes(options, video) + video.beside)) + _CONTAINERS,
-        seconds=0.3 + _search_time(job, video, encode) + _run_time(job, video, encode),
+        seconds=0.3 + _search_time(job, video, encode) + _passes(options) * _run_time(job, video, encode),
         basis=basis,
     )
 
@@ -176,18 +177,29 @@ def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) ->
     return (made * 2 * encode + video.frames * decode + sound) / cores
 
 
+def _passes(options: VideoConvertOptions) -> int:
+    """How often the film is encoded, about."""
+    return USUAL_PASSES if options.passes > 1 or options.target_size is not None else 1
+
+
 def _search_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) -> float:
     """Seconds to find the rate factor on samples, where `encode` is as for `_run_time`."""
-    if job.options.quality is None:
+    options = job.options
+    compare = decode = 0.0
+    if options.quality is not None:
+        tries = USUAL_TRIES
+        compare = _judged_pixels(options, video) / _COMPARED[quality_of(options.quality).metric]
+        decode = video.pixels / _DECODED
+    elif _passes(options) > 1:
+        tries = SAMPLED_TRIES
+    else:
         return 0.0
     count, seconds = sampled(video.duration)
-    frames, share = count * seconds * video.rate, count * seconds / max(video.duration, 0.001)
-    made = _output_frames(job.options, video) * share
-    metric = quality_of(job.options.quality).metric
-    compare = _judged_pixels(job.options, video) / _COMPARED[metric]
-    decode = 2 * frames * video.pixels / _DECODED
+    share = count * seconds / max(video.duration, 0.001)
+    made, frames = _output_frames(options, video) * share, video.frames * share
+    decode += video.pixels / _DECODED
     cores = max(1, min(segments_at_once(job, video), job.room.cores, count))
-    return USUAL_TRIES * (made * (2 * encode + compare) + decode) / cores
+    return tries * (made * (2 * encode + compare) + frames * decode) / cores
 
 
 def _judged_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:
@@ -248,6 +260,8 @@ def _output_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:
 def _video_bytes(job: Job[VideoConvertOptions], video: VideoInfo, codec: str) -> float:
     """Bytes of the encoded picture. A lower crf than usual asks for more than the source ever had."""
     options = job.options
+    if options.target_size:
+        return 1.1 * options.target_size
     if options.video_bitrate:
         return 1.1 * video.duration * options.video_bitrate / 8
     wanted = _output_pixels(options, video)

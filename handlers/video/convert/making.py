@@ -70,10 +70,12 @@ class Making:
         sounds: Sequence[SoundPlan],
         span: Span,
         saved: SavedConversion,
-        begin: float = 0.0,
+        percent: tuple[float, float],
+        *,
+        picture: bool = True,
     ) -> None:
-        """Nothing is made of the picture where `target` says that it is copied. Progress goes on from `begin`."""
-        self._begin = begin
+        """Progress goes from the first `percent` to the second. `picture`: whether it is made, unless it is copied."""
+        self._percents = percent
         self._saved = saved
         self._context = context
         self._source = source
@@ -83,7 +85,8 @@ class Making:
         plan, keyframes = saved.plan, source.keyframes
         split = len(stretches_of(plan, keyframes)) > 1
         self._at_once = segments_at_once(job_of(context), info_of(source)) if split else 1
-        if target.copied:
+        picture = picture and not target.copied
+        if not picture:
             self._at_once = min(context.room.cores, len(sounds))
         self._encoding = Encoding(
             source=source,
@@ -93,7 +96,7 @@ class Making:
             plan=plan,
             folder=context.work_dir,
         )
-        self._stretches = [] if target.copied else stretches_of(plan, keyframes, saved.segments)
+        self._stretches = stretches_of(plan, keyframes, saved.segments) if picture else []
         self._read: dict[Stretch, Reading] = {}
         self._counting = Lock()
         self._faults: list[tuple[int, str]] = []
@@ -210,7 +213,7 @@ class Making:
         if self._encoding.target.copied:
             return COPY_FROM * sound
         made_share = (SOUND_SHARE * sound + (PICTURE_UNTIL - SOUND_SHARE) * picture) / PICTURE_UNTIL
-        return self._begin + (PICTURE_UNTIL - self._begin) * made_share
+        return self._percents[0] + (self._percents[1] - self._percents[0]) * made_share
 
     def _share_heard(self, stream: int) -> float:
         """How much of a sound track is done, 0 to 1."""

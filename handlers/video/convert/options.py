@@ -93,6 +93,17 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         Annotated[int, msgspec.Meta(ge=10_000, le=200_000_000)] | None,
         msgspec.Meta(description="Bits a second, instead of crf."),
     ] = None
+    passes: Annotated[
+        Literal[1, 2],
+        msgspec.Meta(
+            description="With video_bitrate. 2: the whole film is encoded again and again, mostly twice, until the "
+            "picture has so many bits, of the same quality everywhere."
+        ),
+    ] = 1
+    target_size: Annotated[
+        Annotated[int, msgspec.Meta(ge=10_000, le=10**13)] | None,
+        msgspec.Meta(description="Bytes that the file may have at most, instead of crf; in two passes, seldom more."),
+    ] = None
     preset: Annotated[Preset, msgspec.Meta(description="Time spent on making it smaller.")] = "veryfast"
     tune: Annotated[
         Tune | None, msgspec.Meta(description="Suit the encoder to the content or the use; of h264, some of h265.")
@@ -184,6 +195,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             raise ValueError("crf and video_bitrate exclude each other: give one of them")
         if self.quality is not None:
             self._check_quality(self.quality)
+        self._check_passes()
         if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto"):
             raise ValueError("audio_codec copy cannot be combined with audio_bitrate or audio_channels")
         if self.end is not None and self.end <= (self.start or 0):
@@ -193,6 +205,14 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         if self.crop and min(numbers_of(self.crop)[:2]) < _LEAST_SIDE:
             raise ValueError(f"crop needs a width and a height of at least {_LEAST_SIDE}")
         self._refuse_without_program()
+
+    def _check_passes(self) -> None:
+        if self.target_size is not None and (self.crf, self.quality, self.video_bitrate) != (None, None, None):
+            raise ValueError("target_size excludes crf, quality and video_bitrate: it finds the crf by itself")
+        if self.passes > 1 and self.target_size is None and self.video_bitrate is None:
+            raise ValueError("passes need a video_bitrate or a target_size")
+        if (self.passes > 1 or self.target_size is not None) and self.encoder != "software":
+            raise ValueError("target_size and passes need encoder software")
 
     def _check_quality(self, quality: str) -> None:
         if self.crf is not None or self.video_bitrate is not None:
@@ -425,7 +445,19 @@ def holds_aspect(target: Target) -> bool:
 
 _OF_ENCODING = (
     *("width", "height", "scale", "max_width", "max_height", "deinterlace", "rotate", "crop", "pad", "frame_rate"),
-    *("crf", "quality", "video_bitrate", "preset", "tune", "profile", "encoder", "segment_seconds", "segments_at_once"),
+    *(
+        "crf",
+        "quality",
+        "video_bitrate",
+        "passes",
+        "target_size",
+        "preset",
+        "tune",
+        "profile",
+        "encoder",
+        "segment_seconds",
+        "segments_at_once",
+    ),
 )
 """Options that nothing asks for where the picture is copied."""
 
@@ -504,8 +536,8 @@ def require_vmaf() -> Program:
 
 
 def with_crf(options: VideoConvertOptions, crf: int) -> VideoConvertOptions:
-    """The same with a crf instead of a quality."""
-    return msgspec.structs.replace(options, quality=None, crf=crf)
+    """The same with a crf instead of a quality, a size or a rate of bits."""
+    return msgspec.structs.replace(options, quality=None, target_size=None, passes=1, video_bitrate=None, crf=crf)
 
 
 def _choose(field: str, wanted: str, allowed: tuple[str, ...], output: Path) -> str:

@@ -18,6 +18,7 @@ from ..source import VideoSource, cut_notes, read_source, source_fields
 from .checkpoint import SavedConversion, SegmentPlan, choose_cuts, step_for
 from .copied_picture import CopiedPicture, lost_picture_notes, refuse_uncopyable
 from .extras import choose_extras
+from .fitting import fitting_for
 from .join import EncodedPicture, Parts, duration_of, join
 from .library_encoder import LibraryBackend, require_hardware
 from .making import COPY_FROM, PICTURE_UNTIL, Making, Pace
@@ -98,6 +99,7 @@ class _Conversion:
             self._sounds = choose_sounds(container, context.options, target)
             self._extras = choose_extras(container, source, context.options, target)
         self._search = None if target.copied else search_for(context, source, self._pixels, backend)
+        self._fitting = None if target.copied else fitting_for(context, source, self._pixels, backend)
         self._saved = self._recall_or_plan()
         self._faults: list[str] = []
 
@@ -122,11 +124,42 @@ class _Conversion:
     def run(self) -> Outcome:
         """Do what is left to do."""
         self._saved = self._saved.intact(self._context.work_dir)
-        remove_others(self._context.work_dir, ("segment-*", "sound-*"), keep=self._saved.files)
+        self._clean_up()
         if self._search is not None:
             self._saved = self._search.run(self._source, self._saved)
             self._target = self._search.target(self._saved)
-        making = Making(
+        if self._fitting is not None:
+            self._saved = self._making((0.0, PICTURE_UNTIL), picture=False).run()
+            self._saved = self._fitting.prepare(self._source, self._saved)
+        while True:
+            self._make()
+            self._join()
+            again = self._fitting.next(self._saved, self._context.output_part.stat().st_size) if self._fitting else None
+            if again is None:
+                break
+            self._saved = again
+            self._clean_up()
+        self._context.progress(100, self._joining)
+        return Finished(result=self._describe(), message=f"{self._frames} frames")
+
+    def _clean_up(self) -> None:
+        """Leave nothing but what is known to be finished."""
+        remove_others(self._context.work_dir, ("segment-*", "sound-*"), keep=self._saved.files)
+
+    def _make(self) -> None:
+        """Make the sound and the segments that are missing."""
+        percent = 0.0, PICTURE_UNTIL
+        if self._search is not None:
+            percent = self._search.share(self._saved.plan), PICTURE_UNTIL
+        if self._fitting is not None:
+            self._target, percent = self._fitting.target(self._saved), self._fitting.span(self._saved)
+        making = self._making(percent)
+        self._saved, self._faults = making.run(), [*self._faults, *making.faults]
+        if not self._saved.segments and not self._target.copied:
+            raise Unusable(f"not one picture of {self._source.path.name} can be decoded")
+
+    def _making(self, percent: tuple[float, float], *, picture: bool = True) -> Making:
+        return Making(
             self._context,
             self._source,
             self._target,
@@ -135,13 +168,9 @@ class _Conversion:
             self._sounds.kept,
             self._span,
             self._saved,
-            self._search.share(self._saved.plan) if self._search else 0.0,
+            percent,
+            picture=picture,
         )
-        self._saved, self._faults = making.run(), making.faults
-        if not self._saved.segments and not self._target.copied:
-            raise Unusable(f"not one picture of {self._source.path.name} can be decoded")
-        self._join()
-        return Finished(result=self._describe(), message=f"{self._frames} frames")
 
     @property
     def _span(self) -> Span:
@@ -149,6 +178,11 @@ class _Conversion:
         window, unit = self._window, self._source.time_base
         start = self._copied.begin if self._copied else window.start * unit
         return Span(start if window.cut_before else None, window.end * unit if window.cut_behind else None)
+
+    @property
+    def _joining(self) -> str:
+        """What the join is called."""
+        return "copying" if self._target.copied else "joining"
 
     @property
     def _frames(self) -> int:
@@ -160,12 +194,11 @@ class _Conversion:
         pace = Pace()
 
         before = COPY_FROM if self._target.copied else PICTURE_UNTIL
-        doing = "copying" if self._target.copied else "joining"
 
         def tick(seconds: float) -> None:
             self._context.check_stop()
-            if pace.due():
-                self._context.progress(before + (100 - before) * min(1.0, max(0.0, seconds) / length), doing)
+            if pace.due() and self._fitting is None:  # nobody knows whether it is the last time
+                self._context.progress(before + (100 - before) * min(1.0, max(0.0, seconds) / length), self._joining)
 
         parts = Parts(
             self._context.work_dir,
@@ -176,7 +209,6 @@ class _Conversion:
             self._span.end,
         )
         join(self._source, self._target.container, parts, self._context.output_part, tick)
-        self._context.progress(100, doing)
 
     def _picture(self) -> CopiedPicture | EncodedPicture:
         if self._copied:
@@ -215,6 +247,7 @@ class _Conversion:
             "segments": len(self._saved.segments),
             "notes": self._notes(),
             **({"quality": self._search.describe(self._saved)} if self._search else {}),
+            **({"passes": self._fitting.describe(self._saved)} if self._fitting else {}),
             **source,
         }
 

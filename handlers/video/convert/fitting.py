@@ -1,0 +1,184 @@
+"""Passes over the whole film until the file has the size that is asked for.
+
+Each pass encodes all of it at one rate factor. Samples say which one to begin with; what a pass gives says which one is
+next, and two are usually enough. The file is joined and weighed after each, so that nothing is left to a forecast.
+"""
+
+from typing import Any
+
+import msgspec
+
+from ...contract import TaskContext, Unusable
+from ..source import VideoSource
+from .checkpoint import SavedConversion, SegmentPlan
+from .making import PICTURE_UNTIL, SOUND_SHARE
+from .options import MAX_CRF, USUAL_CRF, Target, VideoConvertOptions, choose_target, with_crf
+from .picture import PixelFormat
+from .quality import FINEST_CRF
+from .sampling import Sampling, covered
+from .segments import VideoBackend
+from .size import SAMPLED_TRIES, USUAL_PASSES, Bounds, Sized, bounds_of, first_pass, next_pass, next_sampled
+
+_HOPELESS = 1.25
+"""If the samples need so much more than there is, at the coarsest rate factor, no pass is tried."""
+_OF_A_FRAME, _OF_A_FILE = 16, 2000
+"""Bytes of the container for each frame, and for all else, about."""
+
+
+def fitting_for(
+    context: TaskContext[VideoConvertOptions],
+    source: VideoSource,
+    pixels: PixelFormat,
+    backend: VideoBackend,
+) -> "Fitting | None":
+    """The passes that the options ask for, or none."""
+    options = context.options
+    wanted = options.target_size is not None or options.passes > 1
+    return Fitting(context, source, pixels, backend) if wanted else None
+
+
+class Fitting:
+    """The passes of one attempt."""
+
+    def __init__(
+        self,
+        context: TaskContext[VideoConvertOptions],
+        source: VideoSource,
+        pixels: PixelFormat,
+        backend: VideoBackend,
+    ) -> None:
+        self._context = context
+        self._source = source
+        self._pixels = pixels
+        self._backend = backend
+        self._codec = choose_target(context.options, context.output_file).video_codec
+        codec = self._codec
+        self._bounds: Bounds = bounds_of(codec, USUAL_CRF[codec], FINEST_CRF[codec], MAX_CRF[codec])
+        self._made: Sized | None = None
+        """What the last pass gave."""
+
+    def prepare(self, source: VideoSource, saved: SavedConversion) -> SavedConversion:
+        """Find out on samples where to begin, and save each rate factor as it is measured.
+
+        The sound has to be there already. Raises Unusable where the samples say that it is hopeless.
+        """
+        self._source = source
+        room = self._room(saved)
+        sampling = Sampling(self._context, source, self._pixels, self._backend)
+        while (crf := next_sampled(saved.sampled, room, self._bounds)) is not None:
+            picture = self._sampled(crf, saved, sampling)
+            saved = msgspec.structs.replace(saved, sampled=(*saved.sampled, Sized(crf, picture)))
+            self._save(saved, f"crf {crf:g} would give about {picture} bytes of picture")
+        smallest = min(saved.sampled, key=lambda one: one.picture)
+        if smallest.crf >= self._bounds.coarsest and smallest.picture > _HOPELESS * room:
+            needed = smallest.picture + self._beside(saved)
+            self._refuse(f"the smallest that {self._codec} gives, with crf {smallest.crf:g}, is about {needed} bytes")
+        return saved
+
+    def _sampled(self, crf: float, saved: SavedConversion, sampling: Sampling) -> int:
+        """Bytes of the whole picture, as the samples say."""
+
+        def tell(part: float) -> None:
+            self._context.progress(self._sampled_percent(saved, part), f"trying crf {crf:g} on samples")
+
+        measured = sampling.measure(self._target(crf), saved.plan, tell)
+        return round(sum(each.size for each in measured) / covered(saved.plan, self._source))
+
+    def target(self, saved: SavedConversion) -> Target:
+        """How the film is encoded in the pass that `saved` is in."""
+        return self._target(self._crf(saved))
+
+    def span(self, saved: SavedConversion) -> tuple[float, float]:
+        """Percent at which the pass begins and ends: each takes half of the rest, since their number is not known."""
+        begin = self._sampled_until(saved.plan)
+        rest = (PICTURE_UNTIL - begin) / 2 ** len(saved.passes)
+        return PICTURE_UNTIL - rest, PICTURE_UNTIL - rest / 2
+
+    def next(self, saved: SavedConversion, size: int) -> SavedConversion | None:
+        """What the next pass begins with, when the file of this one has so many bytes; none: that file is the result.
+
+        Raises Unusable where even the coarsest rate factor gives too much.
+        """
+        asked = self._asked(saved.plan)
+        picture = sum(segment.size for segment in saved.segments)
+        beside = size - picture if self._context.options.target_size is not None else 0
+        made = self._made = Sized(self._crf(saved), picture, beside)
+        passes = (*saved.passes, made)
+        if next_pass(saved.sampled, passes, asked, self._bounds) is not None:
+            saved = msgspec.structs.replace(saved, passes=passes, segments=())
+            self._save(saved, f"pass {len(passes)}: crf {made.crf:g} gives {made.size} bytes")
+            return saved
+        if made.size > asked:
+            self._refuse(
+                f"the smallest that {self._codec} gives, with crf {made.crf:g}, is {made.size} bytes, {made.beside} of "
+                "them beside the picture"
+            )
+        return None
+
+    def describe(self, saved: SavedConversion) -> dict[str, Any]:
+        """For the result: what was asked, and what each pass gave."""
+        assert self._made is not None
+        asked = self._asked(saved.plan)
+        return {
+            "asked": asked,
+            "reached": self._made.size,
+            "crf": self._made.crf,
+            "passes": [[one.crf, one.size] for one in (*saved.passes, self._made)],
+        }
+
+    def _crf(self, saved: SavedConversion) -> float:
+        if not saved.passes:
+            return first_pass(saved.sampled, self._room(saved), self._bounds)
+        crf = next_pass(saved.sampled, saved.passes, self._asked(saved.plan), self._bounds)
+        assert crf is not None
+        return crf
+
+    def _target(self, crf: float) -> Target:
+        """Encoders take rate factors between whole numbers, which no option of ours has."""
+        target = choose_target(with_crf(self._context.options, 0), self._context.output_file)
+        return msgspec.structs.replace(target, video_options={**target.video_options, "crf": f"{crf:g}"})
+
+    def _asked(self, plan: SegmentPlan) -> int:
+        """Bytes that the file may have; where a rate of bits is asked for, those of the picture."""
+        options = self._context.options
+        if options.target_size is not None:
+            return options.target_size
+        return max(1, int((options.video_bitrate or 0) / 8 * self._seconds(plan)))
+
+    def _beside(self, saved: SavedConversion) -> int:
+        """Bytes of sound and container, about, where they count. The first pass shows what else there is."""
+        if self._context.options.target_size is None:
+            return 0
+        sound = sum(track.size for track in saved.audio)
+        return int(sound + _OF_A_FRAME * self._seconds(saved.plan) * float(self._source.shown_rate)) + _OF_A_FILE
+
+    def _room(self, saved: SavedConversion) -> int:
+        """Bytes that the picture may have, about."""
+        return max(1, self._asked(saved.plan) - self._beside(saved))
+
+    def _seconds(self, plan: SegmentPlan) -> float:
+        return float((plan.end - plan.start) * self._source.time_base)
+
+    def _sampled_until(self, plan: SegmentPlan) -> float:
+        """Percent at which the samples are done; before them comes the sound."""
+        work = SAMPLED_TRIES * covered(plan, self._source)
+        return SOUND_SHARE + (PICTURE_UNTIL - SOUND_SHARE) * work / (work + USUAL_PASSES)
+
+    def _sampled_percent(self, saved: SavedConversion, part: float) -> float:
+        """Where the samples are, when `part` of the rate factor at work is done."""
+        done = min(1.0, (len(saved.sampled) + part) / SAMPLED_TRIES)
+        return SOUND_SHARE + (self._sampled_until(saved.plan) - SOUND_SHARE) * done
+
+    def _save(self, saved: SavedConversion, message: str) -> None:
+        progress = self.span(saved)[0] if saved.passes else self._sampled_percent(saved, 0.0)
+        self._context.save_checkpoint(saved.as_checkpoint(self._source.time_base), progress=progress, message=message)
+
+    def _refuse(self, why: str) -> None:
+        options = self._context.options
+        asked = (
+            f"target_size {options.target_size}" if options.target_size else f"video_bitrate {options.video_bitrate}"
+        )
+        raise Unusable(
+            f"{self._source.path.name}: {asked} is too small: {why}. Ask for more, or for a smaller picture "
+            "(max_width), a lower frame_rate, less sound (audio_bitrate), or another codec"
+        )

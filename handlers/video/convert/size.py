@@ -1,0 +1,128 @@
+"""Which rate factor (crf) gives a film of the size that is asked for.
+
+No media library here: the service imports this.
+"""
+
+from collections.abc import Sequence
+from math import ceil, log2
+from typing import NamedTuple
+
+import msgspec
+
+SAMPLED_TRIES = 3
+"""How many rate factors are tried on samples, before the first pass."""
+USUAL_PASSES = 2
+_MOST_PASSES = 4
+"""Whole passes after which a film that is small enough is taken, even where it is smaller than it would have to be."""
+_FULL_ENOUGH = 0.95
+"""A film of this share of the size that is asked for is not made again to use the rest."""
+_AIM = 0.98
+"""The share that is aimed at, because a forecast may be wrong by a little."""
+_NEAR = 0.03
+_HALVED_BY = {"h264": 7.0, "h265": 7.0, "vp9": 13.0, "av1": 9.0}
+"""By how much a rate factor rises for half the size, before anything was measured."""
+_GRID = {"h264": 0.1, "h265": 0.1, "vp9": 1.0, "av1": 1.0}
+"""Rate factors that an encoder tells apart."""
+_STEEPEST, _FLATTEST = 0.1, 10.0
+"""Of the usual slope; what two measurements say beyond that is chance."""
+
+
+class Sized(msgspec.Struct, frozen=True, array_like=True):
+    """What a rate factor gives; an array in the checkpoint."""
+
+    crf: float
+    picture: int
+    """Bytes of the picture; of samples, what they say of all of it."""
+    beside: int = 0
+    """Bytes of all else in the file: sound, subtitles, attachments, the container's own."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.picture + self.beside
+
+
+class Bounds(NamedTuple):
+    """The rate factors of a codec."""
+
+    usual: float
+    finest: float
+    coarsest: float
+    grid: float
+    halved_by: float
+
+
+def bounds_of(codec: str, usual: float, finest: float, coarsest: float) -> Bounds:
+    """Those of our name of a codec."""
+    return Bounds(usual, finest, coarsest, _GRID[codec], _HALVED_BY[codec])
+
+
+def next_sampled(sampled: Sequence[Sized], asked: int, bounds: Bounds) -> float | None:
+    """The rate factor to try next on samples; none: enough is known. `asked`: bytes that the picture may have."""
+    if not sampled:
+        return bounds.usual
+    if len(sampled) == SAMPLED_TRIES or abs(sampled[-1].picture / asked - 1) < _NEAR:
+        return None
+    crf = _forecast(sampled, asked, bounds)
+    return None if any(one.crf == crf for one in sampled) else crf
+
+
+def first_pass(sampled: Sequence[Sized], asked: int, bounds: Bounds) -> float:
+    """The rate factor of the first pass over the whole film, as the samples say."""
+    return _forecast(sampled, _AIM * asked, bounds)
+
+
+def next_pass(sampled: Sequence[Sized], passes: Sequence[Sized], asked: int, bounds: Bounds) -> float | None:
+    """The rate factor of the next pass; none: the last one is the result if it fits, or else nothing is small enough.
+
+    Args:
+        sampled: what the samples said. What they say of the size may be wrong, but hardly how it depends on the crf.
+        passes: those that were made, in their order; one at least.
+        asked: bytes that the file may have.
+        bounds: those of the codec.
+    """
+    last = passes[-1]
+    large = max((one for one in passes if one.size > asked), key=_crf, default=None)
+    small = min((one for one in passes if one.size <= asked and one.crf > _crf(large)), key=_crf, default=None)
+    line = [large, small] if large and small else passes[-2:] if len(passes) > 1 else sampled[-2:]
+    crf = _met(last, _AIM * max(1, asked - last.beside), _halved_by(line, bounds), bounds)
+    if last.size > asked:
+        if last.crf >= bounds.coarsest:
+            return None
+        crf = max(crf, last.crf + bounds.grid * 2 ** (len(passes) - 1))
+        return _on_grid(min(crf, small.crf) if small else crf, bounds)
+    if last.size >= _FULL_ENOUGH * asked or len(passes) >= _MOST_PASSES:
+        return None
+    crf = _on_grid(max(crf, _crf(large) + bounds.grid), bounds)
+    return crf if crf < last.crf else None
+
+
+def _crf(made: Sized | None) -> float:
+    return made.crf if made else 0.0
+
+
+def _forecast(known: Sequence[Sized], asked: float, bounds: Bounds) -> float:
+    """Where the picture has the size that is asked, by what is nearest to it and the slope to the next one."""
+    nearest = sorted(known, key=lambda one: (abs(log2(max(1, one.picture) / asked)), one.crf))
+    return _met(nearest[0], asked, _halved_by(nearest[:2], bounds), bounds)
+
+
+def _halved_by(known: Sequence[Sized], bounds: Bounds) -> float:
+    """By how much the crf rises for half the size, as two measurements say, or as is usual."""
+    if len(known) == 2:  # noqa: PLR2004 - a line takes two
+        halvings = log2(max(1, known[0].picture) / max(1, known[1].picture))
+        seen = (known[1].crf - known[0].crf) / halvings if halvings else 0.0
+        if _STEEPEST * bounds.halved_by < seen < _FLATTEST * bounds.halved_by:
+            return seen
+    return bounds.halved_by
+
+
+def _met(near: Sized, asked: float, halved_by: float, bounds: Bounds) -> float:
+    """Where a line through a measurement meets the size that is asked."""
+    return _on_grid(near.crf + halved_by * log2(max(1, near.picture) / asked), bounds)
+
+
+def _on_grid(crf: float, bounds: Bounds) -> float:
+    """The next rate factor that the encoder knows, on the side of smaller films."""
+    on_grid = round(ceil(crf / bounds.grid - 1e-6) * bounds.grid, 3)
+    return min(bounds.coarsest, max(bounds.finest, on_grid))
