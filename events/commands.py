@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from .system_events import MissedRuns, Role
-from .task_events import Checkpoint, DependencyPolicies, Told
+from .task_events import Checkpoint, DependencyPolicies, Original, Told
 from .values import TRACEPARENT
 
 MAX_PRIORITY = 10
@@ -162,6 +162,19 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     no_progress_timeout: Annotated[Within, says("Longest stand at one percentage.", value="SECONDS")] = None
     deadline: Annotated[Moment, says("Give up if not started by this time.", example="+2h")] = None
     overwrite: Annotated[bool, says("Replace the output if it exists.")] = False
+    original: Annotated[
+        Original,
+        says(
+            "What becomes of the input. When the result decodes whole, lacks nothing and is smaller, it can replace "
+            "the input, or the input can move aside; otherwise the input stays, and the result goes.",
+            default=True,
+        ),
+    ] = "keep"
+    original_folder: Annotated[Text, says("Where `original` move puts inputs.", value="FOLDER")] = ""
+
+
+PATH_FIELDS = ("input_file", "output_file", "original_folder")
+"""Those of `TaskFields` that are paths."""
 
 
 class BaseCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command"):

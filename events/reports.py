@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from .task_events import Checkpoint, Estimated, ReadInput
+from .task_events import Checkpoint, Estimated, Original, ReadInput
 
 AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost", "outgrown"]
 
@@ -57,6 +57,10 @@ class Run(Frame, frozen=True, tag="run"):
     """The labels of the worker that it is to run on, all of them."""
     cores: int = 0
     """CPUs that it may keep busy beside what else runs; 0: as many as if it ran alone."""
+    original: Original = "keep"
+    """What becomes of the input once the result is there."""
+    original_folder: str = ""
+    """Where it is moved to."""
     hash_input: bool = False
     """Whether it says in its end what all the bytes of its input hash to."""
 

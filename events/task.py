@@ -7,7 +7,7 @@ import msgspec
 
 from .priority import effective_priority, terms
 from .state import Status, TaskState
-from .task_events import Checkpoint, Created, DependencyPolicies, Estimated, PriorityTerms, ReadInput, Told
+from .task_events import Checkpoint, Created, DependencyPolicies, Estimated, Original, PriorityTerms, ReadInput, Told
 
 
 class Children(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +80,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     no_progress_timeout: float | None
     deadline: datetime | None
     overwrite: bool
+    original: Original
+    original_folder: str
     attempt: int
     life: int
     crash_count: int

@@ -14,6 +14,7 @@ FailureOutcome: TypeAlias = Literal["failed", "timed_out", "lost", "interrupted"
 RetryCause: TypeAlias = Literal["rule", "crash", "recovery", "manual", "estimate"]
 Told: TypeAlias = Literal["created", "started", "retried", "completed", "failed", "cancelled"]
 """Events that a notice can be sent for; of failures only the final one."""
+Original: TypeAlias = Literal["keep", "replace", "move"]
 DependencyPolicy: TypeAlias = Literal["wait", "cancel", "fail", "ignore"]
 DependencyPolicies: TypeAlias = DependencyPolicy | tuple[DependencyPolicy, ...]
 """One for all dependencies, or one for each, in the order of `depends_on`."""
@@ -118,6 +119,10 @@ class Created(_Event, frozen=True, kw_only=True):
     document_id: int = 0
     label: str = ""
     """A group of the sender's own, which a limit may be set for."""
+    original: Original = "keep"
+    """What becomes of the input when the result is there, has been checked, and is smaller."""
+    original_folder: str = ""
+    """Where it is moved to."""
     batch: str = ""
     """The set of tasks that it was created with; empty when it stands alone."""
     worker_label: str = ""

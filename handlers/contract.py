@@ -221,6 +221,7 @@ class TaskContext(Protocol[O_co]):
 Estimator: TypeAlias = Callable[[Job[Any]], Estimate]
 Checker: TypeAlias = Callable[[Job[Any]], None]
 Checkup: TypeAlias = Callable[[], Iterable[Finding]]
+ResultCheck: TypeAlias = Callable[[TaskContext[Any], Mapping[str, Any]], str]
 
 
 def _fixed_estimate(_job: Job[Any]) -> Estimate:
@@ -304,6 +305,10 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """Without them the type is listed, but its tasks are refused, with what to install."""
     defaults: dict[str, Any] = {}
     """Fields of `CreateTask` → what they are for tasks of this type whose command leaves them as they usually are."""
+    check_result: ResultCheck | str | None = None
+    """Decodes the whole of `output_part`, compares it with the input, and answers why the input must not give way to
+    it, such as a track that is missing; empty where it may. It gets what the handler has returned, and raises what the
+    handler may raise. Without it, tasks cannot ask that the original be replaced or moved."""
     retry_on: tuple[type[BaseException], ...] = ()
     """Errors of the handler after which it may be tried again, as far as `max_retries` goes. The rules of the
     configuration come first, the built-in ones last."""
@@ -315,7 +320,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
         """See the class."""
         _check_plain(self)
         _check_callable(self.name, estimate=self.estimate, check=self.check)
-        _check_places(self.name, run=self.run, probe=self.probe, checkup=self.checkup)
+        _check_places(self.name, run=self.run, probe=self.probe, checkup=self.checkup, check_result=self.check_result)
         _check_paths(self.name, reads=self.reads, writes=self.writes)
         _check_words(self.name, self.programs, self.output_suffix)
         _check_defaults(self.name, self.defaults)
@@ -345,6 +350,10 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
         """Call `probe`, which there has to be."""
         return loaded(self.probe)(job)  # type: ignore[no-any-return]  # the caller checks the answer
 
+    def why_kept(self, context: TaskContext[Any], result: Mapping[str, Any]) -> str:
+        """Ask `check_result`, which there has to be."""
+        return loaded(self.check_result)(context, result)  # type: ignore[no-any-return]  # a text, by the contract
+
     def findings(self) -> Iterable[Finding]:
         """What `checkup` says of this machine; nothing for a type without one."""
         return () if self.checkup is None else loaded(self.checkup)()
@@ -361,6 +370,7 @@ def handler(
     check: Checker | None = None,
     probe: Estimator | str | None = None,
     checkup: Checkup | str | None = None,
+    check_result: ResultCheck | str | None = None,
     resumable: bool = False,
     needs_input: bool = False,
     needs_output: bool = False,
@@ -394,6 +404,7 @@ def handler(
             check=check,
             probe=probe,
             checkup=checkup,
+            check_result=check_result,
             resumable=resumable,
             needs_input=needs_input,
             needs_output=needs_output,

@@ -110,17 +110,17 @@ def publish(part: Path, output_file: Path, *, overwrite: bool, work_dir: Path | 
     else:
         note = None if work_dir is None else work_dir / NOTE
         _publish_new(part, output_file, note)
-    _sync_folder(output_file.parent)
+    sync_folder(output_file.parent)
 
 
 def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:
-    ours = _identity(output_file)
+    ours = identity_of(output_file)
     if ours and (_noted(note) == ours or _equal(part, output_file)):
         part.replace(output_file)
         part.unlink(missing_ok=True)  # renaming a file onto itself changes nothing
         return
     if note:
-        _write_note(note, _identity(part))
+        write_durably(note, identity_of(part).encode())
     try:
         os.link(part, output_file, follow_symlinks=False)
     except FileExistsError:
@@ -140,7 +140,7 @@ def _rename_new(part: Path, output_file: Path) -> None:
     part.rename(output_file)
 
 
-def _identity(path: Path) -> str:
+def identity_of(path: Path) -> str:
     """What a file keeps when it is linked or renamed and no later file will have. Empty when there is no file."""
     try:
         stat = path.lstat()
@@ -158,20 +158,22 @@ def _noted(note: Path | None) -> str:
         return ""
 
 
-def _write_note(note: Path, identity: str) -> None:
+def write_durably(note: Path, data: bytes) -> None:
+    """Write a note in a folder of the task's own, which is made if need be."""
     make_private_folder(note.parent)
-    with note.open("w") as file:
-        file.write(identity)
+    with note.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(note.parent)
+    sync_folder(note.parent)
 
 
 def _equal(part: Path, output_file: Path) -> bool:
     return output_file.is_file() and not output_file.is_symlink() and filecmp.cmp(part, output_file, shallow=False)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -219,6 +219,8 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
         spec.depends_on,
         spec.dependency_names,
         offer=pick(state.free_offers(), spec.worker_label) or (),
+        original=spec.original,
+        original_folder=spec.original_folder,
         hash_input=bool(spec.batch),
     )
     return event, run

@@ -32,6 +32,7 @@ from ..contract import (
 from ..errors import BadAnswer, InputChanged, OutputMissing
 from ..inputs import Input
 from ..io_errors import error_text
+from ..originals import discard_result, exchange, finish, kept, published_note, why_kept
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
 from .context import MESSAGE_LIMIT, AttemptContext, Link, enough_for, plain_json, plain_text
@@ -130,6 +131,24 @@ def deliver(
     )
 
 
+def finish_exchange(run: Run, link: Link, sandbox: Sandbox) -> AttemptEnded | None:
+    """The end of a task whose earlier attempt was killed when its result had taken the original's place. Never raises.
+
+    None for all others.
+    """
+    if run.original == "keep":
+        return None
+    try:
+        note = published_note(run)
+        if note is None:
+            return None
+        recheck_output(run, sandbox)
+        link.send(PublishWanted(run.task_id, run.attempt))
+        return finish(run, note) if link.granted() else _stopped(run)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
+        return failure(run, error)
+
+
 def _believing(run: Run, source: Input | None, link: Link) -> Run:
     """The run, without a checkpoint that was made from another content of the input than it has now."""
     if source is None or run.checkpoint is None or run.checkpoint.input_state in ("", source.state.stamp):
@@ -161,7 +180,10 @@ def _handle(
         answer = Stopped()
     finally:
         context.flush()
-    return classify_answer(run, answer, stop_wanted=link.stop_wanted())
+    ending = classify_answer(run, answer, stop_wanted=link.stop_wanted())
+    if ending.outcome == "completed" and run.original != "keep" and (why := task_type.why_kept(context, ending.result)):
+        return kept(ending, why)
+    return ending
 
 
 def _complete(
@@ -173,8 +195,10 @@ def _complete(
         source.compare()
     if _has_output(run, task_type, part_path):
         recheck_output(run, sandbox)
-        if not _publish(run, link, source):
-            return _stopped(run)
+        if run.original != "keep" and source is not None and (why := why_kept(run, source, ending)):
+            discard_result(run)
+            return kept(ending, why)
+        return _publish(run, link, source, ending) or _stopped(run)
     return ending
 
 
@@ -294,8 +318,8 @@ def _plain_result(result: object) -> dict[str, Any]:
     return plain
 
 
-def _publish(run: Run, link: Link, source: Input | None) -> bool:
-    """Publish under a grant. False when the attempt is no longer wanted; then nothing appears.
+def _publish(run: Run, link: Link, source: Input | None, ending: AttemptEnded) -> AttemptEnded | None:
+    """Publish under a grant, and return the end. None when the attempt is no longer wanted; then nothing appears.
 
     Raises InputChanged, and OutputExists where the name is taken.
     """
@@ -304,11 +328,13 @@ def _publish(run: Run, link: Link, source: Input | None) -> bool:
     settle(part)
     link.send(PublishWanted(run.task_id, run.attempt))
     if not link.granted():
-        return False
+        return None
+    if source is not None and run.original != "keep":
+        return exchange(run, source, ending)
     if source is not None:
         source.compare()
     publish(part, output, overwrite=run.overwrite, work_dir=Path(run.work_dir))
-    return True
+    return ending
 
 
 def _space_taken(run: Run) -> int:

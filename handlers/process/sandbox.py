@@ -353,10 +353,18 @@ def recheck_input(run: Run, sandbox: Sandbox) -> None:
 
 
 def recheck_output(run: Run, sandbox: Sandbox) -> None:
-    """Refuse an output whose folder is the service's own, or outside of the roots by now. Raises InvalidPath."""
+    """Refuse an output whose folder is the service's own, or outside of the roots by now. Raises InvalidPath.
+
+    The same for the original where it is to give way, and for the folder that it is moved to.
+    """
     if run.output_file:
         check_apart(run.output_file, sandbox.protected, "output_file", followed=False)
         _check(os.path.dirname(run.output_file), sandbox.output_roots, "output_file", "output_roots")  # noqa: PTH120
+    if run.original != "keep":
+        _check(os.path.dirname(run.input_file), sandbox.output_roots, "input_file", "output_roots")  # noqa: PTH120
+    if run.original_folder:
+        check_apart(run.original_folder, sandbox.protected, "original_folder", followed=True)
+        _check(run.original_folder, sandbox.output_roots, "original_folder", "output_roots")
 
 
 def _check(path: str, roots: tuple[str, ...], field: str, key: str) -> None:

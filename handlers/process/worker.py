@@ -23,7 +23,7 @@ from ...events.errors import UnknownType
 from ...events.reports import AttemptEnded, Run
 from ..contract import TaskType, declared, missing_packages, resolve
 from ..workspace import make_private_folder
-from .attempt import failure, perform
+from .attempt import failure, finish_exchange, perform
 from .channel import AttemptBounded, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
 from .limits import KernelLimits, bounds_for
 from .output_pipe import Printing, print_line_by_line, print_trace
@@ -126,6 +126,9 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
             print_trace(error)
             return self._measured(failure(run, error))
+        ended = finish_exchange(run, self._channel, self._setup.sandbox)
+        if ended is not None:
+            return self._measured(ended)
         watched = self._bound(run, task_type)
         if watched is not None:
             self._channel.send(watched)

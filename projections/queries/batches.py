@@ -29,7 +29,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     bytes_before: int
     """Of the inputs of what has completed."""
     bytes_after: int
-    """Of their outputs."""
+    """Of their outputs, or of the inputs that have stayed."""
+    originals_kept: int
+    """How many inputs have stayed although they could have given way to a result."""
 
 
 # Cheap: the index alone is read. The newest come first.
@@ -44,7 +46,7 @@ _LEAST_WEIGHT = 0.05
 _ONE = f"""
 WITH task AS (
     SELECT status, state, spec, max({_LEAST_WEIGHT}, coalesce(json_extract(spec, '$.estimated_time'), 0.0)) AS weight,
-        {OF_TASKS} AS damaged
+        json_type(state, '$.result.original.kept') IS NOT NULL AS kept, {OF_TASKS} AS damaged
     FROM tasks INDEXED BY tasks_by_batch WHERE batch = ? AND (? IS NULL OR +user_id = ?)
 )
 SELECT status, count(*), sum(weight),
@@ -52,7 +54,9 @@ SELECT status, count(*), sum(weight),
         ELSE coalesce(json_extract(state, '$.progress'), 0.0) END),
     min(json_extract(state, '$.created_at')), max(json_extract(state, '$.completed_at')), max(damaged),
     sum(CASE status WHEN 'completed' THEN coalesce(json_extract(state, '$.input_read.size'), 0) END),
-    sum(CASE status WHEN 'completed' THEN coalesce(json_extract(state, '$.result.size'), 0) END)
+    sum(CASE status WHEN 'completed' THEN coalesce(json_extract(state, CASE WHEN kept THEN '$.input_read.size'
+        ELSE '$.result.size' END), 0) END),
+    sum(CASE status WHEN 'completed' THEN kept END)
 FROM task GROUP BY status ORDER BY status
 """  # noqa: S608 - our own names
 _LAST_WRITER = f"""
@@ -88,6 +92,7 @@ def read_batch(conn: sqlite3.Connection, name: str, user_id: int | None) -> Batc
         completed_at=max(datetime.fromisoformat(row[5]) for row in rows) if ended else None,
         bytes_before=sum(row[7] or 0 for row in rows),
         bytes_after=sum(row[8] or 0 for row in rows),
+        originals_kept=sum(row[9] or 0 for row in rows),
     )
 
 

@@ -31,6 +31,7 @@ from ..events import (
     TasktrailError,
 )
 from ..events.commands import (
+    PATH_FIELDS,
     AddSchedule,
     AddSource,
     AddToken,
@@ -45,7 +46,7 @@ from ..events.commands import (
     SetLimits,
 )
 from ..events.system_events import MissedRuns, Role
-from ..events.task_events import DependencyPolicies, Told
+from ..events.task_events import DependencyPolicies, Original, Told
 from ..intake.conversion import check_commands, command_from_fields
 from ..intake.refusals import unknown_field
 from ..projections import TaskFilters
@@ -147,6 +148,8 @@ class Commands(ABC):
         no_progress_timeout: float | None = None,
         deadline: datetime | str | None = None,
         overwrite: bool = False,
+        original: Original = "keep",
+        original_folder: str | PathLike[str] = "",
         reason: str = "",
         actor: str = "python",
         command_id: str = "",
@@ -227,7 +230,7 @@ class Commands(ABC):
             OutputsCollide: two files would get the same output.
         """
         given = {name: value for name, value in locals().items() if name not in ("self", "inputs", "to", "task")}
-        given |= {"inputs": _absolute(inputs), "to": absolute_pattern(os.fspath(to)), **task}
+        given |= {"inputs": _absolute(inputs), "to": absolute_pattern(os.fspath(to)), **with_absolute_paths(task)}
         return await self._make_batch(command_from_fields(NewBatch, given))
 
     @either_way
@@ -466,8 +469,12 @@ class Commands(ABC):
         `inputs` and `to` are those of `create_batch`; `task` holds what the tasks share, such as type, preset or
         options. `settle`: seconds that a file has to stay as it is; `poll`: seconds between two looks at everything.
         """
-        fields = {"source": source, "task": task, "settle": settle, "poll": poll, "replace": replace}
-        fields |= {"inputs": _absolute(inputs), "to": absolute_pattern(os.fspath(to))}
+        fields = {"source": source, "settle": settle, "poll": poll, "replace": replace}
+        fields |= {
+            "task": with_absolute_paths(task),
+            "inputs": _absolute(inputs),
+            "to": absolute_pattern(os.fspath(to)),
+        }
         return await self._change(AddSource, reason, actor, command_id, **fields)
 
     @either_way
@@ -593,7 +600,7 @@ def with_absolute_paths(fields: Mapping[str, Any]) -> Any:
     if not isinstance(fields, Mapping):
         return fields
     found = dict(fields)
-    for name in ("input_file", "output_file"):
+    for name in PATH_FIELDS:
         path = found.get(name)
         if isinstance(path, str | PathLike) and str(path):
             found[name] = str(Path(path).absolute())

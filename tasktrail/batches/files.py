@@ -32,7 +32,7 @@ class Search:
 
     Args:
         check: raises the refusal of a path that may not be looked at.
-        avoid: a folder that holds outputs; inside a folder that was named nothing in it is found.
+        avoid: folders that hold outputs or originals; inside a folder that was named nothing in them is found.
         protected: real paths of folders that no task may use.
         most: more files than this are refused.
         stopped: whether nobody wants to know any more; then what was found so far is all.
@@ -42,13 +42,13 @@ class Search:
         self,
         check: Callable[[str], None],
         *,
-        avoid: str = "",
+        avoid: Sequence[str] = (),
         protected: Sequence[str] = (),
         most: int | None = MAX_GRAPH,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._check = check
-        self._avoid = os.path.realpath(avoid) if avoid else ""
+        self._avoid = [os.path.realpath(folder) for folder in avoid if folder]
         self._protected = frozenset(protected)
         self._most = most
         self._stopped = stopped
@@ -132,12 +132,13 @@ class Search:
 
     def _walk(self, top: str, parts: tuple[str, ...]) -> Iterator[Found]:
         """The files below `top` whose path fits the parts, of which `**` fits any number of folders."""
-        avoid = self._avoid if self._avoid.startswith(f"{os.path.realpath(top).rstrip('/')}/") else ""
+        inside_top = f"{os.path.realpath(top).rstrip('/')}/"
+        avoid = {folder for folder in self._avoid if folder.startswith(inside_top)}
         waiting: list[tuple[str, str, tuple[str, ...]]] = [(top, "", parts)]
         while waiting and not self._stopped():
             folder, inside, (first, *rest) = waiting.pop()
             real = os.path.realpath(folder)
-            if real in self._protected or real == avoid:
+            if real in self._protected or real in avoid:
                 continue
             if first == _ANY_DEPTH:
                 waiting.append((folder, inside, tuple(rest)))

@@ -19,6 +19,7 @@ from ..events.commands import TaskFields
 from ..events.errors import CONFLICT, InvalidPath, InvalidValue, OutputsCollide, OutputTaken
 from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
+from ..handlers.originals import FIELD as ORIGINAL
 from ..handlers.registry import Registry
 from ..intake.examination import CommandIntake, refuse_odd
 from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
@@ -116,7 +117,8 @@ class BatchPlanner:
         naming = Naming(full_pattern(wanted.to, suffix))
         if found is None:
             rules = self._paths
-            found = Search(rules.check_looked_at, avoid=naming.fixed, protected=rules.protected).find(wanted.inputs)
+            avoid = (naming.fixed, wanted.original_folder)
+            found = Search(rules.check_looked_at, avoid=avoid, protected=rules.protected).find(wanted.inputs)
         name = wanted.batch or _name(wanted.inputs[0], now)
         draft = _Draft(name, once=once)
         tasks = self._tasks(wanted, name, naming, named, found, draft)
@@ -154,7 +156,10 @@ class BatchPlanner:
             except (TasktrailError, OSError) as error:
                 draft.refuse(one.path, error)
                 continue
-            tasks.append(CreateTask(**shared, type=task_type.name, input_file=one.path, output_file=output, batch=name))
+            task = CreateTask(**shared, type=task_type.name, input_file=one.path, output_file=output, batch=name)
+            if task.original_folder and one.folder:  # each keeps its place below it
+                task = msgspec.structs.replace(task, original_folder=f"{task.original_folder}/{one.folder}")
+            tasks.append(task)
         return tasks
 
     def _type_for(
@@ -211,7 +216,8 @@ class BatchPlanner:
         for task in tasks:
             maker = writers.get(task.input_file)
             made_here = maker is not None and (maker.spec.batch == draft.name or maker.spec.input_file in inputs)
-            if maker is not None and made_here and maker.spec.input_file != task.input_file:
+            instead = maker is not None and _gave_way(maker) and _is_as_made(maker)  # its original is gone
+            if maker is not None and (made_here or instead) and maker.spec.input_file != task.input_file:
                 draft.left_out.append(LeftOut(input_file=task.input_file, why=f"the output of task {maker.id}"))
             else:
                 kept.append(task)
@@ -416,7 +422,11 @@ def _asks_the_same(earlier: TaskState, task: CreateTask, *, once: bool) -> bool:
 def _skipped(earlier: TaskState, task: CreateTask, *, once: bool) -> Skipped | None:
     """Why nothing is to be done for a file; None where something is."""
     why, failed = "", False
-    if earlier.finished and once and _is_no_newer(earlier):
+    if _gave_way(earlier) and task.input_file == task.output_file and _is_as_made(earlier):
+        why = f"done by task {earlier.id}"  # what stands there is the result
+    elif earlier.status == "completed" and (kept := _kept(earlier)) and _is_unchanged(earlier):
+        why = f"task {earlier.id}: {kept}"
+    elif earlier.finished and once and _is_no_newer(earlier):
         why, failed = f"task {earlier.id} has had it", earlier.status == "failed"
     elif not earlier.finished:
         why = f"task {earlier.id} is to do the same" if earlier.waiting else f"task {earlier.id} is doing the same"
@@ -436,9 +446,20 @@ def _skipped(earlier: TaskState, task: CreateTask, *, once: bool) -> Skipped | N
     )
 
 
+def _gave_way(earlier: TaskState) -> bool:
+    """Whether its result stands for the original."""
+    return earlier.status == "completed" and earlier.spec.original != "keep" and not _kept(earlier)
+
+
+def _kept(earlier: TaskState) -> str:
+    """Why the original has stayed and there is no result; empty otherwise."""
+    told = earlier.result.get(ORIGINAL)
+    return str(told.get("kept", "")) if isinstance(told, dict) else ""
+
+
 def _is_as_made(earlier: TaskState) -> bool:
     """Whether the output stands there as the completed task has left it, by its size if that is known."""
-    if earlier.status != "completed":
+    if earlier.status != "completed" or _kept(earlier):
         return False
     try:
         size = os.stat(earlier.spec.output_file).st_size  # noqa: PTH116 - for each of thousands of files

@@ -182,7 +182,7 @@ class Watcher:
         rules = self._paths()
         search = Search(
             rules.check_looked_at,
-            avoid=Naming(full_pattern(looks.source.to, "")).fixed,
+            avoid=(Naming(full_pattern(looks.source.to, "")).fixed, looks.source.task.get("original_folder", "")),
             protected=rules.protected,
             most=None,
             stopped=self._ended.is_set,

@@ -237,6 +237,8 @@ def _report(reading: "Reading", batch: "Batch") -> None:
     if batch.bytes_before or batch.bytes_after:
         share = f", {100 * batch.bytes_after / batch.bytes_before:.0f} %" if batch.bytes_before else ""
         say(f"  {size(batch.bytes_before)} became {size(batch.bytes_after)}{share}")
+    if batch.originals_kept:
+        say(f"  {batch.originals_kept:,} of the originals stayed, as their tasks say (`result.original`)")
     failed = batch.by_status.get("failed", 0)
     _name_some(
         "failed",

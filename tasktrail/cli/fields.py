@@ -14,6 +14,7 @@ from .parameters import (
     PRESET,
     TASK_ID,
     TYPE,
+    FolderParam,
     IdsParam,
     NumberParam,
     PairParam,
@@ -52,6 +53,7 @@ TASK_FLAGS = {"resumable": "--no-resume", "parent_task_id": "--parent"}
 """Fields of a task that are called otherwise on the command line."""
 _TYPES: dict[str, click.ParamType[Any]] = {
     "on_dependency_failure": PoliciesParam(),
+    "original_folder": FolderParam(),
     "parent_task_id": TASK_ID,
     "preset": PRESET,
     "type": TYPE,
@@ -187,6 +189,8 @@ _FIELDS = (
     "notify_on",
     "notify_targets",
     "overwrite",
+    "original",
+    "original_folder",
     "resumable",
 )
 _ONCE = ("deadline", "scheduled_for", "depends_on", "on_dependency_failure", "parent_task_id", "traceparent")

@@ -1,5 +1,6 @@
 """The kinds of values that options and arguments take: times, ids, sizes, `key=value`; and what the shell offers."""
 
+import os
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,18 @@ TYPE = SuggestedParam("type", type_names)
 PRESET = SuggestedParam("preset", preset_names)
 
 FILE = click.Path()
+
+
+class FolderParam(click.Path):
+    """A folder, as the service will understand it."""
+
+    def __init__(self) -> None:
+        """It need not be there."""
+        super().__init__(file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Make it absolute; links stay."""
+        return os.path.abspath(os.fsdecode(super().convert(value, param, ctx)))  # noqa: PTH100
 
 
 class PairParam(click.ParamType[tuple[str, Any]]):

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ..api.protocol import Tasks
 from ..errors import TooLarge, problem
 from ..events import Accepted, Command, CreateGraph, CreateTask, TasktrailError
+from ..events.commands import PATH_FIELDS
 from ..events.errors import NotReady, ServiceUnreachable
 from ..http.requests import MAX_COMMAND
 from ..intake.conversion import new_command_id
@@ -95,14 +96,13 @@ def _decode(line: bytes, actor: str) -> Command | TasktrailError:
     if isinstance(command, CreateTask | CreateGraph) and not command.traceparent:
         changes["traceparent"] = surrounding_trace()
     if isinstance(command, CreateTask):
-        for field in ("input_file", "output_file"):
+        for field in PATH_FIELDS:
             path = getattr(command, field)
             if path and not path.startswith("/"):
                 changes[field] = absolute(path)
     if isinstance(command, CreateGraph):
         changes["tasks"] = tuple(
-            replace(task, input_file=absolute(task.input_file), output_file=absolute(task.output_file))
-            for task in command.tasks
+            replace(task, **{name: absolute(getattr(task, name)) for name in PATH_FIELDS}) for task in command.tasks
         )
     completed: Command = replace(command, **changes) if changes else command
     return completed
@@ -150,13 +150,10 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
     fields.pop("command", None)
     for task in fields.get("tasks") or ():
         if isinstance(task, dict):
-            task.update({name: absolute(task[name]) for name in _PATHS if isinstance(task.get(name), str)})
+            task.update({name: absolute(task[name]) for name in PATH_FIELDS if isinstance(task.get(name), str)})
     fields.update({name: value for name, value in given.items() if value is not None})
     fields.setdefault("actor", default_actor())
     fields.setdefault("command_id", new_command_id())
     fields.setdefault("traceparent", surrounding_trace())
     command: CreateGraph = command_from_fields(CreateGraph, fields)
     return command
-
-
-_PATHS = ("input_file", "output_file")

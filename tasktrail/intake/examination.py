@@ -18,7 +18,7 @@ from ..actors.core.rates import EACH
 from ..actors.delivery.mail import one_address
 from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
-from ..events.commands import AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
+from ..events.commands import PATH_FIELDS, AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
 from ..events.errors import CONTRADICTION, NOT_THERE, TOO_MUCH, InvalidOptions, InvalidPath, InvalidValue, NeverFits
 from ..events.task_events import Estimated
 from ..events.values import MAX_INTEGER, check_moment, check_plain
@@ -37,7 +37,6 @@ LONGEST = 10 * 365 * 86400.0
 """Seconds that an estimate may say: more than any task takes."""
 _CHECK = "Check its spelling, and that the service may reach it."
 _NOTHING = Intake()
-_PATHS = frozenset({"input_file", "output_file"})
 _SHARED = frozenset({"command_id", "actor", "reason", "correlation_id"})
 _encoder = msgspec.json.Encoder(order="deterministic")
 T = TypeVar("T", bound=TaskFields)
@@ -191,6 +190,7 @@ class CommandIntake:
         options = convert_options(task_type, command.options)
         size = 0 if command.input_file in made else self._paths.check_input(command, task_type)
         self._paths.check_output(command, task_type, new_folders=new_folders)
+        self._paths.check_original(command, task_type)
         job = Job(
             options=options,
             input_file=Path(command.input_file),
@@ -246,7 +246,7 @@ def refuse_odd(command: Command | GraphTask | FileTask) -> None:
         elif isinstance(value, dict) and name != "options":  # options are checked together with their size
             check_plain(value, name)
         elif isinstance(value, str) and value and not value.isprintable():
-            if name not in _PATHS:
+            if name not in PATH_FIELDS:
                 refuse_control(value, name)
                 continue
             check_plain(value, name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..events import CreateTask, GraphTask
 from ..events.errors import CONFLICT, CONTRADICTION, InvalidPath, OutputExists
 from ..handlers.contract import TaskType
+from ..handlers.kinds import kind_by_name, kind_of
 from ..handlers.process.sandbox import check_apart
 
 _USUAL_NAME_MAX = 255
@@ -111,19 +112,92 @@ class PathRules:
             )
         check_apart(path, self.protected, "output_file", followed=False)
         _check_name(folder, name)
-        if command.input_file and os.path.realpath(path) == os.path.realpath(command.input_file):
+        in_place = bool(command.input_file) and os.path.realpath(path) == os.path.realpath(command.input_file)
+        if in_place and command.original == "keep":
             raise InvalidPath(
                 "Input and output are the same file",
                 field="output_file",
-                remedy="Choose another output.",
+                remedy="Choose another output, or let the result take its place with `original` replace or move.",
                 status=CONFLICT,
             )
         if os.path.isdir(path):  # noqa: PTH112
             raise InvalidPath(
                 f"{path!r} is a folder", field="output_file", remedy="Name a file in it.", status=CONFLICT
             )
-        if not command.overwrite and os.path.lexists(path):
+        if not command.overwrite and not in_place and os.path.lexists(path):
             raise OutputExists(f"{path!r} is already there", field="output_file")
+
+    def check_original(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
+        """Whether the input may be removed, or moved to where the command says, when the result is there."""
+        folder = command.original_folder
+        if bool(folder) != (command.original == "move"):
+            raise InvalidPath(
+                "original move needs an original_folder, and nothing else has one",
+                field="original_folder",
+                remedy="Give both or none.",
+                status=CONTRADICTION,
+            )
+        if command.original == "keep":
+            return
+        path = command.input_file
+        if task_type.check_result is None or not path or not command.output_file:
+            raise InvalidPath(
+                f"The result of {command.type} cannot stand for its input",
+                field="original",
+                remedy="Leave original at keep; others are for types that convert a file.",
+                status=CONTRADICTION,
+            )
+        said, made = kind_of(Path(path)), kind_by_name(Path(command.output_file))
+        if said is not None and made is not None and said != made:
+            raise InvalidPath(
+                f"A file of kind {made} cannot stand for one of kind {said}",
+                field="original",
+                remedy="Leave original at keep, or choose an output of the same kind.",
+                status=CONFLICT,
+            )
+        _check_root(path, self._output_roots, "input_file", "output_roots")
+        if os.path.islink(path):  # noqa: PTH114 - on the way of every command
+            raise InvalidPath(
+                f"{path!r} is a link, and cannot give way to a file",
+                field="input_file",
+                remedy=f"Name the file that it leads to: {os.path.realpath(path)}",
+                status=CONFLICT,
+            )
+        _check_writable(os.path.dirname(path), "input_file")  # noqa: PTH120
+        if folder:
+            self._check_original_folder(folder, path)
+
+    def _check_original_folder(self, folder: str, path: str) -> None:
+        _check_form(folder, "original_folder")
+        _check_root(folder, self._output_roots, "original_folder", "output_roots")
+        check_apart(folder, self.protected, "original_folder", followed=True)
+        if os.path.realpath(folder) == os.path.realpath(os.path.dirname(path)):  # noqa: PTH120
+            raise InvalidPath(
+                f"{path!r} is in {folder!r} already", field="original_folder", remedy="Choose another folder."
+            )
+        there = folder
+        while not os.path.lexists(there):
+            there = os.path.dirname(there)  # noqa: PTH120
+        if not os.path.isdir(there):  # noqa: PTH112
+            raise InvalidPath(f"{there!r} is no folder", field="original_folder", status=CONFLICT)
+        _check_writable(there, "original_folder")
+        if os.stat(there).st_dev != os.stat(path).st_dev:  # noqa: PTH116
+            raise InvalidPath(
+                f"{folder!r} is on another disk than {path!r}, so the file would have to be copied",
+                field="original_folder",
+                remedy="Choose a folder on the same disk.",
+                status=CONFLICT,
+            )
+
+
+def _check_writable(folder: str, field: str) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidPath(
+            f"Nothing can be moved into or out of the folder {folder!r}",
+            field=field,
+            remedy="Check its permissions.",
+            status=CONFLICT,
+        )
 
 
 def _in_vain(name: str, said: str, field: str, role: str) -> InvalidPath:

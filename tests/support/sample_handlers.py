@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -84,6 +85,21 @@ def shout(context: Context) -> dict[str, int]:
     if "flaky" in text:
         raise RuntimeError("not this time")
     context.output_part.write_text(text.upper())
+    return {"size": context.output_part.stat().st_size}
+
+
+def _why_not(context: Context, _result: Mapping[str, Any]) -> str:
+    text = context.output_part.read_text()
+    if "torn" in text:
+        raise Unusable("the result is torn")
+    return "the result is precious" if "precious" in text else ""
+
+
+@handler("squeeze", needs_input=True, needs_output=True, check_result=_why_not)
+def squeeze(context: Context) -> dict[str, int]:
+    """Write each run of equal letters as one letter."""
+    text = context.input_file.read_text()
+    context.output_part.write_text("".join(one for one, before in zip(text, " " + text, strict=False) if one != before))
     return {"size": context.output_part.stat().st_size}
 
 

@@ -11,6 +11,7 @@ audio_convert = TaskType(
     run="tasktrail.handlers.audio.convert.run:run",
     probe="tasktrail.handlers.audio.convert.probe:probe",
     checkup="tasktrail.handlers.audio.checkup:checkup",
+    check_result="tasktrail.handlers.audio.convert.result_check:check_result",
     options=AudioConvertOptions,
     estimate=estimate,
     check=check,

@@ -10,6 +10,7 @@ image_convert = TaskType(
     run="tasktrail.handlers.image.convert.run:run",
     probe="tasktrail.handlers.image.convert.probe:probe",
     checkup="tasktrail.handlers.image.checkup:checkup",
+    check_result="tasktrail.handlers.image.convert.result_check:check_result",
     options=ImageConvertOptions,
     estimate=estimate,
     check=check,

@@ -12,6 +12,7 @@ video_convert = TaskType(
     run="tasktrail.handlers.video.convert.run:run",
     probe="tasktrail.handlers.video.convert.probe:probe",
     checkup="tasktrail.handlers.video.checkup:checkup",
+    check_result="tasktrail.handlers.video.convert.result_check:check_result",
     options=VideoConvertOptions,
     estimate=estimate,
     check=check,

@@ -21,7 +21,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def found(*inputs: Path | str, rules: PathRules | None = None, avoid: str = "") -> dict[str, str]:
+def found(*inputs: Path | str, rules: PathRules | None = None, avoid: tuple[str, ...] = ()) -> dict[str, str]:
     rules = rules or PathRules()
     return {
         Path(one.path).name: one.folder if one.error is None else f"! {one.error.message}"
@@ -48,8 +48,8 @@ def test_each_file_comes_once(tree: Path) -> None:
 
 
 def test_the_folder_of_the_outputs_is_left_out_where_it_is_inside(tree: Path) -> None:
-    assert "g.jpg" not in found(tree, avoid=str(tree / "out"))
-    assert found(tree / "out", avoid=str(tree / "out")) == {"g.jpg": ""}, "unless it is itself named"
+    assert "g.jpg" not in found(tree, avoid=(str(tree / "out"),))
+    assert found(tree / "out", avoid=(str(tree / "out"),)) == {"g.jpg": ""}, "unless it is itself named"
 
 
 def test_what_is_not_there_is_told(tree: Path) -> None:

@@ -1,0 +1,144 @@
+"""What becomes of the original once its result is there: it stays, gives way, or is moved aside.
+
+It gives way only to a result that has been checked and is smaller. The order is: write down the end that the attempt
+will have, publish the result, then move or remove the original. A crash can fall between any two of these. The next
+attempt finds the note, does what is left, and ends as it says: it could not be made again, since the original is gone.
+"""
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+
+from ..events.errors import InvalidPath
+from ..events.reports import AttemptEnded, Run
+from .inputs import Input
+from .publish import identity_of, part_path, publish, remove_part, sync_folder, write_durably
+
+NOTE = ".original"
+FIELD = "original"
+"""The field of the result that says what has become of the original."""
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What is about to be done."""
+
+    made: str
+    """The identity of the result."""
+    read: str
+    """The identity of the original."""
+    moved_to: str
+    """Empty: it is removed."""
+    ended: AttemptEnded
+
+
+def kept(ended: AttemptEnded, why: str) -> AttemptEnded:
+    """The end, with the reason why the original stays. No result is published then."""
+    return msgspec.structs.replace(ended, result=ended.result | {FIELD: {"kept": why}})
+
+
+def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:
+    """Why the original stays, by what was said of the result and by its size; empty where it gives way."""
+    said = ended.result.get(FIELD)
+    if isinstance(said, dict) and said.get("kept"):
+        return str(said["kept"])
+    made = part_path(Path(run.output_file), run.task_id).stat().st_size
+    if made >= source.state.size:
+        return f"the result is not smaller: {made:,} bytes instead of {source.state.size:,}"
+    return ""
+
+
+def exchange(run: Run, source: Input, ended: AttemptEnded) -> AttemptEnded:
+    """Publish the settled result, let the original give way, and say so in the end.
+
+    Raises:
+        InputChanged: the original has become another file; it stays, and nothing is published.
+        OutputExists: the name of the result is taken by another file than the original.
+        OSError: the folder for originals cannot be made, or is on another disk.
+    """
+    part, original = part_path(Path(run.output_file), run.task_id), Path(run.input_file)
+    if original.is_symlink():
+        raise InvalidPath(f"{run.input_file!r} is a link, and cannot give way to a file", field="input_file")
+    moved_to = _place_for(original, Path(run.original_folder), run.task_id) if run.original == "move" else None
+    told = {"moved_to": str(moved_to)} if moved_to else {"replaced": run.input_file}
+    ended = msgspec.structs.replace(ended, result=ended.result | {FIELD: told})
+    _dress(part, original)
+    note = Note(identity_of(part), identity_of(original), str(moved_to or ""), ended)
+    write_durably(Path(run.work_dir) / NOTE, msgspec.json.encode(note))
+    source.compare()
+    _carry_out(run, note)
+    return ended
+
+
+def published_note(run: Run) -> Note | None:
+    """What an earlier attempt has written down, if its result stands there."""
+    try:
+        note = msgspec.json.decode((Path(run.work_dir) / NOTE).read_bytes(), type=Note)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return note if note.made and identity_of(Path(run.output_file)) == note.made else None
+
+
+def finish(run: Run, note: Note) -> AttemptEnded:
+    """Do what is left to do, and return the end that was written down."""
+    _carry_out(run, note)
+    return msgspec.structs.replace(note.ended, attempt=run.attempt)
+
+
+def _carry_out(run: Run, note: Note) -> None:
+    """Each step is left out if it has been done."""
+    part, output, original = part_path(Path(run.output_file), run.task_id), Path(run.output_file), Path(run.input_file)
+    in_place = _is_same(output, original)
+    published = identity_of(output) == note.made
+    if in_place and not published and note.moved_to:
+        _link(original, Path(note.moved_to))
+    if not published:
+        publish(part, output, overwrite=run.overwrite or in_place, work_dir=Path(run.work_dir))
+    if in_place or identity_of(original) != note.read:  # in place it is gone; else it is gone, or another file
+        return
+    if note.moved_to:
+        _link(original, Path(note.moved_to))
+    original.unlink()
+    sync_folder(original.parent)
+
+
+def _link(original: Path, place: Path) -> None:
+    """Give the original a second name, durably. It keeps the first until the result is there."""
+    with contextlib.suppress(FileExistsError):  # an earlier attempt has done it: the place was free for us
+        os.link(original, place, follow_symlinks=False)
+    sync_folder(place.parent)
+
+
+def _place_for(original: Path, folder: Path, task_id: int) -> Path:
+    """A free name in the folder, which is made, or the one that an earlier attempt has given it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (original.name, f"{original.stem}.task-{task_id}{original.suffix}"):
+        place = folder / name
+        if not os.path.lexists(place) or place.samefile(original):
+            return place
+    raise InvalidPath(f"{str(folder / original.name)!r} is there already", field="original_folder")
+
+
+def _dress(part: Path, original: Path) -> None:
+    """Who may read the original may read what takes its place."""
+    found = original.stat()
+    with contextlib.suppress(PermissionError):
+        os.chown(part, found.st_uid, found.st_gid)
+    with contextlib.suppress(PermissionError):
+        part.chmod(stat.S_IMODE(found.st_mode))
+
+
+def _is_same(output: Path, original: Path) -> bool:
+    """Whether the result takes the very place of the original."""
+    here = os.path.realpath(output.parent) == os.path.realpath(original.parent)
+    return here and output.name == original.name
+
+
+def discard_result(run: Run) -> None:
+    """Remove the result, because the original stays."""
+    remove_part(Path(run.output_file), run.task_id)
+
+
+__all__ = ["FIELD", "Note", "discard_result", "exchange", "finish", "kept", "published_note", "why_kept"]

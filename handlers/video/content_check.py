@@ -1,0 +1,133 @@
+"""Whether a film or a sound file holds all that its original holds. Both are decoded from end to end."""
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import msgspec
+from av.container import InputContainer
+from av.stream import Disposition
+
+from ..contract import Unusable
+from .opening import exact, is_input_fault, tolerant
+
+_SLACK = 0.5
+"""Seconds that a track may be shorter. Encoders of sound add and cut some at both ends."""
+_FEW = 2
+"""Pictures that may be missing at the ends."""
+
+
+class Content(msgspec.Struct):
+    """What was found in a file."""
+
+    pictures: int = 0
+    picture_seconds: float = 0.0
+    sounds: tuple[float, ...] = ()
+    """Seconds of each sound track."""
+    subtitles: int = 0
+    attachments: int = 0
+    covers: int = 0
+    bad: int = 0
+    """Packets that cannot be decoded."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the original has to be in the result."""
+
+    seconds: float
+    """How long it has to be."""
+    pictures: bool = False
+    """Whether each picture; else only as many seconds of them."""
+    sounds: bool = True
+    """Whether each sound track; else one of them."""
+    silent: bool = False
+    """No sound at all is wanted."""
+    beside: tuple[Literal["subtitles", "attachments", "covers"], ...] = ()
+    """What else."""
+
+
+def content_of(container: InputContainer, tick: Callable[[float], None]) -> Content:
+    """Decode everything. `tick` is called with the seconds that were read; it may raise."""
+    found = Content()
+    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic][:1]
+    found.covers = len(container.streams.video) - len(moving)
+    found.subtitles = len(container.streams.subtitles)
+    found.attachments = len(container.streams.attachments)
+    seconds = {stream.index: 0.0 for stream in container.streams.audio}
+    first = last = None
+    for stream in moving:
+        stream.thread_type = "AUTO"
+    tracks = [*moving, *container.streams.audio]
+    ends: list[Any] = [(stream, None) for stream in tracks]
+    packets = ((packet.stream, packet) for packet in tolerant(container.demux(tracks)) if packet.size)
+    for stream, packet in chain(packets, ends):
+        try:
+            frames = stream.decode(packet)
+        except av.error.FFmpegError as error:
+            if not is_input_fault(error):
+                raise
+            found.bad += packet is not None
+            continue
+        for frame in frames:
+            if stream.type == "video":
+                found.pictures += 1
+                if frame.pts is not None:
+                    moment = float(frame.pts * exact(frame.time_base))
+                    first, last = min(moment, first or moment), max(moment, last or moment)
+                    tick(moment)
+            elif frame.sample_rate:
+                seconds[stream.index] += frame.samples / frame.sample_rate
+                if not moving:
+                    tick(seconds[stream.index])
+    found.picture_seconds = (last or 0.0) - (first or 0.0)
+    found.sounds = tuple(seconds.values())
+    return found
+
+
+def what_is_missing(original: Content, result: Content, wanted: Wanted) -> str:
+    """In words, what of the original is not in the result; empty where nothing is.
+
+    Raises:
+        Unusable: the result itself cannot be decoded.
+    """
+    if result.bad:
+        raise Unusable(f"{result.bad:,} packets of the result cannot be decoded; the original stays")
+    if original.bad:
+        return f"{original.bad:,} packets of the original cannot be decoded, and are not in the result"
+    if wanted.pictures and result.pictures < original.pictures - _FEW:
+        return f"the result has {result.pictures:,} of {original.pictures:,} pictures"
+    long = min(wanted.seconds, original.picture_seconds)
+    if result.picture_seconds < long - _SLACK:
+        return f"the pictures of the result last {result.picture_seconds:.1f} s of {long:.1f} s"
+    heard = [seconds for seconds in original.sounds if seconds]
+    made = [seconds for seconds in result.sounds if seconds]
+    if wanted.silent:
+        heard = []
+    elif not wanted.sounds:
+        heard, made = heard[:1], heard[:1] and made
+    if len(made) < len(heard):
+        return f"the result has {len(made)} of {len(heard)} sound tracks"
+    if wanted.sounds:
+        for number, (before, after) in enumerate(zip(heard, made, strict=False), 1):
+            if after < (long := min(before, wanted.seconds)) - _SLACK:
+                return f"sound track {number} of the result lasts {after:.1f} s of {long:.1f} s"
+    for name in wanted.beside:
+        if (there := getattr(result, name)) < (before := getattr(original, name)):
+            return f"the result has {there} of {before} {name}"
+    return ""
+
+
+def compare_contents(
+    original: Path, result: Path, opener: Callable[[Path], Any], wanted: Wanted, tick: Callable[[str, float], None]
+) -> str:
+    """Decode both, and say what is missing; see `what_is_missing`. `tick`: which of them is read, and how far it is."""
+    with opener(result) as container:
+        made = content_of(container, lambda seconds: tick("result", seconds))
+    with opener(original) as container:
+        read = content_of(container, lambda seconds: tick("original", seconds))
+    return what_is_missing(read, made, wanted)
+
+
+__all__ = ["Content", "Wanted", "compare_contents", "content_of", "what_is_missing"]

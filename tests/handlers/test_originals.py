@@ -1,0 +1,174 @@
+"""The original gives way to a result that is there, whatever is killed in between."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.events.errors import InvalidPath
+from tasktrail.events.reports import AttemptEnded, Run
+from tasktrail.handlers import originals
+from tasktrail.handlers.errors import InputChanged
+from tasktrail.handlers.inputs import Input
+from tasktrail.handlers.originals import exchange, finish, published_note
+from tasktrail.handlers.publish import part_path, remove_part
+
+WAYS = [("replace", "film.avi"), ("replace", "film.mp4"), ("move", "film.avi"), ("move", "film.mp4")]
+STEPS = ("write_durably", "publish", "_link", "sync_folder", "unlink")
+
+
+class Killed(BaseException):
+    """What a kill is to the code that it stops."""
+
+
+def run_for(folder: Path, way: str, output: str, attempt: int = 1) -> Run:
+    return Run(
+        7,
+        attempt,
+        "squeeze",
+        str(folder / "film.avi"),
+        str(folder / output),
+        {},
+        None,
+        str(folder / "work"),
+        original=way,  # type: ignore[arg-type]
+        original_folder=str(folder / "aside") if way == "move" else "",
+    )
+
+
+def attempt(run: Run) -> AttemptEnded:
+    """What a worker does with the run; its handler makes a small file of a large one."""
+    note = published_note(run)
+    if note is not None:
+        return finish(run, note)
+    source = Input(run.input_file)
+    try:
+        part_path(Path(run.output_file), run.task_id).write_text("small")
+        return exchange(run, source, AttemptEnded(run.task_id, run.attempt, "completed", {"size": 5}))
+    finally:
+        source.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "film.avi").write_text("large " * 9)
+    (tmp_path / "film.avi").chmod(0o640)
+    return tmp_path
+
+
+def originals_there(folder: Path) -> int:
+    """How many names the original has."""
+    found = [folder / "film.avi", *(folder / "aside").glob("*")]
+    return sum(path.exists() and path.read_text().startswith("large") for path in found)
+
+
+@pytest.mark.parametrize(("way", "output"), WAYS)
+def test_the_result_is_there_and_the_original_where_it_was_asked_to_be(folder: Path, way: str, output: str) -> None:
+    ended = attempt(run_for(folder, way, output))
+
+    assert (folder / output).read_text() == "small"
+    assert (folder / output).stat().st_mode & 0o777 == 0o640, "who may read it stays the same"
+    assert originals_there(folder) == (way == "move")
+    assert (folder / "film.avi").exists() == (output == "film.avi")
+    told = {"moved_to": str(folder / "aside" / "film.avi")} if way == "move" else {"replaced": str(folder / "film.avi")}
+    assert ended.result == {"size": 5, "original": told}
+
+
+@pytest.mark.parametrize(("way", "output"), WAYS)
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("time", [1, 2, 3])
+def test_a_kill_at_any_step_loses_neither_and_the_next_attempt_ends_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, way: str, output: str, step: str, when: str, time: int
+) -> None:
+    left = [time]
+
+    def killing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0 and when == "before":
+                raise Killed
+            answer = real(*args, **more)
+            if left[0] == 0:
+                raise Killed
+            return answer
+
+        return call
+
+    with monkeypatch.context() as patched:
+        if step == "unlink":
+            patched.setattr(Path, "unlink", killing(Path.unlink))
+        else:
+            patched.setattr(originals, step, killing(getattr(originals, step)))
+        try:
+            attempt(run_for(folder, way, output))
+        except Killed:
+            made = (folder / output).exists() and (folder / output).read_text() == "small"
+            assert made or originals_there(folder)
+            assert way == "replace" or originals_there(folder), "one that is moved always has a name"
+    if published_note(run_for(folder, way, output)) is None:
+        remove_part(folder / output, 7)  # as the service does when a worker is gone
+
+    ended = attempt(run_for(folder, way, output, 2))
+
+    assert (folder / output).read_text() == "small"
+    assert originals_there(folder) == (way == "move")
+    assert (folder / "film.avi").exists() == (output == "film.avi")
+    assert (ended.attempt, ended.outcome) == (2, "completed")
+    assert [path.name for path in (folder / "aside").glob("*")] == ["film.avi"] * (way == "move")
+
+
+def test_an_original_that_has_changed_meanwhile_stays(folder: Path) -> None:
+    run = run_for(folder, "replace", "film.mp4")
+    source = Input(run.input_file)
+    part_path(Path(run.output_file), 7).write_text("small")
+    (folder / "film.avi").write_text("large and new")
+
+    with pytest.raises(InputChanged):
+        exchange(run, source, AttemptEnded(7, 1, "completed"))
+    source.close()
+
+    assert (folder / "film.avi").read_text() == "large and new"
+    assert not (folder / "film.mp4").exists()
+
+
+def test_one_that_is_replaced_by_another_file_after_the_kill_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_args: object, **_more: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(Killed):
+            attempt(run_for(folder, "replace", "film.mp4"))
+    (folder / "new").write_text("large and new, and long")
+    os.replace(folder / "new", folder / "film.avi")  # noqa: PTH105
+
+    attempt(run_for(folder, "replace", "film.mp4", 2))
+
+    assert (folder / "film.avi").read_text() == "large and new, and long"
+    assert (folder / "film.mp4").read_text() == "small"
+
+
+def test_a_name_that_is_taken_gets_the_number_of_the_task(folder: Path) -> None:
+    (folder / "aside").mkdir()
+    (folder / "aside" / "film.avi").write_text("another")
+
+    ended = attempt(run_for(folder, "move", "film.mp4"))
+
+    assert ended.result["original"] == {"moved_to": str(folder / "aside" / "film.task-7.avi")}
+    assert (folder / "aside" / "film.avi").read_text() == "another"
+    assert (folder / "aside" / "film.task-7.avi").read_text().startswith("large")
+
+
+def test_a_link_does_not_give_way(folder: Path) -> None:
+    (folder / "film.avi").rename(folder / "real.avi")
+    (folder / "film.avi").symlink_to(folder / "real.avi")
+
+    with pytest.raises(InvalidPath, match="is a link"):
+        attempt(run_for(folder, "replace", "film.mp4"))
+
+    assert (folder / "real.avi").exists()
