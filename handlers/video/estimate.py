@@ -44,6 +44,8 @@ class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
     gop: float = _KEYFRAME_EVERY
     """Frames from keyframe to keyframe."""
     depth: int = 8
+    high_range: bool = False
+    """Whether it is of high dynamic range."""
     sounds: tuple[SoundInfo, ...] = (SoundInfo(),)
     beside: int = 0
     """Bytes of all that is neither picture nor sound: subtitles made of pictures, attachments."""
@@ -90,6 +92,17 @@ ASSUMED = VideoInfo(width=1920, height=1080, duration=60.0, rate=25.0, guessed=T
 def reading_memory(video: VideoInfo) -> int:
     """Resident bytes at the peak of a worker that decodes the video."""
     return int(MEMORY_MARGIN * (BASE_MEMORY + _FRAMES_HELD * video.frame_bytes))
+
+
+_TABLE = 80e6
+"""Bytes at the peak while the table is made that maps tones."""
+_WIDE = 24
+"""Bytes of a pixel while its tones are mapped."""
+
+
+def tone_memory(pixels: float, at_once: int = 1) -> float:
+    """Bytes for mapping the tones of high dynamic range, in pictures of so many pixels."""
+    return _TABLE + at_once * _WIDE * pixels
 
 
 def reading_seconds(video: VideoInfo) -> float:

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from ..media.damage import lacking_bytes
 from .estimate import SoundInfo, VideoInfo
+from .light import HDR, Light, light_of
 from .opening import (
     UnusableInputError,
     exact,
@@ -83,6 +84,8 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     colour: tuple[int, int, int]
     """Primaries, transfer, matrix, by FFmpeg's numbers; 2 is unknown."""
     full_range: bool
+    light: Light = Light()
+    """What it says about light, if it is of high dynamic range."""
     sounds: tuple[SoundInfo, ...]
     """Its sound tracks."""
     beside: int
@@ -180,6 +183,7 @@ def _examine(path: Path, *, brief: bool) -> VideoSource | None:
             pixel_aspect=exact(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             full_range=first is not None and first.color_range == ColorRange.JPEG,
+            light=light_of(first.side_data) if first and context.color_trc in HDR else Light(),
             sounds=tuple(_sound_info(track) for track in container.streams.audio),
             beside=_bytes_beside(container),
             codec=context.codec.canonical_name,
@@ -468,6 +472,7 @@ def info_of(source: VideoSource) -> VideoInfo:
         rate=float(source.rate),
         gop=frames / len(source.keyframes) if source.keyframes else min(frames, 250.0),
         depth=source.depth,
+        high_range=source.colour[1] in HDR,
         sounds=source.sounds,
         beside=source.beside,
         indexed=bool(source.keyframes),

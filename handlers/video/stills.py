@@ -1,21 +1,18 @@
 """A decoded frame as a picture for the screen: upright, square pixels, full-range RGB, of the wanted size."""
 
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from av.error import FFmpegError
 from av.video.frame import VideoFrame
-from av.video.reformatter import (
-    ColorPrimaries,
-    ColorRange,
-    Colorspace,
-    ColorTrc,
-    Interpolation,
-    VideoReformatter,
-)
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from PIL import Image
 
+from .light import HDR
 from .source import VideoSource
+
+if TYPE_CHECKING:
+    from .tones import ToneMapper
 
 Fit: TypeAlias = Literal["fit", "fill"]
 
@@ -23,7 +20,6 @@ _FINE = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_
 _UNSPECIFIED = 2
 _HIGH_DEFINITION = (1280, 577)
 """From one of these sides on, players take an untagged picture for BT.709; below, for BT.601."""
-_HDR = {int(ColorTrc.SMPTE2084), int(ColorTrc.ARIB_STD_B67)}
 _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
@@ -46,17 +42,26 @@ def scaled_size(seen: tuple[int, int], box: tuple[int, int], fit: Fit) -> tuple[
 
 
 class StillRenderer:
-    """Makes pictures of one source's frames, all of the same size; keeps the scaler between them."""
+    """Makes pictures of one source's frames, all of the same size; keeps the scaler between them.
 
-    def __init__(self, source: VideoSource, box: tuple[int, int], fit: Fit) -> None:
+    Args:
+        source: whose frames they are.
+        box: width and height.
+        fit: how they are fitted into it.
+        folder: where a file without a name may lie for a moment.
+    """
+
+    def __init__(self, source: VideoSource, box: tuple[int, int], fit: Fit, folder: Path) -> None:
         self._scaler = VideoReformatter()
         self._rotation, self._mirrored = source.rotation, source.mirrored
         whole = scaled_size(seen_size(source), box, fit)
         self.size = box if fit == "fill" else whole
         self._lying = (whole[1], whole[0]) if source.rotation in (90, 270) else whole
+        self._tones = _tone_mapper(source, self._lying, folder) if source.colour[1] in HDR else None
 
     def render(self, frame: VideoFrame) -> Image.Image:
         """The frame as an RGB picture of `size`."""
+        frame = self._tones.mapped(frame) if self._tones else frame
         picture = _picture_of(_to_rgb(self._scaler, frame, self._lying))
         if self._mirrored:
             picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
@@ -68,23 +73,13 @@ class StillRenderer:
         return picture.crop((left, top, left + self.size[0], top + self.size[1]))
 
 
+def _tone_mapper(source: VideoSource, size: tuple[int, int], folder: Path) -> "ToneMapper":
+    from .tones import ToneMapper  # noqa: PLC0415 - to load numpy takes longer than to read one frame
+
+    return ToneMapper(source, size, _FINE, folder)
+
+
 def _to_rgb(scaler: VideoReformatter, frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
-    if frame.color_trc in _HDR:
-        try:
-            return scaler.reformat(
-                frame,
-                *size,
-                format="rgb24",
-                interpolation=_FINE,
-                dst_color_range=ColorRange.JPEG,
-                dst_color_trc=ColorTrc.IEC61966_2_1,
-                dst_color_primaries=ColorPrimaries.BT709,
-            )
-        except (
-            FFmpegError,
-            NotImplementedError,
-        ):  # tags that contradict each other: a pale picture is better than none
-            pass
     return scaler.reformat(
         frame,
         *size,

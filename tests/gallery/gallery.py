@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 from checks import check
+from high_range import show as show_high_range
 from jobs import JOBS, Job
 from likeness import compare
 from page import Shown, write_page
@@ -38,7 +39,7 @@ def main() -> int:
         )
     files = fetch(list({job.sample for job in jobs}), folder / "samples")
     with tempfile.TemporaryDirectory() as data, TaskService.open(data) as service:
-        shown = _make(service, jobs, files, folder, console)
+        shown = [*_make(service, jobs, files, folder, console), *show_high_range(service, folder)]
         poor = [info.name for info in service.types() if len(_sources(info.name, jobs)) < SOURCES]
     page = write_page(shown, folder)
     bad = sum(bool(each.problems) for each in shown)

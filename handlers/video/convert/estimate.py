@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ...contract import Estimate, Job
-from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, SoundInfo, VideoInfo, reading_memory
+from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, SoundInfo, VideoInfo, reading_memory, tone_memory
 from .options import USUAL_CRF, VideoConvertOptions, choose_target, numbers_of, segment_length
 from .quality import USUAL_TRIES, quality_of, sampled
 from .size import SAMPLED_TRIES, USUAL_PASSES
@@ -62,6 +62,8 @@ _MORE_THAN_H264 = {"h264": 1.0, "h265": 0.8, "vp9": 0.75, "av1": 1.3}
 """Frames that an encoder holds, as a share of libx264's at the same preset."""
 _ENCODER_BASE = {"h265": 35e6, "vp9": 15e6, "av1": 15e6}
 """Bytes that do not depend on the picture's size."""
+_MAPPED = 85e6
+"""Pixels a second whose tones two cores map."""
 _DECODED = 500e6
 _AUDIO_SPEED = 70
 _COMPARED = {"vmaf": 25e6, "xpsnr": 150e6, "ssim": 500e6}
@@ -97,6 +99,8 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
     codec = target.video_codec
     wanted = _output_pixels(options, video)
     encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[codec]
+    if _is_mapped(options, video, codec):
+        encode += wanted / _MAPPED
     return Estimate(
         memory=_memory(job, video, segments_at_once(job, video)),
         # Everything is there twice, in segments and joined.
@@ -152,8 +156,7 @@ def _memory(job: Job[VideoConvertOptions], video: VideoInfo, at_once: int) -> in
     """Bytes at the peak. Side by side, each encoder and each decoder has one thread."""
     options = job.options
     codec = choose_target(options, job.output_file).video_codec
-    kept = video.depth > 8 and codec in ("h265", "av1") and options.profile is None  # noqa: PLR2004 - a byte
-    deep = 2 if kept or options.profile == "main10" else 1
+    deep = 2 if _is_deep(options, video, codec) else 1
     source = _SOURCE_FRAMES if at_once == 1 else _SOURCE_FRAMES_EACH
     frames = _FRAMES_HELD_EACH if at_once > 1 and codec == "h264" else _FRAMES_HELD
     source += _DEINTERLACER_HOLDS * (options.deinterlace == "always")
@@ -163,7 +166,19 @@ def _memory(job: Job[VideoConvertOptions], video: VideoInfo, at_once: int) -> in
     judge = 0.0
     if options.quality:
         judge = _judged_pixels(options, video) * _JUDGE_BYTES[quality_of(options.quality).metric]
-    return int(MEMORY_MARGIN * (BASE_MEMORY + at_once * (each + judge)))
+    mapping = tone_memory(_output_pixels(options, video), at_once) if _is_mapped(options, video, codec) else 0.0
+    return int(MEMORY_MARGIN * (BASE_MEMORY + at_once * (each + judge) + mapping))
+
+
+def _is_deep(options: VideoConvertOptions, video: VideoInfo, codec: str) -> bool:
+    """Whether the result has ten bits."""
+    kept = video.depth > 8 and codec in ("h265", "av1") and options.profile is None  # noqa: PLR2004 - a byte
+    return kept or options.profile == "main10"
+
+
+def _is_mapped(options: VideoConvertOptions, video: VideoInfo, codec: str) -> bool:
+    """Whether the tones of high dynamic range are mapped."""
+    return video.high_range and (options.hdr == "sdr" or not _is_deep(options, video, codec))
 
 
 def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) -> float:

@@ -128,6 +128,13 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             "vaapi and videotoolbox: with backend ffmpeg."
         ),
     ] = "software"
+    hdr: Annotated[
+        Literal["auto", "keep", "sdr"],
+        msgspec.Meta(
+            description="High dynamic range. auto: kept where codec and profile can, else its tones are mapped into "
+            "BT.709. keep: refused where it cannot be. sdr: mapped in any case."
+        ),
+    ] = "auto"
     deinterlace: Annotated[
         Literal["auto", "always", "never"],
         msgspec.Meta(description="Make whole pictures of interlaced ones; auto: where the video says that it is so."),
@@ -429,13 +436,18 @@ def segment_length(options: VideoConvertOptions, seconds: float) -> float:
 
 def on_one_thread(target: Target) -> Target:
     """The same, with an encoder that keeps one CPU busy: beside others like it that costs the least."""
+    own = target.video_options
     more = {
         "libx264": {"threads": "1"},
-        "libx265": {"x265-params": "log-level=error:pools=none:frame-threads=1"},
+        "libx265": {"x265-params": _joined(own.get("x265-params"), "pools=none:frame-threads=1")},
         "libvpx-vp9": {"threads": "1", "row-mt": "0"},
-        "libsvtav1": {"svtav1-params": "lp=1"},
+        "libsvtav1": {"svtav1-params": _joined(own.get("svtav1-params"), "lp=1")},
     }.get(target.video_encoder, {})
-    return msgspec.structs.replace(target, video_options={**target.video_options, **more})
+    return msgspec.structs.replace(target, video_options={**own, **more})
+
+
+def _joined(parameters: str | None, more: str) -> str:
+    return f"{parameters}:{more}" if parameters else more
 
 
 def holds_aspect(target: Target) -> bool:
@@ -445,19 +457,8 @@ def holds_aspect(target: Target) -> bool:
 
 _OF_ENCODING = (
     *("width", "height", "scale", "max_width", "max_height", "deinterlace", "rotate", "crop", "pad", "frame_rate"),
-    *(
-        "crf",
-        "quality",
-        "video_bitrate",
-        "passes",
-        "target_size",
-        "preset",
-        "tune",
-        "profile",
-        "encoder",
-        "segment_seconds",
-        "segments_at_once",
-    ),
+    *("crf", "quality", "video_bitrate", "passes", "target_size", "preset", "tune", "profile", "encoder", "hdr"),
+    *("segment_seconds", "segments_at_once"),
 )
 """Options that nothing asks for where the picture is copied."""
 
@@ -470,6 +471,12 @@ def check(job: Job[VideoConvertOptions]) -> None:
     target = choose_target(job.options, job.output_file)
     if job.options.audio_codec == "none":
         refuse_unused(job.options, ("audio_bitrate", "audio_track", "audio_channels"), "without sound")
+    if job.options.hdr == "keep" and (target.video_codec == "h264" or job.options.profile == "main"):
+        raise InvalidOptions(
+            "High dynamic range needs ten bits, and h264 and profile main have eight",
+            field="options.hdr",
+            remedy="Take video_codec h265 or av1 without that profile, or leave hdr at auto.",
+        )
     if target.copied:
         refuse_unused(job.options, _OF_ENCODING, "while video_codec is copy: the picture is not encoded")
     elif job.options.encoder != "software":

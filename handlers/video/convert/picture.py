@@ -2,36 +2,25 @@
 
 from collections.abc import Collection
 from fractions import Fraction
-from typing import Any
+from pathlib import Path
 
 import msgspec
 from av.filter import Graph
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import (
-    ColorPrimaries,
-    ColorRange,
-    Colorspace,
-    ColorTrc,
-    Interpolation,
-    VideoReformatter,
-)
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from ...contract import Unusable
+from ..light import HDR
 from ..source import VideoSource
+from ..tones import ToneMapper
 from .options import VideoConvertOptions, numbers_of
 
 _STANDARD = (1, 1, 1)
 """BT.709 in primaries, transfer and matrix."""
-_HDR = {int(ColorTrc.SMPTE2084), int(ColorTrc.ARIB_STD_B67)}
 _RGB_MATRIX, _UNSPECIFIED = 0, 2
 _BYTE = 8
-_PQ = 16
-_TO_STANDARD: dict[str, Any] = {
-    "dst_colorspace": Colorspace.ITU709,
-    "dst_color_trc": ColorTrc.BT709,
-    "dst_color_primaries": ColorPrimaries.BT709,
-}
+_SCALING = Interpolation.BICUBIC
 _TURNS = {0: [], 90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}
 """Rotation counter-clockwise → values of FFmpeg's transpose filter."""
 
@@ -43,7 +32,7 @@ class PixelFormat(msgspec.Struct, frozen=True, kw_only=True):
     colour: tuple[int, int, int] = (_UNSPECIFIED, _UNSPECIFIED, _UNSPECIFIED)
     """Primaries, transfer, matrix."""
     standard_range: bool = False
-    """Whether high dynamic range is made standard, because eight bits are too few for it."""
+    """Whether high dynamic range is made standard, as asked or because eight bits are too few for it."""
 
     @property
     def deep(self) -> bool:
@@ -52,18 +41,25 @@ class PixelFormat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def choose_pixel_format(
-    source: VideoSource, formats: Collection[str], codec: str, profile: str | None = None
+    source: VideoSource, formats: Collection[str], codec: str, options: VideoConvertOptions
 ) -> PixelFormat:
     """Keep ten bits if encoder, players and profile can, and the colours as they are tagged.
 
-    `formats` are those that the encoder takes.
+    `formats` are those that the encoder takes. Raises Unusable where high dynamic range is to be kept and cannot be.
     """
+    profile = options.profile
     wanted: list[str] = [name for name in ("yuv420p", "nv12") if name in formats] or ["yuv420p"]
     deep_enough = source.depth > _BYTE and codec != "h264"  # few players decode H.264 of ten bits
     if profile == "main10" or (deep_enough and profile is None):
         wanted = [name for name in ("yuv420p10le", "p010le") if name in formats] + wanted
     deep = "10" in wanted[0]
-    if source.colour[1] in _HDR and not deep:
+    high = source.colour[1] in HDR
+    if high and not deep and options.hdr == "keep":
+        raise Unusable(
+            f"{source.path.name}: high dynamic range cannot be kept, because this encoder of {codec} makes no "
+            "pictures of ten bits: take video_codec h265 or av1, or leave hdr at auto"
+        )
+    if high and (not deep or options.hdr == "sdr"):
         return PixelFormat(name=wanted[0], colour=_STANDARD, standard_range=True)
     primaries, transfer, matrix = source.colour
     return PixelFormat(name=wanted[0], colour=(primaries, transfer, _UNSPECIFIED if matrix == _RGB_MATRIX else matrix))
@@ -146,9 +142,19 @@ def _even(side: float | Fraction) -> int:
 
 
 class Shaper:
-    """Shapes the frames of one source; keeps scaler and filters between frames."""
+    """Shapes the frames of one source; keeps scaler and filters between frames.
 
-    def __init__(self, source: VideoSource, options: VideoConvertOptions, pixels: PixelFormat) -> None:
+    Args:
+        source: whose frames they are.
+        options: what they are to become.
+        pixels: how they are to be stored.
+        folder: where a file without a name may lie for a moment.
+        threads: to map tones with; 0: as many as there are CPUs.
+    """
+
+    def __init__(
+        self, source: VideoSource, options: VideoConvertOptions, pixels: PixelFormat, folder: Path, threads: int
+    ) -> None:
         self._scaler = VideoReformatter()
         self._source = source
         self._pixels = pixels
@@ -157,18 +163,22 @@ class Shaper:
         self._size = (size[1], size[0]) if sideways else size
         filters = _turns(source) + _bars(size, output_size(source, options))
         self._finisher = _graph(self._size, pixels.name, source.time_base, filters) if filters else None
+        self._tones: ToneMapper | None = None
+        if pixels.standard_range:
+            self._tones = ToneMapper(source, self._size, _SCALING, folder, threads)
         self._cropper: Graph | None = None
         self._cropped: tuple[int, int, str] | None = None
 
     def shape(self, frame: VideoFrame) -> VideoFrame:
         """The frame as the encoder wants it. Range is always limited, as players expect."""
+        frame = self._crop(frame)
         shaped = self._scaler.reformat(
-            self._crop(frame),
+            self._tones.mapped(frame) if self._tones else frame,
             *self._size,
             format=self._pixels.name,
-            interpolation=Interpolation.BICUBIC,
+            interpolation=_SCALING,
+            dst_colorspace=Colorspace.ITU709 if self._tones else None,
             dst_color_range=ColorRange.MPEG,
-            **(_TO_STANDARD if self._pixels.standard_range else {}),
         )
         return shaped if self._finisher is None else _through(self._finisher, shaped)
 
@@ -230,9 +240,8 @@ def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConver
     if source.depth > 10 and pixels.deep:  # noqa: PLR2004 - what the encoders can
         found.append(f"{source.depth} bits a colour became 10")
     if pixels.standard_range:
-        found.append("high dynamic range became standard (BT.709), highlights clipped")
-    elif source.colour[1] == _PQ:
-        found.append("HDR10 mastering metadata, if any, dropped")
+        peak = source.light.peak(source.colour[1])
+        found.append(f"high dynamic range became standard (BT.709), tones mapped from a peak of {peak:g} cd/m²")
     if source.full_range:
         found.append("full colour range became limited")
     found += _turn_notes(source, options)

@@ -22,6 +22,7 @@ from .fitting import fitting_for
 from .join import EncodedPicture, Parts, duration_of, join
 from .library_encoder import LibraryBackend, require_hardware
 from .making import COPY_FROM, PICTURE_UNTIL, Making, Pace
+from .mastering import light_notes, with_light
 from .metadata import lost_disposition_notes, lost_tag_notes
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program, segment_length
 from .picture import choose_pixel_format, output_aspect, output_size, picture_notes, refuse_if_no_room
@@ -89,10 +90,10 @@ class _Conversion:
     ) -> None:
         self._context = context
         self._source = source
-        self._target = target
         self._backend = backend
         formats = () if target.copied else backend.pixel_formats()
-        self._pixels = choose_pixel_format(source, formats, target.video_codec, context.options.profile)
+        self._pixels = choose_pixel_format(source, formats, target.video_codec, context.options)
+        self._target = target
         self._window = window_of(source, context.options)
         self._copied = CopiedPicture(source, target, self._window) if target.copied else None
         with open_input(source.path) as container:
@@ -162,7 +163,7 @@ class _Conversion:
         return Making(
             self._context,
             self._source,
-            self._target,
+            with_light(self._target, self._source, self._pixels),
             self._pixels,
             self._backend,
             self._sounds.kept,
@@ -262,6 +263,7 @@ class _Conversion:
             picture = [*self._copied.notes, *lost_picture_notes(self._source, self._context.output_part, form)]
         else:
             picture = picture_notes(self._source, self._pixels, self._context.options)
+            picture += light_notes(self._target, self._source, self._pixels)
         part = self._window.cut_before or self._window.cut_behind
         nothing = "nothing of it in the part that is wanted" if part else "none of it can be decoded"
         sound: list[str] = []

@@ -159,8 +159,9 @@ class Sampling:
         self, sample: Sample, plan: SegmentPlan, made: Path, tick: Tick
     ) -> Iterator[tuple[VideoFrame, VideoFrame]]:
         """Each frame as the encoder got it, beside what became of it."""
-        shaper = Shaper(self._source, self._context.options, self._pixels)
-        references = wanted_frames(self._source, plan.start, *sample, self._reading(sample, tick))
+        reading = self._reading(sample, tick)
+        shaper = Shaper(self._source, self._context.options, self._pixels, made.parent, reading.threads)
+        references = wanted_frames(self._source, plan.start, *sample, reading)
         with av.open(str(made)) as container:
             results = container.decode(video=0)
             for _, frame in references:

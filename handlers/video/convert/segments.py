@@ -78,7 +78,7 @@ def encode_segments(
     between any two: the unfinished segment is then thrown away. `reading.tick` is called for each decoded frame; it may
     raise.
     """
-    shaper = Shaper(encoding.source, encoding.options, encoding.pixels)
+    shaper = Shaper(encoding.source, encoding.options, encoding.pixels, encoding.folder, reading.threads)
     encoder: SegmentEncoder | None = None
     last: VideoFrame | None = None
     shaped: VideoFrame | None = None

@@ -2,7 +2,7 @@
 
 from ...contract import Estimate, Job
 from ...media.estimate import written_bytes
-from ..estimate import ASSUMED, VideoInfo, reading_memory, reading_seconds
+from ..estimate import ASSUMED, VideoInfo, reading_memory, reading_seconds, tone_memory
 from .options import VideoPreviewOptions, preview_kind
 
 _FRAME_BYTES, _FRAME_HEADER = 3, 400
@@ -34,8 +34,9 @@ def estimate_for(job: Job[VideoPreviewOptions], video: VideoInfo) -> Estimate:
     jumps = frames if kind == "sheet" else options.clips
     scan = whole if options.positions == "scenes" else 0.0
     packing = pixels / (_PACKED_AS_PNG if form == "PNG" else _PACKED)
+    mapping = int(tone_memory(pixels / frames)) if video.high_range else 0
     return Estimate(
-        memory=reading_memory(video) + 8 * pixels + (_FILM_ENCODER if film else 0),
+        memory=reading_memory(video) + 8 * pixels + (_FILM_ENCODER if film else 0) + mapping,
         temp=int(_SPARE * (_FRAME_BYTES * pixels + _FRAME_HEADER * frames + output)) + 30_000,
         seconds=0.2 + scan + min(jumps * reading_seconds(video), whole) + 0.005 * frames + packing,
         basis=video.basis(),

@@ -64,7 +64,10 @@ class _Preview:
         self._kind, self._format = preview_kind(context.options, context.output_file)
         width, height = seen_size(source)
         self._renderer = StillRenderer(
-            source, (self._options.width, max(1, round(self._options.width * height / width))), "fill"
+            source,
+            (self._options.width, max(1, round(self._options.width * height / width))),
+            "fill",
+            context.work_dir,
         )
         tile = self._renderer.size[0] * self._renderer.size[1]
         if tile * self._options.frames_of(self._kind) > MAX_PREVIEW_PIXELS:

@@ -3,7 +3,7 @@
 from ...contract import Estimate, Job
 from ...media.estimate import fitted_pixels, written_bytes
 from ...media.formats import format_of
-from ..estimate import ASSUMED, VideoInfo, reading_memory, reading_seconds
+from ..estimate import ASSUMED, VideoInfo, reading_memory, reading_seconds, tone_memory
 from .options import VideoThumbnailOptions
 
 _SMOOTHNESS = 0.93
@@ -21,7 +21,7 @@ def estimate_for(job: Job[VideoThumbnailOptions], video: VideoInfo) -> Estimate:
     box = fitted_pixels((video.width, video.height), (options.width, options.height), options.fit)
     frames = 1 if options.where else options.candidates
     return Estimate(
-        memory=reading_memory(video) + 12 * box,
+        memory=int(reading_memory(video) + 12 * box + (tone_memory(box) if video.high_range else 0)),
         temp=written_bytes(format_of(job.output_file), box, quality=options.quality, calm=_SMOOTHNESS),
         seconds=0.2 + frames * reading_seconds(video) + box / 15e6,
         basis=video.basis(),

@@ -28,7 +28,7 @@ def run(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     context.check_stop()
     moment, frame = _choose(context, source)
     context.check_stop()
-    renderer = StillRenderer(source, (options.width, options.height), options.fit)
+    renderer = StillRenderer(source, (options.width, options.height), options.fit, context.work_dir)
     context.progress(90, f"writing {kind.lower()}")
     write_picture(renderer.render(frame), context.output_part, kind, quality=options.quality)
     width, height = renderer.size

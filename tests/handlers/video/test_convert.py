@@ -246,12 +246,12 @@ def test_pixels_that_are_not_square_stay_so(
             assert (container.streams.video[0].sample_aspect_ratio or 1) == aspect
 
 
-def test_full_range_becomes_limited_range_of_the_same_brightness(clips: Callable[..., Path]) -> None:
+def test_full_range_becomes_limited_range_of_the_same_brightness(clips: Callable[..., Path], tmp_path: Path) -> None:
     source = read_source(clips())
     _, limited = next(frames_after(source, None))
     full = VideoReformatter().reformat(limited, format="yuv420p", dst_color_range=ColorRange.JPEG)
     assert bytes(full.planes[0]) != bytes(limited.planes[0])
-    shaped = Shaper(source, VideoConvertOptions(), PixelFormat()).shape(full)
+    shaped = Shaper(source, VideoConvertOptions(), PixelFormat(), tmp_path, 1).shape(full)
     assert shaped.color_range == ColorRange.MPEG
     assert brightness(shaped, 0, 0.6) == pytest.approx(brightness(limited, 0, 0.6), abs=1)
 

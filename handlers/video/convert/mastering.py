@@ -1,0 +1,71 @@
+"""What an encoder is told about the light of a film whose high dynamic range is kept, as HDR10 has it, and what not."""
+
+import msgspec
+
+from ..light import PQ, Light, Mastering
+from ..source import VideoSource
+from .options import Target
+from .picture import PixelFormat
+
+_FINE, _FAINT = 50_000, 10_000
+"""Units of places in the diagram of colours, and of cd/m², that x265 counts in."""
+
+
+def with_light(target: Target, source: VideoSource, pixels: PixelFormat) -> Target:
+    """The same target, whose encoder also writes the mastering display and the light of the content."""
+    if not _is_told(target, source, pixels):
+        return target
+    name = _SWITCHES[target.video_encoder]
+    said = _for_x265(source.light) if name == "x265-params" else _for_svt(source.light)
+    before = target.video_options.get(name)
+    options = {**target.video_options, name: ":".join([*([before] if before else []), *said])}
+    return msgspec.structs.replace(target, video_options=options)
+
+
+def light_notes(target: Target, source: VideoSource, pixels: PixelFormat) -> list[str]:
+    """What is no longer said about light, in words."""
+    if pixels.standard_range:
+        return []
+    notes = [f"metadata of {name} dropped" for name in source.light.dynamic]
+    if _has_words(source) and not _is_told(target, source, pixels):
+        notes.append(f"mastering metadata of HDR10 dropped: {target.video_encoder} has no word for it")
+    return notes
+
+
+_SWITCHES = {"libx265": "x265-params", "libsvtav1": "svtav1-params"}
+
+
+def _has_words(source: VideoSource) -> bool:
+    return source.colour[1] == PQ and (_whole(source.light) is not None or bool(source.light.brightest_pixel))
+
+
+def _is_told(target: Target, source: VideoSource, pixels: PixelFormat) -> bool:
+    return _has_words(source) and not pixels.standard_range and target.video_encoder in _SWITCHES
+
+
+def _whole(light: Light) -> Mastering | None:
+    """The mastering display, if both its colours and its light are known."""
+    display = light.mastering
+    return display if display and display.primaries and display.brightest else None
+
+
+def _for_x265(light: Light) -> list[str]:
+    said = []
+    if display := _whole(light):
+        red, green, blue, white = (f"({round(x * _FINE)},{round(y * _FINE)})" for x, y in display.primaries)
+        bounds = f"({round(display.brightest * _FAINT)},{round(display.darkest * _FAINT)})"
+        said.append(f"master-display=G{green}B{blue}R{red}WP{white}L{bounds}")
+    if light.brightest_pixel:
+        said.append(f"max-cll={light.brightest_pixel},{light.brightest_average}")
+    return said
+
+
+def _for_svt(light: Light) -> list[str]:
+    said = []
+    if display := _whole(light):
+        red, green, blue, white = (f"({x:.5f},{y:.5f})" for x, y in display.primaries)
+        bounds = f"({display.brightest:.4f},{display.darkest:.4f})"
+        said.append(f"mastering-display=G{green}B{blue}R{red}WP{white}L{bounds}")
+    if light.brightest_pixel:
+        said.append(f"content-light={light.brightest_pixel},{light.brightest_average}")
+    return said

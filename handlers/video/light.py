@@ -1,0 +1,73 @@
+"""How bright a film of high dynamic range is, and what its frames say about it."""
+
+import struct
+from typing import Any
+
+import msgspec
+
+PQ, HLG = 16, 18
+"""FFmpeg's numbers of the two transfers of high dynamic range."""
+HDR = frozenset({PQ, HLG})
+_USUAL_PEAK = 1000.0
+"""cd/m², of a film that does not say how bright it gets, and of the display that HLG is meant for."""
+_DYNAMIC = {
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+    "DOVI_METADATA": "Dolby Vision",
+    "DOVI_RPU_BUFFER": "Dolby Vision",
+}
+
+
+class Mastering(msgspec.Struct, frozen=True, kw_only=True):
+    """The display that a film was made on."""
+
+    primaries: tuple[tuple[float, float], ...] = ()
+    """x and y of red, green, blue and white; empty: not said."""
+    darkest: float = 0.0
+    """cd/m²."""
+    brightest: float = 0.0
+    """cd/m²; 0: not said."""
+
+
+class Light(msgspec.Struct, frozen=True, kw_only=True):
+    """What the first frame says about light."""
+
+    mastering: Mastering | None = None
+    brightest_pixel: int = 0
+    """cd/m² (MaxCLL); 0: not said."""
+    brightest_average: int = 0
+    """cd/m², of a whole frame (MaxFALL); 0: not said."""
+    dynamic: tuple[str, ...] = ()
+    """Names of formats that have a word for each scene."""
+
+    def peak(self, transfer: int) -> float:
+        """Light of the brightest pixels, in cd/m²."""
+        if transfer == HLG:
+            return _USUAL_PEAK
+        return self.brightest_pixel or (self.mastering.brightest if self.mastering else 0.0) or _USUAL_PEAK
+
+
+def light_of(side_data: Any) -> Light:
+    """Read the side data of a frame."""
+    raw, level = side_data.get("MASTERING_DISPLAY_METADATA"), side_data.get("CONTENT_LIGHT_LEVEL")
+    pixel, average = struct.unpack_from("=2I", bytes(level)) if level is not None else (0, 0)
+    return Light(
+        mastering=_mastering(bytes(raw)) if raw is not None else None,
+        brightest_pixel=pixel,
+        brightest_average=average,
+        dynamic=tuple(dict.fromkeys(name for key, name in _DYNAMIC.items() if side_data.get(key) is not None)),
+    )
+
+
+def _mastering(raw: bytes) -> Mastering | None:
+    """FFmpeg's AVMasteringDisplayMetadata: ten fractions, and whether the colours and the light are known."""
+    *parts, has_primaries, has_light = struct.unpack_from("=22i", raw)
+    numbers = [top / bottom if bottom else 0.0 for top, bottom in zip(parts[::2], parts[1::2], strict=True)]
+    if not has_primaries and not has_light:
+        return None
+    places = tuple(zip(numbers[:8:2], numbers[1:8:2], strict=True))
+    return Mastering(
+        primaries=places if has_primaries else (),
+        darkest=numbers[8] if has_light else 0.0,
+        brightest=numbers[9] if has_light else 0.0,
+    )
