@@ -14,7 +14,7 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasktrail.handlers.audio.convert.loudness import Loudness, measured
+from tasktrail.handlers.media.loudness import Loudness, measured
 
 Wave: TypeAlias = NDArray[np.float32]
 """Samples from -1 to 1; its shape is (channels, samples)."""

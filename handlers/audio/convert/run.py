@@ -13,12 +13,12 @@ from av.audio.frame import AudioFrame
 
 from ....events import Checkpoint
 from ...contract import Finished, Outcome, TaskContext, Unusable
+from ...media.loudness import NOT_MEASURED, Loudness, begin_of, first_level, level_notes, measured, settle
 from ...media.pictures import save
 from ...media.result import output_fields
+from ...media.sound_shape import Cut, Level, Shape, shaped
 from ...pieces import fingerprint, recalled
-from .loudness import Loudness, first_level, measured, next_level
 from .options import AudioConvertOptions, Container, codec_of, container_of, draws
-from .shaping import Cut, Level, Shape, shaped
 from .source import Decoding, SoundSource, cut_notes, read_source
 from .tags import Sayings, lost_tags, sayings_of
 from .waveform import drawing, envelope_of
@@ -26,10 +26,8 @@ from .writing import Made, Plan, copy, encode, plan_for
 
 _REPORT_EVERY = 0.25
 """Seconds."""
-_MEASURED_AT = 25.0
-"""Percent that are done when the source is measured. Each try then takes half of what is left."""
-_NEAR_ENOUGH, _PEAK_NEAR_ENOUGH = 0.5, 0.05
-"""LU and dB that the result may be off without a note."""
+_MEASURED_AT = begin_of(0)
+"""Percent."""
 
 Span: TypeAlias = tuple[float, float]
 """From and to which percent of the whole work a part of it goes."""
@@ -148,21 +146,20 @@ class _Conversion:
         before = saved.before
         if before.integrated is None:
             made = self._encode(plan, None, container, sayings, (_MEASURED_AT, 100))
-            why = "it is silent, or too short or too quiet to be measured"
-            return made, {"loudness": before.fields(), "source_loudness": before.fields()}, [f"not made louder: {why}"]
-        while True:
-            share = 0.5**saved.tries
-            span = (100 - (100 - _MEASURED_AT) * share, 100 - (100 - _MEASURED_AT) * share / 2)
-            middle = (span[0] + span[1]) / 2
-            made = self._encode(plan, saved.level, container, sayings, (span[0], middle))
-            after = self._measured_result(container, (middle, span[1]))
-            better = next_level(saved.level, after, target, peak, saved.tries + 1)
-            if better is None:
-                break
-            saved = msgspec.structs.replace(saved, level=better, tries=saved.tries + 1)
-            self._save(saved, span[1])
-        fields = {"loudness": after.fields(), "source_loudness": before.fields(), "gain": round(saved.level.gain, 2)}
-        return made, fields, _level_notes(saved.level, before, after, target, peak)
+            return made, {"loudness": before.fields(), "source_loudness": before.fields()}, [NOT_MEASURED]
+        made = Made(0.0)
+
+        def attempt(level: Level, tries: int) -> Loudness:
+            nonlocal made
+            if tries > saved.tries:
+                self._save(msgspec.structs.replace(saved, level=level, tries=tries), begin_of(tries))
+            middle = (begin_of(tries) + begin_of(tries + 1)) / 2
+            made = self._encode(plan, level, container, sayings, (begin_of(tries), middle))
+            return self._measured_result(container, (middle, begin_of(tries + 1)))
+
+        settled = settle(saved.level, saved.tries, target, peak, attempt)
+        fields = {"loudness": settled.after.fields(), "source_loudness": before.fields(), "gain": settled.gain}
+        return made, fields, level_notes(settled, before, target, peak)
 
     def _measure(self, mark: str, plan: Plan, target: float) -> SavedLoudness:
         """Measure the source, in the channels and the rate that the result will have."""
@@ -229,18 +226,3 @@ class _Conversion:
                 self._context.progress(span[0] + (span[1] - span[0]) * min(1.0, seconds / length), what)
 
         return tick
-
-
-def _level_notes(level: Level, before: Loudness, after: Loudness, target: float, peak: float) -> list[str]:
-    """How far the result is from what was asked, and what it took."""
-    notes = []
-    if level.ceiling is not None:
-        over = before.true_peak + level.gain - level.ceiling
-        notes.append(f"peaks were held down, by up to {over:.1f} dB, to stay below {peak:g} dBTP")
-    if after.integrated is None:
-        notes.append("its loudness cannot be measured any more")
-    elif abs(after.integrated - target) > _NEAR_ENOUGH:
-        notes.append(f"it is {after.integrated:.1f} LUFS and not {target:g}: with such peaks it cannot be louder")
-    if after.true_peak > peak + _PEAK_NEAR_ENOUGH:
-        notes.append(f"its true peak is {after.true_peak:.1f} dBTP: the codec adds that much")
-    return notes

@@ -14,10 +14,11 @@ from av.stream import Disposition
 from PIL import Image
 
 from ...media.chapters import Chapter, chapters_of
+from ...media.loudness import LEVEL_TAGS
 from ...media.pictures import pixel_limit
+from ...media.sound_shape import Cut
 from ...video.opening import is_input_fault
 from .options import AudioConvertOptions, Container
-from .shaping import Cut
 from .source import SoundSource, open_sound
 
 _TECHNICAL = frozenset(
@@ -48,8 +49,6 @@ _TECHNICAL = frozenset(
     )
 )
 """Tags that are about the file or its encoder and not about what one hears."""
-_LEVELS = ("replaygain_", "r128_", "itunnorm")
-"""How tags begin that say how loud the sound was."""
 _MOST_TAGS, _LONGEST_TAG = 200, 64_000
 _COVERS = {"mjpeg": "image/jpeg", "png": "image/png"}
 _MAX_COVER_BYTES, _MAX_COVER_PIXELS = 16_000_000, 100_000_000
@@ -89,7 +88,7 @@ def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, cont
         chapters: tuple[Chapter, ...] = ()
         if options.metadata == "keep":
             tags = tags_of(opened, source.index)
-            if options.loudness is not None and (stale := [name for name in tags if name.startswith(_LEVELS)]):
+            if options.loudness is not None and (stale := [name for name in tags if name.startswith(LEVEL_TAGS)]):
                 notes.append(f"tags of the old loudness are left out: {', '.join(stale[:_NAMED])}")
                 tags = {name: value for name, value in tags.items() if name not in stale}
             listed, unlisted = chapters_of(opened)

@@ -16,9 +16,9 @@ from av.stream import Disposition
 
 from ...io_errors import writing
 from ...media.chapters import write_chapters
+from ...media.sound_shape import Cut, Shape
 from ...video.opening import exact, is_input_fault, packets_of
 from .options import AudioConvertOptions, Codec, Container
-from .shaping import Cut, Shape
 from .source import SoundSource, open_sound
 from .tags import Sayings, as_comments
 

@@ -132,6 +132,16 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
         return intact(folder / self.name, self.size, self.sha256)
 
 
+class SoundLevel(msgspec.Struct, frozen=True, kw_only=True):
+    """How loud a track of sound was and is, for the result."""
+
+    before: dict[str, float | None]
+    after: dict[str, float | None]
+    gain: float
+    """Decibels."""
+    notes: tuple[str, ...] = ()
+
+
 class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
     """A finished track of sound."""
 
@@ -143,6 +153,8 @@ class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
     size: int
     sha256: str
+    level: SoundLevel | None = None
+    """If it was to be made as loud as asked."""
 
     def intact(self, folder: Path) -> bool:
         """Whether the file is still as it was finished."""

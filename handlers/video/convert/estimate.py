@@ -127,7 +127,9 @@ def _copying(job: Job[VideoConvertOptions], video: VideoInfo, basis: dict[str, A
     return Estimate(
         memory=reading_memory(video),
         temp=int(1.02 * job.input_size + 2.1 * _sound_bytes(job.options, video)) + _CONTAINERS,
-        seconds=0.3 + (1 + len(sounds)) * job.input_size / _COPIED + len(sounds) * video.duration / _AUDIO_SPEED,
+        seconds=0.3
+        + (1 + len(sounds)) * job.input_size / _COPIED
+        + _ways_of_sound(job.options) * len(sounds) * video.duration / _AUDIO_SPEED,
         basis=basis,
     )
 
@@ -183,7 +185,7 @@ def _is_mapped(options: VideoConvertOptions, video: VideoInfo, codec: str) -> bo
 
 def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) -> float:
     """Seconds, where `encode` is what a frame costs two CPUs: an encoder that is alone has threads for them."""
-    sound = len(_sounds(job.options, video)) * video.duration / _AUDIO_SPEED
+    sound = _ways_of_sound(job.options) * len(_sounds(job.options, video)) * video.duration / _AUDIO_SPEED
     decode = video.pixels / _DECODED
     made = _output_frames(job.options, video)
     if _parts(job, video) == 1:
@@ -223,6 +225,11 @@ def _judged_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:
     return max(_output_pixels(options, video), _JUDGED_LEAST if vmaf else 0)
 
 
+def _ways_of_sound(options: VideoConvertOptions) -> int:
+    """How often sound is gone through, mostly: with a loudness it is measured, encoded and measured again, twice."""
+    return 1 if options.loudness is None else 4
+
+
 def _output_frames(options: VideoConvertOptions, video: VideoInfo) -> float:
     """Frames of the result."""
     return video.frames if options.frame_rate is None else max(1.0, options.frame_rate * video.duration)
@@ -239,7 +246,7 @@ def _sounds(options: VideoConvertOptions, video: VideoInfo) -> tuple[SoundInfo, 
 
 def _sound_bytes(options: VideoConvertOptions, video: VideoInfo) -> float:
     """Bytes of all sound tracks. Nobody knows here which of them can be copied: the larger of both counts."""
-    encoded_only = options.audio_bitrate is not None or options.audio_channels != "auto"
+    encoded_only = options.audio_bitrate is not None or options.audio_channels != "auto" or options.loudness is not None
     bits = 0
     for sound in _sounds(options, video):
         encoded = options.audio_bitrate or _CHANNEL_BITRATE * sound.channels

@@ -162,6 +162,14 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         Literal["auto", "stereo", "mono"],
         msgspec.Meta(description="auto: all that the codec can hold."),
     ] = "auto"
+    loudness: Annotated[
+        Annotated[float, msgspec.Meta(ge=-50, le=-5)] | None,
+        msgspec.Meta(
+            description="LUFS of each sound track, by EBU R128: -23 for broadcasting, -16 or -14 for the web. Sound "
+            "is then encoded."
+        ),
+    ] = None
+    true_peak: Annotated[float, msgspec.Meta(ge=-9, le=0, description="dBTP; with loudness, no peak is higher.")] = -1.0
     subtitles: Annotated[
         Literal["keep", "none"],
         msgspec.Meta(description="keep: all that the container can hold; text is rewritten where it must be."),
@@ -203,8 +211,8 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         if self.quality is not None:
             self._check_quality(self.quality)
         self._check_passes()
-        if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto"):
-            raise ValueError("audio_codec copy cannot be combined with audio_bitrate or audio_channels")
+        if self.audio_codec == "copy" and (self.audio_bitrate or self.audio_channels != "auto" or self.loudness):
+            raise ValueError("audio_codec copy cannot be combined with audio_bitrate, audio_channels or loudness")
         if self.end is not None and self.end <= (self.start or 0):
             raise ValueError("end has to lie behind start")
         if self.pad and any(side % 2 or not _LEAST_SIDE <= side <= _MOST_SIDE for side in numbers_of(self.pad)):
@@ -470,7 +478,9 @@ def check(job: Job[VideoConvertOptions]) -> None:
     """
     target = choose_target(job.options, job.output_file)
     if job.options.audio_codec == "none":
-        refuse_unused(job.options, ("audio_bitrate", "audio_track", "audio_channels"), "without sound")
+        refuse_unused(job.options, ("audio_bitrate", "audio_track", "audio_channels", "loudness"), "without sound")
+    if job.options.loudness is None:
+        refuse_unused(job.options, ("true_peak",), "without loudness")
     if job.options.hdr == "keep" and (target.video_codec == "h264" or job.options.profile == "main"):
         raise InvalidOptions(
             "High dynamic range needs ten bits, and h264 and profile main have eight",

@@ -243,6 +243,7 @@ class _Conversion:
             "audio_codec": ", ".join(dict.fromkeys(sound.codec for sound in heard)),
             "audio_copied": bool(heard) and all(sound.copy for sound in heard),
             "audio_tracks": len(heard),
+            **self._levels(),
             "subtitles": len(self._extras.subtitles.kept),
             "attachments": len(self._extras.attachments.kept),
             "segments": len(self._saved.segments),
@@ -250,6 +251,17 @@ class _Conversion:
             **({"quality": self._search.describe(self._saved)} if self._search else {}),
             **({"passes": self._fitting.describe(self._saved)} if self._fitting else {}),
             **source,
+        }
+
+    def _levels(self) -> dict[str, Any]:
+        """How loud the sound tracks were and are, if that was asked for."""
+        levels = [track.level for track in self._saved.audio if track.level is not None]
+        if not levels:
+            return {}
+        return {
+            "loudness": [level.after for level in levels],
+            "source_loudness": [level.before for level in levels],
+            "gain": [level.gain for level in levels],
         }
 
     def _encodes(self) -> bool:
@@ -269,7 +281,12 @@ class _Conversion:
         sound: list[str] = []
         for each in self._sounds.kept:
             if each in heard:
-                sound += [*each.notes, *lost_disposition_notes(each.called, each.metadata, form)]
+                level = next(track.level for track in self._saved.audio if track.stream == each.stream)
+                sound += [
+                    *each.notes,
+                    *(level.notes if level else ()),
+                    *lost_disposition_notes(each.called, each.metadata, form),
+                ]
             else:
                 sound.append(f"{each.called} dropped: {nothing}")
         tracks = [("picture", extras.picture), *((each.called, each.metadata) for each in heard)]

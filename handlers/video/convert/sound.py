@@ -4,7 +4,7 @@ A track is converted once and in one piece: encoded per segment it would click a
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -19,9 +19,20 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from ...contract import Unusable
+from ...media.loudness import (
+    LEVEL_TAGS,
+    NOT_MEASURED,
+    Loudness,
+    begin_of,
+    first_level,
+    level_notes,
+    measured,
+    settle,
+)
+from ...media.sound_shape import Cut, Level, Shape, shaped
 from ...pieces import seal
 from ..opening import is_input_fault, open_input, packets_of, seek
-from .checkpoint import AudioTrack
+from .checkpoint import AudioTrack, SoundLevel
 from .metadata import TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
 
@@ -54,6 +65,10 @@ class SoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     bitrate: int = 0
     metadata: TrackMetadata = TrackMetadata()
     notes: tuple[str, ...] = ()
+    loudness: float | None = None
+    """LUFS that are asked for."""
+    true_peak: float = 0.0
+    """dBTP."""
     steady: bool = True
     """Whether the times of the container can be trusted."""
 
@@ -89,7 +104,14 @@ def choose_sounds(container: InputContainer, options: VideoConvertOptions, targe
             notes.append(_dropped(called, "unknown codec"))
             continue
         plan = _plan_for(stream, called, options, target, steady=steady)
-        kept.append(msgspec.structs.replace(plan, steady=steady, metadata=track_metadata(stream, options.metadata)))
+        metadata = track_metadata(stream, options.metadata)
+        stale = [name for name in metadata.tags if plan.loudness is not None and name.startswith(LEVEL_TAGS)]
+        if stale:
+            metadata = metadata._replace(
+                tags={name: value for name, value in metadata.tags.items() if name not in stale}
+            )
+            notes.append(f"tags of the old loudness of {called} are left out: {', '.join(stale)}")
+        kept.append(msgspec.structs.replace(plan, steady=steady, metadata=metadata))
     if options.audio_track is not None and len(tracks) > 1:
         notes.insert(0, f"1 of {len(tracks)} sound tracks kept, as asked")
     return Sounds(tuple(kept), tuple(notes))
@@ -109,7 +131,7 @@ def _plan_for(
             f"{called} of {codec} cannot be copied into {target.container.format}: leave audio_codec at auto"
         )
     untouched = options.audio_encoder == "usual" and options.audio_bitrate is None and options.audio_channels == "auto"
-    free = options.audio_codec == "auto" and untouched
+    free = options.audio_codec == "auto" and untouched and options.loudness is None
     if options.audio_codec == "copy" or (free and fits and steady):
         return SoundPlan(stream=stream.index, called=called, copy=True, codec=codec)
     channels = max(1, stream.codec_context.channels)
@@ -124,6 +146,8 @@ def _plan_for(
         encoder=target.audio_encoder,
         layout=_LAYOUTS[kept],
         bitrate=options.audio_bitrate or _CHANNEL_BITRATE * kept,
+        loudness=options.loudness,
+        true_peak=options.true_peak,
         notes=notes,
     )
 
@@ -165,6 +189,15 @@ _LEAD = 1
 """Seconds before the part that is wanted: decoders need some of them to get going."""
 
 
+class _Made(NamedTuple):
+    """A track that was written."""
+
+    begin: float
+    """Where it begins, in seconds on the source's clock."""
+    samples: int
+    """Samples, or packets if they were copied."""
+
+
 def convert_sound(
     path: Path, plan: SoundPlan, span: Span, folder: Path, backend: SoundBackend, tick: Callable[[float], None]
 ) -> AudioTrack | None:
@@ -175,25 +208,42 @@ def convert_sound(
     """
     final = folder / plan.file
     part = final.with_suffix(".part")
+    told: SoundLevel | None = None
+    try:
+        if plan.copy:
+            with _opened(path, plan, span) as (container, stream):
+                made = _copied(container, stream, plan, span, part, tick)
+        elif plan.loudness is None:
+            made = _encoded(path, plan, span, backend, part, tick)
+        else:
+            made, told = _levelled(path, plan, plan.loudness, span, backend, part, tick)
+    except BaseException:  # whatever ends it: half a track must not be taken for a whole one
+        part.unlink(missing_ok=True)
+        raise
+    if made is None:
+        part.unlink(missing_ok=True)
+        return None
+    size, digest = seal(part, final)
+    return AudioTrack(
+        stream=plan.stream,
+        name=plan.file,
+        start=made.begin,
+        samples=made.samples,
+        size=size,
+        sha256=digest,
+        level=told,
+    )
+
+
+@contextmanager
+def _opened(path: Path, plan: SoundPlan, span: Span) -> Iterator[tuple[InputContainer, AudioStream]]:
+    """The track of the source, a little before the part that is wanted."""
     with open_input(path) as container:
         stream = container.streams[plan.stream]
         assert isinstance(stream, AudioStream)
         if span.start is not None and plan.steady and stream.time_base:
             seek(container, stream, max(stream.start_time or 0, int((span.start - _LEAD) / stream.time_base)))
-        try:
-            if plan.copy:
-                made = _copied(container, stream, plan, span, part, tick)
-            else:
-                made = _encoded(container, stream, plan, span, backend.sound_sink(part, plan, tick), tick)
-        except BaseException:  # whatever ends it: half a track must not be taken for a whole one
-            part.unlink(missing_ok=True)
-            raise
-    if made is None:
-        part.unlink(missing_ok=True)
-        return None
-    start, samples = made
-    size, digest = seal(part, final)
-    return AudioTrack(stream=plan.stream, name=plan.file, start=start, samples=samples, size=size, sha256=digest)
+        yield container, stream
 
 
 def _copied(
@@ -203,8 +253,8 @@ def _copied(
     span: Span,
     part: Path,
     tick: Callable[[float], None],
-) -> tuple[float, int] | None:
-    """The packets as they are: (where sound begins in seconds, number of packets).
+) -> _Made | None:
+    """The packets as they are; none if there is not one.
 
     Packets before the stated start are kept with negative times: decoders need them and players skip them.
     """
@@ -231,7 +281,7 @@ def _copied(
             count += _muxed(output, packet)
         if not count:
             return None
-    return float((begin or 0) * stream.time_base), count
+    return _Made(float((begin or 0) * stream.time_base), count)
 
 
 def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
@@ -246,37 +296,143 @@ def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
 
 
 def _encoded(
-    container: InputContainer,
-    stream: AudioStream,
+    path: Path,
     plan: SoundPlan,
     span: Span,
-    sink: AbstractContextManager[Sink],
+    backend: SoundBackend,
+    part: Path,
     tick: Callable[[float], None],
-) -> tuple[float, int] | None:
-    """Decoded and encoded anew: (where sound begins in seconds, number of samples).
+    level: Level | None = None,
+) -> _Made | None:
+    """Decoded and encoded anew, at another level if one is given; none if there is not one sample.
 
     Moments are counted in samples, because those of some sources jump.
     """
-    frames = _decode(container, stream)
-    first = next(frames, None)
-    if first is None:
-        return None
-    samples, begin = 0, Fraction(first.time or 0.0).limit_denominator(1_000_000)
-    with sink as output:
-        track = output.track(_rate(plan.codec, first.sample_rate))
-        rate = track.sample_rate
-        skipped = 0 if span.start is None else max(0, round((span.start - begin) * rate))
-        begin += Fraction(skipped, rate)
-        kept = None if span.end is None else max(0, round((span.end - begin) * rate))
-        for frame in _part_of(_resampled(chain([first], frames), track, tick), skipped, kept):
-            frame.pts = samples
-            frame.time_base = Fraction(1, track.sample_rate)
-            samples += frame.samples
-            output.push(track, frame)
-        output.push(track, None)
-    if not samples:
-        return None
-    return float(begin), samples
+    with _opened(path, plan, span) as (container, stream):
+        frames = _decode(container, stream)
+        first = next(frames, None)
+        if first is None:
+            return None
+        samples = 0
+        with backend.sound_sink(part, plan, tick) as output:
+            track = output.track(_rate(plan.codec, first.sample_rate))
+            place = _place(first, span, track.sample_rate)
+            made = _ticking(chain([first], frames), tick)
+            if level is None:
+                made = _resampled(made, track)
+            else:
+                made = shaped(made, Shape(track.format.name, plan.layout, track.sample_rate), Cut(), level)
+            for frame in _part_of(made, place.skipped, place.kept):
+                frame.pts = samples
+                frame.time_base = Fraction(1, track.sample_rate)
+                samples += frame.samples
+                output.push(track, frame)
+            output.push(track, None)
+    return _Made(float(place.begin), samples) if samples else None
+
+
+class _Place(NamedTuple):
+    """Where the wanted part lies in the samples of a track."""
+
+    begin: Fraction
+    """Seconds on the source's clock."""
+    skipped: int
+    kept: int | None
+    """None: all up to the end."""
+
+
+def _place(first: AudioFrame, span: Span, rate: int) -> _Place:
+    begin = Fraction(first.time or 0.0).limit_denominator(1_000_000)
+    skipped = 0 if span.start is None else max(0, round((span.start - begin) * rate))
+    begin += Fraction(skipped, rate)
+    return _Place(begin, skipped, None if span.end is None else max(0, round((span.end - begin) * rate)))
+
+
+def _ticking(frames: Iterable[AudioFrame], tick: Callable[[float], None]) -> Iterator[AudioFrame]:
+    for frame in frames:
+        tick(frame.time or 0.0)
+        yield frame
+
+
+# --- Loudness ---
+
+
+class _Laps:
+    """Makes one way of several: what is told goes once from the beginning of the sound to its end."""
+
+    def __init__(self, tick: Callable[[float], None]) -> None:
+        self._tick = tick
+        self._begin: float | None = None
+        self._end = 0.0
+
+    def lap(self, share: float, until: float) -> Callable[[float], None]:
+        """A `tick` for the part of the work that goes from one share to another, 0 to 1."""
+
+        def told(seconds: float) -> None:
+            self._begin = seconds if self._begin is None else self._begin
+            self._end = max(self._end, seconds)
+            done = (seconds - self._begin) * (until - share) + (self._end - self._begin) * share
+            self._tick(self._begin + done)
+
+        return told
+
+
+def _levelled(
+    path: Path,
+    plan: SoundPlan,
+    target: float,
+    span: Span,
+    backend: SoundBackend,
+    part: Path,
+    tick: Callable[[float], None],
+) -> tuple[_Made | None, SoundLevel | None]:
+    """Encoded as loud as asked: measured, encoded, and measured as a player hears it, until it is near enough."""
+    laps = _Laps(tick)
+    before = _measured_source(path, plan, span, laps.lap(0.0, begin_of(0) / 100))
+    if before.integrated is None:
+        made = _encoded(path, plan, span, backend, part, laps.lap(begin_of(0) / 100, 1.0))
+        said = (f"{plan.called} {NOT_MEASURED}",)
+        return made, SoundLevel(before=before.fields(), after=before.fields(), gain=0.0, notes=said)
+    made = None
+
+    def attempt(level: Level, tries: int) -> Loudness:
+        nonlocal made
+        part.unlink(missing_ok=True)
+        share, until = begin_of(tries) / 100, begin_of(tries + 1) / 100
+        middle = (share + until) / 2
+        made = _encoded(path, plan, span, backend, part, laps.lap(share, middle), level)
+        return _measured_result(part, laps.lap(middle, until))
+
+    settled = settle(first_level(before, target, plan.true_peak), 0, target, plan.true_peak, attempt)
+    return made, SoundLevel(
+        before=before.fields(),
+        after=settled.after.fields(),
+        gain=settled.gain,
+        notes=tuple(f"{plan.called}: {note}" for note in level_notes(settled, before, target, plan.true_peak)),
+    )
+
+
+def _measured_source(path: Path, plan: SoundPlan, span: Span, tick: Callable[[float], None]) -> Loudness:
+    """The loudness of the wanted part, in the channels and the rate that the result will have."""
+    with _opened(path, plan, span) as (container, stream):
+        frames = _decode(container, stream)
+        first = next(frames, None)
+        if first is None:
+            return measured([])
+        rate = _rate(plan.codec, first.sample_rate)
+        place = _place(first, span, rate)
+        made = shaped(_ticking(chain([first], frames), tick), Shape("dbl", plan.layout, rate), Cut())
+        return measured(_part_of(made, place.skipped, place.kept))
+
+
+def _measured_result(part: Path, tick: Callable[[float], None]) -> Loudness:
+    with av.open(str(part)) as container:
+        stream = container.streams.audio[0]
+        frames = _ticking(_decode(container, stream), tick)
+        return measured(shaped(frames, Shape("dbl", stream.codec_context.layout.name, stream.sample_rate), Cut()))
+
+
+# --- Samples ---
 
 
 def _part_of(frames: Iterator[AudioFrame], skipped: int, kept: int | None) -> Iterator[AudioFrame]:
@@ -314,14 +470,11 @@ def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFra
         yield from frames
 
 
-def _resampled(
-    frames: Iterable[AudioFrame], stream: AudioStream, tick: Callable[[float], None]
-) -> Iterator[AudioFrame]:
+def _resampled(frames: Iterable[AudioFrame], stream: AudioStream) -> Iterator[AudioFrame]:
     """Frames in the encoder's format. If the source changes its format on the way, a new resampler takes over."""
     resampler: AudioResampler | None = None
     kind: tuple[str, str, int] | None = None
     for frame in frames:
-        tick(frame.time or 0.0)
         frame.pts = None
         current = (frame.format.name, frame.layout.name, frame.sample_rate)
         if resampler is None or current != kind:

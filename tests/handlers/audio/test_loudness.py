@@ -10,8 +10,8 @@ from sounds import hear, lively, tone, write
 
 from tasktrail.handlers import Finished, Outcome
 from tasktrail.handlers.audio.convert import audio_convert
-from tasktrail.handlers.audio.convert.loudness import Loudness, first_level, next_level
-from tasktrail.handlers.audio.convert.shaping import Level
+from tasktrail.handlers.media.loudness import Loudness, first_level, next_level
+from tasktrail.handlers.media.sound_shape import Level
 from tasktrail.testing import SimulatedCrash, run_handler
 
 

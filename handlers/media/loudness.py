@@ -1,15 +1,16 @@
 """How loud sound is, by EBU R128, and how it is made as loud as asked."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from math import inf, log10
+from typing import NamedTuple
 
 import av
 import msgspec
 from av.audio.frame import AudioFrame
 from av.filter import Graph
 
-from .shaping import Level
+from .sound_shape import Level
 
 _GATE = -70.0
 """LUFS. What is quieter counts as silence, by the standard."""
@@ -24,6 +25,14 @@ _BELOW = 0.1
 MOST_TRIES = 8
 _SETTLED_AFTER = 5
 """Tries. From then on only peaks are looked at: the two wishes may drive each other up for ever."""
+
+LEVEL_TAGS = ("replaygain_", "r128_", "itunnorm")
+"""How tags begin that say how loud the sound was."""
+NOT_MEASURED = "not made louder: it is silent, or too short or too quiet to be measured"
+_NEAR_ENOUGH, _PEAK_NEAR_ENOUGH = 0.5, 0.05
+"""LU and dB that the result may be off without a note."""
+_MEASURING = 25.0
+"""Percent of the work that it takes to measure the source. Each try then takes half of what is left."""
 
 
 class Loudness(msgspec.Struct, frozen=True):
@@ -120,3 +129,54 @@ def next_level(level: Level, after: Loudness, target: float, peak: float, tries:
     if after.integrated is not None and abs(target - after.integrated) > NEAR and tries <= _SETTLED_AFTER:
         gain += target - after.integrated
     return None if (gain, ceiling) == level or tries >= MOST_TRIES else Level(gain, ceiling)
+
+
+class Settled(NamedTuple):
+    """What was reached."""
+
+    level: Level
+    after: Loudness
+
+    @property
+    def gain(self) -> float:
+        """Decibels, for the result."""
+        return round(self.level.gain, 2)
+
+
+def settle(level: Level, tries: int, target: float, peak: float, attempt: Callable[[Level, int], Loudness]) -> Settled:
+    """Try one level after the other until it is near enough.
+
+    Args:
+        level: the first one.
+        tries: how many were made before it.
+        target: LUFS.
+        peak: dBTP.
+        attempt: makes the result with a level, when so many were tried before, and measures it.
+    """
+    while True:
+        after = attempt(level, tries)
+        better = next_level(level, after, target, peak, tries + 1)
+        if better is None:
+            return Settled(level, after)
+        level, tries = better, tries + 1
+
+
+def begin_of(tries: int) -> float:
+    """Percent of the work that are done when so many tries were made."""
+    return float(100 - (100 - _MEASURING) * 0.5**tries)
+
+
+def level_notes(settled: Settled, before: Loudness, target: float, peak: float) -> list[str]:
+    """How far the result is from what was asked, and what it took."""
+    level, after = settled
+    notes = []
+    if level.ceiling is not None:
+        over = before.true_peak + level.gain - level.ceiling
+        notes.append(f"peaks were held down, by up to {over:.1f} dB, to stay below {peak:g} dBTP")
+    if after.integrated is None:
+        notes.append("its loudness cannot be measured any more")
+    elif abs(after.integrated - target) > _NEAR_ENOUGH:
+        notes.append(f"it is {after.integrated:.1f} LUFS and not {target:g}: with such peaks it cannot be louder")
+    if after.true_peak > peak + _PEAK_NEAR_ENOUGH:
+        notes.append(f"its true peak is {after.true_peak:.1f} dBTP: the codec adds that much")
+    return notes
