@@ -203,3 +203,17 @@ class ToneMapper:
         made = self._graph.vpull()
         made.color_primaries, made.color_trc, made.colorspace = _BT709, _BT709, _RGB_MATRIX
         return made
+
+
+# --- The other way ---
+
+
+def paper_white(values: Values, transfer: int) -> Values:
+    """Values of plain pictures, 0 to 1, as they look in high dynamic range, where white is white paper."""
+    light = PAPER * np.power(values, _BT1886) @ _between(_BT709, _BT2020).T
+    if transfer != HLG:
+        return pq_value(light)
+    lightness = np.maximum((light @ _LIGHTNESS_2020)[..., None] / _HLG_PEAK, 1e-9)
+    scene = light / _HLG_PEAK * np.power(lightness, 1 / _HLG_GAMMA - 1)
+    bright = _A * np.log(np.maximum(12 * scene - _B, 1e-9)) + _C
+    return np.where(scene <= 1 / 12, np.sqrt(3 * np.maximum(scene, 0.0)), bright)

@@ -14,6 +14,7 @@ import msgspec
 from ...contract import Job, TaskContext
 from ..frames import Reading, beyond_use, undecodable
 from ..source import VideoSource, info_of
+from .burning import Burner
 from .checkpoint import AudioTrack, SavedConversion, Segment, Stretch, stretches_of
 from .estimate import segments_at_once
 from .options import Target, VideoConvertOptions, on_one_thread
@@ -73,6 +74,7 @@ class Making:
         percent: tuple[float, float],
         *,
         picture: bool = True,
+        burner: Burner | None = None,
     ) -> None:
         """Progress goes from the first `percent` to the second. `picture`: whether it is made, unless it is copied."""
         self._percents = percent
@@ -95,6 +97,7 @@ class Making:
             options=context.options,
             plan=plan,
             folder=context.work_dir,
+            burner=burner,
         )
         self._stretches = stretches_of(plan, keyframes, saved.segments) if picture else []
         self._read: dict[Stretch, Reading] = {}

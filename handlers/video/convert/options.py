@@ -174,6 +174,10 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         Literal["keep", "none"],
         msgspec.Meta(description="keep: all that the container can hold; text is rewritten where it must be."),
     ] = "keep"
+    burn_subtitles: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=100)] | None,
+        msgspec.Meta(description="Draw this subtitle track into the picture, counted from 1, instead of keeping it."),
+    ] = None
     metadata: Annotated[
         Literal["keep", "strip"],
         msgspec.Meta(
@@ -466,7 +470,7 @@ def holds_aspect(target: Target) -> bool:
 _OF_ENCODING = (
     *("width", "height", "scale", "max_width", "max_height", "deinterlace", "rotate", "crop", "pad", "frame_rate"),
     *("crf", "quality", "video_bitrate", "passes", "target_size", "preset", "tune", "profile", "encoder", "hdr"),
-    *("segment_seconds", "segments_at_once"),
+    *("burn_subtitles", "segment_seconds", "segments_at_once"),
 )
 """Options that nothing asks for where the picture is copied."""
 

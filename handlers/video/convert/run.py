@@ -15,6 +15,7 @@ from ...pieces import fingerprint, recalled, remove_others
 from ..frames import UndecodableError, beyond_use, has_fields
 from ..opening import open_input
 from ..source import VideoSource, cut_notes, read_source, source_fields
+from .burning import Burner, choose_burned
 from .checkpoint import SavedConversion, SegmentPlan, choose_cuts, step_for
 from .copied_picture import CopiedPicture, lost_picture_notes, refuse_uncopyable
 from .extras import choose_extras
@@ -99,6 +100,7 @@ class _Conversion:
         with open_input(source.path) as container:
             self._sounds = choose_sounds(container, context.options, target)
             self._extras = choose_extras(container, source, context.options, target)
+            self._burned = choose_burned(container, source, context.options, context.check_stop)
         self._search = None if target.copied else search_for(context, source, self._pixels, backend)
         self._fitting = None if target.copied else fitting_for(context, source, self._pixels, backend)
         self._saved = self._recall_or_plan()
@@ -114,6 +116,7 @@ class _Conversion:
             [av.__version__, av.library_versions],
             self._backend.build,
             self._search.build if self._search else "",
+            self._burned.mark if self._burned else "",
         )
         saved = recalled(self._context.checkpoint, mark, SavedConversion)
         if saved is not None:
@@ -171,7 +174,13 @@ class _Conversion:
             self._saved,
             percent,
             picture=picture,
+            burner=self._burner(),
         )
+
+    def _burner(self) -> Burner | None:
+        if self._burned is None:
+            return None
+        return Burner(self._burned, self._source, self._context.options, self._pixels)
 
     @property
     def _span(self) -> Span:
@@ -276,6 +285,7 @@ class _Conversion:
         else:
             picture = picture_notes(self._source, self._pixels, self._context.options)
             picture += light_notes(self._target, self._source, self._pixels)
+            picture += self._burned.notes if self._burned else ()
         part = self._window.cut_before or self._window.cut_behind
         nothing = "nothing of it in the part that is wanted" if part else "none of it can be decoded"
         sound: list[str] = []

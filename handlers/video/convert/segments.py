@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 
 from ..frames import Reading
 from ..source import VideoSource
+from .burning import Burner
 from .checkpoint import Segment, SegmentPlan
 from .options import Target, VideoConvertOptions
 from .pacing import wanted_frames
@@ -37,6 +38,8 @@ class Encoding(msgspec.Struct, frozen=True, kw_only=True):
     options: VideoConvertOptions
     plan: SegmentPlan
     folder: Path
+    burner: Burner | None = None
+    """Draws subtitles on finished frames."""
 
 
 class SegmentEncoder(Protocol):
@@ -92,7 +95,7 @@ def encode_segments(
                 encoder = backend.segment_encoder(encoding, number, reading.tick)
             if shaped is None or frame is not last:
                 last, shaped = frame, shaper.shape(frame)
-            encoder.encode(moment, shaped)
+            encoder.encode(moment, encoding.burner.burned(shaped, moment) if encoding.burner else shaped)
             yield moment
         if encoder is not None:
             finished, encoder = encoder.finish(), None

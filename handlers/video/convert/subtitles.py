@@ -18,7 +18,7 @@ from .options import Container, VideoConvertOptions
 if TYPE_CHECKING:
     from av.stream import Stream
 
-_TEXT = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
+TEXT_CODECS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
 _CLOCK = Fraction(1, 1000)
 
 
@@ -47,7 +47,8 @@ class SubtitlePacket(NamedTuple):
 
 def choose_subtitles(opened: InputContainer, options: VideoConvertOptions, container: Container) -> Subtitles:
     """Choose which of the tracks of `opened` are kept, and note what happens to the others."""
-    streams = opened.streams.subtitles
+    burned = options.burn_subtitles or 0
+    streams = [stream for number, stream in enumerate(opened.streams.subtitles, 1) if number != burned]
     if options.subtitles == "none":
         return Subtitles(notes=_dropped(len(streams), "as asked"))
     known = [stream for stream in streams if _fits(stream, container)]
@@ -76,7 +77,7 @@ def _codec(stream: SubtitleStream) -> str:
 
 def _fits(stream: SubtitleStream, container: Container) -> bool:
     codec = _codec(stream)
-    return codec in container.copied_subtitles or codec in _TEXT
+    return codec in container.copied_subtitles or codec in TEXT_CODECS
 
 
 def _readable(stream: Any, container: Container) -> bool:
