@@ -34,6 +34,8 @@ os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to standard
 
 _HANGS = "libsvtav1"
 """If this encoder is freed before its end it drains itself, and it waits for ever where it has lost its way."""
+_TOO_QUICK = 11
+"""From this preset of its own on it may write pictures that cannot be decoded: our ultrafast and superfast."""
 _HELD = 16
 """Segments with fewer frames than an encoder reorders are where encoders' decoding times go wrong."""
 _TRIAL_SIDE = 256
@@ -138,6 +140,7 @@ class LibrarySegmentEncoder:
         self._compare()
         self._release()
         self._container.close()
+        self._decode_if_doubtful()
         size, digest = seal(self._part, self._final)
         return Segment(self.number, self._moments[0], self._moments[-1], len(self._moments), size, digest)
 
@@ -160,6 +163,19 @@ class LibrarySegmentEncoder:
         returned = [moment for moment in self._returned if moment is not None]
         if len(self._returned) != len(given) or sorted(returned) != given:
             raise self._failure(f"other moments than those of the {len(given)} frames it got")
+
+    def _decode_if_doubtful(self) -> None:
+        """At its quickest presets SVT-AV1 has been seen to write pictures that no decoder takes."""
+        target = self._encoding.target
+        if target.video_encoder != _HANGS or int(target.video_options["preset"]) < _TOO_QUICK:
+            return
+        try:
+            with av.open(str(self._part)) as container:
+                good = sum(1 for _ in container.decode(video=0))
+        except av.error.FFmpegError:
+            good = 0
+        if good != len(self._moments):
+            raise self._failure("pictures that cannot be decoded: take a slower preset or a higher crf")
 
     def _failure(self, returned: str) -> EncoderFailedError:
         encoder = self._encoding.target.video_encoder

@@ -2,10 +2,13 @@
 
 import hashlib
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
+from av.video.stream import VideoStream
 
 from tasktrail.handlers import Finished, Stopped, contract
 from tasktrail.handlers.video.convert import library_encoder
@@ -80,6 +83,29 @@ def test_an_encoder_that_can_hang_when_it_is_freed_lives_as_long_as_its_worker(
     before = len(contract._KEPT)
     assert isinstance(convert(prepare(clips(audio=""), video_codec=codec, stop_after=30)), Stopped)
     assert len(contract._KEPT) - before == kept
+
+
+def test_a_film_that_nobody_could_decode_is_never_a_result(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """SVT-AV1 writes such pictures at its quickest presets, where rate factors are fine and pictures busy."""
+    cells = av.open("cellauto=size=320x240:rate=25:random_seed=1", format="lavfi")
+    with cells, av.open(str(tmp_path / "in.mkv"), "w") as film:
+        track = film.add_stream("libx264", rate=25, options={"crf": "8", "preset": "ultrafast"})
+        assert isinstance(track, VideoStream)
+        track.width, track.height = 320, 240
+        for frame in islice(cells.decode(video=0), 25):
+            film.mux(track.encode(frame.reformat(format="yuv420p")))
+        film.mux(track.encode(None))
+    context = prepare(tmp_path / "in.mkv", video_codec="av1", preset="ultrafast", crf=2)
+    try:
+        convert(context)
+    except EncoderFailedError as error:
+        assert "pictures that cannot be decoded" in str(error)  # noqa: PT017 - another version of the encoder may do well
+        assert not list(context.work_dir.glob("segment-*"))
+    else:
+        with av.open(str(context.output_file)) as made:
+            assert sum(1 for _ in made.decode(video=0)) == 25
 
 
 def _digest(path: Path) -> str:
