@@ -10,6 +10,7 @@ import msgspec
 
 from ...contract import TaskContext, Unusable
 from ..source import VideoSource
+from .burning import Burner
 from .checkpoint import SavedConversion, SegmentPlan
 from .making import PICTURE_UNTIL, SOUND_SHARE
 from .options import MAX_CRF, USUAL_CRF, Target, VideoConvertOptions, choose_target, with_crf
@@ -57,14 +58,14 @@ class Fitting:
         self._made: Sized | None = None
         """What the last pass gave."""
 
-    def prepare(self, source: VideoSource, saved: SavedConversion) -> SavedConversion:
+    def prepare(self, source: VideoSource, saved: SavedConversion, burner: Burner | None) -> SavedConversion:
         """Find out on samples where to begin, and save each rate factor as it is measured.
 
         The sound has to be there already. Raises Unusable where the samples say that it is hopeless.
         """
         self._source = source
         room = self._room(saved)
-        sampling = Sampling(self._context, source, self._pixels, self._backend)
+        sampling = Sampling(self._context, source, self._pixels, self._backend, burner=burner)
         while (crf := next_sampled(saved.sampled, room, self._bounds)) is not None:
             picture = self._sampled(crf, saved, sampling)
             saved = msgspec.structs.replace(saved, sampled=(*saved.sampled, Sized(crf, picture)))

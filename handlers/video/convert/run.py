@@ -130,11 +130,11 @@ class _Conversion:
         self._saved = self._saved.intact(self._context.work_dir)
         self._clean_up()
         if self._search is not None:
-            self._saved = self._search.run(self._source, self._saved)
+            self._saved = self._search.run(self._source, self._saved, self._burner())
             self._target = self._search.target(self._saved)
         if self._fitting is not None:
             self._saved = self._making((0.0, PICTURE_UNTIL), picture=False).run()
-            self._saved = self._fitting.prepare(self._source, self._saved)
+            self._saved = self._fitting.prepare(self._source, self._saved, self._burner())
         while True:
             self._make()
             self._join()

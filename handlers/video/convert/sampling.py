@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from ...contract import TaskContext, Unusable
 from ..frames import Reading
 from ..source import VideoSource, info_of
+from .burning import Burner
 from .checkpoint import SegmentPlan, stretches_of
 from .estimate import segments_at_once
 from .making import Pace, job_of
@@ -54,6 +55,7 @@ class Sampling:
         pixels: how the result's pixels are stored.
         backend: what encodes.
         meter: what compares; none: only sizes are wanted.
+        burner: what draws subtitles into the picture, if any are wanted there.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class Sampling:
         pixels: PixelFormat,
         backend: VideoBackend,
         meter: Meter | None = None,
+        burner: Burner | None = None,
     ) -> None:
         self._context = context
         self._source = source
         self._pixels = pixels
         self._backend = backend
         self._meter = meter
+        self._burner = burner
         self._at_once = segments_at_once(job_of(context), info_of(source))
         self._frames = 0
         """Frames that are done. For progress: threads count, too."""
@@ -128,6 +132,7 @@ class Sampling:
             options=self._context.options,
             plan=msgspec.structs.replace(plan, cuts=(), step=plan.end - plan.start),  # so that a sample is one segment
             folder=folder,
+            burner=self._burner,
         )
         for left in reversed(range(_ENCODED_ANEW)):
             made = None
@@ -164,7 +169,7 @@ class Sampling:
         references = wanted_frames(self._source, plan.start, *sample, reading)
         with av.open(str(made)) as container:
             results = container.decode(video=0)
-            for _, frame in references:
+            for moment, frame in references:
                 try:
                     result = next(results)
                 except (StopIteration, av.error.FFmpegError) as error:
@@ -172,7 +177,8 @@ class Sampling:
                         f"the encoder wrote {made.name} so that nobody can decode it", 0
                     ) from error
                 self._frames += 1
-                yield shaper.shape(frame), result
+                shaped = shaper.shape(frame)
+                yield self._burner.burned(shaped, moment) if self._burner else shaped, result
 
 
 def covered(plan: SegmentPlan, source: VideoSource) -> float:

@@ -10,6 +10,7 @@ import msgspec
 
 from ...contract import TaskContext, Unusable
 from ..source import VideoSource, info_of
+from .burning import Burner
 from .checkpoint import SavedConversion, SegmentPlan
 from .estimate import segments_at_once
 from .making import PICTURE_UNTIL, job_of
@@ -51,10 +52,10 @@ class QualitySearch:
         self.build = self._meter.build
         """Identifies what measures, beside the library."""
 
-    def run(self, source: VideoSource, saved: SavedConversion) -> SavedConversion:
+    def run(self, source: VideoSource, saved: SavedConversion, burner: Burner | None) -> SavedConversion:
         """Measure what `saved` lacks, and save each rate factor as it is measured."""
         self._source = source
-        sampling = Sampling(self._context, source, self._pixels, self._backend, self._meter)
+        sampling = Sampling(self._context, source, self._pixels, self._backend, self._meter, burner)
         bounds = USUAL_CRF[self._codec], FINEST_CRF[self._codec], MAX_CRF[self._codec]
         while (crf := next_crf(saved.tried, self._asked.value, *bounds)) is not None:
             score = self._measure(crf, saved, sampling)

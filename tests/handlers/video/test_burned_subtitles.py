@@ -59,6 +59,16 @@ def test_a_line_of_text_is_shown_from_its_first_frame_to_its_last_and_in_no_othe
     assert any("drawn in one style" in note for note in notes) == (track == 2)
 
 
+def test_a_quality_is_measured_with_the_lines_in_the_picture(
+    film: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    """Were they in the samples only, or in what these are compared with, no crf would come near."""
+    plain = convert(prepare(film, "plain.mp4", quality="xpsnr:45")).result["quality"]
+    burned = convert(prepare(film, "burned.mp4", quality="xpsnr:45", burn_subtitles=1)).result["quality"]
+    assert burned["reached"] >= 45
+    assert burned["tried"] != plain["tried"]
+
+
 def test_the_file_is_the_same_however_many_segments_are_made_at_once(
     film: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
