@@ -55,8 +55,9 @@ _NEAR = 0.98
 """How far from grey a colour stays as it is; 1 is the edge of BT.709. What is left is little light, but many values."""
 _NODES = 49
 _RGB = "gbrp16le"
-_RGB_MATRIX, _CONSTANT_LIGHTNESS = 0, 10
-"""FFmpeg's numbers of matrices; it cannot read the second, whose values are near those of BT.2020."""
+_RGB_MATRIX = 0
+_AS_BT2020 = frozenset({_UNSPECIFIED, 10, 12, 13})
+"""FFmpeg's numbers of matrices that its scaler does not know and whose values are, or are near, those of BT.2020."""
 
 
 # --- Light ---
@@ -189,12 +190,11 @@ class ToneMapper:
 
     def mapped(self, frame: VideoFrame) -> VideoFrame:
         """The frame in RGB of 16 bits, with the values of BT.709."""
-        known = frame.colorspace not in (_UNSPECIFIED, _CONSTANT_LIGHTNESS)
         wide = self._scaler.reformat(
             frame,
             *self._size,
             format=_RGB,
-            src_colorspace=None if known else Colorspace.BT2020,
+            src_colorspace=Colorspace.BT2020 if frame.colorspace in _AS_BT2020 else None,
             interpolation=self._interpolation,
             dst_color_range=ColorRange.JPEG,
             threads=self._threads,

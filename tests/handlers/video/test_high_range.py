@@ -6,19 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from av.video.reformatter import Interpolation
 from bright_films import FILMS, HLG, PQ, REFERENCES, apart, first_picture, make, scene, small
 
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
+from tasktrail.handlers.video.frames import frames_after
 from tasktrail.handlers.video.light import Light, Mastering
 from tasktrail.handlers.video.preview import video_preview
 from tasktrail.handlers.video.preview.options import VideoPreviewOptions
 from tasktrail.handlers.video.source import read_source
 from tasktrail.handlers.video.thumbnail import video_thumbnail
 from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions
-from tasktrail.handlers.video.tones import PAPER, compressed, mapped, pq_value
+from tasktrail.handlers.video.tones import PAPER, ToneMapper, compressed, mapped, pq_value
 from tasktrail.testing import RecordingContext, job_for, run_handler
 
 BT2020 = 9
@@ -168,6 +170,19 @@ def test_turned_cropped_and_padded_pictures_are_mapped_too(
     assert made[2, 2].max() < 4
     assert made[200, 24].min() > 240  # the brightest grey, upside down
     assert made.shape == (256, 512, 3)
+
+
+def test_a_matrix_that_the_scaler_does_not_know_is_taken_for_the_usual_one(
+    films: dict[str, Path], tmp_path: Path
+) -> None:
+    source = read_source(films["pq-1000"])
+    _, frame = next(frames_after(source, None))
+    tones = ToneMapper(source, (64, 36), Interpolation.BICUBIC, tmp_path)
+    usual = tones.mapped(frame).to_ndarray(format="rgb24")
+    for matrix in (2, 10, 12, 13):
+        frame.colorspace = matrix
+        assert (tones.mapped(frame).to_ndarray(format="rgb24") == usual).all()
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- Kept ---
