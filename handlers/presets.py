@@ -69,8 +69,8 @@ BUILT_IN = (
     Preset(
         name="web-image",
         type="image_convert",
-        options={"width": 2048, "height": 2048, "quality": 80},
-        summary="A picture for a page, at most 2048 pixels a side.",
+        options={"width": 2048, "height": 2048, "quality": 80, "profile": "srgb", "depth": "8", "metadata": "strip"},
+        summary="A picture for a page, at most 2048 pixels a side; it tells nothing of place and author.",
         output_suffix=".webp",
     ),
     Preset(

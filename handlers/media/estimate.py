@@ -11,6 +11,8 @@ _LOSSY_RATES = {"JPEG": 0.45, "WEBP": 0.33, "AVIF": 0.38, "HEIF": 0.38}
 """Bytes a pixel of a busy picture at quality 85."""
 _LOSSLESS_RATES = {"GIF": 1.1, "PNG": 2.6, "TIFF": 3.0, "WEBP": 2.0, "AVIF": 2.6}
 """The same, where every pixel is kept."""
+_PLAIN_RATES = {"BMP": 3.0}
+"""Bytes a pixel of a format that packs nothing."""
 _PACKS_AS = {"WEBP": 0.9}
 _USUALLY_PACKS_AS = 1.4
 """Times the source's bytes a pixel that an encoder without loss takes for the same pixels."""
@@ -77,6 +79,8 @@ def written_bytes(
         shrunk: how many times as long its sides were there: the smaller a picture is made, the more is in each pixel.
         calm: 1, or less where pictures of that sort have less in them.
     """
+    if kind in _PLAIN_RATES:
+        return int(_PLAIN_RATES[kind] * pixels) + _HEADERS
     if lossless or kind not in _LOSSY_RATES:
         share = _lossless_share(kind, packing, max(1.0, shrunk))
         return int(_LOSSLESS_RATES[kind] * share * pixels) + _HEADERS

@@ -30,7 +30,7 @@ def write_picture(
         background: laid under transparent parts if the format has no transparency, as #rrggbb.
         kept: further content of the file, as Pillow names it (icc_profile, exif).
     """
-    if kind == "JPEG" and picture.mode == "RGBA":
+    if kind in ("JPEG", "BMP") and picture.mode == "RGBA":
         flat = Image.new("RGBA", picture.size, background)
         flat.alpha_composite(picture)
         picture = flat.convert("RGB")

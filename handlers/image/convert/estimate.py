@@ -8,7 +8,7 @@ import msgspec
 from ...contract import Estimate, Job
 from ...media.estimate import Packing, fitted_pixels, written_bytes
 from ..limits import MAX_IMAGE_PIXELS
-from .options import MANY_FRAMES, ImageConvertOptions, target_format
+from .options import MANY_FRAMES, ImageConvertOptions, bits_written, target_format
 
 NO_BOX = 10_000_000
 """Pixels; stands for no limit on one side of the box."""
@@ -25,6 +25,9 @@ _ALPHA, _WEBP_LOSSLESS = 16, 40
 """The alpha of WebP and AVIF is a picture of its own; without loss WebP has hash chains over all pixels."""
 _DEEP = 8
 """Bytes a pixel of a picture that is held as a whole and has more than eight bits a channel."""
+_DEEP_FILE = 2.3
+"""How many times the bytes of a picture of 8 bits a channel one of 16 takes: its lower bits are noise."""
+_BYTE = 8
 _CANVASES = 8
 """Bytes a pixel beside the frame that is read: an animation's frames lie on those before them."""
 _HELD = {"WEBP": 4, "PNG": 4, "AVIF": 4, "GIF": 1, "TIFF": 0}
@@ -45,16 +48,18 @@ class ImageHeader(msgspec.Struct, frozen=True, kw_only=True):
     """The orientation that is left for us to turn when libvips has read the picture."""
     packing: Packing | None = None
     """How tightly the file packs the pixels."""
-    deep: bool = False
-    """Whether it has more than eight bits a channel."""
+    bits: int = 8
+    """Bits a channel; 8 where there are fewer."""
     inks: bool = False
     """Whether it is CMYK."""
+    grey_profile: bool = False
+    """Whether it is grey by a colour profile."""
     cut: bool = False
     """Whether the file ends too early, at a place where a frame begins."""
     beside: int = 0
     """The number of further pictures in a JPEG: previews, depth, the other eye."""
     tells: frozenset[str] = frozenset()
-    """The metadata that the file has: EXIF, GPS, XMP, comments."""
+    """The metadata that the file has: EXIF, GPS, XMP, IPTC, comments."""
 
     @property
     def sideways(self) -> bool:
@@ -82,9 +87,8 @@ def estimate_for(job: Job[ImageConvertOptions], header: ImageHeader, basis: dict
     kind = target_format(job.output_file)
     frames = header.frames if job.options.frames == "all" and kind in MANY_FRAMES else 1
     written = _written_pixels(job.options, header)
-    memory = (
-        80_000_000 + (_DEEP if header.deep else 4) * header.pixels + _encoder_bytes(job.options, kind, header) * written
-    )
+    deep = max(header.bits, bits_written(job.options, kind, header.bits)) > _BYTE
+    memory = 80_000_000 + (_DEEP if deep else 4) * header.pixels + _encoder_bytes(job.options, kind, header) * written
     if frames > 1:
         memory += 8_000_000 + _CANVASES * header.pixels + _HELD[kind] * frames * written
         memory += _AV1_FRAME * written * min(frames, _AV1_LOOKS_AHEAD) if kind == "AVIF" else 0
@@ -113,7 +117,7 @@ def _written_pixels(options: ImageConvertOptions, header: ImageHeader) -> int:
 
 
 def _output_bytes(job: Job[ImageConvertOptions], kind: str, header: ImageHeader, written: int, frames: int) -> int:
-    return written_bytes(
+    plain = written_bytes(
         kind,
         frames * written,
         quality=job.options.quality,
@@ -121,6 +125,8 @@ def _output_bytes(job: Job[ImageConvertOptions], kind: str, header: ImageHeader,
         packing=header.packing,
         shrunk=header.shrunk(written),
     )
+    deep = kind != "AVIF" and frames == 1 and bits_written(job.options, kind, header.bits) > _BYTE
+    return int(_DEEP_FILE * plain) if deep else plain
 
 
 def _kept_bytes(job: Job[ImageConvertOptions], header: ImageHeader, written: int, frames: int) -> int:

@@ -1,6 +1,7 @@
 """Convert an animation or a file of several pages: each frame becomes a piece, and at the end they are put together."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,10 +16,11 @@ from ...media.pictures import save
 from ...pieces import Pieces, fingerprint
 from ..limits import MAX_PILLOW_PIXELS
 from ..opening import blame_picture, open_picture
-from ..shaping import PixelSize
-from .metadata import add_exif, metadata_for_pillow
+from ..shaping import PixelSize, to_srgb
+from .estimate import ImageHeader
+from .metadata import NOTHING, Kept, add_to_tiff, for_pillow, metadata_of
 from .options import ImageConvertOptions
-from .still import shaped_by_pillow
+from .still import holdable, shaped_by_pillow
 
 _FRAMES_UNTIL = 70.0
 _USUAL_DURATION = 100
@@ -26,32 +28,38 @@ _USUAL_DURATION = 100
 _DURATION = "duration"
 
 
-def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, count: int) -> tuple[PixelSize, float]:
-    """Write all `count` frames of the input to `output_part`; the size of the first frame, and the seconds of all."""
+def convert_frames(
+    context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader
+) -> tuple[PixelSize, float]:
+    """Write all frames of the input to `output_part`; the size of the first frame, and the seconds of all."""
+    count, options = header.frames, holdable(context.options, header, kind, several=True)
     mark = fingerprint(context.input_file, msgspec.to_builtins(context.options), kind, pillow_version)
     pieces = Pieces(context, mark, stem="frame")
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as source:
         loop = int(source.info.get("loop", 0))
-        kept = metadata_for_pillow(source) if context.options.metadata == "keep" else {}
+        kept = metadata_of(source) if context.options.metadata == "keep" else NOTHING
         for number in pieces.missing(count):
             context.check_stop()
-            _keep_frame(context, source, pieces, number, count, kind)
+            frame = _frame(source, context.input_file, number, options)
+            check_sides(frame.size, kind)
+            _keep_frame(frame, pieces, number, count, round(source.info.get(_DURATION) or _USUAL_DURATION))
     pieces.save(_FRAMES_UNTIL, f"{count} frames are ready")
     return _compose(context, kind, _Frames(context, pieces, count), loop, kept)
 
 
-def _keep_frame(
-    context: TaskContext[ImageConvertOptions], source: ImageFile, pieces: Pieces, number: int, count: int, kind: str
-) -> None:
-    with blame_picture(context.input_file):
+def _frame(source: ImageFile, path: Path, number: int, options: ImageConvertOptions) -> Image.Image:
+    with blame_picture(path):
         source.seek(number)
         stored = source.copy()
-    frame = shaped_by_pillow(stored, context.options)
-    check_sides(frame.size, kind)
-    if frame.mode == "CMYK":  # a PNG cannot hold it
-        frame = frame.convert("RGB")
+    frame = shaped_by_pillow(stored, options)
+    if frame.mode == "CMYK":  # a PNG cannot hold it, and the pages before it had no inks
+        return to_srgb(frame, frame.info.get("icc_profile"))
+    return frame
+
+
+def _keep_frame(frame: Image.Image, pieces: Pieces, number: int, count: int, duration: int) -> None:
     notes = PngImagePlugin.PngInfo()
-    notes.add_text(_DURATION, str(round(source.info.get(_DURATION) or _USUAL_DURATION)))
+    notes.add_text(_DURATION, str(duration))
     profile = frame.info.get("icc_profile")
     save(frame, pieces.part(number), "PNG", compress_level=1, pnginfo=notes, icc_profile=profile)
     pieces.keep(number, _FRAMES_UNTIL * (number + 1) / count, f"frame {number + 1} of {count}")
@@ -96,7 +104,7 @@ class _Frames:
 
 
 def _compose(
-    context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int, kept: dict[str, bytes]
+    context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int, kept: Kept
 ) -> tuple[PixelSize, float]:
     options = context.options
     if kind != "TIFF" and len(frames.sizes()) > 1:
@@ -111,9 +119,13 @@ def _compose(
         "TIFF": {"compression": "tiff_adobe_deflate"},
     }
     first = frames.frame(0)
-    exif = kept.pop("exif", b"") if kind == "TIFF" else b""  # libtiff takes no directories from Pillow
-    save(first, context.output_part, kind, save_all=True, append_images=frames, **every[kind], **kept)
-    if exif:
+    told = for_pillow(kept, kind)
+    if kind == "TIFF":
+        told.pop("exif", None)  # libtiff takes no directories from Pillow
+    if kind == "WEBP" and "icc_profile" in first.info:  # the other writers look for it themselves
+        told["icc_profile"] = first.info["icc_profile"]
+    save(first, context.output_part, kind, save_all=True, append_images=frames, **every[kind], **told)
+    if kind == "TIFF":
         with writing(context.output_part):
-            add_exif(context.output_part, exif)
+            add_to_tiff(context.output_part, kept.exif, kept.iptc)
     return first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000

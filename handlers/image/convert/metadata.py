@@ -1,25 +1,37 @@
 """The metadata in a picture's file: which there is, and how it gets into the output where the format can hold it."""
 
+import re
 import struct
 import warnings
 from os import SEEK_END
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from ..shaping import BROKEN_TAGS, EXIF_ORIENTATION, exif_of
 
-_GPS = 0x8825
+_GPS, _CAMERA = 0x8825, 0x8769
+_FORMAL = frozenset((0x9000, 0x9101, 0xA000, 0xA001, 0xA002, 0xA003, 0xA005))
+"""Tags of the directory `_CAMERA` that say nothing but what EXIF's own form asks for: versions and sizes."""
 _TELLING = (
     *(0x010D, 0x010E, 0x010F, 0x0110),  # name, description, camera
     *(0x0131, 0x0132, 0x013B, 0x013C),  # program, date, artist, computer
     *(0x4746, 0x4749, 0x8298),  # rating, copyright
-    *(0x8769, _GPS),  # the directories of EXIF and of the place
+    *(_CAMERA, _GPS),  # the directories of EXIF and of the place
     *range(0x9C9B, 0x9CA0),  # Windows' title, comment, author, keywords, subject
 )
 """Tags about the picture. All others of a TIFF say how its own pixels are stored, and would be wrong elsewhere."""
 _XMP_TEXT = "XML:com.adobe.xmp"
+_PACKED_TEXT = "Raw profile type "
+"""How the texts of a PNG begin in which ImageMagick puts EXIF, XMP and IPTC. They are kept in their own places."""
+_IPTC_IN_TIFF, _IPTC_IN_JPEG = 0x83BB, 0x0404
+_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))[2-8]""")
+_XMP_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
+_LONGEST_SEGMENT = 65_000
+"""Bytes of what stands in one segment of a JPEG."""
 _ENTRY, _EXIF_HEAD = 12, 14
 """Bytes."""
 
@@ -27,14 +39,82 @@ _ENTRY, _EXIF_HEAD = 12, 14
 def names_in(image: ImageFile) -> frozenset[str]:
     """The kinds of metadata that the file has, from its header alone."""
     exif = exif_of(image)
-    texts = [value for name, value in image.info.items() if isinstance(value, str) and name != _XMP_TEXT]
     found = {
-        "EXIF": any(tag in exif for tag in _TELLING if tag != _GPS),
+        "EXIF": any(tag in exif for tag in _TELLING if tag not in (_GPS, _CAMERA)) or _says_of_camera(exif),
         "GPS": _GPS in exif,
-        "XMP": "xmp" in image.info or _XMP_TEXT in image.info,
-        "comments": bool(image.info.get("comment")) or (image.format == "PNG" and bool(texts)),
+        "XMP": bool(_xmp(image)),
+        "IPTC": bool(_iptc(image)),
+        "comments": bool(_comments(image)),
     }
     return frozenset(name for name, there in found.items() if there)
+
+
+def _says_of_camera(exif: Image.Exif) -> bool:
+    try:
+        return any(tag not in _FORMAL for tag in exif.get_ifd(_CAMERA))
+    except BROKEN_TAGS:
+        return False
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The metadata of a picture, for an output in which it stands upright; empty where there is none.
+
+    There is no small preview in it: it would still show what was cut away.
+    """
+
+    exif: bytes = b""
+    xmp: bytes = b""
+    iptc: bytes = b""
+    """Its records, bare."""
+    comments: tuple[tuple[str, str], ...] = ()
+    """Keyword and text."""
+
+
+NOTHING = Kept()
+
+
+def metadata_of(image: ImageFile) -> Kept:
+    """The metadata to keep, from the header."""
+    xmp = _XMP_THUMBNAILS.sub(b"", _XMP_ORIENTATION.sub(rb"\g<1>1", _xmp(image)))
+    return Kept(exif=telling_exif(image), xmp=xmp, iptc=_iptc(image), comments=_comments(image))
+
+
+def for_pillow(kept: Kept, kind: str) -> dict[str, bytes]:
+    """The metadata under the names that Pillow's writers use, as far as the format can hold it."""
+    if kind == "BMP":
+        return {}
+    comment = kept.comments[0][1].encode() if kept.comments and kind in ("GIF", "JPEG") else b""
+    return {name: data for name, data in (("exif", kept.exif), ("xmp", kept.xmp), ("comment", comment)) if data}
+
+
+def _xmp(image: ImageFile) -> bytes:
+    found = image.info.get("xmp") or image.info.get(_XMP_TEXT) or b""
+    return found.encode() if isinstance(found, str) else bytes(found)
+
+
+def _iptc(image: ImageFile) -> bytes:
+    if image.format in ("JPEG", "MPO"):
+        blocks = image.info.get("photoshop")
+        found = blocks.get(_IPTC_IN_JPEG, b"") if isinstance(blocks, dict) else b""
+    else:
+        found = image.tag_v2.get(_IPTC_IN_TIFF, b"") if image.format == "TIFF" else b""  # type: ignore[attr-defined]  # a TIFF has it
+    if isinstance(found, tuple) and all(isinstance(number, int) for number in found):  # declared as whole numbers
+        order: Literal["little", "big"] = "little" if image.tag_v2.prefix == b"II" else "big"  # type: ignore[attr-defined]  # a TIFF has it
+        found = b"".join(number.to_bytes(4, order) for number in found)
+    return found if isinstance(found, bytes) else b""
+
+
+def _comments(image: ImageFile) -> tuple[tuple[str, str], ...]:
+    if image.format == "PNG":
+        texts = ((name, text) for name, text in image.info.items() if isinstance(text, str))
+        return tuple(
+            (str(name), str(text))
+            for name, text in texts
+            if name != _XMP_TEXT and not str(name).startswith(_PACKED_TEXT)
+        )
+    found = image.info.get("comment")
+    text = found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
+    return (("Comment", text),) if text else ()
 
 
 def telling_exif(image: ImageFile) -> bytes:
@@ -47,10 +127,23 @@ def telling_exif(image: ImageFile) -> bytes:
     return packed
 
 
-def metadata_for_pillow(image: ImageFile) -> dict[str, bytes]:
-    """The metadata to keep, under the names that Pillow's writers use."""
-    found = {"exif": telling_exif(image), "xmp": image.info.get("xmp"), "comment": image.info.get("comment")}
-    return {name: data for name, data in found.items() if data}
+def photoshop_block(iptc: bytes) -> bytes:
+    """The records as a JPEG has them; empty where they are too long for it."""
+    if not 0 < len(iptc) <= _LONGEST_SEGMENT:
+        return b""
+    return (
+        b"Photoshop 3.0\0" + struct.pack(">4sHHL", b"8BIM", _IPTC_IN_JPEG, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)
+    )
+
+
+def add_to_jpeg(jpeg: Path, comment: str) -> None:
+    """Add a comment behind the other segments at the start of a JPEG: libvips writes none."""
+    text = comment.encode()[:_LONGEST_SEGMENT]
+    content = jpeg.read_bytes()
+    place = 2
+    while content[place] == 0xFF and content[place + 1] & 0xF0 == 0xE0:  # noqa: PLR2004 - APP0 to APP15
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    jpeg.write_bytes(content[:place] + struct.pack(">HH", 0xFFFE, 2 + len(text)) + text + content[place:])
 
 
 def _packed(exif: Image.Exif) -> bytes:
@@ -66,10 +159,13 @@ def _packed(exif: Image.Exif) -> bytes:
             return b""
 
 
-def add_exif(tiff: Path, data: bytes) -> None:
+def add_to_tiff(tiff: Path, data: bytes, iptc: bytes = b"") -> None:
     """Add tags to the first page of a TIFF, whose writers know few: a directory at the end takes the first's place."""
     exif = _loaded(data)
-    if not _packed(exif):
+    told = _packed(exif)
+    if iptc:
+        exif[_IPTC_IN_TIFF] = iptc
+    if not told and not iptc:
         return
     with tiff.open("r+b") as file:
         mark = file.read(8)

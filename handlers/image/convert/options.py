@@ -11,8 +11,10 @@ from ...media.formats import HEIC_SUFFIXES, WRITE_FORMATS, has_heic
 
 MAX_IMAGE_FRAMES = 10_000
 
-CONVERT_FORMATS = {**WRITE_FORMATS, ".tif": "TIFF", ".tiff": "TIFF"}
+CONVERT_FORMATS = {**WRITE_FORMATS, ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 """Suffix → Pillow's name of the format."""
+MOST_BITS = {"PNG": 16, "TIFF": 16, "AVIF": 12}
+"""Bits a channel that a format can hold, or its encoder; the others hold 8."""
 MANY_FRAMES = frozenset({"GIF", "WEBP", "TIFF", "AVIF", "PNG"})
 """Formats that can hold an animation or several pages."""
 _LOSSLESS = frozenset({"PNG", "WEBP", "AVIF", "TIFF", "GIF"})
@@ -35,20 +37,29 @@ class ImageConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     enlarge: Annotated[bool, msgspec.Meta(description="Whether `fit` may make a small picture larger.")] = False
     quality: Annotated[int, msgspec.Meta(ge=1, le=100, description="For jpeg, webp, avif and heic.")] = 85
     lossless: Annotated[bool, msgspec.Meta(description="Every pixel kept exactly, for webp and avif.")] = False
-    colour: Annotated[
-        Literal["srgb", "keep"],
-        msgspec.Meta(description="srgb: converted by the picture's profile. keep: values and profile as they are."),
-    ] = "srgb"
-    metadata: Annotated[
-        Literal["strip", "keep"],
+    profile: Annotated[
+        Literal["keep", "srgb"],
         msgspec.Meta(
-            description="EXIF (with author and place), XMP and comments, as far as the format can hold them. "
+            description="keep: pixels and colour profile as they are. srgb: pixels converted by the profile, which is "
+            "then left out."
+        ),
+    ] = "keep"
+    depth: Annotated[
+        Literal["auto", "8", "16"],
+        msgspec.Meta(description="Bits a channel; auto: as the source, if the format can. 16: png and tiff."),
+    ] = "auto"
+    metadata: Annotated[
+        Literal["keep", "strip"],
+        msgspec.Meta(
+            description="EXIF (with author and place), XMP, IPTC and comments, as far as the format can hold them. "
             "The picture is set upright anyway."
         ),
-    ] = "strip"
+    ] = "keep"
     background: Annotated[
         str,
-        msgspec.Meta(pattern="^#[0-9a-fA-F]{6}$", description="Laid under transparent parts in a jpeg, as #rrggbb."),
+        msgspec.Meta(
+            pattern="^#[0-9a-fA-F]{6}$", description="Laid under transparent parts in a jpeg or bmp, as #rrggbb."
+        ),
     ] = "#ffffff"
     frames: Annotated[
         Literal["all", "first"],
@@ -84,3 +95,14 @@ def check(job: Job[ImageConvertOptions]) -> None:
         raise InvalidOptions(f"fit={options.fit!r} needs width and height", field="options.fit")
     if options.lossless and kind not in _LOSSLESS:
         raise InvalidOptions(f"{job.output_file.suffix} has no lossless form", field="options.lossless")
+    if options.depth == "16" and MOST_BITS.get(kind, 8) < 16:  # noqa: PLR2004
+        raise InvalidOptions(
+            f"{job.output_file.suffix} cannot hold 16 bits a channel",
+            field="options.depth",
+            remedy="Take png or tiff, or depth=auto: an avif then has up to 12.",
+        )
+
+
+def bits_written(options: ImageConvertOptions, kind: str, source: int) -> int:
+    """Bits a channel of the output of one frame; `source` are those of the input."""
+    return min(MOST_BITS.get(kind, 8), source) if options.depth == "auto" else int(options.depth)

@@ -16,7 +16,10 @@ from .estimate import ImageHeader, estimate_for
 from .metadata import names_in
 from .options import ImageConvertOptions
 
-_BYTE = 8
+_GREY = ("L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
+_HEAD = 65_536
+"""Bytes of an AVIF; what says how it is coded stands before the picture."""
+_HIGH, _TWELVE = 0x40, 0x20
 
 
 def probe(job: Job[ImageConvertOptions]) -> Estimate:
@@ -51,9 +54,23 @@ def _header_of(image: ImageFile, path: Path) -> ImageHeader:
         orientation=orientation_of(image),
         left=orientation_left(image),
         packing=packing_in(image, path.stat().st_size),
-        deep=any(";16" in str(tile.args) for tile in image.tile) or image.info.get("bit_depth", 8) > _BYTE,
+        bits=_bits_in(image, path),
         inks=image.mode == "CMYK",
+        grey_profile=image.mode in _GREY and "icc_profile" in image.info,
         cut=image.format == "GIF" and not gif_is_whole(path),
         beside=getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0,
         tells=names_in(image),
     )
+
+
+def _bits_in(image: ImageFile, path: Path) -> int:
+    """Bits a channel, at least 8."""
+    if image.format == "AVIF":
+        with path.open("rb") as file:
+            _before, found, coding = file.read(_HEAD).partition(b"av1C")
+        if not found or len(coding) < 3 or not coding[2] & _HIGH:  # noqa: PLR2004
+            return 8
+        return 12 if coding[2] & _TWELVE else 10
+    if any(";16" in str(tile.args) for tile in image.tile):
+        return 16
+    return max(8, int(image.info.get("bit_depth", 8)))  # of a HEIC

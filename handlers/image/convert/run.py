@@ -8,7 +8,7 @@ from .estimate import ImageHeader
 from .frames import convert_frames
 from .options import MANY_FRAMES, MAX_IMAGE_FRAMES, ImageConvertOptions, target_format
 from .probe import read_header, written_header
-from .still import convert_still
+from .still import HOLDS_INKS, convert_still
 
 
 def run(context: TaskContext[ImageConvertOptions]) -> Finished:
@@ -26,7 +26,7 @@ def run(context: TaskContext[ImageConvertOptions]) -> Finished:
     several = header.frames > 1 and context.options.frames == "all" and kind in MANY_FRAMES
     if several:
         _check_frames(context, kind, header)
-        (width, height), duration = convert_frames(context, kind, header.frames)
+        (width, height), duration = convert_frames(context, kind, header)
     else:
         (width, height), duration = convert_still(context, kind, header), 0.0
     written = written_header(context.output_part, kind, header)
@@ -46,6 +46,11 @@ def _check_frames(context: TaskContext[ImageConvertOptions], kind: str, header: 
         raise Unusable(f"{name} has {header.frames:,} frames, at most {MAX_IMAGE_FRAMES:,} are converted")
     if kind == "AVIF" and context.options.lossless:
         raise Unusable(f"{name} has {header.frames} frames, and an avif of several is never lossless: take webp or png")
+    if context.options.depth == "16":
+        raise Unusable(
+            f"{name} has {header.frames} frames, and several are converted with 8 bits a channel: "
+            "take depth=auto or frames=first"
+        )
 
 
 def _source(header: ImageHeader) -> dict[str, Any]:
@@ -71,10 +76,11 @@ def _notes(options: ImageConvertOptions, source: ImageHeader, written: ImageHead
         notes.append(f"only the first of {source.frames} frames is kept")
     if source.beside:
         notes.append(f"further pictures in the jpeg are not kept: {source.beside}")
-    if source.deep and not written.deep:
-        notes.append("more than 8 bits a channel became 8")
-    if options.colour == "keep" and source.inks and not written.inks:
-        notes.append(f"CMYK became RGB: {kind} has no inks")
+    if source.bits > written.bits and options.depth != "8":
+        notes.append(f"{source.bits} bits a channel became {written.bits}")
+    if options.profile == "keep" and source.inks and not written.inks:
+        why = "several pages are kept without inks" if written.format in HOLDS_INKS else f"{kind} has no inks"
+        notes.append(f"CMYK became RGB: {why}")
     lost = sorted(source.tells - written.tells) if options.metadata == "keep" else []
     if lost:
         notes.append(f"not kept in {kind}: {', '.join(lost)}")

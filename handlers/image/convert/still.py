@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import pyvips
 from PIL import Image
 
@@ -18,14 +19,23 @@ from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS
 from ..opening import blame_picture, open_picture
 from ..shaping import PixelSize, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
 from .estimate import NO_BOX, ImageHeader
-from .metadata import add_exif, metadata_for_pillow, telling_exif
-from .options import ImageConvertOptions
+from .metadata import NOTHING, Kept, add_to_jpeg, add_to_tiff, for_pillow, metadata_of, photoshop_block
+from .options import ImageConvertOptions, bits_written
 
 pyvips.block_untrusted_set(state=True)  # loaders that run programs or follow references inside the file
 pyvips.cache_set_max(0)  # each task has another picture, and an open file is a held one
 
 _VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
-_EXIF = "exif-data"
+_PILLOW_WRITES = frozenset({"HEIF", "BMP"})
+_WITHOUT_PROFILE = frozenset({"GIF", "BMP"})
+HOLDS_INKS = frozenset({"JPEG", "TIFF"})
+_NEVER_GREY = frozenset({"WEBP", "AVIF"})
+_EXIF, _ICC = "exif-data", "icc-profile-data"
+_BYTE = 8
+_PREVIEW = ("exif-ifd1-", "jpeg-thumbnail-data")
+"""How libvips calls what there is of a small preview in EXIF. Without these it writes none."""
+_REPLACED = ("xmp-data", "iptc-data", "photoshop-data", "png-comment-", "gif-comment")
+"""How it calls what is taken from `Kept` instead."""
 _MAPPED = (b"\xff\xd8\xff", b"GIF8", b"RIFF")
 """How files begin that libvips maps into memory: JPEG, GIF, WebP."""
 _HEAD = 8
@@ -33,12 +43,12 @@ _INTENT = "perceptual"
 """How colours are treated that sRGB does not have: as for a photo on a screen, and as Pillow does in thumbnails."""
 _MIRRORED = 2
 """EXIF orientations up to this one leave the rows in their order, so that they need not be held."""
+_SHALLOW = {"grey16": "b-w", "cmyk": "cmyk"}
+"""What libvips calls a picture of 16 bits a channel → what it calls it with 8; RGB otherwise."""
 _READ_SHARE = 0.5
 """The share of the progress that reading takes, if the whole picture is read before it is written."""
 _VIPS_MODES = {"L": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 """Pillow's modes → what libvips calls them."""
-_VIPS_FIELDS = {"icc_profile": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-data"}
-"""Pillow's names of metadata → those of libvips."""
 
 Hold: TypeAlias = Callable[[pyvips.Image], pyvips.Image]
 """Takes a picture that is streamed into memory, so that its pixels can be asked for in any order."""
@@ -58,15 +68,31 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: 
         OSError: the disk's fault.
         StopAsked: somebody wants the attempt to end.
     """
-    if header.format not in _VIPS_READS or kind == "HEIF" or _coloured_wrongly(header):
-        return _convert_with_pillow(context, kind)
+    options = holdable(context.options, header, kind)
+    bits = bits_written(options, kind, header.bits)
+    by_pillow = _BYTE if header.bits > _BYTE else bits  # it decodes no more than 8, and the notes shall say so
+    if header.format not in _VIPS_READS or kind in _PILLOW_WRITES or _coloured_wrongly(header):
+        return _convert_with_pillow(context, options, kind, by_pillow)
     try:
-        return _convert_with_vips(context, kind, header)
+        return _convert_with_vips(context, options, kind, header, bits)
     except VipsCannotError as error:
         context.output_part.unlink(missing_ok=True)
         if header.pixels > MAX_PILLOW_PIXELS:
             raise unreadable(context.input_file, "libvips", str(error)) from error
-        return _convert_with_pillow(context, kind)
+        return _convert_with_pillow(context, options, kind, by_pillow)
+
+
+def holdable(
+    options: ImageConvertOptions, header: ImageHeader, kind: str, *, several: bool = False
+) -> ImageConvertOptions:
+    """The options, with `srgb` where the output cannot hold the pixels together with the profile that explains them.
+
+    `several` frames are RGB or grey until they are put together.
+    """
+    inks = header.inks and (several or kind not in HOLDS_INKS)
+    if kind in _WITHOUT_PROFILE or inks or (header.grey_profile and kind in _NEVER_GREY):
+        return msgspec.structs.replace(options, profile="srgb")
+    return options
 
 
 def _coloured_wrongly(header: ImageHeader) -> bool:
@@ -75,7 +101,9 @@ def _coloured_wrongly(header: ImageHeader) -> bool:
     return header.format == "AVIF" and header.orientation != 1 and bool(odd) and header.pixels <= MAX_PILLOW_PIXELS
 
 
-def _convert_with_vips(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> PixelSize:
+def _convert_with_vips(
+    context: TaskContext[ImageConvertOptions], options: ImageConvertOptions, kind: str, header: ImageHeader, bits: int
+) -> PixelSize:
     share = 0.0
 
     def hold(picture: pyvips.Image) -> pyvips.Image:
@@ -85,47 +113,58 @@ def _convert_with_vips(context: TaskContext[ImageConvertOptions], kind: str, hea
             return watched.copy_memory()
 
     with _words_of_libvips():
-        picture = shaped(context.input_file, context.options, header.left, hold, inks=header.inks)
-    if context.options.metadata == "keep" and not picture.get_typeof(_EXIF):
-        picture = _with_exif(picture, context.input_file)
-    return _write_with_vips(context, picture, kind, (share, 1 - share))
+        picture = shaped(
+            context.input_file, options, header.left, hold, inks=header.inks, deep=min(bits, header.bits) > _BYTE
+        )
+    kept = NOTHING
+    if options.metadata == "keep" and header.tells:
+        with open_picture(context.input_file, MAX_IMAGE_PIXELS) as image, blame_picture(context.input_file):
+            kept = metadata_of(image)
+    return _write_with_vips(context, options, picture, kind, bits, kept, (share, 1 - share))
 
 
-def _convert_with_pillow(context: TaskContext[ImageConvertOptions], kind: str) -> PixelSize:
+def _convert_with_pillow(
+    context: TaskContext[ImageConvertOptions], options: ImageConvertOptions, kind: str, bits: int
+) -> PixelSize:
     """Read with Pillow. libvips writes what it can."""
-    options = context.options
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as image, blame_picture(context.input_file):
         image.load()
-        metadata = metadata_for_pillow(image) if options.metadata == "keep" else {}
+        kept = metadata_of(image) if options.metadata == "keep" else NOTHING
     context.check_stop()
     context.progress(50, f"converting {image.width}x{image.height} to {kind.lower()}")
     picture = shaped_by_pillow(image, options)
-    kept = metadata | {name: picture.info[name] for name in ("icc_profile",) if name in picture.info}
-    if kind != "HEIF":
+    if kind not in _PILLOW_WRITES:
         try:
-            return _write_with_vips(context, _for_vips(picture, kept), kind)
+            return _write_with_vips(context, options, _for_vips(picture), kind, bits, kept)
         except VipsCannotError as error:
             raise Unusable(
                 f"{context.input_file.name} can be read, but libvips cannot write it as {kind.lower()} ({error}): "
                 "take another format"
             ) from error
     check_sides(picture.size, kind)
-    write_picture(picture, context.output_part, kind, quality=options.quality, background=options.background, **kept)
+    told = for_pillow(kept, kind) | {name: picture.info[name] for name in ("icc_profile",) if name in picture.info}
+    write_picture(picture, context.output_part, kind, quality=options.quality, background=options.background, **told)
     return picture.size
 
 
 def shaped(
-    path: Path, options: ImageConvertOptions, orientation: int, hold: Hold, *, inks: bool = False
+    path: Path,
+    options: ImageConvertOptions,
+    orientation: int,
+    hold: Hold,
+    *,
+    inks: bool = False,
+    deep: bool = False,
 ) -> pyvips.Image:
     """The picture by libvips: upright, in its new size and colours; as far as possible, not yet decoded.
 
     libvips is given the orientation, because it looks for it in fewer places than Pillow and would leave some pictures
-    lying. `inks` says that the picture is CMYK.
+    lying. `inks` says that the picture is CMYK, and `deep` that it has more than 8 bits a channel and is to keep them.
     """
     resized = options.fit != "crop" and (options.width is not None or options.height is not None)
-    profile = {"output_profile": "srgb"} if options.colour == "srgb" else {}
+    profile = {"output_profile": "srgb"} if options.profile == "srgb" else {}
     usual = {"input_profile": "cmyk"} if profile and inks else {}
-    if resized:
+    if resized and not deep and not (inks and not profile):  # both would come out as RGB of 8 bits
         thumbnail, source = _source(path, "thumbnail")
         box = (options.width or NO_BOX, options.height or NO_BOX)
         width, height = box[::-1] if lies_sideways(orientation) else box
@@ -147,8 +186,20 @@ def shaped(
     if profile:
         picture = _to_srgb(picture)
     if options.fit == "crop":
-        picture = _middle(picture, options)
-    return picture
+        return _middle(picture, options)
+    return _resized(picture, options) if resized else picture
+
+
+def _resized(picture: pyvips.Image, options: ImageConvertOptions) -> pyvips.Image:
+    """The picture in its new size, with its depth and its inks."""
+    box = (options.width or NO_BOX, options.height or NO_BOX)
+    size = scaled((picture.width, picture.height), box, options.fit, enlarge=options.enlarge)
+    if size != (picture.width, picture.height):
+        form, alpha = picture.format, picture.hasalpha()
+        picture = picture.premultiply() if alpha else picture
+        picture = picture.resize(size[0] / picture.width, vscale=size[1] / picture.height)
+        picture = (picture.unpremultiply() if alpha else picture).cast(form)
+    return _middle(picture, options) if options.fit == "fill" else picture
 
 
 def shaped_by_pillow(picture: Image.Image, options: ImageConvertOptions) -> Image.Image:
@@ -160,7 +211,7 @@ def shaped_by_pillow(picture: Image.Image, options: ImageConvertOptions) -> Imag
     if lies_sideways(orientation):
         box = box[::-1]
     turned = upright(_sized(plain, box, options), orientation)
-    if options.colour == "srgb":
+    if options.profile == "srgb":
         return to_srgb(turned, profile)
     turned.info = {"icc_profile": profile} if profile else {}
     return turned
@@ -177,14 +228,13 @@ def _sized(picture: Image.Image, box: PixelSize, options: ImageConvertOptions) -
     return middle(picture, box) if options.fit == "fill" else picture
 
 
-def _for_vips(picture: Image.Image, kept: dict[str, bytes]) -> pyvips.Image:
-    """The same picture as libvips holds it."""
+def _for_vips(picture: Image.Image) -> pyvips.Image:
+    """The same picture and its profile as libvips holds them."""
     bands = len(picture.getbands())
     image = pyvips.Image.new_from_memory(picture.tobytes(), picture.width, picture.height, bands, "uchar")
     image = image.copy(interpretation=_VIPS_MODES[picture.mode])
-    for name, data in kept.items():
-        if name in _VIPS_FIELDS:
-            image.set_type(pyvips.GValue.blob_type, _VIPS_FIELDS[name], data)
+    if profile := picture.info.get("icc_profile"):
+        image.set_type(pyvips.GValue.blob_type, _ICC, profile)
     return image
 
 
@@ -210,20 +260,27 @@ def _upright(picture: pyvips.Image, orientation: int, hold: Hold) -> pyvips.Imag
     return picture.autorot()
 
 
-def _with_exif(picture: pyvips.Image, path: Path) -> pyvips.Image:
-    """The picture with the tags of a TIFF, which libvips does not read."""
-    with open_picture(path, MAX_IMAGE_PIXELS) as image, blame_picture(path):
-        exif = telling_exif(image)
-    if exif:
-        picture = picture.copy()
-        picture.set_type(pyvips.GValue.blob_type, _EXIF, exif)
+def _with_metadata(picture: pyvips.Image, kept: Kept, kind: str) -> pyvips.Image:
+    """The picture with the metadata as the format can hold it; what libvips has read of EXIF stays as it is."""
+    picture = picture.copy()
+    for name in picture.get_fields():
+        if name.startswith((*_PREVIEW, *_REPLACED)):
+            picture.remove(name)
+    blobs = {"xmp-data": kept.xmp, "iptc-data": photoshop_block(kept.iptc) if kind == "JPEG" else b""}
+    if not picture.get_typeof(_EXIF):  # of a TIFF it reads none
+        blobs[_EXIF] = kept.exif
+    for name, data in blobs.items():
+        if data:
+            picture.set_type(pyvips.GValue.blob_type, name, data)
+    for number, (keyword, text) in enumerate(kept.comments):
+        picture.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{keyword}", text)
     return picture
 
 
 def _to_srgb(picture: pyvips.Image) -> pyvips.Image:
     """Converted by the picture's own profile. Inks that no profile describes are taken for the usual ones."""
     how = {"depth": 16 if picture.format == "ushort" else 8, "intent": _INTENT}
-    if picture.get_typeof("icc-profile-data"):
+    if picture.get_typeof(_ICC):
         try:
             return picture.icc_transform("srgb", embedded=True, **how)
         except pyvips.Error:  # a broken profile says nothing about the pixels
@@ -237,8 +294,24 @@ def _middle(picture: pyvips.Image, options: ImageConvertOptions) -> pyvips.Image
     return picture.extract_area((picture.width - width) // 2, (picture.height - height) // 2, width, height)
 
 
+def _in_bits(picture: pyvips.Image, bits: int) -> pyvips.Image:
+    """The picture with 8 bits a channel, or with 16 for more: libvips has none between."""
+    if picture.format == "ushort" and bits <= _BYTE:
+        return picture.cast("uchar", shift=True).copy(interpretation=_SHALLOW.get(picture.interpretation, "srgb"))
+    if picture.format == "uchar" and bits > _BYTE:
+        deep = (picture * 257).cast("ushort")
+        return deep.copy(interpretation={"b-w": "grey16", "srgb": "rgb16"}.get(picture.interpretation, "cmyk"))
+    return picture
+
+
 def _write_with_vips(
-    context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str, part: tuple[float, float] = (0.0, 1.0)
+    context: TaskContext[ImageConvertOptions],
+    options: ImageConvertOptions,
+    picture: pyvips.Image,
+    kind: str,
+    bits: int,
+    kept: Kept,
+    part: tuple[float, float] = (0.0, 1.0),
 ) -> PixelSize:
     """Write a picture that is in shape to `output_part`; its width and height. Raises VipsCannotError, or OSError.
 
@@ -247,11 +320,18 @@ def _write_with_vips(
     check_sides((picture.width, picture.height), kind)
     with _words_of_libvips():
         if kind == "JPEG" and picture.hasalpha():
-            picture = _on_paper(picture, context.options.background)
-        _save_with_vips(context, picture, kind, part)
-    if kind == "TIFF" and context.options.metadata == "keep" and picture.get_typeof(_EXIF):
+            picture = _on_paper(picture, options.background)
+        picture = _in_bits(picture, bits)
+        if kept != NOTHING:
+            picture = _with_metadata(picture, kept, kind)
+        _save_with_vips(context, options, picture, kind, bits, "icc" if kept == NOTHING else "all", part)
+    if kept != NOTHING:
         with writing(context.output_part):
-            add_exif(context.output_part, picture.get(_EXIF))
+            if kind == "TIFF":
+                exif = picture.get(_EXIF) if picture.get_typeof(_EXIF) else b""
+                add_to_tiff(context.output_part, exif, kept.iptc)
+            elif kind == "JPEG" and kept.comments:
+                add_to_jpeg(context.output_part, "\n".join(text for _keyword, text in kept.comments))
     return picture.width, picture.height
 
 
@@ -264,12 +344,19 @@ def _on_paper(picture: pyvips.Image, background: str) -> pyvips.Image:
 
 
 def _save_with_vips(
-    context: TaskContext[ImageConvertOptions], picture: pyvips.Image, kind: str, part: tuple[float, float]
+    context: TaskContext[ImageConvertOptions],
+    options: ImageConvertOptions,
+    picture: pyvips.Image,
+    kind: str,
+    bits: int,
+    keep: str,
+    part: tuple[float, float],
 ) -> None:
-    options = context.options
+    if options.profile == "srgb" and picture.get_typeof(_ICC):  # a file without a profile is taken for sRGB
+        picture = picture.copy()
+        picture.remove(_ICC)
     target = pyvips.Target.new_to_file(os.fspath(context.output_part))
-    save, parameters = _saver(kind, options)
-    keep = "all" if options.metadata == "keep" else "icc" if options.colour == "keep" else "none"
+    save, parameters = _saver(kind, options, bits)
     words = f"converting {picture.width}x{picture.height} to {kind.lower()}"
     with _stoppable(context, picture, words, part) as watched:
         try:
@@ -281,7 +368,7 @@ def _save_with_vips(
             raise fault from error
 
 
-def _saver(kind: str, options: ImageConvertOptions) -> tuple[str, dict[str, Any]]:
+def _saver(kind: str, options: ImageConvertOptions, bits: int) -> tuple[str, dict[str, Any]]:
     """The name of libvips' save operation, and its parameters."""
     match kind:
         case "JPEG":
@@ -291,7 +378,8 @@ def _saver(kind: str, options: ImageConvertOptions) -> tuple[str, dict[str, Any]
         case "WEBP":
             return "webpsave_target", {"Q": options.quality, "lossless": options.lossless}
         case "AVIF":
-            return "heifsave_target", {"Q": options.quality, "lossless": options.lossless, "compression": "av1"}
+            usual = {"Q": options.quality, "lossless": options.lossless, "compression": "av1"}
+            return "heifsave_target", usual | ({"bitdepth": bits} if bits > _BYTE else {})
         case "TIFF":
             return "tiffsave_target", {"compression": "deflate", "predictor": "horizontal"}
         case _:

@@ -15,7 +15,7 @@ from tasktrail.events.errors import InvalidOptions, InvalidPath
 from tasktrail.handlers import Finished, Outcome, Rejected, Stopped
 from tasktrail.handlers.image.convert import image_convert
 from tasktrail.handlers.image.convert import options as convert_options
-from tasktrail.handlers.image.convert.metadata import add_exif
+from tasktrail.handlers.image.convert.metadata import add_to_tiff
 from tasktrail.handlers.image.convert.options import ImageConvertOptions
 from tasktrail.handlers.image.convert.probe import probe
 from tasktrail.handlers.image.opening import READ_FORMATS
@@ -184,7 +184,7 @@ def test_metadata_goes_with_the_picture_from_any_format_to_any(
     assert "HEIF" in READ_FORMATS
     Image.new("RGB", (40, 40)).save(path, format="HEIF" if source == ".heic" else None, exif=holiday(), **more)
     if source == ".tif":  # Pillow writes the tags, but not the directories
-        add_exif(path, holiday().tobytes())
+        add_to_tiff(path, holiday().tobytes())
     outcome, context = convert(path, f"out{suffix}", metadata="keep")
     assert isinstance(outcome, Finished)
     assert "notes" not in outcome.result
@@ -214,11 +214,11 @@ def test_broken_metadata_does_not_spoil_the_picture(convert: Convert, tmp_path: 
 
 def test_the_notes_name_metadata_that_the_format_cannot_hold(convert: Convert, tmp_path: Path) -> None:
     two_halves().save(tmp_path / "in.jpg", exif=holiday(), comment=b"at the sea", xmp=b"<x/>")
-    for suffix, lost in ((".gif", "gif: EXIF, GPS, XMP, comments"), (".jpg", "jpeg: comments")):
-        outcome, _ = convert(tmp_path / "in.jpg", f"out{suffix}", metadata="keep")
+    for suffix, lost in ((".gif", "gif: EXIF, GPS, XMP, comments"), (".webp", "webp: comments")):
+        outcome, _ = convert(tmp_path / "in.jpg", f"out{suffix}")
         assert isinstance(outcome, Finished)
         assert outcome.result["notes"] == [f"not kept in {lost}"]
-    outcome, _ = convert(tmp_path / "in.jpg", "stripped.jpg")
+    outcome, _ = convert(tmp_path / "in.jpg", "stripped.jpg", metadata="strip")
     assert isinstance(outcome, Finished)
     assert "notes" not in outcome.result
 
@@ -237,8 +237,8 @@ def test_a_profile_is_applied_or_kept_as_asked(convert: Convert, tmp_path: Path)
     Image.new("LAB", (40, 40), (128, 200, 128)).save(tmp_path / "in.tif", icc_profile=profile)
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     two_halves().save(tmp_path / "in.jpg", icc_profile=srgb)
-    _, kept = convert(tmp_path / "in.jpg", "kept.jpg", colour="keep")
-    _, applied = convert(tmp_path / "in.jpg", "applied.jpg")
+    _, kept = convert(tmp_path / "in.jpg", "kept.jpg", profile="keep")
+    _, applied = convert(tmp_path / "in.jpg", "applied.jpg", profile="srgb")
     with Image.open(kept.output_file) as picture:
         assert picture.info["icc_profile"] == srgb
     with Image.open(applied.output_file) as picture:
@@ -252,7 +252,7 @@ def test_transparent_parts_get_the_background_in_a_jpeg(convert: Convert, tmp_pa
         assert is_near(picture.getpixel((20, 20)), (0x20, 0xC0, 0x40), 8)
 
 
-@pytest.mark.parametrize("options", [{}, {"width": 20}, {"colour": "keep"}])
+@pytest.mark.parametrize("options", [{}, {"width": 20}, {"profile": "keep"}])
 @pytest.mark.parametrize("background", ["#ffffff", "#20c040"])
 @pytest.mark.parametrize("kind", ["rgb16", "grey16", "b-w"])
 def test_every_kind_of_transparent_picture_gets_the_background(
@@ -341,14 +341,17 @@ def test_the_result_says_that_frames_were_left_out(convert: Convert, film: Path)
 @pytest.mark.parametrize(
     ("kind", "output", "options", "note"),
     [
-        ("rgb16", "out.avif", {}, "more than 8 bits a channel became 8"),
-        ("grey16", "out.jpg", {}, "more than 8 bits a channel became 8"),
-        ("rgb16", "out.png", {"width": 20}, "more than 8 bits a channel became 8"),
+        ("rgb16", "out.avif", {}, "16 bits a channel became 12"),
+        ("grey16", "out.jpg", {}, "16 bits a channel became 8"),
+        ("rgb16", "out.bmp", {}, "16 bits a channel became 8"),
+        ("rgb16", "out.png", {"width": 20}, None),
         ("rgb16", "out.png", {}, None),
+        ("rgb16", "out.png", {"depth": "8"}, None),
         ("grey16", "out.tif", {}, None),
-        ("cmyk", "out.png", {"colour": "keep"}, "CMYK became RGB: png has no inks"),
-        ("cmyk", "out.png", {}, None),
-        ("cmyk", "out.jpg", {"colour": "keep"}, None),
+        ("cmyk", "out.png", {"profile": "keep"}, "CMYK became RGB: png has no inks"),
+        ("cmyk", "out.png", {"profile": "srgb"}, None),
+        ("cmyk", "out.jpg", {"profile": "keep"}, None),
+        ("cmyk", "out.jpg", {"width": 20}, None),
     ],
 )
 def test_the_result_says_that_depth_or_inks_were_lost(

@@ -184,7 +184,7 @@ def test_a_folder_alone_keeps_the_suffix_that_can_be_written(service: TaskServic
         "a.mp4": "video_convert: a.mp4",
         "b.avi": "video_convert: b.mp4",
         "c.png": "image_convert: c.png",
-        "d.bmp": "- an image, of which no task type makes .bmp",
+        "d.bmp": "image_convert: d.bmp",
         "e.pdf": "document_preview: e.png",
     }
 
