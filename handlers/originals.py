@@ -44,7 +44,10 @@ def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:
     said = ended.result.get(FIELD)
     if isinstance(said, dict) and said.get("kept"):
         return str(said["kept"])
-    made = part_path(Path(run.output_file), run.task_id).stat().st_size
+    found = part_path(Path(run.output_file), run.task_id).stat()
+    if stat.S_ISDIR(found.st_mode):
+        return "the result is a folder, which takes the place of no file"
+    made = found.st_size
     if made >= source.state.size:
         return f"the result is not smaller: {made:,} bytes instead of {source.state.size:,}"
     return ""

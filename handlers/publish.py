@@ -3,6 +3,8 @@
 The order is: make the part file durable, write down which file it is, give it the final name, make the folder durable.
 A crash can fall between the new name and the recorded end of the task. The next attempt then finds the name taken and
 knows by the note that the file is the task's own earlier output, so it may replace it.
+
+An output may be a folder of plain files. It gets its name as a whole, and no other folder is ever replaced by it.
 """
 
 import errno
@@ -19,6 +21,7 @@ from .workspace import make_private_folder
 
 NOTE = ".published"
 _NAME_MAX = 255
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
 
@@ -58,13 +61,13 @@ def stage(output_file: Path, task_id: int) -> Path:
 
 
 def unstage(output_file: Path, task_id: int) -> None:
-    """Make the staged file the part file. Raises OutputMissing when there is none, or it is no file of its own."""
+    """Make what is staged the part file. Raises OutputMissing when there is none, or none that can be published."""
     staged = staged_path(output_file, task_id)
     try:
-        is_file = stat.S_ISREG(staged.lstat().st_mode)
+        mode = staged.lstat().st_mode
     except FileNotFoundError:
         raise OutputMissing(f"The handler ended without writing its output {staged.name}") from None
-    if not is_file:
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OutputMissing(f"The handler left {staged.name}, which is no regular file, for its output")
     staged.replace(part_path(output_file, task_id))
     shutil.rmtree(staged.parent, ignore_errors=True)
@@ -73,15 +76,31 @@ def unstage(output_file: Path, task_id: int) -> None:
 def remove_part(output_file: Path, task_id: int) -> bool:
     """Remove what an attempt left under the hidden names. False when there was no part file."""
     shutil.rmtree(staging_folder(output_file, task_id), ignore_errors=True)
+    part = part_path(output_file, task_id)
+    if _is_folder(part):
+        shutil.rmtree(part)
+        return True
     try:
-        part_path(output_file, task_id).unlink()
+        part.unlink()
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
 
 
 def settle(part: Path) -> None:
-    """Make the part file durable. The slow half of publishing; done before the grant is asked for."""
+    """Make the part file durable. The slow half of publishing; done before the grant is asked for.
+
+    Raises OutputMissing for none, and for a folder that holds anything but plain files.
+    """
+    if _is_folder(part):
+        for path in part.iterdir():
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise OutputMissing(
+                    f"The handler left a folder for its output, in which {path.name!r} is no plain file"
+                )
+            _sync(path)
+        _sync(part)
+        return
     try:
         fd = os.open(part, os.O_RDONLY)
     except FileNotFoundError:
@@ -93,22 +112,24 @@ def settle(part: Path) -> None:
 
 
 def publish(part: Path, output_file: Path, *, overwrite: bool, work_dir: Path | None = None) -> None:
-    """Give the settled part file its final name.
+    """Give the settled part file, or folder, its final name.
 
     Args:
         part: from `part_path`.
         output_file: the final name, in the same folder.
-        overwrite: replace whatever stands there.
+        overwrite: replace whatever file stands there. A folder replaces nothing but the task's own earlier output.
         work_dir: the task's own folder, where the note is kept; without it only a file with equal bytes is taken for
             the task's own.
 
     Raises:
         OutputExists: the name is taken by a foreign file; the part file is left alone.
     """
-    if overwrite:
+    note = None if work_dir is None else work_dir / NOTE
+    if _is_folder(part):
+        _publish_folder(part, output_file, note)
+    elif overwrite:
         part.replace(output_file)
     else:
-        note = None if work_dir is None else work_dir / NOTE
         _publish_new(part, output_file, note)
     sync_folder(output_file.parent)
 
@@ -131,6 +152,44 @@ def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:
         _rename_new(part, output_file)
     else:
         part.unlink()
+
+
+def _publish_folder(part: Path, output_file: Path, note: Path | None) -> None:
+    """Rename it, which fails where there is a file, or a folder that is not empty."""
+    ours = identity_of(output_file)
+    if ours and _same_files(part, output_file):
+        shutil.rmtree(part)
+        return
+    if ours and _noted(note) == ours:
+        shutil.rmtree(output_file)  # nobody was told of it, and it has other bytes: the work gives others each time
+    if note:
+        write_durably(note, identity_of(part).encode())
+    try:
+        part.rename(output_file)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        raise OutputExists(
+            f"There is already something at {output_file}, and a folder of files replaces nothing",
+            remedy="Move it away, or choose another name.",
+        ) from None
+
+
+def _same_files(part: Path, output_file: Path) -> bool:
+    """Whether both are folders of the same files, byte for byte."""
+    if not _is_folder(output_file):
+        return False
+    names = sorted(os.listdir(part))  # noqa: PTH208 - names are all that is wanted
+    if names != sorted(os.listdir(output_file)):  # noqa: PTH208
+        return False
+    return all(_equal(part / name, output_file / name) for name in names)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _rename_new(part: Path, output_file: Path) -> None:
@@ -170,6 +229,14 @@ def write_durably(note: Path, data: bytes) -> None:
 
 def _equal(part: Path, output_file: Path) -> bool:
     return output_file.is_file() and not output_file.is_symlink() and filecmp.cmp(part, output_file, shallow=False)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_folder(folder: Path) -> None:

@@ -57,7 +57,8 @@ def space_taken(folder: Path, *others: Path) -> int:
     taken = sum(info.size for info in _files(folder, 0))
     for path in others:
         try:
-            taken += path.lstat().st_size
+            found = path.lstat()
+            taken += sum(info.size for info in _files(path, 0)) if stat.S_ISDIR(found.st_mode) else found.st_size
         except FileNotFoundError:
             continue
     return taken

@@ -17,7 +17,7 @@ from .handlers import Finished, Job, Outcome, Rejected, StopAsked, Stopped, Task
 from .handlers.contract import ONE_CORE, Room, declared
 from .handlers.errors import OutputMissing
 from .handlers.process.attempt import classify_answer
-from .handlers.publish import part_path
+from .handlers.publish import part_path, remove_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,12 +178,12 @@ def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
     classify_answer(context, answer, stop_wanted=True)
     outcome = Finished(result=answer or {}) if answer is None or isinstance(answer, dict) else answer
     if isinstance(outcome, Finished) and (task_type.needs_output or context.output_file.name):
-        if context.output_part.is_file():
+        if context.output_part.exists():
             context.output_part.replace(context.output_file)
         elif task_type.needs_output:
             raise OutputMissing(f"The handler ended without writing its output {context.output_part.name}")
     elif context.output_file.name:
-        context.output_part.unlink(missing_ok=True)
+        remove_part(context.output_file, context.task_id)
     return outcome
 
 

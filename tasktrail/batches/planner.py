@@ -6,6 +6,7 @@ at all.
 
 import hashlib
 import os
+import stat
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -462,7 +463,11 @@ def _is_as_made(earlier: TaskState) -> bool:
     if earlier.status != "completed" or _kept(earlier):
         return False
     try:
-        size = os.stat(earlier.spec.output_file).st_size  # noqa: PTH116 - for each of thousands of files
+        found = os.stat(earlier.spec.output_file)  # noqa: PTH116 - for each of thousands of files
+        size = found.st_size
+        if stat.S_ISDIR(found.st_mode):  # of pages, say: the size is that of all files together
+            with os.scandir(earlier.spec.output_file) as entries:
+                size = sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
     except OSError:
         return False
     return bool(size == earlier.result.get("size", size))

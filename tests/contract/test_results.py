@@ -34,7 +34,7 @@ OWN = {
     "video_thumbnail": {"notes"},
     "video_preview": {"kind", "notes"},
     "video_convert": {"audio_codec", "audio_copied", "audio_tracks", "subtitles", "attachments", "segments", "notes"},
-    "document_preview": {"pages", "renderer"},
+    "document_preview": {"pages", "files", "renderer"},
     "model_preview": {"notes"},
 }
 """What a type says of its output beyond what all say."""

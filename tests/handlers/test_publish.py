@@ -9,7 +9,7 @@ import pytest
 
 from tasktrail.events.errors import OutputExists
 from tasktrail.handlers.errors import OutputMissing
-from tasktrail.handlers.publish import part_path, publish, remove_part, settle
+from tasktrail.handlers.publish import part_path, publish, remove_part, settle, stage, staged_path, unstage
 
 
 @pytest.fixture
@@ -141,3 +141,93 @@ def test_removing_the_part_of_an_attempt_says_whether_there_was_one(output: Path
     assert remove_part(output, 7)
     assert not remove_part(output, 7)
     assert not remove_part(Path("/nowhere/at/all.txt"), 7)
+
+
+# --- folders -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "pages"
+
+
+def fill(folder: Path, **files: str) -> Path:
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def part_with(folder: Path, **files: str) -> Path:
+    part = fill(part_path(folder, 7), **files)
+    settle(part)
+    return part
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_is_published_as_a_whole(folder: Path, work_dir: Path, *, overwrite: bool) -> None:
+    part = part_with(folder, a="1", b="2")
+    publish(part, folder, overwrite=overwrite, work_dir=work_dir)
+    assert content(folder) == {"a": "1", "b": "2"}
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_replaces_no_other_folder(folder: Path, work_dir: Path, *, overwrite: bool) -> None:
+    fill(folder, letter="of somebody")
+    part = part_with(folder, a="1")
+    with pytest.raises(OutputExists, match="replaces nothing"):
+        publish(part, folder, overwrite=overwrite, work_dir=work_dir)
+    assert (content(folder), content(part)) == ({"letter": "of somebody"}, {"a": "1"})
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_replaces_no_file_and_no_link(folder: Path, work_dir: Path, *, overwrite: bool) -> None:
+    part = part_with(folder, a="1")
+    for make in (lambda: folder.write_text("x"), lambda: folder.symlink_to("nowhere")):
+        make()
+        with pytest.raises(OutputExists):
+            publish(part, folder, overwrite=overwrite, work_dir=work_dir)
+        folder.unlink()
+
+
+@pytest.mark.parametrize("again", ["1", "2"])
+def test_after_a_crash_the_own_earlier_folder_is_published_again(folder: Path, work_dir: Path, again: str) -> None:
+    publish(part_with(folder, a="1"), folder, overwrite=False, work_dir=work_dir)
+    publish(part_with(folder, a=again), folder, overwrite=False, work_dir=work_dir)
+    assert content(folder) == {"a": again}
+
+
+def test_the_same_files_are_taken_for_the_own_folder(folder: Path) -> None:
+    fill(folder, a="1")
+    publish(part_with(folder, a="1"), folder, overwrite=False)
+    with pytest.raises(OutputExists):
+        publish(part_with(folder, a="1", b="2"), folder, overwrite=False)
+    assert content(folder) == {"a": "1"}
+
+
+@pytest.mark.parametrize("odd", ["link", "folder", "pipe"])
+def test_a_folder_with_anything_but_plain_files_is_refused(folder: Path, odd: str) -> None:
+    staged = stage(folder, 7) / staged_path(folder, 7).name
+    fill(staged, a="1")
+    match odd:
+        case "link":
+            (staged / "odd").symlink_to("/etc/passwd")
+        case "folder":
+            (staged / "odd").mkdir()
+        case _:
+            os.mkfifo(staged / "odd")
+    unstage(folder, 7)
+    with pytest.raises(OutputMissing, match="'odd' is no plain file"):
+        settle(part_path(folder, 7))
+
+
+def test_a_folder_that_was_not_published_is_removed(folder: Path) -> None:
+    part = part_with(folder, a="1")
+    assert remove_part(folder, 7)
+    assert not part.exists()
+    assert not remove_part(folder, 7)

@@ -1,4 +1,4 @@
-"""Write pages: one page by itself, or many as a contact sheet, a tiff or a zip archive.
+"""Write pages: one page by itself, or many as a contact sheet, a tiff, a zip archive or a folder.
 
 The same pages give the same bytes.
 """
@@ -33,7 +33,7 @@ _QUICK, _SMALL = 1, 6
 
 def write_piece(picture: Image.Image, part: Path | BytesIO, options: DocumentPreviewOptions, output_file: Path) -> None:
     """Write a page as a piece: in its final form for a zip archive, else as a png that is read again soon."""
-    if layout_of(output_file) != "zip":
+    if layout_of(output_file) not in ("zip", "folder"):
         save(picture, part, "PNG", compress_level=_QUICK)
     elif options.page_format == "png":
         save(picture, part, "PNG", compress_level=_SMALL)
@@ -53,14 +53,26 @@ class DrawnPage(NamedTuple):
 
     number: int
     path: Path
+    name: str = ""
+    """What its file is called in the output, where each page has one."""
 
 
-def write_zip(pages: Sequence[DrawnPage], path: Path, suffix: str) -> Generator[int, None, None]:
+def write_folder(pages: Sequence[DrawnPage], folder: Path) -> Generator[int, None, None]:
+    """Put the files into a new folder as they are. Yields how many are done."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for done, page in enumerate(pages, 1):
+        target = folder / page.name
+        with writing(target):
+            shutil.copyfile(page.path, target)
+        yield done
+
+
+def write_zip(pages: Sequence[DrawnPage], path: Path) -> Generator[int, None, None]:
     """Put the files into an archive as they are. Yields how many are done."""
-    digits = max(3, len(str(max(page.number for page in pages))))
     with writing(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for done, page in enumerate(pages, 1):
-            entry = zipfile.ZipInfo(f"page-{page.number:0{digits}}{suffix}", _ALWAYS)
+            entry = zipfile.ZipInfo(page.name, _ALWAYS)
             entry.external_attr = _MODE
             entry.file_size = page.path.stat().st_size
             with page.path.open("rb") as source, archive.open(entry, "w") as target:

@@ -12,13 +12,15 @@ from ...contract import Job, Unusable
 from ...media.formats import WRITE_FORMATS
 from ..kinds import office_suffix
 from ..libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
+from .naming import PageNames
 
 PAGE_CAP = 10_000
 ARCHIVES = (".zip",)
 MULTI_PAGE = (".tif", ".tiff")
 
 _Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=20_000)]
-Layout: TypeAlias = Literal["picture", "tiff", "zip"]
+Layout: TypeAlias = Literal["picture", "tiff", "zip", "folder"]
+USUAL_PAGE_NAME = "page-{page}"
 
 _RANGE = re.compile(r"\s*(\d{1,7})\s*(-)?\s*(\d{1,7})?\s*")
 _PART = "[1-9][0-9]{0,6}( *- *([1-9][0-9]{0,6})?)?"
@@ -45,8 +47,18 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
     ] = None
     gap: Annotated[int, msgspec.Meta(ge=0, le=500, description="Pixels round each page of a contact sheet.")] = 12
     page_format: Annotated[
-        Literal["png", "jpeg", "webp"], msgspec.Meta(description="Of the pictures in a zip archive.")
+        Literal["png", "jpeg", "webp"], msgspec.Meta(description="Of the pictures in a folder or zip archive.")
     ] = "png"
+    page_name: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1,
+            max_length=200,
+            extra_json_schema={"pattern": r"\{page(:0?[0-9]{0,2})?\}"},
+            description="What a page is called in a folder or zip archive, without its suffix: {page} is its number, "
+            "with as many digits as the last one has, {page:04} has four, {stem} is the document's name.",
+        ),
+    ] = USUAL_PAGE_NAME
     quality: Annotated[int, msgspec.Meta(ge=1, le=100, description="For jpeg, webp and avif.")] = 85
     background: Annotated[
         str, msgspec.Meta(pattern="^#[0-9a-fA-F]{6}$", description="Colour of the paper, as #rrggbb.")
@@ -72,6 +84,7 @@ class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_u
         if self.dpi is not None and (self.width is not None or self.height is not None):
             raise ValueError("dpi cannot be combined with width or height: give one of them")
         parse_pages(self.page_list)
+        PageNames(self.page_name)
 
     @property
     def page_list(self) -> str:
@@ -84,12 +97,20 @@ def format_name(output_file: PurePath) -> str:
     suffix = output_file.suffix.lower()
     if suffix in MULTI_PAGE:
         return "tiff"
-    return WRITE_FORMATS.get(suffix, suffix.removeprefix(".")).lower()
+    return WRITE_FORMATS.get(suffix, suffix.removeprefix(".")).lower() or "folder"
 
 
 def layout_of(output_file: PurePath) -> Layout:
-    """The form that the output's suffix asks for. Raises InvalidPath when nothing can be written to it."""
+    """The form that the output's suffix asks for; without one, a folder. Raises InvalidPath when there is none."""
     suffix = output_file.suffix.lower()
+    if "{page" in output_file.name:
+        raise InvalidPath(
+            f"A task has one output, and {output_file.name!r} means several",
+            field="output_file",
+            remedy="Name a folder that is not there yet, and give the option page_name.",
+        )
+    if not suffix:
+        return "folder"
     if suffix in ARCHIVES:
         return "zip"
     if suffix in MULTI_PAGE:
@@ -100,7 +121,7 @@ def layout_of(output_file: PurePath) -> Layout:
     raise InvalidPath(
         f"Pages cannot be written to {output_file.name!r}",
         field="output_file",
-        remedy=f"Give it one of the suffixes {', '.join(known)}.",
+        remedy=f"Give it one of the suffixes {', '.join(known)}, or none for a folder with a file for each page.",
     )
 
 

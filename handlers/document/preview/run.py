@@ -11,7 +11,7 @@ import msgspec
 import PIL
 import pypdfium2
 
-from ...contract import Finished, TaskContext
+from ...contract import Finished, TaskContext, Unusable
 from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
 from ..fonts import font_names
@@ -27,12 +27,14 @@ from .compose import (
     new_sheet,
     place_pages,
     plan_sheet,
+    write_folder,
     write_output,
     write_piece,
     write_tiff,
     write_zip,
 )
 from .estimate import renderer_of
+from .naming import PageNames
 from .options import DocumentPreviewOptions, choose_pages, format_name, layout_of
 from .sizes import Scale, choose_scale, default_box, most_side
 
@@ -94,9 +96,24 @@ class _Preview:
             sheet = plan_sheet(sizes, self._options) if self._layout == "picture" else None
             self._draw(pages, numbers, scales)
             count = pages.count
-        self._compose([DrawnPage(number, self._pieces.path(number)) for number in numbers], sheet)
+        drawn = [
+            DrawnPage(number, self._pieces.path(number), name)
+            for number, name in zip(numbers, self._names(numbers), strict=True)
+        ]
+        self._compose(drawn, sheet)
         largest = max(sizes, key=lambda size: size[0] * size[1])
-        return self._finish(sheet.size if sheet else largest, count, len(numbers))
+        return self._finish(sheet.size if sheet else largest, count, drawn)
+
+    def _names(self, numbers: list[int]) -> list[str]:
+        """The files of the pages, where each has one. Raises Unusable."""
+        if self._layout not in ("zip", "folder"):
+            return [""] * len(numbers)
+        names, stem = PageNames(self._options.page_name), self._context.input_file.stem
+        suffix = _SUFFIXES[self._options.page_format]
+        try:
+            return [names.of(number, max(numbers), stem) + suffix for number in numbers]
+        except ValueError as error:
+            raise Unusable(f"{error}: give another page_name") from error
 
     def _open(self) -> Pages:
         path = self._context.input_file
@@ -129,7 +146,7 @@ class _Preview:
         self._context.progress(_PDF_MADE, f"page {number} of {pages.count}")
         picture = pages.draw(number, scale.factor, self._options.background)
         write_output(picture, self._context.output_part, self._options, self._context.output_file)
-        return self._finish(picture.size, pages.count, 1)
+        return self._finish(picture.size, pages.count, [DrawnPage(number, self._context.output_part)])
 
     def _draw(self, pages: Pages, numbers: list[int], scales: list[Scale]) -> None:
         """Draw every page that is not there yet."""
@@ -150,7 +167,9 @@ class _Preview:
             whole = new_sheet(sheet, self._options.background)
             steps = place_pages(whole, pages, sheet)
         elif self._layout == "zip":
-            steps = write_zip(pages, part, _SUFFIXES[self._options.page_format])
+            steps = write_zip(pages, part)
+        elif self._layout == "folder":
+            steps = write_folder(pages, part)
         else:
             steps = write_tiff(pages, part, self._options.dpi)
         with closing(steps):
@@ -161,15 +180,18 @@ class _Preview:
         if sheet is not None:
             write_output(whole, part, self._options, self._context.output_file)
 
-    def _finish(self, size: tuple[int, int], count: int, drawn: int) -> Finished:
+    def _finish(self, size: tuple[int, int], count: int, pages: list[DrawnPage]) -> Finished:
+        drawn = len(pages)
         result = output_fields(
             self._context.output_part,
             format_name(self._context.output_file),
             width=size[0],
             height=size[1],
             frames=1 if self._layout == "picture" else drawn,
-            codec=self._options.page_format if self._layout == "zip" else "",
+            codec=self._options.page_format if self._layout in ("zip", "folder") else "",
         )
+        if self._layout in ("zip", "folder"):
+            result["files"] = [page.name for page in pages]
         result |= {
             "pages": drawn,
             "renderer": self._renderer,

@@ -63,7 +63,7 @@ def most_side(output_file: Path, options: DocumentPreviewOptions) -> int:
     match layout_of(output_file):
         case "picture":
             kind = format_of(output_file)
-        case "zip":
+        case "zip" | "folder":
             kind = options.page_format.upper()
         case _:
             return MAX_PAGE_SIDE
