@@ -238,7 +238,7 @@ class BatchPlanner:
         self, wanted: NewBatch, task: CreateTask, past: "Past", taken: OutputTaken | None, draft: "_Draft"
     ) -> None:
         earlier, maker = past.writers.get(task.output_file), past.makers.get(task.output_file)
-        task = self._intake.examine_new(msgspec.structs.replace(task, overwrite=True)) if earlier else task
+        task = self._intake.with_options_meant(task) if earlier else task
         if earlier is not None and _asks_the_same(earlier, task, once=draft.once) and not wanted.again:
             skipped = _skipped(earlier, task, once=draft.once)
             if skipped is not None:

@@ -83,7 +83,7 @@ class CommandIntake:
         Its values were checked.
         """
         refuse_odd(command)
-        command = self._with_options_meant(command)
+        command = self.with_options_meant(command)
         self._examine_create(command, new_folders=True)
         return command
 
@@ -97,13 +97,13 @@ class CommandIntake:
         refuse_odd(command)
         match command:
             case CreateTask():
-                command = self._with_options_meant(command)
+                command = self.with_options_meant(command)
                 return command, self._examine_create(command)
             case AddSchedule():
-                task = self._with_options_meant(replace(command.task, command_id=""))
+                task = self.with_options_meant(replace(command.task, command_id=""))
                 return replace(command, task=task), self._examine_create(task)
             case CreateGraph():
-                command = replace(command, tasks=tuple(map(self._with_options_meant, command.tasks)))
+                command = replace(command, tasks=tuple(map(self.with_options_meant, command.tasks)))
                 return command, self._examine_graph(command)
             case AddSource():
                 self._examine_source(command)
@@ -117,7 +117,7 @@ class CommandIntake:
                 _check_json(command.checkpoint, "checkpoint", MAX_CHECKPOINT)
         return command, _NOTHING
 
-    def _with_options_meant(self, task: T) -> T:
+    def with_options_meant(self, task: T) -> T:
         """The task with the options of its preset, as their type's schema means them: 6.0 is 6 there."""
         task = self._registry.presets.meant(task)
         if not task.options or task.type not in self._registry:

@@ -189,6 +189,25 @@ def test_a_folder_alone_keeps_the_suffix_that_can_be_written(service: TaskServic
     }
 
 
+def test_a_folder_of_pages_that_is_done_is_skipped_until_somebody_changes_it(
+    service: TaskService, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("one page")
+
+    def again() -> MadeBatch:
+        return service.create_batch([tmp_path / "in"], f"{tmp_path}/out/{{stem}}", type="document_preview")
+
+    (made,) = again().created
+    assert service.wait(made.task_id, timeout=60).status == "completed"
+    assert [path.name for path in (tmp_path / "out" / "a").iterdir()] == ["page-001.png"]
+    assert lists(again()) == (0, 1, 0, 0)
+    (tmp_path / "out" / "a" / "more").write_text("x")
+    changed = again()
+    assert lists(changed) == (0, 0, 0, 1)
+    assert "is a folder" in changed.refused[0].problem["detail"]
+
+
 def test_a_film_that_becomes_a_picture_gives_a_frame(service: TaskService, media: Path) -> None:
     frame = service.create_batch([media / "a.mp4"], f"{media}/{{stem}}.jpg", dry_run=True)
     assert chosen(frame) == {"a.mp4": "video_thumbnail: a.jpg"}
