@@ -49,6 +49,11 @@ _RAYS = 4.5e6
 _RAYS_WITH_SHADOWS = 2.0e6
 
 
+BAND = 2_000_000
+"""Samples in a piece of a large picture: two or three seconds of work."""
+_MOST_AT_ONCE = 16
+
+
 def estimate(job: Job[ModelPreviewOptions]) -> Estimate:
     """Guess from the suffix and the size of the file."""
     kind, size = job.input_file.suffix.lower().removeprefix("."), job.input_size
@@ -63,22 +68,38 @@ def estimate_for(job: Job[ModelPreviewOptions], model: Counted) -> Estimate:
     cost = _COSTS.get(model.kind, _UNKNOWN)
     pixels = options.width * options.height
     animated = options.frames if options.kind == "turntable" else 1
+    at_once = drawn_at_once(job, model)
     speed = (_RAYS_WITH_SHADOWS if options.occlusion else _RAYS) / (1 + math.log2(1 + model.faces / 1000) / 20)
     return Estimate(
-        memory=int(
-            _BASE
-            + _STEP
-            + cost.face * model.faces
-            + cost.byte * model.size
-            + 7 * model.pixels
-            + (8 + 4 * animated) * pixels
-        ),
+        memory=_memory(job, model, at_once),
         temp=int(_bytes_a_pixel(job, model) * pixels * animated) + 20_000,
         seconds=0.7
         + model.faces * (cost.seconds + 1 / _FACES_PREPARED)
-        + options.samples / speed
+        + options.samples / speed / at_once
         + pixels * animated / 8e6,
         basis=model.basis,
+    )
+
+
+def drawn_at_once(job: Job[ModelPreviewOptions], model: Counted) -> int:
+    """How many pictures, or parts of a large one, are drawn side by side: as many as there is room for."""
+    parts = max(job.options.pictures, job.options.samples // BAND)
+    wanted = max(1, min(job.room.cores, parts, _MOST_AT_ONCE))
+    while wanted > 1 and job.room.memory and _memory(job, model, wanted) > job.room.memory:
+        wanted -= 1
+    return wanted
+
+
+def _memory(job: Job[ModelPreviewOptions], model: Counted, at_once: int) -> int:
+    cost, pixels = _COSTS.get(model.kind, _UNKNOWN), job.options.width * job.options.height
+    animated = job.options.frames if job.options.kind == "turntable" else 1
+    return int(
+        _BASE
+        + _STEP * at_once
+        + cost.face * model.faces
+        + cost.byte * model.size
+        + 7 * model.pixels
+        + (8 * at_once + 4 * animated) * pixels
     )
 
 

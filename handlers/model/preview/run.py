@@ -2,7 +2,9 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,16 +13,18 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from ...contract import Finished, Outcome, TaskContext
+from ...contract import Finished, Job, Outcome, TaskContext
 from ...media.animation import MP4_CODEC, frames_in, write_animation
 from ...media.pictures import save, write_picture
 from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
+from ...side_by_side import Tick, side_by_side
 from ..counting import Counted, count_faces
 from ..loading import Model, load_model
 from ..threemf import has_colours
-from .camera import cameras, cell, view_grid
+from .camera import Camera, cameras, cell, view_grid
 from .drawing import Painter
+from .estimate import BAND, drawn_at_once
 from .options import ModelPreviewOptions, format_for
 from .tracing import tracer_for
 
@@ -93,8 +97,6 @@ def _names(path: Path, named: re.Pattern[bytes]) -> list[str]:
 
 _STYLE = 1
 """Raise this number when the same model would come out in other pixels."""
-_BAND = 2_000_000
-"""Samples in a piece of a large picture: two or three seconds of work."""
 _READ, _DRAWN = 50.0, 95.0
 
 
@@ -119,7 +121,7 @@ def run(context: TaskContext[ModelPreviewOptions]) -> Outcome:
 def bands(options: ModelPreviewOptions) -> list[Band]:
     """The pieces: whole pictures, or parts of them where stills are large."""
     width, height = cell(options)
-    rows = height if options.kind == "turntable" else max(1, _BAND // (width * options.antialias**2))
+    rows = height if options.kind == "turntable" else max(1, BAND // (width * options.antialias**2))
     return [
         Band(picture, first, min(height, first + rows))
         for picture in range(options.pictures)
@@ -154,29 +156,66 @@ class _Drawing:
         )
         pieces = Pieces(context, mark, stem="view")
         if len(pieces) < len(self._bands):
-            self._draw(pieces, model, Painter(model, tracer, self._options))
+            self._draw(pieces, model, Painter(model, tracer, self._options), counted)
         del tracer
         self._write(pieces)
         return Finished(result=self._describe(model, counted), message=f"{len(model.faces)} faces")
 
-    def _draw(self, pieces: Pieces, model: Model, painter: Painter) -> None:
+    def _draw(self, pieces: Pieces, model: Model, painter: Painter, counted: Counted) -> None:
+        """Draw what is missing, side by side. Only this thread keeps pieces and tells how far it is."""
         self._context.check_stop()
         views = cameras(self._options, model.vertices)
-        began, drawn = time.monotonic(), 0.0
-        total = len(self._bands)
-        for number in pieces.missing(total):
-            band, before = self._bands[number], drawn
+        began, before = time.monotonic(), len(pieces)
+        shares: dict[int, float] = {}
 
-            def tick(share: float, number: int = number, before: float = before) -> None:
-                self._context.check_stop()
-                pace = (before + share) / max(1e-3, time.monotonic() - began)
-                self._context.progress(self._percent(number + share), self._where(number, pace))
+        def tick() -> None:
+            self._context.check_stop()
+            done = len(pieces) + sum(list(shares.values()))
+            pace = (done - before) / max(1e-3, time.monotonic() - began)
+            self._context.progress(self._percent(done), self._where(min(shares, default=len(self._bands) - 1), pace))
 
-            picture = painter.draw(views[band.picture], band.first, band.last, tick)
-            drawn += 1
-            save(Image.fromarray(picture), pieces.part(number), "PNG", compress_level=1)
-            pieces.keep(number, self._percent(number + 1), self._where(number, drawn / (time.monotonic() - began)))
+        def work(number: int, tick: Tick) -> Generator[int, None, None]:
+            self._draw_piece(painter, views, pieces, number, shares, tick)
+            yield number
+
+        works = [partial(work, number) for number in pieces.missing(len(self._bands))]
+        with closing(side_by_side(works, self._at_once(counted), tick, lambda _number: True)) as finished:
+            for number in finished:
+                del shares[number]
+                done = len(pieces) + 1
+                pace = (done - before) / max(1e-3, time.monotonic() - began)
+                pieces.keep(number, self._percent(done + sum(list(shares.values()))), self._where(number, pace))
         pieces.save(_DRAWN, "all pictures are drawn")
+
+    def _draw_piece(
+        self,
+        painter: Painter,
+        views: Sequence[Camera],
+        pieces: Pieces,
+        number: int,
+        shares: dict[int, float],
+        tick: Tick,
+    ) -> None:
+        """Draw one piece into its file, in whichever thread; `shares` says how far each is."""
+        band = self._bands[number]
+        shares[number] = 0.0
+
+        def step(share: float) -> None:
+            shares[number] = share
+            tick()
+
+        picture = painter.draw(views[band.picture], band.first, band.last, step)
+        save(Image.fromarray(picture), pieces.part(number), "PNG", compress_level=1)
+
+    def _at_once(self, counted: Counted) -> int:
+        context = self._context
+        job = Job(
+            options=self._options,
+            input_file=context.input_file,
+            output_file=context.output_file,
+            room=context.room,
+        )
+        return drawn_at_once(job, counted)
 
     def _percent(self, done: float) -> float:
         return _READ + (_DRAWN - _READ) * done / len(self._bands)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from ...contract import Job, TaskContext
+from ...side_by_side import Tick, Work, side_by_side
 from ..frames import Reading, beyond_use, undecodable
 from ..source import VideoSource, info_of
 from .burning import Burner
@@ -20,7 +21,6 @@ from .estimate import segments_at_once
 from .options import Target, VideoConvertOptions, on_one_thread
 from .picture import PixelFormat
 from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
-from .side_by_side import Tick, Work, side_by_side
 from .sound import SoundPlan, Span, convert_sound
 
 SOUND_SHARE = 5.0

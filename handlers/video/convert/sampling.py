@@ -11,6 +11,7 @@ import msgspec
 from av.video.frame import VideoFrame
 
 from ...contract import TaskContext, Unusable
+from ...side_by_side import Tick, Work, side_by_side
 from ..frames import Reading
 from ..source import VideoSource, info_of
 from .burning import Burner
@@ -23,7 +24,6 @@ from .pacing import wanted_frames
 from .picture import PixelFormat, Shaper
 from .quality import Sample, sampled, samples_of
 from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
-from .side_by_side import Tick, Work, side_by_side
 
 _ENCODED_ANEW = 3
 """How often a sample is encoded if its encoder fails."""

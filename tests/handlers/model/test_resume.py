@@ -21,7 +21,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def save_at_once_and_in_small_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(run, "_BAND", 25_000)
+    monkeypatch.setattr(run, "BAND", 25_000)
 
 
 def finish(context: Any) -> bytes:

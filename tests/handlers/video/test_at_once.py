@@ -11,8 +11,8 @@ from conversions import SOURCES, at_checkpoint, digest
 
 from tasktrail.handlers import Finished, Stopped
 from tasktrail.handlers.contract import Room
+from tasktrail.handlers.side_by_side import Tick, Work, side_by_side
 from tasktrail.handlers.video.convert.checkpoint import SavedConversion, Segment, SegmentPlan, Stretch, stretches_of
-from tasktrail.handlers.video.convert.side_by_side import Tick, Work, side_by_side
 from tasktrail.testing import RecordingContext, SimulatedCrash
 
 CLOSE_KEYS: dict[str, Any] = {"options": {"g": "20", "bf": "3"}, "seconds": 6}
