@@ -97,6 +97,8 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     transparent: bool
     """Whether something would shine through it; seen on the first frame."""
     interlaced: bool
+    fine_colours: bool = False
+    """Whether it has a colour for more than every fourth pixel: 4:2:2, 4:4:4, RGB."""
     deinterlace: bool = False
     """Whether its frames are to be made whole as they are read."""
     squared: bool = False
@@ -190,6 +192,7 @@ def _examine(path: Path, *, brief: bool) -> VideoSource | None:
             depth=max((part.bits for part in first.format.components), default=8) if first else 8,
             transparent=_is_transparent(stream, first),
             interlaced=first is not None and first.interlaced_frame,
+            fine_colours=first is not None and _has_fine_colours(first),
         )
 
 
@@ -236,6 +239,17 @@ def _frames(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"]) ->
         except av.error.FFmpegError as error:
             if not is_input_fault(error):
                 raise
+
+
+def _has_fine_colours(frame: VideoFrame) -> bool:
+    form = frame.format
+    if form.is_rgb or form.has_palette:
+        return True
+    coloured = sum(not part.is_alpha for part in form.components) > 1
+    return coloured and form.chroma_width(_SIDE) * form.chroma_height(_SIDE) > _SIDE * _SIDE // 4
+
+
+_SIDE = 64
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:

@@ -18,6 +18,7 @@ from av.stream import Disposition
 from ...contract import Unusable
 from ...inputs import refuse_empty
 from ...media.damage import lacking_bytes
+from ...video.convert.metadata import PROGRAM_NOTE
 from ...video.opening import ANY_METADATA, exact, is_input_fault, packets_of
 from ...video.opening import FORMATS as FILMS
 from .estimate import SoundInfo
@@ -197,6 +198,8 @@ def _left_out(container: InputContainer) -> tuple[str, ...]:
     kinds = ("subtitle", "attachment") if container.chapters() else ("subtitle", "attachment", "data")
     if others := sum(stream.type in kinds for stream in container.streams):  # an mp4 has its chapters as data, too
         notes.append(f"{others} tracks of subtitles or data are left out")
+    if container.format.name == "mpegts":
+        notes.append(PROGRAM_NOTE)
     return tuple(notes)
 
 

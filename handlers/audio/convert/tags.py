@@ -30,7 +30,6 @@ _TECHNICAL = frozenset(
         "encodersettings",
         "encoder_settings",
         "tsse",
-        "creation_time",
         "duration",
         "handler_name",
         "vendor_id",

@@ -122,6 +122,12 @@ def _result(part: Path, container: Container, sayings: Sayings) -> Iterator[Outp
         yield output
 
 
+def _say_language(track: Any, container: Container, sayings: Sayings) -> None:
+    """In an m4a the language is that of the track; elsewhere it is a tag like any other."""
+    if container.name == "m4a" and (language := sayings.tags.get("language")):
+        track.metadata["language"] = language
+
+
 @contextmanager
 def _cover_track(source: SoundSource, container: Container, sayings: Sayings, output: OutputContainer) -> Iterator[Any]:
     """A function that writes the cover picture, once there are all tracks."""
@@ -151,6 +157,7 @@ def encode(
     samples = 0
     with _result(part, container, sayings) as output:
         track: Any = output.add_stream(plan.encoder, rate=plan.shape.rate, options=dict(plan.options))
+        _say_language(track, container, sayings)
         context = track.codec_context
         context.layout = plan.shape.layout or source.layout
         context.format = plan.shape.format
@@ -183,6 +190,7 @@ def copy(
         stream: Any = opened.streams[source.index]
         track: Any = output.add_stream_from_template(stream, opaque=True)
         track.disposition = Disposition.default
+        _say_language(track, container, sayings)
         with _cover_track(source, container, sayings, output) as write_cover:
             for moment, packet in _inside(opened, stream, cut, tick):
                 if not count:

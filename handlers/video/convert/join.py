@@ -75,7 +75,7 @@ def join(source: VideoSource, container: Container, parts: Parts, output: Path, 
             write_metadata(track, metadata, container.format)
             tracks.append(_sound(sound, track, starts - begin))
         writer = SubtitleWriter(source.path, parts.extras.subtitles, container, result, parts.folder)
-        tracks.append(writer.packets(begin, parts.end, lambda: tick(0.0)))
+        tracks.append(writer.packets(begin, parts.end, source.end * source.time_base, lambda: tick(0.0)))
         attachments = AttachmentWriter(source.path, parts.extras.attachments, container.format, result)
         attachments.write(result)
         for moment, packet in merge(*tracks, key=itemgetter(0)):

@@ -167,6 +167,9 @@ def can_hold_timecode(code: str, container: str, rate: Fraction) -> bool:
 
 # --- Tracks of other kinds ---
 
+PROGRAM_NOTE = "name of the program, if it has one, dropped"
+"""In a transport stream. PyAV does not tell whether there is one."""
+
 
 def dropped_track_notes(container: InputContainer, *, chapters: bool) -> list[str]:
     """Notes about further moving pictures and about data tracks, which are left out.
@@ -178,4 +181,5 @@ def dropped_track_notes(container: InputContainer, *, chapters: bool) -> list[st
     if chapters and "mov" in container.format.name and any(stream.name == "bin_data" for stream in data):
         data.pop()
     counts = {"further moving picture": moving, "data track": len(data)}
-    return [f"{count} {kind}{'s' * (count > 1)} dropped" for kind, count in counts.items() if count > 0]
+    notes = [f"{count} {kind}{'s' * (count > 1)} dropped" for kind, count in counts.items() if count > 0]
+    return notes + ([PROGRAM_NOTE] if container.format.name == "mpegts" else [])

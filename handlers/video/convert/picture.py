@@ -235,6 +235,8 @@ def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConver
     found = _size_notes(source, options)
     if source.transparent:
         found.append("transparency dropped")
+    if source.fine_colours:
+        found.append("colours finer than 4:2:0 became 4:2:0")
     if source.depth > 8 and not pixels.deep:  # noqa: PLR2004 - a byte
         found.append(f"{source.depth} bits a colour became 8")
     if source.depth > 10 and pixels.deep:  # noqa: PLR2004 - what the encoders can

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TEXT_CODECS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
 _CLOCK = Fraction(1, 1000)
+_ENDLESS = 2**32 - 1
+"""Milliseconds that a subtitle lasts, for FFmpeg, if it stays until the next one. An mp4 cannot hold them."""
 
 
 class Subtitles(NamedTuple):
@@ -135,9 +137,11 @@ class SubtitleWriter:
         self._tracks.append(track)
 
     def packets(
-        self, begin: Fraction, end: Fraction | None, tick: Callable[[], None]
+        self, begin: Fraction, end: Fraction | None, film_end: Fraction, tick: Callable[[], None]
     ) -> "Iterator[tuple[float, Packet[Stream]]]":
         """The packets with their times in the result, which begins and ends at these seconds on the source's clock.
+
+        `film_end`: where the picture of the source ends; up to there a line is shown of which nothing says how long.
 
         A line that is shown across one of the two is shown from there, or up to there. All of the source is read for
         it. `tick` is called for each packet, also of the picture; it may raise.
@@ -145,7 +149,7 @@ class SubtitleWriter:
         if not self._tracks:
             return
         with tempfile.TemporaryFile(dir=self._folder) as data:
-            for line in self._lines(data, tick):
+            for line in self._lines(data, film_end, tick):
                 until = line.start + line.duration
                 until = until if end is None else min(until, end)
                 start, duration = line.start - begin, until - line.start
@@ -161,7 +165,7 @@ class SubtitleWriter:
                 packet.duration = round(duration / _CLOCK)
                 yield float(start), packet
 
-    def _lines(self, data: IO[bytes], tick: Callable[[], None]) -> list[SubtitlePacket]:
+    def _lines(self, data: IO[bytes], film_end: Fraction, tick: Callable[[], None]) -> list[SubtitlePacket]:
         """Write all of them into `data`, in the order of the source; what they are, in the order of time."""
         found: list[SubtitlePacket] = []
         with open_input(self._path) as opened:
@@ -176,7 +180,7 @@ class SubtitleWriter:
                     start, duration = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
                     found.append(SubtitlePacket(place, start, duration, data.tell(), len(content)))
                     data.write(content)
-        return sorted(found, key=lambda line: (line.start, line.track))
+        return _ended(sorted(found, key=lambda line: (line.start, line.track)), film_end)
 
     def _content(self, place: int, packet: Any) -> bytes:
         """The packet as it is, or encoded anew; empty if there is nothing in it that can be read."""
@@ -190,3 +194,16 @@ class SubtitleWriter:
             if not is_input_fault(error):
                 raise
             return b""
+
+
+def _ended(lines: list[SubtitlePacket], film_end: Fraction) -> list[SubtitlePacket]:
+    """The same; those that stay until the next one of their track, or until the end of the film, say how long."""
+    found, following = [], dict[int, Fraction]()
+    for line in reversed(lines):
+        if line.duration >= _ENDLESS * _CLOCK:
+            until = following.get(line.track, film_end)
+            found.append(line._replace(duration=max(Fraction(0), until - line.start)))
+        else:
+            found.append(line)
+        following[line.track] = line.start
+    return found[::-1]

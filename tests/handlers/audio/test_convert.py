@@ -9,6 +9,7 @@ import av
 import msgspec
 import numpy as np
 import pytest
+from full_films import Beside, Tone, make
 from sounds import hear, picture, tone, write
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath
@@ -39,6 +40,18 @@ def source(tmp_path: Path) -> Path:
 def told(outcome: Outcome) -> dict[str, Any]:
     assert isinstance(outcome, Finished), outcome
     return outcome.result
+
+
+@pytest.mark.parametrize("codec", ["auto", "alac"])
+def test_an_m4a_says_the_language_and_the_time_of_recording(codec: str, tmp_path: Path, convert: Convert) -> None:
+    """The language was said to have no place there, and the time was dropped without a word."""
+    beside = Beside(tags={"creation_time": "2011-11-11T11:11:11.000000Z"})
+    source = make(tmp_path / "in.mkv", [Tone(language="deu")], (), beside)
+    output, outcome = convert(source, "out.m4a", codec=codec)
+    assert told(outcome)["notes"] == ["the moving picture is left out"]
+    with av.open(str(output)) as made:
+        assert made.streams.audio[0].language == "deu"
+        assert made.metadata["creation_time"] == "2011-11-11T11:11:11.000000Z"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

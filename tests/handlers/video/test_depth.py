@@ -203,3 +203,11 @@ def test_hardware_that_is_not_there_is_refused_with_a_remedy(
     assert isinstance(outcome, Rejected)
     assert f"{codec}_{encoder}" in outcome.reason
     assert "software" in outcome.reason
+
+
+@pytest.mark.parametrize(("pixels", "finer"), [("yuv420p", False), ("yuv422p", True), ("yuv444p", True)])
+def test_colours_that_become_coarser_are_noted(
+    *, pixels: str, finer: bool, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    outcome = convert(prepare(clips(pixel_format=pixels, seconds=1, audio=""), preset="ultrafast"))
+    assert outcome.result["notes"] == ["colours finer than 4:2:0 became 4:2:0"] * finer

@@ -3,14 +3,17 @@
 import hashlib
 import shutil
 from collections.abc import Callable
+from fractions import Fraction
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.packet import Packet
 from conversions import at_checkpoint, digest
-from full_films import RATE, Tone, make
+from full_films import RATE, Tone, make, picture_packets
 
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.testing import SimulatedCrash
@@ -72,7 +75,7 @@ def test_sound_that_fits_is_copied_byte_for_byte_and_in_its_place(
     outcome = convert(context)
     assert isinstance(outcome, Finished)
     assert (outcome.result["audio_codec"], outcome.result["audio_copied"]) == (codec, True)
-    assert outcome.result["notes"] == []
+    assert outcome.result["notes"] == ["name of the program, if it has one, dropped"] * (suffix == ".ts")
     if suffix != ".ts":  # there each packet has a header of its own
         assert packets_of(context.output_file, "audio") == packets_of(source, "audio")
     original, result = look(source), look(context.output_file)
@@ -312,6 +315,38 @@ def test_subtitles_that_cannot_be_kept_are_named(
     assert packets_of(context.output_file, "subtitle") == packets_of(source, "subtitle")
     none = convert(prepare(source, "none.mkv", subtitles="none"))
     assert none.result["notes"] == ["2 subtitle tracks dropped: as asked"]
+
+
+def test_a_subtitle_that_stays_until_the_next_one_goes_into_an_mp4(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """It lasts 49 days, for FFmpeg; the conversion failed, because an mp4 cannot hold that."""
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as output:
+        written = picture_packets(output)
+        track: Any = output.add_mux_stream("dvd_subtitle")
+        track.time_base = Fraction(1, 1000)
+        for moment in (200, 1200):
+            subtitle: Any = Packet(b"\0\x0a" + bytes(8))
+            subtitle.stream, subtitle.time_base = track, Fraction(1, 1000)
+            subtitle.pts = subtitle.dts = moment
+            subtitle.duration = 2**32 - 1
+            written.append((moment / 1000, subtitle))
+        for _, packet in sorted(written, key=itemgetter(0)):
+            output.mux(packet)
+    for name in ("out.mp4", "out.mkv"):
+        context = prepare(source, name)
+        outcome = convert(context)
+        assert isinstance(outcome, Finished)
+        assert outcome.result["notes"] == []
+        with av.open(str(context.output_file)) as made:
+            packets = list(made.demux(made.streams.subtitles[0]))
+        shown = [
+            float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None and packet.size > 2
+        ]
+        assert [round(moment, 1) for moment in shown] == [0.2, 1.2]
+    with_end = prepare(source, "part.mp4", end=2)
+    assert isinstance(convert(with_end), Finished)
 
 
 @pytest.mark.slow
