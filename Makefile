@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser screenshots check coverage bench gallery estimates crash crash-types attack sim fuzz photos ci long pins python-page clean
+.PHONY: help setup demo test test-all test-browser screenshots check coverage bench gallery estimates crash crash-types attack sim fuzz photos corpus ci long pins python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -92,10 +92,13 @@ fuzz: $(READY) ## Put damaged real files through every type (SECONDS=60 SEED=)
 photos: $(READY) ## Put real photos, stored in every form, through both image types, and compare with Pillow (N=1000 SEED=1)
 	PYTHONPATH=tests/support $(BIN)/python tests/photos/photos.py --count $(or $(N),1000) --seed $(or $(SEED),1)
 
+corpus: $(READY) ## Convert films of every kind with eleven presets, and compare all that ffprobe says (N=100 SEED=1; needs ffmpeg)
+	PYTHONPATH=tests/support $(BIN)/python tests/corpus/corpus.py --films $(or $(N),100) --seed $(or $(SEED),1) $(ARGS)
+
 ci: ## Do all that CI does
 	.ci/run
 
-long: $(READY) ## What CI has no time for: the long tests, a million simulated steps, the kill campaigns, the attacks, fuzzing, photos, gallery, estimates
+long: $(READY) ## What CI has no time for: the long tests, a million simulated steps, the kill campaigns, the attacks, fuzzing, photos, corpus, gallery, estimates
 	$(BIN)/pytest -n 2 -m long
 	$(MAKE) sim STEPS=1000000
 	$(MAKE) crash
@@ -103,6 +106,7 @@ long: $(READY) ## What CI has no time for: the long tests, a million simulated s
 	$(MAKE) attack
 	$(MAKE) fuzz SECONDS=600
 	$(MAKE) photos
+	$(MAKE) corpus
 	$(MAKE) gallery
 	$(MAKE) estimates
 
