@@ -156,7 +156,7 @@ def test_broken_tags_do_not_spoil_the_picture(tmp_path: Path) -> None:
 
 
 def test_what_libvips_cannot_write_is_no_fault_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(still, "_saver", lambda _kind, _options: ("jpegsave_target", {"unheard_of": True}))
+    monkeypatch.setattr(still, "_saver", lambda _kind, _options, _bits: ("jpegsave_target", {"unheard_of": True}))
     path = sample(tmp_path, "a.jpg")
     outcome = both(path)[0]
     assert isinstance(outcome, Rejected)
