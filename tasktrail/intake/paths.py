@@ -147,7 +147,8 @@ class PathRules:
                 remedy="Leave original at keep; others are for types that convert a file.",
                 status=CONTRADICTION,
             )
-        said, made = kind_of(Path(path)), kind_by_name(Path(command.output_file))
+        there = os.path.lexists(path)  # another task of the graph may have to make it first
+        said, made = kind_of(Path(path)) if there else None, kind_by_name(Path(command.output_file))
         if said is not None and made is not None and said != made:
             raise InvalidPath(
                 f"A file of kind {made} cannot stand for one of kind {said}",
@@ -181,7 +182,7 @@ class PathRules:
         if not os.path.isdir(there):  # noqa: PTH112
             raise InvalidPath(f"{there!r} is no folder", field="original_folder", status=CONFLICT)
         _check_writable(there, "original_folder")
-        if os.stat(there).st_dev != os.stat(path).st_dev:  # noqa: PTH116
+        if os.stat(there).st_dev != os.stat(os.path.dirname(path)).st_dev:  # noqa: PTH116, PTH120
             raise InvalidPath(
                 f"{folder!r} is on another disk than {path!r}, so the file would have to be copied",
                 field="original_folder",

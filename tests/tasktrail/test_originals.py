@@ -158,9 +158,28 @@ def test_pictures_and_sounds_give_way(service: TaskService, folder: Path) -> Non
 
     for kind, original, made, lost in (
         ("image_convert", photo, "photo.jpg", ""),
-        ("image_convert", deep, "deep.jpg", "more than 8 bits a channel became 8"),
+        ("image_convert", deep, "deep.jpg", "16 bits a channel became 8"),
         ("audio_convert", sound, "tone.flac", ""),
     ):
         task = service.wait(service.create_task(kind, original, folder / made, original="replace"), timeout=60)
         assert (task.status, original.exists(), (folder / made).exists()) == ("completed", bool(lost), not lost), task
         assert task.result["original"] == ({"kept": lost} if lost else {"replaced": str(original)})
+
+
+def test_what_a_task_before_makes_may_give_way(service: TaskService, folder: Path) -> None:
+    ids = service.create_graph(
+        [
+            {"name": "first", "type": "shout", "input_file": folder / "a.txt", "output_file": folder / "big"},
+            {
+                "name": "second",
+                "type": "squeeze",
+                "input_file": folder / "big",
+                "output_file": folder / "small",
+                "depends_on": ["first"],
+                "original": "move",
+                "original_folder": folder / "old" / "here",
+            },
+        ]
+    )
+    assert service.wait(ids["second"], timeout=60).status == "completed"
+    assert ((folder / "small").read_text(), (folder / "old" / "here" / "big").read_text()) == ("AB", "AAABBB")
