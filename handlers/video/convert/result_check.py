@@ -1,10 +1,11 @@
 """Whether a converted film may take the place of its original."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ...contract import TaskContext
 from ..content_check import Wanted, compare_contents
+from ..light import HDR
 from ..opening import open_input
 from ..source import cut_notes, read_source
 from .making import Pace
@@ -17,6 +18,11 @@ def check_result(context: TaskContext[VideoConvertOptions], _result: Mapping[str
     source = read_source(context.input_file)
     if notes := cut_notes(source):
         return notes[0]
+    made = read_source(context.output_part)
+    if source.colour[1] in HDR and made.colour[1] not in HDR and options.hdr != "sdr":
+        return "the result has lost the high dynamic range; hdr=sdr says that this is meant"
+    if made.depth < source.depth and options.hdr != "sdr":
+        return f"{source.depth} bits a channel became {made.depth}: a codec or profile of more keeps them"
     whole = options.start is None and options.end is None
     steady = options.frame_rate is None and options.deinterlace != "always" and not source.interlaced
     until = source.seconds if options.end is None else min(options.end, source.seconds)
@@ -32,6 +38,13 @@ def check_result(context: TaskContext[VideoConvertOptions], _result: Mapping[str
         pictures=whole and steady,
         sounds=options.audio_track is None,
         silent=options.audio_codec == "none",
-        beside=("subtitles", "attachments") if whole and options.subtitles == "keep" else (),
+        beside=_beside(options) if whole else (),
     )
     return compare_contents(context.input_file, context.output_part, open_input, wanted, tick)
+
+
+def _beside(options: VideoConvertOptions) -> tuple[Literal["subtitles", "attachments"], ...]:
+    """What has to be kept beside picture and sound; a track that is drawn into the picture is one less."""
+    if options.subtitles == "none":
+        return ()
+    return ("attachments",) if options.burn_subtitles else ("subtitles", "attachments")

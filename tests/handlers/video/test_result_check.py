@@ -4,7 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorTrc
 from full_films import Beside, Tone, make
 
 from tasktrail.handlers import Finished, Unusable
@@ -43,6 +46,7 @@ def judge(prepare: Callable[..., Any], convert: Callable[..., Any]) -> Callable[
         ("out.mkv", {"audio_codec": "none", "subtitles": "none"}, ""),
         ("out.mkv", {"audio_track": 2}, ""),
         ("out.mp4", {"subtitles": "none"}, ""),
+        ("out.mkv", {"burn_subtitles": 1}, ""),
         ("out.mp4", {}, "the result has 0 of 1 attachments"),
     ],
 )
@@ -78,3 +82,29 @@ def test_an_original_that_is_damaged_stays(judge: Callable[..., str], full: Path
     damaged.write_bytes(full.read_bytes())
     _damage(damaged)
     assert judge(damaged, "out.mkv")
+
+
+@pytest.mark.parametrize(
+    ("colour", "options", "said"),
+    [
+        ("bt2020:smpte2084", {"video_codec": "h265"}, ""),
+        ("bt2020:smpte2084", {}, "the result has lost the high dynamic range; hdr=sdr says that this is meant"),
+        ("bt2020:smpte2084", {"hdr": "sdr"}, ""),
+        ("bt709:bt709", {}, "10 bits a channel became 8: a codec or profile of more keeps them"),
+    ],
+)
+def test_range_and_bits_are_not_lost_unasked(
+    judge: Callable[..., str], tmp_path: Path, colour: str, options: dict[str, Any], said: str
+) -> None:
+    primaries, transfer = colour.split(":")
+    film = tmp_path / "deep.mkv"
+    with av.open(str(film), "w") as output:
+        stream = output.add_stream("libx265", rate=25, options={"x265-params": "log-level=error"})
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p10le"
+        stream.codec_context.color_primaries = ColorPrimaries[primaries.upper()].value
+        stream.codec_context.color_trc = ColorTrc[transfer.upper()].value
+        for _ in range(10):
+            frame = VideoFrame(160, 120, "yuv420p10le")
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    assert judge(film, "out.mkv", **options) == said
