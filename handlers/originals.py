@@ -8,14 +8,15 @@ attempt finds the note, does what is left, and ends as it says: it could not be 
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from ..events.errors import InvalidPath
+from ..events.errors import InvalidPath, OutputExists
 from ..events.reports import AttemptEnded, Run
 from .inputs import Input
-from .publish import identity_of, part_path, publish, remove_part, sync_folder, write_durably
+from .publish import identity_of, note_path, part_path, publish, remove_part, sync_folder, write_durably
 
 NOTE = ".original"
 FIELD = "original"
@@ -64,21 +65,30 @@ def exchange(run: Run, source: Input, ended: AttemptEnded) -> AttemptEnded:
     part, original = part_path(Path(run.output_file), run.task_id), Path(run.input_file)
     if original.is_symlink():
         raise InvalidPath(f"{run.input_file!r} is a link, and cannot give way to a file", field="input_file")
-    moved_to = _place_for(original, Path(run.original_folder), run.task_id) if run.original == "move" else None
-    told = {"moved_to": str(moved_to)} if moved_to else {"replaced": run.input_file}
-    ended = msgspec.structs.replace(ended, result=ended.result | {FIELD: told})
     _dress(part, original)
-    note = Note(identity_of(part), identity_of(original), str(moved_to or ""), ended)
-    write_durably(Path(run.work_dir) / NOTE, msgspec.json.encode(note))
-    source.compare()
-    _carry_out(run, note)
-    return ended
+    for place in _places(original, Path(run.original_folder), run.task_id) if run.original == "move" else [None]:
+        told = {"moved_to": str(place)} if place else {"replaced": run.input_file}
+        said = msgspec.structs.replace(ended, result=ended.result | {FIELD: told})
+        note = Note(identity_of(part), identity_of(original), str(place or ""), said)
+        write_durably(note_path(Path(run.work_dir), NOTE), msgspec.json.encode(note))
+        source.compare()
+        if place is None or _link(original, place):
+            break
+    else:
+        raise InvalidPath(f"{str(place)!r} is there already", field="original_folder")
+    try:
+        _carry_out(run, note)
+    except OutputExists:
+        if place is not None:
+            place.unlink()
+        raise
+    return said
 
 
 def published_note(run: Run) -> Note | None:
     """What an earlier attempt has written down, if its result stands there."""
     try:
-        note = msgspec.json.decode((Path(run.work_dir) / NOTE).read_bytes(), type=Note)
+        note = msgspec.json.decode(note_path(Path(run.work_dir), NOTE).read_bytes(), type=Note)
     except (OSError, msgspec.DecodeError):
         return None
     return note if note.made and identity_of(Path(run.output_file)) == note.made else None
@@ -94,34 +104,35 @@ def _carry_out(run: Run, note: Note) -> None:
     """Each step is left out if it has been done."""
     part, output, original = part_path(Path(run.output_file), run.task_id), Path(run.output_file), Path(run.input_file)
     in_place = _is_same(output, original)
-    published = identity_of(output) == note.made
-    if in_place and not published and note.moved_to:
-        _link(original, Path(note.moved_to))
-    if not published:
+    if identity_of(output) != note.made:
         publish(part, output, overwrite=run.overwrite or in_place, work_dir=Path(run.work_dir))
     if in_place or identity_of(original) != note.read:  # in place it is gone; else it is gone, or another file
         return
-    if note.moved_to:
-        _link(original, Path(note.moved_to))
+    if note.moved_to and not _link(original, Path(note.moved_to)):
+        return  # somebody has put another file there since: better two than none
     original.unlink()
     sync_folder(original.parent)
 
 
-def _link(original: Path, place: Path) -> None:
-    """Give the original a second name, durably. It keeps the first until the result is there."""
-    with contextlib.suppress(FileExistsError):  # an earlier attempt has done it: the place was free for us
+def _link(original: Path, place: Path) -> bool:
+    """Give the original a second name, durably. It keeps the first until the result is there.
+
+    False if another file has that name: another task may have been faster.
+    """
+    try:
         os.link(original, place, follow_symlinks=False)
+    except FileExistsError:
+        if identity_of(place) != identity_of(original):
+            return False
     sync_folder(place.parent)
+    return True
 
 
-def _place_for(original: Path, folder: Path, task_id: int) -> Path:
-    """A free name in the folder, which is made, or the one that an earlier attempt has given it."""
+def _places(original: Path, folder: Path, task_id: int) -> Iterator[Path]:
+    """The names that are free in the folder, which is made, or that an earlier attempt has given the original."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in (original.name, f"{original.stem}.task-{task_id}{original.suffix}"):
-        place = folder / name
-        if not os.path.lexists(place) or place.samefile(original):
-            return place
-    raise InvalidPath(f"{str(folder / original.name)!r} is there already", field="original_folder")
+        yield folder / name
 
 
 def _dress(part: Path, original: Path) -> None:

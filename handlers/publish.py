@@ -118,13 +118,13 @@ def publish(part: Path, output_file: Path, *, overwrite: bool, work_dir: Path | 
         part: from `part_path`.
         output_file: the final name, in the same folder.
         overwrite: replace whatever file stands there. A folder replaces nothing but the task's own earlier output.
-        work_dir: the task's own folder, where the note is kept; without it only a file with equal bytes is taken for
-            the task's own.
+        work_dir: the task's own folder, beside which the note is kept; without it only a file with equal bytes is taken
+            for the task's own.
 
     Raises:
         OutputExists: the name is taken by a foreign file; the part file is left alone.
     """
-    note = None if work_dir is None else work_dir / NOTE
+    note = None if work_dir is None else note_path(work_dir, NOTE)
     if _is_folder(part):
         _publish_folder(part, output_file, note)
     elif overwrite:
@@ -217,8 +217,13 @@ def _noted(note: Path | None) -> str:
         return ""
 
 
+def note_path(work_dir: Path, kind: str) -> Path:
+    """Where a note of a task is kept: beside its folder, since a handler may write what it likes in there."""
+    return work_dir.with_name(work_dir.name + kind)
+
+
 def write_durably(note: Path, data: bytes) -> None:
-    """Write a note in a folder of the task's own, which is made if need be."""
+    """Write a note, in a folder that is made if need be."""
     make_private_folder(note.parent)
     with note.open("wb") as file:
         file.write(data)

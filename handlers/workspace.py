@@ -133,8 +133,10 @@ class TempFiles:
         return removed
 
     def remove(self, task_id: int) -> None:
-        """Remove all of a task's files: it has ended."""
+        """Remove all of a task's files, and the notes beside them: it has ended."""
         shutil.rmtree(self.folder(task_id), ignore_errors=True)
+        for note in self._root.glob(f"{task_id}.*"):
+            note.unlink(missing_ok=True)
 
     def count_from_now(self, task_id: int) -> None:
         """The task has just ended: the age of its folder begins now, however long nothing was written there."""

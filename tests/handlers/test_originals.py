@@ -5,15 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from tasktrail.events.errors import InvalidPath
+from tasktrail.events.errors import InvalidPath, OutputExists
 from tasktrail.events.reports import AttemptEnded, Run
-from tasktrail.handlers import originals
+from tasktrail.handlers import originals, publish
 from tasktrail.handlers.errors import InputChanged
 from tasktrail.handlers.inputs import Input
-from tasktrail.handlers.originals import exchange, finish, published_note
-from tasktrail.handlers.publish import part_path, remove_part
+from tasktrail.handlers.originals import Note, exchange, finish, published_note
+from tasktrail.handlers.publish import identity_of, part_path, remove_part
 
 WAYS = [("replace", "film.avi"), ("replace", "film.mp4"), ("move", "film.avi"), ("move", "film.mp4")]
 STEPS = ("write_durably", "publish", "_link", "sync_folder", "unlink")
@@ -162,6 +163,59 @@ def test_a_name_that_is_taken_gets_the_number_of_the_task(folder: Path) -> None:
     assert ended.result["original"] == {"moved_to": str(folder / "aside" / "film.task-7.avi")}
     assert (folder / "aside" / "film.avi").read_text() == "another"
     assert (folder / "aside" / "film.task-7.avi").read_text().startswith("large")
+
+
+@pytest.mark.parametrize("output", ["film.avi", "film.mp4"])
+def test_a_name_that_another_task_takes_at_the_last_moment_loses_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    link = os.link
+
+    def late(source: Path, place: Path, **more: Any) -> None:
+        if place == folder / "aside" / "film.avi":
+            place.write_text("another")
+        link(source, place, **more)
+
+    monkeypatch.setattr(os, "link", late)
+    ended = attempt(run_for(folder, "move", output))
+
+    assert (folder / "aside" / "film.avi").read_text() == "another"
+    assert (folder / "aside" / "film.task-7.avi").read_text().startswith("large")
+    assert ended.result["original"] == {"moved_to": str(folder / "aside" / "film.task-7.avi")}
+    assert (folder / output).read_text() == "small"
+
+
+def test_where_the_name_of_the_result_is_taken_the_original_gets_no_second_name(folder: Path) -> None:
+    (folder / "film.mp4").write_text("another")
+
+    with pytest.raises(OutputExists):
+        attempt(run_for(folder, "move", "film.mp4"))
+
+    assert (folder / "film.avi").exists()
+    assert list((folder / "aside").iterdir()) == []
+
+
+def test_a_note_of_the_handler_is_not_believed(folder: Path) -> None:
+    """Its folder is the one place where a confined handler may write what it likes."""
+    run = run_for(folder, "move", "film.mp4")
+    (folder / "film.mp4").write_text("another")
+    forged = Note(identity_of(folder / "film.mp4"), identity_of(folder / "film.avi"), "", AttemptEnded(8, 1, "completed"))
+    Path(run.work_dir).mkdir()
+    (Path(run.work_dir) / originals.NOTE).write_bytes(msgspec.json.encode(forged))
+
+    assert published_note(run) is None
+
+
+@pytest.mark.parametrize("note", [originals.NOTE, publish.NOTE])
+def test_a_link_that_the_handler_leaves_leads_no_note_elsewhere(folder: Path, note: str) -> None:
+    run = run_for(folder, "replace", "film.mp4")
+    (folder / "precious").write_text("precious")
+    Path(run.work_dir).mkdir()
+    (Path(run.work_dir) / note).symlink_to(folder / "precious")
+
+    attempt(run)
+
+    assert (folder / "precious").read_text() == "precious"
 
 
 def test_a_link_does_not_give_way(folder: Path) -> None:
