@@ -37,7 +37,8 @@ class Note(msgspec.Struct, frozen=True):
 
 def kept(ended: AttemptEnded, why: str) -> AttemptEnded:
     """The end, with the reason why the original stays. No result is published then."""
-    return msgspec.structs.replace(ended, result=ended.result | {FIELD: {"kept": why}})
+    result = ended.result | {FIELD: {"kept": why}}
+    return msgspec.structs.replace(ended, result=result, message=f"the original stays: {why}")
 
 
 def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:

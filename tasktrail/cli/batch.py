@@ -21,7 +21,7 @@ from .terminal import Column, plain, print_json, say
 
 if TYPE_CHECKING:
     from ..api.protocol import Reading, Tasks
-    from ..batches.request import MadeBatch
+    from ..batches.request import MadeBatch, NewBatch
     from ..events import Task
     from ..projections import Batch
 
@@ -31,6 +31,8 @@ _ALIKE = 3
 """Files that are named of those to which one reason applies."""
 _SHOWN = 20
 """Files of one sort that a report names."""
+_PAGE = 200
+"""Tasks that are asked for at once."""
 _BATCHES = (
     Column("BATCH", "name"),
     Column("TASKS", right=True),
@@ -104,7 +106,7 @@ def batch_command(
         if session.as_json:
             print_json(made)
         if dry_run:
-            return _report_plan(session, made)
+            return _report_plan(session, made, wanted)
         if detach:
             return _report_start(session, made)
         names = _to_follow(tasks, made)
@@ -238,7 +240,12 @@ def _report(reading: "Reading", batch: "Batch") -> None:
         share = f", {100 * batch.bytes_after / batch.bytes_before:.0f} %" if batch.bytes_before else ""
         say(f"  {size(batch.bytes_before)} became {size(batch.bytes_after)}{share}")
     if batch.originals_kept:
-        say(f"  {batch.originals_kept:,} of the originals stayed, as their tasks say (`result.original`)")
+        _name_some(
+            "originals that stay",
+            batch.originals_kept,
+            (f"{plain(task.input_file)}: {plain(why)} (task {task.id})" for task, why in _kept(reading, batch)),
+            f"`tasktrail list --batch {shlex.quote(batch.batch)} --status completed --json`",
+        )
     failed = batch.by_status.get("failed", 0)
     _name_some(
         "failed",
@@ -254,6 +261,21 @@ def _failures(reading: "Reading", batch: "Batch") -> list["Task"]:
     if not batch.by_status.get("failed"):
         return []
     return reading.list_tasks(TaskFilters(batch=(batch.batch,), status=("failed",), sort="id", limit=_SHOWN))[0]
+
+
+def _kept(reading: "Reading", batch: "Batch") -> Iterator[tuple["Task", str]]:
+    """Tasks whose originals have stayed, each with the reason. The pages end where the caller does."""
+    from ..projections import TaskFilters
+
+    offset = 0
+    while tasks := reading.list_tasks(
+        TaskFilters(batch=(batch.batch,), status=("completed",), sort="id", limit=_PAGE, offset=offset)
+    )[0]:
+        for task in tasks:
+            told = task.result.get("original")
+            if isinstance(told, dict) and told.get("kept"):
+                yield task, str(told["kept"])
+        offset += len(tasks)
 
 
 def _report_rest(made: "MadeBatch") -> None:
@@ -312,11 +334,14 @@ def _name_some(title: str, number: int, lines: Iterable[str], more: str) -> None
         say(f"  and {number - len(shown)} more; {more}")
 
 
-def _report_plan(session: Session, made: "MadeBatch") -> int:
+def _report_plan(session: Session, made: "MadeBatch", wanted: "NewBatch") -> int:
     if not session.as_json:
         say(f"batch {plain(made.batch)} would have {_tasks(len(made.created))}")
         for one in made.created:
             say(f"  {one.type}: {plain(one.input_file)} → {plain(one.output_file)}", hang="    ")
+        if made.created and wanted.original != "keep":
+            then = f"moved below {plain(wanted.original_folder)}" if wanted.original == "move" else "removed"
+            say(f"Each original will be {then} once its result is there, whole and smaller; else it stays.")
         _report_rest(made)
     return _code(made, ())
 

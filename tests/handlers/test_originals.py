@@ -199,7 +199,9 @@ def test_a_note_of_the_handler_is_not_believed(folder: Path) -> None:
     """Its folder is the one place where a confined handler may write what it likes."""
     run = run_for(folder, "move", "film.mp4")
     (folder / "film.mp4").write_text("another")
-    forged = Note(identity_of(folder / "film.mp4"), identity_of(folder / "film.avi"), "", AttemptEnded(8, 1, "completed"))
+    forged = Note(
+        identity_of(folder / "film.mp4"), identity_of(folder / "film.avi"), "", AttemptEnded(8, 1, "completed")
+    )
     Path(run.work_dir).mkdir()
     (Path(run.work_dir) / originals.NOTE).write_bytes(msgspec.json.encode(forged))
 

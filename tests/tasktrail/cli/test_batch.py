@@ -91,6 +91,22 @@ def test_a_dry_run_tells_and_does_nothing(cli: Callable[..., Said], tmp_path: Pa
     assert cli("batches").out.startswith("There is no batch.")
 
 
+def test_what_becomes_of_the_originals_is_told_before_and_after(cli: Callable[..., Said], tmp_path: Path) -> None:
+    ask = ("batch", "in", "--to", "in/", "--type", "squeeze", "--batch", "tight", "--original")
+    (tmp_path / "in" / "a.txt").write_text("aaabbb")
+
+    said = cli(*ask, "replace", "--dry-run")
+    assert "Each original will be removed once its result is there, whole and smaller; else it stays." in said.out
+    said = cli(*ask, "move", "--original-folder", "old", "--dry-run")
+    assert f"Each original will be moved below {tmp_path / 'old'} once" in said.out
+    assert (tmp_path / "in" / "a.txt").read_text() == "aaabbb"
+
+    for said in (cli(*ask, "replace"), cli("batches", "tight")):
+        assert "originals that stay: 2" in said.out
+        assert "in/sub/c.txt: the result is not smaller: 17 bytes instead of 17 (task 3)" in said.out
+    assert "the original stays: the result is not smaller" in cli("show", "3").out
+
+
 def test_a_list_on_standard_input(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     for listed in (b"in/a.txt\nin/sub/c.txt\n", b"in/a.txt\0in/sub/c.txt\0"):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
