@@ -16,7 +16,7 @@ import msgspec
 from ..events.errors import InvalidPath, OutputExists
 from ..events.reports import AttemptEnded, Run
 from .inputs import Input
-from .publish import identity_of, note_path, part_path, publish, remove_part, sync_folder, write_durably
+from .publish import NO_HARD_LINKS, identity_of, note_path, part_path, publish, remove_part, sync_folder, write_durably
 
 NOTE = ".original"
 FIELD = "original"
@@ -125,15 +125,31 @@ def _link(original: Path, place: Path) -> bool:
     except FileExistsError:
         if identity_of(place) != identity_of(original):
             return False
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        raise InvalidPath(
+            f"{str(original)!r} cannot have a second name on its disk, or not by this user ({error.strerror})",
+            field="original_folder",
+            remedy="Take original replace or keep.",
+        ) from error
     sync_folder(place.parent)
     return True
 
 
 def _places(original: Path, folder: Path, task_id: int) -> Iterator[Path]:
     """The names that are free in the folder, which is made, or that an earlier attempt has given the original."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     for name in (original.name, f"{original.stem}.task-{task_id}{original.suffix}"):
         yield folder / name
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it with all above it, durably: a name in a folder that is gone after a power failure is none."""
+    missing = [folder, *folder.parents]
+    for one in reversed([path for path in missing if not path.exists()]):
+        one.mkdir(exist_ok=True)
+        sync_folder(one.parent)
 
 
 def _dress(part: Path, original: Path) -> None:

@@ -22,7 +22,7 @@ from .workspace import make_private_folder
 NOTE = ".published"
 _NAME_MAX = 255
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
 
 def part_path(output_file: Path, task_id: int) -> Path:
@@ -147,7 +147,7 @@ def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:
     except FileExistsError:
         raise OutputExists(f"There is already a file {output_file}") from None
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
+        if error.errno not in NO_HARD_LINKS:
             raise
         _rename_new(part, output_file)
     else:

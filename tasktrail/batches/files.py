@@ -163,13 +163,21 @@ class Search:
                 elif fnmatchcase(entry.name, first):
                     if rest and is_folder:
                         below.append((entry.path, _join(inside, entry.name), tuple(rest)))
-                    elif not rest and not entry.is_dir():
+                    elif not rest and not _leads_to_folder(entry):
                         yield self._file(entry.path, inside, is_link=entry.is_symlink())
             # Files of a folder come before those of the folders in it.
             if first == _ANY_DEPTH:
                 waiting[-1:-1] = reversed(below)
             else:
                 waiting += reversed(below)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """A link that leads to where nobody may look is a file, which then cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def top_of(pattern: str) -> str:

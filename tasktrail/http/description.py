@@ -135,6 +135,7 @@ def _texts_of(known: Known) -> dict[str, Schema]:
     return {
         "input_file": {"pattern": _INPUT},
         "output_file": {"pattern": _OUTPUT},
+        "original_folder": {"pattern": _INPUT},
         "notify_webhook": address,
         "callback_url": address,
         "notify_email": {"pattern": ONE_ADDRESS, "maxLength": LONGEST_ADDRESS},
@@ -223,9 +224,12 @@ def _components(known: Known) -> dict[str, Schema]:
 
 
 _ABSOLUTE: Schema = {"type": "string", "minLength": 1, "maxLength": 4096, "pattern": r"^/[^\x00]*$"}
+_PATTERN_OF_OUTPUTS: Schema = {**_ABSOLUTE, "pattern": r"^/[^\x00-\x1f\x7f]*$"}
+_INPUTS: Schema = {"type": "array", "minItems": 1}
 _OF_A_BATCH: Schema = {
-    "inputs": {"type": "array", "items": _ABSOLUTE, "minItems": 1, "maxItems": MAX_GRAPH},
-    "to": _ABSOLUTE,
+    # A path that cannot be is refused alone, in the answer.
+    "inputs": {**_INPUTS, "items": {"type": "string", "maxLength": 4096}, "maxItems": MAX_GRAPH},
+    "to": _PATTERN_OF_OUTPUTS,
     "input_file": {"type": "string", "maxLength": 0},
     "output_file": {"type": "string", "maxLength": 0},
     "unique": {"type": "string", "maxLength": 0},
@@ -246,7 +250,8 @@ def _describe_files(parts: dict[str, Schema], known: Known) -> None:
         "preset": {"enum": ["", *(preset.name for preset in known.presets)]},
     }
     parts["NewBatch"]["properties"] |= {**_OF_A_BATCH, **its_type}
-    parts["AddSource"]["properties"] |= {"inputs": {**_OF_A_BATCH["inputs"], "maxItems": 100}, "to": _ABSOLUTE}
+    of_a_source = {"inputs": {**_INPUTS, "items": _ABSOLUTE, "maxItems": 100}, "to": _PATTERN_OF_OUTPUTS}
+    parts["AddSource"]["properties"] |= of_a_source
     task = parts["FileTask"]
     task["properties"] |= {**_OF_A_SOURCE, **its_type}
     for name in ("user_level", "notify_targets"):

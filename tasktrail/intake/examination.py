@@ -150,8 +150,14 @@ class CommandIntake:
         self._check_level(task.user_level)
         _check_json(task.options, "task.options", MAX_OPTIONS)
         check_receivers(task, self._allow_endpoints, self._targets)
-        if task.type:
-            convert_options(self._registry.get(task.type), task.options)
+        task_type = self._registry.get(task.type) if task.type else None
+        if task_type is not None:
+            convert_options(task_type, task.options)
+        try:
+            self._paths.check_original_wanted(task, task_type)
+        except InvalidPath as error:
+            error.field = f"task.{error.field}"
+            raise
 
     def _check_types(self, types: Mapping[str, object]) -> None:
         for name, number in types.items():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..events import CreateTask, GraphTask
+from ..events.commands import TaskFields
 from ..events.errors import CONFLICT, CONTRADICTION, InvalidPath, OutputExists
 from ..handlers.contract import TaskType
 from ..handlers.kinds import kind_by_name, kind_of
@@ -130,23 +131,12 @@ class PathRules:
     def check_original(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
         """Whether the input may be removed, or moved to where the command says, when the result is there."""
         folder = command.original_folder
-        if bool(folder) != (command.original == "move"):
-            raise InvalidPath(
-                "original move needs an original_folder, and nothing else has one",
-                field="original_folder",
-                remedy="Give both or none.",
-                status=CONTRADICTION,
-            )
+        self.check_original_wanted(command, task_type)
         if command.original == "keep":
             return
         path = command.input_file
-        if task_type.check_result is None or not path or not command.output_file:
-            raise InvalidPath(
-                f"The result of {command.type} cannot stand for its input",
-                field="original",
-                remedy="Leave original at keep; others are for types that convert a file.",
-                status=CONTRADICTION,
-            )
+        if not path or not command.output_file:
+            raise _no_stand_in(command.type)
         there = os.path.lexists(path)  # another task of the graph may have to make it first
         said, made = kind_of(Path(path)) if there else None, kind_by_name(Path(command.output_file))
         if said is not None and made is not None and said != made:
@@ -168,10 +158,23 @@ class PathRules:
         if folder:
             self._check_original_folder(folder, path)
 
+    def check_original_wanted(self, task: TaskFields, task_type: TaskType | None) -> None:
+        """What is wrong with the wish, for whatever file."""
+        if bool(task.original_folder) != (task.original == "move"):
+            raise InvalidPath(
+                "original move needs an original_folder, and nothing else has one",
+                field="original_folder",
+                remedy="Give both or none.",
+                status=CONTRADICTION,
+            )
+        if task.original != "keep" and task_type is not None and task_type.check_result is None:
+            raise _no_stand_in(task_type.name)
+        if task.original_folder:
+            _check_form(task.original_folder, "original_folder")
+            _check_root(task.original_folder, self._output_roots, "original_folder", "output_roots")
+            check_apart(task.original_folder, self.protected, "original_folder", followed=True)
+
     def _check_original_folder(self, folder: str, path: str) -> None:
-        _check_form(folder, "original_folder")
-        _check_root(folder, self._output_roots, "original_folder", "output_roots")
-        check_apart(folder, self.protected, "original_folder", followed=True)
         if os.path.realpath(folder) == os.path.realpath(os.path.dirname(path)):  # noqa: PTH120
             raise InvalidPath(
                 f"{path!r} is in {folder!r} already", field="original_folder", remedy="Choose another folder."
@@ -189,6 +192,15 @@ class PathRules:
                 remedy="Choose a folder on the same disk.",
                 status=CONFLICT,
             )
+
+
+def _no_stand_in(name: str) -> InvalidPath:
+    return InvalidPath(
+        f"The result of {name} cannot stand for its input",
+        field="original",
+        remedy="Leave original at keep; others are for types that convert a file.",
+        status=CONTRADICTION,
+    )
 
 
 def _check_writable(folder: str, field: str) -> None:

@@ -1,5 +1,6 @@
 """The original gives way to a result that is there, whatever is killed in between."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -228,3 +229,13 @@ def test_a_link_does_not_give_way(folder: Path) -> None:
         attempt(run_for(folder, "replace", "film.mp4"))
 
     assert (folder / "real.avi").exists()
+
+
+def test_a_disk_without_hard_links_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_args: object, **_more: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(InvalidPath, match="cannot have a second name"):
+        attempt(run_for(folder, "move", "film.mp4"))
+    assert (folder / "film.avi").exists()

@@ -183,3 +183,13 @@ def test_what_a_task_before_makes_may_give_way(service: TaskService, folder: Pat
     )
     assert service.wait(ids["second"], timeout=60).status == "completed"
     assert ((folder / "small").read_text(), (folder / "old" / "here" / "big").read_text()) == ("AB", "AAABBB")
+
+
+@pytest.mark.parametrize(
+    "task", [{"original": "move"}, {"original_folder": "/tmp/x"}, {"original": "replace", "type": "shout"}]
+)
+def test_a_source_is_told_what_can_never_be(service: TaskService, folder: Path, task: dict[str, Any]) -> None:
+    with pytest.raises(InvalidPath) as caught:
+        service.add_source("tidy", [folder], folder, task=task)
+    assert caught.value.field.startswith("task.original")
+    assert service.sources() == []

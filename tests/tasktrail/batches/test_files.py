@@ -1,6 +1,8 @@
 """The files of a batch: named, below folders, and by patterns; each once, none that may not be looked at."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -135,3 +137,30 @@ def test_a_nul_asks_for_nothing(tree: Path, tmp_path: Path) -> None:
 
 def test_folders_that_begin_with_a_dot_keep_it(tree: Path) -> None:
     assert found(tree / ".*" / "*.jpg") == {"e.jpg": ".hidden"}
+
+
+def test_a_link_to_where_nobody_may_look_is_one_file_more(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "a.lnk").symlink_to(tree / "a.jpg")
+    real = os.scandir
+
+    class Closed:
+        """An entry whose target cannot be looked at."""
+
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self.path, self._entry = entry.name, entry.path, entry
+
+        def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+            if follow_symlinks and self._entry.is_symlink():
+                raise PermissionError(13, "Permission denied", self.path)
+            return self._entry.is_dir(follow_symlinks=follow_symlinks)
+
+        def is_symlink(self) -> bool:
+            return self._entry.is_symlink()
+
+    @contextmanager
+    def scan(folder: str) -> Iterator[list[Closed]]:
+        with real(folder) as entries:
+            yield [Closed(entry) for entry in entries]
+
+    monkeypatch.setattr("tasktrail.batches.files.os.scandir", scan)
+    assert "a.lnk" in found(tree)
