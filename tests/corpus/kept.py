@@ -626,6 +626,12 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
         _both(_new, lambda difference: difference.of("codec_name") == "mjpeg"),
     ),
     (
+        "video",
+        "color_space",
+        "VP8 has one matrix, whatever the file says",
+        lambda difference: (difference.of("codec_name"), difference.after) == ("vp8", "bt470bg"),
+    ),
+    (
         "audio",
         "disposition default",
         "mp3 and flac hold one sound and no marks",

@@ -101,6 +101,9 @@ def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, cont
         tags.pop(name.lower(), None)
         if value:
             tags[name.lower()] = value
+    if container.comments and {"comment", "description"} <= tags.keys():  # one tag there, of both after each other
+        del tags["description"]
+        notes.append(f"the description is left out: in {container.name} it and the comment have one place")
     if cover is not None and container.name == "wav":
         cover = None
         notes.append("the cover picture is left out: wav has no place for it")

@@ -296,3 +296,14 @@ def test_options_that_do_not_go_together_are_refused(output: str, options: dict[
 def test_options_that_exclude_each_other_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(options, AudioConvertOptions)
+
+
+@pytest.mark.parametrize("output", ["out.flac", "out.opus", "out.ogg"])
+def test_comment_and_description_do_not_run_into_each_other(
+    convert: Callable[..., tuple[Path, Outcome]], tmp_path: Path, output: str
+) -> None:
+    tags = {"comment": "a remark", "description": "a long text"}
+    path, outcome = convert(write(tmp_path / "in.m4a", tone(0.5), codec="aac", tags=tags), output)
+    assert isinstance(outcome, Finished)
+    assert hear(path).tags["comment"] == "a remark"
+    assert any("the description is left out" in note for note in outcome.result["notes"])
