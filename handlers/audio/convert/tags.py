@@ -103,7 +103,7 @@ def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, cont
             tags[name.lower()] = value
     if container.comments and {"comment", "description"} <= tags.keys():  # one tag there, of both after each other
         del tags["description"]
-        notes.append(f"the description is left out: in {container.name} it and the comment have one place")
+        notes.append(f"tags left out, {container.name} has one place for them and the comment: description")
     if cover is not None and container.name == "wav":
         cover = None
         notes.append("the cover picture is left out: wav has no place for it")

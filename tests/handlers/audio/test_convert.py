@@ -306,4 +306,4 @@ def test_comment_and_description_do_not_run_into_each_other(
     path, outcome = convert(write(tmp_path / "in.m4a", tone(0.5), codec="aac", tags=tags), output)
     assert isinstance(outcome, Finished)
     assert hear(path).tags["comment"] == "a remark"
-    assert any("the description is left out" in note for note in outcome.result["notes"])
+    assert any("tags left out" in note and note.endswith(": description") for note in outcome.result["notes"])
