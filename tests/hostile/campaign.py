@@ -39,7 +39,10 @@ EVERY = 15
 
 
 def main(folder: Path) -> None:
-    config = Config(workers=2, input_roots=(str(folder / "in"),), output_roots=(str(folder / "out"),))
+    # Without a limit of its own a file that claims 41 GB waits until the disk of the machine has them.
+    config = Config(
+        workers=2, max_temp_size=8 * 1024**3, input_roots=(str(folder / "in"),), output_roots=(str(folder / "out"),)
+    )
     families = json.loads((folder / "families.json").read_text())
     results = []
     with TaskService.open(folder / "data", config=config) as service:
