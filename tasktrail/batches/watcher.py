@@ -37,6 +37,9 @@ LOOK_EVERY = 0.5
 """Seconds between two looks at what may have settled."""
 _LEAST, _SHARE = 1.0, 10
 """Seconds between two looks at everything, at least, and how many times as long as the last one took."""
+MOST_LISTENED = 5000
+"""Folders of a source whose changes are told. The library registers each while it holds Python's lock, and the whole
+service waits: some seconds for all of a disk."""
 _REST = 10.0
 """Seconds until a source in trouble is looked at again."""
 
@@ -164,6 +167,9 @@ class Watcher:
             self._listening.pop(name).set()
         if not folders:
             return
+        if not _has_few_folders(folders):
+            logger.warning("too many folders to be told of changes, they are seen after some time", source=name)
+            return
         ended = self._listening[name] = threading.Event()
 
         def listen() -> None:
@@ -248,6 +254,21 @@ class Watcher:
                 looks.settling[path] = _Settling(one_file.stamp, now + source.poll, one_file.folder)
             else:
                 looks.done[path] = one_file.stamp
+
+
+def _has_few_folders(tops: Sequence[str]) -> bool:
+    """Whether changes in so many can be told. Links are not followed, as in the search for files."""
+    waiting, count = list(tops), 0
+    while waiting:
+        count += 1
+        if count + len(waiting) > MOST_LISTENED:
+            return False
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+    return True
 
 
 def _stamp(path: str) -> Stamp | None:

@@ -167,3 +167,19 @@ def test_nobody_watches_what_may_not_be_read(open_service: Callable[..., TaskSer
         service.add_source("x", [inbox], f"{inbox.parent}/{{number}}.loud", task={"type": "shout"})
     with pytest.raises(InvalidPath, match="outside of output_roots"):
         service.add_source("x", [inbox], "/elsewhere/{stem}.loud", task={"type": "shout"})
+
+
+def test_a_tree_of_very_many_folders_is_looked_at_and_not_listened_to(
+    service: TaskService, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.batches.watcher.MOST_LISTENED", 3)
+    for number in range(3):
+        (inbox / f"{number}").mkdir()
+    (inbox / "2" / "a.txt").write_text("this is a")
+    watch(service, inbox)
+    assert nth(service, 1).status == "completed"
+    assert service.watcher._listening == {}
+    (inbox / "2").rename(inbox / "0" / "2")
+    service.add_source("few", [inbox / "1"], f"{inbox.parent}/few", task={"type": "shout"}, settle=0)
+    looked(service)
+    assert list(service.watcher._listening) == ["few"]
