@@ -1,6 +1,7 @@
 """Films of high dynamic range with known light, and how far two pictures differ for the eye."""
 
 import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -142,3 +143,8 @@ def by_ffmpeg(film: Path, output: Path, tonemap: str) -> bool:
         return subprocess.run(command, check=False, capture_output=True).returncode == 0
     except FileNotFoundError:
         return False
+
+
+if __name__ == "__main__":
+    for each in FILMS:
+        make(Path(sys.argv[1]) / f"{each.name}.mp4", each)

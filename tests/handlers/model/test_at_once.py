@@ -69,10 +69,11 @@ def test_a_crash_costs_at_most_the_frames_that_were_being_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected = finish(prepare(ball, **KINDS["turntable"]))
+    threads = threading.active_count()
     crashed = team(prepare(ball, **KINDS["turntable"], crash_after=prefix), 2)
     with pytest.raises(SimulatedCrash):
         run_handler(model_preview, crashed)
-    assert threading.active_count() == 1
+    assert threading.active_count() <= threads
     drawn: list[int] = []
     real = Painter.draw
 
@@ -86,9 +87,10 @@ def test_a_crash_costs_at_most_the_frames_that_were_being_drawn(
 
 
 def test_a_stop_ends_all_of_them(ball: Path, prepare: Callable[..., Any], team: Callable[[Any, int], Any]) -> None:
+    threads = threading.active_count()
     context = team(prepare(ball, **KINDS["turntable"], stop_after=6), 3)
     assert isinstance(run_handler(model_preview, context), Stopped)
-    assert threading.active_count() == 1
+    assert threading.active_count() <= threads
 
 
 def test_what_is_reserved_follows_from_how_many_are_drawn_at_once() -> None:
