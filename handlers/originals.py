@@ -16,7 +16,7 @@ import msgspec
 from ..events.errors import InvalidPath, OutputExists
 from ..events.reports import AttemptEnded, Run
 from .inputs import Input
-from .publish import NO_HARD_LINKS, identity_of, note_path, part_path, publish, remove_part, sync_folder, write_durably
+from .publish import NO_HARD_LINKS, identity_of, note_path, part_path, publish, sync_folder, write_durably
 
 NOTE = ".original"
 FIELD = "original"
@@ -60,12 +60,17 @@ def exchange(run: Run, source: Input, ended: AttemptEnded) -> AttemptEnded:
 
     Raises:
         InputChanged: the original has become another file; it stays, and nothing is published.
+        InvalidPath: the original is a link, or its folder has no place for it, or no second name can be given.
         OutputExists: the name of the result is taken by another file than the original.
         OSError: the folder for originals cannot be made, or is on another disk.
     """
     part, original = part_path(Path(run.output_file), run.task_id), Path(run.input_file)
     if original.is_symlink():
-        raise InvalidPath(f"{run.input_file!r} is a link, and cannot give way to a file", field="input_file")
+        raise InvalidPath(
+            f"{run.input_file!r} is a link, and cannot give way to a file",
+            field="input_file",
+            remedy="Name the file that it leads to.",
+        )
     _dress(part, original)
     for place in _places(original, Path(run.original_folder), run.task_id) if run.original == "move" else [None]:
         told = {"moved_to": str(place)} if place else {"replaced": run.input_file}
@@ -76,7 +81,11 @@ def exchange(run: Run, source: Input, ended: AttemptEnded) -> AttemptEnded:
         if place is None or _link(original, place):
             break
     else:
-        raise InvalidPath(f"{str(place)!r} is there already", field="original_folder")
+        raise InvalidPath(
+            f"{str(place)!r} is there already",
+            field="original_folder",
+            remedy="Move it away, or choose another folder.",
+        )
     try:
         _carry_out(run, note)
     except OutputExists:
@@ -138,7 +147,7 @@ def _link(original: Path, place: Path) -> bool:
 
 
 def _places(original: Path, folder: Path, task_id: int) -> Iterator[Path]:
-    """The names that are free in the folder, which is made, or that an earlier attempt has given the original."""
+    """The names that the original may get in the folder, the better one first. The folder is made."""
     _make_folder(folder)
     for name in (original.name, f"{original.stem}.task-{task_id}{original.suffix}"):
         yield folder / name
@@ -167,9 +176,4 @@ def _is_same(output: Path, original: Path) -> bool:
     return here and output.name == original.name
 
 
-def discard_result(run: Run) -> None:
-    """Remove the result, because the original stays."""
-    remove_part(Path(run.output_file), run.task_id)
-
-
-__all__ = ["FIELD", "Note", "discard_result", "exchange", "finish", "kept", "published_note", "why_kept"]
+__all__ = ["FIELD", "Note", "exchange", "finish", "kept", "published_note", "why_kept"]

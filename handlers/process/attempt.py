@@ -32,7 +32,7 @@ from ..contract import (
 from ..errors import BadAnswer, InputChanged, OutputMissing
 from ..inputs import Input
 from ..io_errors import error_text
-from ..originals import discard_result, exchange, finish, kept, published_note, why_kept
+from ..originals import exchange, finish, kept, published_note, why_kept
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
 from .context import MESSAGE_LIMIT, AttemptContext, Link, enough_for, plain_json, plain_text
@@ -196,7 +196,7 @@ def _complete(
     if _has_output(run, task_type, part_path):
         recheck_output(run, sandbox)
         if run.original != "keep" and source is not None and (why := why_kept(run, source, ending)):
-            discard_result(run)
+            discard(run)
             return kept(ending, why)
         return _publish(run, link, source, ending) or _stopped(run)
     return ending

@@ -75,7 +75,8 @@ def content_of(container: InputContainer, tick: Callable[[float], None]) -> Cont
                 found.pictures += 1
                 if frame.pts is not None:
                     moment = float(frame.pts * exact(frame.time_base))
-                    first, last = min(moment, first or moment), max(moment, last or moment)
+                    first = moment if first is None else min(first, moment)
+                    last = moment if last is None else max(last, moment)
                     tick(moment)
             elif frame.sample_rate:
                 seconds[stream.index] += frame.samples / frame.sample_rate

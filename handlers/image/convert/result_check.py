@@ -14,11 +14,10 @@ def check_result(context: TaskContext[ImageConvertOptions], result: Mapping[str,
 
     Whatever is in its notes is lost, so a picture with notes stays.
     """
-    part, frames = context.output_part, 0
+    part = context.output_part
     with open_picture(part, MAX_PILLOW_PIXELS) as image, blame_picture(part):
         for number in range(int(result["frames"])):
             context.check_stop()
             image.seek(number)
             image.load()
-            frames += 1
     return "; ".join(result.get("notes", ()))
