@@ -476,8 +476,8 @@ def _blended(frame: VideoFrame, patch: _Patch) -> VideoFrame:
     together = len(patch.planes) == 2  # noqa: PLR2004 - both colours in one plane
     planes = zip(frame.planes, made.planes, patch.planes, strict=True)
     for number, (plane, target, (values, opacity)) in enumerate(planes):
-        there = np.frombuffer(plane, kind).reshape(plane.height, -1)
-        here = np.frombuffer(target, kind).reshape(target.height, -1)
+        there = np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)
+        here = np.frombuffer(memoryview(target), kind).reshape(target.height, -1)
         shared = min(there.shape[1], here.shape[1])
         here[:, :shared] = there[:, :shared]
         top = patch.y // (2 if number else 1)
