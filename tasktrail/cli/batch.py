@@ -123,7 +123,8 @@ def _listed(inputs: Sequence[str]) -> list[str]:
             found.append(one)
             continue
         text = os.fsdecode(sys.stdin.buffer.read())
-        found += [line for line in text.split("\0" if "\0" in text else "\n") if line]
+        lines = text.split("\0") if "\0" in text else text.replace("\r\n", "\n").split("\n")
+        found += [line for line in lines if line]
     for one in found:
         shown = os.fsencode(one).decode("utf-8", "backslashreplace")
         if shown != one:

@@ -108,7 +108,7 @@ def test_what_becomes_of_the_originals_is_told_before_and_after(cli: Callable[..
 
 
 def test_a_list_on_standard_input(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
-    for listed in (b"in/a.txt\nin/sub/c.txt\n", b"in/a.txt\0in/sub/c.txt\0"):
+    for listed in (b"in/a.txt\nin/sub/c.txt\n", b"in/a.txt\r\nin/sub/c.txt\r\n", b"in/a.txt\0in/sub/c.txt\0"):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
         said = cli("batch", "-", "--to", "out/{stem}.loud", "--type", "shout", "--dry-run", "--json")
         assert [Path(one["input_file"]).name for one in json.loads(said.out)["created"]] == ["a.txt", "c.txt"]
