@@ -8,6 +8,7 @@ attempt finds the note, does what is left, and ends as it says: it could not be 
 import contextlib
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from .inputs import Input
 from .publish import NO_HARD_LINKS, identity_of, note_path, part_path, publish, sync_folder, write_durably
 
 NOTE = ".original"
+_ACCESS_LIST = "system.posix_acl_access"
 FIELD = "original"
 """The field of the result that says what has become of the original."""
 
@@ -168,6 +170,9 @@ def _dress(part: Path, original: Path) -> None:
         os.chown(part, found.st_uid, found.st_gid)
     with contextlib.suppress(PermissionError):
         part.chmod(stat.S_IMODE(found.st_mode))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # it has no such list, or its disk knows none
+            os.setxattr(part, _ACCESS_LIST, os.getxattr(original, _ACCESS_LIST))
 
 
 def _is_same(output: Path, original: Path) -> bool:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,22 @@ def test_the_result_is_there_and_the_original_where_it_was_asked_to_be(folder: P
     assert (folder / "film.avi").exists() == (output == "film.avi")
     told = {"moved_to": str(folder / "aside" / "film.avi")} if way == "move" else {"replaced": str(folder / "film.avi")}
     assert ended.result == {"size": 5, "original": told}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="access lists are read in Linux's way")
+def test_a_list_of_who_may_read_the_original_holds_for_the_result(folder: Path) -> None:
+    everybody, user = 0xFFFFFFFF, 1234
+    entries = ((1, 6, everybody), (2, 4, user), (4, 4, everybody), (16, 4, everybody), (32, 0, everybody))
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(folder / "film.avi", "system.posix_acl_access", listed)
+    except OSError:
+        pytest.skip("this disk knows no access lists")
+
+    attempt(run_for(folder, "replace", "film.avi"))
+
+    assert (folder / "film.avi").read_text() == "small"
+    assert os.getxattr(folder / "film.avi", "system.posix_acl_access") == listed
 
 
 @pytest.mark.parametrize(("way", "output"), WAYS)
