@@ -31,7 +31,23 @@ CPU_SECONDS = 20.0
 
 _IMAGES = frozenset((*WRITE_FORMATS, ".tif", ".tiff", ".bmp"))
 _FILMS = frozenset(
-    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm")
+    (
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+    )
 )
 _DOCUMENTS = frozenset((".pdf", ".txt", *MARKDOWN_SUFFIXES, *(f".{kind}" for kind in OFFICE)))
 

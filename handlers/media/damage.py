@@ -264,24 +264,31 @@ _MOST_BOXES = 100_000
 _BOX, _LARGE_BOX = 8, 16
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _UNFINISHED = (0, 0xFFFFFFFF)
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_LIVE = 1 << 63
+"""From this on, a size of a live recording's data is none."""
 """What a recorder that was switched off leaves as the size of a RIFF."""
 
 
 def lacking_bytes(path: Path) -> int:
     """Bytes at the end that the container speaks of and that are not there; 0 also where it does not say.
 
-    mp4 and mov tell it by their boxes, mkv and webm by the size of their segment, avi by that of its RIFF; a gif tells
-    only that there should be more.
+    mp4 and mov tell it by their boxes, mkv and webm by the size of their segment, avi by that of its RIFF, wmv by those
+    of its header and its data (an index behind them that is cut costs nothing); a gif tells only that there should be
+    more.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(len(_ASF_HEADER))
         if head.startswith(_EBML):
             end = _matroska_end(file)
         elif head.startswith(b"RIFF"):
             end = _riff_end(file, size)
         elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             end = _boxes_end(file, size)
+        elif head == _ASF_HEADER:
+            end = _asf_end(file, size)
         elif head.startswith(b"GIF8"):
             end = size + (not gif_is_whole(path))
         else:
@@ -317,6 +324,18 @@ def _matroska_end(file: BinaryIO) -> int:
         return 0
     length = _number(file)
     return 0 if length is None else file.tell() + length
+
+
+def _asf_end(file: BinaryIO, size: int) -> int:
+    """Each object begins with 16 bytes that name it and 8 that tell its size, these included."""
+    header = int.from_bytes(file.read(8), "little")
+    if header > size:
+        return 0
+    file.seek(header)
+    if file.read(len(_ASF_DATA)) != _ASF_DATA:
+        return 0
+    data = int.from_bytes(file.read(8), "little")
+    return header + data if data < _LIVE else 0
 
 
 def _number(file: BinaryIO) -> int | None:

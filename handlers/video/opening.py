@@ -22,9 +22,9 @@ class UnusableInputError(Unusable):
     """The file is not a video, or has nothing in it that can be shown."""
 
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,mpegts,mpeg,ogg,flv,gif"
 """The formats that are opened. Playlists and lists of files are not: they could name other files of this machine."""
-_READ = "mp4, mov, 3gp, mkv, webm, avi, ts, mpg, ogg, flv, gif"
+_READ = "mp4, mov, 3gp, mkv, webm, avi, wmv, ts, mpg, ogg, flv, gif"
 """The same formats, as people know them."""
 
 MAX_SIDE = 16384

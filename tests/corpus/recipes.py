@@ -147,6 +147,7 @@ FILMS = (
     Kind(suffix="mov", picture="dnxhd -profile:v:0 dnxhr_sq", sound="alac", pixels="yuv422p", size=(256, 144)),
     Kind(suffix="m4v", picture=X264, sound="alac", text="mov_text"),
     Kind(suffix="gif", picture="gif", pixels="rgb8"),
+    Kind(suffix="wmv", picture="wmv2", sound="wmav2"),
 )
 SOUNDS = (
     Kind(suffix="mp3", sound="libmp3lame"),

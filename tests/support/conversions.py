@@ -26,6 +26,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "mpeg-2": {"suffix": ".mpg", "codec": "mpeg2video", "options": {"bf": "2", "g": "40"}, "audio": "mp2"},
     "neither index nor length": {"suffix": ".mkv", "options": BFRAMES, "container": {"live": "1"}},
     "flash": {"suffix": ".flv", "options": BFRAMES},
+    "windows media": {"suffix": ".wmv", "codec": "wmv2", "options": {"g": "40"}, "audio": "libmp3lame"},
     "webm": {"suffix": ".webm", "codec": "libvpx-vp9", "options": {"cpu-used": "8", "g": "30"}, "audio": "libopus"},
     "animation": {"suffix": ".gif", "codec": "gif", "audio": "", "pixel_format": "rgb8"},
 }

@@ -62,7 +62,7 @@ class SoundInfo(msgspec.Struct, frozen=True, kw_only=True):
         return {"duration": round(self.duration, 3), "sample_rate": self.rate, "channels": self.channels}
 
 
-_FILM_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".flv", ".m4v", ".3gp")
+_FILM_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".flv", ".wmv", ".m4v", ".3gp")
 _FILM_BITRATE, _SOUND_BITRATE = 5_000_000, 128_000
 
 

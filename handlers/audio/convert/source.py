@@ -23,9 +23,12 @@ from ...video.opening import ANY_METADATA, exact, is_input_fault, packets_of
 from ...video.opening import FORMATS as FILMS
 from .estimate import SoundInfo
 
-FORMATS = f"{FILMS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,wv,tta,asf,au"
+FORMATS = f"{FILMS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,wv,tta,au"
 """The formats that are opened. Playlists and lists of files are not: they could name other files of this machine."""
-_READ = "mp3, m4a, aac, ogg, opus, flac, wav, aiff, wma, amr, ac3, dts, ape, wv, mp4, mov, mkv, webm, avi, ts, mpg, flv"
+_READ = (
+    "mp3, m4a, aac, ogg, opus, flac, wav, aiff, wma, amr, ac3, dts, ape, wv, "
+    "mp4, mov, mkv, webm, avi, wmv, ts, mpg, flv"
+)
 """The same formats, as people know them."""
 MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000

@@ -29,8 +29,9 @@ def refuse_uncopyable(source: VideoSource, target: Target) -> None:
     form, name = target.container.format, source.path.name
     if source.codec not in target.container.copied_video:
         codec = _OUR_NAMES.get(source.codec, source.codec)
+        elsewhere = "" if form == "matroska" else "write a mkv, or "
         raise Unusable(
-            f"{name}: a picture of {codec} cannot be copied into {form}: write a mkv, or leave video_codec at auto"
+            f"{name}: a picture of {codec} cannot be copied into {form}: {elsewhere}leave video_codec at auto"
         )
     if source.clock == "dts":
         raise Unusable(

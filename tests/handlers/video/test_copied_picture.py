@@ -52,7 +52,10 @@ def same(before: Path, after: Path) -> bool:
     return all(abs(then - now) <= Fraction(1, 1000) for (then, _), (now, _) in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name not in ("times that jump back", "animation")])
+NEVER_COPIED = ("times that jump back", "animation", "windows media")
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name not in NEVER_COPIED])
 def test_every_kind_of_source_shows_the_same_pictures_at_the_same_times(
     name: str, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
@@ -162,6 +165,14 @@ def test_a_container_that_cannot_hold_the_picture_is_refused_and_so_by_the_look_
     job = job_for(VideoConvertOptions(video_codec="copy"), clips(), str(tmp_path / "out.webm"))
     with pytest.raises(Unusable, match="cannot be copied into webm"):
         video_convert.probe_input(job)
+
+
+def test_nobody_is_sent_to_a_mkv_who_has_asked_for_one(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    refused = convert(prepare(clips(**SOURCES["windows media"]), "out.mkv", **COPY))
+    assert isinstance(refused, Rejected)
+    assert refused.reason.endswith(": a picture of wmv2 cannot be copied into matroska: leave video_codec at auto")
 
 
 def test_pictures_whose_moments_are_not_told_are_refused(

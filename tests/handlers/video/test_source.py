@@ -100,6 +100,7 @@ def test_an_index_that_calls_every_picture_a_keyframe_is_not_believed(clips: Cal
         {"suffix": ".mkv"},
         {"suffix": ".mkv", "container": {"live": "1"}},
         {"suffix": ".flv"},
+        {"suffix": ".wmv", "codec": "wmv2", "audio": "libmp3lame"},
     ],
     ids=lambda recipe: f"{recipe.get('suffix', '.mp4')}{'-uneven' if 'uneven' in recipe else ''}",
 )
