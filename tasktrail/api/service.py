@@ -1,7 +1,7 @@
 """`TaskService`: tasktrail inside your own program. Opening it starts the actors and recovers; closing stops them."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -96,11 +96,21 @@ class TaskService(Questions, Commands, Blocking):
             self._paths,
             max_user_level=config.max_user_level,
             has_tasks=lambda name: name in self.source.ask(lambda views: views.types()),
+            outputs_to_come=self._outputs_to_come,
             allow_endpoints=config.allow_endpoints,
             targets=config.apprise,
             room=self._system.room(),
             why_never=self._why_it_never_fits,
         )
+
+    def _outputs_to_come(self, task_ids: Collection[int]) -> set[tuple[str, int]]:
+        """The outputs of those that have not ended, each with its task's user."""
+
+        def asked(state: SchedulerState, _now: datetime) -> set[tuple[str, int]]:
+            found = [state.tasks[task_id] for task_id in task_ids if task_id in state.tasks]
+            return {(task.spec.output_file, task.spec.user_id) for task in found if not task.finished}
+
+        return self.source.state(asked)
 
     @classmethod
     def open(

@@ -4,6 +4,7 @@ This runs in the caller's thread: the disk is touched here, so that the Schedule
 recorded for a command that is refused here.
 """
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from difflib import get_close_matches
@@ -50,6 +51,7 @@ class CommandIntake:
         paths: where inputs and outputs may be.
         max_user_level: the highest level that a command may give its user.
         has_tasks: whether the log has tasks of a type.
+        outputs_to_come: of the tasks with these ids, the outputs of those that have not ended, with their users.
         allow_endpoints: hosts that are exempt from the rules for addresses.
         targets: the names of notification targets in the configuration.
         room: what one attempt may take of the machine.
@@ -63,6 +65,7 @@ class CommandIntake:
         *,
         max_user_level: int,
         has_tasks: Callable[[str], bool],
+        outputs_to_come: Callable[[Collection[int]], Collection[tuple[str, int]]] = lambda _task_ids: (),
         allow_endpoints: Collection[str] = (),
         targets: Collection[str] = (),
         room: Room = ONE_CORE,
@@ -72,6 +75,7 @@ class CommandIntake:
         self._paths = paths
         self._max_user_level = max_user_level
         self._has_tasks = has_tasks
+        self._outputs_to_come = outputs_to_come
         self._allow_endpoints = allow_endpoints
         self._targets = targets
         self._room = room
@@ -194,7 +198,7 @@ class CommandIntake:
         _check_json(command.options, "options", MAX_OPTIONS)
         check_receivers(command, self._allow_endpoints, self._targets)
         options = convert_options(task_type, command.options)
-        size = 0 if command.input_file in made else self._paths.check_input(command, task_type)
+        size = 0 if self._is_to_come(command, made) else self._paths.check_input(command, task_type)
         self._paths.check_output(command, task_type, new_folders=new_folders)
         self._paths.check_original(command, task_type)
         job = Job(
@@ -214,6 +218,16 @@ class CommandIntake:
         if reason := self._why_never(found.estimate.memory, found.estimate.temp):
             raise NeverFits(reason, field="input_file" if command.input_file else "")
         return found
+
+    def _is_to_come(self, command: CreateTask | GraphTask, made: frozenset[str]) -> bool:
+        """Whether a task that this one waits for has yet to write the input, so that it need not be there."""
+        path = command.input_file
+        if not path or path in made:
+            return bool(path)
+        others = [other for other in command.depends_on if isinstance(other, int)]
+        if not others or os.path.lexists(path):
+            return False
+        return (path, command.user_id) in self._outputs_to_come(others)
 
     def _check_level(self, level: int) -> None:
         """A user who could give any level would come first for ever, and nobody else's wait would have a bound."""

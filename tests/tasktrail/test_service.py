@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
 from tasktrail import TaskFilters, TaskService
 from tasktrail.actors.core.explanation import Obstacle
@@ -586,6 +587,27 @@ def test_bad_input_gets_a_typed_error_and_records_nothing(
     assert caught.value.field == field
     assert caught.value.advice.endswith((".", "`", ")"))
     assert service.list_tasks()[1] == 1
+
+
+def test_an_input_that_a_task_waited_for_has_yet_to_write_need_not_be_there(
+    service: TaskService, tmp_path: Path
+) -> None:
+    picture, middle, small = (tmp_path / name for name in ("in.png", "middle.jpg", "small.jpg"))
+    Image.new("RGB", (64, 64)).save(picture)
+    first = service.create_task(type="image_thumbnail", input_file=picture, output_file=middle, held=True, user_id=1)
+    second: dict[str, Any] = {"type": "image_thumbnail", "input_file": middle, "output_file": small}
+    for others in ([], [first]):  # waits for no one; somebody else's files
+        with pytest.raises(InvalidPath, match="cannot be read"):
+            service.create_task(**second, depends_on=others)
+
+    task_id = service.create_task(**second, depends_on=[first], user_id=1)
+
+    service.start_task(first)
+    assert service.wait(task_id, timeout=WITHIN).status == "completed"
+    assert small.exists()
+    middle.unlink()
+    with pytest.raises(InvalidPath, match="cannot be read"):
+        service.create_task(**second, depends_on=[first], user_id=1, overwrite=True)
 
 
 def test_a_user_level_above_the_configured_bound_is_refused_by_every_way_in(open_service: Opener) -> None:
