@@ -177,8 +177,12 @@ def touched(campaign: Campaign, *, changed: bool) -> set[str]:
 
 @traced
 def test_nothing_outside_of_the_work_and_output_folders_was_changed(campaign: Campaign) -> None:
-    # LibreOffice marks its own installation when it may, which root may, and makes a socket in the folder it is in.
-    tools = ("/dev/null", "/proc/", "/usr/lib/libreoffice/share/uno_packages/cache", "OSL_PIPE_0_SingleOffice")
+    # LibreOffice marks its own installation and lists its fonts when it may, which root may, and makes a socket in the
+    # folder it is in.
+    tools = (
+        *("/dev/null", "/proc/", "/usr/lib/libreoffice/share/uno_packages/cache", "/var/cache/fontconfig"),
+        "OSL_PIPE_0_SingleOffice",
+    )
     allowed = (str(campaign.folder / "data"), str(campaign.folder / "out"), str(campaign.folder / "results.json"))
     changed = touched(campaign, changed=True)
 

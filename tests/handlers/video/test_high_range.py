@@ -1,12 +1,9 @@
 """High dynamic range: kept with all that it says, or mapped so that light, colours and highlights are right."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bright_films
 import numpy as np
 import pytest
 from av.video.reformatter import Interpolation
@@ -35,9 +32,7 @@ PLAIN = FILMS[0]
 def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A film of each kind, of which the same scene was mapped by another program."""
     folder = tmp_path_factory.mktemp("films")
-    # In a process that had encoded much else, x265 was seen to give packets that FFmpeg's muxer refuses.
-    subprocess.run([sys.executable, bright_films.__file__, str(folder)], check=True)
-    return {film.name: folder / f"{film.name}.mp4" for film in FILMS}
+    return {film.name: make(folder / f"{film.name}.mp4", film) for film in FILMS}
 
 
 def codes(light: Any, peak: float, transfer: int = PQ) -> Any:

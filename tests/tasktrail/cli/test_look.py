@@ -249,7 +249,7 @@ def test_the_options_of_the_built_in_types_read_well() -> None:
     for task_type in Registry.load():
         lines = dict(option_lines(msgspec.json.schema(task_type.options)))
         assert lines.keys() == set(task_type.options.__struct_fields__)
-        assert all("{" not in text for text in lines.values())
+        assert all("{'" not in text for text in lines.values())
 
 
 @pytest.mark.parametrize(
