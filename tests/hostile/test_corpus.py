@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile")]  # the corpu
 HERE = Path(__file__).parent
 MOST_MEMORY = 2 * 1024**3
 MOST_SECONDS = 60.0
+_BEGUN = " <unfinished ...>"
+_GOES_ON = re.compile(r"<\.\.\. \w+ resumed>(.*)")
 STRACE = shutil.which("strace")
 _OPENS = "open,openat,openat2,creat"
 _CHANGES = (
@@ -97,7 +99,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
         )
         assert done.returncode == 0, done.stderr[-3000:]
         results = json.loads((folder / "results.json").read_text())
-        yield Campaign(folder, secret, trap, results, trace.read_text().splitlines() if STRACE else [])
+        yield Campaign(folder, secret, trap, results, list(whole_calls(trace.read_text())) if STRACE else [])
 
 
 def of(campaign: Campaign, name: str) -> list[dict[str, Any]]:
@@ -144,6 +146,29 @@ def test_the_trap_counts_a_visit() -> None:
         with socket.create_connection((host, int(port))) as visitor:
             assert visitor.recv(1) == b"", "the trap has seen the visitor and closed"
         assert len(trap.visits) == 1
+
+
+def whole_calls(trace: str) -> Iterator[str]:
+    """The lines, with what strace tells in two parts because other processes went on meanwhile put together."""
+    begun: dict[str, str] = {}
+    for line in trace.splitlines():
+        process = line.split(" ", 1)[0]
+        if line.endswith(_BEGUN):
+            begun[process] = line.removesuffix(_BEGUN)
+        elif process in begun and (rest := _GOES_ON.search(line)):
+            yield begun.pop(process) + rest[1]
+        else:
+            yield line
+    yield from begun.values()
+
+
+def test_what_the_trace_tells_in_two_parts_is_put_together() -> None:
+    trace = """\
+7  openat(3</>, "a" <unfinished ...>
+8  openat(3</>, "b") = 4
+7  <... openat resumed>) = -1 ENOENT
+9  x <unfinished ...>"""
+    assert list(whole_calls(trace)) == ['8  openat(3</>, "b") = 4', '7  openat(3</>, "a") = -1 ENOENT', "9  x"]
 
 
 def test_no_output_holds_the_secret(campaign: Campaign) -> None:
