@@ -159,6 +159,8 @@ def _examine(path: Path, *, brief: bool) -> VideoSource | None:
         marks = [] if container.format.name == "mpeg" else _marks(stream)
         timed = any(name in container.format.name for name in _KEEP_TIMES)
         context, packets = stream.codec_context, packets_of(container, stream)
+        head = list(islice(packets, 1))
+        packets = chain(head, packets)
         frames = _frames(stream, packets)
         found = _brief_sample(frames, packets, reorders=context.has_b_frames) if brief and timed else _sample(frames)
         if found is None:
@@ -167,6 +169,7 @@ def _examine(path: Path, *, brief: bool) -> VideoSource | None:
             raise UnusableInputError(f"{path.name}: not one frame with a time can be decoded")
         first, start, rate = found.first, found.known[0], _rate(stream)
         ending = _end_of(container, stream, found.known, rate, found.clock)
+        marks = _matroska_marks(path, start) if "matroska" in container.format.name else marks
         return VideoSource(
             path=path,
             width=context.width,
@@ -181,7 +184,7 @@ def _examine(path: Path, *, brief: bool) -> VideoSource | None:
             last_shown=ending.last,
             missing=ending.missing,
             lacking=lacking_bytes(path),
-            keyframes=_shifted(_matroska_marks(path, start) if "matroska" in container.format.name else marks, start),
+            keyframes=_shown_marks(marks, start, ending.end, _hidden_lead(head)),
             pixel_aspect=exact(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             full_range=first is not None and first.color_range == ColorRange.JPEG,
@@ -290,10 +293,22 @@ def _matroska_marks(path: Path, start: int) -> list[int]:
         return _marks(stream) if seek(container, stream, start) else []
 
 
-def _shifted(marks: list[int], start: int) -> tuple[int, ...]:
-    """The index counts in decoding time, which runs ahead of presentation by the same span everywhere."""
-    ahead = max(0, start - marks[0]) if marks else 0
-    return tuple(mark + ahead for mark in marks)
+def _shown_marks(marks: list[int], start: int, end: int, ahead: int | None) -> tuple[int, ...]:
+    """The keyframes that are shown. The index counts in decoding time, which runs `ahead` by the same everywhere.
+
+    Where `ahead` is not known, the first keyframe is the first picture.
+    """
+    if ahead is None:
+        ahead = max(0, start - marks[0]) if marks else 0
+    return tuple(mark + ahead for mark in marks if start <= mark + ahead < end)
+
+
+def _hidden_lead(head: "Sequence[Packet[VideoStream]]") -> int | None:
+    """How far decoding runs ahead, if an edit list hides the first picture; None if it hides nothing there."""
+    for packet in head:
+        if packet.is_discard and packet.pts is not None and packet.dts is not None:
+            return packet.pts - packet.dts
+    return None
 
 
 # --- The beginning: the first frame, and which of a frame's two times runs forward ---
@@ -321,7 +336,7 @@ def _brief_sample(
     first = next(frames, None)
     if first is None or first.pts is None:
         return None
-    moments = [packet.pts for packet in islice(packets, _SAMPLED)]
+    moments = [packet.pts for packet in islice(packets, _SAMPLED) if not packet.is_discard]
     known = [moment for moment in moments if moment is not None]
     # Where the order differs and times rise all the same, these are no times of presentation.
     if len(set(known)) < len(moments) or (reorders and _runs_forward(known)):
@@ -420,12 +435,12 @@ def _targets(first: int, stated: int | None, back: int) -> Iterator[int]:
 
 
 def _read(container: InputContainer, stream: VideoStream, clock: Literal["pts", "dts"]) -> _Tail | None:
-    """Read all packets that follow. None if no packet of the picture is among them."""
+    """Read all packets that follow. None if no packet of the picture that is shown is among them."""
     last: int | None = None
     lasting, until = 0, 0.0
     for packet in tolerant(container.demux()):
         moment = packet.dts if clock == "dts" or packet.pts is None else packet.pts
-        if not packet.size or moment is None:
+        if not packet.size or moment is None or packet.is_discard:
             continue
         until = max(until, float((moment + (packet.duration or 0)) * exact(packet.time_base)))
         if packet.stream == stream:
@@ -438,7 +453,8 @@ def _stated(container: InputContainer, stream: VideoStream) -> _Stated:
     ends = []
     if stream.duration:
         ends.append(begin + float(stream.duration * exact(stream.time_base)))
-    if stream.frames and stream.average_rate:  # FFmpeg cuts the length of an avi to what is there, but not this
+    # FFmpeg cuts the length of an avi to what is there, but not this. An mp4 counts what an edit list hides, too.
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
         ends.append(begin + float(stream.frames / exact(stream.average_rate)))
     whole = ((container.start_time or 0) + container.duration) / av.time_base if container.duration else None
     if whole and (found := _CLOCK.match(stream.metadata.get("DURATION", ""))):  # matroska; may be that of an older file

@@ -8,6 +8,7 @@ import av
 import msgspec
 import pytest
 from PIL import Image
+from trimmed_films import end_hidden, trimmed
 
 from tasktrail.handlers import Finished
 from tasktrail.handlers.media.damage import lacking_bytes
@@ -120,6 +121,34 @@ def test_sound_that_goes_on_behind_the_picture_is_not_taken_for_a_cut(
                     output.mux(packet)
     assert read_source(path).seconds == pytest.approx(1, abs=0.01)
     assert read_source(path).missing == 0
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_film_that_was_trimmed_without_loss_is_not_taken_for_a_cut(
+    *, suffix: str, clips: Callable[..., Path], look: Any, prepare: Any, convert: Any, tmp_path: Path
+) -> None:
+    """It holds more frames than its edit list shows."""
+    path = trimmed(clips(options={"g": "30"}), tmp_path / f"in{suffix}", 2.32)
+    source = read_source(path)
+    assert source.seconds == pytest.approx(1.68, abs=0.001)
+    assert source.missing == 0
+    assert source.keyframes == tuple(round(at / source.time_base) for at in (0.08, 1.28))
+
+    context = prepare(path)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["notes"] == []
+    assert look(context.output_file).times == look(path).times
+
+
+def test_what_an_edit_list_hides_at_the_end_does_not_belong_to_the_film(
+    clips: Callable[..., Path], look: Any, tmp_path: Path
+) -> None:
+    path = end_hidden(clips(), tmp_path / "in.mp4", (0.5, 1))
+    source = read_source(path)
+    assert source.seconds == pytest.approx(2, abs=0.05)
+    assert source.seconds == pytest.approx(float(look(path).times[-1]) + 0.04, abs=0.001)
+    assert source.missing == 0
 
 
 def test_a_conversion_of_it_says_so(cut: Any, prepare: Callable[..., Any], convert: Callable[..., Any]) -> None:
