@@ -483,15 +483,6 @@ class NotReady(TasktrailError):
     remedy = "Try again; if a command was sent, repeat it with the same command id."
 
 
-class NotYet(TasktrailError):
-    """A feature that is announced but not built."""
-
-    code = "not_yet"
-    status = 501
-    title = "This is not built yet"
-    remedy = "See CHANGELOG.md for what each version can do."
-
-
 class ConfigurationError(TasktrailError):
     """A configuration key is unknown or has a bad value."""
 

@@ -45,3 +45,12 @@ class UnknownNotice(TasktrailError):
     status = 409
     title = "There is no such notice"
     remedy = "List the task's notices with `tasktrail notices ID`."
+
+
+class SealUnfit(TasktrailError):
+    """A seal, a key or a proof is not what it is taken for."""
+
+    code = "seal_unfit"
+    status = 409
+    title = "The seal does not hold"
+    remedy = "Take the seal and the key as they were kept, away from the log that they speak of."

@@ -26,6 +26,7 @@ from ..events.recorded import EVENT_TAGS
 from ..events.system_events import SYSTEM_TAGS, Adjusted, Deduplicated, RedeliveryRequested
 from ..events.task_events import is_terminal
 from .legal_transitions import Lawbook
+from .proof.seals import SealCheck
 from .queries.reader import connect
 from .views.checksums import find_damage
 from .views.rebuild import BULK_PAGE, Progress, pull
@@ -42,7 +43,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Where in the log; for the views, the position they stand at. 0 for what has no position."""
     code: str
     """schema, file, index, epoch, chain, gap, version, time, unreadable, illegal, answer, views,
-    snapshot, or missing: another file knows of a record that the log lacks."""
+    snapshot, seal, or missing: another file knows of a record that the log lacks."""
     message: str
     remedy: str = ""
     """What to do about it."""
@@ -52,6 +53,7 @@ REMEDIES = {
     "views": "Stop the service and run `tasktrail rebuild`: views are built from the log, which is the truth.",
     "snapshot": "Stop the service and delete the folder `snapshots`: it is made anew.",
     "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
+    "seal": "Keep log and seals for whoever looks into it, and compare with a backup: what was sealed was another log.",
     "index": "Restore a backup, or have SQLite build the indexes again on a copy (`REINDEX`) and verify that.",
 }
 RESTORE = "Keep the file for whoever looks into it, and restore the newest backup that `tasktrail verify` finds sound."
@@ -71,6 +73,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     answers: int
     views_position: int | None
     """Where the views stand that were compared with the fold. None: there are none, or the log itself is damaged."""
+    sealed: int | None = None
+    """Up to here the log is as the largest of its seals says. None: it was not held against seals."""
     findings: tuple[Finding, ...]
     more: int
     """Findings beyond those listed."""
@@ -105,8 +109,13 @@ _ABOUT_A_TASK = tuple(SYSTEM_TAGS[event] for event in (Adjusted, Deduplicated, R
 _CANCELLED = EVENT_TAGS[Cancelled]
 
 
-def verify(log: LogReader, views: Path | None = None, progress: Progress | None = None) -> Verification:
-    """Check everything that can be checked without a key. `progress` is told the position and the head."""
+def verify(
+    log: LogReader, views: Path | None = None, progress: Progress | None = None, seals: SealCheck | None = None
+) -> Verification:
+    """Check everything, and hold it against seals where there are some.
+
+    `progress` is told the position and the head.
+    """
     findings = Findings()
     walk = _Walk(findings)
     for fault in log.file_faults():
@@ -118,9 +127,13 @@ def verify(log: LogReader, views: Path | None = None, progress: Progress | None 
         head = 0
     for row in log.raw_rows():
         walk.check(row)
+        if seals is not None and not isinstance(row, Damage):
+            seals.see(row[0], row[1], row[2], row[14])
         if progress is not None and walk.records % _EVERY == 0:
             progress(walk.position, head)
     walk.finish()
+    for position, message in seals.faults(walk.position) if seals is not None else ():
+        findings.add(position, "seal", message)
     answers = _check_answers(log, findings)
     views_position = None
     if views is not None and not findings:
@@ -133,6 +146,7 @@ def verify(log: LogReader, views: Path | None = None, progress: Progress | None 
         head=walk.hash.hex(),
         answers=answers,
         views_position=views_position,
+        sealed=None if seals is None else seals.sealed,
         findings=tuple(sorted(findings.listed, key=lambda finding: finding.position)),
         more=findings.more,
     )

@@ -38,6 +38,7 @@ from .actors.notifier import NoticesHealth, Notifier, Senders
 from .actors.projector import Projector, ViewsHealth
 from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
+from .actors.sealer import Sealer
 from .actors.service_log import ServiceLog
 from .actors.snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT
 from .actors.snapshotter import SnapshotPace, Snapshotter
@@ -86,6 +87,7 @@ _HELPS = {
     "resource_monitor": "memory, CPU and temp space are not looked at",
     "snapshotter": "no snapshots are taken",
     "inspector": "the log is not checked",
+    "sealer": "the log is not sealed",
 }
 """The others."""
 _BY_ITSELF = "Look at the service's log; it goes on by itself."
@@ -161,7 +163,6 @@ class System:
         self.janitor = Child("janitor", self._start_janitor, restart=True)
         self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
         self.snapshotter = Child("snapshotter", self._start_snapshotter, restart=True)
-        self.inspector = Child("inspector", self._start_inspector, restart=True)
         self._snapshot_pace = SnapshotPace(config.snapshot_every)
         self._lock: DataLock | None = None
         self._booted = False
@@ -229,7 +230,8 @@ class System:
             self.pool,
             self.monitor,
             self.snapshotter,
-            self.inspector,
+            Child("inspector", self._start_inspector, restart=True),
+            *(() if self._own is not None else (Child("sealer", self._start_sealer, restart=True),)),
         )
 
     def stop(self, within: float = _STOP_WITHIN) -> list[str]:
@@ -469,6 +471,16 @@ class System:
             log_path=self.paths.log,
             folder=self.paths.snapshots,
             pace=self._snapshot_pace,
+            position=lambda: self.committed.position,
+        )
+
+    def _start_sealer(self) -> "Sealer.ref":  # type: ignore[name-defined]
+        return Sealer.start(
+            log_path=self.paths.log,
+            folder=Path(self.config.seals_dir or self.paths.seals),
+            key_file=self.paths.seal_key,
+            every=self.config.seal_every,
+            clock=self.clock,
             position=lambda: self.committed.position,
         )
 

@@ -49,6 +49,8 @@ PURE = (
     "tasktrail.projections.mail_limit",
     "tasktrail.projections.outbox",
     "tasktrail.projections.describe",
+    "tasktrail.projections.proof.merkle",
+    "tasktrail.projections.proof.trees",
     "tasktrail.projections.legal_transitions",
     "tasktrail.handlers.errors",
     "tasktrail.actors.core",

@@ -377,6 +377,16 @@ class LogReader:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
         return read_task(self._conn, task_id, adjusted=adjusted)
 
+    def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
+        """Position, task id, version and hash of each record from `after + 1` on; no more of it is read."""
+        return _pages(self._conn, after, limit, "position, task_id, version, hash")
+
+    def rows_of(self, task_id: int, until: int) -> list[tuple[Any, ...]]:
+        """The raw stored values of a task's records up to a position, each with its hash last."""
+        rows = _fetch(self._conn, f"{_SELECT} WHERE task_id = ? AND position <= ? ORDER BY version", (task_id, until))
+        _refuse_gap(task_id, 0, rows)
+        return rows
+
     def file_faults(self) -> Iterator[Fault]:
         """What is wrong with the schema, with the structure of the file and its indexes, and with the epochs."""
         yield from schema_faults(self._conn)
@@ -587,10 +597,12 @@ def read_head(conn: sqlite3.Connection) -> Head:
     return Head(*rows[0]) if rows else Head(0, GENESIS)
 
 
-def _pages(conn: sqlite3.Connection, after: int, limit: int | None) -> Iterator[tuple[Any, ...]]:
+def _pages(conn: sqlite3.Connection, after: int, limit: int | None, columns: str = "") -> Iterator[tuple[Any, ...]]:
+    """Rows in order of position, which is the first column, in transactions of a page each."""
+    select = f"SELECT {columns} FROM events" if columns else _SELECT  # noqa: S608 - names of columns, of ours
     while limit is None or limit > 0:
         size = _PAGE if limit is None else min(_PAGE, limit)
-        page = _fetch(conn, f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?", (after, size))
+        page = _fetch(conn, f"{select} WHERE position > ? ORDER BY position LIMIT ?", (after, size))
         for row in page:
             after += 1
             if row[0] != after:  # never skip over what is not there

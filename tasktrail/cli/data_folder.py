@@ -10,6 +10,7 @@ from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, REFUSED, complain
 from .fields import default_actor, reason_and_actor
 from .progress import counting
+from .proof import FOLDER, KEY_OPTION, key_of
 from .session import Session
 from .terminal import fitted, plain, print_json, say
 
@@ -23,22 +24,30 @@ if TYPE_CHECKING:
     examples=[
         ("tasktrail verify", "the whole log of ./tasktrail-data; exit code 4 when something is wrong"),
         ("tasktrail verify --data /backup/tasks --json", "a backup, for a program"),
+        ("tasktrail verify --seals /mnt/kept/seals --key /mnt/kept/key", "and as it was when it was sealed"),
     ],
 )
-@click.option("--seals", metavar="FILE", help="Compare with heads of the log that were kept elsewhere.")
+@click.option("--seals", metavar="DIR", type=FOLDER, help="Hold the log against seals, best kept elsewhere.")
+@KEY_OPTION
 @pass_session
-def verify_command(session: Session, seals: str | None) -> int:
+def verify_command(session: Session, seals: Path | None, key: str | None) -> int:
     """Check the log, the views and the snapshots: hash chain, gaps, state machine, both equal to the fold.
 
     It reads the files of the data folder, whether a service runs or not; with --url the service checks its own.
     """
-    from ..events.errors import LogCorrupt, NotYet
+    from ..events.errors import LogCorrupt
 
+    if key is not None and seals is None:
+        raise click.UsageError("--key is for --seals")
+    check = None
     if seals is not None:
-        raise NotYet("Seals cannot be compared yet", remedy="Compare the head that is printed with one kept elsewhere.")
+        session.files_only("verify --seals")
+        from ..projections.proof.seals import SealCheck, public_key
+
+        check = SealCheck(seals, key_of(key) or public_key(seals))
     try:
         with counting("checking") as progress:
-            found = session.environment.verify(session, progress)
+            found = session.environment.verify(session, progress, check)
     except LogCorrupt as error:
         complain(error, as_json=session.as_json)
         return CHECK_FAILED
@@ -59,6 +68,8 @@ def _print_verification(found: "Verification") -> None:
     views = f"views equal to the fold at {found.views_position}" if found.views_position is not None else "no views"
     sound = f"sound; {views}" if found.ok else f"NOT sound: {len(found.findings) + found.more} findings"
     say(f"{found.records} records, {found.tasks} tasks, {found.answers} answers: {sound}")
+    if found.sealed is not None:
+        say(f"as it was sealed up to {found.sealed}" if found.sealed else "no seal fits")
     say(f"head {found.position} {found.head}")
 
 

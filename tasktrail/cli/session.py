@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ..handlers.registry import Registry
     from ..paths import DataPaths
     from ..projections import Verification
+    from ..projections.proof.bundle import Proof
+    from ..projections.proof.notes import PublicKey
+    from ..projections.proof.seals import Seal, SealCheck
     from ..whatif.answer import WhatIf
 
 ProgressCallback: TypeAlias = Callable[[int, int], None]
@@ -223,7 +226,7 @@ class Environment:
         registry = _registry(session)
         return type_infos(registry), list(registry.errors)
 
-    def verify(self, session: Session, progress: ProgressCallback) -> "Verification":
+    def verify(self, session: Session, progress: ProgressCallback, seals: "SealCheck | None" = None) -> "Verification":
         """Check the files, or have the service of `--url` check its own."""
         if session.url:
             with session.tasks() as tasks:
@@ -235,8 +238,29 @@ class Environment:
         # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
-            found = verify(log, paths.views if paths.views.exists() else None, progress)
+            found = verify(log, paths.views if paths.views.exists() else None, progress, seals)
         return with_missing(found, paths)
+
+    def seal(self, session: Session) -> "tuple[Seal, PublicKey]":
+        """Seal the log. Reads the file, whether a service runs or not."""
+        from ..events.log.sqlite import LogReader
+        from ..paths import give_to_owner
+        from ..projections.proof.seals import make_seal
+
+        paths = _with_log(session)
+        with closing(LogReader(paths.log)) as log:
+            found = make_seal(log, _seals(session, paths), paths.seal_key, self.now())
+        give_to_owner(paths)
+        return found
+
+    def prove(self, session: Session, task_id: int, seals: Path | None, key: "PublicKey | None") -> "Proof":
+        """The proof of a task's history. Reads the files, whether a service runs or not."""
+        from ..events.log.sqlite import LogReader
+        from ..projections.proof.bundle import prove
+
+        paths = _with_log(session)
+        with closing(LogReader(paths.log)) as log:
+            return prove(log, seals or _seals(session, paths), task_id, key)
 
     def whatif(self, session: Session, question: dict[str, Any], progress: ProgressCallback) -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""
@@ -295,6 +319,11 @@ def _registry(session: Session) -> "Registry":
 
     config = session.load_config()
     return Registry.load(config.handlers, presets=config.presets)
+
+
+def _seals(session: Session, paths: "DataPaths") -> Path:
+    """The folder that the configuration names for seals."""
+    return Path(session.load_config().seals_dir or paths.seals)
 
 
 def _with_log(session: Session) -> "DataPaths":

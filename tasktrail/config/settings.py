@@ -448,6 +448,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             le=10**9,
         ),
     ] = 100_000
+    seal_every: Annotated[
+        float,
+        _seconds(
+            "Between two seals of the log, once `tasktrail seal` has made a key; 0: only starts and stops are sealed.",
+            "`1h`",
+        ),
+    ] = 3600.0
+    seals_dir: Annotated[
+        str,
+        _key(
+            "Folder for the seals, best on another disk.",
+            "an absolute path",
+            default="`seals` in the data folder",
+            check=check_absolute,
+        ),
+    ] = ""
     retry_rules: Annotated[
         tuple[RetryRule, ...],
         _key(

@@ -4,11 +4,12 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forgery import forging, opened
 from histories import BEGIN, Journal, random_history
 from sqlite_utils import Database
 
@@ -55,30 +56,6 @@ def folder(sound: Path, tmp_path: Path) -> Path:
 def checked(folder: Path, *, views: bool = True) -> Verification:
     with closing(LogReader(folder / "log.db")) as reader:
         return verify(reader, folder / "views.db" if views else None)
-
-
-def opened(path: Path) -> sqlite3.Connection:
-    conn = sqlite3.connect(path, isolation_level=None)
-    conn.execute("PRAGMA synchronous = OFF")  # tests need not survive a power cut
-    return conn
-
-
-@contextmanager
-def forging(path: Path) -> Iterator[sqlite3.Connection]:
-    """What somebody with a SQLite shell does who knows about the triggers, and covers his traces."""
-    conn = opened(path)
-    kept = conn.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'index')").fetchall()
-    try:
-        for kind, name, _ in kept:
-            if kind == "trigger":
-                conn.execute(f"DROP TRIGGER {name}")
-        yield conn
-        for _, name, made_by in kept:
-            if not conn.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchone():
-                with suppress(sqlite3.Error):  # an index cannot be put back over what breaks its promise
-                    conn.execute(made_by)
-    finally:
-        conn.close()
 
 
 def by_hand(path: Path, *statements: str) -> None:

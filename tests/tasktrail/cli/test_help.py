@@ -139,7 +139,7 @@ def test_the_shell_is_told_commands_and_options() -> None:
         )
         return {line.partition(",")[2] for line in done.stdout.splitlines()}
 
-    assert complete("tasktrail s", 1) == {"serve", "submit", "start", "schedule", "source", "show", "stats"}
+    assert complete("tasktrail s", 1) == {"serve", "submit", "start", "schedule", "source", "show", "stats", "seal"}
     assert "--force" in complete("tasktrail retry --f", 2)
 
 

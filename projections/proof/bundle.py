@@ -1,0 +1,126 @@
+"""The proof of one task's whole history: a file that can be checked without the log, and without tasktrail."""
+
+import base64
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...events.errors import UnknownTask
+from ...events.log.chain import GENESIS
+from ...events.log.sqlite import LogReader
+from ..errors import SealUnfit
+from .merkle import Tree, leaf_hash
+from .notes import PublicKey
+from .seals import public_key, read_seal, seal_files
+from .trees import task_leaf
+
+FORMAT = "tasktrail proof 1"
+
+
+class ProvenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record, and the way from it to the root."""
+
+    row: tuple[str | int, ...]
+    """Its stored values, in the order of the columns."""
+    after: str
+    """The hash of the record before it, in hex."""
+    path: tuple[int, ...]
+    """Places in `hashes`."""
+
+
+class ProvenTask(msgspec.Struct, frozen=True, kw_only=True):
+    """The way from a task's leaf to the root of the tree over all tasks."""
+
+    id: int
+    path: tuple[int, ...]
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is needed but the key, which has to come on another way."""
+
+    format: str
+    seal: str
+    """The signed note."""
+    task: ProvenTask
+    records: tuple[ProvenRecord, ...]
+    hashes: tuple[str, ...]
+    """In base64. Paths share most of theirs."""
+
+
+class _Hashes:
+    """Collects hashes, each once."""
+
+    def __init__(self) -> None:
+        self._places: dict[bytes, int] = {}
+
+    def path(self, hashes: Iterable[bytes]) -> tuple[int, ...]:
+        return tuple(self._places.setdefault(each, len(self._places)) for each in hashes)
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(base64.b64encode(each).decode() for each in self._places)
+
+
+def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = None) -> Proof:
+    """The proof of a task's history up to the newest seal in a folder.
+
+    Args:
+        log: the log.
+        folder: the seals.
+        task_id: the task.
+        key: the key of the seals; none: the one that lies with them.
+
+    Raises:
+        UnknownTask: there is none, or it was created after the newest seal.
+        SealUnfit: there is no seal, or the newest one does not fit the log.
+    """
+    files = seal_files(folder)
+    if not files:
+        raise SealUnfit(f"There is no seal in {folder}", remedy="Make one with `tasktrail seal`.")
+    seal = read_seal(files[-1], key or public_key(folder))
+    size = seal.checkpoint.size
+    rows = log.rows_of(task_id, size)
+    if not rows or task_id < 1:
+        raise UnknownTask(
+            f"Task {task_id} is not among the {size} records that are sealed",
+            field="task_id",
+            remedy="Seal what came after them with `tasktrail seal`, if the task is newer.",
+        )
+    records, tasks = _trees(log, size)
+    said = seal.checkpoint
+    if (said.root, said.tasks, said.tasks_root) != (records.root(), tasks.size, tasks.root()):
+        raise SealUnfit(f"{seal.path} does not fit the log", remedy="Run `tasktrail verify --seals`.")
+    hashes = _Hashes()
+    proven = [
+        ProvenRecord(row=row[:-1], after=_before(log, row[0]).hex(), path=hashes.path(records.inclusion(row[0] - 1)))
+        for row in rows
+    ]
+    return Proof(
+        format=FORMAT,
+        seal=seal.path.read_text(encoding="utf-8"),
+        task=ProvenTask(id=task_id, path=hashes.path(tasks.inclusion(task_id - 1))),
+        records=tuple(proven),
+        hashes=hashes.texts(),
+    )
+
+
+def _trees(log: LogReader, size: int) -> tuple[Tree, Tree]:
+    """Whole trees over the records and the tasks of the first `size` records."""
+    tasks = Tree()
+
+    def leaves() -> Iterable[bytes]:
+        for _position, task_id, version, digest in log.hashes(limit=size):
+            if task_id:
+                tasks.put(task_id - 1, task_leaf(task_id, version, digest))
+            yield leaf_hash(digest)
+
+    return Tree(leaves()), tasks
+
+
+def _before(log: LogReader, position: int) -> bytes:
+    if position == 1:
+        return GENESIS
+    ((*_, digest),) = log.hashes(position - 2, 1)
+    found: Any = digest
+    return bytes(found)

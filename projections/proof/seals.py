@@ -1,0 +1,233 @@
+"""Seals of a log: how one is made, where they are kept, and what they say when they are held against the log.
+
+Nothing is written to the log for them. A folder has a file `SIZE.note` for each, and `key`, the public key.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from ...events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
+from ...events.log.sqlite import LogReader
+from ...events.recorded import to_the_second
+from ..errors import SealUnfit
+from ..notices import log_id
+from .notes import LONGEST, Checkpoint, PrivateKey, PublicKey
+from .trees import Trees
+
+SUFFIX = ".note"
+KEY = "key"
+"""The file with the public key, in the folder of the seals."""
+
+
+class Seal(NamedTuple):
+    """One that was signed."""
+
+    path: Path
+    checkpoint: Checkpoint
+
+    def fits(self, trees: Trees) -> bool:
+        """Whether it speaks of a log with these trees."""
+        said = self.checkpoint
+        sizes = (said.size, said.tasks) == (trees.records.size, trees.tasks.size)
+        return sizes and (said.root, said.tasks_root) == (trees.records.root(), trees.tasks.root())
+
+
+def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tuple[Seal, PublicKey]:
+    """Seal the log as it is. Where it is sealed already up to its end, that seal is returned.
+
+    Args:
+        log: the log.
+        folder: where the seals are kept; it is made.
+        key_file: the private key; it is made, too.
+        now: what the seal says when it was made.
+
+    Raises:
+        SealUnfit: the log is empty, the file holds no key of this log, or the newest seal speaks of another log.
+        OSError: a file cannot be written.
+    """
+    first = next(iter(log.read(limit=1)), None)
+    if first is None:
+        raise SealUnfit("The log is empty: there is nothing to seal", remedy="Submit a task first.")
+    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    key = _private_key(key_file, f"tasktrail/{log_id(first)}")
+    trees = _as_sealed(log, folder, key.public)
+    checkpoint = checkpoint_of(key.public.name, trees, now)
+    path = folder / f"{checkpoint.size}{SUFFIX}"
+    if path.exists():
+        return read_seal(path, key.public), key.public
+    _write(folder / KEY, key.public.text + "\n")
+    _write(path, key.signed(checkpoint))
+    return Seal(path, checkpoint), key.public
+
+
+def _as_sealed(log: LogReader, folder: Path, key: PublicKey) -> Trees:
+    """The trees of a log that is as its newest seal says. Nothing else may be sealed."""
+    newest = read_seal(files[-1], key) if (files := seal_files(folder)) else None
+    trees = Trees()
+    for record in log.hashes():
+        trees.apply(*record)
+        if newest and trees.records.size == newest.checkpoint.size:
+            _refuse_others(newest, trees)
+    if newest and trees.records.size < newest.checkpoint.size:
+        _refuse_others(newest, trees)
+    return trees
+
+
+def _refuse_others(seal: Seal, trees: Trees) -> None:
+    if not seal.fits(trees):
+        raise SealUnfit(
+            f"The log is not as {seal.path} says, and is not sealed again",
+            remedy="Run `tasktrail verify --seals`. A backup that was restored is another log: move its seals away.",
+        )
+
+
+def checkpoint_of(origin: str, trees: Trees, now: datetime) -> Checkpoint:
+    """What a seal says of a log with these trees."""
+    at = to_the_second(now).replace(" ", "T")
+    return Checkpoint(origin, trees.records.size, trees.records.root(), trees.tasks.size, trees.tasks.root(), at)
+
+
+def read_seal(path: Path, key: PublicKey) -> Seal:
+    """One seal. Raises `SealUnfit`."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            checkpoint = key.opened(file.read(LONGEST + 1))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SealUnfit(f"{path} cannot be read: {error}") from error
+    except SealUnfit as error:
+        raise SealUnfit(f"{path}: {error.message}") from error
+    return Seal(path, checkpoint)
+
+
+def public_key(folder: Path) -> PublicKey:
+    """The key that lies with the seals. Whoever can write to the folder can replace it. Raises `SealUnfit`."""
+    return read_key(folder / KEY)
+
+
+def read_key(path: Path) -> PublicKey:
+    """The public key in a file. Raises `SealUnfit`."""
+    try:
+        return PublicKey(path.read_text(encoding="utf-8")[:LONGEST])
+    except (OSError, UnicodeDecodeError) as error:
+        raise SealUnfit(
+            f"There is no public key in {path}: {error}",
+            field="key",
+            remedy="Name a folder with seals, as `tasktrail seal` makes it, or a key by --key.",
+        ) from error
+
+
+def seal_files(folder: Path) -> list[Path]:
+    """The files of the seals in a folder, the smallest log first. Raises `SealUnfit`."""
+    try:
+        found = [path for path in folder.iterdir() if path.suffix == SUFFIX]
+    except OSError as error:
+        raise SealUnfit(f"The folder {folder} cannot be read: {error.strerror}", field="seals") from error
+    return sorted(found, key=lambda path: (len(path.stem), path.stem))
+
+
+class SealFault(NamedTuple):
+    """What does not fit together."""
+
+    position: int
+    """The first that can be wrong: the one after the last seal that fits."""
+    message: str
+
+
+class SealCheck:
+    """Holds seals against a log whose records are told one after the other.
+
+    Args:
+        folder: the seals.
+        key: the key that they have to be signed with.
+
+    Raises:
+        SealUnfit: the folder cannot be read.
+    """
+
+    def __init__(self, folder: Path, key: PublicKey) -> None:
+        self.sealed = 0
+        """The records that the largest seal that fits speaks of."""
+        self._trees = Trees()
+        self._unbroken = True
+        self._faults: list[SealFault] = []
+        self._seals: list[Seal] = []
+        for path in seal_files(folder):
+            try:
+                self._seals.append(read_seal(path, key))
+            except SealUnfit as error:
+                self._faults.append(SealFault(0, error.message))
+        self._seals.sort(key=lambda seal: seal.checkpoint.size, reverse=True)
+
+    def see(self, position: int, task_id: int, version: int, digest: bytes) -> None:
+        """The next record."""
+        if not self._unbroken:
+            return
+        try:
+            self._trees.apply(position, task_id, version, digest)
+        except (IndexError, TypeError, ValueError):
+            self._unbroken = False
+            return
+        while self._seals and self._seals[-1].checkpoint.size <= position:
+            self._compare(self._seals.pop())
+
+    def _compare(self, seal: Seal) -> None:
+        said = seal.checkpoint
+        if seal.fits(self._trees):
+            self.sealed = said.size
+            return
+        self._faults.append(
+            SealFault(
+                self.sealed + 1,
+                f"the seal of {said.sealed_at} has seen others than those at {self.sealed + 1} to {said.size}",
+            )
+        )
+
+    def faults(self, position: int) -> Iterator[SealFault]:
+        """All that does not fit, once the log has ended at a position."""
+        yield from self._faults
+        for seal in reversed(self._seals):
+            said = seal.checkpoint
+            if said.size > position:
+                why = f"the log ends at {position}, and the seal of {said.sealed_at} has seen {said.size} records"
+                yield SealFault(position + 1, why)
+            else:
+                yield SealFault(
+                    self.sealed + 1, f"the seal of {said.sealed_at} cannot be compared: records are missing"
+                )
+
+
+def _private_key(path: Path, name: str) -> PrivateKey:
+    if not path.exists():
+        _write(path, PrivateKey.made(name).text + "\n", new=True)
+    key = PrivateKey(path.read_text(encoding="utf-8")[:LONGEST])
+    if key.public.name != name:
+        raise SealUnfit(
+            f"The key in {path} is for seals of {key.public.name}, and this log is {name}",
+            field="seal_key",
+            remedy="Move it away: a new one is made for this log.",
+        )
+    return key
+
+
+def _write(path: Path, text: str, *, new: bool = False) -> None:
+    """Durably, and as a whole. `new`: only if nothing is there."""
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        os.link(part, path)
+        part.unlink()
+    else:
+        part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,120 @@
+"""A service seals its log by itself once there is a key: what was left, by the clock, and what it ends with."""
+
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from tasktrail import TaskService
+from tasktrail.actors.sealer import Sealer
+from tasktrail.config.settings import Config
+from tasktrail.events.clock import SystemClock
+from tasktrail.events.log.sqlite import LogReader
+from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
+from tasktrail.projections.verification import verify
+
+WITHIN = 30.0
+
+
+def service(data: Path, **config: object) -> TaskService:
+    return TaskService.open(data, config=Config(workers=1, handlers=("sample_handlers",), **config))  # type: ignore[arg-type]  # the test's keys
+
+
+def sizes(folder: Path) -> list[int]:
+    return [int(path.stem) for path in seal_files(folder)]
+
+
+def head(data: Path) -> int:
+    with closing(LogReader(data / "log.db")) as log:
+        return log.head().position
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Of a service that has run and was sealed by hand."""
+    with service(tmp_path / "data") as tasks:
+        tasks.create_task(type="noop", held=True)
+    assert not (tmp_path / "data" / "seals").exists(), "nothing is sealed before there is a key"
+    with closing(LogReader(tmp_path / "data" / "log.db")) as log:
+        make_seal(log, tmp_path / "data" / "seals", tmp_path / "data" / "seal-key", SystemClock().now())
+    return tmp_path / "data"
+
+
+def test_a_service_seals_what_it_ends_with(data: Path) -> None:
+    with service(data) as tasks:
+        tasks.create_task(type="noop", held=True)
+    assert sizes(data / "seals")[-1] == head(data)
+    with closing(LogReader(data / "log.db")) as log:
+        found = verify(log, seals=SealCheck(data / "seals", public_key(data / "seals")))
+    assert (found.ok, found.sealed) == (True, head(data))
+
+
+def test_seals_may_be_kept_elsewhere(data: Path, tmp_path: Path) -> None:
+    before = sizes(data / "seals")
+    with service(data, seals_dir=str(tmp_path / "kept")):
+        pass
+    assert sizes(tmp_path / "kept")[-1] == head(data)
+    assert sizes(data / "seals") == before
+
+
+class Told:
+    """Counts starts of the process, which is not started."""
+
+    def __init__(self) -> None:
+        self.process = None
+        self.started = threading.Semaphore(0)
+        self.running = False
+
+    def start(self, *_arguments: str) -> None:
+        self.started.release()
+
+    def kill(self) -> None:
+        """Nothing runs."""
+
+    def forget(self) -> None:
+        """Nothing ran."""
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    made = Told()
+    monkeypatch.setattr("tasktrail.actors.sealer.SideProcess", lambda *_arguments: made)
+    return made
+
+
+def test_it_seals_again_by_the_clock_and_only_what_has_grown(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "seal-key").touch()
+    position = 5
+    sealer = Sealer.start(
+        log_path=tmp_path / "log.db",
+        folder=tmp_path / "seals",
+        key_file=tmp_path / "seal-key",
+        every=0.02,
+        clock=SystemClock(),
+        position=lambda: position,
+    )
+    try:
+        assert told.started.acquire(timeout=WITHIN)
+        assert not told.started.acquire(timeout=0.2), "nothing was recorded"
+        position = 6
+        assert told.started.acquire(timeout=WITHIN)
+    finally:
+        sealer.stop()
+
+
+def test_a_log_that_was_changed_is_not_sealed_again_and_the_log_of_the_service_says_so(data: Path) -> None:
+    newest = seal_files(data / "seals")[-1]
+    newest.rename(newest.with_name("999999.note"))
+    newest.with_name("999999.note").write_text("nonsense")
+    with capture_logs() as lines, service(data) as tasks:
+        for _ in range(300):
+            if any("could not be sealed" in line["event"] for line in lines):
+                break
+            threading.Event().wait(0.1)
+        tasks.create_task(type="noop", held=True)
+    said = [line for line in lines if "could not be sealed" in line["event"]]
+    assert said
+    assert "SealUnfit" in said[0]["error"]
+    assert len(sizes(data / "seals")) == 1

@@ -1,0 +1,404 @@
+"""What was sealed cannot be changed unseen, and a proof shows the whole history of a task or nothing."""
+
+import json
+import random
+import runpy
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from forgery import forging
+from histories import BEGIN, Journal, random_history
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.events.errors import UnknownTask
+from tasktrail.events.log.chain import GENESIS, link
+from tasktrail.events.log.rows import COLUMNS
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.projections.errors import SealUnfit
+from tasktrail.projections.proof.bundle import prove
+from tasktrail.projections.proof.merkle import EMPTY, GrowingRoot, Tree, leaf_hash, node_hash
+from tasktrail.projections.proof.notes import Checkpoint, PrivateKey, PublicKey
+from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
+from tasktrail.projections.verification import Verification, verify
+
+CHECKER = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "examples" / "check_proof.py"))
+"""The program for auditors: it shares no line with what it checks."""
+
+
+# --- the tree ---
+
+
+def root_by_definition(leaves: Sequence[bytes]) -> bytes:
+    """RFC 6962, 2.1."""
+    if len(leaves) < 2:
+        return leaves[0] if leaves else EMPTY
+    middle = 1
+    while 2 * middle < len(leaves):
+        middle *= 2
+    return node_hash(root_by_definition(leaves[:middle]), root_by_definition(leaves[middle:]))
+
+
+@given(st.lists(st.binary(max_size=3), max_size=40), st.lists(st.tuples(st.integers(0, 60), st.binary(max_size=3))))
+def test_a_root_is_that_of_the_definition_whatever_is_added_and_changed(
+    first: list[bytes], puts: list[tuple[int, bytes]]
+) -> None:
+    leaves = [leaf_hash(content) for content in first]
+    tree = Tree(leaves)
+    assert tree.root() == root_by_definition(leaves)
+    for place, content in puts:
+        place = min(place, len(leaves))  # noqa: PLW2901 - the next one, where there is none
+        leaves[place : place + 1] = [leaf_hash(content)]
+        tree.put(place, leaves[place])
+        if place % 3:
+            assert tree.root() == root_by_definition(leaves)
+    growing = GrowingRoot()
+    for number, leaf in enumerate(leaves):
+        assert growing.root() == root_by_definition(leaves[:number]) == tree.root(number)
+        growing.append(leaf)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 33, 100])
+def test_what_proves_that_a_leaf_is_in_it_proves_nothing_of_another(size: int) -> None:
+    contents = [b"%d" % number for number in range(size)]
+    tree = Tree(leaf_hash(content) for content in contents)
+    root_of: Callable[..., bytes] = CHECKER["root_of"]
+    for index, content in enumerate(contents):
+        path = tree.inclusion(index)
+        assert root_of(content, index, size, path) == tree.root()
+        assert size == 1 or root_of(b"other", index, size, path) != tree.root()
+        for wrong in (path[:-1], [*path, path[-1] if path else EMPTY]) if size > 1 else ([EMPTY],):
+            with pytest.raises(ValueError, match="too"):
+                root_of(content, index, size, wrong)
+    with pytest.raises(IndexError):
+        tree.inclusion(size)
+    with pytest.raises(IndexError):
+        tree.put(size + 1, EMPTY)
+
+
+# --- the note ---
+
+NAMED = "tasktrail/0123456789ab"
+SAID = Checkpoint(NAMED, 9, sha256(b"a").digest(), 3, sha256(b"b").digest(), "2026-01-31T12:00:00Z")
+
+
+def test_a_note_opens_with_its_key_and_says_what_was_signed() -> None:
+    key = PrivateKey.made(NAMED)
+    note = key.signed(SAID)
+    assert PublicKey(key.public.text).opened(note) == SAID
+    assert CHECKER["opened"](note, key.public.text) == SAID
+    assert PrivateKey(key.text + "\n").public.text == key.public.text
+    with pytest.raises(SealUnfit, match="no signature of the key"):
+        PrivateKey.made(NAMED).public.opened(note)
+    for changed in (note.replace("\n9\n", "\n10\n"), note.replace("tasks 3", "tasks 2"), note.replace("12:", "13:")):
+        with pytest.raises(SealUnfit, match="is none of this text"):
+            key.public.opened(changed)
+    cosigned = note + "— witness.example/1 AAAAAGZvcmVpZ24=\n"
+    assert key.public.opened(cosigned) == SAID, "others may sign, too"
+
+
+GO_PRIVATE = "AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
+
+
+def test_a_note_that_go_has_signed_is_read() -> None:
+    """The example in the documentation of golang.org/x/mod/sumdb/note."""
+    key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+    assert PrivateKey(f"PRIVATE+KEY+PeterNeumann+c74f20a3+{GO_PRIVATE}").public.text == key
+    note = (
+        "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n\n"
+        "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+    )
+    with pytest.raises(SealUnfit, match="signed, and is no seal"):
+        PublicKey(key).opened(note)
+    with pytest.raises(SealUnfit, match="is none of this text"):
+        PublicKey(key).opened(note.replace("answer", "Answer"))
+    with pytest.raises(AttributeError, match="groups"):  # it is signed; it is no seal
+        CHECKER["opened"](note, key)
+
+
+@pytest.mark.parametrize("text", ["", "a", "a+b", "a+b+c", "a+é+=", f"PeterNeumann+c74f20a4+{GO_PRIVATE[:-1]}"])
+def test_what_is_no_key_is_refused(text: str) -> None:
+    with pytest.raises(SealUnfit):
+        PublicKey(text)
+    with pytest.raises(SealUnfit):
+        PrivateKey(f"PRIVATE+KEY+{text}")
+
+
+# --- seals of a log ---
+
+
+class Sealed:
+    """A log with a long history, and seals of some of its lengths."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.seals, self.key_file = folder / "log.db", folder / "seals", folder / "seal-key"
+
+    def seal(self, minutes: int = 0) -> Checkpoint:
+        with closing(LogReader(self.path)) as log:
+            return make_seal(log, self.seals, self.key_file, BEGIN + timedelta(minutes=minutes))[0].checkpoint
+
+    def checked(self) -> Verification:
+        with closing(LogReader(self.path)) as log:
+            return verify(log, seals=SealCheck(self.seals, public_key(self.seals)))
+
+    def proof(self, task_id: int) -> Any:
+        with closing(LogReader(self.path)) as log:
+            return json.loads(msgspec.json.encode(prove(log, self.seals, task_id)))
+
+    @property
+    def key(self) -> str:
+        return public_key(self.seals).text
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int], int]:
+    """Seals after some hundred records each, and a few records behind the last."""
+    house = Sealed(tmp_path_factory.mktemp("sealed"))
+    log = SqliteEventLog(house.path, now=BEGIN)
+    journal = Journal(log)
+    sizes = []
+    for seed in range(4):
+        random_history(journal, 70, seed=seed)
+        sizes.append(house.seal(seed).size)
+    random_history(journal, 20, seed=9)
+    log.close()
+    return house.path.parent, sizes, len(journal.records)
+
+
+@pytest.fixture
+def sealed(made: tuple[Path, list[int], int], tmp_path: Path) -> Sealed:
+    """A copy that a test may damage."""
+    return Sealed(Path(shutil.copytree(made[0], tmp_path / "copy")))
+
+
+def test_a_log_is_as_all_its_seals_say(sealed: Sealed, made: tuple[Path, list[int], int]) -> None:
+    found = sealed.checked()
+    assert (found.ok, found.sealed) == (True, made[1][-1])
+    again = sealed.seal(50)
+    assert again.size == made[2]
+    assert sealed.seal(60) == again, "what is sealed up to its end is not sealed again"
+    assert sealed.checked().sealed == again.size
+    assert (sealed.key_file.stat().st_mode & 0o777, sealed.seals.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def chained_anew(path: Path, change: Callable[[list[list[Any]]], None]) -> None:
+    """What an insider does, who knows how the chain is made: change rows, and make all hashes anew."""
+    with forging(path) as conn:
+        names = ", ".join((*COLUMNS, "hash"))
+        rows = [list(row) for row in conn.execute(f"SELECT {names} FROM events ORDER BY position")]
+        change(rows)
+        digest = GENESIS
+        for position, row in enumerate(rows, 1):
+            row[0] = position
+            digest = row[-1] = link(digest, row[:-1])
+        conn.execute("DELETE FROM events")
+        marks = ", ".join("?" * (len(COLUMNS) + 1))
+        conn.executemany(f"INSERT INTO events ({names}) VALUES ({marks})", rows)
+
+
+@pytest.mark.parametrize("place", ["in the first part", "in the third part"])
+@pytest.mark.parametrize("what", ["a reason", "a record removed", "a task's records removed"])
+def test_whoever_makes_the_whole_chain_anew_is_found_by_the_seals(
+    what: str, place: str, sealed: Sealed, made: tuple[Path, list[int], int]
+) -> None:
+    sizes = [0, *made[1]]
+    part = 0 if "first" in place else 2
+    at = sizes[part] + 20
+
+    def change(rows: list[list[Any]]) -> None:
+        if what == "a reason":
+            rows[at - 1][COLUMNS.index("reason")] = "another"
+        elif what == "a record removed":
+            del rows[at - 1]
+        else:
+            gone = rows[at - 1][1]
+            rows[:] = [row for row in rows if row[1] != gone or row[0] < at]
+
+    chained_anew(sealed.path, change)
+    found = [one for one in sealed.checked().findings if one.code == "seal"]
+    assert len(found) == 4 - part
+    assert {one.position for one in found} == {sizes[part] + 1}
+    with pytest.raises(SealUnfit):
+        sealed.seal()
+
+
+def test_a_tail_that_is_cut_and_an_older_copy_are_found(sealed: Sealed, made: tuple[Path, list[int], int]) -> None:
+    _, sizes, _ = made
+    chained_anew(sealed.path, lambda rows: rows.__delitem__(slice(sizes[2], None)))
+    found = [one for one in sealed.checked().findings if one.code == "seal"]
+    assert [one.position for one in found] == [sizes[2] + 1]
+    assert f"the log ends at {sizes[2]}, and the seal of" in found[0].message
+    with pytest.raises(SealUnfit, match="is not sealed again"):
+        sealed.seal()
+
+
+def test_seals_that_were_changed_or_made_with_another_key_are_told(
+    sealed: Sealed, made: tuple[Path, list[int], int]
+) -> None:
+    _, sizes, _ = made
+    first, second, *_ = (sealed.seals / f"{size}.note" for size in sizes)
+    first.write_text(first.read_text().replace("12:00", "12:59"))
+    other = PrivateKey.made(public_key(sealed.seals).name)
+    second.write_text(other.signed(public_key(sealed.seals).opened(second.read_text())))
+    found = sealed.checked()
+    assert sorted(one.message.split(": ")[1].split(" ")[1] for one in found.findings) == ["note", "signature"]
+    (sealed.seals / "key").write_text("nonsense")
+    with pytest.raises(SealUnfit):
+        sealed.checked()
+
+
+def test_a_record_that_is_damaged_takes_the_seals_behind_it_with_it(sealed: Sealed) -> None:
+    with forging(sealed.path) as conn:
+        conn.execute("DELETE FROM events WHERE position = 5")
+    codes = [one.code for one in sealed.checked().findings]
+    assert codes.count("seal") == 4
+    assert "gap" in codes
+
+
+def test_a_log_without_records_or_seals_says_what_to_do(tmp_path: Path) -> None:
+    SqliteEventLog(tmp_path / "log.db", now=BEGIN).close()
+    with closing(LogReader(tmp_path / "log.db")) as log:
+        with pytest.raises(SealUnfit, match="nothing to seal"):
+            make_seal(log, tmp_path / "seals", tmp_path / "seal-key", BEGIN)
+        with pytest.raises(SealUnfit, match="cannot be read"):
+            prove(log, tmp_path / "seals", 1)
+        (tmp_path / "seals").mkdir(exist_ok=True)
+        with pytest.raises(SealUnfit, match="no seal in"):
+            prove(log, tmp_path / "seals", 1)
+
+
+# --- proofs of a task ---
+
+
+def told(proof: Any, key: str) -> Any:
+    """What the checker finds proven, or nothing."""
+    try:
+        return CHECKER["check"](proof, key)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None
+
+
+def test_the_proof_of_every_task_has_all_its_records(sealed: Sealed, made: tuple[Path, list[int], int]) -> None:
+    _, sizes, _ = made
+    proven = 0
+    with closing(LogReader(sealed.path)) as log:
+        for task_id in range(1, 10**6):
+            records = [record for record in log.read_task(task_id) if record.position <= sizes[-1]]
+            if not records:
+                break
+            origin, time, rows = told(sealed.proof(task_id), sealed.key)
+            assert [row[0] for row in rows] == [record.position for record in records]
+            assert (origin, time) == (public_key(sealed.seals).name, "2026-01-31T12:03:00Z")
+            proven += 1
+        with pytest.raises(UnknownTask):
+            prove(log, sealed.seals, task_id)
+    assert proven >= 20
+
+
+def test_paths_share_their_hashes(sealed: Sealed) -> None:
+    proofs = [sealed.proof(task_id) for task_id in range(1, 20)]
+    assert max(len(proof["records"]) for proof in proofs) >= 5
+    for proof in proofs:
+        paths = [*(record["path"] for record in proof["records"]), proof["task"]["path"]]
+        assert len(proof["hashes"]) == len(set(proof["hashes"]))
+        assert len(paths) == 2 or len(proof["hashes"]) < sum(map(len, paths))
+
+
+def left_out(proof: Any, number: int) -> Any:
+    """Without one of its records; the versions behind it as they are, and as they would have to be."""
+    return proof | {"records": proof["records"][:number] + proof["records"][number + 1 :]}
+
+
+def test_no_record_can_be_left_out_not_even_the_last(sealed: Sealed) -> None:
+    for task_id in range(1, 20):
+        proof = sealed.proof(task_id)
+        for number in range(len(proof["records"])):
+            assert told(left_out(proof, number), sealed.key) is None
+        assert told(proof | {"records": []}, sealed.key) is None
+
+
+def test_another_task_log_or_key_proves_nothing(sealed: Sealed, tmp_path: Path) -> None:
+    one, other = sealed.proof(1), sealed.proof(2)
+    for part in ("task", "records", "hashes"):
+        assert told(one | {part: other[part]}, sealed.key) is None
+    assert told(one | {"task": other["task"], "records": other["records"]}, sealed.key) is None
+    assert told(one, PrivateKey.made(public_key(sealed.seals).name).public.text) is None
+    elsewhere = Sealed(tmp_path)
+    log = SqliteEventLog(elsewhere.path, now=BEGIN + timedelta(days=1))
+    random_history(Journal(log), 50, seed=1)
+    log.close()
+    elsewhere.seal()
+    assert told(elsewhere.proof(1), elsewhere.key)
+    assert told(elsewhere.proof(1), sealed.key) is None
+    assert told(one | {"seal": elsewhere.proof(1)["seal"]}, sealed.key) is None
+
+
+def test_a_proof_by_an_older_seal_says_so(sealed: Sealed, made: tuple[Path, list[int], int]) -> None:
+    """What came later is not in it, and nothing makes it look newer than its seal."""
+    proof = sealed.proof(1)
+    for size in made[1][1:]:
+        (sealed.seals / f"{size}.note").unlink()
+    older = sealed.proof(1)
+    assert told(older, sealed.key)[1] == "2026-01-31T12:00:00Z"
+    assert told(older | {"seal": proof["seal"]}, sealed.key) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_many_forged_proofs_none_says_anything_else(sealed: Sealed, seed: int) -> None:
+    chance = random.Random(seed)
+    genuine = sealed.proof(chance.randrange(1, 20))
+    truth = told(genuine, sealed.key)
+    text = json.dumps(genuine)
+    accepted = 0
+    for _ in range(600):
+        forged = list(text)
+        for _ in range(chance.choice((1, 1, 1, 2, 5))):
+            place = chance.randrange(len(forged))
+            forged[place] = chance.choice(
+                ("", "0", "1", "A", "/", "\\n", '"', ",", chance.choice(text), forged[place] * 2)
+            )
+        try:
+            proof = json.loads("".join(forged))
+        except ValueError:
+            continue
+        found = told(proof, sealed.key)
+        assert found in (None, truth)
+        accepted += found is not None
+    assert accepted < 60, "only what means the same"
+
+
+def test_text_of_users_is_only_text(tmp_path: Path) -> None:
+    """A reason or a message may hold whatever a proof is made of."""
+    house = Sealed(tmp_path)
+    log = SqliteEventLog(house.path, now=BEGIN)
+    journal = Journal(log)
+    evil = 'x", "seal": "\n— tasktrail/1 AAAA\n\n31:\x1b[2J{"records": []}'
+    journal.create("image_thumbnail", input_file=evil)
+    log.close()
+    house.seal()
+    origin, _, rows = told(house.proof(1), house.key)
+    assert len(rows) == 1
+    assert json.loads(rows[0][13])["input_file"] == evil
+    assert origin == public_key(house.seals).name
+
+
+def test_the_program_for_auditors_is_short_and_prints_what_is_proven(
+    sealed: Sealed, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Path(__file__).parents[2] / "docs" / "examples" / "check_proof.py"
+    assert len(program.read_text(encoding="utf-8").splitlines()) <= 150
+    file = tmp_path / "proof.json"
+    file.write_text(json.dumps(sealed.proof(3)))
+    for more, code in (((), 0), (("--since", "2026-01-31T12:03:00Z"), 0), (("--since", "2026-01-31T12:03:01Z"), 4)):
+        monkeypatch.setattr("sys.argv", ["check_proof.py", str(file), sealed.key, *more])
+        assert CHECKER["main"]() == code
+    said = capsys.readouterr()
+    assert "proven: these are all" in said.out
+    assert "NOT PROVEN" in said.err
