@@ -15,11 +15,11 @@ Role: TypeAlias = Literal["reader", "submitter", "operator", "auditor", "admin"]
 """What a token may do; docs/reference/access.md says what that is."""
 
 
-class _SystemEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+class _SystemEvent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Frozen, defaults left out of the stored form."""
 
 
-class AcceptedLoss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AcceptedLoss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Records are missing, and somebody goes on without them. Who and why stand in the envelope."""
 
     known_position: int

@@ -20,7 +20,7 @@ DependencyPolicies: TypeAlias = DependencyPolicy | tuple[DependencyPolicy, ...]
 """One for all dependencies, or one for each, in the order of `depends_on`."""
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A task's resume data. `data` is the handler's own; the rest is the seed's."""
 
     processed_frames: int = 0
@@ -34,7 +34,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the input was when this was made: inode, size, times. Set by the worker; it is not used with another one."""
 
 
-class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What an attempt has read as its input, from its first byte to its last."""
 
     size: int
@@ -45,7 +45,7 @@ class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of all its bytes, in hex; empty where nobody wanted it, and where the attempt failed."""
 
 
-class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """An estimate: what an attempt is expected to need, by its type or after a look into its input."""
 
     memory: int = 0
@@ -56,11 +56,11 @@ class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What it was made from, for people."""
 
 
-class _Event(msgspec.Struct, frozen=True, omit_defaults=True):
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What all events share: immutable, defaults left out of the stored form."""
 
 
-class PriorityTerms(msgspec.Struct, frozen=True, kw_only=True):
+class PriorityTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The parts whose sum is the effective priority, in points. All are written, as readers add them up."""
 
     base: int = 0

@@ -29,7 +29,10 @@ def encode(event: Event) -> tuple[str, str]:
 
 
 def decode(tag: str, data: str | bytes, position: int = 0) -> Event:
-    """The event back. Raises `LogTooNew` for an unknown tag, `LogCorrupt` for bytes that do not fit."""
+    """The event back. Raises `LogTooNew` for an unknown tag or field, `LogCorrupt` for bytes that do not fit.
+
+    What is not known may mean anything: an event that is read without it would be another event.
+    """
     decoder = _DECODERS.get(tag)
     if decoder is None:
         raise LogTooNew(f"Position {position} holds an event `{tag}` that this version does not know")
@@ -37,6 +40,11 @@ def decode(tag: str, data: str | bytes, position: int = 0) -> Event:
         data = UPCASTS[tag](data.encode() if isinstance(data, str) else data)
     try:
         event: Event = decoder.decode(data)
+    except msgspec.ValidationError as error:
+        if "unknown field" in str(error):
+            reason = f"Position {position} holds a `{tag}` of a form that this version does not know: {error}"
+            raise LogTooNew(reason) from error
+        raise LogCorrupt(f"Position {position} holds a `{tag}` that cannot be read: {error}") from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise LogCorrupt(f"Position {position} holds a `{tag}` that cannot be read: {error}") from error
     return event
