@@ -7,9 +7,6 @@ from typing import Any
 
 import av
 
-_FIRST_ENTRY = 12
-"""Bytes from the name of an edit list to its first entry."""
-
 
 def trimmed(source: Path, path: Path, begin: float) -> Path:
     """The film without its first seconds. It still holds the pictures from the keyframe before: players need them."""
@@ -26,15 +23,23 @@ def trimmed(source: Path, path: Path, begin: float) -> Path:
     return path
 
 
-def end_hidden(source: Path, path: Path, shares: tuple[float, ...]) -> Path:
-    """The film of which the edit list of each track shows only this share, from the beginning."""
+def with_edits(source: Path, path: Path, *edits: list[tuple[int, int]]) -> Path:
+    """The film with other edit lists: for each track, how many ms are shown from which moment in its own unit.
+
+    Its index lies at the end, as it does in a mp4 unless another place is asked for.
+    """
     content = bytearray(source.read_bytes())
     place = 0
-    for share in shares:
-        place = content.index(b"elst", place) + 4
-        entries = int.from_bytes(content[place + 4 : place + 8], "big")
-        last = place - 4 + _FIRST_ENTRY + 12 * (entries - 1)
-        shown = int.from_bytes(content[last : last + 4], "big")
-        content[last : last + 4] = struct.pack(">I", round(shown * share))
+    for entries in edits:
+        place = content.index(b"elst", place) - 4
+        old = int.from_bytes(content[place : place + 4], "big")
+        body = b"".join(struct.pack(">IiI", length, begin, 1 << 16) for length, begin in entries)
+        made = struct.pack(">I4sII", 16 + len(body), b"elst", 0, len(entries)) + body
+        for name in (b"moov", b"trak", b"edts"):
+            at = content.rindex(name, 0, place) - 4
+            length = int.from_bytes(content[at : at + 4], "big") + len(made) - old
+            content[at : at + 4] = length.to_bytes(4, "big")
+        content[place : place + old] = made
+        place += len(made)
     path.write_bytes(content)
     return path

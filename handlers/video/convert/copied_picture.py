@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from av.packet import Packet
+    from av.video.stream import VideoStream
 
 _LONGEST_JUMP = 1.0
 """Seconds. Times that jump back by more belong to another piece of film."""
+_DEEPEST = 16
+"""Pictures at most that are stored before one that is shown earlier, in any codec."""
 _OUR_NAMES = {"hevc": "h265"}
 
 
@@ -50,6 +53,7 @@ class CopiedPicture:
     """The packets of the source's picture, with the times that they have there.
 
     It begins at the last keyframe that is shown by the start of the window, since a decoder can begin nowhere else.
+    What an edit list of the source hides before its first picture stays hidden where the result has an edit list, too.
     """
 
     def __init__(self, source: VideoSource, target: Target, window: Window) -> None:
@@ -59,29 +63,31 @@ class CopiedPicture:
         self.count = 0
         """Pictures that were written."""
         self.notes: list[str] = []
-        self._first = self._keyframe()
-        """Moment of the first picture."""
+        self._first, hidden = self._keyframe()
+        """Moment of the first picture that is copied."""
+        self._stays_hidden = hidden and not window.cut_before and target.container.format in ("mp4", "mov")
         early = float((window.start - self._first) * source.time_base)
-        if window.cut_before and early > 0:
-            self.notes.append(f"begins {early:.3f} s before start: a copied picture can only begin at a keyframe")
+        if (window.cut_before or (hidden and not self._stays_hidden)) and early > 0:
+            place = "start" if window.cut_before else "the picture that the source shows first"
+            self.notes.append(f"begins {early:.3f} s before {place}: a copied picture can only begin at a keyframe")
 
     @property
     def begin(self) -> Fraction:
-        """Seconds on the source's clock."""
-        return self._first * self._source.time_base
+        """When the first picture is shown, in seconds on the source's clock."""
+        return (self._source.start if self._stays_hidden else self._first) * self._source.time_base
 
-    def _keyframe(self) -> int:
-        """The moment of the first keyframe, or of the last one before the window."""
+    def _keyframe(self) -> tuple[int, bool]:
+        """The moment of the first keyframe, or of the last one before the window; and whether an edit list hides it."""
         first = self._first_keyframe(by_seek=True) if self._window.cut_before else None
-        self._by_seek = first is not None and first <= self._window.start
+        self._by_seek = first is not None and first[0] <= self._window.start
         if not self._by_seek:
             first = self._first_keyframe(by_seek=False)
         if first is None:
             raise Unusable(f"{self._source.path.name} has no keyframe with a time: nothing can be copied")
         return first
 
-    def _first_keyframe(self, *, by_seek: bool) -> int | None:
-        first: int | None = None
+    def _first_keyframe(self, *, by_seek: bool) -> tuple[int, bool] | None:
+        first: tuple[int, bool] | None = None
         with open_input(self._source.path) as container:
             stream = picture_stream(container, self._source.path.name)
             if by_seek:
@@ -91,7 +97,7 @@ class CopiedPicture:
                     continue
                 if first is not None and (not self._window.cut_before or packet.pts > self._window.start):
                     break
-                first = packet.pts
+                first = packet.pts, packet.is_discard
         return first
 
     def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
@@ -120,10 +126,10 @@ class CopiedPicture:
         unit = self._source.time_base
         origin = round(begin / unit)
         for packet, shown, decoded in self._timed():
+            self.count += not (self._stays_hidden and shown < self._source.start)
             packet.stream = track
             packet.time_base = unit
             packet.pts, packet.dts = shown - origin, decoded - origin
-            self.count += 1
             yield float(decoded * unit - begin), packet
 
     def _timed(self) -> Iterator[_Timed]:
@@ -155,7 +161,7 @@ class CopiedPicture:
             if self._by_seek:
                 seek(container, stream, self._window.start)
             begun = False
-            for packet in packets_of(container, stream):
+            for packet in self._without_hidden_end(packets_of(container, stream)):
                 begun = begun or (packet.is_keyframe and packet.pts == self._first)
                 if not begun:
                     early += not self._window.cut_before
@@ -175,6 +181,27 @@ class CopiedPicture:
             self.notes.append(f"{early} pictures before the first keyframe dropped: nothing can be shown of them")
         if untimed:
             self.notes.append(f"{untimed} pictures without a time dropped")
+
+    def _without_hidden_end(self, packets: "Iterator[Packet[VideoStream]]") -> "Iterator[Packet[VideoStream]]":
+        """Leave out what an edit list hides behind the last picture. Raises Unusable if it hides something between.
+
+        Those that are only stored before the last pictures are needed to decode these.
+        """
+        hidden: list[Packet[VideoStream]] = []
+        ends: int | None = None
+        for packet in packets:
+            if packet.is_discard and packet.pts is not None and packet.pts > self._source.start:
+                ends = packet.pts if ends is None else min(ends, packet.pts)
+                hidden += [packet] if len(hidden) <= _DEEPEST else []
+                continue
+            if ends is not None and (len(hidden) > _DEEPEST or (packet.pts is not None and packet.pts >= ends)):
+                raise Unusable(
+                    f"{self._source.path.name}: its edit list hides pictures between others, so they cannot be "
+                    "copied: leave video_codec at auto"
+                )
+            yield from hidden
+            yield packet
+            hidden = []
 
     @staticmethod
     def _before(waiting: "list[Packet[Any]]", moment: int, usual: int) -> Iterator[_Timed]:

@@ -73,7 +73,7 @@ def join(source: VideoSource, container: Container, parts: Parts, output: Path, 
             sound = opened.enter_context(av.open(str(parts.folder / made.name)))
             track = result.add_stream_from_template(sound.streams.audio[0], opaque=True)
             write_metadata(track, metadata, container.format)
-            tracks.append(_sound(sound, track, starts - begin))
+            tracks.append(_sound(sound, track, starts - begin, hides=container.format in ("mp4", "mov")))
         writer = SubtitleWriter(source.path, parts.extras.subtitles, container, result, parts.folder)
         tracks.append(writer.packets(begin, parts.end, source.end * source.time_base, lambda: tick(0.0)))
         attachments = AttachmentWriter(source.path, parts.extras.attachments, container.format, result)
@@ -184,10 +184,13 @@ def _durations(presented: Sequence[int], last: int) -> list[int]:
     return [*(shown.get(moment, last) for moment in presented[:-1]), last]
 
 
-def _sound(container: InputContainer, track: Stream, start: Fraction) -> Iterator[Timed]:
+def _sound(container: InputContainer, track: Stream, start: Fraction, *, hides: bool) -> Iterator[Timed]:
+    """`hides`: whether the result can hide packets. Otherwise one is kept at most that should be: decoders need it."""
     unit = _unit(container)
     offset, seconds = round(start / unit), _seconds(unit, Fraction(0))
     for presented, decoded, packet in _packets(container):
+        if not hides and packet.is_discard and presented + 2 * (packet.duration or 0) <= 0:
+            continue
         packet.stream = track
         packet.pts, packet.dts = presented + offset, decoded + offset
         yield seconds(decoded + offset), packet

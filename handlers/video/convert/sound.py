@@ -256,16 +256,19 @@ def _copied(
 ) -> _Made | None:
     """The packets as they are; none if there is not one.
 
-    Packets before the stated start are kept with negative times: decoders need them and players skip them.
+    Packets before the stated start are kept with negative times: decoders need them and players skip them. A file that
+    cannot say so gets none that an edit list of the source hides, and none gets what is hidden behind the end.
     """
     assert stream.time_base is not None
     count, last, unit = 0, None, float(stream.time_base)
+    shown = plan.codec not in _IN_MP4
     begin = stream.start_time if span.start is None else None
     with open_part(part, plan) as output:
         track = output.add_stream_from_template(stream, opaque=True)
         for packet in packets_of(container, stream):
-            if packet.pts is None or (last is not None and packet.pts <= last):
+            if packet.pts is None or (last is not None and packet.pts <= last) or (shown and packet.is_discard):
                 continue
+            shown = shown or not packet.is_discard
             moment = packet.pts * stream.time_base
             if span.start is not None and moment < span.start:
                 tick(float(moment))

@@ -33,6 +33,7 @@ class Clip(NamedTuple):
     seconds: float = 4
     audio: str = "aac"
     """Encoder of the sound; empty for none."""
+    audio_options: Mapping[str, str] = MappingProxyType({})
     uneven: bool = False
     """Leave frames out, in a pattern that makes the rate vary."""
     rotation: int = 0
@@ -70,7 +71,7 @@ def make_clip(path: Path, clip: Clip) -> Path:
         picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, clip.pixel_format
         if clip.rotation:
             picture.set_display_rotation(clip.rotation)
-        sound = output.add_stream(clip.audio, rate=48000) if clip.audio else None
+        sound = output.add_stream(clip.audio, rate=48000, options=dict(clip.audio_options)) if clip.audio else None
         for frame in _pictures(clip):
             frame.pict_type = PictureType.NONE
             output.mux(picture.encode(frame))

@@ -11,6 +11,7 @@ import pytest
 from conversions import SOURCES, at_checkpoint, digest
 from full_films import Tone, make
 from properties import differences
+from trimmed_films import trimmed, with_edits
 
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Rejected
@@ -203,6 +204,77 @@ def test_what_comes_before_the_first_keyframe_is_left_out_and_noted(
         "name of the program, if it has one, dropped",
     ]
     assert len(pictures(context.output_file)) == outcome.result["frames"] == 80
+
+
+@pytest.mark.parametrize(("output", "begin"), [("out.mp4", 1.2), ("out.mp4", 1.24), ("out.mov", 1.28)])
+def test_what_an_edit_list_hides_stays_hidden(
+    *, output: str, begin: float, clips: Callable[..., Path], look: Any, prepare: Any, convert: Any, tmp_path: Path
+) -> None:
+    source = trimmed(clips(options={"g": "50"}), tmp_path / "in.mp4", begin)
+    context = prepare(source, output, **COPY)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    before, after = look(source), look(context.output_file)
+    assert same(source, context.output_file)
+    assert outcome.result["notes"] == []
+    assert outcome.result["frames"] == len(after.times) == round((4 - begin) * 25)
+    assert (after.times[0], after.sound_begins, after.samples) == (0, before.sound_begins, before.samples)
+    assert after.duration == pytest.approx(4 - begin, abs=0.03)
+
+
+def test_a_mkv_can_hide_no_picture_which_is_noted_and_gets_no_hidden_sound(
+    clips: Callable[..., Path], look: Any, prepare: Any, convert: Any, tmp_path: Path
+) -> None:
+    source = trimmed(clips(options={"g": "50"}), tmp_path / "in.mp4", 1.2)
+    context = prepare(source, "out.mkv", **COPY)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    after = look(context.output_file)
+    assert outcome.result["notes"] == [
+        "begins 1.200 s before the picture that the source shows first: a copied picture can only begin at a keyframe"
+    ]
+    assert outcome.result["frames"] == len(after.times) == 100
+    assert after.times[0] == 0
+    assert after.sound_begins == pytest.approx(1.2, abs=0.03)
+
+
+@pytest.mark.parametrize("audio", ["aac", "vorbis"])
+def test_hidden_sound_is_not_copied_beside_a_picture_that_is_encoded(
+    *, audio: str, clips: Callable[..., Path], look: Any, prepare: Any, convert: Any, tmp_path: Path
+) -> None:
+    source = trimmed(
+        clips(options={"g": "50"}, audio=audio, audio_options={"strict": "experimental"}), tmp_path / "in.mp4", 1.2
+    )
+    context = prepare(source, "out.mkv")
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["audio_copied"]
+    after = look(context.output_file)
+    assert after.duration == pytest.approx(2.8, abs=0.05)
+    assert float(after.times[0]) - after.sound_begins == pytest.approx(0, abs=0.03)
+
+
+def test_what_is_hidden_behind_the_end_is_left_out(
+    clips: Callable[..., Path], look: Any, prepare: Any, convert: Any, tmp_path: Path
+) -> None:
+    source = with_edits(clips(), tmp_path / "in.mp4", [(2000, 1024)], [(2000, 1024)])
+    context = prepare(source, "out.mkv", **COPY)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    before, after = look(source), look(context.output_file)
+    assert after.duration == pytest.approx(2, abs=0.15)
+    assert len(before.times) == 50
+    assert 50 <= outcome.result["frames"] == len(after.times) <= 53  # the last ones need those behind them
+
+
+def test_a_film_whose_edit_list_hides_something_between_is_refused(
+    clips: Callable[..., Path], prepare: Any, convert: Any, tmp_path: Path
+) -> None:
+    film = clips(audio="", options={"g": "10"})
+    source = with_edits(film, tmp_path / "in.mp4", [(1000, 1024), (1000, 1024 + 2 * 12800 + 4 * 512)])
+    refused = convert(prepare(source, "out.mp4", **COPY))
+    assert isinstance(refused, Rejected)
+    assert refused.reason.endswith("hides pictures between others, so they cannot be copied: leave video_codec at auto")
 
 
 def test_times_that_jump_far_back_are_refused(

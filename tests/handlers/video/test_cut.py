@@ -8,7 +8,7 @@ import av
 import msgspec
 import pytest
 from PIL import Image
-from trimmed_films import end_hidden, trimmed
+from trimmed_films import trimmed, with_edits
 
 from tasktrail.handlers import Finished
 from tasktrail.handlers.media.damage import lacking_bytes
@@ -144,7 +144,7 @@ def test_a_film_that_was_trimmed_without_loss_is_not_taken_for_a_cut(
 def test_what_an_edit_list_hides_at_the_end_does_not_belong_to_the_film(
     clips: Callable[..., Path], look: Any, tmp_path: Path
 ) -> None:
-    path = end_hidden(clips(), tmp_path / "in.mp4", (0.5, 1))
+    path = with_edits(clips(), tmp_path / "in.mp4", [(2000, 1024)])
     source = read_source(path)
     assert source.seconds == pytest.approx(2, abs=0.05)
     assert source.seconds == pytest.approx(float(look(path).times[-1]) + 0.04, abs=0.001)
