@@ -17,7 +17,7 @@ import msgspec
 from ..errors import problem
 from ..events import Accepted, CreateGraph, CreateTask, GraphTask, TaskState, TasktrailError
 from ..events.commands import TaskFields
-from ..events.errors import CONFLICT, InvalidPath, InvalidValue, OutputsCollide, OutputTaken
+from ..events.errors import CONFLICT, InvalidPath, InvalidValue, OutputExists, OutputsCollide, OutputTaken
 from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
 from ..handlers.originals import FIELD as ORIGINAL
@@ -248,6 +248,14 @@ class BatchPlanner:
             raise taken
         # What was made of this very file, and what nobody has changed since, may be replaced.
         ours = maker is not None and maker.spec.input_file == task.input_file and _is_untouched(maker)
+        if maker is not None and ours and _gave_way(maker) and task.input_file != task.output_file:
+            ours = False  # of what had this name then nothing else is left
+            if not wanted.overwrite:
+                raise OutputExists(
+                    f"{task.output_file!r} is the result of task {maker.id}, whose original has given way to it",
+                    field="output_file",
+                    remedy="Give the new file another name, or move the result away.",
+                )
         overwrite = wanted.overwrite or ours
         draft.tasks.append(self._intake.examine_new(msgspec.structs.replace(task, overwrite=overwrite)))
 

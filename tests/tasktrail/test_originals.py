@@ -95,6 +95,28 @@ def test_a_result_of_another_name_is_no_new_input(service: TaskService, folder: 
     assert [Path(one.input_file).name for one in again.skipped] == ["same.txt"]
 
 
+@pytest.mark.parametrize("wish", [{"original": "replace"}, {"original": "move", "original_folder": "old"}])
+def test_a_result_that_stands_for_its_original_is_not_replaced_by_that_of_a_namesake(
+    service: TaskService, folder: Path, monkeypatch: pytest.MonkeyPatch, wish: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(folder.parent)
+
+    def batch(**more: Any) -> Any:
+        to = folder.parent / "out" / "{stem}.short"
+        return service.create_batch([folder / "a.txt"], to, type="squeeze", task={**wish, **more})
+
+    result = folder.parent / "out" / "a.short"
+    assert service.wait(batch().created[0].task_id, timeout=60).status == "completed"
+    (folder / "a.txt").write_text("xxyyzz")
+    made = batch()
+    assert made.created == ()
+    (refused,) = made.refused
+    assert (refused.problem["code"], result.read_text()) == ("output_exists", "ab")
+    assert "whose original has given way to it" in refused.problem["detail"]
+    assert service.wait(batch(overwrite=True).created[0].task_id, timeout=60).status == "completed"
+    assert result.read_text() == "xyz"
+
+
 def test_a_watched_folder_does_not_feed_on_itself(open_service: Callable[..., TaskService], folder: Path) -> None:
     service = open_service()
     aside = folder / "originals"
