@@ -155,6 +155,8 @@ class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     level: SoundLevel | None = None
     """If it was to be made as loud as asked."""
+    notes: tuple[str, ...] = ()
+    """What was done to keep it in step with the picture."""
 
     def intact(self, folder: Path) -> bool:
         """Whether the file is still as it was finished."""

@@ -33,7 +33,7 @@ from .search import search_for
 from .segments import VideoBackend
 from .sound import SoundPlan, Span, choose_sounds
 
-_LAYOUT = 3
+_LAYOUT = 4
 """Other segments than an earlier version of this module made have another number."""
 
 
@@ -291,10 +291,11 @@ class _Conversion:
         sound: list[str] = []
         for each in self._sounds.kept:
             if each in heard:
-                level = next(track.level for track in self._saved.audio if track.stream == each.stream)
+                made = next(track for track in self._saved.audio if track.stream == each.stream)
                 sound += [
                     *each.notes,
-                    *(level.notes if level else ()),
+                    *made.notes,
+                    *(made.level.notes if made.level else ()),
                     *lost_disposition_notes(each.called, each.metadata, form),
                 ]
             else:

@@ -8,11 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import av
 import msgspec
-import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
@@ -35,6 +34,7 @@ from ..opening import is_input_fault, open_input, packets_of, seek
 from .checkpoint import AudioTrack, SoundLevel
 from .metadata import TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
+from .sound_times import InStep, part_of
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -196,6 +196,8 @@ class _Made(NamedTuple):
     """Where it begins, in seconds on the source's clock."""
     samples: int
     """Samples, or packets if they were copied."""
+    notes: tuple[str, ...] = ()
+    """What was done to keep it in step."""
 
 
 def convert_sound(
@@ -232,6 +234,7 @@ def convert_sound(
         size=size,
         sha256=digest,
         level=told,
+        notes=made.notes,
     )
 
 
@@ -309,18 +312,19 @@ def _encoded(
 ) -> _Made | None:
     """Decoded and encoded anew, at another level if one is given; none if there is not one sample.
 
-    Moments are counted in samples, because those of some sources jump.
+    Moments are counted in samples. Where the container's times can be trusted, samples are made to agree with them.
     """
     with _opened(path, plan, span) as (container, stream):
         frames = _decode(container, stream)
         first = next(frames, None)
         if first is None:
             return None
-        samples = 0
+        samples, in_step = 0, InStep(container, span, tick)
         with backend.sound_sink(part, plan, tick) as output:
             track = output.track(_rate(plan.codec, first.sample_rate))
             place = _place(first, span, track.sample_rate)
             made = _ticking(chain([first], frames), tick)
+            made = in_step.frames(made) if plan.steady else made
             if level is None:
                 made = _resampled(made, track)
             else:
@@ -331,7 +335,7 @@ def _encoded(
                 samples += frame.samples
                 output.push(track, frame)
             output.push(track, None)
-    return _Made(float(place.begin), samples) if samples else None
+    return _Made(float(place.begin), samples, in_step.notes(plan.called)) if samples else None
 
 
 class _Place(NamedTuple):
@@ -424,7 +428,9 @@ def _measured_source(path: Path, plan: SoundPlan, span: Span, tick: Callable[[fl
             return measured([])
         rate = _rate(plan.codec, first.sample_rate)
         place = _place(first, span, rate)
-        made = shaped(_ticking(chain([first], frames), tick), Shape("dbl", plan.layout, rate), Cut())
+        made = _ticking(chain([first], frames), tick)
+        made = InStep(container, span, tick).frames(made) if plan.steady else made
+        made = shaped(made, Shape("dbl", plan.layout, rate), Cut())
         return measured(_part_of(made, place.skipped, place.kept))
 
 
@@ -447,18 +453,9 @@ def _part_of(frames: Iterator[AudioFrame], skipped: int, kept: int | None) -> It
             last = min(last, first + kept)
             kept -= last - first
         if last > first:
-            yield frame if last - first == frame.samples else _samples(frame, first, last)
+            yield part_of(frame, first, last)
         if kept == 0:
             return
-
-
-def _samples(frame: AudioFrame, first: int, last: int) -> AudioFrame:
-    values = frame.to_ndarray()
-    width = 1 if frame.format.is_planar else frame.layout.nb_channels
-    part: Any = np.ascontiguousarray(values[:, first * width : last * width])
-    made = AudioFrame.from_ndarray(part, frame.format.name, frame.layout.name)
-    made.sample_rate = frame.sample_rate
-    return made
 
 
 def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
@@ -470,7 +467,7 @@ def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFra
             if not is_input_fault(error):
                 raise
             continue
-        yield from frames
+        yield from (frame for frame in frames if frame.samples and frame.sample_rate)
 
 
 def _resampled(frames: Iterable[AudioFrame], stream: AudioStream) -> Iterator[AudioFrame]:

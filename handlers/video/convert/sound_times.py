@@ -1,0 +1,156 @@
+"""Decoded sound kept in step with the picture: gaps become silence, what comes twice is left out, drift is stretched.
+
+An encoder counts samples. Where the samples of a source are fewer or more than its times say, the sound would come
+too early or too late from there on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from itertools import chain, pairwise
+from typing import Any
+
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.container import InputContainer
+
+from ..opening import exact
+
+_NEAR = Fraction(1, 20)
+"""Seconds that times may be off. Who listens does not notice less."""
+_FAR = Fraction(1, 5)
+"""Seconds that are not stretched away: they are made up for at once."""
+_SETTLING = 2
+"""Seconds in which most of what drift has added up to is stretched away."""
+_FARTHEST = 600
+"""Seconds that a time may lie ahead where the file does not say how long it is. A damaged one may lie days ahead."""
+_PIECE = 4096
+"""Samples of silence in a frame."""
+_ENDS = Fraction(1)
+"""Seconds that sound may go on behind the end that the file tells."""
+
+
+class InStep:
+    """Keeps one track of sound in step.
+
+    Args:
+        container: the file, opened.
+        span: the part that is wanted, from when to when. Notes are about this part.
+        tick: called for each piece of silence with its moment; it may raise.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        span: tuple[Fraction | None, Fraction | None],
+        tick: Callable[[float], None],
+    ) -> None:
+        length = container.duration
+        self._ends = Fraction((container.start_time or 0) + length, 1_000_000) + _ENDS if length else None
+        self._span = span
+        self._tick = tick
+        self._filled = self._dropped = self._stretched = Fraction(0)
+
+    def notes(self, called: str) -> tuple[str, ...]:
+        """What was done, in words."""
+        told = {
+            f"{float(self._filled):.2f} s of silence fill the gaps of {called}": self._filled,
+            f"{float(self._dropped):.2f} s of {called} dropped: their times jump back": self._dropped,
+            f"{called} was stretched by {float(self._stretched):.2f} s to keep step with the picture": self._stretched,
+        }
+        return tuple(note for note, seconds in told.items() if abs(seconds) >= Fraction(1, 200))
+
+    def frames(self, frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
+        """The frames, each where its time says, give or take what nobody notices."""
+        due: Fraction | None = None  # when the next sample is heard
+        told: Fraction | None = None  # when the last frame ends, by its own time
+        drifts = skips = False
+        for frame, following in pairwise(chain(frames, [None])):
+            assert frame is not None
+            length = Fraction(frame.samples, frame.sample_rate)
+            moment = self._believed(frame, following, told)
+            if due is None or told is None:
+                due = told = moment
+            off, leaps = moment - due, abs(moment - told) > _NEAR
+            told = moment + length
+            if leaps or skips or abs(off) > _FAR:
+                missing = round(off * frame.sample_rate)
+                self._filled += self._inside(due, moment)
+                self._dropped += self._inside(moment, min(due, told))
+                yield from self._silence(frame, due, missing)
+                due += Fraction(max(0, missing), frame.sample_rate)
+                skips = -missing >= frame.samples
+                if skips:
+                    continue
+                frame = part_of(frame, max(0, -missing), frame.samples)  # noqa: PLW2901 - what is left of it
+            elif drifts or abs(off) > _NEAR:
+                drifts = True
+                frame = _stretched(frame, round(off * length * frame.sample_rate / _SETTLING))  # noqa: PLW2901 - the same
+                change = Fraction(frame.samples, frame.sample_rate) - length
+                self._stretched += change if self._inside(moment, told) else 0
+            due += Fraction(frame.samples, frame.sample_rate)
+            yield frame
+
+    def _believed(self, frame: AudioFrame, following: AudioFrame | None, told: Fraction | None) -> Fraction:
+        """When the frame is heard. One that leaps is believed if the next one goes on from there."""
+        moment = _moment(frame)
+        if moment is None or told is None:
+            return moment or told or Fraction(0)
+        if abs(moment - told) <= _NEAR:
+            return moment
+        after = None if following is None else _moment(following)
+        ends = told + _FARTHEST if self._ends is None else self._ends
+        goes_on = after is None or abs(after - moment - Fraction(frame.samples, frame.sample_rate)) <= _NEAR
+        return moment if goes_on and moment <= ends else told
+
+    def _inside(self, begin: Fraction, end: Fraction) -> Fraction:
+        """How much of it lies in the part that is wanted."""
+        first, last = self._span
+        return max(
+            Fraction(0), (end if last is None else min(end, last)) - (begin if first is None else max(begin, first))
+        )
+
+    def _silence(self, like: AudioFrame, begin: Fraction, samples: int) -> Iterator[AudioFrame]:
+        for first in range(0, samples, _PIECE):
+            self._tick(float(begin) + first / like.sample_rate)
+            channels, count = like.layout.nb_channels, min(_PIECE, samples - first)
+            shape = (channels, count) if like.format.is_planar else (1, channels * count)
+            silent = 128 if like.format.name.startswith("u8") else 0
+            yield _frame(np.full(shape, silent, _dtype(like)), like)
+
+
+def part_of(frame: AudioFrame, first: int, last: int) -> AudioFrame:
+    """The samples from `first` up to `last`, without this one."""
+    if last - first == frame.samples:
+        return frame
+    width = 1 if frame.format.is_planar else frame.layout.nb_channels
+    return _frame(frame.to_ndarray()[:, first * width : last * width], frame)
+
+
+def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
+    """The same sound in so many samples more, or fewer."""
+    count = max(1, frame.samples + more)
+    if count == frame.samples:
+        return frame
+    planar, values = frame.format.is_planar, frame.to_ndarray()
+    lanes: Any = values if planar else values.reshape(frame.samples, -1).T
+    places, moments = np.linspace(0, frame.samples - 1, count), np.arange(frame.samples)
+    found = np.stack([np.interp(places, moments, lane) for lane in lanes])
+    if np.issubdtype(values.dtype, np.integer):
+        found = np.rint(found)
+    found = found.astype(values.dtype)
+    return _frame(found if planar else found.T.reshape(1, -1), frame)
+
+
+def _frame(values: Any, like: AudioFrame) -> AudioFrame:
+    made = AudioFrame.from_ndarray(np.ascontiguousarray(values), like.format.name, like.layout.name)
+    made.sample_rate = like.sample_rate
+    return made
+
+
+def _dtype(frame: AudioFrame) -> Any:
+    kinds = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "flt": np.float32, "dbl": np.float64}
+    return kinds[frame.format.name.rstrip("p")]
+
+
+def _moment(frame: AudioFrame) -> Fraction | None:
+    return None if frame.pts is None else frame.pts * exact(frame.time_base)
