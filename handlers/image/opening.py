@@ -61,11 +61,14 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[ImageFile]:
                 opened.info["exif"] = exif
         with opened as image, pixel_limit(max_pixels):
             check_pixels(path.name, image.size, max_pixels)
-            if image.mode in _NUMBERS:
-                raise Unusable(
-                    f"{path.name} holds {_NUMBERS[image.mode]}, not a picture: scale them to 8 or 16 bits first"
-                )
+            refuse_numbers(image, path.name)
             yield image
+
+
+def refuse_numbers(image: Image.Image, name: str) -> None:
+    """Raise `Unusable` if the picture, or the page of it, that is called `name` holds measurements."""
+    if image.mode in _NUMBERS:
+        raise Unusable(f"{name} holds {_NUMBERS[image.mode]}, not a picture: scale them to 8 or 16 bits first")
 
 
 @contextmanager

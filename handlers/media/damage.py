@@ -19,7 +19,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _GIF_END = b";"
 _HEIF = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
-_TIFF = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+TIFF_BEGINNINGS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
 """How a TIFF begins → its order of bytes, and whether it is one of more than 4 GB."""
 _PLACES, _LENGTHS = (273, 324), (279, 325)
 """Tags of a TIFF: where the strips or tiles stand, and how long they are."""
@@ -85,7 +85,7 @@ def exif_behind_pixels(file: BinaryIO) -> bytes:
     """The EXIF of a PNG that stands behind its pixels, as some programs write it; empty: none. Nothing is decoded."""
     place, seen = file.tell(), False
     try:
-        for kind, begin, length in _chunks(file):
+        for kind, begin, length in png_chunks(file):
             seen = seen or kind == b"IDAT"
             if kind == b"eXIf" and seen:
                 file.seek(begin)
@@ -106,7 +106,7 @@ def _look_for(head: bytes) -> Callable[[BinaryIO, int], str] | None:
         return _fault_in_webp
     if head.startswith(b"BM"):
         return _fault_in_bmp
-    if head[:4] in _TIFF:
+    if head[:4] in TIFF_BEGINNINGS:
         return _fault_in_tiff
     return _fault_in_boxes if head[4:8] == b"ftyp" and head[8:12] in _HEIF else None
 
@@ -115,7 +115,7 @@ def _lacking(needed: int, size: int) -> str:
     return f"it was cut: {size:,} of at least {needed:,} bytes are there" if needed > size else ""
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Kind, place and length of each chunk of a PNG, as far as there are any."""
     place = len(_PNG)
     while True:
@@ -130,7 +130,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 def _fault_in_png(file: BinaryIO, size: int) -> str:
     unpacker = zlib.decompressobj()
-    for kind, begin, length in _chunks(file):
+    for kind, begin, length in png_chunks(file):
         if begin + length + 4 > size:
             return _lacking(begin + length + 4, size)
         if kind[:1].islower():  # what the picture can do without
@@ -175,11 +175,11 @@ def _fault_in_jpeg(file: BinaryIO, size: int) -> str:
         end = place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
         if end > size:
             return _lacking(end, size)
-        place = _behind_scan(content, end) if mark == 0xDA else end  # noqa: PLR2004 - pixels follow
+        place = behind_scan(content, end) if mark == 0xDA else end  # noqa: PLR2004 - pixels follow
     return f"it was cut: it ends after {size:,} bytes without its end mark"
 
 
-def _behind_scan(content: bytes, place: int) -> int:
+def behind_scan(content: bytes, place: int) -> int:
     """Where the next part begins; the end of the file where none does."""
     while (place := content.find(b"\xff", place)) >= 0 and place + 1 < len(content):
         if content[place + 1] and not 0xD0 <= content[place + 1] <= 0xD7:  # noqa: PLR2004 - marks within the pixels
@@ -211,7 +211,7 @@ def _fault_in_bmp(file: BinaryIO, size: int) -> str:
 
 def _fault_in_tiff(file: BinaryIO, size: int) -> str:
     head = file.read(16)
-    order, big = _TIFF[head[:4]]
+    order, big = TIFF_BEGINNINGS[head[:4]]
     place = struct.unpack_from(order + "Q", head, 8)[0] if big else struct.unpack_from(order + "I", head, 4)[0]
     if place + 2 > size:
         return _lacking(place + 2, size)

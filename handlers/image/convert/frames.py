@@ -15,7 +15,7 @@ from ...media.formats import check_sides
 from ...media.pictures import save
 from ...pieces import Pieces, fingerprint
 from ..limits import MAX_PILLOW_PIXELS
-from ..opening import blame_picture, open_picture
+from ..opening import blame_picture, open_picture, refuse_numbers
 from ..shaping import PixelSize, to_srgb
 from .estimate import ImageHeader
 from .metadata import NOTHING, Kept, add_to_tiff, for_pillow, metadata_of
@@ -50,6 +50,7 @@ def convert_frames(
 def _frame(source: ImageFile, path: Path, number: int, options: ImageConvertOptions) -> Image.Image:
     with blame_picture(path):
         source.seek(number)
+        refuse_numbers(source, f"{path.name}, page {number + 1}")
         stored = source.copy()
     frame = shaped_by_pillow(stored, options)
     if frame.mode == "CMYK":  # a PNG cannot hold it, and the pages before it had no inks

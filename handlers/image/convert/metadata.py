@@ -16,7 +16,7 @@ from ..shaping import BROKEN_TAGS, EXIF_ORIENTATION, exif_of
 _GPS, _CAMERA = 0x8825, 0x8769
 _FORMAL = frozenset((0x9000, 0x9101, 0xA000, 0xA001, 0xA002, 0xA003, 0xA005))
 """Tags of the directory `_CAMERA` that say nothing but what EXIF's own form asks for: versions and sizes."""
-_TELLING = (
+TELLING = (
     *(0x010D, 0x010E, 0x010F, 0x0110),  # name, description, camera
     *(0x0131, 0x0132, 0x013B, 0x013C),  # program, date, artist, computer
     *(0x4746, 0x4749, 0x8298),  # rating, copyright
@@ -24,6 +24,9 @@ _TELLING = (
     *range(0x9C9B, 0x9CA0),  # Windows' title, comment, author, keywords, subject
 )
 """Tags about the picture. All others of a TIFF say how its own pixels are stored, and would be wrong elsewhere."""
+_ACROSS, _DOWN, _UNIT, _CENTIMETRES = 0x011A, 0x011B, 0x0128, 3
+_USUAL_RESOLUTIONS = frozenset((0.0, 1.0, 25.4, 72.0, 96.0))
+"""Pixels an inch that programs write where nobody has measured or asked for any."""
 _XMP_TEXT = "XML:com.adobe.xmp"
 _PACKED_TEXT = "Raw profile type "
 """How the texts of a PNG begin in which ImageMagick puts EXIF, XMP and IPTC. They are kept in their own places."""
@@ -40,13 +43,24 @@ def names_in(image: ImageFile) -> frozenset[str]:
     """The kinds of metadata that the file has, from its header alone."""
     exif = exif_of(image)
     found = {
-        "EXIF": any(tag in exif for tag in _TELLING if tag not in (_GPS, _CAMERA)) or _says_of_camera(exif),
+        "EXIF": any(tag in exif for tag in TELLING if tag not in (_GPS, _CAMERA)) or _says_of_camera(exif),
         "GPS": _GPS in exif,
         "XMP": bool(_xmp(image)),
         "IPTC": bool(_iptc(image)),
         "comments": bool(_comments(image)),
+        "resolution": not {round(one, 1) for one in _resolution(image, exif)} <= _USUAL_RESOLUTIONS,
     }
     return frozenset(name for name, there in found.items() if there)
+
+
+def _resolution(image: ImageFile, exif: Image.Exif) -> tuple[float, ...]:
+    """Pixels an inch, across and down; empty where the file does not say it."""
+    found = image.info.get("dpi") or (exif.get(_ACROSS), exif.get(_DOWN))
+    per_cm = "dpi" not in image.info and exif.get(_UNIT) == _CENTIMETRES
+    try:
+        return tuple(float(one) * (2.54 if per_cm else 1) for one in found if one)
+    except BROKEN_TAGS:
+        return ()
 
 
 def _says_of_camera(exif: Image.Exif) -> bool:
@@ -152,7 +166,7 @@ def _packed(exif: Image.Exif) -> bytes:
         warnings.simplefilter("ignore")
         try:
             for tag in list(exif):
-                if tag not in _TELLING:
+                if tag not in TELLING:
                     del exif[tag]
             return exif.tobytes() if len(exif) else b""
         except BROKEN_TAGS:

@@ -6,7 +6,10 @@ from typing import Any
 from ...contract import TaskContext
 from ..limits import MAX_PILLOW_PIXELS
 from ..opening import blame_picture, open_picture
-from .options import ImageConvertOptions
+from .options import ImageConvertOptions, target_format
+
+_OPAQUE = 255
+_WITHOUT_ALPHA = frozenset({"JPEG", "BMP"})
 
 
 def check_result(context: TaskContext[ImageConvertOptions], result: Mapping[str, Any]) -> str:
@@ -20,4 +23,16 @@ def check_result(context: TaskContext[ImageConvertOptions], result: Mapping[str,
             context.check_stop()
             image.seek(number)
             image.load()
-    return "; ".join(result.get("notes", ()))
+    lost = list(result.get("notes", ()))
+    if target_format(context.output_file) in _WITHOUT_ALPHA and _shines_through(context):
+        lost.append(f"transparent parts became {context.options.background}")
+    return "; ".join(lost)
+
+
+def _shines_through(context: TaskContext[ImageConvertOptions]) -> bool:
+    """Whether any pixel of the original is transparent: many programs give an alpha channel to each picture."""
+    with open_picture(context.input_file, MAX_PILLOW_PIXELS) as image, blame_picture(context.input_file):
+        if not image.has_transparency_data:
+            return False
+        context.check_stop()
+        return image.convert("RGBA").getchannel("A").getextrema() != (_OPAQUE, _OPAQUE)

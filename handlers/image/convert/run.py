@@ -9,6 +9,7 @@ from .frames import convert_frames
 from .options import MANY_FRAMES, MAX_IMAGE_FRAMES, ImageConvertOptions, target_format
 from .probe import read_header, written_header
 from .still import HOLDS_INKS, convert_still
+from .unkept import unkept_in
 
 
 def run(context: TaskContext[ImageConvertOptions]) -> Finished:
@@ -34,7 +35,15 @@ def run(context: TaskContext[ImageConvertOptions]) -> Finished:
     result = output_fields(
         context.output_part, kind.lower(), width=width, height=height, frames=frames, duration=duration
     ) | _source(header)
-    if notes := _notes(context.options, header, written, several=several):
+    notes = _notes(context.options, header, written, several=several)
+    unkept = unkept_in(context.input_file, header.format, pages=several)
+    if context.options.metadata == "strip":
+        unkept = [one for one in unkept if not one.says]
+    if header.beside:
+        unkept = [one for one in unkept if not one.behind]  # those are the further pictures
+    if unkept:
+        notes.append(f"not carried over: {', '.join(one.words for one in unkept)}")
+    if notes:
         result["notes"] = notes
     return Finished(result=result)
 
