@@ -115,11 +115,15 @@ class Beside(NamedTuple):
 
 
 def make(
-    path: Path, tones: Sequence[Tone] = (), subtitles: Sequence[tuple[str, str]] = (), beside: Beside | None = None
+    path: Path,
+    tones: Sequence[Tone] = (),
+    subtitles: Sequence[tuple[str, str]] = (),
+    beside: Beside | None = None,
+    lines: str = LINES,
 ) -> Path:
     """A film with these sound tracks and (codec, language) subtitles."""
     text = path.with_suffix(".srt")
-    text.write_text(LINES, encoding="utf-8")
+    text.write_text(lines, encoding="utf-8")
     with av.open(str(path), "w") as output:
         _add_beside(output, beside or Beside())
         packets = picture_packets(output)

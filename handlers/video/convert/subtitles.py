@@ -1,8 +1,12 @@
 """Subtitles: copied where the container has their codec, rewritten where they are text, else left out and named."""
 
+import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from heapq import merge
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from av.stream import Stream
 
 TEXT_CODECS = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
+_MOV_TEXT = "mov_text"
 _CLOCK = Fraction(1, 1000)
 _ENDLESS = 2**32 - 1
 """Milliseconds that a subtitle lasts, for FFmpeg, if it stays until the next one. An mp4 cannot hold them."""
@@ -45,6 +50,16 @@ class SubtitlePacket(NamedTuple):
     place: int
     """Where its data begin in the file of all of them."""
     size: int
+
+
+class _Shown(NamedTuple):
+    """What a packet of the result says, in milliseconds of it."""
+
+    track: int
+    start: int
+    end: int
+    data: tuple[tuple[int, int], ...]
+    """Where the data of each line begin in the file of all of them, and their size."""
 
 
 def choose_subtitles(opened: InputContainer, options: VideoConvertOptions, container: Container) -> Subtitles:
@@ -116,6 +131,7 @@ class SubtitleWriter:
         self._folder = folder
         self._tracks: list[Any] = []
         self._encoders: list[Any] = []
+        self._joins = container.subtitles == _MOV_TEXT
         if not chosen.kept:
             return
         with open_input(path) as opened:
@@ -149,21 +165,19 @@ class SubtitleWriter:
         if not self._tracks:
             return
         with tempfile.TemporaryFile(dir=self._folder) as data:
-            for line in self._lines(data, film_end, tick):
-                until = line.start + line.duration
-                until = until if end is None else min(until, end)
-                start, duration = line.start - begin, until - line.start
-                if start < 0:
-                    start, duration = Fraction(0), until - begin
-                if duration < 0 or (end is not None and line.start >= end) or (line.start < begin and not duration):
-                    continue
-                data.seek(line.place)
-                packet: Packet[Any] = Packet(data.read(line.size))
-                packet.stream = self._tracks[line.track]
+            lines = self._lines(data, film_end, tick)
+            tracks = [_within(lines, number, begin, end) for number in range(len(self._tracks))]
+            tracks = [
+                _in_turn(track) if encoder is not None and self._joins else track
+                for encoder, track in zip(self._encoders, tracks, strict=True)
+            ]
+            for shown in merge(*tracks, key=attrgetter("start")):
+                packet: Packet[Any] = Packet(_joined(list(_read(data, shown.data))))
+                packet.stream = self._tracks[shown.track]
                 packet.time_base = _CLOCK
-                packet.pts = packet.dts = round(start / _CLOCK)
-                packet.duration = round(duration / _CLOCK)
-                yield float(start), packet
+                packet.pts = packet.dts = shown.start
+                packet.duration = shown.end - shown.start
+                yield float(shown.start * _CLOCK), packet
 
     def _lines(self, data: IO[bytes], film_end: Fraction, tick: Callable[[], None]) -> list[SubtitlePacket]:
         """Write all of them into `data`, in the order of the source; what they are, in the order of time."""
@@ -207,3 +221,83 @@ def _ended(lines: list[SubtitlePacket], film_end: Fraction) -> list[SubtitlePack
             found.append(line)
         following[line.track] = line.start
     return found[::-1]
+
+
+def _within(lines: Iterable[SubtitlePacket], track: int, begin: Fraction, end: Fraction | None) -> Iterator[_Shown]:
+    """The lines of one track that are shown in the result, which begins and ends at these seconds."""
+    for line in lines:
+        until = line.start + line.duration
+        if line.track != track or until < begin or (end is not None and line.start >= end):
+            continue
+        if line.start < begin and not line.duration:
+            continue
+        until = until if end is None else min(until, end)
+        start, until = max(Fraction(0), line.start - begin), until - begin
+        yield _Shown(track, round(start / _CLOCK), round(until / _CLOCK), ((line.place, line.size),))
+
+
+def _in_turn(lines: Iterable[_Shown]) -> Iterator[_Shown]:
+    """The lines of a track, where what is shown at the same time is one: an mp4 shows one after the other only."""
+    now = 0
+    at_once: list[_Shown] = []
+    for line in chain(lines, [None]):
+        while at_once and (line is None or now < line.start):
+            ends = min(each.end for each in at_once)
+            ends = ends if line is None else min(ends, line.start)
+            yield _Shown(at_once[0].track, now, ends, tuple(data for each in at_once for data in each.data))
+            now = ends
+            at_once = [each for each in at_once if each.end > now]
+        if line is None:
+            return
+        now = line.start
+        if line.end > now:
+            at_once.append(line)
+        else:
+            yield line
+
+
+def _read(data: IO[bytes], places: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    for place, size in places:
+        data.seek(place)
+        yield data.read(size)
+
+
+# --- Samples of mov_text: the length of the text, the text, and boxes; that of styles counts letters of the text ---
+
+_STYLE = 12
+"""Bytes of a style; the first four are where it begins and ends."""
+_LONGEST_TEXT = 0xFFFF
+
+
+def _joined(samples: Sequence[bytes]) -> bytes:
+    """The texts of several samples one below the other, each with its styles; what is there twice, once.
+
+    Other boxes, which are for karaoke, are left out. One sample alone stays as it is, whatever it is.
+    """
+    samples = list(dict.fromkeys(samples))
+    if len(samples) == 1:
+        return samples[0]
+    text, styles = b"", b""
+    for sample in samples:
+        size = int.from_bytes(sample[:2], "big")
+        gap, said = b"\n" if text else b"", sample[2 : 2 + size]
+        if len(text + gap + said) > _LONGEST_TEXT:
+            break
+        text += gap
+        before = len(text.decode("utf-8", "replace"))
+        for begin, end, style in _styles(sample[2 + size :]):
+            styles += struct.pack(">HH", before + begin, before + end) + style
+        text += said
+    box = struct.pack(">I4sH", 10 + len(styles), b"styl", len(styles) // _STYLE) + styles if styles else b""
+    return len(text).to_bytes(2, "big") + text + box
+
+
+def _styles(boxes: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """First and last letter of each style, and what it says."""
+    while len(boxes) > 10:  # noqa: PLR2004 - the head of a box of styles
+        size, name, count = struct.unpack_from(">I4sH", boxes)
+        if name == b"styl":
+            for place in range(10, min(len(boxes), 10 + _STYLE * count, size) - _STYLE + 1, _STYLE):
+                begin, end = struct.unpack_from(">HH", boxes, place)
+                yield begin, end, boxes[place + 4 : place + _STYLE]
+        boxes = boxes[max(8, size) :]

@@ -285,6 +285,49 @@ def test_text_subtitles_are_kept(
         assert (first.replace("\\N", "\n"), second) == ("Hello you\nthere", "Grüße, 世界")
 
 
+OVERLAPPING = """1
+00:00:00,500 --> 00:00:02,500
+long <i>ä</i> one
+
+2
+00:00:01,000 --> 00:00:01,500
+short
+
+3
+00:00:01,000 --> 00:00:01,500
+<i>both</i>
+
+"""
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov"])
+def test_lines_that_are_shown_at_the_same_time_are_one_below_the_other(
+    output: str, prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """An mp4 shows a line until the next one: the second came late, and of two that begin together one was not seen."""
+    source = make(tmp_path / "in.mkv", subtitles=[("subrip", "eng")], lines=OVERLAPPING)
+    context = prepare(source, output, preset="ultrafast")
+    assert isinstance(convert(context), Finished)
+    with av.open(str(context.output_file)) as container:
+        stream: Any = container.streams.subtitles[0]
+        found = [
+            (float(packet.pts * packet.time_base), float(packet.duration * packet.time_base), subtitle.ass.decode())
+            for packet in container.demux(stream)
+            if packet.size
+            for subtitle in stream.decode(packet)
+        ]
+    said = [(start, length, text.split(",", 8)[-1]) for start, length, text in found]
+    long = r"long {\i1}ä{\i0} one"
+    assert [text.replace(r"{\r}", r"{\i0}") for _, _, text in said] == [
+        long,
+        rf"{long}\Nshort\N{{\i1}}both",
+        long,
+    ]
+    assert [time for start, length, _ in said for time in (start, length)] == pytest.approx(
+        [0.5, 0.5, 1.0, 0.5, 1.5, 1.0], abs=0.001
+    )
+
+
 def test_subtitles_whose_header_is_damaged_are_named_and_do_not_cost_the_film(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
