@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "history": "tasks",
         "output": "tasks",
         "log": "tasks",
+        "diff": "tasks",
         "stats": "queue",
         "whatif": "whatif",
         "types": "reference",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..projections.proof.bundle import Proof
     from ..projections.proof.notes import PublicKey
     from ..projections.proof.seals import Seal, SealCheck
+    from ..projections.queries.diff import TaskChange
     from ..whatif.answer import WhatIf
 
 ProgressCallback: TypeAlias = Callable[[int, int], None]
@@ -240,6 +241,14 @@ class Environment:
         with closing(LogReader(paths.log)) as log:
             found = verify(log, paths.views if paths.views.exists() else None, progress, seals)
         return with_missing(found, paths)
+
+    def changes(self, session: Session, begin: int | datetime, end: int | datetime | None) -> "Iterator[TaskChange]":
+        """What became of the tasks between two points. Reads the file, whether a service runs or not."""
+        from ..events.log.sqlite import LogReader
+        from ..projections.queries.diff import changes
+
+        with closing(LogReader(_with_log(session).log)) as log:
+            yield from changes(log, begin, end)
 
     def seal(self, session: Session) -> "tuple[Seal, PublicKey]":
         """Seal the log. Reads the file, whether a service runs or not."""

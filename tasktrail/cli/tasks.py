@@ -228,6 +228,48 @@ _ATTEMPTS = (
 )
 
 
+_CHANGES = (
+    Column("ID", right=True),
+    Column("TYPE"),
+    Column("BEFORE"),
+    Column("AFTER"),
+    Column("DONE", right=True),
+    Column("RECORDS", right=True, leaves=1),
+    Column("ERROR", "text", leaves=2),
+)
+
+
+@click.command(
+    "diff",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail diff --from -1d", "what became of the tasks since yesterday at this time"),
+        ("tasktrail diff --from 2026-08-01T12:00:00Z --to 2026-08-02T12:00:00Z", "in a day that is over"),
+        ("tasktrail diff --from 120 --json", "behind a position of the log: each task before and after, for a program"),
+    ],
+)
+@click.option("--from", "begin", type=PointParam(), required=True, help="A position of the log, or a time, e.g. -2h.")
+@click.option("--to", "end", type=PointParam(), help="The same. Default: now")
+@pass_session
+def diff_command(session: Session, begin: int | datetime, end: int | datetime | None) -> None:
+    """Show what became of the tasks between two points: all of which anything was recorded, before and after."""
+    session.files_only("diff")
+    layout, rows = session.layout(), []
+    for change in session.environment.changes(session, begin, end):
+        if session.as_json:
+            print_json(change)
+            continue
+        before, after = change.before.status if change.before else "-", change.after
+        told = (before, after.status, percent(after.progress), str(change.records), after.error)
+        rows.append((str(change.task_id), after.type, *told))
+    if session.as_json:
+        return
+    if rows:
+        layout.table(_CHANGES, rows)
+    else:
+        click.echo("Nothing was recorded of any task in between.")
+
+
 @click.command(
     "history",
     cls=CliCommand,
