@@ -11,6 +11,7 @@ from ...events.state import FINISHED, Status
 from ..errors import ViewsDamaged
 from ..views.checksums import OF_TASKS
 from ..views.rows import COLUMNS, state_of
+from ..views.schema import OUTPUT
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +62,8 @@ FROM task GROUP BY status ORDER BY status
 """  # noqa: S608 - our own names
 _LAST_WRITER = f"""
 SELECT {", ".join(COLUMNS)} FROM tasks INDEXED BY tasks_by_output
-WHERE batch <> '' AND json_extract(spec, '$.output_file') = ? AND (? IS NULL OR +user_id = ?)
-    AND (? IS NULL OR +status = ?)
+WHERE batch <> '' AND {OUTPUT} = ? AND (? IS NULL OR +user_id = ?)
+    AND (? IS NULL OR +status = ?) AND (? OR json_extract(spec, '$.input_file') <> json_extract(spec, '$.output_file'))
 ORDER BY id DESC LIMIT 1
 """  # noqa: S608 - our own names
 
@@ -97,12 +98,20 @@ def read_batch(conn: sqlite3.Connection, name: str, user_id: int | None) -> Batc
 
 
 def last_writers(
-    conn: sqlite3.Connection, outputs: Iterable[str], user_id: int | None, status: Status | None
+    conn: sqlite3.Connection,
+    outputs: Iterable[str],
+    user_id: int | None,
+    status: Status | None = None,
+    *,
+    in_place: bool = True,
 ) -> dict[str, TaskState]:
-    """Output → the latest task of any batch that was to write it; with a user or a status, of those."""
+    """Output → the latest task of any batch that was to write it; with a user or a status, of those.
+
+    `in_place`: also such that were to put it into the place of their input.
+    """
     found: dict[str, TaskState] = {}
     for output in outputs:
-        row = conn.execute(_LAST_WRITER, (output, user_id, user_id, status, status)).fetchone()
+        row = conn.execute(_LAST_WRITER, (output, user_id, user_id, status, status, in_place)).fetchone()
         if row is not None:
             found[output] = state_of(row)
     return found

@@ -184,9 +184,17 @@ class TaskQueries:
     def last_writers(
         self, outputs: Iterable[str], user_id: int | None = None, status: Status | None = None
     ) -> dict[str, TaskState]:
-        """Output → the latest task of any batch that was to write it; with a user or a status, of those."""
+        """Output → the latest task of any batch that was to write it; with a user or a status, of those.
+
+        An output is asked for by what it is known by (`output_of`).
+        """
         with self._moment() as conn:
             return last_writers(conn, outputs, user_id, status)
+
+    def last_origins(self, outputs: Iterable[str], user_id: int | None = None) -> dict[str, TaskState]:
+        """The same of those that were to write it of another file."""
+        with self._moment() as conn:
+            return last_writers(conn, outputs, user_id, in_place=False)
 
     def stats(self, now: datetime) -> Stats:
         """The numbers over all tasks."""

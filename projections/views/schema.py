@@ -91,7 +91,9 @@ CREATE VIRTUAL TABLE search USING fts5 (type, input_file, output_file, error, co
 
 # Ids are given in order of creation, and every index ends in the id: a filter by one of these and the order of
 # creation come from one walk.
-INDEXES = """
+OUTPUT = "coalesce(json_extract(spec, '$.output_real'), json_extract(spec, '$.output_file'))"
+"""What the output of a row of tasks is known by, as `output_of` says it."""
+INDEXES = f"""
 CREATE INDEX tasks_by_status ON tasks (status);
 CREATE INDEX tasks_by_type ON tasks (type);
 CREATE INDEX tasks_by_status_and_type ON tasks (status, type);
@@ -100,7 +102,7 @@ CREATE INDEX tasks_by_document ON tasks (document_id);
 CREATE INDEX tasks_by_parent ON tasks (parent_task_id);
 CREATE INDEX tasks_by_label ON tasks (label);
 CREATE INDEX tasks_by_batch ON tasks (batch);
-CREATE INDEX tasks_by_output ON tasks (json_extract(spec, '$.output_file')) WHERE batch <> '';
+CREATE INDEX tasks_by_output ON tasks ({OUTPUT}) WHERE batch <> '';
 CREATE INDEX tasks_by_priority ON tasks (priority);
 CREATE INDEX tasks_by_queue_key ON tasks (queue_key);
 CREATE INDEX tasks_by_update ON tasks (updated_at);

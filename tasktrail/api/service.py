@@ -212,13 +212,12 @@ class TaskService(Questions, Commands, Blocking):
         return self._planner(user_id).plan(wanted, self._system.clock.now())
 
     def _planner(self, user_id: int | None) -> BatchPlanner:
-        def past(outputs: Sequence[str]) -> Past:
-            return Past(
-                self.source.ask(lambda views: views.last_writers(outputs, user_id)),
-                self.source.ask(lambda views: views.last_writers(outputs, user_id, "completed")),
-                self.source.state(lambda state, _now: _taken(state, outputs, user_id)),
-            )
-
+        past = Past(
+            writers=lambda outputs: self.source.ask(lambda views: views.last_writers(outputs, user_id)),
+            makers=lambda outputs: self.source.ask(lambda views: views.last_writers(outputs, user_id, "completed")),
+            origins=lambda outputs: self.source.ask(lambda views: views.last_origins(outputs, user_id)),
+            taken=lambda outputs: self.source.state(lambda state, _now: _taken(state, outputs, user_id)),
+        )
         return BatchPlanner(self._intake, self._system.registry, self._paths, past)
 
     def submit(

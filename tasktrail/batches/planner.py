@@ -7,7 +7,7 @@ at all.
 import hashlib
 import os
 import stat
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ..handlers.originals import FIELD as ORIGINAL
 from ..handlers.registry import Registry
 from ..intake.examination import CommandIntake, refuse_odd
 from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
-from ..intake.paths import PathRules, resolved
+from ..intake.paths import PathRules, place_of
 from ..intake.refusals import convert_options
 from .files import Found, Search
 from .request import LeftOut, Made, MadeBatch, NewBatch, Refused, Skipped
@@ -43,14 +43,31 @@ _REJECTED = "Rejected"
 
 
 class Past(msgspec.Struct, frozen=True):
-    """What is known of outputs."""
+    """What can be asked about earlier tasks. Each output is asked for by its place, and so are those of the answers."""
 
-    writers: Mapping[str, TaskState]
+    writers: Callable[[Sequence[str]], Mapping[str, TaskState]]
     """Output → the latest task of any batch that was to write it."""
-    makers: Mapping[str, TaskState]
+    makers: Callable[[Sequence[str]], Mapping[str, TaskState]]
     """Output → the latest completed one."""
-    taken: Mapping[str, OutputTaken]
+    origins: Callable[[Sequence[str]], Mapping[str, TaskState]]
+    """Output → the latest that was to write it of another file, and not in place."""
+    taken: Callable[[Sequence[str]], Mapping[str, OutputTaken]]
     """Output → the refusal that names the unfinished task which will write it, as whoever asks may read it."""
+
+
+class _Wish(msgspec.Struct, frozen=True):
+    """A task that may be created. Its files may have several paths, over links, but each has one place."""
+
+    task: CreateTask
+    input: str
+    """The place of the input."""
+    output: str
+    """The place of the output."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the output is to take the place of the input."""
+        return self.input == self.output
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -71,7 +88,7 @@ class BatchPlanner:
         intake: examines each task.
         registry: the task types.
         paths: where inputs and outputs may be.
-        past: what is known of some outputs.
+        past: what is known of earlier tasks.
     """
 
     def __init__(
@@ -79,7 +96,7 @@ class BatchPlanner:
         intake: CommandIntake,
         registry: Registry,
         paths: PathRules,
-        past: Callable[[Sequence[str]], Past],
+        past: Past,
     ) -> None:
         self._intake = intake
         self._registry = registry
@@ -122,15 +139,15 @@ class BatchPlanner:
             found = Search(rules.check_looked_at, avoid=avoid, protected=rules.protected).find(wanted.inputs)
         name = wanted.batch or _name(wanted.inputs[0], now)
         draft = _Draft(name, once=once)
-        tasks = self._tasks(wanted, name, naming, named, found, draft)
-        tasks = self._without_outputs(tasks, draft)
-        tasks = _without_collisions(tasks, draft)
-        self._sort_out(wanted, tasks, draft)
+        wishes = self._wishes(wanted, name, naming, named, found, draft)
+        wishes = self._without_outputs(wishes, draft)
+        wishes = _without_collisions(wishes, draft)
+        self._sort_out(wanted, wishes, draft)
         plan = draft.plan(wanted)
         _refuse_closed(plan.folders)
         return plan
 
-    def _tasks(
+    def _wishes(
         self,
         wanted: NewBatch,
         name: str,
@@ -138,9 +155,9 @@ class BatchPlanner:
         named: TaskType | None,
         found: Sequence[Found],
         draft: "_Draft",
-    ) -> list[CreateTask]:
+    ) -> list[_Wish]:
         """A task for each file that can have one; what becomes of the others goes into the draft."""
-        tasks: list[CreateTask] = []
+        wishes: list[_Wish] = []
         shared = {field: getattr(wanted, field) for field in _OF_EACH}
         for number, one in enumerate(found, 1):
             try:
@@ -160,8 +177,8 @@ class BatchPlanner:
             task = CreateTask(**shared, type=task_type.name, input_file=one.path, output_file=output, batch=name)
             if task.original_folder and one.folder:  # each keeps its place below it
                 task = msgspec.structs.replace(task, original_folder=f"{task.original_folder}/{one.folder}")
-            tasks.append(task)
-        return tasks
+            wishes.append(_Wish(task, place_of(one.path), place_of(output)))
+        return wishes
 
     def _type_for(
         self, one: Found, number: int, naming: Naming, named: TaskType | None, wanted: NewBatch
@@ -209,55 +226,84 @@ class BatchPlanner:
         output = Path(naming.output(path, one.folder, number, readers[0].name, wanted.options))
         return f"{_a(kind)}, of which no task type makes {output.suffix or 'a file without a suffix'}"
 
-    def _without_outputs(self, tasks: Sequence[CreateTask], draft: "_Draft") -> list[CreateTask]:
+    def _without_outputs(self, wishes: Sequence[_Wish], draft: "_Draft") -> list[_Wish]:
         """Leave out what was made of another file of the batch, or by it: a folder may hold its own outputs."""
-        inputs = {task.input_file for task in tasks}
-        writers = self._past(list(inputs)).writers
+        inputs = {wish.input for wish in wishes}
+        chains = self._chains(inputs)
         kept = []
-        for task in tasks:
-            maker = writers.get(task.input_file)
-            made_here = maker is not None and (maker.spec.batch == draft.name or maker.spec.input_file in inputs)
-            instead = maker is not None and _gave_way(maker) and _is_as_made(maker)  # its original is gone
-            if maker is not None and (made_here or instead) and maker.spec.input_file != task.input_file:
-                draft.left_out.append(LeftOut(input_file=task.input_file, why=f"the output of task {maker.id}"))
+        for wish in wishes:
+            chain = chains[wish.input]
+            maker = chain[0] if chain else None
+            made_here = any(one.spec.batch == draft.name for one in chain)
+            if maker is not None and (
+                made_here
+                or place_of(maker.spec.input_file) in inputs
+                or (_gave_way(maker) and _is_as_made(maker))  # its original is gone
+            ):
+                draft.left_out.append(LeftOut(input_file=wish.task.input_file, why=f"the output of task {maker.id}"))
             else:
-                kept.append(task)
+                kept.append(wish)
         return kept
 
-    def _sort_out(self, wanted: NewBatch, tasks: Sequence[CreateTask], draft: "_Draft") -> None:
+    def _chains(self, files: Collection[str]) -> Mapping[str, Sequence[TaskState]]:
+        """File → the task that made it, the one that made the input of that, and so on."""
+        chains: dict[str, list[TaskState]] = {file: [] for file in files}
+        ahead = {file: file for file in files}
+        while ahead:
+            makers = self._past.origins(list(set(ahead.values())))
+            further: dict[str, str] = {}
+            for file, made in ahead.items():
+                maker = makers.get(made)
+                if maker is None or any(maker.id == one.id for one in chains[file]):
+                    continue
+                before = place_of(maker.spec.input_file)
+                if before != made:
+                    chains[file].append(maker)
+                    further[file] = before
+            ahead = further
+        return chains
+
+    def _sort_out(self, wanted: NewBatch, wishes: Sequence[_Wish], draft: "_Draft") -> None:
         """What is done already, what cannot be done, and the rest."""
-        outputs = [resolved(task.output_file) or task.output_file for task in tasks]
-        past = self._past([*outputs, *(task.output_file for task in tasks)])
-        for task, real in zip(tasks, outputs, strict=True):
+        outputs = [wish.output for wish in wishes]
+        writers, makers, taken = self._past.writers(outputs), self._past.makers(outputs), self._past.taken(outputs)
+        for wish in wishes:
+            place = wish.output
             try:
-                self._decide(wanted, task, past, past.taken.get(real), draft)
+                self._decide(wanted, wish, writers.get(place), makers.get(place), taken.get(place), draft)
             except (TasktrailError, OSError) as error:
-                draft.refuse(task.input_file, error)
+                draft.refuse(wish.task.input_file, error)
 
     def _decide(
-        self, wanted: NewBatch, task: CreateTask, past: "Past", taken: OutputTaken | None, draft: "_Draft"
+        self,
+        wanted: NewBatch,
+        wish: _Wish,
+        earlier: TaskState | None,
+        maker: TaskState | None,
+        taken: OutputTaken | None,
+        draft: "_Draft",
     ) -> None:
-        earlier, maker = past.writers.get(task.output_file), past.makers.get(task.output_file)
-        task = self._intake.with_options_meant(task) if earlier else task
-        if earlier is not None and _asks_the_same(earlier, task, once=draft.once) and not wanted.again:
-            skipped = _skipped(earlier, task, once=draft.once)
-            if skipped is not None:
-                draft.skipped.append(skipped)
-                return
+        if earlier is not None and not wanted.again:
+            wish = msgspec.structs.replace(wish, task=self._intake.with_options_meant(wish.task))
+            if _asks_the_same(earlier, wish, once=draft.once):
+                skipped = _skipped(earlier, wish, once=draft.once)
+                if skipped is not None:
+                    draft.skipped.append(skipped)
+                    return
         if taken is not None and not wanted.overwrite:
             raise taken
         # What was made of this very file, and what nobody has changed since, may be replaced.
-        ours = maker is not None and maker.spec.input_file == task.input_file and _is_untouched(maker)
-        if maker is not None and ours and _gave_way(maker) and task.input_file != task.output_file:
+        ours = maker is not None and place_of(maker.spec.input_file) == wish.input and _is_untouched(maker)
+        if maker is not None and ours and _gave_way(maker) and not wish.in_place:
             ours = False  # of what had this name then nothing else is left
             if not wanted.overwrite:
                 raise OutputExists(
-                    f"{task.output_file!r} is the result of task {maker.id}, whose original has given way to it",
+                    f"{wish.task.output_file!r} is the result of task {maker.id}, whose original has given way to it",
                     field="output_file",
                     remedy="Give the new file another name, or move the result away.",
                 )
-        overwrite = wanted.overwrite or ours
-        draft.tasks.append(self._intake.examine_new(msgspec.structs.replace(task, overwrite=overwrite)))
+        task = msgspec.structs.replace(wish.task, overwrite=wanted.overwrite or ours)
+        draft.tasks.append(self._intake.examine_new(task))
 
 
 class _Draft:
@@ -376,26 +422,28 @@ def _rank(task_type: TaskType) -> tuple[int, str]:
     return (_USUAL.index(word) if word in _USUAL else len(_USUAL), task_type.name)
 
 
-def _without_collisions(tasks: Sequence[CreateTask], draft: _Draft) -> list[CreateTask]:
+def _without_collisions(wishes: Sequence[_Wish], draft: _Draft) -> list[_Wish]:
     """Two files may not get one output, nor one the name of another's input. Of a batch nothing is started then.
 
     The files of a source come one after the other: there the later ones are refused.
     """
-    inputs = {task.input_file for task in tasks}
-    writers: dict[str, str] = {}
-    kept: list[CreateTask] = []
+    own = [{wish.input, os.path.realpath(wish.input)} for wish in wishes]
+    inputs = set().union(*own)
+    writers: dict[str, _Wish] = {}
+    kept: list[_Wish] = []
     told: list[str] = []
-    for task in tasks:
-        other = writers.setdefault(task.output_file, task.input_file)
-        if other != task.input_file:
-            told.append(f"{other} and {task.input_file} would both become {task.output_file}")
-        elif task.output_file in inputs and task.output_file != task.input_file:
-            told.append(f"{task.input_file} would replace {task.output_file}, which is another input")
+    for wish, here in zip(wishes, own, strict=True):
+        path, output = wish.task.input_file, wish.task.output_file
+        other = writers.setdefault(wish.output, wish)
+        if other is not wish:
+            told.append(f"{other.task.input_file} and {path} would both become {output}")
+        elif wish.output in inputs and wish.output not in here:
+            told.append(f"{path} would replace {output}, which is another input")
         else:
-            kept.append(task)
+            kept.append(wish)
             continue
         if draft.once:
-            draft.refuse(task.input_file, OutputsCollide(told[-1], field="to"))
+            draft.refuse(path, OutputsCollide(told[-1], field="to"))
     if told and not draft.once:
         more = f"; and {len(told) - _SHOWN} more" if told[_SHOWN:] else ""
         raise OutputsCollide("; ".join(told[:_SHOWN]) + more, field="to")
@@ -420,18 +468,18 @@ def _refuse_closed(folders: Sequence[str]) -> None:
         seen.add(there)
 
 
-def _asks_the_same(earlier: TaskState, task: CreateTask, *, once: bool) -> bool:
+def _asks_the_same(earlier: TaskState, wish: _Wish, *, once: bool) -> bool:
     """Whether it is about the same; a source does each content once, also when it would do it in another way now."""
-    spec = earlier.spec
-    if once:
-        return spec.input_file == task.input_file
-    return (spec.type, spec.input_file, spec.options) == (task.type, task.input_file, task.options)
+    spec, task = earlier.spec, wish.task
+    if place_of(spec.input_file) != wish.input:
+        return False
+    return once or (spec.type, spec.options) == (task.type, task.options)
 
 
-def _skipped(earlier: TaskState, task: CreateTask, *, once: bool) -> Skipped | None:
+def _skipped(earlier: TaskState, wish: _Wish, *, once: bool) -> Skipped | None:
     """Why nothing is to be done for a file; None where something is."""
     why, failed = "", False
-    if _gave_way(earlier) and task.input_file == task.output_file and _is_as_made(earlier):
+    if _gave_way(earlier) and wish.in_place and _is_as_made(earlier):
         why = f"done by task {earlier.id}"  # what stands there is the result
     elif earlier.status == "completed" and (kept := _kept(earlier)) and _is_unchanged(earlier):
         why = f"task {earlier.id}: {kept}"
@@ -447,8 +495,8 @@ def _skipped(earlier: TaskState, task: CreateTask, *, once: bool) -> Skipped | N
         return None
     return Skipped(
         task_id=earlier.id,
-        input_file=task.input_file,
-        output_file=task.output_file,
+        input_file=wish.task.input_file,
+        output_file=wish.task.output_file,
         why=why,
         open=not earlier.finished,
         failed=failed,

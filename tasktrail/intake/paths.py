@@ -255,9 +255,14 @@ def resolved(path: str) -> str:
     """
     if not path:
         return ""
-    folder, name = os.path.split(path)
-    real = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118 - on the way of every command
+    real = place_of(path)
     return real if real != path and real.isprintable() else ""
+
+
+def place_of(path: str) -> str:
+    """The path with the links of its folder resolved: the one place that all paths to it lead to."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118 - on the way of every command
 
 
 def _check_root(path: str, roots: list[Path], field: str, key: str) -> None:

@@ -117,6 +117,17 @@ def test_a_result_that_stands_for_its_original_is_not_replaced_by_that_of_a_name
     assert result.read_text() == "xyz"
 
 
+def test_what_has_given_way_over_a_link_is_done(service: TaskService, folder: Path) -> None:
+    (folder.parent / "link").symlink_to(folder)
+    for inputs, to, created in ((folder, "link", 3), (folder, "link", 0), (folder, "in", 0), ("link", "in", 0)):
+        made = service.create_batch(
+            [folder.parent / inputs], folder.parent / to, type="squeeze", task={"original": "replace"}
+        )
+        assert (len(made.created), len(made.skipped), made.refused) == (created, 3 - created, ())
+        for one in made.created:
+            service.wait(one.task_id, timeout=60)
+
+
 def test_a_watched_folder_does_not_feed_on_itself(open_service: Callable[..., TaskService], folder: Path) -> None:
     service = open_service()
     aside = folder / "originals"

@@ -139,6 +139,20 @@ def test_one_output_may_not_be_the_input_of_another_file(make: Callable[..., Mad
         make(to=str(folder / "{folder}/b.txt"))
 
 
+def test_a_path_over_a_link_leads_to_the_same_place(make: Callable[..., MadeBatch], folder: Path) -> None:
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    with pytest.raises(OutputsCollide, match="would replace"):
+        make(to=str(link / "{folder}" / "b.txt"), task={"overwrite": True})
+
+    beside = str(link / "{folder}" / "{stem}-loud.txt")
+    assert lists(make(to=beside)) == (3, 0, 0, 0)
+    assert lists(make(to=beside)) == (0, 3, 3, 0), "outputs are no inputs"
+    assert lists(make(link, to=str(folder / "{folder}" / "{stem}-loud.txt"))) == (0, 3, 3, 0)
+    (folder / "a.txt").write_text("this is new")
+    assert lists(make(link, to=str(folder / "{folder}" / "{stem}-loud.txt"))) == (1, 2, 3, 0)
+
+
 def test_outputs_beside_their_inputs_are_no_inputs(make: Callable[..., MadeBatch], folder: Path) -> None:
     beside = str(folder / "{folder}/{stem}-loud.txt")
     assert lists(make(to=beside)) == (3, 0, 0, 0)

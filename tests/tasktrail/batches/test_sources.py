@@ -86,13 +86,28 @@ def test_a_second_file_for_the_same_output_is_refused_and_keeps_no_other_waiting
     assert (inbox.parent / "out" / "a.loud").read_text() == before, "an output of another file is not ours to replace"
 
 
-def test_a_source_does_not_feed_on_its_own_outputs(service: TaskService, inbox: Path) -> None:
+@pytest.mark.parametrize("name", ["in", "link"])
+def test_a_source_does_not_feed_on_its_own_outputs(service: TaskService, inbox: Path, name: str) -> None:
+    (inbox.parent / "link").symlink_to(inbox)
     (inbox / "a.txt").write_text("this is a")
-    service.add_source("inbox", [inbox], f"{inbox}/{{stem}}-s.txt", task={"type": "shout"}, settle=0)
+    to = f"{inbox.parent}/{name}/{{stem}}-s.txt"
+    service.add_source("inbox", [inbox], to, task={"type": "shout"}, settle=0)
     nth(service, 1)
     for _ in range(3):
         looked(service)
     assert service.stats().total == 1
+
+
+def test_two_sources_of_one_folder_do_not_feed_each_other(service: TaskService, inbox: Path) -> None:
+    (inbox / "a.txt").write_text("this is a")
+    for name in ("s", "t"):
+        service.add_source(name, [inbox], f"{inbox}/{{stem}}-{name}.txt", task={"type": "shout"}, settle=0)
+    for number in range(1, 5):
+        nth(service, number)
+    for _ in range(3):
+        looked(service)
+    assert sorted(path.stem for path in inbox.iterdir()) == ["a", "a-s", "a-s-t", "a-t", "a-t-s"]
+    assert service.stats().total == 4, "each does what the other has made of files, and nothing that it made itself"
 
 
 def test_an_older_file_that_takes_the_place_of_a_cancelled_one_is_another_content(
