@@ -134,6 +134,10 @@ class Input:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return ReadInput(size=self.state.size, modified=self.state.modified, sha256=sha256)
 
+    def accept_name(self) -> None:
+        """Whoever has just given the file a second name, or taken it away, has changed nothing else of it."""
+        self.state = self.state._replace(changed=InputState.of(self._fd).changed)
+
     def compare(self) -> None:
         """Raise `InputChanged` if it is not what it was."""
         if told := self.change():

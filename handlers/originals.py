@@ -74,13 +74,16 @@ def exchange(run: Run, source: Input, ended: AttemptEnded) -> AttemptEnded:
             remedy="Name the file that it leads to.",
         )
     _dress(part, original)
-    for place in _places(original, Path(run.original_folder), run.task_id) if run.original == "move" else [None]:
+    for place in _places(run) if run.original == "move" else [None]:
         told = {"moved_to": str(place)} if place else {"replaced": run.input_file}
         said = msgspec.structs.replace(ended, result=ended.result | {FIELD: told})
         note = Note(identity_of(part), identity_of(original), str(place or ""), said)
         write_durably(note_path(Path(run.work_dir), NOTE), msgspec.json.encode(note))
         source.compare()
-        if place is None or _link(original, place):
+        if place is None:
+            break
+        if _link(original, place):
+            source.accept_name()
             break
     else:
         raise InvalidPath(
@@ -93,6 +96,7 @@ def exchange(run: Run, source: Input, ended: AttemptEnded) -> AttemptEnded:
     except OutputExists:
         if place is not None:
             place.unlink()
+            source.accept_name()
         raise
     return said
 
@@ -148,11 +152,13 @@ def _link(original: Path, place: Path) -> bool:
     return True
 
 
-def _places(original: Path, folder: Path, task_id: int) -> Iterator[Path]:
-    """The names that the original may get in the folder, the better one first. The folder is made."""
+def _places(run: Run) -> Iterator[Path]:
+    """The names that the original may get in its folder, the better one first. The folder is made."""
+    original, folder = Path(run.input_file), Path(run.original_folder)
     _make_folder(folder)
-    for name in (original.name, f"{original.stem}.task-{task_id}{original.suffix}"):
-        yield folder / name
+    for name in (original.name, f"{original.stem}.task-{run.task_id}{original.suffix}"):
+        if not _is_same(Path(run.output_file), folder / name):  # that is where the result will be
+            yield folder / name
 
 
 def _make_folder(folder: Path) -> None:

@@ -156,7 +156,7 @@ class PathRules:
             )
         _check_writable(os.path.dirname(path), "input_file")  # noqa: PTH120
         if folder:
-            self._check_original_folder(folder, path)
+            self._check_original_folder(folder, path, command.output_file)
 
     def check_original_wanted(self, task: TaskFields, task_type: TaskType | None) -> None:
         """What is wrong with the wish, for whatever file."""
@@ -174,10 +174,18 @@ class PathRules:
             _check_root(task.original_folder, self._output_roots, "original_folder", "output_roots")
             check_apart(task.original_folder, self.protected, "original_folder", followed=True)
 
-    def _check_original_folder(self, folder: str, path: str) -> None:
+    def _check_original_folder(self, folder: str, path: str, output: str) -> None:
         if os.path.realpath(folder) == os.path.realpath(os.path.dirname(path)):  # noqa: PTH120
             raise InvalidPath(
                 f"{path!r} is in {folder!r} already", field="original_folder", remedy="Choose another folder."
+            )
+        place = os.path.join(os.path.realpath(folder), os.path.basename(path))  # noqa: PTH118, PTH119
+        if place == (resolved(output) or output):
+            raise InvalidPath(
+                f"{place!r} would be the name of the result and of the original",
+                field="original_folder",
+                remedy="Choose another folder for the originals than that of the outputs.",
+                status=CONFLICT,
             )
         there = folder
         while not os.path.lexists(there):

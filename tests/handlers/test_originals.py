@@ -214,6 +214,32 @@ def test_where_the_name_of_the_result_is_taken_the_original_gets_no_second_name(
     assert list((folder / "aside").iterdir()) == []
 
 
+def test_a_second_name_that_we_give_and_take_is_no_change_of_the_original(folder: Path) -> None:
+    run = run_for(folder, "move", "film.mp4")
+    (folder / "film.mp4").write_text("another")
+    source = Input(run.input_file)
+    part_path(Path(run.output_file), 7).write_text("small")
+
+    with pytest.raises(OutputExists):
+        exchange(run, source, AttemptEnded(7, 1, "completed"))
+
+    assert source.change() == ""
+    (folder / "film.avi").write_text("small ")
+    assert source.change() != "", "what others do is"
+    source.close()
+
+
+def test_the_original_never_gets_the_name_of_the_result(folder: Path) -> None:
+    (folder / "aside").mkdir()
+    run = run_for(folder, "move", "aside/film.avi")
+
+    ended = attempt(run)
+
+    assert (folder / "aside" / "film.avi").read_text() == "small"
+    assert ended.result["original"] == {"moved_to": str(folder / "aside" / "film.task-7.avi")}
+    assert originals_there(folder) == 1
+
+
 def test_a_note_of_the_handler_is_not_believed(folder: Path) -> None:
     """Its folder is the one place where a confined handler may write what it likes."""
     run = run_for(folder, "move", "film.mp4")

@@ -157,6 +157,10 @@ def test_a_watched_folder_does_not_feed_on_itself(open_service: Callable[..., Ta
         ({"original": "replace", "input_file": "link.txt"}, "is a link"),
         ({"original": "move", "original_folder": "."}, "is in .* already"),
         ({"original": "move", "original_folder": "a.txt"}, "is no folder"),
+        (
+            {"original": "move", "original_folder": "link", "output_file": "sub/a.txt"},
+            "would be the name of the result and of the original",
+        ),
         ({"original": "move", "original_folder": "/dev/shm"}, "on another disk"),
     ],
 )
@@ -165,6 +169,7 @@ def test_what_cannot_be_is_told_beforehand(
 ) -> None:
     monkeypatch.chdir(folder)
     (folder / "link.txt").symlink_to("a.txt")
+    (folder / "link").symlink_to("sub")
     (folder / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(64))
     if given.get("original_folder") == "/dev/shm" and os.stat("/dev/shm").st_dev == folder.stat().st_dev:  # noqa: PTH116
         pytest.skip("one disk")
