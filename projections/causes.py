@@ -1,6 +1,6 @@
 """Because of what something was recorded: from an event back to the command that everything began with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -20,6 +20,32 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
     """False: there are causes before the first one."""
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a record stands in the tree of causes of its task."""
+
+    cause: int
+    """The position of the record that led to it; 0: it came from a command, or by itself."""
+    depth: int
+    """How many records of the task led to it, one after the other."""
+
+
+def tree(records: Iterable[Recorded]) -> dict[int, Place]:
+    """Position → place, of all records of a task, in order of position."""
+    places: dict[int, Place] = {}
+    before = 0
+    for record in records:
+        cause = before if isinstance(record.event, Started) else _told(record)
+        depth = places[cause].depth + 1 if cause in places else 0
+        places[record.position] = Place(cause, depth)
+        before = record.position if record.task_id else before
+    return places
+
+
+def _told(record: Recorded) -> int:
+    """The position that the record names as its cause; 0: none."""
+    return int(record.causation_id.removeprefix("event:")) if record.causation_id.startswith("event:") else 0
+
+
 def chain_to(
     record: Recorded, read: Callable[[int], Recorded | None], before: Callable[[Recorded], Recorded | None]
 ) -> Chain:
@@ -32,8 +58,7 @@ def chain_to(
     """
     found = [record]
     while len(found) < MOST:
-        if record.causation_id.startswith("event:"):
-            position = int(record.causation_id.removeprefix("event:"))
+        if position := _told(record):
             cause = read(position) if 0 < position < record.position else None  # causes come first: there is no circle
         elif isinstance(record.event, Started):
             cause = before(record)

@@ -19,11 +19,11 @@ from .notices import in_short
 from .parameters import TASK_ID, PointParam, WholeParam
 from .queue import sum_of
 from .session import Session
-from .terminal import Column, TerminalLayout, as_text, localized, plain, print_json, print_pairs, say, wrapped
+from .terminal import Column, TerminalLayout, as_text, fitted, localized, plain, print_json, print_pairs, say, wrapped
 
 if TYPE_CHECKING:
     from ..api.protocol import Reading
-    from ..events import Task
+    from ..events import Recorded, Task
     from ..handlers.attempt_output import Output
     from ..projections.history import Attempt, Line, TaskHistory
 
@@ -276,19 +276,26 @@ def diff_command(session: Session, begin: int | datetime, end: int | datetime | 
     examples=[
         ("tasktrail history 3", "how task 3 came to be what it is"),
         ("tasktrail history 3 --all", "every single report of progress"),
+        ("tasktrail history 3 --tree", "what led to what, from the command on"),
         ("tasktrail history 3 --json", "the recorded events as JSON Lines"),
     ],
 )
 @click.argument("task_id", type=TASK_ID, metavar="ID")
 @click.option("--all", "everything", is_flag=True, help="Do not fold series of progress and checkpoints into one line.")
+@click.option("--tree", "as_tree", is_flag=True, help="Set each record below the one that led to it.")
 @pass_session
-def history_command(session: Session, task_id: int, *, everything: bool) -> None:
+def history_command(session: Session, task_id: int, *, everything: bool, as_tree: bool) -> None:
     """Show what happened to a task, when, by whom and why, and what became of each attempt."""
     with session.reading() as reading:
         records = reading.events(task_id)
         if session.as_json:
+            from ..projections.causes import tree
+
+            places = tree(records) if as_tree else {}
             for record in records:
-                click.echo(json_bytes(record.flat()))
+                place = places.get(record.position)
+                more = {"cause": place.cause or None, "depth": place.depth} if place else {}
+                click.echo(json_bytes(record.flat() | more))
             return
         records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
         from ..projections.history import history as story_of
@@ -296,6 +303,9 @@ def history_command(session: Session, task_id: int, *, everything: bool) -> None
         story = story_of(task_id, records, session.environment.now())
         failed = [attempt.number for attempt in story.attempts if attempt.error]
         printed = [line for number in failed[-_TOLD:] for line in last_lines(reading, task_id, number)]
+    if as_tree:
+        _print_tree(story, records, session.layout(), everything=everything)
+        return
     _print_story(story, session.layout(), everything=everything)
     for line in printed:
         say(line)
@@ -312,14 +322,36 @@ def _print_story(story: "TaskHistory", layout: TerminalLayout, *, everything: bo
     say(f"\nwaited {duration(story.waited)}, ran {duration(story.ran)}{still}")
 
 
+def _print_tree(
+    story: "TaskHistory", records: Iterable["Recorded"], layout: TerminalLayout, *, everything: bool
+) -> None:
+    from ..projections.causes import tree
+
+    records = list(records)
+    places, by_position = tree(records), {record.position: record for record in records}
+    for line in story.lines if everything else collapsed(story.lines):
+        place, record = places[line.position], by_position[line.position]
+        if not place.depth:
+            by = f"command {record.command_id}" if record.command_id else "by itself"
+            say(f"position {place.cause}" if place.cause else plain(by))
+        indent = "   " * place.depth + "└─ "
+        told = f"{indent}{line.position} {line.event}: {plain(line.text)}{_who(line)}"
+        say(told if layout.width is None else fitted(told, layout.width, " " * len(indent)))
+
+
+def _who(line: "Line") -> str:
+    """In brackets, who did it and why; nothing where nobody is named."""
+    reason = f": {plain(localized(line.reason))}" if line.reason else ""
+    return f"  ({plain(line.actor)}{reason})" if line.actor else ""
+
+
 def _print_line(line: "Line", layout: TerminalLayout) -> None:
-    who = f"  ({plain(line.actor)}{': ' + plain(localized(line.reason)) if line.reason else ''})" if line.actor else ""
     when = layout.when(line.recorded_at)
     before = f"{line.position:>6}  {when:>9}  {'+' + duration(line.after):>8}  {line.event:<12}  "
     if layout.width is None:
-        click.echo(f"{before}{plain(line.text)}{who}")
+        click.echo(f"{before}{plain(line.text)}{_who(line)}")
         return
-    text = plain(line.text) + who
+    text = plain(line.text) + _who(line)
     longest = max(24, *map(len, text.split()))
     hang = " " * next((room for room in (len(before), 10) if room + longest <= layout.width), 0)
     click.echo("\n".join(wrapped(text, layout.width, indent=before, hang=hang)))
