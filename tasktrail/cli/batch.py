@@ -99,10 +99,6 @@ def batch_command(
         if detach and inside is not None:
             raise click.UsageError("--detach needs a service that goes on: start `tasktrail serve`.")
         made = tasks.make_batch(wanted)
-        if inside is not None:
-            for one in made.skipped:
-                if one.open:
-                    inside.work_on(one.task_id)
         if session.as_json:
             print_json(made)
         if dry_run:
@@ -110,6 +106,10 @@ def batch_command(
         if detach:
             return _report_start(session, made)
         names = _to_follow(tasks, made)
+        if inside is not None:  # of an earlier batch all, since it is followed to its end
+            for name in names:
+                for task in _tasks_of(tasks, name):
+                    inside.work_on(task.id)
         return _follow(session, tasks, made, names, embedded=inside is not None)
 
 
@@ -139,9 +139,23 @@ def _listed(inputs: Sequence[str]) -> list[str]:
 def _to_follow(tasks: "Tasks", made: "MadeBatch") -> list[str]:
     """The batches whose tasks are to end: this one, and those that already do what was asked for."""
     names = [made.batch] if made.created else []
-    open_ids = [one.task_id for one in made.skipped if one.open]
-    names += [tasks.get_task(task_id).batch for task_id in open_ids[:_SHOWN]]
+    left = {one.task_id for one in made.skipped if one.open}
+    while left:
+        task_id = min(left)
+        name = tasks.get_task(task_id).batch
+        names.append(name)
+        left -= {task_id, *(task.id for task in _tasks_of(tasks, name))}
     return list(dict.fromkeys(names))
+
+
+def _tasks_of(reading: "Reading", batch: str) -> Iterator["Task"]:
+    """The tasks of a batch, by their ids. The pages end where the caller does."""
+    from ..projections import TaskFilters
+
+    offset = 0
+    while tasks := reading.list_tasks(TaskFilters(batch=(batch,), sort="id", limit=_PAGE, offset=offset))[0]:
+        yield from tasks
+        offset += len(tasks)
 
 
 def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence[str], *, embedded: bool) -> int:
@@ -266,17 +280,10 @@ def _failures(reading: "Reading", batch: "Batch") -> list["Task"]:
 
 def _kept(reading: "Reading", batch: "Batch") -> Iterator[tuple["Task", str]]:
     """Tasks whose originals have stayed, each with the reason. The pages end where the caller does."""
-    from ..projections import TaskFilters
-
-    offset = 0
-    while tasks := reading.list_tasks(
-        TaskFilters(batch=(batch.batch,), status=("completed",), sort="id", limit=_PAGE, offset=offset)
-    )[0]:
-        for task in tasks:
-            told = task.result.get("original")
-            if isinstance(told, dict) and told.get("kept"):
-                yield task, str(told["kept"])
-        offset += len(tasks)
+    for task in _tasks_of(reading, batch.batch):
+        told = task.result.get("original")
+        if isinstance(told, dict) and told.get("kept"):
+            yield task, str(told["kept"])
 
 
 def _report_rest(made: "MadeBatch") -> None:
@@ -290,24 +297,27 @@ def _report_rest(made: "MadeBatch") -> None:
         say(f"skipped: {_files(len(done))} that an earlier batch has done; --again does them once more")
     told = (f"{plain(one.input_file)}: {plain(one.why)}" for one in bad)
     _name_some("failed before, on the same content", len(bad), told, _ALL)
-    _name_alike("left out", [(one.why, one.input_file) for one in made.left_out])
-    _name_alike("refused", [(one.problem["detail"], one.input_file) for one in made.refused])
+    _name_alike("left out", [(one.why, "", one.input_file) for one in made.left_out])
+    told_no = [(one.problem["detail"], one.problem.get("remedy", ""), one.input_file) for one in made.refused]
+    _name_alike("refused", told_no)
     if not (made.created or made.skipped):
         say("There is nothing to do.", err=True)
 
 
-def _name_alike(title: str, found: Sequence[tuple[str, str]]) -> None:
-    """Files with reasons; a reason that many have is told once."""
-    alike: dict[str, list[str]] = {}
-    for why, path in found:
-        alike.setdefault(why, []).append(path)
+def _name_alike(title: str, found: Sequence[tuple[str, str, str]]) -> None:
+    """Files with reasons, and what to do about them; what many have is told once."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for why, remedy, path in found:
+        alike.setdefault((why, remedy), []).append(path)
     lines: list[str] = []
-    for why, paths in alike.items():
+    for (why, remedy), paths in alike.items():
         if len(paths) <= _ALIKE:
             lines += [f"{plain(path)}: {plain(why)}" for path in paths]
         else:
             named = ", ".join(map(plain, paths[:_ALIKE]))
             lines.append(f"{plain(why)}: {named} and {len(paths) - _ALIKE:,} more; {_ALL}")
+        if remedy:
+            lines[-1] += f". {plain(remedy)}"
     if found:
         say(f"{title}: {len(found):,}")
     for line in lines[:_SHOWN]:

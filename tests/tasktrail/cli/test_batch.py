@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tasktrail.batches.request import MadeBatch, Skipped
+from tasktrail.api.service import TaskService
+from tasktrail.batches.request import MadeBatch, Refused, Skipped
 from tasktrail.cli import batch
 from tasktrail.cli.app import run
 from tasktrail.cli.batch import _report_rest
@@ -73,6 +74,40 @@ def test_a_folder_is_done_once_and_reported(cli: Callable[..., Said], tmp_path: 
     assert [json.loads(line)["batch"] for line in cli("list", "--batch", "letters", "--json").out.splitlines()] == [
         "letters"
     ] * 4
+
+
+def left_open(data: Path, **batches: list[Path]) -> None:
+    """Batches that nothing has been done of yet."""
+    with TaskService.open(data) as service:
+        service.pause(type="shout")
+        for name, inputs in batches.items():
+            service.create_batch(inputs, data.parent / "out" / "{stem}.loud", type="shout", batch=name)
+    with TaskService.open(data, own_only=True) as service:
+        service.resume(type="shout")
+
+
+def test_a_batch_that_is_to_do_already_is_done_whole_where_no_service_runs(
+    cli: Callable[..., Said], tmp_path: Path
+) -> None:
+    """It followed the whole batch, and worked on the one file that was named."""
+    left_open(tmp_path / "data", letters=[tmp_path / "in"])
+    said = cli("batch", "in/a.txt", "--to", "out/{stem}.loud", "--type", "shout")
+    assert said.code == 0
+    assert "batch letters: 3 completed" in said.out
+
+
+def test_all_batches_are_followed_that_have_what_was_asked_for(
+    cli: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the first twenty files were, and the others were left open."""
+    monkeypatch.setattr(batch, "_SHOWN", 1)
+    left_open(
+        tmp_path / "data", first=[tmp_path / "in" / "a.txt", tmp_path / "in" / "b.txt"], second=[tmp_path / "in/sub"]
+    )
+    said = cli("batch", "in", "--to", "out/{stem}.loud", "--type", "shout")
+    assert said.code == 0
+    assert "batch first: 2 completed" in said.out
+    assert "batch second: 1 completed" in said.out
 
 
 def test_json_is_the_answer_and_the_end(cli: Callable[..., Said]) -> None:
@@ -146,10 +181,20 @@ def test_a_reason_that_many_files_have_is_told_once(cli: Callable[..., Said], tm
         f"""left out: 30
   of no kind that is known: {folder}/00.bin, {folder}/01.bin, {folder}/02.bin and 27 more; --json lists all
 refused: 1
-  {folder}/z.jpg: z.jpg is called an image, and its content is none
+  {folder}/z.jpg: z.jpg is called an image, and its content is none. It may be damaged: copy it anew.
 """
         in said.out
     )
+
+
+def test_what_to_do_about_a_refusal_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = tuple(
+        Refused(input_file=f"/{number}", problem={"detail": "It is there already", "remedy": "Give --overwrite."})
+        for number in range(5)
+    )
+    _report_rest(MadeBatch(batch="b", position=0, created=(), skipped=(), left_out=(), refused=refused))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "It is there already: /0, /1, /2 and 2 more; --json lists all. Give --overwrite." in told
 
 
 def test_what_is_being_done_already_is_not_told_as_done(capsys: pytest.CaptureFixture[str]) -> None:
