@@ -66,11 +66,16 @@ def open_meter(metric: str, threads: int) -> Meter:
 
 
 def combined(metric: str, likenesses: Sequence[Likeness]) -> float:
-    """One score for all samples, as if they were one film; higher is better."""
+    """One score for all samples, as if they were one film; higher is better.
+
+    Raises Unusable where what measured gave no number.
+    """
     counted = [each for each in likenesses if each.frames]
     frames = sum(each.frames for each in counted)
     sums = zip(*([mean * each.frames for mean in each.means] for each in counted), strict=True)
     means = [sum(column) / frames for column in sums]
+    if not all(map(isfinite, means)):
+        raise Unusable(f"these pictures have no {metric}: give crf instead of quality, or another metric")
     score: float = means[0]
     if metric == "xpsnr":  # as the filter itself sums up a film; and the worst of three, as ab-av1 takes it
         score = min(BEST[metric] if mean <= 0 else -20 * log10(mean) for mean in means)

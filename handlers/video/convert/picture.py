@@ -14,13 +14,20 @@ from ...contract import Unusable
 from ..light import HDR
 from ..source import VideoSource
 from ..tones import ToneMapper
-from .options import VideoConvertOptions, numbers_of
+from .options import Target, VideoConvertOptions, numbers_of
+from .quality import quality_of
 
 _STANDARD = (1, 1, 1)
 """BT.709 in primaries, transfer and matrix."""
 _RGB_MATRIX, _UNSPECIFIED = 0, 2
 _BYTE = 8
 _SCALING = Interpolation.BICUBIC
+_X265_WIDTH = 50
+"""x265 writes behind its memory where pictures are narrower."""
+_JUDGED_SIDE = 16
+"""A comparison needs blocks of 8x8 pixels of colour; without one it gives no number."""
+_XPSNR_PIXELS = 2025
+"""The filter divides by zero on smaller pictures."""
 _TURNS = {0: [], 90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}
 """Rotation counter-clockwise → values of FFmpeg's transpose filter."""
 
@@ -81,6 +88,21 @@ def refuse_if_no_room(source: VideoSource, options: VideoConvertOptions) -> None
             f"{source.path.name}: the picture is {made[0]}x{made[1]} after scaling, larger than pad {options.pad}: "
             f"make it smaller with max_width={room[0]} and max_height={room[1]}"
         )
+
+
+def refuse_if_too_small(source: VideoSource, options: VideoConvertOptions, target: Target) -> None:
+    """Raise Unusable where the encoder, or what measures the quality, would fall over so small a picture."""
+    width, height = output_size(source, options)
+    so_small = f"{source.path.name}: a picture of {width}x{height} is too small"
+    if target.video_encoder == "libx265" and width < _X265_WIDTH:
+        raise Unusable(
+            f"{so_small} for the encoder of h265: take another video_codec, or a width of {_X265_WIDTH} or more"
+        )
+    metric = quality_of(options.quality).metric if options.quality else ""
+    if metric in ("ssim", "xpsnr") and min(width, height) < _JUDGED_SIDE:
+        raise Unusable(f"{so_small} to measure {metric}: give crf, or sides of {_JUDGED_SIDE} pixels or more")
+    if metric == "xpsnr" and width * height < _XPSNR_PIXELS:
+        raise Unusable(f"{so_small} to measure xpsnr: give crf or ssim, or {_XPSNR_PIXELS} pixels or more")
 
 
 def scaled_size(source: VideoSource, options: VideoConvertOptions) -> tuple[int, int]:

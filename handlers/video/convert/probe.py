@@ -7,7 +7,7 @@ from ..source import info_of, read_source
 from .copied_picture import refuse_uncopyable
 from .estimate import estimate_for
 from .options import VideoConvertOptions, choose_target, holds_aspect
-from .picture import refuse_if_no_room
+from .picture import refuse_if_no_room, refuse_if_too_small
 from .reshaping import reshaped, window_of
 
 
@@ -20,4 +20,5 @@ def probe(job: Job[VideoConvertOptions]) -> Estimate:
     else:
         shaped = msgspec.structs.replace(reshaped(source, job.options), squared=not holds_aspect(target))
         refuse_if_no_room(shaped, job.options)
+        refuse_if_too_small(shaped, job.options, target)
     return estimate_for(job, info_of(source))

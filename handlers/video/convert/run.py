@@ -26,7 +26,14 @@ from .making import COPY_FROM, PICTURE_UNTIL, Making, Pace
 from .mastering import light_notes, with_light
 from .metadata import lost_disposition_notes, lost_tag_notes
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program, segment_length
-from .picture import choose_pixel_format, output_aspect, output_size, picture_notes, refuse_if_no_room
+from .picture import (
+    choose_pixel_format,
+    output_aspect,
+    output_size,
+    picture_notes,
+    refuse_if_no_room,
+    refuse_if_too_small,
+)
 from .program_encoder import ProgramBackend
 from .reshaping import Window, reshaped, window_of
 from .search import search_for
@@ -59,6 +66,7 @@ def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
     whole = wanted and has_fields(source.width, source.height)
     prepared = msgspec.structs.replace(reshaped(source, options), deinterlace=whole, squared=not holds_aspect(target))
     refuse_if_no_room(prepared, options)
+    refuse_if_too_small(prepared, options, target)
     return _Conversion(context, prepared, target, backend).run()
 
 

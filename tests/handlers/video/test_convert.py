@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath, TasktrailError
 from tasktrail.handlers import Finished, Rejected
+from tasktrail.handlers.contract import Unusable
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.options import VideoConvertOptions, choose_target
 from tasktrail.handlers.video.convert.picture import PixelFormat, Shaper
@@ -446,11 +447,29 @@ def test_a_picture_that_the_encoder_does_not_take_is_rejected_with_its_size(
     with av.open(str(tmp_path / "tiny.mkv"), "w") as output:
         stream = output.add_stream("ffv1", rate=25)
         assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = 2, 2, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 64, 2, "yuv420p"
         for _ in range(3):
-            output.mux(stream.encode(av.VideoFrame(2, 2, "yuv420p")))
+            output.mux(stream.encode(av.VideoFrame(64, 2, "yuv420p")))
         output.mux(stream.encode(None))
     outcome = convert(prepare(tmp_path / "tiny.mkv", video_codec="h265"))
     assert isinstance(outcome, Rejected)
-    assert "2x2" in outcome.reason
+    assert "64x2" in outcome.reason
     assert "libx265" in outcome.reason
+
+
+@pytest.mark.parametrize("backend", ["builtin", "ffmpeg"])
+def test_pictures_that_x265_falls_over_are_refused_and_so_by_the_look_into_the_input(
+    *, backend: str, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], install: Any
+) -> None:
+    """It writes behind its memory, which cost the worker."""
+    install()
+    options: dict[str, Any] = {"video_codec": "h265", "crop": "48:64:0:0", "backend": backend}
+    outcome = convert(prepare(clips(audio=""), **options))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == (
+        "in.mp4: a picture of 48x64 is too small for the encoder of h265: "
+        "take another video_codec, or a width of 50 or more"
+    )
+    job = job_for(VideoConvertOptions(**options), clips(audio=""), "/out.mp4")
+    with pytest.raises(Unusable, match="too small for the encoder"):
+        video_convert.probe_input(job)

@@ -3,6 +3,7 @@
 import itertools
 import shutil
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from conversions import BFRAMES, at_checkpoint, digest
 
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Rejected, Stopped
+from tasktrail.handlers.contract import Unusable
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.meters import Likeness, combined, open_meter
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
@@ -117,6 +119,53 @@ def test_the_same_picture_has_the_best_score_and_more_noise_a_lower_one(
     ]
     assert scores[0] == best
     assert scores[0] > scores[1] > scores[2] > 0
+
+
+def test_what_is_no_number_is_no_score() -> None:
+    with pytest.raises(Unusable, match="have no ssim: give crf"):
+        combined("ssim", [Likeness((1.0,), 3), Likeness((nan,), 3)])
+
+
+@pytest.mark.parametrize(
+    ("quality", "shaped", "said"),
+    [
+        (
+            "ssim:0.9",
+            {"crop": "160:16:0:0", "width": 128},
+            "128x12 is too small to measure ssim: give crf",
+        ),
+        (
+            "xpsnr:30",
+            {"crop": "16:120:0:0", "height": 90},
+            "12x90 is too small to measure xpsnr: give crf",
+        ),
+        (
+            "xpsnr:30",
+            {"crop": "44:46:0:0"},
+            "44x46 is too small to measure xpsnr: give crf or ssim",
+        ),
+    ],
+)
+def test_pictures_that_are_too_small_to_be_measured_are_refused_and_so_by_the_look_into_the_input(
+    *, quality: str, shaped: dict[str, Any], said: str, clips: Any, prepare: Any, convert: Any
+) -> None:
+    """The filter of xpsnr divided by zero, which cost the worker; that of ssim gave no number, taken for the best."""
+    film = clips(seconds=1, audio="")
+    options = {"quality": quality, **shaped}
+    refused = convert(prepare(film, **options))
+    assert isinstance(refused, Rejected)
+    assert said in refused.reason
+    with pytest.raises(Unusable, match="too small to measure"):
+        video_convert.probe_input(job_for(VideoConvertOptions(**options), film, "/out.mp4"))
+
+
+@pytest.mark.parametrize(("quality", "crop"), [("ssim:0.5", "16:16:0:0"), ("xpsnr:5", "46:46:0:0")])
+def test_the_smallest_pictures_that_can_be_measured_are(
+    *, quality: str, crop: str, clips: Any, prepare: Any, convert: Any
+) -> None:
+    outcome = convert(prepare(clips(seconds=1, audio=""), quality=quality, crop=crop))
+    assert isinstance(outcome, Finished)
+    assert outcome.result["quality"]["reached"] >= float(quality.partition(":")[2])
 
 
 def test_two_halves_have_the_xpsnr_of_the_whole(tmp_path: Path) -> None:
