@@ -14,6 +14,8 @@ from .sound_shape import Level
 
 _GATE = -70.0
 """LUFS. What is quieter counts as silence, by the standard."""
+_QUIETEST = -120.0
+"""dBTP, for silence. No number in a result may be infinite."""
 _BEHIND = 0.2
 """Seconds of silence behind the sound. The meter reports every tenth of a second, and so also on the last ones."""
 NEAR = 0.2
@@ -43,7 +45,7 @@ class Loudness(msgspec.Struct, frozen=True):
     range: float
     """LU."""
     true_peak: float
-    """dBTP; minus infinity is told as -120."""
+    """dBTP; infinity is told as 120, and minus infinity as -120."""
 
     def fields(self) -> dict[str, float | None]:
         """For the result."""
@@ -92,7 +94,7 @@ class _Meter:
         return Loudness(
             integrated=integrated if integrated > _GATE else None,
             range=float(before.get("lavfi.r128.LRA", 0.0)),
-            true_peak=20 * log10(peak) if peak > 0 else -120.0,
+            true_peak=min(-_QUIETEST, 20 * log10(peak)) if peak > 0 else _QUIETEST,
         )
 
 
@@ -102,7 +104,7 @@ def measured(frames: Iterable[AudioFrame]) -> Loudness:
     for frame in frames:
         meter = meter or _Meter(frame)
         meter.push(frame)
-    return meter.result() if meter is not None else Loudness(None, 0.0, -120.0)
+    return meter.result() if meter is not None else Loudness(None, 0.0, _QUIETEST)
 
 
 def first_level(before: Loudness, target: float, peak: float) -> Level:

@@ -18,6 +18,7 @@ from av.stream import Disposition
 from ...contract import Unusable
 from ...inputs import refuse_empty
 from ...media.damage import lacking_bytes
+from ...media.samples import Finite
 from ...video.convert.metadata import PROGRAM_NOTE
 from ...video.opening import ANY_METADATA, exact, is_input_fault, packets_of
 from ...video.opening import FORMATS as FILMS
@@ -220,6 +221,7 @@ class Decoding:
         self.good = 0
         self.bad = 0
         """Packets that cannot be decoded."""
+        self._finite = Finite()
 
     def frames(self) -> Iterator[AudioFrame]:
         """Decode what can be decoded. A bad packet costs only its own piece of sound."""
@@ -234,7 +236,7 @@ class Decoding:
                     self.bad += packet is not None
                     continue
                 self.good += 1
-                for frame in frames:
+                for frame in self._finite.frames(frames):
                     if not frame.samples or not frame.sample_rate:
                         continue
                     self._tick(self.seconds)
@@ -258,6 +260,7 @@ class Decoding:
             notes += cut_notes(self._source, self.seconds, self.bad * _SLACK)
         if self.bad:
             notes.append(f"{self.bad:,} packets of sound cannot be decoded and are left out")
+        notes += self._finite.notes("sound")
         return notes
 
 

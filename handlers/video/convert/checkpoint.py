@@ -156,7 +156,7 @@ class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
     level: SoundLevel | None = None
     """If it was to be made as loud as asked."""
     notes: tuple[str, ...] = ()
-    """What was done to keep it in step with the picture."""
+    """What was done to keep it in step with the picture, and its samples finite."""
 
     def intact(self, folder: Path) -> bool:
         """Whether the file is still as it was finished."""

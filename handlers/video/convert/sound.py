@@ -28,6 +28,7 @@ from ...media.loudness import (
     measured,
     settle,
 )
+from ...media.samples import Finite
 from ...media.sound_shape import Cut, Level, Shape, shaped
 from ...pieces import seal
 from ..opening import is_input_fault, open_input, packets_of, seek
@@ -197,7 +198,7 @@ class _Made(NamedTuple):
     samples: int
     """Samples, or packets if they were copied."""
     notes: tuple[str, ...] = ()
-    """What was done to keep it in step."""
+    """What was done to keep it in step, and its samples finite."""
 
 
 def convert_sound(
@@ -315,7 +316,8 @@ def _encoded(
     Moments are counted in samples. Where the container's times can be trusted, samples are made to agree with them.
     """
     with _opened(path, plan, span) as (container, stream):
-        frames = _decode(container, stream)
+        finite = Finite()
+        frames = finite.frames(_decode(container, stream))
         first = next(frames, None)
         if first is None:
             return None
@@ -335,7 +337,8 @@ def _encoded(
                 samples += frame.samples
                 output.push(track, frame)
             output.push(track, None)
-    return _Made(float(place.begin), samples, in_step.notes(plan.called)) if samples else None
+    notes = *finite.notes(plan.called), *in_step.notes(plan.called)
+    return _Made(float(place.begin), samples, notes) if samples else None
 
 
 class _Place(NamedTuple):
@@ -422,7 +425,7 @@ def _levelled(
 def _measured_source(path: Path, plan: SoundPlan, span: Span, tick: Callable[[float], None]) -> Loudness:
     """The loudness of the wanted part, in the channels and the rate that the result will have."""
     with _opened(path, plan, span) as (container, stream):
-        frames = _decode(container, stream)
+        frames = Finite().frames(_decode(container, stream))
         first = next(frames, None)
         if first is None:
             return measured([])

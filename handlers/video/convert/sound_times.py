@@ -13,6 +13,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 
+from ...media.samples import frame_of
 from ..opening import exact
 
 _NEAR = Fraction(1, 20)
@@ -115,7 +116,7 @@ class InStep:
             channels, count = like.layout.nb_channels, min(_PIECE, samples - first)
             shape = (channels, count) if like.format.is_planar else (1, channels * count)
             silent = 128 if like.format.name.startswith("u8") else 0
-            yield _frame(np.full(shape, silent, _dtype(like)), like)
+            yield frame_of(np.full(shape, silent, _dtype(like)), like)
 
 
 def part_of(frame: AudioFrame, first: int, last: int) -> AudioFrame:
@@ -123,7 +124,7 @@ def part_of(frame: AudioFrame, first: int, last: int) -> AudioFrame:
     if last - first == frame.samples:
         return frame
     width = 1 if frame.format.is_planar else frame.layout.nb_channels
-    return _frame(frame.to_ndarray()[:, first * width : last * width], frame)
+    return frame_of(frame.to_ndarray()[:, first * width : last * width], frame)
 
 
 def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
@@ -138,13 +139,7 @@ def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
     if np.issubdtype(values.dtype, np.integer):
         found = np.rint(found)
     found = found.astype(values.dtype)
-    return _frame(found if planar else found.T.reshape(1, -1), frame)
-
-
-def _frame(values: Any, like: AudioFrame) -> AudioFrame:
-    made = AudioFrame.from_ndarray(np.ascontiguousarray(values), like.format.name, like.layout.name)
-    made.sample_rate = like.sample_rate
-    return made
+    return frame_of(found if planar else found.T.reshape(1, -1), frame)
 
 
 def _dtype(frame: AudioFrame) -> Any:

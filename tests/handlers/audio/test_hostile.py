@@ -188,3 +188,25 @@ def test_sound_that_changes_its_format_on_the_way_is_one_sound(tmp_path: Path, c
         _, outcome = convert(source, f"out{suffix}")
         assert isinstance(outcome, Finished)
     assert hear(tmp_path / "out.wav").wave.shape[1] == pytest.approx(4 * 32000, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        *((suffix, {}) for suffix in OUTPUTS if suffix != ".wav"),
+        (".wav", {"codec": "pcm"}),
+        *((suffix, {"loudness": -20}) for suffix in OUTPUTS if suffix != ".png"),
+    ],
+)
+def test_samples_that_are_no_numbers_are_made_finite_and_counted(
+    suffix: str, options: dict[str, Any], tmp_path: Path, convert: Callable[..., Any]
+) -> None:
+    wave = tone(1.0)
+    wave[0, 1000:1004] = np.nan, np.inf, -np.inf, 3e38
+    output, outcome = convert(write(tmp_path / "in.wav", wave, codec="pcm_f32le"), f"out{suffix}", **options)
+    assert isinstance(outcome, Finished), outcome
+    assert any(note.startswith("4 samples of sound are no numbers") for note in outcome.result["notes"])
+    if suffix != ".png":
+        assert np.isfinite(hear(output).wave).all()
+    if options.get("loudness"):
+        assert all(abs(outcome.result[name]["true_peak"]) <= 120 for name in ("loudness", "source_loudness"))

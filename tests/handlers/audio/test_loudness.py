@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from av.audio.frame import AudioFrame
 from sounds import hear, lively, tone, write
 
 from tasktrail.handlers import Finished, Outcome
 from tasktrail.handlers.audio.convert import audio_convert
-from tasktrail.handlers.media.loudness import Loudness, first_level, next_level
+from tasktrail.handlers.media.loudness import Loudness, first_level, measured, next_level
 from tasktrail.handlers.media.sound_shape import Level
 from tasktrail.testing import SimulatedCrash, run_handler
 
@@ -123,3 +124,11 @@ def test_a_level_is_changed_until_it_is_near_enough() -> None:
     assert next_level(Level(4.0, -1.1), Loudness(-18.0, 3.0, -1.1), -16, -1, 6) is None
     assert next_level(Level(4.0, -1.1), Loudness(-18.0, 3.0, -0.5), -16, -1, 6) == Level(4.0, -1.9)
     assert next_level(Level(4.0, -1.1), Loudness(-18.0, 3.0, -0.5), -16, -1, 8) is None
+
+
+def test_a_peak_without_end_is_told_as_a_number() -> None:
+    values = np.full((1, 48000), 0.1)
+    values[0, 500] = np.inf
+    frame = AudioFrame.from_ndarray(values, "dbl", "mono")
+    frame.sample_rate = 48000
+    assert measured([frame]).true_peak == 120

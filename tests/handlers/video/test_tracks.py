@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from av.packet import Packet
 from conversions import at_checkpoint, digest
-from full_films import RATE, Tone, make, picture_packets
+from full_films import RATE, Tone, make, picture_packets, timed
 
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.testing import SimulatedCrash
@@ -408,3 +408,26 @@ def test_resuming_with_copied_sound_and_subtitles_gives_the_same_file(
             convert(context)
         assert isinstance(convert(context.resumed()), Finished)
         assert hashlib.sha256(whole.output_file.read_bytes()).hexdigest() == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"audio_codec": "mp3"}, {"loudness": -20}])
+def test_samples_that_are_no_numbers_are_made_finite_and_counted(
+    options: dict[str, Any], tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as output:
+        packets = picture_packets(output)
+        track: Any = output.add_stream("pcm_f32le", rate=RATE)
+        track.layout = "mono"
+        for number in range(100):
+            wave = np.full((1, 1024), 0.1, np.float32)
+            if number == 50:
+                wave[0, :4] = np.nan, np.inf, -np.inf, 3e38
+            frame = av.AudioFrame.from_ndarray(wave, "flt", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, number * 1024, Fraction(1, RATE)
+            packets += timed(track.encode(frame))
+        for _, packet in sorted(packets, key=itemgetter(0)):
+            output.mux(packet)
+    outcome = convert(prepare(source, **options))
+    assert isinstance(outcome, Finished), outcome
+    assert any(note.startswith("4 samples of sound are no numbers") for note in outcome.result["notes"])
