@@ -12,7 +12,8 @@ from typing import Literal, TypeAlias
 Kind: TypeAlias = Literal["image", "video", "audio", "document", "model"]
 
 _HEAD = 4096
-_TS_PACKET = 188
+_TS_PACKETS = ((0, 188), (4, 192))
+"""Where a transport stream's packet has its mark, and how far it is to the next: those of camcorders begin with a time."""
 
 _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xff\xd8\xff", "image"),
@@ -33,11 +34,10 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "document"),  # Office up to 2003
     (b"fLaC", "audio"),
     (b"ID3", "audio"),
-    (b"\xff\xfb", "audio"),
-    (b"\xff\xf3", "audio"),
-    (b"\xff\xf2", "audio"),
-    (b"\xff\xf1", "audio"),
-    (b"\xff\xf9", "audio"),
+    *((bytes((0xFF, layer)), "audio") for layer in b"\xe2\xe3\xf2\xf3\xfa\xfb"),  # mp3, in its three versions
+    *((bytes((0xFF, layer)), "audio") for layer in b"\xe4\xe5\xf4\xf5\xfc\xfd\xe6\xe7\xf6\xf7"),  # mp2, mp1
+    *((bytes((0xFF, layer)), "audio") for layer in b"\xf0\xf1\xf8\xf9"),  # aac
+    (b"APETAGEX", "audio"),
     (b"caff", "audio"),
     (b"wvpk", "audio"),
     (b"MAC ", "audio"),
@@ -69,6 +69,8 @@ _OF_SOUND_BY_NAME = frozenset((".mka", ".wma", ".m4a", ".m4b", ".oga", ".opus", 
 """Names of files whose form may hold pictures or only sound."""
 _MODELS_BY_NAME = frozenset((".stl", ".obj", ".off", ".gltf", ".3mf"))
 """Models whose first bytes say little."""
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+"""How a text in UTF-16 or UTF-32 begins."""
 _TEXTS_BY_NAME = frozenset((".txt", ".text", ".md", ".markdown"))
 _PACKED_DOCUMENTS = frozenset((".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp"))
 
@@ -97,24 +99,24 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def _kind(head: bytes, suffix: str) -> Kind | None:
+    if suffix in _TEXTS_BY_NAME and (b"\0" not in head or head.startswith(_WIDE_MARKS)):
+        return "document"  # whatever its first words are
     for start, kind in _STARTS:
         if head.startswith(start):
             return kind
-    if head[:4] == b"RIFF":
+    if head[:4] in (b"RIFF", b"RIFX"):
         return _RIFF.get(head[8:12])
-    if head[:4] in (b"FORM", b"RF64"):
+    if head[:4] == b"RF64" or (head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC", b"8SVX")):
         return "audio"
     if head[4:8] == b"ftyp":
         return "audio" if suffix in _OF_SOUND_BY_NAME else _BRANDS.get(head[8:12], "video")
     if head[:4] in (b"OggS", b"\x1aE\xdf\xa3", b"0&\xb2u"):  # Ogg; Matroska and webm; Windows Media
         only_sound = suffix in _OF_SOUND_BY_NAME or (head[:4] == b"OggS" and b"theora" not in head[:256])
         return "audio" if only_sound else "video"
-    if head[4:8] in _BOXES or (head[:1] == b"G" and head[_TS_PACKET : _TS_PACKET + 1] == b"G"):
+    if head[4:8] in _BOXES or any(head[begin : begin + step + 1 : step] == b"GG" for begin, step in _TS_PACKETS):
         return "video"
     if head[:4] == b"PK\x03\x04":
         return "document" if suffix in _PACKED_DOCUMENTS else "model" if suffix == ".3mf" else None
     if suffix in _MODELS_BY_NAME:
         return "model"
-    if suffix in _TEXTS_BY_NAME and (b"\0" not in head or head[:2] in (b"\xff\xfe", b"\xfe\xff")):
-        return "document"
     return None

@@ -39,6 +39,7 @@ def write(tmp_path: Path) -> Callable[[bytes | str], Path]:
         codecs.BOM_UTF16_LE + WORDS.encode("utf-16-le"),
         codecs.BOM_UTF16_BE + WORDS.encode("utf-16-be"),
         codecs.BOM_UTF32_LE + WORDS.encode("utf-32-le"),
+        codecs.BOM_UTF32_BE + WORDS.encode("utf-32-be"),
         WORDS.replace("\n", "\r\n").encode(),
         WORDS.replace("\n", "\r").encode(),
     ],
@@ -53,6 +54,15 @@ def test_text_that_is_not_utf_8_is_taken_for_latin_1(write: Callable[..., Path])
 
 def test_control_characters_become_spaces_and_tabs_reach_the_next_stop(write: Callable[..., Path]) -> None:
     assert text_lines(read_text(write("a\x1b[1mb\n\tc\td"))) == ["a [1mb", "    c   d"]
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("bits", [16, 32])
+def test_wide_text_with_a_mark_is_taken_for_text(
+    bits: int, order: str, write: Callable[..., Path], prepare: Prepare, draw: Draw
+) -> None:
+    data = f"\ufeff{WORDS}".encode(f"utf-{bits}-{order}")
+    assert isinstance(draw(prepare(write(data))), Finished)
 
 
 @pytest.mark.parametrize("data", [b"", b" \n ", b"a\0b" * 10, b"a" * 2000 + b"\0"])
