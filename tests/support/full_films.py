@@ -52,9 +52,11 @@ def timed(packets: Iterable[Any]) -> list[tuple[float, Any]]:
     return [(float(packet.dts * packet.time_base), packet) for packet in packets]
 
 
-def picture_packets(output: OutputContainer) -> list[tuple[float, Any]]:
+def picture_packets(output: OutputContainer, matrix: Sequence[int] = ()) -> list[tuple[float, Any]]:
     stream = output.add_stream("libx264", rate=25, options={"g": "25", "bf": "2"})
     stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+    if matrix:
+        stream.set_display_matrix(list(matrix))
     packets = []
     with av.open(f"testsrc2=size=160x120:rate=25:duration={SECONDS}", format="lavfi") as test:
         for frame in test.decode(video=0):
@@ -112,6 +114,8 @@ class Beside(NamedTuple):
     chapters: Sequence[tuple[float, float, str]] = ()
     attachments: Mapping[str, tuple[str, bytes]] = MappingProxyType({})
     """Name → kind and content; in a mkv."""
+    matrix: Sequence[int] = ()
+    """How the picture is to be shown; in a mp4."""
 
 
 def make(
@@ -126,7 +130,7 @@ def make(
     text.write_text(lines, encoding="utf-8")
     with av.open(str(path), "w") as output:
         _add_beside(output, beside or Beside())
-        packets = picture_packets(output)
+        packets = picture_packets(output, beside.matrix if beside else ())
         for tone in tones:
             packets += sound_packets(output, tone)
         for codec, language in subtitles:

@@ -227,7 +227,8 @@ def _through(graph: Graph, frame: VideoFrame) -> VideoFrame:
 
 
 def _turns(source: VideoSource) -> list[tuple[str, str | None]]:
-    mirror: list[tuple[str, str | None]] = [("vflip", None)] if source.mirrored else []
+    # The first moves no pixel but counts rows backwards, which neither what draws on them nor each encoder understands.
+    mirror: list[tuple[str, str | None]] = [("vflip", None), ("copy", None)] if source.mirrored else []
     return mirror + [("transpose", direction) for direction in _TURNS[source.rotation]]
 
 

@@ -21,6 +21,7 @@ from tasktrail.handlers.video.tones import paper_white, pq_value
 from tasktrail.testing import job_for
 
 RATE = 25
+ONE = 1 << 16
 SHOWN = [number for number in range(75) if 0.4 <= number / RATE < 1.4 or 1.9 <= number / RATE < 2.7]
 """Frames of the film that have a line."""
 
@@ -91,6 +92,23 @@ def test_a_part_at_another_rate_has_the_lines_at_their_own_times(
     convert(burned)
     wanted = [number for number in range(75) if number / 50 + 1 < 1.4 or number / 50 + 1 >= 1.9]
     assert changed(pictures(plain.output_file), pictures(burned.output_file)) == wanted
+
+
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+def test_a_line_leaves_a_picture_that_is_mirrored_top_to_bottom_as_it_is(
+    codec: str, tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    """It jumped upside down while a line was shown, and the encoder of av1 did not take it at all."""
+    source = make(tmp_path / "in.mp4", [], [("mov_text", "eng")], Beside(matrix=(ONE, 0, 0, 0, -ONE, 0, 0, 0, 1 << 30)))
+    plain, burned = (
+        prepare(source, f"{name}.mp4", video_codec=codec, preset="veryfast", crf=8, burn_subtitles=track)
+        for name, track in (("plain", None), ("burned", 1))
+    )
+    assert isinstance(convert(plain), Finished)
+    assert isinstance(convert(burned), Finished)
+    before, after = pictures(plain.output_file), pictures(burned.output_file)
+    assert set(SHOWN) <= set(changed(before, after))
+    assert changed(before[:, :60], after[:, :60]) == []
 
 
 # --- Bitmaps ---
