@@ -387,6 +387,12 @@ class LogReader:
         _refuse_gap(task_id, 0, rows)
         return rows
 
+    def last_with_result(self, digest: str) -> int:
+        """The last task that completed with a file of this SHA-256; 0: none. It looks through the log."""
+        wanted = "SELECT task_id FROM events WHERE event = 'completed' AND json_extract(data, '$.result.sha256') = ?"
+        rows = _fetch(self._conn, f"{wanted} ORDER BY position DESC LIMIT 1", (digest,))
+        return int(rows[0][0]) if rows else 0
+
     def file_faults(self) -> Iterator[Fault]:
         """What is wrong with the schema, with the structure of the file and its indexes, and with the epochs."""
         yield from schema_faults(self._conn)

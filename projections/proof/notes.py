@@ -129,10 +129,14 @@ class PrivateKey:
         raw = _ED25519 + Ed25519PrivateKey.generate().private_bytes_raw()
         return cls(f"{_PRIVATE}{name}+0+{base64.b64encode(raw).decode()}")
 
+    def sign(self, content: bytes) -> bytes:
+        """The plain Ed25519 signature of some bytes."""
+        return self._key.sign(content)
+
     def signed(self, checkpoint: Checkpoint) -> str:
         """The note."""
         text = checkpoint.text()
-        signature = base64.b64encode(self._hash + self._key.sign(text.encode())).decode()
+        signature = base64.b64encode(self._hash + self.sign(text.encode())).decode()
         return f"{text}\n{_SIGNED}{self.public.name} {signature}\n"
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ...events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from ...events.log.sqlite import LogReader
-from ...events.recorded import to_the_second
+from ...events.recorded import Recorded, to_the_second
 from ..errors import SealUnfit
 from ..notices import log_id
 from .notes import LONGEST, Checkpoint, PrivateKey, PublicKey
@@ -52,7 +52,7 @@ def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tu
     if first is None:
         raise SealUnfit("The log is empty: there is nothing to seal", remedy="Submit a task first.")
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    key = _private_key(key_file, f"tasktrail/{log_id(first)}")
+    key = private_key(key_file, name_of(first))
     trees = _as_sealed(log, folder, key.public)
     checkpoint = checkpoint_of(key.public.name, trees, now)
     path = folder / f"{checkpoint.size}{SUFFIX}"
@@ -199,7 +199,13 @@ class SealCheck:
                 )
 
 
-def _private_key(path: Path, name: str) -> PrivateKey:
+def name_of(first: Recorded) -> str:
+    """What a log is called in its seals, by its first record."""
+    return f"tasktrail/{log_id(first)}"
+
+
+def private_key(path: Path, name: str) -> PrivateKey:
+    """The key that a log is sealed with; it is made if it is not there. Raises `SealUnfit`."""
     if not path.exists():
         _write(path, PrivateKey.made(name).text + "\n", new=True)
     key = PrivateKey(path.read_text(encoding="utf-8")[:LONGEST])

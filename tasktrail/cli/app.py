@@ -43,7 +43,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "types": "reference",
     },
     "Check": {"verify": "data_folder", "rebuild": "data_folder", "doctor": "data_folder"},
-    "Prove": {"seal": "proof", "prove": "proof"},
+    "Prove": {"seal": "proof", "prove": "proof", "provenance": "proof"},
     "Keep": {"backup": "data_folder", "restore": "data_folder"},
     "Set up": {"config": "reference", "completion": "app"},
 }

@@ -1,5 +1,6 @@
-"""`tasktrail seal`, `prove`: what shows others that the log is whole and as it was."""
+"""`tasktrail seal`, `prove`, `provenance`: what shows others that the log is whole and as it was."""
 
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,3 +87,45 @@ def prove_command(session: Session, task_id: int, out: Path | None, seals: Path 
         print_json({"file": str(out), "size": len(proof)})
     else:
         say(f"{plain(str(out))}: {len(proof)} bytes")
+
+
+@click.command(
+    "provenance",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail provenance small.jpg", "which task has made this very file, and from what"),
+        ("tasktrail provenance 7 --out task-7.intoto.json", "the statement of task 7, signed, for others"),
+    ],
+)
+@click.argument("made", metavar="ID|FILE")
+@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
+@pass_session
+def provenance_command(session: Session, made: str, out: Path | None) -> None:
+    """Say from what and how an output was made: an in-toto statement with SLSA provenance, signed (DSSE).
+
+    A file is found by its SHA-256, wherever it lies now. The statement names the task, and the position of the record
+    that says so. It is signed with the key that `tasktrail seal` uses.
+    """
+    import msgspec
+
+    session.files_only("provenance")
+    wanted = int(made) if made.isascii() and made.isdecimal() else Path(made)
+    envelope = session.environment.provenance(session, wanted)
+    written = msgspec.json.encode(envelope)
+    if out is not None:
+        out.write_bytes(written)
+    if session.as_json:
+        click.echo(written.decode())
+        return
+    said = msgspec.json.decode(base64.b64decode(envelope["payload"]))
+    (subject,), predicate = said["subject"], said["predicate"]
+    asked, run = predicate["buildDefinition"], predicate["runDetails"]
+    say(f"{plain(subject['name'])}, sha256 {subject['digest']['sha256']}")
+    say(f"made by {plain(run['metadata']['invocationId'])} ({plain(asked['externalParameters']['type'])})")
+    say(f"from {run['metadata']['startedOn']} to {run['metadata']['finishedOn']}")
+    for source in asked["resolvedDependencies"]:
+        digest = source.get("digest", {}).get("sha256", "not recorded")
+        say(f"from {plain(source['uri'])}, sha256 {digest}")
+    say(f"recorded at position {run['byproducts'][0]['annotations']['position']}")
+    if out is not None:
+        say(f"{plain(str(out))}: {len(written)} bytes")

@@ -271,6 +271,21 @@ class Environment:
         with closing(LogReader(paths.log)) as log:
             return prove(log, seals or _seals(session, paths), task_id, key)
 
+    def provenance(self, session: Session, made: int | Path) -> dict[str, Any]:
+        """A signed statement of how a task's output, or a file, was made. Reads the files, service or not."""
+        from ..events.log.sqlite import LogReader
+        from ..paths import give_to_owner
+        from ..projections.proof.provenance import maker_of, signed, statement
+        from ..projections.proof.seals import name_of, private_key
+
+        paths = _with_log(session)
+        with closing(LogReader(paths.log)) as log:
+            name = name_of(next(log.read(limit=1)))
+            said = statement(log, made if isinstance(made, int) else maker_of(log, made), name)
+            found = signed(said, private_key(paths.seal_key, name))
+        give_to_owner(paths)
+        return found
+
     def whatif(self, session: Session, question: dict[str, Any], progress: ProgressCallback) -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""
         from ..events.log.sqlite import LogReader

@@ -1,0 +1,114 @@
+"""From what an output was made: an in-toto statement with a SLSA provenance predicate, signed as DSSE asks."""
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...events import Completed, Created, Recorded, Started
+from ...events.errors import InvalidPath, UnknownTask
+from ...events.log.sqlite import LogReader
+from ...events.recorded import timestamp
+from ...events.system_events import ServiceStarted
+from ..errors import SealUnfit
+from .notes import PrivateKey
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def maker_of(log: LogReader, file: Path) -> int:
+    """The last task that has made a file with these very bytes. Raises `UnknownTask`, `InvalidPath`."""
+    try:
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidPath(f"{str(file)!r} cannot be read: {error.strerror}", field="file") from error
+    if task_id := log.last_with_result(digest):
+        return task_id
+    raise UnknownTask(
+        f"No task of this log has made {str(file)!r}, whose SHA-256 is {digest}",
+        field="file",
+        remedy="It was changed since, or made elsewhere.",
+    )
+
+
+def statement(log: LogReader, task_id: int, builder: str) -> dict[str, Any]:
+    """What the log says of how a task's output was made.
+
+    Args:
+        log: the log.
+        task_id: the task.
+        builder: the name of the log, which stands for whoever runs it.
+
+    Raises:
+        UnknownTask: there is none.
+        SealUnfit: it has made no file, or not yet.
+    """
+    records = log.read_task(task_id)
+    if not records:
+        raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+    created, done, started = records[0].event, records[-1], _last_start(records)
+    if not isinstance(created, Created) or not isinstance(done.event, Completed) or started is None:
+        raise SealUnfit(f"Task {task_id} has not completed, so it has made no file", field="task_id")
+    made = str(done.event.result.get("sha256", ""))
+    if not _DIGEST.fullmatch(made):
+        raise SealUnfit(f"Task {task_id} has made no single file: its result has no SHA-256", field="task_id")
+    read = done.event.input_read
+    source: dict[str, Any] = {"uri": Path(created.input_file).as_uri()} if created.input_file else {}
+    if source and read is not None:
+        source |= {"digest": {"sha256": read.sha256}} if read.sha256 else {}
+        source["annotations"] = {"size": read.size, "modified_ns": read.modified}
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": Path(created.output_file).name, "digest": {"sha256": made}}],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": "urn:tasktrail:task:1",
+                "externalParameters": {
+                    "type": created.type,
+                    "options": created.options,
+                    "input_file": created.input_file,
+                    "output_file": created.output_file,
+                },
+                "resolvedDependencies": [source] if source else [],
+            },
+            "runDetails": {
+                "builder": {"id": f"urn:{builder.replace('/', ':')}", "version": {"tasktrail": _version(log, started)}},
+                "metadata": {
+                    "invocationId": f"{builder}/tasks/{task_id}/attempts/{done.attempt}",
+                    "startedOn": timestamp(started.recorded_at),
+                    "finishedOn": timestamp(done.recorded_at),
+                },
+                "byproducts": [{"name": "log", "annotations": {"position": done.position, "hash": done.hash.hex()}}],
+            },
+        },
+    }
+
+
+def signed(said: dict[str, Any], key: PrivateKey) -> dict[str, Any]:
+    """The statement in a DSSE envelope."""
+    payload = msgspec.json.encode(said)
+    signature = key.sign(b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload))
+    return {
+        "payloadType": PAYLOAD_TYPE,
+        "payload": base64.b64encode(payload).decode(),
+        "signatures": [{"keyid": key.public.name, "sig": base64.b64encode(signature).decode()}],
+    }
+
+
+def _last_start(records: list[Recorded]) -> Recorded | None:
+    return next((record for record in reversed(records) if isinstance(record.event, Started)), None)
+
+
+def _version(log: LogReader, started: Recorded) -> str:
+    """That of the service which made the attempt."""
+    found = log.newest_of("service_started", 0, started.position, 1)
+    if not found:
+        return ""
+    event = next(log.read(found[0] - 1, 1)).event
+    return event.version if isinstance(event, ServiceStarted) else ""
