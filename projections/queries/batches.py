@@ -11,7 +11,7 @@ from ...events.state import FINISHED, Status
 from ..errors import ViewsDamaged
 from ..views.checksums import OF_TASKS
 from ..views.rows import COLUMNS, state_of
-from ..views.schema import OUTPUT
+from ..views.schema import INPUT, OUTPUT
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +63,12 @@ FROM task GROUP BY status ORDER BY status
 _LAST_WRITER = f"""
 SELECT {", ".join(COLUMNS)} FROM tasks INDEXED BY tasks_by_output
 WHERE batch <> '' AND {OUTPUT} = ? AND (? IS NULL OR +user_id = ?)
-    AND (? IS NULL OR +status = ?) AND (? OR json_extract(spec, '$.input_file') <> json_extract(spec, '$.output_file'))
+    AND (? IS NULL OR +status = ?) AND (? OR {INPUT} <> json_extract(spec, '$.output_file'))
+ORDER BY id DESC LIMIT 1
+"""  # noqa: S608 - our own names
+_LAST_READER = f"""
+SELECT {", ".join(COLUMNS)} FROM tasks INDEXED BY tasks_by_batch_and_input
+WHERE batch = ? AND batch <> '' AND {INPUT} = ?
 ORDER BY id DESC LIMIT 1
 """  # noqa: S608 - our own names
 
@@ -115,3 +120,9 @@ def last_writers(
         if row is not None:
             found[output] = state_of(row)
     return found
+
+
+def last_readers(conn: sqlite3.Connection, batch: str, inputs: Iterable[str]) -> dict[str, TaskState]:
+    """Input → the latest task of the batch that was to read it."""
+    rows = ((path, conn.execute(_LAST_READER, (batch, path)).fetchone()) for path in inputs)
+    return {path: state_of(row) for path, row in rows if row is not None}

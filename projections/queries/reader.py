@@ -22,7 +22,7 @@ from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, 
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import identity
 from .activity import Span, read_activity
-from .batches import Batch, last_writers, read_batch, read_batches
+from .batches import Batch, last_readers, last_writers, read_batch, read_batches
 from .filters import TaskFilters, count, kept_total, page
 from .stats import Stats, count_stats, read_counts, read_stats
 from .walk import START, Census, Place, Stretch, all_ids, census, walk
@@ -195,6 +195,11 @@ class TaskQueries:
         """The same of those that were to write it of another file."""
         with self._moment() as conn:
             return last_writers(conn, outputs, user_id, in_place=False)
+
+    def last_readers(self, batch: str, inputs: Iterable[str]) -> dict[str, TaskState]:
+        """Input → the latest task of the batch that was to read it."""
+        with self._moment() as conn:
+            return last_readers(conn, batch, inputs)
 
     def stats(self, now: datetime) -> Stats:
         """The numbers over all tasks."""

@@ -93,6 +93,7 @@ CREATE VIRTUAL TABLE search USING fts5 (type, input_file, output_file, error, co
 # creation come from one walk.
 OUTPUT = "coalesce(json_extract(spec, '$.output_real'), json_extract(spec, '$.output_file'))"
 """What the output of a row of tasks is known by, as `output_of` says it."""
+INPUT = "json_extract(spec, '$.input_file')"
 INDEXES = f"""
 CREATE INDEX tasks_by_status ON tasks (status);
 CREATE INDEX tasks_by_type ON tasks (type);
@@ -103,6 +104,7 @@ CREATE INDEX tasks_by_parent ON tasks (parent_task_id);
 CREATE INDEX tasks_by_label ON tasks (label);
 CREATE INDEX tasks_by_batch ON tasks (batch);
 CREATE INDEX tasks_by_output ON tasks ({OUTPUT}) WHERE batch <> '';
+CREATE INDEX tasks_by_batch_and_input ON tasks (batch, {INPUT}) WHERE batch <> '';
 CREATE INDEX tasks_by_priority ON tasks (priority);
 CREATE INDEX tasks_by_queue_key ON tasks (queue_key);
 CREATE INDEX tasks_by_update ON tasks (updated_at);

@@ -216,6 +216,7 @@ class TaskService(Questions, Commands, Blocking):
             writers=lambda outputs: self.source.ask(lambda views: views.last_writers(outputs, user_id)),
             makers=lambda outputs: self.source.ask(lambda views: views.last_writers(outputs, user_id, "completed")),
             origins=lambda outputs: self.source.ask(lambda views: views.last_origins(outputs, user_id)),
+            readers=lambda batch, inputs: self.source.ask(lambda views: views.last_readers(batch, inputs)),
             taken=lambda outputs: self.source.state(lambda state, _now: _taken(state, outputs, user_id)),
         )
         return BatchPlanner(self._intake, self._system.registry, self._paths, past)

@@ -18,6 +18,7 @@ from ..errors import problem
 from ..events import Accepted, CreateGraph, CreateTask, GraphTask, TaskState, TasktrailError
 from ..events.commands import TaskFields
 from ..events.errors import CONFLICT, InvalidPath, InvalidValue, OutputExists, OutputsCollide, OutputTaken
+from ..events.task_events import output_of
 from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
 from ..handlers.originals import FIELD as ORIGINAL
@@ -51,6 +52,8 @@ class Past(msgspec.Struct, frozen=True):
     """Output → the latest completed one."""
     origins: Callable[[Sequence[str]], Mapping[str, TaskState]]
     """Output → the latest that was to write it of another file, and not in place."""
+    readers: Callable[[str, Sequence[str]], Mapping[str, TaskState]]
+    """Batch and inputs, by their paths → the latest task of the batch that was to read each."""
     taken: Callable[[Sequence[str]], Mapping[str, OutputTaken]]
     """Output → the refusal that names the unfinished task which will write it, as whoever asks may read it."""
 
@@ -63,6 +66,11 @@ class _Wish(msgspec.Struct, frozen=True):
     """The place of the input."""
     output: str
     """The place of the output."""
+
+    @property
+    def inputs(self) -> set[str]:
+        """The place of the input, and of the file itself where a link is there."""
+        return {self.input, os.path.realpath(self.input)}
 
     @property
     def in_place(self) -> bool:
@@ -109,7 +117,7 @@ class BatchPlanner:
         """The plan. Raises what is wrong with the request as a whole.
 
         `found`: these files, instead of a look for those of `inputs`. `once`: a file is done with once an earlier task
-        has had its content, whatever came of it and of its output.
+        of the batch has had its content, whatever it was to do, and whatever came of it and of its output.
 
         Raises:
             InvalidValue: there are too many files, or the pattern cannot be read.
@@ -141,7 +149,9 @@ class BatchPlanner:
         draft = _Draft(name, once=once)
         wishes = self._wishes(wanted, name, naming, named, found, draft)
         wishes = self._without_outputs(wishes, draft)
-        wishes = _without_collisions(wishes, draft)
+        inputs = set().union(*(wish.inputs for wish in wishes))
+        wishes = self._without_had(wishes, draft) if once else wishes
+        wishes = _without_collisions(wishes, inputs, draft)
         self._sort_out(wanted, wishes, draft)
         plan = draft.plan(wanted)
         _refuse_closed(plan.folders)
@@ -245,6 +255,24 @@ class BatchPlanner:
                 kept.append(wish)
         return kept
 
+    def _without_had(self, wishes: Sequence[_Wish], draft: "_Draft") -> list[_Wish]:
+        """Skip the files whose content has had a task of the batch."""
+        paths = {path for wish in wishes for path in (wish.task.input_file, wish.input)}
+        readers = self._past.readers(draft.name, list(paths))
+        kept = []
+        for wish in wishes:
+            had = readers.get(wish.task.input_file) or readers.get(wish.input)
+            try:
+                skipped = _skipped(had, wish, once=True) if had is not None else None
+            except OSError as error:
+                draft.refuse(wish.task.input_file, error)
+                continue
+            if skipped is None:
+                kept.append(wish)
+            else:
+                draft.skipped.append(skipped)
+        return kept
+
     def _chains(self, files: Collection[str]) -> Mapping[str, Sequence[TaskState]]:
         """File → the task that made it, the one that made the input of that, and so on."""
         chains: dict[str, list[TaskState]] = {file: [] for file in files}
@@ -285,11 +313,9 @@ class BatchPlanner:
     ) -> None:
         if earlier is not None and not wanted.again:
             wish = msgspec.structs.replace(wish, task=self._intake.with_options_meant(wish.task))
-            if _asks_the_same(earlier, wish, once=draft.once):
-                skipped = _skipped(earlier, wish, once=draft.once)
-                if skipped is not None:
-                    draft.skipped.append(skipped)
-                    return
+            if _asks_the_same(earlier, wish) and (skipped := _skipped(earlier, wish)):
+                draft.skipped.append(skipped)
+                return
         if taken is not None and not wanted.overwrite:
             raise taken
         # What was made of this very file, and what nobody has changed since, may be replaced.
@@ -422,22 +448,20 @@ def _rank(task_type: TaskType) -> tuple[int, str]:
     return (_USUAL.index(word) if word in _USUAL else len(_USUAL), task_type.name)
 
 
-def _without_collisions(wishes: Sequence[_Wish], draft: _Draft) -> list[_Wish]:
+def _without_collisions(wishes: Sequence[_Wish], inputs: Collection[str], draft: _Draft) -> list[_Wish]:
     """Two files may not get one output, nor one the name of another's input. Of a batch nothing is started then.
 
     The files of a source come one after the other: there the later ones are refused.
     """
-    own = [{wish.input, os.path.realpath(wish.input)} for wish in wishes]
-    inputs = set().union(*own)
     writers: dict[str, _Wish] = {}
     kept: list[_Wish] = []
     told: list[str] = []
-    for wish, here in zip(wishes, own, strict=True):
+    for wish in wishes:
         path, output = wish.task.input_file, wish.task.output_file
         other = writers.setdefault(wish.output, wish)
         if other is not wish:
             told.append(f"{other.task.input_file} and {path} would both become {output}")
-        elif wish.output in inputs and wish.output not in here:
+        elif wish.output in inputs and wish.output not in wish.inputs:
             told.append(f"{path} would replace {output}, which is another input")
         else:
             kept.append(wish)
@@ -468,26 +492,30 @@ def _refuse_closed(folders: Sequence[str]) -> None:
         seen.add(there)
 
 
-def _asks_the_same(earlier: TaskState, wish: _Wish, *, once: bool) -> bool:
-    """Whether it is about the same; a source does each content once, also when it would do it in another way now."""
+def _asks_the_same(earlier: TaskState, wish: _Wish) -> bool:
+    """Whether it does the same with the same file, whatever becomes of that then."""
     spec, task = earlier.spec, wish.task
-    if place_of(spec.input_file) != wish.input:
-        return False
-    return once or (spec.type, spec.options) == (task.type, task.options)
+    return (spec.type, spec.options) == (task.type, task.options) and place_of(spec.input_file) == wish.input
 
 
-def _skipped(earlier: TaskState, wish: _Wish, *, once: bool) -> Skipped | None:
-    """Why nothing is to be done for a file; None where something is."""
-    why, failed = "", False
-    if _gave_way(earlier) and wish.in_place and _is_as_made(earlier):
+def _skipped(earlier: TaskState, wish: _Wish, *, once: bool = False) -> Skipped | None:
+    """Why nothing is to be done for a file; None where something is.
+
+    `once`: also where the task was to do something else, or where nothing stands there of what it made.
+    """
+    why, failed, task = "", False, wish.task
+    leaves = task.original == "keep"
+    spec = earlier.spec
+    as_wished = once or (spec.original, spec.original_folder) == (task.original, task.original_folder)
+    if _gave_way(earlier) and output_of(spec) == wish.input and _is_as_made(earlier):
         why = f"done by task {earlier.id}"  # what stands there is the result
-    elif earlier.status == "completed" and (kept := _kept(earlier)) and _is_unchanged(earlier):
+    elif earlier.status == "completed" and (kept := _kept(earlier)) and (once or not leaves) and _is_unchanged(earlier):
         why = f"task {earlier.id}: {kept}"
     elif earlier.finished and once and _is_no_newer(earlier):
         why, failed = f"task {earlier.id} has had it", earlier.status == "failed"
-    elif not earlier.finished:
+    elif not earlier.finished and as_wished:
         why = f"task {earlier.id} is to do the same" if earlier.waiting else f"task {earlier.id} is doing the same"
-    elif _is_as_made(earlier) and _is_unchanged(earlier):
+    elif (as_wished or leaves) and _is_as_made(earlier) and _is_unchanged(earlier):
         why = f"done by task {earlier.id}"
     elif earlier.status == "failed" and earlier.error_type == _REJECTED and _is_unchanged(earlier):
         why, failed = f"task {earlier.id} failed: {earlier.error}", True
@@ -495,8 +523,8 @@ def _skipped(earlier: TaskState, wish: _Wish, *, once: bool) -> Skipped | None:
         return None
     return Skipped(
         task_id=earlier.id,
-        input_file=wish.task.input_file,
-        output_file=wish.task.output_file,
+        input_file=task.input_file,
+        output_file=task.output_file,
         why=why,
         open=not earlier.finished,
         failed=failed,

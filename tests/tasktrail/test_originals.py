@@ -117,6 +117,27 @@ def test_a_result_that_stands_for_its_original_is_not_replaced_by_that_of_a_name
     assert result.read_text() == "xyz"
 
 
+def test_another_wish_for_the_original_is_another_wish(service: TaskService, folder: Path) -> None:
+    def batch(**task: Any) -> tuple[list[str], list[str]]:
+        made = service.create_batch([folder], folder.parent / "out" / "{stem}.short", type="squeeze", task=task)
+        assert made.refused == ()
+        for one in made.created:
+            assert service.wait(one.task_id, timeout=60).status == "completed"
+        return tuple([Path(one.input_file).stem for one in some] for some in (made.created, made.skipped))  # type: ignore[return-value]  # of two
+
+    assert batch(original="replace") == (["a", "same", "b"], [])
+    assert batch(original="replace") == ([], ["same"]), "whose original has stayed"
+    assert batch() == (["same"], []), "there was no result"
+    assert (folder.parent / "out" / "same.short").read_text() == "abc"
+    assert batch() == ([], ["same"])
+    (folder / "a.txt").write_text("xxyy")
+    (folder.parent / "out" / "a.short").unlink()
+    assert batch() == (["a"], ["same"])
+    assert batch(original="replace") == (["a", "same"], []), "the original is still there"
+    assert not (folder / "a.txt").exists()
+    assert (folder.parent / "out" / "a.short").read_text() == "xy"
+
+
 def test_what_has_given_way_over_a_link_is_done(service: TaskService, folder: Path) -> None:
     (folder.parent / "link").symlink_to(folder)
     for inputs, to, created in ((folder, "link", 3), (folder, "link", 0), (folder, "in", 0), ("link", "in", 0)):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,40 @@ def test_a_second_file_for_the_same_output_is_refused_and_keeps_no_other_waiting
     looked(service)
     assert service.stats().total == 2
     assert (inbox.parent / "out" / "a.loud").read_text() == before, "an output of another file is not ours to replace"
+
+
+def test_a_file_whose_output_went_to_another_one_meanwhile_has_had_its_task(
+    open_service: Callable[..., TaskService], inbox: Path
+) -> None:
+    service = open_service()
+    watch(service, inbox)
+    for number, name in enumerate(("a.md", "a.txt"), 1):
+        (inbox / name).write_text(f"this is {name}")
+        Path(nth(service, number).output_file).unlink()  # somebody has fetched it
+    service.close()
+    again = open_service()
+    looked(again)
+    assert again.stats().total == 2
+    (inbox / "a.txt").write_text("this is new")
+    assert Path(nth(again, 3).output_file).read_text() == "THIS IS NEW", "the other file is not in its way"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"to": "{stem}.shorter"}, {"task": {"type": "squeeze"}}, {"task": {"type": "shout", "options": {"value": 2}}}],
+)
+def test_a_source_that_is_replaced_does_only_what_is_new(
+    service: TaskService, inbox: Path, more: dict[str, Any]
+) -> None:
+    (inbox / "a.txt").write_text("this is a")
+    watch(service, inbox)
+    nth(service, 1)
+    given = {"to": "{stem}.loud", "task": {"type": "shout"}} | more
+    service.add_source("inbox", [inbox], f"{inbox.parent}/out/{given.pop('to')}", settle=0, replace=True, **given)
+    (inbox / "b.txt").write_text("this is b")
+    nth(service, 2)
+    looked(service)
+    assert service.stats().total == 2
 
 
 @pytest.mark.parametrize("name", ["in", "link"])
