@@ -15,6 +15,7 @@ from av.packet import Packet
 from av.stream import Disposition
 
 from ...io_errors import writing
+from ...media.bitrates import held_bitrate
 from ...media.chapters import write_chapters
 from ...media.sound_shape import Cut, Shape
 from ...video.opening import exact, is_input_fault, packets_of
@@ -69,7 +70,10 @@ def plan_for(source: SoundSource, options: AudioConvertOptions, codec: Codec) ->
         notes += told
     else:
         form = _FORMATS[encoder]
-    bitrate = 0 if options.quality is not None or not codec.bitrate else options.bitrate or codec.bitrate * channels
+    bitrate = 0
+    if options.quality is None and codec.bitrate:
+        bitrate, told_of_it = held_bitrate(codec.name, options.bitrate or codec.bitrate * channels, channels, rate)
+        notes += told_of_it if options.bitrate else ()
     how = {} if options.quality is None else {"flags": "+qscale", "global_quality": str(options.quality * _MP3_LAMBDA)}
     return Plan(
         codec=encoder if codec.name == "pcm" else codec.name,

@@ -18,6 +18,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from ...contract import Unusable
+from ...media.bitrates import held_bitrate
 from ...media.loudness import (
     LEVEL_TAGS,
     NOT_MEASURED,
@@ -138,7 +139,10 @@ def _plan_for(
     channels = max(1, stream.codec_context.channels)
     most = {"auto": _MOST[target.audio_codec], "stereo": 2, "mono": 1}[options.audio_channels]
     kept = max(count for count in _LAYOUTS if count <= min(channels, most))
-    notes = () if kept == channels else (f"{channels} channels of {called} became {kept}",)
+    notes = [] if kept == channels else [f"{channels} channels of {called} became {kept}"]
+    rate = _rate(target.audio_codec, stream.codec_context.sample_rate)
+    bitrate = held_bitrate(target.audio_codec, options.audio_bitrate or _CHANNEL_BITRATE * kept, kept, rate)
+    notes += [f"{called}: {note}" for note in bitrate.notes if options.audio_bitrate]
     return SoundPlan(
         stream=stream.index,
         called=called,
@@ -146,10 +150,10 @@ def _plan_for(
         codec=target.audio_codec,
         encoder=target.audio_encoder,
         layout=_LAYOUTS[kept],
-        bitrate=options.audio_bitrate or _CHANNEL_BITRATE * kept,
+        bitrate=bitrate.held,
         loudness=options.loudness,
         true_peak=options.true_peak,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 

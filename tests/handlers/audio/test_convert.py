@@ -245,6 +245,27 @@ def test_options_of_the_sound_are_followed(tmp_path: Path, convert: Convert) -> 
     assert len(hear(output).wave) == 2
 
 
+@pytest.mark.parametrize(
+    ("suffix", "rate", "asked", "held"),
+    [
+        (".opus", 48000, 1_000_000, 512_000),
+        (".mp3", 44100, 1_000_000, 320_000),
+        (".mp3", 22050, 1_000_000, 160_000),
+        (".mp3", 44100, 6_000, 32_000),
+        (".m4a", 44100, 1_000_000, 529_200),
+    ],
+)
+def test_a_bitrate_that_a_codec_cannot_hold_becomes_the_nearest_and_is_told(
+    *, suffix: str, rate: int, asked: int, held: int, tmp_path: Path, convert: Convert
+) -> None:
+    source = write(tmp_path / "in.wav", tone(rate=rate), rate=rate)
+    _, outcome = convert(source, f"out{suffix}", bitrate=asked)
+    (note,) = told(outcome)["notes"]
+    assert note.startswith(f"{asked} bits a second became {held}: ")
+    if suffix == ".mp3":
+        assert told(outcome)["bitrate"] == pytest.approx(held, rel=0.1)
+
+
 def test_floating_point_samples_stay_in_wav_and_are_told_elsewhere(tmp_path: Path, convert: Convert) -> None:
     source = write(tmp_path / "in.wav", tone(), codec="pcm_f32le")
     assert told(convert(source, "out.wav", codec="pcm")[1])["codec"] == "pcm_f32le"

@@ -431,3 +431,15 @@ def test_samples_that_are_no_numbers_are_made_finite_and_counted(
     outcome = convert(prepare(source, **options))
     assert isinstance(outcome, Finished), outcome
     assert any(note.startswith("4 samples of sound are no numbers") for note in outcome.result["notes"])
+
+
+def test_a_bitrate_that_opus_cannot_hold_becomes_the_nearest_and_is_told(
+    tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    source = make(tmp_path / "in.mp4", [Tone()])
+    outcome = convert(prepare(source, audio_codec="opus", audio_channels="mono", audio_bitrate=320_000))
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.result["notes"] == [
+        "2 channels of sound became 1",
+        "sound: 320000 bits a second became 256000: opus of 1 channel and 48000 samples a second holds no more",
+    ]
