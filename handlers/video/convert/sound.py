@@ -137,9 +137,9 @@ def _plan_for(
     if options.audio_codec == "copy" or (free and fits and steady):
         return SoundPlan(stream=stream.index, called=called, copy=True, codec=codec)
     channels = max(1, stream.codec_context.channels)
-    most = {"auto": _MOST[target.audio_codec], "stereo": 2, "mono": 1}[options.audio_channels]
-    kept = max(count for count in _LAYOUTS if count <= min(channels, most))
-    notes = [] if kept == channels else [f"{channels} channels of {called} became {kept}"]
+    wanted = {"auto": min(channels, _MOST[target.audio_codec]), "stereo": 2, "mono": 1}[options.audio_channels]
+    kept = max(count for count in _LAYOUTS if count <= wanted)
+    notes = [f"{channels} channels of {called} became {kept}"] if kept < channels else []
     rate = _rate(target.audio_codec, stream.codec_context.sample_rate)
     bitrate = held_bitrate(target.audio_codec, options.audio_bitrate or _CHANNEL_BITRATE * kept, kept, rate)
     notes += [f"{called}: {note}" for note in bitrate.notes if options.audio_bitrate]

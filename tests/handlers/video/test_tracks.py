@@ -443,3 +443,14 @@ def test_a_bitrate_that_opus_cannot_hold_becomes_the_nearest_and_is_told(
         "2 channels of sound became 1",
         "sound: 320000 bits a second became 256000: opus of 1 channel and 48000 samples a second holds no more",
     ]
+
+
+def test_mono_becomes_stereo_where_that_is_asked(
+    tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    context = prepare(make(tmp_path / "in.mp4", [Tone(layout="mono")]), audio_channels="stereo")
+    outcome = convert(context)
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.result["notes"] == []
+    _, (left, right) = loudest(context.output_file)
+    assert left == pytest.approx(right) == pytest.approx(0.0707, rel=0.35)
