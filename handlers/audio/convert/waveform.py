@@ -26,28 +26,42 @@ class Envelope:
         self._blocks = np.zeros((2, channels, self._most), np.float32)
         self._count = 0
         self._length = 1
-        self._rest: NDArray[np.float32] = np.zeros((channels, 0), np.float32)
+        self._begun = 0
+        """Samples of the block that is not full yet."""
+        self._rest = np.zeros((2, channels), np.float32)
+        """Their extremes."""
         self.samples = 0
 
     def add(self, sound: NDArray[np.float32]) -> None:
         """Take the next samples, of shape (channels, samples)."""
         self.samples += sound.shape[1]
-        sound = np.concatenate((self._rest, sound), axis=1) if self._rest.size else sound
-        while True:
-            room = self._most - self._count
-            whole = min(sound.shape[1] // self._length, room)
+        while sound.shape[1]:
+            if self._count == self._most:
+                self._halve()
+            whole = 0 if self._begun else min(sound.shape[1] // self._length, self._most - self._count)
+            taken = whole * self._length or min(sound.shape[1], self._length - self._begun)
+            part, sound = sound[:, :taken], sound[:, taken:]
             if whole:
-                taken, sound = sound[:, : whole * self._length], sound[:, whole * self._length :]
-                self._keep(taken.reshape(len(taken), whole, self._length))
-            if self._count < self._most:
-                break
-            self._halve()
-        self._rest = sound
+                blocks = part.reshape(len(part), whole, self._length)
+                self._keep(np.stack((blocks.min(axis=2), blocks.max(axis=2))))
+            else:
+                self._go_on(part)
+
+    def _go_on(self, part: NDArray[np.float32]) -> None:
+        """Put samples into the block that is not full yet."""
+        low, high = part.min(axis=1), part.max(axis=1)
+        if self._begun:
+            low, high = np.minimum(low, self._rest[0]), np.maximum(high, self._rest[1])
+        self._rest = np.stack((low, high))
+        self._begun += part.shape[1]
+        if self._begun == self._length:
+            self._keep(self._rest[:, :, None])
+            self._begun = 0
 
     def _keep(self, blocks: NDArray[np.float32]) -> None:
-        place = slice(self._count, self._count + blocks.shape[1])
-        self._blocks[0, :, place], self._blocks[1, :, place] = blocks.min(axis=2), blocks.max(axis=2)
-        self._count += blocks.shape[1]
+        """Add blocks that are full, of shape (2, channels, blocks)."""
+        self._blocks[:, :, self._count : self._count + blocks.shape[2]] = blocks
+        self._count += blocks.shape[2]
 
     def _halve(self) -> None:
         self._count //= 2
@@ -61,9 +75,8 @@ class Envelope:
     def columns(self, count: int) -> Peaks:
         """The extremes in `count` columns of equal time."""
         blocks = self._blocks[:, :, : self._count]
-        if self._rest.shape[1]:
-            rest = np.stack((self._rest.min(axis=1), self._rest.max(axis=1)))[:, :, None]
-            blocks = np.concatenate((blocks, rest), axis=2)
+        if self._begun:
+            blocks = np.concatenate((blocks, self._rest[:, :, None]), axis=2)
         edges = np.arange(count + 1) * self.samples / (count * self._length)
         first = np.minimum(edges[:-1].astype(int), blocks.shape[2] - 1)
         last = np.maximum(np.ceil(edges[1:]).astype(int), first + 1)

@@ -43,6 +43,19 @@ def test_each_column_has_the_lowest_and_the_highest_sample_of_its_time(samples: 
         assert (found[1, :, column] <= around.max(axis=1)).all()
 
 
+def test_long_sound_takes_no_more_than_short_sound() -> None:
+    """Samples of a block that is not full are not kept: to add each frame to them would cost more and more."""
+    envelope = Envelope(2, 16)
+
+    def held() -> int:
+        return sum(each.nbytes for each in vars(envelope).values() if isinstance(each, np.ndarray))
+
+    before = held()
+    for _ in range(500):
+        envelope.add(np.zeros((2, 997), np.float32))
+    assert held() == before
+
+
 def test_one_loud_sample_is_seen_in_its_column(tmp_path: Path, convert: Callable[..., Any]) -> None:
     wave = np.zeros((1, 441_000), np.float32)
     wave[0, 220_600] = 0.99
