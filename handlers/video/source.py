@@ -99,6 +99,8 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     interlaced: bool
     fine_colours: bool = False
     """Whether it has a colour for more than every fourth pixel: 4:2:2, 4:4:4, RGB."""
+    rgb: bool = False
+    """Whether its pixels are stored as red, green and blue."""
     deinterlace: bool = False
     """Whether its frames are to be made whole as they are read."""
     squared: bool = False
@@ -196,6 +198,7 @@ def _examine(path: Path, *, brief: bool) -> VideoSource | None:
             transparent=_is_transparent(stream, first),
             interlaced=first is not None and first.interlaced_frame,
             fine_colours=first is not None and _has_fine_colours(first),
+            rgb=first is not None and _is_rgb(first),
         )
 
 
@@ -246,10 +249,14 @@ def _frames(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"]) ->
 
 def _has_fine_colours(frame: VideoFrame) -> bool:
     form = frame.format
-    if form.is_rgb or form.has_palette:
+    if _is_rgb(frame):
         return True
     coloured = sum(not part.is_alpha for part in form.components) > 1
     return coloured and form.chroma_width(_SIDE) * form.chroma_height(_SIDE) > _SIDE * _SIDE // 4
+
+
+def _is_rgb(frame: VideoFrame) -> bool:
+    return frame.format.is_rgb or frame.format.has_palette
 
 
 _SIDE = 64

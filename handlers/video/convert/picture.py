@@ -19,7 +19,9 @@ from .quality import quality_of
 
 _STANDARD = (1, 1, 1)
 """BT.709 in primaries, transfer and matrix."""
-_RGB_MATRIX, _UNSPECIFIED = 0, 2
+_UNSPECIFIED = 2
+_WIDE = 9
+"""BT.2020, as primaries and as matrix."""
 _BYTE = 8
 _SCALING = Interpolation.BICUBIC
 _X265_WIDTH = 50
@@ -69,7 +71,9 @@ def choose_pixel_format(
     if high and (not deep or options.hdr == "sdr"):
         return PixelFormat(name=wanted[0], colour=_STANDARD, standard_range=True)
     primaries, transfer, matrix = source.colour
-    return PixelFormat(name=wanted[0], colour=(primaries, transfer, _UNSPECIFIED if matrix == _RGB_MATRIX else matrix))
+    if source.rgb:  # it has no matrix, whatever it says
+        matrix = _WIDE if primaries == _WIDE else _STANDARD[2]
+    return PixelFormat(name=wanted[0], colour=(primaries, transfer, matrix))
 
 
 def output_size(source: VideoSource, options: VideoConvertOptions) -> tuple[int, int]:
@@ -185,6 +189,8 @@ class Shaper:
         self._size = (size[1], size[0]) if sideways else size
         filters = _turns(source) + _bars(size, output_size(source, options))
         self._finisher = _graph(self._size, pixels.name, source.time_base, filters) if filters else None
+        self._matrix = Colorspace(pixels.colour[2]) if source.rgb or pixels.standard_range else None
+        """By which brightness and colour are computed, where the source has none of its own."""
         self._tones: ToneMapper | None = None
         if pixels.standard_range:
             self._tones = ToneMapper(source, self._size, _SCALING, folder, threads)
@@ -199,7 +205,7 @@ class Shaper:
             *self._size,
             format=self._pixels.name,
             interpolation=_SCALING,
-            dst_colorspace=Colorspace.ITU709 if self._tones else None,
+            dst_colorspace=self._matrix,
             dst_color_range=ColorRange.MPEG,
         )
         return shaped if self._finisher is None else _through(self._finisher, shaped)

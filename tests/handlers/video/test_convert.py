@@ -473,3 +473,34 @@ def test_pictures_that_x265_falls_over_are_refused_and_so_by_the_look_into_the_i
     job = job_for(VideoConvertOptions(**options), clips(audio=""), "/out.mp4")
     with pytest.raises(Unusable, match="too small for the encoder"):
         video_convert.probe_input(job)
+
+
+@pytest.mark.parametrize(("tagged", "primaries", "matrix"), [(2, 2, 1), (6, 1, 1), (9, 9, 9)])
+def test_pictures_of_red_green_and_blue_get_a_matrix_and_say_which(
+    *,
+    tagged: int,
+    primaries: int,
+    matrix: int,
+    tmp_path: Path,
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+) -> None:
+    """They got that of BT.601 and said nothing, so that players showed other colours in high definition."""
+    red = np.zeros((96, 160, 3), np.uint8)
+    red[..., 0] = 200
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "bgr0"
+        stream.codec_context.color_primaries, stream.codec_context.colorspace = primaries, tagged
+        for _ in range(3):
+            output.mux(stream.encode(VideoFrame.from_ndarray(red, "rgb24")))
+        output.mux(stream.encode(None))
+    context = prepare(path, crf=1)
+    assert isinstance(convert(context), Finished)
+    with av.open(str(context.output_file)) as container:
+        frame = next(container.decode(video=0))
+        assert container.streams.video[0].codec_context.colorspace == matrix
+    share = {1: 0.2126, 9: 0.2627}[matrix]
+    assert bytes(frame.planes[0])[0] == pytest.approx(16 + 219 * share * 200 / 255, abs=1)
