@@ -6,8 +6,9 @@ at all.
 
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ reads this kind before all others goes first: a film that becomes a png gives a 
 _SHOWN = 3
 _TO_THE_END = 2.0
 """Seconds between the publishing of an output and the recorded end of its task, at most."""
+_OF_ONE = re.compile(r"tasks\[([0-9]+)\]\.?(.*)", re.DOTALL)
+"""The field of a refusal that is of one task of a graph."""
 _REJECTED = "Rejected"
 """The error type of a task whose handler can do nothing with its input."""
 
@@ -395,13 +398,39 @@ async def carry_out(
         if os.path.dirname(one.output_file) in closed  # noqa: PTH120
     )
     answer = msgspec.structs.replace(plan.answer, refused=plan.answer.refused + refused, created=())
-    if not kept:
-        return answer
-    accepted = await send(msgspec.structs.replace(plan.graph, tasks=tuple(task for _one, task in kept)))
-    if isinstance(accepted, TasktrailError):
-        raise accepted
-    made = tuple(msgspec.structs.replace(one, task_id=accepted.ids[task.name]) for one, task in kept)
-    return msgspec.structs.replace(answer, created=made, position=accepted.position)
+    while kept:
+        accepted = await send(msgspec.structs.replace(plan.graph, tasks=tuple(task for _one, task in kept)))
+        if isinstance(accepted, Accepted):
+            made = tuple(msgspec.structs.replace(one, task_id=accepted.ids[task.name]) for one, task in kept)
+            return msgspec.structs.replace(answer, created=made, position=accepted.position)
+        kept, refused = _without_refused(kept, accepted)
+        answer = msgspec.structs.replace(answer, refused=answer.refused + refused)
+    return answer
+
+
+def _without_refused(
+    pairs: Sequence[tuple[Made, GraphTask]], error: TasktrailError
+) -> tuple[list[tuple[Made, GraphTask]], tuple[Refused, ...]]:
+    """What is left without the task that was refused, and without others whose input has gone since the plan was made.
+
+    Raises a refusal that is of no single task.
+    """
+    match = _OF_ONE.fullmatch(error.field)
+    if match is None:
+        raise error
+    one, task = pairs[int(match[1])]
+    error.field, error.message = match[2], error.message.removeprefix(f"Task {task.name}: ")
+    refused = [Refused(input_file=one.input_file, problem=problem(error))]
+    kept = []
+    for other, its in pairs:
+        if other is one:
+            continue
+        if os.path.lexists(other.input_file):
+            kept.append((other, its))
+        else:
+            gone = InvalidPath(f"{other.input_file!r} has gone", field="input_file", status=CONFLICT)
+            refused.append(Refused(input_file=other.input_file, problem=problem(gone)))
+    return kept, tuple(refused)
 
 
 def _make_folders(folders: Sequence[str]) -> dict[str, InvalidPath]:
@@ -454,6 +483,7 @@ def _without_collisions(wishes: Sequence[_Wish], inputs: Collection[str], draft:
     The files of a source come one after the other: there the later ones are refused.
     """
     writers: dict[str, _Wish] = {}
+    folders = _folders_of(wish.output for wish in wishes)
     kept: list[_Wish] = []
     told: list[str] = []
     for wish in wishes:
@@ -463,6 +493,8 @@ def _without_collisions(wishes: Sequence[_Wish], inputs: Collection[str], draft:
             told.append(f"{other.task.input_file} and {path} would both become {output}")
         elif wish.output in inputs and wish.output not in wish.inputs:
             told.append(f"{path} would replace {output}, which is another input")
+        elif wish.output in folders:
+            told.append(f"{path} would become {output}, which is to be the folder of other outputs")
         else:
             kept.append(wish)
             continue
@@ -472,6 +504,17 @@ def _without_collisions(wishes: Sequence[_Wish], inputs: Collection[str], draft:
         more = f"; and {len(told) - _SHOWN} more" if told[_SHOWN:] else ""
         raise OutputsCollide("; ".join(told[:_SHOWN]) + more, field="to")
     return kept
+
+
+def _folders_of(paths: Iterable[str]) -> set[str]:
+    """All folders that the paths are in."""
+    folders: set[str] = set()
+    for path in paths:
+        folder = os.path.dirname(path)  # noqa: PTH120 - a text
+        while folder not in folders:
+            folders.add(folder)
+            folder = os.path.dirname(folder)  # noqa: PTH120
+    return folders
 
 
 def _refuse_closed(folders: Sequence[str]) -> None:

@@ -103,6 +103,7 @@ class PathRules:
             raise InvalidPath(f"{path!r} names no file", field="output_file")
         if new_folders and not os.path.lexists(folder):
             check_apart(path, self.protected, "output_file", followed=False)
+            _check_name(folder, name)
             return
         if not os.path.isdir(folder):  # noqa: PTH112 - on the way of every command
             raise InvalidPath(
@@ -243,8 +244,11 @@ def _check_form(path: str, field: str) -> None:
 def _check_name(folder: str, name: str) -> None:
     """Refuse a name that is too long. The handler writes under a shorter one, so this would only show at the end."""
     size = len(os.fsencode(name))
+    there = folder
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)  # noqa: PTH120 - on the way of every command
     try:
-        limit = os.pathconf(folder, "PC_NAME_MAX")
+        limit = os.pathconf(there, "PC_NAME_MAX")
     except OSError:
         limit = _USUAL_NAME_MAX
     if size > limit:

@@ -9,8 +9,16 @@ import pytest
 
 from tasktrail.api.service import TaskService
 from tasktrail.batches.request import MadeBatch
-from tasktrail.events import CreateTask
-from tasktrail.events.errors import InvalidOptions, InvalidPath, InvalidValue, OutputsCollide, UnknownBatch, UnknownType
+from tasktrail.events import CreateGraph, CreateTask
+from tasktrail.events.errors import (
+    InvalidOptions,
+    InvalidPath,
+    InvalidValue,
+    NotReady,
+    OutputsCollide,
+    UnknownBatch,
+    UnknownType,
+)
 from tasktrail.projections import TaskFilters
 
 
@@ -309,6 +317,54 @@ def test_files_whose_folder_cannot_be_made_are_refused_and_keep_no_other_from_it
     long = folder / f"{'x' * 249}.txt"
     long.write_text("this is long")
     assert lists(make(to=f"{folder.parent}/out/{{folder}}/{{stem}}-or-even-longer/x.loud")) == (3, 0, 0, 1)
+
+
+def test_an_output_may_not_be_the_folder_of_another(make: Callable[..., MadeBatch], folder: Path) -> None:
+    (folder / "sub.md").write_text("this is named like the folder")
+    with pytest.raises(OutputsCollide, match=r"in/sub.md would become .*out/sub, which is to be the folder of other"):
+        make(to=f"{folder.parent}/out/{{folder}}/{{stem}}")
+
+
+def test_a_name_that_is_too_long_for_a_folder_to_be_made_is_refused_alone(
+    make: Callable[..., MadeBatch], folder: Path
+) -> None:
+    (folder / f"{'x' * 251}.txt").write_text("this is long")
+    for dry_run in (True, False):
+        made = make(to=f"{folder.parent}/new/{{folder}}/{{stem}}.loud", dry_run=dry_run)
+        assert lists(made) == (3, 0, 0, 1)
+        assert "at most 255 are possible" in made.refused[0].problem["detail"]
+
+
+@pytest.mark.parametrize("gone", [("a.txt",), ("a.txt", "b.txt"), ("a.txt", "b.txt", "sub/a.txt")])
+def test_files_that_vanish_after_the_plan_keep_no_other_from_its_task(
+    service: TaskService, folder: Path, monkeypatch: pytest.MonkeyPatch, gone: tuple[str, ...]
+) -> None:
+    plan_batch = service.plan_batch
+
+    def plan(*given: Any) -> Any:
+        plan = plan_batch(*given)
+        for name in gone:
+            (folder / name).unlink()
+        return plan
+
+    monkeypatch.setattr(service, "plan_batch", plan)
+    made = service.create_batch([folder], f"{folder.parent}/out/{{folder}}/{{stem}}.loud", type="shout")
+    assert lists(made) == (3 - len(gone), 0, 0, len(gone))
+    assert {one.problem["field"] for one in made.refused} == {"input_file"}
+    assert made.refused[0].problem["detail"].startswith("'/"), "and not with a name of our own"
+    for one in made.created:
+        assert service.wait(one.task_id, timeout=60).status == "completed"
+
+
+def test_a_refusal_of_the_whole_is_no_refusal_of_a_file(
+    service: TaskService, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_graph: CreateGraph) -> NotReady:
+        return NotReady("The log cannot be written")
+
+    monkeypatch.setattr(service, "_send_graph", refuse)
+    with pytest.raises(NotReady, match="cannot be written"):
+        service.create_batch([folder], f"{folder.parent}/out/{{folder}}/{{stem}}.loud", type="shout")
 
 
 def test_an_output_that_was_touched_after_its_task_is_not_replaced(
