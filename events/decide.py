@@ -225,6 +225,7 @@ def _ended(state: TaskState, report: AttemptEnded, context: DecisionContext) -> 
                     time_used=report.time_used,
                     estimate=context.probed,
                     input_read=report.input_read,
+                    tools=report.tools,
                 ),
             )
         case "lost":

@@ -169,6 +169,8 @@ class AttemptEnded(Frame, frozen=True, tag="ended"):
     retry_on: str = ""
     """The error that the type itself says may be tried again after, where this is one."""
     input_read: ReadInput | None = None
+    tools: dict[str, str] = {}
+    """Package → version, of those that the type names."""
 
 
 class WorkerGone(Frame, frozen=True, tag="exited"):

@@ -266,6 +266,8 @@ class Completed(_Event, frozen=True, kw_only=True):
     estimate: Estimated | None = None
     input_read: ReadInput | None = None
     """Where the type lets its input be watched."""
+    tools: dict[str, str] = {}
+    """Package → version, of those that made the output and that the type names."""
 
 
 TaskEvent: TypeAlias = Created | Started | Progressed | Checkpointed | Failed | Retried | Cancelled | Completed

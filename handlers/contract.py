@@ -1,10 +1,12 @@
 """What a handler is given and what it may answer. This is the page a handler's author reads first."""
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from functools import reduce
+from contextlib import suppress
+from functools import cache, reduce
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -452,6 +454,22 @@ _found: set[str] = set()
 def media(*modules: str) -> Packages:
     """The packages of a built-in type."""
     return Packages(modules=modules, install=MEDIA)
+
+
+@cache
+def versions_of(packages: Packages) -> Mapping[str, str]:
+    """Package → version, of those that are installed, by the names that they are installed under."""
+    from importlib import metadata  # noqa: PLC0415 - most processes never ask
+
+    found = {}
+    for module in packages.modules:
+        name = _INSTALLED_AS.get(module, module)
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return MappingProxyType(found)
+
+
+_INSTALLED_AS = {"PIL": "pillow", "markdown_it": "markdown-it-py"}
 
 
 def missing_packages(task_type: TaskType) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from ..contract import (
     TaskType,
     Unusable,
     require_packages,
+    versions_of,
 )
 from ..errors import BadAnswer, InputChanged, OutputMissing
 from ..inputs import Input
@@ -105,7 +106,7 @@ def deliver(
 
     Nothing of the attempt runs any more, so the files stay as they are. What it cost is taken from `said`.
     """
-    ending = msgspec.structs.replace(said, input_read=None)  # what the attempt itself says of it is not trusted
+    ending = msgspec.structs.replace(said, input_read=None, tools={})  # what the attempt says of these is not trusted
     try:
         if ending.outcome == "completed":
             if _has_output(run, task_type, staged_path):
@@ -128,6 +129,7 @@ def deliver(
         error=ending.error,
         error_type=ending.error_type,
         input_read=ending.input_read,
+        tools=ending.tools,
     )
 
 
@@ -190,6 +192,7 @@ def _complete(
     run: Run, task_type: TaskType, link: Link, sandbox: Sandbox, source: Input | None, ending: AttemptEnded
 ) -> AttemptEnded:
     """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
+    ending = msgspec.structs.replace(ending, tools=dict(versions_of(task_type.packages)))
     if source is not None:
         ending = msgspec.structs.replace(ending, input_read=source.seen(hashed=run.hash_input))
         source.compare()

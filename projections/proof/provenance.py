@@ -78,7 +78,10 @@ def statement(log: LogReader, task_id: int, builder: str) -> dict[str, Any]:
                 "resolvedDependencies": [source] if source else [],
             },
             "runDetails": {
-                "builder": {"id": f"urn:{builder.replace('/', ':')}", "version": {"tasktrail": _version(log, started)}},
+                "builder": {
+                    "id": f"urn:{builder.replace('/', ':')}",
+                    "version": {"tasktrail": _version(log, started)} | done.event.tools,
+                },
                 "metadata": {
                     "invocationId": f"{builder}/tasks/{task_id}/attempts/{done.attempt}",
                     "startedOn": timestamp(started.recorded_at),

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from PIL import Image
 
-from tasktrail import TaskService
+from tasktrail import TaskService, __version__
 from tasktrail.config.settings import Config
 from tasktrail.events.errors import InvalidPath, UnknownTask
 from tasktrail.events.log.sqlite import LogReader
@@ -62,7 +63,7 @@ def test_a_statement_names_input_output_options_times_and_the_record(house: Path
     (record,) = log.read(run["byproducts"][0]["annotations"]["position"] - 1, 1)
     assert (record.task_id, record.name) == (1, "completed")
     assert run["metadata"]["startedOn"] < run["metadata"]["finishedOn"]
-    assert run["builder"]["version"]["tasktrail"]
+    assert run["builder"]["version"] == {"tasktrail": __version__, "pillow": version("pillow")}
     assert msgspec.json.decode(msgspec.json.encode(said)) == said
 
 
