@@ -13,7 +13,7 @@ Kind: TypeAlias = Literal["image", "video", "audio", "document", "model"]
 
 _HEAD = 4096
 _TS_PACKETS = ((0, 188), (4, 192))
-"""Where a transport stream's packet has its mark, and how far it is to the next: those of camcorders begin with a time."""
+"""Where a packet of a transport stream has its mark, and how far the next is: those of camcorders begin with a time."""
 
 _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xff\xd8\xff", "image"),
