@@ -51,7 +51,8 @@ def _paced(source: VideoSource, start: int, after: int | None, reading: Reading)
             yield place(number), held
             number += 1
         held, since, ends = frame, moment, Fraction(moment + source.last_shown)
-    while held is not None and place(number) + step / 2 <= min(ends, since + still):
+    # A film that ends before the first half step has one frame all the same.
+    while held is not None and (number == 0 or place(number) + step / 2 <= min(ends, since + still)):
         yield place(number), held
         number += 1
 

@@ -168,7 +168,18 @@ class _Conversion:
         making = self._making(percent)
         self._saved, self._faults = making.run(), [*self._faults, *making.faults]
         if not self._saved.segments and not self._target.copied:
-            raise Unusable(f"not one picture of {self._source.path.name} can be decoded")
+            raise Unusable(self._nothing_made())
+
+    def _nothing_made(self) -> str:
+        """Why there is not one picture. One that begins earlier may be shown there all the same."""
+        name, options = self._source.path.name, self._context.options
+        if not self._window.cut_before and not self._window.cut_behind:
+            return f"not one picture of {name} can be decoded"
+        until = "" if options.end is None else f" and before {options.end:g} s"
+        return (
+            f"no picture of {name} that can be decoded begins at {options.start or 0:g} s or later{until}: take an "
+            "earlier start, or give frame_rate, which shows the picture before again"
+        )
 
     def _making(self, percent: tuple[float, float], *, picture: bool = True) -> Making:
         return Making(

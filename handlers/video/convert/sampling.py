@@ -80,7 +80,7 @@ class Sampling:
     def measure(self, target: Target, plan: SegmentPlan, tell: Callable[[float], None]) -> list[Measured]:
         """All samples, in an order that is always the same. `tell` is called with the share that is done, 0 to 1.
 
-        Raises Unusable where not one picture can be decoded.
+        Raises Unusable where there is no picture in them.
         """
         source = self._source
         samples = samples_of(plan.start, plan.end, float(source.time_base), source.keyframes)
@@ -106,7 +106,7 @@ class Sampling:
                     self._frames += 1
                     report()
         if not any(each.frames for each in found):
-            raise Unusable(f"not one picture of the samples of {source.path.name} can be decoded")
+            raise Unusable(f"no picture that can be decoded begins in the samples of {source.path.name}: give crf")
         return sorted(found)  # the sum of the same numbers in another order may be another one
 
     def _work(self, number: int, sample: Sample, target: Target, plan: SegmentPlan) -> Work[_Step]:

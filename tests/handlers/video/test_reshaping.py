@@ -425,3 +425,36 @@ def test_the_estimate_follows(clips: Callable[..., Path]) -> None:
     assert found(end=2).basis == whole.basis
     assert found(frame_rate=60).seconds > whole.seconds > found(frame_rate=5).seconds
     assert found(crop="32:32:0:0").memory < whole.memory < found(pad="640:480").memory
+
+
+@pytest.mark.parametrize("options", [{}, {"start": 0.2}, {"end": 0.3}])
+def test_a_film_shorter_than_half_a_step_of_its_new_rate_has_one_frame(
+    *, options: dict[str, Any], clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    context = prepare(clips(seconds=0.4, audio=""), frame_rate=1, **options)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert outcome.result["frames"] == len(times(context.output_file)) == 1
+
+
+def test_a_part_in_which_no_picture_begins_is_told_from_pictures_that_cannot_be_decoded(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "slides.mkv"
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=25, time_base=Fraction(1, 1000))
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for moment in (0, 5000, 10_000):
+            slide = av.VideoFrame(160, 120, "yuv420p")
+            slide.pts, slide.time_base = moment, Fraction(1, 1000)
+            output.mux(stream.encode(slide))
+        output.mux(stream.encode(None))
+    refused = convert(prepare(path, start=6, end=9))
+    assert isinstance(refused, Rejected)
+    assert refused.reason == (
+        "no picture of slides.mkv that can be decoded begins at 6 s or later and before 9 s: take an earlier start, or "
+        "give frame_rate, which shows the picture before again"
+    )
+    again = convert(prepare(path, "again.mp4", start=6, end=9, frame_rate=1))
+    assert isinstance(again, Finished)
+    assert again.result["frames"] == 3
