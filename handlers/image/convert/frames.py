@@ -1,6 +1,6 @@
 """Convert an animation or a file of several pages: each frame becomes a piece, and at the end they are put together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from ..shaping import PixelSize, to_srgb
 from .estimate import ImageHeader
 from .metadata import NOTHING, Kept, add_to_tiff, for_pillow, metadata_of
 from .options import ImageConvertOptions
-from .still import holdable, shaped_by_pillow
+from .palette import exactly
+from .still import Written, holdable, shaped_by_pillow
 
 _FRAMES_UNTIL = 70.0
 _USUAL_DURATION = 100
@@ -28,10 +29,8 @@ _USUAL_DURATION = 100
 _DURATION = "duration"
 
 
-def convert_frames(
-    context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader
-) -> tuple[PixelSize, float]:
-    """Write all frames of the input to `output_part`; the size of the first frame, and the seconds of all."""
+def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> Written:
+    """Write all frames of the input to `output_part`; the size is that of the first frame."""
     count, options = header.frames, holdable(context.options, header, kind, several=True)
     mark = fingerprint(context.input_file, msgspec.to_builtins(context.options), kind, pillow_version)
     pieces = Pieces(context, mark, stem="frame")
@@ -104,9 +103,7 @@ class _Frames:
         return found
 
 
-def _compose(
-    context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int, kept: Kept
-) -> tuple[PixelSize, float]:
+def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int, kept: Kept) -> Written:
     options = context.options
     if kind != "TIFF" and len(frames.sizes()) > 1:
         name = context.input_file.name
@@ -119,14 +116,25 @@ def _compose(
         "AVIF": {"duration": durations, "quality": 100 if options.lossless else options.quality},
         "TIFF": {"compression": "tiff_adobe_deflate"},
     }
+    reduced = 0
+
+    def with_palette(frame: Image.Image) -> Image.Image:
+        nonlocal reduced
+        exact = exactly(frame)
+        reduced += exact is None
+        return exact or frame
+
     first = frames.frame(0)
+    further: Iterable[Image.Image] = frames
+    if kind == "GIF":
+        first, further = with_palette(first), map(with_palette, frames)
     told = for_pillow(kept, kind)
     if kind == "TIFF":
         told.pop("exif", None)  # libtiff takes no directories from Pillow
     if kind == "WEBP" and "icc_profile" in first.info:  # the other writers look for it themselves
         told["icc_profile"] = first.info["icc_profile"]
-    save(first, context.output_part, kind, save_all=True, append_images=frames, **every[kind], **told)
+    save(first, context.output_part, kind, save_all=True, append_images=further, **every[kind], **told)
     if kind == "TIFF":
         with writing(context.output_part):
             add_to_tiff(context.output_part, kept.exif, kept.iptc)
-    return first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000
+    return Written(first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000, reduced)

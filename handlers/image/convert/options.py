@@ -17,7 +17,7 @@ MOST_BITS = {"PNG": 16, "TIFF": 16, "AVIF": 12}
 """Bits a channel that a format can hold, or its encoder; the others hold 8."""
 MANY_FRAMES = frozenset({"GIF", "WEBP", "TIFF", "AVIF", "PNG"})
 """Formats that can hold an animation or several pages."""
-_LOSSLESS = frozenset({"PNG", "WEBP", "AVIF", "TIFF", "GIF"})
+_LOSSLESS = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
 
 _Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 

@@ -7,6 +7,7 @@ from ...media.result import output_fields
 from .estimate import ImageHeader
 from .frames import convert_frames
 from .options import MANY_FRAMES, MAX_IMAGE_FRAMES, ImageConvertOptions, target_format
+from .palette import MOST_COLOURS
 from .probe import read_header, written_header
 from .still import HOLDS_INKS, convert_still
 from .unkept import unkept_in
@@ -27,15 +28,18 @@ def run(context: TaskContext[ImageConvertOptions]) -> Finished:
     several = header.frames > 1 and context.options.frames == "all" and kind in MANY_FRAMES
     if several:
         _check_frames(context, kind, header)
-        (width, height), duration = convert_frames(context, kind, header)
+        made = convert_frames(context, kind, header)
     else:
-        (width, height), duration = convert_still(context, kind, header), 0.0
+        made = convert_still(context, kind, header)
     written = written_header(context.output_part, kind, header)
     frames = written.frames if several else 1
     result = output_fields(
-        context.output_part, kind.lower(), width=width, height=height, frames=frames, duration=duration
+        context.output_part, kind.lower(), width=made.size[0], height=made.size[1], frames=frames, duration=made.seconds
     ) | _source(header)
     notes = _notes(context.options, header, written, several=several)
+    if made.reduced:
+        of = f" of {made.reduced} frames" if several else ""
+        notes.append(f"the colours{of} became {MOST_COLOURS}, opaque or clear: a gif has no others")
     unkept = unkept_in(context.input_file, header.format, pages=several)
     if context.options.metadata == "strip":
         unkept = [one for one in unkept if not one.says]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import pyvips
@@ -14,18 +14,19 @@ from ...contract import StopAsked, TaskContext, Unusable
 from ...io_errors import disk_fault, error_text, writing
 from ...media.damage import unreadable
 from ...media.formats import check_sides
-from ...media.pictures import write_picture
+from ...media.pictures import save, write_picture
 from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS
 from ..opening import blame_picture, open_picture
 from ..shaping import PixelSize, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
 from .estimate import NO_BOX, ImageHeader
 from .metadata import NOTHING, Kept, add_to_jpeg, add_to_tiff, for_pillow, metadata_of, photoshop_block
 from .options import ImageConvertOptions, bits_written
+from .palette import exactly
 
 pyvips.block_untrusted_set(state=True)  # loaders that run programs or follow references inside the file
 pyvips.cache_set_max(0)  # each task has another picture, and an open file is a held one
 
-_VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
+VIPS_READS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF"})
 _PILLOW_WRITES = frozenset({"HEIF", "BMP"})
 _WITHOUT_PROFILE = frozenset({"GIF", "BMP"})
 HOLDS_INKS = frozenset({"JPEG", "TIFF"})
@@ -47,8 +48,22 @@ _SHALLOW = {"grey16": "b-w", "cmyk": "cmyk"}
 """What libvips calls a picture of 16 bits a channel → what it calls it with 8; RGB otherwise."""
 _READ_SHARE = 0.5
 """The share of the progress that reading takes, if the whole picture is read before it is written."""
+_CHECKING = 0.99
+"""The share of the progress that is done when the result is checked."""
 _VIPS_MODES = {"L": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 """Pillow's modes → what libvips calls them."""
+
+
+class Written(NamedTuple):
+    """What was written."""
+
+    size: PixelSize
+    """Width and height."""
+    seconds: float = 0.0
+    """That it plays."""
+    reduced: int = 0
+    """Frames whose colours are fewer than before, because a GIF has no more."""
+
 
 Hold: TypeAlias = Callable[[pyvips.Image], pyvips.Image]
 """Takes a picture that is streamed into memory, so that its pixels can be asked for in any order."""
@@ -58,8 +73,8 @@ class VipsCannotError(Exception):
     """libvips cannot read or write the picture. The text is its own and does not say whose fault that is."""
 
 
-def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> PixelSize:
-    """Write the first picture of the input to `output_part`; its width and height.
+def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> Written:
+    """Write the first picture of the input to `output_part`.
 
     Pillow tries again what libvips refuses, and has the last word.
 
@@ -71,7 +86,7 @@ def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: 
     options = holdable(context.options, header, kind)
     bits = bits_written(options, kind, header.bits)
     by_pillow = _BYTE if header.bits > _BYTE else bits  # it decodes no more than 8, and the notes shall say so
-    if header.format not in _VIPS_READS or kind in _PILLOW_WRITES or _coloured_wrongly(header):
+    if header.format not in VIPS_READS or kind in _PILLOW_WRITES or _coloured_wrongly(header):
         return _convert_with_pillow(context, options, kind, by_pillow)
     try:
         return _convert_with_vips(context, options, kind, header, bits)
@@ -103,7 +118,7 @@ def _coloured_wrongly(header: ImageHeader) -> bool:
 
 def _convert_with_vips(
     context: TaskContext[ImageConvertOptions], options: ImageConvertOptions, kind: str, header: ImageHeader, bits: int
-) -> PixelSize:
+) -> Written:
     share = 0.0
 
     def hold(picture: pyvips.Image) -> pyvips.Image:
@@ -125,7 +140,7 @@ def _convert_with_vips(
 
 def _convert_with_pillow(
     context: TaskContext[ImageConvertOptions], options: ImageConvertOptions, kind: str, bits: int
-) -> PixelSize:
+) -> Written:
     """Read with Pillow. libvips writes what it can."""
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as image, blame_picture(context.input_file):
         image.load()
@@ -144,7 +159,7 @@ def _convert_with_pillow(
     check_sides(picture.size, kind)
     told = for_pillow(kept, kind) | {name: picture.info[name] for name in ("icc_profile",) if name in picture.info}
     write_picture(picture, context.output_part, kind, quality=options.quality, background=options.background, **told)
-    return picture.size
+    return Written(picture.size)
 
 
 def shaped(
@@ -312,8 +327,8 @@ def _write_with_vips(
     bits: int,
     kept: Kept,
     part: tuple[float, float] = (0.0, 1.0),
-) -> PixelSize:
-    """Write a picture that is in shape to `output_part`; its width and height. Raises VipsCannotError, or OSError.
+) -> Written:
+    """Write a picture that is in shape to `output_part`. Raises VipsCannotError, or OSError.
 
     `part` is where writing begins in the whole work, and its share of it.
     """
@@ -322,6 +337,8 @@ def _write_with_vips(
         if kind == "JPEG" and picture.hasalpha():
             picture = _on_paper(picture, options.background)
         picture = _in_bits(picture, bits)
+        if kind == "GIF":
+            return _write_gif(context, options, picture, part)
         if kept != NOTHING:
             picture = _with_metadata(picture, kept, kind)
         _save_with_vips(context, options, picture, kind, bits, "icc" if kept == NOTHING else "all", part)
@@ -332,7 +349,35 @@ def _write_with_vips(
                 add_to_tiff(context.output_part, exif, kept.iptc)
             elif kind == "JPEG" and kept.comments:
                 add_to_jpeg(context.output_part, "\n".join(text for _keyword, text in kept.comments))
-    return picture.width, picture.height
+    return Written((picture.width, picture.height))
+
+
+def _write_gif(
+    context: TaskContext[ImageConvertOptions],
+    options: ImageConvertOptions,
+    picture: pyvips.Image,
+    part: tuple[float, float],
+) -> Written:
+    """Write it with its very colours, if it has few; else libvips chooses some."""
+    begin, share = part[0], part[1] / 2
+    with _stoppable(context, picture.colourspace("srgb"), "looking at the colours", (begin, share)) as watched:
+        held = watched.copy_memory()
+    mode, size = "RGBA" if held.hasalpha() else "RGB", (held.width, held.height)
+    exact = exactly(Image.frombytes(mode, size, held.write_to_memory()))
+    if exact is None:
+        _save_with_vips(context, options, held, "GIF", _BYTE, "icc", (begin + share, share))
+    else:
+        save(exact, context.output_part, "GIF", optimize=False)
+    return Written(size, reduced=exact is None)
+
+
+def decode(context: TaskContext[ImageConvertOptions], path: Path) -> None:
+    """Decode a picture to its end, of whatever size. Raises VipsCannotError where that cannot be done."""
+    with _words_of_libvips():
+        load, source = _source(path, "new_from")
+        picture = load(source, "", access="sequential", fail_on="error")
+        with _stoppable(context, picture, "checking the result", (_CHECKING, 1 - _CHECKING)) as watched:
+            watched.avg()
 
 
 def _on_paper(picture: pyvips.Image, background: str) -> pyvips.Image:

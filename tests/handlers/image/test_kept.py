@@ -290,3 +290,51 @@ def test_sixteen_bits_of_several_frames_are_refused(tmp_path: Path) -> None:
     outcome = run_handler(image_convert, context)
     assert isinstance(outcome, Rejected)
     assert "frames=first" in outcome.reason
+
+
+def in_colours(count: int, *, clear: bool = False) -> Image.Image:
+    """A picture of as many colours, of which each has a neighbour that is nearly the same."""
+    numbers = np.random.default_rng(count).integers(0, count, (40, 60))
+    values = np.stack([numbers // 2 % 256, numbers % 2 + 7, numbers * 0, numbers * 0 + 255], axis=-1).astype(np.uint8)
+    if clear:
+        values[:9, :9] = 0
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("clear", [False, True])
+def test_the_colours_of_a_gif_are_exact_where_it_can_hold_them(
+    convert: Convert,
+    tmp_path: Path,
+    frames: int,
+    clear: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """Its writers chose others that were near, and mixed them."""
+    pictures = [in_colours(250 + number, clear=clear) for number in range(frames)]
+    more: dict[str, Any] = {"save_all": True, "append_images": pictures[1:]} if frames > 1 else {}
+    pictures[0].save(tmp_path / "in.png", **more)
+    result, path = convert(tmp_path / "in.png", "out.gif")
+    assert "notes" not in result
+    with Image.open(path) as picture:
+        for number, asked in enumerate(pictures):
+            picture.seek(number)
+            assert picture.convert("RGBA").tobytes() == asked.tobytes()
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_colours_that_a_gif_cannot_hold_are_told(convert: Convert, tmp_path: Path, frames: int) -> None:
+    pictures = [in_colours(300 + number) for number in range(frames)]
+    more: dict[str, Any] = {"save_all": True, "append_images": pictures[1:]} if frames > 1 else {}
+    pictures[0].save(tmp_path / "many.png", **more)
+    half = in_colours(9)
+    half.putpixel((0, 0), (9, 9, 9, 128))
+    half.save(tmp_path / "half.png")
+    of = " of 3 frames" if frames > 1 else ""
+    told = [f"the colours{of} became 256, opaque or clear: a gif has no others"]
+    assert convert(tmp_path / "many.png", "out.gif")[0]["notes"] == told
+    assert convert(tmp_path / "half.png", "out.gif")[0]["notes"] == [told[0].replace(of, "")]
+
+
+def test_a_gif_is_never_asked_to_lose_nothing() -> None:
+    with pytest.raises(InvalidOptions, match="no lossless form"):
+        convert_options.check(job_for(ImageConvertOptions(lossless=True), "/in.png", "/out.gif"))
