@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from tasktrail.handlers import Finished, Rejected
-from tasktrail.handlers.image.convert import image_convert
+from tasktrail.handlers import Finished, Rejected, Unusable
+from tasktrail.handlers.image.convert import image_convert, result_check
 from tasktrail.handlers.image.convert.options import ImageConvertOptions
 from tasktrail.handlers.image.convert.result_check import check_result
 from tasktrail.testing import RecordingContext, run_handler
@@ -188,6 +188,30 @@ def test_an_avif_with_colours_or_pictures_beside_it_is_told(why: Why, tmp_path: 
     data = (tmp_path / "alpha.avif").read_bytes()
     (tmp_path / "alpha.avif").write_bytes(data.replace(b"auxiliary:alpha", b"auxiliary:depth"))
     assert "auxiliary:depth" in why(tmp_path / "alpha.avif", ".png")
+
+
+def test_a_result_that_is_too_large_for_pillow_is_checked(
+    why: Why, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was converted whole, and then the task failed."""
+    monkeypatch.setattr(result_check, "MAX_PILLOW_PIXELS", 100)
+    noise().save(tmp_path / "in.png")
+    assert why(tmp_path / "in.png", ".jpg") == ""
+    Image.new("RGBA", (40, 40)).save(tmp_path / "in.png")
+    assert why(tmp_path / "in.png", ".jpg") == "transparent parts became #ffffff"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+def test_a_result_that_cannot_be_decoded_is_an_error(tmp_path: Path, suffix: str) -> None:
+    context = RecordingContext(
+        ImageConvertOptions(), work_dir=tmp_path, input_file=tmp_path / "in.png", output_file=tmp_path / f"out{suffix}"
+    )
+    noise().save(tmp_path / "in.png")
+    noise().save(context.output_part, format="BMP" if suffix == ".bmp" else "JPEG")
+    data = context.output_part.read_bytes()
+    context.output_part.write_bytes(data[: len(data) // 2])
+    with pytest.raises(Unusable, match="it was cut"):
+        check_result(context, {"frames": 1})
 
 
 @pytest.mark.parametrize(("alpha", "words"), [(255, ""), (254, "transparent parts became #ffffff")])
