@@ -94,7 +94,7 @@ def allowed(option: dict[str, Any], definitions: dict[str, Any]) -> str:
         branches = [allowed(branch, definitions) for branch in option["anyOf"] if branch.get("type") != "null"]
         return " or ".join(branches)
     if "enum" in option:
-        return " | ".join(_json(value) for value in option["enum"])
+        return " | ".join(dict.fromkeys(_json(value) for value in option["enum"]))  # 16 and "16" look alike
     if "const" in option:
         return _json(option["const"])
     kind = option.get("type", "any JSON")

@@ -114,7 +114,7 @@ def _written(options: AudioConvertOptions, output: Path, sound: SoundInfo, input
     if codec.layouts:
         channels = min(channels, max(codec.layouts))
     if codec.lossless:
-        deep = {"auto": sound.bits, "16": 16, "24": 24, "float": 32}[options.bits]
+        deep = {"auto": sound.bits, "16": 16, "24": 24, "float": 32}[str(options.bits)]
         packed = 1.0 if codec.name == "pcm" else _PACKED
         rate = (options.sample_rate or sound.rate) * channels * deep * packed
     elif options.quality is not None:

@@ -47,7 +47,7 @@ class AudioConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         Literal["auto", "stereo", "mono"], msgspec.Meta(description="auto: all that the codec can hold.")
     ] = "auto"
     bits: Annotated[
-        Literal["auto", "16", "24", "float"],
+        Literal["auto", 16, 24, "16", "24", "float"],
         msgspec.Meta(description="Of a sample, for flac, alac and wav; auto: as many as the source has. float: wav."),
     ] = "auto"
     track: Annotated[

@@ -66,7 +66,7 @@ def plan_for(source: SoundSource, options: AudioConvertOptions, codec: Codec) ->
             notes.append(f"{source.channels} sound channels became {channels}")
     encoder, form, bits = codec.encoder, "", 0
     if codec.lossless:
-        encoder, form, bits, told = _stored(codec, source, options.bits)
+        encoder, form, bits, told = _stored(codec, source, str(options.bits))
         notes += told
     else:
         form = _FORMATS[encoder]

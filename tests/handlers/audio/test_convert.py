@@ -239,6 +239,8 @@ def test_options_of_the_sound_are_followed(tmp_path: Path, convert: Convert) -> 
     assert wide > 2 * narrow
     output, _ = convert(source, "mono.flac", channels="mono", sample_rate=22050, bits="24")
     assert (len(hear(output).wave), hear(output).rate) == (1, 22050)
+    deep, shallow = (convert(source, f"{bits}.wav", bits=bits)[0].stat().st_size for bits in (24, 16))
+    assert deep == pytest.approx(1.5 * shallow, rel=0.01)
     output, outcome = convert(source, "float.wav", bits="float")
     assert told(outcome)["codec"] == "pcm_f32le"
     output, _ = convert(write(tmp_path / "mono.wav", tone(channels=1)), "stereo.m4a", channels="stereo")
