@@ -37,6 +37,26 @@ def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[s
     return tuple(found), tuple(notes)
 
 
+def titled(chapters: Sequence[Chapter], container: str) -> tuple[tuple[Chapter, ...], tuple[str, ...]]:
+    """The chapters with a title each where the container needs one, and a note about those that got one.
+
+    Args:
+        chapters: those of the source.
+        container: FFmpeg's name of the container of the result. In mp4 and mov a chapter is the title that is shown.
+    """
+    if container not in ("mp4", "mov"):
+        return tuple(chapters), ()
+    named = tuple(
+        chapter if chapter.title else chapter._replace(title=f"Chapter {number}")
+        for number, chapter in enumerate(chapters, start=1)
+    )
+    count = sum(not chapter.title for chapter in chapters)
+    what = "1 chapter without a title was called by its number"
+    if count > 1:
+        what = f"{count} chapters without a title were called by their numbers"
+    return named, (what,) if count else ()
+
+
 def write_chapters(
     output: OutputContainer, chapters: Sequence[Chapter], begin: Fraction, end_at: Fraction | None
 ) -> None:

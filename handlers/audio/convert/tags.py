@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from PIL import Image
 
-from ...media.chapters import Chapter, chapters_of
+from ...media.chapters import Chapter, chapters_of, titled
 from ...media.loudness import LEVEL_TAGS
 from ...media.pictures import pixel_limit
 from ...media.sound_shape import Cut
@@ -91,8 +91,8 @@ def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, cont
                 notes.append(f"tags of the old loudness are left out: {', '.join(stale[:_NAMED])}")
                 tags = {name: value for name, value in tags.items() if name not in stale}
             listed, unlisted = chapters_of(opened)
-            chapters = tuple(_moved(listed, source.begin, cut))
-            notes += unlisted
+            chapters, untitled = titled(tuple(_moved(listed, source.begin, cut)), container.format)
+            notes += [*unlisted, *untitled]
         cover = None
         if options.cover == "keep":
             cover, told = _cover_of(opened)

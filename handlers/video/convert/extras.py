@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from av.container import InputContainer
 
-from ...media.chapters import Chapter, chapters_of
+from ...media.chapters import Chapter, chapters_of, titled
 from ..opening import picture_stream
 from ..source import VideoSource
 from .attachments import Attachments, choose_attachments
@@ -42,10 +42,11 @@ def choose_extras(
     form = target.container.format
     picture = track_metadata(picture_stream(container, source.path.name), options.metadata)
     notes = lost_disposition_notes("picture", picture, form)
-    chapters, chapter_notes = chapters_of(container)
+    listed, unlisted = chapters_of(container)
+    chapters, untitled = titled(listed, form)
     subtitles = choose_subtitles(container, options, target.container)
     attachments = choose_attachments(container, form)
-    notes += [*chapter_notes, *subtitles.notes, *attachments.notes]
+    notes += [*unlisted, *untitled, *subtitles.notes, *attachments.notes]
     notes += dropped_track_notes(container, chapters=bool(chapters))
     if code := timecode_of(container):
         if options.start or options.frame_rate:

@@ -330,3 +330,15 @@ def test_comment_and_description_do_not_run_into_each_other(
     assert isinstance(outcome, Finished)
     assert hear(path).tags["comment"] == "a remark"
     assert any("tags left out" in note and note.endswith(": description") for note in outcome.result["notes"])
+
+
+@pytest.mark.parametrize("suffix", [".m4a", ".mp3", ".opus"])
+def test_chapters_without_a_title_keep_their_places(suffix: str, tmp_path: Path, convert: Convert) -> None:
+    source = write(
+        tmp_path / "in.mka", tone(3.0), codec="flac", form="s16", chapters=((0, 1, ""), (1, 2.5, "B"), (2.5, 3, ""))
+    )
+    output, outcome = convert(source, f"out{suffix}")
+    assert [round(start, 2) for start, _ in hear(output).chapters] == [0, 1, 2.5]
+    if suffix == ".m4a":
+        assert [title for _, title in hear(output).chapters] == ["Chapter 1", "B", "Chapter 3"]
+        assert "2 chapters without a title were called by their numbers" in told(outcome)["notes"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from av.packet import Packet
 from conversions import at_checkpoint, digest
-from full_films import RATE, Tone, make, picture_packets, timed
+from full_films import RATE, Beside, Tone, make, picture_packets, timed
 
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.testing import SimulatedCrash
@@ -454,3 +454,19 @@ def test_mono_becomes_stereo_where_that_is_asked(
     assert outcome.result["notes"] == []
     _, (left, right) = loudest(context.output_file)
     assert left == pytest.approx(right) == pytest.approx(0.0707, rel=0.35)
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv"])
+def test_chapters_without_a_title_keep_their_places(
+    output: str, tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    source = make(tmp_path / "in.mkv", beside=Beside(chapters=[(0, 1, ""), (1, 3, "B")]))
+    context = prepare(source, output)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished), outcome
+    with av.open(str(context.output_file)) as container:
+        begins = [float(chapter["start"] * (chapter["time_base"] or 1)) for chapter in container.chapters()]
+        titles = [chapter["metadata"].get("title", "") for chapter in container.chapters()]
+    named = output != "out.mkv"
+    assert (begins, titles) == ([0, 1], ["Chapter 1" if named else "", "B"])
+    assert outcome.result["notes"] == ["1 chapter without a title was called by its number"] * named
