@@ -28,6 +28,7 @@ from ..intake.examination import CommandIntake, refuse_odd
 from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
 from ..intake.paths import PathRules, place_of
 from ..intake.refusals import convert_options
+from ..intake.whole_numbers import with_whole_numbers
 from .files import Found, Search
 from .request import LeftOut, Made, MadeBatch, NewBatch, Refused, Skipped
 
@@ -139,6 +140,7 @@ class BatchPlanner:
         if preset is not None:
             wanted = self._registry.presets.meant(msgspec.structs.replace(wanted, type=wanted.type or preset.type))
         named = self._registry.get(wanted.type) if wanted.type else None
+        wanted = self._intake.with_options_meant(wanted)
         if named is not None:
             convert_options(named, wanted.options)  # what is wrong for every file is told once
         self._paths.check_written_below(literal_folder(wanted.to))  # before anybody learns whether it is there
@@ -181,7 +183,8 @@ class BatchPlanner:
                     draft.left_out.append(LeftOut(input_file=one.path, why=chosen))
                     continue
                 task_type, path = chosen
-                output = naming.output(path, one.folder, number, task_type.name, wanted.options)
+                options = _meant(task_type, wanted.options)
+                output = naming.output(path, one.folder, number, task_type.name, options)
             except InvalidValue:
                 raise  # of the pattern, which is the same for all
             except (TasktrailError, OSError) as error:
@@ -223,7 +226,8 @@ class BatchPlanner:
             return f"{_a(kind)}, which no task type reads"
 
         def why_not(task_type: TaskType, path: Path, options: Mapping[str, Any]) -> TasktrailError | None:
-            output = Path(naming.output(path, one.folder, number, task_type.name, wanted.options))
+            values = _meant(task_type, wanted.options)
+            output = Path(naming.output(path, one.folder, number, task_type.name, values))
             return _why_not(task_type, Path(one.path), output, options)
 
         for task_type in readers:
@@ -253,7 +257,8 @@ class BatchPlanner:
                 or place_of(maker.spec.input_file) in inputs
                 or (_gave_way(maker) and _is_as_made(maker))  # its original is gone
             ):
-                draft.left_out.append(LeftOut(input_file=wish.task.input_file, why=f"the output of task {maker.id}"))
+                why = f"the output of task {maker.id}"
+                draft.left_out.append(LeftOut(input_file=wish.task.input_file, why=why, task_id=maker.id))
             else:
                 kept.append(wish)
         return kept
@@ -451,12 +456,23 @@ def _make_folders(folders: Sequence[str]) -> dict[str, InvalidPath]:
 def _why_not(task_type: TaskType, path: Path, output: Path, options: Mapping[str, Any]) -> TasktrailError | None:
     """Why the type cannot write that of the file, with these options; none where it can."""
     try:
-        job = Job(options=convert_options(task_type, dict(options)), input_file=path, output_file=output, input_size=0)
+        job = Job(
+            options=convert_options(task_type, _meant(task_type, options)),
+            input_file=path,
+            output_file=output,
+            input_size=0,
+        )
         if task_type.check is not None:
             task_type.check(job)
     except TasktrailError as error:
         return error
     return None
+
+
+def _meant(task_type: TaskType, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the type's schema means them: 6.0 is 6 there."""
+    meant: dict[str, Any] = with_whole_numbers(dict(options), task_type.options)
+    return meant
 
 
 def _name(first: str, now: datetime) -> str:

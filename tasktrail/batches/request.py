@@ -64,6 +64,8 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
 
     input_file: str
     why: str
+    task_id: int = 0
+    """The task whose output it is, where that is why; else 0."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):

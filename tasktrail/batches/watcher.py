@@ -195,7 +195,11 @@ class Watcher:
         )
         seen: dict[str, _Settling] = {}
         there: set[str] = set()
+        wrong: set[str] = set()
         for one in search.find(looks.source.inputs):
+            if one.error is not None and top_of(one.path) == one.path:  # for a pattern, there may be no file yet
+                wrong.add(one.path)
+                _tell(looks, one.path, one.error.message)
             stamp = None if one.error is not None or one.path.endswith(_UNFINISHED) else _stamp(one.path)
             if stamp is None:
                 continue
@@ -206,7 +210,7 @@ class Watcher:
                 seen[one.path] = before if before and known else _Settling(stamp, now, one.folder)
         looks.settling = seen
         looks.done = {path: stamp for path, stamp in looks.done.items() if path in there}
-        looks.told = {path: why for path, why in looks.told.items() if path in there}
+        looks.told = {path: why for path, why in looks.told.items() if path in there | wrong}
 
     def _hand_over_settled(self, looks: _Looks, now: float) -> None:
         """Make tasks of the files that have stayed as they are for long enough and that nobody writes to."""
@@ -242,10 +246,10 @@ class Watcher:
         )
         made = self._hand_over(wanted, [Found(path, looks.settling[path].folder) for path in some])
         for one in made.refused:
-            why = str(one.problem["detail"])
-            if looks.told.get(one.input_file) != why:
-                looks.told[one.input_file] = why
-                logger.warning("a file makes no task", source=source.source, file=one.input_file, why=why)
+            _tell(looks, one.input_file, str(one.problem["detail"]))
+        for left in made.left_out:
+            if not left.task_id:
+                _tell(looks, left.input_file, left.why)
         # What cannot be done now, or is being done with another content, is looked at again.
         later = {one.input_file for one in made.refused} | {one.input_file for one in made.skipped if one.open}
         for path in some:
@@ -254,6 +258,13 @@ class Watcher:
                 looks.settling[path] = _Settling(one_file.stamp, now + source.poll, one_file.folder)
             else:
                 looks.done[path] = one_file.stamp
+
+
+def _tell(looks: _Looks, path: str, why: str) -> None:
+    """Log once why a file or folder makes no task."""
+    if looks.told.get(path) != why:
+        looks.told[path] = why
+        logger.warning("a file makes no task", source=looks.source.source, file=path, why=why)
 
 
 def _has_few_folders(tops: Sequence[str]) -> bool:

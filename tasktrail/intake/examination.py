@@ -155,13 +155,37 @@ class CommandIntake:
         _check_json(task.options, "task.options", MAX_OPTIONS)
         check_receivers(task, self._allow_endpoints, self._targets)
         task_type = self._registry.get(task.type) if task.type else None
+        task = self.with_options_meant(task)
         if task_type is not None:
             convert_options(task_type, task.options)
+        else:
+            self._check_that_some_type_takes(task.options)
+        naming.output(Path("name.suffix"), "", 1, task.type, task.options)  # a placeholder may have no value
         try:
             self._paths.check_original_wanted(task, task_type)
         except InvalidPath as error:
             error.field = f"task.{error.field}"
             raise
+
+    def _check_that_some_type_takes(self, options: dict[str, Any]) -> None:
+        """Where each file's kind decides on the type, there has to be one that takes the options."""
+        readers = [task_type for task_type in self._registry if task_type.accepts]
+        known = {name for task_type in readers for name in task_type.options.__struct_encode_fields__}
+        refused = InvalidOptions("No task type has all of these options", field="options", status=CONTRADICTION)
+        for task_type in readers:
+            try:
+                convert_options(task_type, with_whole_numbers(options, task_type.options))
+            except InvalidOptions as error:
+                if options.keys() <= set(task_type.options.__struct_encode_fields__):
+                    refused = error
+            else:
+                return
+        for name in (name for name in options if name not in known):
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidOptions(f"No task type has an option {name!r}{hint}", field=f"options.{name}")
+        if options:
+            raise refused
 
     def _check_types(self, types: Mapping[str, object]) -> None:
         for name, number in types.items():

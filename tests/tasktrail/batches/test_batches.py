@@ -247,6 +247,15 @@ def test_an_option_that_does_not_fit_is_told(service: TaskService, media: Path) 
         service.create_batch([media], f"{media}/{{stem}}.jpg", type="image_convert", **given)
 
 
+@pytest.mark.parametrize("given", [{"type": "image_convert"}, {"preset": "web-image"}, {}])
+def test_a_whole_number_may_be_written_with_a_fraction(
+    service: TaskService, media: Path, given: dict[str, Any]
+) -> None:
+    to, options = f"{media}/{{stem}}-{{width}}.webp", {"width": 100.0}
+    made = service.create_batch([media / "c.png"], to, options=options, dry_run=True, **given)
+    assert chosen(made) == {"c.png": "image_convert: c-100.webp"}
+
+
 def test_a_dry_run_leaves_nothing(make: Callable[..., MadeBatch], service: TaskService, folder: Path) -> None:
     made = make(dry_run=True)
     assert lists(made) == (3, 0, 0, 0)

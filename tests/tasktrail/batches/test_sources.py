@@ -162,10 +162,13 @@ def test_an_older_file_that_takes_the_place_of_a_cancelled_one_is_another_conten
     assert Path(nth(service, 2).output_file).read_text() == "THIS IS OLDER"
 
 
-def test_a_source_that_can_do_nothing_keeps_no_other_waiting(service: TaskService, inbox: Path) -> None:
+def test_a_source_that_can_do_nothing_keeps_no_other_waiting(
+    service: TaskService, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (inbox / "a.txt").write_text("this is a")
-    to = f"{inbox.parent}/out/{{stem}}-{{height}}.loud"
-    service.add_source("broken", [inbox], to, task={"type": "shout"}, settle=0)
+    (inbox.parent / "closed").mkdir()
+    service.add_source("broken", [inbox], f"{inbox.parent}/closed/", task={"type": "shout"}, settle=0)
+    monkeypatch.setattr("os.access", lambda path, *_: not str(path).endswith("/closed"))
     watch(service, inbox)
     assert nth(service, 1).batch == "inbox"
 
@@ -190,6 +193,9 @@ def test_a_cancelled_task_comes_not_back(open_service: Callable[..., TaskService
         ({"type": "shuot"}, UnknownType, "type"),
         ({"preset": "nothing"}, InvalidOptions, "preset"),
         ({"type": "image_thumbnail", "options": {"colour": 1}}, InvalidOptions, "options.colour"),
+        ({"type": "", "options": {"widht": 1}}, InvalidOptions, "options.widht"),
+        ({"type": "", "options": {"width": -1}}, InvalidOptions, "options.width"),
+        ({"type": "", "options": {"burn_subtitles": 1, "depth": 8}}, InvalidOptions, "options"),
         ({"unique": "k"}, InvalidValue, "task.unique"),
         ({"output_file": "/a"}, InvalidValue, "task.output_file"),
     ],
@@ -201,6 +207,14 @@ def test_what_could_never_work_is_refused(
         watch(service, inbox, **more)
     assert getattr(refused.value, "field", "") == field
     assert service.sources() == []
+
+
+def test_a_placeholder_has_to_have_a_value(service: TaskService, inbox: Path) -> None:
+    for task in ({"type": "image_convert"}, {}):
+        given: dict[str, Any] = {"options": {"height": 9.0}, **task}
+        with pytest.raises(InvalidValue, match=r"\{heigth\} has no value here; did you mean \{height\}"):
+            service.add_source("inbox", [inbox], f"{inbox}/{{stem}}-{{heigth}}.webp", task=given)
+        service.add_source("inbox", [inbox], f"{inbox}/{{stem}}-{{height}}.webp", task=given, replace=True)
 
 
 @pytest.mark.parametrize("name", ["inbox ", " inbox", "a,b", "a/b", "..", ""])

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from tasktrail.actors.core.sources import WatchedFolder
 from tasktrail.batches.files import Found
-from tasktrail.batches.request import MadeBatch, NewBatch, Refused, Skipped
+from tasktrail.batches.request import LeftOut, MadeBatch, NewBatch, Refused, Skipped
 from tasktrail.batches.watcher import Watcher, _is_written
 from tasktrail.events.errors import NotReady
 from tasktrail.intake.paths import PathRules
@@ -42,6 +43,7 @@ class Hands:
         self.trouble: Exception | None = None
         self.skipped: tuple[Skipped, ...] = ()
         self.refused: tuple[Refused, ...] = ()
+        self.left_out: tuple[LeftOut, ...] = ()
         self.told = threading.Semaphore(0)
         """A change that the system tells of."""
         self.heard = threading.Semaphore(0)
@@ -55,7 +57,14 @@ class Hands:
             raise self.trouble
         self.wanted.append(wanted)
         self.taken += [f"{one.folder}/{Path(one.path).name}".lstrip("/") for one in found]
-        return MadeBatch(batch="inbox", position=0, created=(), skipped=self.skipped, left_out=(), refused=self.refused)
+        return MadeBatch(
+            batch="inbox",
+            position=0,
+            created=(),
+            skipped=self.skipped,
+            left_out=self.left_out,
+            refused=self.refused,
+        )
 
     def _changes(self, _folders: Sequence[str], ended: threading.Event) -> Iterator[object]:
         while not ended.is_set():
@@ -227,6 +236,33 @@ def test_a_writer_who_comes_during_the_look_ends_no_service(hands: Hands) -> Non
         _is_written(str(path))
     ended.set()
     writer.join()
+
+
+def test_what_makes_no_task_is_logged_once(hands: Hands) -> None:
+    odd = hands.folder / os.fsdecode(b"\xff.txt")
+    odd.touch()
+    missing = hands.folder / "missing"
+    patterns = (f"{hands.folder}/*.mov", f"{missing}/*.mov")
+    hands.sources = [replace(hands.sources[0], inputs=(str(hands.folder), str(missing), *patterns))]
+    text, made = str(hands.write("a.txt")), str(hands.write("b.txt"))
+    hands.left_out = (
+        LeftOut(input_file=text, why="of no kind that is known"),
+        LeftOut(input_file=made, why="the output of task 1", task_id=1),
+    )
+    with capture_logs() as lines:
+        for seconds in (0, 5, 60, 60):
+            hands.after(seconds)
+        told = [(Path(line["file"]).name, line["why"].rpartition(": ")[2]) for line in lines]
+        assert told == [
+            ("\\xff.txt", f"'{hands.folder}/\\xff.txt' has a name that is not UTF-8"),
+            ("missing", "No such file or directory"),
+            ("a.txt", "of no kind that is known"),
+        ]
+        missing.mkdir()
+        hands.after(60)
+        missing.rmdir()
+        hands.after(60)
+        assert len(lines) == 4, "it has gone again"
 
 
 def test_very_many_are_handed_over_in_parts(hands: Hands) -> None:
