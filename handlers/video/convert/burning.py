@@ -204,12 +204,17 @@ def _end_of(packet: Any, decoded: Any) -> Fraction | None:
 
 def _timed(found: Sequence[_Found]) -> Iterator[Line]:
     """A bitmap is shown until the next one at most: an empty one ends it."""
-    for number, each in enumerate(found):
-        following = next((other.start for other in found[number + 1 :] if other.start > each.start), None)
-        end = each.end
-        end = each.start + _LONGEST if end is None else end
+    ends: list[Fraction] = []
+    following: Fraction | None = None
+    begun: Fraction | None = None
+    for each in reversed(found):
+        if each.start != begun:
+            following, begun = begun, each.start
+        end = each.start + _LONGEST if each.end is None else each.end
         if following is not None and (each.end is None or any(isinstance(shown, Bitmap) for shown in each.shown)):
             end = min(end, following)
+        ends.append(end)
+    for each, end in zip(found, reversed(ends), strict=True):
         for shown in each.shown:
             if end > each.start:
                 yield Line(each.start, end, shown)

@@ -14,7 +14,9 @@ from full_films import Beside, make, picture_packets
 
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Rejected
+from tasktrail.handlers.video.convert import burning as module
 from tasktrail.handlers.video.convert import video_convert
+from tasktrail.handlers.video.convert.burning import Bitmap, Text
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
 from tasktrail.handlers.video.light import HLG, PQ
 from tasktrail.handlers.video.tones import paper_white, pq_value
@@ -109,6 +111,32 @@ def test_a_line_leaves_a_picture_that_is_mirrored_top_to_bottom_as_it_is(
     before, after = pictures(plain.output_file), pictures(burned.output_file)
     assert set(SHOWN) <= set(changed(before, after))
     assert changed(before[:, :60], after[:, :60]) == []
+
+
+class Uncopied(list[Any]):
+    """A list of which no part is copied."""
+
+    def __getitem__(self, place: Any) -> Any:
+        assert not isinstance(place, slice)
+        return super().__getitem__(place)
+
+
+def test_how_long_lines_are_shown_is_found_in_one_way_through_them() -> None:
+    """The rest of the list was copied for each line, which took seconds for a long track."""
+    bitmap, text = Bitmap(0, 0, 1, 1, (1, 1), b""), Text((), top=False)
+    told: list[tuple[int, int | None, tuple[Text | Bitmap, ...]]] = [
+        (0, 9, (bitmap,)),
+        (2, None, (text,)),
+        (2, 9, (bitmap, text)),
+        (3, 9, (text,)),
+        (4, None, ()),
+        (5, None, (text,)),
+    ]
+    lines = Uncopied(
+        module._Found(Fraction(start), None if end is None else Fraction(end), shown) for start, end, shown in told
+    )
+    found = [(int(line.start), int(line.end)) for line in module._timed(lines)]
+    assert found == [(0, 2), (2, 3), (2, 3), (2, 3), (3, 9), (5, 35)]
 
 
 # --- Bitmaps ---
