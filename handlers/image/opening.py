@@ -114,7 +114,12 @@ def pages_in(image: ImageFile, path: Path) -> int:
     if image.format == "TIFF":  # Pillow visits each page to count them, and its work is quadratic
         with path.open("rb") as file:
             return _tiff_pages(file, path.name, path.stat().st_size)
-    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    return 1 if image.format == "MPO" else max(1, int(getattr(image, "n_frames", 1)) - hidden_frames(image))
+
+
+def hidden_frames(image: ImageFile) -> int:
+    """Frames before the first: a PNG may have a picture of its own for who does not show animations."""
+    return int(bool(image.info.get("default_image")))
 
 
 def _tiff_pages(file: BinaryIO, name: str, size: int) -> int:

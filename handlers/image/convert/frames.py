@@ -15,7 +15,7 @@ from ...media.formats import check_sides
 from ...media.pictures import save
 from ...pieces import Pieces, fingerprint
 from ..limits import MAX_PILLOW_PIXELS
-from ..opening import blame_picture, open_picture, refuse_numbers
+from ..opening import blame_picture, hidden_frames, open_picture, refuse_numbers
 from ..shaping import PixelSize, to_srgb
 from .estimate import ImageHeader
 from .metadata import NOTHING, Kept, add_to_tiff, for_pillow, metadata_of
@@ -27,6 +27,7 @@ _FRAMES_UNTIL = 70.0
 _USUAL_DURATION = 100
 """Milliseconds that a frame is shown if the source does not say it."""
 _DURATION = "duration"
+_MOST_PLAYS = 65_535
 
 
 def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> Written:
@@ -35,15 +36,28 @@ def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header:
     mark = fingerprint(context.input_file, msgspec.to_builtins(context.options), kind, pillow_version)
     pieces = Pieces(context, mark, stem="frame")
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as source:
-        loop = int(source.info.get("loop", 0))
+        plays, hidden = _plays(source), hidden_frames(source)
         kept = metadata_of(source) if context.options.metadata == "keep" else NOTHING
         for number in pieces.missing(count):
             context.check_stop()
-            frame = _frame(source, context.input_file, number, options)
+            frame = _frame(source, context.input_file, number + hidden, options)
             check_sides(frame.size, kind)
             _keep_frame(frame, pieces, number, count, round(source.info.get(_DURATION) or _USUAL_DURATION))
     pieces.save(_FRAMES_UNTIL, f"{count} frames are ready")
-    return _compose(context, kind, _Frames(context, pieces, count), loop, kept)
+    return _compose(context, kind, _Frames(context, pieces, count), plays, kept)
+
+
+def _plays(source: ImageFile) -> int:
+    """How many times it plays; 0: for ever. A GIF says how often it is repeated, and plays once if it says nothing."""
+    said = source.info.get("loop")
+    if source.format == "GIF":
+        return 1 if said is None else said and min(said + 1, _MOST_PLAYS)
+    return int(said or 0)
+
+
+def _as_repeats(plays: int) -> dict[str, int]:
+    """The same for Pillow's writer of a GIF."""
+    return {} if plays == 1 else {"loop": max(0, plays - 1)}
 
 
 def _frame(source: ImageFile, path: Path, number: int, options: ImageConvertOptions) -> Image.Image:
@@ -103,16 +117,16 @@ class _Frames:
         return found
 
 
-def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, loop: int, kept: Kept) -> Written:
+def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, plays: int, kept: Kept) -> Written:
     options = context.options
     if kind != "TIFF" and len(frames.sizes()) > 1:
         name = context.input_file.name
         raise Unusable(f"{name} has pages of different sizes, and an animation only one: take tiff, or frames=first")
     durations = frames.durations()
     every: dict[str, dict[str, Any]] = {
-        "GIF": {"duration": durations, "loop": loop, "disposal": 2, "optimize": False},
-        "WEBP": {"duration": durations, "loop": loop, "quality": options.quality, "lossless": options.lossless},
-        "PNG": {"duration": durations, "loop": loop},
+        "GIF": {"duration": durations, "disposal": 2, "optimize": False} | _as_repeats(plays),
+        "WEBP": {"duration": durations, "loop": plays, "quality": options.quality, "lossless": options.lossless},
+        "PNG": {"duration": durations, "loop": plays},
         "AVIF": {"duration": durations, "quality": 100 if options.lossless else options.quality},
         "TIFF": {"compression": "tiff_adobe_deflate"},
     }

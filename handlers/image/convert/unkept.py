@@ -192,6 +192,8 @@ def _in_png(file: BinaryIO) -> Iterator[Unkept]:
             colours[name] = file.read(length)
         elif name not in _CHUNKS:
             yield Unkept(f"the chunk {name}", says=name[:1].islower() and name != "cICP")
+        if name == "IDAT" and "acTL" in names and "fcTL" not in names:
+            yield Unkept("the picture that stands for the animation", further=True)
         if name == "iTXt":
             file.seek(begin)
             yield from _in_xmp(file.read(length))

@@ -499,6 +499,37 @@ def test_a_probe_sees_size_and_frames(halves: Path, film: Path) -> None:
     assert features.check("avif")  # what the tests above rely on
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+@pytest.mark.parametrize(("repeats", "plays"), [(None, 1), (0, 0), (1, 2), (4, 5)])
+def test_an_animation_plays_as_often_as_before(
+    convert: Convert, tmp_path: Path, suffix: str, repeats: int | None, plays: int
+) -> None:
+    """A gif says how often it is repeated, or nothing; the others how often it plays."""
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    said: dict[str, Any] = {} if repeats is None else {"loop": repeats}
+    frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:], **said)
+    _, context = convert(tmp_path / "in.gif", f"out{suffix}")
+    with Image.open(context.output_file) as picture:
+        assert picture.info.get("loop") == (repeats if suffix == ".gif" else plays)
+    _, context = convert(context.output_file, "back.gif")
+    with Image.open(context.output_file) as picture:
+        assert picture.info.get("loop") == repeats
+
+
+def test_the_hidden_picture_of_an_animated_png_stays_hidden(convert: Convert, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
+    frames[0].save(tmp_path / "in.png", save_all=True, append_images=frames[1:], default_image=True)
+    outcome, context = convert(tmp_path / "in.png", "out.webp", lossless=True)
+    assert isinstance(outcome, Finished)
+    assert (outcome.result["source_frames"], outcome.result["frames"]) == (2, 2)
+    assert outcome.result["notes"] == ["not carried over: the picture that stands for the animation"]
+    with Image.open(context.output_file) as picture:
+        assert picture.convert("RGB").getpixel((0, 0)) == (0, 0, 255)
+    outcome, context = convert(tmp_path / "in.png", "out.bmp")
+    with Image.open(context.output_file) as picture:
+        assert picture.getpixel((0, 0)) == (255, 0, 0)
+
+
 def test_a_gif_that_was_cut_between_two_frames_says_so(convert: Convert, film: Path, tmp_path: Path) -> None:
     """It can be read, and only lacks the other frames."""
     content = film.read_bytes()
