@@ -5,7 +5,7 @@ import struct
 import warnings
 from os import SEEK_END
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from PIL import Image
@@ -25,8 +25,10 @@ TELLING = (
 )
 """Tags about the picture. All others of a TIFF say how its own pixels are stored, and would be wrong elsewhere."""
 _ACROSS, _DOWN, _UNIT, _CENTIMETRES = 0x011A, 0x011B, 0x0128, 3
-_USUAL_RESOLUTIONS = frozenset((0.0, 1.0, 25.4, 72.0, 96.0))
+_USUAL = frozenset((1.0, 25.4, 72.0, 96.0))
 """Pixels an inch that programs write where nobody has measured or asked for any."""
+_MOST_DPI = 1_000_000
+_HOLDS_DPI = ("JPEG", "PNG", "TIFF", "BMP")
 _XMP_TEXT = "XML:com.adobe.xmp"
 _PACKED_TEXT = "Raw profile type "
 """How the texts of a PNG begin in which ImageMagick puts EXIF, XMP and IPTC. They are kept in their own places."""
@@ -48,19 +50,22 @@ def names_in(image: ImageFile) -> frozenset[str]:
         "XMP": bool(_xmp(image)),
         "IPTC": bool(_iptc(image)),
         "comments": bool(_comments(image)),
-        "resolution": not {round(one, 1) for one in _resolution(image, exif)} <= _USUAL_RESOLUTIONS,
+        "resolution": bool(_resolution(image, exif)),
     }
     return frozenset(name for name, there in found.items() if there)
 
 
 def _resolution(image: ImageFile, exif: Image.Exif) -> tuple[float, ...]:
-    """Pixels an inch, across and down; empty where the file does not say it."""
-    found = image.info.get("dpi") or (exif.get(_ACROSS), exif.get(_DOWN))
+    """Pixels an inch, across and down; empty where the file does not say it, or one that nobody has chosen."""
+    found = image.info.get("dpi") or (exif.get(_ACROSS, 0), exif.get(_DOWN, 0))
     per_cm = "dpi" not in image.info and exif.get(_UNIT) == _CENTIMETRES
     try:
-        return tuple(float(one) * (2.54 if per_cm else 1) for one in found if one)
+        across, down = (float(one) * (2.54 if per_cm else 1) for one in found)
     except BROKEN_TAGS:
         return ()
+    if not all(0 < one < _MOST_DPI for one in (across, down)) or {round(across, 1), round(down, 1)} <= _USUAL:
+        return ()
+    return across, down
 
 
 def _says_of_camera(exif: Image.Exif) -> bool:
@@ -82,6 +87,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Its records, bare."""
     comments: tuple[tuple[str, str], ...] = ()
     """Keyword and text."""
+    resolution: tuple[float, ...] = ()
+    """Pixels an inch, across and down, if somebody has chosen them."""
 
 
 NOTHING = Kept()
@@ -90,15 +97,18 @@ NOTHING = Kept()
 def metadata_of(image: ImageFile) -> Kept:
     """The metadata to keep, from the header."""
     xmp = _XMP_THUMBNAILS.sub(b"", _XMP_ORIENTATION.sub(rb"\g<1>1", _xmp(image)))
-    return Kept(exif=telling_exif(image), xmp=xmp, iptc=_iptc(image), comments=_comments(image))
+    resolution = _resolution(image, exif_of(image))
+    return Kept(exif=telling_exif(image), xmp=xmp, iptc=_iptc(image), comments=_comments(image), resolution=resolution)
 
 
-def for_pillow(kept: Kept, kind: str) -> dict[str, bytes]:
+def for_pillow(kept: Kept, kind: str) -> dict[str, Any]:
     """The metadata under the names that Pillow's writers use, as far as the format can hold it."""
+    resolution = {"dpi": kept.resolution} if kept.resolution and kind in _HOLDS_DPI else {}
     if kind == "BMP":
-        return {}
+        return resolution
     comment = kept.comments[0][1].encode() if kept.comments and kind in ("GIF", "JPEG") else b""
-    return {name: data for name, data in (("exif", kept.exif), ("xmp", kept.xmp), ("comment", comment)) if data}
+    told = (("exif", kept.exif), ("xmp", kept.xmp), ("comment", comment))
+    return {name: data for name, data in told if data} | resolution
 
 
 def _xmp(image: ImageFile) -> bytes:

@@ -48,6 +48,7 @@ _SHALLOW = {"grey16": "b-w", "cmyk": "cmyk"}
 """What libvips calls a picture of 16 bits a channel → what it calls it with 8; RGB otherwise."""
 _READ_SHARE = 0.5
 """The share of the progress that reading takes, if the whole picture is read before it is written."""
+_MM_IN_AN_INCH = 25.4
 _CHECKING = 0.99
 """The share of the progress that is done when the result is checked."""
 _VIPS_MODES = {"L": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
@@ -281,6 +282,8 @@ def _with_metadata(picture: pyvips.Image, kept: Kept, kind: str) -> pyvips.Image
     for name in picture.get_fields():
         if name.startswith((*_PREVIEW, *_REPLACED)):
             picture.remove(name)
+    if kept.resolution:
+        picture = picture.copy(xres=kept.resolution[0] / _MM_IN_AN_INCH, yres=kept.resolution[1] / _MM_IN_AN_INCH)
     blobs = {"xmp-data": kept.xmp, "iptc-data": photoshop_block(kept.iptc) if kind == "JPEG" else b""}
     if not picture.get_typeof(_EXIF):  # of a TIFF it reads none
         blobs[_EXIF] = kept.exif

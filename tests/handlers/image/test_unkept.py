@@ -223,8 +223,19 @@ def test_only_transparency_that_can_be_seen_keeps_the_original(
     assert why(tmp_path / "in.png", ".webp") == ""
 
 
+@pytest.mark.parametrize("source", ["in.jpg", "in.png", "in.tif", "in.bmp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp", ".webp", ".avif"])
+def test_a_resolution_stays(why: Why, tmp_path: Path, source: str, suffix: str) -> None:
+    """That of a jpeg without EXIF was dropped."""
+    noise().save(tmp_path / source, dpi=(300, 300))
+    assert why(tmp_path / source, suffix) == ""
+    written = next(tmp_path.glob(".out*"))
+    with Image.open(written) as picture:
+        found = picture.info.get("dpi") or (picture.getexif()[0x011A], picture.getexif()[0x011B])
+    assert [round(float(one)) for one in found] == [300, 300]
+
+
 def test_a_resolution_that_is_lost_is_told_where_somebody_has_chosen_it(why: Why, tmp_path: Path) -> None:
-    for number, told in ((72, ""), (300, "not kept in webp: resolution")):
-        noise().save(tmp_path / "in.png", dpi=(number, number))
-        assert why(tmp_path / "in.png", ".webp") == told
-        assert why(tmp_path / "in.png", ".tif") == ""
+    for number, told in ((72, ""), (300, "not kept in gif: resolution")):
+        noise("L").save(tmp_path / "in.png", dpi=(number, number))
+        assert why(tmp_path / "in.png", ".gif") == told
