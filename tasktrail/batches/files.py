@@ -12,6 +12,9 @@ from ..events.errors import CONFLICT, TOO_MUCH, InvalidPath, InvalidValue, Taskt
 
 _PATTERN = frozenset("*?[")
 _ANY_DEPTH = "**"
+_OF_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", "@eadir"))
+_OF_EDITORS = "~$"
+"""How Office calls a file that says who edits another."""
 _DEEP = 2
 """`**` in one pattern: with more of them each folder would be looked at very often."""
 MOST_LOOKED_AT = 1_000_000
@@ -55,7 +58,8 @@ class Search:
         self._left = MOST_LOOKED_AT
 
     def find(self, inputs: Sequence[str]) -> list[Found]:
-        """All files, each once, in the order of the inputs and of names. What is hidden is found only if it is named.
+        """All files, each once, in the order of the inputs and of names. What is hidden, and what systems keep
+        for themselves, is found only if it is named.
 
         Raises:
             InvalidValue: there are more files than one batch may have, or more than can be looked at.
@@ -154,13 +158,15 @@ class Search:
                 raise _too_many(f"There are more than {MOST_LOOKED_AT:,} files and folders to look at")
             below: list[tuple[str, str, tuple[str, ...]]] = []
             for entry in listed:
-                if entry.name.startswith(".") and not first.startswith("."):
+                if any(
+                    is_unasked(entry.name) and not is_unasked(first) for is_unasked in (_is_hidden, _is_of_a_system)
+                ):
                     continue
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if first == _ANY_DEPTH:
                     if is_folder:
                         below.append((entry.path, _join(inside, entry.name), (first, *rest)))
-                elif fnmatchcase(entry.name, first):
+                elif entry.name == first or fnmatchcase(entry.name, first):
                     if rest and is_folder:
                         below.append((entry.path, _join(inside, entry.name), tuple(rest)))
                     elif not rest and not _leads_to_folder(entry):
@@ -172,6 +178,15 @@ class Search:
                 waiting += reversed(below)
 
 
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _is_of_a_system(name: str) -> bool:
+    """Whether some system or program keeps notes of its own under such a name."""
+    return name.startswith(_OF_EDITORS) or name.casefold() in _OF_SYSTEMS
+
+
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
     """A link that leads to where nobody may look is a file, which then cannot be read."""
     try:
@@ -181,8 +196,8 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def top_of(pattern: str) -> str:
-    """The folder that a pattern begins in."""
-    while not _PATTERN.isdisjoint(pattern):
+    """The folder that a pattern begins in. One that is there under the very name is meant, whatever is in the name."""
+    while not (_PATTERN.isdisjoint(pattern) or os.path.isdir(pattern)):  # noqa: PTH112 - it is a text
         pattern = os.path.dirname(pattern)  # noqa: PTH120 - it is a text
     return pattern
 

@@ -45,6 +45,31 @@ def test_patterns(tree: Path) -> None:
     assert found(tree / "x[1].jpg") == {"x[1].jpg": ""}, "a file of that very name"
 
 
+def test_brackets_of_a_folder_stand_for_themselves(tree: Path) -> None:
+    for folder in ("Movie [1080p]", "sub/Movie [1080p]/cd[1]"):
+        (tree / folder).mkdir(parents=True)
+        (tree / folder / "m.jpg").write_bytes(b"x")
+    assert found(tree / "Movie [1080p]" / "*.jpg") == {"m.jpg": ""}
+    assert found(tree / "s*" / "Movie [1080p]" / "cd[1]" / "[mn].jpg") == {"m.jpg": "sub/Movie [1080p]/cd[1]"}
+    assert found(tree / "Movie [[]*" / "*.jpg") == {"m.jpg": "Movie [1080p]"}
+
+
+def test_what_systems_keep_for_themselves_is_found_only_if_it_is_named(tree: Path) -> None:
+    odd = ("Thumbs.db", "desktop.ini", "Desktop.ini", "~$report.docx", "@eaDir/a.jpg/SYNO.jpg", ".DS_Store")
+    for name in odd:
+        (tree / "sub" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "sub" / name).write_bytes(b"x")
+    assert set(found(tree, tree / "sub" / "*", tree / "**" / "*.d*")) == {"a.jpg", "b.jpg", "c.jpg", "d.jpg", "g.jpg"}
+    named = [tree / "sub" / name for name in odd[:3]]
+    assert found(*named, tree / "s*" / "~$*.docx", tree / "**" / "@eaDir" / "*" / "*.jpg") == {
+        "Thumbs.db": "",
+        "desktop.ini": "",
+        "Desktop.ini": "",
+        "~$report.docx": "sub",
+        "SYNO.jpg": "sub/@eaDir/a.jpg",
+    }
+
+
 def test_each_file_comes_once(tree: Path) -> None:
     assert list(found(tree / "b.jpg", tree, tree / "*.jpg"))[:2] == ["b.jpg", "a.jpg"]
 
