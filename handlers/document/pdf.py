@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pypdfium2
 from PIL import Image, ImageColor
-from pypdfium2.raw import FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY, FPDF_DocumentHasValidCrossReferenceTable
+from pypdfium2.raw import (
+    FPDF_ERR_PASSWORD,
+    FPDF_ERR_SECURITY,
+    FPDF_ERR_SUCCESS,
+    FPDF_DocumentHasValidCrossReferenceTable,
+)
 
 from ..contract import Unusable
 from ..io_errors import error_text
@@ -46,6 +51,8 @@ class PdfPages:
                 raise Unusable(f"{self._name} is encrypted: save it without a password first") from error
             if not _has_end(path):
                 raise Unusable(f"{self._name} was cut: it has not the end mark of a PDF") from error
+            if error.err_code == FPDF_ERR_SUCCESS:  # nothing is wrong with it but that
+                raise Unusable(f"{self._name} has no pages") from error
             raise Unusable(
                 f"{self._name} cannot be opened by PDFium ({error_text(error)}): "
                 "save it as PDF anew with another program"

@@ -252,3 +252,14 @@ def test_a_document_that_had_to_be_mended_says_so(document: Document, prepare: P
     assert isinstance(mended, Finished)
     assert mended.result["pages"] == 3
     assert "as in a file that was cut" in mended.result["notes"][0]
+
+
+def test_a_document_without_pages_is_told_as_such(tmp_path: Path, prepare: Prepare, draw: Draw) -> None:
+    """It was said that it could not be opened, by the fault 'Success'."""
+    parts = (b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>")
+    content = b"%PDF-1.4\n" + b"".join(b"%d 0 obj%s endobj\n" % (number, part) for number, part in enumerate(parts, 1))
+    path = tmp_path / "none.pdf"
+    path.write_bytes(content + b"trailer<</Root 1 0 R/Size 3>>\n%%EOF\n")
+    outcome = draw(prepare(path))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == "none.pdf has no pages"
