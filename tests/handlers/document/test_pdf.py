@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pypdfium2
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
@@ -256,10 +257,8 @@ def test_a_document_that_had_to_be_mended_says_so(document: Document, prepare: P
 
 def test_a_document_without_pages_is_told_as_such(tmp_path: Path, prepare: Prepare, draw: Draw) -> None:
     """It was said that it could not be opened, by the fault 'Success'."""
-    parts = (b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>")
-    content = b"%PDF-1.4\n" + b"".join(b"%d 0 obj%s endobj\n" % (number, part) for number, part in enumerate(parts, 1))
     path = tmp_path / "none.pdf"
-    path.write_bytes(content + b"trailer<</Root 1 0 R/Size 3>>\n%%EOF\n")
+    pypdfium2.PdfDocument.new().save(path)
     outcome = draw(prepare(path))
     assert isinstance(outcome, Rejected)
     assert outcome.reason == "none.pdf has no pages"
