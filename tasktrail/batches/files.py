@@ -58,8 +58,9 @@ class Search:
         self._left = MOST_LOOKED_AT
 
     def find(self, inputs: Sequence[str]) -> list[Found]:
-        """All files, each once, in the order of the inputs and of names. What is hidden, and what systems keep
-        for themselves, is found only if it is named.
+        """All files, each once, in the order of the inputs and of names.
+
+        What is hidden, and what systems keep for themselves, is found only if it is named.
 
         Raises:
             InvalidValue: there are more files than one batch may have, or more than can be looked at.
@@ -158,9 +159,7 @@ class Search:
                 raise _too_many(f"There are more than {MOST_LOOKED_AT:,} files and folders to look at")
             below: list[tuple[str, str, tuple[str, ...]]] = []
             for entry in listed:
-                if any(
-                    is_unasked(entry.name) and not is_unasked(first) for is_unasked in (_is_hidden, _is_of_a_system)
-                ):
+                if any(aside(entry.name) and not aside(first) for aside in (_is_hidden, _is_of_a_system)):
                     continue
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if first == _ANY_DEPTH:
