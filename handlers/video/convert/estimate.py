@@ -48,6 +48,10 @@ _FRAMES_HELD_EACH = {
 }
 """The same of libx264 on one thread; the other encoders hold no fewer then."""
 _MOST_AT_ONCE = 64
+_INDEXED, _LISTED = 110, 40
+"""Bytes for each packet of a result while it is written: where the container has an index of all, and elsewhere."""
+_SOUND_PACKETS = 50
+"""A second."""
 _ROOM = 30
 """Frames that an encoder reserves memory for, however few come."""
 _SOURCE_FRAMES, _SOURCE_FRAMES_EACH = 12, 6
@@ -102,7 +106,7 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
     if _is_mapped(options, video, codec):
         encode += wanted / _MAPPED
     return Estimate(
-        memory=_memory(job, video, segments_at_once(job, video)),
+        memory=max(_memory(job, video, segments_at_once(job, video)), _joining_memory(job, video)),
         # Everything is there twice, in segments and joined.
         temp=int(2.1 * (_video_bytes(job, video, codec) + _sound_bytes(options, video) + video.beside)) + _CONTAINERS,
         seconds=0.3 + _search_time(job, video, encode) + _passes(options) * _run_time(job, video, encode),
@@ -125,7 +129,7 @@ def _copying(job: Job[VideoConvertOptions], video: VideoInfo, basis: dict[str, A
     """Only sound is converted, and what stands in the input is written once, the sound once more."""
     sounds = _sounds(job.options, video)
     return Estimate(
-        memory=reading_memory(video),
+        memory=max(reading_memory(video), _joining_memory(job, video)),
         temp=int(1.02 * job.input_size + 2.1 * _sound_bytes(job.options, video)) + _CONTAINERS,
         seconds=0.3
         + (1 + len(sounds)) * job.input_size / _COPIED
@@ -170,6 +174,14 @@ def _memory(job: Job[VideoConvertOptions], video: VideoInfo, at_once: int) -> in
         judge = _judged_pixels(options, video) * _JUDGE_BYTES[quality_of(options.quality).metric]
     mapping = tone_memory(_output_pixels(options, video), at_once) if _is_mapped(options, video, codec) else 0.0
     return int(MEMORY_MARGIN * (BASE_MEMORY + at_once * (each + judge) + mapping))
+
+
+def _joining_memory(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
+    """Bytes while all parts are written into one file, whose index lies in memory. It counts in very long films."""
+    indexed = choose_target(job.options, job.output_file).container.format in ("mp4", "mov")
+    packets = _output_frames(job.options, video)
+    packets += len(_sounds(job.options, video)) * _SOUND_PACKETS * video.duration
+    return int(MEMORY_MARGIN * (BASE_MEMORY + packets * (_INDEXED if indexed else _LISTED)))
 
 
 def _is_deep(options: VideoConvertOptions, video: VideoInfo, codec: str) -> bool:

@@ -1,10 +1,10 @@
 """Join picture, sound and all else into one file, and encode nothing again. The same parts give the same bytes."""
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from heapq import merge
-from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -20,7 +20,7 @@ from .checkpoint import AudioTrack, Segment
 from .extras import Extras
 from .metadata import TrackMetadata, write_metadata
 from .options import Container, Target
-from .segments import decoding_times
+from .segments import packet_times
 from .subtitles import SubtitleWriter
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ class EncodedPicture:
 
     def packets(self, track: Stream, begin: Fraction) -> Iterator[Timed]:
         """The packets of all segments, with times for the whole track."""
-        unit, moments = self._source.time_base, self._moments()
-        times = zip(moments, decoding_times(moments), _durations(moments, self._last_shown), strict=True)
+        unit = self._source.time_base
+        times = packet_times(self._moments(), self._last_shown)
         origin, seconds = round(begin / unit), _seconds(unit, begin)
         for path in self._paths:
             with av.open(str(path)) as container:
@@ -150,15 +150,15 @@ class EncodedPicture:
                     packet.pts, packet.dts = presented - origin, decoded - origin
                     yield seconds(decoded), packet
 
-    def _moments(self) -> list[int]:
-        """Presentation times of all pictures in the order they are decoded, on the source's clock."""
-        moments: list[int] = []
+    def _moments(self) -> list[Sequence[int]]:
+        """For each segment, presentation times of its pictures in the order they are decoded, on the source's clock."""
+        moments: list[Sequence[int]] = []
         for segment, path in zip(self._segments, self._paths, strict=True):
             with av.open(str(path)) as container:
                 ratio = _unit(container) / self._source.time_base
                 times = [round(presented * ratio) for presented, _, _ in _packets(container)]
             first = segment.first - min(times)
-            moments += [first + time for time in times]
+            moments.append(array("q", [first + time for time in times]))  # eight bytes each: there may be millions
         return moments
 
 
@@ -170,18 +170,6 @@ def _lasting(source: VideoSource, last: int, end: int | None) -> int:
     if end is None:
         return source.last_shown
     return usual if end - last <= 2 * usual else end - last
-
-
-def _durations(presented: Sequence[int], last: int) -> list[int]:
-    """How long each packet's picture is shown, where the last one in time is shown for `last`.
-
-    The encoders' durations are of no use: an encoder cannot know how long its last frame is shown.
-
-    The last packet in decoding order gets that, too: what an mp4 says of it is the only distance to no other packet.
-    """
-    ordered = sorted(presented)
-    shown = {moment: after - moment for moment, after in pairwise(ordered)}
-    return [*(shown.get(moment, last) for moment in presented[:-1]), last]
 
 
 def _sound(container: InputContainer, track: Stream, start: Fraction, *, hides: bool) -> Iterator[Timed]:

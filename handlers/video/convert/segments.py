@@ -3,10 +3,11 @@
 What encodes a segment is a `VideoBackend`: FFmpeg as a library, or the ffmpeg program.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from itertools import pairwise
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import chain, pairwise, zip_longest
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from av.video.frame import VideoFrame
@@ -105,15 +106,57 @@ def encode_segments(
             encoder.discard()
 
 
+class PacketTimes(NamedTuple):
+    """The times of a packet, in the unit of its track."""
+
+    presented: int
+    decoded: int
+    duration: int
+    """How long its picture is shown."""
+
+
+def packet_times(pieces: Sequence[Sequence[int]], last: int) -> Iterator[PacketTimes]:
+    """The times of all packets of a track, where the last one in time is shown for `last`.
+
+    `pieces` are distinct presentation times in decoding order; each piece is later in time than the one before, so that
+    no more than one needs to be sorted at a time. Sorted and moved back by the largest distance a packet is ahead of
+    its place, they serve as decoding times; before the first, the smallest gap is repeated.
+
+    The encoders' durations are of no use: an encoder cannot know how long its last frame is shown. The last packet in
+    decoding order gets `last`, too: what an mp4 says of it is the only distance to no other packet.
+    """
+    depth, gap = _reordering(pieces)
+    first = min(pieces[0])
+    held = deque(first - gap * back for back in range(depth, 0, -1))
+    for piece, following in zip_longest(pieces, pieces[1:]):
+        ordered = sorted(piece)
+        shown = {moment: after - moment for moment, after in pairwise(ordered)}
+        shown[ordered[-1]] = last if following is None else min(following) - ordered[-1]
+        held.extend(ordered)
+        for number, moment in enumerate(piece, start=1):
+            ends = following is None and number == len(piece)
+            yield PacketTimes(moment, held.popleft(), last if ends else shown[moment])
+
+
+def _reordering(pieces: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """By how many places a packet is ahead of its own at most, and the smallest gap between two moments."""
+    depth, gap = 0, 0
+    before: int | None = None
+    for piece in pieces:
+        ordered = sorted(piece)
+        place = {moment: index for index, moment in enumerate(ordered)}
+        furthest = max(index - place[moment] for index, moment in enumerate(piece))
+        depth = max(depth, furthest)
+        moments = ordered if before is None else chain([before], ordered)
+        smallest = min((after - earlier for earlier, after in pairwise(moments)), default=0)
+        gap = min(gap or smallest, smallest or gap)
+        before = ordered[-1]
+    return depth, gap or 1
+
+
 def decoding_times(presented: Sequence[int]) -> list[int]:
     """One strictly rising decoding time for each packet, never later than its presentation.
 
-    `presented` are distinct presentation times in decoding order. Sorted and moved back by the largest distance a
-    packet is ahead of its place, they serve as decoding times; before the first, the smallest gap is repeated.
+    `presented` are distinct presentation times in decoding order.
     """
-    ordered = sorted(presented)
-    place = {moment: index for index, moment in enumerate(ordered)}
-    depth = max((index - place[moment] for index, moment in enumerate(presented)), default=0)
-    gap = min((after - before for before, after in pairwise(ordered)), default=1)
-    lead = [ordered[0] - gap * back for back in range(depth, 0, -1)]
-    return (lead + ordered)[: len(ordered)]
+    return [times.decoded for times in packet_times([presented], 1)] if presented else []

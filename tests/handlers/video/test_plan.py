@@ -1,5 +1,8 @@
 """The arithmetic of cutting and joining."""
 
+import tracemalloc
+from array import array
+from collections import deque
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +15,7 @@ from tasktrail.handlers import Estimate
 from tasktrail.handlers.video.convert.checkpoint import MAX_SEGMENTS, SegmentPlan, choose_cuts, step_for
 from tasktrail.handlers.video.convert.estimate import estimate
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
-from tasktrail.handlers.video.convert.segments import decoding_times
+from tasktrail.handlers.video.convert.segments import decoding_times, packet_times
 from tasktrail.testing import job_for
 
 STEP = 100
@@ -63,6 +66,36 @@ def test_decoding_times_rise_and_never_come_after_presentation(presented: list[i
     decoded = decoding_times(presented)
     assert all(before < after for before, after in pairwise(decoded))
     assert all(early <= late for early, late in zip(decoded, presented, strict=True))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30).flatmap(st.permutations), st.data())
+def test_the_times_of_pieces_are_those_of_the_whole(gaps: list[int], data: st.DataObject) -> None:
+    moments = [sum(gaps[: number + 1]) for number in range(len(gaps))]
+    cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(moments) - 1)), max_size=5)))
+    edges = [0, *(cut for cut in cuts if cut < len(moments)), len(moments)]
+    pieces = [data.draw(st.permutations(moments[begin:end])) for begin, end in pairwise(edges)]
+    whole = [moment for piece in pieces for moment in piece]
+    assert list(packet_times(pieces, 7)) == list(packet_times([whole], 7))
+    assert [times.presented for times in packet_times(pieces, 7)] == whole
+    shown = {times.presented: times.duration for times in packet_times(pieces, 7)}
+    following = {moment: after - moment for moment, after in pairwise(moments)}
+    assert shown == {**following, moments[-1]: 7, whole[-1]: 7}
+
+
+def test_the_times_of_a_long_track_take_no_more_memory_than_those_of_a_short_one() -> None:
+    piece = [3, 0, 1, 2, *range(4, 500)]
+
+    def peak(count: int) -> int:
+        pieces = [array("q", [500 * number + moment for moment in piece]) for number in range(count)]
+        tracemalloc.start()
+        try:
+            deque(packet_times(pieces, 1), maxlen=0)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(2)
+    assert peak(100) < 1.5 * peak(5)
 
 
 def test_decoding_times_of_a_track_without_reordering_are_its_presentation_times() -> None:
