@@ -608,12 +608,18 @@ def _is_as_made(earlier: TaskState) -> bool:
     try:
         found = os.stat(earlier.spec.output_file)  # noqa: PTH116 - for each of thousands of files
         size = found.st_size
-        if stat.S_ISDIR(found.st_mode):  # of pages, say: the size is that of all files together
-            with os.scandir(earlier.spec.output_file) as entries:
-                size = sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        if stat.S_ISDIR(found.st_mode):  # of pages, say: the size is that of all its files together
+            size = _size_of_folder(earlier.spec.output_file, earlier.result.get("files"))
     except OSError:
         return False
     return bool(size == earlier.result.get("size", size))
+
+
+def _size_of_folder(folder: str, listed: object) -> int:
+    """Bytes of the files that a result lists, or else of all: a system may have put its own beside them."""
+    told = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+    names: list[str] = listed if isinstance(listed, list) and told else os.listdir(folder)  # noqa: PTH208 - texts
+    return sum(os.lstat(os.path.join(folder, name)).st_size for name in names)  # noqa: PTH118 - texts
 
 
 def _is_untouched(earlier: TaskState) -> bool:

@@ -224,7 +224,10 @@ def test_a_folder_of_pages_that_is_done_is_skipped_until_somebody_changes_it(
     assert service.wait(made.task_id, timeout=60).status == "completed"
     assert [path.name for path in (tmp_path / "out" / "a").iterdir()] == ["page-001.png"]
     assert lists(again()) == (0, 1, 0, 0)
-    (tmp_path / "out" / "a" / "more").write_text("x")
+    (tmp_path / "out" / "a" / ".DS_Store").write_text("a note of the system")
+    assert lists(again()) == (0, 1, 0, 0), "the pages are all there"
+    with (tmp_path / "out" / "a" / "page-001.png").open("ab") as page:
+        page.write(b"x")
     changed = again()
     assert lists(changed) == (0, 0, 0, 1)
     assert "is a folder" in changed.refused[0].problem["detail"]
