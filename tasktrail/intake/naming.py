@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..events.errors import InvalidPath, InvalidValue
 
@@ -19,6 +19,8 @@ _FREE = {"number"}
 _FORMAT = re.compile("0?[0-9]{0,2}")
 _LONGEST = 4096
 """Bytes of a path."""
+_Part: TypeAlias = tuple[str, str | None, str | None, str | None]
+"""Text, and the placeholder after it, if there is one: its name, its format, its conversion."""
 
 
 class Naming:
@@ -26,18 +28,13 @@ class Naming:
 
     def __init__(self, to: str) -> None:
         """Raises `InvalidValue` for a pattern that cannot be read."""
-        try:
-            self._parts = list(Formatter().parse(to))
-        except ValueError as error:
-            raise InvalidValue(f"to: {to!r} cannot be read: {error}", field="to", remedy=_REMEDY) from error
+        self._parts = _parts(to)
         for _text, name, spec, conversion in self._parts:
             if name is not None and (not name.isidentifier() or conversion or not _is_format(name, spec)):
                 shown = f"{{{name}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}}"
                 raise InvalidValue(f"to: {shown} is no placeholder", field="to", remedy=_REMEDY)
         self.names = {name for _text, name, _spec, _conversion in self._parts if name is not None}
-        before = takewhile(lambda part: part[1] is None, self._parts)
-        first = next((text for text, name, _spec, _conversion in self._parts if name is not None), "")
-        self.fixed = os.path.dirname("".join(text for text, *_ in before) + first)  # noqa: PTH120 - it may end in a slash
+        self.fixed = os.path.dirname(_literal(to)[0])  # noqa: PTH120 - it may end in a slash
         """The folder that all outputs are below."""
 
     def output(self, path: Path, folder: str, number: int, type_name: str, options: Mapping[str, Any]) -> str:
@@ -86,21 +83,38 @@ class Naming:
         return text if name == "folder" else text.replace("/", "_")
 
 
+def _parts(to: str) -> list[_Part]:
+    """The pattern in its parts. Raises `InvalidValue` where it has none."""
+    try:
+        return list(Formatter().parse(to))
+    except ValueError as error:
+        raise InvalidValue(f"to: {to!r} cannot be read: {error}", field="to", remedy=_REMEDY) from error
+
+
+def _literal(to: str) -> tuple[str, bool]:
+    """What stands before the first placeholder, as it is meant, and whether that is all."""
+    parts = _parts(to)
+    before = list(takewhile(lambda part: part[1] is None, parts))
+    following = "".join(text for text, *_ in parts[len(before) :][:1])
+    return "".join(text for text, *_ in before) + following, len(before) == len(parts)
+
+
 def _is_format(name: str, spec: str | None) -> bool:
     return not spec or (name in _FREE and _FORMAT.fullmatch(spec) is not None)
 
 
 def is_folder(to: str) -> bool:
     """Whether a folder alone is meant: one that is there, or a name without a suffix that nothing has."""
-    if "{" in to:
+    to, is_all = _literal(to)
+    if not is_all:
         return False
     return to.endswith("/") or os.path.isdir(to) or not (os.path.splitext(to)[1] or os.path.lexists(to))  # noqa: PTH112, PTH122
 
 
 def literal_folder(to: str) -> str:
-    """The folder that is certain before anything is looked at: what stands before the first brace."""
-    before = to.partition("{")[0]
-    return to if before == to else os.path.dirname(before)  # noqa: PTH120 - it may end in a slash
+    """The folder that is certain before anything is looked at: what stands before the first placeholder."""
+    before, is_all = _literal(to)
+    return before if is_all else os.path.dirname(before)  # noqa: PTH120 - it may end in a slash
 
 
 def full_pattern(to: str, suffix: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasktrail.events.errors import InvalidPath, InvalidValue
-from tasktrail.intake.naming import Naming
+from tasktrail.intake.naming import Naming, full_pattern, literal_folder
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,21 @@ def test_a_pattern_that_means_nothing_is_refused(to: str, words: str) -> None:
 def test_a_name_does_not_climb_out_of_its_folder_and_makes_no_endless_path(name: str) -> None:
     with pytest.raises(InvalidPath):
         Naming("/out/{stem}/" + "{stem}/" * 20 + "x.webp").output(Path("/in") / name, "", 1, "t", {})
+
+
+@pytest.mark.parametrize(
+    ("to", "pattern", "folder"),
+    [
+        ("/o{{x}}/", "/o{{x}}/{folder}/{stem}.png", "/o{x}/"),
+        ("/o{{x}}", "/o{{x}}/{folder}/{stem}.png", "/o{x}"),
+        ("/o{{x}}.jpg", "/o{{x}}.jpg", "/o{x}.jpg"),
+        ("/o{{x}}/{stem}.jpg", "/o{{x}}/{stem}.jpg", "/o{x}"),
+        ("/o/y{stem}/z.jpg", "/o/y{stem}/z.jpg", "/o"),
+    ],
+)
+def test_a_folder_may_have_braces_in_its_name(to: str, pattern: str, folder: str) -> None:
+    assert full_pattern(to, ".png") == pattern
+    assert literal_folder(to) == folder
 
 
 def test_the_folder_of_all_outputs_may_hold_braces() -> None:
