@@ -31,8 +31,21 @@ Stamp: TypeAlias = tuple[int, int, int, int]
 
 _AT_ONCE = 1000
 """Files that are handed over together."""
-_UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".temp", ".filepart", "~")
-"""How programs that copy or download call what they have not finished."""
+_UNFINISHED = (
+    ".part",
+    ".partial",
+    ".crdownload",
+    ".download",
+    ".opdownload",
+    ".filepart",
+    ".aria2",
+    ".!ut",
+    ".!qb",
+    ".tmp",
+    ".temp",
+    "~",
+)
+"""How programs that copy or download call what they have not finished, in small letters."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at what may have settled."""
 _LEAST, _SHARE = 1.0, 10
@@ -200,7 +213,7 @@ class Watcher:
             if one.error is not None and top_of(one.path) == one.path:  # for a pattern, there may be no file yet
                 wrong.add(one.path)
                 _tell(looks, one.path, one.error.message)
-            stamp = None if one.error is not None or one.path.endswith(_UNFINISHED) else _stamp(one.path)
+            stamp = None if one.error is not None or one.path.lower().endswith(_UNFINISHED) else _stamp(one.path)
             if stamp is None:
                 continue
             there.add(one.path)

@@ -157,7 +157,8 @@ def test_what_vanishes_before_it_has_settled_is_forgotten(hands: Hands) -> None:
 def test_unfinished_and_hidden_files_are_left_alone_until_they_get_their_name(hands: Hands) -> None:
     part = hands.write("film.mp4.part")
     hands.write(".film.mp4")
-    hands.write("film.crdownload")
+    for name in ("film.crdownload", "film.PART", "film.mkv.!ut", "film.mkv.!qB", "film.aria2", "film.opdownload"):
+        hands.write(name)
     hands.after(0)
     assert hands.after(60) == []
     part.rename(hands.folder / "film.mp4")
