@@ -17,6 +17,7 @@ from av.stream import Disposition
 from ...io_errors import writing
 from ...media.bitrates import held_bitrate
 from ...media.chapters import write_chapters
+from ...media.languages import three_letters
 from ...media.sound_shape import Cut, Shape
 from ...video.opening import exact, is_input_fault, packets_of
 from .options import AudioConvertOptions, Codec, Container
@@ -128,7 +129,7 @@ def _result(part: Path, container: Container, sayings: Sayings) -> Iterator[Outp
 
 def _say_language(track: Any, container: Container, sayings: Sayings) -> None:
     """In an m4a the language is that of the track; elsewhere it is a tag like any other."""
-    if container.name == "m4a" and (language := sayings.tags.get("language")):
+    if container.name == "m4a" and (language := three_letters(sayings.tags.get("language", ""))):
         track.metadata["language"] = language
 
 

@@ -11,6 +11,8 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
+from ...media.languages import three_letters
+
 _KEPT = (
     Disposition.default
     | Disposition.dub
@@ -106,7 +108,8 @@ def _is_time(value: str) -> bool:
 
 def write_metadata(track: Any, metadata: TrackMetadata, container: str) -> None:
     """Say the same of a track of the result. It has to be called before any packet is written."""
-    language = _QUICKTIME.get(metadata.language, metadata.language) if container == "mov" else metadata.language
+    language = three_letters(metadata.language) if container in ("mp4", "mov") else metadata.language
+    language = _QUICKTIME.get(language, language) if container == "mov" else language
     for name, value in (*metadata.tags.items(), ("language", language), ("title", metadata.title)):
         if value:
             track.metadata[name] = value
@@ -128,7 +131,7 @@ def _the(kind: str) -> str:
 def lost_tag_notes(
     result: Path, container: str, tags: Mapping[str, str], tracks: Sequence[tuple[str, TrackMetadata]]
 ) -> list[str]:
-    """Read the result, and name the tags that it does not have.
+    """Read the result, and name the tags and languages that it does not have.
 
     Args:
         result: the file that was written.
@@ -139,6 +142,10 @@ def lost_tag_notes(
     found = []
     with av.open(str(result)) as opened:
         said = [opened.metadata, *(stream.metadata for stream in opened.streams)]
+        for (kind, language), has in zip(((kind, each.language) for kind, each in tracks), said[1:], strict=False):
+            if language not in ("", "und") and has.get("language", "und") == "und":
+                place = f"{_PLACE.get(container, container)} has no place for it"
+                found.append(f"language {language} of {_the(kind)} dropped: {place}")
         for (kind, wanted), has in zip([("", tags), *((kind, each.tags) for kind, each in tracks)], said, strict=False):
             lost = sorted(wanted.keys() - {name.lower() for name in has})
             if lost:

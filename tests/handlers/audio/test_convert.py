@@ -342,3 +342,13 @@ def test_chapters_without_a_title_keep_their_places(suffix: str, tmp_path: Path,
     if suffix == ".m4a":
         assert [title for _, title in hear(output).chapters] == ["Chapter 1", "B", "Chapter 3"]
         assert "2 chapters without a title were called by their numbers" in told(outcome)["notes"]
+
+
+@pytest.mark.parametrize(("language", "wanted"), [("en", "eng"), ("pt-BR", "por"), ("ger", "ger")])
+def test_the_language_is_kept_in_an_m4a_however_it_is_written(
+    language: str, wanted: str, tmp_path: Path, convert: Convert
+) -> None:
+    source = write(tmp_path / "in.mka", tone(), codec="flac", form="s16", tags={"language": language})
+    output, outcome = convert(source, "out.m4a")
+    assert hear(output).tags["language"] == wanted
+    assert told(outcome)["notes"] == []

@@ -470,3 +470,33 @@ def test_chapters_without_a_title_keep_their_places(
     named = output != "out.mkv"
     assert (begins, titles) == ([0, 1], ["Chapter 1" if named else "", "B"])
     assert outcome.result["notes"] == ["1 chapter without a title was called by its number"] * named
+
+
+@pytest.mark.parametrize(
+    ("output", "language", "wanted", "notes"),
+    [
+        ("out.mp4", "en", "eng", []),
+        ("out.mp4", "pt-BR", "por", []),
+        ("out.mp4", "fre", "fre", []),
+        ("out.mov", "de", "ger", []),
+        ("out.mp4", "x-old", None, ["language x-old of the sound dropped: mp4 has no place for it"]),
+        ("out.mov", "tlh", None, ["language tlh of the sound dropped: mov has no place for it"]),
+        ("out.mkv", "en-US", "en-US", []),
+    ],
+)
+def test_the_language_is_kept_however_the_source_writes_it(
+    *,
+    output: str,
+    language: str,
+    wanted: str | None,
+    notes: list[str],
+    tmp_path: Path,
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+) -> None:
+    context = prepare(make(tmp_path / "in.mkv", [Tone(language=language)]), output, video_codec="copy")
+    outcome = convert(context)
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.result["notes"] == notes
+    with av.open(str(context.output_file)) as container:
+        assert container.streams.audio[0].language in (wanted, wanted or "und")
