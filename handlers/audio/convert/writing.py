@@ -26,6 +26,8 @@ from .tags import Sayings, as_comments
 
 _MP3_LAMBDA = 118
 """FFmpeg's unit of quality."""
+_WIDE = ("pcm_s32", "pcm_u32", "pcm_s64")
+"""How the names of codecs begin whose whole numbers have more than 24 bits."""
 _FORMATS = {
     "libmp3lame": "fltp",
     "aac": "fltp",
@@ -98,9 +100,12 @@ def _stored(codec: Codec, source: SoundSource, asked: str) -> tuple[str, str, in
     """Encoder, format of samples, bits and notes, for codecs without loss."""
     floating = asked == "float" or (asked == "auto" and source.floating and codec.name == "pcm")
     if floating:
-        return "pcm_f32le", "flt", 32, []
+        doubles = ["floating-point samples of 64 bits became 32 bits"] if source.codec.startswith("pcm_f64") else []
+        return "pcm_f32le", "flt", 32, doubles if asked == "auto" else []
     bits = source.bits if asked == "auto" else int(asked)
     notes = ["floating-point samples became 24 bits"] if asked == "auto" and source.floating else []
+    if asked == "auto" and source.codec.startswith(_WIDE):
+        notes.append("samples of more than 24 bits became 24 bits")
     if codec.name == "pcm":
         encoder = f"pcm_s{bits}le"
         return encoder, _FORMATS[encoder], bits, notes

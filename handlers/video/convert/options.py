@@ -142,8 +142,8 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     audio_codec: Annotated[
         AudioCodec,
         msgspec.Meta(
-            description="auto: as it is where the container takes it, else opus for webm and aac elsewhere. "
-            "copy: as it is, or not at all."
+            description="auto: as it is where the container takes it and the source is mp4, mov, mkv, webm or ts, else "
+            "opus for webm and aac elsewhere. copy: as it is, or not at all."
         ),
     ] = "auto"
     audio_encoder: Annotated[

@@ -90,9 +90,12 @@ class Sounds(NamedTuple):
 def choose_sounds(container: InputContainer, options: VideoConvertOptions, target: Target) -> Sounds:
     """Plan each sound track that is wanted. Raises Unusable for one that is not there, or that cannot be copied."""
     tracks = container.streams.audio
+    if not tracks:
+        asked = [name for name in ("audio_track", "loudness") if getattr(options, name) is not None]
+        return Sounds(notes=tuple(f"{name} changes nothing: there is no sound" for name in asked))
     if not target.audio_codec:
-        return Sounds(notes=(_dropped("sound", "as asked"),) if tracks else ())
-    if options.audio_track is not None and tracks and options.audio_track > len(tracks):
+        return Sounds(notes=(_dropped("sound", "as asked"),))
+    if options.audio_track is not None and options.audio_track > len(tracks):
         name = Path(container.name).name
         raise Unusable(f"{name} has {len(tracks)} sound tracks, not {options.audio_track}")
     steady = any(name in container.format.name for name in _STEADY)
@@ -141,6 +144,10 @@ def _plan_for(
     kept = max(count for count in _LAYOUTS if count <= wanted)
     notes = [f"{channels} channels of {called} became {kept}"] if kept < channels else []
     rate = _rate(target.audio_codec, stream.codec_context.sample_rate)
+    if rate < stream.codec_context.sample_rate:
+        notes.append(f"{stream.codec_context.sample_rate} samples a second of {called} became {rate}")
+    if free and fits:
+        notes.append(f"{called} was encoded: such a file has no exact times of sound; audio_codec copy copies it")
     bitrate = held_bitrate(target.audio_codec, options.audio_bitrate or _CHANNEL_BITRATE * kept, kept, rate)
     notes += [f"{called}: {note}" for note in bitrate.notes if options.audio_bitrate]
     return SoundPlan(

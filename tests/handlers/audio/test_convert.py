@@ -344,6 +344,16 @@ def test_chapters_without_a_title_keep_their_places(suffix: str, tmp_path: Path,
         assert "2 chapters without a title were called by their numbers" in told(outcome)["notes"]
 
 
+def test_bits_that_are_lost_are_told(tmp_path: Path, convert: Convert) -> None:
+    whole = write(tmp_path / "whole.wav", tone(), codec="pcm_s32le", form="s32")
+    doubles = write(tmp_path / "doubles.wav", tone(), codec="pcm_f64le", form="dbl")
+    assert told(convert(whole, "out.flac")[1])["notes"] == ["samples of more than 24 bits became 24 bits"]
+    assert told(convert(whole, "16.flac", bits=16)[1])["notes"] == []
+    assert told(convert(doubles, "out.wav", codec="pcm")[1])["notes"] == [
+        "floating-point samples of 64 bits became 32 bits"
+    ]
+
+
 @pytest.mark.parametrize(("language", "wanted"), [("en", "eng"), ("pt-BR", "por"), ("ger", "ger")])
 def test_the_language_is_kept_in_an_m4a_however_it_is_written(
     language: str, wanted: str, tmp_path: Path, convert: Convert

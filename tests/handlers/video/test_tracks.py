@@ -500,3 +500,41 @@ def test_the_language_is_kept_however_the_source_writes_it(
     assert outcome.result["notes"] == notes
     with av.open(str(context.output_file)) as container:
         assert container.streams.audio[0].language in (wanted, wanted or "und")
+
+
+def test_a_rate_that_the_codec_cannot_hold_is_told(
+    tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as output:
+        packets = picture_packets(output)
+        track: Any = output.add_stream("flac", rate=96_000)
+        track.layout = "mono"
+        for number in range(60):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 4608), np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 96_000, number * 4608, Fraction(1, 96_000)
+            packets += timed(track.encode(frame))
+        for _, packet in sorted([*packets, *timed(track.encode(None))], key=itemgetter(0)):
+            output.mux(packet)
+    outcome = convert(prepare(source, audio_codec="aac"))
+    assert outcome.result["notes"] == ["96000 samples a second of sound became 48000"]
+
+
+def test_what_is_asked_of_sound_that_is_not_there_is_told(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    outcome = convert(prepare(clips(audio="", seconds=1), audio_track=2, loudness=-20))
+    assert outcome.result["notes"] == [
+        "audio_track changes nothing: there is no sound",
+        "loudness changes nothing: there is no sound",
+    ]
+
+
+def test_sound_of_a_file_without_exact_times_is_encoded_and_that_is_told(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    outcome = convert(prepare(clips(suffix=".flv", seconds=1)))
+    assert outcome.result["audio_copied"] is False
+    told = "sound was encoded: such a file has no exact times of sound; audio_codec copy copies it"
+    assert told in outcome.result["notes"]
+    assert told not in convert(prepare(clips(suffix=".flv", seconds=1), "other.mp4", audio_codec="aac")).result["notes"]
