@@ -18,7 +18,7 @@ _SPEED, _AV1_SPEED = 20e6, 1e6
 """Pixels that are written in a second."""
 _AV1_LOOKS_AHEAD, _AV1_FRAME = 50, 25
 """Frames that the encoder holds, and the bytes a pixel of each."""
-_ENCODER = {"JPEG": 6, "WEBP": 20, "AVIF": 36, "GIF": 12}
+_ENCODER = {"JPEG": 6, "WEBP": 20, "AVIF": 36, "GIF": 16}
 _USUAL_ENCODER = 5
 """Bytes a pixel in the encoder of a still: JPEG holds all coefficients, WebP planes and tokens of the whole picture."""
 _ALPHA, _WEBP_LOSSLESS = 16, 40

@@ -20,7 +20,7 @@ from ..shaping import PixelSize, to_srgb
 from .estimate import ImageHeader
 from .metadata import NOTHING, Kept, add_to_tiff, for_pillow, metadata_of
 from .options import ImageConvertOptions
-from .palette import exactly
+from .palette import exactly, fewer_colours
 from .still import Written, holdable, shaped_by_pillow
 
 _FRAMES_UNTIL = 70.0
@@ -151,4 +151,7 @@ def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Fram
     if kind == "TIFF":
         with writing(context.output_part):
             add_to_tiff(context.output_part, kept.exif, kept.iptc)
-    return Written(first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000, reduced)
+    lost = [fewer_colours(reduced)] if reduced else []
+    if kind == "AVIF" and plays:
+        lost.append(f"it plays for ever, and not {plays} times: avif does not say it")
+    return Written(first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000, tuple(lost))

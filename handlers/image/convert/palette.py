@@ -1,30 +1,50 @@
 """The colours of a GIF: kept as they are where there are at most 256. Its writers choose others that are only near."""
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-MOST_COLOURS = 256
+_MOST_COLOURS = 256
 _OPAQUE = 255
+_STRIP = 1_000_000
+"""Pixels that are looked at together, so that little is held beside the picture."""
 
 
 def exactly(picture: Image.Image) -> Image.Image | None:
     """The same picture with a palette of its own colours; none where there are too many, or half transparent ones."""
-    values = np.array(picture.convert("RGBA"))
-    clear = values[..., 3] == 0
-    values[clear] = 0  # a colour that nobody sees is none
-    if not ((values[..., 3] == _OPAQUE) | clear).all():
-        return None
-    found = Image.fromarray(values).getcolors(MOST_COLOURS)
-    if found is None:
-        return None
-    colours = np.array([colour for _count, colour in found], dtype=np.uint8)
-    packed = colours.view(np.uint32).ravel()
-    order = np.argsort(packed)
-    numbers = np.empty(values.shape[:2], dtype=np.uint8)
-    for row, line in zip(values, numbers, strict=True):
-        line[:] = np.searchsorted(packed[order], row.view(np.uint32).ravel())
-    exact = Image.frombytes("P", picture.size, numbers.tobytes())
-    exact.putpalette(colours[order, :3].tobytes())
-    transparent = np.flatnonzero(colours[order, 3] == 0)
-    exact.info = {"transparency": int(transparent[0])} if len(transparent) else {}
+    found: set[int] = set()
+    for strip in _strips(picture):
+        counted = Image.fromarray(strip).getcolors(_MOST_COLOURS)
+        if counted is None or any(colour[3] not in (0, _OPAQUE) for _count, colour in counted):  # type: ignore[index]  # it is RGBA
+            return None
+        found |= {int.from_bytes(bytes(colour), "little") for _count, colour in counted}  # type: ignore[arg-type]  # it is RGBA
+        if len(found) > _MOST_COLOURS:
+            return None
+    colours = np.array(sorted(found), dtype="<u4")
+    exact = Image.new("P", picture.size)
+    top = 0
+    for strip in _strips(picture):
+        numbers = np.searchsorted(colours, strip.view("<u4")[..., 0]).astype(np.uint8)
+        exact.paste(Image.fromarray(numbers), (0, top))
+        top += len(numbers)
+    exact.putpalette(colours.view(np.uint8).reshape(-1, 4)[:, :3].tobytes())
+    if 0 in found:
+        exact.info = {"transparency": 0}  # it is the least of all
     return exact
+
+
+def fewer_colours(frames: int = 0) -> str:
+    """The note of a picture that has no such palette, or of so many frames."""
+    of = f" of {frames} frames" if frames else ""
+    return f"the colours{of} became {_MOST_COLOURS}, opaque or clear: a gif has no others"
+
+
+def _strips(picture: Image.Image) -> Iterator[NDArray[np.uint8]]:
+    """Its rows as RGBA, some at a time. A colour that nobody sees is none."""
+    rows = max(1, _STRIP // picture.width)
+    for top in range(0, picture.height, rows):
+        strip = np.array(picture.crop((0, top, picture.width, min(top + rows, picture.height))).convert("RGBA"))
+        strip[strip[..., 3] == 0] = 0
+        yield strip

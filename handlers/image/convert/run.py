@@ -7,7 +7,6 @@ from ...media.result import output_fields
 from .estimate import ImageHeader
 from .frames import convert_frames
 from .options import MANY_FRAMES, MAX_IMAGE_FRAMES, ImageConvertOptions, target_format
-from .palette import MOST_COLOURS
 from .probe import read_header, written_header
 from .still import HOLDS_INKS, convert_still
 from .unkept import unkept_in
@@ -37,9 +36,7 @@ def run(context: TaskContext[ImageConvertOptions]) -> Finished:
         context.output_part, kind.lower(), width=made.size[0], height=made.size[1], frames=frames, duration=made.seconds
     ) | _source(header)
     notes = _notes(context.options, header, written, several=several)
-    if made.reduced:
-        of = f" of {made.reduced} frames" if several else ""
-        notes.append(f"the colours{of} became {MOST_COLOURS}, opaque or clear: a gif has no others")
+    notes += made.lost
     unkept = unkept_in(context.input_file, header.format, pages=several)
     if context.options.metadata == "strip":
         unkept = [one for one in unkept if not one.says]

@@ -21,7 +21,7 @@ from ..shaping import PixelSize, lies_sideways, middle, orientation_of, plain_mo
 from .estimate import NO_BOX, ImageHeader
 from .metadata import NOTHING, Kept, add_to_jpeg, add_to_tiff, for_pillow, metadata_of, photoshop_block
 from .options import ImageConvertOptions, bits_written
-from .palette import exactly
+from .palette import exactly, fewer_colours
 
 pyvips.block_untrusted_set(state=True)  # loaders that run programs or follow references inside the file
 pyvips.cache_set_max(0)  # each task has another picture, and an open file is a held one
@@ -62,8 +62,8 @@ class Written(NamedTuple):
     """Width and height."""
     seconds: float = 0.0
     """That it plays."""
-    reduced: int = 0
-    """Frames whose colours are fewer than before, because a GIF has no more."""
+    lost: tuple[str, ...] = ()
+    """What of the pixels or of the animation the format could not hold, in words."""
 
 
 Hold: TypeAlias = Callable[[pyvips.Image], pyvips.Image]
@@ -371,7 +371,7 @@ def _write_gif(
         _save_with_vips(context, options, held, "GIF", _BYTE, "icc", (begin + share, share))
     else:
         save(exact, context.output_part, "GIF", optimize=False)
-    return Written(size, reduced=exact is None)
+    return Written(size, lost=() if exact else (fewer_colours(),))
 
 
 def decode(context: TaskContext[ImageConvertOptions], path: Path) -> None:

@@ -516,6 +516,17 @@ def test_an_animation_plays_as_often_as_before(
         assert picture.info.get("loop") == repeats
 
 
+def test_an_avif_that_cannot_say_how_often_it_plays_is_told(convert: Convert, film: Path, tmp_path: Path) -> None:
+    outcome, _ = convert(film, "out.avif")
+    assert isinstance(outcome, Finished)
+    assert "notes" not in outcome.result, "this one plays for ever"
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:], loop=2)
+    outcome, _ = convert(tmp_path / "in.gif", "out.avif")
+    assert isinstance(outcome, Finished)
+    assert outcome.result["notes"] == ["it plays for ever, and not 3 times: avif does not say it"]
+
+
 def test_the_hidden_picture_of_an_animated_png_stays_hidden(convert: Convert, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
     frames[0].save(tmp_path / "in.png", save_all=True, append_images=frames[1:], default_image=True)

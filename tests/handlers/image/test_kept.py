@@ -13,7 +13,7 @@ from PIL import Image, ImageStat
 
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Rejected
-from tasktrail.handlers.image.convert import image_convert
+from tasktrail.handlers.image.convert import image_convert, palette
 from tasktrail.handlers.image.convert import options as convert_options
 from tasktrail.handlers.image.convert.metadata import metadata_of, photoshop_block
 from tasktrail.handlers.image.convert.options import ImageConvertOptions
@@ -290,6 +290,16 @@ def test_sixteen_bits_of_several_frames_are_refused(tmp_path: Path) -> None:
     outcome = run_handler(image_convert, context)
     assert isinstance(outcome, Rejected)
     assert "frames=first" in outcome.reason
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_a_palette_holds_the_very_colours_whatever_the_strips(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr(palette, "_STRIP", 130)
+    picture = in_colours(250, clear=True).convert(mode)
+    exact = palette.exactly(picture)
+    assert exact is not None
+    assert exact.convert(mode).tobytes() == picture.tobytes()
+    assert palette.exactly(in_colours(257)) is None, "each strip has fewer, and all together one too many"
 
 
 def in_colours(count: int, *, clear: bool = False) -> Image.Image:
