@@ -19,10 +19,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tasktrail import Client
+from tasktrail import Client, TaskFilters
 from tasktrail.api.reader import Reader
 from tasktrail.demo.story import ServiceProcess
-from tasktrail.events import Completed, Created
+from tasktrail.events import Completed, Created, TasktrailError
 
 SETTLE = 1.5
 WAIT = 120.0
@@ -93,14 +93,21 @@ class Writer(threading.Thread):
                 file.write(text[cut:])
 
     def _wait_for(self, path: Path, text: str) -> None:
-        """Until the file's output is there: a content that is replaced before it was taken need not become a task."""
-        output = self._folder.parent / "out" / path.parent.name / f"{path.stem}.loud"
+        """Until the task of this content has completed: one that is replaced before need not become a task of its own.
+
+        An output that is there is not enough: killed before the end is recorded, the task reads the file once more.
+        """
         deadline = time.monotonic() + WAIT
-        while time.monotonic() < deadline:
-            if output.exists() and output.read_text() == text.upper():
-                time.sleep(0.2)  # the end of its task is recorded
-                return
-            time.sleep(0.05)
+        while time.monotonic() < deadline and not self._is_done(path, len(text)):
+            time.sleep(0.2)
+
+    def _is_done(self, path: Path, size: int) -> bool:
+        try:
+            with Client.connect(self._folder.parent / "data") as tasks:
+                done, _total = tasks.list_tasks(TaskFilters(status="completed", batch="inbox", limit=500))
+        except (TasktrailError, OSError):  # the service was just killed
+            return False
+        return any(task.input_file == str(path) and task.result["size"] == size for task in done)
 
 
 def main() -> int:
