@@ -56,17 +56,17 @@ _CHUNKS = frozenset(
 _COLOURS_OF_A_PNG = {"gAMA": (45_455,), "cHRM": (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)}
 """Chunks that say which colours the numbers mean, with the numbers of sRGB, which is what they mean without."""
 _PARTS_OF_A_WEBP = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "))
-_PROGRAMS_OF_A_GIF = frozenset((b"NETSCAPE2.0", b"ANIMEXTS1.0", b"XMP DataXMP", b"ICCRGBG1012"))
+_PROGRAMS_OF_A_GIF = frozenset((b"NETSCAPE2.0", b"ANIMEXTS1.0", b"XMP DataXMP", b"ICCRGBG1012", b"ImageMagick"))
 _CONTROL, _COMMENTS, _PROGRAM = 0xF9, 0xFE, 0xFF
 _XMP_IN_TIFF, _IPTC_IN_TIFF, _PHOTOSHOP_IN_TIFF = 700, 33_723, 34_377
-_LAYERS = 37_724
+_LAYERS, _FILLING = 37_724, 59_932
 _TAGS = frozenset(
     (
         *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284),
         *(290, 291, 292, 293, 296, 297, 317, 320, 321, 322, 323, 324, 325, 326, 327, 328, 332, 334, 338, 339, 340, 341),
         *(347, *range(512, 522), 529, 530, 531, 532, 34_675),
         *TELLING,
-        *(_XMP_IN_TIFF, _IPTC_IN_TIFF, _PHOTOSHOP_IN_TIFF),
+        *(_XMP_IN_TIFF, _IPTC_IN_TIFF, _PHOTOSHOP_IN_TIFF, _FILLING),
     )
 )
 _BITS, _COLOURS, _SAMPLES = 258, 262, 338

@@ -235,6 +235,14 @@ def test_a_resolution_stays(why: Why, tmp_path: Path, source: str, suffix: str) 
     assert [round(float(one)) for one in found] == [300, 300]
 
 
+def test_the_resolution_of_all_pages_stays(why: Why, tmp_path: Path) -> None:
+    assert why(pages(tmp_path / "in.tif", noise("L"), dpi=(300, 300)), ".tif") == ""
+    with Image.open(next(tmp_path.glob(".out*"))) as picture:
+        for number in range(2):
+            picture.seek(number)
+            assert picture.info["dpi"] == (300, 300)
+
+
 def test_a_resolution_that_is_lost_is_told_where_somebody_has_chosen_it(why: Why, tmp_path: Path) -> None:
     for number, told in ((72, ""), (300, "not kept in gif: resolution")):
         noise("L").save(tmp_path / "in.png", dpi=(number, number))
