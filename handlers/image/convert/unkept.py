@@ -4,6 +4,7 @@ The lists name what is carried over, what only says how the file stores its pixe
 picture. Whatever is on none of them counts as lost: nobody knows what the next camera puts into its files.
 """
 
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,8 @@ from .metadata import TELLING
 _MOST = 20
 """Parts that are told."""
 _MOST_PAGES = 10_000
+_MOST_READ = 1 << 24
+"""Bytes of one part."""
 _PADDING = b"\0\r\n "
 _XMP_IN_JPEG, _MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/"
 _SEGMENTS = (
@@ -121,6 +124,15 @@ def unkept_in(path: Path, kind: str, *, pages: bool) -> list[Unkept]:
     return found
 
 
+def _read(file: BinaryIO, place: int, length: int) -> bytes:
+    """The bytes there, as far as there are any: a file may speak of more than fits into memory."""
+    rest = os.fstat(file.fileno()).st_size - place
+    if rest < 0:
+        raise IndexError
+    file.seek(place)
+    return file.read(min(length, rest, _MOST_READ))
+
+
 def _behind(rest: bytes) -> Iterator[Unkept]:
     if rest.strip(_PADDING):
         film = ", a film" if rest[4:8] == b"ftyp" or b"ftypmp4" in rest or b"ftypisom" in rest else ""
@@ -188,15 +200,13 @@ def _in_png(file: BinaryIO) -> Iterator[Unkept]:
         names.add(name)
         end = begin + length + 4
         if name in _COLOURS_OF_A_PNG:
-            file.seek(begin)
-            colours[name] = file.read(length)
+            colours[name] = _read(file, begin, length)
         elif name not in _CHUNKS:
             yield Unkept(f"the chunk {name}", says=name[:1].islower() and name != "cICP")
         if name == "IDAT" and "acTL" in names and "fcTL" not in names:
             yield Unkept("the picture that stands for the animation", further=True)
         if name == "iTXt":
-            file.seek(begin)
-            yield from _in_xmp(file.read(length))
+            yield from _in_xmp(_read(file, begin, length))
         if name == "IEND":
             break
     if not {"iCCP", "sRGB"} & names:
@@ -218,7 +228,7 @@ def _in_webp(file: BinaryIO) -> Iterator[Unkept]:
         if name not in _PARTS_OF_A_WEBP:
             yield Unkept(f"the part {name.decode('ascii', 'replace')!r}", says=True)
         if name == b"XMP ":
-            yield from _in_xmp(file.read(length))
+            yield from _in_xmp(_read(file, place + 8, length))
         place += 8 + length + length % 2
     file.seek(end + end % 2)
     yield from _behind(file.read())
@@ -297,10 +307,8 @@ def _directories(file: BinaryIO) -> Iterator[tuple[str, Mapping[int, _Entry]]]:
     for _ in range(_MOST_PAGES):
         if not place:
             return
-        file.seek(place)
-        (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
-        size = struct.calcsize(entry)
-        entries = file.read(size * min(count, 0xFFFF))
+        (count,) = struct.unpack(order + ("Q" if big else "H"), _read(file, place, 8 if big else 2))
+        entries = file.read(struct.calcsize(entry) * min(count, 0xFFFF))
         (place,) = struct.unpack(order + place_as, file.read(8 if big else 4))
         yield order, {tag: (kind, many, value) for tag, kind, many, value in struct.iter_unpack(entry, entries)}
 
@@ -316,8 +324,7 @@ def _bytes_of(file: BinaryIO, order: str, entry: _Entry) -> bytes:
     _kind, length, value = entry
     if length <= len(value):
         return value[:length]
-    file.seek(struct.unpack(order + ("Q" if len(value) == _PLACE_IN_BIG else "L"), value)[0])
-    return file.read(length)
+    return _read(file, struct.unpack(order + ("Q" if len(value) == _PLACE_IN_BIG else "L"), value)[0], length)
 
 
 def _in_boxes(file: BinaryIO) -> Iterator[Unkept]:

@@ -1,5 +1,6 @@
 """What a picture's file holds beside its picture, and is not carried over, is told, and keeps the original."""
 
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from tasktrail.handlers import Finished, Rejected, Unusable
 from tasktrail.handlers.image.convert import image_convert, result_check
 from tasktrail.handlers.image.convert.options import ImageConvertOptions
+from tasktrail.handlers.image.convert.probe import read_header
 from tasktrail.handlers.image.convert.result_check import check_result
+from tasktrail.handlers.image.convert.unkept import unkept_in
 from tasktrail.testing import RecordingContext, run_handler
 
 FILM = b"\0\0\0\x18ftypmp42" + bytes(40)
@@ -174,6 +177,20 @@ def test_numbers_on_a_further_page_are_refused_as_on_the_first(tmp_path: Path) -
     outcome = run_handler(image_convert, context)
     assert isinstance(outcome, Rejected)
     assert ", page 2 holds floating-point numbers" in outcome.reason
+
+
+@pytest.mark.parametrize("name", ["in.jpg", "in.png", "in.webp", "in.gif", "in.tif", "big.tif", "in.bmp", "in.avif"])
+def test_a_file_that_makes_no_sense_is_told_as_far_as_it_does(tmp_path: Path, name: str) -> None:
+    more: dict[str, Any] = {"big_tiff": True} if name == "big.tif" else {}
+    noise("L").save(tmp_path / name, **more)
+    whole, draw = (tmp_path / name).read_bytes(), random.Random(7)
+    kind = read_header(tmp_path / name).format
+    for _ in range(400):
+        broken = bytearray(whole)
+        for _ in range(draw.randrange(1, 9)):
+            broken[draw.randrange(min(len(broken), 400))] = draw.choice((0, 1, 127, 255, draw.randrange(256)))
+        (tmp_path / "broken").write_bytes(broken[: draw.choice((len(broken), draw.randrange(len(broken))))])
+        assert len(unkept_in(tmp_path / "broken", kind, pages=True)) <= 20
 
 
 def test_an_avif_with_colours_or_pictures_beside_it_is_told(why: Why, tmp_path: Path) -> None:
