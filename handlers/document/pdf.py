@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from pathlib import Path
 
 import pypdfium2
@@ -9,7 +10,6 @@ from PIL import Image, ImageColor
 from pypdfium2.raw import (
     FPDF_ERR_PASSWORD,
     FPDF_ERR_SECURITY,
-    FPDF_ERR_SUCCESS,
     FPDF_DocumentHasValidCrossReferenceTable,
 )
 
@@ -17,6 +17,8 @@ from ..contract import Unusable
 from ..io_errors import error_text
 
 _LOCKED = (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY)
+_NO_PAGES = re.compile(rb"/Kids\s*\[\s*\]")
+_SMALL = 1 << 16
 _HUGE = 60_000_000
 """Bytes of a decoded picture; PDFium's own limit."""
 _ONE_CHANNEL = frozenset({"CCITTFaxDecode", "JBIG2Decode"})
@@ -24,6 +26,12 @@ _TAIL = 1024
 """Bytes at the end of the file, where readers look for the end mark."""
 _MOST_OBJECTS = 5000
 """Objects of a page that are examined for pictures."""
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a small file says that its document has no pages: its list of pages is empty."""
+    with path.open("rb") as file:
+        return _NO_PAGES.search(file.read(_SMALL)) is not None
 
 
 def _has_end(path: Path) -> bool:
@@ -51,7 +59,7 @@ class PdfPages:
                 raise Unusable(f"{self._name} is encrypted: save it without a password first") from error
             if not _has_end(path):
                 raise Unusable(f"{self._name} was cut: it has not the end mark of a PDF") from error
-            if error.err_code == FPDF_ERR_SUCCESS:  # nothing is wrong with it but that
+            if _is_empty(path):  # PDFium then tells the last fault that it has seen in any file, or none
                 raise Unusable(f"{self._name} has no pages") from error
             raise Unusable(
                 f"{self._name} cannot be opened by PDFium ({error_text(error)}): "

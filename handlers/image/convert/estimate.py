@@ -21,7 +21,7 @@ _AV1_LOOKS_AHEAD, _AV1_FRAME = 50, 25
 _ENCODER = {"JPEG": 6, "WEBP": 20, "AVIF": 36, "GIF": 16}
 _USUAL_ENCODER = 5
 """Bytes a pixel in the encoder of a still: JPEG holds all coefficients, WebP planes and tokens of the whole picture."""
-_ALPHA, _WEBP_LOSSLESS = 16, 40
+_ALPHA, _WEBP_LOSSLESS = 20, 40
 """The alpha of WebP and AVIF is a picture of its own; without loss WebP has hash chains over all pixels."""
 _DEEP = 8
 """Bytes a pixel of a picture that is held as a whole and has more than eight bits a channel."""
