@@ -459,6 +459,8 @@ def media(*modules: str) -> Packages:
 @cache
 def versions_of(packages: Packages) -> Mapping[str, str]:
     """Package → version, of those that are installed, by the names that they are installed under."""
+    if not packages.modules:
+        return {}
     from importlib import metadata  # noqa: PLC0415 - most processes never ask
 
     found = {}

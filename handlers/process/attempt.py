@@ -3,7 +3,7 @@
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 from types import TracebackType
@@ -74,10 +74,11 @@ def perform(
         recheck_input(run, sandbox)
         recheck_output(run, sandbox)
         source = Input(run.input_file) if run.input_file and task_type.steady_input else None
+        tools = versions_of(task_type.packages) if staged is None else {}  # before a handler can break what that needs
         ending = _handle(_believing(run, source, link), task_type, link, source, staged, room)
         temp = _space_taken(run)
         if ending.outcome == "completed" and staged is None:
-            ending = _complete(run, task_type, link, sandbox, source, ending)
+            ending = _complete(run, task_type, link, sandbox, source, ending, tools)
     except Unusable as error:
         print_causes(error)
         cause = explain(error)  # a library that was refused memory may have called the input damaged
@@ -111,7 +112,8 @@ def deliver(
         if ending.outcome == "completed":
             if _has_output(run, task_type, staged_path):
                 unstage(Path(run.output_file), run.task_id)
-            ending = _complete(run, task_type, link, sandbox, source, ending)
+            tools = versions_of(task_type.packages)
+            ending = _complete(run, task_type, link, sandbox, source, ending, tools)
     except InputChanged as error:
         ending = _changed(run, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
@@ -189,10 +191,16 @@ def _handle(
 
 
 def _complete(
-    run: Run, task_type: TaskType, link: Link, sandbox: Sandbox, source: Input | None, ending: AttemptEnded
+    run: Run,
+    task_type: TaskType,
+    link: Link,
+    sandbox: Sandbox,
+    source: Input | None,
+    ending: AttemptEnded,
+    tools: Mapping[str, str],
 ) -> AttemptEnded:
     """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
-    ending = msgspec.structs.replace(ending, tools=dict(versions_of(task_type.packages)))
+    ending = msgspec.structs.replace(ending, tools=dict(tools))
     if source is not None:
         ending = msgspec.structs.replace(ending, input_read=source.seen(hashed=run.hash_input))
         source.compare()

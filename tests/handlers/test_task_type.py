@@ -7,6 +7,7 @@ from textwrap import dedent
 from typing import Any
 
 import msgspec
+import PIL
 import pytest
 from inline_executor import Reports
 
@@ -14,7 +15,7 @@ from tasktrail.actors.inline_executor import InlineExecutor
 from tasktrail.events import Checkpoint
 from tasktrail.events.reports import AttemptProgressed, Run, Stop
 from tasktrail.handlers import Estimate, Finding, StopAsked, Stopped, TaskContext, TaskType, handler
-from tasktrail.handlers.contract import loaded
+from tasktrail.handlers.contract import Packages, loaded, versions_of
 from tasktrail.handlers.pieces import recalled, remove_others
 from tasktrail.handlers.registry import Registry
 from tasktrail.testing import context_for, job_for, run_handler, task_type_of
@@ -173,3 +174,8 @@ def test_files_that_nothing_names_any_more_are_removed(tmp_path: Path) -> None:
     remove_others(tmp_path, ("segment-*", "sound.*"), keep={"segment-1"})
 
     assert {path.name for path in tmp_path.iterdir()} == {"segment-1", "other"}
+
+
+def test_versions_are_those_that_are_installed_by_the_names_of_their_distributions() -> None:
+    assert versions_of(Packages()) == {}
+    assert versions_of(Packages(modules=("PIL", "no_such_package"))) == {"pillow": PIL.__version__}
