@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, TypeAlias
 
-from ..events.errors import InvalidPath, InvalidValue
+from ..events.errors import CONTRADICTION, InvalidPath, InvalidValue
 
 PLACEHOLDERS = ("stem", "suffix", "folder", "number", "type")
 _FALLBACK = {"width": "max_width", "height": "max_height"}
@@ -32,7 +32,7 @@ class Naming:
         for _text, name, spec, conversion in self._parts:
             if name is not None and (not name.isidentifier() or conversion or not _is_format(name, spec)):
                 shown = f"{{{name}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}}"
-                raise InvalidValue(f"to: {shown} is no placeholder", field="to", remedy=_REMEDY)
+                raise InvalidValue(f"to: {shown} is no placeholder", field="to", remedy=_REMEDY, status=CONTRADICTION)
         self.names = {name for _text, name, _spec, _conversion in self._parts if name is not None}
         self.fixed = os.path.dirname(_literal(to)[0])  # noqa: PTH120 - it may end in a slash
         """The folder that all outputs are below."""
@@ -67,7 +67,12 @@ class Naming:
             for literal, name, spec, _conversion in self._parts
         )
         if ".." in text.split("/") or len(os.fsencode(text)) > _LONGEST:
-            raise InvalidPath(f"No output can be called as `to` says, of a file named {path.name!r}", field="to")
+            raise InvalidPath(
+                f"No output can be called as `to` says, of a file named {path.name!r}",
+                field="to",
+                remedy="Leave `..` out of it, and make it shorter.",
+                status=CONTRADICTION,
+            )
         return os.path.normpath(text)
 
     @staticmethod
@@ -75,11 +80,15 @@ class Naming:
         if name not in values:
             near = get_close_matches(name, values, n=1)
             hint = f"; did you mean {{{near[0]}}}?" if near else ""
-            raise InvalidValue(f"to: {{{name}}} has no value here{hint}", field="to", remedy=_REMEDY)
+            raise InvalidValue(
+                f"to: {{{name}}} has no value here{hint}", field="to", remedy=_REMEDY, status=CONTRADICTION
+            )
         try:
             text = format(values[name], spec)
         except ValueError as error:
-            raise InvalidValue(f"to: {{{name}:{spec}}}: {error}", field="to", remedy=_REMEDY) from error
+            raise InvalidValue(
+                f"to: {{{name}:{spec}}}: {error}", field="to", remedy=_REMEDY, status=CONTRADICTION
+            ) from error
         return text if name == "folder" else text.replace("/", "_")
 
 
@@ -88,7 +97,9 @@ def _parts(to: str) -> list[_Part]:
     try:
         return list(Formatter().parse(to))
     except ValueError as error:
-        raise InvalidValue(f"to: {to!r} cannot be read: {error}", field="to", remedy=_REMEDY) from error
+        raise InvalidValue(
+            f"to: {to!r} cannot be read: {error}", field="to", remedy=_REMEDY, status=CONTRADICTION
+        ) from error
 
 
 def _literal(to: str) -> tuple[str, bool]:
