@@ -223,7 +223,7 @@ class Watcher:
                 seen[one.path] = before if before and known else _Settling(stamp, now, one.folder)
         looks.settling = seen
         looks.done = {path: stamp for path, stamp in looks.done.items() if path in there}
-        looks.told = {path: why for path, why in looks.told.items() if path in there | wrong}
+        looks.told = {path: why for path, why in looks.told.items() if path in there or path in wrong}
 
     def _hand_over_settled(self, looks: _Looks, now: float) -> None:
         """Make tasks of the files that have stayed as they are for long enough and that nobody writes to."""
