@@ -136,7 +136,7 @@ class BatchPlanner:
                 raise InvalidValue(
                     f"{field} is of one file", field=field, remedy="Give `inputs` and `to`; each file gets its own."
                 )
-        self._paths.check_original_wanted(wanted, None)
+        self._intake.check_shared(wanted)
         preset = self._registry.presets.get(wanted.preset) if wanted.preset else None
         if preset is not None:
             wanted = self._registry.presets.meant(msgspec.structs.replace(wanted, type=wanted.type or preset.type))

@@ -128,6 +128,13 @@ class CommandIntake:
             return task
         return replace(task, options=with_whole_numbers(task.options, self._registry.get(task.type).options))
 
+    def check_shared(self, task: TaskFields) -> None:
+        """Raise what is wrong with the fields that all tasks of a batch share, whatever its files are."""
+        self._check_level(task.user_level)
+        _check_json(task.options, "options", MAX_OPTIONS)
+        check_receivers(task, self._allow_endpoints, self._targets)
+        self._paths.check_original_wanted(task, None)
+
     def _examine_source(self, command: AddSource) -> None:
         for place, path in enumerate(command.inputs):
             try:

@@ -55,6 +55,7 @@ def test_a_batch_is_made_and_seen(server: HttpServer, pictures: Path) -> None:
         ({"inputs": ["/a"], "to": "/out", "type": "none"}, 400, "type"),
         ({"inputs": [5], "to": "/out"}, 400, "inputs[0]"),
         ({"inputs": ["/a"], "to": "/{"}, 422, "to"),
+        ({"inputs": [""], "to": "/", "notify_targets": ["none"]}, 400, "notify_targets"),
         ({"inputs": [""], "to": "/", "original_folder": "here"}, 422, "original_folder"),
         ({"inputs": [""], "to": "/", "original": "move", "original_folder": "here"}, 400, "original_folder"),
     ],
