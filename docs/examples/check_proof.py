@@ -104,6 +104,7 @@ def root_of(leaf, index, size, path):
 
 def check(proof, key):
     """Origin, time and records that are proven. Raises ValueError, or what else a wrong form leads to."""
+    need(proof["format"] == "tasktrail proof 1", "this is no proof, or one of another version")
     origin, size, root, tasks, tasks_root, time = opened(proof["seal"], key)
     hashes = [base64.b64decode(text, validate=True) for text in proof["hashes"]]
     rows, last = [], b""

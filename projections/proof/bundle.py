@@ -13,7 +13,7 @@ from ...events.log.sqlite import LogReader
 from ..errors import SealUnfit
 from .merkle import Tree, leaf_hash
 from .notes import PublicKey
-from .seals import public_key, read_seal, seal_files
+from .seals import damaged, public_key, read_seal, seal_files
 from .trees import task_leaf
 
 FORMAT = "tasktrail proof 1"
@@ -87,9 +87,11 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
             field="task_id",
             remedy="Seal what came after them with `tasktrail seal`, if the task is newer.",
         )
-    records, tasks = _trees(log, size)
-    said = seal.checkpoint
-    if (said.root, said.tasks, said.tasks_root) != (records.root(), tasks.size, tasks.root()):
+    try:
+        records, tasks = _trees(log, size)
+    except IndexError as error:
+        raise damaged(error) from error
+    if not seal.fits(records, tasks):
         raise SealUnfit(f"{seal.path} does not fit the log", remedy="Run `tasktrail verify --seals`.")
     hashes = _Hashes()
     proven = [

@@ -14,6 +14,7 @@ from ...events.log.sqlite import LogReader
 from ...events.recorded import Recorded, to_the_second
 from ..errors import SealUnfit
 from ..notices import log_id
+from .merkle import GrowingRoot, Tree
 from .notes import LONGEST, Checkpoint, PrivateKey, PublicKey
 from .trees import Trees
 
@@ -28,11 +29,11 @@ class Seal(NamedTuple):
     path: Path
     checkpoint: Checkpoint
 
-    def fits(self, trees: Trees) -> bool:
+    def fits(self, records: GrowingRoot | Tree, tasks: Tree) -> bool:
         """Whether it speaks of a log with these trees."""
         said = self.checkpoint
-        sizes = (said.size, said.tasks) == (trees.records.size, trees.tasks.size)
-        return sizes and (said.root, said.tasks_root) == (trees.records.root(), trees.tasks.root())
+        sizes = (said.size, said.tasks) == (records.size, tasks.size)
+        return sizes and (said.root, said.tasks_root) == (records.root(), tasks.root())
 
 
 def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tuple[Seal, PublicKey]:
@@ -68,7 +69,10 @@ def _as_sealed(log: LogReader, folder: Path, key: PublicKey) -> Trees:
     newest = read_seal(files[-1], key) if (files := seal_files(folder)) else None
     trees = Trees()
     for record in log.hashes():
-        trees.apply(*record)
+        try:
+            trees.apply(*record)
+        except IndexError as error:
+            raise damaged(error) from error
         if newest and trees.records.size == newest.checkpoint.size:
             _refuse_others(newest, trees)
     if newest and trees.records.size < newest.checkpoint.size:
@@ -76,8 +80,15 @@ def _as_sealed(log: LogReader, folder: Path, key: PublicKey) -> Trees:
     return trees
 
 
+def damaged(error: IndexError) -> SealUnfit:
+    """What to raise for a log that no tree can be made of."""
+    return SealUnfit(
+        f"The log is damaged, and can be neither sealed nor proven: {error}", remedy="Run `tasktrail verify`."
+    )
+
+
 def _refuse_others(seal: Seal, trees: Trees) -> None:
-    if not seal.fits(trees):
+    if not seal.fits(trees.records, trees.tasks):
         raise SealUnfit(
             f"The log is not as {seal.path} says, and is not sealed again",
             remedy="Run `tasktrail verify --seals`. A backup that was restored is another log: move its seals away.",
@@ -175,7 +186,7 @@ class SealCheck:
 
     def _compare(self, seal: Seal) -> None:
         said = seal.checkpoint
-        if seal.fits(self._trees):
+        if seal.fits(self._trees.records, self._trees.tasks):
             self.sealed = said.size
             return
         self._faults.append(

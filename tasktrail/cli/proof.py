@@ -29,6 +29,19 @@ def key_of(told: str | None) -> "PublicKey | None":
     return PublicKey(told) if "+" in told and not Path(told).exists() else read_key(Path(told))
 
 
+def _write(path: Path, content: bytes) -> None:
+    from ..events.errors import InvalidPath
+
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise InvalidPath(
+            f"{str(path)!r} cannot be written: {error.strerror}",
+            field="out",
+            remedy="Name a file in a folder that is there.",
+        ) from error
+
+
 @click.command(
     "seal",
     cls=CliCommand,
@@ -82,7 +95,7 @@ def prove_command(session: Session, task_id: int, out: Path | None, seals: Path 
     if out is None:
         click.echo(proof.decode())
         return
-    out.write_bytes(proof)
+    _write(out, proof)
     if session.as_json:
         print_json({"file": str(out), "size": len(proof)})
     else:
@@ -113,7 +126,7 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
     envelope = session.environment.provenance(session, wanted)
     written = msgspec.json.encode(envelope)
     if out is not None:
-        out.write_bytes(written)
+        _write(out, written)
     if session.as_json:
         click.echo(written.decode())
         return

@@ -262,6 +262,14 @@ def test_a_record_that_is_damaged_takes_the_seals_behind_it_with_it(sealed: Seal
     assert "gap" in codes
 
 
+def test_a_log_that_lacks_a_whole_task_is_told_as_damaged(sealed: Sealed) -> None:
+    chained_anew(sealed.path, lambda rows: rows.__setitem__(slice(None), [row for row in rows if row[1] != 2]))
+    with pytest.raises(SealUnfit, match="damaged"):
+        sealed.seal()
+    with pytest.raises(SealUnfit, match="damaged"):
+        sealed.proof(1)
+
+
 def test_a_log_without_records_or_seals_says_what_to_do(tmp_path: Path) -> None:
     SqliteEventLog(tmp_path / "log.db", now=BEGIN).close()
     with closing(LogReader(tmp_path / "log.db")) as log:
