@@ -72,8 +72,8 @@ class Stretch(NamedTuple):
 def stretches_of(plan: SegmentPlan, keyframes: Sequence[int], done: Sequence["Segment"] = ()) -> list[Stretch]:
     """The segments that are not done, in as many stretches as can begin at a keyframe or behind one that is done.
 
-    Anywhere else a reader would have to decode from the keyframe before. What lies behind the last cut belongs to the
-    last one, and it may turn out to be more than one segment.
+    Anywhere else a reader would have to decode from the keyframe before. That is worth it for the last one, so that
+    nobody waits for it at the end. What lies behind the last cut belongs to it; it may be more than one segment.
     """
     keys, finished = set(keyframes), {segment.number for segment in done}
     found: list[Stretch] = []
@@ -85,7 +85,8 @@ def stretches_of(plan: SegmentPlan, keyframes: Sequence[int], done: Sequence["Se
         elif number in finished:
             continue
         until = plan.until if last else plan.cuts[number] - 1
-        if number and found and found[-1].until == after and plan.cuts[number - 1] not in keys:
+        follows = bool(number and found) and found[-1].until == after
+        if follows and plan.cuts[number - 1] not in keys and not (last and len(found) > 1):
             found[-1] = found[-1]._replace(until=until)
         else:
             found.append(Stretch(number, after, until))
@@ -93,7 +94,10 @@ def stretches_of(plan: SegmentPlan, keyframes: Sequence[int], done: Sequence["Se
 
 
 def choose_cuts(start: int, end: int, step: int, keyframes: Sequence[int]) -> tuple[int, ...]:
-    """Cut about every `step`, on a keyframe if one is near, and leave no short rest at the end."""
+    """Cut about every `step`, on a keyframe if one is near, and leave no short rest at the end.
+
+    The last piece is cut in half: made side by side, a whole one may be alone at the end while the other CPUs wait.
+    """
     cuts: list[int] = []
     position = start
     while True:
@@ -102,14 +106,25 @@ def choose_cuts(start: int, end: int, step: int, keyframes: Sequence[int]) -> tu
         if following < len(keyframes) and keyframes[following] <= position + 2 * step:
             cut = keyframes[following]
         if end - cut < step / 2:
-            return tuple(cuts)
+            break
         cuts.append(cut)
         position = cut
+    if cuts and end - position >= step:
+        cuts.append(_half_way(position, end, keyframes))
+    return tuple(cuts)
+
+
+def _half_way(start: int, end: int, keyframes: Sequence[int]) -> int:
+    """The middle, or the keyframe beside it."""
+    middle = (start + end) // 2
+    following = bisect_right(keyframes, middle)
+    near = min(keyframes[max(0, following - 1) : following + 1], key=lambda key: abs(key - middle), default=middle)
+    return near if abs(near - middle) <= (end - start) // 8 else middle
 
 
 def step_for(start: int, end: int, wanted: int) -> int:
     """The segment length as it is wanted, or longer if that would give too many segments."""
-    return max(1, wanted, -(-(end - start) // MAX_SEGMENTS))
+    return max(1, wanted, -(-(end - start) // (MAX_SEGMENTS - 1)))
 
 
 class Segment(msgspec.Struct, frozen=True, array_like=True):

@@ -33,8 +33,16 @@ _NAMED = 4
 _FAULTS = 3
 """How often in an attempt a segment is encoded again because its encoder failed."""
 
-Step: TypeAlias = "Segment | _SoundMade | int"
-"""What is finished; a number is the moment of a frame."""
+Step: TypeAlias = "Segment | _SoundMade | _Encoded"
+
+
+class _Encoded(msgspec.Struct):
+    """How far the encoding of a segment is."""
+
+    moment: int
+    """Of its latest frame."""
+    frames: int
+    """Since the report before, of this segment or another."""
 
 
 class _SoundMade(msgspec.Struct):
@@ -129,10 +137,11 @@ class Making:
                 match step:
                     case _SoundMade(stream=stream, track=track):
                         self._save(self._saved.with_sound(stream, track), "sound is ready")
-                    case Segment():
+                    case Segment(number=number, last=last):
+                        self._reached[number] = last
                         self._save(self._saved.with_segment(step), self._where())
-                    case moment:
-                        self._encoded += 1
+                    case _Encoded(moment=moment, frames=frames):
+                        self._encoded += frames
                         self._reached[self._saved.plan.segment_of(moment)] = moment
                         self._report()
         return self._saved
@@ -164,15 +173,21 @@ class Making:
 
     def _stretch_work(self, stretch: Stretch, threads: int) -> Work[Step]:
         def work(tick: Tick) -> Generator[Step, None, None]:
-            after = stretch.after
+            after, pace, frames = stretch.after, Pace(), 0
             while True:
                 reading = Reading(threads, self._frames_before(after), tick)
                 steps = encode_segments(self._encoding, self._backend, after, stretch.until, reading)
                 try:
                     with closing(steps):
                         for step in steps:
-                            after = step.last if isinstance(step, Segment) else after
-                            yield step
+                            if isinstance(step, Segment):
+                                after = step.last
+                                yield step
+                                continue
+                            frames += 1
+                            if pace.due():
+                                yield _Encoded(step, frames)
+                                frames = 0
                 except EncoderFailedError as fault:
                     self._tolerate(fault)
                 else:
@@ -238,7 +253,7 @@ class Making:
 
 def _is_finished(step: Step) -> bool:
     """Whether it is a file, whose work waits until a checkpoint names it: else a kill could cost two of one work."""
-    return not isinstance(step, int)
+    return not isinstance(step, _Encoded)
 
 
 def job_of(context: TaskContext[VideoConvertOptions]) -> Job[VideoConvertOptions]:

@@ -40,7 +40,7 @@ from .search import search_for
 from .segments import VideoBackend
 from .sound import SoundPlan, Span, choose_sounds
 
-_LAYOUT = 4
+_LAYOUT = 5
 """Other segments than an earlier version of this module made have another number."""
 
 

@@ -138,7 +138,8 @@ def test_a_stretch_begins_where_a_keyframe_is_or_where_something_is_done() -> No
         Stretch(3, 29, 39),
         Stretch(4, 39, None),
     ]
-    assert stretches_of(PLAN, (0, 20)) == [Stretch(0, None, 19), Stretch(2, 19, None)]
+    last = Stretch(4, 39, None)  # read on its own, though no keyframe begins it
+    assert stretches_of(PLAN, (0, 20)) == [Stretch(0, None, 19), Stretch(2, 19, 39), last]
     done = [segment(1, 19), segment(4, 48)]
     assert stretches_of(PLAN, (0, 20), done) == [Stretch(0, None, 9), Stretch(2, 19, 39), Stretch(4, 48, None)]
 

@@ -98,7 +98,7 @@ def test_the_result_describes_the_file(
         "audio_tracks": 1,
         "attachments": 0,
         "subtitles": 0,
-        "segments": 4,
+        "segments": 5,
         "sha256": hashlib.sha256(content).hexdigest(),
         "notes": [],
     }
@@ -269,7 +269,7 @@ def test_cuts_are_keyframes_of_the_source_and_the_encoder_chooses_its_own_inside
     assert len(keys) >= 12
     assert {segment[1] for segment in segments} < set(keys)
     with av.open(str(context.output_file)) as container:
-        assert sum(packet.is_keyframe for packet in container.demux(video=0)) == len(segments) == 3
+        assert sum(packet.is_keyframe for packet in container.demux(video=0)) == len(segments) == 4
 
 
 def test_frames_that_repeat_a_time_are_left_out(
@@ -376,7 +376,7 @@ def test_progress_rises_to_the_end_and_says_where_it_is(
     assert 99 < percents[-1] <= 100
     messages = [message for _, message in context.reports]
     assert messages[0].startswith("sound")
-    assert any(message.startswith("encoding segment 3 of 4, ") and message.endswith(" fps") for message in messages)
+    assert any(message.startswith("encoding segment 3 of 5, ") and message.endswith(" fps") for message in messages)
     assert messages[-1] == "joining"
 
 

@@ -29,15 +29,23 @@ def plan(cuts: tuple[int, ...], end: int = 1000) -> SegmentPlan:
 def test_cuts_leave_pieces_of_one_half_to_two_steps(end: int, keyframes: list[int]) -> None:
     edges = [0, *choose_cuts(0, end, STEP, keyframes), end]
     pieces = [after - before for before, after in pairwise(edges)]
-    assert all(STEP <= piece <= 2 * STEP for piece in pieces[:-1])
+    assert all(STEP <= piece <= 2 * STEP for piece in pieces[:-2])
     if len(pieces) > 1:
-        assert pieces[-1] >= STEP / 2
+        assert min(pieces[-2:]) >= STEP * 3 // 8
+        assert max(pieces[-2:]) <= 2 * STEP
     if not keyframes:
         assert pieces[-1] < 1.5 * STEP
 
 
 def test_a_cut_is_put_on_a_near_keyframe_and_on_the_grid_where_there_is_none() -> None:
-    assert choose_cuts(0, 600, STEP, [0, 90, 130, 500]) == (130, 230, 330, 500)
+    assert choose_cuts(0, 600, STEP, [0, 90, 130, 500]) == (130, 230, 330, 500, 550)
+
+
+def test_the_last_piece_is_cut_in_half_beside_a_keyframe_if_there_is_one() -> None:
+    assert choose_cuts(0, 400, STEP, []) == (100, 200, 300, 350)
+    assert choose_cuts(0, 400, STEP, [0, 100, 200, 300, 340]) == (100, 200, 300, 340)
+    assert choose_cuts(0, 360, STEP, []) == (100, 200, 300), "60 are short enough"
+    assert choose_cuts(0, 140, STEP, []) == (), "one piece stays one"
 
 
 @given(cuts=st.lists(st.integers(1, 999), unique=True, max_size=20).map(sorted), moments=st.lists(st.integers(0, 5000)))

@@ -133,7 +133,7 @@ def test_it_is_told_no_name_but_that_of_its_own_piece(
     assert isinstance(convert(context), Finished)
     told = (tmp_path / "told").read_text().splitlines()
     assert {line for line in told if "/" in line and "setsar" not in line} == {
-        f"file:{context.work_dir}/segment-{number:05}.part" for number in range(4)
+        f"file:{context.work_dir}/segment-{number:05}.part" for number in range(5)
     }
     assert {told[at + 1] for at, line in enumerate(told) if line == "-i"} == {"pipe:0"}
     assert not (tmp_path / "report.log").exists()
@@ -287,7 +287,7 @@ def test_progress_tells_segment_and_speed_and_never_falls(
     convert(context)
     told = [percent for percent, _ in context.reports]
     assert all(before <= after for before, after in itertools.pairwise(told))
-    assert any("encoding segment 2 of 4, " in message and message.endswith(" fps") for _, message in context.reports)
+    assert any("encoding segment 2 of 5, " in message and message.endswith(" fps") for _, message in context.reports)
 
 
 def test_types_says_what_the_program_is_and_has(install: Callable[..., Path]) -> None:
