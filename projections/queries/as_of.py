@@ -149,6 +149,13 @@ def time_of(log: ReadableLog, point: Point) -> datetime:
     return latest.recorded_at if latest else datetime.min.replace(tzinfo=UTC)
 
 
+def position_of(log: ReadableLog, point: str | Point) -> int:
+    """The last position at a point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet."""
+    point = parse_point(point)
+    time_of(log, point)
+    return point if isinstance(point, int) else position_at(log, point)
+
+
 def position_at(log: ReadableLog, at: datetime) -> int:
     """The last position that was recorded up to and at a time; 0 when there was none."""
 

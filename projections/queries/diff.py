@@ -9,7 +9,7 @@ from ...events import Task
 from ...events.errors import InvalidValue, UnknownTask
 from ...events.log.event_log import ReadableLog
 from ...events.system_events import Adjusted
-from .as_of import Point, parse_point, position_at, task_as_of, time_of
+from .as_of import Point, position_of, task_as_of
 
 
 class TaskChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +35,8 @@ def changes(log: ReadableLog, begin: str | Point, end: str | Point | None = None
         InvalidValue: one of them is neither, or the end lies before the beginning.
         BeyondTheLog: a position is not reached yet.
     """
-    first = _position(log, parse_point(begin))
-    last = log.head().position if end is None else _position(log, parse_point(end))
+    first = position_of(log, begin)
+    last = log.head().position if end is None else position_of(log, end)
     if last < first:
         raise InvalidValue(f"The end, position {last}, lies before the beginning, position {first}", field="to")
     touched: Counter[int] = Counter()
@@ -50,13 +50,6 @@ def changes(log: ReadableLog, begin: str | Point, end: str | Point | None = None
             after=task_as_of(log, task_id, last),
             records=touched[task_id],
         )
-
-
-def _position(log: ReadableLog, point: Point) -> int:
-    if isinstance(point, int):
-        time_of(log, point)
-        return point
-    return position_at(log, point)
 
 
 def _task_or_none(log: ReadableLog, task_id: int, position: int) -> Task | None:

@@ -15,6 +15,7 @@ from ..events.values import check_whole
 from ..handlers.attempt_output import Output
 from ..handlers.registry import unknown_type
 from ..projections import Batch, NoticeStatus, Stats, TaskFilters
+from ..projections.attempts import Attempt
 from ..projections.queries.as_of import Point
 from ..projections.queries.filters import MAX_LIMIT, ids_of, values_of
 from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
@@ -84,6 +85,11 @@ class OneUser:
         """What an attempt printed."""
         self._check(task_id)
         return self._service.output(task_id, attempt, after=after, last=last, most=most)
+
+    def attempts(self, task_id: int, *, as_of: Point | None = None) -> list[Attempt]:
+        """All attempts of a task."""
+        self._check(task_id)
+        return self._service.attempts(task_id, as_of=as_of)
 
     def notices(self, task_id: int) -> list[NoticeStatus]:
         """What became of the task's notices."""

@@ -34,8 +34,10 @@ from ..handlers.registry import Registry, unknown_type
 from ..intake.event_names import event_tags
 from ..paths import path_of
 from ..projections import Batch, DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections.attempts import Attempt
+from ..projections.attempts import attempts as attempts_of
 from ..projections.describe import describe
-from ..projections.queries.as_of import Point, parse_point, task_as_of
+from ..projections.queries.as_of import Point, parse_point, position_of, task_as_of
 from ..projections.queries.as_of import as_of as replayed_to
 from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.verification import verify
@@ -44,6 +46,8 @@ from .source import Source, Unattended
 
 if TYPE_CHECKING:
     from ..whatif.answer import WhatIf
+
+_LIFE_AT_ONCE = 500
 
 
 class Questions:
@@ -198,6 +202,24 @@ class Questions:
         from ..whatif.ask import what_if
 
         return what_if(self.log(), load_config(self.source.paths.data), begin=begin, end=end, **asked)
+
+    # --- attempts -----------------------------------------------------------------------------------------------
+
+    def attempts(self, task_id: int, *, as_of: Point | None = None) -> list[Attempt]:
+        """All attempts of a task, now or as of a position or time. Raises `UnknownTask`."""
+        check_task_id(task_id)
+        position = MAX_INTEGER if as_of is None else position_of(self.source.log(), as_of)
+        version = self.version_at(task_id, position)
+        if not version:
+            raise UnknownTask(f"Task {task_id} {'does' if as_of is None else 'did'} not exist", field="task_id")
+        return list(attempts_of(self._life(task_id, version)))
+
+    def _life(self, task_id: int, version: int) -> Iterator[Recorded]:
+        """The records of a task up to a version, however long its life is."""
+        read = 0
+        while read < version:
+            yield from self.events_after(task_id, read, min(_LIFE_AT_ONCE, version - read))
+            read += _LIFE_AT_ONCE
 
     # --- what attempts print ------------------------------------------------------------------------------------
 

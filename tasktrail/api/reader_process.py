@@ -30,7 +30,7 @@ from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import Stats, TaskFilters
 from ..projections.queries.activity import Span
-from ..projections.queries.as_of import Past
+from ..projections.queries.as_of import Past, parse_point
 from ..projections.queries.as_of import as_of as replayed_to
 from ..projections.queries.walk import Census, Stretch, parse_place
 from .reader import Questions
@@ -49,6 +49,13 @@ class ListQuestion(msgspec.Struct, frozen=True, tag="list"):
     """Asks for a page of tasks."""
 
     filters: TaskFilters
+
+
+class AttemptsQuestion(msgspec.Struct, frozen=True, tag="attempts"):
+    """Asks for all attempts of a task."""
+
+    task_id: int
+    as_of: str | int | None = None
 
 
 class VerifyQuestion(msgspec.Struct, frozen=True, tag="verify"):
@@ -92,7 +99,7 @@ class StretchThen(msgspec.Struct, frozen=True):
     census: Census
 
 
-Question: TypeAlias = ListQuestion | VerifyQuestion | StandingQuestion | StretchQuestion
+Question: TypeAlias = ListQuestion | AttemptsQuestion | VerifyQuestion | StandingQuestion | StretchQuestion
 Progress: TypeAlias = Callable[[int, int], None]
 """Told a position, and the last one."""
 
@@ -226,6 +233,8 @@ def answer(
         case ListQuestion(filters):
             tasks, total = questions.listed(filters)  # the caller has checked the types; this process has no handlers
             return msgspec.json.encode({"tasks": tasks, "total": total})
+        case AttemptsQuestion(task_id, as_of):
+            return msgspec.json.encode(questions.attempts(task_id, as_of=None if as_of is None else parse_point(as_of)))
         case VerifyQuestion():
             return msgspec.json.encode(questions.verify(progress))
         case StandingQuestion():

@@ -32,6 +32,7 @@ from ..handlers.attempt_output import PAGE, Output
 from ..intake.event_names import event_tags
 from ..paths import DataPaths, path_of
 from ..projections import Batch, DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections.attempts import Attempt
 from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import MAX_LIMIT, filters_of
 from .commands import Commands
@@ -159,9 +160,7 @@ class Remote(Commands):
     @either_way
     async def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
         """One task, now or as of a position or time. Raises `UnknownTask`."""
-        point = None if as_of is None else parse_point(as_of)
-        moment = {} if point is None else {"as_of": point if isinstance(point, int) else point.isoformat()}
-        return await self._task(task_id, moment)
+        return await self._task(task_id, _moment(as_of))
 
     @either_way
     async def get_task_progress(self, task_id: int) -> tuple[float, str]:
@@ -263,6 +262,11 @@ class Remote(Commands):
     async def notes(self, task_id: int) -> list[Recorded]:
         """What the service recorded about one task under task id 0: adjustments, deliveries. Raises `UnknownTask`."""
         return recorded_all(await self._connection.get(_path_of(task_id, "/notes"), self._own_write()))
+
+    @either_way
+    async def attempts(self, task_id: int, *, as_of: Point | None = None) -> list[Attempt]:
+        """All attempts of a task, now or as of a position or time. Raises `UnknownTask`."""
+        return await self._ask(list[Attempt], _path_of(task_id, "/attempts"), _moment(as_of))
 
     @either_way
     async def output(
@@ -421,6 +425,12 @@ def _path_of(task_id: int, part: str = "") -> str:
     if not 0 < task_id <= MAX_INTEGER:
         raise UnknownTask(f"Task {in_words(task_id)} does not exist", field="task_id")
     return f"/v1/tasks/{task_id}{part}"
+
+
+def _moment(as_of: Point | None) -> Params:
+    """As of when, as a parameter of an address. Raises `InvalidValue`."""
+    point = None if as_of is None else parse_point(as_of)
+    return {} if point is None else {"as_of": point if isinstance(point, int) else point.isoformat()}
 
 
 def _texts(filters: TaskFilters) -> dict[str, str]:

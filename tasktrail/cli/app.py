@@ -35,6 +35,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "queue": "queue",
         "top": "queue",
         "history": "tasks",
+        "attempts": "attempts",
         "output": "tasks",
         "log": "tasks",
         "diff": "tasks",

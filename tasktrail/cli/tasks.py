@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ..api.protocol import Reading
     from ..events import Recorded, Task
     from ..handlers.attempt_output import Output
-    from ..projections.history import Attempt, Line, TaskHistory
+    from ..projections.attempts import Attempt
+    from ..projections.history import Line, TaskHistory
 
 
 _LIST = (

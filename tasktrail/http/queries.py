@@ -5,6 +5,7 @@ Answers come with everything that is durable; `min_position` makes them wait for
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -20,11 +21,12 @@ from ..actors.core.explanation import Why
 from ..actors.core.sources import WatchedFolder
 from ..api.one_user import narrowed
 from ..api.protocol import QUEUE_SHOWN, TypeInfo
-from ..api.reader_process import LIST_WITHIN, ListQuestion
+from ..api.reader_process import LIST_WITHIN, AttemptsQuestion, ListQuestion
 from ..events import Task
 from ..events.errors import CONTRADICTION, InvalidValue, NotReady, UnknownTask
 from ..handlers.attempt_output import PAGE, Output
 from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections.attempts import Attempt
 from ..projections.queries.filters import MAX_VALUES
 from .backend import Backend
 from .identity import Identity
@@ -177,6 +179,22 @@ async def get_progress(
     """How far a task is."""
     percent, message = await backend.read(min_position, backend.seen_by(who).get_task_progress, task_id)
     return Progress(task_id, percent, message)
+
+
+@get("/v1/tasks/{task_id:int}/attempts", needs=SEE)
+async def get_attempts(
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    task_id: TaskIdPath,
+    as_of: AsOfQuery = None,
+    min_position: MinPositionQuery = 0,
+) -> list[Attempt]:
+    """All attempts of a task: when, by which worker, what was reserved and used, how far it came, what followed."""
+    moment = point(as_of)
+    if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
+        raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+    asked = AttemptsQuestion(task_id, moment.isoformat() if isinstance(moment, datetime) else moment)
+    return msgspec.json.decode(await backend.apart(asked, LIST_WITHIN), type=list[Attempt])
 
 
 @get("/v1/tasks/{task_id:int}/output", needs=SEE)
@@ -434,6 +452,7 @@ QUERY_ROUTES: Sequence[HTTPRouteHandler] = (
     list_tasks,
     get_task,
     get_progress,
+    get_attempts,
     get_output,
     get_notices,
     get_events,

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from ..projections.story import Course, Point
+from ..projections.attempts import Attempt, Point
 from ..words import duration, percent
 from .charts import round_step, short
 
@@ -54,7 +54,7 @@ class TimeShape(msgspec.Struct, frozen=True, kw_only=True):
     """Lines of 0, 50 and 100 %; `x` is their height."""
 
 
-def time_shape(courses: Sequence[Course], begin: datetime, end: datetime) -> TimeShape:
+def time_shape(attempts: Sequence[Attempt], begin: datetime, end: datetime) -> TimeShape:
     """The attempts between two moments; what is without an end reaches to the second one."""
     span = max((end - begin).total_seconds(), 0.001)
 
@@ -66,7 +66,7 @@ def time_shape(courses: Sequence[Course], begin: datetime, end: datetime) -> Tim
         Tick(place(every * number), _mark(every * number)) for number in range(int(span / every * 1.0001) + 1)
     )
     levels = tuple(Tick(_height(level), f"{level:g} %") for level in (0.0, 50.0, 100.0))
-    return TimeShape(bars=tuple(_bar(course, begin, end, place) for course in courses), ticks=ticks, levels=levels)
+    return TimeShape(bars=tuple(_bar(attempt, begin, end, place) for attempt in attempts), ticks=ticks, levels=levels)
 
 
 def _mark(seconds: float) -> str:
@@ -75,8 +75,7 @@ def _mark(seconds: float) -> str:
     return duration(seconds) if "." in text and seconds > 1 else text
 
 
-def _bar(course: Course, begin: datetime, end: datetime, place: Callable[[float], float]) -> Bar:
-    attempt = course.attempt
+def _bar(attempt: Attempt, begin: datetime, end: datetime, place: Callable[[float], float]) -> Bar:
     start = (attempt.started_at - begin).total_seconds()
     ended = ((attempt.ended_at or end) - begin).total_seconds()
     x = place(start)
@@ -86,7 +85,7 @@ def _bar(course: Course, begin: datetime, end: datetime, place: Callable[[float]
         return min(place(start + point.after), round(x + width, 2)), _height(point.progress)
 
     how = f"{(attempt.outcome or 'running').replace('_', ' ')} after {duration(max(0.0, ended - start))}"
-    points = [(x, _height(course.curve[0].progress)), *map(spot, course.curve)] if course.curve else []
+    points = [(x, _height(attempt.curve[0].progress)), *map(spot, attempt.curve)] if attempt.curve else []
     return Bar(
         number=attempt.number,
         x=min(x, RIGHT - _THIN),
@@ -96,7 +95,7 @@ def _bar(course: Course, begin: datetime, end: datetime, place: Callable[[float]
         curve=" ".join(f"{across:g},{down:g}" for across, down in points),
         dots=tuple(
             Dot(*spot(point), f"Checkpoint at {percent(point.progress)}, {duration(point.after)} after the start")
-            for point in course.checkpoints
+            for point in attempt.saved
         ),
     )
 

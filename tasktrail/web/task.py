@@ -45,11 +45,12 @@ from ..http.permissions import COMMANDS, SEE, SUBMIT
 from ..http.queries import AttemptQuery
 from ..http.requests import TaskIdPath
 from ..projections import NoticeStatus, TaskFilters, TaskQueries
+from ..projections.attempts import Attempt
 from ..projections.causes import Chain, chain_to
 from ..projections.describe import describe
 from ..projections.history import Line
 from ..projections.queries.walk import Census
-from ..projections.story import Course, Story, StoryFold, line_of, skim
+from ..projections.story import Story, StoryFold, line_of, skim
 from ..times import read_time
 from .acting import act, priority_of, sent
 from .formats import advice
@@ -176,7 +177,7 @@ def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
     children = None if page.past else _children(page, task_id)
     seen = Seen(
         task=found,
-        left=time_left(found, story.courses, page.now, {} if page.past else means_of(page.backend.service.stats())),
+        left=time_left(found, story.attempts, page.now, {} if page.past else means_of(page.backend.service.stats())),
         story=story,
         lines=_merged(story.lines, [line_of(record, None) for record in noted]),
         notes_left_out=left_out,
@@ -284,22 +285,22 @@ def _cut(text: str, most: int) -> str:
 
 
 def _timeline(found: Task, story: Story, now: datetime) -> TimeShape | None:
-    if not story.courses:
+    if not story.attempts:
         return None
-    begin = found.created_at if not story.courses_left_out else story.courses[0].attempt.started_at
-    return time_shape(story.courses, begin, found.completed_at or now)
+    begin = found.created_at if not story.attempts_left_out else story.attempts[0].started_at
+    return time_shape(story.attempts, begin, found.completed_at or now)
 
 
-def time_left(found: Task, courses: tuple[Course, ...], now: datetime, means: Mapping[str, float]) -> float | None:
+def time_left(found: Task, attempts: tuple[Attempt, ...], now: datetime, means: Mapping[str, float]) -> float | None:
     """Seconds until the running attempt is done, if it goes on as fast as it has.
 
     Before that can be told: by its estimate, or by what tasks of its type took in the mean (`means`).
     """
-    if found.status != "running" or found.started_at is None or not courses:
+    if found.status != "running" or found.started_at is None or not attempts:
         return None
-    curve = courses[-1].curve
+    curve = attempts[-1].curve
     ran = (now - found.started_at).total_seconds()
-    began = curve[0].progress if curve and courses[-1].attempt.resumed else 0.0
+    began = curve[0].progress if curve and attempts[-1].resumed else 0.0
     left = left_at_own_pace(found.progress, ran, began=began)
     if left is not None:
         return left

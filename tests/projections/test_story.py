@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
 from histories import BEGIN, OPERATIONS, Journal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,9 @@ from tasktrail.events import Checkpoint, Progressed, Recorded
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
 from tasktrail.events.task_events import Failed, Retried
+from tasktrail.projections.attempts import POINTS
 from tasktrail.projections.history import history
-from tasktrail.projections.story import ATTEMPTS, FIRST_LINES, LAST_LINES, POINTS, TEXT, Story, StoryFold, skim
+from tasktrail.projections.story import ATTEMPTS, FIRST_LINES, LAST_LINES, TEXT, Story, StoryFold, skim
 
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 3), st.integers(0, 100)), max_size=60)
 
@@ -32,16 +34,16 @@ def test_a_short_story_has_the_attempts_of_the_history_and_no_other_lines(steps:
     for task_id in journal.states:
         own = journal.log.read_task(task_id)
         story, whole = story_of(own), history(task_id, own, journal.at)
-        assert tuple(course.attempt for course in story.courses) == whole.attempts
-        assert (story.lines_left_out, story.records_left_out, story.courses_left_out) == (0, 0, 0)
+        assert story.attempts == whole.attempts
+        assert (story.lines_left_out, story.records_left_out, story.attempts_left_out) == (0, 0, 0)
         told = {line.position for line in story.lines}
         assert told <= {line.position for line in whole.lines}
         missing = [line.event for line in whole.lines if line.position not in told]
         assert set(missing) <= {"progressed", "checkpointed"}
-        assert sum(line.after for line in story.lines) == sum(line.after for line in whole.lines)
-        for course in story.courses:
-            assert course.attempt.checkpoints == len(course.checkpoints)
-            assert [point.after for point in course.curve] == sorted(point.after for point in course.curve)
+        assert sum(line.after for line in story.lines) == pytest.approx(sum(line.after for line in whole.lines))
+        for attempt in story.attempts:
+            assert attempt.checkpoints == len(attempt.saved)
+            assert [point.after for point in attempt.curve] == sorted(point.after for point in attempt.curve)
 
 
 def long_life(reports: int) -> tuple[Journal, int]:
@@ -56,11 +58,11 @@ def long_life(reports: int) -> tuple[Journal, int]:
 
 def test_a_curve_gets_coarser_as_it_gets_longer_and_keeps_its_end() -> None:
     journal, task_id = long_life(3 * POINTS)
-    (course,) = story_of(journal.log.read_task(task_id)).courses
-    assert POINTS // 3 < len(course.curve) <= POINTS + 1
-    assert course.curve[-1].after == 3 * POINTS
-    assert course.curve[-1].progress == course.attempt.progress
-    assert all(one.progress < other.progress for one, other in zip(course.curve, course.curve[1:], strict=False))
+    (attempt,) = story_of(journal.log.read_task(task_id)).attempts
+    assert POINTS // 3 < len(attempt.curve) <= POINTS + 1
+    assert attempt.curve[-1].after == 3 * POINTS
+    assert attempt.curve[-1].progress == attempt.progress
+    assert all(one.progress < other.progress for one, other in zip(attempt.curve, attempt.curve[1:], strict=False))
 
 
 def test_a_curve_within_one_moment_is_bounded_too() -> None:
@@ -69,8 +71,8 @@ def test_a_curve_within_one_moment_is_bounded_too() -> None:
     journal.start(task_id)
     for number in range(3 * POINTS):
         journal.record(task_id, Progressed(progress=100 * number / (3 * POINTS)))
-    (course,) = story_of(journal.log.read_task(task_id)).courses
-    assert len(course.curve) <= POINTS + 1
+    (attempt,) = story_of(journal.log.read_task(task_id)).attempts
+    assert len(attempt.curve) <= POINTS + 1
 
 
 def test_a_series_of_progress_is_one_line_that_says_how_many_there_were() -> None:
@@ -88,8 +90,8 @@ def test_of_very_many_attempts_the_last_ones_are_kept() -> None:
         journal.start(task_id)
         journal.record(task_id, Failed(outcome="failed", error="no", final=False), Retried(cause="rule"))
     story = story_of(journal.log.read_task(task_id))
-    assert [course.attempt.number for course in story.courses] == list(range(2 * ATTEMPTS + 1, 3 * ATTEMPTS + 1))
-    assert story.courses_left_out == 2 * ATTEMPTS
+    assert [attempt.number for attempt in story.attempts] == list(range(2 * ATTEMPTS + 1, 3 * ATTEMPTS + 1))
+    assert story.attempts_left_out == 2 * ATTEMPTS
     assert len(story.lines) == FIRST_LINES + LAST_LINES
     assert story.lines[0].event == "created"
     assert story.lines_left_out == 9 * ATTEMPTS + 1 - FIRST_LINES - LAST_LINES
@@ -123,10 +125,10 @@ def test_a_long_life_is_skimmed_and_its_curve_covers_what_was_left_out() -> None
     assert fold.last == records[-1]
     assert read < 6_000
     assert story.records_left_out == len(records) - 4_500
-    (course,) = story.courses
-    assert course.attempt.outcome == "completed"
-    assert course.attempt.started_at == BEGIN
-    gaps = [other.after - one.after for one, other in zip(course.curve, course.curve[1:], strict=False)]
+    (attempt,) = story.attempts
+    assert attempt.outcome == "completed"
+    assert attempt.started_at == BEGIN
+    gaps = [other.after - one.after for one, other in zip(attempt.curve, attempt.curve[1:], strict=False)]
     assert max(gaps) < 1_000
     assert [line.event for line in story.lines[-2:]] == ["checkpointed", "completed"]
 
@@ -151,5 +153,5 @@ def test_an_attempt_whose_start_was_left_out_is_shown_from_where_it_was_seen() -
     fold.pass_over(5, ())
     for record in journal.log.read_task(task_id)[5:]:
         fold.add(record)
-    (course,) = fold.story().courses
-    assert (course.attempt.number, course.attempt.worker) == (1, "")
+    (attempt,) = fold.story().attempts
+    assert (attempt.number, attempt.worker) == (1, "")

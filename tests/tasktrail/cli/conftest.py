@@ -54,6 +54,7 @@ from tasktrail.projections import (
     TaskViews,
     UnknownNotice,
 )
+from tasktrail.projections.attempts import Attempt, attempts
 from tasktrail.projections.notices import log_id, redelivery
 from tasktrail.projections.queries.as_of import Point, task_as_of
 
@@ -207,6 +208,9 @@ class MemoryTasks(Questions, Commands, Blocking):
     def events(self, task_id: int) -> list[Recorded]:
         self.get_task(task_id)
         return self.memory_log.read_task(task_id)
+
+    def attempts(self, task_id: int, *, as_of: Point | None = None) -> list[Attempt]:
+        return [*attempts(one for one in self.events(task_id) if not isinstance(as_of, int) or one.position <= as_of)]
 
     def status_since(self, task_id: int) -> int:
         passing = (Progressed, Checkpointed)

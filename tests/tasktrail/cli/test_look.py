@@ -16,6 +16,7 @@ from tasktrail.events import Checkpoint, Started
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
 from tasktrail.handlers.attempt_output import PrintedWriter
 from tasktrail.handlers.registry import Registry
+from tasktrail.projections.attempts import Attempt
 from tasktrail.words import duration, moment, percent, size
 
 
@@ -164,6 +165,15 @@ def test_history_tells_the_story_and_the_attempts(cli: Callable[..., Any], story
     assert "timeout while reading" in attempts
     assert "1h 06m" in attempts
     assert "waited" in attempts.splitlines()[-1]
+
+
+def test_attempts_are_a_table_or_an_object_a_line(cli: Callable[..., Any], story: int) -> None:
+    told = [line.split()[:2] for line in cli("attempts", str(story)).out.splitlines()]
+    assert told[0] == ["ATTEMPT", "OUTCOME"]
+    objects = [json.loads(line) for line in cli("attempts", str(story), "--json").out.splitlines()]
+    assert [[str(one["number"]), one["outcome"]] for one in objects] == told[2:]
+    assert objects[0].keys() == set(Attempt.__struct_fields__)
+    assert cli("attempts", str(story), "--as-of", "1").out == "No attempt has started.\n"
 
 
 def test_history_counts_the_wait_that_still_goes_on(cli: Callable[..., Any], tasks: Any) -> None:

@@ -89,6 +89,20 @@ def test_a_task_runs_to_its_end(tasks: Tasks, wish: Wish, tmp_path: Path) -> Non
     assert [record.version for record in tasks.events(task_id)] == list(range(1, task.version + 1))
 
 
+def test_attempts_are_told_now_and_as_they_were(tasks: Tasks, wish: Wish) -> None:
+    task_id = tasks.create_task(**wish(held=False))
+    assert tasks.wait(task_id, timeout=30).status == "completed"
+    (attempt,) = tasks.attempts(task_id)
+    assert (attempt.number, attempt.outcome, attempt.progress) == (1, "completed", 100)
+    created, started, *_ = tasks.events(task_id)
+    assert attempt.started_at == started.recorded_at
+    assert tasks.attempts(task_id, as_of=created.position) == []
+    (running,) = tasks.attempts(task_id, as_of=started.position)
+    assert (running.outcome, running.started_at) == (None, started.recorded_at)
+    with pytest.raises(UnknownTask):
+        tasks.attempts(task_id, as_of=created.position - 1)
+
+
 def test_a_relative_path_counts_from_the_current_folder(
     tasks: Tasks, wish: Wish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

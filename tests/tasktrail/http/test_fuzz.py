@@ -50,6 +50,7 @@ QUESTIONS = (
     "/v1/events",
     "/v1/stats",
     "/v1/tasks/1/notes",
+    "/v1/tasks/1/attempts",
     "/v1/tasks/1/output",
     "/v1/tasks/1/notices",
     "/v1/endpoints",

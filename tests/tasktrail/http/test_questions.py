@@ -218,6 +218,7 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/tasks/retry",
         "/v1/tasks/{task_id}/progress",
         "/v1/tasks/{task_id}/events",
+        "/v1/tasks/{task_id}/attempts",
         "/v1/tasks/{task_id}/output",
         "/v1/tasks/{task_id}/notes",
         "/v1/tasks/{task_id}/notices",

@@ -20,6 +20,7 @@ ABOUT_A_TASK: dict[str, Callable[[Tasks, Any], object]] = {
     "events": lambda tasks, one: tasks.events(one),
     "notes": lambda tasks, one: tasks.notes(one),
     "output": lambda tasks, one: tasks.output(one),
+    "attempts": lambda tasks, one: tasks.attempts(one),
     "why": lambda tasks, one: tasks.why(one),
     "wait": lambda tasks, one: tasks.wait(one, timeout=0),
 }

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from tasktrail.projections.history import Attempt
+from tasktrail.projections.attempts import Attempt, Point
 from tasktrail.projections.queries.activity import Span
-from tasktrail.projections.story import Course, Point
 from tasktrail.web import charts
 from tasktrail.web.shapes import (
     BOTTOM,
@@ -30,6 +30,7 @@ BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 def attempt(number: int, start: float, end: float | None) -> Attempt:
     ended = None if end is None else BEGIN + timedelta(seconds=end)
     return Attempt(
+        task_id=1,
         number=number,
         life=1,
         started_at=BEGIN + timedelta(seconds=start),
@@ -37,6 +38,8 @@ def attempt(number: int, start: float, end: float | None) -> Attempt:
         resumed=False,
         worker="w",
         effective_priority=0.0,
+        memory_reserved=0,
+        temp_reserved=0,
         ended_at=ended,
         outcome=None if end is None else "failed",
         progress=50.0,
@@ -44,8 +47,8 @@ def attempt(number: int, start: float, end: float | None) -> Attempt:
 
 
 def test_attempts_lie_where_their_time_is() -> None:
-    first = Course(attempt=attempt(1, 25, 50), curve=(Point(5, 20.0), Point(25, 100.0)), checkpoints=(Point(5, 20.0),))
-    running = Course(attempt=attempt(2, 75, None))
+    first = replace(attempt(1, 25, 50), curve=(Point(5, 20.0), Point(25, 100.0)), saved=(Point(5, 20.0),))
+    running = attempt(2, 75, None)
     shape = time_shape([first, running], BEGIN, BEGIN + timedelta(seconds=100))
     one, other = shape.bars
     quarter = (RIGHT - LEFT) / 4
@@ -84,11 +87,11 @@ seconds = st.floats(-1e7, 1e7)
 def test_whatever_clocks_say_nothing_is_drawn_outside(
     lives: list[tuple[float, float | None, list[tuple[float, float]]]], end: float
 ) -> None:
-    courses = [
-        Course(attempt=attempt(number, start, stop), curve=tuple(Point(*point) for point in points))
+    attempts = [
+        replace(attempt(number, start, stop), curve=tuple(Point(*point) for point in points))
         for number, (start, stop, points) in enumerate(lives, 1)
     ]
-    for bar in time_shape(courses, BEGIN, BEGIN + timedelta(seconds=end)).bars:
+    for bar in time_shape(attempts, BEGIN, BEGIN + timedelta(seconds=end)).bars:
         assert LEFT <= bar.x <= RIGHT
         assert bar.width > 0
         assert bar.x + bar.width <= RIGHT + 4
