@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import islice
 from types import TracebackType
@@ -17,7 +18,7 @@ from ..history import read_stream
 from ..views.fold import Tally, fold_batch
 from ..views.writer import TaskViews
 from .filters import TaskFilters
-from .reader import TaskQueries
+from .reader import Every, TaskQueries
 from .stats import Stats
 from .walk import Census, Place, Stretch
 
@@ -90,6 +91,10 @@ class Past:
     def stretch(self, filters: TaskFilters, place: Place) -> tuple[Stretch, Census]:
         """The tasks behind a place in a list, and how many passed in all."""
         return self._queries.stretch(filters, self.moment, place), self._queries.census(filters)
+
+    def every(self, filters: TaskFilters) -> AbstractContextManager[Every]:
+        """All tasks that passed, however many."""
+        return self._queries.every(filters, self.moment)
 
     def stats(self) -> Stats:
         """The numbers over all tasks."""

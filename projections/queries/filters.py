@@ -8,6 +8,7 @@ from math import prod
 from typing import Any, TypeAlias, TypeVar, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from ...events.errors import CONTRADICTION, InvalidValue
 from ...events.state import WAITING, Status
@@ -185,10 +186,28 @@ def page(filters: TaskFilters, counts: Counts) -> Query:
     return f"{selects[0]} LIMIT ? OFFSET ?", [*parameters, filters.limit, filters.offset]
 
 
+def every(filters: TaskFilters, columns: str) -> Query:
+    """The statement that reads these columns of all tasks that pass, in the order of ids, a row at a time."""
+    # Of one value the index has its tasks in order; of several SQLite would have to sort them all first.
+    several = any(len(values) > 1 for values in (*map(values_of, _texts_of(filters)), *map(ids_of, _ids_of(filters))))
+    where, values = _where(replace(filters, sort="id"), plus=several)
+    source, expressions = _source(filters, rows=True)
+    order = "hit" if _by_text(filters) else "tasks.id"
+    return f"SELECT {columns} FROM {source}{where} ORDER BY {order}", expressions + values  # noqa: S608 - our own names
+
+
+def _texts_of(filters: TaskFilters) -> tuple[Texts, ...]:
+    return filters.status, filters.type, filters.label, filters.batch
+
+
+def _ids_of(filters: TaskFilters) -> tuple[Ids, ...]:
+    return filters.user_id, filters.document_id, filters.parent_task_id
+
+
 def _branches(filters: TaskFilters) -> Iterator[TaskFilters]:
     """The filter as alternatives with one value a field; itself when they would be too many or of no use."""
-    texts = [_singles(values_of(field)) for field in (filters.status, filters.type, filters.label, filters.batch)]
-    numbers = [_singles(ids_of(field)) for field in (filters.user_id, filters.document_id, filters.parent_task_id)]
+    texts = [_singles(values_of(field)) for field in _texts_of(filters)]
+    numbers = [_singles(ids_of(field)) for field in _ids_of(filters)]
     number = prod(len(choice) for choice in texts) * prod(len(choice) for choice in numbers)
     of_use = _column(filters) == "id" and not _by_text(filters) and filters.offset <= _DEEP
     if not (1 < number <= _MAX_BRANCHES and of_use):
@@ -216,7 +235,7 @@ def _by_text(filters: TaskFilters) -> bool:
 
 def _by_id(filters: TaskFilters) -> bool:
     """Whether a filter is set that lets far fewer tasks pass than status and type do."""
-    ids = any(ids_of(ids) for ids in (filters.user_id, filters.document_id, filters.parent_task_id))
+    ids = any(map(ids_of, _ids_of(filters)))
     return ids or bool(values_of(filters.label) or values_of(filters.batch))
 
 

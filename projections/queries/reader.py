@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 import msgspec
 
@@ -23,12 +23,13 @@ from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import identity
 from .activity import Span, read_activity
 from .batches import Batch, last_readers, last_writers, read_batch, read_batches
-from .filters import TaskFilters, count, kept_total, page
+from .filters import TaskFilters, count, every, kept_total, page
 from .stats import Stats, count_stats, read_counts, read_stats
 from .walk import START, Census, Place, Stretch, all_ids, census, walk
 
 _ONE = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id = ?"  # noqa: S608 - our own names
 _MANY = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
+_ALL = ", ".join(f"tasks.{name}" for name in COLUMNS)
 _CHILDREN = f"""
 SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0)), max({OF_TASKS})
 FROM tasks WHERE parent_task_id = ?1 AND (?2 IS NULL OR +user_id = ?2) GROUP BY status ORDER BY status
@@ -39,6 +40,16 @@ SELECT id FROM tasks WHERE status = 'failed' AND (? IS NULL OR +user_id = ?) ORD
 _MAX_ID = 2**63 - 1
 
 Page: TypeAlias = tuple[list[Task], int]
+
+
+class Every(NamedTuple):
+    """All tasks that pass a filter, in the order of ids, however many there are."""
+
+    position: int
+    """As of which they are told."""
+    total: int
+    tasks: Iterator[Task]
+    """A row is read when it is asked for."""
 
 
 class TaskQueries:
@@ -142,6 +153,16 @@ class TaskQueries:
             if len(ids) != min(filters.limit, max(0, total - filters.offset)) or len(states) != len(ids):
                 raise ViewsDamaged(f"There should be {total} tasks; of this page, {len(states)} were found")
         return [view(states[task_id], now) for task_id in ids], total
+
+    @contextmanager
+    def every(self, filters: TaskFilters, now: datetime) -> Iterator[Every]:
+        """All tasks that pass, as of one moment, for as long as it lasts; nothing else can be asked meanwhile."""
+        with self._moment() as conn:
+            ((_one, position, *_rest),) = sound(conn.execute("SELECT * FROM progress"))
+            total = kept_total(filters, read_counts(conn))
+            if total is None:
+                total = conn.execute(*count(filters)).fetchone()[0]
+            yield Every(position, total, _each(conn, filters, now, total))
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Type and status → number of tasks."""
@@ -248,6 +269,14 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         kind = ViewsDamaged if isinstance(error, UnicodeError) or is_damage(error) else ViewsFailed
         raise kind(f"{path} cannot be read: {error}") from error
     return teach(conn), frozen
+
+
+def _each(conn: sqlite3.Connection, filters: TaskFilters, now: datetime, total: int) -> Iterator[Task]:
+    number = 0
+    for number, row in enumerate(conn.execute(*every(filters, _ALL)), 1):  # noqa: B007 - told when they are too few
+        yield view(state_of(row), now)
+    if number != total:
+        raise ViewsDamaged(f"There should be {total} tasks, and {number} were found")
 
 
 def _asked_for(state: TaskState, task_id: int) -> TaskState:

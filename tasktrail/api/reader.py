@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ..whatif.answer import WhatIf
 
 _LIFE_AT_ONCE = 500
+"""Records of one task that are read at a time."""
 
 
 class Questions:
@@ -212,14 +213,7 @@ class Questions:
         version = self.version_at(task_id, position)
         if not version:
             raise UnknownTask(f"Task {task_id} {'does' if as_of is None else 'did'} not exist", field="task_id")
-        return list(attempts_of(self._life(task_id, version)))
-
-    def _life(self, task_id: int, version: int) -> Iterator[Recorded]:
-        """The records of a task up to a version, however long its life is."""
-        read = 0
-        while read < version:
-            yield from self.events_after(task_id, read, min(_LIFE_AT_ONCE, version - read))
-            read += _LIFE_AT_ONCE
+        return list(attempts_until(self, task_id, version))
 
     # --- what attempts print ------------------------------------------------------------------------------------
 
@@ -320,6 +314,16 @@ class Questions:
     def handler_errors(self) -> list[TasktrailError]:
         """The errors of handlers that are configured or installed and could not be loaded."""
         return list(self.source.registry.errors)
+
+
+def attempts_until(questions: Questions, task_id: int, version: int) -> Iterator[Attempt]:
+    """The attempts of a task up to a version, however many its records are."""
+
+    def records() -> Iterator[Recorded]:
+        for known in range(0, version, _LIFE_AT_ONCE):
+            yield from questions.events_after(task_id, known, min(_LIFE_AT_ONCE, version - known))
+
+    return attempts_of(records())
 
 
 def batch_named(name: str, found: Batch | None) -> Batch:

@@ -5,8 +5,8 @@ runs; a running service is a source of its own (`service.py`).
 """
 
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,6 +76,13 @@ class Source:
             if not self.mend(generation, error):
                 raise
         return question(self._views())
+
+    @contextmanager
+    def views_apart(self) -> Iterator[TaskQueries]:
+        """The views through a connection of its own, for what takes long and has to be of one moment."""
+        self.settle()
+        with closing(TaskQueries.open(self.paths.views)) as queries:
+            yield queries
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """What the function makes of the Scheduler's state and the time. Here the state is folded from the log."""
@@ -186,6 +193,16 @@ class Unattended(Source):
         if self._kept_by_service:
             self._wait_for_views(queries, self.log().head().position)
         return queries
+
+    @contextmanager
+    def views_apart(self) -> Iterator[TaskQueries]:
+        """The views through a connection of its own, unless they are in memory, where nobody changes them."""
+        self._views()
+        if self._in_memory is not None:
+            yield self._in_memory
+            return
+        with super().views_apart() as queries:
+            yield queries
 
     def _wait_for_views(self, queries: TaskQueries, position: int) -> None:
         """A service in another process cannot be asked to hurry; it is a moment behind its log."""

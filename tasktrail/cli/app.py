@@ -45,6 +45,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Check": {"verify": "data_folder", "rebuild": "data_folder", "doctor": "data_folder"},
     "Prove": {"seal": "proof", "prove": "proof", "provenance": "proof"},
+    "Take out": {"export": "export"},
     "Keep": {"backup": "data_folder", "restore": "data_folder"},
     "Set up": {"config": "reference", "completion": "app"},
 }

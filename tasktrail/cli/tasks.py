@@ -2,11 +2,11 @@
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -15,6 +15,7 @@ from ..words import duration, moment, percent, size
 from .command import CliCommand, pass_session
 from .completion import SORT_FIELDS, STATUS_WORDS, TYPES
 from .failing import json_bytes
+from .fields import with_options
 from .notices import in_short
 from .parameters import TASK_ID, PointParam, WholeParam
 from .queue import sum_of
@@ -41,6 +42,38 @@ _LIST = (
 )
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def task_filters(function: F) -> F:
+    """Add the options that say which tasks, and as of when."""
+    return with_options(
+        function,
+        click.option(
+            "--status",
+            type=STATUS_WORDS,
+            default="",
+            metavar="A,B",
+            help="pending (held ones too), running, completed, failed, cancelled, retrying.",
+        ),
+        click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types."),
+        click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0 is nobody."),
+        click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents."),
+        click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these."),
+        click.option("--label", default="", metavar="A,B", help="Tasks of these labels."),
+        click.option("--batch", default="", metavar="A,B", help="Tasks of these batches."),
+        click.option(
+            "--search", default="", metavar="WORDS", help="All of these must begin a word in type, paths or error."
+        ),
+        click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h."),
+    )
+
+
+def as_text_of(as_of: int | datetime | None) -> str:
+    """The value of `--as-of`, as the filters take it."""
+    return as_of.isoformat() if isinstance(as_of, datetime) else str(as_of if as_of is not None else "")
+
+
 @click.command(
     "list",
     cls=CliCommand,
@@ -50,21 +83,7 @@ _LIST = (
         ("tasktrail list --as-of 2026-08-01T12:00:00Z --json", "as it was then, for a program"),
     ],
 )
-@click.option(
-    "--status",
-    type=STATUS_WORDS,
-    default="",
-    metavar="A,B",
-    help="pending (held ones too), running, completed, failed, cancelled, retrying.",
-)
-@click.option("--type", type=TYPES, default="", metavar="A,B", help="Task types.")
-@click.option("--user", "user_id", default="", metavar="ID,ID", help="Tasks of these users; 0 is nobody.")
-@click.option("--document", "document_id", default="", metavar="ID,ID", help="Tasks of these documents.")
-@click.option("--parent", "parent_task_id", default="", metavar="ID,ID", help="Tasks that are part of these.")
-@click.option("--label", default="", metavar="A,B", help="Tasks of these labels.")
-@click.option("--batch", default="", metavar="A,B", help="Tasks of these batches.")
-@click.option("--search", default="", metavar="WORDS", help="All of these must begin a word in type, paths or error.")
-@click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h.")
+@task_filters
 @click.option(
     "--sort",
     type=SORT_FIELDS,
@@ -80,8 +99,7 @@ def list_command(session: Session, /, as_of: int | datetime | None, **texts: str
     """List tasks, newest first. Several values, separated by commas, are alternatives."""
     from ..projections import TaskFilters
 
-    moment = as_of.isoformat() if isinstance(as_of, datetime) else str(as_of if as_of is not None else "")
-    filters = TaskFilters.parse({**texts, "as_of": moment})
+    filters = TaskFilters.parse({**texts, "as_of": as_text_of(as_of)})
     with session.reading() as reading:
         tasks, total = reading.list_tasks(filters)
     if session.as_json:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -32,6 +32,7 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
+from tasktrail.exports.rows import What, opened
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import TaskFilters
 
@@ -101,6 +102,18 @@ def test_attempts_are_told_now_and_as_they_were(tasks: Tasks, wish: Wish) -> Non
     assert (running.outcome, running.started_at) == (None, started.recorded_at)
     with pytest.raises(UnknownTask):
         tasks.attempts(task_id, as_of=created.position - 1)
+
+
+def test_an_export_is_the_same_by_a_client(service: TaskService, any_client: Client, wish: Wish, document: int) -> None:
+    task_id = service.create_task(**wish(held=False, document_id=document))
+    service.create_task(**wish(document_id=document))
+    service.wait(task_id, timeout=30)
+    filters = TaskFilters(document_id=document, as_of=service.stats().position)
+    for what in get_args(What):
+        with opened(service, what, filters) as expected, opened(any_client, what, filters) as found:
+            rows = [row for _reached, row in expected.rows if row is not None]
+            assert [row for _reached, row in found.rows if row is not None] == rows
+            assert rows
 
 
 def test_a_relative_path_counts_from_the_current_folder(

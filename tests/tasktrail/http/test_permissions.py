@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -18,6 +19,7 @@ from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import Task
 from tasktrail.events.system_events import Role
+from tasktrail.exports.rows import What, about, opened
 from tasktrail.http.access import Access
 from tasktrail.http.app import build_app
 from tasktrail.http.backend import Backend
@@ -490,6 +492,23 @@ def test_the_owner_may_say_for_whom_he_speaks(world: World) -> None:
             changed = client.post(f"/v1/tasks/{world.mine['parent']}/adjust", json=body)
             (record,) = world.service.log(changed.json()["position"] - 1, 1)
             assert record.actor == recorded
+
+
+@pytest.mark.parametrize("text", ["", "pending"])
+def test_an_export_with_a_bound_token_has_the_own_tasks_alone(world: World, text: str) -> None:
+    """As of the end, and as of a time."""
+    own, end = {task.id for task in own_tasks(world)}, datetime.now(UTC).isoformat()
+    with Client(world.address, token=world.tokens["reader", MINE]) as client:
+        for filters in (TaskFilters(status=text), TaskFilters(status=text, as_of=end)):
+            told = {}
+            for what in get_args(What):
+                with opened(client, what, filters) as found:
+                    told[what] = [row for _reached, row in found.rows if row is not None]
+            assert {task.id for task in told["tasks"]} == {task.id for task in own_tasks(world, text)}
+            assert {about(record) for record in told["log"]} <= own
+            assert {record.task_id for record in told["log"]} >= {task.id for task in told["tasks"]}
+            assert told["attempts"] == []  # all of them wait
+            assert CANARY not in str(told)
 
 
 def test_a_client_with_a_bound_token_sees_its_own_tasks(world: World) -> None:

@@ -1,0 +1,149 @@
+"""What is exported: records, tasks or attempts, one by one, however many there are, as of one position."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from msgspec.structs import replace
+
+from ..api.protocol import Reading
+from ..api.reader import Questions, attempts_until
+from ..events import Recorded, Task
+from ..projections import BeyondTheLog, TaskFilters
+from ..projections.attempts import Attempt
+from ..projections.queries.as_of import as_of, parse_point
+from ..projections.queries.filters import MAX_LIMIT
+from ..projections.queries.reader import Every
+
+What: TypeAlias = Literal["log", "tasks", "attempts"]
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+class Export(NamedTuple):
+    """Rows that are read when they are asked for."""
+
+    position: int
+    """As of which they are."""
+    goal: int
+    """What `reached` comes to at the end."""
+    rows: Iterator[tuple[int, Any]]
+    """How far it is, and a `Recorded`, a `Task` or an `Attempt`; nothing where there is no row just then."""
+
+
+@contextmanager
+def opened(reading: Reading, what: What, filters: TaskFilters) -> Iterator[Export]:
+    """The rows of an export, in the order of positions or of tasks.
+
+    Args:
+        reading: who answers. A client that is bound to a user sees that user's tasks and records alone.
+        what: the kind of rows.
+        filters: which tasks, as of when. Of the log, the records of these tasks; without any, all records.
+
+    Raises:
+        BeyondTheLog: the position is not reached yet.
+        UnknownType: nobody knows a type that the filters name.
+    """
+    if what == "log" and filters == TaskFilters(as_of=filters.as_of):
+        position = _position(reading, filters.as_of)
+        yield Export(position, position, _records(reading, position, None))
+        return
+    with _every_task(reading, filters) as every:
+        if what == "log":
+            chosen = _Chosen(every.tasks)
+            yield Export(every.position, every.position, _records(reading, every.position, chosen))
+        else:
+            rows = _attempts(reading, every) if what == "attempts" else enumerate(every.tasks, 1)
+            yield Export(every.position, every.total, rows)
+
+
+@contextmanager
+def _every_task(reading: Reading, filters: TaskFilters) -> Iterator[Every]:
+    if isinstance(reading, Questions):
+        with _from_files(reading, filters) as every:
+            yield every
+        return
+    position = _position(reading, filters.as_of)  # so that all pages are of one moment
+    wanted = replace(filters, as_of=position, sort="id", limit=MAX_LIMIT)
+    first, total = reading.list_tasks(wanted)
+
+    def tasks() -> Iterator[Task]:
+        yield from first
+        for offset in range(MAX_LIMIT, total, MAX_LIMIT):
+            yield from reading.list_tasks(replace(wanted, offset=offset))[0]
+
+    yield Every(position, total, tasks())
+
+
+@contextmanager
+def _from_files(reading: Questions, filters: TaskFilters) -> Iterator[Every]:
+    """One by one, within one transaction of the views."""
+    source = reading.source
+    reading.check_types(filters)
+    if filters.as_of == "":
+        with source.views_apart() as views, views.every(filters, source.clock.now()) as every:
+            yield every
+    else:  # however many there are, they have room in a file that goes with them
+        with as_of(source.log(), filters.as_of, scratch="") as past, past.every(filters) as every:
+            yield every
+
+
+def _position(reading: Reading, moment: str | int) -> int:
+    """The last position as of then. Of a time, the last that the reader may know of."""
+    head = reading.stats().position
+    if moment == "":
+        return head
+    point = parse_point(moment)
+    if isinstance(point, datetime):
+        return bisect_right(range(1, head + 1), point, key=lambda position: _time_from(reading, position))
+    if point > head:
+        raise BeyondTheLog(f"Position {point} is not written yet: the log ends at {head}", field="as_of")
+    return point
+
+
+def _time_from(reading: Reading, position: int) -> datetime:
+    """When the first record from a position on was made."""
+    with closing(reading.log(position - 1, 1)) as records:  # type: ignore[type-var]  # all of them are generators
+        return next((record.recorded_at for record in records), _NEVER)
+
+
+class _Chosen:
+    """The ids of tasks, of which there may be a million: a byte for eight."""
+
+    def __init__(self, tasks: Iterator[Task]) -> None:
+        self._bits = bytearray()
+        for task in tasks:
+            self._bits.extend(bytes(max(0, task.id // 8 + 1 - len(self._bits))))
+            self._bits[task.id // 8] |= 1 << task.id % 8
+
+    def __contains__(self, task_id: int) -> bool:
+        return task_id // 8 < len(self._bits) and bool(self._bits[task_id // 8] & 1 << task_id % 8)
+
+
+def _records(reading: Reading, position: int, chosen: _Chosen | None) -> Iterator[tuple[int, Recorded | None]]:
+    """The records up to a position; of chosen tasks, also what the service has noted of them."""
+    with closing(reading.log()) as records:  # type: ignore[type-var]  # all of them are generators
+        for record in records:
+            if record.position > position:
+                return
+            wanted = chosen is None or about(record) in chosen
+            yield record.position, record if wanted else None
+
+
+def about(record: Recorded) -> int:
+    """The task that a record is about; 0: none."""
+    return record.task_id or int(getattr(record.event, "task_id", 0))
+
+
+def _attempts(reading: Reading, every: Every) -> Iterator[tuple[int, Attempt | None]]:
+    for number, task in enumerate(every.tasks, 1):
+        yield number, None
+        if not task.attempt:
+            continue
+        if isinstance(reading, Questions):
+            for attempt in attempts_until(reading, task.id, task.version):
+                yield number, attempt
+        else:
+            for attempt in reading.attempts(task.id, as_of=every.position):
+                yield number, attempt

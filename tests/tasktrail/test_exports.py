@@ -1,0 +1,282 @@
+"""What is exported is what there is: all of it, as of one position, whole or not at all."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from histories import BEGIN, Journal, random_history
+
+from tasktrail import TaskFilters
+from tasktrail.api.reader import Reader
+from tasktrail.cli.app import run
+from tasktrail.events.errors import InvalidPath
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.exports.columns import COLUMNS, values_of
+from tasktrail.exports.file import whole_file
+from tasktrail.exports.rows import opened
+from tasktrail.projections.attempts import attempts
+from tasktrail.projections.errors import BeyondTheLog
+from tasktrail.projections.queries.as_of import as_of
+from tasktrail.words import size
+
+FILTERS = [
+    "",
+    "status=completed",
+    "status=failed,cancelled",
+    "type=video_convert",
+    "user_id=1,2",
+    "search=clip",
+    "label=night",
+]
+
+Command = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Journal]]:
+    """A data folder on which no service runs."""
+    data = tmp_path_factory.mktemp("data")
+    with closing(SqliteEventLog(data / "log.db", now=BEGIN)) as log:
+        journal = Journal(log)
+        random_history(journal, 1_500, seed=7)
+        yield data, journal
+
+
+@pytest.fixture
+def reader(history: tuple[Path, Journal]) -> Iterator[Reader]:
+    with Reader(history[0]) as opened_reader:
+        yield opened_reader
+
+
+@pytest.fixture
+def export(history: tuple[Path, Journal]) -> Command:
+    """What the command prints."""
+
+    def call(*arguments: str) -> str:
+        with CliRunner().isolation() as streams:
+            code = run(["export", *arguments, "--data", str(history[0])])
+            sys.stdout.flush()
+            told = streams[0].getvalue().decode()
+            assert code == 0, streams[1].getvalue().decode()
+        return told
+
+    return call
+
+
+def filters_of(text: str, **more: Any) -> TaskFilters:
+    return TaskFilters.parse(dict([text.split("=")] if text else []) | more)
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def listed(reader: Reader, filters: TaskFilters) -> list[Any]:
+    """The same tasks, page by page."""
+    found: list[Any] = []
+    while True:
+        page = msgspec.structs.replace(filters, sort="id", limit=500, offset=len(found))
+        tasks, total = reader.list_tasks(page)
+        found += tasks
+        if len(found) == total:
+            return found
+
+
+def exported(reader: Reader, what: Any, filters: TaskFilters) -> tuple[int, list[Any]]:
+    with opened(reader, what, filters) as found:
+        return found.position, [row for _reached, row in found.rows if row is not None]
+
+
+def settled(tasks: list[Any]) -> list[Any]:
+    """Without what moves by the clock while a task waits."""
+    return [msgspec.structs.replace(task, effective_priority=0.0, priority_terms=None) for task in tasks]
+
+
+@pytest.mark.parametrize("text", FILTERS)
+def test_tasks_are_all_that_a_list_has_in_the_order_of_their_ids(reader: Reader, text: str) -> None:
+    position, tasks = exported(reader, "tasks", filters_of(text))
+    assert position == reader.stats().position
+    assert settled(tasks) == settled(listed(reader, filters_of(text)))
+    assert tasks
+
+
+@pytest.mark.parametrize("text", ["", "status=running,retrying", "user_id=1"])
+def test_tasks_of_the_past_are_a_fold_of_the_log_up_to_there(reader: Reader, text: str) -> None:
+    for position in (1, 200, 600, reader.stats().position):
+        with as_of(reader.source.log(), position) as past:
+            expected, _total = past.list(filters_of(text, sort="id", limit="500"))
+            assert exported(reader, "tasks", filters_of(text, as_of=str(position))) == (position, expected)
+
+
+def test_a_time_means_the_last_position_of_then(reader: Reader, history: tuple[Path, Journal]) -> None:
+    record = history[1].records[600]
+    moment = record.recorded_at.isoformat()
+    last = max(one.position for one in history[1].records if one.recorded_at <= record.recorded_at)
+    for what in ("log", "tasks", "attempts"):
+        assert exported(reader, what, TaskFilters(as_of=moment)) == exported(reader, what, TaskFilters(as_of=last))
+    with pytest.raises(BeyondTheLog):
+        exported(reader, "log", TaskFilters(as_of=10**9))
+
+
+def test_attempts_are_those_of_each_task_that_passes(reader: Reader, history: tuple[Path, Journal]) -> None:
+    for filters in (TaskFilters(), TaskFilters(type="video_convert"), TaskFilters(as_of=500, user_id=2)):
+        position, found = exported(reader, "attempts", filters)
+        tasks = [task.id for task in exported(reader, "tasks", filters)[1]]
+        records = [
+            [one for one in history[1].records if one.task_id == task and one.position <= position] for task in tasks
+        ]
+        assert found == [attempt for own in records for attempt in attempts(own)]
+        assert found
+
+
+def test_the_log_is_all_records_or_those_about_the_tasks_that_pass(
+    reader: Reader, history: tuple[Path, Journal]
+) -> None:
+    assert exported(reader, "log", TaskFilters())[1] == history[1].records
+    assert exported(reader, "log", TaskFilters(as_of=99))[1] == history[1].records[:99]
+    chosen = {task.id for task in exported(reader, "tasks", TaskFilters(status="failed"))[1]}
+    own = exported(reader, "log", TaskFilters(status="failed"))[1]
+    assert {one.task_id or getattr(one.event, "task_id", 0) for one in own} == chosen
+    assert {one.task_id for one in own} > chosen  # and what the service noted of them, under task id 0
+
+
+def test_json_lines_are_what_the_commands_print(export: Command, reader: Reader, history: tuple[Path, Journal]) -> None:
+    assert lines(export("log")) == [json.loads(msgspec.json.encode(one.flat())) for one in history[1].records]
+    (first, *_rest) = lines(export("tasks", "--status", "completed"))
+    assert first == json.loads(msgspec.json.encode(reader.get_task(first["id"])))
+    (attempt, *_rest) = lines(export("attempts", "--status", "completed"))
+    assert attempt == json.loads(msgspec.json.encode(reader.attempts(first["id"])[0]))
+
+
+@pytest.mark.parametrize("what", ["log", "tasks", "attempts"])
+def test_csv_has_the_same_values_under_the_names_of_the_columns(export: Command, what: Any) -> None:
+    position = "700"
+    objects = lines(export(what, "--as-of", position))
+    rows = list(csv.DictReader(io.StringIO(export(what, "--as-of", position, "--format", "csv"), newline="")))
+    assert len(rows) == len(objects)
+    kinds = dict(COLUMNS[what])
+    for row, found in zip(rows, objects, strict=True):
+        assert list(row) == list(kinds) == list(found)
+        assert {name: back(row[name], kinds[name], found[name]) for name in row} == found
+
+
+def back(text: str, kind: str, found: Any) -> Any:
+    """What a cell says, as JSON would."""
+    match kind:
+        case "text":
+            return text if isinstance(found, str) else json.loads(text or "null")
+        case "time" if text:
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text)
+            assert datetime.fromisoformat(text) == datetime.fromisoformat(found)
+            return found
+        case _ if not text:
+            return None
+        case _:
+            return json.loads(text)
+
+
+# The context attributes of CloudEvents 1.0.2, section "Required Attributes" and those that follow it.
+REQUIRED = {"specversion", "id", "source", "type"}
+OPTIONAL = {"subject", "time", "datacontenttype", "sequence", "data"}
+
+
+def test_cloud_events_have_the_attributes_of_the_specification(export: Command, history: tuple[Path, Journal]) -> None:
+    events = lines(export("log", "--format", "cloudevents"))
+    assert len(events) == len(history[1].records)
+    for event, record in zip(events, history[1].records, strict=True):
+        assert REQUIRED <= event.keys() <= REQUIRED | OPTIONAL
+        assert all(isinstance(event[name], str) and event[name] for name in event if name != "data")
+        assert all(re.fullmatch("[a-z0-9]{1,20}", name) for name in event)
+        assert event["specversion"] == "1.0"
+        assert re.fullmatch(r"urn:tasktrail:[0-9a-f]{12}", event["source"])
+        assert datetime.fromisoformat(event["time"]) == record.recorded_at.astimezone(UTC)
+        assert event["type"] == f"tasktrail.{record.name}"
+        assert event["data"] == json.loads(msgspec.json.encode(record.flat()))
+    assert len({(event["source"], event["id"]) for event in events}) == len(events)
+    assert [event["sequence"] for event in events] == sorted(event["sequence"] for event in events)
+
+
+def test_a_task_is_no_cloud_event() -> None:
+    with CliRunner().isolation() as streams:
+        assert run(["export", "tasks", "--format", "cloudevents"]) == 2
+        assert "for the log" in streams[1].getvalue().decode()
+
+
+def test_a_file_says_what_is_in_it(export: Command, tmp_path: Path) -> None:
+    out = tmp_path / "tasks.jsonl"
+    told = json.loads(export("tasks", "--as-of", "700", "--out", str(out), "--json"))
+    assert out.read_text() == export("tasks", "--as-of", "700")
+    assert (told["file"], told["rows"], told["size"]) == (str(out), len(lines(out.read_text())), out.stat().st_size)
+    assert (
+        export("log", "--as-of", "12", "--out", str(out)) == f"{out}: 12 records as of position 12, {told_size(out)}\n"
+    )
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def told_size(path: Path) -> str:
+    return size(path.stat().st_size)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), InvalidPath("no"), OSError(28, "No space left on device")])
+def test_what_is_broken_off_leaves_the_file_as_it_was(tmp_path: Path, error: BaseException) -> None:
+    out = tmp_path / "tasks.jsonl"
+    out.write_text("of yesterday")
+    with pytest.raises((KeyboardInterrupt, InvalidPath)), whole_file(out) as file:  # noqa: PT012
+        file.write(b"half")
+        raise error
+    assert out.read_text() == "of yesterday"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_pipe_or_a_missing_folder_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for out in (tmp_path / "pipe", tmp_path / "nowhere" / "tasks.jsonl"):
+        with pytest.raises(InvalidPath), whole_file(out):
+            pytest.fail("there is nowhere to write to")
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing(history: tuple[Path, Journal], tmp_path: Path) -> None:
+    """The process is stopped in the middle by its own file: a pipe that nobody empties."""
+    data, out = history[0], tmp_path / "log.jsonl"
+    program = (
+        "import sys, tasktrail.exports.rows as rows\n"
+        "from tasktrail.cli.app import run\n"
+        "of = rows._records\n"
+        "def slowly(*given):\n"
+        "    for number, row in enumerate(of(*given)):\n"
+        "        if number == 500:\n"
+        "            print('half', flush=True)\n"
+        "            sys.stdin.read()\n"
+        "        yield row\n"
+        "rows._records = slowly\n"
+        f"sys.exit(run(['export', 'log', '--data', {str(data)!r}, '--out', {str(out)!r}]))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"half\n"
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_name_every_field_once_and_fit_their_values(reader: Reader) -> None:
+    fit = {"whole": int, "number": float, "truth": bool, "time": datetime, "text": str, "json": str}
+    for what, columns in COLUMNS.items():
+        assert len(dict(columns)) == len(columns)
+        for row in exported(reader, what, TaskFilters())[1]:
+            for value, column in zip(values_of(row), columns, strict=True):
+                assert value is None or type(value) is fit[column.kind], column
