@@ -9,6 +9,7 @@ from msgspec.structs import fields
 
 from ...events import Created, TaskState
 from .checksums import create_triggers, teach
+from .contract import VIEWS
 
 FOLD = 3
 """Raise it when the fold makes something else of old events: views built before are built again, snapshots not used."""
@@ -114,7 +115,7 @@ CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
 
 
 def _stamp() -> int:
-    shape = [TABLES, INDEXES, str(FOLD), *(field.name for cls in (TaskState, Created) for field in fields(cls))]
+    shape = [TABLES, INDEXES, *VIEWS, str(FOLD), *(field.name for cls in (TaskState, Created) for field in fields(cls))]
     return crc32("\n".join(shape).encode()) & 0x7FFFFFFF
 
 
@@ -146,6 +147,8 @@ def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
     for statement in TABLES.split(";\n")[:-1]:
         conn.execute(statement)
     create_triggers(teach(conn))
+    for statement in VIEWS:
+        conn.execute(statement)
     if indexes:
         create_indexes(conn)
     conn.execute("INSERT INTO progress VALUES (1, 0, x'', '', '', NULL)")
