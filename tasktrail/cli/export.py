@@ -1,8 +1,7 @@
 """`tasktrail export`: the log, the tasks or their attempts in a form that other programs read."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,9 @@ from .tasks import as_text_of, task_filters
 from .terminal import plain, print_json, say
 
 if TYPE_CHECKING:
-    from ..api.protocol import Reading
-    from ..exports.forms import Form
-    from ..exports.rows import Export
+    from collections.abc import Callable, Iterator
 
-_TELL_EVERY = 500
-"""Rows between two looks at the bar."""
+    from ..api.protocol import Reading
 
 
 @click.command(
@@ -39,9 +35,9 @@ _TELL_EVERY = 500
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["jsonl", "csv", "cloudevents"]),
+    type=click.Choice(["jsonl", "csv", "cloudevents", "parquet"]),
     default="jsonl",
-    help="cloudevents is for the log. Default: jsonl",
+    help="cloudevents is for the log, parquet for --out. Default: jsonl",
 )
 @click.option(
     "--out",
@@ -60,28 +56,35 @@ def export_command(
     pass, and what belongs to them. It reads the files, whether a service runs or not; with --url it asks the service,
     which shows a token that is bound to a user the tasks of that user only.
     """
-    from ..exports.file import Measured, whole_file
+    from ..exports.file import write_file, write_rows
     from ..exports.forms import form_of
+    from ..exports.parquet import check_parquet
     from ..exports.rows import opened
     from ..projections import TaskFilters
 
     if form == "cloudevents" and what != "log":
         raise click.UsageError("--format cloudevents is for the log: a task is no event.")
+    if form == "parquet":
+        if out is None:
+            raise click.UsageError("--format parquet needs --out.")
+        check_parquet()
     filters = TaskFilters.parse({**texts, "as_of": as_text_of(as_of)})
-    file = whole_file(out) if out is not None else nullcontext(sys.stdout.buffer)
-    with _reading(session) as (reading, source), opened(reading, what, filters) as export, file as opened_file:
-        measured = Measured(opened_file)
-        number = _write(export, form_of(form, what, source), measured.write, shown=out is not None)
-        opened_file.flush()
-    if out is None:
-        return
-    told = {"file": str(out), "rows": number, "position": export.position}
-    told |= {"size": measured.size, "sha256": measured.sha256}
+    with _reading(session) as (reading, source), opened(reading, what, filters) as export, _bar(out) as tell:
+        if out is None:
+            write_rows(export, form_of(form, what, source), sys.stdout.buffer.write, tell)
+            sys.stdout.buffer.flush()
+            return
+        written = write_file(out, export, form, what, source, tell)
     if session.as_json:
-        print_json(told)
+        print_json({"file": str(out), "position": export.position} | written._asdict())
     else:
-        rows = {"log": "records"}.get(what, what)
-        say(f"{plain(str(out))}: {number} {rows} as of position {export.position}, {size(measured.size)}")
+        rows = "records" if what == "log" else what
+        say(f"{plain(str(out))}: {written.rows} {rows} as of position {export.position}, {size(written.size)}")
+
+
+def _bar(out: Path | None) -> "AbstractContextManager[Callable[[int, int], None]]":
+    """A bar on standard error, unless rows are on the same screen."""
+    return nullcontext(lambda _reached, _goal: None) if out is None and sys.stdout.isatty() else counting("exporting")
 
 
 @contextmanager
@@ -99,18 +102,3 @@ def _reading(session: Session) -> "Iterator[tuple[Reading, str]]":
         yield reader, f"urn:tasktrail:{log_id(first)}" if first else "urn:tasktrail"
     finally:
         reader.close()
-
-
-def _write(export: "Export", form: "Form", write: Callable[[bytes], None], *, shown: bool) -> int:
-    """Write all rows; how many there were. `shown`: with a bar, where standard error is a terminal."""
-    number = 0
-    bar = counting("exporting") if shown or not sys.stdout.isatty() else nullcontext(lambda _reached, _goal: None)
-    write(form.head)
-    with bar as tell:
-        for turn, (reached, row) in enumerate(export.rows):
-            if turn % _TELL_EVERY == 0:
-                tell(reached, export.goal)
-            if row is not None:
-                write(form.line(row))
-                number += 1
-    return number

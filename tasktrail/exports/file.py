@@ -1,51 +1,101 @@
-"""A file that appears whole under its name, or not at all."""
+"""An export in a file, which appears whole under its name, or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 from ..backups.backup import part_file
 from ..events.errors import BackupFailed, InvalidPath
+from .forms import Form, FormName, form_of
+from .parquet import to_parquet
+from .rows import Export, What
+
+Tell = Callable[[int, int], None]
+"""Told how far it is, and what it comes to at the end."""
+_TELL_EVERY = 500
+"""Rows between two times that it is told."""
 
 
-class Measured:
-    """Hands on what is written to a file, and knows its size and its SHA-256 at the end."""
+class Written(NamedTuple):
+    """What a file holds."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._hash = sha256()
-        self.size = 0
+    rows: int
+    size: int
+    """Bytes."""
+    sha256: str
+    """Of all of them, in hex."""
 
-    @property
-    def sha256(self) -> str:
-        """Of all that was written, in hex."""
-        return self._hash.hexdigest()
 
-    def write(self, content: bytes) -> None:
-        """Write it."""
-        self._file.write(content)
-        self._hash.update(content)
-        self.size += len(content)
+def write_rows(export: Export, form: Form, write: Callable[[bytes], object], tell: Tell) -> int:
+    """Write all rows, one by one; how many there were."""
+    number = 0
+    write(form.head)
+    for turn, (reached, row) in enumerate(export.rows):
+        if turn % _TELL_EVERY == 0:
+            tell(reached, export.goal)
+        if row is not None:
+            write(form.line(row))
+            number += 1
+    return number
+
+
+def write_file(out: Path, export: Export, name: FormName, what: What, source: str, tell: Tell) -> Written:
+    """Write all rows to a file. What had its name is replaced; only the owner may read the new one.
+
+    Args:
+        out: the file.
+        export: the rows.
+        name: the form.
+        what: the kind of rows.
+        source: which log they are of.
+        tell: is told how far it is.
+
+    Raises:
+        InvalidPath: it cannot be written there. Then nothing is.
+    """
+    with _whole_file(out) as part:
+        if name == "parquet":
+            return _parquet(part, export, what, tell)
+        form, digest, size = form_of(name, what, source), sha256(), 0
+        with part.open("wb") as file:
+
+            def write(content: bytes) -> None:
+                nonlocal size
+                file.write(content)
+                digest.update(content)
+                size += len(content)
+
+            rows = write_rows(export, form, write, tell)
+        return Written(rows, size, digest.hexdigest())
+
+
+def _parquet(part: Path, export: Export, what: What, tell: Tell) -> Written:
+    """By way of JSON Lines in another file, which is gone afterwards."""
+    with part_file(part.with_name(f"{part.name}.lines")) as lines:
+        with lines.open("wb") as file:
+            rows = write_rows(export, form_of("jsonl", what, ""), file.write, tell)
+        to_parquet(lines, part, what)
+    with part.open("rb") as file:
+        return Written(rows, part.stat().st_size, file_digest(file, "sha256").hexdigest())
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, under a hidden name beside. It takes its name once all is written, else it is removed.
-
-    What had the name is replaced; only the owner may read the new one. Raises `InvalidPath`.
-    """
+def _whole_file(path: Path) -> Iterator[Path]:
+    """A hidden file beside it. It takes the name at the end; after an error, or Ctrl-C, it is removed."""
     if path.exists() and not path.is_file():
         raise InvalidPath(f"{str(path)!r} is there, and is no file", field="out", remedy="Name a file.")
     path = path.resolve()
     try:
-        with part_file(path) as part, part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        with part_file(path) as part:
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
             part.replace(path)
     except (BackupFailed, OSError) as error:
-        told = error.message if isinstance(error, BackupFailed) else f"{path} cannot be written: {error.strerror}"
+        told = (
+            error.message if isinstance(error, BackupFailed) else f"{path} cannot be written: {error.strerror or error}"
+        )
         raise InvalidPath(told, field="out", remedy="Name a file in a folder with room on its disk.") from error

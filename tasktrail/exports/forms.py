@@ -15,7 +15,7 @@ from .cloud_events import cloud_event
 from .columns import COLUMNS, values_of
 from .rows import What
 
-FormName: TypeAlias = Literal["jsonl", "csv", "cloudevents"]
+FormName: TypeAlias = Literal["jsonl", "csv", "cloudevents", "parquet"]
 
 
 class Form(NamedTuple):
@@ -28,7 +28,7 @@ class Form(NamedTuple):
 
 
 def form_of(name: FormName, what: What, source: str) -> Form:
-    """The form of that name. `source`: which log the rows are of."""
+    """The form of that name, which is one of lines. `source`: which log the rows are of."""
     match name:
         case "jsonl":
             return Form(b"", _json_line)
@@ -36,6 +36,8 @@ def form_of(name: FormName, what: What, source: str) -> Form:
             return Form(b"", partial(_event_line, source))
         case "csv":
             return Form(_csv_line(column.name for column in COLUMNS[what]), _line_of_values)
+        case "parquet":
+            raise ValueError("its rows are no lines")
 
 
 def _json_line(row: Any) -> bytes:

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -24,8 +26,9 @@ from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.events.errors import InvalidPath
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.exports import parquet
 from tasktrail.exports.columns import COLUMNS, values_of
-from tasktrail.exports.file import whole_file
+from tasktrail.exports.file import _whole_file
 from tasktrail.exports.rows import opened
 from tasktrail.projections.attempts import attempts
 from tasktrail.projections.errors import BeyondTheLog
@@ -209,6 +212,52 @@ def test_cloud_events_have_the_attributes_of_the_specification(export: Command, 
     assert [event["sequence"] for event in events] == sorted(event["sequence"] for event in events)
 
 
+IN_PARQUET = {
+    "whole": "BIGINT",
+    "number": "DOUBLE",
+    "truth": "BOOLEAN",
+    "time": "TIMESTAMP WITH TIME ZONE",
+    "text": "VARCHAR",
+    "json": "JSON",
+}
+
+
+@pytest.mark.parametrize("what", ["log", "tasks", "attempts"])
+def test_parquet_has_the_same_values_in_columns_with_types(export: Command, tmp_path: Path, what: Any) -> None:
+    out = tmp_path / "it's.parquet"
+    told = json.loads(export(what, "--as-of", "700", "--format", "parquet", "--out", str(out), "--json"))
+    objects = lines(export(what, "--as-of", "700"))
+    with duckdb.connect() as database:
+        found = database.execute("SELECT * FROM read_parquet($file)", {"file": str(out)})
+        stored = [str(column[1]) for column in found.description]
+        rows = found.fetchall()
+    assert stored == [IN_PARQUET[column.kind] for column in COLUMNS[what]]
+    for row, one in zip(rows, objects, strict=True):
+        for value, column in zip(row, COLUMNS[what], strict=True):
+            assert as_json(value, column.kind, one[column.name]) == one[column.name]
+    assert told["rows"] == len(objects)
+    assert told["sha256"] == sha256(out.read_bytes()).hexdigest()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def as_json(value: Any, kind: str, found: Any) -> Any:
+    """What a value says, as JSON would."""
+    if kind == "time" and value is not None:
+        assert value == datetime.fromisoformat(found)
+        return found
+    return json.loads(value) if kind == "json" and value is not None else value
+
+
+def test_parquet_needs_a_file_and_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with CliRunner().isolation() as streams:
+        assert run(["export", "tasks", "--format", "parquet"]) == 2
+        assert "needs --out" in streams[1].getvalue().decode()
+    monkeypatch.setattr(parquet, "find_spec", lambda _name: None)
+    with CliRunner().isolation() as streams:
+        assert run(["export", "tasks", "--format", "parquet", "--out", str(tmp_path / "a")]) == 1
+        assert "Install tasktrail[parquet]" in streams[1].getvalue().decode()
+
+
 def test_a_task_is_no_cloud_event() -> None:
     with CliRunner().isolation() as streams:
         assert run(["export", "tasks", "--format", "cloudevents"]) == 2
@@ -234,8 +283,8 @@ def told_size(path: Path) -> str:
 def test_what_is_broken_off_leaves_the_file_as_it_was(tmp_path: Path, error: BaseException) -> None:
     out = tmp_path / "tasks.jsonl"
     out.write_text("of yesterday")
-    with pytest.raises((KeyboardInterrupt, InvalidPath)), whole_file(out) as file:  # noqa: PT012
-        file.write(b"half")
+    with pytest.raises((KeyboardInterrupt, InvalidPath)), _whole_file(out) as part:  # noqa: PT012
+        part.write_bytes(b"half")
         raise error
     assert out.read_text() == "of yesterday"
     assert list(tmp_path.iterdir()) == [out]
@@ -244,7 +293,7 @@ def test_what_is_broken_off_leaves_the_file_as_it_was(tmp_path: Path, error: Bas
 def test_a_pipe_or_a_missing_folder_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for out in (tmp_path / "pipe", tmp_path / "nowhere" / "tasks.jsonl"):
-        with pytest.raises(InvalidPath), whole_file(out):
+        with pytest.raises(InvalidPath), _whole_file(out):
             pytest.fail("there is nowhere to write to")
 
 
