@@ -78,8 +78,9 @@ def export_command(
     if session.as_json:
         print_json({"file": str(out), "position": export.position} | written._asdict())
     else:
-        rows = "records" if what == "log" else what
-        say(f"{plain(str(out))}: {written.rows} {rows} as of position {export.position}, {size(written.size)}")
+        one = {"log": "record", "tasks": "task", "attempts": "attempt"}[what]
+        rows = f"{written.rows} {one}{'' if written.rows == 1 else 's'}"
+        say(f"{plain(str(out))}: {rows} as of position {export.position}, {size(written.size)}")
 
 
 def _bar(out: Path | None) -> "AbstractContextManager[Callable[[int, int], None]]":

@@ -11,6 +11,12 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
+COMMANDS = (
+    ("tasktrail", "tasktrail.__main__", "main"),
+    ("pip", "pip._internal.cli.main", "main"),
+    ("sqlite-utils", "sqlite_utils.cli", "cli"),
+    ("datasette", "datasette.cli", "cli"),
+)
 
 
 @pytest.fixture
@@ -21,9 +27,11 @@ def environment(tmp_path: Path) -> Path:
     (packages,) = folder.glob("lib/python*/site-packages")
     ours = [path for path in site.getsitepackages() if path.startswith(sys.prefix)]
     (packages / "ours.pth").write_text(f"import site; list(map(site.addsitedir, {ours}))\n")
-    for name, module in (("tasktrail", "tasktrail.__main__"), ("pip", "pip._internal.cli.main")):
+    for name, module, function in COMMANDS:
         command = folder / "bin" / name
-        command.write_text(f"#!{folder}/bin/python\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
+        command.write_text(
+            f"#!{folder}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+        )
         command.chmod(0o755)
     (folder / ".ready").touch()  # for make
     return folder

@@ -17,7 +17,12 @@ PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT
 WITHIN = 120
 KINDS = {"console", "python", "toml", "text", ""}
 """What a block may be: commands stand in `console` blocks, so that none escapes the tests."""
-IN_A_CHECKOUT = {"README.md", "docs/tutorial/own-task-type.md", "docs/how-to/run-the-simulator.md"}
+IN_A_CHECKOUT = {
+    "README.md",
+    "docs/tutorial/own-task-type.md",
+    "docs/how-to/run-the-simulator.md",
+    "docs/how-to/query-with-sql.md",
+}
 NOT_HERE = {"make demo", "make test"}
 """Commands of the README that take long. `.ci/run` runs them."""
 _LOOK_EVERY = 0.02
