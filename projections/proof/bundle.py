@@ -13,7 +13,7 @@ from ...events.log.sqlite import LogReader
 from ..errors import SealUnfit
 from .merkle import Tree, leaf_hash
 from .notes import PublicKey
-from .seals import damaged, public_key, read_seal, seal_files
+from .seals import damaged, newest_seal
 from .trees import task_leaf
 
 FORMAT = "tasktrail proof 1"
@@ -75,10 +75,7 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
         UnknownTask: there is none, or it was created after the newest seal.
         SealUnfit: there is no seal, or the newest one does not fit the log.
     """
-    files = seal_files(folder)
-    if not files:
-        raise SealUnfit(f"There is no seal in {folder}", remedy="Make one with `tasktrail seal`.")
-    seal = read_seal(files[-1], key or public_key(folder))
+    seal = newest_seal(folder, key)
     size = seal.checkpoint.size
     rows = log.rows_of(task_id, size)
     if not rows or task_id < 1:

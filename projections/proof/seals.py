@@ -113,6 +113,13 @@ def read_seal(path: Path, key: PublicKey) -> Seal:
     return Seal(path, checkpoint)
 
 
+def newest_seal(folder: Path, key: PublicKey | None = None) -> Seal:
+    """The seal of the longest log in a folder. Without a key, that in the folder is taken. Raises `SealUnfit`."""
+    if files := seal_files(folder):
+        return read_seal(files[-1], key or public_key(folder))
+    raise SealUnfit(f"There is no seal in {folder}", remedy="Make one with `tasktrail seal`.")
+
+
 def public_key(folder: Path) -> PublicKey:
     """The key that lies with the seals. Whoever can write to the folder can replace it. Raises `SealUnfit`."""
     return read_key(folder / KEY)

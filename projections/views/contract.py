@@ -7,8 +7,8 @@ docs/reference/sql.md says how long the old one stays.
 _TEXT = "coalesce(json_extract({0}, '$.{1}'), '')"
 _WHOLE = "coalesce(json_extract({0}, '$.{1}'), 0)"
 _REAL = "coalesce(json_extract({0}, '$.{1}'), 0.0)"
-_JSON_OBJECT = "coalesce({0} -> '$.{1}', '{{}}')"
-_JSON_ARRAY = "coalesce({0} -> '$.{1}', '[]')"
+_JSON_OBJECT = "coalesce(json_extract({0}, '$.{1}'), '{{}}')"
+_JSON_ARRAY = "coalesce(json_extract({0}, '$.{1}'), '[]')"
 # As all times are told: UTC with six digits. One that somebody gave with another offset keeps its milliseconds.
 _TIME = """CASE
         WHEN json_extract({0}, '$.{1}') LIKE '%.______Z' THEN json_extract({0}, '$.{1}')

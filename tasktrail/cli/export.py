@@ -10,6 +10,7 @@ import click
 
 from ..words import size
 from .command import CliCommand, pass_session
+from .failing import json_bytes
 from .progress import counting
 from .session import Session
 from .tasks import as_text_of, task_filters
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..api.protocol import Reading
+    from ..exports.file import Written
+    from ..exports.rows import Export
+    from ..projections.proof.exported import ExportSigner
 
 
 @click.command(
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
         ("tasktrail export attempts --type video_convert --format csv --out films.csv", "each try at a film"),
         ("tasktrail export tasks --as-of 2026-08-01T12:00:00Z --status failed", "what had failed by then"),
         ("tasktrail export log --format cloudevents | gzip > log.gz", "the whole history, for other programs"),
+        ("tasktrail export tasks --out tasks.csv --format csv --sign", "and show others that it is as it was written"),
     ],
 )
 @click.argument("what", type=click.Choice(["log", "tasks", "attempts"]))
@@ -45,10 +50,19 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write it there, whole or not at all; what is there is replaced. Default: standard output",
 )
+@click.option("--sign", is_flag=True, help="Write FILE.intoto.json, too: a signed statement of what FILE holds.")
 @task_filters
 @pass_session
 def export_command(
-    session: Session, /, what: Any, form: Any, out: Path | None, as_of: int | datetime | None, **texts: str
+    session: Session,
+    /,
+    what: Any,
+    form: Any,
+    out: Path | None,
+    as_of: int | datetime | None,
+    *,
+    sign: bool,
+    **texts: str,
 ) -> None:
     """Write the records of the log, the tasks, or the attempts of tasks, however many there are.
 
@@ -64,23 +78,53 @@ def export_command(
 
     if form == "cloudevents" and what != "log":
         raise click.UsageError("--format cloudevents is for the log: a task is no event.")
+    if sign:
+        session.files_only("export --sign")
+        if out is None:
+            raise click.UsageError("--sign needs --out: the statement is about a file.")
     if form == "parquet":
         if out is None:
             raise click.UsageError("--format parquet needs --out.")
         check_parquet()
     filters = TaskFilters.parse({**texts, "as_of": as_text_of(as_of)})
-    with _reading(session) as (reading, source), opened(reading, what, filters) as export, _bar(out) as tell:
+    asked = {name: text for name, text in texts.items() if text} | ({"as_of": filters.as_of} if filters.as_of else {})
+    signing = session.environment.export_signer(session) if sign else nullcontext()
+    with (
+        signing as signer,
+        _reading(session) as (reading, source),
+        opened(reading, what, filters) as export,
+        _bar(out) as tell,
+    ):
         if out is None:
             write_rows(export, form_of(form, what, source), sys.stdout.buffer.write, tell)
             sys.stdout.buffer.flush()
             return
         written = write_file(out, export, form, what, source, tell)
+        statement = _write_statement(signer, out, export, written, {"of": what, "format": form} | asked)
     if session.as_json:
-        print_json({"file": str(out), "position": export.position} | written._asdict())
+        told = {"file": str(out), "position": export.position} | written._asdict()
+        print_json(told | ({"statement": str(statement)} if statement else {}))
     else:
         one = {"log": "record", "tasks": "task", "attempts": "attempt"}[what]
         rows = f"{written.rows} {one}{'' if written.rows == 1 else 's'}"
         say(f"{plain(str(out))}: {rows} as of position {export.position}, {size(written.size)}")
+        if statement:
+            say(f"signed: {plain(str(statement))}")
+
+
+def _write_statement(
+    signer: "ExportSigner | None", out: Path, export: "Export", written: "Written", query: dict[str, Any]
+) -> Path | None:
+    """Write what is signed of a file beside it."""
+    if signer is None:
+        return None
+    from ..exports.file import whole_file
+
+    envelope = signer.signed(out.name, written.sha256, export.position, query, written.rows)
+    path = out.with_name(f"{out.name}.intoto.json")
+    with whole_file(path) as part:
+        part.write_bytes(json_bytes(envelope) + b"\n")
+    return path
 
 
 def _bar(out: Path | None) -> "AbstractContextManager[Callable[[int, int], None]]":

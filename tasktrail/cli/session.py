@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..paths import DataPaths
     from ..projections import Verification
     from ..projections.proof.bundle import Proof
+    from ..projections.proof.exported import ExportSigner
     from ..projections.proof.notes import PublicKey
     from ..projections.proof.seals import Seal, SealCheck
     from ..projections.queries.diff import TaskChange
@@ -285,6 +286,16 @@ class Environment:
             found = signed(said, private_key(paths.seal_key, name))
         give_to_owner(paths)
         return found
+
+    @contextmanager
+    def export_signer(self, session: Session) -> "Iterator[ExportSigner]":
+        """What signs exports. Reads the files, whether a service runs or not."""
+        from ..events.log.sqlite import LogReader
+        from ..projections.proof.exported import ExportSigner
+
+        paths = _with_log(session)
+        with closing(LogReader(paths.log)) as log:
+            yield ExportSigner(log, _seals(session, paths), paths.seal_key)
 
     def whatif(self, session: Session, question: dict[str, Any], progress: ProgressCallback) -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""

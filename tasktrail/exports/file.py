@@ -56,7 +56,7 @@ def write_file(out: Path, export: Export, name: FormName, what: What, source: st
     Raises:
         InvalidPath: it cannot be written there. Then nothing is.
     """
-    with _whole_file(out) as part:
+    with whole_file(out) as part:
         if name == "parquet":
             return _parquet(part, export, what, tell)
         form, digest, size = form_of(name, what, source), sha256(), 0
@@ -83,8 +83,11 @@ def _parquet(part: Path, export: Export, what: What, tell: Tell) -> Written:
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """A hidden file beside it. It takes the name at the end; after an error, or Ctrl-C, it is removed."""
+def whole_file(path: Path) -> Iterator[Path]:
+    """A hidden file beside it. It takes the name at the end; after an error, or Ctrl-C, it is removed.
+
+    What had the name is replaced; only the owner may read the new one. Raises `InvalidPath`.
+    """
     if path.exists() and not path.is_file():
         raise InvalidPath(f"{str(path)!r} is there, and is no file", field="out", remedy="Name a file.")
     path = path.resolve()

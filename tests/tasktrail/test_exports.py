@@ -1,10 +1,12 @@
 """What is exported is what there is: all of it, as of one position, whole or not at all."""
 
+import base64
 import csv
 import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
@@ -25,13 +27,16 @@ from tasktrail import TaskFilters
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.events.errors import InvalidPath
-from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.recorded import timestamp
 from tasktrail.exports import parquet
 from tasktrail.exports.columns import COLUMNS, values_of
-from tasktrail.exports.file import _whole_file
+from tasktrail.exports.file import whole_file
 from tasktrail.exports.rows import opened
 from tasktrail.projections.attempts import attempts
 from tasktrail.projections.errors import BeyondTheLog
+from tasktrail.projections.proof.notes import PrivateKey, PublicKey
+from tasktrail.projections.proof.seals import make_seal
 from tasktrail.projections.queries.as_of import as_of
 from tasktrail.words import size
 
@@ -283,7 +288,7 @@ def told_size(path: Path) -> str:
 def test_what_is_broken_off_leaves_the_file_as_it_was(tmp_path: Path, error: BaseException) -> None:
     out = tmp_path / "tasks.jsonl"
     out.write_text("of yesterday")
-    with pytest.raises((KeyboardInterrupt, InvalidPath)), _whole_file(out) as part:  # noqa: PT012
+    with pytest.raises((KeyboardInterrupt, InvalidPath)), whole_file(out) as part:  # noqa: PT012
         part.write_bytes(b"half")
         raise error
     assert out.read_text() == "of yesterday"
@@ -293,7 +298,7 @@ def test_what_is_broken_off_leaves_the_file_as_it_was(tmp_path: Path, error: Bas
 def test_a_pipe_or_a_missing_folder_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for out in (tmp_path / "pipe", tmp_path / "nowhere" / "tasks.jsonl"):
-        with pytest.raises(InvalidPath), _whole_file(out):
+        with pytest.raises(InvalidPath), whole_file(out):
             pytest.fail("there is nowhere to write to")
 
 
@@ -329,3 +334,96 @@ def test_columns_name_every_field_once_and_fit_their_values(reader: Reader) -> N
         for row in exported(reader, what, TaskFilters())[1]:
             for value, column in zip(values_of(row), columns, strict=True):
                 assert value is None or type(value) is fit[column.kind], column
+
+
+# --- signed ---------------------------------------------------------------------------------------------------------
+
+CHECKER = Path(__file__).parents[2] / "docs" / "examples" / "check_export.py"
+
+
+class Signed(NamedTuple):
+    """A file, what was signed of it, and the key."""
+
+    file: Path
+    statement: Path
+    key: str
+
+    def check(self, *, key: str = "") -> tuple[int, str]:
+        """What a checker says that was not written by us."""
+        done = subprocess.run(
+            [sys.executable, CHECKER, self.file, key or self.key], capture_output=True, text=True, check=False
+        )
+        assert not done.stderr
+        return done.returncode, done.stdout
+
+
+@pytest.fixture
+def sealed(history: tuple[Path, Journal], export: Command, tmp_path: Path) -> Iterator[Signed]:
+    """Failed tasks as of position 700, of a log that was sealed at its end."""
+    data = history[0]
+    with closing(LogReader(data / "log.db")) as log:
+        _seal, key = make_seal(log, data / "seals", data / "seal-key", BEGIN)
+    out = tmp_path / "failed.csv"
+    export("tasks", "--status", "failed", "--as-of", "700", "--format", "csv", "--out", str(out), "--sign")
+    yield Signed(out, tmp_path / "failed.csv.intoto.json", key.text)
+    shutil.rmtree(data / "seals")
+    (data / "seal-key").unlink()
+
+
+def test_a_signed_export_names_query_position_and_seal(sealed: Signed, history: tuple[Path, Journal]) -> None:
+    said = json.loads(base64.b64decode(json.loads(sealed.statement.read_text())["payload"]))
+    assert said["subject"] == [
+        {"name": "failed.csv", "digest": {"sha256": sha256(sealed.file.read_bytes()).hexdigest()}}
+    ]
+    told, record = said["predicate"], history[1].records[699]
+    assert (told["position"], told["hash"], told["recorded_at"]) == (
+        700,
+        record.hash.hex(),
+        timestamp(record.recorded_at),
+    )
+    assert told["query"] == {"of": "tasks", "format": "csv", "status": "failed", "as_of": "700"}
+    assert told["rows"] == len(sealed.file.read_text().splitlines()) - 1 > 0
+    checkpoint = PublicKey(sealed.key).opened(told["seal"]["note"])
+    assert (checkpoint.size, checkpoint.root.hex()) == (told["seal"]["size"], told["seal"]["root"])
+    assert checkpoint.size == len(history[1].records)
+    code, out = sealed.check()
+    assert code == 0
+    assert "as of position 700" in out
+
+
+def test_one_changed_byte_of_file_or_statement_or_another_key_fails(sealed: Signed) -> None:
+    file, statement = sealed.file.read_bytes(), sealed.statement.read_bytes()
+    envelope = json.loads(statement)
+    payload = base64.b64decode(envelope["payload"])
+    forged = base64.b64encode(payload.replace(b'"position":700', b'"position":701')).decode()
+    assert sealed.check(key=PrivateKey.made(PublicKey(sealed.key).name).public.text)[0] == 4
+    for content, said in (
+        (file[:-2] + bytes((file[-2] ^ 1,)) + file[-1:], statement),
+        (file + b"\n", statement),
+        (file, json.dumps(envelope | {"payload": forged}).encode()),
+        (file, json.dumps(envelope | {"payloadType": "application/json"}).encode()),
+        (file, json.dumps(envelope | {"signatures": []}).encode()),
+    ):
+        sealed.file.write_bytes(content)
+        sealed.statement.write_bytes(said)
+        code, out = sealed.check()
+        assert (code, out.split(":")[0]) == (4, "NOT as it was signed")
+    sealed.file.write_bytes(file)
+    sealed.statement.write_bytes(statement)
+    assert sealed.check()[0] == 0
+    sealed.file.rename(sealed.file.with_name("other.csv"))
+    assert sealed.check()[0] == 4
+
+
+def test_without_a_seal_or_a_file_nothing_is_signed(history: tuple[Path, Journal], tmp_path: Path) -> None:
+    data = ["--data", str(history[0])]
+    for arguments, code, told in (
+        (["tasks", "--sign"], 2, "--sign needs --out"),
+        (["tasks", "--sign", "--url", "http://127.0.0.1:1", "--out", str(tmp_path / "a")], 2, "not through --url"),
+        (["tasks", "--sign", "--out", str(tmp_path / "a")], 1, "seals"),
+    ):
+        with CliRunner().isolation() as streams:
+            assert run(["export", *arguments, *data]) == code
+            assert told in streams[1].getvalue().decode()
+    assert list(tmp_path.iterdir()) == []
+    assert not (history[0] / "seal-key").exists()

@@ -1,0 +1,50 @@
+"""Check a file that `tasktrail export --sign` has written: with securesystemslib, and without tasktrail.
+
+    pip install 'securesystemslib[crypto]'
+    python check_export.py FILE KEY
+
+Take KEY from whoever runs the log on another way than the file. Exit code 0: it is as it was signed; 4: it is not.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import SSlibKey
+
+
+def checked(file: Path, key: str) -> dict:
+    """What was signed of the file. Raises an error unless all of it holds."""
+    name, _hash, public = key.split("+", 2)
+    raw = base64.b64decode(public)
+    if raw[:1] != b"\x01":
+        raise ValueError("the key is of another kind than Ed25519")
+    envelope = Envelope.from_dict(json.loads(Path(f"{file}.intoto.json").read_text()))
+    envelope.verify([SSlibKey(name, "ed25519", "ed25519", {"public": raw[1:].hex()})], threshold=1)
+    statement = json.loads(envelope.payload)
+    if (
+        envelope.payload_type != "application/vnd.in-toto+json"
+        or statement["predicateType"] != "urn:tasktrail:export:1"
+    ):
+        raise ValueError("what was signed is no statement of an export")
+    (subject,) = statement["subject"]
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if subject != {"name": file.name, "digest": {"sha256": digest}}:
+        raise ValueError("the file is not the one that was signed")
+    return statement["predicate"]
+
+
+try:
+    said = checked(Path(sys.argv[1]), sys.argv[2])
+except (LookupError, OSError, ValueError, VerificationError) as error:
+    print(f"NOT as it was signed: {error}")
+    sys.exit(4)
+query, seal = said["query"], said["seal"]
+print(f"{said['rows']} rows of {said['log']}, as of position {said['position']} of {said['recorded_at']}")
+print(f"asked for: {json.dumps(query)}")
+print(f"newest seal then: {seal['size']} records, {seal['sealed_at']}, root {seal['root']}")

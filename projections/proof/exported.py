@@ -1,0 +1,68 @@
+"""What a file holds that was exported from a log: an in-toto statement that names the position, and the newest seal."""
+
+from pathlib import Path
+from typing import Any
+
+from ...events.log.sqlite import LogReader
+from ...events.recorded import timestamp
+from .provenance import signed
+from .seals import Seal, name_of, newest_seal, private_key
+
+PREDICATE = "urn:tasktrail:export:1"
+
+
+class ExportSigner:
+    """Signs statements of exports with the key of the seals.
+
+    Args:
+        log: the log.
+        seals: the folder of its seals.
+        key_file: the private key.
+
+    Raises:
+        SealUnfit: there is no seal yet, or the key is that of another log.
+    """
+
+    def __init__(self, log: LogReader, seals: Path, key_file: Path) -> None:
+        self._log = log
+        self._seals = seals
+        newest_seal(seals)  # without one there may be no key yet, and none is made for this
+        self._key = private_key(key_file, name_of(next(log.read(limit=1))))
+
+    def signed(self, name: str, sha256: str, position: int, query: dict[str, Any], rows: int) -> dict[str, Any]:
+        """What is said of a file, in a DSSE envelope.
+
+        Args:
+            name: what the file is called.
+            sha256: that of all its bytes, in hex.
+            position: as of which it is.
+            query: what was asked for.
+            rows: how many there are in it.
+        """
+        record = next(self._log.read(position - 1, 1)) if position else None
+        said = {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": name, "digest": {"sha256": sha256}}],
+            "predicateType": PREDICATE,
+            "predicate": {
+                "log": self._key.public.name,
+                "position": position,
+                "hash": record.hash.hex() if record else "",
+                "recorded_at": timestamp(record.recorded_at) if record else "",
+                "query": query,
+                "rows": rows,
+                "seal": _told(newest_seal(self._seals, self._key.public)),
+            },
+        }
+        return signed(said, self._key)
+
+
+def _told(seal: Seal) -> dict[str, Any]:
+    """The seal, and the note by which others check it."""
+    said = seal.checkpoint
+    return {
+        "size": said.size,
+        "root": said.root.hex(),
+        "sealed_at": said.sealed_at,
+        "note": seal.path.read_text(encoding="utf-8"),
+    }
