@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     examples=[
         ("tasktrail export tasks --out tasks.jsonl", "all tasks as they are now, an object a line"),
         ("tasktrail export attempts --type video_convert --format csv --out films.csv", "each try at a film"),
-        ("tasktrail export tasks --as-of 2026-08-01T12:00:00Z --status failed", "what had failed by then"),
         ("tasktrail export log --format cloudevents | gzip > log.gz", "the whole history, for other programs"),
-        ("tasktrail export tasks --out tasks.csv --format csv --sign", "and show others that it is as it was written"),
+        ("tasktrail export tasks --as-of -1d --status failed --out failed.jsonl --sign", "for an auditor, signed"),
     ],
 )
 @click.argument("what", type=click.Choice(["log", "tasks", "attempts"]))
