@@ -190,9 +190,12 @@ def every(filters: TaskFilters, columns: str) -> Query:
     """The statement that reads these columns of all tasks that pass, in the order of ids, a row at a time."""
     # Of one value the index has its tasks in order; of several SQLite would have to sort them all first.
     several = any(len(values) > 1 for values in (*map(values_of, _texts_of(filters)), *map(ids_of, _ids_of(filters))))
-    where, values = _where(replace(filters, sort="id"), plus=several)
+    where, values = _where(replace(filters, sort="id"), plus=False)
     source, expressions = _source(filters, rows=True)
-    order = "hit" if _by_text(filters) else "tasks.id"
+    if _by_text(filters):
+        order = "hit"
+    else:
+        source, order = f"{source} NOT INDEXED" if several else source, "tasks.id"
     return f"SELECT {columns} FROM {source}{where} ORDER BY {order}", expressions + values  # noqa: S608 - our own names
 
 

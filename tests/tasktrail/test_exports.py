@@ -31,13 +31,15 @@ from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.recorded import timestamp
 from tasktrail.exports import parquet
 from tasktrail.exports.columns import COLUMNS, values_of
-from tasktrail.exports.file import whole_file
+from tasktrail.exports.file import whole_file, write_rows
+from tasktrail.exports.forms import form_of
 from tasktrail.exports.rows import opened
 from tasktrail.projections.attempts import attempts
 from tasktrail.projections.errors import BeyondTheLog
 from tasktrail.projections.proof.notes import PrivateKey, PublicKey
 from tasktrail.projections.proof.seals import make_seal
 from tasktrail.projections.queries.as_of import as_of
+from tasktrail.projections.queries.filters import every
 from tasktrail.words import size
 
 FILTERS = [
@@ -427,3 +429,19 @@ def test_without_a_seal_or_a_file_nothing_is_signed(history: tuple[Path, Journal
             assert told in streams[1].getvalue().decode()
     assert list(tmp_path.iterdir()) == []
     assert not (history[0] / "seal-key").exists()
+
+
+@pytest.mark.parametrize("text", [*FILTERS, "status=pending,running", "document_id=1,2,3", "batch=a"])
+def test_no_filter_makes_sqlite_sort_all_tasks_before_the_first(reader: Reader, text: str) -> None:
+    with reader.source.views_apart() as views:
+        statement, values = every(filters_of(text), "tasks.id")
+        plan = views._conn.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+    assert "TEMP B-TREE" not in str(plan)
+
+
+def test_it_is_told_how_far_an_export_is(reader: Reader) -> None:
+    told: list[tuple[int, int]] = []
+    with opened(reader, "log", TaskFilters()) as found:
+        rows = write_rows(found, form_of("jsonl", "log", ""), io.BytesIO().write, lambda *far: told.append(far))
+    assert told == [(place + 1, rows) for place in range(0, rows, 500)]
+    assert len(told) > 1
