@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser screenshots check coverage bench gallery estimates crash crash-types attack sim fuzz photos corpus ci long pins python-page clean
+.PHONY: help setup demo test test-all test-browser screenshots check coverage bench gallery estimates crash crash-types attack sim fuzz photos corpus ci long pins golden python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -118,6 +118,9 @@ pins: ## Make constraints.txt anew from a fresh environment
 	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
 	  .venv-pins/bin/pip freeze --all --exclude tasktrail; } > constraints.txt
 	rm -rf .venv-pins
+
+golden: $(READY) ## Pin the forms of all events after a change that adds to them (ARGS=--log: and keep a log of this version)
+	PYTHONPATH=tests/support $(BIN)/python tests/golden/golden_logs.py $(ARGS)
 
 python-page: $(READY) ## Write docs/reference/python.md anew from the docstrings
 	$(BIN)/python tests/support/python_page.py

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ..events.errors import LogCorrupt, TasktrailError
+from ..events.errors import LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.sqlite import LogReader
 from .base import WAKE, Actor, Wake, logger
 from .side_process import ProcessEnded, SideProcess, stay_behind
@@ -61,8 +61,10 @@ class Inspector(Actor):
         if answer is None:
             logger.info("the log was checked and is sound")
         else:
-            logger.error("the log is damaged", **answer)
-            self._on_damage(LogCorrupt(f"{self._log_path}: position {answer['position']}: {answer['message']}"))
+            newer = answer["code"] == "newer"
+            logger.error("the log cannot be read by this version" if newer else "the log is damaged", **answer)
+            error = LogTooNew if newer else LogCorrupt
+            self._on_damage(error(f"{self._log_path}: position {answer['position']}: {answer['message']}"))
 
 
 def main(path: str, parent: str) -> None:

@@ -448,12 +448,15 @@ class HistoryMissing(TasktrailError):
 
 
 class LogTooNew(TasktrailError):
-    """The log holds something that this version does not know."""
+    """The log holds, or may hold, something that this version does not know."""
 
     code = "log_too_new"
     status = 500
     title = "The log was written by a newer version"
-    remedy = "Install that version or a later one."
+    remedy = (
+        "Install that version or a later one. To go back to this one, restore a backup from before the upgrade "
+        "(`tasktrail restore`)."
+    )
 
 
 class ServiceUnreachable(TasktrailError):

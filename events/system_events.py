@@ -40,6 +40,10 @@ class ServiceStarted(_SystemEvent, frozen=True, kw_only=True):
     accepted_loss: AcceptedLoss | None = None
     rebuilt_indexes: tuple[str, ...] = ()
     """Those of the log that were found damaged and were made anew from its table."""
+    schema: str = ""
+    """Fingerprint of the forms of all events that it knows; empty of versions that did not say."""
+    forms: dict[str, dict[str, str]] = {}
+    """Those of them that the first version did not have: by them an older one tells what it lacks."""
 
 
 class ServiceStopped(_SystemEvent, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from .queries.batches import Batch
 from .queries.filters import TaskFilters
 from .queries.reader import TaskQueries
 from .queries.stats import Stats
-from .verification import Finding, Verification
+from .verification import Finding, Verification, WrittenBy
 from .views.notice_table import DisabledEndpoint, NoticeStatus
 from .views.rebuild import catch_up, rebuild
 from .views.writer import TaskViews
@@ -25,6 +25,7 @@ __all__ = [
     "ViewsDamaged",
     "ViewsFailed",
     "ViewsGap",
+    "WrittenBy",
     "catch_up",
     "rebuild",
 ]

@@ -17,13 +17,15 @@ import msgspec
 
 from ..events import Cancelled, CancelTask, TasktrailError
 from ..events.commands import digest as digest_of
+from ..events.errors import LogTooNew
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReadableLog
 from ..events.log.integrity import UNREADABLE, Damage, is_as_written, is_well_typed
 from ..events.log.rows import from_row
 from ..events.log.sqlite import LogReader
+from ..events.log.writers import Writer, writer_of
 from ..events.recorded import EVENT_TAGS
-from ..events.system_events import SYSTEM_TAGS, Adjusted, Deduplicated, RedeliveryRequested
+from ..events.system_events import SYSTEM_TAGS, Adjusted, Deduplicated, RedeliveryRequested, ServiceStarted
 from ..events.task_events import is_terminal
 from .legal_transitions import Lawbook
 from .proof.seals import SealCheck
@@ -42,7 +44,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     """Where in the log; for the views, the position they stand at. 0 for what has no position."""
     code: str
-    """schema, file, index, epoch, chain, gap, version, time, unreadable, illegal, answer, views,
+    """schema, file, index, epoch, chain, gap, version, time, unreadable, newer, illegal, answer, views,
     snapshot, seal, or missing: another file knows of a record that the log lacks."""
     message: str
     remedy: str = ""
@@ -53,11 +55,22 @@ REMEDIES = {
     "views": "Stop the service and run `tasktrail rebuild`: views are built from the log, which is the truth.",
     "snapshot": "Stop the service and delete the folder `snapshots`: it is made anew.",
     "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
+    "newer": LogTooNew.remedy,
     "seal": "Keep log and seals for whoever looks into it, and compare with a backup: what was sealed was another log.",
     "index": "Restore a backup, or have SQLite build the indexes again on a copy (`REINDEX`) and verify that.",
 }
 RESTORE = "Keep the file for whoever looks into it, and restore the newest backup that `tasktrail verify` finds sound."
 """Of all that is wrong with the log itself."""
+
+
+class WrittenBy(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that has written a log, from one of its starts on, up to the next of another version."""
+
+    version: str
+    schema: str
+    """The fingerprint of the forms of its events; empty of a version that recorded none."""
+    since: int
+    """The position of its first start in that stretch."""
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +88,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """Where the views stand that were compared with the fold. None: there are none, or the log itself is damaged."""
     sealed: int | None = None
     """Up to here the log is as the largest of its seals says. None: it was not held against seals."""
+    written_by: tuple[WrittenBy, ...] = ()
+    """In order; the last one wrote the end."""
     findings: tuple[Finding, ...]
     more: int
     """Findings beyond those listed."""
@@ -107,6 +122,7 @@ __all__ = ["Verification", "verify"]
 _EVERY = 5000
 _ABOUT_A_TASK = tuple(SYSTEM_TAGS[event] for event in (Adjusted, Deduplicated, RedeliveryRequested))
 _CANCELLED = EVENT_TAGS[Cancelled]
+_SERVICE_STARTED = EVENT_TAGS[ServiceStarted]
 
 
 def verify(
@@ -147,6 +163,7 @@ def verify(
         answers=answers,
         views_position=views_position,
         sealed=None if seals is None else seals.sealed,
+        written_by=tuple(walk.written_by),
         findings=tuple(sorted(findings.listed, key=lambda finding: finding.position)),
         more=findings.more,
     )
@@ -161,6 +178,8 @@ class _Walk:
         self.records = 0
         self.position = 0
         self.hash = GENESIS
+        self.written_by: list[WrittenBy] = []
+        self._writer: Writer | None = None
         self._versions: defaultdict[int, int] = defaultdict(int)
         self._recorded_at = datetime.min.replace(tzinfo=UTC)
 
@@ -197,10 +216,14 @@ class _Walk:
 
     def _check_record(self, row: tuple[Any, ...], digest: bytes) -> None:
         position, terminal = row[0], row[12]
+        if row[3] == _SERVICE_STARTED:
+            self._note_writer(position, row[13])
         try:
             record = from_row(row, digest)
         except TasktrailError as error:
-            self._findings.add(position, "unreadable", error.message)
+            # What a writer with more forms has recorded is not damaged because this version cannot read it.
+            newer = isinstance(error, LogTooNew) or (self._writer is not None and self._writer.lacks)
+            self._findings.add(position, "newer" if newer else "unreadable", error.message)
             self.law.lose(row[1])
             return
         at = record.recorded_at
@@ -215,8 +238,19 @@ class _Walk:
         for fault in self.law.judge(record):
             self._findings.add(position, "illegal", fault)
 
+    def _note_writer(self, position: int, data: str) -> None:
+        writer = writer_of(position, data)
+        if writer is None:
+            return
+        self._writer = writer
+        last = self.written_by[-1] if self.written_by else None
+        if last is None or (last.version, last.schema) != (writer.version, writer.schema):
+            self.written_by.append(WrittenBy(version=writer.version, schema=writer.schema, since=position))
+
     def finish(self) -> None:
         """What only the end of the log shows."""
+        if self._writer is not None and self._writer.fault:
+            self._findings.add(self._writer.position, "newer", self._writer.fault)
         for position, fault in self.law.end():
             self._findings.add(position, "illegal", fault)
 

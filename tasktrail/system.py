@@ -52,9 +52,11 @@ from .config.settings import Config, parse_limits, usable_cpus
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, LogGone, NotReady
+from .events.forms import fingerprint
 from .events.log.files import refuse_rescued
 from .events.log.lock import DataLock
 from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
+from .events.log.writers import added_forms
 from .events.state import RESUMING
 from .events.task_events import is_terminal
 from .handlers.contract import Room
@@ -380,7 +382,15 @@ class System:
             logger.warning("indexes of the log were damaged and have been rebuilt", indexes=rebuilt)
         self._is_long = opened.head().position > AT_ONCE
         pid, host = os.getpid(), socket.gethostname()
-        boot = Boot(version=__version__, epoch=epoch, pid=pid, host=host, rebuilt_indexes=rebuilt)
+        boot = Boot(
+            version=__version__,
+            epoch=epoch,
+            pid=pid,
+            host=host,
+            rebuilt_indexes=rebuilt,
+            schema=fingerprint(),
+            forms=added_forms(),
+        )
         if self._accepted is None:
             return boot
         return replace(

@@ -40,6 +40,7 @@ PURE = (
     "tasktrail.events.priority",
     "tasktrail.events.log.chain",
     "tasktrail.events.recorded",
+    "tasktrail.events.forms",
     "tasktrail.events.errors",
     "tasktrail.events.values",
     "tasktrail.events.task",
@@ -78,6 +79,7 @@ PURE_IMPORTS = {
     "itertools",
     "math",
     "msgspec",
+    "msgspec.inspect",  # how a Struct is declared
     "msgspec.structs",
     "operator",
     "re",

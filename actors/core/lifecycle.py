@@ -29,6 +29,8 @@ def boot(work: UnitOfWork, message: Boot) -> None:
         host=message.host,
         accepted_loss=message.accepted_loss,
         rebuilt_indexes=message.rebuilt_indexes,
+        schema=message.schema,
+        forms=message.forms,
     )
     work.record(0, event, Origin(actor=message.actor, reason=message.reason) if message.accepted_loss else BY_SCHEDULER)
     if (jump := work.state.durable.jumps.unseen(work.state.durable.last_at, work.now)) is not None:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...events import Accepted, Command, Fact, TasktrailError
+from ...events.forms import Forms
 from ...events.reports import Order, Report
 from ...events.system_events import AcceptedLoss, ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
 from ...events.task_events import Estimated
@@ -49,6 +50,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     host: str
     rebuilt_indexes: tuple[str, ...] = ()
+    schema: str = ""
+    forms: Forms = {}
     accepted_loss: AcceptedLoss | None = None
     actor: str = ""
     """Who has accepted it, and why."""

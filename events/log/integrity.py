@@ -8,10 +8,11 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
-from ..errors import TasktrailError
+from ..errors import LogTooNew, TasktrailError
 from .chain import GENESIS, checksum, link
 from .rows import COLUMNS, from_row
 from .schema import APPLIED, NAMES, SET, epoch_sum, expected, objects
+from .writers import newest_writer
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 """SQLite's complaint may repeat what it found in a damaged schema, which Python then cannot read."""
@@ -47,7 +48,7 @@ class Fault(NamedTuple):
 
     position: int
     code: str
-    """schema, file, index, chain, gap, unreadable or answer."""
+    """schema, file, index, chain, gap, unreadable or answer; newer for what a newer version has written."""
     message: str
 
 
@@ -71,6 +72,9 @@ def schema_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     if marks != ["UTF-8", 0, 0]:
         yield Fault(0, "schema", f"encoding, user_version and application_id are {marks}, not UTF-8, 0 and 0")
     names = [row[2] for row in applied]
+    if len(names) > len(NAMES) and (*names[: len(NAMES)],) == NAMES:
+        yield Fault(0, "newer", f"a newer version has given it tables that this one does not know: {names[len(NAMES)]}")
+        return
     if [(row[0], row[1]) for row in applied] != [(number, SET) for number in range(1, len(applied) + 1)] or (
         (*names,) != NAMES[: len(names)]
     ):
@@ -84,6 +88,16 @@ def schema_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     for kind, name in found.keys() & due.keys():
         if found[kind, name] != due[kind, name]:
             yield Fault(0, "schema", f"{kind} {name} is not as it was made")
+
+
+def newer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """Whether the service that started last may have recorded what this version cannot read."""
+    try:
+        writer = newest_writer(conn)
+    except (*UNREADABLE, TypeError):  # the other checks find out
+        return
+    if writer is not None and writer.lacks:
+        yield Fault(writer.position, "newer", writer.fault)
 
 
 def structure_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
@@ -232,12 +246,13 @@ def _decoding_faults(row: tuple[Any, ...]) -> Iterator[Fault]:
     try:
         from_row(row[:14], row[14])
     except TasktrailError as error:
-        yield Fault(row[0], "unreadable", error.message)
+        yield Fault(row[0], "newer" if isinstance(error, LogTooNew) else "unreadable", error.message)
 
 
 def whole_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     """All of the above and below: everything but the rules of the state machine. Some microseconds for each record."""
     yield from schema_faults(conn)
+    yield from newer_faults(conn)
     yield from structure_faults(conn)
     yield from epoch_faults(conn)
     yield from chain_faults(conn)

@@ -1,11 +1,10 @@
 """Events ↔ rows of the table `events`: the only file that knows the stored form.
 
 The payload is JSON, so that an auditor can read it with any SQLite tool; the tag has its own column. New fields have
-defaults; an older shape is lifted by a pure function in `UPCASTS`, before decoding. The hash chain covers the columns
-in the order of `COLUMNS`.
+defaults, and another form is another event (CONTRIBUTING.md). The hash chain covers the columns in the order of
+`COLUMNS`.
 """
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -18,9 +17,6 @@ from ..task_events import is_terminal
 _CLASSES: dict[str, type[Any]] = {tag: cls for cls, tag in EVENT_TAGS.items()}
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {tag: msgspec.json.Decoder(cls) for tag, cls in _CLASSES.items()}
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-
-UPCASTS: dict[str, Callable[[bytes], bytes]] = {}
-"""Tag → function from an older stored shape to today's. Empty until a released shape has changed."""
 
 
 def encode(event: Event) -> tuple[str, str]:
@@ -36,8 +32,6 @@ def decode(tag: str, data: str | bytes, position: int = 0) -> Event:
     decoder = _DECODERS.get(tag)
     if decoder is None:
         raise LogTooNew(f"Position {position} holds an event `{tag}` that this version does not know")
-    if tag in UPCASTS:
-        data = UPCASTS[tag](data.encode() if isinstance(data, str) else data)
     try:
         event: Event = decoder.decode(data)
     except msgspec.ValidationError as error:

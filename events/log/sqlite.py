@@ -23,6 +23,7 @@ from ..errors import (
     LogGone,
     LogLocked,
     LogNotWritable,
+    LogTooNew,
     OutcomeUnknown,
     TasktrailError,
 )
@@ -31,6 +32,7 @@ from .chain import GENESIS, checksum, link
 from .event_log import Answer, Head
 from .files import HeadMark, LogFiles, create_private
 from .integrity import (
+    UNREADABLE,
     Damage,
     Fault,
     answer_faults,
@@ -42,6 +44,7 @@ from .integrity import (
     has_sums,
     is_as_written,
     line_of,
+    newer_faults,
     raw_rows,
     read_answered,
     schema_faults,
@@ -51,6 +54,7 @@ from .integrity import (
 )
 from .rows import COLUMNS, from_row, to_row
 from .schema import APPLIED, STATUS_SINCE, WITH_ADJUSTMENTS, epoch_sum, migrate
+from .writers import Writer, newest_writer
 
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
 _INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position, sum) VALUES (?, ?, ?, ?, ?)"
@@ -129,6 +133,7 @@ class SqliteEventLog:
         self._conn.execute("PRAGMA recursive_triggers = ON")
         if self._conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():  # else it is made now
             self._refuse(schema_faults(self._conn))
+            self._refuse(newer_faults(self._conn))  # before anything is changed
         migrate(self._db)
         mode = self._conn.execute("PRAGMA journal_mode").fetchone()[0]
         level = self._conn.execute("PRAGMA synchronous").fetchone()[0]
@@ -162,7 +167,7 @@ class SqliteEventLog:
         fault = next(faults, None)
         if fault is not None:
             where = f"position {fault.position}: " if fault.position else ""
-            raise LogCorrupt(f"{self._path}: {where}{fault.message}")
+            raise (LogTooNew if fault.code == "newer" else LogCorrupt)(f"{self._path}: {where}{fault.message}")
 
     def _grow_write_ahead_log(self) -> None:
         """Give the write-ahead log its full size at once: a rolled back insert that spilled stays behind as free room.
@@ -398,6 +403,13 @@ class LogReader:
         yield from schema_faults(self._conn)
         yield from structure_faults(self._conn)
         yield from epoch_faults(self._conn)
+
+    def newest_writer(self) -> Writer | None:
+        """The service that has started last; none when there is none, or its record cannot be read."""
+        try:
+            return newest_writer(self._conn)
+        except (*UNREADABLE, TypeError):
+            return None
 
     def read_task_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
         """The next records of one task behind a version: a long life is read piece by piece."""

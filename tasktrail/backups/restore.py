@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt
+from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew
 from ..events.log.files import mark_of
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
@@ -71,6 +71,7 @@ def restore(
         DataNotEmpty: the data folder has a log, and `force` is not set.
         DataInUse: a service works on the data folder.
         LogCorrupt: the backup is damaged. Nothing was changed.
+        LogTooNew: a newer version has written it. Nothing was changed.
         BackupFailed: there is no room, or something cannot be moved.
     """
     paths = DataPaths(path_of(data, "data"), temp_dir)
@@ -127,13 +128,15 @@ def _origin(source: Path, paths: DataPaths) -> Path:
 
 
 def _checked(part: Path, paths: DataPaths, before: int, progress: ReportProgress) -> Restored:
-    """Check the copy as `tasktrail verify` would. Raises `LogCorrupt`."""
+    """Check the copy as `tasktrail verify` would. Raises `LogCorrupt` or `LogTooNew`."""
     size = part.stat().st_size
     check_file(part)
     with closing(LogReader(part)) as log:
         found = verify(log, None, lambda reached, goal: progress(size + size * reached // max(goal, 1), 2 * size))
         if not found.ok:
             first = found.findings[0]
+            if first.code == "newer":
+                raise LogTooNew(f"The backup, position {first.position}: {first.message}")
             raise LogCorrupt(
                 f"The backup is damaged at position {first.position}: {first.message}", remedy=_OTHER_BACKUP
             )

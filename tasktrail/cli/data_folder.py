@@ -1,5 +1,6 @@
 """`tasktrail verify`, `rebuild`, `doctor`, `backup`, `restore`: commands that work on the files of a data folder."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,9 +69,17 @@ def _print_verification(found: "Verification") -> None:
     views = f"views equal to the fold at {found.views_position}" if found.views_position is not None else "no views"
     sound = f"sound; {views}" if found.ok else f"NOT sound: {len(found.findings) + found.more} findings"
     say(f"{found.records} records, {found.tasks} tasks, {found.answers} answers: {sound}")
+    if len(written_by := _stretches(found)) > 1:
+        say(f"written by tasktrail {', '.join(written_by)}")
     if found.sealed is not None:
         say(f"as it was sealed up to {found.sealed}" if found.sealed else "no seal fits")
     say(f"head {found.position} {found.head}")
+
+
+def _stretches(found: "Verification") -> list[str]:
+    """The versions that have written a log, each once for a stretch of it."""
+    each = groupby(found.written_by, key=lambda writer: writer.version)
+    return [f"{version} since {next(group).since}" for version, group in each]
 
 
 @click.command(

@@ -10,6 +10,7 @@ import stat
 import sys
 import tempfile
 import tomllib
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ..api.client import Client
 from ..backups.evidence import refuse_older_log
 from ..config.load import FILE_NAME
 from ..config.settings import Config
-from ..events.errors import ConfigurationError, LogCorrupt, TasktrailError
+from ..events.errors import ConfigurationError, LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.sqlite import LogReader
 from ..handlers.contract import Finding, TaskType, missing_packages
 from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
@@ -91,6 +92,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
     last_recorded: datetime | None
     """When the log's last record was written; None without a log, or with an empty one."""
+    last_writer: str = ""
+    """The version of the service that wrote last; empty without a log, or with one that no service has written."""
     log_trouble: tuple[str, str] = ("", "")
     """Why the log cannot be read, and what to do."""
     history_trouble: tuple[str, str] = ("", "")
@@ -105,7 +108,7 @@ def collect(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
     """The facts of this machine and data folder. `file`: the configuration, where it is not in that folder."""
     paths = DataPaths(data_dir, Path(config.temp_dir) if config.temp_dir else None)
     registry = Registry.load(config.handlers, presets=config.presets)
-    last, trouble = _last_recorded(paths.log)
+    last, writer, trouble = _last_recorded(paths.log)
     holder = _holder(paths.lock)
     refusal, degraded = (("", ""), ()) if holder is None else _service_trouble(paths.data)
     return Facts(
@@ -131,6 +134,7 @@ def collect(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         now=datetime.now(UTC),
         last_recorded=last,
+        last_writer=writer,
         log_trouble=trouble,
         history_trouble=_history_trouble(paths),
         service_trouble=refusal,
@@ -222,22 +226,29 @@ def _service_trouble(data: Path) -> tuple[tuple[str, str], tuple[str, ...]]:
         return (error.message, error.advice), ()
 
 
-def _last_recorded(path: Path) -> tuple[datetime | None, tuple[str, str]]:
+def _last_recorded(path: Path) -> tuple[datetime | None, str, tuple[str, str]]:
+    """When the last record was written, by which version, and what is wrong with the log."""
     if not path.exists():
-        return None, ("", "")
+        return None, "", ("", "")
+    version = ""
     try:
-        log = LogReader(path)
-        try:
+        with closing(LogReader(path)) as log:
+            if (writer := log.newest_writer()) is not None:
+                version = writer.version
+                if writer.fault:
+                    return None, version, (f"{path}: position {writer.position}: {writer.fault}", LogTooNew.remedy)
             last = list(log.read(after=log.head().position - 1, limit=1))
             fault = next(log.file_faults(), None)
-        finally:
-            log.close()
     except TasktrailError as error:
-        return None, (error.message, error.advice)
+        return None, version, (error.message, error.advice)
     except sqlite3.Error as error:
-        return None, (f"{path} cannot be read: {error}", LogCorrupt.remedy)
-    trouble = (f"{path} is damaged: {fault.message}", LogCorrupt.remedy) if fault else ("", "")
-    return (last[0].recorded_at if last else None), trouble
+        return None, version, (f"{path} cannot be read: {error}", LogCorrupt.remedy)
+    trouble = ("", "")
+    if fault is not None and fault.code == "newer":
+        trouble = (f"{path}: {fault.message}", LogTooNew.remedy)
+    elif fault is not None:
+        trouble = (f"{path} is damaged: {fault.message}", LogCorrupt.remedy)
+    return (last[0].recorded_at if last else None), version, trouble
 
 
 def _history_trouble(paths: DataPaths) -> tuple[str, str]:

@@ -164,8 +164,11 @@ def _log(facts: Facts, _config: Config) -> Iterator[Finding]:
     message, remedy = facts.log_trouble
     if message:
         yield Finding("log", "fail", message, remedy)
+    elif facts.last_recorded is None:
+        yield Finding("log", "ok", "empty, or none yet")
     else:
-        yield Finding("log", "ok", "empty, or none yet" if facts.last_recorded is None else "can be read")
+        by = f", last written by tasktrail {facts.last_writer}" if facts.last_writer else ""
+        yield Finding("log", "ok", f"can be read{by}")
 
 
 def _history(facts: Facts, _config: Config) -> Iterator[Finding]:

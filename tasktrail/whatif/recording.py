@@ -163,6 +163,8 @@ def message_behind(record: Recorded) -> Message | None:
                 host=event.host,
                 accepted_loss=event.accepted_loss,
                 rebuilt_indexes=event.rebuilt_indexes,
+                schema=event.schema,
+                forms=event.forms,
                 actor=record.actor,
                 reason=record.reason,
             )

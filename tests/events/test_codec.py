@@ -6,9 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasktrail.events import Checkpoint, Checkpointed, Created, Progressed
+from tasktrail.events import Checkpoint, Checkpointed, Created
 from tasktrail.events.errors import LogCorrupt, LogTooNew
-from tasktrail.events.log import rows as module
 from tasktrail.events.log.rows import decode, encode
 from tasktrail.events.recorded import EVENT_TAGS
 
@@ -137,11 +136,6 @@ def test_an_event_of_a_later_version_is_refused_with_its_position() -> None:
 def test_a_payload_that_does_not_fit_is_corrupt_and_names_its_position(data: str | bytes) -> None:
     with pytest.raises(LogCorrupt, match="Position 7"):
         decode("progressed", data, 7)
-
-
-def test_an_older_shape_is_lifted_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(module.UPCASTS, "progressed", lambda data: data.replace(b'"percent"', b'"progress"'))
-    assert decode("progressed", '{"percent":12.5}') == Progressed(progress=12.5)
 
 
 def test_a_checkpoint_comes_back_with_its_own_type() -> None:
