@@ -235,6 +235,13 @@ class Damaged(msgspec.Struct, frozen=True):
     damage: str
 
 
+class PutInPlace(msgspec.Struct, frozen=True):
+    """For the Projector: views were built beside the live ones, and are to replace them.
+
+    It answers with their position, or with the error that kept it from doing so.
+    """
+
+
 class StateQuery(msgspec.Struct, frozen=True):
     """Asks the actor to run `function` on its state, in its own thread, and to answer with the result."""
 

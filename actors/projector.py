@@ -13,14 +13,15 @@ from typing import Any
 
 import pykka
 
-from ..events import Recorded
+from ..events import Recorded, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import LogCorrupt
 from ..events.log.sqlite import LogReader
 from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild
 from ..projections.queries.reader import connect
+from ..projections.rebuilding import discard, put_in_place
 from ..projections.views.checksums import find_damage
-from .base import WAKE, Actor, Catch, Checked, Damaged, Wake, logger
+from .base import WAKE, Actor, Catch, Checked, Damaged, PutInPlace, Wake, logger
 from .feed import Feed, OnTrouble, Retrier, Watermark
 
 REBUILD_AGAIN = 10.0
@@ -99,6 +100,7 @@ class Projector(Actor):
     def on_start(self) -> None:
         """Open the view and bring it up to the log."""
         self._retrier = Retrier("projector", self._ring, self._clock, self._on_trouble)
+        discard(self._path)
         self._fold()
         threading.Thread(target=self._check, name="views-check", daemon=True).start()
 
@@ -118,8 +120,8 @@ class Projector(Actor):
         """A ping is answered when all that was committed is folded, if it can be."""
         self._fold()
 
-    def receive(self, message: Any) -> None:
-        """Fold what has gathered, or repair damaged views."""
+    def receive(self, message: Any) -> Any:
+        """Fold what has gathered, repair damaged views, or replace them."""
         match message:
             case Wake():
                 self._fold()
@@ -131,6 +133,9 @@ class Projector(Actor):
             case Checked() | Damaged():
                 self._damage = message.damage
                 self._fold()
+            case PutInPlace():
+                return self._put_in_place()
+        return None
 
     def _ring(self) -> None:
         with suppress(pykka.ActorDeadError):
@@ -177,6 +182,25 @@ class Projector(Actor):
         catch_up(log_file, self._view, self.tell_progress)
         self._damage, self._rebuild_at = "", 0.0
         self._health.vouch()
+
+    def _put_in_place(self) -> int | TasktrailError:
+        """Replace the views by those that were built beside. When it fails, the old ones stay."""
+        if self._log is None:
+            self._log = self._open_log()
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+        self._behind = True
+        try:
+            position = put_in_place(self._log, self._path, self.tell_progress)
+        except TasktrailError as error:
+            return error
+        else:
+            self._damage, self._rebuild_at = "", 0.0
+            self._health.vouch()
+            return position
+        finally:
+            self._fold()
 
     def _check(self) -> None:
         """Look the whole file through, beside the work. Runs in a thread of its own."""

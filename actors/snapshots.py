@@ -115,7 +115,7 @@ class SnapshotKind(Generic[_F]):
             yield Finding(position=0, code="snapshot", message=f"{path} cannot be used: {error}. It may be deleted.")
             return
         if differs:
-            message = f"{path} is not what the log folds to at {header.position}. Stop the service and delete it."
+            message = f"{path} is not what the log folds to at {header.position}."
             yield Finding(position=header.position, code="snapshot", message=message)
 
 
@@ -223,6 +223,18 @@ def with_snapshots(found: Verification, log: ReadableLog, folder: Path) -> Verif
             *OUTBOX_SNAPSHOT.findings(log, folder / OUTBOX_SNAPSHOT.name),
         ]
     return replace(found, ok=not wrong, findings=tuple(wrong))
+
+
+def drop_drifted(log: ReadableLog, folder: Path) -> list[Finding]:
+    """Delete each snapshot that is not what the log folds to, and say so. The next one is made from the whole log."""
+    with uncollected():
+        found = []
+        for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
+            wrong = list(kind.findings(log, folder / kind.name))
+            if wrong:
+                (folder / kind.name).unlink(missing_ok=True)
+            found += wrong
+    return found
 
 
 def tasks_of(state: SchedulerState, load: Load) -> list[TaskState]:

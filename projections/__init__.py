@@ -5,6 +5,7 @@ from .queries.batches import Batch
 from .queries.filters import TaskFilters
 from .queries.reader import TaskQueries
 from .queries.stats import Stats
+from .rebuilding import Rebuilt
 from .verification import Finding, Verification, WrittenBy
 from .views.notice_table import DisabledEndpoint, NoticeStatus
 from .views.rebuild import catch_up, rebuild
@@ -16,6 +17,7 @@ __all__ = [
     "DisabledEndpoint",
     "Finding",
     "NoticeStatus",
+    "Rebuilt",
     "Stats",
     "TaskFilters",
     "TaskQueries",

@@ -52,8 +52,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 REMEDIES = {
-    "views": "Stop the service and run `tasktrail rebuild`: views are built from the log, which is the truth.",
-    "snapshot": "Stop the service and delete the folder `snapshots`: it is made anew.",
+    "views": "Run `tasktrail rebuild`: views are built from the log, which is the truth. The service may go on.",
+    "snapshot": "Run `tasktrail rebuild`, or delete the folder `snapshots`: it is made anew.",
     "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
     "newer": LogTooNew.remedy,
     "seal": "Keep log and seals for whoever looks into it, and compare with a backup: what was sealed was another log.",
@@ -337,8 +337,13 @@ _NUMBERS = {
 _WORDS = "CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, row)"
 
 
-def compare(log: ReadableLog, path: Path, findings: Findings, progress: Progress | None) -> int | None:
-    """Add what differs; answers with the views' position, or none when they could not be compared."""
+def compare(
+    log: ReadableLog, path: Path, findings: Findings, progress: Progress | None, beside: Path | str = ""
+) -> int | None:
+    """Add what differs; answers with the views' position, or none when they could not be compared.
+
+    `beside`: where they are folded once more; as a whole, if it is a file of its own.
+    """
     try:
         conn = connect(path)[0]
     except TasktrailError as error:
@@ -350,13 +355,15 @@ def compare(log: ReadableLog, path: Path, findings: Findings, progress: Progress
         if not _stands_in(log, position, digest, findings):
             return None
         # An empty name is SQLite's for a database in a temporary file of its own.
-        fold = TaskViews("", bulk=True)
+        fold = TaskViews(beside, bulk=True)
         try:
             pull(log, fold, position, BULK_PAGE, progress)
             _compare_rows(conn, fold.connection, position, findings)
             _compare_numbers(conn, fold.connection, position, findings)
             if not findings and (damage := find_damage(conn)):
                 findings.add(position, "views", f"{path} is damaged: {damage}. The next start builds it anew.")
+            if beside:
+                fold.finish()
         finally:
             fold.close()
     except (sqlite3.Error, TasktrailError, TypeError) as error:

@@ -261,6 +261,28 @@ def test_pure_files_depend_on_nothing_but_their_arguments(house: Modules) -> Non
     assert impurities(house) == []
 
 
+def test_whatever_builds_views_asks_no_clock_no_network_and_no_chance(house: Modules) -> None:
+    """A view that was built anew would be another view."""
+    builders = {
+        module: tree
+        for module, tree in house.items()
+        if module.startswith(("tasktrail.projections.views.", "tasktrail.projections.rebuilding"))
+    }
+    assert len(builders) > 5
+    assert [
+        (module, target)
+        for module in builders
+        for target, _ in imports(module, house)
+        if target in {"time", "random", "secrets", "uuid", "socket", "ssl", "http", "urllib", "httpx", "smtplib"}
+    ] == []
+    assert [
+        f"{module}:{node.lineno}"
+        for module, tree in builders.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in CLOCK_READS and _is_a_clock(node.value)
+    ] == []
+
+
 def test_every_file_on_the_pure_list_is_there(house: Modules) -> None:
     assert [pure for pure in PURE if known_as(pure, house) not in house] == []
 

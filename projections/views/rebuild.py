@@ -91,7 +91,7 @@ def rebuild(log: ReadableLog, path: Path, progress: Progress | None = None) -> i
         try:
             pull(log, views, log.head().position, BULK_PAGE, progress)
             views.finish()
-            _copy(views.connection, path)
+            copy_over(views.connection, path)
             return views.position
         finally:
             views.close()
@@ -99,20 +99,21 @@ def rebuild(log: ReadableLog, path: Path, progress: Progress | None = None) -> i
         schema.delete_files(beside)
 
 
-def _copy(source: sqlite3.Connection, path: Path) -> None:
+def copy_over(source: sqlite3.Connection, path: Path) -> None:
+    """Put the content of one database in the place of another's. Raises `ViewsFailed`."""
     try:
         try:
-            _copy_over(source, path)
+            _copy(source, path)
         except (sqlite3.Error, UnicodeError) as error:
             if isinstance(error, sqlite3.Error) and not schema.is_useless(error):
                 raise
             schema.delete_files(path)
-            _copy_over(source, path)
+            _copy(source, path)
     except (sqlite3.Error, OSError) as error:
         raise ViewsFailed(f"{path} cannot be replaced: {error}") from error
 
 
-def _copy_over(source: sqlite3.Connection, path: Path) -> None:
+def _copy(source: sqlite3.Connection, path: Path) -> None:
     create_private(path)
     target = sqlite3.connect(path, isolation_level=None)
     try:

@@ -87,18 +87,19 @@ class Connection:
                 await self.pause(pause)
         raise AssertionError
 
-    async def post(self, path: str, body: bytes, ids: Sequence[str]) -> bytes:
-        """Send commands that all have an id, and repeat them while their outcome is in doubt.
+    async def post(self, path: str, body: bytes, ids: Sequence[str], *, patience: float | None = 0.0) -> bytes:
+        """Send commands that all have an id, and repeat them while their outcome is in doubt. `patience`: as of `get`.
 
         Raises `ServiceUnreachable` when nothing was sent, `OutcomeUnknown` when the doubt remains.
         """
         self.check_open()
         doubt: Exception | None = None
+        within = None if patience is None else self._answer_within + patience
         for pause in (*PAUSES, None):
             if self._wire.closed:
                 break
             try:
-                return await self._answer("POST", path, self._answer_within, content=body, headers=_JSON)
+                return await self._answer("POST", path, within, content=body, headers=_JSON)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if doubt is None:
                     raise self.unreachable(error) from error

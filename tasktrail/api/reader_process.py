@@ -2,7 +2,8 @@
 
 A fold of the whole log takes seconds of Python and much memory. In a thread of the service it would share the
 interpreter with every command; in a process it can be bounded, gives way to others, and takes its memory with it.
-The process only reads files, answers one question at a time, and ends when it has had no question for a while.
+The process reads files, and writes none but the views that it builds beside the live ones. It answers one question at
+a time, and ends when it has had none for a while.
 """
 
 import ctypes
@@ -34,6 +35,7 @@ from ..projections.queries.as_of import Past, parse_point
 from ..projections.queries.as_of import as_of as replayed_to
 from ..projections.queries.walk import Census, Stretch, parse_place
 from .reader import Questions
+from .rebuilding import rebuild_beside
 from .source import Source
 
 IDLE = 30.0
@@ -60,6 +62,10 @@ class AttemptsQuestion(msgspec.Struct, frozen=True, tag="attempts"):
 
 class VerifyQuestion(msgspec.Struct, frozen=True, tag="verify"):
     """Asks for a check of everything."""
+
+
+class RebuildQuestion(msgspec.Struct, frozen=True, tag="rebuild"):
+    """Asks for the views to be built beside the live ones and compared with them."""
 
 
 class StandingQuestion(msgspec.Struct, frozen=True, tag="standing"):
@@ -99,7 +105,9 @@ class StretchThen(msgspec.Struct, frozen=True):
     census: Census
 
 
-Question: TypeAlias = ListQuestion | AttemptsQuestion | VerifyQuestion | StandingQuestion | StretchQuestion
+Question: TypeAlias = (
+    ListQuestion | AttemptsQuestion | VerifyQuestion | RebuildQuestion | StandingQuestion | StretchQuestion
+)
 Progress: TypeAlias = Callable[[int, int], None]
 """Told a position, and the last one."""
 
@@ -237,6 +245,8 @@ def answer(
             return msgspec.json.encode(questions.attempts(task_id, as_of=None if as_of is None else parse_point(as_of)))
         case VerifyQuestion():
             return msgspec.json.encode(questions.verify(progress))
+        case RebuildQuestion():
+            return msgspec.json.encode(rebuild_beside(questions.source.log(), questions.source.paths, progress))
         case StandingQuestion():
             return msgspec.json.encode(_standing(questions, question))
 
@@ -264,7 +274,8 @@ def answered(
     """The answer to send back, and whether the process can take another question."""
     try:
         question = msgspec.json.decode(asked, type=Question)
-        _allow(psutil.virtual_memory().available // 2 if isinstance(question, VerifyQuestion) else LIST_MEMORY)
+        whole = isinstance(question, VerifyQuestion | RebuildQuestion)
+        _allow(psutil.virtual_memory().available // 2 if whole else LIST_MEMORY)
         return Reply(json=answer(questions, question, progress, replay)), True
     except MemoryError:
         error = TooCostly("The answer takes more memory than one question may have")

@@ -31,7 +31,7 @@ from ..events.values import (
 from ..handlers.attempt_output import PAGE, Output
 from ..intake.event_names import event_tags
 from ..paths import DataPaths, path_of
-from ..projections import Batch, DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections import Batch, DisabledEndpoint, NoticeStatus, Rebuilt, Stats, TaskFilters, Verification
 from ..projections.attempts import Attempt
 from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import MAX_LIMIT, filters_of
@@ -252,6 +252,18 @@ class Remote(Commands):
         if progress is not None:
             progress(found.position, found.position)
         return found
+
+    @either_way
+    async def rebuild(self, progress: Callable[[int, int], None] | None = None) -> Rebuilt:
+        """Build the views anew beside the live ones, compare, and put them in place. Work goes on meanwhile.
+
+        The longer the log, the longer it takes. The service tells nothing while it builds: `progress` is called once,
+        at the end.
+        """
+        built = decoded(await self._connection.post("/v1/rebuild", b"", ("",), patience=None), Rebuilt)
+        if progress is not None:
+            progress(built.position, built.position)
+        return built
 
     @either_way
     async def events(self, task_id: int) -> list[Recorded]:

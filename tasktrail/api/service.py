@@ -1,8 +1,8 @@
 """`TaskService`: tasktrail inside your own program. Opening it starts the actors and recovers; closing stops them."""
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from ..actors.base import Catch, Damaged, StateQuery, Ticket
+from ..actors.base import Catch, Damaged, PutInPlace, StateQuery, Ticket
 from ..actors.core.messages import Submit, WorkOn
 from ..actors.core.owners import without_others
 from ..actors.core.resources import why_it_never_fits
@@ -37,7 +37,7 @@ from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
-from ..projections import TaskFilters, TaskQueries, ViewsDamaged, ViewsFailed
+from ..projections import Rebuilt, TaskFilters, TaskQueries, ViewsDamaged, ViewsFailed
 from ..projections.notices import log_id, redelivery
 from ..system import RecoveryReport, System
 from ..telemetry.numbers import Numbers
@@ -46,11 +46,14 @@ from .commands import Commands
 from .declared_schedules import apply_declared_schedules
 from .either_way import Blocking, complete
 from .reader import Questions
+from .rebuilding import rebuild_beside
 from .source import Source
 
 T = TypeVar("T")
 
 _COMMIT_WITHIN = 60.0
+_ADOPTED_WITHIN = 600.0
+"""Seconds: it copies the whole file."""
 """Seconds to wait for a commit. A command that takes longer may still happen: repeat it with its id."""
 VIEWS_WITHIN = 10.0
 """Seconds that a question waits for views that lag behind the log."""
@@ -83,6 +86,7 @@ class TaskService(Questions, Commands, Blocking):
             clock=system.clock,
         )
         """For the page."""
+        self._rebuilding = threading.Lock()
         self._most = system.ceiling()
         self.watcher = Watcher(lambda: system.sources, self.make_source_tasks, lambda: self._paths, system.clock)
         """Makes tasks of the files of watched folders, once it is started."""
@@ -362,6 +366,36 @@ class TaskService(Questions, Commands, Blocking):
         """Have `watcher` called, in another thread, when a token was added or revoked. Returns what ends that."""
         self._system.token_watchers.append(watcher)
         return lambda: self._system.token_watchers.remove(watcher)
+
+    def rebuild(self, progress: Callable[[int, int], None] | None = None) -> Rebuilt:
+        """Build the views anew beside the live ones, compare, and put them in place. Work goes on meanwhile.
+
+        Snapshots that are not what the log folds to are deleted. Says what differed. `progress` is told a position and
+        the last one. Raises `NotReady` while another rebuild runs.
+        """
+        with self.rebuilding():
+            self.source.settle()
+            built = rebuild_beside(self.source.log(), self._system.paths, progress)
+            self.adopt_views()
+        return built
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[None]:
+        """While it lasts no other rebuild may begin. Raises `NotReady` if one runs."""
+        if not self._rebuilding.acquire(blocking=False):
+            raise NotReady("Another rebuild is running", remedy="Wait until it is done.")
+        try:
+            yield
+        finally:
+            self._rebuilding.release()
+
+    def adopt_views(self) -> None:
+        """Put the views that were built beside in the place of the live ones. Raises `ViewsFailed`; those then stay."""
+        answer = self._system.projector.ask(PutInPlace(), timeout=_ADOPTED_WITHIN)
+        if isinstance(answer, TasktrailError):
+            raise answer
+        if answer is None:
+            raise NotReady("The views that were built could not be put in place: see the service's log")
 
     @property
     def failed(self) -> threading.Event:

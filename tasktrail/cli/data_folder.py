@@ -85,18 +85,30 @@ def _stretches(found: "Verification") -> list[str]:
 @click.command(
     "rebuild",
     cls=CliCommand,
-    examples=[("tasktrail rebuild", "after `verify` found views that differ; the service must be stopped")],
+    examples=[
+        ("tasktrail rebuild", "after `verify` found views that differ; the service may run, and goes on"),
+        ("tasktrail rebuild --json", "with what differed, for a program"),
+    ],
 )
 @pass_session
 def rebuild_command(session: Session) -> None:
-    """Build the views again from the log. Nothing is lost by it: the log is the truth."""
-    session.files_only("rebuild")
+    """Build the views again from the log beside those there are, compare, and put the new ones in their place.
+
+    Nothing is lost by it: the log is the truth. A service that runs does it, and works on meanwhile; nothing is
+    executed or sent again. Snapshots that are not what the log folds to are deleted.
+    """
     with counting("building") as progress:
-        position = session.environment.rebuild(session, progress)
+        built = session.environment.rebuild(session, progress)
     if session.as_json:
-        print_json({"position": position})
-    else:
-        say(f"views built from {position} records")
+        print_json(built)
+        return
+    for finding in built.differences:
+        say(f"position {finding.position}: {finding.code}: {plain(finding.message)}")
+    number = len(built.differences) + built.more
+    if built.more:
+        say(f"and {built.more} more")
+    told = f"; differences to those before: {number}" if number else ""
+    say(f"views built from {built.position} records{told}")
 
 
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..events import TasktrailError
     from ..handlers.registry import Registry
     from ..paths import DataPaths
-    from ..projections import Verification
+    from ..projections import Rebuilt, Verification
     from ..projections.proof.bundle import Proof
     from ..projections.proof.exported import ExportSigner
     from ..projections.proof.notes import PublicKey
@@ -307,20 +307,29 @@ class Environment:
             total = log.head().position
             return what_if(log.read(), session.load_config(), progress=progress, total=total, **question)
 
-    def rebuild(self, session: Session, progress: ProgressCallback) -> int:
-        """Build the views anew, and return their position. Raises `DataInUse` when a service runs."""
+    def rebuild(self, session: Session, progress: ProgressCallback) -> "Rebuilt":
+        """Build the views anew, or have the service that runs do it, and say what differed.
+
+        Raises `DataInUse` when the folder is held by a program that no command can reach.
+        """
+        from ..api.rebuilding import rebuild_beside
         from ..backups.evidence import refuse_older_log
         from ..events.log.lock import DataLock
         from ..events.log.sqlite import LogReader
         from ..paths import give_to_owner
-        from ..projections import rebuild
+        from ..projections.rebuilding import put_in_place
 
+        service = session.service_or_none()
+        if service is not None:
+            with closing(service):
+                return service.rebuild(progress)
         paths = _with_log(session)
         refuse_older_log(paths)  # the views may be all that knows of what it lacks
         with DataLock(paths.lock, "rebuild"), closing(LogReader(paths.log)) as log:
-            position = rebuild(log, paths.views, progress)
+            built = rebuild_beside(log, paths, progress)
+            put_in_place(log, paths.views)
             give_to_owner(paths)
-            return position
+            return built
 
     def back_up(self, session: Session, destination: Path, progress: ProgressCallback, **how: Any) -> "Backup":
         """Copy the log. Reads the file, whether a service runs or not."""

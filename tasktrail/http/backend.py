@@ -12,18 +12,20 @@ from ctypes import CDLL
 from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple
 
+import msgspec
+
 from ..actors.workers.worker_process import worker_environment
 from ..api.commands import Commands
 from ..api.either_way import Blocking
 from ..api.one_user import OneUser
-from ..api.reader_process import Progress, Question, ReaderProcess, VerifyQuestion
+from ..api.reader_process import Progress, Question, ReaderProcess, RebuildQuestion, VerifyQuestion
 from ..api.service import TaskService
 from ..batches.planner import carry_out
 from ..batches.request import MadeBatch, NewBatch
 from ..errors import Busy, Unauthorized
 from ..events import Accepted, Command, CreateGraph, Task, TasktrailError
 from ..events.errors import OutcomeUnknown
-from ..projections import BeyondTheLog, TaskFilters, Verification
+from ..projections import BeyondTheLog, Rebuilt, TaskFilters, Verification
 from ..telemetry.exposition import Exposition
 from .access import Access
 from .check import Check
@@ -113,6 +115,14 @@ class Backend:
             return await self.apart(VerifyQuestion(), progress=progress)
 
         return await self.check.run(ask, self.service.source.clock.now, by)
+
+    async def rebuild(self) -> Rebuilt:
+        """Build the views anew beside the live ones, and put them in place. Raises `NotReady` while that is done."""
+        with self.service.rebuilding():
+            await self.ask(self.service.source.settle)
+            built: Rebuilt = msgspec.json.decode(await self.apart(RebuildQuestion()), type=Rebuilt)
+            await self.bulk(self.service.adopt_views)
+        return built
 
     def _ask_apart(self, question: Question, within: float | None, progress: Progress | None) -> bytes:
         lane = self._free.get()

@@ -44,13 +44,13 @@ from ..events.commands import (
     Text,
 )
 from ..events.values import traceparent_in
-from ..projections import TaskFilters
+from ..projections import Rebuilt, TaskFilters
 from ..projections.queries.filters import Ids, Texts
 from .access import Access
 from .backend import Backend
 from .identity import OWNER, Identity
 from .permissions import COMMANDS as COMMAND_NEEDS
-from .permissions import SUBMIT
+from .permissions import OPERATE, SUBMIT
 from .requests import (
     MAX_BODY,
     MAX_COMMAND,
@@ -245,9 +245,19 @@ async def retry_tasks(
     return await backend.bulk(retry)
 
 
+@post("/v1/rebuild", needs=OPERATE, status_code=200)
+async def rebuild(backend: NamedDependency[Backend]) -> Rebuilt:
+    """Build the views anew from the log beside the live ones, compare them, and put them in place.
+
+    Answers with what differed when that is done. Work and questions go on meanwhile; one rebuild at a time.
+    """
+    return await backend.rebuild()
+
+
 COMMAND_ROUTES: Sequence[HTTPRouteHandler] = (
     send_commands,
     create_task,
     *(command_route(path, kind, _OTHERWISE_NAMED.get(kind, "")) for path, kind in COMMANDS.items()),
     retry_tasks,
+    rebuild,
 )

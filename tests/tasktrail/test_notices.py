@@ -152,6 +152,15 @@ def test_the_end_of_a_task_reaches_all_who_are_to_be_told_and_each_delivery_is_s
         assert sent["webhook-signature"] == f"v1,{due}", path
 
 
+def test_views_that_are_built_anew_tell_nobody(tasks: TaskService, receiver: Receiver) -> None:
+    first = tasks.create_task(type="noop", callback_url=receiver.url("/first"))
+    assert tried(tasks, 1)[0].ok
+    tasks.rebuild()
+    second = tasks.create_task(type="noop", callback_url=receiver.url("/second"))
+    assert [attempt.task_id for attempt in tried(tasks, 2)] == [first, second]
+    assert [path for path, _, _ in receiver.got] == ["/first", "/second"]
+
+
 def test_only_what_the_task_names_is_told(tasks: TaskService, receiver: Receiver) -> None:
     quiet = tasks.create_task(type="noop", notify_webhook=receiver.url("/quiet"), notify_on=("failed",))
     tasks.wait(quiet, timeout=WITHIN)

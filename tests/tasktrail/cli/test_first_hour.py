@@ -117,7 +117,7 @@ DURING = """
 0 tasktrail backup copy.db
 1 tasktrail backup copy.db
 1 tasktrail restore copy.db
-1 tasktrail rebuild
+0 tasktrail rebuild
 0 tasktrail doctor
 """
 PRINTS_AS_IT_IS = {"log", "completion", "--wide"}

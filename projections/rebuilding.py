@@ -1,0 +1,74 @@
+"""Views built anew beside the live ones while those are read and written: compared with them, then put in their place.
+
+Building reads the log and nothing else. Nothing is executed again: no notice goes out and no clock is asked.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from ..events.log.event_log import ReadableLog
+from .verification import Finding, Findings, compare
+from .views import schema
+from .views.rebuild import BULK_PAGE, Progress, catch_up, copy_over, pull
+from .views.writer import TaskViews
+
+
+class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
+    """Views that were built anew."""
+
+    position: int
+    """How far they had come in the log when they were compared."""
+    differences: tuple[Finding, ...] = ()
+    """What stood otherwise in those before."""
+    more: int = 0
+    """Differences beyond those listed."""
+
+
+def build_beside(log: ReadableLog, path: Path, progress: Progress | None = None) -> Rebuilt:
+    """Build the views once more in a file beside, as of the position of those in `path`, and compare them.
+
+    The live ones may be read and written meanwhile. Those that cannot be compared differ, and there may be none.
+    """
+    beside = beside_of(path)
+    schema.delete_files(beside)
+    findings = Findings()
+    position = compare(log, path, findings, progress, beside) if path.exists() else None
+    if position is None:
+        schema.delete_files(beside)
+        position = log.head().position
+        views = TaskViews(beside, bulk=True)
+        try:
+            pull(log, views, position, BULK_PAGE, progress)
+            views.finish()
+        finally:
+            views.close()
+    return Rebuilt(position=position, differences=tuple(findings.listed), more=findings.more)
+
+
+def put_in_place(log: ReadableLog, path: Path, progress: Progress | None = None) -> int:
+    """Bring what was built beside up to the log, then replace the live views by it, in one transaction.
+
+    Nobody may write to the live ones meanwhile; who reads them sees the old or the new. Answers with the position.
+    """
+    beside = beside_of(path)
+    try:
+        views = TaskViews(beside)
+        try:
+            catch_up(log, views, progress)
+            copy_over(views.connection, path)
+            return views.position
+        finally:
+            views.close()
+    finally:
+        schema.delete_files(beside)
+
+
+def discard(path: Path) -> None:
+    """Remove what a rebuild that was cut off has left."""
+    schema.delete_files(beside_of(path))
+
+
+def beside_of(path: Path) -> Path:
+    """Where views are built beside those in `path`. Not where damaged views are: both may be built at once."""
+    return path.with_name(f"{path.name}.beside")

@@ -1,0 +1,212 @@
+"""Views are built beside the live ones while those are written: what has drifted is found, and gone afterwards."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from histories import BEGIN, Journal, random_history
+
+from tasktrail.events.errors import HistoryMissing
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.projections import TaskViews, ViewsFailed, catch_up
+from tasktrail.projections.rebuilding import Rebuilt, beside_of, build_beside, discard, put_in_place
+from tasktrail.projections.verification import verify
+from tasktrail.projections.views.checksums import teach
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        journal = Journal(log)
+        random_history(journal, 120, seed=5)
+        yield journal
+
+
+@pytest.fixture
+def views(tmp_path: Path, journal: Journal) -> Path:
+    """The live views, up to the end of the log."""
+    follow(journal, tmp_path / "views.db")
+    return tmp_path / "views.db"
+
+
+def follow(journal: Journal, path: Path) -> None:
+    with closing(TaskViews(path)) as live:
+        catch_up(journal.log, live)
+
+
+def plant(views: Path, *statements: str) -> None:
+    """Change rows with checksums that fit, as a bug of ours would."""
+    with closing(teach(sqlite3.connect(views, isolation_level=None))) as conn:
+        for statement in statements:
+            conn.execute(statement)
+
+
+GHOST = """
+    INSERT INTO tasks SELECT 999, status, type, user_id, document_id, parent_task_id, label, batch, priority, queue_key,
+    updated_at, spec, state,
+    row_sum(999, type, user_id, document_id, parent_task_id, label, batch, spec),
+    row_sum(999, status, priority, queue_key, updated_at, state) FROM tasks WHERE id = 1
+"""
+
+
+def rebuilt(folder: Path) -> Rebuilt:
+    with closing(LogReader(folder / "log.db")) as log:
+        found = build_beside(log, folder / "views.db")
+        put_in_place(log, folder / "views.db")
+    return found
+
+
+def dump(path: Path) -> str:
+    """The hash of all that stands in the views, in order."""
+    digest = sha256()
+    with closing(teach(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True))) as conn:
+        tables = [row[0] for row in conn.execute("SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE%'")]
+        for table in sorted(tables):
+            rows = [repr(row) for row in conn.execute(f"SELECT * FROM {table}")]
+            digest.update("\n".join([table, *(rows if table.startswith("search") else sorted(rows))]).encode())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (GHOST, "task 999 is there and should not be"),
+        ("DELETE FROM tasks WHERE id = 3", "task 3 is missing"),
+        ("UPDATE counts SET number = number + 1", "table counts"),
+        ("INSERT INTO notes (task_id, position) VALUES (1, 77)", "table notes"),
+        ("INSERT INTO dependants (depends_on, task_id) VALUES (1, 2)", "table dependants"),
+        ("UPDATE minutes SET created = created + 1", "table minutes"),
+    ],
+)
+def test_what_has_drifted_is_found_and_gone_afterwards(tmp_path: Path, views: Path, statement: str, told: str) -> None:
+    sound = dump(views)
+    plant(views, statement)
+    assert told in " ".join(one.message for one in rebuilt(tmp_path).differences)
+    assert dump(views) == sound
+    with closing(LogReader(tmp_path / "log.db")) as log:
+        assert verify(log, views).findings == ()
+    assert rebuilt(tmp_path).differences == ()
+
+
+def test_what_is_written_while_it_is_built_is_in_it_too(tmp_path: Path, journal: Journal, views: Path) -> None:
+    plant(views, GHOST)
+    with closing(LogReader(tmp_path / "log.db")) as log:
+        grown = False
+
+        def grow(_reached: int, _goal: int) -> None:
+            nonlocal grown
+            if not grown:  # in the middle of the work
+                grown = True
+                random_history(journal, 60, seed=6)
+                follow(journal, views)
+
+        before = len(journal.records)
+        built = build_beside(log, views, grow)
+        assert (grown, built.position) == (True, before)
+        assert [one.message for one in built.differences][:1] == ["task 999 is there and should not be"]
+        random_history(journal, 30, seed=7)
+        assert put_in_place(log, views) == len(journal.records) > before
+        assert verify(log, views).findings == ()
+    follow(journal, tmp_path / "fresh.db")
+    with closing(sqlite3.connect(views)) as conn:
+        assert conn.execute("SELECT count(*) FROM tasks WHERE id = 999").fetchone() == (0,)
+
+
+def test_a_reader_sees_the_old_or_the_new(tmp_path: Path, views: Path) -> None:
+    plant(views, GHOST)
+    with closing(sqlite3.connect(f"{views.as_uri()}?mode=ro", uri=True, isolation_level=None)) as reader:
+        ask = "SELECT count(*) FROM tasks WHERE id = 999"
+        reader.execute("BEGIN")
+        assert reader.execute(ask).fetchone() == (1,)
+        rebuilt(tmp_path)
+        assert reader.execute(ask).fetchone() == (1,)
+        reader.execute("COMMIT")
+        assert reader.execute(ask).fetchone() == (0,)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000, None])
+def test_views_that_cannot_be_compared_are_built_all_the_same(
+    tmp_path: Path, journal: Journal, views: Path, content: bytes | None
+) -> None:
+    sound = dump(views)
+    views.unlink()
+    if content is not None:
+        views.write_bytes(content)
+    built = rebuilt(tmp_path)
+    assert (built.position, bool(built.differences)) == (len(journal.records), content is not None)
+    assert dump(views) == sound
+
+
+def test_views_of_another_log_stay_what_they_are(tmp_path: Path, journal: Journal, views: Path) -> None:
+    """They may be all that knows of records that this log lacks."""
+    with closing(SqliteEventLog(tmp_path / "other.db", now=BEGIN)) as log:
+        random_history(Journal(log), 20, seed=9)
+        build_beside(log, views)
+        follow_of = beside_of(views)
+        assert follow_of.exists()
+        discard(views)
+        with closing(TaskViews(follow_of)) as beside:
+            catch_up(journal.log, beside)
+        with pytest.raises(HistoryMissing):
+            put_in_place(log, views)
+    with closing(LogReader(tmp_path / "log.db")) as reader:
+        assert verify(reader, views).findings == ()
+
+
+def test_what_cannot_be_put_in_place_leaves_the_live_views_and_no_litter(
+    tmp_path: Path, views: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = dump(views)
+
+    def full(_source: sqlite3.Connection, path: Path) -> None:
+        raise ViewsFailed(f"{path} cannot be replaced: disk full")
+
+    monkeypatch.setattr("tasktrail.projections.rebuilding.copy_over", full)
+    with pytest.raises(ViewsFailed):
+        rebuilt(tmp_path)
+    assert dump(views) == sound
+    assert list(tmp_path.glob("views.db.*")) == []
+
+
+_PROGRAM = """
+import sys
+from pathlib import Path
+seen = []
+def note(event, _args):
+    if event.startswith(("socket.", "subprocess", "os.fork")):
+        seen.append(event)
+sys.addaudithook(note)
+from tasktrail.events.log.sqlite import LogReader
+from tasktrail.projections.rebuilding import build_beside, put_in_place
+seen.clear()
+log = LogReader(Path(sys.argv[1], "log.db"))
+build_beside(log, Path(sys.argv[2]))
+put_in_place(log, Path(sys.argv[2]))
+log.close()
+print(seen)
+"""
+
+
+def test_two_processes_build_the_same_and_reach_no_network(tmp_path: Path, journal: Journal, views: Path) -> None:
+    """With other seeds of hashing, other zones and other languages; with notices that would have to be sent."""
+    assert any(state.spec.notify_webhook for state in journal.states.values())
+    hashes = {dump(views)}
+    for seed, zone, language in (("1", "Asia/Kathmandu", "C"), ("2", "America/Caracas", "C.UTF-8")):
+        path = tmp_path / f"views-{seed}.db"
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": language}
+        ran = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, str(tmp_path), str(path)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout == "[]\n"
+        hashes.add(dump(path))
+    assert len(hashes) == 1
