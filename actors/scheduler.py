@@ -60,6 +60,7 @@ from .core.messages import (
     LimitsConfigured,
     Message,
     Reconcile,
+    Refused,
     Sampled,
     Staged,
     Submit,
@@ -69,6 +70,7 @@ from .core.sources import WatchedFolder
 from .core.state import Running, SchedulerState
 from .core.step import needed, resume_from_log, step
 from .core.tokens import Token
+from .refusals import Refusals
 from .snapshots import folded_state
 
 MAX_BATCH = 2000
@@ -159,6 +161,7 @@ class Scheduler(Actor):
         alarm: wakes the Scheduler at the next moment; a simulator brings one without a thread.
         snapshot: the file from which the fold goes on, if it can be used.
         watch: sees each step.
+        refusals: refused commands that are to be recorded.
 
     `state` is the memory, and `trouble` the reason why the log cannot be written just now. Both belong to the actor's
     thread.
@@ -181,8 +184,10 @@ class Scheduler(Actor):
         alarm: Callable[[Callable[[], None], Clock, str], Alarm] = Alarm,
         snapshot: Path | None = None,
         watch: SchedulerWatch | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         super().__init__()
+        self._refusals = refusals
         self._open_log = open_log
         self._read_log = read_log
         self._new_state = new_state
@@ -286,12 +291,23 @@ class Scheduler(Actor):
 
     def receive(self, message: Any) -> Any:
         """Step a message, or each of a list; commit when nothing more waits."""
+        if isinstance(message, Close):
+            self._take_refusals(last=True)
         for one in message if isinstance(message, list) else (message,):
             self._take_or_drop(one)
+        self._take_refusals()
         if self.actor_inbox.empty() or len(self._facts) >= MAX_BATCH:
             self._commit()
             self._maintain()
         return None
+
+    def _take_refusals(self, *, last: bool = False) -> None:
+        """Refused commands are recorded with what is committed anyway; after a while, or at the end, by themselves."""
+        refusals = self._refusals
+        if refusals is None or self.trouble is not None or not (last or refusals.is_due(rides=bool(self._facts))):
+            return
+        if taken := refusals.take(last=last):
+            self._take_or_drop(Refused(taken))
 
     def _take_or_drop(self, message: Message) -> None:
         self._watch.before(message)

@@ -251,6 +251,25 @@ class EndpointEnabled(_SystemEvent, frozen=True, kw_only=True):
     target: str
 
 
+class CommandRefused(_SystemEvent, frozen=True, kw_only=True):
+    """Commands of somebody whom the service knows were refused. Recorded with a later commit: it may be seconds later.
+
+    Who stands in the envelope's actor, why in its reason, in fixed words: nothing of what was sent is repeated.
+    """
+
+    command: str = ""
+    """Which kind, such as `cancel_task`, or the route that refused it unseen, such as `POST /v1/limits`.
+
+    Empty: of any kind, beyond those that are recorded one by one.
+    """
+    code: str = ""
+    """That of the error; empty likewise."""
+    named_task: int | None = None
+    """The task that it named. There may be none of that number, and it is no part of that task's history."""
+    times: int = 1
+    """How many alike there were."""
+
+
 class TokenAdded(_SystemEvent, frozen=True, kw_only=True):
     """Whoever shows the secret of this token may do what its role may. The secret itself is nowhere in the log."""
 
@@ -288,6 +307,7 @@ SystemEvent: TypeAlias = (
     | DeliveryPostponed
     | RedeliveryRequested
     | EndpointEnabled
+    | CommandRefused
     | TokenAdded
     | TokenRevoked
     | SourceAdded
@@ -314,6 +334,7 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     DeliveryPostponed: "delivery_postponed",
     RedeliveryRequested: "redelivery_requested",
     EndpointEnabled: "endpoint_enabled",
+    CommandRefused: "command_refused",
     TokenAdded: "token_added",
     TokenRevoked: "token_revoked",
     SourceAdded: "source_added",

@@ -7,6 +7,7 @@ from ..events.recorded import timestamp, to_the_second
 from ..events.system_events import (
     Adjusted,
     ClockJumped,
+    CommandRefused,
     Deduplicated,
     DeliveryAttempted,
     DeliveryPostponed,
@@ -85,6 +86,10 @@ def _system(event: SystemEvent) -> str:
             return f"{event.channel} to {event.target} waits until {until}: at most {event.limit} an hour"
         case RedeliveryRequested():
             return f"{event.channel} to {event.target} is to be sent again"
+        case CommandRefused():
+            what = f"{event.command} refused: {event.code}" if event.command else "more commands refused"
+            about = "" if event.named_task is None else f", task {event.named_task}"
+            return f"{what}{about}{f', {event.times} in all' if event.times > 1 or not event.command else ''}"
         case EndpointEnabled():
             return f"endpoint {event.target} enabled"
         case LimitsChanged():

@@ -36,6 +36,7 @@ from .actors.janitor import Janitor
 from .actors.machine import Machine, disk_size
 from .actors.notifier import NoticesHealth, Notifier, Senders
 from .actors.projector import Projector, ViewsHealth
+from .actors.refusals import Refusals
 from .actors.resource_monitor import ResourceMonitor
 from .actors.scheduler import Scheduler
 from .actors.sealer import Sealer
@@ -131,6 +132,7 @@ class System:
         self._make_executor = executor or self._worker_processes
         self._executor: Executor | None = None
         self.committed = Watermark()
+        self.refusals = Refusals(self.clock)
         self.projected = Watermark()
         self.views = ViewsHealth()
         self.notices = NoticesHealth()
@@ -356,6 +358,7 @@ class System:
             on_sources=self._on_sources,
             read_log=lambda: LogReader(self.paths.log),
             snapshot=self._snapshot(SCHEDULER_SNAPSHOT.name),
+            refusals=self.refusals,
         )
 
     def _order(self, orders: Orders) -> None:

@@ -11,7 +11,14 @@ import msgspec
 from ...events import Accepted, Command, Fact, TasktrailError
 from ...events.forms import Forms
 from ...events.reports import Order, Report
-from ...events.system_events import AcceptedLoss, ClockJumped, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
+from ...events.system_events import (
+    AcceptedLoss,
+    ClockJumped,
+    CommandRefused,
+    DeliveryAttempted,
+    DeliveryPostponed,
+    RedeliveryRequested,
+)
 from ...events.task_events import Estimated
 from .limits import Limits
 from .resources import MachineSample
@@ -56,6 +63,21 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     actor: str = ""
     """Who has accepted it, and why."""
     reason: str = ""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Commands that were refused, and are to be recorded."""
+
+    actor: str
+    event: CommandRefused
+    why: str
+    """In fixed words."""
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """These are to be recorded."""
+
+    refusals: tuple[Refusal, ...]
 
 
 class WorkOn(msgspec.Struct, frozen=True):
@@ -107,7 +129,19 @@ class Close(msgspec.Struct, frozen=True):
 
 
 Message: TypeAlias = (
-    Submit | Report | Boot | WorkOn | Sampled | LimitsConfigured | Delivered | Reconcile | Tick | Jumped | Drain | Close
+    Submit
+    | Report
+    | Boot
+    | WorkOn
+    | Sampled
+    | LimitsConfigured
+    | Delivered
+    | Refused
+    | Reconcile
+    | Tick
+    | Jumped
+    | Drain
+    | Close
 )
 
 

@@ -30,6 +30,7 @@ from .messages import (
     LimitsConfigured,
     Message,
     Reconcile,
+    Refused,
     Sampled,
     Staged,
     Submit,
@@ -113,6 +114,9 @@ def _handle(work: UnitOfWork, message: Message) -> None:
             lifecycle.limits_changed(work, message.limits)
         case Delivered():
             work.record(0, message.fact, Origin(actor="notifier"))
+        case Refused():
+            for one in message.refusals:
+                work.record(0, one.event, Origin(actor=one.actor, reason=one.why))
         case Reconcile():
             attempts.ask_for_held(work)
         case Boot():

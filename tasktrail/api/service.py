@@ -257,8 +257,20 @@ class TaskService(Questions, Commands, Blocking):
         reply: Callable[[list[Accepted | TasktrailError]], None],
     ) -> None:
         reply(answers)
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, TasktrailError):
+                self.note_refusal(command.actor, command, answer)
         if self._system.service_log is not None:
             self._system.service_log.answered(commands, answers)
+
+    def note_refusal(self, actor: str, command: Command, error: TasktrailError) -> None:
+        """Have it recorded, soon, that a command of somebody whom the service knows was refused."""
+        kind = str(type(command).__struct_config__.tag)
+        self._system.refusals.note(actor, kind, error, getattr(command, "task_id", None))
+
+    def note_refused_route(self, actor: str, route: str, error: TasktrailError) -> None:
+        """The same of a request to change something that was refused before a command was looked for in it."""
+        self._system.refusals.note(actor, route, error)
 
     def _why_it_never_fits(self, memory: int, temp: int) -> str:
         """In words, why a task with these needs could never start. The Scheduler is asked only about huge ones."""

@@ -178,7 +178,7 @@ class Backend:
                 loop.call_soon_threadsafe(settle, answers)
 
         def hand_over() -> list[Item]:
-            items = [_allowed(who, item) for item in decode()]
+            items = [_allowed(self.service, who, item) for item in decode()]
             commands = [item for item in items if not isinstance(item, TasktrailError)]
             if commands:
                 self.service.submit(commands, reply, checked=True, only_user=who.user_id)
@@ -219,7 +219,7 @@ class CommandsOf(Commands, Blocking):
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         if not self._access.holds(self._who.credential):
             raise Unauthorized(f"What {self._who.name} has shown is no longer valid, so nothing more is done with it")
-        items = [_allowed(self._who, command) for command in commands]
+        items = [_allowed(self._service, self._who, command) for command in commands]
         allowed = [item for item in items if not isinstance(item, TasktrailError)]
         answered: Future[list[Accepted | TasktrailError]] = Future()
         self._service.submit(allowed, answered.set_result, checked=checked, only_user=self._who.user_id)
@@ -239,10 +239,13 @@ class CommandsOf(Commands, Blocking):
         return await carry_out(self._service.plan_batch(wanted, self._who.user_id), wanted, send)
 
 
-def _allowed(who: Identity, item: Item) -> Item:
+def _allowed(service: TaskService, who: Identity, item: Item) -> Item:
+    if isinstance(item, TasktrailError):
+        return item
     try:
-        return item if isinstance(item, TasktrailError) else authorized(who, item)
+        return authorized(who, item)
     except TasktrailError as error:
+        service.note_refusal(who.name, item, error)
         return error
 
 

@@ -148,7 +148,14 @@ def _own(who: Identity, wanted: int) -> int:
 def permitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """The guard of all routes."""
     who: Identity | None = connection.scope["state"]["who"]
-    check(who, handler.opt.get("needs"), f"{connection.scope.get('method', '')} {connection.url.path}")
+    method = str(connection.scope.get("method", ""))
+    try:
+        check(who, handler.opt.get("needs"), f"{method} {connection.url.path}")
+    except Forbidden as error:
+        if who is not None and method == "POST":  # who reads changes nothing, and whom nobody knows is not recorded
+            route = f"{method} {connection.scope['path_template']}"
+            connection.app.state["backend"].service.note_refused_route(who.name, route, error)
+        raise
 
 
 def handlers_of(app: Litestar) -> Iterator[tuple[str, str, BaseRouteHandler]]:

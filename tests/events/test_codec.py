@@ -40,6 +40,7 @@ def test_the_stored_tags_are_frozen() -> None:
         "DeliveryPostponed": "delivery_postponed",
         "RedeliveryRequested": "redelivery_requested",
         "EndpointEnabled": "endpoint_enabled",
+        "CommandRefused": "command_refused",
         "TokenAdded": "token_added",
         "TokenRevoked": "token_revoked",
         "SourceAdded": "source_added",

@@ -11,6 +11,7 @@ from tasktrail.events.system_events import (
     AcceptedLoss,
     Adjusted,
     ClockJumped,
+    CommandRefused,
     Deduplicated,
     DeliveryAttempted,
     DeliveryPostponed,
@@ -96,6 +97,12 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
         "schedule often added: scan every 90 s",
     ),
     (ScheduleRemoved(schedule="nightly"), "schedule nightly removed"),
+    (CommandRefused(command="cancel_task", code="forbidden"), "cancel_task refused: forbidden"),
+    (
+        CommandRefused(command="cancel_task", code="illegal_transition", named_task=7, times=3),
+        "cancel_task refused: illegal_transition, task 7, 3 in all",
+    ),
+    (CommandRefused(), "more commands refused, 1 in all"),
     (TokenAdded(token="ci", role="reader", digest="0" * 64), "token ci added: reader"),
     (
         TokenAdded(token="ada", role="operator", user_id=7, expires_at=NOON, digest="0" * 64),
