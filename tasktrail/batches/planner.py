@@ -27,7 +27,7 @@ from ..handlers.registry import Registry
 from ..intake.examination import CommandIntake, refuse_odd
 from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
 from ..intake.paths import PathRules, place_of
-from ..intake.refusals import convert_options
+from ..intake.refusals import check_options, convert_options
 from ..intake.whole_numbers import with_whole_numbers
 from .files import Found, Search
 from .request import LeftOut, Made, MadeBatch, NewBatch, Refused, Skipped
@@ -143,7 +143,7 @@ class BatchPlanner:
         named = self._registry.get(wanted.type) if wanted.type else None
         wanted = self._intake.with_options_meant(wanted)
         if named is not None:
-            convert_options(named, wanted.options)  # what is wrong for every file is told once
+            check_options(named, wanted.options)  # what is wrong for every file is told once
         self._paths.check_written_below(literal_folder(wanted.to))  # before anybody learns whether it is there
         suffix = (preset and preset.output_suffix) or (named and named.output_suffix) or ""
         naming = Naming(full_pattern(wanted.to, suffix))

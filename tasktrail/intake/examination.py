@@ -29,7 +29,7 @@ from ..projections.notices import ENDS
 from .conversion import validated
 from .naming import Naming, full_pattern, literal_folder
 from .paths import PathRules, resolved
-from .refusals import convert_options
+from .refusals import check_options, convert_options
 from .whole_numbers import with_whole_numbers
 
 MAX_OPTIONS = 32 * 1024
@@ -164,7 +164,7 @@ class CommandIntake:
         task_type = self._registry.get(task.type) if task.type else None
         task = self.with_options_meant(task)
         if task_type is not None:
-            convert_options(task_type, task.options)
+            check_options(task_type, task.options)
         else:
             self._check_that_some_type_takes(task.options)
         naming.output(Path("name.suffix"), "", 1, task.type, task.options)  # a placeholder may have no value
@@ -181,7 +181,7 @@ class CommandIntake:
         refused = InvalidOptions("No task type has all of these options", field="options", status=CONTRADICTION)
         for task_type in readers:
             try:
-                convert_options(task_type, with_whole_numbers(options, task_type.options))
+                check_options(task_type, with_whole_numbers(options, task_type.options))
             except InvalidOptions as error:
                 if options.keys() <= set(task_type.options.__struct_encode_fields__):
                     refused = error
@@ -190,7 +190,9 @@ class CommandIntake:
         for name in (name for name in options if name not in known):
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InvalidOptions(f"No task type has an option {name!r}{hint}", field=f"options.{name}")
+            raise InvalidOptions(
+                f"No task type has an option {name!r}{hint}", field=f"options.{name}", status=CONTRADICTION
+            )
         if options:
             raise refused
 

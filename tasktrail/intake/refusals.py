@@ -208,6 +208,18 @@ def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Str
         raise InvalidOptions(said, field=f"options.{name}" if name else "options", status=status) from error
 
 
+def check_options(task_type: TaskType, options: dict[str, Any]) -> None:
+    """The options of a batch or a source, whose schema does not know which options go with a type.
+
+    Raises InvalidOptions.
+    """
+    try:
+        convert_options(task_type, options)
+    except InvalidOptions as error:
+        error.status = CONTRADICTION
+        raise
+
+
 def _is_of_the_schema(text: str, where: str) -> bool:
     """Whether the schema of the options says the same. What else a type's own `__post_init__` refuses, it does not."""
     if not where:  # of the options as a whole, the schema only says which there have to be

@@ -42,6 +42,8 @@ EXPECTED = ("2xx", "403", "404", "409", "413", "422")
 """How a request that is as described may be answered. schemathesis has 401, 429 and 5xx in this list; here each token
 is valid, no rate is set, and nothing fails. It has not 413 and 422: a task may need more than there can ever be, and
 no schema can tell that two fields contradict each other, or what a task type checks by itself."""
+REFUSED = ("400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428")
+"""How one may be that is not as described: schemathesis has 5xx in this list, and not 413 for one that is too long."""
 UNSLOWED = "from tasktrail.http import pace; pace.LONGEST_WAIT = 0.0; from tasktrail.__main__ import main; main()"
 """The service, but for what slows down whoever shows something wrong: on each route that is tried, twice."""
 
@@ -115,6 +117,7 @@ def ask(who: Asks, tokens: dict[str, str], address: str, folder: Path, *, second
         f"hooks = {json.dumps(str(SUPPORT / 'route_hooks.py'))}\n"
         f"[auth.wfc]\npath = {json.dumps(str(own / 'auth.json'))}\n{peers}"
         f"[checks.positive_data_acceptance]\nexpected-statuses = {json.dumps(expected)}\n"
+        f"[checks.negative_data_rejection]\nexpected-statuses = {json.dumps(REFUSED)}\n"
     )
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(own / "schemathesis.toml"), "--no-color"]
     command += ["run", str(description), "--url", address, "--checks", "all", "--continue-on-failure"]
@@ -141,7 +144,7 @@ def ask(who: Asks, tokens: dict[str, str], address: str, folder: Path, *, second
     counts = own / "answers.json"
     answers = Counter(json.loads(counts.read_text())) if counts.exists() else Counter()
     ended = "has not ended in time" if code is None else f"ends with {code}"
-    findings = [] if code == 0 else [f"{who.role}: schemathesis {ended}\n{text[-20_000:]}"]
+    findings = [] if code == 0 else [f"{who.role}: schemathesis {ended}\n{_shortened(text)}"]
     return Run(answers, findings)
 
 
@@ -158,6 +161,11 @@ def add_tokens(client: Client) -> dict[str, str]:
         for who in WHO
         for name, user in zip(names_of(who), who.users, strict=True)
     }
+
+
+def _shortened(text: str) -> str:
+    """What was said; of a long line, as a generated body is, its beginning."""
+    return "\n".join(line[:1000] for line in text.splitlines())[-40_000:]
 
 
 def told(who: Asks, run: Run, seconds: float) -> str:

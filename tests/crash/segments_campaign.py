@@ -168,7 +168,12 @@ class Campaign:
         else:
             self._service.kill()
             self._service = ServiceProcess(self._data)
-        return self._again(task_id, attempt)
+        if self._again(task_id, attempt):
+            return True
+        with Client.connect(self._data) as client:
+            if client.get_task(task_id).attempt == attempt:
+                seen.pop()  # the attempt had told of its end when the kill came
+        return False
 
     def _workers(self) -> Iterator[psutil.Process]:
         for process in psutil.Process(self._service.pid).children(recursive=True):

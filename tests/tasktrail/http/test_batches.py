@@ -57,6 +57,9 @@ def test_a_batch_is_made_and_seen(server: HttpServer, pictures: Path) -> None:
         ({"inputs": ["/a"], "to": "/{"}, 422, "to"),
         ({"inputs": [""], "to": "/", "notify_targets": ["none"]}, 400, "notify_targets"),
         ({"inputs": [""], "to": "/", "original_folder": "here"}, 422, "original_folder"),
+        ({"inputs": [""], "to": "/", "options": {"none": 1}, "type": "video_convert"}, 422, "options.none"),
+        ({"inputs": [""], "to": "/", "options": {"none": 1}, "preset": "web-1080p"}, 422, "options.none"),
+        ({"inputs": [""], "to": "/", "options": {"crf": "x"}, "type": "video_convert"}, 422, "options.crf"),
         ({"inputs": [""], "to": "/", "original": "move", "original_folder": "here"}, 400, "original_folder"),
     ],
 )
