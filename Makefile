@@ -110,13 +110,14 @@ long: $(READY) ## What CI has no time for: the long tests, a million simulated s
 	$(MAKE) gallery
 	$(MAKE) estimates
 
-# Made with the oldest Python we support: what it can install, the newer ones can too.
+# Made with the oldest Python we support: what it can install, the newer ones can too. What it cannot is pinned as in .venv.
 pins: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-pins && $(or $(PYTHON),python3.11) -m venv .venv-pins
 	.venv-pins/bin/pip install --quiet --upgrade pip setuptools
 	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media]' --group dev --group bench --group outside
 	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
-	  .venv-pins/bin/pip freeze --all --exclude tasktrail; } > constraints.txt
+	  .venv-pins/bin/pip freeze --all --exclude tasktrail; \
+	  $(BIN)/pip freeze | grep '^aics-' || true; } > constraints.txt
 	rm -rf .venv-pins
 
 golden: $(READY) ## Pin the forms of all events after a change that adds to them (ARGS=--log: and keep a log of this version)

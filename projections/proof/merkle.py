@@ -1,4 +1,4 @@
-"""The tree of RFC 6962 over hashes: its root, and what proves that a leaf is in it.
+"""The tree of RFC 6962 over hashes: its root, what proves that a leaf is in it, and what proves that it has only grown.
 
 A tree of n leaves splits at the largest power of two below n. So whatever is left of the last leaves stays as it is
 while the tree grows, and only complete subtrees are ever kept: level 0 has the leaves, level 1 their pairs, and so on.
@@ -96,6 +96,27 @@ class Tree:
             else:
                 found.append(self._subtree(begin, middle))
                 begin = middle
+        return found[::-1]
+
+    def consistency(self, old: int, size: int | None = None) -> list[bytes]:
+        """What shows that the tree of the first `old` leaves is the beginning of that of the first `size` leaves."""
+        size = self._checked(size)
+        if not 0 <= old <= size:
+            raise IndexError(f"a tree of {old} leaves within one of {size}")
+        if not old:
+            return []
+        begin, end = 0, size
+        found = []
+        while end > old:
+            middle = begin + _split(end - begin)
+            if old <= middle:
+                found.append(self._subtree(middle, end))
+                end = middle
+            else:
+                found.append(self._subtree(begin, middle))
+                begin = middle
+        if begin:
+            found.append(self._subtree(begin, end))
         return found[::-1]
 
     def _checked(self, size: int | None) -> int:

@@ -21,6 +21,8 @@ from .trees import Trees
 SUFFIX = ".note"
 KEY = "key"
 """The file with the public key, in the folder of the seals."""
+_SHOWN = 5
+"""Seals that a message lists."""
 
 
 class Seal(NamedTuple):
@@ -118,6 +120,19 @@ def newest_seal(folder: Path, key: PublicKey | None = None) -> Seal:
     if files := seal_files(folder):
         return read_seal(files[-1], key or public_key(folder))
     raise SealUnfit(f"There is no seal in {folder}", remedy="Make one with `tasktrail seal`.")
+
+
+def named_seal(folder: Path, told: str, key: PublicKey | None = None) -> Seal:
+    """The seal of so many records in a folder, or the one in a file. Raises `SealUnfit`."""
+    number = told.isascii() and told.isdecimal()
+    path = folder / f"{told}{SUFFIX}" if number else Path(told)
+    if number and not path.exists():
+        sizes = ", ".join(path.stem for path in seal_files(folder)[-_SHOWN:])
+        raise SealUnfit(
+            f"There is no seal of {told} records in {folder}",
+            remedy=f"The newest are {sizes}. Name one of these, or the file of a seal." if sizes else "",
+        )
+    return read_seal(path, key or public_key(folder))
 
 
 def public_key(folder: Path) -> PublicKey:

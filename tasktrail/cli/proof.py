@@ -11,6 +11,8 @@ from .session import Session
 from .terminal import plain, print_json, say
 
 if TYPE_CHECKING:
+    from ..projections.proof.bundle import Proof
+    from ..projections.proof.growth import Growth
     from ..projections.proof.notes import PublicKey
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -75,23 +77,47 @@ def seal_command(session: Session) -> None:
     examples=[
         ("tasktrail prove 7 --out task-7.json", "the whole history of task 7, to be checked by anybody"),
         ("tasktrail prove 7 --seals /mnt/kept/seals", "by a seal that was kept elsewhere"),
+        ("tasktrail prove --from kept.note --out growth.json", "that the log has only grown since that seal"),
     ],
 )
-@click.argument("task_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("task_id", metavar="[ID]", required=False, type=click.IntRange(min=1))
+@click.option(
+    "--from", "begin", metavar="SEAL", help="Prove growth since this seal: its number of records, or its file."
+)
+@click.option("--to", "end", metavar="SEAL", help="Growth up to this seal; else up to the newest.")
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
-@click.option("--seals", metavar="DIR", type=FOLDER, help="Take the newest seal of this folder.")
+@click.option("--seals", metavar="DIR", type=FOLDER, help="Take the seals of this folder.")
 @KEY_OPTION
 @pass_session
-def prove_command(session: Session, task_id: int, out: Path | None, seals: Path | None, key: str | None) -> None:
-    """Write a proof of a task's whole history: all its records up to the newest seal, none left out, none changed.
+def prove_command(
+    session: Session,
+    task_id: int | None,
+    begin: str | None,
+    end: str | None,
+    out: Path | None,
+    seals: Path | None,
+    key: str | None,
+) -> None:
+    """Write a proof of a task's whole history, or of the growth of the log from one seal to another.
 
-    To check it, with docs/examples/check_proof.py, nobody needs the log or tasktrail, only the public key. Records that
-    came after the seal are not in it: seal again to have them.
+    Of task ID: all its records up to the newest seal, none left out, none changed. Of growth, with --from: the records
+    of the earlier seal are the first ones of the later one. To check it, with docs/examples/check_proof.py or
+    check_growth.py, nobody needs the log or tasktrail, only the public key. Records that came after the seal are not in
+    it: seal again to have them.
     """
     import msgspec
 
+    if (task_id is None) == (begin is None):
+        raise click.UsageError("name a task, or an earlier seal with --from")
+    if end is not None and begin is None:
+        raise click.UsageError("--to is for --from")
     session.files_only("prove")
-    proof = msgspec.json.encode(session.environment.prove(session, task_id, seals, key_of(key)))
+    made: Proof | Growth
+    if begin is not None:
+        made = session.environment.prove_growth(session, begin, end, seals, key_of(key))
+    else:
+        made = session.environment.prove(session, task_id or 0, seals, key_of(key))
+    proof = msgspec.json.encode(made)
     if out is None:
         click.echo(proof.decode())
         return

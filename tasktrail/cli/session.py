@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..projections import Rebuilt, Verification
     from ..projections.proof.bundle import Proof
     from ..projections.proof.exported import ExportSigner
+    from ..projections.proof.growth import Growth
     from ..projections.proof.notes import PublicKey
     from ..projections.proof.seals import Seal, SealCheck
     from ..projections.queries.diff import TaskChange
@@ -271,6 +272,17 @@ class Environment:
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
             return prove(log, seals or _seals(session, paths), task_id, key)
+
+    def prove_growth(
+        self, session: Session, old: str, new: str | None, seals: Path | None, key: "PublicKey | None"
+    ) -> "Growth":
+        """The proof that the log has grown from one seal to another. Reads the files, whether a service runs or not."""
+        from ..events.log.sqlite import LogReader
+        from ..projections.proof.growth import prove_growth
+
+        paths = _with_log(session)
+        with closing(LogReader(paths.log)) as log:
+            return prove_growth(log, seals or _seals(session, paths), old, new, key)
 
     def provenance(self, session: Session, made: int | Path) -> dict[str, Any]:
         """A signed statement of how a task's output, or a file, was made. Reads the files, service or not."""

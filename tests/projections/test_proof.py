@@ -11,23 +11,21 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from forgery import forging
 from histories import BEGIN, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
+from sealed_logs import Sealed, chained_anew
 
 from tasktrail.events.errors import UnknownTask
-from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.merkle import EMPTY, GrowingRoot, Tree, leaf_hash, node_hash
 from tasktrail.projections.proof.notes import Checkpoint, PrivateKey, PublicKey
-from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
-from tasktrail.projections.verification import Verification, verify
+from tasktrail.projections.proof.seals import make_seal, public_key
 
 CHECKER = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "examples" / "check_proof.py"))
 """The program for auditors: it shares no line with what it checks."""
@@ -134,29 +132,6 @@ def test_what_is_no_key_is_refused(text: str) -> None:
 # --- seals of a log ---
 
 
-class Sealed:
-    """A log with a long history, and seals of some of its lengths."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path, self.seals, self.key_file = folder / "log.db", folder / "seals", folder / "seal-key"
-
-    def seal(self, minutes: int = 0) -> Checkpoint:
-        with closing(LogReader(self.path)) as log:
-            return make_seal(log, self.seals, self.key_file, BEGIN + timedelta(minutes=minutes))[0].checkpoint
-
-    def checked(self) -> Verification:
-        with closing(LogReader(self.path)) as log:
-            return verify(log, seals=SealCheck(self.seals, public_key(self.seals)))
-
-    def proof(self, task_id: int) -> Any:
-        with closing(LogReader(self.path)) as log:
-            return json.loads(msgspec.json.encode(prove(log, self.seals, task_id)))
-
-    @property
-    def key(self) -> str:
-        return public_key(self.seals).text
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int], int]:
     """Seals after some hundred records each, and a few records behind the last."""
@@ -186,21 +161,6 @@ def test_a_log_is_as_all_its_seals_say(sealed: Sealed, made: tuple[Path, list[in
     assert sealed.seal(60) == again, "what is sealed up to its end is not sealed again"
     assert sealed.checked().sealed == again.size
     assert (sealed.key_file.stat().st_mode & 0o777, sealed.seals.stat().st_mode & 0o777) == (0o600, 0o700)
-
-
-def chained_anew(path: Path, change: Callable[[list[list[Any]]], None]) -> None:
-    """What an insider does, who knows how the chain is made: change rows, and make all hashes anew."""
-    with forging(path) as conn:
-        names = ", ".join((*COLUMNS, "hash"))
-        rows = [list(row) for row in conn.execute(f"SELECT {names} FROM events ORDER BY position")]
-        change(rows)
-        digest = GENESIS
-        for position, row in enumerate(rows, 1):
-            row[0] = position
-            digest = row[-1] = link(digest, row[:-1])
-        conn.execute("DELETE FROM events")
-        marks = ", ".join("?" * (len(COLUMNS) + 1))
-        conn.executemany(f"INSERT INTO events ({names}) VALUES ({marks})", rows)
 
 
 @pytest.mark.parametrize("place", ["in the first part", "in the third part"])
