@@ -1,15 +1,18 @@
 """The Sealer: has a process of its own seal the log, every so often and once more when the service stops.
 
-It does nothing before there is a key: `tasktrail seal` makes one. The process reads the log like any other reader.
+It does nothing before there is a key: `tasktrail seal` makes one. The process reads the log like any other reader, and
+asks the witnesses once the seal is kept.
 """
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ..events.clock import Clock, SystemClock
 from ..events.log.sqlite import LogReader
@@ -17,6 +20,7 @@ from ..projections.proof.seals import make_seal
 from .base import Actor, Alarm, logger
 from .core.messages import Tick
 from .side_process import ProcessEnded, SideProcess, stay_behind
+from .witnesses import Asked, Witness, ask_witnesses
 
 _LAST_WITHIN = 3.0
 """Seconds that a stop waits for the last seal. A longer log is sealed at the next start."""
@@ -29,6 +33,7 @@ class Sealer(Actor):
         log_path: the log.
         folder: where the seals are kept.
         key_file: the private key.
+        witnesses: those who are asked to sign, too.
         every: seconds between two seals; 0: only the service's start and its stop are sealed.
         clock: for the time between two seals.
         position: the last record that is committed.
@@ -40,12 +45,13 @@ class Sealer(Actor):
         log_path: Path,
         folder: Path,
         key_file: Path,
+        witnesses: Sequence[Witness] = (),
         every: float,
         clock: Clock,
         position: Callable[[], int],
     ) -> None:
         super().__init__()
-        self._arguments = str(log_path), str(folder), str(key_file)
+        self._arguments = str(log_path), str(folder), str(key_file), msgspec.json.encode(witnesses).decode()
         self._key_file = key_file
         self._every = every
         self._clock = clock
@@ -81,9 +87,17 @@ class Sealer(Actor):
                     self._start()
             case ProcessEnded():
                 self._process.forget()
+                self._tell_of_witnesses(message.output)
                 if message.code:
                     logger.warning("the log could not be sealed", exit_code=message.code, error=message.last_error)
                     self._sealed = 0
+
+    def _tell_of_witnesses(self, output: str) -> None:
+        for line in output.splitlines():
+            asked = msgspec.json.decode(line, type=Asked)
+            tell = logger.error if asked.outcome == "contradicted" else logger.warning
+            tell("a witness has not signed the seal", witness=asked.witness, why=asked.message, remedy=asked.remedy)
+            self._sealed = 0  # it is asked again, even if nothing is recorded until then
 
     def _start(self) -> None:
         position = self._position()
@@ -97,12 +111,16 @@ class Sealer(Actor):
         self._sealed = position
 
 
-def main(log_path: str, folder: str, key_file: str, parent: str) -> None:
-    """Seal the log as it is now. Ends when the parent process does."""
+def main(log_path: str, folder: str, key_file: str, witnesses: str, parent: str) -> None:
+    """Seal the log as it is now. Prints which witnesses have not signed. Ends when the parent process does."""
     if not stay_behind(parent):
         return
+    named = msgspec.json.decode(witnesses, type=tuple[Witness, ...])
     with closing(LogReader(Path(log_path))) as log:
-        make_seal(log, Path(folder), Path(key_file), SystemClock().now())
+        seal, key = make_seal(log, Path(folder), Path(key_file), SystemClock().now())
+        for asked in ask_witnesses(log, seal, key, named):
+            if asked.outcome != "signed":
+                print(msgspec.json.encode(asked).decode(), flush=True)  # noqa: T201 - for the actor
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from ..events.recorded import EVENT_TAGS
 from ..events.system_events import SYSTEM_TAGS, Adjusted, Deduplicated, RedeliveryRequested, ServiceStarted
 from ..events.task_events import is_terminal
 from .legal_transitions import Lawbook
-from .proof.seals import SealCheck
+from .proof.seals import SealCheck, Witnessed
 from .queries.reader import connect
 from .views.checksums import find_damage
 from .views.rebuild import BULK_PAGE, Progress, pull
@@ -90,6 +90,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """Up to here the log is as the largest of its seals says. None: it was not held against seals."""
     written_by: tuple[WrittenBy, ...] = ()
     """In order; the last one wrote the end."""
+    witnessed: tuple[Witnessed, ...] = ()
+    """How far each witness has signed that was asked about."""
     findings: tuple[Finding, ...]
     more: int
     """Findings beyond those listed."""
@@ -164,6 +166,7 @@ def verify(
         views_position=views_position,
         sealed=None if seals is None else seals.sealed,
         written_by=tuple(walk.written_by),
+        witnessed=() if seals is None else seals.witnessed,
         findings=tuple(sorted(findings.listed, key=lambda finding: finding.position)),
         more=findings.more,
     )

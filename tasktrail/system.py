@@ -26,6 +26,7 @@ from .actors.core.state import SchedulerState
 from .actors.core.tokens import Token
 from .actors.delivery.attempt import Deadline, Result
 from .actors.delivery.mail import MailSender, MailServer
+from .actors.delivery.post import Poster
 from .actors.delivery.targets import TargetSender, check_targets
 from .actors.delivery.webhook import WebhookSender
 from .actors.dependency_results import DependencyResults
@@ -44,6 +45,7 @@ from .actors.service_log import ServiceLog
 from .actors.snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT
 from .actors.snapshotter import SnapshotPace, Snapshotter
 from .actors.supervisor import Child, Supervisor
+from .actors.witnesses import Witness
 from .actors.worker_pool import WorkerPool
 from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.worker_process import wait_for_orphans
@@ -476,7 +478,7 @@ class System:
         server = (
             MailServer(**{name: getattr(smtp, name) for name in MailServer.__struct_fields__}) if smtp.host else None
         )
-        webhooks = WebhookSender(self.config.webhook_secret, self.config.allow_endpoints)
+        webhooks = WebhookSender(self.config.webhook_secret, Poster(self.config.allow_endpoints))
         return Senders(webhooks, MailSender(server), TargetSender(self.config.apprise))
 
     def _start_snapshotter(self) -> "Snapshotter.ref":  # type: ignore[name-defined]
@@ -492,6 +494,7 @@ class System:
             log_path=self.paths.log,
             folder=Path(self.config.seals_dir or self.paths.seals),
             key_file=self.paths.seal_key,
+            witnesses=[Witness(one.url, one.key) for one in self.config.witnesses],
             every=self.config.seal_every,
             clock=self.clock,
             position=lambda: self.committed.position,

@@ -73,6 +73,12 @@ def host_and_port(url: httpx.URL) -> tuple[str, int]:
     return url.host.lower(), url.port or _DEFAULT_PORTS[url.scheme]
 
 
+def place_of(url: str) -> str:
+    """`host:port` of an address, as `is_exempt` knows it. Raises EndpointRefused."""
+    host, port = host_and_port(parse_endpoint(url))
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_exempt(host: str, port: int, allowed: Collection[str]) -> bool:
     """Whether the operator has named exactly this `host` or `host:port`."""
     name = f"[{host}]" if ":" in host else host

@@ -1,7 +1,5 @@
 """Webhooks and callbacks: a POST of one CloudEvents-shaped JSON document, signed after Standard Webhooks."""
 
-import ssl
-from collections.abc import Collection
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -13,21 +11,10 @@ from standardwebhooks import Webhook
 from ...events.recorded import timestamp
 from ...projections.notices import Notice
 from ..secret import Secret
-from .attempt import CONNECT_WITHIN, DELIVER_WITHIN, Deadline, Result, brief
-from .ssrf import (
-    BoundedResolver,
-    EndpointRefused,
-    GuardedBackend,
-    GuardedTransport,
-    Resolve,
-    check_public,
-    host_and_port,
-    is_exempt,
-    parse_endpoint,
-    resolve_name,
-)
+from .attempt import Deadline, Result, brief
+from .post import Poster
+from .ssrf import EndpointRefused
 
-MAX_ANSWER = 64 * 1024
 MAX_DOCUMENT = 20_000
 """Bytes of a notice; what makes it longer is left out, and named in `left_out`."""
 
@@ -87,68 +74,21 @@ def headers(notice_id: str, content: bytes, secret: Secret, now: datetime, trace
 class WebhookSender:
     """Posts notices. One object for all threads; every delivery has a connection of its own."""
 
-    def __init__(
-        self,
-        secret: Secret,
-        allowed: Collection[str] = (),
-        *,
-        resolve: Resolve = resolve_name,
-        connect_within: float = CONNECT_WITHIN,
-        all_within: float = DELIVER_WITHIN,
-        context: ssl.SSLContext | None = None,
-    ) -> None:
+    def __init__(self, secret: Secret, poster: Poster) -> None:
         self._secret = secret
-        self._allowed = allowed
-        self._resolve = BoundedResolver(resolve)
-        self._timeout = httpx.Timeout(all_within, connect=connect_within)
-        self._all_within = all_within
-        self._context = context or httpx.create_ssl_context()
+        self._poster = poster
 
     def send(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
         """Deliver, and say what came of it. Raises nothing that a receiver could bring about."""
         content = body(notice)
-        backend = GuardedBackend(deadline, self._allowed, self._resolve)
+        sent = headers(notice.notice_id, content, self._secret, now, notice.traceparent)
         try:
-            url = parse_endpoint(notice.target)
-            if not is_exempt(*host_and_port(url), self._allowed):
-                check_public(url)
-            with (
-                httpx.Client(
-                    transport=GuardedTransport(self._context, backend),
-                    timeout=self._timeout,
-                    follow_redirects=False,
-                    trust_env=False,
-                ) as client,
-                client.stream(
-                    "POST",
-                    url,
-                    content=content,
-                    headers=headers(notice.notice_id, content, self._secret, now, notice.traceparent),
-                ) as response,
-            ):
-                retry_after = response.headers.get("retry-after")
-                return classify_response(response.status_code, _read(response), retry_after, now)
+            answer = self._poster.post(notice.target, content, sent, deadline)
         except EndpointRefused as error:
             return Result(ok=False, detail=str(error), retryable=False)
         except (httpx.HTTPError, OSError, ValueError) as error:
-            return self._failed(error, deadline)
-
-    def _failed(self, error: Exception, deadline: Deadline) -> Result:
-        if isinstance(error, httpx.ConnectTimeout):
-            return Result(ok=False, detail=f"no connection within {self._timeout.connect:g} s")
-        if deadline.cut or isinstance(error, httpx.TimeoutException):
-            return Result(ok=False, detail=f"no complete answer within {self._all_within:g} s")
-        return Result(ok=False, detail=brief(f"{type(error).__name__}: {error}"))
-
-
-def _read(response: httpx.Response) -> bytes:
-    """The answer's body as it came, but no more than `MAX_ANSWER` bytes of it."""
-    kept = b""
-    for chunk in response.iter_raw():
-        kept += chunk
-        if len(kept) >= MAX_ANSWER:
-            break
-    return kept[:MAX_ANSWER]
+            return Result(ok=False, detail=self._poster.why_not(error, deadline))
+        return classify_response(answer.status, answer.content, answer.headers.get("retry-after"), now)
 
 
 def classify_response(status: int, answer: bytes, retry_after: str | None, now: datetime) -> Result:

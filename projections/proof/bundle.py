@@ -97,7 +97,7 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     ]
     return Proof(
         format=FORMAT,
-        seal=seal.path.read_text(encoding="utf-8"),
+        seal=seal.note,
         task=ProvenTask(id=task_id, path=hashes.path(tasks.inclusion(task_id - 1))),
         records=tuple(proven),
         hashes=hashes.texts(),

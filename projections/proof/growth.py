@@ -59,7 +59,7 @@ def prove_growth(
     return Growth(
         format=FORMAT,
         old=begin,
-        seal=later.path.read_text(encoding="utf-8"),
+        seal=later.note,
         path=tuple(base64.b64encode(each).decode() for each in tree.consistency(begin, end)),
     )
 

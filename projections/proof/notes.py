@@ -9,20 +9,23 @@ A note is text, an empty line, and a line for each signature:
     time 2026-11-27T12:00:00Z  when it was signed, by the clock of whoever did
 
     — tasktrail/4f0c… 0b1c…    the name of the key, then, in base64, four bytes of its hash and the signature
+    — witness.example/1 9d41…  a witness (C2SP tlog-cosignature); before the signature, eight bytes of its own time
 """
 
 import base64
 import binascii
 import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ..errors import SealUnfit
 
-_ED25519 = b"\1"
+_ED25519, _COSIGNATURE = b"\1", b"\4"
 _PRIVATE = "PRIVATE+KEY+"
 _SIGNED = "— "
 _SIZE, _ROOT = r"(0|[1-9][0-9]{0,18})", r"([A-Za-z0-9+/]{43}=)"
@@ -30,6 +33,8 @@ _TIME = r"([0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z)"
 _BODY = re.compile(rf"(\S+)\n{_SIZE}\n{_ROOT}\ntasks {_SIZE} {_ROOT}\ntime {_TIME}\n")
 _SHORT = 4
 """Bytes of a key's hash that name it."""
+_TIMESTAMP = 8
+"""Bytes of the time in the signature of a witness."""
 LONGEST = 64 * 1024
 """Bytes of a note, or of a key. Witnesses add a line each."""
 
@@ -63,15 +68,10 @@ class PublicKey:
 
     def __init__(self, text: str) -> None:
         try:
-            self.name, named, key = text.strip().split("+", 2)
-            raw = base64.b64decode(key, validate=True)
-            if raw[:1] != _ED25519 or bytes.fromhex(named) != _key_hash(self.name, raw):
-                raise ValueError("its parts do not belong together")
-            self._key = Ed25519PublicKey.from_public_bytes(raw[1:])
-        except (ValueError, binascii.Error) as error:
+            self.name, self._hash, self._key = _verifier(text, _ED25519)
+        except ValueError as error:
             raise SealUnfit(f"This is no key of a seal: {error}", field="key") from error
-        self._hash = _key_hash(self.name, raw)
-        self.text = f"{self.name}+{self._hash.hex()}+{key}"
+        self.text = _as_text(self.name, self._hash, _ED25519, self._key)
 
     def opened(self, note: str) -> Checkpoint:
         """What the note says, which this key has signed.
@@ -79,22 +79,64 @@ class PublicKey:
         Raises:
             SealUnfit: it is no note of a checkpoint, or this key has not signed it.
         """
-        body, found, signatures = note.rpartition("\n\n")
-        if not found or len(note) > LONGEST:
-            raise SealUnfit("This is no signed note: it has no empty line before its signatures")
-        body += "\n"
-        for line in signatures.splitlines():
-            name, _, signature = line.removeprefix(_SIGNED).rpartition(" ")
-            if not line.startswith(_SIGNED) or name != self.name:
-                continue
-            raw = _bytes_of(signature)
-            if raw[:_SHORT] == self._hash:
-                try:
-                    self._key.verify(raw[_SHORT:], body.encode())
-                except InvalidSignature:
-                    raise SealUnfit(f"The signature of {self.name} is none of this text") from None
+        body, lines = _parts(note)
+        for name, raw in lines:
+            if (name, raw[:_SHORT]) == (self.name, self._hash):
+                if not _fits(self._key, raw[_SHORT:], body.encode()):
+                    raise SealUnfit(f"The signature of {self.name} is none of this text")
                 return _checkpoint(body)
         raise SealUnfit(f"The note has no signature of the key {self.name}+{self._hash.hex()}")
+
+
+class WitnessKey:
+    """A key that the signatures of a witness are checked with (C2SP tlog-cosignature, Ed25519).
+
+    Args:
+        text: `NAME+HASH+KEY`, as the operator of the witness tells it.
+
+    Raises:
+        SealUnfit: it is no such key.
+    """
+
+    def __init__(self, text: str) -> None:
+        try:
+            self.name, self._hash, self._key = _verifier(text, _COSIGNATURE)
+        except ValueError as error:
+            raise SealUnfit(f"This is no key of a witness: {error}", field="witnesses") from error
+        self.text = _as_text(self.name, self._hash, _COSIGNATURE, self._key)
+
+    def signed_at(self, note: str) -> str:
+        """When it has signed the note, by its own clock, as RFC 3339 writes it in UTC. Empty: it has not.
+
+        Raises:
+            SealUnfit: what stands there in its name is none of this text.
+        """
+        body, lines = _parts(note)
+        found = [raw[_SHORT:] for name, raw in lines if (name, raw[:_SHORT]) == (self.name, self._hash)]
+        for raw in found:
+            seconds = int.from_bytes(raw[:_TIMESTAMP])
+            if _fits(self._key, raw[_TIMESTAMP:], f"cosignature/v1\ntime {seconds}\n{body}".encode()):
+                try:
+                    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+                except (OSError, OverflowError, ValueError):
+                    continue
+        if found:
+            raise SealUnfit(f"The signature of the witness {self.name} is none of this text")
+        return ""
+
+    def added(self, note: str, answer: str) -> str:
+        """The note with the signatures of this witness out of its answer, in place of those that it had.
+
+        Raises:
+            SealUnfit: none of them is one of this text.
+        """
+        body, lines = _parts(note)
+        others = [line for line in lines if (line[0], line[1][:_SHORT]) != (self.name, self._hash)]
+        for line in _signatures(answer):
+            signed = _note(body, [*others, line])
+            if (line[0], line[1][:_SHORT]) == (self.name, self._hash) and self.signed_at(signed):
+                return signed
+        raise SealUnfit(f"There is no signature of the key {self.name}+{self._hash.hex()}")
 
 
 class PrivateKey:
@@ -136,18 +178,65 @@ class PrivateKey:
     def signed(self, checkpoint: Checkpoint) -> str:
         """The note."""
         text = checkpoint.text()
-        signature = base64.b64encode(self._hash + self.sign(text.encode())).decode()
-        return f"{text}\n{_SIGNED}{self.public.name} {signature}\n"
+        return _note(text, [(self.public.name, self._hash + self.sign(text.encode()))])
 
 
 def _key_hash(name: str, public: bytes) -> bytes:
     return sha256(name.encode() + b"\n" + public).digest()[:_SHORT]
 
 
+def _verifier(text: str, algorithm: bytes) -> tuple[str, bytes, Ed25519PublicKey]:
+    """The name, the hash and the key of `NAME+HASH+KEY`. Raises `ValueError`."""
+    name, named, key = text.strip().split("+", 2)
+    raw = base64.b64decode(key, validate=True)
+    if raw[:1] != algorithm:
+        raise ValueError(f"its kind is {raw[0] if raw else 'missing'}, and {algorithm[0]} (Ed25519) is needed")
+    if bytes.fromhex(named) != _key_hash(name, raw):
+        raise ValueError("its parts do not belong together")
+    return name, _key_hash(name, raw), Ed25519PublicKey.from_public_bytes(raw[1:])
+
+
+def _as_text(name: str, short: bytes, algorithm: bytes, key: Ed25519PublicKey) -> str:
+    return f"{name}+{short.hex()}+{base64.b64encode(algorithm + key.public_bytes_raw()).decode()}"
+
+
+def _fits(key: Ed25519PublicKey, signature: bytes, content: bytes) -> bool:
+    try:
+        key.verify(signature, content)
+    except InvalidSignature:
+        return False
+    return True
+
+
+_Line: TypeAlias = tuple[str, bytes]
+"""The name of a key; bytes of its hash, and its signature."""
+
+
+def _parts(note: str) -> tuple[str, list[_Line]]:
+    """What is signed, and the signatures. Raises `SealUnfit`."""
+    body, found, signatures = note.rpartition("\n\n")
+    if not found or len(note) > LONGEST:
+        raise SealUnfit("This is no signed note: it has no empty line before its signatures")
+    return f"{body}\n", _signatures(signatures)
+
+
+def _signatures(text: str) -> list[_Line]:
+    found = []
+    for line in text.split("\n"):
+        name, _, signature = line.removeprefix(_SIGNED).rpartition(" ")
+        if line.startswith(_SIGNED) and name:
+            found.append((name, _bytes_of(signature)))
+    return found
+
+
+def _note(body: str, lines: Iterable[_Line]) -> str:
+    return body + "\n" + "".join(f"{_SIGNED}{name} {base64.b64encode(raw).decode()}\n" for name, raw in lines)
+
+
 def _bytes_of(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         return b""
 
 

@@ -4,10 +4,13 @@ Nothing is written to the log for them. A folder has a file `SIZE.note` for each
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from ...events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from ...events.log.sqlite import LogReader
@@ -15,7 +18,7 @@ from ...events.recorded import Recorded, to_the_second
 from ..errors import SealUnfit
 from ..notices import log_id
 from .merkle import GrowingRoot, Tree
-from .notes import LONGEST, Checkpoint, PrivateKey, PublicKey
+from .notes import LONGEST, Checkpoint, PrivateKey, PublicKey, WitnessKey
 from .trees import Trees
 
 SUFFIX = ".note"
@@ -30,6 +33,7 @@ class Seal(NamedTuple):
 
     path: Path
     checkpoint: Checkpoint
+    note: str
 
     def fits(self, records: GrowingRoot | Tree, tasks: Tree) -> bool:
         """Whether it speaks of a log with these trees."""
@@ -62,8 +66,21 @@ def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tu
     if path.exists():
         return read_seal(path, key.public), key.public
     _write(folder / KEY, key.public.text + "\n")
-    _write(path, key.signed(checkpoint))
-    return Seal(path, checkpoint), key.public
+    note = key.signed(checkpoint)
+    _write(path, note)
+    return Seal(path, checkpoint, note), key.public
+
+
+def with_signature(seal: Seal, witness: WitnessKey, answer: str) -> Seal:
+    """The seal once the signature of a witness is kept with it, too.
+
+    Raises:
+        SealUnfit: the answer has none of this witness that is one of the seal.
+        OSError: the file cannot be written.
+    """
+    note = witness.added(seal.note, answer)
+    _write(seal.path, note)
+    return seal._replace(note=note)
 
 
 def _as_sealed(log: LogReader, folder: Path, key: PublicKey) -> Trees:
@@ -107,12 +124,13 @@ def read_seal(path: Path, key: PublicKey) -> Seal:
     """One seal. Raises `SealUnfit`."""
     try:
         with path.open(encoding="utf-8") as file:
-            checkpoint = key.opened(file.read(LONGEST + 1))
+            note = file.read(LONGEST + 1)
+        checkpoint = key.opened(note)
     except (OSError, UnicodeDecodeError) as error:
         raise SealUnfit(f"{path} cannot be read: {error}") from error
     except SealUnfit as error:
         raise SealUnfit(f"{path}: {error.message}") from error
-    return Seal(path, checkpoint)
+    return Seal(path, checkpoint, note)
 
 
 def newest_seal(folder: Path, key: PublicKey | None = None) -> Seal:
@@ -142,8 +160,13 @@ def public_key(folder: Path) -> PublicKey:
 
 def read_key(path: Path) -> PublicKey:
     """The public key in a file. Raises `SealUnfit`."""
+    return PublicKey(key_text(path))
+
+
+def key_text(path: Path) -> str:
+    """What a file with a public key holds. Raises `SealUnfit`."""
     try:
-        return PublicKey(path.read_text(encoding="utf-8")[:LONGEST])
+        return path.read_text(encoding="utf-8")[:LONGEST]
     except (OSError, UnicodeDecodeError) as error:
         raise SealUnfit(
             f"There is no public key in {path}: {error}",
@@ -169,20 +192,37 @@ class SealFault(NamedTuple):
     message: str
 
 
+class Witnessed(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a witness has signed."""
+
+    witness: str
+    """The name of its key."""
+    position: int = 0
+    """The records that the largest seal speaks of that fits and that it has signed. 0: there is none."""
+    at: str = ""
+    """When it signed that one, by its own clock."""
+
+
 class SealCheck:
     """Holds seals against a log whose records are told one after the other.
 
     Args:
         folder: the seals.
         key: the key that they have to be signed with.
+        witnesses: the keys of witnesses. A signature of theirs that is none of its seal does not fit.
+        needed: whether each of them has to have signed a seal that fits.
 
     Raises:
         SealUnfit: the folder cannot be read.
     """
 
-    def __init__(self, folder: Path, key: PublicKey) -> None:
+    def __init__(
+        self, folder: Path, key: PublicKey, witnesses: Iterable[WitnessKey] = (), *, needed: bool = False
+    ) -> None:
         self.sealed = 0
         """The records that the largest seal that fits speaks of."""
+        self._witnesses = {witness: Witnessed(witness=witness.name) for witness in witnesses}
+        self._needed = needed
         self._trees = Trees()
         self._unbroken = True
         self._faults: list[SealFault] = []
@@ -192,6 +232,12 @@ class SealCheck:
                 self._seals.append(read_seal(path, key))
             except SealUnfit as error:
                 self._faults.append(SealFault(0, error.message))
+                continue
+            for witness in self._witnesses:
+                try:
+                    witness.signed_at(self._seals[-1].note)
+                except SealUnfit as error:
+                    self._faults.append(SealFault(0, f"{path}: {error.message}"))
         self._seals.sort(key=lambda seal: seal.checkpoint.size, reverse=True)
 
     def see(self, position: int, task_id: int, version: int, digest: bytes) -> None:
@@ -210,6 +256,7 @@ class SealCheck:
         said = seal.checkpoint
         if seal.fits(self._trees.records, self._trees.tasks):
             self.sealed = said.size
+            self._note_witnesses(seal)
             return
         self._faults.append(
             SealFault(
@@ -218,9 +265,24 @@ class SealCheck:
             )
         )
 
+    def _note_witnesses(self, seal: Seal) -> None:
+        for witness in self._witnesses:
+            with suppress(SealUnfit):  # told already
+                if at := witness.signed_at(seal.note):
+                    found = Witnessed(witness=witness.name, position=seal.checkpoint.size, at=at)
+                    self._witnesses[witness] = found
+
+    @property
+    def witnessed(self) -> tuple[Witnessed, ...]:
+        """How far each witness has signed."""
+        return tuple(self._witnesses.values())
+
     def faults(self, position: int) -> Iterator[SealFault]:
         """All that does not fit, once the log has ended at a position."""
         yield from self._faults
+        for found in self.witnessed if self._needed else ():
+            if not found.position:
+                yield SealFault(0, f"no seal that fits is signed by the witness {found.witness}")
         for seal in reversed(self._seals):
             said = seal.checkpoint
             if said.size > position:

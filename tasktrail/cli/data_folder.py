@@ -11,7 +11,7 @@ from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, REFUSED, complain
 from .fields import default_actor, reason_and_actor
 from .progress import counting
-from .proof import FOLDER, KEY_OPTION, key_of
+from .proof import FOLDER, KEY_OPTION, key_of, witness_keys
 from .session import Session
 from .terminal import fitted, plain, print_json, say
 
@@ -30,22 +30,30 @@ if TYPE_CHECKING:
 )
 @click.option("--seals", metavar="DIR", type=FOLDER, help="Hold the log against seals, best kept elsewhere.")
 @KEY_OPTION
+@click.option(
+    "--witness",
+    "witnesses",
+    metavar="KEY|FILE",
+    multiple=True,
+    help="A witness that has to have signed; may be repeated. Else those of the configuration are looked at.",
+)
 @pass_session
-def verify_command(session: Session, seals: Path | None, key: str | None) -> int:
+def verify_command(session: Session, seals: Path | None, key: str | None, witnesses: tuple[str, ...]) -> int:
     """Check the log, the views and the snapshots: hash chain, gaps, state machine, both equal to the fold.
 
     It reads the files of the data folder, whether a service runs or not; with --url the service checks its own.
     """
     from ..events.errors import LogCorrupt
 
-    if key is not None and seals is None:
-        raise click.UsageError("--key is for --seals")
+    if seals is None and (key is not None or witnesses):
+        raise click.UsageError("--key and --witness are for --seals")
     check = None
     if seals is not None:
         session.files_only("verify --seals")
         from ..projections.proof.seals import SealCheck, public_key
 
-        check = SealCheck(seals, key_of(key) or public_key(seals))
+        told = witnesses or [one.key for one in session.load_config().witnesses]
+        check = SealCheck(seals, key_of(key) or public_key(seals), witness_keys(told), needed=bool(witnesses))
     try:
         with counting("checking") as progress:
             found = session.environment.verify(session, progress, check)
@@ -73,6 +81,9 @@ def _print_verification(found: "Verification") -> None:
         say(f"written by tasktrail {', '.join(written_by)}")
     if found.sealed is not None:
         say(f"as it was sealed up to {found.sealed}" if found.sealed else "no seal fits")
+    for one in found.witnessed:
+        upto = f"has signed up to {one.position}, at {one.at}" if one.position else "has signed no seal that fits"
+        say(f"the witness {plain(one.witness)} {upto}")
     say(f"head {found.position} {found.head}")
 
 

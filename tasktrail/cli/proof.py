@@ -1,19 +1,21 @@
 """`tasktrail seal`, `prove`, `provenance`: what shows others that the log is whole and as it was."""
 
 import base64
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from .command import CliCommand, pass_session
+from .failing import CHECK_FAILED, DONE
 from .session import Session
 from .terminal import plain, print_json, say
 
 if TYPE_CHECKING:
     from ..projections.proof.bundle import Proof
     from ..projections.proof.growth import Growth
-    from ..projections.proof.notes import PublicKey
+    from ..projections.proof.notes import PublicKey, WitnessKey
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 KEY_OPTION = click.option(
@@ -29,6 +31,14 @@ def key_of(told: str | None) -> "PublicKey | None":
     from ..projections.proof.seals import read_key
 
     return PublicKey(told) if "+" in told and not Path(told).exists() else read_key(Path(told))
+
+
+def witness_keys(told: Iterable[str]) -> "list[WitnessKey]":
+    """The keys that were named, by themselves or by their files. Raises `SealUnfit`."""
+    from ..projections.proof.notes import WitnessKey
+    from ..projections.proof.seals import key_text
+
+    return [WitnessKey(text if "+" in text and not Path(text).exists() else key_text(Path(text))) for text in told]
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -53,22 +63,31 @@ def _write(path: Path, content: bytes) -> None:
     ],
 )
 @pass_session
-def seal_command(session: Session) -> None:
+def seal_command(session: Session) -> int:
     """Sign what the log holds now, so that no record of it can be changed, removed or added unseen later.
 
     The first time a key is made, in the file seal-key of the data folder; from then on a running service seals every
     hour and when it stops. Copy the seals and the public key to where nobody who can write to the log can reach them:
-    `tasktrail verify --seals` holds the log against them, and `tasktrail prove` needs one.
+    `tasktrail verify --seals` holds the log against them, and `tasktrail prove` needs one. The witnesses that the
+    configuration names are asked to sign it, too. Exit code 4 when one of them has signed another log.
     """
     session.files_only("seal")
-    seal, key = session.environment.seal(session)
+    seal, key, asked = session.environment.seal(session)
     said = seal.checkpoint
+    code = CHECK_FAILED if any(one.outcome == "contradicted" for one in asked) else DONE
     if session.as_json:
         told = {"size": said.size, "root": said.root.hex(), "tasks": said.tasks, "tasks_root": said.tasks_root.hex()}
-        print_json(told | {"sealed_at": said.sealed_at, "file": str(seal.path), "key": key.text})
-        return
+        print_json(told | {"sealed_at": said.sealed_at, "file": str(seal.path), "key": key.text, "witnesses": asked})
+        return code
     say(f"sealed {said.size} records and {said.tasks} tasks at {said.sealed_at}: {plain(str(seal.path))}")
     say(f"public key {plain(key.text)}")
+    for one in asked:
+        if one.outcome == "signed":
+            say(f"signed by the witness {plain(one.witness)} at {one.at}")
+        else:
+            say(f"not signed by the witness {plain(one.witness)}: {plain(one.message)}", err=True, hang="  ")
+            say(f"  {plain(one.remedy)}", err=True)
+    return code
 
 
 @click.command(

@@ -15,6 +15,7 @@ import msgspec
 from .terminal import TerminalLayout, say
 
 if TYPE_CHECKING:
+    from ..actors.witnesses import Asked, Witness
     from ..api.protocol import Reading, Tasks, TypeInfo
     from ..api.service import TaskService
     from ..backups.backup import Backup
@@ -252,17 +253,20 @@ class Environment:
         with closing(LogReader(_with_log(session).log)) as log:
             yield from changes(log, begin, end)
 
-    def seal(self, session: Session) -> "tuple[Seal, PublicKey]":
-        """Seal the log. Reads the file, whether a service runs or not."""
+    def seal(self, session: Session) -> "tuple[Seal, PublicKey, list[Asked]]":
+        """Seal the log, and have the witnesses sign. Reads the file, whether a service runs or not."""
+        from ..actors.witnesses import ask_witnesses
         from ..events.log.sqlite import LogReader
         from ..paths import give_to_owner
         from ..projections.proof.seals import make_seal
 
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
-            found = make_seal(log, _seals(session, paths), paths.seal_key, self.now())
+            seal, key = make_seal(log, _seals(session, paths), paths.seal_key, self.now())
+            give_to_owner(paths)
+            asked = list(ask_witnesses(log, seal, key, _witnesses(session)))
         give_to_owner(paths)
-        return found
+        return seal, key, asked
 
     def prove(self, session: Session, task_id: int, seals: Path | None, key: "PublicKey | None") -> "Proof":
         """The proof of a task's history. Reads the files, whether a service runs or not."""
@@ -380,6 +384,13 @@ def _registry(session: Session) -> "Registry":
 def _seals(session: Session, paths: "DataPaths") -> Path:
     """The folder that the configuration names for seals."""
     return Path(session.load_config().seals_dir or paths.seals)
+
+
+def _witnesses(session: Session) -> "list[Witness]":
+    """Those that the configuration names."""
+    from ..actors.witnesses import Witness
+
+    return [Witness(one.url, one.key) for one in session.load_config().witnesses]
 
 
 def _with_log(session: Session) -> "DataPaths":

@@ -5,13 +5,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from scripted_witness import ScriptedWitness
 from structlog.testing import capture_logs
 
 from tasktrail import TaskService
 from tasktrail.actors.sealer import Sealer
-from tasktrail.config.settings import Config
+from tasktrail.config.settings import Config, Witness
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.sqlite import LogReader
+from tasktrail.projections.proof.notes import WitnessKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
 from tasktrail.projections.verification import verify
 
@@ -118,3 +120,30 @@ def test_a_log_that_was_changed_is_not_sealed_again_and_the_log_of_the_service_s
     assert said
     assert "SealUnfit" in said[0]["error"]
     assert len(sizes(data / "seals")) == 1
+
+
+def test_a_service_has_witnesses_sign_and_says_which_did_not(data: Path) -> None:
+    answered = threading.Semaphore(0)
+
+    def refusing(_request: bytes) -> tuple[int, bytes]:
+        answered.release()
+        return 422, b""
+
+    with ScriptedWitness() as good, ScriptedWitness(refusing) as bad:
+        witnesses = tuple(Witness(url=one.named.url, key=one.named.key) for one in (good, bad))
+        with capture_logs() as lines, service(data, witnesses=witnesses) as tasks:
+            assert answered.acquire(timeout=WITHIN)
+            for _ in range(300):
+                if any("has not signed" in line["event"] for line in lines):
+                    break
+                threading.Event().wait(0.1)
+            tasks.create_task(type="noop", held=True)
+    (said, *_) = [line for line in lines if "has not signed" in line["event"]]
+    assert (said["log_level"], said["witness"]) == ("error", "w")
+    assert "other records" in said["why"]
+    with closing(LogReader(data / "log.db")) as log:
+        check = SealCheck(data / "seals", public_key(data / "seals"), [WitnessKey(good.named.key)])
+        found = verify(log, seals=check)
+    assert found.ok
+    assert found.sealed == head(data), "the log is sealed, whoever signs along"
+    assert found.witnessed[0].position > 0

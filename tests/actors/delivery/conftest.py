@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from tasktrail.actors.delivery.attempt import Deadline, Result
+from tasktrail.actors.delivery.post import Poster
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.secret import Secret
 from tasktrail.projections.notices import Notice
@@ -169,7 +170,7 @@ def post() -> Callable[..., Result]:
     """Deliver one notice by POST: `post(url, allowed, all_within=…)`."""
 
     def send(target: str, allowed: tuple[str, ...] = (), *, secret: Secret = SECRET, **options: Any) -> Result:
-        sender = WebhookSender(secret, allowed, **{"context": default_context()} | options)
+        sender = WebhookSender(secret, Poster(allowed, **{"context": default_context()} | options))
         with Deadline(options.get("all_within", 20.0)) as deadline:
             return sender.send(make_notice(target), deadline, NOW)
 

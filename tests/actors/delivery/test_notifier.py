@@ -18,6 +18,7 @@ from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.delivery.attempt import Deadline, Result
 from tasktrail.actors.delivery.dispatcher import MAX_DELIVERIES
 from tasktrail.actors.delivery.mail import MailSender
+from tasktrail.actors.delivery.post import Poster
 from tasktrail.actors.delivery.targets import TargetSender
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.feed import Feed
@@ -64,7 +65,7 @@ class Deliveries:
 
 def courier_to(allowed: Collection[str]) -> Callable[[Notice, Deadline, datetime], Result]:
     """Real deliveries by web, to these hosts of ours too."""
-    return Senders(WebhookSender(Secret(""), allowed), MailSender(None), TargetSender({})).deliver
+    return Senders(WebhookSender(Secret(""), Poster(allowed)), MailSender(None), TargetSender({})).deliver
 
 
 class House:

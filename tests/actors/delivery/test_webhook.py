@@ -20,7 +20,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasktrail.actors.delivery.attempt import MAX_DETAIL, Result
-from tasktrail.actors.delivery.webhook import MAX_ANSWER, MAX_DOCUMENT, body, classify_response, headers
+from tasktrail.actors.delivery.post import MAX_ANSWER
+from tasktrail.actors.delivery.webhook import MAX_DOCUMENT, body, classify_response, headers
 from tasktrail.actors.secret import Secret
 from tasktrail.projections.notices import Notice
 

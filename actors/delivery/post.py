@@ -1,0 +1,98 @@
+"""A POST to a web address: guarded, bounded in time and in what is read of the answer, without redirects or proxies."""
+
+import ssl
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import httpx
+
+from .attempt import CONNECT_WITHIN, DELIVER_WITHIN, Deadline, brief
+from .ssrf import (
+    BoundedResolver,
+    GuardedBackend,
+    GuardedTransport,
+    Resolve,
+    check_public,
+    host_and_port,
+    is_exempt,
+    parse_endpoint,
+    resolve_name,
+)
+
+MAX_ANSWER = 64 * 1024
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
+    """No more than `MAX_ANSWER` bytes of it."""
+
+
+class Poster:
+    """Posts. One object for all threads; every call has a connection of its own.
+
+    Args:
+        allowed: `host` or `host:port` that may be anywhere; all others have to be public.
+        resolve: looks names up.
+        connect_within: seconds for a connection.
+        all_within: seconds for everything.
+        context: for TLS; none: as usual.
+    """
+
+    def __init__(
+        self,
+        allowed: Collection[str] = (),
+        *,
+        resolve: Resolve = resolve_name,
+        connect_within: float = CONNECT_WITHIN,
+        all_within: float = DELIVER_WITHIN,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._allowed = allowed
+        self._resolve = BoundedResolver(resolve)
+        self._timeout = httpx.Timeout(all_within, connect=connect_within)
+        self._all_within = all_within
+        self._context = context or httpx.create_ssl_context()
+
+    def post(self, address: str, content: bytes, headers: Mapping[str, str], deadline: Deadline) -> Answer:
+        """Send it, and read the answer.
+
+        Raises:
+            EndpointRefused: it may not be sent there.
+            httpx.HTTPError, OSError, ValueError: there was no answer; `why_not` says it in words.
+        """
+        backend = GuardedBackend(deadline, self._allowed, self._resolve)
+        url = parse_endpoint(address)
+        if not is_exempt(*host_and_port(url), self._allowed):
+            check_public(url)
+        with (
+            httpx.Client(
+                transport=GuardedTransport(self._context, backend),
+                timeout=self._timeout,
+                follow_redirects=False,
+                trust_env=False,
+            ) as client,
+            client.stream("POST", url, content=content, headers=dict(headers)) as response,
+        ):
+            return Answer(response.status_code, response.headers, _read(response))
+
+    def why_not(self, error: Exception, deadline: Deadline) -> str:
+        """Why there was no answer."""
+        if isinstance(error, httpx.ConnectTimeout):
+            return f"no connection within {self._timeout.connect:g} s"
+        if deadline.cut or isinstance(error, httpx.TimeoutException):
+            return f"no complete answer within {self._all_within:g} s"
+        return brief(f"{type(error).__name__}: {error}")
+
+
+def _read(response: httpx.Response) -> bytes:
+    """The answer's body as it came, but no more than `MAX_ANSWER` bytes of it."""
+    kept = b""
+    for chunk in response.iter_raw():
+        kept += chunk
+        if len(kept) >= MAX_ANSWER:
+            break
+    return kept[:MAX_ANSWER]

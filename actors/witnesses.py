@@ -1,0 +1,198 @@
+"""Has witnesses sign a seal, too: others, who sign only what continues what they have signed (C2SP tlog-witness).
+
+What a witness signed last is read from the seals; nothing else is kept of it. A seal is kept before any is asked.
+"""
+
+import base64
+import re
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from http import HTTPStatus
+from typing import Literal, NamedTuple, TypeAlias
+
+import httpx
+import msgspec
+
+from ..events.log.sqlite import LogReader
+from ..projections.errors import SealUnfit
+from ..projections.proof.growth import tree_of
+from ..projections.proof.merkle import Tree
+from ..projections.proof.notes import PublicKey, WitnessKey
+from ..projections.proof.seals import Seal, read_seal, seal_files, with_signature
+from .delivery.attempt import Deadline
+from .delivery.post import Answer, Poster
+from .delivery.ssrf import EndpointRefused, place_of
+
+ANSWER_WITHIN = 20.0
+"""Seconds that a witness may take for an answer."""
+_LOOKED_THROUGH = 20
+"""Seals that are looked through for the last one that a witness has signed. If that is older, it tells the size."""
+_TIMES_ASKED = 3
+"""Its size may grow between two questions, where the log is sealed in two places at once."""
+_SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
+
+Outcome: TypeAlias = Literal["signed", "absent", "refused", "contradicted"]
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of asking a witness."""
+
+    witness: str
+    """The name of its key."""
+    url: str
+    outcome: Outcome
+    """absent: no answer, or not now. refused: it takes no seals of ours. contradicted: it has signed another log."""
+    at: str = ""
+    """When it signed, by its own clock."""
+    message: str = ""
+    remedy: str = ""
+
+
+class _NoAnswer(Exception):
+    """The witness could not be asked. The message says why."""
+
+
+class Witness(NamedTuple):
+    """Whom to ask."""
+
+    url: str
+    """The address above `add-checkpoint`."""
+    key: str
+    """`NAME+HASH+KEY`."""
+
+
+def ask_witnesses(
+    log: LogReader,
+    seal: Seal,
+    key: PublicKey,
+    witnesses: Sequence[Witness],
+    *,
+    context: ssl.SSLContext | None = None,
+) -> Iterator[Asked]:
+    """Ask each for its signature, and keep that with the seal. Who has signed it already is not asked again.
+
+    Args:
+        log: the log that was sealed.
+        seal: its newest seal.
+        key: the key of the seals.
+        witnesses: those to ask.
+        context: for TLS; none: as usual.
+
+    Raises:
+        OSError: a signature cannot be kept.
+    """
+    if not witnesses:
+        return
+    places = [place_of(witness.url) for witness in witnesses]  # the operator's, so they may be anywhere
+    sealed = _Sealed(log, seal, key, Poster(places, all_within=ANSWER_WITHIN, context=context))
+    for witness in witnesses:
+        yield sealed.ask(witness)
+
+
+class _Sealed:
+    """One seal, while witnesses are asked to sign it."""
+
+    def __init__(self, log: LogReader, seal: Seal, key: PublicKey, poster: Poster) -> None:
+        self._log = log
+        self._seal = seal
+        self._key = key
+        self._poster = poster
+
+    @cached_property
+    def _tree(self) -> Tree:
+        """Made when a witness needs a proof that the log has only grown."""
+        return tree_of(self._log, self._seal.checkpoint.size)
+
+    def ask(self, witness: Witness) -> Asked:
+        key = WitnessKey(witness.key)
+
+        def told(outcome: Outcome, message: str, remedy: str = "") -> Asked:
+            return Asked(witness=key.name, url=witness.url, outcome=outcome, message=message, remedy=remedy)
+
+        signed_at = _signed_at(key, self._seal)
+        if not signed_at:
+            try:
+                answer, old = self._answer(witness.url, self._last_signed(key))
+            except _NoAnswer as error:
+                return told("absent", str(error), _LATER)
+            if answer.status != HTTPStatus.OK:
+                return told(*self._in_words(answer, old))
+            try:
+                self._seal = with_signature(self._seal, key, answer.content.decode(errors="replace"))
+            except SealUnfit as error:
+                return told("refused", f"it has answered, but: {error.message}", _WRONG_KEY)
+            signed_at = key.signed_at(self._seal.note)
+        return Asked(witness=key.name, url=witness.url, outcome="signed", at=signed_at)
+
+    def _last_signed(self, key: WitnessKey) -> int:
+        """The records of the newest seal that it has signed; 0: of none that was looked at."""
+        for path in seal_files(self._seal.path.parent)[: -_LOOKED_THROUGH - 1 : -1]:
+            with suppress(SealUnfit):
+                seal = read_seal(path, self._key)
+                if seal.checkpoint.size <= self._seal.checkpoint.size and key.signed_at(seal.note):
+                    return seal.checkpoint.size
+        return 0
+
+    def _answer(self, url: str, old: int) -> tuple[Answer, int]:
+        """What the witness answers, and from which size on it was asked: it may have signed another than we know of."""
+        for _ in range(_TIMES_ASKED):
+            asked, answer = old, self._post(url, old)
+            seen = _size_in(answer)
+            if seen is None or seen == asked or seen > self._seal.checkpoint.size:
+                break
+            old = seen
+        return answer, asked
+
+    def _post(self, url: str, old: int) -> Answer:
+        path = "".join(f"{base64.b64encode(each).decode()}\n" for each in self._tree.consistency(old)) if old else ""
+        content = f"old {old}\n{path}\n{self._seal.note}".encode()
+        with Deadline(ANSWER_WITHIN) as deadline:
+            try:
+                return self._poster.post(f"{url.rstrip('/')}/add-checkpoint", content, _HEADERS, deadline)
+            except (EndpointRefused, httpx.HTTPError, OSError, ValueError) as error:
+                raise _NoAnswer(self._poster.why_not(error, deadline)) from error
+
+    def _in_words(self, answer: Answer, old: int) -> tuple[Outcome, str, str]:
+        """What it means that it has not signed: the outcome, what happened, what to do."""
+        size, status = self._seal.checkpoint.size, answer.status
+        seen = _size_in(answer)
+        if seen is not None and seen > size:
+            return "contradicted", f"it has signed {seen} records, and this log has only {size}", _COMPARE
+        if seen == old == size or status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            return "contradicted", "it has signed a log with other records, which this one does not continue", _COMPARE
+        introduce = f"Give its operator the origin {self._key.name} and the public key {self._key.text}"
+        if status == HTTPStatus.NOT_FOUND:
+            return "refused", "it does not know this log (HTTP 404)", introduce
+        if status == HTTPStatus.FORBIDDEN:
+            return "refused", "it does not trust the key of the seal (HTTP 403)", introduce
+        if status == HTTPStatus.BAD_REQUEST:
+            message = "it does not take the seal (HTTP 400): a seal has two lines more than some witnesses allow"
+            return "refused", message, "Ask its operator to allow extension lines in checkpoints of this log."
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+            return "absent", f"it cannot sign now (HTTP {status})", _LATER
+        return "refused", f"it has answered HTTP {status}", "See whether its `url` in [[witnesses]] is right."
+
+
+_HEADERS = {"content-type": "text/plain; charset=utf-8", "user-agent": "tasktrail"}
+_WRONG_KEY = "See whether its `key` in [[witnesses]] is right."
+_LATER = "Nothing: it is asked again with the next seal. If it is gone for good, take it out of [[witnesses]]."
+_COMPARE = (
+    "This is an older copy, or the past was changed. Keep log and seals for whoever looks into it, and run "
+    "`tasktrail verify --seals` with seals that were kept elsewhere."
+)
+
+
+def _signed_at(key: WitnessKey, seal: Seal) -> str:
+    with suppress(SealUnfit):  # it is asked again, and its signature replaced
+        return key.signed_at(seal.note)
+    return ""
+
+
+def _size_in(answer: Answer) -> int | None:
+    """The size that a witness has signed, where it says that it was asked from another one."""
+    if answer.status != HTTPStatus.CONFLICT:
+        return None
+    found = _SIZE.fullmatch(answer.content)
+    return int(found[1]) if found else None

@@ -1,0 +1,321 @@
+"""A witness signs what grows and nothing else; whatever it answers, the seal is there and the answer is told."""
+
+import shutil
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from functools import cache
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from histories import BEGIN, Journal
+from scripted_witness import Answers, ScriptedWitness, signed_in
+from sealed_logs import Sealed, chained_anew
+
+from tasktrail.actors.witnesses import Asked, Witness, ask_witnesses
+from tasktrail.events.log.rows import COLUMNS
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.state import create
+from tasktrail.events.task_events import Created
+from tasktrail.projections.errors import SealUnfit
+from tasktrail.projections.proof.notes import WitnessKey
+from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
+from tasktrail.projections.verification import Verification, verify
+
+
+@cache
+def context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+class Log(Sealed):
+    """A log that grows by a record at a time, and is shown to witnesses."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        folder.mkdir(exist_ok=True)
+
+    def grow(self, by: int = 1) -> None:
+        log = SqliteEventLog(self.path, now=BEGIN)
+        try:
+            journal = Journal(log)
+            for record in log.read():
+                assert isinstance(record.event, Created)
+                journal.states[record.task_id] = create(record.task_id, record.event, record.recorded_at)
+            for _ in range(by):
+                journal.create()
+        finally:
+            log.close()
+
+    def show(self, *witnesses: Witness) -> list[Asked]:
+        with closing(LogReader(self.path)) as log:
+            seal, key = make_seal(log, self.seals, self.key_file, BEGIN)
+            return list(ask_witnesses(log, seal, key, witnesses, context=context()))
+
+    def copied(self, folder: Path) -> "Log":
+        shutil.copytree(self.path.parent, folder)
+        return Log(folder)
+
+    def witnessed(self, *witnesses: Witness, needed: bool = False) -> Verification:
+        keys = [WitnessKey(witness.key) for witness in witnesses]
+        with closing(LogReader(self.path)) as log:
+            return verify(log, seals=SealCheck(self.seals, public_key(self.seals), keys, needed=needed))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    made = Log(tmp_path / "log")
+    made.grow(3)
+    return made
+
+
+# --- a witness that was not written here ---
+
+needs_witness = pytest.mark.skipif(sys.version_info < (3, 12), reason="aics-witness is for Python 3.12 and newer")
+
+
+class Independent:
+    """aics-witness, on loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        tools = import_module("aics_witness.service"), import_module("aics_witness.store")
+        store = tools[1].WitnessStore(folder / "witness.db", create=True)
+        self.witness = tools[0].Witness("witness.example/w1", Ed25519PrivateKey.generate(), store)
+        self.server = tools[0].make_server(self.witness)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        self.named = Witness(self.server.url, self.witness.vkey_text)
+
+    def introduce(self, log: Sealed) -> None:
+        config = import_module("aics_witness.config").LogConfig
+        key = public_key(log.seals)
+        self.witness.set_logs([config.from_strings(key.name, [key.text], extension_lines=True)])
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.witness.store.close()
+
+
+@pytest.fixture
+def independent(tmp_path: Path) -> Iterator[Independent]:
+    made = Independent(tmp_path)
+    yield made
+    made.close()
+
+
+@needs_witness
+@pytest.mark.slow
+def test_a_hundred_growing_seals_are_signed_by_an_independent_witness(
+    log: Log, independent: Independent, tmp_path: Path
+) -> None:
+    log.seal()
+    independent.introduce(log)
+    for number in range(100):
+        (asked,) = log.show(independent.named)
+        assert (asked.outcome, asked.message) == ("signed", ""), number
+        log.grow(1 + number % 3)
+    found = log.witnessed(independent.named, needed=True)
+    assert found.ok
+    assert len(seal_files(log.seals)) == 100
+    assert [(one.witness, one.position) for one in found.witnessed] == [("witness.example/w1", found.sealed)]
+    assert found.witnessed[0].at == asked.at > "2026"
+    note = seal_files(log.seals)[-1].read_text()
+    tlog = import_module("aics_tlog")
+    parsed = tlog.parse_note(note)
+    said = tlog.parse_checkpoint(parsed.text)
+    (line,) = [line for line in parsed.signatures if line.name == "witness.example/w1"]
+    key, lines = independent.witness.vkey, said.extension_lines
+    raw = line.signature
+    assert tlog.verify_cosignature(raw, key.name, key.public_key, said.origin, said.size, said.root, lines)
+
+    address = f"{independent.server.url}/{sha256(said.origin.encode()).hexdigest()}/checkpoint"
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "newest.note").write_bytes(httpx.get(address, verify=context(), trust_env=False).content)
+    with closing(LogReader(log.path)) as reader:
+        check = SealCheck(kept, public_key(log.seals), [WitnessKey(independent.named.key)], needed=True)
+        assert verify(reader, seals=check).sealed == found.sealed, "what the witness itself has kept is a seal, too"
+
+
+@needs_witness
+def test_a_fork_a_changed_past_and_a_cut_tail_are_refused_by_it(
+    log: Log, independent: Independent, tmp_path: Path
+) -> None:
+    log.seal()
+    independent.introduce(log)
+    fork, older = log.copied(tmp_path / "fork"), log.copied(tmp_path / "older")
+    log.grow(4)
+    assert [asked.outcome for asked in log.show(independent.named)] == ["signed"]
+    changed = log.copied(tmp_path / "changed")
+
+    fork.grow(6)
+    chained_anew(fork.path, lambda rows: rows[4].__setitem__(COLUMNS.index("reason"), "another"))
+    (asked,) = fork.show(independent.named)
+    assert (asked.outcome, asked.message[:14]) == ("contradicted", "it has signed ")
+
+    shutil.rmtree(changed.seals)  # as an insider does, who has the key
+    chained_anew(changed.path, lambda rows: rows[1].__setitem__(COLUMNS.index("reason"), "another"))
+    for grown in (0, 3):
+        if grown:
+            changed.grow(grown)
+        (asked,) = changed.show(independent.named)
+        assert (asked.outcome, "other records" in asked.message) == ("contradicted", True)
+
+    older.grow(1)
+    (asked,) = older.show(independent.named)
+    assert asked.outcome == "contradicted"
+    assert "this log has only" in asked.message
+    log.grow()
+    assert [asked.outcome for asked in log.show(independent.named)] == ["signed"], "the true one goes on"
+
+
+@needs_witness
+def test_an_independent_witness_that_does_not_know_log_or_key_says_so(
+    log: Log, independent: Independent, tmp_path: Path
+) -> None:
+    (asked,) = log.show(independent.named)
+    assert (asked.outcome, "does not know this log" in asked.message) == ("refused", True)
+    assert public_key(log.seals).text in asked.remedy
+    independent.introduce(log)
+    other = log.copied(tmp_path / "other")
+    shutil.rmtree(other.seals)
+    other.key_file.unlink()
+    (asked,) = other.show(independent.named)
+    assert (asked.outcome, "does not trust the key" in asked.message) == ("refused", True)
+    assert [asked.outcome for asked in log.show(independent.named)] == ["signed"]
+
+
+# --- one that answers as the test wants ---
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., ScriptedWitness]]:
+    with ExitStack() as stack:
+
+        def start(answers: Answers | None = None) -> ScriptedWitness:
+            return stack.enter_context(ScriptedWitness(answers))
+
+        yield start
+
+
+def test_who_has_signed_is_not_asked_again_and_is_asked_from_there_on_next_time(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    witness = scripted()
+    assert [log.show(witness.named)[0].outcome for _ in range(2)] == ["signed", "signed"]
+    log.grow(2)
+    assert log.show(witness.named)[0].at == "2023-11-14T22:13:20Z"
+    assert witness.olds == ["old 0", "old 3"]
+    found = log.witnessed(witness.named)
+    assert [(one.position, one.at) for one in found.witnessed] == [(5, "2023-11-14T22:13:20Z")]
+    log.grow(2)
+    log.seal()
+    found = log.witnessed(witness.named)
+    assert (found.sealed, found.witnessed[0].position) == (7, 5)
+
+
+def test_two_witnesses_sign_the_same_seal_and_one_that_is_absent_keeps_nobody_from_it(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    first, gone, second = scripted(), scripted(), scripted()
+    gone.server.server_close()
+    asked = log.show(first.named, gone.named, second.named)
+    assert [one.outcome for one in asked] == ["signed", "absent", "signed"]
+    assert "asked again with the next seal" in asked[1].remedy
+    assert [one.position for one in log.witnessed(first.named, second.named).witnessed] == [3, 3]
+    missing = log.witnessed(first.named, gone.named, needed=True)
+    assert [one.message for one in missing.findings] == ["no seal that fits is signed by the witness w"]
+    assert log.witnessed(first.named, gone.named).ok
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "outcome", "said"),
+    [
+        (503, b"", "absent", "cannot sign now"),
+        (429, b"", "absent", "cannot sign now"),
+        (400, b"", "refused", "two lines more"),
+        (403, b"", "refused", "does not trust the key"),
+        (404, b"", "refused", "does not know this log"),
+        (302, b"", "refused", "HTTP 302"),
+        (409, b"nonsense", "refused", "HTTP 409"),
+        (409, b"1", "refused", "HTTP 409"),
+        (409, b"2\n", "refused", "HTTP 409"),
+        (409, b"3\n", "contradicted", "other records"),
+        (409, b"4\n", "contradicted", "it has signed 4 records, and this log has only 3"),
+        (409, b"9999999999999999999999\n", "refused", "HTTP 409"),
+        (422, b"", "contradicted", "other records"),
+        (200, b"", "refused", "no signature of the key"),
+        (200, b"\xff\x00" * 40_000, "refused", "no signature of the key"),
+        (200, "— w AAAA\n".encode(), "refused", "no signature of the key"),
+    ],
+)
+def test_each_answer_is_told_as_what_it_is_and_the_seal_is_there(
+    log: Log, scripted: Callable[..., ScriptedWitness], status: int, content: bytes, outcome: str, said: str
+) -> None:
+    witness = scripted(lambda _body: (status, content))
+    before = log.seal()
+    (asked,) = log.show(witness.named)
+    assert (asked.outcome, said in asked.message) == (outcome, True)
+    assert asked.remedy
+    assert len(witness.asked) <= 3
+    assert log.seal() == before
+    assert log.witnessed(witness.named).witnessed[0].position == 0
+
+
+@pytest.mark.parametrize("wrong", ["text", "name", "time"])
+def test_a_signature_of_another_text_time_or_name_is_not_kept(
+    wrong: str, log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    def answers(request: bytes) -> tuple[int, bytes]:
+        body = signed_in(request)
+        lines = {
+            "text": lambda: witness.line("another text\n"),
+            "name": lambda: witness.line(body, name="other"),
+            "time": lambda: witness.line(body, 2**62),  # no calendar shows it
+        }
+        return 200, lines[wrong]()
+
+    witness: ScriptedWitness = scripted(answers)
+    assert log.show(witness.named)[0].outcome == "refused"
+    assert log.witnessed(witness.named).ok
+
+
+def test_a_signature_that_was_changed_in_the_seal_is_found_and_replaced(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    witness = scripted()
+    log.show(witness.named)
+    (file,) = seal_files(log.seals)
+    body, _, line = file.read_text().rstrip("\n").rpartition("\n")
+    file.write_text(f"{body}\n{line[:-8]}AAAAAAA=\n")
+    found = log.witnessed(witness.named)
+    assert "is none of this text" in found.findings[0].message
+    assert found.sealed == 3
+    assert log.show(witness.named)[0].outcome == "signed"
+    assert log.witnessed(witness.named).ok
+    assert file.read_text().count("— w ") == 1
+
+
+def test_a_witness_that_has_seen_a_size_that_we_do_not_know_is_asked_from_there(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    def answers(request: bytes) -> tuple[int, bytes]:
+        return witness.signing(request) if request.startswith(b"old 2\n") else (409, b"2\n")
+
+    witness = scripted(answers)
+    assert log.show(witness.named)[0].outcome == "signed"
+    assert witness.olds == ["old 0", "old 2"]
+    assert witness.asked[1].count(b"\n", 0, witness.asked[1].index(b"\n\n")) == 1, "one hash leads from 2 to 3"
+
+
+def test_what_is_no_key_of_a_witness_is_refused(log: Log) -> None:
+    log.seal()
+    for text in ("", "a+b+c", log.key):
+        with pytest.raises(SealUnfit, match="no key of a witness"):
+            WitnessKey(text)
