@@ -22,6 +22,7 @@ from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReadableLog
 from ..events.log.integrity import UNREADABLE, Damage, is_as_written, is_well_typed
 from ..events.log.rows import from_row
+from ..events.log.schema import objects
 from ..events.log.sqlite import LogReader
 from ..events.log.writers import Writer, writer_of
 from ..events.recorded import EVENT_TAGS
@@ -183,6 +184,8 @@ class _Walk:
         self.hash = GENESIS
         self.written_by: list[WrittenBy] = []
         self._writer: Writer | None = None
+        self._astray = False
+        """Whether the last row stood behind one of a later position."""
         self._versions: defaultdict[int, int] = defaultdict(int)
         self._recorded_at = datetime.min.replace(tzinfo=UTC)
 
@@ -194,6 +197,12 @@ class _Walk:
             return
         position, digest = row[0], row[14]
         self.records += 1
+        if position <= self.position:  # whatever it says is of another place
+            if not self._astray:
+                self._findings.add(self.position + 1, "gap", f"position {position} follows on {self.position}")
+            self._astray = True
+            return
+        self._astray = False
         if not is_well_typed(row):
             self._findings.add(position, "unreadable", "a value is not of the type that a log stores, or is no UTF-8")
             self.position, self.hash = position, digest if isinstance(digest, bytes) else b""
@@ -335,9 +344,16 @@ _NUMBERS = {
     "notes": "SELECT * FROM notes ORDER BY task_id, position",
     "dependants": "SELECT * FROM dependants ORDER BY depends_on, task_id",
     "disabled": "SELECT * FROM disabled ORDER BY target",
-    "search": "SELECT term, doc, cnt FROM temp.words ORDER BY term",
+    "search": "SELECT term, doc, col, offset FROM temp.places",
 }
+_PLACES = "CREATE VIRTUAL TABLE temp.places USING fts5vocab (main, search, instance)"
+"""Every place of every word, in the order of the index."""
 _WORDS = "CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, row)"
+_LOST = """
+    SELECT term FROM temp.words AS listed
+    WHERE NOT EXISTS (SELECT 1 FROM temp.words AS asked WHERE asked.term = listed.term) LIMIT 1
+"""
+"""A word that the index holds, and does not find when it is asked for it."""
 
 
 def compare(
@@ -363,19 +379,33 @@ def compare(
             pull(log, fold, position, BULK_PAGE, progress)
             _compare_rows(conn, fold.connection, position, findings)
             _compare_numbers(conn, fold.connection, position, findings)
+            _compare_schema(conn, position, findings)
             if not findings and (damage := find_damage(conn)):
                 findings.add(position, "views", f"{path} is damaged: {damage}. The next start builds it anew.")
             if beside:
                 fold.finish()
         finally:
             fold.close()
-    except (sqlite3.Error, TasktrailError, TypeError) as error:
+    except (*UNREADABLE, TasktrailError, TypeError) as error:
         findings.add(0, "views", f"{path} cannot be compared: {error}")
         return None
     else:
         return int(position)
     finally:
         conn.close()
+
+
+def _compare_schema(views: sqlite3.Connection, position: int, findings: Findings) -> None:
+    made = TaskViews(":memory:")
+    found, due = objects(views), objects(made.connection)
+    made.close()
+    for kind, name in sorted(found.keys() | due.keys()):
+        if (kind, name) not in found:
+            findings.add(position, "views", f"the {kind} {name} is missing")
+        elif (kind, name) not in due:
+            findings.add(position, "views", f"the {kind} {name} does not belong there")
+        elif found[kind, name] != due[kind, name]:
+            findings.add(position, "views", f"the {kind} {name} is not as it was made")
 
 
 def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Findings) -> bool:
@@ -436,9 +466,12 @@ def _differences(found: tuple[Any, ...], due: tuple[Any, ...]) -> Iterator[str]:
 
 def _compare_numbers(views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings) -> None:
     for conn in (views, fold):
-        conn.execute(_WORDS)
+        conn.execute(_PLACES)
     for table, select in _NUMBERS.items():
         for found, due in zip_longest(views.execute(select), fold.execute(select)):
             if found != due:
                 findings.add(position, "views", f"table {table} has {found}, the fold says {due}")
                 break
+    views.execute(_WORDS)
+    for (word,) in views.execute(_LOST):
+        findings.add(position, "views", f"table search lists the word {word!r}, and does not find it")

@@ -384,7 +384,10 @@ class LogReader:
 
     def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
         """Position, task id, version and hash of each record from `after + 1` on; no more of it is read."""
-        return _pages(self._conn, after, limit, "position, task_id, version, hash")
+        for row in _pages(self._conn, after, limit, "position, task_id, version, hash"):
+            if (type(row[1]), type(row[2]), type(row[3])) != (int, int, bytes):
+                raise LogCorrupt(f"Position {row[0]} of the log has no task, version or hash that can be read")
+            yield row
 
     def rows_of(self, task_id: int, until: int) -> list[tuple[Any, ...]]:
         """The raw stored values of a task's records up to a position, each with its hash last."""

@@ -246,7 +246,7 @@ class SealCheck:
             return
         try:
             self._trees.apply(position, task_id, version, digest)
-        except (IndexError, TypeError, ValueError):
+        except (AttributeError, IndexError, OverflowError, TypeError, ValueError):  # a damaged row may hold anything
             self._unbroken = False
             return
         while self._seals and self._seals[-1].checkpoint.size <= position:
@@ -285,13 +285,10 @@ class SealCheck:
                 yield SealFault(0, f"no seal that fits is signed by the witness {found.witness}")
         for seal in reversed(self._seals):
             said = seal.checkpoint
+            why = f"the seal of {said.sealed_at} cannot be compared: records are missing"
             if said.size > position:
                 why = f"the log ends at {position}, and the seal of {said.sealed_at} has seen {said.size} records"
-                yield SealFault(position + 1, why)
-            else:
-                yield SealFault(
-                    self.sealed + 1, f"the seal of {said.sealed_at} cannot be compared: records are missing"
-                )
+            yield SealFault(self.sealed + 1, why)
 
 
 def name_of(first: Recorded) -> str:

@@ -47,7 +47,10 @@ def teach(conn: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def create_triggers(conn: sqlite3.Connection) -> None:
-    """Have every row of the tables in `KEYS` carry its checksum."""
+    """Have every row of the tables in `KEYS` carry its checksum.
+
+    `verify` compares the text with that in the file: whoever changes it raises `FOLD`.
+    """
     for table, key in KEYS.items():
         columns = [row[1] for row in conn.execute(f"PRAGMA table_info({table})")]
         values = ", ".join(f"NEW.{column}" for column in columns[:-1])

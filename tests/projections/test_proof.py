@@ -18,14 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sealed_logs import Sealed, chained_anew
 
-from tasktrail.events.errors import UnknownTask
+from tasktrail.events.errors import LogCorrupt, UnknownTask
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.merkle import EMPTY, GrowingRoot, Tree, leaf_hash, node_hash
 from tasktrail.projections.proof.notes import Checkpoint, PrivateKey, PublicKey
-from tasktrail.projections.proof.seals import make_seal, public_key
+from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
 
 CHECKER = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "examples" / "check_proof.py"))
 """The program for auditors: it shares no line with what it checks."""
@@ -199,6 +199,22 @@ def test_a_tail_that_is_cut_and_an_older_copy_are_found(sealed: Sealed, made: tu
         sealed.seal()
 
 
+def test_a_log_that_was_rewritten_and_is_shorter_is_told_from_where_it_may_differ(
+    sealed: Sealed, made: tuple[Path, list[int], int]
+) -> None:
+    """Where it ends says nothing of what stands in front."""
+    _, sizes, _ = made
+
+    def change(rows: list[list[Any]]) -> None:
+        rows[sizes[0]][COLUMNS.index("reason")] = "another"
+        del rows[sizes[1] - 2 :]
+
+    chained_anew(sealed.path, change)
+    found = [one for one in sealed.checked().findings if one.code == "seal"]
+    assert {one.position for one in found} == {sizes[0] + 1}
+    assert f"the log ends at {sizes[1] - 2}, and the seal of" in found[0].message
+
+
 def test_seals_that_were_changed_or_made_with_another_key_are_told(
     sealed: Sealed, made: tuple[Path, list[int], int]
 ) -> None:
@@ -220,6 +236,27 @@ def test_a_record_that_is_damaged_takes_the_seals_behind_it_with_it(sealed: Seal
     codes = [one.code for one in sealed.checked().findings]
     assert codes.count("seal") == 4
     assert "gap" in codes
+
+
+@pytest.mark.parametrize(
+    "row", [(1, 1, 1, None), (1, "x", 1, b""), (1, 1, 1, "x"), (None, 1, 1, b""), (1, 10**30, 1, b"")]
+)
+def test_a_row_may_hold_anything_and_is_no_record_then(sealed: Sealed, row: Any) -> None:
+    check = SealCheck(sealed.seals, public_key(sealed.seals))
+    check.see(*row)
+    assert [fault.position for fault in check.faults(10**6)] == [1, 1, 1, 1]
+
+
+def test_a_log_with_a_damaged_hash_is_neither_sealed_nor_proven(sealed: Sealed) -> None:
+    with forging(sealed.path) as conn:
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("UPDATE sqlite_schema SET sql = replace(sql, 'STRICT', '') WHERE name = 'events'")
+    with forging(sealed.path) as conn:
+        conn.execute("UPDATE events SET hash = 'text' WHERE position = 3")
+    (newest, *_) = (path.stem for path in sealed.seals.glob("*.note"))
+    for attempt in (sealed.seal, lambda: sealed.proof(1), lambda: sealed.growth(int(newest))):
+        with pytest.raises(LogCorrupt, match="Position 3"):
+            attempt()
 
 
 def test_a_log_that_lacks_a_whole_task_is_told_as_damaged(sealed: Sealed) -> None:

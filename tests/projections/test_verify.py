@@ -4,7 +4,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -445,6 +445,7 @@ def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> Non
         ("DELETE FROM durations", ["table durations"]),
         ("INSERT INTO totals VALUES ('zzz', 1, 1, NULL)", ["table totals"]),
         ("INSERT INTO search (rowid, type) VALUES (9999, 'zebra')", ["table search"]),
+        ("UPDATE search_data SET block = zeroblob(length(block)) WHERE id > 10", ["cannot be compared"]),
         ("UPDATE progress SET hash = zeroblob(32)", ["another log"]),
         ("UPDATE progress SET position = 99999", ["does not hold"]),
         ("DROP TABLE tasks", ["cannot be compared"]),
@@ -453,6 +454,9 @@ def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> Non
         ("INSERT INTO notes VALUES (1, 1, NULL)", ["notes"]),
         ("INSERT INTO dependants VALUES (1, 2, NULL)", ["dependants"]),
         ("INSERT INTO disabled VALUES ('https://x.test/', 1, '', '', NULL)", ["disabled"]),
+        ("UPDATE totals SET type = CAST(x'f0' AS TEXT) WHERE type = 'video_convert'", ["cannot be compared"]),
+        ("UPDATE tasks SET status = CAST(x'f0' AS TEXT) WHERE id = 2", ["cannot be compared"]),
+        ("CREATE INDEX more ON tasks (label, status)", ["index more does not belong there"]),
     ],
 )
 def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str, words: list[str]) -> None:
@@ -461,6 +465,89 @@ def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str,
     assert codes(found) == {"views"}
     for word in words:
         assert any(word in finding.message for finding in found.findings)
+
+
+def test_words_that_the_index_holds_and_does_not_find_are_found(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    for number in range(400):
+        journal.create(input_file=f"/in/{number**5}.mp4")
+    log.close()
+    with closing(LogReader(tmp_path / "log.db")) as reader:
+        rebuild(reader, tmp_path / "views.db")
+    assert checked(tmp_path).ok
+    by_hand(tmp_path / "views.db", "DELETE FROM search_idx WHERE pgno = (SELECT max(pgno) FROM search_idx)")
+    (finding,) = checked(tmp_path).findings
+    assert re.match(r"table search lists the word '.+', and does not find it", finding.message)
+
+
+def test_a_word_that_stands_at_another_place_of_its_text_is_found(folder: Path) -> None:
+    conn = sqlite3.connect(folder / "views.db")
+    conn.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, instance)")
+    before = conn.execute("SELECT * FROM temp.words").fetchall()
+    ((number, block),) = conn.execute("SELECT id, block FROM search_data WHERE id > 10 ORDER BY id LIMIT 1").fetchall()
+    for at in range(10, len(block)):  # a byte that says where in a text a word stands, and not which or in which text
+        changed = block[:at] + bytes([block[at] ^ 4]) + block[at + 1 :]
+        conn.execute("UPDATE search_data SET block = ? WHERE id = ?", (changed, number))
+        with suppress(sqlite3.Error):
+            after = conn.execute("SELECT * FROM temp.words").fetchall()
+            if after != before and [row[:2] for row in after] == [row[:2] for row in before]:
+                break
+    else:
+        pytest.fail("there is no such byte")
+    conn.commit()
+    conn.close()
+    (finding,) = checked(folder).findings
+    assert finding.message.startswith("table search has (")
+
+
+def test_rows_that_stand_out_of_order_are_told_where_they_stand(folder: Path) -> None:
+    """What they say is right where else they stand: nothing is wrong there."""
+    path = folder / "log.db"
+    with closing(opened(path)) as conn:
+        conn.execute("CREATE VIRTUAL TABLE temp.pages USING dbstat (main)") if has_dbstat(conn) else pytest.skip()
+        leaves = conn.execute("SELECT pageno FROM temp.pages WHERE name = 'events' AND pagetype = 'leaf' ORDER BY path")
+        first, _, third, *_ = (page for (page,) in leaves)
+    content = bytearray(path.read_bytes())
+    content[(third - 1) * 4096 : third * 4096] = content[(first - 1) * 4096 : first * 4096]
+    path.write_bytes(content)
+    with closing(sqlite3.connect(path)) as conn:
+        positions = [position for position, _ in conn.execute("SELECT position, data FROM events ORDER BY position")]
+    place = next(number for number in range(1, len(positions)) if positions[number] < positions[number - 1])
+    found = checked(folder, views=False).findings
+    assert min(finding.position for finding in found if finding.position) == place + 1
+
+
+def test_rows_of_another_table_among_the_records_are_told_where_they_stand(folder: Path) -> None:
+    path = folder / "log.db"
+    with closing(opened(path)) as conn:
+        conn.execute("CREATE VIRTUAL TABLE temp.pages USING dbstat (main)") if has_dbstat(conn) else pytest.skip()
+        select = "SELECT pageno FROM temp.pages WHERE name = ? AND pagetype = 'leaf' ORDER BY path"
+        third = conn.execute(select, ("events",)).fetchall()[2][0]
+        ((epochs,),) = conn.execute(select, ("epochs",)).fetchall()
+    content = bytearray(path.read_bytes())
+    content[(third - 1) * 4096 : third * 4096] = content[(epochs - 1) * 4096 : epochs * 4096]
+    path.write_bytes(content)
+    (gap, *_) = [finding for finding in checked(folder, views=False).findings if finding.code == "gap"]
+    assert re.fullmatch(r"position 1 follows on (\d+)", gap.message)
+    assert gap.message.endswith(f" {gap.position - 1}")
+
+
+def test_views_whose_tables_or_indexes_are_made_otherwise_are_found(folder: Path) -> None:
+    conn = sqlite3.connect(folder / "views.db")
+    conn.execute("DROP INDEX tasks_by_label")
+    conn.execute("DROP TRIGGER counts_changed")
+    conn.execute("PRAGMA writable_schema = ON")
+    conn.execute(
+        "UPDATE sqlite_schema SET sql = replace(sql, 'bucket INTEGER', 'bucket  INTEGER') WHERE name = 'durations'"
+    )
+    conn.commit()
+    conn.close()
+    assert [finding.message for finding in checked(folder).findings] == [
+        "the index tasks_by_label is missing",
+        "the table durations is not as it was made",
+        "the trigger counts_changed is missing",
+    ]
 
 
 def test_views_that_lag_behind_are_compared_where_they_stand(folder: Path) -> None:
