@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser screenshots check coverage bench gallery estimates crash crash-types attack sim fuzz photos corpus ci long pins golden python-page clean
+.PHONY: help setup demo test test-all test-browser screenshots check coverage bench gallery estimates crash crash-types attack mutations sim fuzz photos corpus ci long pins golden python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -83,6 +83,9 @@ crash-types: $(READY) ## Kill worker and service N times each in the middle of e
 attack: $(READY) ## Attack a service and its files from outside (ARGS="--short --only NAME --seed N")
 	PYTHONPATH=tests/support $(BIN)/python tests/attack/attack.py $(ARGS)
 
+mutations: $(READY) ## Change sealed logs in every way, and hold them against their seals (N=5000 SEED=1)
+	PYTHONPATH=tests/support $(BIN)/python tests/proof/mutations.py --mutations $(or $(N),5000) --seed $(or $(SEED),1)
+
 sim: $(READY) ## Play the core in simulated worlds full of faults (SEED=1 STEPS=100000)
 	$(BIN)/python tests/simulation/simulate.py --seed $(or $(SEED),1) --steps $(or $(STEPS),100000)
 
@@ -98,12 +101,13 @@ corpus: $(READY) ## Convert films of every kind with eleven presets, and compare
 ci: ## Do all that CI does
 	.ci/run
 
-long: $(READY) ## What CI has no time for: the long tests, a million simulated steps, the kill campaigns, the attacks, fuzzing, photos, corpus, gallery, estimates
+long: $(READY) ## What CI has no time for: the long tests, a million simulated steps, the kill campaigns, the attacks, the mutations, fuzzing, photos, corpus, gallery, estimates
 	$(BIN)/pytest -n 2 -m long
 	$(MAKE) sim STEPS=1000000
 	$(MAKE) crash
 	$(MAKE) crash-types
 	$(MAKE) attack
+	$(MAKE) mutations
 	$(MAKE) fuzz SECONDS=600
 	$(MAKE) photos
 	$(MAKE) corpus

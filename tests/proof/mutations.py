@@ -1,0 +1,623 @@
+"""Changes sealed logs in every way there is, and holds each against seals that were kept elsewhere.
+
+A world is a log with views, seals of some of its lengths, and copies from when they were made. A mutation changes one
+thing in a copy of its folder: rows with a SQLite shell; rows as an insider does, who makes the whole chain anew; bits,
+pages and lengths of log.db and its write-ahead log; older and other files in their place; the seals; the views. What
+changes nothing that can be read is not counted. All else has to be found, and the first position that is told has to be
+right: not behind the first record that differs, and not before the end of the last seal that fits.
+
+Clean logs, and those that a crash leaves (the write-ahead log cut anywhere behind what was sealed), must not be found.
+
+    make mutations N=5000 SEED=1
+"""
+
+import argparse
+import random
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from forgery import forging
+from histories import BEGIN, Journal, random_history
+from sealed_logs import chained_anew
+
+from tasktrail.events import TasktrailError
+from tasktrail.events.log.rows import COLUMNS
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.projections import rebuild
+from tasktrail.projections.proof.notes import PrivateKey, PublicKey
+from tasktrail.projections.proof.seals import SealCheck, checkpoint_of, make_seal, public_key, seal_files
+from tasktrail.projections.proof.trees import Trees
+from tasktrail.projections.verification import verify
+
+RECORDS = 120
+SEALS = 4
+EACH = 100
+"""Mutations of one world."""
+PAGE = 4096
+SIGNED = b"\xe2\x80\x94 "
+
+Rows: TypeAlias = list[list[Any]]
+
+
+class Broken(Exception):
+    """A promise was not kept."""
+
+
+class Told(NamedTuple):
+    """What a check said."""
+
+    found: bool
+    positions: tuple[int, ...] = ()
+    """Of what was found, without 0."""
+    words: str = ""
+    sealed: int = 0
+
+
+class World:
+    """A log as it was when it was sealed to its end. `seed` makes it, and whether all of it is in log.db already."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.kept, self.olds = folder / "data", folder / "kept", folder / "olds"
+        self.folder.mkdir(parents=True)
+        chance = random.Random(seed)
+        self.open = chance.random() < 0.5
+        """Whether the write-ahead log holds some of it."""
+        self.sizes: list[int] = []
+        self.path = self.folder / "log.db"
+        log = SqliteEventLog(self.path, now=BEGIN)
+        journal = Journal(log)
+        for number in range(SEALS):
+            while len(journal.records) < RECORDS * (number + 1) / SEALS:
+                random_history(journal, chance.randrange(1, 15), seed=chance.randrange(1 << 30))
+            with closing(LogReader(self.path)) as reader:
+                seal, self.key = make_seal(reader, self.kept, folder / "seal-key", BEGIN + timedelta(hours=number))
+            self.sizes.append(seal.checkpoint.size)
+            self._keep(number)
+            if chance.random() < 0.1:
+                log.maintain()
+        self.private = PrivateKey((folder / "seal-key").read_text())
+        if not self.open:
+            log.close()
+        with closing(LogReader(self.path)) as reader:
+            rebuild(reader, self.folder / "views.db")
+        self.files = {path.name: path.read_bytes() for path in self.folder.iterdir() if not path.name.endswith("-shm")}
+        if self.open:
+            log.close()
+        self.copy_to(self.folder)
+
+    def _keep(self, number: int) -> None:
+        old = self.olds / str(number)
+        old.mkdir(parents=True)
+        for name in ("log.db", "log.db-wal"):
+            with suppress(FileNotFoundError):
+                shutil.copy(self.folder / name, old)
+
+    def copy_to(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
+
+    @cached_property
+    def rows(self) -> Rows:
+        return rows_of(self.path) or []
+
+
+def rows_of(path: Path) -> Rows | None:
+    """The records that can be read one after the other; none: the file cannot be opened."""
+    names = ", ".join((*COLUMNS, "hash"))
+    found: Rows = []
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as conn:
+            conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+            try:
+                found.extend(list(row) for row in conn.execute(f"SELECT {names} FROM events ORDER BY position"))
+            except (sqlite3.Error, UnicodeDecodeError):  # the row before the one that cannot be read is lost with it
+                next_one = f"SELECT {names} FROM events WHERE position = ?"
+                while row := conn.execute(next_one, (len(found) + 1,)).fetchone():
+                    found.append(list(row))
+    except (sqlite3.Error, UnicodeDecodeError):
+        return found or None
+    return found
+
+
+def everything(path: Path) -> object:
+    """All that can be read of a database, to be compared."""
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as conn:
+            conn.text_factory = bytes
+            found = [conn.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2").fetchall()]
+            tables = [name.decode() for kind, name, _, _ in found[0] if kind == b"table"]
+            rows = (conn.execute(f'SELECT * FROM "{name}"') for name in tables if not name.startswith("search"))
+            found += [sorted(each, key=repr) for each in rows]
+            if "search" in tables:  # how it is kept may differ: what is found by which word counts
+                conn.execute("CREATE VIRTUAL TABLE temp.places USING fts5vocab (main, search, instance)")
+                conn.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, row)")
+                found.append(conn.execute("SELECT term, doc, col, offset FROM temp.places").fetchall())
+                words = dict.fromkeys(row[0] for row in found[-1])
+                found.append(
+                    [conn.execute("SELECT * FROM temp.words WHERE term = ?", (w.decode(),)).fetchall() for w in words]
+                )
+            return found
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        return str(error)
+
+
+# --- mutations: each changes something in a copy of a world's folder ---
+
+
+class Change(NamedTuple):
+    """A world, the copy that is to be changed, and chance."""
+
+    world: World
+    folder: Path
+    seals: Path
+    chance: random.Random
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.db"
+
+    @property
+    def wal(self) -> Path:
+        return self.folder / "log.db-wal"
+
+    def any_row(self) -> int:
+        return self.chance.randrange(len(self.world.rows))
+
+
+Mutation: TypeAlias = Callable[[Change], None]
+
+
+def another_value(change: Change, rows: Rows) -> None:
+    row, column = rows[change.any_row()], change.chance.randrange(1, len(COLUMNS))
+    old = row[column]
+    if isinstance(old, int):
+        row[column] = old + change.chance.choice((1, -1, 7))
+    else:
+        place = change.chance.randrange(len(old) + 1)
+        row[column] = (
+            old[:place] + change.chance.choice(("x", "7", " ", '"')) + old[place + change.chance.randrange(2) :]
+        )
+
+
+def another_time(change: Change, rows: Rows) -> None:
+    row = rows[change.any_row()]
+    at = COLUMNS.index("recorded_at")
+    row[at] = row[at].replace("2026-", "2025-")
+
+
+def one_removed(change: Change, rows: Rows) -> None:
+    del rows[change.any_row()]
+
+
+def several_removed(change: Change, rows: Rows) -> None:
+    begin = change.any_row()
+    del rows[begin : begin + change.chance.randrange(2, 20)]
+
+
+def a_task_removed(change: Change, rows: Rows) -> None:
+    gone = change.chance.choice(rows)[1]
+    rows[:] = [row for row in rows if row[1] != gone]
+
+
+def last_records_of_a_task_removed(change: Change, rows: Rows) -> None:
+    at = rows[change.any_row()]
+    rows[:] = [row for row in rows if row[1] != at[1] or row[0] < at[0]]
+
+
+def one_put_in(change: Change, rows: Rows) -> None:
+    copied = list(change.chance.choice(rows))
+    copied[1] = len({row[1] for row in rows}) + 1  # a task that was not there
+    copied[2] = 1
+    rows.insert(change.any_row(), copied)
+
+
+def one_put_in_of_the_service(change: Change, rows: Rows) -> None:
+    of_service = [row for row in rows if row[1] == 0]
+    if of_service:
+        copied = list(change.chance.choice(of_service))
+        copied[2] = max(row[2] for row in of_service) + 1
+        rows.insert(change.any_row(), copied)
+
+
+def two_exchanged(change: Change, rows: Rows) -> None:
+    one, other = change.any_row(), change.any_row()
+    rows[one], rows[other] = rows[other], rows[one]
+
+
+def end_cut(change: Change, rows: Rows) -> None:
+    del rows[change.any_row() :]
+
+
+def end_rewritten(change: Change, rows: Rows) -> None:
+    at = change.any_row()
+    for row in rows[at:]:
+        row[COLUMNS.index("actor")] = "another"
+
+
+def all_rewritten(_change: Change, rows: Rows) -> None:
+    for row in rows:
+        row[COLUMNS.index("reason")] += "."
+
+
+INSIDER = (
+    *(another_value, another_time, one_removed, several_removed, a_task_removed, last_records_of_a_task_removed),
+    *(one_put_in, one_put_in_of_the_service, two_exchanged, end_cut, end_rewritten, all_rewritten),
+)
+
+
+def by_insider(how: Callable[[Change, Rows], None]) -> Mutation:
+    """Rows are changed, and the whole chain is made anew."""
+
+    def mutate(change: Change) -> None:
+        with suppress(sqlite3.IntegrityError):  # what two unique indexes keep even from him; half of it is there then
+            chained_anew(change.log, lambda rows: how(change, rows))
+
+    return mutate
+
+
+def sealed_anew(change: Change) -> None:
+    """As an insider with the key: the seals are made anew, too. Those that were kept are elsewhere."""
+    by_insider(change.chance.choice(INSIDER))(change)
+    with closing(LogReader(change.log)) as log, suppress(TasktrailError):
+        make_seal(log, change.folder / "seals", change.world.kept.parent / "seal-key", BEGIN)
+
+
+def with_a_shell(change: Change) -> None:
+    """A statement, and the chain stays as it is."""
+    position, other = change.any_row() + 1, change.any_row() + 1
+    column = change.chance.choice(COLUMNS[1:])
+    old = change.world.rows[position - 1][COLUMNS.index(column)]
+    new = old + 1 if isinstance(old, int) else f"{old}x"
+    statement, values = change.chance.choice(
+        (
+            (f"UPDATE events SET {column} = ? WHERE position = ?", (new, position)),
+            ("UPDATE events SET hash = randomblob(32) WHERE position = ?", (position,)),
+            (
+                "UPDATE events SET hash = (SELECT hash FROM events WHERE position = ?) WHERE position = ?",
+                (other, position),
+            ),
+            ("DELETE FROM events WHERE position = ?", (position,)),
+            ("DELETE FROM events WHERE position >= ?", (position,)),
+            ("UPDATE events SET position = position + 100000 WHERE position = ?", (position,)),
+            ("UPDATE answers SET task_id = task_id + 1 WHERE position >= ?", (position,)),
+            ("DELETE FROM answers WHERE position >= ?", (position,)),
+        )
+    )
+    with forging(change.log) as conn, suppress(sqlite3.IntegrityError):
+        conn.execute(statement, values)
+
+
+def bits_of(name: str) -> Mutation:
+    def mutate(change: Change) -> None:
+        path = change.folder / name
+        if path.exists() and path.stat().st_size:
+            content = bytearray(path.read_bytes())
+            for _ in range(change.chance.choice((1, 1, 1, 8))):
+                content[change.chance.randrange(len(content))] ^= 1 << change.chance.randrange(8)
+            path.write_bytes(content)
+
+    return mutate
+
+
+def a_page_of(name: str) -> Mutation:
+    """Zeros, or another page of the file, where one was."""
+
+    def mutate(change: Change) -> None:
+        path = change.folder / name
+        if path.exists() and path.stat().st_size:
+            content = bytearray(path.read_bytes())
+            at, other = (change.chance.randrange(len(content)) // PAGE * PAGE for _ in range(2))
+            page = bytes(content[other : other + PAGE]) if change.chance.random() < 0.5 else bytes(PAGE)
+            content[at : at + len(page)] = page
+            path.write_bytes(content)
+
+    return mutate
+
+
+def length_of(name: str) -> Mutation:
+    def mutate(change: Change) -> None:
+        path = change.folder / name
+        if path.exists() and path.stat().st_size:
+            with path.open("rb+") as file:
+                file.truncate(change.chance.randrange(path.stat().st_size))
+
+    return mutate
+
+
+def wal_removed(change: Change) -> None:
+    change.wal.unlink(missing_ok=True)
+
+
+def older_copy(change: Change) -> None:
+    """Of the log alone, or with its write-ahead log."""
+    old = change.world.olds / str(change.chance.randrange(SEALS))
+    names = change.chance.choice((("log.db", "log.db-wal"), ("log.db",), ("log.db-wal",)))
+    for name in names:
+        (change.folder / name).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.copy(old / name, change.folder)
+
+
+def another_log(change: Change) -> None:
+    change.log.unlink()
+    change.wal.unlink(missing_ok=True)
+    log = SqliteEventLog(change.log, now=BEGIN)
+    random_history(Journal(log), change.chance.randrange(5, 200), seed=change.chance.randrange(1 << 30))
+    log.close()
+
+
+def byte_of_a_seal(change: Change) -> None:
+    path = change.chance.choice(seal_files(change.seals))
+    content = bytearray(path.read_bytes())
+    place = change.chance.randrange(len(content))
+    content[place : place + change.chance.randrange(2)] = bytes([change.chance.randrange(256)])
+    path.write_bytes(content)
+
+
+def seal_cut(change: Change) -> None:
+    path = change.chance.choice(seal_files(change.seals))
+    path.write_bytes(path.read_bytes()[: change.chance.randrange(path.stat().st_size)])
+
+
+def seal_of_another_key(change: Change) -> None:
+    """And the key beside it, as somebody has it who can write to the folder."""
+    forger = PrivateKey.made(change.world.key.name)
+    path = change.chance.choice(seal_files(change.seals))
+    path.write_text(forger.signed(change.world.key.opened(path.read_text())))
+    (change.seals / "key").write_text(forger.public.text)
+
+
+def seal_of_other_records(change: Change) -> None:
+    """With the right key, of a log that never was."""
+    trees = Trees()
+    size = change.chance.randrange(1, len(change.world.rows) + 30)
+    for position in range(1, size + 1):
+        trees.apply(position, 1, position, change.chance.randbytes(32))
+    (change.seals / f"{size}.note").write_text(
+        change.world.private.signed(checkpoint_of(change.world.key.name, trees, BEGIN))
+    )
+
+
+GHOST = """
+    INSERT INTO tasks SELECT id + 1000, status, type, user_id, document_id, parent_task_id, label, batch, priority,
+        queue_key, updated_at, spec, state, spec_sum, state_sum FROM tasks WHERE id = ?
+"""
+
+
+def views_with_a_shell(change: Change) -> None:
+    statement = change.chance.choice(
+        (
+            "UPDATE tasks SET status = 'completed' WHERE id = ?",
+            "UPDATE tasks SET user_id = user_id + 1 WHERE id = ?",
+            "UPDATE tasks SET spec = replace(spec, '/in/', '/out/') WHERE id = ?",
+            "UPDATE tasks SET state = replace(state, '1', '2') WHERE id = ?",
+            "UPDATE tasks SET updated_at = updated_at - 1 WHERE id = ?",
+            "DELETE FROM tasks WHERE id = ?",
+            GHOST,
+            "UPDATE counts SET number = number + 1 WHERE ? > 0",
+            "UPDATE minutes SET created = created + 1 WHERE ? > 0",
+            "DELETE FROM notes WHERE task_id = ?",
+            "DELETE FROM notices WHERE task_id = ?",
+        )
+    )
+    task = change.chance.randrange(1, 1 + max(row[1] for row in change.world.rows))
+    with forging(change.folder / "views.db") as conn, suppress(sqlite3.Error):
+        conn.execute(statement, (task,))
+
+
+MUTATIONS: dict[str, Mutation] = {
+    **{f"insider: {how.__name__.replace('_', ' ')}": by_insider(how) for how in INSIDER},
+    "insider: sealed anew": sealed_anew,
+    "shell": with_a_shell,
+    "shell again": with_a_shell,
+    "bits of log.db": bits_of("log.db"),
+    "a page of log.db": a_page_of("log.db"),
+    "length of log.db": length_of("log.db"),
+    "bits of the write-ahead log": bits_of("log.db-wal"),
+    "a page of the write-ahead log": a_page_of("log.db-wal"),
+    "length of the write-ahead log": length_of("log.db-wal"),
+    "write-ahead log removed": wal_removed,
+    "older copy": older_copy,
+    "another log": another_log,
+    "byte of a seal": byte_of_a_seal,
+    "seal cut": seal_cut,
+    "seal of another key": seal_of_another_key,
+    "seal of other records": seal_of_other_records,
+    "views with a shell": views_with_a_shell,
+    "bits of views.db": bits_of("views.db"),
+    "a page of views.db": a_page_of("views.db"),
+}
+ABOUT_VIEWS = frozenset(name for name in MUTATIONS if "views" in name)
+ABOUT_FILES = frozenset(name for name in MUTATIONS if name.startswith(("bits of", "a page of", "length of")))
+ABOUT_SEALS = frozenset(name for name in MUTATIONS if name.startswith(("byte of a seal", "seal")))
+
+
+# --- what is found ---
+
+
+def told_of(folder: Path, seals: Path, key: PublicKey, *, views: bool, apart: tuple[str, ...] = ("views",)) -> Told:
+    """What `tasktrail verify --seals` says. `apart`: codes of findings whose positions are not told."""
+    try:
+        with closing(LogReader(folder / "log.db")) as log:
+            found = verify(log, folder / "views.db" if views else None, seals=SealCheck(seals, key))
+    except TasktrailError as error:
+        return Told(found=True, words=error.message)
+    placed = [one for one in found.findings if one.position and one.code not in apart] or found.findings
+    words = "; ".join(f"{one.position} {one.code}: {one.message}" for one in placed[:4])
+    positions = tuple(one.position for one in found.findings if one.position and one.code not in apart)
+    return Told(not found.ok, positions, words, found.sealed or 0)
+
+
+def meaning(seals: Path) -> object:
+    """What the notes say and who has signed them."""
+    found = {}
+    for path in seal_files(seals):
+        body, _, signatures = path.read_bytes().rpartition(b"\n\n")
+        found[path.name] = body, [line for line in signatures.split(b"\n") if line.startswith(SIGNED)]
+    return found
+
+
+def first_that_differs(world: World, path: Path) -> int | None:
+    """The first position at which another record stands, or none; nothing: they are the same."""
+    rows = rows_of(path)
+    if rows is None:
+        return 1
+    for position, (one, other) in enumerate(zip(world.rows, rows, strict=False), 1):
+        if one != other:
+            return position
+    return None if len(rows) == len(world.rows) else min(len(rows), len(world.rows)) + 1
+
+
+def mutate(world: World, name: str, scratch: Path, chance: random.Random) -> str:
+    """Do it to a copy, and say what came of it: found, or harmless. Raises `Broken`."""
+    folder, seals, looked_at = scratch / "copy", scratch / "seals", scratch / "looked-at"
+    world.copy_to(folder)
+    shutil.rmtree(seals, ignore_errors=True)
+    shutil.copytree(world.kept, seals)
+    MUTATIONS[name](Change(world, folder, seals, chance))
+    for path in folder.glob("*-shm"):
+        path.unlink()
+    shutil.rmtree(looked_at, ignore_errors=True)
+    shutil.copytree(folder, looked_at)  # looking may change the files
+    # What damages the file may hit the answers and the indexes, too, which belong to other positions.
+    apart = ("views", "answer", "index") if name in ABOUT_FILES else ("views",)
+    said = told_of(folder, seals, world.key, views=name in ABOUT_VIEWS, apart=apart)
+    if name in ABOUT_SEALS:
+        changed = meaning(seals) != meaning(world.kept)
+        first = None
+    elif name in ABOUT_VIEWS:
+        changed = everything(looked_at / "views.db") != everything(world.folder / "views.db")
+        first = None
+    else:
+        first = first_that_differs(world, looked_at / "log.db")
+        changed = first is not None or everything(looked_at / "log.db") != everything(world.path)
+    if not said.found:
+        if changed:
+            raise Broken(f"not found, and {'the record at ' + str(first) if first else 'something'} is another")
+        return "harmless"
+    if first is not None and said.positions:
+        fits = max((size for size in world.sizes if size < first), default=0)
+        if not fits < min(said.positions) <= first:
+            raise Broken(f"the first that differs is {first}, behind a seal of {fits}, and it was told: {said.words}")
+        return "found"
+    if first is not None:
+        return "found, and the file cannot be read"
+    return "found"
+
+
+def mutations(number: int, seed: int, *, show: Callable[[str], None] = print) -> tuple[Counter[str], list[str]]:
+    """As many as are asked for that changed something: how many of each kind were found, and what was not."""
+    chance = random.Random(seed)
+    counts: Counter[str] = Counter()
+    broken: list[str] = []
+    done = drawn = 0
+    world: World | None = None
+    with tempfile.TemporaryDirectory() as scratch:
+        while done < number:
+            if world is None or drawn % EACH == 0:
+                shutil.rmtree(Path(scratch) / "world", ignore_errors=True)
+                world = World(Path(scratch) / "world", chance.randrange(1 << 30))
+            drawn += 1
+            name, own = chance.choice(list(MUTATIONS)), chance.randrange(1 << 30)
+            try:
+                outcome = mutate(world, name, Path(scratch), random.Random(own))
+            except Exception as error:  # noqa: BLE001 - that is what is looked for
+                outcome = "BROKEN"
+                broken.append(f"{name} (drawn {drawn} of seed {seed}): {type(error).__name__}: {error}")
+                show(f"  {broken[-1]}")
+            counts[outcome] += 1
+            if outcome != "harmless":
+                counts[name] += 1
+                done += 1
+    return counts, broken
+
+
+# --- what is clean ---
+
+
+def clean(number: int, seed: int, *, show: Callable[[str], None] = print) -> tuple[Counter[str], list[str]]:
+    """So many logs that nobody has changed, a quarter of them whole and the rest as a crash leaves them."""
+    chance = random.Random(seed)
+    counts: Counter[str] = Counter()
+    alarms: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        while counts.total() < number:
+            for name, folder, seals, size in images(Path(scratch), chance):
+                said = told_of(folder, seals, public_key(seals), views=(folder / "views.db").exists())
+                counts[name] += 1
+                if said.found or said.sealed != size:
+                    alarms.append(f"{name} ({counts.total()} of seed {seed}): {said}")
+                    show(f"  {alarms[-1]}")
+                if counts.total() == number:
+                    break
+    return counts, alarms
+
+
+def images(scratch: Path, chance: random.Random) -> list[tuple[str, Path, Path, int]]:
+    """A log, closed; and its files as a power cut may leave them while it is open: what, where, seals, sealed size."""
+    shutil.rmtree(scratch / "clean", ignore_errors=True)
+    folder = scratch / "clean" / "data"
+    folder.mkdir(parents=True)
+    log = SqliteEventLog(folder / "log.db", now=BEGIN)
+    journal = Journal(log)
+    size = 0
+    for number in range(chance.randrange(1, 4)):
+        while len(journal.records) <= size:
+            random_history(journal, chance.randrange(1, 80), seed=chance.randrange(1 << 30))
+        if chance.random() < 0.5:
+            log.maintain()
+        with closing(LogReader(folder / "log.db")) as reader:
+            at = BEGIN + timedelta(hours=number)
+            size = make_seal(reader, folder / "seals", folder / "seal-key", at)[0].checkpoint.size
+    if chance.random() < 0.5:
+        with closing(LogReader(folder / "log.db")) as reader:
+            rebuild(reader, folder / "views.db")
+    durable = (folder / "log.db-wal").stat().st_size
+    written = len(journal.records)
+    while len(journal.records) == written:
+        random_history(journal, chance.randrange(1, 40), seed=chance.randrange(1 << 30))
+    found = []
+    for number in range(3):
+        image = scratch / "clean" / str(number)
+        shutil.copytree(folder, image, ignore=shutil.ignore_patterns("*-shm"))
+        wal = image / "log.db-wal"
+        content = wal.read_bytes()
+        cut = chance.randrange(durable, len(content) + 1)
+        torn = chance.choice((b"", bytes(len(content) - cut), chance.randbytes(len(content) - cut)))
+        wal.write_bytes(content[:cut] + torn)
+        found.append(("as a crash leaves it", image, image / "seals", size))
+    log.close()
+    return [*found, ("whole", folder, folder / "seals", size)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mutations", type=int, default=5000, help="how many that change something")
+    parser.add_argument("--clean", type=int, default=1000, help="how many logs without a fault")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    begun = time.monotonic()
+    counts, broken = mutations(asked.mutations, asked.seed)
+    for name in MUTATIONS:
+        print(f"{counts.pop(name, 0):6,}  {name}")
+    print(f"{asked.mutations:,} mutations, {len(broken)} not found or told at a wrong position: {dict(counts)}")
+    looked_at, alarms = clean(asked.clean, asked.seed)
+    print(f"{asked.clean:,} clean logs, {len(alarms)} alarms: {dict(looked_at)}")
+    print(f"{time.monotonic() - begun:.0f} s")
+    return 1 if broken or alarms else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
