@@ -1,6 +1,7 @@
-"""Axis S: a million tasks waiting: a start, from the snapshot and by folding the whole log, memory, and metrics."""
+"""Axis S: a million tasks waiting: a start, from the snapshot and by folding the whole log, memory, metrics, a seal."""
 
 import atexit
+import os
 import subprocess
 import sys
 import time
@@ -9,10 +10,11 @@ from functools import cache
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
+from typing import NamedTuple
 
 import httpx
 import psutil
-from harness import SUPPORT, Goal, Table, quantile
+from harness import SUPPORT, Goal, Table, quantile, scratch
 from storage import fill, started
 
 from tasktrail.actors.snapshots import take_snapshots
@@ -44,6 +46,58 @@ def tables(*, quick: bool) -> Iterator[Table]:
     metrics.add("p99", lambda: scrape("p99"), Goal(at_most=20))
     metrics.add("CPU of the service", lambda: scrape("CPU"))
     yield metrics
+    seal = Table("S4", f"A seal of {number:,} records of as many tasks", "s")
+    seal.add("time", lambda: _sealed(number).seconds)
+    seal.add("CPU", lambda: _sealed(number).cpu)
+    seal.add("CPU, and the proof of growth for a witness", lambda: _sealed(number, grown=True).cpu)
+    yield seal
+    sealing = Table("S5", f"Resident memory of the process that seals {number:,} records of as many tasks", "MiB")
+    sealing.add("a seal", lambda: _sealed(number).memory)
+    sealing.add("and the proof of growth for a witness", lambda: _sealed(number, grown=True).memory)
+    yield sealing
+
+
+class _Cost(NamedTuple):
+    seconds: float
+    cpu: float
+    memory: float
+
+
+_SEAL = """
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from tasktrail.events.log.sqlite import LogReader
+from tasktrail.projections.proof.growth import tree_of
+from tasktrail.projections.proof.seals import make_seal
+folder = Path(sys.argv[2])
+with closing(LogReader(Path(sys.argv[1]))) as log:
+    seal, _ = make_seal(log, folder / "seals", folder / "seal-key", datetime.now(UTC))
+    if len(sys.argv) > 3:
+        tree_of(log, seal.checkpoint.size).consistency(seal.checkpoint.size - 1)
+"""
+
+
+@cache
+def _log(number: int) -> Path:
+    folder = Path(mkdtemp(prefix="tasktrail-bench-"))
+    atexit.register(rmtree, folder, ignore_errors=True)
+    fill(folder / "log.db", number, ended=False)
+    return folder / "log.db"
+
+
+def _sealed(number: int, *, grown: bool = False) -> _Cost:
+    """What a process costs that seals the log for the first time; `grown`: and proves growth, as a witness needs it."""
+    with scratch() as folder:
+        command = [sys.executable, "-c", _SEAL, str(_log(number)), str(folder), *["grown"] * grown]
+        begun = time.perf_counter()
+        process = subprocess.Popen(command)
+        _, status, used = os.wait4(process.pid, 0)
+        took = time.perf_counter() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return _Cost(took, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 _SERVE = """
