@@ -54,3 +54,12 @@ class SealUnfit(TasktrailError):
     status = 409
     title = "The seal does not hold"
     remedy = "Take the seal and the key as they were kept, away from the log that they speak of."
+
+
+class NoStamp(TasktrailError):
+    """A time authority has not stamped a seal."""
+
+    code = "no_stamp"
+    status = 503
+    title = "The seal was not stamped"
+    remedy = "The seal is there. Ask again later with `tasktrail seal --tsa`, or name another authority."

@@ -29,7 +29,7 @@ from ..events.recorded import EVENT_TAGS
 from ..events.system_events import SYSTEM_TAGS, Adjusted, Deduplicated, RedeliveryRequested, ServiceStarted
 from ..events.task_events import is_terminal
 from .legal_transitions import Lawbook
-from .proof.seals import SealCheck, Witnessed
+from .proof.seals import SealCheck, Stamped, Witnessed
 from .queries.reader import connect
 from .views.checksums import find_damage
 from .views.rebuild import BULK_PAGE, Progress, pull
@@ -93,6 +93,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """In order; the last one wrote the end."""
     witnessed: tuple[Witnessed, ...] = ()
     """How far each witness has signed that was asked about."""
+    stamped: Stamped | None = None
+    """How far time authorities have stamped. None: nobody has asked."""
     findings: tuple[Finding, ...]
     more: int
     """Findings beyond those listed."""
@@ -168,6 +170,7 @@ def verify(
         sealed=None if seals is None else seals.sealed,
         written_by=tuple(walk.written_by),
         witnessed=() if seals is None else seals.witnessed,
+        stamped=None if seals is None else seals.stamped,
         findings=tuple(sorted(findings.listed, key=lambda finding: finding.position)),
         more=findings.more,
     )

@@ -114,8 +114,8 @@ MEDIA_ROOMS = (
     "handlers/video",
     "tasktrail/demo",
 )
-AFTER_A_LOOK = {"actors/delivery/apprise_process.py"}
-"""Started only where the package is."""
+AFTER_A_LOOK = {"actors/delivery/apprise_process.py", "projections/proof/stamps.py"}
+"""Loaded only where the package is."""
 
 
 def test_the_plain_install_has_all_that_is_loaded_outside_of_the_media_types() -> None:

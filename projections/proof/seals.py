@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,11 @@ from .merkle import GrowingRoot, Tree
 from .notes import LONGEST, Checkpoint, PrivateKey, PublicKey, WitnessKey
 from .trees import Trees
 
+if TYPE_CHECKING:
+    from .stamps import Authorities
+
 SUFFIX = ".note"
+STAMP = ".tsr"
 KEY = "key"
 """The file with the public key, in the folder of the seals."""
 _SHOWN = 5
@@ -81,6 +85,11 @@ def with_signature(seal: Seal, witness: WitnessKey, answer: str) -> Seal:
     note = witness.added(seal.note, answer)
     _write(seal.path, note)
     return seal._replace(note=note)
+
+
+def keep_stamp(seal: Seal, stamp: bytes) -> None:
+    """Keep the stamp of a time authority beside a seal. Raises `OSError`."""
+    _write(seal.path.with_suffix(STAMP), stamp)
 
 
 def _as_sealed(log: LogReader, folder: Path, key: PublicKey) -> Trees:
@@ -203,6 +212,15 @@ class Witnessed(msgspec.Struct, frozen=True, kw_only=True):
     """When it signed that one, by its own clock."""
 
 
+class Stamped(msgspec.Struct, frozen=True, kw_only=True):
+    """How far time authorities have stamped."""
+
+    position: int = 0
+    """The records that the largest seal speaks of that fits and that is stamped. 0: there is none."""
+    at: str = ""
+    """When that was, by the authority's clock."""
+
+
 class SealCheck:
     """Holds seals against a log whose records are told one after the other.
 
@@ -211,18 +229,28 @@ class SealCheck:
         key: the key that they have to be signed with.
         witnesses: the keys of witnesses. A signature of theirs that is none of its seal does not fit.
         needed: whether each of them has to have signed a seal that fits.
+        authorities: whose stamps are believed: each stamp has to hold, and one has to be there. None: none is read.
 
     Raises:
         SealUnfit: the folder cannot be read.
     """
 
     def __init__(
-        self, folder: Path, key: PublicKey, witnesses: Iterable[WitnessKey] = (), *, needed: bool = False
+        self,
+        folder: Path,
+        key: PublicKey,
+        witnesses: Iterable[WitnessKey] = (),
+        *,
+        needed: bool = False,
+        authorities: "Authorities | None" = None,
     ) -> None:
         self.sealed = 0
         """The records that the largest seal that fits speaks of."""
         self._witnesses = {witness: Witnessed(witness=witness.name) for witness in witnesses}
         self._needed = needed
+        self._authorities = authorities
+        self.stamped = Stamped() if authorities is not None else None
+        """How far time authorities have stamped. None: nobody has asked."""
         self._trees = Trees()
         self._unbroken = True
         self._faults: list[SealFault] = []
@@ -238,6 +266,10 @@ class SealCheck:
                     witness.signed_at(self._seals[-1].note)
                 except SealUnfit as error:
                     self._faults.append(SealFault(0, f"{path}: {error.message}"))
+            try:
+                self._stamped_at(self._seals[-1])
+            except SealUnfit as error:
+                self._faults.append(SealFault(0, f"{path.with_suffix(STAMP)}: {error.message}"))
         self._seals.sort(key=lambda seal: seal.checkpoint.size, reverse=True)
 
     def see(self, position: int, task_id: int, version: int, digest: bytes) -> None:
@@ -257,6 +289,9 @@ class SealCheck:
         if seal.fits(self._trees.records, self._trees.tasks):
             self.sealed = said.size
             self._note_witnesses(seal)
+            with suppress(SealUnfit):  # told already
+                if at := self._stamped_at(seal):
+                    self.stamped = Stamped(position=said.size, at=at)
             return
         self._faults.append(
             SealFault(
@@ -264,6 +299,18 @@ class SealCheck:
                 f"the seal of {said.sealed_at} has seen others than those at {self.sealed + 1} to {said.size}",
             )
         )
+
+    def _stamped_at(self, seal: Seal) -> str:
+        """When it was stamped; empty: it was not, or nobody has asked. Raises `SealUnfit`."""
+        if self._authorities is None:
+            return ""
+        try:
+            stamp = seal.path.with_suffix(STAMP).read_bytes()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise SealUnfit(f"It cannot be read: {error.strerror}") from error
+        return self._authorities.stamped_at(seal.checkpoint.text(), stamp)
 
     def _note_witnesses(self, seal: Seal) -> None:
         for witness in self._witnesses:
@@ -280,6 +327,8 @@ class SealCheck:
     def faults(self, position: int) -> Iterator[SealFault]:
         """All that does not fit, once the log has ended at a position."""
         yield from self._faults
+        if self.stamped is not None and not self.stamped.position:
+            yield SealFault(0, "no seal that fits is stamped by an authority that is believed")
         for found in self.witnessed if self._needed else ():
             if not found.position:
                 yield SealFault(0, f"no seal that fits is signed by the witness {found.witness}")
@@ -310,13 +359,13 @@ def private_key(path: Path, name: str) -> PrivateKey:
     return key
 
 
-def _write(path: Path, text: str, *, new: bool = False) -> None:
+def _write(path: Path, content: str | bytes, *, new: bool = False) -> None:
     """Durably, and as a whole. `new`: only if nothing is there."""
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
         file.flush()
         os.fsync(file.fileno())
     if new:

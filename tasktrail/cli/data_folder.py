@@ -11,7 +11,7 @@ from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, REFUSED, complain
 from .fields import default_actor, reason_and_actor
 from .progress import counting
-from .proof import FOLDER, KEY_OPTION, key_of, witness_keys
+from .proof import FOLDER, KEY_OPTION, authorities_in, key_of, witness_keys
 from .session import Session
 from .terminal import fitted, plain, print_json, say
 
@@ -37,23 +37,37 @@ if TYPE_CHECKING:
     multiple=True,
     help="A witness that has to have signed; may be repeated. Else those of the configuration are looked at.",
 )
+@click.option(
+    "--authority",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Certificates of the time authority, in PEM: its stamps have to hold.",
+)
 @pass_session
-def verify_command(session: Session, seals: Path | None, key: str | None, witnesses: tuple[str, ...]) -> int:
+def verify_command(
+    session: Session, seals: Path | None, key: str | None, witnesses: tuple[str, ...], authority: Path | None
+) -> int:
     """Check the log, the views and the snapshots: hash chain, gaps, state machine, both equal to the fold.
 
     It reads the files of the data folder, whether a service runs or not; with --url the service checks its own.
     """
     from ..events.errors import LogCorrupt
 
-    if seals is None and (key is not None or witnesses):
-        raise click.UsageError("--key and --witness are for --seals")
+    if seals is None and (key is not None or witnesses or authority is not None):
+        raise click.UsageError("--key, --witness and --authority are for --seals")
     check = None
     if seals is not None:
         session.files_only("verify --seals")
         from ..projections.proof.seals import SealCheck, public_key
 
         told = witnesses or [one.key for one in session.load_config().witnesses]
-        check = SealCheck(seals, key_of(key) or public_key(seals), witness_keys(told), needed=bool(witnesses))
+        check = SealCheck(
+            seals,
+            key_of(key) or public_key(seals),
+            witness_keys(told),
+            needed=bool(witnesses),
+            authorities=authorities_in(authority),
+        )
     try:
         with counting("checking") as progress:
             found = session.environment.verify(session, progress, check)
@@ -81,6 +95,8 @@ def _print_verification(found: "Verification") -> None:
         say(f"written by tasktrail {', '.join(written_by)}")
     if found.sealed is not None:
         say(f"as it was sealed up to {found.sealed}" if found.sealed else "no seal fits")
+    if found.stamped is not None and found.stamped.position:
+        say(f"stamped by a time authority up to {found.stamped.position}, at {found.stamped.at}")
     for one in found.witnessed:
         upto = f"has signed up to {one.position}, at {one.at}" if one.position else "has signed no seal that fits"
         say(f"the witness {plain(one.witness)} {upto}")

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from .command import CliCommand, pass_session
-from .failing import CHECK_FAILED, DONE
-from .session import Session
+from .failing import CHECK_FAILED, DONE, complain
+from .session import Session, need_stamps
 from .terminal import plain, print_json, say
 
 if TYPE_CHECKING:
     from ..projections.proof.bundle import Proof
     from ..projections.proof.growth import Growth
     from ..projections.proof.notes import PublicKey, WitnessKey
+    from ..projections.proof.stamps import Authorities
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 KEY_OPTION = click.option(
@@ -31,6 +32,16 @@ def key_of(told: str | None) -> "PublicKey | None":
     from ..projections.proof.seals import read_key
 
     return PublicKey(told) if "+" in told and not Path(told).exists() else read_key(Path(told))
+
+
+def authorities_in(path: Path | None) -> "Authorities | None":
+    """The time authorities whose certificates a file has. Raises `SealUnfit`, and where the extra is not installed."""
+    if path is None:
+        return None
+    need_stamps()
+    from ..projections.proof.stamps import Authorities
+
+    return Authorities(path)
 
 
 def witness_keys(told: Iterable[str]) -> "list[WitnessKey]":
@@ -60,10 +71,12 @@ def _write(path: Path, content: bytes) -> None:
     examples=[
         ("tasktrail seal", "seal the log of ./tasktrail-data as it is, into its folder seals"),
         ("tasktrail seal --json", "what was sealed, with the public key, for a program"),
+        ("tasktrail seal --tsa https://freetsa.example/tsr", "and have a time authority say when, once a day perhaps"),
     ],
 )
+@click.option("--tsa", metavar="URL", help="Have a time authority stamp the seal (RFC 3161).")
 @pass_session
-def seal_command(session: Session) -> int:
+def seal_command(session: Session, tsa: str | None) -> int:
     """Sign what the log holds now, so that no record of it can be changed, removed or added unseen later.
 
     The first time a key is made, in the file seal-key of the data folder; from then on a running service seals every
@@ -71,14 +84,23 @@ def seal_command(session: Session) -> int:
     `tasktrail verify --seals` holds the log against them, and `tasktrail prove` needs one. The witnesses that the
     configuration names are asked to sign it, too. Exit code 4 when one of them has signed another log.
     """
+    from ..events.errors import TasktrailError
+
     session.files_only("seal")
     seal, key, asked = session.environment.seal(session)
     said = seal.checkpoint
     code = CHECK_FAILED if any(one.outcome == "contradicted" for one in asked) else DONE
+    at, unstamped = "", None
+    if tsa is not None:
+        try:
+            at = session.environment.stamp(seal, tsa)
+        except TasktrailError as error:
+            unstamped = error
     if session.as_json:
         told = {"size": said.size, "root": said.root.hex(), "tasks": said.tasks, "tasks_root": said.tasks_root.hex()}
-        print_json(told | {"sealed_at": said.sealed_at, "file": str(seal.path), "key": key.text, "witnesses": asked})
-        return code
+        told |= {"sealed_at": said.sealed_at, "file": str(seal.path), "key": key.text, "stamped_at": at}
+        print_json(told | {"witnesses": asked})
+        return complain(unstamped, as_json=True) if unstamped else code
     say(f"sealed {said.size} records and {said.tasks} tasks at {said.sealed_at}: {plain(str(seal.path))}")
     say(f"public key {plain(key.text)}")
     for one in asked:
@@ -87,7 +109,9 @@ def seal_command(session: Session) -> int:
         else:
             say(f"not signed by the witness {plain(one.witness)}: {plain(one.message)}", err=True, hang="  ")
             say(f"  {plain(one.remedy)}", err=True)
-    return code
+    if at:
+        say(f"stamped by {plain(tsa or '')} at {at}")
+    return complain(unstamped, as_json=False) if unstamped else code
 
 
 @click.command(

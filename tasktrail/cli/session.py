@@ -268,6 +268,13 @@ class Environment:
         give_to_owner(paths)
         return seal, key, asked
 
+    def stamp(self, seal: "Seal", authority: str) -> str:
+        """Have a time authority stamp the seal, and say when. Raises `NoStamp`."""
+        need_stamps()
+        from ..actors.stamping import have_stamped
+
+        return have_stamped(seal, authority)
+
     def prove(self, session: Session, task_id: int, seals: Path | None, key: "PublicKey | None") -> "Proof":
         """The proof of a task's history. Reads the files, whether a service runs or not."""
         from ..events.log.sqlite import LogReader
@@ -384,6 +391,19 @@ def _registry(session: Session) -> "Registry":
 def _seals(session: Session, paths: "DataPaths") -> Path:
     """The folder that the configuration names for seals."""
     return Path(session.load_config().seals_dir or paths.seals)
+
+
+def need_stamps() -> None:
+    """Raises `ConfigurationError` where the extra is not installed."""
+    from importlib.util import find_spec
+
+    from ..events.errors import ConfigurationError
+
+    if find_spec("rfc3161_client") is None:
+        raise ConfigurationError(
+            "Stamps of a time authority need the package rfc3161-client, which is not installed",
+            remedy="Install tasktrail[tsa].",
+        )
 
 
 def _witnesses(session: Session) -> "list[Witness]":

@@ -1,6 +1,7 @@
 """seal, prove and verify --seals on real folders, with witnesses on loopback."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from histories import Journal
 from scripted_witness import ScriptedWitness
+from time_authority import TimeAuthority
 
 from tasktrail.cli.session import Environment
 from tasktrail.events.clock import SystemClock
@@ -79,3 +81,30 @@ def test_growth_is_proven_from_one_seal_to_another(cli: Callable[..., Any], data
     assert (missing.code, "There is no seal of 2 records" in missing.err) == (1, True)
     for wrong in ((), ("1", "--from", "3"), ("1", "--to", "3")):
         assert cli("prove", "--data", folder, *wrong).code == 2
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is the time authority")
+def test_a_seal_is_stamped_when_that_is_asked_for(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
+    folder, seals = str(data), str(data / "seals")
+    with TimeAuthority(tmp_path / "tsa") as authority:
+        shown = cli("seal", "--data", folder, "--tsa", authority.url)
+        assert (shown.code, f"stamped by {authority.url} at 20" in " ".join(shown.out.split())) == (0, True)
+        told = json.loads(cli("seal", "--data", folder, "--tsa", authority.url, "--json").out)
+        assert told["stamped_at"].endswith("Z")
+    gone = cli("seal", "--data", folder, "--tsa", authority.url)
+    assert (gone.code, "sealed 3 records" in gone.out, "has not stamped" in gone.err) == (1, True, True)
+    shown = cli("verify", "--data", folder, "--seals", seals, "--authority", str(authority.root))
+    assert (shown.code, "stamped by a time authority up to 3, at 20" in shown.out) == (0, True)
+    assert "stamped" not in cli("verify", "--data", folder, "--seals", seals).out
+    assert cli("verify", "--data", folder, "--authority", str(authority.root)).code == 2
+
+
+def test_without_the_extra_a_stamp_says_what_to_install(
+    cli: Callable[..., Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    (tmp_path / "root.pem").touch()
+    told = cli("seal", "--data", str(data), "--tsa", "http://localhost:1/")
+    assert (told.code, "sealed 3 records" in told.out, "tasktrail[tsa]" in told.err) == (1, True, True)
+    told = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", str(tmp_path / "root.pem"))
+    assert (told.code, "tasktrail[tsa]" in told.err) == (1, True)

@@ -1,0 +1,47 @@
+"""Has a time authority stamp a seal (RFC 3161)."""
+
+import ssl
+from http import HTTPStatus
+
+import httpx
+
+from ..projections.errors import NoStamp, SealUnfit
+from ..projections.proof.seals import Seal, keep_stamp
+from ..projections.proof.stamps import request_for, time_in
+from .delivery.attempt import DELIVER_WITHIN, Deadline
+from .delivery.post import Poster
+from .delivery.ssrf import EndpointRefused, place_of
+
+_HEADERS = {"content-type": "application/timestamp-query", "user-agent": "tasktrail"}
+
+
+def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None) -> str:
+    """Ask the authority, keep its stamp beside the seal, and say when it was made: RFC 3339, in UTC.
+
+    Args:
+        seal: the seal.
+        url: the authority's address; the operator names it, so it may be anywhere.
+        context: for TLS; none: as usual.
+
+    Raises:
+        NoStamp: there is no stamp.
+        OSError: it cannot be kept.
+    """
+    request = request_for(seal.checkpoint.text())
+    try:
+        poster = Poster([place_of(url)], context=context)
+        with Deadline(DELIVER_WITHIN) as deadline:
+            try:
+                answer = poster.post(url, request.as_bytes(), _HEADERS, deadline)
+            except (httpx.HTTPError, OSError, ValueError) as error:
+                raise NoStamp(f"{url} has not stamped the seal: {poster.why_not(error, deadline)}") from error
+    except EndpointRefused as error:
+        raise NoStamp(f"{url} has not stamped the seal: {error}", field="tsa") from error
+    if answer.status != HTTPStatus.OK:
+        raise NoStamp(f"{url} has not stamped the seal: HTTP {answer.status}")
+    try:
+        at = time_in(request, answer.content)
+    except SealUnfit as error:
+        raise NoStamp(f"{url} has not stamped the seal: {error.message}") from error
+    keep_stamp(seal, answer.content)
+    return at

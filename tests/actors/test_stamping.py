@@ -1,0 +1,133 @@
+"""A seal is stamped by a time authority that was not written here, and a stamp of something else does not hold."""
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import httpx
+import pytest
+from histories import BEGIN, Journal, random_history
+from sealed_logs import Sealed
+from time_authority import TimeAuthority
+
+from tasktrail.actors.stamping import have_stamped
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.projections.errors import NoStamp, SealUnfit
+from tasktrail.projections.proof.seals import Seal, SealCheck, make_seal, public_key
+from tasktrail.projections.proof.stamps import Authorities
+from tasktrail.projections.verification import Verification, verify
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is the time authority")
+
+
+@cache
+def context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+class Log(Sealed):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        log = SqliteEventLog(self.path, now=BEGIN)
+        random_history(Journal(log), 20, seed=1)
+        log.close()
+
+    def sealed(self) -> Seal:
+        with closing(LogReader(self.path)) as log:
+            return make_seal(log, self.seals, self.key_file, BEGIN)[0]
+
+    def stamped(self, root: Path) -> Verification:
+        with closing(LogReader(self.path)) as log:
+            return verify(log, seals=SealCheck(self.seals, public_key(self.seals), authorities=Authorities(root)))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path)
+
+
+def test_a_stamp_holds_and_tells_the_time(log: Log, tmp_path: Path) -> None:
+    with TimeAuthority(tmp_path / "tsa") as authority:
+        seal = log.sealed()
+        at = have_stamped(seal, authority.url, context=context())
+        found = log.stamped(authority.root)
+    assert found.ok
+    assert found.stamped is not None
+    assert (found.stamped.position, found.stamped.at) == (seal.checkpoint.size, at)
+    assert abs(datetime.fromisoformat(at) - datetime.now(UTC)) < timedelta(minutes=5)
+    text, stamp = tmp_path / "text", seal.path.with_suffix(".tsr")
+    text.write_text(seal.checkpoint.text())
+    command = ["openssl", "ts", "-verify", "-data", str(text), "-in", str(stamp), "-CAfile", str(authority.root)]
+    assert b"Verification: OK" in subprocess.run(command, check=True, capture_output=True, timeout=30).stdout
+
+
+def test_a_stamp_of_another_seal_or_authority_or_a_damaged_one_does_not_hold(log: Log, tmp_path: Path) -> None:
+    with TimeAuthority(tmp_path / "tsa") as authority, TimeAuthority(tmp_path / "other") as other:
+        seal = log.sealed()
+        have_stamped(seal, authority.url, context=context())
+        stamp = seal.path.with_suffix(".tsr")
+        kept = stamp.read_bytes()
+        (told, missing) = log.stamped(other.root).findings
+        assert "does not hold" in told.message
+        assert "no seal that fits is stamped" in missing.message
+        have_stamped(seal._replace(checkpoint=seal.checkpoint._replace(size=1)), authority.url, context=context())
+        assert "does not hold" in log.stamped(authority.root).findings[0].message
+        for damaged in (b"", kept[:-5], kept.replace(b"\x30", b"\x31", 1), kept[:-20] + bytes(20)):
+            stamp.write_bytes(damaged)
+            assert not log.stamped(authority.root).ok
+        stamp.write_bytes(kept)
+        assert log.stamped(authority.root).ok
+        stamp.unlink()
+        assert [one.position for one in log.stamped(authority.root).findings] == [0]
+
+
+@pytest.mark.parametrize(
+    ("changing", "words"),
+    [
+        (lambda _: (500, b""), "HTTP 500"),
+        (lambda _: (302, b""), "HTTP 302"),
+        (lambda _: (200, b"nonsense"), "no answer of a time authority"),
+        (lambda answer: (200, answer[:-9]), "no answer of a time authority"),
+    ],
+)
+def test_an_authority_that_does_not_stamp_is_told_and_nothing_is_kept(
+    log: Log, tmp_path: Path, changing: Callable[[bytes], tuple[int, bytes]], words: str
+) -> None:
+    seal = log.sealed()
+    with TimeAuthority(tmp_path / "tsa", changing) as authority, pytest.raises(NoStamp, match=words):
+        have_stamped(seal, authority.url, context=context())
+    assert not seal.path.with_suffix(".tsr").exists()
+
+
+def test_the_stamp_of_another_question_is_not_taken(log: Log, tmp_path: Path) -> None:
+    seal = log.sealed()
+    answers: list[bytes] = []
+
+    def first_again(answer: bytes) -> tuple[int, bytes]:
+        answers.append(answer)
+        return 200, answers[0]
+
+    with TimeAuthority(tmp_path / "tsa", first_again) as authority:
+        have_stamped(seal, authority.url, context=context())
+        with pytest.raises(NoStamp, match="stamped something else"):
+            have_stamped(seal, authority.url, context=context())
+
+
+def test_an_authority_that_is_not_there_or_has_no_address_is_told(log: Log, tmp_path: Path) -> None:
+    with TimeAuthority(tmp_path / "tsa") as authority:
+        pass
+    for url in (authority.url, "ftp://localhost/"):
+        with pytest.raises(NoStamp, match="has not stamped the seal"):
+            have_stamped(log.sealed(), url, context=context())
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_file_without_certificates_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "roots.pem").write_text(content)
+    with pytest.raises(SealUnfit, match="has no certificates"):
+        Authorities(tmp_path / "roots.pem")
