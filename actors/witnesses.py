@@ -85,7 +85,10 @@ def ask_witnesses(
     """
     if not witnesses:
         return
-    places = [place_of(witness.url) for witness in witnesses]  # the operator's, so they may be anywhere
+    places = []  # the operator's, so they may be anywhere
+    for witness in witnesses:
+        with suppress(EndpointRefused):  # told when it is asked
+            places.append(place_of(witness.url))
     sealed = _Sealed(log, seal, key, Poster(places, all_within=ANSWER_WITHIN, context=context))
     for witness in witnesses:
         yield sealed.ask(witness)
@@ -117,6 +120,8 @@ class _Sealed:
                 answer, old = self._answer(witness.url, self._last_signed(key))
             except _NoAnswer as error:
                 return told("absent", str(error), _LATER)
+            except EndpointRefused as error:
+                return told("refused", str(error), _WRONG_URL)
             if answer.status != HTTPStatus.OK:
                 return told(*self._in_words(answer, old))
             try:
@@ -151,7 +156,7 @@ class _Sealed:
         with Deadline(ANSWER_WITHIN) as deadline:
             try:
                 return self._poster.post(f"{url.rstrip('/')}/add-checkpoint", content, _HEADERS, deadline)
-            except (EndpointRefused, httpx.HTTPError, OSError, ValueError) as error:
+            except (httpx.HTTPError, OSError, ValueError) as error:
                 raise _NoAnswer(self._poster.why_not(error, deadline)) from error
 
     def _in_words(self, answer: Answer, old: int) -> tuple[Outcome, str, str]:
@@ -172,10 +177,11 @@ class _Sealed:
             return "refused", message, "Ask its operator to allow extension lines in checkpoints of this log."
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
             return "absent", f"it cannot sign now (HTTP {status})", _LATER
-        return "refused", f"it has answered HTTP {status}", "See whether its `url` in [[witnesses]] is right."
+        return "refused", f"it has answered HTTP {status}", _WRONG_URL
 
 
 _HEADERS = {"content-type": "text/plain; charset=utf-8", "user-agent": "tasktrail"}
+_WRONG_URL = "See whether its `url` in [[witnesses]] is right."
 _WRONG_KEY = "See whether its `key` in [[witnesses]] is right."
 _LATER = "Nothing: it is asked again with the next seal. If it is gone for good, take it out of [[witnesses]]."
 _COMPARE = (

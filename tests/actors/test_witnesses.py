@@ -314,6 +314,16 @@ def test_a_witness_that_has_seen_a_size_that_we_do_not_know_is_asked_from_there(
     assert witness.asked[1].count(b"\n", 0, witness.asked[1].index(b"\n\n")) == 1, "one hash leads from 2 to 3"
 
 
+def test_an_address_that_leads_nowhere_is_told_and_the_others_are_asked(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    witness = scripted()
+    nowhere = Witness("http://127.0.0.1:99999", witness.key)
+    asked = log.show(nowhere, witness.named)
+    assert [one.outcome for one in asked] == ["refused", "signed"]
+    assert (asked[0].message, "`url`" in asked[0].remedy) == ("There is no such port", True)
+
+
 def test_what_is_no_key_of_a_witness_is_refused(log: Log) -> None:
     log.seal()
     for text in ("", "a+b+c", log.key):
