@@ -1,6 +1,9 @@
 """The campaign in short; `make mutations` runs it at length."""
 
+import pytest
 from mutations import clean, mutations
+
+pytestmark = pytest.mark.slow
 
 
 def test_whatever_is_changed_is_found_and_told_at_the_right_position() -> None:
