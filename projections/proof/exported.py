@@ -64,5 +64,5 @@ def _told(seal: Seal) -> dict[str, Any]:
         "size": said.size,
         "root": said.root.hex(),
         "sealed_at": said.sealed_at,
-        "note": seal.path.read_text(encoding="utf-8"),
+        "note": seal.note,
     }
