@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -28,6 +28,18 @@ class Answer(msgspec.Struct, frozen=True):
     position: int
 
 
+class Part(NamedTuple):
+    """A part of one task's life."""
+
+    task_id: int
+    after: int
+    """The version before its first record."""
+    last: int
+    """The version of its last record at most."""
+    adjusted_after: int
+    """The position behind which adjustments belong to it."""
+
+
 class ReadableLog(Protocol):
     """A log to read from: an `EventLog`, or a reader of one."""
 
@@ -39,6 +51,9 @@ class ReadableLog(Protocol):
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+
+    def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
+        """The records of parts of tasks' lives, adjustments among them, in order of position, up to and at one."""
 
 
 class EventLog(ReadableLog, Protocol):

@@ -10,7 +10,7 @@ from ..recorded import Fact, Recorded, record_at
 from ..system_events import Adjusted
 from ..task_events import is_terminal
 from .chain import GENESIS, link
-from .event_log import Answer, Head
+from .event_log import Answer, Head, Part
 from .rows import to_row
 
 
@@ -95,6 +95,16 @@ class MemoryEventLog:
             own += self._adjustments.get(task_id, ())
             own.sort(key=lambda record: record.position)
         return own
+
+    def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
+        """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
+        found = [
+            record
+            for part in parts
+            for record in self.read_task(part.task_id, adjusted=True)
+            if (part.after < record.version <= part.last if record.task_id else record.position > part.adjusted_after)
+        ]
+        return sorted((one for one in found if one.position <= until), key=lambda record: record.position)
 
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""

@@ -19,6 +19,17 @@ WITH_ADJUSTMENTS = f"""
     ) ORDER BY position
 """  # noqa: S608 - our own words
 """The records of a task, and those of the service that adjust it."""
+OF_PARTS = f"""
+    position IN (
+        SELECT position FROM json_each(:parts) AS part CROSS JOIN events
+        WHERE task_id = json_extract(part.value, '$[0]') AND version > json_extract(part.value, '$[1]')
+            AND version <= json_extract(part.value, '$[2]') AND position <= :until
+        UNION ALL SELECT position FROM json_each(:parts) AS part CROSS JOIN events
+        WHERE {_IS_ADJUSTMENT} AND {_ADJUSTED_TASK} = json_extract(part.value, '$[0]')
+            AND position > json_extract(part.value, '$[3]') AND position <= :until
+    ) ORDER BY position
+"""  # noqa: S608 - our own words
+"""The records of parts of tasks' lives, with their adjustments."""
 STATUS_SINCE = """
     SELECT coalesce((
         SELECT position FROM events WHERE task_id = ? AND event NOT IN ('progressed', 'checkpointed')

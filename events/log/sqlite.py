@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 from msgspec.structs import astuple
 from sqlite_utils import Database
 
@@ -29,7 +30,7 @@ from ..errors import (
 )
 from ..recorded import Fact, Recorded, record_at, timestamp
 from .chain import GENESIS, checksum, link
-from .event_log import Answer, Head
+from .event_log import Answer, Head, Part
 from .files import HeadMark, LogFiles, create_private
 from .integrity import (
     UNREADABLE,
@@ -53,7 +54,7 @@ from .integrity import (
     whole_faults,
 )
 from .rows import COLUMNS, from_row, to_row
-from .schema import APPLIED, STATUS_SINCE, WITH_ADJUSTMENTS, epoch_sum, migrate
+from .schema import APPLIED, OF_PARTS, STATUS_SINCE, WITH_ADJUSTMENTS, epoch_sum, migrate
 from .writers import Writer, newest_writer
 
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
@@ -318,6 +319,10 @@ class SqliteEventLog:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
         return read_task(self._conn, task_id, adjusted=adjusted)
 
+    def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
+        """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
+        return read_parts(self._conn, parts, until)
+
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
         row = self._conn.execute(
@@ -381,6 +386,10 @@ class LogReader:
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
         return read_task(self._conn, task_id, adjusted=adjusted)
+
+    def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
+        """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
+        return read_parts(self._conn, parts, until)
 
     def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
         """Position, task id, version and hash of each record from `after + 1` on; no more of it is read."""
@@ -645,6 +654,18 @@ def read_task(conn: sqlite3.Connection, task_id: int, *, adjusted: bool = False)
     where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
     rows = _fetch(conn, f"{_SELECT} WHERE {where}", {"task_id": task_id})
     _refuse_gap(task_id, 0, [row for row in rows if row[1] == task_id])
+    return [from_row(row[:14], row[14]) for row in rows]
+
+
+def read_parts(conn: sqlite3.Connection, parts: Sequence[Part], until: int) -> list[Recorded]:
+    """Decoded records of parts of tasks' lives in order of position."""
+    wanted = {"parts": msgspec.json.encode(parts).decode(), "until": until}
+    rows = _fetch(conn, f"{_SELECT} WHERE {OF_PARTS}", wanted)
+    reached = {part.task_id: part.after for part in parts}
+    for row in rows:
+        if row[1]:
+            _refuse_gap(row[1], reached[row[1]], [row])
+            reached[row[1]] = row[2]
     return [from_row(row[:14], row[14]) for row in rows]
 
 

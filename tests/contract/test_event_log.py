@@ -9,6 +9,7 @@ import pytest
 from tasktrail.events import Answer, Cancelled, Completed, Created, EventLog, Fact, Progressed, Started
 from tasktrail.events.errors import ConcurrencyError
 from tasktrail.events.log.chain import GENESIS, link
+from tasktrail.events.log.event_log import Part
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.rows import to_row
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -200,3 +201,19 @@ def test_any_text_survives(log: EventLog, text: str) -> None:
     log.append([created(1), Fact(1, 2, event, NOW, text, text, life=1)], expected=0)
     record = log.read_task(1)[-1]
     assert (record.event, record.actor, record.reason) == (event, text, text)
+
+
+def test_parts_of_lives_are_read_with_their_adjustments_up_to_a_position(log: EventLog) -> None:
+    def adjusted(task_id: int, version: int) -> Fact:
+        return Fact(0, version, Adjusted(task_id=task_id, priority=version), NOW)
+
+    first = [created(1), created(2), created(3), adjusted(1, 1), adjusted(2, 2)]
+    log.append([*first, progressed(1, 2), adjusted(1, 3), progressed(1, 3), progressed(2, 2)], expected=0)
+
+    def read(*parts: Part, until: int = 9) -> list[int]:
+        return [record.position for record in log.read_parts(parts, until)]
+
+    assert read(Part(1, 0, 9, 0)) == [1, 4, 6, 7, 8]
+    assert read(Part(1, 0, 9, 0), until=6) == [1, 4, 6]
+    assert read(Part(1, 1, 2, 4), Part(2, 0, 1, 5)) == [2, 6, 7]
+    assert read(Part(1, 3, 9, 9)) == read() == []
