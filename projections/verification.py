@@ -347,16 +347,23 @@ _NUMBERS = {
     "notes": "SELECT * FROM notes ORDER BY task_id, position",
     "dependants": "SELECT * FROM dependants ORDER BY depends_on, task_id",
     "disabled": "SELECT * FROM disabled ORDER BY target",
-    "search": "SELECT term, doc, col, offset FROM temp.places",
+    "versions": "SELECT since, id, status, kind, lane, queue_key, changed, updated_at, version, state FROM versions"
+    " ORDER BY since",
+    "zones": "SELECT list, block, since, until, number FROM zones ORDER BY list, block, since",
+    "tallies": "SELECT block, base, moves FROM tallies ORDER BY block",
+    "texts": "SELECT id, number, since FROM texts ORDER BY id, number",
+    "search": "SELECT term, doc, col, offset FROM temp.search_places",
+    "past_search": "SELECT term, doc, col, offset FROM temp.past_search_places",
 }
-_PLACES = "CREATE VIRTUAL TABLE temp.places USING fts5vocab (main, search, instance)"
+_PLACES = "CREATE VIRTUAL TABLE temp.{0}_places USING fts5vocab (main, {0}, instance)"
 """Every place of every word, in the order of the index."""
-_WORDS = "CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, search, row)"
+_WORDS = "CREATE VIRTUAL TABLE temp.{0}_words USING fts5vocab (main, {0}, row)"
 _LOST = """
-    SELECT term FROM temp.words AS listed
-    WHERE NOT EXISTS (SELECT 1 FROM temp.words AS asked WHERE asked.term = listed.term) LIMIT 1
+    SELECT term FROM temp.{0}_words AS listed
+    WHERE NOT EXISTS (SELECT 1 FROM temp.{0}_words AS asked WHERE asked.term = listed.term) LIMIT 1
 """
 """A word that the index holds, and does not find when it is asked for it."""
+_TEXTS = ("search", "past_search")
 
 
 def compare(
@@ -469,12 +476,14 @@ def _differences(found: tuple[Any, ...], due: tuple[Any, ...]) -> Iterator[str]:
 
 def _compare_numbers(views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings) -> None:
     for conn in (views, fold):
-        conn.execute(_PLACES)
+        for table in _TEXTS:
+            conn.execute(_PLACES.format(table))
     for table, select in _NUMBERS.items():
         for found, due in zip_longest(views.execute(select), fold.execute(select)):
             if found != due:
                 findings.add(position, "views", f"table {table} has {found}, the fold says {due}")
                 break
-    views.execute(_WORDS)
-    for (word,) in views.execute(_LOST):
-        findings.add(position, "views", f"table search lists the word {word!r}, and does not find it")
+    for table in _TEXTS:
+        views.execute(_WORDS.format(table))
+        for (word,) in views.execute(_LOST.format(table)):
+            findings.add(position, "views", f"table {table} lists the word {word!r}, and does not find it")

@@ -1,4 +1,4 @@
-"""How much was done, and how long it had waited, span by span, from what is kept for each minute of the last day."""
+"""How much was done, and how long it had waited, span by span, from what is kept for each minute."""
 
 import sqlite3
 from collections import Counter
@@ -9,6 +9,10 @@ import msgspec
 
 from ..views.checksums import sound
 from ..views.fold import Minute, minute_of, read_minutes, upper_bound
+from ..views.tallies import Numbers
+
+_FIRST = datetime(1, 1, 3, tzinfo=UTC)
+"""Before the first record time stands at the beginning of the calendar, which has no day before."""
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,17 +30,28 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     longest_wait: float | None
 
 
-def read_activity(conn: sqlite3.Connection, now: datetime, minutes: int, step: int) -> list[Span]:
-    """The last `minutes` minutes in spans of `step`; the last one holds the minute that is not over yet."""
+def read_activity(
+    conn: sqlite3.Connection, now: datetime, minutes: int, step: int, then: Numbers | None = None
+) -> list[Span]:
+    """The last `minutes` minutes in spans of `step`; the last one holds the minute that is not over yet.
+
+    `then`: what was kept as of `now`, where that is an earlier moment: what is kept for its minute may say more.
+    """
+    now = max(now, _FIRST)
     end = minute_of(now) + 1
     end += -end % step
     first = end - minutes
-    begun = read_minutes(conn, first, end)
+    over = end if then is None else minute_of(now)
+    begun = read_minutes(conn, first, over)
     ended: Counter[tuple[int, str]] = Counter()
     for minute, status, number in sound(
-        conn.execute("SELECT * FROM ends WHERE minute >= ? AND minute < ?", (first, end))
+        conn.execute("SELECT * FROM ends WHERE minute >= ? AND minute < ?", (first, over))
     ):
         ended[(minute - first) // step, status] += number
+    if then is not None and then.minute == over:
+        begun[over] = then.begun
+        for status, number in then.ended.items():
+            ended[(over - first) // step, status] += number
     spans = []
     for number in range(minutes // step):
         whole = Minute()

@@ -1,4 +1,4 @@
-"""The past: any answer as it would have been given at an earlier position or time. Replay only, nothing is run."""
+"""Points of the past, and the fold of the log up to one, which answers where the views cannot."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,6 @@ from ...events.log.event_log import ReadableLog
 from ...events.task import view
 from ...events.values import check_task_id, in_words
 from ..errors import BeyondTheLog
-from ..history import read_stream
 from ..views.fold import Tally, fold_batch
 from ..views.writer import TaskViews
 from .filters import TaskFilters
@@ -58,8 +57,8 @@ def _read(text: str) -> Point:
         ) from None
 
 
-class Past:
-    """The tasks as of a point, in memory, with the queries of the present. Close it, or use it in `with`."""
+class FoldedPast:
+    """The tasks as of a point, folded anew, with the queries of the present. Close it, or use it in `with`."""
 
     def __init__(self, views: TaskViews, moment: datetime) -> None:
         self._views = views
@@ -113,8 +112,8 @@ class Past:
         self.close()
 
 
-def as_of(log: ReadableLog, point: str | Point, scratch: str = ":memory:") -> Past:
-    """Replay the log up to the point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet.
+def fold_to(log: ReadableLog, point: str | Point, scratch: str = ":memory:") -> FoldedPast:
+    """Fold the log up to the point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet.
 
     `scratch`: where the views of then are built, as SQLite names it; an empty name is a file that goes with them.
     """
@@ -126,10 +125,10 @@ def as_of(log: ReadableLog, point: str | Point, scratch: str = ":memory:") -> Pa
         while page := list(islice(records, _PAGE)):
             views.apply(page)
         views.finish()
-    except BaseException:  # Ctrl-C too: a long replay holds much memory
+    except BaseException:  # Ctrl-C too: a long fold holds much memory
         views.close()
         raise
-    return Past(views, moment)
+    return FoldedPast(views, moment)
 
 
 def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
@@ -137,7 +136,8 @@ def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
     check_task_id(task_id)
     point = parse_point(point)
     moment = time_of(log, point)
-    states: dict[int, TaskState] = fold_batch(_up_to(read_stream(log, task_id), point), {}, Tally())
+    own = log.read_task(task_id, adjusted=True) if 0 < task_id < 2**63 else []
+    states: dict[int, TaskState] = fold_batch(_up_to(own, point), {}, Tally())
     if task_id not in states:
         raise UnknownTask(f"Task {task_id} did not exist then", field="task_id")
     return view(states[task_id], moment)

@@ -212,7 +212,7 @@ def _branches(filters: TaskFilters) -> Iterator[TaskFilters]:
     texts = [_singles(values_of(field)) for field in _texts_of(filters)]
     numbers = [_singles(ids_of(field)) for field in _ids_of(filters)]
     number = prod(len(choice) for choice in texts) * prod(len(choice) for choice in numbers)
-    of_use = _column(filters) == "id" and not _by_text(filters) and filters.offset <= _DEEP
+    of_use = column_of(filters) == "id" and not _by_text(filters) and filters.offset <= _DEEP
     if not (1 < number <= _MAX_BRANCHES and of_use):
         yield filters
         return
@@ -257,7 +257,7 @@ def _passing(filters: TaskFilters, counts: Counts) -> int:
     )
 
 
-def _column(filters: TaskFilters) -> str:
+def column_of(filters: TaskFilters) -> str:
     """The column to sort by. Ids are given in order of creation."""
     field = filters.sort.removeprefix("-")
     return {"created_at": "id", "effective_priority": "queue_key"}.get(field, field)
@@ -265,7 +265,7 @@ def _column(filters: TaskFilters) -> str:
 
 def _order(filters: TaskFilters) -> tuple[str, str]:
     """The order and the columns it needs. The head of the queue has the smallest key: there the sign turns round."""
-    column, down = _column(filters), filters.sort.startswith("-")
+    column, down = column_of(filters), filters.sort.startswith("-")
     way = "DESC" if down else "ASC"
     if column == "id":
         key = "hit" if _by_text(filters) else "tasks.id"
@@ -284,7 +284,7 @@ def _tries_each_row(filters: TaskFilters, counts: Counts) -> bool:
     """
     if _by_text(filters) or _by_id(filters):
         return True
-    column = _column(filters)
+    column = column_of(filters)
     if column == "id":
         return False
     passing = _passing(filters, counts)
@@ -319,6 +319,6 @@ def _where(filters: TaskFilters, *, plus: bool) -> Query:
         if values:
             terms.append(f"{column} = ?" if len(values) == 1 else f"{column} IN ({', '.join('?' * len(values))})")
             parameters += values
-    if _column(filters) == "queue_key" and _only_waiting(filters):
+    if column_of(filters) == "queue_key" and _only_waiting(filters):
         terms.append("tasks.queue_key IS NOT NULL")
     return (f" WHERE {' AND '.join(terms)}" if terms else ""), parameters

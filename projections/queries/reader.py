@@ -28,7 +28,8 @@ from .stats import Stats, count_stats, read_counts, read_stats
 from .walk import START, Census, Place, Stretch, all_ids, census, walk
 
 _ONE = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id = ?"  # noqa: S608 - our own names
-_MANY = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
+MANY = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
+"""Whole rows of the tasks in a list of ids."""
 _ALL = ", ".join(f"tasks.{name}" for name in COLUMNS)
 _CHILDREN = f"""
 SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0)), max({OF_TASKS})
@@ -71,14 +72,14 @@ class TaskQueries:
     @property
     def position(self) -> int:
         """How far the views have read the log. A sender who must see its own write waits for this."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             ((_one, position, *_rest),) = sound(conn.execute("SELECT * FROM progress"))
             return int(position)
 
     def state(self, task_id: int) -> TaskState:
         """The folded state of one task. Raises `UnknownTask`."""
         check_task_id(task_id)  # SQLite would take 1.5, and whatever it then lacks would look like damage
-        with self._moment() as conn:
+        with self.moment() as conn:
             row = conn.execute(_ONE, (task_id,)).fetchone() if 0 < task_id <= _MAX_ID else None
             if row is None:
                 if 0 < task_id <= sum(read_counts(conn).values()):  # they are numbered without gaps
@@ -92,7 +93,7 @@ class TaskQueries:
 
     def children(self, task_id: int, user_id: int | None = None) -> Children | None:
         """How far the children of a task are, or those of one user among them; none when it has none."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             rows = conn.execute(_CHILDREN, (task_id, user_id)).fetchall()
         total = sum(row[1] for row in rows)
         if not total:
@@ -110,45 +111,45 @@ class TaskQueries:
     def notices(self, task_id: int) -> "list[NoticeStatus]":
         """What became of the task's notices. Raises `UnknownTask`."""
         self.state(task_id)
-        with self._moment() as conn:
+        with self.moment() as conn:
             return read_notices(conn, task_id)
 
     def notes(self, task_id: int) -> "list[int]":
         """Where the service noted something about the task: positions of the log. Raises `UnknownTask`."""
         self.state(task_id)
-        with self._moment() as conn:
+        with self.moment() as conn:
             return read_notes(conn, task_id)
 
     def dependants(self, task_id: int, most: int) -> "list[int]":
         """The first tasks that depend on the task, by id; at most `most` of them."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return read_dependants(conn, task_id, most)
 
     def endpoints(self) -> "list[DisabledEndpoint]":
         """The endpoints that are disabled."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return read_disabled(conn)
 
     def failures(self, now: datetime, limit: int, user_id: int | None = None) -> "list[Task]":
         """The tasks that failed last, the latest first; of one user, if one is named."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             ids = [row[0] for row in conn.execute(_FAILURES, (user_id, user_id, limit))]
         return [self.get(task_id, now) for task_id in ids]
 
     def activity(self, now: datetime, minutes: int, step: int) -> "list[Span]":
         """What was done in the last minutes, at most a day of them, in spans of `step` minutes."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return read_activity(conn, now, minutes, step)
 
     def list(self, filters: TaskFilters, now: datetime) -> Page:
         """One page, and the number of all tasks that pass the filters."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             counts = read_counts(conn)
             total = kept_total(filters, counts)
             if total is None:
                 total = conn.execute(*count(filters)).fetchone()[0]
             ids = [row[0] for row in conn.execute(*page(filters, counts))] if total > filters.offset else []
-            rows = conn.execute(_MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
+            rows = conn.execute(MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
             states = {row[0]: state_of(row) for row in rows}
             if len(ids) != min(filters.limit, max(0, total - filters.offset)) or len(states) != len(ids):
                 raise ViewsDamaged(f"There should be {total} tasks; of this page, {len(states)} were found")
@@ -157,7 +158,7 @@ class TaskQueries:
     @contextmanager
     def every(self, filters: TaskFilters, now: datetime) -> Iterator[Every]:
         """All tasks that pass, as of one moment, for as long as it lasts; nothing else can be asked meanwhile."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             ((_one, position, *_rest),) = sound(conn.execute("SELECT * FROM progress"))
             total = kept_total(filters, read_counts(conn))
             if total is None:
@@ -166,26 +167,26 @@ class TaskQueries:
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Type and status → number of tasks."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return read_counts(conn)
 
     def stretch(self, filters: TaskFilters, now: datetime, place: Place = START) -> Stretch:
         """The tasks behind a place in a list, however long that is; see `walk`."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             found = walk(conn, filters, read_counts(conn), place)
-            rows = conn.execute(_MANY, (msgspec.json.encode(found.ids).decode(),)) if found.ids else ()
+            rows = conn.execute(MANY, (msgspec.json.encode(found.ids).decode(),)) if found.ids else ()
             states = {row[0]: state_of(row) for row in rows}
         tasks = tuple(view(states[task_id], now) for task_id in found.ids)
         return Stretch(tasks=tasks, before=found.before, after=found.after, cut=found.cut)
 
     def census(self, filters: TaskFilters) -> Census:
         """How many tasks pass, by status; of very many only so many are counted."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return census(conn, filters, read_counts(conn))
 
     def ids(self, filters: TaskFilters, most: int) -> tuple[int, ...]:
         """The ids of the tasks that pass, in order, at most `most` of them."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return all_ids(conn, filters, read_counts(conn), most)
 
     def types(self) -> set[str]:
@@ -194,12 +195,12 @@ class TaskQueries:
 
     def batches(self, most: int, user_id: int | None = None) -> tuple[Batch, ...]:
         """The newest batches; with a user as if there were no tasks of others."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return read_batches(conn, most, user_id)
 
     def batch(self, name: str, user_id: int | None = None) -> Batch | None:
         """One batch; none when no task has its name."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return read_batch(conn, name, user_id)
 
     def last_writers(
@@ -209,31 +210,31 @@ class TaskQueries:
 
         An output is asked for by what it is known by (`output_of`).
         """
-        with self._moment() as conn:
+        with self.moment() as conn:
             return last_writers(conn, outputs, user_id, status)
 
     def last_origins(self, outputs: Iterable[str], user_id: int | None = None) -> dict[str, TaskState]:
         """The same of those that were to write it of another file."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return last_writers(conn, outputs, user_id, in_place=False)
 
     def last_readers(self, batch: str, inputs: Iterable[str]) -> dict[str, TaskState]:
         """Input → the latest task of the batch that was to read it."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return last_readers(conn, batch, inputs)
 
     def stats(self, now: datetime) -> Stats:
         """The numbers over all tasks."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return read_stats(conn, now)
 
     def stats_of(self, user_id: int, now: datetime) -> Stats:
         """The numbers over the tasks of one user, which are counted when asked."""
-        with self._moment() as conn:
+        with self.moment() as conn:
             return count_stats(conn, user_id, now)
 
     @contextmanager
-    def _moment(self) -> Iterator[sqlite3.Connection]:
+    def moment(self) -> Iterator[sqlite3.Connection]:
         """One read transaction: what is read in it belongs together."""
         self._follow()
         conn = self._conn

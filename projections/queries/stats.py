@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import accumulate
 
@@ -11,6 +12,7 @@ from ...events.state import FINISHED
 from ..errors import ViewsDamaged
 from ..views.checksums import OF_TASKS, sound
 from ..views.fold import bucket, upper_bound
+from ..views.tallies import Numbers
 from .filters import STATUSES
 
 
@@ -68,11 +70,30 @@ def read_counts(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
 
 def read_stats(conn: sqlite3.Connection, now: datetime) -> Stats:
     """All numbers, within the transaction that is open."""
-    counts = read_counts(conn)
+    position = conn.execute("SELECT position FROM progress").fetchone()[0]
     totals = {kind: (attempts, retries) for kind, attempts, retries in sound(conn.execute("SELECT * FROM totals"))}
     classes: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     for kind, width, number in sound(conn.execute("SELECT * FROM durations ORDER BY type, bucket")):
         classes[kind].append((width, number))
+    return _stats(conn, now, position, read_counts(conn), totals, classes)
+
+
+def read_stats_then(conn: sqlite3.Connection, then: datetime, position: int, numbers: Numbers) -> Stats:
+    """All numbers as of a position and its time; `numbers`: what was kept of it."""
+    classes = {
+        kind: sorted(times.items()) for kind, times in zip(numbers.types, numbers.durations, strict=True) if times
+    }
+    return _stats(conn, then, position, numbers.by_type_and_status(), numbers.attempts_and_retries(), classes)
+
+
+def _stats(
+    conn: sqlite3.Connection,
+    now: datetime,
+    position: int,
+    counts: Mapping[tuple[str, str], int],
+    totals: Mapping[str, tuple[int, int]],
+    classes: Mapping[str, list[tuple[int, int]]],
+) -> Stats:
     by_type = {
         kind: TypeStats(
             counts={status: counts.get((kind, status), 0) for status in STATUSES},
@@ -83,7 +104,7 @@ def read_stats(conn: sqlite3.Connection, now: datetime) -> Stats:
         for kind in sorted({kind for kind, _status in counts})
     }
     return Stats(
-        position=conn.execute("SELECT position FROM progress").fetchone()[0],
+        position=position,
         total=sum(counts.values()),
         counts={status: sum(kind.counts[status] for kind in by_type.values()) for status in STATUSES},
         by_type=by_type,

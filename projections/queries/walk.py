@@ -9,7 +9,7 @@ much time has gone the walk ends where it stands and tells how far it came.
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from itertools import chain, islice, product
 from operator import itemgetter
@@ -23,7 +23,7 @@ from ...events import Task
 from ...events.errors import InvalidValue
 from ...events.state import WAITING
 from ..views.rows import match_expression
-from .filters import STATUSES, Counts, TaskFilters, ids_of, kept_total, values_of
+from .filters import STATUSES, Counts, TaskFilters, column_of, ids_of, kept_total, values_of
 
 PATIENCE = 0.03
 """Seconds that a walk may take before it ends where it stands."""
@@ -41,10 +41,10 @@ out which index lets the fewest pass. A word that so many have is a whole word: 
 it begins, SQLite would read all of them before the first."""
 _BEGINNING = 3
 """Characters from which on a word may be the beginning of one."""
-_BRANCHES = 32
+BRANCHES = 32
 """Alternatives that are walked side by side; with more of them another index leads."""
 
-_BY_VALUE = {
+BY_VALUE = {
     "parent_task_id": "tasks_by_parent",
     "document_id": "tasks_by_document",
     "user_id": "tasks_by_user",
@@ -132,21 +132,35 @@ def walk(
     clock: Clock = perf_counter,
 ) -> Found:
     """The next ids of the list from the place on, in its order. `within`: seconds; `offset` is not looked at."""
+    hits = _Walk(conn, filters, counts).hits(place)
+    return collect(hits, filters.limit, place, within=within, sure=sure, clock=clock)
+
+
+def collect(
+    hits: Iterable[Hit],
+    limit: int,
+    place: Place,
+    *,
+    within: float = PATIENCE,
+    sure: int = SURE,
+    clock: Clock = perf_counter,
+) -> Found:
+    """The first of the hits behind a place that pass."""
     out_of_time = _timer(clock, within, sure)
     found: list[Hit] = []
     last: Hit | None = None
     cut = False
-    for number, hit in enumerate(_Walk(conn, filters, counts).hits(place), 1):
+    for number, hit in enumerate(hits, 1):
         if hit[2]:
             found.append(hit)
-            if len(found) > filters.limit:
+            if len(found) > limit:
                 break
         last = hit
         if out_of_time(number):
             cut = True
             break
-    more = cut or len(found) > filters.limit
-    found = found[: filters.limit]
+    more = cut or len(found) > limit
+    found = found[:limit]
     if not cut:
         last = found[-1] if found else None
     if last is None:
@@ -168,18 +182,37 @@ def census(
     clock: Clock = perf_counter,
 ) -> Census:
     """How many pass, exactly where the kept numbers tell; else up to `most`, and for `within` seconds."""
+    if kept_total(filters, counts) is not None:
+        return kept_census(filters, counts)
+    statuses = _Walk(conn, replace(filters, status=""), counts).statuses()
+    return tell(statuses, within=within, most=most, sure=sure, clock=clock)
+
+
+def kept_census(filters: TaskFilters, counts: Counts) -> Census:
+    """How many pass a filter by type alone."""
+    numbers: Counter[str] = Counter()
+    for (kind, status), number in counts.items():
+        numbers[status] += number if kind in (values_of(filters.type) or (kind,)) else 0
+    return Census(by_status={status: numbers[status] for status in STATUSES})
+
+
+def tell(
+    statuses: Iterable[tuple[str, int]],
+    *,
+    within: float = COUNT_WITHIN,
+    most: int = COUNTED,
+    sure: int = SURE,
+    clock: Clock = perf_counter,
+) -> Census:
+    """How many pass of these: the status of each, and whether it passes."""
     numbers: Counter[str] = Counter()
     complete, passed, out_of_time = True, 0, _timer(clock, within, sure)
-    if kept_total(filters, counts) is not None:
-        for (kind, status), number in counts.items():
-            numbers[status] += number if kind in (values_of(filters.type) or (kind,)) else 0
-    else:
-        for number, (status, passes) in enumerate(_Walk(conn, replace(filters, status=""), counts).statuses()):
-            if passed == most or out_of_time(number):
-                complete = False
-                break
-            numbers[status] += passes
-            passed += passes
+    for number, (status, passes) in enumerate(statuses):
+        if passed == most or out_of_time(number):
+            complete = False
+            break
+        numbers[status] += passes
+        passed += passes
     return Census(by_status={status: numbers[status] for status in STATUSES}, complete=complete)
 
 
@@ -241,13 +274,13 @@ class _Walk:
             "document_id": ids_of(filters.document_id),
             "parent_task_id": ids_of(filters.parent_task_id),
         }
-        self._words = self._expression(filters.search)
+        self._words = expression(filters.search, lambda word: self._probe("search WHERE search MATCH ?", (word,)))
         every = _Lead("tasks", (("1", ()),), frozenset(), sum(counts.values()) + 1)
         self._lead = min((every, *self._leads()), key=lambda lead: lead.size)
 
     def hits(self, place: Place) -> Iterator[Hit]:
         """The tasks behind the place, in order, those that do not pass among them."""
-        column = _column(self._filters)
+        column = column_of(self._filters)
         statuses = self._wanted["status"]
         down = self._filters.sort.startswith("-") != place.back
         if column == "id":
@@ -317,8 +350,8 @@ class _Walk:
 
     def _leads(self) -> Iterator[_Lead]:
         yield from self._by_counts()
-        for field, index in _BY_VALUE.items():
-            if 0 < len(self._wanted[field]) <= _BRANCHES:
+        for field, index in BY_VALUE.items():
+            if 0 < len(self._wanted[field]) <= BRANCHES:
                 source = f"tasks INDEXED BY {index}"
                 branches = tuple((f"tasks.{field} = ?", (value,)) for value in self._wanted[field])
                 size = sum(self._probe(f"{source} WHERE {where}", values) for where, values in branches)
@@ -339,12 +372,12 @@ class _Walk:
             for (kind, status), number in self._counts.items()
             if (not statuses or status in statuses) and (not types or kind in types)
         )
-        if statuses and types and len(statuses) * len(types) <= _BRANCHES:
+        if statuses and types and len(statuses) * len(types) <= BRANCHES:
             both = tuple(("tasks.status = ? AND tasks.type = ?", pair) for pair in product(statuses, types))
             yield _Lead("tasks INDEXED BY tasks_by_status_and_type", both, frozenset(("status", "type")), size)
             return
         field, values = ("status", statuses) if statuses else ("type", types)
-        if len(values) <= _BRANCHES:
+        if len(values) <= BRANCHES:
             branches = tuple((f"tasks.{field} = ?", (value,)) for value in values)
             yield _Lead(f"tasks INDEXED BY tasks_by_{field}", branches, frozenset((field,)), size)
 
@@ -352,15 +385,19 @@ class _Walk:
         statement = f"SELECT count(*) FROM (SELECT 1 FROM {source} LIMIT {FEW + 1})"  # noqa: S608 - our own names
         return int(self._conn.execute(statement, values).fetchone()[0])
 
-    def _expression(self, search: str) -> str:
-        """The search in FTS5's language. A short word, and one that very many tasks have, counts as a whole word."""
-        told = []
-        for begins in map(match_expression, search.split()):
-            whole = begins.removesuffix("*")
-            short = 0 < len(whole) < _BEGINNING + len('""')
-            often = whole and (short or self._probe("search WHERE search MATCH ?", (whole,)) > FEW)
-            told.append(whole if often else begins)
-        return " ".join(filter(None, told))
+
+def expression(search: str, number_of: Callable[[str], int]) -> str:
+    """The search in FTS5's language. A short word, and one that very many tasks have, counts as a whole word.
+
+    `number_of` counts the tasks that have a word, up to one more than `FEW`.
+    """
+    told = []
+    for begins in map(match_expression, search.split()):
+        whole = begins.removesuffix("*")
+        short = 0 < len(whole) < _BEGINNING + len('""')
+        often = whole and (short or number_of(whole) > FEW)
+        told.append(whole if often else begins)
+    return " ".join(filter(None, told))
 
 
 def _parts(column: str, place: Place, *, down: bool, every: bool) -> list[_Part]:
@@ -376,9 +413,3 @@ def _parts(column: str, place: Place, *, down: bool, every: bool) -> list[_Part]
     order = [keyless, keyed] if down else [keyed, keyless]
     beyond_first = place not in (START, END) and order[0].keyless != (place.key is None)
     return order[1:] if beyond_first else order
-
-
-def _column(filters: TaskFilters) -> str:
-    """The column to sort by. Ids are given in order of creation."""
-    field = filters.sort.removeprefix("-")
-    return {"created_at": "id", "effective_priority": "queue_key"}.get(field, field)

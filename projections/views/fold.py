@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from math import ceil, log
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ...events import TaskEvent
 
 
-MINUTES_KEPT = 24 * 60
 _STEP = log(1.1)
 
 
@@ -137,9 +136,6 @@ class Tally:
                 " ON CONFLICT DO UPDATE SET number = number + excluded.number",
                 [(*key, number) for key, number in numbers.items()],
             )
-        if self._ends:
-            latest = max(minute for minute, _status in self._ends)
-            conn.execute("DELETE FROM ends WHERE minute <= ?", (latest - MINUTES_KEPT,))
         if self._minutes:
             self._write_minutes(conn)
 
@@ -155,7 +151,6 @@ class Tally:
                 for minute, one in self._minutes.items()
             ],
         )
-        conn.execute("DELETE FROM minutes WHERE minute <= ?", (latest - MINUTES_KEPT,))
 
 
 def touched(records: Iterable[Recorded]) -> tuple[set[int], set[int]]:
@@ -172,26 +167,47 @@ def touched(records: Iterable[Recorded]) -> tuple[set[int], set[int]]:
     return tasks, created
 
 
-def fold_batch(records: Iterable[Recorded], before: Mapping[int, TaskState], tally: Tally) -> dict[int, TaskState]:
-    """The states after the records, of the tasks they touch. `LogCorrupt` when they speak of a task unknown."""
+class Change(NamedTuple):
+    """What one record made of its task."""
+
+    position: int
+    at: datetime
+    own: bool
+    """Whether it is an event of the task, and not an adjustment."""
+    before: TaskState | None
+    after: TaskState
+
+
+def fold_batch(
+    records: Iterable[Recorded], before: Mapping[int, TaskState], tally: Tally, changes: list[Change] | None = None
+) -> dict[int, TaskState]:
+    """The states after the records, of the tasks they touch. `LogCorrupt` when they speak of a task unknown.
+
+    `changes`: is given each change on the way.
+    """
     states: dict[int, TaskState] = {}
     for record in records:
-        event = record.event
+        event, task_id = record.event, record.task_id
+        known: TaskState | None = None
         if isinstance(event, Adjusted):
-            states[event.task_id] = overlay(_known(event.task_id, states, before, record), event, record.recorded_at)
-        elif not record.task_id:
+            task_id = event.task_id
+            known = _known(task_id, states, before, record)
+            state = overlay(known, event, record.recorded_at)
+        elif not task_id:
             continue
         elif isinstance(event, Created):
-            states[record.task_id] = create(record.task_id, event, record.recorded_at)
+            state = create(task_id, event, record.recorded_at)
             tally.created(record.recorded_at)
         else:
-            state = _known(record.task_id, states, before, record)
+            known = _known(task_id, states, before, record)
             if isinstance(event, Started):
-                tally.started(state, record.recorded_at)
-            state = evolve(state, cast("TaskEvent", event), record.recorded_at)
-            states[record.task_id] = state
+                tally.started(known, record.recorded_at)
+            state = evolve(known, cast("TaskEvent", event), record.recorded_at)
             if is_terminal(event):
                 tally.ended(state, record.recorded_at)
+        states[task_id] = state
+        if changes is not None:
+            changes.append(Change(record.position, record.recorded_at, record.task_id != 0, known, state))
     return states
 
 

@@ -42,6 +42,7 @@ COLUMNS = (
     "priority",
     "queue_key",
     "updated_at",
+    "changed",
     "spec",
     "state",
     "spec_sum",
@@ -50,8 +51,9 @@ COLUMNS = (
 
 INSERT = f"INSERT INTO tasks ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - our own names
 # Two kinds of update, because SQLite rewrites the index of every column that a statement names.
-MOVE = "UPDATE tasks SET status = ?, priority = ?, queue_key = ?, updated_at = ?, state = ?, state_sum = ? WHERE id = ?"
-TOUCH = "UPDATE tasks SET updated_at = ?, state = ?, state_sum = ? WHERE id = ?"
+_TOUCHED = "updated_at = ?, changed = ?, state = ?, state_sum = ? WHERE id = ?"
+MOVE = f"UPDATE tasks SET status = ?, priority = ?, queue_key = ?, {_TOUCHED}"  # noqa: S608 - our own names
+TOUCH = f"UPDATE tasks SET {_TOUCHED}"  # noqa: S608 - our own names
 
 
 def encode_state(state: TaskState) -> str:
@@ -66,10 +68,10 @@ def decode_state(task_id: int, spec: str | bytes, state: str | bytes) -> TaskSta
 
 def state_of(row: Row) -> TaskState:
     """The state that a whole row holds. Raises `ViewsDamaged` when the row is not as it was written."""
-    number, status, *owners, priority, key, updated, spec, state, spec_sum, state_sum = row
+    number, status, *owners, priority, key, updated, changed, spec, state, spec_sum, state_sum = row
     if (
         row_sum(number, *owners, spec) != spec_sum
-        or row_sum(number, status, priority, key, updated, state) != state_sum
+        or row_sum(number, status, priority, key, updated, changed, state) != state_sum
     ):
         raise ViewsDamaged(f"Task {number} has changed in the views since it was written there")
     return decode_state(number, spec, state)
@@ -85,18 +87,24 @@ def same_place(one: TaskState, other: TaskState) -> bool:
     return one.status == other.status and one.priority == other.priority and one.scheduled_for == other.scheduled_for
 
 
-def _changing(state: TaskState) -> Row:
+def changed_of(row: Row) -> int:
+    """The position of the task's last event, as a whole row has it."""
+    return int(row[COLUMNS.index("changed")])
+
+
+def _changing(state: TaskState, changed: int) -> Row:
     """What the second checksum covers."""
-    return (state.id, state.status, state.priority, rank(state), state.updated_at.timestamp(), encode_state(state))
+    updated_at = state.updated_at.timestamp()
+    return (state.id, state.status, state.priority, rank(state), updated_at, changed, encode_state(state))
 
 
-def to_insert(state: TaskState) -> Row:
+def to_insert(state: TaskState, changed: int) -> Row:
     """The parameters of `INSERT`. No parent is stored as 0, as the seed does for user and document."""
     spec = state.spec
     text = _ENCODER.encode(spec).decode()
     owners = (spec.type, spec.user_id, spec.document_id, spec.parent_task_id or 0, spec.label, spec.batch)
-    changing = _changing(state)
-    _id, status, priority, key, updated_at, encoded = changing
+    changing = _changing(state, changed)
+    _id, status, priority, key, updated_at, _changed, encoded = changing
     return (
         state.id,
         status,
@@ -104,6 +112,7 @@ def to_insert(state: TaskState) -> Row:
         priority,
         key,
         updated_at,
+        changed,
         text,
         encoded,
         row_sum(state.id, *owners, text),
@@ -111,16 +120,16 @@ def to_insert(state: TaskState) -> Row:
     )
 
 
-def to_move(state: TaskState) -> Row:
+def to_move(state: TaskState, changed: int) -> Row:
     """The parameters of `MOVE`."""
-    changing = _changing(state)
+    changing = _changing(state, changed)
     return (*changing[1:], row_sum(*changing), state.id)
 
 
-def to_touch(state: TaskState) -> Row:
+def to_touch(state: TaskState, changed: int) -> Row:
     """The parameters of `TOUCH`."""
-    changing = _changing(state)
-    return (*changing[-2:], row_sum(*changing), state.id)
+    changing = _changing(state, changed)
+    return (*changing[-3:], row_sum(*changing), state.id)
 
 
 # --- full text over type, paths and error ---

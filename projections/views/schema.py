@@ -35,6 +35,7 @@ CREATE TABLE tasks (
     priority INTEGER NOT NULL,
     queue_key REAL,
     updated_at REAL NOT NULL,
+    changed INTEGER NOT NULL,
     spec TEXT NOT NULL,
     state TEXT NOT NULL,
     spec_sum INTEGER NOT NULL,
@@ -87,7 +88,32 @@ CREATE TABLE dependants (
 CREATE TABLE disabled (
     target TEXT PRIMARY KEY, position INTEGER NOT NULL, since TEXT NOT NULL, detail TEXT NOT NULL, checksum INTEGER
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE versions (
+    since INTEGER PRIMARY KEY,
+    id INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    queue_key REAL,
+    changed INTEGER NOT NULL,
+    updated_at REAL NOT NULL,
+    version INTEGER NOT NULL,
+    state TEXT,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE TABLE zones (
+    list TEXT NOT NULL, block INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER, number INTEGER NOT NULL,
+    checksum INTEGER NOT NULL, PRIMARY KEY (list, block, since)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tallies (
+    block INTEGER PRIMARY KEY, base TEXT NOT NULL, moves TEXT NOT NULL, checksum INTEGER NOT NULL
+) STRICT;
+CREATE TABLE texts (
+    id INTEGER NOT NULL, number INTEGER NOT NULL, since INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (id, number)
+) STRICT, WITHOUT ROWID;
 CREATE VIRTUAL TABLE search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
+CREATE VIRTUAL TABLE past_search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
 """
 
 # Ids are given in order of creation, and every index ends in the id: a filter by one of these and the order of
@@ -110,6 +136,9 @@ CREATE INDEX tasks_by_priority ON tasks (priority);
 CREATE INDEX tasks_by_queue_key ON tasks (queue_key);
 CREATE INDEX tasks_by_update ON tasks (updated_at);
 CREATE INDEX tasks_failed ON tasks (updated_at) WHERE status = 'failed';
+CREATE INDEX versions_by_task ON versions (id);
+CREATE INDEX versions_by_status ON versions (status, id);
+CREATE INDEX versions_by_lane ON versions (status, lane, id);
 CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
 """
 

@@ -15,7 +15,7 @@ from ..notices import log_id
 from . import schema
 from .checksums import is_damage, sound, teach
 from .dependants import write_dependants
-from .fold import Tally, fold_batch, touched
+from .fold import Change, Tally, fold_batch, touched
 from .notice_table import write_notices
 from .rows import (
     COLUMNS,
@@ -23,6 +23,7 @@ from .rows import (
     MOVE,
     TOUCH,
     Text,
+    changed_of,
     same_place,
     state_of,
     text_of,
@@ -32,6 +33,7 @@ from .rows import (
     write_notes,
     write_text,
 )
+from .versions import Versions
 
 _HOT = 8192
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
@@ -48,7 +50,8 @@ class TaskViews:
         """`:memory:` for a view without a file; `bulk` for one built in one go, which a failure spoils: `finish` it."""
         self._path: Path | str = path
         self._bulk = bulk
-        self._hot: dict[int, TaskState] = {}
+        self._hot: dict[int, tuple[TaskState, int]] = {}
+        """Task → its state and the position of the last event of its own."""
         conn = self._open()
         try:
             self._begin(conn)
@@ -63,6 +66,7 @@ class TaskViews:
         self._hot.clear()
         self._identity = self._file()
         self._position, self._hash = self._where()
+        self._versions: Versions | None = None
 
     def _file(self) -> tuple[int, int]:
         return schema.identity(self._path) if isinstance(self._path, Path) else (0, 0)
@@ -128,10 +132,12 @@ class TaskViews:
             if record.position != expected:
                 raise ViewsGap(f"The views stand at {expected - 1}, the next record is {record.position}")
         try:
-            before = self._load(fresh)
-            tally = Tally()
-            after = fold_batch(fresh, before, tally)
-            self._commit(before, after, tally, fresh)
+            known = self._load(fresh)
+            before = {task_id: state for task_id, (state, _changed) in known.items()}
+            tally, changes = Tally(), list[Change]()
+            after = fold_batch(fresh, before, tally, changes)
+            changed = {task_id: position for task_id, (_state, position) in known.items()}
+            self._commit(before, after, changed, changes, tally, fresh)
         except ViewsGap:
             self._roll_back()
             self._begin(self._conn)
@@ -144,22 +150,30 @@ class TaskViews:
         finally:
             self._roll_back()
         self._position, self._hash = fresh[-1].position, fresh[-1].hash
-        self._remember(after)
+        self._remember(after, changed)
 
-    def _load(self, records: Iterable[Recorded]) -> dict[int, TaskState]:
-        """The states before the batch of the tasks it touches, as far as there are any."""
+    def _load(self, records: Iterable[Recorded]) -> dict[int, tuple[TaskState, int]]:
+        """The states before the batch of the tasks it touches, as far as there are any, and when they last changed."""
         tasks, created = touched(records)
         known = {task_id: self._hot[task_id] for task_id in tasks if task_id in self._hot}
         missing = tasks - known.keys() - created
         if missing:
             rows = self._conn.execute(_SELECT, (msgspec.json.encode(sorted(missing)).decode(),))
-            known.update((row[0], state_of(row)) for row in rows)
+            known.update((row[0], (state_of(row), changed_of(row))) for row in rows)
         return known
 
     def _commit(
-        self, before: dict[int, TaskState], after: dict[int, TaskState], tally: Tally, fresh: list[Recorded]
+        self,
+        before: dict[int, TaskState],
+        after: dict[int, TaskState],
+        changed: dict[int, int],
+        changes: list[Change],
+        tally: Tally,
+        fresh: list[Recorded],
     ) -> None:
+        """Write the batch. `changed` is brought up to it."""
         conn, last = self._conn, fresh[-1]
+        versions, self._versions = self._versions, None  # a batch that fails leaves them with what is not written
         conn.execute("BEGIN IMMEDIATE")
         moved = conn.execute(
             "UPDATE progress SET position = ?, hash = ?, recorded_at = ? WHERE position = ?",
@@ -169,7 +183,9 @@ class TaskViews:
             raise ViewsGap(f"Somebody else has moved {self._path} away from {self._position}")
         if fresh[0].position == 1:
             conn.execute("UPDATE progress SET log = ?", (log_id(fresh[0]),))
-        self._write_rows(before, after)
+        versions = versions or Versions(conn)
+        changed.update(versions.write(fresh, changes, changed))
+        self._write_rows(before, after, changed)
         write_notices(conn, fresh, after)
         write_notes(conn, fresh)
         write_dependants(conn, fresh)
@@ -177,20 +193,21 @@ class TaskViews:
             tally.changed(before.get(task_id), state)
         tally.write(conn)
         conn.execute("COMMIT")
+        self._versions = versions
 
-    def _write_rows(self, before: dict[int, TaskState], after: dict[int, TaskState]) -> None:
+    def _write_rows(self, before: dict[int, TaskState], after: dict[int, TaskState], changed: dict[int, int]) -> None:
         inserts, moves, touches = [], [], []
         texts: list[tuple[int, Text | None, Text]] = []
         for task_id, state in after.items():
             old = before.get(task_id)
             if old is None:
-                inserts.append(to_insert(state))
+                inserts.append(to_insert(state, changed[task_id]))
                 texts.append((task_id, None, text_of(state)))
                 continue
             if same_place(old, state):
-                touches.append(to_touch(state))
+                touches.append(to_touch(state, changed[task_id]))
             else:
-                moves.append(to_move(state))
+                moves.append(to_move(state, changed[task_id]))
             if (old.error or old.last_error) != (state.error or state.last_error):
                 texts.append((task_id, text_of(old), text_of(state)))
         for statement, rows in ((INSERT, inserts), (MOVE, moves), (TOUCH, touches)):
@@ -202,12 +219,12 @@ class TaskViews:
         if self._conn.in_transaction:
             self._conn.execute("ROLLBACK")
 
-    def _remember(self, states: dict[int, TaskState]) -> None:
+    def _remember(self, states: dict[int, TaskState], changed: dict[int, int]) -> None:
         hot = self._hot
         for task_id, state in states.items():
             hot.pop(task_id, None)
             if not state.finished:
-                hot[task_id] = state
+                hot[task_id] = (state, changed[task_id])
         for task_id in list(islice(hot, max(0, len(hot) - _HOT))):
             del hot[task_id]
 

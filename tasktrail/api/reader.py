@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -33,13 +33,13 @@ from ..handlers.presets import Preset
 from ..handlers.registry import Registry, unknown_type
 from ..intake.event_names import event_tags
 from ..paths import path_of
-from ..projections import Batch, DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections import Batch, DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification, ViewsFailed
 from ..projections.attempts import Attempt
 from ..projections.attempts import attempts as attempts_of
 from ..projections.describe import describe
-from ..projections.queries.as_of import Point, parse_point, position_of, task_as_of
-from ..projections.queries.as_of import as_of as replayed_to
+from ..projections.queries.as_of import FoldedPast, Point, fold_to, parse_point, position_of, task_as_of
 from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
+from ..projections.queries.past import Past
 from ..projections.verification import verify
 from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
 from .source import Source, Unattended
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 _LIFE_AT_ONCE = 500
 """Records of one task that are read at a time."""
+
+
+T = TypeVar("T")
 
 
 class Questions:
@@ -63,7 +66,11 @@ class Questions:
     def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
         """One task, now or as of a position or time. Raises `UnknownTask`."""
         if as_of is not None:
-            return task_as_of(self.source.log(), task_id, parse_point(as_of))
+            point = parse_point(as_of)
+            try:
+                return self.at_once(point, lambda past: past.get(task_id))
+            except ViewsFailed:
+                return task_as_of(self.source.log(), task_id, point)
         now = self.source.clock.now()
         return self.source.ask(lambda views: replace(views.get(task_id, now), children=views.children(task_id)))
 
@@ -90,8 +97,19 @@ class Questions:
         """`list_tasks` without the check of the types."""
         if filters.as_of == "":
             return self.source.ask(lambda views: views.list(filters, self.source.clock.now()))
-        with replayed_to(self.source.log(), parse_point(filters.as_of), self.source.scratch) as past:
-            return past.list(filters)
+        return self.past(filters.as_of, lambda past: past.list(filters))
+
+    def past(self, point: str | Point, question: Callable[[Past | FoldedPast], T]) -> T:
+        """Ask how it was. Where the views cannot tell, the log is folded up to there, however long that takes."""
+        try:
+            return self.at_once(point, question)
+        except ViewsFailed:
+            with fold_to(self.source.log(), point, self.source.scratch) as folded:
+                return question(folded)
+
+    def at_once(self, point: str | Point, question: Callable[[Past], T]) -> T:
+        """Ask how it was. Raises `ViewsFailed` where the views cannot tell."""
+        return self.source.ask(lambda views: question(Past(views, self.source.log(), point)))
 
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         """The task's latest resume data. Raises `UnknownTask`."""

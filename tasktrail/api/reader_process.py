@@ -1,9 +1,10 @@
 """Answers questions that take long in a process of its own: `python -m tasktrail.api.reader_process`.
 
-A fold of the whole log takes seconds of Python and much memory. In a thread of the service it would share the
-interpreter with every command; in a process it can be bounded, gives way to others, and takes its memory with it.
-The process reads files, and writes none but the views that it builds beside the live ones. It answers one question at
-a time, and ends when it has had none for a while.
+A check of everything, a rebuild of the views, and the past where the views cannot tell it need a fold of the whole log.
+That takes seconds of Python and much memory. In a thread of the service it would share the interpreter with every
+command; in a process it can be bounded, gives way to others, and takes its memory with it. The process reads files, and
+writes none but the views that it builds beside the live ones. It answers one question at a time, and ends when it has
+had none for a while.
 """
 
 import ctypes
@@ -31,8 +32,9 @@ from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import Stats, TaskFilters
 from ..projections.queries.activity import Span
-from ..projections.queries.as_of import Past, parse_point
-from ..projections.queries.as_of import as_of as replayed_to
+from ..projections.queries.as_of import FoldedPast, parse_point
+from ..projections.queries.filters import Ids
+from ..projections.queries.past import Past
 from ..projections.queries.walk import Census, Stretch, parse_place
 from .reader import Questions
 from .rebuilding import rebuild_beside
@@ -48,9 +50,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 class ListQuestion(msgspec.Struct, frozen=True, tag="list"):
-    """Asks for a page of tasks."""
+    """Asks for a page of tasks as of an earlier moment. The caller has checked the types."""
 
     filters: TaskFilters
+
+
+class ListThen(msgspec.Struct, frozen=True):
+    """The page, and how many tasks passed in all."""
+
+    tasks: list[Task]
+    total: int
 
 
 class AttemptsQuestion(msgspec.Struct, frozen=True, tag="attempts"):
@@ -105,9 +114,8 @@ class StretchThen(msgspec.Struct, frozen=True):
     census: Census
 
 
-Question: TypeAlias = (
-    ListQuestion | AttemptsQuestion | VerifyQuestion | RebuildQuestion | StandingQuestion | StretchQuestion
-)
+PastQuestion: TypeAlias = ListQuestion | StandingQuestion | StretchQuestion
+Question: TypeAlias = PastQuestion | AttemptsQuestion | VerifyQuestion | RebuildQuestion
 Progress: TypeAlias = Callable[[int, int], None]
 """Told a position, and the last one."""
 
@@ -213,70 +221,61 @@ class ReaderProcess:
         return None
 
 
-class Replay:
-    """The tasks as of the position that was asked about last: the next page of a list needs no other replay."""
-
-    def __init__(self) -> None:
-        self._position = -1
-        self._past: Past | None = None
-
-    def past(self, source: Source, position: int) -> Past:
-        """The tasks as of that position. Raises `BeyondTheLog`."""
-        if self._past is None or self._position != position:
-            if self._past is not None:
-                self._past.close()
-                self._past = None
-            self._past, self._position = replayed_to(source.log(), position, source.scratch), position
-        return self._past
-
-
-def answer(
-    questions: Questions, question: Question, progress: Progress | None = None, replay: Replay | None = None
-) -> bytes:
+def answer(questions: Questions, question: Question, progress: Progress | None = None) -> bytes:
     """The JSON of the answer. Raises the question's errors."""
     match question:
-        case StretchQuestion(filters, position, place):
-            past = (replay or Replay()).past(questions.source, position)
-            return msgspec.json.encode(StretchThen(*past.stretch(filters, parse_place(place))))
-        case ListQuestion(filters):
-            tasks, total = questions.listed(filters)  # the caller has checked the types; this process has no handlers
-            return msgspec.json.encode({"tasks": tasks, "total": total})
-        case AttemptsQuestion(task_id, as_of):
-            return msgspec.json.encode(questions.attempts(task_id, as_of=None if as_of is None else parse_point(as_of)))
         case VerifyQuestion():
             return msgspec.json.encode(questions.verify(progress))
         case RebuildQuestion():
             return msgspec.json.encode(rebuild_beside(questions.source.log(), questions.source.paths, progress))
-        case StandingQuestion():
-            return msgspec.json.encode(_standing(questions, question))
+        case AttemptsQuestion(task_id, as_of):
+            return msgspec.json.encode(questions.attempts(task_id, as_of=None if as_of is None else parse_point(as_of)))
+        case _:
+            return msgspec.json.encode(questions.past(point_of(question), lambda past: told(past, question)))
 
 
-def _standing(questions: Questions, asked: StandingQuestion) -> Standing:
-    source, users = questions.source, () if asked.user_id is None else asked.user_id
-    with replayed_to(source.log(), asked.as_of, source.scratch) as past:
-
-        def some(status: str, sort: str) -> list[Task]:
-            return past.list(TaskFilters(status=status, sort=sort, user_id=users, limit=asked.shown))[0]
-
-        return Standing(
-            stats=past.stats(),
-            running=some("running", "id"),
-            waiting=some("pending,retrying", "-effective_priority"),
-            failures=some("failed", "-updated_at"),
-            hour=past.activity(60, 1),
-            day=past.activity(24 * 60, 30),
-        )
+def point_of(question: PastQuestion) -> str | int:
+    """The moment that is asked about."""
+    match question:
+        case ListQuestion(filters):
+            return filters.as_of
+        case StandingQuestion(as_of):
+            return as_of
+        case StretchQuestion(position=position):
+            return position
 
 
-def answered(
-    questions: Questions, asked: bytes, progress: Progress | None = None, replay: Replay | None = None
-) -> tuple[Reply, bool]:
+def told(past: Past | FoldedPast, question: PastQuestion) -> ListThen | Standing | StretchThen:
+    """What the past answers."""
+    match question:
+        case ListQuestion(filters):
+            return ListThen(*past.list(filters))
+        case StretchQuestion(filters, _position, place):
+            return StretchThen(*past.stretch(filters, parse_place(place)))
+        case StandingQuestion(_as_of, shown, user_id):
+            return _standing(past, shown, () if user_id is None else user_id)
+
+
+def _standing(past: Past | FoldedPast, shown: int, users: Ids) -> Standing:
+    def some(status: str, sort: str) -> list[Task]:
+        return past.list(TaskFilters(status=status, sort=sort, user_id=users, limit=shown))[0]
+
+    return Standing(
+        stats=past.stats(),
+        running=some("running", "id"),
+        waiting=some("pending,retrying", "-effective_priority"),
+        failures=some("failed", "-updated_at"),
+        hour=past.activity(60, 1),
+        day=past.activity(24 * 60, 30),
+    )
+
+
+def answered(questions: Questions, asked: bytes, progress: Progress | None = None) -> tuple[Reply, bool]:
     """The answer to send back, and whether the process can take another question."""
     try:
         question = msgspec.json.decode(asked, type=Question)
-        whole = isinstance(question, VerifyQuestion | RebuildQuestion)
-        _allow(psutil.virtual_memory().available // 2 if whole else LIST_MEMORY)
-        return Reply(json=answer(questions, question, progress, replay)), True
+        _allow(psutil.virtual_memory().available // 2 if isinstance(question, VerifyQuestion) else LIST_MEMORY)
+        return Reply(json=answer(questions, question, progress)), True
     except MemoryError:
         error = TooCostly("The answer takes more memory than one question may have")
         return Reply(error=pickle.dumps(error)), False
@@ -303,10 +302,10 @@ def main(descriptor: str, data: str, temp: str, parent: str) -> None:
         return
     os.nice(_NICE)
     questions = Questions(Source(DataPaths(Path(data), Path(temp)), Registry(), SystemClock(), scratch=""))
-    fit, replay = True, Replay()
+    fit = True
     with Connection(int(descriptor)) as pipe, suppress(EOFError, OSError):
         while fit and pipe.poll(IDLE):
-            reply, fit = answered(questions, pipe.recv_bytes(), partial(_tell, pipe), replay)
+            reply, fit = answered(questions, pipe.recv_bytes(), partial(_tell, pipe))
             pipe.send_bytes(msgspec.msgpack.encode(reply))
 
 

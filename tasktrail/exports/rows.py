@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from ..api.protocol import Reading
 from ..api.reader import Questions, attempts_until
 from ..events import Recorded, Task
-from ..projections import BeyondTheLog, TaskFilters
+from ..projections import BeyondTheLog, TaskFilters, ViewsFailed
 from ..projections.attempts import Attempt
-from ..projections.queries.as_of import as_of, parse_point
+from ..projections.queries.as_of import FoldedPast, fold_to, parse_point
 from ..projections.queries.filters import MAX_LIMIT
+from ..projections.queries.past import Past
 from ..projections.queries.reader import Every
 
 What: TypeAlias = Literal["log", "tasks", "attempts"]
@@ -84,9 +85,14 @@ def _from_files(reading: Questions, filters: TaskFilters) -> Iterator[Every]:
     if filters.as_of == "":
         with source.views_apart() as views, views.every(filters, source.clock.now()) as every:
             yield every
-    else:  # however many there are, they have room in a file that goes with them
-        with as_of(source.log(), filters.as_of, scratch="") as past, past.every(filters) as every:
-            yield every
+        return
+    with ExitStack() as stack:
+        past: Past | FoldedPast
+        try:
+            past = Past(stack.enter_context(source.views_apart()), source.log(), filters.as_of)
+        except ViewsFailed:  # however many there are, they have room in a file that goes with them
+            past = stack.enter_context(fold_to(source.log(), filters.as_of, scratch=""))
+        yield stack.enter_context(past.every(filters))
 
 
 def _position(reading: Reading, moment: str | int) -> int:

@@ -45,7 +45,7 @@ def build_app(backend: Backend, access: Access) -> Litestar:
         exception_handlers={**HANDLERS, HTTPException: refused_anywhere},
         guards=[permitted, from_own_page, known_only, possible_task],
         openapi_config=openapi_config(__version__, backend.service),
-        state=State({"backend": backend, "hub": Hub(backend), "activity": {}, "standings": {}, "checks": set()}),
+        state=State({"backend": backend, "hub": Hub(backend), "activity": {}, "checks": set()}),
         logging_config=None,  # Litestar's own would replace the handlers of the root logger
         request_max_body_size=MAX_BODY,
     )

@@ -18,14 +18,23 @@ from ..actors.workers.worker_process import worker_environment
 from ..api.commands import Commands
 from ..api.either_way import Blocking
 from ..api.one_user import OneUser
-from ..api.reader_process import Progress, Question, ReaderProcess, RebuildQuestion, VerifyQuestion
+from ..api.reader_process import (
+    PastQuestion,
+    Progress,
+    Question,
+    ReaderProcess,
+    RebuildQuestion,
+    VerifyQuestion,
+    point_of,
+    told,
+)
 from ..api.service import TaskService
 from ..batches.planner import carry_out
 from ..batches.request import MadeBatch, NewBatch
 from ..errors import Busy, Unauthorized
 from ..events import Accepted, Command, CreateGraph, Task, TasktrailError
 from ..events.errors import OutcomeUnknown
-from ..projections import BeyondTheLog, Rebuilt, TaskFilters, Verification
+from ..projections import BeyondTheLog, Rebuilt, TaskFilters, Verification, ViewsFailed
 from ..telemetry.exposition import Exposition
 from .access import Access
 from .check import Check
@@ -106,6 +115,15 @@ class Backend:
             )
         finally:
             self._asked -= 1
+
+    async def past(self, question: PastQuestion, kind: type[T], within: float) -> T:
+        """Ask how it was: the views, or where they cannot tell, a process that folds the log, for so many seconds."""
+        try:
+            found = await self.ask(self.service.at_once, point_of(question), lambda past: told(past, question))
+        except ViewsFailed:
+            return msgspec.json.decode(await self.apart(question, within), type=kind)
+        assert isinstance(found, kind)
+        return found
 
     async def verify(self, by: str) -> Verification:
         """Check everything. Raises `NotReady` while another check runs."""

@@ -21,7 +21,7 @@ from ..actors.core.explanation import Why
 from ..actors.core.sources import WatchedFolder
 from ..api.one_user import narrowed
 from ..api.protocol import QUEUE_SHOWN, TypeInfo
-from ..api.reader_process import LIST_WITHIN, AttemptsQuestion, ListQuestion
+from ..api.reader_process import LIST_WITHIN, AttemptsQuestion, ListQuestion, ListThen
 from ..events import Task
 from ..events.errors import CONTRADICTION, InvalidValue, NotReady, UnknownTask
 from ..handlers.attempt_output import PAGE, Output
@@ -125,7 +125,8 @@ async def list_tasks(
         own = narrowed(filters, who.user_id)
         if own is None:
             return TaskPage([], 0)
-        return msgspec.json.decode(await backend.apart(ListQuestion(own), LIST_WITHIN), type=TaskPage)
+        found = await backend.past(ListQuestion(own), ListThen, LIST_WITHIN)
+        return TaskPage(found.tasks, found.total)
     tasks, total = await backend.read(min_position, seen.list_tasks, filters)
     return TaskPage(tasks, total)
 

@@ -29,8 +29,7 @@ QUEUE_SHOWN = 8
 FAILURES_SHOWN = 8
 HOUR, DAY = 60, 24 * 60
 THEN_WITHIN = 30.0
-"""Seconds that a replay of the log may take. Nobody looks at an empty page for longer."""
-STANDINGS_KEPT = 32
+"""Seconds that a fold of the log may take. Nobody looks at an empty page for longer."""
 OWN_PARTS = ("running", "queue", "failures")
 WHOLE_PARTS = ("numbers", "resources", "activity")
 """What is about all tasks: not for a user who sees only his own."""
@@ -126,22 +125,15 @@ def standing(page: Page) -> dict[str, Any]:
 
 
 async def then(page: Page) -> dict[str, Any]:
-    """All that the page shows of an earlier moment. It comes from a replay of the log, which takes long for a long one.
+    """All that the page shows of an earlier moment.
 
-    The past does not change, so what was asked lately is kept. A replay that takes too long is given up, which is said.
+    Where the views cannot tell, it comes from a fold of the log. One that takes too long is given up, which is said.
     """
-    kept: dict[tuple[str, int | None], Standing] = page.request.app.state.standings
-    key = (page.as_of, page.user_id)
-    if key not in kept:
-        question = StandingQuestion(page.as_of, FAILURES_SHOWN, page.user_id)
-        try:
-            answer = await page.backend.apart(question, THEN_WITHIN)
-        except TooCostly as error:
-            return _unknown(f"{error.message}: the log is long up to there. One task's page shows its past at once.")
-        while len(kept) >= STANDINGS_KEPT:
-            del kept[next(iter(kept))]
-        kept[key] = msgspec.json.decode(answer, type=Standing)
-    found = kept[key]
+    question = StandingQuestion(page.as_of, FAILURES_SHOWN, page.user_id)
+    try:
+        found = await page.backend.past(question, Standing, THEN_WITHIN)
+    except TooCostly as error:
+        return _unknown(f"{error.message}: the log is long up to there. One task's page shows its past at once.")
     whole = page.user_id is None
     charted = _charted(found.hour, found.day) if whole else {}
     note = "What the machine had and what was promised of it is not recorded, so it is not shown."

@@ -196,10 +196,8 @@ def _now(page: Page, filters: TaskFilters, place: str) -> Listed:
 
 
 async def _then(page: Page, filters: TaskFilters, place: str) -> Listed:
-    """The past has no views: the log is replayed to it, in a process of its own that keeps it for the next page."""
     assert page.past is not None
-    question = StretchQuestion(filters, page.past.position, place)
-    found = msgspec.json.decode(await page.backend.apart(question, LIST_WITHIN), type=StretchThen)
+    found = await page.backend.past(StretchQuestion(filters, page.past.position, place), StretchThen, LIST_WITHIN)
     return _listed(page, filters, found.stretch, found.census)
 
 

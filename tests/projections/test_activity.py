@@ -62,7 +62,7 @@ def test_where_nothing_started_no_wait_is_told(journal: Journal) -> None:
     assert (span.created, span.started, span.wait_p50, span.wait_p95, span.longest_wait) == (1, 0, None, None, None)
 
 
-def test_minutes_older_than_a_day_are_forgotten(journal: Journal) -> None:
+def test_minutes_older_than_a_day_are_not_told(journal: Journal) -> None:
     for hours in (0, 20, 30):
         journal.at += timedelta(hours=hours)
         run(journal, waits=0)

@@ -13,7 +13,7 @@ from tasktrail.events.errors import InvalidValue, UnknownTask
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.projections import BeyondTheLog, TaskFilters, TaskQueries, TaskViews
-from tasktrail.projections.queries.as_of import as_of, parse_point, task_as_of
+from tasktrail.projections.queries.as_of import fold_to, parse_point, task_as_of
 
 steps = st.lists(
     st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), min_size=1, max_size=40
@@ -32,7 +32,7 @@ def test_every_position_answers_as_it_did_when_it_was_the_head(steps: list[tuple
         at = journal.records[-1].recorded_at
         answers.append((views.position, live.list(EVERYTHING, at), live.stats(at)))
     for position, listed, stats in answers:
-        with as_of(journal.log, position) as past:
+        with fold_to(journal.log, position) as past:
             assert past.position == position
             assert past.list(EVERYTHING) == listed
             assert past.stats() == stats
@@ -44,10 +44,10 @@ def test_every_position_answers_as_it_did_when_it_was_the_head(steps: list[tuple
 def test_a_time_means_all_that_was_recorded_until_then(history: Journal) -> None:
     record = history.records[150]
     same = max(other.position for other in history.records if other.recorded_at == record.recorded_at)
-    with as_of(history.log, record.recorded_at) as past:
+    with fold_to(history.log, record.recorded_at) as past:
         assert past.position == same
         assert past.moment == record.recorded_at
-    with as_of(history.log, record.recorded_at - timedelta(microseconds=1)) as before:
+    with fold_to(history.log, record.recorded_at - timedelta(microseconds=1)) as before:
         assert before.position < record.position
 
 
@@ -58,14 +58,14 @@ def test_a_time_and_its_position_give_the_same_task(history: Journal) -> None:
 
 
 def test_one_task_of_the_past_is_the_same_alone_and_in_the_list(history: Journal) -> None:
-    with as_of(history.log, 200) as past:
+    with fold_to(history.log, 200) as past:
         for task in past.list(EVERYTHING)[0]:
             assert past.get(task.id) == task_as_of(history.log, task.id, 200) == task
             assert past.progress(task.id) == (task.progress, task.message)
 
 
 def test_filters_and_search_work_in_the_past(history: Journal) -> None:
-    with as_of(history.log, 300) as past:
+    with fold_to(history.log, 300) as past:
         everything = past.list(EVERYTHING)[0]
         failed = past.list(TaskFilters(status="failed", limit=500))[0]
         assert failed == [task for task in everything if task.status == "failed"]
@@ -74,7 +74,7 @@ def test_filters_and_search_work_in_the_past(history: Journal) -> None:
 
 def test_before_everything_there_is_nothing(history: Journal) -> None:
     for point in (0, BEGIN - timedelta(days=1), "0001-01-01T00:00:00Z"):
-        with as_of(history.log, point) as past:
+        with fold_to(history.log, point) as past:
             assert past.position == 0
             assert past.list(EVERYTHING) == ([], 0)
             assert past.stats().total == 0
@@ -83,12 +83,12 @@ def test_before_everything_there_is_nothing(history: Journal) -> None:
 
 
 def test_a_time_to_come_is_now(history: Journal) -> None:
-    with as_of(history.log, history.at + timedelta(days=1)) as past:
+    with fold_to(history.log, history.at + timedelta(days=1)) as past:
         assert past.position == len(history.records)
 
 
 def test_a_position_to_come_is_a_typed_error(history: Journal) -> None:
-    for ask in (as_of, lambda log, point: task_as_of(log, 1, point)):
+    for ask in (fold_to, lambda log, point: task_as_of(log, 1, point)):
         with pytest.raises(BeyondTheLog) as refusal:
             ask(history.log, len(history.records) + 1)
         assert refusal.value.field == "as_of"
@@ -105,7 +105,7 @@ def test_a_task_that_was_not_there_yet_is_a_typed_error(history: Journal) -> Non
 
 def test_the_past_reads_a_log_on_disk_too(filed: Journal, tmp_path: Path) -> None:
     reader = LogReader(tmp_path / "log.db")
-    with as_of(reader, len(filed.records)) as past:
+    with fold_to(reader, len(filed.records)) as past:
         assert {task.id: task.status for task in past.list(EVERYTHING)[0]} == {
             state.id: state.status for state in filed.states.values()
         }

@@ -9,12 +9,12 @@ from tasktrail.events import Task
 from tasktrail.events.errors import InvalidValue, TasktrailError
 from tasktrail.projections import TaskFilters
 from tasktrail.projections.errors import BeyondTheLog
-from tasktrail.projections.queries.as_of import as_of
+from tasktrail.projections.queries.as_of import fold_to
 from tasktrail.projections.queries.diff import changes
 
 
 def tasks_at(journal: Journal, position: int) -> dict[int, Task]:
-    with as_of(journal.log, position) as past:
+    with fold_to(journal.log, position) as past:
         return {task.id: task for task in past.list(TaskFilters(limit=500))[0]}
 
 

@@ -49,9 +49,9 @@ def plant(views: Path, *statements: str) -> None:
 
 GHOST = """
     INSERT INTO tasks SELECT 999, status, type, user_id, document_id, parent_task_id, label, batch, priority, queue_key,
-    updated_at, spec, state,
+    updated_at, changed, spec, state,
     row_sum(999, type, user_id, document_id, parent_task_id, label, batch, spec),
-    row_sum(999, status, priority, queue_key, updated_at, state) FROM tasks WHERE id = 1
+    row_sum(999, status, priority, queue_key, updated_at, changed, state) FROM tasks WHERE id = 1
 """
 
 
@@ -82,6 +82,10 @@ def dump(path: Path) -> str:
         ("INSERT INTO notes (task_id, position) VALUES (1, 77)", "table notes"),
         ("INSERT INTO dependants (depends_on, task_id) VALUES (1, 2)", "table dependants"),
         ("UPDATE minutes SET created = created + 1", "table minutes"),
+        ("UPDATE versions SET lane = lane + 2", "table versions"),
+        ("DELETE FROM zones WHERE list = 'id pending'", "table zones"),
+        ("UPDATE tallies SET base = moves", "table tallies"),
+        ("INSERT INTO texts VALUES (1, 77, 7, row_sum(1, 77, 7))", "table texts"),
     ],
 )
 def test_what_has_drifted_is_found_and_gone_afterwards(tmp_path: Path, views: Path, statement: str, told: str) -> None:

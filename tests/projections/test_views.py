@@ -27,10 +27,10 @@ from tasktrail.projections import (
     verification,
 )
 from tasktrail.projections.views import writer as module
-from tasktrail.projections.views.checksums import KEYS
+from tasktrail.projections.views.checksums import KEYS, WRITTEN
 from tasktrail.projections.views.rows import SPEAK_OF_A_TASK
 
-TABLES = ("tasks", "counts", "totals", "durations", "ends", "minutes", "progress")
+TABLES = ("tasks", "counts", "totals", "durations", "ends", "minutes", "progress", *WRITTEN)
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
 
 
@@ -41,8 +41,9 @@ def content(views: TaskViews) -> dict[str, Any]:
         table: conn.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in TABLES
     }
     tables["counts"] = [row for row in tables["counts"] if row[2]]
-    conn.execute("CREATE VIRTUAL TABLE IF NOT EXISTS temp.words USING fts5vocab (main, search, instance)")
-    tables["search"] = sorted(conn.execute("SELECT term, doc, col FROM temp.words"))
+    for table in ("search", "past_search"):
+        conn.execute(f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.{table}_words USING fts5vocab (main, {table}, instance)")
+        tables[table] = sorted(conn.execute(f"SELECT term, doc, col FROM temp.{table}_words"))
     return tables
 
 
@@ -359,8 +360,9 @@ def test_two_writers_notice_each_other(history: Journal, tmp_path: Path) -> None
 
 def test_every_table_has_checksums_and_is_compared_by_verify() -> None:
     found = TaskViews(":memory:").connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-    tables = {name for (name,) in found if not name.startswith("search_")}
-    assert tables == {*KEYS, "tasks", "search"}, "add the table to KEYS in projections/views/checksums.py"
+    tables = {name for (name,) in found if not name.startswith(("search_", "past_search_"))}
+    summed = {*KEYS, *WRITTEN, "tasks", "search", "past_search"}
+    assert tables == summed, "add the table to KEYS in projections/views/checksums.py"
     compared = {"tasks", *verification._NUMBERS}
     assert compared >= tables - {"progress"}, "add the table to _NUMBERS in projections/verification.py"
 

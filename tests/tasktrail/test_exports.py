@@ -38,7 +38,7 @@ from tasktrail.projections.attempts import attempts
 from tasktrail.projections.errors import BeyondTheLog
 from tasktrail.projections.proof.notes import PrivateKey, PublicKey
 from tasktrail.projections.proof.seals import make_seal
-from tasktrail.projections.queries.as_of import as_of
+from tasktrail.projections.queries.as_of import fold_to
 from tasktrail.projections.queries.filters import every
 from tasktrail.words import size
 
@@ -126,7 +126,7 @@ def test_tasks_are_all_that_a_list_has_in_the_order_of_their_ids(reader: Reader,
 @pytest.mark.parametrize("text", ["", "status=running,retrying", "user_id=1"])
 def test_tasks_of_the_past_are_a_fold_of_the_log_up_to_there(reader: Reader, text: str) -> None:
     for position in (1, 200, 600, reader.stats().position):
-        with as_of(reader.source.log(), position) as past:
+        with fold_to(reader.source.log(), position) as past:
             expected, _total = past.list(filters_of(text, sort="id", limit="500"))
             assert exported(reader, "tasks", filters_of(text, as_of=str(position))) == (position, expected)
 

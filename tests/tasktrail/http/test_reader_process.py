@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import msgspec
@@ -18,17 +18,27 @@ from owner import AUTH
 
 from tasktrail.api import reader_process as apart_module
 from tasktrail.api.reader import Questions
-from tasktrail.api.reader_process import ListQuestion, ReaderProcess, Replay, VerifyQuestion, answered
+from tasktrail.api.reader_process import ListQuestion, ReaderProcess, VerifyQuestion, answered
 from tasktrail.api.service import TaskService
 from tasktrail.events.errors import NotReady, TooCostly
 from tasktrail.http import backend as backend_module
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import TaskFilters
-from tasktrail.projections.errors import BeyondTheLog
+from tasktrail.projections.errors import BeyondTheLog, ViewsFailed
 
 Serve = Callable[..., HttpServer]
 Wish = Callable[..., dict[str, Any]]
 NOW = ListQuestion(TaskFilters(as_of=1))
+
+
+@pytest.fixture
+def untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The views cannot tell the past, so the service has the log folded."""
+
+    def fail(*_asked: object) -> NoReturn:
+        raise ViewsFailed("no views")
+
+    monkeypatch.setattr(Questions, "at_once", fail)
 
 
 @pytest.fixture
@@ -64,19 +74,16 @@ def test_the_answer_is_that_of_the_service(apart: ReaderProcess, service: TaskSe
     assert apart._process.pid in helpers()
 
 
-def test_the_next_page_of_the_past_needs_no_other_replay(service: TaskService, wish: Wish) -> None:
+def test_the_past_is_told_without_a_process_as_the_process_tells_it(
+    serve: Serve, apart: ReaderProcess, service: TaskService, wish: Wish
+) -> None:
+    server = serve()
     service.create_task(**wish())
-    replay, position = Replay(), service.watermark.position
-    past = replay.past(service.source, position)
-    assert replay.past(service.source, position) is past
-    service.create_task(**wish())
-    later = replay.past(service.source, position + 1)
-    assert later.position == position + 1
-    with pytest.raises(BeyondTheLog):
-        replay.past(service.source, 10**9)
-    later = replay.past(service.source, position)
-    assert later.position == position
-    later.close()
+    position, before = service.watermark.position, helpers()
+    url = f"{server.address}/v1/tasks?as_of={position}"
+    answered_at_once = httpx.get(url, headers=AUTH, trust_env=False, timeout=60).json()
+    assert helpers() == before
+    assert answered_at_once == msgspec.json.decode(apart.ask(ListQuestion(TaskFilters(as_of=position))))
 
 
 def test_its_errors_are_those_of_the_service(apart: ReaderProcess) -> None:
@@ -148,6 +155,17 @@ def test_once_closed_nothing_is_asked_and_nothing_runs(apart: ReaderProcess) -> 
     assert process.wait(30) == -signal.SIGKILL
 
 
+@pytest.mark.usefixtures("untold")
+def test_where_the_views_cannot_tell_the_log_is_folded(serve: Serve, service: TaskService, wish: Wish) -> None:
+    server = serve()
+    task_id = service.create_task(**wish())
+    then = {"as_of": service.watermark.position}
+    for path in ("/v1/tasks", f"/v1/tasks/{task_id}", "/tasks", "/"):
+        answer = httpx.get(f"{server.address}{path}", params=then, headers=AUTH, trust_env=False, timeout=60)
+        assert answer.status_code == 200, path
+        assert f"{task_id}" in answer.text
+
+
 def test_memory_that_runs_out_is_a_typed_error_and_the_end_of_the_process(
     service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +179,7 @@ def test_memory_that_runs_out_is_a_typed_error_and_the_end_of_the_process(
     assert not fit
 
 
+@pytest.mark.usefixtures("untold")
 def test_lists_of_the_past_are_not_built_in_memory(tmp_path: Path) -> None:
     with TaskService.open(tmp_path) as service:
         service.source.scratch = str(tmp_path / "scratch.db")
@@ -168,6 +187,7 @@ def test_lists_of_the_past_are_not_built_in_memory(tmp_path: Path) -> None:
         assert (tmp_path / "scratch.db").stat().st_size > 0
 
 
+@pytest.mark.usefixtures("untold")
 def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, wish: Wish
 ) -> None:
@@ -200,6 +220,7 @@ def test_beyond_the_bound_long_questions_are_refused_and_the_rest_is_answered(
     assert {(answer.json()["code"], int(answer.headers["retry-after"]) > 0) for answer in refusals} == {("busy", True)}
 
 
+@pytest.mark.usefixtures("untold")
 def test_a_process_that_has_ended_by_itself_leaves_no_zombie(
     serve: Serve, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
@@ -211,6 +232,7 @@ def test_a_process_that_has_ended_by_itself_leaves_no_zombie(
     assert eventually(lambda: made not in helpers())
 
 
+@pytest.mark.usefixtures("untold")
 def test_the_processes_end_with_the_server(serve: Serve, eventually: Callable[[Callable[[], bool]], bool]) -> None:
     server = serve()
     before = helpers()

@@ -4,12 +4,14 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import NoReturn
 
 import httpx
 import pytest
 
 from tasktrail.api.service import TaskService
 from tasktrail.http.server import HttpServer
+from tasktrail.projections import ViewsFailed
 from tasktrail.web import now
 
 
@@ -125,6 +127,10 @@ def test_before_anything_happened_there_is_nothing(browser: httpx.Client) -> Non
 def test_a_past_that_takes_too_long_is_said_not_to_be_shown(
     browser: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(*_asked: object) -> NoReturn:
+        raise ViewsFailed("the views cannot tell")
+
+    monkeypatch.setattr(service, "at_once", fail)
     monkeypatch.setattr(now, "THEN_WITHIN", 0.0)
     then = service.watermark.position - 1
     page = browser.get("/", params={"as_of": str(then)}).text

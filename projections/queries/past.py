@@ -1,0 +1,223 @@
+"""The past from the views: any answer as of an earlier position or time, without a walk through the log."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from ...events import Task, TaskState
+from ...events.errors import UnknownTask
+from ...events.log.event_log import Part, ReadableLog
+from ...events.task import view
+from ...events.values import check_task_id
+from ..errors import ViewsDamaged, ViewsFailed
+from ..views.checksums import sound
+from ..views.fold import Tally, fold_batch
+from ..views.rows import decode_state, match_expression, state_of
+from ..views.tallies import Numbers, read_numbers
+from ..views.versions import FEW as FEW_VERSIONS
+from ..views.versions import KEPT
+from .activity import Span, read_activity
+from .as_of import Point, parse_point, position_at, time_of
+from .filters import TaskFilters, kept_total
+from .past_walk import PastWalk
+from .reader import MANY, Every, Page, TaskQueries
+from .stats import Stats, read_stats_then
+from .walk import FEW, Census, Place, Stretch, collect, expression, kept_census, tell
+
+_AT_ONCE = 500
+"""Tasks that are read together where all are wanted."""
+_ROWS = """
+SELECT versions.*, (SELECT max(since) FROM versions AS own WHERE own.id = asked.value)
+FROM json_each(?) AS asked CROSS JOIN versions
+    ON versions.since = (SELECT max(since) FROM versions AS own WHERE own.id = asked.value AND own.since <= ?)
+"""
+_BASE = """
+SELECT since, version, state FROM versions WHERE id = ? AND since <= ? AND state IS NOT NULL ORDER BY since DESC LIMIT 1
+"""
+_SPECS = "SELECT id, spec FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
+_WORD = f"""
+SELECT count(*) FROM (SELECT 1 FROM search WHERE search MATCH ? AND rowid <= ? LIMIT {FEW + 1})
+"""  # noqa: S608 - our own number
+
+
+Tasks: TypeAlias = list[Task]
+"""`list` is a method below."""
+
+
+class _Version(NamedTuple):
+    """A row of `versions`."""
+
+    since: int
+    id: int
+    status: str
+    kind: int
+    lane: int
+    queue_key: float | None
+    changed: int
+    updated_at: float
+    version: int
+    state: str | None
+
+
+Versions: TypeAlias = list[_Version]
+
+
+class Past:
+    """The tasks as of a point. It answers from the views, and reads of the log only what a page shows."""
+
+    def __init__(self, queries: TaskQueries, log: ReadableLog, point: str | Point) -> None:
+        """Raises `InvalidValue`, `BeyondTheLog`, and `ViewsFailed` where the views do not reach that far."""
+        point = parse_point(point)
+        self._queries = queries
+        self._log = log
+        self.moment = time_of(log, point)
+        """What "now" means for the answers, such as the wait bonus."""
+        self.position = point if isinstance(point, int) else position_at(log, point)
+        """The last record the answers know of."""
+        self._known: dict[int, TaskState] = {}
+        """States that were read to find a page, and may be on it."""
+        if queries.position < self.position:
+            raise ViewsFailed(f"The views stand at {queries.position} and have not reached position {self.position}")
+
+    def get(self, task_id: int) -> Task:
+        """One task as it was. Raises `UnknownTask`."""
+        return view(self._state(task_id), self.moment)
+
+    def progress(self, task_id: int) -> tuple[float, str]:
+        """Percent done and the latest message. Raises `UnknownTask`."""
+        state = self._state(task_id)
+        return state.progress, state.message
+
+    def activity(self, minutes: int, step: int) -> "list[Span]":
+        """What had been done in the last minutes, at most a day of them, in spans of `step` minutes."""
+        with self._queries.moment() as conn:
+            return read_activity(conn, self.moment, minutes, step, read_numbers(conn, self.position))
+
+    def list(self, filters: TaskFilters) -> Page:
+        """One page, and the number of all tasks that passed the filters."""
+        with self._queries.moment() as conn:
+            numbers = read_numbers(conn, self.position)
+            walk = self._walk(conn, filters, match_expression(filters.search), numbers)
+            total = kept_total(filters, numbers.by_type_and_status())
+            if total is None:
+                total = walk.number()
+            ids = walk.page(filters.limit, filters.offset, total) if total > filters.offset else []
+            if len(ids) != min(filters.limit, max(0, total - filters.offset)):
+                raise ViewsDamaged(f"There should be {total} tasks; of this page, {len(ids)} were found")
+            return self._tasks(conn, ids), total
+
+    def stretch(self, filters: TaskFilters, place: Place) -> tuple[Stretch, Census]:
+        """The tasks behind a place in a list, and how many passed in all."""
+        with self._queries.moment() as conn:
+            numbers = read_numbers(conn, self.position)
+            counts = numbers.by_type_and_status()
+            top = sum(counts.values())
+            words = expression(filters.search, lambda word: int(conn.execute(_WORD, (word, top)).fetchone()[0]))
+            found = collect(self._walk(conn, filters, words, numbers).hits(place), filters.limit, place)
+            tasks = tuple(self._tasks(conn, found.ids))
+            if kept_total(filters, counts) is not None:
+                census = kept_census(filters, counts)
+            else:
+                census = tell(self._walk(conn, replace(filters, status=""), words, numbers).statuses())
+        return Stretch(tasks=tasks, before=found.before, after=found.after, cut=found.cut), census
+
+    @contextmanager
+    def every(self, filters: TaskFilters) -> Iterator[Every]:
+        """All tasks that passed, in the order of ids, however many."""
+        with self._queries.moment() as conn:
+            numbers = read_numbers(conn, self.position)
+            words = match_expression(filters.search)
+            total = kept_total(filters, numbers.by_type_and_status())
+            if total is None:
+                total = self._walk(conn, filters, words, numbers).number()
+            ids = self._walk(conn, replace(filters, sort="id"), words, numbers).ids()
+            yield Every(self.position, total, self._each(conn, ids, total))
+
+    def _each(self, conn: sqlite3.Connection, ids: Iterator[int], total: int) -> Iterator[Task]:
+        number = 0
+        for some in iter(lambda: tuple(islice(ids, _AT_ONCE)), ()):
+            number += len(some)
+            yield from self._tasks(conn, some)
+        if number != total:
+            raise ViewsDamaged(f"There should be {total} tasks, and {number} were found")
+
+    def stats(self) -> Stats:
+        """The numbers over all tasks."""
+        with self._queries.moment() as conn:
+            numbers = read_numbers(conn, self.position, durations=True)
+            return read_stats_then(conn, self.moment, self.position, numbers)
+
+    def _walk(self, conn: sqlite3.Connection, filters: TaskFilters, words: str, numbers: Numbers) -> PastWalk:
+        return PastWalk(conn, filters, words, numbers, self.position, lambda ids: self._last_changes(conn, ids))
+
+    def _state(self, task_id: int) -> TaskState:
+        check_task_id(task_id)
+        with self._queries.moment() as conn:
+            if not 0 < task_id <= read_numbers(conn, self.position).total():  # they are numbered without gaps
+                raise UnknownTask(f"Task {task_id} did not exist then", field="task_id")
+            return self._states(conn, [task_id])[task_id]
+
+    def _tasks(self, conn: sqlite3.Connection, ids: Sequence[int]) -> Tasks:
+        states = {**self._known, **self._states(conn, [task_id for task_id in ids if task_id not in self._known])}
+        return [view(states[task_id], self.moment) for task_id in ids]
+
+    def _states(self, conn: sqlite3.Connection, ids: Sequence[int]) -> dict[int, TaskState]:
+        """The states of tasks then: those of now where nothing came after, else folded from a few records."""
+        rows, changed_later = self._versions(conn, ids)
+        now = [row.id for row in rows if row.id not in changed_later and row.status != "running"]
+        states: dict[int, TaskState] = {}
+        if now:
+            states = {row[0]: state_of(row) for row in conn.execute(MANY, (_json(now),))}
+        others = [row for row in rows if row.id not in states]
+        if others:
+            states.update(self._folded(conn, others))
+        for row in rows:
+            state = states.get(row.id)
+            if state is None or state.status != row.status or state.version < row.version:
+                raise ViewsDamaged(f"The views have another task {row.id} as of position {self.position} than the log")
+        return states
+
+    def _versions(self, conn: sqlite3.Connection, ids: Sequence[int]) -> tuple[Sequence[_Version], set[int]]:
+        """Where the tasks stood then, and which of them have moved since."""
+        found: Versions = []
+        later: set[int] = set()
+        for *row, last in conn.execute(_ROWS, (_json(ids), self.position)):
+            (values,) = sound([tuple(row)])
+            version = _Version(*values)
+            found.append(version)
+            if last != version.since:
+                later.add(version.id)
+        if len(found) != len(ids):
+            raise ViewsDamaged(f"Of {len(ids)} tasks, {len(found)} are known as of position {self.position}")
+        return found, later
+
+    def _folded(self, conn: sqlite3.Connection, rows: Sequence[_Version]) -> dict[int, TaskState]:
+        begun: dict[int, TaskState] = {}
+        parts = []
+        for row in rows:
+            base = conn.execute(_BASE, (row.id, self.position)).fetchone() if row.version > FEW_VERSIONS else None
+            since, version, state = base or (0, 0, "")
+            if base is not None:
+                ((_id, spec),) = conn.execute(_SPECS, (_json([row.id]),))
+                begun[row.id] = decode_state(row.id, spec, state)
+            parts.append(_part(row, version, since))
+        return {**begun, **fold_batch(self._log.read_parts(parts, self.position), begun, Tally())}
+
+    def _last_changes(self, conn: sqlite3.Connection, ids: Sequence[int]) -> dict[int, float]:
+        """When tasks that ran then had changed last: steps within an attempt are in the log alone."""
+        self._known.update(self._states(conn, ids))
+        return {task_id: self._known[task_id].updated_at.timestamp() for task_id in ids}
+
+
+def _part(row: _Version, version: int, since: int) -> Part:
+    """What came behind a version, and may have come before the next row."""
+    return Part(row.id, version, row.version + (KEPT if row.status == "running" else 0), since)
+
+
+def _json(values: Any) -> str:
+    return msgspec.json.encode(values).decode()

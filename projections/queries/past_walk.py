@@ -1,0 +1,555 @@
+"""A list as it was at an earlier position, in its order, found within work that does not grow with the log.
+
+What is written once of a task, such as its type and user, stands in `tasks`; its status and place then in `versions`.
+One of these leads: the tasks with a value that few have, all tasks, or those that were in a status, whose blocks of
+neighbours are told by `zones`. Where few lead they are sorted; else the order that is asked for is walked.
+"""
+
+import sqlite3
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush, merge
+from itertools import chain, groupby, islice, product
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from ...events.state import WAITING
+from ..views import zones
+from ..views.tallies import Numbers
+from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
+from .filters import STATUSES, TaskFilters, column_of, ids_of, values_of
+from .walk import BRANCHES, BY_VALUE, END, FEW, START, Hit, Place, Values
+
+Times: TypeAlias = Callable[[Sequence[int]], Mapping[int, float]]
+"""Tasks that ran → when each had changed last."""
+
+_TO_SEARCH = 50
+"""What it costs to look for words in one task that leads, beside what it costs to go on to the next."""
+_TO_BEGIN = 200
+"""What it costs to begin the walk along an order, beside the same."""
+_SLACK = 0.001
+"""Seconds that the rounding of sums is less than."""
+_LATEST = "(SELECT max(since) FROM versions WHERE id = {id} AND since <= :position)"
+_LAST_CHANGE = f"""
+(SELECT changed FROM versions AS last NOT INDEXED WHERE last.since = {_LATEST.format(id="then_.id")})
+"""  # noqa: S608 - our own words
+_IN_ZONE = "zones.list = {name} AND zones.since <= :position AND (zones.until IS NULL OR zones.until > :position)"
+_BY_BLOCK = "zones.block {way}, zones.since {way}, {id} {way}"
+_KEYS = {"id": "NULL", "priority": "then_.lane", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
+_WORDS_OF_THEN = f"""
+CASE WHEN EXISTS (SELECT 1 FROM texts WHERE id = tasks.id) THEN EXISTS (
+    SELECT 1 FROM past_search WHERE past_search MATCH {{words}} AND rowid = (tasks.id << {TEXTS})
+        + (SELECT max(number) FROM texts WHERE id = tasks.id AND since <= :position))
+ELSE EXISTS (SELECT 1 FROM search WHERE search MATCH {{words}} AND rowid = tasks.id) END
+"""  # noqa: S608 - our own number
+_NEVER_CHANGED = "search.rowid <= :top AND NOT EXISTS (SELECT 1 FROM texts WHERE id = search.rowid)"
+_TEXT_OF_THEN = f"""
+past_search.rowid < ((:top + 1) << {TEXTS}) AND (past_search.rowid & {(1 << TEXTS) - 1}) = (
+    SELECT max(number) FROM texts WHERE id = past_search.rowid >> {TEXTS} AND since <= :position)
+"""  # noqa: S608 - our own number
+_LANES = """
+WITH RECURSIVE lanes (name) AS (
+    SELECT min(list) FROM zones WHERE list >= ? AND list <= ?2
+    UNION ALL SELECT (SELECT min(list) FROM zones WHERE list > lanes.name AND list <= ?2)
+    FROM lanes WHERE lanes.name IS NOT NULL
+) SELECT name FROM lanes WHERE name IS NOT NULL
+"""
+_HEAD_OF_LANE = """
+SELECT zones.block FROM zones WHERE {in_zone} AND zones.block {sign} {begin}
+ORDER BY zones.block {way}, zones.since {way} LIMIT 1
+"""
+
+
+class _Source(NamedTuple):
+    """Tables in which tasks are found in the order of ids."""
+
+    tables: str
+    where: str
+    id: str
+    order: str = "{id} {way}"
+    bound: str = "{id} {sign} {begin}"
+    """What holds of those behind a task, up or down."""
+    has_then: bool = False
+    """Whether the versions of then are among the tables."""
+    has_tasks: bool = False
+    """Whether `tasks` is."""
+
+
+class _Lead(NamedTuple):
+    """What leads. What it covers need not be tried on what it finds."""
+
+    sources: tuple[_Source, ...]
+    covers: frozenset[str]
+    size: int
+    """How many it finds; only a bound where not all were counted."""
+    work: int = 0
+    """How many are looked at for that, where these are more."""
+
+
+class _Part(NamedTuple):
+    """The tasks behind a place that have a key, or those that have none and stand in the order of ids."""
+
+    keyless: bool
+    key: float | None = None
+    id: int = 0
+    """What they stand behind, if behind any."""
+
+
+class PastWalk:
+    """One list as of a position. Only our own names and parameters get into a statement."""
+
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        filters: TaskFilters,
+        words: str,
+        numbers: Numbers,
+        position: int,
+        times: Times,
+    ) -> None:
+        """`words`: the search in FTS5's language. `numbers`: as of the position. `times`: of tasks that ran then."""
+        self._conn = conn
+        self._filters = filters
+        self._words = words
+        self._counts = numbers.by_type_and_status()
+        self._times = times
+        self._top = sum(self._counts.values())
+        running = msgspec.json.encode(numbers.running).decode()
+        self._values: dict[str, object] = {"position": position, "top": self._top, "running": running}
+        self._position = position
+        self._kinds = {name: kind for kind, name in enumerate(numbers.types)}
+        self._only = False
+        """Whether tasks that do not pass are left out, and not told of as such."""
+        self._statuses = values_of(filters.status)
+        self._wanted: dict[str, Values] = {
+            "type": values_of(filters.type),
+            "label": values_of(filters.label),
+            "batch": values_of(filters.batch),
+            "user_id": ids_of(filters.user_id),
+            "document_id": ids_of(filters.document_id),
+            "parent_task_id": ids_of(filters.parent_task_id),
+        }
+        self._lead = min(self._leads(), key=self._cost)
+
+    # --- what is asked ---
+
+    def hits(self, place: Place, *, sort: bool | None = None) -> Iterator[Hit]:
+        """The tasks behind the place, in order, some that do not pass among them.
+
+        `sort`: whether all that lead are read and sorted, if that is decided.
+        """
+        column = column_of(self._filters)
+        down = self._filters.sort.startswith("-") != place.back
+        if column == "id":
+            return self._by_id(self._lead, place, down=down)
+        every = column != "queue_key"
+        if not every:  # the head of the queue has the smallest key, and those that do not wait have none
+            down = not down
+            if self._statuses and WAITING.isdisjoint(self._statuses):
+                return self._by_id(self._lead, place, down=down)
+            every = bool(self._statuses) and WAITING.issuperset(self._statuses)
+        sort = self._lead.size <= FEW if sort is None else sort
+        parts = _parts(place, down=down, every=every)
+        if sort:
+            return self._sorted(column, parts, down=down)
+        return chain.from_iterable(self._along(column, part, down=down) for part in parts)
+
+    def page(self, limit: int, offset: int, total: int) -> list[int]:
+        """The ids of one page of `total` tasks that pass."""
+        last = min(limit + offset, total)
+        walk = _TO_BEGIN + last * self._in_statuses(self._statuses or STATUSES) / max(1, total)
+        sort = bool(self._words) or max(self._lead.size, self._lead.work) <= min(walk, FEW) or total <= FEW < walk
+        self._only = True
+        return [hit[0] for hit in islice(self.hits(START, sort=sort), offset, last)]
+
+    def ids(self) -> Iterator[int]:
+        """The ids of all that pass, in the order of the list."""
+        self._only = True
+        return (hit[0] for hit in self.hits(START))
+
+    def number(self) -> int:
+        """How many pass."""
+        self._only = True
+        return sum(self._find(source, self._lead, "count(*)").fetchone()[0] for source in self._lead.sources)
+
+    def statuses(self) -> Iterator[tuple[str, int]]:
+        """The status of each task that leads, and whether it passes; in no order."""
+        for source in self._lead.sources:
+            yield from self._find(source, self._lead, "then_.status, {passes}", then=True)
+
+    # --- statements ---
+
+    def _run(self, statement: str) -> sqlite3.Cursor:
+        return self._conn.execute(statement, self._values)
+
+    def _name(self, value: object) -> str:
+        """A parameter with this value."""
+        name = f"v{len(self._values)}"
+        self._values[name] = value
+        return f":{name}"
+
+    def _find(
+        self, source: _Source, lead: _Lead, what: str, *, more: str = "", order: str = "", then: bool = False
+    ) -> sqlite3.Cursor:
+        """Ask a source for `what`, `{passes}` in it, with what its tests need; `then`: `what` asks for the versions."""
+        tests = self._tests(source, lead)
+        tables, on_then = source.tables, then or any("then_." in test for test in tests)
+        if on_then and not source.has_then:
+            tables += f" CROSS JOIN versions AS then_ ON then_.since = {_LATEST.format(id=source.id)}"
+        if not source.has_tasks and any("tasks." in test for test in tests):
+            tables += f" CROSS JOIN tasks ON tasks.id = {source.id}"
+        terms = [source.where, more] if more else [source.where]
+        if self._only:
+            terms, tests = [*terms, *tests], []
+        passes = " AND ".join(f"({test})" for test in tests) or "1"
+        where = " AND ".join(terms)
+        return self._run(f"SELECT {what.format(passes=passes)} FROM {tables} WHERE {where} {order}")  # noqa: S608 - our own names
+
+    def _tests(self, source: _Source, lead: _Lead) -> list[str]:
+        """What is left to try on what leads."""
+
+        def one_of(column: str, values: Values) -> str:
+            return f"{column} IN ({', '.join(map(self._name, values))})"
+
+        left = {field: values for field, values in self._wanted.items() if values and field not in lead.covers}
+        tests = []
+        if "type" in left and source.has_then and not source.has_tasks:
+            kinds = tuple(self._kinds.get(str(name), -1) for name in left.pop("type"))
+            tests.append(one_of("then_.kind", kinds))
+        tests += [one_of(f"tasks.{field}", values) for field, values in left.items()]
+        if self._statuses and "status" not in lead.covers:
+            tests.append(one_of("then_.status", self._statuses))
+        if self._words and "search" not in lead.covers:
+            tests.append(_WORDS_OF_THEN.format(words=self._name(self._words)))
+        return tests
+
+    def _in_status(self, status: str, kind: str = "") -> _Source:
+        """The tasks that were in a status, and of a type if one is named."""
+        named = self._name(status)
+        if status == "running":
+            then = f"versions AS then_ ON then_.since = {_LATEST.format(id='ran.value')}"
+            tasks, where = "", "1"
+            if kind:
+                tasks, where = "CROSS JOIN tasks ON tasks.id = ran.value", f"tasks.type = {self._name(kind)}"
+            tables = f"json_each(:running) AS ran CROSS JOIN {then} {tasks}"
+            return _Source(tables, where, "then_.id", has_then=True, has_tasks=bool(kind))
+        zone = _IN_ZONE.format(name=self._name(zones.by_id(status, kind)))
+        first = f"(zones.block << {zones.TASKS})"
+        bounds = f"BETWEEN {first} AND {first} + {(1 << zones.TASKS) - 1}"
+        bound = f"{{id}} {{sign}} {{begin}} AND zones.block {{sign}}= {{begin}} >> {zones.TASKS}"
+        if kind:
+            return _Source(
+                "zones CROSS JOIN tasks INDEXED BY tasks_by_type"
+                f" CROSS JOIN versions AS then_ ON then_.since = {_LATEST.format(id='tasks.id')}",
+                f"{zone} AND tasks.type = {self._name(kind)} AND tasks.id {bounds} AND then_.status = {named}",
+                "tasks.id",
+                _BY_BLOCK,
+                bound,
+                has_then=True,
+                has_tasks=True,
+            )
+        return _Source(
+            "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_status",
+            f"{zone} AND then_.status = {named} AND then_.id {bounds} AND then_.since <= :position"
+            f" AND then_.since = {_LATEST.format(id='then_.id')}",
+            "then_.id",
+            f"{_BY_BLOCK}, then_.since {{way}}",
+            bound,
+            has_then=True,
+        )
+
+    # --- which of them leads ---
+
+    def _cost(self, lead: _Lead) -> int:
+        return lead.size * _TO_SEARCH if self._words and "search" not in lead.covers else lead.size
+
+    def _in_statuses(self, statuses: Iterable[str], types: Values = ()) -> int:
+        """How many tasks were in the statuses, and of the types if some are named."""
+        return sum(
+            number
+            for (kind, status), number in self._counts.items()
+            if status in statuses and (not types or kind in types)
+        )
+
+    def _leads(self) -> Iterator[_Lead]:
+        yield _Lead((_tasks("tasks", "1"),), frozenset(), self._top + 1)
+        yield from self._by_counts()
+        for field, index in BY_VALUE.items():
+            values = self._wanted[field]
+            if 0 < len(values) <= BRANCHES:
+                tables = f"tasks INDEXED BY {index}"
+                sources = tuple(_tasks(tables, f"tasks.{field} = {self._name(value)}") for value in values)
+                yield _Lead(sources, frozenset((field,)), sum(map(self._probe, sources)))
+        if self._words:
+            words = self._name(self._words)
+            now = _Source("search", f"search MATCH {words} AND {_NEVER_CHANGED}", "search.rowid", "search.rowid {way}")
+            then = _Source(
+                "past_search",
+                f"past_search MATCH {words} AND {_TEXT_OF_THEN}",
+                f"(past_search.rowid >> {TEXTS})",
+                "past_search.rowid {way}",
+                f"past_search.rowid {{sign}} ({{begin}} << {TEXTS}) + {{edge}} * {(1 << TEXTS) - 1}",
+            )
+            found = (source._replace(where=f"{source.tables} MATCH {words}") for source in (now, then))
+            yield _Lead((now, then), frozenset(("search",)), sum(map(self._probe, found)))
+
+    def _by_counts(self) -> Iterator[_Lead]:
+        statuses, types = self._statuses, self._wanted["type"]
+        if statuses and types and len(statuses) * len(types) <= BRANCHES:
+            both = tuple(self._in_status(status, str(kind)) for status, kind in product(statuses, types))
+            work = min(self._in_statuses(STATUSES, types), self._in_statuses(statuses))
+            yield _Lead(both, frozenset(("status", "type")), self._in_statuses(statuses, types), work)
+        elif statuses:
+            sources = tuple(map(self._in_status, statuses))
+            yield _Lead(sources, frozenset(("status",)), self._in_statuses(statuses))
+        elif types and len(types) <= BRANCHES:
+            tables = "tasks INDEXED BY tasks_by_type"
+            sources = tuple(_tasks(tables, f"tasks.type = {self._name(kind)}") for kind in types)
+            yield _Lead(sources, frozenset(("type",)), self._in_statuses(STATUSES, types))
+
+    def _probe(self, source: _Source) -> int:
+        some = f"SELECT 1 FROM {source.tables} WHERE {source.where} LIMIT {FEW + 1}"  # noqa: S608 - our own names
+        return int(self._run(f"SELECT count(*) FROM ({some})").fetchone()[0])  # noqa: S608 - our own names
+
+    # --- orders ---
+
+    def _by_id(self, lead: _Lead, place: Place, *, down: bool) -> Iterator[Hit]:
+        """Each source is a walk in the order of ids; they are merged."""
+        way, sign = ("DESC", "<") if down else ("ASC", ">")
+        streams = []
+        for source in lead.sources:
+            bound = source.bound.format(id=source.id, sign=sign, begin=place.id, edge=0 if down else 1)
+            order = f"ORDER BY {source.order.format(id=source.id, way=way)}"
+            more = "" if place in (START, END) else bound
+            streams.append(self._find(source, lead, f"{source.id}, NULL, {{passes}}", more=more, order=order))
+        return merge(*streams, key=itemgetter(0), reverse=down)
+
+    def _sorted(self, column: str, parts: Sequence[_Part], *, down: bool) -> Iterator[Hit]:
+        """Read all that leads, and sort it."""
+        found: list[tuple[int, Any, int, str]] = []
+        for source in self._lead.sources:
+            what = f"{source.id}, {_KEYS[column]}, {{passes}}, then_.status"
+            found += self._find(source, self._lead, what, then=True)
+        times: Mapping[int, float] = {}
+        if column == "updated_at":
+            times = self._times([task_id for task_id, _key, _passes, status in found if status == "running"])
+        hits = [(task_id, times.get(task_id, _key(column, key)), passes) for task_id, key, passes, _status in found]
+        return chain.from_iterable(_in_order(hits, part, down=down) for part in parts)
+
+    def _along(self, column: str, part: _Part, *, down: bool) -> Iterator[Hit]:
+        """Walk the order, and try everything on each."""
+        if part.keyless:
+            others = [status for status in self._statuses or STATUSES if status not in WAITING]
+            lead = _Lead(tuple(map(self._in_status, others)), frozenset(("status",)), 0)
+            return self._by_id(lead, Place(back=False, key=None, id=part.id) if part.id else START, down=down)
+        if column == "priority":
+            return self._by_priority(part, down=down)
+        return self._by_queue(part, down=down) if column == "queue_key" else self._by_change(part, down=down)
+
+    def _by_change(self, part: _Part, *, down: bool) -> Iterator[Hit]:
+        """The order of the last change: that of positions, but for tasks that ran, of which there are few."""
+        way = "DESC" if down else "ASC"
+        bound = self._bound_of_time(part, down=down)
+        first = f"(zones.block << {zones.TIMES})"
+        streams: list[Iterable[Hit]] = []
+        for status in self._statuses or ("", "running"):
+            if status == "running":
+                streams.append(self._running(part, down=down))
+                continue
+            named = f"= {self._name(status)}" if status else "!= 'running'"
+            source = _Source(
+                "zones CROSS JOIN versions AS then_ NOT INDEXED",
+                f"{_IN_ZONE.format(name=self._name(zones.by_change(status)))}{bound}"
+                f" AND then_.since BETWEEN {first} AND {first} + {(1 << zones.TIMES) - 1}"
+                f" AND then_.since <= :position AND then_.status {named}"
+                f" AND then_.since = {_LAST_CHANGE}",
+                "then_.id",
+                has_then=True,
+            )
+            order = f"ORDER BY zones.block {way}, zones.since {way}, then_.since {way}"
+            rows = self._find(source, _OF_A_STATUS, "then_.id, then_.updated_at, {passes}", order=order)
+            streams.append(_ties_by_id(rows, part, down=down))
+        return merge(*streams, key=_by_key, reverse=down)
+
+    def _bound_of_time(self, part: _Part, *, down: bool) -> str:
+        """Blocks that lie before the part need not be looked at."""
+        if part.key is None:
+            return ""
+        positions = range(1, self._position + 1)
+        if down:
+            last = bisect_right(positions, part.key, key=self._time_at)
+            return f" AND zones.block <= {last >> zones.TIMES:d}"
+        before = bisect_left(positions, part.key, key=self._time_at)
+        return f" AND zones.block >= {(before + 1) >> zones.TIMES:d}"
+
+    def _time_at(self, position: int) -> float:
+        """When the last task had changed that a position or one before tells of."""
+        wanted = "SELECT updated_at FROM versions WHERE since <= ? AND changed = since ORDER BY since DESC LIMIT 1"
+        row = self._conn.execute(wanted, (position,)).fetchone()
+        return float(row[0]) if row else 0.0
+
+    def _running(self, part: _Part, *, down: bool) -> Iterator[Hit]:
+        """Those that ran, by their last change: steps within an attempt are read from the log."""
+        found = self._find(self._in_status("running"), _OF_A_STATUS, "then_.id, {passes}").fetchall()
+        times = self._times([task_id for task_id, _passes in found])
+        yield from _in_order([(task_id, times[task_id], passes) for task_id, passes in found], part, down=down)
+
+    def _by_priority(self, part: _Part, *, down: bool) -> Iterator[Hit]:
+        """Priority by priority, the lanes that have it side by side."""
+        lanes = [(status, lane) for status in self._statuses or STATUSES for lane in self._lanes(status)]
+        if part.key is not None:
+            first, last = lanes_with(int(part.key))
+            lanes = [(status, lane) for status, lane in lanes if (lane <= last if down else lane >= first)]
+        lanes.sort(key=lambda one: priority_of(one[1]), reverse=down)
+        for priority, group in groupby(lanes, key=lambda one: priority_of(one[1])):
+            begin = part.id if part.key is not None and priority == part.key else None
+            streams = []
+            for status, lane in group:
+                block = self._head(status, lane, begin, down=down)
+                if block is not None:
+                    bound = ((block + 1) << zones.LANES) - 1 if down else block << zones.LANES
+                    streams.append((bound, self._lane(status, lane, begin, down=down)))
+            for task_id, _key, passes in _lazily(streams, itemgetter(0), down=down):
+                yield task_id, priority, passes
+
+    def _by_queue(self, part: _Part, *, down: bool) -> Iterator[Hit]:
+        """The queue: in each lane ids have its order, but for tasks that count from a time they were for."""
+        streams: list[tuple[tuple[float, int] | None, Iterator[Hit]]] = []
+        for status in self._statuses or STATUSES:
+            for lane in self._lanes(status) if status in WAITING else ():
+                if not is_ordered(lane):
+                    rows = list(self._lane(status, lane, None, down=down))
+                    streams.append((None, _in_order(rows, part, down=down)))
+                    continue
+                begin = None if part.key is None else self._around(part.key - key_of(lane, 0.0), down=down)
+                block = self._head(status, lane, begin, down=down)
+                if block is not None:
+                    edge = min(((block + 1) << zones.LANES) - 1, self._top) if down else max(block << zones.LANES, 1)
+                    bound = key_of(lane, self._created(edge)) + (_SLACK if down else -_SLACK)
+                    stream = _beyond(self._lane(status, lane, begin, down=down), part, down=down)
+                    streams.append(((bound, edge), stream))
+        return _lazily(streams, _by_key, down=down)
+
+    def _created(self, task_id: int) -> float:
+        wanted = "SELECT updated_at FROM versions WHERE since = (SELECT min(since) FROM versions WHERE id = ?)"
+        return float(self._conn.execute(wanted, (task_id,)).fetchone()[0])
+
+    def _around(self, created: float, *, down: bool) -> int:
+        """A task behind which all stand that were created from a time on; with `down`, all until then."""
+        ids = range(1, self._top + 1)
+        if down:
+            return bisect_right(ids, created + _SLACK, key=self._created) + 1
+        return bisect_left(ids, created - _SLACK, key=self._created)
+
+    def _lanes(self, status: str) -> list[int]:
+        first, last = zones.by_lane(status, 0), zones.by_lane(status, 10**20 - 1)
+        return [int(name.rpartition(" ")[2]) for (name,) in self._conn.execute(_LANES, (first, last))]
+
+    def _head(self, status: str, lane: int, begin: int | None, *, down: bool) -> int | None:
+        """The first block of a lane that is not empty."""
+        way, sign = ("DESC", "<=") if down else ("ASC", ">=")
+        begin = (self._top if down else 0) if begin is None else begin
+        zone = _IN_ZONE.format(name=self._name(zones.by_lane(status, lane)))
+        wanted = _HEAD_OF_LANE.format(in_zone=zone, sign=sign, way=way, begin=begin >> zones.LANES)
+        row = self._run(wanted).fetchone()
+        return None if row is None else int(row[0])
+
+    def _lane(self, status: str, lane: int, begin: int | None, *, down: bool) -> Iterator[Hit]:
+        """The tasks of a lane in the order of ids, behind one if one is named."""
+        way, sign = ("DESC", "<") if down else ("ASC", ">")
+        first = f"(zones.block << {zones.LANES})"
+        source = _Source(
+            "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_lane",
+            f"{_IN_ZONE.format(name=self._name(zones.by_lane(status, lane)))}"
+            f" AND then_.status = {self._name(status)} AND then_.lane = {self._name(lane)}"
+            f" AND then_.id BETWEEN {first} AND {first} + {(1 << zones.LANES) - 1}"
+            f" AND then_.since <= :position AND then_.since = {_LATEST.format(id='then_.id')}",
+            "then_.id",
+            has_then=True,
+        )
+        bound = f"zones.block {sign}= {begin >> zones.LANES} AND then_.id {sign} {begin}" if begin is not None else ""
+        order = f"ORDER BY zones.block {way}, zones.since {way}, then_.id {way}, then_.since {way}"
+        yield from self._find(source, _OF_A_STATUS, "then_.id, then_.queue_key, {passes}", more=bound, order=order)
+
+
+_OF_A_STATUS = _Lead((), frozenset(("status",)), 0)
+"""Where tasks of one status are found otherwise."""
+
+
+def _tasks(tables: str, where: str) -> _Source:
+    return _Source(tables, f"{where} AND tasks.id <= :top", "tasks.id", has_tasks=True)
+
+
+def _key(column: str, key: Any) -> Any:
+    return priority_of(key) if column == "priority" else key
+
+
+def _by_key(hit: Hit) -> tuple[float, int]:
+    return hit[1] or 0.0, hit[0]
+
+
+def _parts(place: Place, *, down: bool, every: bool) -> list[_Part]:
+    """The pieces behind the place, in order; `every`: all tasks that pass have a key."""
+    named = place not in (START, END)
+    keyed = _Part(keyless=False, key=place.key, id=place.id)
+    keyless = _Part(keyless=True, id=place.id if named and place.key is None else 0)
+    if every:
+        return [keyed]
+    order = [keyless, keyed] if down else [keyed, keyless]
+    beyond_first = named and order[0].keyless != (place.key is None)
+    return order[1:] if beyond_first else order
+
+
+def _beyond(hits: Iterable[Hit], part: _Part, *, down: bool) -> Iterator[Hit]:
+    """Those that stand behind what the part begins with."""
+    for hit in hits:
+        if part.keyless:
+            behind = not part.id or (hit[0] < part.id if down else hit[0] > part.id)
+        else:
+            at = None if part.key is None else (part.key, part.id)
+            behind = at is None or (_by_key(hit) < at if down else _by_key(hit) > at)
+        if behind:
+            yield hit
+
+
+def _in_order(hits: Iterable[Hit], part: _Part, *, down: bool) -> Iterator[Hit]:
+    """The hits that belong to a part, sorted."""
+    own = (hit for hit in hits if (hit[1] is None) == part.keyless)
+    return iter(sorted(_beyond(own, part, down=down), key=_by_key, reverse=down))
+
+
+def _ties_by_id(hits: Iterable[Hit], part: _Part, *, down: bool) -> Iterator[Hit]:
+    """Hits in the order of their keys, those with the same one in the order of ids."""
+    for _at, same in groupby(hits, key=itemgetter(1)):
+        yield from _in_order(same, part, down=down)
+
+
+def _lazily(streams: Iterable[tuple[Any, Iterator[Hit]]], key: Callable[[Hit], Any], *, down: bool) -> Iterator[Hit]:
+    """Merge streams that are each in order. One is not begun before something that none of it stands before is met."""
+    turn = _turned if down else _as_is
+    waiting: list[tuple[Any, int, Hit | None, Iterator[Hit]]] = []
+    for number, (bound, stream) in enumerate(streams):
+        if bound is None:
+            head = next(stream, None)
+            if head is not None:
+                waiting.append((turn(key(head)), number, head, stream))
+        else:
+            waiting.append((turn(bound), -number - 1, None, stream))
+    heapify(waiting)
+    while waiting:
+        _at, number, hit, stream = heappop(waiting)
+        if hit is not None:
+            yield hit
+        hit = next(stream, None)
+        if hit is not None:
+            heappush(waiting, (turn(key(hit)), abs(number), hit, stream))
+
+
+def _as_is(key: Any) -> Any:
+    return key
+
+
+def _turned(key: Any) -> Any:
+    return tuple(-one for one in key) if isinstance(key, tuple) else -key

@@ -1,0 +1,209 @@
+"""The numbers over all tasks as they were at every position: kept whole now and then, with each move in between."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias, cast, get_args
+
+import msgspec
+
+from ...events import Status
+from ...events.state import FINISHED
+from ..errors import ViewsDamaged
+from .checksums import row_sum, sound
+from .fold import Change, Minute, bucket, minute_of
+
+BLOCK = 64
+"""Positions that a row tells of."""
+_WITH_DURATIONS = 64
+"""Every so many rows the durations are written as well, of which there are many."""
+_STATUSES: tuple[Status, ...] = get_args(Status)
+_PLACE = {status: place for place, status in enumerate(_STATUSES)}
+_RUNNING = _PLACE["running"]
+_NEW = -1
+"""Where a task comes from that is created."""
+
+Move: TypeAlias = list[Any]
+"""One of three: a type's name, which gets the next number; the offset in the block and the minute that begins there; or
+the offset, type, status before and after, what attempts and retries grew by, how long an attempt had waited or which
+class of duration has ended, and the task where it begins or ends to run."""
+
+
+class Numbers(msgspec.Struct, omit_defaults=True):
+    """The numbers at one position."""
+
+    types: list[str] = []
+    counts: list[list[int]] = []
+    """For each type, in the order of their first tasks: tasks in each status, attempts, retries."""
+    durations: list[dict[int, int]] = []
+    """For each type: class → how many have completed in such a time."""
+    running: list[int] = []
+    """The tasks that run."""
+    minute: int = 0
+    """The last one in which anything happened."""
+    begun: Minute = msgspec.field(default_factory=Minute)
+    """What began in it so far."""
+    ended: dict[Status, int] = {}
+    """What ended in it so far."""
+
+    def follow(self, move: Move) -> None:
+        """Go on by one move."""
+        if len(move) == 1:
+            self.types.append(move[0])
+            self.counts.append([0] * (len(_STATUSES) + 2))
+            self.durations.append({})
+        elif len(move) == 2:  # noqa: PLR2004 - see Move
+            self.minute, self.begun, self.ended = move[1], Minute(), {}
+        else:
+            self._count(move)
+
+    def _count(self, move: Move) -> None:
+        _offset, kind, was, now, attempts, retries, detail, task_id = move
+        numbers = self.counts[kind]
+        if was == _NEW:
+            self.begun.created += 1
+        else:
+            numbers[was] -= 1
+        numbers[now] += 1
+        numbers[-2] += attempts
+        numbers[-1] += retries
+        status = _STATUSES[now]
+        if was == now:
+            return
+        if was == _RUNNING:
+            self.running.remove(task_id)
+        if now == _RUNNING:
+            self.running.append(task_id)
+            self.begun.starts(detail)
+        elif status in FINISHED:
+            self.ended[status] = self.ended.get(status, 0) + 1
+            if status == "completed":
+                self.durations[kind][detail] = self.durations[kind].get(detail, 0) + 1
+
+    def by_type_and_status(self) -> dict[tuple[str, str], int]:
+        """(type, status) → number of tasks, where there are any."""
+        return {
+            (kind, status): number
+            for kind, numbers in zip(self.types, self.counts, strict=True)
+            for status, number in zip(_STATUSES, numbers, strict=False)
+            if number
+        }
+
+    def total(self) -> int:
+        """How many tasks there are."""
+        return sum(sum(numbers[: len(_STATUSES)]) for numbers in self.counts)
+
+    def attempts_and_retries(self) -> dict[str, tuple[int, int]]:
+        """Type → attempts and retries."""
+        return {kind: (numbers[-2], numbers[-1]) for kind, numbers in zip(self.types, self.counts, strict=True)}
+
+
+_ENCODE = msgspec.json.Encoder().encode
+_NUMBERS = msgspec.json.Decoder(Numbers)
+_MOVES = msgspec.json.Decoder(list[Move])
+
+
+def _text(numbers: Numbers, *, durations: bool) -> str:
+    text = _ENCODE(numbers) if durations else _ENCODE(msgspec.structs.replace(numbers, durations=[]))
+    return text.decode()
+
+
+class Tallies:
+    """Keeps the numbers, record by record."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+        self._numbers = Numbers()
+        self._block, self._base = -1, ""
+        self._moves: list[Move] = []
+        self._rows: list[tuple[int, str, str]] = []
+        last = conn.execute("SELECT max(block) FROM tallies").fetchone()[0]
+        if last is not None:
+            self._block = last
+            self._numbers = read_numbers(conn, (last + 1) * BLOCK, durations=True)
+            ((_block, self._base, moves),) = _rows(conn, last, last)
+            self._moves = _MOVES.decode(moves)
+        self._kinds = {kind: number for number, kind in enumerate(self._numbers.types)}
+
+    def go_on(self, position: int) -> None:
+        """The next record has this position."""
+        block = (position - 1) // BLOCK
+        if block != self._block:
+            self._end()
+            self._block, self._moves = block, []
+            self._base = _text(self._numbers, durations=block % _WITH_DURATIONS == 0)
+
+    def see(self, change: Change) -> None:
+        """It made this of its task."""
+        before, after = change.before, change.after
+        was = _NEW if before is None else _PLACE[before.status]
+        now = _PLACE[after.status]
+        attempts = after.attempt - (0 if before is None else before.attempt)
+        retries = after.retry_count - (0 if before is None else before.retry_count)
+        if was == now and not attempts and not retries:
+            return
+        offset = (change.position - 1) % BLOCK
+        minute = minute_of(change.at)
+        if minute != self._numbers.minute:
+            self._move([offset, minute])
+        detail: float | None = None
+        if after.status == "running" and before is not None:
+            detail = max(0.0, (change.at - before.queued_since).total_seconds())
+        elif after.status == "completed":
+            detail = bucket(after.duration)
+        kind = self.kind_of(after.spec.type)
+        task_id = after.id if _RUNNING in (was, now) else 0
+        self._move([offset, kind, was, now, attempts, retries, detail, task_id])
+
+    def kind_of(self, name: str) -> int:
+        """The number of a type: its place in `types`."""
+        kind = self._kinds.get(name)
+        if kind is None:
+            kind = self._kinds[name] = len(self._kinds)
+            self._move([name])
+        return kind
+
+    def _move(self, move: Move) -> None:
+        self._moves.append(move)
+        self._numbers.follow(move)
+
+    def _end(self) -> None:
+        if self._block >= 0:
+            self._rows.append((self._block, self._base, _ENCODE(self._moves).decode()))
+
+    def write(self) -> None:
+        """Write the rows that have changed, within the transaction that is open."""
+        self._end()
+        self._conn.executemany(
+            "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?)", [(*row, row_sum(*row)) for row in self._rows]
+        )
+        self._rows.clear()
+
+
+def _rows(conn: sqlite3.Connection, first: int, last: int) -> Iterator[tuple[int, str, str]]:
+    rows = conn.execute("SELECT * FROM tallies WHERE block BETWEEN ? AND ? ORDER BY block", (first, last))
+    return cast("Iterator[tuple[int, str, str]]", sound(rows))
+
+
+def read_numbers(conn: sqlite3.Connection, position: int, *, durations: bool = False) -> Numbers:
+    """The numbers as of a position. Without `durations` these are not told."""
+    if position <= 0:
+        return Numbers()
+    last = (position - 1) // BLOCK
+    first = last - last % _WITH_DURATIONS if durations else last
+    rows = list(_rows(conn, first, last))
+    if len(rows) != last - first + 1:
+        raise ViewsDamaged(f"The numbers as of position {position} are missing")
+    numbers = _NUMBERS.decode(rows[0][1])
+    if not numbers.durations:
+        numbers.durations = [{} for _kind in numbers.types]
+    for block, _base, moves in rows:
+        for move in _until(_MOVES.decode(moves), position - block * BLOCK):
+            numbers.follow(move)
+    return numbers
+
+
+def _until(moves: Iterable[Move], offset: int) -> Iterator[Move]:
+    for move in moves:
+        if len(move) > 1 and move[0] >= offset:
+            return
+        yield move

@@ -1,0 +1,177 @@
+"""How every task was at every position: a row for each change of its place, never changed afterwards.
+
+A row says which status a task had from a position on, and where in the order of priority and queue it stood. What else
+a task says is read from the log, a few records a task; now and then a row holds the state itself, so that they stay
+few however long a life is. A change within an attempt, such as progress, makes no row but for that.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from ...events import Recorded, TaskState
+from ...events.priority import static_priority
+from . import zones
+from .checksums import row_sum
+from .fold import Change
+from .rows import encode_state, rank, text_of
+from .tallies import Tallies
+from .zones import Zones
+
+KEPT = 32
+"""Each version that is divisible by this has its state in its row."""
+FEW = 2
+"""Up to this version a task has none."""
+TEXTS = 24
+"""Binary digits for the number of a text of a task, below the task's id."""
+
+_VERSION = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_TEXT = "INSERT INTO past_search (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)"
+_MOST = 1 << 30
+
+
+def lane_of(state: TaskState) -> int:
+    """A number for all with one priority and one bonus. In a lane the queue's order is that of ids, but see `ordered`.
+
+    Lanes are in the order of priority.
+    """
+    bonus = static_priority(state) - state.priority + _MOST
+    strange = state.waiting_since != state.created_at or not 0 <= bonus < 2 * _MOST
+    return (state.priority * 2 * _MOST + min(max(bonus, 0), 2 * _MOST - 1)) * 2 + strange
+
+
+def priority_of(lane: int) -> int:
+    """The priority of the tasks in a lane."""
+    return lane // (4 * _MOST)
+
+
+def key_of(lane: int, waiting_since: float) -> float:
+    """Where a task in a lane stands in the queue that waits since then."""
+    bonus = lane // 2 % (2 * _MOST) - _MOST
+    return waiting_since - 60.0 * (priority_of(lane) + bonus)
+
+
+def is_ordered(lane: int) -> bool:
+    """Whether the queue's order in a lane is that of ids. It is not where tasks count from the time they are for."""
+    return lane % 2 == 0
+
+
+def lanes_with(priority: int) -> tuple[int, int]:
+    """The first and the last lane that a priority may have."""
+    return priority * 4 * _MOST, (priority + 1) * 4 * _MOST - 1
+
+
+class Versions:
+    """Writes what is told of the past. One batch after another, within the transaction that is open."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+        self._zones = Zones(conn)
+        self._tallies = Tallies(conn)
+
+    def write(
+        self, records: Sequence[Recorded], changes: Sequence[Change], changed: Mapping[int, int]
+    ) -> dict[int, int]:
+        """Fold a batch in.
+
+        Args:
+            records: the batch.
+            changes: what its records made of tasks, in order.
+            changed: task → the position of the last event of its own before the batch.
+
+        Returns:
+            The same as of its end, for the tasks of the batch.
+        """
+        reached: dict[int, int] = {}
+        rows: list[tuple[object, ...]] = []
+        following = iter(changes)
+        change = next(following, None)
+        for record in records:
+            self._tallies.go_on(record.position)
+            if change is None or change.position != record.position:
+                continue
+            self._tallies.see(change)
+            task_id = change.after.id
+            before = reached.get(task_id) or changed.get(task_id, 0)
+            after = change.position if change.own else before
+            reached[task_id] = after
+            lane = self._move(change, before)
+            if _has_row(change):
+                rows.append(_row(change, self._tallies.kind_of(change.after.spec.type), lane, after))
+            if change.before is not None and change.own:
+                self._note_text(change.before, change.after, change.position)
+            change = next(following, None)
+        self._conn.executemany(_VERSION, rows)
+        self._zones.write()
+        self._tallies.write()
+        return reached
+
+    def _move(self, change: Change, changed: int) -> int:
+        """Enter and leave blocks. Returns the lane."""
+        old, new, at = change.before, change.after, change.position
+        enter, leave = self._zones.enter, self._zones.leave
+        status, task_id, kind = new.status, new.id, new.spec.type
+        if old is None or old.status != status:
+            if status != "running":  # those are few, and stand in `tallies`
+                enter(zones.by_id(status), task_id >> zones.TASKS, at)
+                enter(zones.by_id(status, kind), task_id >> zones.TASKS, at)
+            if old is not None and old.status != "running":
+                leave(zones.by_id(old.status), task_id >> zones.TASKS, at)
+                leave(zones.by_id(old.status, kind), task_id >> zones.TASKS, at)
+        lane = lane_of(new)
+        if old is None:
+            enter(zones.by_lane(status, lane), task_id >> zones.LANES, at)
+        elif old.status != status or not change.own:
+            was = lane if change.own else lane_of(old)  # an event of its own leaves priority and time alone
+            enter(zones.by_lane(status, lane), task_id >> zones.LANES, at)
+            leave(zones.by_lane(old.status, was), task_id >> zones.LANES, at)
+        if change.own:
+            if status != "running":
+                enter(zones.by_change(status), at >> zones.TIMES, at)
+                enter(zones.by_change(""), at >> zones.TIMES, at)
+            if old is not None and old.status != "running":
+                leave(zones.by_change(old.status), changed >> zones.TIMES, at)
+                leave(zones.by_change(""), changed >> zones.TIMES, at)
+        return lane
+
+    def _note_text(self, before: TaskState, after: TaskState, position: int) -> None:
+        """Index the words that a task is found by from here on, and those before if these are the first that change."""
+        if (before.error or before.last_error) == (after.error or after.last_error):
+            return
+        last = self._conn.execute("SELECT max(number) FROM texts WHERE id = ?", (after.id,)).fetchone()[0]
+        if last is None:
+            self._add_text(before, 0, 0)
+        self._add_text(after, (last or 0) + 1, position)
+
+    def _add_text(self, state: TaskState, number: int, since: int) -> None:
+        row = (state.id, number, since)
+        self._conn.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", (*row, row_sum(*row)))
+        self._conn.execute(_TEXT, ((state.id << TEXTS) + number, *text_of(state)))
+
+
+def _has_row(change: Change) -> bool:
+    """All but changes within an attempt, of which only some have one."""
+    if change.before is None or change.before.status != "running" or change.after.status != "running":
+        return True
+    return change.own and change.after.version % KEPT == 0
+
+
+def _has_state(change: Change) -> bool:
+    """That of a task which waits again is kept as well: such tasks have a past, and are asked for by the page."""
+    return change.own and (change.after.status == "retrying" or change.after.version % KEPT == 0)
+
+
+def _row(change: Change, kind: int, lane: int, changed: int) -> tuple[object, ...]:
+    state = change.after
+    row = (
+        change.position,
+        state.id,
+        state.status,
+        kind,
+        lane,
+        rank(state),
+        changed,
+        state.updated_at.timestamp(),
+        state.version,
+        encode_state(state) if _has_state(change) else None,
+    )
+    return (*row, row_sum(*row))

@@ -1,0 +1,104 @@
+"""Where in a long list anything stood, and when: it lets a walk through the past leap over what was empty then.
+
+A list, such as the tasks that are pending, is cut into blocks of neighbours. A zone is a span of positions in which
+a block was never empty for long: outside of its zones it has nothing to show, within them nearly always something.
+"""
+
+import sqlite3
+from functools import cache
+
+import msgspec
+
+from .checksums import row_sum
+
+TASKS = 8
+"""Blocks in the order of ids hold 2 to this power of neighbours, …"""
+LANES = 8
+"""… so do those of a lane, where only some of the neighbours stand, …"""
+TIMES = 8
+"""… and those in the order of changes."""
+
+GAP = 256
+"""Positions for which a block may be empty within a zone: else a list that is nearly always empty would have as many
+zones as tasks that pass through."""
+
+_REMEMBERED = 50_000
+"""Blocks whose last zone is remembered."""
+_LAST = "SELECT since, until, number FROM zones WHERE list = ? AND block = ? ORDER BY since DESC LIMIT 1"
+_WRITE = "INSERT OR REPLACE INTO zones VALUES (?, ?, ?, ?, ?, ?)"
+
+
+@cache
+def by_id(status: str, kind: str = "") -> str:
+    """The list of the tasks in a status, and of a type if one is named, by id."""
+    return f"id {status} {kind}" if kind else f"id {status}"
+
+
+@cache
+def by_lane(status: str, lane: int) -> str:
+    """The list of the tasks in a status and a lane, by id."""
+    return f"lane {status} {lane:020d}"
+
+
+@cache
+def by_change(status: str) -> str:
+    """The list of the tasks in a status, or without one of all that do not run, in the order of their last change."""
+    return f"change {status}"
+
+
+class _Zone(msgspec.Struct):
+    """The last zone of a block."""
+
+    since: int
+    until: int
+    """Where the last task left it; of no meaning while any is there."""
+    number: int
+    """How many tasks are there."""
+
+
+class Zones:
+    """Keeps the zones while tasks enter and leave blocks."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+        self._last: dict[tuple[str, int], _Zone] = {}
+        """List and block → its last zone."""
+        self._changed: set[tuple[str, int]] = set()
+        self._left: list[tuple[str, int, int, int, int]] = []
+        """Zones that have ended and are the last of their block no longer."""
+
+    def enter(self, name: str, block: int, position: int) -> None:
+        """A task enters a block. Where it moves within a block it enters first."""
+        key = (name, block)
+        zone = self._last.get(key) or self._load(key)
+        if not zone.number and position - zone.until > GAP:
+            if key in self._changed:
+                self._left.append((name, block, zone.since, zone.until, 0))
+            zone.since = position
+        zone.number += 1
+        self._changed.add(key)
+
+    def leave(self, name: str, block: int, position: int) -> None:
+        """A task leaves a block."""
+        key = (name, block)
+        zone = self._last.get(key) or self._load(key)
+        zone.number -= 1
+        zone.until = position
+        self._changed.add(key)
+
+    def _load(self, key: tuple[str, int]) -> "_Zone":
+        since, until, number = self._conn.execute(_LAST, key).fetchone() or (0, -GAP - 1, 0)
+        zone = self._last[key] = _Zone(since, until or 0, number)
+        return zone
+
+    def write(self) -> None:
+        """Write what has changed, within the transaction that is open."""
+        rows: list[tuple[str, int, int, int | None, int]] = [*self._left]
+        for key in self._changed:
+            zone = self._last[key]
+            rows.append((*key, zone.since, None if zone.number else zone.until, zone.number))
+        self._conn.executemany(_WRITE, [(*row, row_sum(*row)) for row in rows])
+        self._left.clear()
+        self._changed.clear()
+        if len(self._last) > _REMEMBERED:
+            self._last.clear()

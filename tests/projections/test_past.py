@@ -1,0 +1,254 @@
+"""What the views tell of the past is what a fold of the log up to there would tell."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime, timedelta
+from random import Random
+
+import pytest
+from histories import OPERATIONS, Journal, random_history
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.events import Recorded, RetryTask
+from tasktrail.events.errors import UnknownTask
+from tasktrail.events.log.event_log import Part
+from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.reports import AttemptEnded, AttemptProgressed
+from tasktrail.events.system_events import Adjusted
+from tasktrail.projections import BeyondTheLog, TaskFilters, TaskQueries, TaskViews, ViewsFailed
+from tasktrail.projections.queries import past, past_walk, walk
+from tasktrail.projections.queries.as_of import task_as_of
+from tasktrail.projections.queries.filters import SORTS, STATUSES
+from tasktrail.projections.queries.past import Past
+from tasktrail.projections.queries.walk import END, START, collect, parse_place, tell
+from tasktrail.projections.views import tallies, versions, zones
+from tasktrail.projections.views.checksums import WRITTEN
+
+TYPES = ("image_thumbnail", "video_convert", "document_preview")
+WORDS = ("clip", "会议", "refused", "codec convert", "timeout", "1", "nowhere", "c")
+steps = st.lists(
+    st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), min_size=1, max_size=40
+)
+seeds = st.integers(0, 2**32)
+
+
+def some_filters(chance: Random) -> TaskFilters:
+    """Any filter, most of them with few fields."""
+
+    def some(values: tuple[object, ...], share: float) -> tuple[object, ...]:
+        return tuple(chance.sample(values, chance.randint(1, 2))) if chance.random() < share else ()
+
+    return TaskFilters(
+        status=some(STATUSES, 0.5),  # type: ignore[arg-type]  # of texts
+        type=some(TYPES, 0.3),  # type: ignore[arg-type]  # of texts
+        user_id=some((0, 1, 2, 3), 0.2),  # type: ignore[arg-type]  # of numbers
+        document_id=some((0, 1, 2, 3, 4), 0.1),  # type: ignore[arg-type]  # of numbers
+        parent_task_id=some((0, 1, 2, 3), 0.1),  # type: ignore[arg-type]  # of numbers
+        label=some(("night", "import-7"), 0.1),  # type: ignore[arg-type]  # of texts
+        search=chance.choice(WORDS) if chance.random() < 0.2 else "",
+        sort=chance.choice(("", "-")) + chance.choice(SORTS),
+        limit=chance.choice((1, 3, 50, 500)),
+        offset=chance.choice((0, 0, 0, 2, 10)),
+    )
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, no walk ends before its end."""
+    for function in (walk.walk, walk.census, collect, tell):
+        monkeypatch.setattr(function, "__kwdefaults__", {**(function.__kwdefaults__ or {}), "within": 60.0})
+
+
+@pytest.fixture(params=[0, walk.FEW], ids=["along the order", "sorted"])
+def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to an order, however short the list."""
+    monkeypatch.setattr(past_walk, "FEW", request.param)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks so small that short histories have many."""
+    for name, power in (("TASKS", 2), ("LANES", 2), ("TIMES", 3)):
+        monkeypatch.setattr(zones, name, power)
+    monkeypatch.setattr(zones, "GAP", 5)
+    monkeypatch.setattr(tallies, "BLOCK", 16)
+    monkeypatch.setattr(tallies, "_WITH_DURATIONS", 3)
+    for module in (versions, past):
+        monkeypatch.setattr(module, "KEPT", 3)
+
+
+def then_ids(live: TaskQueries, filters: TaskFilters, at: datetime) -> list[int]:
+    with live.every(filters, at) as every:
+        return [task.id for task in every.tasks]
+
+
+def busy_history(steps: int, seed: int) -> Journal:
+    """A random history in which tasks are put off as well, and commits hold several records at one time."""
+    journal = Journal(MemoryEventLog())
+    chance = Random(seed)
+    for step in range(steps // 10):
+        random_history(journal, 8, seed * 1000 + step)
+        waiting = [state.id for state in journal.states.values() if state.waiting]
+        for task_id in chance.sample(waiting, min(2, len(waiting))):
+            later = journal.at + timedelta(seconds=chance.randrange(-30, 300))
+            journal.record(0, Adjusted(task_id=task_id, scheduled_for=later, priority=chance.randrange(3)))
+        journal.create(priority=step % 3, scheduled_for=journal.at + timedelta(seconds=chance.randrange(300)))
+        journal.create(priority=step % 3)
+    return journal
+
+
+@pytest.mark.usefixtures("few", "small")
+@pytest.mark.parametrize("seed", range(3))
+def test_every_answer_at_every_position_is_that_of_the_fold(seed: int) -> None:
+    journal = busy_history(160, seed)
+    chance = Random(seed)
+    views, fold = TaskViews(":memory:"), TaskViews(":memory:")
+    views.apply(journal.records)
+    queries, live = TaskQueries(views.connection), TaskQueries(fold.connection)
+    for record in journal.records:
+        fold.apply([record])
+        then, at = Past(queries, journal.log, record.position), record.recorded_at
+        assert (then.position, then.moment) == (record.position, at)
+        assert then.stats() == live.stats(at)
+        assert then.activity(60, 1) == live.activity(at, 60, 1)
+        assert then.activity(1440, 30) == live.activity(at, 1440, 30)
+        there = live.stats(at).total
+        if there:
+            task_id = chance.randint(1, there)
+            assert then.get(task_id) == live.get(task_id, at)
+            assert then.progress(task_id) == live.progress(task_id)
+        with pytest.raises(UnknownTask):
+            then.get(there + 1)
+        for _ in range(4):
+            filters = some_filters(chance)
+            assert then.list(filters) == live.list(filters, at), (record.position, filters)
+            with then.every(filters) as every:
+                assert [task.id for task in every.tasks] == sorted(then_ids(live, filters, at))
+            place = chance.choice((START, END))
+            for _page in range(3):
+                found, census = then.stretch(filters, place)
+                assert found == live.stretch(filters, at, place), (record.position, filters, place)
+                assert census == live.census(filters)
+                if not (found.after or found.before):
+                    break
+                place = parse_place(chance.choice((found.after or found.before, found.before or found.after)))
+
+
+@given(steps, seeds)
+def test_however_short_a_history_is_its_past_is_that_of_the_fold(steps: list[tuple[str, int, int]], seed: int) -> None:
+    journal, chance = Journal(MemoryEventLog()), Random(seed)
+    for step in steps:
+        journal.play(*step)
+    with closing(TaskViews(":memory:")) as views, closing(TaskViews(":memory:")) as fold:
+        views.apply(journal.records)
+        position = chance.randint(1, len(journal.records))
+        fold.apply(journal.records[:position])
+        then = Past(TaskQueries(views.connection), journal.log, position)
+        live = TaskQueries(fold.connection)
+        for _ in range(5):
+            filters = some_filters(chance)
+            assert then.list(filters) == live.list(filters, then.moment)
+
+
+def test_a_long_life_is_read_from_the_last_state_that_was_kept(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = journal.create()
+    journal.start(task_id)
+    for number in range(3 * versions.KEPT):
+        report = AttemptProgressed(
+            task_id=task_id, attempt=1, progress=number / 2, message=f"{number}" if number % 9 else ""
+        )
+        journal.send(report)
+    views, log, asked = TaskViews(":memory:"), journal.log, list[int]()
+    views.apply(journal.records)
+    read = log.read_parts
+
+    def count(parts: Sequence[Part], until: int) -> list[Recorded]:
+        found = read(parts, until)
+        asked.append(len(found))
+        return found
+
+    monkeypatch.setattr(log, "read_parts", count)
+    for record in journal.records:
+        then = Past(TaskQueries(views.connection), log, record.position)
+        assert then.get(task_id) == task_as_of(log, task_id, record.position)
+    assert 0 < max(asked) <= versions.KEPT
+
+
+def test_a_search_finds_the_words_of_then(journal: Journal) -> None:
+    task_id = journal.create(max_retries=0)
+    ends = []
+    for attempt, error in enumerate(("no such codec", "connection refused", "disk full"), 1):
+        journal.start(task_id)
+        ends.append(journal.send(AttemptEnded(task_id=task_id, attempt=attempt, outcome="failed", error=error)))
+        journal.send(RetryTask(task_id=task_id, force=True))
+    views = TaskViews(":memory:")
+    views.apply(journal.records)
+
+    def found(word: str, position: int) -> int:
+        past = Past(TaskQueries(views.connection), journal.log, position)
+        return past.list(TaskFilters(search=word))[1]
+
+    before = ends[0][0].position - 1
+    assert [found(word, before) for word in ("image", "codec", "refused", "full")] == [1, 0, 0, 0]
+    assert [found("codec", end[0].position) for end in ends] == [1, 0, 0]
+    assert [found("refused", end[0].position) for end in ends] == [0, 1, 0]
+    assert [found("image full", end[0].position) for end in ends] == [0, 0, 1]
+
+
+def test_a_time_means_all_that_was_recorded_until_then(history: Journal) -> None:
+    views = TaskViews(":memory:")
+    views.apply(history.records)
+    record = history.records[150]
+    queries = TaskQueries(views.connection)
+    same = max(other.position for other in history.records if other.recorded_at == record.recorded_at)
+    past = Past(queries, history.log, record.recorded_at)
+    assert (past.position, past.moment) == (same, record.recorded_at)
+    assert Past(queries, history.log, record.recorded_at - timedelta(microseconds=1)).position < record.position
+    assert Past(queries, history.log, history.at + timedelta(days=1)).list(TaskFilters())[1] == len(history.states)
+    nothing = Past(queries, history.log, 0)
+    assert (nothing.list(TaskFilters()), nothing.stats().total) == (([], 0), 0)
+    with pytest.raises(BeyondTheLog):
+        Past(queries, history.log, len(history.records) + 1)
+
+
+def test_views_that_are_behind_do_not_tell(history: Journal) -> None:
+    views = TaskViews(":memory:")
+    views.apply(history.records[:100])
+    queries = TaskQueries(views.connection)
+    assert Past(queries, history.log, 100).stats().position == 100
+    with pytest.raises(ViewsFailed, match="have not reached position 101"):
+        Past(queries, history.log, 101)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_list_that_is_nearly_always_empty_has_few_zones(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zones, "GAP", 50)
+    for _ in range(40):
+        task_id = journal.create()
+        journal.start(task_id)
+        journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="completed"))
+    views = TaskViews(":memory:")
+    views.apply(journal.records)
+    wanted = "SELECT count(*) FROM zones WHERE list = 'id pending'"
+    assert views.connection.execute(wanted).fetchone()[0] == 40 // 4 + 1
+
+
+@pytest.mark.usefixtures("small")
+def test_however_records_are_cut_into_batches_the_past_is_the_same() -> None:
+    journal = busy_history(200, seed=9)
+    whole, pieces = TaskViews(":memory:"), TaskViews(":memory:")
+    whole.apply(journal.records)
+    chance, begin = Random(9), 0
+    while begin < len(journal.records):
+        end = begin + chance.randint(1, 7)
+        pieces.apply(journal.records[begin:end])
+        pieces._versions = chance.choice((None, pieces._versions))  # a service that starts anew has nothing in memory
+        begin = end
+    for table in WRITTEN:
+        rows = [
+            views.connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall() for views in (whole, pieces)
+        ]
+        assert rows[0] == rows[1], table
