@@ -18,6 +18,7 @@ import drain
 import media
 import million
 import pages
+import past
 import queueing
 import reading
 import storage
@@ -41,7 +42,7 @@ def main() -> None:
     print(machine())
     wanted = tuple(name for name in options.only.split(",") if name)
     figures = []
-    modules = [submit, drain, storage, reading, queueing, million, pages]
+    modules = [submit, drain, storage, reading, queueing, million, pages, past]
     # These fetch and make their inputs, so they are not asked without need.
     modules += [module for module in (media, whole_films) if not wanted or _names_one(wanted, module.AXES)]
     for module in modules:

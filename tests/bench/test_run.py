@@ -36,6 +36,9 @@ def test_every_axis_gives_figures(tmp_path: Path) -> None:
         "S3",
         "S4",
         "S5",
+        "T1",
+        "T2",
+        "T3",
     }  # K and L fetch their samples
     command = [sys.executable, str(RUN), "--quick", "--only", ",".join(axes), "--json", str(tmp_path / "figures.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
