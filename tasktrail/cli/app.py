@@ -37,7 +37,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "history": "tasks",
         "attempts": "attempts",
         "output": "tasks",
-        "log": "tasks",
+        "log": "log",
         "diff": "tasks",
         "stats": "queue",
         "whatif": "whatif",

@@ -142,6 +142,13 @@ class CliGroup(click.Group):
             )
 
 
+class CliCommandGroup(CliCommand, CliGroup):
+    """A command that does something by itself, and has others below it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]…]", **kwargs)
+
+
 def write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
     """A section of command lines, each under the sentence that says what it does."""
     if not examples:

@@ -1,16 +1,17 @@
-"""`tasktrail export`: the log, the tasks or their attempts in a form that other programs read."""
+"""`tasktrail export`: the tasks or their attempts in a form that other programs read. `log export`, too."""
 
 import sys
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..words import size
 from .command import CliCommand, pass_session
 from .failing import json_bytes
+from .fields import with_options
 from .progress import counting
 from .session import Session
 from .tasks import as_text_of, task_filters
@@ -24,6 +25,35 @@ if TYPE_CHECKING:
     from ..exports.rows import Export
     from ..projections.proof.exported import ExportSigner
 
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def export_options(*forms: str) -> "Callable[[F], F]":
+    """Add the options that say how, where to, and which tasks."""
+
+    def add(function: F) -> F:
+        return with_options(
+            task_filters(function),
+            click.option(
+                "--format",
+                "form",
+                type=click.Choice(forms),
+                default="jsonl",
+                help="parquet is for --out. Default: jsonl",
+            ),
+            click.option(
+                "--out",
+                metavar="FILE",
+                type=click.Path(dir_okay=False, path_type=Path),
+                help="Write it there, whole or not at all; what is there is replaced. Default: standard output",
+            ),
+            click.option(
+                "--sign", is_flag=True, help="Write FILE.intoto.json, too: a signed statement of what FILE holds."
+            ),
+        )
+
+    return add
+
 
 @click.command(
     "export",
@@ -31,52 +61,39 @@ if TYPE_CHECKING:
     examples=[
         ("tasktrail export tasks --out tasks.jsonl", "all tasks as they are now, an object a line"),
         ("tasktrail export attempts --type video_convert --format csv --out films.csv", "each try at a film"),
-        ("tasktrail export log --format cloudevents | gzip > log.gz", "the whole history, for other programs"),
         ("tasktrail export tasks --as-of -1d --status failed --out failed.jsonl --sign", "for an auditor, signed"),
     ],
 )
-@click.argument("what", type=click.Choice(["log", "tasks", "attempts"]))
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["jsonl", "csv", "cloudevents", "parquet"]),
-    default="jsonl",
-    help="cloudevents is for the log, parquet for --out. Default: jsonl",
-)
-@click.option(
-    "--out",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write it there, whole or not at all; what is there is replaced. Default: standard output",
-)
-@click.option("--sign", is_flag=True, help="Write FILE.intoto.json, too: a signed statement of what FILE holds.")
-@task_filters
+@click.argument("what", type=click.Choice(["tasks", "attempts"]))
+@export_options("jsonl", "csv", "parquet")
 @pass_session
-def export_command(
-    session: Session,
-    /,
-    what: Any,
-    form: Any,
-    out: Path | None,
-    as_of: int | datetime | None,
-    *,
-    sign: bool,
-    **texts: str,
-) -> None:
-    """Write the records of the log, the tasks, or the attempts of tasks, however many there are.
+def export_command(session: Session, /, what: Any, **how: Any) -> None:
+    """Write the tasks, or the attempts of tasks, however many there are. The records: `tasktrail log export`.
 
     All of it is as of one position, the end of the log unless --as-of names another. With filters it is the tasks that
     pass, and what belongs to them. It reads the files, whether a service runs or not; with --url it asks the service,
     which shows a token that is bound to a user the tasks of that user only.
     """
+    write_export(session, what, **how)
+
+
+def write_export(
+    session: Session,
+    what: Any,
+    *,
+    form: Any,
+    out: Path | None,
+    as_of: int | datetime | None,
+    sign: bool,
+    **texts: str,
+) -> None:
+    """Write what was asked for, and say what was written."""
     from ..exports.file import write_file, write_rows
     from ..exports.forms import form_of
     from ..exports.parquet import check_parquet
     from ..exports.rows import opened
     from ..projections import TaskFilters
 
-    if form == "cloudevents" and what != "log":
-        raise click.UsageError("--format cloudevents is for the log: a task is no event.")
     if sign:
         session.files_only("export --sign")
         if out is None:

@@ -1,15 +1,12 @@
-"""`tasktrail list`, `show`, `history`, `output`, `log`: tasks, what has happened to them, and what they printed."""
+"""`tasktrail list`, `show`, `history`, `output`: tasks, what has happened to them, and what they printed."""
 
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import msgspec
 
 from ..words import duration, moment, percent, size
 from .command import CliCommand, pass_session
@@ -460,41 +457,3 @@ def last_lines(reading: "Reading", task_id: int, attempt: int) -> list[str]:
     head = f"attempt {attempt} printed {size(part.size)} (tasktrail output {task_id} --attempt {attempt}), at the end:"
     lines = [line for line in part.text.splitlines() if line.strip()][-_LINES_SHOWN:]
     return [head, *(f"  {plain(line)}" for line in lines)]
-
-
-_AT_ONCE = 500
-
-
-@click.command(
-    "log",
-    cls=CliCommand,
-    examples=[
-        ("tasktrail log > log.jsonl", "the whole history, for an archive or an auditor"),
-        ("tasktrail log --after 120 --limit 10", "ten records from position 121 on"),
-        ("tasktrail log --follow | jq .event", "what is there, and then what happens"),
-        ("tasktrail log --event command_refused", "which commands were refused, whose and why"),
-    ],
-)
-@click.option("--after", type=WholeParam(min=0), default=0, metavar="N", help="Begin after position N. Default: 0")
-@click.option("--limit", type=WholeParam(min=0), metavar="N", help="Stop after so many.")
-@click.option("--event", metavar="NAME", help="Only these events: a name, or several with commas.")
-@click.option("--follow", is_flag=True, help="Wait for more; Ctrl-C ends it.")
-@pass_session
-def log_command(session: Session, after: int, limit: int | None, event: str | None, *, follow: bool) -> None:
-    """Print recorded events as JSON Lines, in the order of their positions."""
-    from ..intake.event_names import event_tags
-
-    wanted = event_tags(event.split(",") if event else ())
-    encoder = msgspec.json.Encoder()
-    write = sys.stdout.buffer.write
-    with session.reading() as reading:
-        if follow:
-            records: Iterator[Recorded] = reading.follow(after, events=wanted)
-        else:
-            found = reading.log(after, None if wanted else limit)
-            records = (record for record in found if record.name in wanted) if wanted else found
-        for number, record in enumerate(islice(records, limit), 1):
-            write(encoder.encode(record.flat()) + b"\n")
-            if follow or number % _AT_ONCE == 0:
-                sys.stdout.buffer.flush()
-    sys.stdout.buffer.flush()

@@ -71,13 +71,17 @@ def reader(history: tuple[Path, Journal]) -> Iterator[Reader]:
         yield opened_reader
 
 
+def command_of(what: str, *arguments: str) -> list[str]:
+    return [*(["log", "export"] if what == "log" else ["export", what]), *arguments]
+
+
 @pytest.fixture
 def export(history: tuple[Path, Journal]) -> Command:
     """What the command prints."""
 
     def call(*arguments: str) -> str:
         with CliRunner().isolation() as streams:
-            code = run(["export", *arguments, "--data", str(history[0])])
+            code = run([*command_of(*arguments), "--data", str(history[0])])
             sys.stdout.flush()
             told = streams[0].getvalue().decode()
             assert code == 0, streams[1].getvalue().decode()
@@ -265,10 +269,18 @@ def test_parquet_needs_a_file_and_its_package(monkeypatch: pytest.MonkeyPatch, t
         assert "Install tasktrail[parquet]" in streams[1].getvalue().decode()
 
 
-def test_a_task_is_no_cloud_event() -> None:
+def test_a_task_is_no_cloud_event_and_the_log_is_exported_below_its_own_name() -> None:
     with CliRunner().isolation() as streams:
         assert run(["export", "tasks", "--format", "cloudevents"]) == 2
-        assert "for the log" in streams[1].getvalue().decode()
+        assert run(["export", "log"]) == 2
+        assert "'log' is not one of 'tasks', 'attempts'" in streams[1].getvalue().decode()
+
+
+@pytest.mark.parametrize("option", [("--after", "0"), ("--limit", "3"), ("--event", "created"), ("--follow",)])
+def test_an_option_of_log_itself_is_none_of_its_export(option: tuple[str, ...]) -> None:
+    with CliRunner().isolation() as streams:
+        assert run(["log", *option, "export"]) == 2
+        assert "not for `log export`" in streams[1].getvalue().decode()
 
 
 def test_a_file_says_what_is_in_it(export: Command, tmp_path: Path) -> None:
@@ -319,7 +331,7 @@ def test_ctrl_c_leaves_nothing(history: tuple[Path, Journal], tmp_path: Path) ->
         "            sys.stdin.read()\n"
         "        yield row\n"
         "rows._records = slowly\n"
-        f"sys.exit(run(['export', 'log', '--data', {str(data)!r}, '--out', {str(out)!r}]))\n"
+        f"sys.exit(run(['log', 'export', '--data', {str(data)!r}, '--out', {str(out)!r}]))\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None

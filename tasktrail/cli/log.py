@@ -1,0 +1,82 @@
+"""`tasktrail log`: the records as they are, and `log export`: in a form that other programs read."""
+
+import sys
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from .command import CliCommand, CliCommandGroup, pass_session
+from .export import export_options, write_export
+from .parameters import WholeParam
+from .session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..events import Recorded
+
+_AT_ONCE = 500
+
+
+@click.group(
+    "log",
+    cls=CliCommandGroup,
+    examples=[
+        ("tasktrail log > log.jsonl", "the whole history, for an archive or an auditor"),
+        ("tasktrail log --after 120 --limit 10", "ten records from position 121 on"),
+        ("tasktrail log --follow | jq .event", "what is there, and then what happens"),
+        ("tasktrail log --event command_refused", "which commands were refused, whose and why"),
+    ],
+)
+@click.option("--after", type=WholeParam(min=0), metavar="N", help="Begin after position N. Default: 0")
+@click.option("--limit", type=WholeParam(min=0), metavar="N", help="Stop after so many.")
+@click.option("--event", metavar="NAME", help="Only these events: a name, or several with commas.")
+@click.option("--follow", is_flag=True, help="Wait for more; Ctrl-C ends it.")
+@pass_session
+def log_command(session: Session, after: int | None, limit: int | None, event: str | None, *, follow: bool) -> None:
+    """Print recorded events as JSON Lines, in the order of their positions."""
+    if below := click.get_current_context().invoked_subcommand:
+        if follow or (after, limit, event) != (None, None, None):
+            raise click.UsageError(
+                f"--after, --limit, --event and --follow are for `tasktrail log`, not for `log {below}`."
+            )
+        return
+    from ..intake.event_names import event_tags
+
+    after, wanted = after or 0, event_tags(event.split(",") if event else ())
+    encoder = msgspec.json.Encoder()
+    write = sys.stdout.buffer.write
+    with session.reading() as reading:
+        if follow:
+            records: Iterator[Recorded] = reading.follow(after, events=wanted)
+        else:
+            found = reading.log(after, None if wanted else limit)
+            records = (record for record in found if record.name in wanted) if wanted else found
+        for number, record in enumerate(islice(records, limit), 1):
+            write(encoder.encode(record.flat()) + b"\n")
+            if follow or number % _AT_ONCE == 0:
+                sys.stdout.buffer.flush()
+    sys.stdout.buffer.flush()
+
+
+@log_command.command(
+    "export",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail log export --format cloudevents | gzip > log.gz", "the whole history, for other programs"),
+        ("tasktrail log export --batch films --format csv --out films.csv", "what happened to the tasks of a batch"),
+        ("tasktrail log export --as-of -1d --out log.jsonl --sign", "for an auditor, signed"),
+    ],
+)
+@export_options("jsonl", "csv", "cloudevents", "parquet")
+@pass_session
+def export(session: Session, /, **how: Any) -> None:
+    """Write the records of the log, however many there are, up to its end or to the point that --as-of names.
+
+    With filters it is the records of the tasks that pass, with what the service noted of them. It reads the files,
+    whether a service runs or not; with --url it asks the service, which shows a token that is bound to a user the
+    records of that user's tasks only.
+    """
+    write_export(session, "log", **how)
