@@ -6,7 +6,7 @@ asks the witnesses once the seal is kept.
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -16,14 +16,27 @@ import msgspec
 
 from ..events.clock import Clock, SystemClock
 from ..events.log.sqlite import LogReader
+from ..projections.errors import WitnessesDamaged
 from ..projections.proof.seals import make_seal
+from ..projections.proof.witness_list import read_witnesses
 from .base import Actor, Alarm, logger
 from .core.messages import Tick
 from .side_process import ProcessEnded, SideProcess, stay_behind
-from .witnesses import Asked, Witness, ask_witnesses
+from .witnesses import ask_witnesses
 
 _LAST_WITHIN = 3.0
 """Seconds that a stop waits for the last seal. A longer log is sealed at the next start."""
+
+
+class _Unsigned(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process says of a seal that is there, and that a witness has not signed."""
+
+    event: str
+    witness: str = ""
+    """Empty: it is about all of them."""
+    why: str
+    remedy: str
+    grave: bool = False
 
 
 class Sealer(Actor):
@@ -33,7 +46,7 @@ class Sealer(Actor):
         log_path: the log.
         folder: where the seals are kept.
         key_file: the private key.
-        witnesses: those who are asked to sign, too.
+        witnesses: the file with those who are asked to sign, too.
         every: seconds between two seals; 0: only the service's start and its stop are sealed.
         clock: for the time between two seals.
         position: the last record that is committed.
@@ -45,13 +58,13 @@ class Sealer(Actor):
         log_path: Path,
         folder: Path,
         key_file: Path,
-        witnesses: Sequence[Witness] = (),
+        witnesses: Path,
         every: float,
         clock: Clock,
         position: Callable[[], int],
     ) -> None:
         super().__init__()
-        self._arguments = str(log_path), str(folder), str(key_file), msgspec.json.encode(witnesses).decode()
+        self._arguments = str(log_path), str(folder), str(key_file), str(witnesses)
         self._key_file = key_file
         self._every = every
         self._clock = clock
@@ -94,10 +107,10 @@ class Sealer(Actor):
 
     def _tell_of_witnesses(self, output: str) -> None:
         for line in output.splitlines():
-            asked = msgspec.json.decode(line, type=Asked)
-            tell = logger.error if asked.outcome == "contradicted" else logger.warning
-            tell("a witness has not signed the seal", witness=asked.witness, why=asked.message, remedy=asked.remedy)
-            self._sealed = 0  # it is asked again, even if nothing is recorded until then
+            told = msgspec.json.decode(line, type=_Unsigned)
+            tell = logger.error if told.grave else logger.warning
+            tell(told.event, witness=told.witness, why=told.why, remedy=told.remedy)
+            self._sealed = 0  # they are asked again, even if nothing is recorded until then
 
     def _start(self) -> None:
         position = self._position()
@@ -115,12 +128,28 @@ def main(log_path: str, folder: str, key_file: str, witnesses: str, parent: str)
     """Seal the log as it is now. Prints which witnesses have not signed. Ends when the parent process does."""
     if not stay_behind(parent):
         return
-    named = msgspec.json.decode(witnesses, type=tuple[Witness, ...])
     with closing(LogReader(Path(log_path))) as log:
         seal, key = make_seal(log, Path(folder), Path(key_file), SystemClock().now())
+        try:
+            named = read_witnesses(Path(witnesses))
+        except WitnessesDamaged as error:
+            _tell(_Unsigned(event="no witness is asked to sign the seal", why=error.message, remedy=error.advice))
+            return
         for asked in ask_witnesses(log, seal, key, named):
             if asked.outcome != "signed":
-                print(msgspec.json.encode(asked).decode(), flush=True)  # noqa: T201 - for the actor
+                _tell(
+                    _Unsigned(
+                        event="a witness has not signed the seal",
+                        witness=asked.witness,
+                        why=asked.message,
+                        remedy=asked.remedy,
+                        grave=asked.outcome == "contradicted",
+                    )
+                )
+
+
+def _tell(told: _Unsigned) -> None:
+    print(msgspec.json.encode(told).decode(), flush=True)  # noqa: T201 - for the actor
 
 
 if __name__ == "__main__":

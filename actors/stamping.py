@@ -36,7 +36,7 @@ def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None)
             except (httpx.HTTPError, OSError, ValueError) as error:
                 raise NoStamp(f"{url} has not stamped the seal: {poster.why_not(error, deadline)}") from error
     except EndpointRefused as error:
-        raise NoStamp(f"{url} has not stamped the seal: {error}", field="tsa") from error
+        raise NoStamp(f"{url} has not stamped the seal: {error}", field="url") from error
     if answer.status != HTTPStatus.OK:
         raise NoStamp(f"{url} has not stamped the seal: HTTP {answer.status}")
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from http import HTTPStatus
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import httpx
 import msgspec
@@ -20,15 +20,14 @@ from ..projections.errors import SealUnfit
 from ..projections.proof.growth import tree_of
 from ..projections.proof.merkle import Tree
 from ..projections.proof.notes import PublicKey, WitnessKey
-from ..projections.proof.seals import Seal, read_seal, seal_files, with_signature
+from ..projections.proof.seals import Seal, last_signed, with_signature
+from ..projections.proof.witness_list import Witness
 from .delivery.attempt import Deadline
 from .delivery.post import Answer, Poster
 from .delivery.ssrf import EndpointRefused, place_of
 
 ANSWER_WITHIN = 20.0
 """Seconds that a witness may take for an answer."""
-_LOOKED_THROUGH = 20
-"""Seals that are looked through for the last one that a witness has signed. If that is older, it tells the size."""
 _TIMES_ASKED = 3
 """Its size may grow between two questions, where the log is sealed in two places at once."""
 _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
@@ -52,15 +51,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 class _NoAnswer(Exception):
     """The witness could not be asked. The message says why."""
-
-
-class Witness(NamedTuple):
-    """Whom to ask."""
-
-    url: str
-    """The address above `add-checkpoint`."""
-    key: str
-    """`NAME+HASH+KEY`."""
 
 
 def ask_witnesses(
@@ -117,28 +107,20 @@ class _Sealed:
         signed_at = _signed_at(key, self._seal)
         if not signed_at:
             try:
-                answer, old = self._answer(witness.url, self._last_signed(key))
+                known = last_signed(self._seal.path.parent, self._key, key, self._seal.checkpoint.size)
+                answer, old = self._answer(witness.url, known.position)
             except _NoAnswer as error:
-                return told("absent", str(error), _LATER)
+                return told("absent", str(error), _LATER.format(key.name))
             except EndpointRefused as error:
                 return told("refused", str(error), _WRONG_URL)
             if answer.status != HTTPStatus.OK:
-                return told(*self._in_words(answer, old))
+                return told(*self._in_words(key.name, answer, old))
             try:
                 self._seal = with_signature(self._seal, key, answer.content.decode(errors="replace"))
             except SealUnfit as error:
                 return told("refused", f"it has answered, but: {error.message}", _WRONG_KEY)
             signed_at = key.signed_at(self._seal.note)
         return Asked(witness=key.name, url=witness.url, outcome="signed", at=signed_at)
-
-    def _last_signed(self, key: WitnessKey) -> int:
-        """The records of the newest seal that it has signed; 0: of none that was looked at."""
-        for path in seal_files(self._seal.path.parent)[: -_LOOKED_THROUGH - 1 : -1]:
-            with suppress(SealUnfit):
-                seal = read_seal(path, self._key)
-                if seal.checkpoint.size <= self._seal.checkpoint.size and key.signed_at(seal.note):
-                    return seal.checkpoint.size
-        return 0
 
     def _answer(self, url: str, old: int) -> tuple[Answer, int]:
         """What the witness answers, and from which size on it was asked: it may have signed another than we know of."""
@@ -159,7 +141,7 @@ class _Sealed:
             except (httpx.HTTPError, OSError, ValueError) as error:
                 raise _NoAnswer(self._poster.why_not(error, deadline)) from error
 
-    def _in_words(self, answer: Answer, old: int) -> tuple[Outcome, str, str]:
+    def _in_words(self, name: str, answer: Answer, old: int) -> tuple[Outcome, str, str]:
         """What it means that it has not signed: the outcome, what happened, what to do."""
         size, status = self._seal.checkpoint.size, answer.status
         seen = _size_in(answer)
@@ -176,14 +158,17 @@ class _Sealed:
             message = "it does not take the seal (HTTP 400): a seal has two lines more than some witnesses allow"
             return "refused", message, "Ask its operator to allow extension lines in checkpoints of this log."
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
-            return "absent", f"it cannot sign now (HTTP {status})", _LATER
+            return "absent", f"it cannot sign now (HTTP {status})", _LATER.format(name)
         return "refused", f"it has answered HTTP {status}", _WRONG_URL
 
 
 _HEADERS = {"content-type": "text/plain; charset=utf-8", "user-agent": "tasktrail"}
-_WRONG_URL = "See whether its `url` in [[witnesses]] is right."
-_WRONG_KEY = "See whether its `key` in [[witnesses]] is right."
-_LATER = "Nothing: it is asked again with the next seal. If it is gone for good, take it out of [[witnesses]]."
+_WRONG_URL = "See whether its address is right: `tasktrail witness list` shows it."
+_WRONG_KEY = "See whether its key is right: `tasktrail witness list` shows it."
+_LATER = (
+    "Nothing: it is asked again with the next seal. If it is gone for good, take it out with "
+    "`tasktrail witness remove {}`."
+)
 _COMPARE = (
     "This is an older copy, or the past was changed. Keep log and seals for whoever looks into it, and run "
     "`tasktrail verify --seals` with seals that were kept elsewhere."

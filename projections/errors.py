@@ -56,10 +56,37 @@ class SealUnfit(TasktrailError):
     remedy = "Take the seal and the key as they were kept, away from the log that they speak of."
 
 
+class WitnessExists(TasktrailError):
+    """A witness has a key of this name already."""
+
+    code = "witness_exists"
+    status = 409
+    title = "The witness is there"
+    remedy = "Remove it first, if it has another address or key now: `tasktrail witness remove NAME`."
+
+
+class UnknownWitness(TasktrailError):
+    """No witness has this name or this address."""
+
+    code = "unknown_witness"
+    status = 404
+    title = "There is no such witness"
+    remedy = "List them with `tasktrail witness list`."
+
+
+class WitnessesDamaged(TasktrailError):
+    """The file with the witnesses is not what was written there. Seals are made all the same; nobody is asked."""
+
+    code = "witnesses_damaged"
+    status = 503
+    title = "The witnesses cannot be read"
+    remedy = "Mend the file, or move it away and add the witnesses again with `tasktrail witness add`."
+
+
 class NoStamp(TasktrailError):
     """A time authority has not stamped a seal."""
 
     code = "no_stamp"
     status = 503
     title = "The seal was not stamped"
-    remedy = "The seal is there. Ask again later with `tasktrail seal --tsa`, or name another authority."
+    remedy = "The seal is there. Ask again later with `tasktrail anchor tsa URL`, or name another authority."

@@ -46,6 +46,7 @@ class DataPaths:
         self.views = self.data / "views.db"
         self.seals = self.data / "seals"
         self.seal_key = self.data / "seal-key"
+        self.witnesses = self.data / "witnesses.json"
         self.snapshots = self.data / "snapshots"
         self.output = self.data / "output"
         self.pictures = self.data / "pictures"
@@ -147,6 +148,7 @@ class UnixName:
 _OTHERS = 0o077
 _FILES = re.compile(
     r"\.?(log|views)\.db.*|lock|workers\.lock|\.?tasktrail\.sock.*|\.?http-(token|sessions).*|tasktrail\.toml|seal-key|accepted-loss\.json.*"
+    r"|\.?witnesses\.json.*"
 )
 _FOLDERS = re.compile(r"snapshots|output|pictures|tmp|seals|replaced-\d{8}T\d+Z")
 _TASKS_OWN = re.compile(r"\d+")

@@ -45,7 +45,6 @@ from .actors.service_log import ServiceLog
 from .actors.snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT
 from .actors.snapshotter import SnapshotPace, Snapshotter
 from .actors.supervisor import Child, Supervisor
-from .actors.witnesses import Witness
 from .actors.worker_pool import WorkerPool
 from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.worker_process import wait_for_orphans
@@ -494,7 +493,7 @@ class System:
             log_path=self.paths.log,
             folder=Path(self.config.seals_dir or self.paths.seals),
             key_file=self.paths.seal_key,
-            witnesses=[Witness(one.url, one.key) for one in self.config.witnesses],
+            witnesses=self.paths.witnesses,
             every=self.config.seal_every,
             clock=self.clock,
             position=lambda: self.committed.position,

@@ -102,7 +102,7 @@ class WitnessKey:
         try:
             self.name, self._hash, self._key = _verifier(text, _COSIGNATURE)
         except ValueError as error:
-            raise SealUnfit(f"This is no key of a witness: {error}", field="witnesses") from error
+            raise SealUnfit(f"This is no key of a witness: {error}", field="key") from error
         self.text = _as_text(self.name, self._hash, _COSIGNATURE, self._key)
 
     def signed_at(self, note: str) -> str:

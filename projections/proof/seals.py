@@ -28,6 +28,8 @@ SUFFIX = ".note"
 STAMP = ".tsr"
 KEY = "key"
 """The file with the public key, in the folder of the seals."""
+LOOKED_THROUGH = 20
+"""Seals that are looked through for the last one that a witness has signed."""
 _SHOWN = 5
 """Seals that a message lists."""
 
@@ -69,9 +71,9 @@ def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tu
     path = folder / f"{checkpoint.size}{SUFFIX}"
     if path.exists():
         return read_seal(path, key.public), key.public
-    _write(folder / KEY, key.public.text + "\n")
+    write_durably(folder / KEY, key.public.text + "\n")
     note = key.signed(checkpoint)
-    _write(path, note)
+    write_durably(path, note)
     return Seal(path, checkpoint, note), key.public
 
 
@@ -83,13 +85,13 @@ def with_signature(seal: Seal, witness: WitnessKey, answer: str) -> Seal:
         OSError: the file cannot be written.
     """
     note = witness.added(seal.note, answer)
-    _write(seal.path, note)
+    write_durably(seal.path, note)
     return seal._replace(note=note)
 
 
 def keep_stamp(seal: Seal, stamp: bytes) -> None:
     """Keep the stamp of a time authority beside a seal. Raises `OSError`."""
-    _write(seal.path.with_suffix(STAMP), stamp)
+    write_durably(seal.path.with_suffix(STAMP), stamp)
 
 
 def _as_sealed(log: LogReader, folder: Path, key: PublicKey) -> Trees:
@@ -160,6 +162,20 @@ def named_seal(folder: Path, told: str, key: PublicKey | None = None) -> Seal:
             remedy=f"The newest are {sizes}. Name one of these, or the file of a seal." if sizes else "",
         )
     return read_seal(path, key or public_key(folder))
+
+
+def last_signed(folder: Path, key: PublicKey, witness: WitnessKey, up_to: int | None = None) -> "Witnessed":
+    """How far a witness has signed, by the newest seals of a folder; those of more than `up_to` records do not count.
+
+    Seals that cannot be read are passed over. Raises `SealUnfit` if the folder cannot be.
+    """
+    for path in seal_files(folder)[: -LOOKED_THROUGH - 1 : -1]:
+        with suppress(SealUnfit):
+            seal = read_seal(path, key)
+            size, at = seal.checkpoint.size, witness.signed_at(seal.note)
+            if at and (up_to is None or size <= up_to):
+                return Witnessed(witness=witness.name, position=size, at=at)
+    return Witnessed(witness=witness.name)
 
 
 def public_key(folder: Path) -> PublicKey:
@@ -348,7 +364,7 @@ def name_of(first: Recorded) -> str:
 def private_key(path: Path, name: str) -> PrivateKey:
     """The key that a log is sealed with; it is made if it is not there. Raises `SealUnfit`."""
     if not path.exists():
-        _write(path, PrivateKey.made(name).text + "\n", new=True)
+        write_durably(path, PrivateKey.made(name).text + "\n", new=True)
     key = PrivateKey(path.read_text(encoding="utf-8")[:LONGEST])
     if key.public.name != name:
         raise SealUnfit(
@@ -359,7 +375,7 @@ def private_key(path: Path, name: str) -> PrivateKey:
     return key
 
 
-def _write(path: Path, content: str | bytes, *, new: bool = False) -> None:
+def write_durably(path: Path, content: str | bytes, *, new: bool = False) -> None:
     """Durably, and as a whole. `new`: only if nothing is there."""
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "witnesses",
     metavar="KEY|FILE",
     multiple=True,
-    help="A witness that has to have signed; may be repeated. Else those of the configuration are looked at.",
+    help="A witness that has to have signed; may be repeated. Else those of `tasktrail witness list` are looked at.",
 )
 @click.option(
     "--authority",
@@ -60,7 +60,7 @@ def verify_command(
         session.files_only("verify --seals")
         from ..projections.proof.seals import SealCheck, public_key
 
-        told = witnesses or [one.key for one in session.load_config().witnesses]
+        told = witnesses or _own_witnesses(session)
         check = SealCheck(
             seals,
             key_of(key) or public_key(seals),
@@ -79,6 +79,19 @@ def verify_command(
     else:
         _print_verification(found)
     return DONE if found.ok else CHECK_FAILED
+
+
+def _own_witnesses(session: Session) -> list[str]:
+    """The keys of those that are asked here. A damaged list is told, and keeps nobody from checking."""
+    from ..paths import DataPaths
+    from ..projections.errors import WitnessesDamaged
+    from ..projections.proof.witness_list import read_witnesses
+
+    try:
+        return [one.key for one in read_witnesses(DataPaths(session.data).witnesses)]
+    except WitnessesDamaged as error:
+        complain(error, as_json=session.as_json)
+        return []
 
 
 def _print_verification(found: "Verification") -> None:

@@ -9,7 +9,7 @@ import click
 
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain
-from .session import Session, need_stamps
+from .session import Sealing, Session, need_stamps
 from .terminal import plain, print_json, say
 
 if TYPE_CHECKING:
@@ -71,47 +71,40 @@ def _write(path: Path, content: bytes) -> None:
     examples=[
         ("tasktrail seal", "seal the log of ./tasktrail-data as it is, into its folder seals"),
         ("tasktrail seal --json", "what was sealed, with the public key, for a program"),
-        ("tasktrail seal --tsa https://freetsa.example/tsr", "and have a time authority say when, once a day perhaps"),
     ],
 )
-@click.option("--tsa", metavar="URL", help="Have a time authority stamp the seal (RFC 3161).")
 @pass_session
-def seal_command(session: Session, tsa: str | None) -> int:
+def seal_command(session: Session) -> int:
     """Sign what the log holds now, so that no record of it can be changed, removed or added unseen later.
 
     The first time a key is made, in the file seal-key of the data folder; from then on a running service seals every
     hour and when it stops. Copy the seals and the public key to where nobody who can write to the log can reach them:
-    `tasktrail verify --seals` holds the log against them, and `tasktrail prove` needs one. The witnesses that the
-    configuration names are asked to sign it, too. Exit code 4 when one of them has signed another log.
+    `tasktrail verify --seals` holds the log against them, and `tasktrail prove` needs one. The witnesses that
+    `tasktrail witness` has added are asked to sign it, too. Exit code 4 when one of them has signed another log.
     """
-    from ..events.errors import TasktrailError
-
     session.files_only("seal")
-    seal, key, asked = session.environment.seal(session)
-    said = seal.checkpoint
-    code = CHECK_FAILED if any(one.outcome == "contradicted" for one in asked) else DONE
-    at, unstamped = "", None
-    if tsa is not None:
-        try:
-            at = session.environment.stamp(seal, tsa)
-        except TasktrailError as error:
-            unstamped = error
+    return tell_seal(session, session.environment.seal(session))
+
+
+def tell_seal(session: Session, made: Sealing, **more: str) -> int:
+    """Say what was sealed and who has signed it. The exit code: 4 when a witness has signed another log."""
+    said = made.seal.checkpoint
     if session.as_json:
         told = {"size": said.size, "root": said.root.hex(), "tasks": said.tasks, "tasks_root": said.tasks_root.hex()}
-        told |= {"sealed_at": said.sealed_at, "file": str(seal.path), "key": key.text, "stamped_at": at}
-        print_json(told | {"witnesses": asked})
-        return complain(unstamped, as_json=True) if unstamped else code
-    say(f"sealed {said.size} records and {said.tasks} tasks at {said.sealed_at}: {plain(str(seal.path))}")
-    say(f"public key {plain(key.text)}")
-    for one in asked:
-        if one.outcome == "signed":
-            say(f"signed by the witness {plain(one.witness)} at {one.at}")
-        else:
-            say(f"not signed by the witness {plain(one.witness)}: {plain(one.message)}", err=True, hang="  ")
-            say(f"  {plain(one.remedy)}", err=True)
-    if at:
-        say(f"stamped by {plain(tsa or '')} at {at}")
-    return complain(unstamped, as_json=False) if unstamped else code
+        told |= {"sealed_at": said.sealed_at, "file": str(made.seal.path), "key": made.key.text}
+        print_json(told | {"witnesses": made.asked} | more)
+    else:
+        say(f"sealed {said.size} records and {said.tasks} tasks at {said.sealed_at}: {plain(str(made.seal.path))}")
+        say(f"public key {plain(made.key.text)}")
+        for one in made.asked:
+            if one.outcome == "signed":
+                say(f"signed by the witness {plain(one.witness)} at {one.at}")
+            else:
+                say(f"not signed by the witness {plain(one.witness)}: {plain(one.message)}", err=True, hang="  ")
+                say(f"  {plain(one.remedy)}", err=True)
+    if made.unread:
+        return complain(made.unread, as_json=session.as_json)
+    return CHECK_FAILED if any(one.outcome == "contradicted" for one in made.asked) else DONE
 
 
 @click.command(

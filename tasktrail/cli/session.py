@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import click
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from .terminal import TerminalLayout, say
 
 if TYPE_CHECKING:
-    from ..actors.witnesses import Asked, Witness
+    from ..actors.witnesses import Asked
     from ..api.protocol import Reading, Tasks, TypeInfo
     from ..api.service import TaskService
     from ..backups.backup import Backup
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from ..projections.proof.exported import ExportSigner
     from ..projections.proof.growth import Growth
     from ..projections.proof.notes import PublicKey
-    from ..projections.proof.seals import Seal, SealCheck
+    from ..projections.proof.seals import Seal, SealCheck, Witnessed
+    from ..projections.proof.witness_list import Witness
     from ..projections.queries.diff import TaskChange
     from ..whatif.answer import WhatIf
 
@@ -153,6 +154,16 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         return load_config(self.data, file=self.config)
 
 
+class Sealing(NamedTuple):
+    """A seal, and what came of asking the witnesses."""
+
+    seal: "Seal"
+    key: "PublicKey"
+    asked: "list[Asked]"
+    unread: "TasktrailError | None"
+    """Why nobody could be asked."""
+
+
 class Environment:
     """Everything outside of the command that it needs: the service, the files, the clock. Tests replace it."""
 
@@ -253,20 +264,58 @@ class Environment:
         with closing(LogReader(_with_log(session).log)) as log:
             yield from changes(log, begin, end)
 
-    def seal(self, session: Session) -> "tuple[Seal, PublicKey, list[Asked]]":
+    def seal(self, session: Session) -> Sealing:
         """Seal the log, and have the witnesses sign. Reads the file, whether a service runs or not."""
         from ..actors.witnesses import ask_witnesses
         from ..events.log.sqlite import LogReader
         from ..paths import give_to_owner
+        from ..projections.errors import WitnessesDamaged
         from ..projections.proof.seals import make_seal
+        from ..projections.proof.witness_list import read_witnesses
 
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
             seal, key = make_seal(log, _seals(session, paths), paths.seal_key, self.now())
             give_to_owner(paths)
-            asked = list(ask_witnesses(log, seal, key, _witnesses(session)))
+            try:
+                asked = list(ask_witnesses(log, seal, key, read_witnesses(paths.witnesses)))
+            except WitnessesDamaged as error:
+                return Sealing(seal, key, [], error)
         give_to_owner(paths)
-        return seal, key, asked
+        return Sealing(seal, key, asked, None)
+
+    def add_witness(self, session: Session, witness: "Witness") -> None:
+        """Have it asked for its signature from the next seal on, whether a service runs or not."""
+        from ..paths import give_to_owner
+        from ..projections.proof.witness_list import add_witness
+
+        paths = _with_log(session)
+        add_witness(paths.witnesses, witness)
+        give_to_owner(paths)
+
+    def remove_witnesses(self, session: Session, told: str) -> "tuple[Witness, ...]":
+        """Ask the witness of this name, or those at this address, no more. Says whom."""
+        from ..paths import give_to_owner
+        from ..projections.proof.witness_list import remove_witnesses
+
+        paths = _with_log(session)
+        gone = remove_witnesses(paths.witnesses, told)
+        give_to_owner(paths)
+        return gone
+
+    def witnesses(self, session: Session) -> "list[tuple[Witness, Witnessed]]":
+        """Who is asked to sign seals, and how far each has signed by the newest of them."""
+        from ..projections.proof.notes import WitnessKey
+        from ..projections.proof.seals import Witnessed, last_signed, public_key, seal_files
+        from ..projections.proof.witness_list import read_witnesses
+
+        paths = _with_log(session)
+        folder = _seals(session, paths)
+        key = public_key(folder) if folder.exists() and seal_files(folder) else None
+        return [
+            (one, last_signed(folder, key, WitnessKey(one.key)) if key else Witnessed(witness=one.name))
+            for one in read_witnesses(paths.witnesses)
+        ]
 
     def stamp(self, seal: "Seal", authority: str) -> str:
         """Have a time authority stamp the seal, and say when. Raises `NoStamp`."""
@@ -404,13 +453,6 @@ def need_stamps() -> None:
             "Stamps of a time authority need the package rfc3161-client, which is not installed",
             remedy="Install tasktrail[tsa].",
         )
-
-
-def _witnesses(session: Session) -> "list[Witness]":
-    """Those that the configuration names."""
-    from ..actors.witnesses import Witness
-
-    return [Witness(one.url, one.key) for one in session.load_config().witnesses]
 
 
 def _with_log(session: Session) -> "DataPaths":

@@ -191,7 +191,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """The default in words, where the value itself would say nothing."""
     read: Callable[[str], Any] | None = None
     """Makes the value of a text such as `4GiB`."""
-    check: Callable[[Any], None] | None = None
+    check: Callable[[str], None] | None = None
     """Looks at a text, or at each of a list; raises ValueError."""
     live: bool = False
     """Whether a running service takes a new value, when it is asked to read its configuration again."""
@@ -275,25 +275,6 @@ TARGET = Rule(
     live=True,
 )
 """Of each key of the table [apprise], whatever its name."""
-
-
-class Witness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One who signs seals, too."""
-
-    url: str
-    key: str
-
-
-def check_witness(witness: Witness) -> None:
-    """An address of http or https, and a key of the kind that witnesses sign with."""
-    from ..projections.errors import SealUnfit
-    from ..projections.proof.notes import WitnessKey
-
-    check_address(witness.url)
-    try:
-        WitnessKey(witness.key)
-    except SealUnfit as error:
-        raise ValueError(error.message) from error
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -483,16 +464,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             check=check_absolute,
         ),
     ] = ""
-    witnesses: Annotated[
-        tuple[Witness, ...],
-        _key(
-            "Others who sign each seal, too, and refuse one that does not continue what they have signed before "
-            "(C2SP tlog-witness).",
-            "tables with `url`, the address above `add-checkpoint`, and `key`, as the operator of the witness tells it",
-            read=parse_rules,
-            check=check_witness,
-        ),
-    ] = ()
     retry_rules: Annotated[
         tuple[RetryRule, ...],
         _key(

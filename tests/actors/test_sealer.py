@@ -1,8 +1,10 @@
 """A service seals its log by itself once there is a key: what was left, by the clock, and what it ends with."""
 
 import threading
+from collections.abc import MutableMapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scripted_witness import ScriptedWitness
@@ -10,11 +12,12 @@ from structlog.testing import capture_logs
 
 from tasktrail import TaskService
 from tasktrail.actors.sealer import Sealer
-from tasktrail.config.settings import Config, Witness
+from tasktrail.config.settings import Config
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.projections.proof.notes import WitnessKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
+from tasktrail.projections.proof.witness_list import add_witness
 from tasktrail.projections.verification import verify
 
 WITHIN = 30.0
@@ -93,6 +96,7 @@ def test_it_seals_again_by_the_clock_and_only_what_has_grown(told: Told, tmp_pat
         log_path=tmp_path / "log.db",
         folder=tmp_path / "seals",
         key_file=tmp_path / "seal-key",
+        witnesses=tmp_path / "witnesses.json",
         every=0.02,
         clock=SystemClock(),
         position=lambda: position,
@@ -122,28 +126,52 @@ def test_a_log_that_was_changed_is_not_sealed_again_and_the_log_of_the_service_s
     assert len(sizes(data / "seals")) == 1
 
 
+def said(lines: list[MutableMapping[str, Any]], words: str) -> MutableMapping[str, Any]:
+    """What the log of the service has with these words; it is waited for."""
+    for _ in range(300):
+        if found := [line for line in lines if words in line["event"]]:
+            return found[0]
+        threading.Event().wait(0.1)
+    raise AssertionError(lines)
+
+
 def test_a_service_has_witnesses_sign_and_says_which_did_not(data: Path) -> None:
-    answered = threading.Semaphore(0)
-
-    def refusing(_request: bytes) -> tuple[int, bytes]:
-        answered.release()
-        return 422, b""
-
-    with ScriptedWitness() as good, ScriptedWitness(refusing) as bad:
-        witnesses = tuple(Witness(url=one.named.url, key=one.named.key) for one in (good, bad))
-        with capture_logs() as lines, service(data, witnesses=witnesses) as tasks:
-            assert answered.acquire(timeout=WITHIN)
-            for _ in range(300):
-                if any("has not signed" in line["event"] for line in lines):
-                    break
-                threading.Event().wait(0.1)
+    with ScriptedWitness() as good, ScriptedWitness(lambda _: (422, b""), name="bad") as bad:
+        for one in (good, bad):
+            add_witness(data / "witnesses.json", one.named)
+        with capture_logs() as lines, service(data) as tasks:
+            told = said(lines, "has not signed")
             tasks.create_task(type="noop", held=True)
-    (said, *_) = [line for line in lines if "has not signed" in line["event"]]
-    assert (said["log_level"], said["witness"]) == ("error", "w")
-    assert "other records" in said["why"]
+    assert (told["log_level"], told["witness"]) == ("error", "bad")
+    assert "other records" in told["why"]
     with closing(LogReader(data / "log.db")) as log:
         check = SealCheck(data / "seals", public_key(data / "seals"), [WitnessKey(good.named.key)])
         found = verify(log, seals=check)
     assert found.ok
     assert found.sealed == head(data), "the log is sealed, whoever signs along"
     assert found.witnessed[0].position > 0
+
+
+def test_a_running_service_asks_a_witness_that_was_added_from_its_next_seal_on(data: Path) -> None:
+    answered = threading.Semaphore(0)
+
+    def busy(_request: bytes) -> tuple[int, bytes]:
+        answered.release()
+        return 503, b""
+
+    with ScriptedWitness(busy) as witness, service(data, seal_every=0.1) as tasks:
+        tasks.create_task(type="noop", held=True)
+        add_witness(data / "witnesses.json", witness.named)
+        tasks.create_task(type="noop", held=True)
+        assert answered.acquire(timeout=WITHIN)
+    assert witness.asked[0].startswith(b"old 0\n")
+
+
+def test_a_damaged_list_of_witnesses_keeps_no_seal_from_being_made_and_is_told(data: Path) -> None:
+    (data / "witnesses.json").write_text("{")
+    with capture_logs() as lines, service(data) as tasks:
+        told = said(lines, "no witness is asked")
+        tasks.create_task(type="noop", held=True)
+    assert str(data / "witnesses.json") in told["why"]
+    assert "tasktrail witness add" in told["remedy"]
+    assert sizes(data / "seals")[-1] == head(data)

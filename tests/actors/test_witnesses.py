@@ -18,7 +18,7 @@ from histories import BEGIN, Journal
 from scripted_witness import Answers, ScriptedWitness, signed_in
 from sealed_logs import Sealed, chained_anew
 
-from tasktrail.actors.witnesses import Asked, Witness, ask_witnesses
+from tasktrail.actors.witnesses import Asked, ask_witnesses
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.state import create
@@ -26,6 +26,7 @@ from tasktrail.events.task_events import Created
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.notes import WitnessKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
+from tasktrail.projections.proof.witness_list import Witness
 from tasktrail.projections.verification import Verification, verify
 
 
@@ -321,7 +322,7 @@ def test_an_address_that_leads_nowhere_is_told_and_the_others_are_asked(
     nowhere = Witness("http://127.0.0.1:99999", witness.key)
     asked = log.show(nowhere, witness.named)
     assert [one.outcome for one in asked] == ["refused", "signed"]
-    assert (asked[0].message, "`url`" in asked[0].remedy) == ("There is no such port", True)
+    assert (asked[0].message, "`tasktrail witness list`" in asked[0].remedy) == ("There is no such port", True)
 
 
 def test_what_is_no_key_of_a_witness_is_refused(log: Log) -> None:

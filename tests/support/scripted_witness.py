@@ -9,7 +9,7 @@ from typing import Self, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tasktrail.actors.witnesses import Witness
+from tasktrail.projections.proof.witness_list import Witness
 
 Answers: TypeAlias = Callable[[bytes], tuple[int, bytes]]
 
@@ -22,12 +22,13 @@ def signed_in(request: bytes) -> str:
 class ScriptedWitness:
     """A witness on loopback with a key of its own. `answers` gets each request's body."""
 
-    def __init__(self, answers: Answers | None = None) -> None:
+    def __init__(self, answers: Answers | None = None, *, name: str = "w") -> None:
         self.asked: list[bytes] = []
         self._private = Ed25519PrivateKey.generate()
         raw = b"\4" + self._private.public_key().public_bytes_raw()
-        self._short = sha256(b"w\n" + raw).digest()[:4]
-        self.key = f"w+{self._short.hex()}+{base64.b64encode(raw).decode()}"
+        self._short = sha256(f"{name}\n".encode() + raw).digest()[:4]
+        self.name = name
+        self.key = f"{name}+{self._short.hex()}+{base64.b64encode(raw).decode()}"
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,10 +49,10 @@ class ScriptedWitness:
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.named = Witness(f"http://127.0.0.1:{self.server.server_port}/some/where/", self.key)
 
-    def line(self, body: str, seconds: int = 1_700_000_000, name: str = "w") -> bytes:
+    def line(self, body: str, seconds: int = 1_700_000_000, name: str = "") -> bytes:
         signature = self._private.sign(f"cosignature/v1\ntime {seconds}\n{body}".encode())
         raw = self._short + seconds.to_bytes(8) + signature
-        return f"— {name} {base64.b64encode(raw).decode()}\n".encode()
+        return f"— {name or self.name} {base64.b64encode(raw).decode()}\n".encode()
 
     def signing(self, request: bytes) -> tuple[int, bytes]:
         return 200, self.line(signed_in(request))

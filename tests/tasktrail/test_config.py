@@ -22,7 +22,6 @@ from tasktrail.testing import inline_service
 ROOT = Path(__file__).parent.parent.parent
 GIB = 1024**3
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-WITNESS = "witness.example/w1+e42b2f2c+BDtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop"
 
 
 def load(tmp_path: Path, text: str = "", **environment: str) -> Config:
@@ -116,10 +115,6 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(tmp_path: Path) ->
         ('allow_endpoints = ["http://localhost"]', "`host` or `host:port`"),
         ('allow_endpoints = ["localhost:0"]', "`host` or `host:port`"),
         ("handlers = [1]", "a list of module names"),
-        (f'witnesses = [{{ url = "ftp://a", key = "{WITNESS}" }}]', "the address above `add-checkpoint`"),
-        (f'witnesses = [{{ url = "http://a:b@c", key = "{WITNESS}" }}]', "the address above `add-checkpoint`"),
-        (f'witnesses = [{{ url = "https://a", key = "{WITNESS[:-1]}" }}]', "the address above `add-checkpoint`"),
-        ('witnesses = [{ url = "https://a" }]', "the address above `add-checkpoint`"),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_value_place_and_what_is_allowed(
@@ -352,7 +347,6 @@ def test_one_that_was_read_stays_as_it_is(tmp_path: Path) -> None:
     config = load(
         tmp_path,
         'temp_low = "1MB"\ntype_limits = ["a=1"]\n[smtp]\nhost = "m"\nsender = "a@b.c"\npassword = "p"\n'
-        f'[[witnesses]]\nurl = "http://localhost:1"\nkey = "{WITNESS}"\n'
         '[apprise]\nteam = "json://localhost"\n[[retry_rules]]\nname = "mine"\nretryable = true\ncontains = "x"\n',
         WEBHOOK_SECRET=SECRET,
     )

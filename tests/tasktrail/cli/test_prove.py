@@ -34,38 +34,92 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def configured(data: Path, *witnesses: ScriptedWitness) -> str:
-    tables = (f'[[witnesses]]\nurl = "{one.named.url}"\nkey = "{one.named.key}"\n' for one in witnesses)
-    (data / "tasktrail.toml").write_text("".join(tables))
+def add(cli: Callable[..., Any], data: Path, *witnesses: ScriptedWitness) -> str:
+    for one in witnesses:
+        assert cli("witness", "add", "--data", str(data), one.named.url, "--key", one.key).code == 0
     return str(data)
 
 
 def test_a_seal_tells_who_has_signed_it_and_verify_how_far(cli: Callable[..., Any], data: Path) -> None:
-    with ScriptedWitness() as witness, ScriptedWitness(lambda _: (503, b"")) as busy:
-        folder = configured(data, witness, busy)
+    with ScriptedWitness() as witness, ScriptedWitness(lambda _: (503, b""), name="busy") as busy:
+        folder = add(cli, data, witness, busy)
         shown = cli("seal", "--data", folder)
         assert (shown.code, "signed by the witness w at 2023-11-14T22:13:20Z" in shown.out) == (0, True)
-        assert "not signed by the witness w: it cannot sign now (HTTP 503)" in shown.err
+        assert "not signed by the witness busy: it cannot sign now (HTTP 503)" in shown.err
+        assert "`tasktrail witness remove busy`" in " ".join(shown.err.split())
         told = json.loads(cli("seal", "--data", folder, "--json").out)
         assert [one["outcome"] for one in told["witnesses"]] == ["signed", "absent"]
     seals = str(data / "seals")
     shown = cli("verify", "--data", folder, "--seals", seals)
     assert shown.code == 0
     assert "the witness w has signed up to 3, at 2023-11-14T22:13:20Z" in shown.out
-    assert "the witness w has signed no seal that fits" in shown.out
+    assert "the witness busy has signed no seal that fits" in shown.out
     asked = cli("verify", "--data", folder, "--seals", seals, "--witness", witness.key, "--json")
     assert (asked.code, json.loads(asked.out)["witnessed"][0]["position"]) == (0, 3)
     (data / "busy.key").write_text(busy.key)
     asked = cli("verify", "--data", folder, "--seals", seals, "--witness", str(data / "busy.key"))
-    assert (asked.code, "no seal that fits is signed by the witness w" in asked.out) == (4, True)
+    assert (asked.code, "no seal that fits is signed by the witness busy" in asked.out) == (4, True)
     assert cli("verify", "--data", folder, "--witness", witness.key).code == 2
 
 
 def test_a_witness_that_has_signed_another_log_makes_the_exit_code_4(cli: Callable[..., Any], data: Path) -> None:
     with ScriptedWitness(lambda _: (409, b"100\n")) as witness:
-        shown = cli("seal", "--data", configured(data, witness))
+        shown = cli("seal", "--data", add(cli, data, witness))
     assert (shown.code, "sealed 3 records" in shown.out) == (4, True)
     assert "it has signed 100 records, and this log has only 3" in " ".join(shown.err.split())
+
+
+def test_witnesses_are_added_listed_and_removed(cli: Callable[..., Any], data: Path) -> None:
+    ask = ("--data", str(data))
+    assert "There is no witness" in cli("witness", "list", *ask).out
+    with ScriptedWitness() as witness, ScriptedWitness(name="x") as other:
+        (data / "x.key").write_text(f"{other.key}\n")
+        told = json.loads(cli("witness", "add", *ask, other.named.url, "--key", str(data / "x.key"), "--json").out)
+        assert told == {"witness": "x", "url": other.named.url, "key": other.key}
+        assert (data / "witnesses.json").stat().st_mode & 0o777 == 0o600
+        cli("seal", *ask)
+        add(cli, data, witness)
+        listed = [json.loads(line) for line in cli("witness", "list", *ask, "--json").out.splitlines()]
+        signed = [(one["witness"], one["position"], one["at"]) for one in listed]
+        assert signed == [("x", 3, "2023-11-14T22:13:20Z"), ("w", 0, None)]
+        lines = cli("witness", "list", *ask).out.splitlines()
+        assert lines[0].split() == ["NAME", "SIGNED", "UP", "TO", "AT", "URL"]
+        assert lines[2].split() == ["x", "3", "2023-11-14T22:13:20Z", other.named.url]
+        again = cli("witness", "add", *ask, "http://other.example", "--key", witness.key)
+        assert (again.code, "There is a witness w already" in again.err) == (1, True)
+        gone = cli("witness", "remove", *ask, "x")
+        assert (gone.code, gone.out) == (0, "the witness x is asked no more\n")
+        assert json.loads(cli("witness", "remove", *ask, witness.named.url, "--json").out)["witness"] == "w"
+    missing = cli("witness", "remove", *ask, "x")
+    assert (missing.code, "There is no witness x" in missing.err) == (1, True)
+    assert cli("witness", "list", *ask, "--json").out == ""
+
+
+@pytest.mark.parametrize("url", ["ftp://a", "http://a:b@c", "witness.example", "https://a/b?c"])
+def test_a_wrong_address_or_key_of_a_witness_is_refused(cli: Callable[..., Any], data: Path, url: str) -> None:
+    key = ScriptedWitness().key
+    told = json.loads(cli("witness", "add", "--data", str(data), url, "--key", key, "--json").err)
+    assert (told["code"], told["field"]) == ("invalid_value", "url")
+    for wrong in (key[:-1], f"v{key}", "nowhere.key"):
+        told = json.loads(cli("witness", "add", "--data", str(data), "https://a", "--key", wrong, "--json").err)
+        assert (told["code"], told["field"]) == ("seal_unfit", "key")
+    assert not (data / "witnesses.json").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[{}]", '[{"url": "https://a", "key": "w+0+a"}]', '{"witnesses": []}'])
+def test_a_damaged_list_of_witnesses_is_named_and_the_log_is_sealed_and_checked_all_the_same(
+    cli: Callable[..., Any], data: Path, content: str
+) -> None:
+    file = data / "witnesses.json"
+    file.write_text(content)
+    shown = cli("seal", "--data", str(data))
+    assert (shown.code, "sealed 3 records" in shown.out, str(file) in shown.err) == (1, True, True)
+    checked = cli("verify", "--data", str(data), "--seals", str(data / "seals"))
+    assert (checked.code, "as it was sealed up to 3" in checked.out, str(file) in checked.err) == (0, True, True)
+    for line in (("list",), ("add", "https://a", "--key", ScriptedWitness().key), ("remove", "w")):
+        told = cli("witness", *line, "--data", str(data))
+        assert (told.code, "`tasktrail witness add`" in " ".join(told.err.split())) == (1, True)
+    assert file.read_text() == content
 
 
 def test_growth_is_proven_from_one_seal_to_another(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
@@ -84,14 +138,17 @@ def test_growth_is_proven_from_one_seal_to_another(cli: Callable[..., Any], data
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is the time authority")
-def test_a_seal_is_stamped_when_that_is_asked_for(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
+def test_the_newest_seal_is_stamped_and_made_if_the_log_has_grown(
+    cli: Callable[..., Any], data: Path, tmp_path: Path
+) -> None:
     folder, seals = str(data), str(data / "seals")
     with TimeAuthority(tmp_path / "tsa") as authority:
-        shown = cli("seal", "--data", folder, "--tsa", authority.url)
+        shown = cli("anchor", "tsa", authority.url, "--data", folder)
         assert (shown.code, f"stamped by {authority.url} at 20" in " ".join(shown.out.split())) == (0, True)
-        told = json.loads(cli("seal", "--data", folder, "--tsa", authority.url, "--json").out)
-        assert told["stamped_at"].endswith("Z")
-    gone = cli("seal", "--data", folder, "--tsa", authority.url)
+        told = json.loads(cli("anchor", "tsa", "--data", folder, authority.url, "--json").out)
+        assert (told["size"], told["stamped_at"][-1:]) == (3, "Z")
+        assert sorted(path.name for path in (data / "seals").iterdir()) == ["3.note", "3.tsr", "key"]
+    gone = cli("anchor", "tsa", "--data", folder, authority.url)
     assert (gone.code, "sealed 3 records" in gone.out, "has not stamped" in gone.err) == (1, True, True)
     shown = cli("verify", "--data", folder, "--seals", seals, "--authority", str(authority.root))
     assert (shown.code, "stamped by a time authority up to 3, at 20" in shown.out) == (0, True)
@@ -99,12 +156,14 @@ def test_a_seal_is_stamped_when_that_is_asked_for(cli: Callable[..., Any], data:
     assert cli("verify", "--data", folder, "--authority", str(authority.root)).code == 2
 
 
-def test_without_the_extra_a_stamp_says_what_to_install(
+def test_without_the_extra_a_stamp_says_what_to_install_and_seals_nothing(
     cli: Callable[..., Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     (tmp_path / "root.pem").touch()
-    told = cli("seal", "--data", str(data), "--tsa", "http://localhost:1/")
-    assert (told.code, "sealed 3 records" in told.out, "tasktrail[tsa]" in told.err) == (1, True, True)
+    told = cli("anchor", "tsa", "http://localhost:1/", "--data", str(data))
+    assert (told.code, told.out, "tasktrail[tsa]" in told.err) == (1, "", True)
+    assert not (data / "seals").exists()
+    cli("seal", "--data", str(data))
     told = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", str(tmp_path / "root.pem"))
     assert (told.code, "tasktrail[tsa]" in told.err) == (1, True)

@@ -1,0 +1,94 @@
+"""Whom a log's seals are shown to: a file in the data folder, beside the key of the seals.
+
+It is no part of the log, and is read anew for each seal.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from ..errors import SealUnfit, UnknownWitness, WitnessesDamaged, WitnessExists
+from .notes import WitnessKey
+from .seals import write_durably
+
+
+class Witness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One who is asked to sign each seal, too."""
+
+    url: str
+    """The address above `add-checkpoint`."""
+    key: str
+    """`NAME+HASH+KEY`."""
+
+    @property
+    def name(self) -> str:
+        """What its key is called. Raises `SealUnfit`."""
+        return WitnessKey(self.key).name
+
+
+def read_witnesses(path: Path) -> tuple[Witness, ...]:
+    """Those in the file; nobody, if there is none. Raises `WitnessesDamaged`."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=tuple[Witness, ...])
+        for one in found:
+            WitnessKey(one.key)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise WitnessesDamaged(f"{path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, SealUnfit) as error:
+        raise WitnessesDamaged(f"{path} is not what `tasktrail witness` has written: {error}") from error
+    return found
+
+
+def add_witness(path: Path, witness: Witness) -> None:
+    """Have it asked, too, from the next seal on.
+
+    Raises:
+        SealUnfit: its key is none.
+        WitnessExists: there is one with a key of this name.
+        WitnessesDamaged: the file cannot be read.
+        OSError: it cannot be written.
+    """
+    name = witness.name
+    with _alone(path):
+        found = read_witnesses(path)
+        if there := next((one for one in found if one.name == name), None):
+            raise WitnessExists(f"There is a witness {name} already, at {there.url}", field="key")
+        _write(path, (*found, witness))
+
+
+def remove_witnesses(path: Path, told: str) -> tuple[Witness, ...]:
+    """Ask the one of this name, or all at this address, no more. Says whom.
+
+    Raises:
+        UnknownWitness: there is none.
+        WitnessesDamaged: the file cannot be read.
+        OSError: it cannot be written.
+    """
+    with _alone(path):
+        found = read_witnesses(path)
+        gone = tuple(one for one in found if told in (one.name, one.url))
+        if not gone:
+            raise UnknownWitness(f"There is no witness {told}", field="witness")
+        _write(path, tuple(one for one in found if one not in gone))
+    return gone
+
+
+def _write(path: Path, witnesses: tuple[Witness, ...]) -> None:
+    write_durably(path, msgspec.json.format(msgspec.json.encode(witnesses)) + b"\n")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Two who change the file at once do so one after the other."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)

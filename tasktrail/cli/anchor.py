@@ -1,0 +1,46 @@
+"""`tasktrail anchor tsa`: has others say when a seal was there."""
+
+import click
+
+from .command import CliCommand, CliGroup, everywhere, pass_session
+from .failing import complain
+from .proof import tell_seal
+from .session import Session, need_stamps
+from .terminal import plain, say
+
+
+@click.group("anchor", cls=CliGroup, params=everywhere(root=False))
+def anchor_command() -> None:
+    """Have others say by their own clock that the newest seal was there."""
+
+
+@anchor_command.command(
+    "tsa",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail anchor tsa https://freetsa.example/tsr", "once a day perhaps; public ones want to be asked rarely"),
+        ("tasktrail anchor tsa https://freetsa.example/tsr --json", "what was sealed, and when it was stamped"),
+    ],
+)
+@click.argument("address", metavar="URL")
+@pass_session
+def tsa(session: Session, address: str) -> int:
+    """Have the time authority at URL stamp the newest seal (RFC 3161). The log is sealed first, if its end is not yet.
+
+    The stamp is kept beside the seal, as SIZE.tsr; `tasktrail verify --seals DIR --authority FILE` checks it. Without a
+    stamp the exit code is 1, and the seal is there all the same. Needs the extra `tsa`.
+    """
+    from ..projections.errors import NoStamp
+
+    session.files_only("anchor")
+    need_stamps()
+    made = session.environment.seal(session)
+    try:
+        at = session.environment.stamp(made.seal, address)
+    except NoStamp as error:
+        tell_seal(session, made, stamped_at="")
+        return complain(error, as_json=session.as_json)
+    code = tell_seal(session, made, stamped_at=at)
+    if not session.as_json:
+        say(f"stamped by {plain(address)} at {at}")
+    return code

@@ -1,0 +1,92 @@
+"""`tasktrail witness add|list|remove`: who is asked to sign each seal, too."""
+
+import click
+
+from .command import CliCommand, CliGroup, everywhere, pass_session
+from .proof import witness_keys
+from .session import Session
+from .terminal import Column, plain, print_json, say
+
+
+@click.group("witness", cls=CliGroup, params=everywhere(root=False))
+def witness_command() -> None:
+    """Have others sign each seal, too, who refuse one that does not continue what they have signed before."""
+
+
+@witness_command.command(
+    "add",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail witness add https://witness.example --key witness.key", "asked from the next seal on"),
+        ("tasktrail witness add https://witness.example --key w1+e42b2f2c+BDtq…", "the key itself, as it was told"),
+    ],
+)
+@click.argument("address", metavar="URL")
+@click.option("--key", metavar="KEY|FILE", required=True, help="Its public key, as its operator tells it.")
+@pass_session
+def add(session: Session, address: str, key: str) -> None:
+    """Have the witness at URL sign each seal, from the next one on.
+
+    URL is the address above `add-checkpoint`, as its operator tells it. Give the operator the name and the public key
+    that `tasktrail seal` prints. A running service need not be started again. Witnesses are kept in the file
+    witnesses.json of the data folder.
+    """
+    from ..config.settings import check_address
+    from ..events.errors import InvalidValue
+    from ..projections.proof.witness_list import Witness
+
+    session.files_only("witness")
+    try:
+        check_address(address)
+    except ValueError as error:
+        raise InvalidValue(
+            f"This is {error}", field="url", remedy="Give the address above `add-checkpoint`."
+        ) from error
+    (checked,) = witness_keys([key])
+    session.environment.add_witness(session, Witness(address, checked.text))
+    if session.as_json:
+        print_json({"witness": checked.name, "url": address, "key": checked.text})
+    else:
+        say(f"the witness {plain(checked.name)} is asked to sign from the next seal on")
+
+
+_COLUMNS = (Column("NAME"), Column("SIGNED UP TO"), Column("AT", leaves=2), Column("URL", "text"))
+
+
+@witness_command.command(
+    "list", cls=CliCommand, examples=[("tasktrail witness list", "who is asked, and how far each has signed")]
+)
+@pass_session
+def list_witnesses(session: Session) -> None:
+    """List the witnesses, and up to which position each has signed, by the 20 newest seals."""
+    session.files_only("witness")
+    found = session.environment.witnesses(session)
+    if session.as_json:
+        for one, signed in found:
+            told = {"witness": signed.witness, "url": one.url, "key": one.key}
+            print_json(told | {"position": signed.position, "at": signed.at or None})
+        return
+    if not found:
+        click.echo("There is no witness. `tasktrail witness add --help` tells how to add one.")
+        return
+    rows = [
+        (plain(signed.witness), str(signed.position or "–"), signed.at or "–", plain(one.url)) for one, signed in found
+    ]
+    session.layout().table(_COLUMNS, rows)
+
+
+@witness_command.command(
+    "remove",
+    cls=CliCommand,
+    examples=[("tasktrail witness remove witness.example/w1", "asked no more; what it has signed stays")],
+)
+@click.argument("witness", metavar="URL|NAME")
+@pass_session
+def remove(session: Session, witness: str) -> None:
+    """Ask the witness of this name no more, or all at this address. What they have signed stays with the seals."""
+    session.files_only("witness")
+    for one in session.environment.remove_witnesses(session, witness):
+        if session.as_json:
+            print_json({"witness": one.name, "url": one.url, "key": one.key})
+        else:
+            say(f"the witness {plain(one.name)} is asked no more")
