@@ -5,6 +5,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import cache
 from hashlib import sha256
@@ -26,7 +27,7 @@ from tasktrail.events.task_events import Created
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.notes import WitnessKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
-from tasktrail.projections.proof.witness_list import Witness
+from tasktrail.projections.proof.witness_list import Witness, add_witness, read_witnesses
 from tasktrail.projections.verification import Verification, verify
 
 
@@ -199,8 +200,8 @@ def test_an_independent_witness_that_does_not_know_log_or_key_says_so(
 def scripted() -> Iterator[Callable[..., ScriptedWitness]]:
     with ExitStack() as stack:
 
-        def start(answers: Answers | None = None) -> ScriptedWitness:
-            return stack.enter_context(ScriptedWitness(answers))
+        def start(answers: Answers | None = None, **how: str) -> ScriptedWitness:
+            return stack.enter_context(ScriptedWitness(answers, **how))
 
         yield start
 
@@ -330,3 +331,13 @@ def test_what_is_no_key_of_a_witness_is_refused(log: Log) -> None:
     for text in ("", "a+b+c", log.key):
         with pytest.raises(SealUnfit, match="no key of a witness"):
             WitnessKey(text)
+
+
+def test_witnesses_that_are_added_at_once_are_all_kept(
+    tmp_path: Path, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    path, named = tmp_path / "witnesses.json", [scripted(name=f"w{number}").named for number in range(8)]
+    with ThreadPoolExecutor(len(named)) as pool:
+        list(pool.map(lambda one: add_witness(path, one), named))
+    assert {one.name for one in read_witnesses(path)} == {one.name for one in named}
+    assert [one.name for one in tmp_path.iterdir()] == ["witnesses.json"]
