@@ -14,7 +14,6 @@ from .attempts import Attempt
 from .attempts import attempts as attempts_of
 from .describe import describe
 from .outbox import Recall
-from .views.rows import SPEAK_OF_A_TASK
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,15 +98,6 @@ def _seconds(start: datetime, end: datetime) -> float:
     return (end - start).total_seconds()
 
 
-def read_stream(log: ReadableLog, task_id: int) -> list[Recorded]:
-    """All records that speak of a task, in order of position; empty when there is none."""
-    own = log.read_task(task_id) if 0 < task_id < 2**63 else []
-    if not own:
-        return []
-    notes = [record for record in log.read_task(0) if _speaks_of(record, task_id)]
-    return sorted((*own, *notes), key=lambda record: record.position)
-
-
 def recall_from(log: ReadableLog) -> Recall:
     """What an `Outbox` asks the log about a task it has forgotten, or a notice whose state it has not kept."""
 
@@ -118,7 +108,3 @@ def recall_from(log: ReadableLog) -> Recall:
         return None if state is None else (state, own[-1])
 
     return recall
-
-
-def _speaks_of(record: Recorded, task_id: int) -> bool:
-    return isinstance(record.event, SPEAK_OF_A_TASK) and record.event.task_id == task_id
