@@ -196,7 +196,7 @@ def key_text(path: Path) -> str:
         raise SealUnfit(
             f"There is no public key in {path}: {error}",
             field="key",
-            remedy="Name a folder with seals, as `tasktrail seal` makes it, or a key by --key.",
+            remedy="Name the file of a key, or the key itself: NAME+HASH+KEY, as `tasktrail seal` shows it.",
         ) from error
 
 
