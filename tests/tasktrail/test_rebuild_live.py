@@ -17,9 +17,9 @@ Opener = Callable[..., TaskService]
 
 GHOST = """
     INSERT INTO tasks SELECT 999, status, type, user_id, document_id, parent_task_id, label, batch, priority, queue_key,
-    updated_at, spec, state,
+    updated_at, changed, spec, state,
     row_sum(999, type, user_id, document_id, parent_task_id, label, batch, spec),
-    row_sum(999, status, priority, queue_key, updated_at, state) FROM tasks WHERE id = 1
+    row_sum(999, status, priority, queue_key, updated_at, changed, state) FROM tasks WHERE id = 1
 """
 
 
