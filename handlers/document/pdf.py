@@ -55,12 +55,13 @@ class PdfPages:
         try:
             self._pdf = pypdfium2.PdfDocument(path)
         except pypdfium2.PdfiumError as error:
+            whole = _has_end(path)
+            if whole and _is_empty(path):  # PDFium then tells the last fault that it has seen in any file, or none
+                raise Unusable(f"{self._name} has no pages") from error
             if error.err_code in _LOCKED:
                 raise Unusable(f"{self._name} is encrypted: save it without a password first") from error
-            if not _has_end(path):
+            if not whole:
                 raise Unusable(f"{self._name} was cut: it has not the end mark of a PDF") from error
-            if _is_empty(path):  # PDFium then tells the last fault that it has seen in any file, or none
-                raise Unusable(f"{self._name} has no pages") from error
             raise Unusable(
                 f"{self._name} cannot be opened by PDFium ({error_text(error)}): "
                 "save it as PDF anew with another program"
