@@ -106,7 +106,7 @@ def _write_mp4(pictures: Iterable[Image.Image], path: Path, size: tuple[int, int
     with av.open(
         str(path.absolute()), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}
     ) as output:
-        how = {"crf": str(crf), "preset": "medium", **steady_x264()}
+        how = {"crf": str(crf), "preset": "medium", **steady_x264(size[0])}
         stream = output.add_stream("libx264", rate=rate, options=how)
         assert isinstance(stream, VideoStream)
         stream.thread_type = ThreadType.FRAME

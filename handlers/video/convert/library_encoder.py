@@ -23,7 +23,7 @@ from ...contract import Unusable, abandon
 from ...pieces import seal
 from .checkpoint import Segment, segment_name
 from .options import HARDWARE_REMEDY, Target
-from .picture import output_aspect, output_size
+from .picture import output_aspect
 from .segments import EncoderFailedError, Encoding, decoding_times
 from .sound import SoundPlan, open_part
 
@@ -103,12 +103,12 @@ class LibrarySegmentEncoder:
         stream = self._container.add_stream(
             encoding.target.video_encoder,
             rate=encoding.source.shown_rate,
-            options=dict(encoding.target.video_options),
+            options=encoding.encoder_options,
             time_base=encoding.source.time_base,
             bit_rate=encoding.target.video_bitrate,
         )
         assert isinstance(stream, VideoStream)
-        stream.width, stream.height = output_size(encoding.source, encoding.options)
+        stream.width, stream.height = encoding.size
         stream.pix_fmt = encoding.pixels.name
         stream.thread_type = ThreadType.FRAME  # the default, slices, makes each picture larger
         context = stream.codec_context

@@ -11,7 +11,6 @@ import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job, refuse_unused
-from ...media.x264 import steady_x264
 from ..program import CODECS, INSTALL_FFMPEG, INSTALL_VMAF, Program, examine_program, find_program
 from .quality import BEST, QUALITY_PATTERN, quality_of
 
@@ -597,7 +596,7 @@ def _encoder_options(codec: str, options: VideoConvertOptions) -> dict[str, str]
     named = {name: value for name, value in asked.items() if value is not None}
     match codec:
         case "h264":
-            return {**quality, **named, **steady_x264()}
+            return {**quality, **named}
         case "h265":
             return {**quality, **named, "x265-params": "log-level=error"}
         case "vp9":

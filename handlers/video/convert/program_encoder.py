@@ -11,7 +11,7 @@ import re
 import select
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +29,7 @@ from ...pieces import seal
 from ..program import Program, ask_program, environment
 from .checkpoint import Segment, segment_name
 from .options import HARDWARE_REMEDY, Target
-from .picture import PixelFormat, output_aspect, output_size
+from .picture import PixelFormat, output_aspect
 from .segments import Encoding
 from .sound import SoundPlan
 
@@ -73,7 +73,9 @@ class ProgramBackend:
     def require_hardware(self) -> None:
         """Encode one grey picture. Raises Unusable with what to do."""
         raw = ["-f", "rawvideo", "-pix_fmt", "nv12", "-s", f"{_TRIAL_SIDE}x{_TRIAL_SIDE}", "-i", "pipe:0"]
-        how = _picture_arguments(self._target, PixelFormat(name="nv12"), Fraction(1, 25), Fraction(1))
+        how = _picture_arguments(
+            self._target, self._target.video_options, PixelFormat(name="nv12"), Fraction(1, 25), Fraction(1)
+        )
         command = [*self._command(), *raw, "-frames:v", "1", *how, "-f", "null", "-"]
         picture = bytes([128]) * (_TRIAL_SIDE * _TRIAL_SIDE * 3 // 2)
         try:
@@ -107,7 +109,9 @@ class ProgramBackend:
         return [str(self._program.path), *SILENT, *(_VAAPI if _needs_upload(self._target) else ())]
 
 
-def _picture_arguments(target: Target, pixels: PixelFormat, time_base: Fraction, aspect: Fraction) -> list[str]:
+def _picture_arguments(
+    target: Target, options: Mapping[str, str], pixels: PixelFormat, time_base: Fraction, aspect: Fraction
+) -> list[str]:
     """How a picture track is encoded: each frame once, at its own time.
 
     Colours are named twice: old versions take them from the switches, newer ones from the frames. `aspect` is the
@@ -121,7 +125,7 @@ def _picture_arguments(target: Target, pixels: PixelFormat, time_base: Fraction,
     if _needs_upload(target):
         filters.append("hwupload")
     arguments = ["-vf", ",".join(filters), "-c:v", target.video_encoder]
-    for name, value in target.video_options.items():
+    for name, value in options.items():
         arguments += [f"-{name}:v" if name == "profile" else f"-{name}", value]
     if target.video_bitrate:
         arguments += ["-b:v", str(target.video_bitrate)]
@@ -157,11 +161,11 @@ class _ProgramSegmentEncoder:
         self._moments: list[int] = []
         source, target = encoding.source, encoding.target
         aspect = output_aspect(source, encoding.options)
-        how = _picture_arguments(target, encoding.pixels, source.time_base, aspect)
+        how = _picture_arguments(target, encoding.encoder_options, encoding.pixels, source.time_base, aspect)
         self._feed = Feed(command, _into_piece(how, self._part), self._part, tick)
         stream = self._feed.container.add_stream("rawvideo", rate=source.shown_rate, time_base=source.time_base)
         assert isinstance(stream, VideoStream)
-        stream.width, stream.height = output_size(source, encoding.options)
+        stream.width, stream.height = encoding.size
         stream.pix_fmt = encoding.pixels.name
         self._stream = stream
 

@@ -12,13 +12,14 @@ from typing import NamedTuple, Protocol
 import msgspec
 from av.video.frame import VideoFrame
 
+from ...media.x264 import steady_x264
 from ..frames import Reading
 from ..source import VideoSource
 from .burning import Burner
 from .checkpoint import Segment, SegmentPlan
 from .options import Target, VideoConvertOptions
 from .pacing import wanted_frames
-from .picture import PixelFormat, Shaper
+from .picture import PixelFormat, Shaper, output_size
 from .sound import SoundBackend
 
 
@@ -41,6 +42,17 @@ class Encoding(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     burner: Burner | None = None
     """Draws subtitles on finished frames."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the result."""
+        return output_size(self.source, self.options)
+
+    @property
+    def encoder_options(self) -> dict[str, str]:
+        """What the encoder is told, beside rate and size."""
+        steady = steady_x264(self.size[0]) if self.target.video_encoder == "libx264" else {}
+        return {**self.target.video_options, **steady}
 
 
 class SegmentEncoder(Protocol):

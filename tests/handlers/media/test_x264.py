@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
 
+from tasktrail.handlers.media import x264
 from tasktrail.handlers.media.x264 import steady_x264
 
 HEIGHT, FRAMES = 96, 30
+CAREFUL = {"x264-params": "asm=AVX2"}
 
 
 def encoded(width: int, options: dict[str, str]) -> bytes:
@@ -38,9 +40,25 @@ def soil_memory() -> None:
     del junk
 
 
+@pytest.mark.parametrize(("width", "whole"), [(80, False), (114, True), (128, True), (854, False), (1920, True)])
+def test_avx512_is_kept_from_rows_that_end_within_eight_blocks(
+    monkeypatch: pytest.MonkeyPatch, *, width: int, whole: bool
+) -> None:
+    monkeypatch.setattr(x264, "_has_avx512", lambda: True)
+    assert steady_x264(width) == ({} if whole else CAREFUL)
+    monkeypatch.setattr(x264, "_has_avx512", lambda: False)
+    assert steady_x264(width) == {}
+
+
 @pytest.mark.parametrize("width", [114, 128, 176, 240, 256, 304])
 def test_the_same_pictures_give_the_same_bytes(width: int) -> None:
-    first = encoded(width, steady_x264())
+    first = encoded(width, steady_x264(width))
     for _ in range(5):
         soil_memory()
-        assert encoded(width, steady_x264()) == first
+        assert encoded(width, steady_x264(width)) == first
+
+
+@pytest.mark.skipif(not x264._has_avx512(), reason="this CPU has one kind of code only")
+@pytest.mark.parametrize("width", [114, 128, 256])
+def test_both_kinds_of_code_give_the_same_bytes(width: int) -> None:
+    assert encoded(width, {}) == encoded(width, CAREFUL)
