@@ -118,7 +118,7 @@ class InlineExecutor:
         while self._waiting and len(self._running) < self._slots:
             key, run = next(iter(self._waiting.items()))
             del self._waiting[key]
-            link = _InlineLink(self._reports.put)
+            link = _InlineLink(self._reports.put, run.cores)
             self._running[key] = link
             thread = threading.Thread(
                 target=self._attempt, args=(run, link), name=f"attempt-{run.task_id}", daemon=True
@@ -169,8 +169,9 @@ def _beating(run: Run, send: Callable[[Report], None]) -> Iterator[None]:
 class _InlineLink:
     """Implements `Link` between two threads."""
 
-    def __init__(self, send: Callable[[Any], None]) -> None:
+    def __init__(self, send: Callable[[Any], None], cores: int) -> None:
         self.send = send
+        self._cores = cores
         self._changed = threading.Condition()
         self._heard: list[type] = []
 
@@ -182,6 +183,9 @@ class _InlineLink:
 
     def stop_wanted(self) -> bool:
         return Stop in self._heard
+
+    def cores(self) -> int:
+        return self._cores
 
     def saved(self) -> bool:
         return self._answered(Saved)

@@ -184,7 +184,10 @@ class TaskContext(Protocol[O_co]):
 
     @property
     def room(self) -> Room:
-        """What the attempt may take of the machine: while others run there are fewer CPUs than its `Job` said."""
+        """What the attempt may take of the machine when it runs alone."""
+
+    def cores(self) -> int:
+        """CPUs to keep busy at this moment: fewer than those of `room` while others run. Ask again now and then."""
 
     @property
     def checkpoint(self) -> Checkpoint | None:

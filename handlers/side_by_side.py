@@ -1,6 +1,7 @@
 """Pieces of work that are done side by side, each in a thread of its own. The libraries let go of Python's lock."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
@@ -20,9 +21,17 @@ class _Halted(BaseException):
 
 
 def side_by_side(
-    works: Sequence[Work[T]], at_once: int, tick: Tick, waits: Callable[[T], bool] = lambda _step: False
+    works: Sequence[Work[T]],
+    at_once: int,
+    tick: Tick,
+    waits: Callable[[T], bool] = lambda _step: False,
+    *,
+    now: Callable[[], int] | None = None,
 ) -> Generator[T, None, None]:
     """What the works yield, as it comes. They begin in their order, and at most `at_once` of them are at work.
+
+    `now` says how many may be at work at this moment, if that changes. It is asked in any thread. A work that has begun
+    goes on all the same, and one is always at work.
 
     A work that has yielded a step for which `waits` says yes goes on when the caller asks for the next one: what the
     caller has to keep does not pile up while it is slow.
@@ -35,21 +44,15 @@ def side_by_side(
             with closing(work(tick)) as steps:
                 yield from steps
         return
-    team = _Team(works, waits)
-    threads = [threading.Thread(target=team.work, daemon=True) for _ in range(min(at_once, len(works)))]
+    team = _Team(works, waits, at_once, now)
     try:
-        for thread in threads:
-            thread.start()
-        yield from team.said(len(threads), tick)
+        yield from team.said(tick)
     finally:
-        team.halted.set()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+        team.end()
 
 
 class _Gone:
-    """A thread has no more work."""
+    """A thread has no more work, or there is no more room for it."""
 
 
 class _Kept(NamedTuple):
@@ -60,14 +63,59 @@ class _Kept(NamedTuple):
 
 
 class _Team(Generic[T]):
-    def __init__(self, works: Sequence[Work[T]], waits: Callable[[T], bool]) -> None:
-        self.halted = threading.Event()
+    def __init__(
+        self, works: Sequence[Work[T]], waits: Callable[[T], bool], at_once: int, now: Callable[[], int] | None
+    ) -> None:
+        self._halted = threading.Event()
         self._waits = waits
-        self._next = iter(works)
+        self._left = deque(works)
+        self._most = at_once
+        self._now = now
         self._taking = threading.Lock()
+        self._at_work = 0
+        """Threads that have a work, or are about to take one."""
+        self._threads: list[threading.Thread] = []
         self._said: SimpleQueue[object] = SimpleQueue()
 
-    def work(self) -> None:
+    def said(self, tick: Tick) -> Iterator[T]:
+        """In the caller's thread: what the works yield, until all are done."""
+        self._fill()
+        gone = 0
+        while gone < len(self._threads):
+            tick()
+            with suppress(Empty):
+                match self._said.get(timeout=_LOOK_EVERY):
+                    case BaseException() as error:
+                        raise error
+                    case _Gone():
+                        gone += 1
+                    case _Kept(step, kept):
+                        yield step
+                        kept.set()
+                    case step:
+                        yield step  # type: ignore[misc]  # what a work has yielded
+            self._fill()
+
+    def end(self) -> None:
+        """In the caller's thread: no thread is left behind this."""
+        self._halted.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _room(self) -> int:
+        return self._most if self._now is None else max(1, min(self._most, self._now()))
+
+    def _fill(self) -> None:
+        """Start as many threads as there is room and work for."""
+        with self._taking:
+            missing = min(self._room() - self._at_work, len(self._left))
+            self._at_work += max(0, missing)
+        for _ in range(missing):
+            thread = threading.Thread(target=self._work, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _work(self) -> None:
         """In a thread: do one work after another."""
         try:
             while (work := self._take()) is not None:
@@ -88,25 +136,13 @@ class _Team(Generic[T]):
             self._stop_if_halted()
 
     def _take(self) -> Work[T] | None:
+        """The next work; none where there is no more, or where there is less room than before."""
         with self._taking:
-            return None if self.halted.is_set() else next(self._next, None)
+            if self._halted.is_set() or not self._left or self._at_work > self._room():
+                self._at_work -= 1
+                return None
+            return self._left.popleft()
 
     def _stop_if_halted(self) -> None:
-        if self.halted.is_set():
+        if self._halted.is_set():
             raise _Halted
-
-    def said(self, left: int, tick: Tick) -> Iterator[T]:
-        """In the caller's thread: what the works yield, until all threads are done."""
-        while left:
-            tick()
-            with suppress(Empty):
-                match self._said.get(timeout=_LOOK_EVERY):
-                    case _Gone():
-                        left -= 1
-                    case BaseException() as error:
-                        raise error
-                    case _Kept(step, kept):
-                        yield step
-                        kept.set()
-                    case step:
-                        yield step  # type: ignore[misc]  # what a work has yielded

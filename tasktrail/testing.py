@@ -99,6 +99,10 @@ class RecordingContext(Generic[O]):
         """A hidden name beside `output_file`. Raises `OutputMissing` when the task has none."""
         return part_path(self.output_file, self.task_id)
 
+    def cores(self) -> int:
+        """All that there are."""
+        return self.room.cores
+
     def progress(self, percent: float, message: str = "") -> None:
         """Record a report."""
         self.reports.append((percent, message))

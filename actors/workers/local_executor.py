@@ -35,7 +35,8 @@ from .worker_process import LaunchSettings, family, launch, open_shared_lock, wo
 
 _REMEMBERED = 4096
 """Ended attempts that are remembered, so that a repeated `Run` is not run again."""
-_GIVEN_OUT = 2
+_SHARED_ANEW = 0.25
+"""Seconds between two looks at how many CPUs there are for each attempt. Short ones are over before it matters."""
 _LAST_RESORT = 5.0
 """Seconds `close` waits for the sweep after it had to kill a reaper."""
 
@@ -94,6 +95,7 @@ class LocalExecutor:
         kept_in = str(output_root) if self._settings.keeps_output else ""
         setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output, nice, io, room)
         self._cores = room.cores
+        self._sharing = False
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]
         offers = offers_of(labels or {}, slots) or ((),) * slots
         self._offers: dict[Slot, Offer] = dict(zip(self._slots, offers, strict=True))
@@ -198,7 +200,7 @@ class LocalExecutor:
         if self._closing:
             self._endunbegun(unbegun(run))
             return
-        run = msgspec.structs.replace(run, cores=self._cores_beside_others())
+        run = msgspec.structs.replace(run, cores=self._share(len(self._attempts) + len(self._waiting) + 1))
         try:
             frame = encode_frame(run)
         except Unencodable as error:
@@ -210,16 +212,28 @@ class LocalExecutor:
                 self._idle.remove(slot)
                 self._assign(slot, key)
 
-    def _cores_beside_others(self) -> int:
-        """CPUs for one more attempt. Twice as many are given out as there are, because the others end earlier."""
-        at_work = len(self._attempts) + len(self._waiting) + 1
-        return max(1, min(self._cores, -(-_GIVEN_OUT * self._cores // at_work)))
+    def _share(self, at_work: int) -> int:
+        """CPUs for each of so many attempts."""
+        return max(1, min(self._cores, -(-self._cores // at_work)))
+
+    def _share_out(self) -> None:
+        """From the reactor's thread, every now and then: tell attempts that others have come or gone."""
+        with self.lock:
+            self._sharing = bool(self._attempts)
+            if self._sharing:
+                cores = self._share(len(self._attempts) + len(self._waiting))
+                for slot in self._attempts.values():
+                    slot.share(cores)
+                self.reactor.at(_SHARED_ANEW, self._share_out)
 
     def _assign(self, slot: Slot, key: tuple[int, int]) -> None:
         """Give the slot a run that waits. When its worker has just died, the run goes on waiting."""
         if slot.give(*self._waiting[key]):
             self._attempts[key] = slot
             del self._waiting[key]
+            if not self._sharing and self._cores > 1:
+                self._sharing = True
+                self.reactor.at(_SHARED_ANEW, self._share_out)
 
     def _stop(self, order: Stop) -> None:
         key = (order.task_id, order.attempt)

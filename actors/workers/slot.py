@@ -30,6 +30,7 @@ from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
 from ...handlers.process.channel import (
     AttemptBounded,
     AttemptUsed,
+    CoresChanged,
     GarbageFrame,
     Retiring,
     Setup,
@@ -119,6 +120,7 @@ class Slot:
         self.usable = False
         self._process: WorkerProcess | None = None
         self._run: Run | None = None
+        self._cores = 0
         self._given_at = 0.0
         self._deaths = 0
         self._looking = False
@@ -180,6 +182,7 @@ class Slot:
             self.state = "dying" if self._process is not None else self.state
             return False
         self._run = run
+        self._cores = run.cores
         self._given_at = time.time()
         self._stop_wanted = False
         self.state = "busy"
@@ -194,6 +197,12 @@ class Slot:
         if self.state == "busy":
             self._process.wish_end(encode_frame(Stop(run.task_id, run.attempt)))
             self._hub.reactor.at(run.grace, lambda: self._overdue(run))
+
+    def share(self, cores: int) -> None:
+        """Tell the attempt how many CPUs it may keep busy, if that has changed."""
+        if self.state == "busy" and self._process and self._run is not None and cores != self._cores:
+            self._cores = cores
+            self._process.tell(encode_frame(CoresChanged(self._run.task_id, self._run.attempt, cores)))
 
     def answer(self, order: Grant | Saved) -> None:
         """Pass on what the attempt waits for. A grant behind a stop is ignored by the worker."""

@@ -192,6 +192,10 @@ class WorkerProcess:
         """Send a frame to the main thread of the worker. False when the worker has died."""
         return _write(self._job, data)
 
+    def tell(self, order: bytes) -> None:
+        """Send a frame that is to be heard while the handler is at work."""
+        _write(self._control, order)
+
     def wish_end(self, stop: bytes) -> None:
         """Send `Stop` to both threads of the worker, then SIGTERM to its process group."""
         _write(self._control, stop)

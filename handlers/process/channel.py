@@ -85,6 +85,14 @@ class Setup(Frame, frozen=True, tag="setup"):
     """What an attempt may take of the machine when it runs alone."""
 
 
+class CoresChanged(Frame, frozen=True, tag="cores"):
+    """How many CPUs the attempt may keep busy from now on. Said on the control pipe alone."""
+
+    task_id: int
+    attempt: int
+    cores: int
+
+
 class WorkerReady(Frame, frozen=True, tag="ready"):
     """First frame of a worker."""
 
@@ -99,7 +107,7 @@ class Retiring(Frame, frozen=True, tag="retiring"):
     """In words: "it left a thread"."""
 
 
-WorkerOrder: TypeAlias = Setup | WorkerBound
+WorkerOrder: TypeAlias = Setup | CoresChanged | WorkerBound
 WorkerReport: TypeAlias = (
     AttemptProgressed
     | AttemptBeat
@@ -183,8 +191,8 @@ class WorkerChannel:
     """Implements `Link` on three pipes.
 
     The thread that waits reads the job pipe: the main loop for `Run`, the handler's thread for `Saved` and `Grant`. No
-    other thread takes part, which spares a hand-over for each attempt. Only `Stop` must be seen at work:
-    it comes on the control pipe as well, where a thread waits for it.
+    other thread takes part, which spares a hand-over for each attempt. Only `Stop` and `CoresChanged` must be seen at
+    work: they come on the control pipe, where a thread waits for them; `Stop` on both.
     """
 
     def __init__(self, job: int, control: int, report: int) -> None:
@@ -194,9 +202,13 @@ class WorkerChannel:
         self._sending = Lock()
         self._orders: deque[Any] = deque()
         self._buffer = FrameBuffer(worker_order_decoder)
+        self._control_buffer = FrameBuffer(worker_order_decoder)
         self._current = (0, 0)
         self._grace = 0.0
         self._stopped = (0, 0)
+        self._given_cores = 0
+        self._told_cores = CoresChanged(0, 0, 0)
+        """It may come before the run that it is about has been read."""
         self._bell, self._bell_rope = os.pipe()
         self._timer: tuple[float, Callable[[], None]] | None = None
         self._beat = 0.0
@@ -223,15 +235,18 @@ class WorkerChannel:
         return bool(self._orders)
 
     def orders(self, ready: Container[int]) -> list[Any]:
-        """The orders that have come. The control pipe repeats what the job pipe says. Raises ServiceGone."""
-        if self._control in ready and not os.read(self._control, _CHUNK):
-            raise ServiceGone
+        """The orders that have come, each once. Raises ServiceGone."""
+        orders = []
+        if self._control in ready:
+            if not (data := os.read(self._control, _CHUNK)):
+                raise ServiceGone
+            orders = [order for order in self._control_buffer.feed(data) if type(order) is CoresChanged]
         if self._job in ready:
             self._read_orders()
-        orders = list(self._orders)
+        orders += self._orders
         self._orders.clear()
         for order in orders:
-            self._note_stop(order)
+            self._note(order)
         return orders
 
     def send_raw(self, data: bytes) -> None:
@@ -251,6 +266,7 @@ class WorkerChannel:
             if type(order) is Run:
                 self._grace = order.grace
                 self._current = (order.task_id, order.attempt)
+                self._given_cores = order.cores
                 self._begin_to_beat(order.beat)
                 return order
 
@@ -283,6 +299,11 @@ class WorkerChannel:
         """See `Link`."""
         return self._stopped == self._current
 
+    def cores(self) -> int:
+        """See `Link`."""
+        told = self._told_cores
+        return told.cores if (told.task_id, told.attempt) == self._current else self._given_cores
+
     def saved(self) -> bool:
         """Wait for `Saved`; once a stop is wanted, for no more than half the grace, to leave time for tidying up."""
         while not self._stop_leaves_nothing_to_read(self._grace / 2):
@@ -309,7 +330,7 @@ class WorkerChannel:
         return not self._orders and self.stop_wanted() and not select.select([self._job], [], [], patience)[0]
 
     def _is_answer(self, order: Any, kind: type[Saved | Grant | Stop]) -> bool:
-        self._note_stop(order)
+        self._note(order)
         return isinstance(order, kind) and (order.task_id, order.attempt) == self._current
 
     def _next_order(self) -> Any:
@@ -323,13 +344,14 @@ class WorkerChannel:
             raise ServiceGone
         self._orders.extend(self._buffer.feed(data))
 
-    def _note_stop(self, order: Any) -> None:
+    def _note(self, order: Any) -> None:
         if type(order) is Stop:
             self._stopped = (order.task_id, order.attempt)
+        elif type(order) is CoresChanged:
+            self._told_cores = order
 
     def _listen(self) -> None:
-        """The control thread: hears `Stop`, says that the worker lives, makes the calls that were asked for `later`."""
-        buffer = FrameBuffer(worker_order_decoder)
+        """The control thread: hears orders, says that the worker lives, makes the calls that were asked for `later`."""
         while True:
             timer = self._timer
             ready = select.select([self._control, self._bell], [], [], self._until_next(timer))[0]
@@ -337,8 +359,8 @@ class WorkerChannel:
                 data = os.read(self._control, _CHUNK)
                 if not data:
                     return
-                for order in buffer.feed(data):
-                    self._note_stop(order)
+                for order in self._control_buffer.feed(data):
+                    self._note(order)
             elif self._bell in ready:
                 os.read(self._bell, 64)
             elif timer is not None and self._timer is timer and timer[0] <= time.monotonic():

@@ -30,6 +30,9 @@ class Link(Protocol):
     def stop_wanted(self) -> bool:
         """Whether `Stop` has come for the current attempt."""
 
+    def cores(self) -> int:
+        """CPUs that the attempt may keep busy at this moment; 0: as many as if it ran alone."""
+
     def saved(self) -> bool:
         """Wait for `Saved`. False when the attempt is to end and the answer did not come in good time."""
 
@@ -163,9 +166,12 @@ class AttemptContext:
     @property
     def room(self) -> Room:
         """What it may take of the machine: no more memory than was reserved, or was found to be near enough to it."""
-        cores = min(self._run.cores or self._room.cores, self._room.cores)
         reserved = self._run.estimate.memory
-        return Room(cores, enough_for(reserved) if reserved else self._room.memory)
+        return Room(self._room.cores, enough_for(reserved) if reserved else self._room.memory)
+
+    def cores(self) -> int:
+        """CPUs to keep busy at this moment."""
+        return min(self._link.cores() or self._room.cores, self._room.cores)
 
     @property
     def checkpoint(self) -> Checkpoint | None:

@@ -40,6 +40,7 @@ from .attempt import ERROR_LIMIT, deliver, discard, failure
 from .channel import (
     MAX_REPORT,
     AttemptUsed,
+    CoresChanged,
     FrameBuffer,
     GarbageFrame,
     Retiring,
@@ -89,7 +90,9 @@ class _Child:
     def tell(self, order: Any) -> None:
         """Pass on an order. A process that does not read its pipe goes without it."""
         data = encode_frame(order)
-        for fd in (self.job, self.control) if type(order) is Stop else (self.job,):
+        pipes = [self.control] if type(order) in (Stop, CoresChanged) else []
+        pipes += [self.job] if type(order) is not CoresChanged else []
+        for fd in pipes:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 os.write(fd, data)
 
@@ -276,7 +279,7 @@ class SandboxedAttempts:
                     return ended
             else:
                 for order in service.orders(ready):
-                    if type(order) in (Stop, Saved):
+                    if type(order) in (Stop, Saved, CoresChanged):
                         child.tell(order)
 
     def _pass_on(self, child: _Child, run: Run, data: bytes) -> AttemptEnded | Retiring | None:

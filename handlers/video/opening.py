@@ -59,6 +59,15 @@ def open_input(path: Path) -> InputContainer:
     return container
 
 
+def open_result(path: Path) -> InputContainer:
+    """Open a file of our own for its packets, tags or length.
+
+    FFmpeg would decode a picture, which takes longer than all else, to know more of the track than is needed then.
+    """
+    undecoded: Any = [{"skip_frame": "all"}]  # PyAV says that these were texts
+    return av.open(str(path), stream_options=undecoded)
+
+
 def _refusal(path: Path, error: av.error.FFmpegError) -> str:
     """Why the file cannot be opened. FFmpeg answers EINVAL for a format that is not in the list."""
     reason = f"{path.name} is not a video in a format that is read here ({_READ})"

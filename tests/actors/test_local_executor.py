@@ -29,9 +29,23 @@ from tasktrail.events.reports import (
 )
 from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.contract import Room
+from tasktrail.handlers.process.sandbox import Sandbox
 
 SUPPORT = Path(__file__).parent.parent / "support"
-TYPES = ("noop", "echo", "hog", "library", "environment", "patient", "die", "temp", "bare", "garbage", "roomy")
+TYPES = (
+    "noop",
+    "echo",
+    "hog",
+    "library",
+    "environment",
+    "patient",
+    "die",
+    "temp",
+    "bare",
+    "garbage",
+    "roomy",
+    "sharing",
+)
 MakeExecutor: TypeAlias = Callable[..., LocalExecutor]
 
 
@@ -100,9 +114,31 @@ def test_an_attempt_is_told_how_many_cpus_it_may_keep_busy_beside_the_others(mak
     reports = Reports(executor)
     executor.do([run("roomy", number) for number in range(1, 5)])
     ended = [reports.end(number).result for number in range(1, 5)]
-    assert ended == [{"cores": cores, "memory": 1000} for cores in (6, 6, 4, 3)]
+    assert ended == [{"cores": cores, "memory": 1000} for cores in (6, 3, 2, 2)]
     executor.do([run("roomy", 5)])
     assert reports.end(5).result == {"cores": 6, "memory": 1000}
+
+
+@pytest.mark.parametrize("sandbox", [Sandbox(mode="off"), Sandbox(mode="auto")], ids=["free", "sandboxed"])
+def test_an_attempt_at_work_is_told_when_others_come_and_go(make: MakeExecutor, sandbox: Sandbox) -> None:
+    reports = Reports(executor := make(slots=2, room=Room(6), sandbox=sandbox))
+
+    def said(cores: int) -> None:
+        reports.until(
+            lambda report: (
+                isinstance(report, AttemptProgressed) and (report.task_id, report.message) == (1, f"{cores} CPUs")
+            )
+        )
+
+    executor.do([run("sharing", 1)])
+    said(6)
+    executor.do([run("sharing", 2)])
+    said(3)
+    reports.all.clear()
+    executor.do([Stop(2, 1)])
+    said(6)
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
 
 
 def test_an_attempt_stays_within_what_was_reserved_for_it(make: MakeExecutor) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tasktrail.events import Checkpoint
 from tasktrail.events.reports import (
@@ -29,6 +30,7 @@ from tasktrail.events.reports import (
 )
 from tasktrail.handlers.process.channel import (
     MAX_REPORT,
+    CoresChanged,
     FrameBuffer,
     GarbageFrame,
     Retiring,
@@ -48,6 +50,7 @@ ORDERS = [
     Stop(1, 2),
     Grant(1, 2),
     Saved(1, 2),
+    CoresChanged(1, 2, 3),
 ]
 REPORTS = [
     WorkerReady(7),
@@ -83,7 +86,7 @@ def test_tags_are_what_older_workers_say() -> None:
     kinds: list[Any] = [*ORDERS, *REPORTS, CapacityChanged(2), WorkerGone(1, -9, "why")]
 
     assert sorted({str(kind.__struct_config__.tag) for kind in kinds}) == [
-        *("capacity", "checkpointed", "ended", "exited", "grant", "progressed", "publish"),
+        *("capacity", "checkpointed", "cores", "ended", "exited", "grant", "progressed", "publish"),
         *("ready", "retiring", "run", "saved", "setup", "stop"),
     ]
 
@@ -177,6 +180,18 @@ def test_a_stop_is_heard_while_the_handler_works(service: Service, channel: Work
     service.stop((1, 2), heard=channel.stop_wanted)
 
     assert not channel.granted()
+
+
+def test_how_many_cpus_there_are_is_heard_while_the_handler_works_and_before_it(service: Service) -> None:
+    os.write(service.control, encode_frame(CoresChanged(1, 2, 3)) + encode_frame(Stop(1, 1)))
+    service.order(replace(RUN, cores=8))
+    channel = service.channel
+    channel.next_run()
+    while channel.cores() != 3:
+        Event().wait(0.005)
+    service.order(Run(5, 1, "t", "", "", {}, None, "", cores=4))
+    channel.next_run()
+    assert channel.cores() == 4
 
 
 def test_the_answer_to_another_attempt_is_no_answer(service: Service, channel: WorkerChannel) -> None:

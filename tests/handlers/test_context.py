@@ -29,6 +29,9 @@ class FakeLine:
     def stop_wanted(self) -> bool:
         return not self._is_saved
 
+    def cores(self) -> int:
+        return 0
+
     def saved(self) -> bool:
         return self._is_saved
 

@@ -38,6 +38,9 @@ class Line:
     def stop_wanted(self) -> bool:
         return False
 
+    def cores(self) -> int:
+        return 0
+
     def saved(self) -> bool:
         return True
 

@@ -49,7 +49,19 @@ def traced(context: Context) -> dict[str, str]:
 @handler("roomy", **pure)
 def roomy(context: Context) -> dict[str, int]:
     """Say what it may take of the machine."""
-    return {"cores": context.room.cores, "memory": context.room.memory}
+    return {"cores": context.cores(), "memory": context.room.memory}
+
+
+@handler("sharing", **pure)
+def sharing(context: Context) -> Stopped:
+    """Say, until it is stopped, how many CPUs it may keep busy, whenever that changes."""
+    said = 0
+    while not context.should_stop():
+        if (cores := context.cores()) != said:
+            said = cores
+            context.progress(0, f"{cores} CPUs")
+        time.sleep(0.005)
+    return Stopped()
 
 
 @handler("noop", **pure)

@@ -179,7 +179,8 @@ class _Drawing:
             yield number
 
         works = [partial(work, number) for number in pieces.missing(len(self._bands))]
-        with closing(side_by_side(works, self._at_once(counted), tick, lambda _number: True)) as finished:
+        team = side_by_side(works, self._at_once(counted), tick, lambda _number: True, now=self._context.cores)
+        with closing(team) as finished:
             for number in finished:
                 del shares[number]
                 done = len(pieces) + 1

@@ -69,11 +69,15 @@ class Stretch(NamedTuple):
     """Its last moment; none: the end of the source, wherever that is."""
 
 
-def stretches_of(plan: SegmentPlan, keyframes: Sequence[int], done: Sequence["Segment"] = ()) -> list[Stretch]:
+def stretches_of(
+    plan: SegmentPlan, keyframes: Sequence[int], done: Sequence["Segment"] = (), *, apart: bool = True
+) -> list[Stretch]:
     """The segments that are not done, in as many stretches as can begin at a keyframe or behind one that is done.
 
     Anywhere else a reader would have to decode from the keyframe before. That is worth it for the last one, so that
     nobody waits for it at the end. What lies behind the last cut belongs to it; it may be more than one segment.
+
+    Without `apart`, adjacent segments stay together: a reader that is alone need not open and seek again for each.
     """
     keys, finished = set(keyframes), {segment.number for segment in done}
     found: list[Stretch] = []
@@ -86,7 +90,8 @@ def stretches_of(plan: SegmentPlan, keyframes: Sequence[int], done: Sequence["Se
             continue
         until = plan.until if last else plan.cuts[number] - 1
         follows = bool(number and found) and found[-1].until == after
-        if follows and plan.cuts[number - 1] not in keys and not (last and len(found) > 1):
+        begins = plan.cuts[number - 1] in keys or (last and len(found) > 1) if number else False
+        if follows and not (apart and begins):
             found[-1] = found[-1]._replace(until=until)
         else:
             found.append(Stretch(number, after, until))

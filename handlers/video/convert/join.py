@@ -14,6 +14,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
 from ...media.chapters import write_chapters
+from ..opening import open_result
 from ..source import VideoSource
 from .attachments import AttachmentWriter
 from .checkpoint import AudioTrack, Segment
@@ -85,7 +86,7 @@ def join(source: VideoSource, container: Container, parts: Parts, output: Path, 
 
 def duration_of(path: Path) -> float:
     """Seconds, as a player would show it."""
-    with av.open(str(path)) as container:
+    with open_result(path) as container:
         return (container.duration or 0) / av.time_base
 
 
@@ -142,7 +143,7 @@ class EncodedPicture:
         times = packet_times(self._moments(), self._last_shown)
         origin, seconds = round(begin / unit), _seconds(unit, begin)
         for path in self._paths:
-            with av.open(str(path)) as container:
+            with open_result(path) as container:
                 for _, _, packet in _packets(container):
                     presented, decoded, packet.duration = next(times)
                     packet.stream = track
@@ -154,7 +155,7 @@ class EncodedPicture:
         """For each segment, presentation times of its pictures in the order they are decoded, on the source's clock."""
         moments: list[Sequence[int]] = []
         for segment, path in zip(self._segments, self._paths, strict=True):
-            with av.open(str(path)) as container:
+            with open_result(path) as container:
                 ratio = _unit(container) / self._source.time_base
                 times = [round(presented * ratio) for presented, _, _ in _packets(container)]
             first = segment.first - min(times)

@@ -107,11 +107,14 @@ class Making:
             folder=context.work_dir,
             burner=burner,
         )
-        self._stretches = stretches_of(plan, keyframes, saved.segments) if picture else []
+        apart = self._at_once > 1
+        self._stretches = stretches_of(plan, keyframes, saved.segments, apart=apart) if picture else []
         self._read: dict[Stretch, Reading] = {}
         self._counting = Lock()
         self._faults: list[tuple[int, str]] = []
         """Numbers of segments, and what their encoders did."""
+        self._joined: Stretch | None = None
+        """The last stretch, where it is read with the one before it."""
         self._pace = Pace()
         self._began = time.monotonic()
         self._encoded = 0
@@ -132,7 +135,8 @@ class Making:
         works += [self._sound_work(sound) for sound in self._sounds if not self._saved.has_sound(sound.stream)]
         threads = 1 if min(self._at_once, len(self._stretches)) > 1 else 0
         works += [self._stretch_work(stretch, threads) for stretch in self._stretches]
-        with closing(side_by_side(works, self._at_once, self._look_after, _is_finished)) as steps:
+        team = side_by_side(works, self._at_once, self._look_after, _is_finished, now=self._context.cores)
+        with closing(team) as steps:
             for step in steps:
                 match step:
                     case _SoundMade(stream=stream, track=track):
@@ -171,8 +175,10 @@ class Making:
 
         return work
 
-    def _stretch_work(self, stretch: Stretch, threads: int) -> Work[Step]:
+    def _stretch_work(self, listed: Stretch, threads: int) -> Work[Step]:
         def work(tick: Tick) -> Generator[Step, None, None]:
+            if (stretch := self._begun(listed)) is None:
+                return
             after, pace, frames = stretch.after, Pace(), 0
             while True:
                 reading = Reading(threads, self._frames_before(after), tick)
@@ -197,6 +203,23 @@ class Making:
                 self._refuse_if_beyond_use()
 
         return work
+
+    def _begun(self, stretch: Stretch) -> Stretch | None:
+        """The stretch that is to be read now, or none: it is read already.
+
+        The last one is read on its own only where another CPU would wait for it, because that costs decoding.
+        """
+        with self._counting:
+            if stretch == self._joined:
+                return None
+            if self._context.cores() > 1 or self._stretches[-2:-1] != [stretch]:
+                return stretch
+            last = self._stretches[-1]
+            if last.after != stretch.until:
+                return stretch
+            self._joined, both = last, stretch._replace(until=last.until)
+            self._stretches[-2:] = [both]
+            return both
 
     def _refuse_if_beyond_use(self) -> None:
         """Judge what was read from the start on without a gap, so that the order of ends does not matter."""

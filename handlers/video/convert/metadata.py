@@ -7,11 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import av
 from av.container import InputContainer
 from av.stream import Disposition
 
 from ...media.languages import three_letters
+from ..opening import open_result
 
 _KEPT = (
     Disposition.default
@@ -140,7 +140,7 @@ def lost_tag_notes(
         tracks: for each of its tracks in their order, what it is called in notes, and what was to be said of it.
     """
     found = []
-    with av.open(str(result)) as opened:
+    with open_result(result) as opened:
         said = [opened.metadata, *(stream.metadata for stream in opened.streams)]
         for (kind, language), has in zip(((kind, each.language) for kind, each in tracks), said[1:], strict=False):
             if language not in ("", "und") and has.get("language", "und") == "und":

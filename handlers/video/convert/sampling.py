@@ -98,7 +98,8 @@ class Sampling:
             if pace.due():
                 tell(min(1.0, self._frames / frames))
 
-        with closing(side_by_side(works, min(self._at_once, len(samples)), report)) as steps:
+        team = side_by_side(works, min(self._at_once, len(samples)), report, now=self._context.cores)
+        with closing(team) as steps:
             for step in steps:
                 if isinstance(step, Measured):
                     found.append(step)

@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tasktrail.handlers import Finished, Stopped
 from tasktrail.handlers.contract import Room
 from tasktrail.handlers.side_by_side import Tick, Work, side_by_side
 from tasktrail.handlers.video.convert.checkpoint import SavedConversion, Segment, SegmentPlan, Stretch, stretches_of
+from tasktrail.handlers.video.frames import frames_after
 from tasktrail.testing import RecordingContext, SimulatedCrash
 
 CLOSE_KEYS: dict[str, Any] = {"options": {"g": "20", "bf": "3"}, "seconds": 6}
@@ -105,9 +106,9 @@ def test_segments_take_the_cpus_that_there_are_as_far_as_memory_goes(
 ) -> None:
     asked: list[int] = []
 
-    def noted(works: Any, at_once: int, tick: Tick, waits: Any) -> Generator[Any, None, None]:
+    def noted(works: Any, at_once: int, tick: Tick, waits: Any, **now: Any) -> Generator[Any, None, None]:
         asked.append(at_once)
-        return side_by_side(works, at_once, tick, waits)
+        return side_by_side(works, at_once, tick, waits, **now)
 
     monkeypatch.setattr("tasktrail.handlers.video.convert.making.side_by_side", noted)
     source = clips(**CLOSE_KEYS)
@@ -117,6 +118,36 @@ def test_segments_take_the_cpus_that_there_are_as_far_as_memory_goes(
         convert(context)
         shutil.rmtree(context.work_dir)
     assert asked == [1, 4, 6, 1]
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_the_last_stretch_is_read_on_its_own_only_where_a_cpu_would_wait_for_it(
+    cores: int,
+    clips: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded: list[int] = []
+
+    def noted(source: Any, moment: int | None, reading: Any) -> Iterator[Any]:
+        try:
+            yield from frames_after(source, moment, reading)
+        finally:
+            decoded.append(reading.good)
+
+    monkeypatch.setattr("tasktrail.handlers.video.convert.pacing.frames_after", noted)
+    source = clips(options={"g": "50", "bf": "3"}, seconds=6)
+    plain = prepare(source, "plain.mp4", segment_seconds=1, segments_at_once=1)
+    convert(plain)
+    shutil.rmtree(plain.work_dir)
+    decoded.clear()
+    shared = prepare(source, "shared.mp4", segment_seconds=1, segments_at_once=2)
+    shared.cores = lambda: cores
+    convert(shared)
+    assert digest(shared.output_file) == digest(plain.output_file)
+    assert len(decoded) == 2 + cores
+    assert (sum(decoded) > 160) == (cores > 1), "frames before the last stretch are decoded a second time"
 
 
 # --- the stretches ---
@@ -140,7 +171,13 @@ def test_a_stretch_begins_where_a_keyframe_is_or_where_something_is_done() -> No
     ]
     last = Stretch(4, 39, None)  # read on its own, though no keyframe begins it
     assert stretches_of(PLAN, (0, 20)) == [Stretch(0, None, 19), Stretch(2, 19, 39), last]
+    assert stretches_of(PLAN, (0, 10, 20, 30, 40), apart=False) == [Stretch(0, None, None)]
     done = [segment(1, 19), segment(4, 48)]
+    assert stretches_of(PLAN, (0, 10, 20), done, apart=False) == [
+        Stretch(0, None, 9),
+        Stretch(2, 19, 39),
+        Stretch(4, 48, None),
+    ]
     assert stretches_of(PLAN, (0, 20), done) == [Stretch(0, None, 9), Stretch(2, 19, 39), Stretch(4, 48, None)]
 
 
@@ -241,6 +278,35 @@ def test_what_is_finished_does_not_pile_up_while_the_caller_is_slow() -> None:
         kept += 1
     assert kept == 30
     assert not too_many.is_set()
+
+
+def meeting(name: str, others: set[str]) -> Work[str]:
+    """It ends when another one has begun."""
+
+    def work(tick: Tick) -> Generator[str, None, None]:
+        others.add(name)
+        while len(others) == 1:
+            tick()
+            yield "alone"
+        yield "met"
+
+    return work
+
+
+def test_works_begin_as_there_is_room_for_them() -> None:
+    room, met = [1], set[str]()
+    works = [counting("a", 20), counting("b", 20), meeting("c", met), meeting("d", met)]
+    works += [counting("e", 20), counting("f", 20)]
+    said = []
+    for step in side_by_side(works, 2, lambda: None, lambda _step: True, now=lambda: room[0]):
+        if step == "b19":
+            room[0] = 2
+        elif step == "met":
+            room[0] = 0
+        said.append(step)
+    one_by_one = [f"{name}{number}" for name in "abef" for number in range(20)]
+    assert [step for step in said if step not in ("alone", "met")] == one_by_one
+    assert said.count("met") == 2
 
 
 def test_a_recording_context_has_one_cpu(tmp_path: Path) -> None:
