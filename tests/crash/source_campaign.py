@@ -1,9 +1,10 @@
 """A watched folder under a writer who copies, renames, appends and deletes, while the service is killed at times.
 
-    python tests/crash/source_campaign.py --files 300 --kills 10 --seed 7
+    python tests/crash/source_campaign.py --files 300 --kills 10 --seed 7 --crowd 100000
 
 Each file comes in one of the ways in which files come: written at once, copied slowly, under another name first, by
 rename from elsewhere, appended to with pauses, written and deleted before it was whole, and changed after it was done.
+A crowd of files comes all at once, in a folder that is moved in.
 Every content that stood there finished must have become a task once, and nothing else may have. Prints what came; the
 seed repeats the writer.
 """
@@ -18,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TypeAlias
 
 from tasktrail import Client, TaskFilters
 from tasktrail.api.reader import Reader
@@ -29,6 +31,10 @@ WAIT = 120.0
 WAYS = ("at once", "slowly", "under another name", "moved in", "appended", "deleted", "changed")
 
 
+Content: TypeAlias = tuple[str, int]
+"""A file, and the number of its bytes, which differs from content to content of the same file."""
+
+
 class Writer(threading.Thread):
     """Brings the files, one after the other, in several threads of the same kind."""
 
@@ -38,8 +44,8 @@ class Writer(threading.Thread):
         self._aside = aside
         self._numbers = numbers
         self._chance = chance
-        self.wanted: Counter[str] = Counter()
-        """Finished contents, in capitals as their outputs have them, and how often each became a task."""
+        self.wanted: Counter[Content] = Counter()
+        """Finished contents, and how often each is to become a task."""
         self.ways: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -70,11 +76,11 @@ class Writer(threading.Thread):
         if way == "deleted":
             path.unlink()
             return
-        self.wanted[text.upper()] += 1
+        self.wanted[str(path), len(text)] += 1
         if way == "changed":
             self._wait_for(path, text)
             path.write_text(f"{text} changed")
-            self.wanted[f"{text} changed".upper()] += 1
+            self.wanted[str(path), len(f"{text} changed")] += 1
 
     def _write_in_pieces(self, path: Path, text: str, *, closing: bool) -> None:
         """A writer that keeps the file open, or one that opens it anew for each piece and pauses for less than is
@@ -115,6 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=300)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--crowd", type=int, default=0, help="files that come all at once")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
@@ -128,6 +135,7 @@ def main() -> int:
     with Client.connect(work / "data") as tasks:
         to = f"{work}/out/{{folder}}/{{stem}}.loud"
         tasks.add_source("inbox", [work / "in"], to, task={"type": "shout"}, settle=SETTLE, poll=5)
+    crowd = bring_crowd(work, given.crowd)
     writers = [
         Writer(work / "in", work / "aside", range(begin, given.files, 4), random.Random(chance.random()))
         for begin in range(4)
@@ -140,15 +148,17 @@ def main() -> int:
         service = ServiceProcess(work / "data")
     for writer in writers:
         writer.join()
-    wanted = sum((writer.wanted for writer in writers), Counter[str]())
-    deadline = time.monotonic() + WAIT
+    wanted = sum((writer.wanted for writer in writers), crowd)
+    done, deadline = 0, time.monotonic() + WAIT
     with Client.connect(work / "data") as tasks:
-        while tasks.stats().counts["completed"] < wanted.total() and time.monotonic() < deadline:
+        while done < wanted.total() and time.monotonic() < deadline:
+            before, done = done, tasks.stats().counts["completed"]
+            deadline = deadline if done == before else time.monotonic() + WAIT
             time.sleep(0.2)
         time.sleep(3 * SETTLE + 6)  # whatever more there would be comes now
     service.stop()
     problems = check(work, wanted)
-    print(f"{wanted.total()} contents of {given.files} files, {given.kills} kills; "
+    print(f"{wanted.total()} contents of {given.files} files and a crowd of {given.crowd}, {given.kills} kills; "
           f"{dict(sum((writer.ways for writer in writers), Counter[str]()))}")  # fmt: skip
     for problem in problems:
         print(f"BROKEN: {problem}")
@@ -159,10 +169,23 @@ def main() -> int:
     return min(1, len(problems))
 
 
-def check(work: Path, wanted: Counter[str]) -> list[str]:
+def bring_crowd(work: Path, count: int) -> Counter[Content]:
+    """So many files, of which none was there a moment ago."""
+    outside, inside = work / "crowd", work / "in" / "crowd"
+    wanted: Counter[Content] = Counter()
+    for number in range(count):
+        path = outside / f"part{number // 1000}" / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wanted[str(inside / path.relative_to(outside)), path.write_text(f"one of {count}: {number}")] += 1
+    if count:
+        outside.rename(inside)
+    return wanted
+
+
+def check(work: Path, wanted: Counter[Content]) -> list[str]:
     """What is not as promised."""
     reader = Reader(work / "data")
-    sizes: Counter[tuple[str, int]] = Counter()
+    sizes: Counter[Content] = Counter()
     made: dict[int, str] = {}
     for record in reader.log():
         if isinstance(record.event, Created):
@@ -170,13 +193,9 @@ def check(work: Path, wanted: Counter[str]) -> list[str]:
         elif isinstance(record.event, Completed) and record.event.input_read is not None:
             sizes[made[record.task_id], record.event.input_read.size] += 1
     reader.close()
-    expected: Counter[tuple[str, int]] = Counter()
-    for text in wanted:
-        number = int(text.split()[1])
-        expected[str(work / "in" / f"part{number % 3}" / f"file {number}.txt"), len(text)] += 1
-    problems = [f"{Path(path).name} with {size} bytes was not done" for path, size in expected - sizes]
+    problems = [f"{Path(path).name} with {size} bytes was not done" for path, size in wanted - sizes]
     problems += [f"{Path(path).name} with {size} bytes was done {sizes[path, size]} times, not finished or twice"
-                 for path, size in sizes - expected]  # fmt: skip
+                 for path, size in sizes - wanted]  # fmt: skip
     if len(made) != sum(sizes.values()):
         problems.append(f"{len(made)} tasks, {sum(sizes.values())} of them completed")
     return problems
