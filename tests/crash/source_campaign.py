@@ -28,6 +28,8 @@ from tasktrail.events import Completed, Created, TasktrailError
 
 SETTLE = 1.5
 WAIT = 120.0
+SLOWEST = 50
+"""Files a second of a crowd, which all stand before those of the writers."""
 WAYS = ("at once", "slowly", "under another name", "moved in", "appended", "deleted", "changed")
 
 
@@ -38,8 +40,9 @@ Content: TypeAlias = tuple[str, int]
 class Writer(threading.Thread):
     """Brings the files, one after the other, in several threads of the same kind."""
 
-    def __init__(self, folder: Path, aside: Path, numbers: range, chance: random.Random) -> None:
+    def __init__(self, folder: Path, aside: Path, numbers: range, chance: random.Random, patience: float) -> None:
         super().__init__()
+        self._patience = patience
         self._folder = folder
         self._aside = aside
         self._numbers = numbers
@@ -103,14 +106,16 @@ class Writer(threading.Thread):
 
         An output that is there is not enough: killed before the end is recorded, the task reads the file once more.
         """
-        deadline = time.monotonic() + WAIT
+        deadline = time.monotonic() + self._patience
         while time.monotonic() < deadline and not self._is_done(path, len(text)):
             time.sleep(0.2)
 
     def _is_done(self, path: Path, size: int) -> bool:
         try:
             with Client.connect(self._folder.parent / "data") as tasks:
-                done, _total = tasks.list_tasks(TaskFilters(status="completed", batch="inbox", limit=500))
+                done, _total = tasks.list_tasks(
+                    TaskFilters(status="completed", batch="inbox", search=path.name, limit=500)
+                )
         except (TasktrailError, OSError):  # the service was just killed
             return False
         return any(task.input_file == str(path) and task.result["size"] == size for task in done)
@@ -136,8 +141,9 @@ def main() -> int:
         to = f"{work}/out/{{folder}}/{{stem}}.loud"
         tasks.add_source("inbox", [work / "in"], to, task={"type": "shout"}, settle=SETTLE, poll=5)
     crowd = bring_crowd(work, given.crowd)
+    patience = WAIT + given.crowd / SLOWEST
     writers = [
-        Writer(work / "in", work / "aside", range(begin, given.files, 4), random.Random(chance.random()))
+        Writer(work / "in", work / "aside", range(begin, given.files, 4), random.Random(chance.random()), patience)
         for begin in range(4)
     ]
     for writer in writers:
