@@ -28,8 +28,8 @@ from tasktrail.events import Completed, Created, TasktrailError
 
 SETTLE = 1.5
 WAIT = 120.0
-SLOWEST = 50
-"""Files a second of a crowd, which all stand before those of the writers."""
+SLOWEST = 5
+"""Files a second of a crowd, on a busy machine. They all stand before those of the writers."""
 WAYS = ("at once", "slowly", "under another name", "moved in", "appended", "deleted", "changed")
 
 
