@@ -10,6 +10,7 @@ import msgspec
 from av.audio.frame import AudioFrame
 from av.filter import Graph
 
+from .samples import silence
 from .sound_shape import Level
 
 _GATE = -70.0
@@ -71,10 +72,7 @@ class _Meter:
         meter.link_to(self._sink)
         graph.configure()
         self._told: dict[str, str] = {}
-        self._silence = AudioFrame(frame.format.name, frame.layout.name, int(_BEHIND * frame.sample_rate))
-        self._silence.sample_rate = frame.sample_rate
-        for plane in self._silence.planes:
-            plane.update(bytes(plane.buffer_size))
+        self._silence = silence(frame, int(_BEHIND * frame.sample_rate))
 
     def push(self, frame: AudioFrame | None) -> None:
         if frame is not None:

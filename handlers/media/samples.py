@@ -9,15 +9,38 @@ from av.audio.frame import AudioFrame
 _FLOATING = {"flt", "fltp", "dbl", "dblp"}
 _MOST = 1000.0
 """Times full scale. With some ten times more, libmp3lame ends the process; with infinity most encoders fail."""
-_PLANES = 8
-"""PyAV reads past the eighth plane of a frame."""
+_KINDS = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "flt": np.float32, "dbl": np.float64}
+
+
+def dtype_of(frame: AudioFrame) -> Any:
+    """What numpy calls the samples of a frame."""
+    return _KINDS[frame.format.name.rstrip("p")]
+
+
+def values_of(frame: AudioFrame) -> Any:
+    """The samples, shaped as by `to_ndarray`, which reads past the last plane of a frame that has eight or more."""
+    if not frame.format.is_planar:
+        return frame.to_ndarray()
+    planes = frame.planes[: frame.layout.nb_channels]
+    return np.stack([np.frombuffer(memoryview(plane), dtype_of(frame), frame.samples) for plane in planes])
 
 
 def frame_of(values: Any, like: AudioFrame) -> AudioFrame:
     """A frame of these samples, which are stored as in `like`, and at the same rate."""
-    made = AudioFrame.from_ndarray(np.ascontiguousarray(values), like.format.name, like.layout.name)
+    lanes = np.ascontiguousarray(values)
+    count = lanes.shape[1] if like.format.is_planar else lanes.size // like.layout.nb_channels
+    made = AudioFrame(like.format.name, like.layout.name, count)
+    for plane, lane in zip(made.planes, lanes, strict=False):  # PyAV tells of more planes than there are
+        plane.update(lane)
     made.sample_rate = like.sample_rate
     return made
+
+
+def silence(like: AudioFrame, samples: int) -> AudioFrame:
+    """So many samples of it, in the form of `like`."""
+    channels = like.layout.nb_channels
+    shape = (channels, samples) if like.format.is_planar else (1, channels * samples)
+    return frame_of(np.full(shape, 128 if like.format.name.startswith("u8") else 0, dtype_of(like)), like)
 
 
 class Finite:
@@ -29,9 +52,7 @@ class Finite:
     def frames(self, frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
         """The same frames, each with its time."""
         for frame in frames:
-            form = frame.format
-            readable = not form.is_planar or frame.layout.nb_channels <= _PLANES
-            yield self._held(frame) if form.name in _FLOATING and readable else frame
+            yield self._held(frame) if frame.format.name in _FLOATING else frame
 
     def notes(self, called: str) -> tuple[str, ...]:
         """How many samples were changed, in words."""
@@ -41,7 +62,7 @@ class Finite:
         return (said,)
 
     def _held(self, frame: AudioFrame) -> AudioFrame:
-        values = frame.to_ndarray()
+        values = values_of(frame)
         if np.abs(values).max() <= _MOST:  # false where one is no number
             return frame
         self._count += int((~(np.abs(values) <= _MOST)).sum())

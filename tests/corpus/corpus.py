@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,8 @@ def run(works: list[Work], jobs: int) -> Iterator[Result]:
         for work in works:
             yield from work_on(work)
         return
-    with get_context("spawn").Pool(jobs) as pool:
-        for results in pool.imap(work_on, works):
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:  # raises when a process has died
+        for results in pool.map(work_on, works):
             yield from results
 
 

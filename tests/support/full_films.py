@@ -42,7 +42,11 @@ def waves(tone: Tone) -> list[AudioFrame]:
     whole = np.stack([sine * 0.1 * (1 + channel) for channel in range(channels)])
     frames = []
     for start in range(0, whole.shape[1] - 1023, 1024):
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(whole[:, start : start + 1024]), "fltp", tone.layout)
+        frame = AudioFrame("fltp", tone.layout, 1024)
+        for plane, lane in zip(
+            frame.planes, whole[:, start : start + 1024], strict=False
+        ):  # PyAV takes 7
+            plane.update(np.ascontiguousarray(lane))
         frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
         frames.append(frame)
     return frames

@@ -13,7 +13,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 
-from ...media.samples import frame_of
+from ...media.samples import frame_of, silence, values_of
 from ..opening import exact
 
 _NEAR = Fraction(1, 20)
@@ -113,10 +113,7 @@ class InStep:
     def _silence(self, like: AudioFrame, begin: Fraction, samples: int) -> Iterator[AudioFrame]:
         for first in range(0, samples, _PIECE):
             self._tick(float(begin) + first / like.sample_rate)
-            channels, count = like.layout.nb_channels, min(_PIECE, samples - first)
-            shape = (channels, count) if like.format.is_planar else (1, channels * count)
-            silent = 128 if like.format.name.startswith("u8") else 0
-            yield frame_of(np.full(shape, silent, _dtype(like)), like)
+            yield silence(like, min(_PIECE, samples - first))
 
 
 def part_of(frame: AudioFrame, first: int, last: int) -> AudioFrame:
@@ -124,7 +121,7 @@ def part_of(frame: AudioFrame, first: int, last: int) -> AudioFrame:
     if last - first == frame.samples:
         return frame
     width = 1 if frame.format.is_planar else frame.layout.nb_channels
-    return frame_of(frame.to_ndarray()[:, first * width : last * width], frame)
+    return frame_of(values_of(frame)[:, first * width : last * width], frame)
 
 
 def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
@@ -132,7 +129,7 @@ def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
     count = max(1, frame.samples + more)
     if count == frame.samples:
         return frame
-    planar, values = frame.format.is_planar, frame.to_ndarray()
+    planar, values = frame.format.is_planar, values_of(frame)
     lanes: Any = values if planar else values.reshape(frame.samples, -1).T
     places, moments = np.linspace(0, frame.samples - 1, count), np.arange(frame.samples)
     found = np.stack([np.interp(places, moments, lane) for lane in lanes])
@@ -140,11 +137,6 @@ def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
         found = np.rint(found)
     found = found.astype(values.dtype)
     return frame_of(found if planar else found.T.reshape(1, -1), frame)
-
-
-def _dtype(frame: AudioFrame) -> Any:
-    kinds = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "flt": np.float32, "dbl": np.float64}
-    return kinds[frame.format.name.rstrip("p")]
 
 
 def _moment(frame: AudioFrame) -> Fraction | None:

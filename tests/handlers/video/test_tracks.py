@@ -538,3 +538,14 @@ def test_sound_of_a_file_without_exact_times_is_encoded_and_that_is_told(
     told = "sound was encoded: such a file has no exact times of sound; audio_codec copy copies it"
     assert told in outcome.result["notes"]
     assert told not in convert(prepare(clips(suffix=".flv", seconds=1), "other.mp4", audio_codec="aac")).result["notes"]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"loudness": -20.0}, {"start": 0.1, "end": 0.5}], ids=["as it is", "loudness", "a part"]
+)
+def test_eight_channels_are_converted(
+    options: dict[str, Any], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = make(tmp_path / "in.mkv", [Tone(layout="7.1", codec="aac")])
+    context = prepare(source, "out.mkv", audio_codec="opus", **options)
+    assert isinstance(convert(context), Finished)
