@@ -46,7 +46,7 @@ def waves(tone: Tone) -> list[AudioFrame]:
         for plane, lane in zip(
             frame.planes, whole[:, start : start + 1024], strict=False
         ):  # PyAV takes 7
-            plane.update(np.ascontiguousarray(lane))
+            plane.update(lane.tobytes())
         frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
         frames.append(frame)
     return frames
