@@ -43,7 +43,7 @@ QUICK = ("copy-mkv", "copy-mp4", "sound-m4a")
 """Those of the short form."""
 RIGHTLY = (
     (r"has no sound$", "there is no sound"),
-    (r"a picture of \w+ cannot be copied into \w+: write a mkv", "copying: the container cannot hold it"),
+    (r"a picture of \w+ cannot be copied into \w+:", "copying: the container cannot hold it"),
     (r"does not say when its pictures are shown.*so they cannot be copied", "copying: without times"),
 )
 """Words of a refusal that is right, and what it is about."""

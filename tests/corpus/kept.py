@@ -8,7 +8,7 @@ it.
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from pathlib import Path
@@ -84,9 +84,24 @@ class Case(msgspec.Struct, kw_only=True):
     notes: list[str] = []
 
     def __post_init__(self) -> None:
+        for note in self.notes:
+            if found := re.search(r"^sound track (\d+) of \d+ kept", note):
+                kept = f"audio {found[1]}"
+                self._compare_last("audio", [name for name in self.before if name != kept])
+            elif found := re.search(r"subtitle tracks? dropped: (\w+) does not go into", note):
+                codec = found[1]
+                self._compare_last(
+                    "subtitle", [n for n, keys in self.before.items() if keys.get("codec_name") == codec]
+                )
         if self.type == "audio_convert":  # where the picture begins is of no matter then
             set_distances(self.before, "audio 1")
             set_distances(self.after, "audio 1")
+
+    def _compare_last(self, kind: str, dropped: Sequence[str]) -> None:
+        """Renumber the tracks of the source: those that were dropped come behind those that went into the result."""
+        names = [name for name in self.before if name.startswith(f"{kind} ")]
+        ordered = [self.before[name] for name in sorted(names, key=lambda name: name in dropped)]
+        self.before |= dict(zip(names, ordered, strict=True))
 
     @property
     def encodes(self) -> bool:
@@ -217,6 +232,11 @@ def _any(*one_of: Holds) -> Holds:
 
 def _into(*suffixes: str) -> Holds:
     return lambda difference: difference.case.suffix in suffixes
+
+
+def _as_long_as_the_sound(difference: Difference) -> bool:
+    sound = difference.case.before.get("audio 1", {}).get("duration", "nan")
+    return abs(float(difference.after or "nan") - float(sound)) <= 0.1
 
 
 def _type(name: str) -> Holds:
@@ -378,6 +398,8 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
         _any(_new, _gone),
     ),
     ("*", "tag duration*", "the file's clock", _always),
+    ("audio|format", "duration", "a mp3 counts what players leave out", _both(_into(".mp3"), _near(0.15))),
+    ("format", "duration", "as long as the sound", _both(_type("audio_convert"), _as_long_as_the_sound)),
     # --- tracks ---
     (
         "video|cover",
@@ -391,7 +413,7 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
         "a note tells it",
         _both(_gone, _type("audio_convert"), _noted("left out")),
     ),
-    ("audio", "track", "a note tells it", _both(_gone, _type("audio_convert"), _noted("sound tracks kept"))),
+    ("audio", "track", "a note tells it", _both(_gone, _type("audio_convert"), _noted(r"sound track \d+ of \d+ kept"))),
     ("subtitle", "track", "a note tells it", _both(_gone, _noted("subtitle tracks? dropped"))),
     ("attachment", "track", "a note tells it", _both(_gone, _noted("attachment .* dropped"))),
     ("data", "track", "a note tells it", _both(_gone, _noted("data tracks? dropped"))),
@@ -443,6 +465,12 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
     ),
     ("video", "color_space|color_transfer|color_primaries", "a note tells it", _noted("dynamic|colours")),
     ("video", "field_order", "a note tells it", _noted("interlaced")),
+    (
+        "video",
+        "field_order",
+        "what the stream says; only a mkv says it once more",
+        _both(_was("bt", "tb"), _into(".mp4", ".mov")),
+    ),
     (
         "video",
         "field_order",

@@ -158,7 +158,7 @@ def read_source(path: Path, track: int | None) -> SoundSource:
             bitrate=context.bit_rate or 0,
             pictures=sum(bool(each.disposition & Disposition.attached_pic) for each in container.streams.video),
             lacking=_lacking(path),
-            notes=_left_out(container),
+            notes=_left_out(container, stream),
         )
 
 
@@ -192,11 +192,12 @@ def _seconds(container: InputContainer, stream: AudioStream) -> float:
     return (container.duration or 0) / av.time_base
 
 
-def _left_out(container: InputContainer) -> tuple[str, ...]:
+def _left_out(container: InputContainer, kept: AudioStream) -> tuple[str, ...]:
     notes = []
-    tracks = len(container.streams.audio)
-    if tracks > 1:
-        notes.append(f"1 of {tracks} sound tracks kept")
+    tracks = container.streams.audio
+    if len(tracks) > 1:
+        number = next(number for number, track in enumerate(tracks, 1) if track.index == kept.index)
+        notes.append(f"sound track {number} of {len(tracks)} kept")
     if any(not stream.disposition & Disposition.attached_pic for stream in container.streams.video):
         notes.append("the moving picture is left out")
     kinds = ("subtitle", "attachment") if container.chapters() else ("subtitle", "attachment", "data")

@@ -197,7 +197,7 @@ def test_the_asked_track_is_taken_and_the_rest_of_a_film_is_told(tmp_path: Path,
             output.mux(track.encode(frame))
             output.mux(track.encode(None))
     output_file, outcome = convert(film, "out.wav", track=2)
-    assert told(outcome)["notes"] == ["1 of 2 sound tracks kept", "the moving picture is left out"]
+    assert told(outcome)["notes"] == ["sound track 2 of 2 kept", "the moving picture is left out"]
     assert hear(output_file).wave.max() == pytest.approx(0.8, abs=0.01)
     _, refused = convert(film, "out.wav", track=3)
     assert refused == Rejected(reason="film.mkv has 2 sound tracks, not 3")
