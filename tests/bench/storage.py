@@ -5,17 +5,30 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from floors import in_batches, one_by_one, raw_log
 from harness import SUPPORT, Goal, Table, scratch, seconds
 
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
-from tasktrail.events import Answer, Completed, Created, Event, Fact, Progressed, Started
+from tasktrail.events import Answer, Checkpoint, Checkpointed, Completed, Created, Event, Fact, Progressed, Started
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.handlers.video.convert.checkpoint import (
+    AudioTrack,
+    Change,
+    SavedConversion,
+    Segment,
+    SegmentPlan,
+    choose_cuts,
+    step_for,
+)
+from tasktrail.handlers.video.convert.journal import Journal
+from tasktrail.testing import RecordingContext
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -45,7 +58,10 @@ def tables(*, quick: bool) -> list[Table]:
     disk.add("log.db, of three records", lambda: _disk(ended, records=3)[0])
     disk.add("log.db, of each further record", lambda: (_disk(ended, records=13)[0] - _disk(ended, records=3)[0]) / 10)
     disk.add("views.db", lambda: _disk(ended, records=3)[1])
-    return [*append, replay, disk, restart, memory]
+    film = Table("D4", "Disk of the checkpoints of a film: two hours, 240 segments, two tracks of sound", "bytes")
+    film.add("log.db", lambda: _checkpoints(whole=False), Goal(at_most=500_000))
+    film.add("log.db, if each held all that is finished", lambda: _checkpoints(whole=True))
+    return [*append, replay, disk, film, restart, memory]
 
 
 _RESULT: dict[str, Any] = {
@@ -93,6 +109,50 @@ def _life(task_id: int, records: int) -> Iterator[Fact]:
     for version, event in enumerate(events, 1):
         attempt = int(version > 1)
         yield Fact(task_id, version, event, _NOW, "bench", "", f"{task_id:032x}", attempt=attempt, life=1)
+
+
+def _checkpoints(*, whole: bool) -> float:
+    """Bytes that the log grows by when a long film is converted."""
+    with scratch() as folder:
+        log = SqliteEventLog(folder / "log.db", now=_NOW)
+        created = _created(1)
+        log.append([created], [Answer(created.command_id, b"", 1, 1)], expected=0)
+        log.close()
+        before = (folder / "log.db").stat().st_size
+        log = SqliteEventLog(folder / "log.db", now=_NOW)
+        for position, checkpoint in enumerate(film_checkpoints(folder, whole=whole), 1):
+            event = Checkpointed(checkpoint=checkpoint, progress=position / 3, message="encoding segment 7 of 240")
+            log.append([Fact(1, position + 1, event, _NOW, attempt=1, life=1)], expected=position)
+        log.close()
+        return (folder / "log.db").stat().st_size - before
+
+
+def film_checkpoints(folder: Path, *, whole: bool = False) -> list[Checkpoint]:
+    """Those of `video_convert` for a film of two hours that is never read: only its plan and its pieces are made up."""
+    unit, seconds = Fraction(1, 90_000), 7200
+    end = int(seconds / unit)
+    keyframes = range(0, end, int(2 / unit))
+    step = step_for(0, end, int(10 / unit))
+    plan = SegmentPlan(clock="pts", start=0, end=end, step=step, cuts=choose_cuts(0, end, step, keyframes))
+    digest = "0123456789abcdef" * 4
+    changes = [
+        Change(sound=AudioTrack(stream=n, name=f"sound-{n}.mp4", start=0.0, samples=345_600_000, size=n, sha256=digest))
+        for n in (1, 2)
+    ]
+    for number in range(plan.count):
+        first, last = plan.edges(number)
+        changes.append(Change(segment=Segment(number, first, last - 1, 750, 7_654_321, digest)))
+    context = RecordingContext(None, work_dir=folder / "work")
+    journal, saved = Journal(context, unit), SavedConversion(fingerprint=digest, plan=plan)
+    for change in changes:
+        saved = saved.after(change)
+        journal.save(saved, change, 50.0, "")
+        if whole:
+            everything = msgspec.to_builtins(saved)
+            context.checkpoints[-1] = msgspec.structs.replace(
+                context.checkpoints[-1], temp_files=tuple(saved.files), data=everything
+            )
+    return context.checkpoints
 
 
 def _raw_append(number: int, size: int) -> float:

@@ -23,6 +23,7 @@ def test_every_axis_gives_figures(tmp_path: Path) -> None:
         "D1",
         "D2",
         "D3",
+        "D4",
         "E",
         "H",
         "I",

@@ -31,6 +31,7 @@ import psutil
 from tasktrail import Client, TasktrailError
 from tasktrail.demo.story import ServiceProcess
 from tasktrail.events import Checkpointed, Started, Task
+from tasktrail.handlers.video.convert.checkpoint import Segment
 
 AT_ONCE = (1, 2, 3, 8)
 CODECS = ("h264", "h265", "vp9", "av1")
@@ -220,14 +221,21 @@ class Campaign:
                 self.tally.problems.append(f"task {task.id}: a kill cost {len(lost)} files: {sorted(lost)}")
 
     def _beginnings(self, task_id: int) -> Iterator[set[str]]:
-        """For each attempt: the files that the checkpoint names with which it began."""
+        """For each attempt: the files that the checkpoints name, up to the one with which it began."""
         kept: set[str] = set()
         with Client.connect(self._data) as client:
             for record in client.events(task_id):
                 if isinstance(record.event, Checkpointed):
-                    kept = {name.partition(".")[0] for name in record.event.checkpoint.temp_files}
+                    kept = kept | _named(record.event.checkpoint.data["change"])
                 elif isinstance(record.event, Started):
                     yield kept
+
+
+def _named(change: dict[str, Any]) -> set[str]:
+    """The file that a checkpoint has added, without its suffix."""
+    if "segment" in change:
+        return {Segment(*change["segment"]).name.partition(".")[0]}
+    return {change["sound"]["name"].partition(".")[0]} if "sound" in change else set()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,9 +2,12 @@
 
 import hashlib
 import shutil
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from tasktrail.handlers.video.convert.checkpoint import SavedConversion
+from tasktrail.handlers.video.convert.journal import Journal
 from tasktrail.testing import RecordingContext
 
 BFRAMES = {"bf": "3", "g": "30"}
@@ -36,14 +39,21 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def saved_by(context: RecordingContext[Any]) -> SavedConversion:
+    """What the next attempt would find finished."""
+    assert context.checkpoint is not None
+    saved = Journal(context, Fraction(1)).recall(context.checkpoint.data["fingerprint"])
+    assert saved is not None
+    return saved
+
+
 def at_checkpoint(done: RecordingContext[Any], number: int, folder: Path) -> RecordingContext[Any]:
     """The task as a kill right after checkpoint `number` (from 0) would have left it."""
     checkpoint = done.checkpoints[number]
     folder.mkdir()
     for name in checkpoint.temp_files:
         shutil.copy(done.work_dir / name, folder / name)
-    (folder / f"segment-{number + 90:05}.part").write_bytes(b"cut off")
-    return RecordingContext(
+    resumed = RecordingContext(
         done.options,
         work_dir=folder,
         input_file=done.input_file,
@@ -51,3 +61,7 @@ def at_checkpoint(done: RecordingContext[Any], number: int, folder: Path) -> Rec
         checkpoint=checkpoint,
         attempt=2,
     )
+    for name in saved_by(resumed).files:
+        shutil.copy(done.work_dir / name, folder / name)
+    (folder / f"segment-{number + 90:05}.part").write_bytes(b"cut off")
+    return resumed

@@ -1,20 +1,18 @@
-"""Where the video is cut, and what an attempt leaves to the next one. Times are in the source's unit."""
+"""Where the video is cut, and what is finished of a conversion. Times are in the source's unit."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from ....events import Checkpoint
 from ...pieces import intact
 from .quality import Tried
 from .size import Sized
 
 MAX_SEGMENTS = 240
-"""Keeps the checkpoint small: longer videos get longer segments."""
+"""Longer videos get longer segments."""
 
 
 class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +131,7 @@ def step_for(start: int, end: int, wanted: int) -> int:
 
 
 class Segment(msgspec.Struct, frozen=True, array_like=True):
-    """A finished segment; an array in the checkpoint, because there are many."""
+    """A finished segment; an array when it is written, because there are many."""
 
     number: int
     first: int
@@ -183,8 +181,21 @@ class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
         return intact(folder / self.name, self.size, self.sha256)
 
 
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became finished: one of these."""
+
+    segment: Segment | None = None
+    sound: AudioTrack | None = None
+    silent: int | None = None
+    """The number of a stream of sound in which there is nothing to hear."""
+    tried: Tried | None = None
+    sampled: Sized | None = None
+    passed: Sized | None = None
+    """A pass over the whole film that did not give the size that is asked for: its segments are worth nothing now."""
+
+
 class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of the checkpoint."""
+    """What is finished of a conversion."""
 
     fingerprint: str
     plan: SegmentPlan
@@ -224,27 +235,29 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
         """Whether nothing is left to do for this stream of sound."""
         return stream in self.silent or any(track.stream == stream for track in self.audio)
 
-    def as_checkpoint(self, time_base: Fraction) -> Checkpoint:
-        """This as a checkpoint."""
-        return Checkpoint(
-            processed_frames=self.frames,
-            processed_bytes=sum(segment.size for segment in self.segments),
-            last_position=float((self.last_moment or 0) * time_base),
-            temp_files=tuple(self.files),
-            data=msgspec.to_builtins(self),
+    def after(self, change: Change) -> "SavedConversion":
+        """The same after one more change. A segment or a track that is made anew takes the place of the one before."""
+        segments, audio, silent = self.segments, self.audio, self.silent
+        if change.passed is not None:
+            segments = ()
+        if (segment := change.segment) is not None:
+            kept = [each for each in segments if each.number != segment.number]
+            segments = tuple(sorted([*kept, segment], key=lambda each: each.number))
+        if (sound := change.sound) is not None:
+            others = [each for each in audio if each.stream != sound.stream]
+            audio = tuple(sorted([*others, sound], key=lambda each: each.stream))
+        if change.silent is not None:
+            silent = tuple(sorted({*silent, change.silent}))
+        return SavedConversion(
+            fingerprint=self.fingerprint,
+            plan=self.plan,
+            audio=audio,
+            silent=silent,
+            segments=segments,
+            tried=self.tried if change.tried is None else (*self.tried, change.tried),
+            sampled=self.sampled if change.sampled is None else (*self.sampled, change.sampled),
+            passes=self.passes if change.passed is None else (*self.passes, change.passed),
         )
-
-    def with_segment(self, segment: Segment) -> "SavedConversion":
-        """The same with one more segment."""
-        segments = tuple(sorted([*self.segments, segment], key=lambda each: each.number))
-        return msgspec.structs.replace(self, segments=segments)
-
-    def with_sound(self, stream: int, track: AudioTrack | None) -> "SavedConversion":
-        """The same with one more track of sound, or without one if there is nothing in this stream to hear."""
-        if track is None:
-            return msgspec.structs.replace(self, silent=tuple(sorted({*self.silent, stream})))
-        audio = tuple(sorted([*self.audio, track], key=lambda each: each.stream))
-        return msgspec.structs.replace(self, audio=audio)
 
     def intact(self, folder: Path) -> "SavedConversion":
         """The same without what is missing or damaged. Behind the last cut, what follows on it goes, too."""

@@ -11,7 +11,8 @@ import msgspec
 from ...contract import TaskContext, Unusable
 from ..source import VideoSource
 from .burning import Burner
-from .checkpoint import SavedConversion, SegmentPlan
+from .checkpoint import Change, SavedConversion, SegmentPlan
+from .journal import Journal
 from .making import PICTURE_UNTIL, SOUND_SHARE
 from .options import MAX_CRF, USUAL_CRF, Target, VideoConvertOptions, choose_target, with_crf
 from .picture import PixelFormat
@@ -58,7 +59,9 @@ class Fitting:
         self._made: Sized | None = None
         """What the last pass gave."""
 
-    def prepare(self, source: VideoSource, saved: SavedConversion, burner: Burner | None) -> SavedConversion:
+    def prepare(
+        self, source: VideoSource, saved: SavedConversion, journal: Journal, burner: Burner | None
+    ) -> SavedConversion:
         """Find out on samples where to begin, and save each rate factor as it is measured.
 
         The sound has to be there already. Raises Unusable where the samples say that it is hopeless.
@@ -68,8 +71,10 @@ class Fitting:
         sampling = Sampling(self._context, source, self._pixels, self._backend, burner=burner)
         while (crf := next_sampled(saved.sampled, room, self._bounds)) is not None:
             picture = self._sampled(crf, saved, sampling)
-            saved = msgspec.structs.replace(saved, sampled=(*saved.sampled, Sized(crf, picture)))
-            self._save(saved, f"crf {crf:g} would give about {picture} bytes of picture")
+            change = Change(sampled=Sized(crf, picture))
+            saved = saved.after(change)
+            message = f"crf {crf:g} would give about {picture} bytes of picture"
+            journal.save(saved, change, self._sampled_percent(saved, 0.0), message)
         smallest = min(saved.sampled, key=lambda one: one.picture)
         if smallest.crf >= self._bounds.coarsest and smallest.picture > _HOPELESS * room:
             needed = smallest.picture + self._beside(saved)
@@ -95,7 +100,7 @@ class Fitting:
         rest = (PICTURE_UNTIL - begin) / 2 ** len(saved.passes)
         return PICTURE_UNTIL - rest, PICTURE_UNTIL - rest / 2
 
-    def next(self, saved: SavedConversion, size: int) -> SavedConversion | None:
+    def next(self, saved: SavedConversion, journal: Journal, size: int) -> SavedConversion | None:
         """What the next pass begins with, when the file of this one has so many bytes; none: that file is the result.
 
         Raises Unusable where even the coarsest rate factor gives too much.
@@ -106,8 +111,10 @@ class Fitting:
         made = self._made = Sized(self._crf(saved), picture, beside)
         passes = (*saved.passes, made)
         if next_pass(saved.sampled, passes, asked, self._bounds) is not None:
-            saved = msgspec.structs.replace(saved, passes=passes, segments=())
-            self._save(saved, f"pass {len(passes)}: crf {made.crf:g} gives {made.size} bytes")
+            change = Change(passed=made)
+            saved = saved.after(change)
+            message = f"pass {len(passes)}: crf {made.crf:g} gives {made.size} bytes"
+            journal.save(saved, change, self.span(saved)[0], message)
             return saved
         if made.size > asked:
             self._refuse(
@@ -169,10 +176,6 @@ class Fitting:
         """Where the samples are, when `part` of the rate factor at work is done."""
         done = min(1.0, (len(saved.sampled) + part) / SAMPLED_TRIES)
         return SOUND_SHARE + (self._sampled_until(saved.plan) - SOUND_SHARE) * done
-
-    def _save(self, saved: SavedConversion, message: str) -> None:
-        progress = self.span(saved)[0] if saved.passes else self._sampled_percent(saved, 0.0)
-        self._context.save_checkpoint(saved.as_checkpoint(self._source.time_base), progress=progress, message=message)
 
     def _refuse(self, why: str) -> None:
         options = self._context.options

@@ -16,8 +16,9 @@ from ...side_by_side import Tick, Work, side_by_side
 from ..frames import Reading, beyond_use, undecodable
 from ..source import VideoSource, info_of
 from .burning import Burner
-from .checkpoint import AudioTrack, SavedConversion, Segment, Stretch, stretches_of
+from .checkpoint import AudioTrack, Change, SavedConversion, Segment, Stretch, stretches_of
 from .estimate import segments_at_once
+from .journal import Journal
 from .options import Target, VideoConvertOptions, on_one_thread
 from .picture import PixelFormat
 from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
@@ -79,6 +80,7 @@ class Making:
         sounds: Sequence[SoundPlan],
         span: Span,
         saved: SavedConversion,
+        journal: Journal,
         percent: tuple[float, float],
         *,
         picture: bool = True,
@@ -87,6 +89,7 @@ class Making:
         """Progress goes from the first `percent` to the second. `picture`: whether it is made, unless it is copied."""
         self._percents = percent
         self._saved = saved
+        self._journal = journal
         self._context = context
         self._source = source
         self._backend = backend
@@ -140,10 +143,10 @@ class Making:
             for step in steps:
                 match step:
                     case _SoundMade(stream=stream, track=track):
-                        self._save(self._saved.with_sound(stream, track), "sound is ready")
+                        self._save(Change(silent=stream) if track is None else Change(sound=track), "sound is ready")
                     case Segment(number=number, last=last):
                         self._reached[number] = last
-                        self._save(self._saved.with_segment(step), self._where())
+                        self._save(Change(segment=step), self._where())
                     case _Encoded(moment=moment, frames=frames):
                         self._encoded += frames
                         self._reached[self._saved.plan.segment_of(moment)] = moment
@@ -159,10 +162,9 @@ class Making:
         if (self._encoded or any(self._heard.values())) and self._pace.due():
             self._context.progress(self._percent(), self._where())
 
-    def _save(self, saved: SavedConversion, message: str) -> None:
-        self._saved = saved
-        checkpoint = saved.as_checkpoint(self._source.time_base)
-        self._context.save_checkpoint(checkpoint, progress=self._percent(), message=message)
+    def _save(self, change: Change, message: str) -> None:
+        self._saved = self._saved.after(change)
+        self._journal.save(self._saved, change, self._percent(), message)
 
     def _sound_work(self, sound: SoundPlan) -> Work[Step]:
         def work(tick: Tick) -> Generator[Step, None, None]:

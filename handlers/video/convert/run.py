@@ -11,7 +11,7 @@ import msgspec
 from ....events.errors import InvalidOptions
 from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.result import output_fields
-from ...pieces import fingerprint, recalled, remove_others
+from ...pieces import fingerprint, remove_others
 from ..frames import UndecodableError, beyond_use, has_fields
 from ..opening import open_input
 from ..source import VideoSource, cut_notes, read_source, source_fields
@@ -21,6 +21,7 @@ from .copied_picture import CopiedPicture, lost_picture_notes, refuse_uncopyable
 from .extras import choose_extras
 from .fitting import fitting_for
 from .join import EncodedPicture, Parts, duration_of, join
+from .journal import Journal
 from .library_encoder import LibraryBackend, require_hardware
 from .making import COPY_FROM, PICTURE_UNTIL, Making, Pace
 from .mastering import light_notes, with_light
@@ -111,6 +112,7 @@ class _Conversion:
             self._burned = choose_burned(container, source, context.options, context.check_stop)
         self._search = None if target.copied else search_for(context, source, self._pixels, backend)
         self._fitting = None if target.copied else fitting_for(context, source, self._pixels, backend)
+        self._journal = Journal(context, source.time_base)
         self._saved = self._recall_or_plan()
         self._faults: list[str] = []
 
@@ -126,7 +128,7 @@ class _Conversion:
             self._search.build if self._search else "",
             self._burned.mark if self._burned else "",
         )
-        saved = recalled(self._context.checkpoint, mark, SavedConversion)
+        saved = self._journal.recall(mark)
         if saved is not None:
             self._source = msgspec.structs.replace(self._source, clock=saved.plan.clock)
             return saved
@@ -138,15 +140,16 @@ class _Conversion:
         self._saved = self._saved.intact(self._context.work_dir)
         self._clean_up()
         if self._search is not None:
-            self._saved = self._search.run(self._source, self._saved, self._burner())
+            self._saved = self._search.run(self._source, self._saved, self._journal, self._burner())
             self._target = self._search.target(self._saved)
         if self._fitting is not None:
             self._saved = self._making((0.0, PICTURE_UNTIL), picture=False).run()
-            self._saved = self._fitting.prepare(self._source, self._saved, self._burner())
+            self._saved = self._fitting.prepare(self._source, self._saved, self._journal, self._burner())
         while True:
             self._make()
             self._join()
-            again = self._fitting.next(self._saved, self._context.output_part.stat().st_size) if self._fitting else None
+            size = self._context.output_part.stat().st_size
+            again = self._fitting.next(self._saved, self._journal, size) if self._fitting else None
             if again is None:
                 break
             self._saved = again
@@ -191,6 +194,7 @@ class _Conversion:
             self._sounds.kept,
             self._span,
             self._saved,
+            self._journal,
             percent,
             picture=picture,
             burner=self._burner(),

@@ -11,8 +11,9 @@ import msgspec
 from ...contract import TaskContext, Unusable
 from ..source import VideoSource, info_of
 from .burning import Burner
-from .checkpoint import SavedConversion, SegmentPlan
+from .checkpoint import Change, SavedConversion, SegmentPlan
 from .estimate import segments_at_once
+from .journal import Journal
 from .making import PICTURE_UNTIL, job_of
 from .meters import Meter, combined, open_meter
 from .options import MAX_CRF, USUAL_CRF, Target, VideoConvertOptions, choose_target, with_crf
@@ -52,19 +53,18 @@ class QualitySearch:
         self.build = self._meter.build
         """Identifies what measures, beside the library."""
 
-    def run(self, source: VideoSource, saved: SavedConversion, burner: Burner | None) -> SavedConversion:
+    def run(
+        self, source: VideoSource, saved: SavedConversion, journal: Journal, burner: Burner | None
+    ) -> SavedConversion:
         """Measure what `saved` lacks, and save each rate factor as it is measured."""
         self._source = source
         sampling = Sampling(self._context, source, self._pixels, self._backend, self._meter, burner)
         bounds = USUAL_CRF[self._codec], FINEST_CRF[self._codec], MAX_CRF[self._codec]
         while (crf := next_crf(saved.tried, self._asked.value, *bounds)) is not None:
             score = self._measure(crf, saved, sampling)
-            saved = msgspec.structs.replace(saved, tried=(*saved.tried, Tried(crf, score)))
-            self._context.save_checkpoint(
-                saved.as_checkpoint(source.time_base),
-                progress=self._percent(saved, 0.0),
-                message=f"crf {crf} gives {self._asked.metric} {score:.4g}",
-            )
+            change = Change(tried=Tried(crf, score))
+            saved = saved.after(change)
+            journal.save(saved, change, self._percent(saved, 0.0), f"crf {crf} gives {self._asked.metric} {score:.4g}")
         return saved
 
     def share(self, plan: SegmentPlan) -> float:

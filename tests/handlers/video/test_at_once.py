@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversions import SOURCES, at_checkpoint, digest
+from conversions import SOURCES, at_checkpoint, digest, saved_by
 
 from tasktrail.handlers import Finished, Stopped
 from tasktrail.handlers.contract import Room
 from tasktrail.handlers.side_by_side import Tick, Work, side_by_side
-from tasktrail.handlers.video.convert.checkpoint import SavedConversion, Segment, SegmentPlan, Stretch, stretches_of
+from tasktrail.handlers.video.convert.checkpoint import (
+    Change,
+    SavedConversion,
+    Segment,
+    SegmentPlan,
+    Stretch,
+    stretches_of,
+)
 from tasktrail.handlers.video.frames import frames_after
 from tasktrail.testing import RecordingContext, SimulatedCrash
 
@@ -28,7 +35,7 @@ def test_the_file_is_the_same_whatever_is_encoded_at_once(
     for at_once in (1, 2, 3, 8):
         context = prepare(source, f"{at_once}.mkv", video_codec=codec, segments_at_once=at_once, preset="ultrafast")
         assert isinstance(convert(context), Finished)
-        assert context.checkpoint.data["plan"]["cuts"]
+        assert saved_by(context).plan.cuts
         made.add(digest(context.output_file))
         shutil.rmtree(context.work_dir)
     assert len(made) == 1
@@ -76,7 +83,7 @@ def test_a_kill_at_any_checkpoint_costs_what_was_at_work_and_nothing_else(
     convert(whole)
     for number in range(len(whole.checkpoints)):
         resumed = at_checkpoint(whole, number, tmp_path / f"from{number}")
-        kept = {name: (resumed.work_dir / name).stat().st_mtime_ns for name in whole.checkpoints[number].temp_files}
+        kept = {name: (resumed.work_dir / name).stat().st_mtime_ns for name in saved_by(resumed).files}
         assert isinstance(convert(resumed), Finished)
         assert digest(resumed.output_file) == digest(whole.output_file)
         assert len(resumed.checkpoints) == len(whole.checkpoints) - number - 1
@@ -186,7 +193,7 @@ def test_what_follows_on_a_lost_segment_behind_the_last_cut_is_made_again(tmp_pa
     for number in (3, 4, 5, 6):
         (tmp_path / f"segment-{number:05}.mp4").write_bytes(b"")
         empty = Segment(number, 0, 0, 1, 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
-        saved = saved.with_segment(empty)
+        saved = saved.after(Change(segment=empty))
     assert saved.intact(tmp_path) == saved
     (tmp_path / "segment-00005.mp4").unlink()
     assert [one.number for one in saved.intact(tmp_path).segments] == [3, 4]

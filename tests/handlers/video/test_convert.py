@@ -17,6 +17,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
+from conversions import saved_by
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath, TasktrailError
 from tasktrail.handlers import Finished, Rejected
@@ -200,16 +201,14 @@ def test_a_segment_of_one_frame_is_written(
     source = read_source(context.input_file)
     moments = [moment for moment, _ in frames_after(source, None)]
     convert(context)
-    data = context.checkpoint.data
+    data = msgspec.to_builtins(saved_by(context))
     plan = {**data["plan"], "cuts": [*moments[1:4], moments[6], moments[20], moments[-1]]}
     for part in context.work_dir.iterdir():
         part.unlink()
-    context.checkpoint = msgspec.structs.replace(
-        context.checkpoint, temp_files=(), data={**data, "plan": plan, "segments": []}
-    )
+    context.checkpoint = msgspec.structs.replace(context.checkpoint, data={**data, "plan": plan, "segments": []})
     again = context.resumed()
     assert isinstance(convert(again), Finished)
-    frames = [segment[3] for segment in again.checkpoint.data["segments"]]
+    frames = [segment.frames for segment in saved_by(again).segments]
     assert frames == [1, 1, 1, 3, 14, len(moments) - 21, 1]
     seen = look(again.output_file)
     assert (len(seen.times), seen.corrupt) == (len(moments), 0)
@@ -265,9 +264,9 @@ def test_cuts_are_keyframes_of_the_source_and_the_encoder_chooses_its_own_inside
     convert(context)
     source = read_source(context.input_file)
     keys = [moment for moment, frame in frames_after(source, None) if frame.key_frame]
-    segments = context.checkpoint.data["segments"]
+    segments = saved_by(context).segments
     assert len(keys) >= 12
-    assert {segment[1] for segment in segments} < set(keys)
+    assert {segment.first for segment in segments} < set(keys)
     with av.open(str(context.output_file)) as container:
         assert sum(packet.is_keyframe for packet in container.demux(video=0)) == len(segments) == 4
 

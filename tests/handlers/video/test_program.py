@@ -78,7 +78,7 @@ def test_it_encodes_every_codec_with_the_frames_and_times_of_the_builtin_backend
     assert seen.samples == pytest.approx(expected.samples, abs=3000)
     with av.open(str(context.output_file)) as container:
         assert container.streams.audio[0].codec_context.codec.canonical_name.startswith(audio)
-    assert {path.suffix for path in context.work_dir.iterdir()} == {".mp4"}
+    assert {path.suffix for path in context.work_dir.iterdir()} == {".mp4", ".index"}
 
 
 def test_ten_bits_colours_and_the_shape_of_pixels_reach_the_result(

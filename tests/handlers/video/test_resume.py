@@ -8,10 +8,11 @@ from typing import Any
 import av
 import msgspec
 import pytest
-from conversions import SOURCES, at_checkpoint, digest
+from conversions import SOURCES, at_checkpoint, digest, saved_by
 
 from tasktrail.events import Checkpoint
 from tasktrail.handlers import Finished, Stopped
+from tasktrail.handlers.video.convert.journal import INDEX
 from tasktrail.handlers.video.convert.options import Target, VideoConvertOptions, require_program
 from tasktrail.handlers.video.program import Program
 from tasktrail.testing import SimulatedCrash
@@ -32,6 +33,7 @@ def test_resuming_from_any_checkpoint_gives_the_same_file(
     assert isinstance(convert(whole), Finished)
     original, result = look(source), look(whole.output_file)
     assert len(whole.checkpoints) >= 4
+    assert max(len(msgspec.json.encode(checkpoint)) for checkpoint in whole.checkpoints) < 600
     assert len(result.times) == len(original.times) == whole.checkpoints[-1].processed_frames
     assert result.corrupt == 0
     assert result.times == sorted(set(result.times))
@@ -67,9 +69,10 @@ def test_resuming_from_any_checkpoint_with_the_ffmpeg_program_gives_the_same_fra
     assert result.times == look(builtin.output_file).times
     for number in range(len(whole.checkpoints)):
         resumed = at_checkpoint(whole, number, tmp_path / f"from{number}")
+        before = saved_by(resumed)
         assert isinstance(convert(resumed), Finished)
         assert look(resumed.output_file).times == result.times, f"from checkpoint {number}"
-        kept = whole.checkpoints[number].temp_files
+        kept = before.files
         assert all((resumed.work_dir / n).read_bytes() == (whole.work_dir / n).read_bytes() for n in kept)
         assert len(resumed.checkpoints) == len(whole.checkpoints) - number - 1
 
@@ -221,6 +224,63 @@ def test_a_checkpoint_of_somebody_else_is_ignored(
     assert isinstance(convert(context), Finished)
 
 
+def test_a_checkpoint_that_holds_all_as_earlier_versions_wrote_it_is_resumed(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = prepare(clips())
+    convert(whole)
+    for number in range(len(whole.checkpoints)):
+        resumed = at_checkpoint(whole, number, tmp_path / f"from{number}")
+        everything = msgspec.to_builtins(saved_by(resumed))
+        resumed.checkpoint = msgspec.structs.replace(whole.checkpoints[number], data=everything)
+        (resumed.work_dir / INDEX).unlink()
+        assert isinstance(convert(resumed), Finished)
+        assert digest(resumed.output_file) == digest(whole.output_file)
+        assert len(resumed.checkpoints) == len(whole.checkpoints) - number - 1
+        assert saved_by(resumed) == saved_by(whole)
+
+
+@pytest.mark.parametrize("harm", ["changed", "cut", "gone"])
+def test_a_damaged_index_starts_anew(
+    harm: str, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    first = prepare(clips())
+    convert(first)
+    index, expected = first.work_dir / INDEX, digest(first.output_file)
+    content = index.read_bytes()
+    match harm:
+        case "changed":
+            index.write_bytes(content.replace(b'"start":0', b'"start":1', 1))
+            assert index.read_bytes() != content
+        case "cut":
+            index.write_bytes(content[:-1])
+        case _:
+            index.unlink()
+    again = first.resumed()
+    assert isinstance(convert(again), Finished)
+    assert again.checkpoints == first.checkpoints
+    assert digest(again.output_file) == expected
+
+
+def test_what_no_checkpoint_names_is_cut_off_the_index(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    """A kill between the line and its checkpoint leaves a line, or half of one."""
+    whole = prepare(clips(), "whole.mp4")
+    convert(whole)
+    expected = (whole.work_dir / INDEX).read_bytes()
+    shutil.rmtree(whole.work_dir)
+    killed = prepare(clips(), crash_after=2)
+    with pytest.raises(SimulatedCrash):
+        convert(killed)
+    index = killed.work_dir / INDEX
+    index.write_bytes(index.read_bytes() + b'{"segment":[7,0,0,1,1,""]}\n{"segm')
+    resumed = killed.resumed()
+    assert isinstance(convert(resumed), Finished)
+    assert index.read_bytes() == expected
+    assert digest(resumed.output_file) == digest(whole.output_file)
+
+
 @pytest.mark.parametrize("stop_after", [0, 20, 230, 290])
 def test_it_goes_home_when_asked_and_leaves_nothing_unfinished(
     stop_after: int, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
@@ -234,7 +294,7 @@ def test_it_goes_home_when_asked_and_leaves_nothing_unfinished(
     assert isinstance(convert(context), Stopped)
     assert not context.output_part.exists()
     left = {path.name for path in context.work_dir.iterdir()}
-    assert left == set(context.checkpoint.temp_files if context.checkpoint else ())
+    assert left == ({INDEX, *saved_by(context).files} if context.checkpoint else set())
     again = context.resumed()
     assert isinstance(convert(again), Finished)
     assert digest(again.output_file) == expected

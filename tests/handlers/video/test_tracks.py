@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 from av.packet import Packet
-from conversions import at_checkpoint, digest
+from conversions import at_checkpoint, digest, saved_by
 from full_films import RATE, Beside, Tone, make, picture_packets, timed
 
 from tasktrail.handlers import Finished, Rejected
@@ -208,10 +208,10 @@ def test_several_tracks_give_the_same_file_whatever_is_made_at_once_and_wherever
         assert isinstance(convert(whole), Finished)
         made.add(digest(whole.output_file))
         if at_once == 2:
-            assert [len(checkpoint.data["audio"]) for checkpoint in whole.checkpoints][-1] == 3
+            assert len(saved_by(whole).audio) == 3
             for number in range(len(whole.checkpoints)):
                 resumed = at_checkpoint(whole, number, tmp_path / f"from{number}")
-                files = whole.checkpoints[number].temp_files
+                files = saved_by(resumed).files
                 kept = {name: (resumed.work_dir / name).stat().st_mtime_ns for name in files}
                 assert isinstance(convert(resumed), Finished)
                 made.add(digest(resumed.output_file))
@@ -233,7 +233,7 @@ def test_a_track_in_which_nothing_can_be_heard_is_named_and_not_tried_again(
     outcome = convert(whole)
     assert isinstance(outcome, Finished)
     assert "sound track 2 dropped: none of it can be decoded" in outcome.result["notes"]
-    assert (outcome.result["audio_tracks"], whole.checkpoint.data["silent"]) == (1, [2])
+    assert (outcome.result["audio_tracks"], saved_by(whole).silent) == (1, (2,))
     resumed = at_checkpoint(whole, len(whole.checkpoints) - 1, tmp_path / "resumed")
     convert(resumed)
     assert digest(resumed.output_file) == digest(whole.output_file)
