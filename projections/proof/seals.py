@@ -3,9 +3,10 @@
 Nothing is written to the log for them. A folder has a file `SIZE.note` for each, and `key`, the public key.
 """
 
+import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -69,11 +70,12 @@ def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tu
     trees = _as_sealed(log, folder, key.public)
     checkpoint = checkpoint_of(key.public.name, trees, now)
     path = folder / f"{checkpoint.size}{SUFFIX}"
-    if path.exists():
-        return read_seal(path, key.public), key.public
-    write_durably(folder / KEY, key.public.text + "\n")
-    note = key.signed(checkpoint)
-    write_durably(path, note)
+    with alone(folder):
+        if path.exists():
+            return read_seal(path, key.public), key.public
+        write_durably(folder / KEY, key.public.text + "\n")
+        note = key.signed(checkpoint)
+        write_durably(path, note)
     return Seal(path, checkpoint, note), key.public
 
 
@@ -84,14 +86,17 @@ def with_signature(seal: Seal, witness: WitnessKey, answer: str) -> Seal:
         SealUnfit: the answer has none of this witness that is one of the seal.
         OSError: the file cannot be written.
     """
-    note = witness.added(seal.note, answer)
-    write_durably(seal.path, note)
+    with alone(seal.path.parent):
+        found = seal.path.read_text(encoding="utf-8", errors="replace") if seal.path.exists() else seal.note
+        note = witness.added(found, answer)  # another process may have kept the signature of another witness meanwhile
+        write_durably(seal.path, note)
     return seal._replace(note=note)
 
 
 def keep_stamp(seal: Seal, stamp: bytes) -> None:
     """Keep the stamp of a time authority beside a seal. Raises `OSError`."""
-    write_durably(seal.path.with_suffix(STAMP), stamp)
+    with alone(seal.path.parent):
+        write_durably(seal.path.with_suffix(STAMP), stamp)
 
 
 def _as_sealed(log: LogReader, folder: Path, key: PublicKey) -> Trees:
@@ -363,8 +368,9 @@ def name_of(first: Recorded) -> str:
 
 def private_key(path: Path, name: str) -> PrivateKey:
     """The key that a log is sealed with; it is made if it is not there. Raises `SealUnfit`."""
-    if not path.exists():
-        write_durably(path, PrivateKey.made(name).text + "\n", new=True)
+    with alone(path.parent):
+        if not path.exists():
+            write_durably(path, PrivateKey.made(name).text + "\n", new=True)
     key = PrivateKey(path.read_text(encoding="utf-8")[:LONGEST])
     if key.public.name != name:
         raise SealUnfit(
@@ -375,8 +381,19 @@ def private_key(path: Path, name: str) -> PrivateKey:
     return key
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Two processes that change files of a folder at once do so one after the other."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
 def write_durably(path: Path, content: str | bytes, *, new: bool = False) -> None:
-    """Durably, and as a whole. `new`: only if nothing is there."""
+    """Durably, and as a whole, by whoever is `alone`. `new`: only if nothing is there."""
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)

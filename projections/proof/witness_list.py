@@ -3,17 +3,13 @@
 It is no part of the log, and is read anew for each seal.
 """
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from ..errors import SealUnfit, UnknownWitness, WitnessesDamaged, WitnessExists
 from .notes import WitnessKey
-from .seals import write_durably
+from .seals import alone, write_durably
 
 
 class Witness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +51,7 @@ def add_witness(path: Path, witness: Witness) -> None:
         OSError: it cannot be written.
     """
     name = witness.name
-    with _alone(path):
+    with alone(path.parent):
         found = read_witnesses(path)
         if there := next((one for one in found if one.name == name), None):
             raise WitnessExists(f"There is a witness {name} already, at {there.url}", field="key")
@@ -70,7 +66,7 @@ def remove_witnesses(path: Path, told: str) -> tuple[Witness, ...]:
         WitnessesDamaged: the file cannot be read.
         OSError: it cannot be written.
     """
-    with _alone(path):
+    with alone(path.parent):
         found = read_witnesses(path)
         gone = tuple(one for one in found if told in (one.name, one.url))
         if not gone:
@@ -81,14 +77,3 @@ def remove_witnesses(path: Path, told: str) -> tuple[Witness, ...]:
 
 def _write(path: Path, witnesses: tuple[Witness, ...]) -> None:
     write_durably(path, msgspec.json.format(msgspec.json.encode(witnesses)) + b"\n")
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Two who change the file at once do so one after the other."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)

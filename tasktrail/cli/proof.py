@@ -53,16 +53,10 @@ def witness_keys(told: Iterable[str]) -> "list[WitnessKey]":
 
 
 def _write(path: Path, content: bytes) -> None:
-    from ..events.errors import InvalidPath
+    from ..exports.file import whole_file
 
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise InvalidPath(
-            f"{str(path)!r} cannot be written: {error.strerror}",
-            field="out",
-            remedy="Name a file in a folder that is there.",
-        ) from error
+    with whole_file(path) as part:
+        part.write_bytes(content)
 
 
 @click.command(

@@ -26,7 +26,7 @@ from tasktrail.events.state import create
 from tasktrail.events.task_events import Created
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.notes import WitnessKey
-from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
+from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files, with_signature
 from tasktrail.projections.proof.witness_list import Witness, add_witness, read_witnesses
 from tasktrail.projections.verification import Verification, verify
 
@@ -331,6 +331,22 @@ def test_what_is_no_key_of_a_witness_is_refused(log: Log) -> None:
     for text in ("", "a+b+c", log.key):
         with pytest.raises(SealUnfit, match="no key of a witness"):
             WitnessKey(text)
+
+
+def test_signatures_that_come_to_several_processes_at_once_are_all_kept(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    witnesses = [scripted(name=f"w{number}") for number in range(4)]
+    with closing(LogReader(log.path)) as reader:
+        seal, _ = make_seal(reader, log.seals, log.key_file, BEGIN)
+
+    def sign(witness: ScriptedWitness) -> None:
+        with_signature(seal, WitnessKey(witness.key), witness.line(seal.checkpoint.text()).decode())
+
+    with ThreadPoolExecutor(len(witnesses)) as pool:
+        list(pool.map(sign, witnesses))
+    named = [witness.named for witness in witnesses]
+    assert [one.position for one in log.witnessed(*named).witnessed] == [3] * len(named)
 
 
 def test_witnesses_that_are_added_at_once_are_all_kept(

@@ -4,7 +4,9 @@ import json
 import random
 import runpy
 import shutil
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from hashlib import sha256
@@ -161,6 +163,25 @@ def test_a_log_is_as_all_its_seals_say(sealed: Sealed, made: tuple[Path, list[in
     assert sealed.seal(60) == again, "what is sealed up to its end is not sealed again"
     assert sealed.checked().sealed == again.size
     assert (sealed.key_file.stat().st_mode & 0o777, sealed.seals.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_several_who_seal_at_once_make_one_key_and_one_seal(sealed: Sealed, made: tuple[Path, list[int], int]) -> None:
+    shutil.rmtree(sealed.seals)
+    sealed.key_file.unlink()
+    sealers = 8
+    together = threading.Barrier(sealers)
+
+    def seal(minutes: int) -> Checkpoint:
+        together.wait()
+        return sealed.seal(minutes)
+
+    with ThreadPoolExecutor(sealers) as pool:
+        signed = set(pool.map(seal, range(sealers)))
+    assert [checkpoint.size for checkpoint in signed] == [made[2]]
+    assert sorted(path.name for path in sealed.seals.iterdir()) == [f"{made[2]}.note", "key"]
+    assert not list(sealed.path.parent.glob(".*.part"))
+    found = sealed.checked()
+    assert (found.ok, found.sealed) == (True, made[2])
 
 
 @pytest.mark.parametrize("place", ["in the first part", "in the third part"])

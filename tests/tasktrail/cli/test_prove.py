@@ -133,6 +133,9 @@ def test_growth_is_proven_from_one_seal_to_another(cli: Callable[..., Any], data
         assert json.loads(cli("prove", "--data", folder, "--from", begin, "--to", "3").out) == growth
     missing = cli("prove", "--data", folder, "--from", "2")
     assert (missing.code, "There is no seal of 2 records" in missing.err) == (1, True)
+    assert [path.name for path in tmp_path.glob("*growth*")] == ["growth.json"]
+    nowhere = cli("prove", "--data", folder, "--from", "3", "--out", str(tmp_path / "no" / "growth.json"))
+    assert (nowhere.code, "Nothing can be written beside" in " ".join(nowhere.err.split())) == (1, True)
     for wrong in ((), ("1", "--from", "3"), ("1", "--to", "3")):
         assert cli("prove", "--data", folder, *wrong).code == 2
 
