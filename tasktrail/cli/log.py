@@ -2,15 +2,20 @@
 
 import sys
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 
+from ..words import size
 from .command import CliCommand, CliCommandGroup, pass_session
 from .export import export_options, write_export
 from .parameters import WholeParam
+from .progress import counting
 from .session import Session
+from .terminal import plain, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,15 +73,40 @@ def log_command(session: Session, after: int | None, limit: int | None, event: s
         ("tasktrail log export --format cloudevents | gzip > log.gz", "the whole history, for other programs"),
         ("tasktrail log export --batch films --format csv --out films.csv", "what happened to the tasks of a batch"),
         ("tasktrail log export --as-of -1d --out log.jsonl --sign", "for an auditor, signed"),
+        ("tasktrail log export --tiles /srv/www/log", "the tree of hashes, for verifiers of others"),
     ],
 )
 @export_options("jsonl", "csv", "cloudevents", "parquet")
+@click.option(
+    "--tiles",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the tree that seals speak of there instead, for others who check proofs: hashes only, no record.",
+)
 @pass_session
-def export(session: Session, /, **how: Any) -> None:
+def export(session: Session, /, tiles: Path | None, **how: Any) -> None:
     """Write the records of the log, however many there are, up to its end or to the point that --as-of names.
 
     With filters it is the records of the tasks that pass, with what the service noted of them. It reads the files,
     whether a service runs or not; with --url it asks the service, which shows a token that is bound to a user the
     records of that user's tasks only.
+
+    With --tiles it is a tiled transparency log as C2SP lays it out, as of the newest seal: tile/0, tile/1 and so on,
+    tile/entries, whose entries are the hashes of the records, and the seal as `checkpoint`. Stock verifiers and mirrors
+    read it, from the folder or from a web server. Only hashes leave with it, no path, name or address. The same folder
+    again gets what is new.
     """
-    write_export(session, "log", **how)
+    if tiles is None:
+        write_export(session, "log", **how)
+        return
+    context = click.get_current_context()
+    for param in context.command.params:
+        if param.name in how and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--tiles is of the whole log, and takes no {param.opts[0]}.")
+    session.files_only("log export --tiles")
+    with counting("exporting") as tell:
+        made = session.environment.tiles(session, tiles, tell)
+    if session.as_json:
+        print_json({"folder": str(tiles)} | made._asdict())
+    else:
+        say(f"{plain(str(tiles))}: the tree of {made.size} records, {made.files} files are new, {size(made.bytes)}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..backups.restore import Restored
     from ..config.settings import Config
     from ..events import TasktrailError
+    from ..exports.tiles import WrittenTiles
     from ..handlers.registry import Registry
     from ..paths import DataPaths
     from ..projections import Rebuilt, Verification
@@ -343,6 +344,15 @@ class Environment:
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
             return prove_growth(log, seals or _seals(session, paths), old, new, key)
+
+    def tiles(self, session: Session, out: Path, progress: ProgressCallback) -> "WrittenTiles":
+        """Write the tree over the records. Reads the files, whether a service runs or not."""
+        from ..events.log.sqlite import LogReader
+        from ..exports.tiles import write_tiles
+
+        paths = _with_log(session)
+        with closing(LogReader(paths.log)) as log:
+            return write_tiles(log, _seals(session, paths), out, progress)
 
     def provenance(self, session: Session, made: int | Path) -> dict[str, Any]:
         """A signed statement of how a task's output, or a file, was made. Reads the files, service or not."""

@@ -140,6 +140,23 @@ def test_growth_is_proven_from_one_seal_to_another(cli: Callable[..., Any], data
         assert cli("prove", "--data", folder, *wrong).code == 2
 
 
+def test_the_tree_is_written_as_tiles(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
+    folder, out = str(data), tmp_path / "tiles"
+    missing = cli("log", "export", "--data", folder, "--tiles", str(out))
+    assert (missing.code, "`tasktrail seal`" in missing.err) == (1, True)
+    cli("seal", "--data", folder)
+    shown = cli("log", "export", "--data", folder, "--tiles", str(out))
+    assert (shown.code, "the tree of 3 records, 2 files are new" in " ".join(shown.out.split())) == (0, True)
+    told = json.loads(cli("log", "export", "--data", folder, "--tiles", str(out), "--json").out)
+    assert (told["folder"], told["size"], told["files"]) == (str(out), 3, 0)
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert files == ["checkpoint", "tile/0/000.p/3", "tile/entries/000.p/3"]
+    assert (out / "checkpoint").read_bytes() == (data / "seals" / "3.note").read_bytes()
+    wrong = cli("log", "export", "--data", folder, "--tiles", str(out), "--format", "csv")
+    assert (wrong.code, "takes no --format" in wrong.err) == (2, True)
+    assert cli("log", "export", "--url", "http://127.0.0.1:1", "--tiles", str(out)).code == 2
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is the time authority")
 def test_the_newest_seal_is_stamped_and_made_if_the_log_has_grown(
     cli: Callable[..., Any], data: Path, tmp_path: Path

@@ -1,0 +1,129 @@
+"""The tree over a log's records in a folder, as of a seal: tiles, and then the seal itself as `checkpoint`."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..events.errors import InvalidPath
+from ..events.log.sqlite import LogReader
+from ..projections.errors import SealUnfit
+from ..projections.proof.notes import Checkpoint, PublicKey
+from ..projections.proof.seals import Seal, damaged, newest_seal, public_key, read_seal
+from ..projections.proof.tiles import tiles_of
+from ..projections.proof.trees import Trees
+
+CHECKPOINT = "checkpoint"
+_TELL_EVERY = 2000
+"""Records between two times that it is told."""
+
+Tell = Callable[[int, int], None]
+
+
+class WrittenTiles(NamedTuple):
+    """What a folder holds."""
+
+    size: int
+    """Records that the tree is over."""
+    root: str
+    """Of the tree, in hex."""
+    files: int
+    """Tiles and bundles that were written, because they were not there as they are."""
+    bytes: int
+    """Of these."""
+
+
+def write_tiles(log: LogReader, seals: Path, out: Path, tell: Tell, key: PublicKey | None = None) -> WrittenTiles:
+    """Write the tree as of the newest seal. What an earlier export has left in the folder is kept where it is the same.
+
+    Whoever may read new files there may read these: nothing in them is secret.
+
+    The checkpoint comes last: whoever reads meanwhile, or after a crash, finds all that the checkpoint there speaks of.
+
+    Args:
+        log: the log.
+        seals: the folder of its seals.
+        out: the folder; it is made.
+        tell: is told how much work is done, of how much.
+        key: the key of the seals; none: the one that lies with them.
+
+    Raises:
+        SealUnfit: there is no seal, or the log is not as it says.
+        InvalidPath: the folder has the tree of another log, or cannot be written to.
+    """
+    key = key or public_key(seals)
+    seal = newest_seal(seals, key)
+    size = seal.checkpoint.size
+    _refuse_others(log, seal, _earlier(out, key), out, lambda seen: tell(seen, 2 * size))
+    files = written = 0
+    full = []
+    try:
+        for tile in tiles_of(_digests(log, size, lambda seen: tell(size + seen, 2 * size))):
+            if _put(out / tile.path, tile.content):
+                files, written = files + 1, written + len(tile.content)
+                full += [] if tile.partial else [out / tile.path]
+        _put(out / CHECKPOINT, seal.note.encode())
+    except OSError as error:
+        remedy = "Name a folder with room on its disk."
+        raise InvalidPath(f"{out} cannot be written to: {error.strerror}", field="tiles", remedy=remedy) from error
+    for path in full:  # nobody needs what it was before it was full
+        shutil.rmtree(path.with_name(f"{path.name}.p"), ignore_errors=True)
+    return WrittenTiles(size, seal.checkpoint.root.hex(), files, written)
+
+
+def _earlier(out: Path, key: PublicKey) -> Checkpoint | None:
+    """What the checkpoint that is there says."""
+    path = out / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        return read_seal(path, key).checkpoint
+    except SealUnfit as error:
+        raise _of_another_log(out, error.message) from error
+
+
+def _of_another_log(out: Path, why: str) -> InvalidPath:
+    return InvalidPath(f"{out} has the tiles of another log: {why}", field="tiles", remedy="Name another folder.")
+
+
+def _refuse_others(
+    log: LogReader, seal: Seal, earlier: Checkpoint | None, out: Path, tell: Callable[[int], None]
+) -> None:
+    """Go on only if the log is as the seal says, and has grown out of what the folder has."""
+    size, trees = seal.checkpoint.size, Trees()
+    if earlier is not None and earlier.size > size:
+        raise _of_another_log(out, f"its checkpoint speaks of {earlier.size} records, and {seal.path} only of {size}")
+    for record in log.hashes(limit=size):
+        try:
+            trees.apply(*record)
+        except IndexError as error:
+            raise damaged(error) from error
+        seen = trees.records.size
+        if earlier is not None and seen == earlier.size and trees.records.root() != earlier.root:
+            raise _of_another_log(out, f"its checkpoint speaks of others than the first {seen} records of this one")
+        if seen % _TELL_EVERY == 0:
+            tell(seen)
+    if not seal.fits(trees.records, trees.tasks):
+        raise SealUnfit(f"The log is not as {seal.path} says", remedy="Run `tasktrail verify --seals`.")
+
+
+def _digests(log: LogReader, size: int, tell: Callable[[int], None]) -> Iterator[bytes]:
+    for position, _, _, digest in log.hashes(limit=size):
+        if position % _TELL_EVERY == 0:
+            tell(position)
+        yield digest
+
+
+def _put(path: Path, content: bytes) -> bool:
+    """Write it, durably and as a whole, unless it is there as it is; whether it was written."""
+    if path.exists() and path.read_bytes() == content:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    return True
