@@ -48,6 +48,11 @@ def export_options(*forms: str) -> "Callable[[F], F]":
                 help="Write it there, whole or not at all; what is there is replaced. Default: standard output",
             ),
             click.option(
+                "--as-written",
+                is_flag=True,
+                help="CSV: leave texts as they are, even formulas. Default: an apostrophe before a formula",
+            ),
+            click.option(
                 "--sign", is_flag=True, help="Write FILE.intoto.json, too: a signed statement of what FILE holds."
             ),
         )
@@ -84,6 +89,7 @@ def write_export(
     form: Any,
     out: Path | None,
     as_of: int | datetime | None,
+    as_written: bool,
     sign: bool,
     **texts: str,
 ) -> None:
@@ -102,8 +108,11 @@ def write_export(
         if out is None:
             raise click.UsageError("--format parquet needs --out.")
         check_parquet()
+    if as_written and form != "csv":
+        raise click.UsageError("--as-written is for --format csv.")
     filters = TaskFilters.parse({**texts, "as_of": as_text_of(as_of)})
     asked = {name: text for name, text in texts.items() if text} | ({"as_of": filters.as_of} if filters.as_of else {})
+    asked |= {"as_written": True} if as_written else {}
     signing = session.environment.export_signer(session) if sign else nullcontext()
     with (
         signing as signer,
@@ -112,10 +121,10 @@ def write_export(
         _bar(out) as tell,
     ):
         if out is None:
-            write_rows(export, form_of(form, what, source), sys.stdout.buffer.write, tell)
+            write_rows(export, form_of(form, what, source, as_written=as_written), sys.stdout.buffer.write, tell)
             sys.stdout.buffer.flush()
             return
-        written = write_file(out, export, form, what, source, tell)
+        written = write_file(out, export, form, what, source, tell, as_written=as_written)
         statement = _write_statement(signer, out, export, written, {"of": what, "format": form} | asked)
     if session.as_json:
         told = {"file": str(out), "position": export.position} | written._asdict()

@@ -42,7 +42,9 @@ def write_rows(export: Export, form: Form, write: Callable[[bytes], object], tel
     return number
 
 
-def write_file(out: Path, export: Export, name: FormName, what: What, source: str, tell: Tell) -> Written:
+def write_file(
+    out: Path, export: Export, name: FormName, what: What, source: str, tell: Tell, *, as_written: bool = False
+) -> Written:
     """Write all rows to a file. What had its name is replaced; only the owner may read the new one.
 
     Args:
@@ -52,6 +54,7 @@ def write_file(out: Path, export: Export, name: FormName, what: What, source: st
         what: the kind of rows.
         source: which log they are of.
         tell: is told how far it is.
+        as_written: texts in CSV are, even where a spreadsheet takes them for formulas.
 
     Raises:
         InvalidPath: it cannot be written there. Then nothing is.
@@ -59,7 +62,7 @@ def write_file(out: Path, export: Export, name: FormName, what: What, source: st
     with whole_file(out) as part:
         if name == "parquet":
             return _parquet(part, export, what, tell)
-        form, digest, size = form_of(name, what, source), sha256(), 0
+        form, digest, size = form_of(name, what, source, as_written=as_written), sha256(), 0
         with part.open("wb") as file:
 
             def write(content: bytes) -> None:

@@ -1,7 +1,6 @@
 """The forms of an export whose rows are lines: JSON Lines, CSV, CloudEvents."""
 
-import csv
-import io
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
@@ -17,6 +16,10 @@ from .rows import What
 
 FormName: TypeAlias = Literal["jsonl", "csv", "cloudevents", "parquet"]
 
+_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+_SPECIAL = re.compile(r'[",\r\n]')
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
 
 class Form(NamedTuple):
     """How rows are written."""
@@ -27,15 +30,23 @@ class Form(NamedTuple):
     """Makes a line of a row."""
 
 
-def form_of(name: FormName, what: What, source: str) -> Form:
-    """The form of that name, which is one of lines. `source`: which log the rows are of."""
+def form_of(name: FormName, what: What, source: str, *, as_written: bool = False) -> Form:
+    """The form of that name, which is one of lines.
+
+    Args:
+        name: the form.
+        what: the kind of rows.
+        source: which log they are of.
+        as_written: in CSV, texts are as somebody wrote them, even where a spreadsheet takes them for formulas.
+    """
     match name:
         case "jsonl":
             return Form(b"", _json_line)
         case "cloudevents":
             return Form(b"", partial(_event_line, source))
         case "csv":
-            return Form(_csv_line(column.name for column in COLUMNS[what]), _line_of_values)
+            head = _csv_line(column.name for column in COLUMNS[what])
+            return Form(head, _line_of_values if as_written else _safe_line)
         case "parquet":
             raise ValueError("its rows are no lines")
 
@@ -53,11 +64,25 @@ def _line_of_values(row: Any) -> bytes:
     return _csv_line(map(_text_of, values_of(row)))
 
 
+def _safe_line(row: Any) -> bytes:
+    """As OWASP has it: a formula gets an apostrophe in front, and each text stands in quotes."""
+    return (",".join(map(_safe_cell, values_of(row))) + "\n").encode()
+
+
+def _safe_cell(value: Any) -> str:
+    text = _text_of(value)
+    if not isinstance(value, str):
+        return text
+    return _quoted(f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text)
+
+
 def _csv_line(cells: Iterable[str]) -> bytes:
     """As RFC 4180 has it, but for its end, which is a newline alone."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue().encode()
+    return (",".join(_quoted(cell) if _SPECIAL.search(cell) else cell for cell in cells) + "\n").encode()
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _text_of(value: Any) -> str:

