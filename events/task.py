@@ -97,7 +97,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """What the last attempt that ended read as its input, where that was watched."""
     version: int
     children: Children | None = None
-    """Told when one task is asked for as it is now, and it has any."""
+    """Told when one task is asked for, and it has any."""
 
 
 # Whatever `Created` says and nothing changes afterwards.

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 from ...events import Recorded, Task, TaskState
 from ...events.errors import InvalidValue, UnknownTask
 from ...events.log.event_log import ReadableLog
-from ...events.task import view
+from ...events.task import Children, view
 from ...events.values import check_task_id, in_words
 from ..errors import BeyondTheLog
 from ..views.fold import Tally, fold_batch
 from ..views.writer import TaskViews
+from .batches import Batch
 from .filters import TaskFilters
 from .reader import Every, TaskQueries
 from .stats import Stats
@@ -75,6 +76,18 @@ class FoldedPast:
         """One task as it was. Raises `UnknownTask`."""
         return self._queries.get(task_id, self.moment)
 
+    def children(self, task_id: int, user_id: int | None = None) -> Children | None:
+        """How far the children of a task were, or those of one user among them; none when it had none."""
+        return self._queries.children(task_id, user_id)
+
+    def batch(self, name: str, user_id: int | None = None) -> Batch | None:
+        """One batch; none when no task had its name. With a user, as if there were no tasks of others."""
+        return self._queries.batch(name, user_id)
+
+    def batches(self, most: int, user_id: int | None = None) -> tuple[Batch, ...]:
+        """The newest batches then; with a user as if there were no tasks of others."""
+        return self._queries.batches(most, user_id)
+
     def progress(self, task_id: int) -> tuple[float, str]:
         """Percent done and the latest message. Raises `UnknownTask`."""
         return self._queries.progress(task_id)
@@ -98,6 +111,10 @@ class FoldedPast:
     def stats(self) -> Stats:
         """The numbers over all tasks."""
         return self._queries.stats(self.moment)
+
+    def stats_of(self, user_id: int) -> Stats:
+        """The numbers over the tasks of one user."""
+        return self._queries.stats_of(user_id, self.moment)
 
     def close(self) -> None:
         """Free the memory."""

@@ -1,12 +1,13 @@
 """Batches: sets of tasks that were created together, and what became of the same outputs in earlier ones."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
 
-from ...events import TaskState
+from ...events import Task, TaskState
 from ...events.state import FINISHED, Status
 from ..errors import ViewsDamaged
 from ..views.checksums import OF_TASKS
@@ -41,6 +42,10 @@ SELECT batch FROM tasks INDEXED BY tasks_by_batch WHERE batch > '' GROUP BY batc
 """
 _NAMES_OF_USER = """
 SELECT batch FROM tasks WHERE batch > '' AND user_id = ? GROUP BY batch ORDER BY max(id) DESC LIMIT ?
+"""
+_NAMES_THEN = """
+SELECT batch FROM tasks WHERE batch > '' AND id <= ?1 AND (?2 IS NULL OR +user_id = ?2)
+GROUP BY batch ORDER BY max(id) DESC LIMIT ?3
 """
 _LEAST_WEIGHT = 0.05
 """Seconds that a task counts for at least in the progress of its batch."""
@@ -100,6 +105,55 @@ def read_batch(conn: sqlite3.Connection, name: str, user_id: int | None) -> Batc
         bytes_after=sum(row[8] or 0 for row in rows),
         originals_kept=sum(row[9] or 0 for row in rows),
     )
+
+
+def names_then(conn: sqlite3.Connection, last: int, most: int, user_id: int | None) -> list[str]:
+    """The newest batches when `last` was the newest task."""
+    return [name for (name,) in conn.execute(_NAMES_THEN, (last, user_id, most))]
+
+
+def batch_of(name: str, tasks: Iterable[Task]) -> Batch | None:
+    """The same as `read_batch` of all tasks of a name; none when there are none."""
+    all_tasks = list(tasks)
+    if not all_tasks:
+        return None
+    weights = [max(_LEAST_WEIGHT, task.estimated_time) for task in all_tasks]
+    shares = [100.0 if task.status in FINISHED else task.progress for task in all_tasks]
+    done = sum(weight * share for weight, share in zip(weights, shares, strict=True)) / sum(weights)
+    completed = [task for task in all_tasks if task.status == "completed"]
+    kept = [task for task in completed if _stayed(task)]
+    ended = all(task.status in FINISHED for task in all_tasks)
+    return Batch(
+        batch=name,
+        total=len(all_tasks),
+        by_status=count_by_status(all_tasks),
+        progress=round(min(100.0, done), 3),
+        created_at=min(task.created_at for task in all_tasks),
+        completed_at=max(task.completed_at for task in all_tasks if task.completed_at) if ended else None,
+        bytes_before=sum(map(_read, completed)),
+        bytes_after=sum(_read(task) if _stayed(task) else _made(task) for task in completed),
+        originals_kept=len(kept),
+    )
+
+
+def count_by_status(tasks: Iterable[Task]) -> dict[Status, int]:
+    """How many there are in each status that any is in."""
+    return dict(sorted(Counter(task.status for task in tasks).items()))
+
+
+def _stayed(task: Task) -> bool:
+    """Whether the input has, although it could have given way to the result."""
+    original = task.result.get("original")
+    return isinstance(original, dict) and "kept" in original
+
+
+def _read(task: Task) -> int:
+    return task.input_read.size if task.input_read else 0
+
+
+def _made(task: Task) -> int:
+    size = task.result.get("size")
+    return int(size) if isinstance(size, int | float) else 0
 
 
 def last_writers(

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ...events import Task, TaskState
 from ...events.errors import UnknownTask
 from ...events.log.event_log import Part, ReadableLog
-from ...events.task import view
+from ...events.task import Children, view
 from ...events.values import check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
 from ..views.checksums import sound
@@ -23,10 +23,11 @@ from ..views.versions import FEW as FEW_VERSIONS
 from ..views.versions import KEPT
 from .activity import Span, read_activity
 from .as_of import Point, parse_point, position_at, time_of
-from .filters import TaskFilters, kept_total
+from .batches import Batch, batch_of, count_by_status, names_then
+from .filters import Ids, TaskFilters, kept_total
 from .past_walk import PastWalk
 from .reader import MANY, Every, Page, TaskQueries
-from .stats import Stats, read_stats_then
+from .stats import Stats, count_stats_of, read_stats_then
 from .walk import FEW, Census, Place, Stretch, collect, expression, kept_census, tell
 
 _AT_ONCE = 500
@@ -44,6 +45,8 @@ _WORD = f"""
 SELECT count(*) FROM (SELECT 1 FROM search WHERE search MATCH ? AND rowid <= ? LIMIT {FEW + 1})
 """  # noqa: S608 - our own number
 
+
+_HAS_CHILDREN = "SELECT 1 FROM tasks WHERE parent_task_id = ? AND id <= ? LIMIT 1"
 
 Tasks: TypeAlias = list[Task]
 """`list` is a method below."""
@@ -87,6 +90,32 @@ class Past:
     def get(self, task_id: int) -> Task:
         """One task as it was. Raises `UnknownTask`."""
         return view(self._state(task_id), self.moment)
+
+    def children(self, task_id: int, user_id: int | None = None) -> Children | None:
+        """How far the children of a task were, or those of one user among them; none when it had none."""
+        with self._queries.moment() as conn:
+            top = read_numbers(conn, self.position).total()
+            if conn.execute(_HAS_CHILDREN, (task_id, top)).fetchone() is None:
+                return None
+        with self.every(TaskFilters(parent_task_id=task_id, user_id=_users(user_id))) as every:
+            tasks = list(every.tasks)
+        if not tasks:
+            return None
+        progress = sum(task.progress for task in tasks) / len(tasks)
+        return Children(total=len(tasks), progress=round(progress, 3), by_status=count_by_status(tasks))
+
+    def batch(self, name: str, user_id: int | None = None) -> Batch | None:
+        """One batch; none when no task had its name. With a user, as if there were no tasks of others."""
+        if not name:
+            return None
+        with self.every(TaskFilters(batch=(name,), user_id=_users(user_id))) as every:
+            return batch_of(name, every.tasks)
+
+    def batches(self, most: int, user_id: int | None = None) -> tuple[Batch, ...]:
+        """The newest batches then; with a user as if there were no tasks of others."""
+        with self._queries.moment() as conn:
+            names = names_then(conn, read_numbers(conn, self.position).total(), most, user_id)
+        return tuple(batch for name in names if (batch := self.batch(name, user_id)) is not None)
 
     def progress(self, task_id: int) -> tuple[float, str]:
         """Percent done and the latest message. Raises `UnknownTask`."""
@@ -151,6 +180,11 @@ class Past:
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position, durations=True)
             return read_stats_then(conn, self.moment, self.position, numbers)
+
+    def stats_of(self, user_id: int) -> Stats:
+        """The numbers over the tasks of one user, each of which is looked at."""
+        with self.every(TaskFilters(user_id=user_id)) as every:
+            return count_stats_of(every.tasks, self.moment, self.position)
 
     def _walk(self, conn: sqlite3.Connection, filters: TaskFilters, words: str, numbers: Numbers) -> PastWalk:
         return PastWalk(conn, filters, words, numbers, self.position, lambda ids: self._last_changes(conn, ids))
@@ -217,6 +251,10 @@ class Past:
 def _part(row: _Version, version: int, since: int) -> Part:
     """What came behind a version, and may have come before the next row."""
     return Part(row.id, version, row.version + (KEPT if row.status == "running" else 0), since)
+
+
+def _users(user_id: int | None) -> Ids:
+    return () if user_id is None else user_id
 
 
 def _json(values: Any) -> str:

@@ -2,12 +2,14 @@
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate
+from typing import NamedTuple
 
 import msgspec
 
+from ...events import Task
 from ...events.state import FINISHED
 from ..errors import ViewsDamaged
 from ..views.checksums import OF_TASKS, sound
@@ -123,25 +125,59 @@ FROM tasks WHERE user_id = ?
 """  # noqa: S608 - our own names
 
 
+class _Counted(NamedTuple):
+    """What is counted of a task."""
+
+    kind: str
+    status: str
+    at: float
+    """When it changed last, seconds since 1970."""
+    attempts: int
+    retries: int
+    seconds: float
+    """How long it has run."""
+
+
 def count_stats(conn: sqlite3.Connection, user_id: int, now: datetime) -> Stats:
     """The numbers over one user's tasks. They are not kept, so each of his tasks is looked at."""
+
+    def tasks() -> Iterator[_Counted]:
+        for *row, damaged in conn.execute(_OF_A_USER, (user_id,)):
+            if damaged:
+                raise ViewsDamaged(f"A task of user {user_id} has changed in the views since it was written there")
+            yield _Counted(*row)
+
+    return _counted(tasks(), now, conn.execute("SELECT position FROM progress").fetchone()[0])
+
+
+def count_stats_of(tasks: Iterable[Task], now: datetime, position: int) -> Stats:
+    """The same over these tasks, which are as they were at a position."""
+    return _counted(
+        (
+            _Counted(task.type, task.status, task.updated_at.timestamp(), task.attempt, task.retry_count, task.duration)
+            for task in tasks
+        ),
+        now,
+        position,
+    )
+
+
+def _counted(tasks: Iterable[_Counted], now: datetime, position: int) -> Stats:
     this_minute = now.timestamp() // 60 * 60
     counts: Counter[tuple[str, str]] = Counter()
     attempts: Counter[str] = Counter()
     retries: Counter[str] = Counter()
     classes: defaultdict[str, Counter[int]] = defaultdict(Counter)
     ended: dict[int, Counter[str]] = {minutes: Counter() for minutes in (1, 60, 24 * 60)}
-    for kind, status, at, attempt, retry_count, seconds, damaged in conn.execute(_OF_A_USER, (user_id,)):
-        if damaged:
-            raise ViewsDamaged(f"A task of user {user_id} has changed in the views since it was written there")
-        counts[kind, status] += 1
-        attempts[kind] += attempt
-        retries[kind] += retry_count
-        if status == "completed":
-            classes[kind][bucket(seconds)] += 1
-        if status in FINISHED:
+    for task in tasks:
+        counts[task.kind, task.status] += 1
+        attempts[task.kind] += task.attempts
+        retries[task.kind] += task.retries
+        if task.status == "completed":
+            classes[task.kind][bucket(task.seconds)] += 1
+        if task.status in FINISHED:
             for minutes, numbers in ended.items():
-                numbers[status] += this_minute - 60 * minutes <= at < this_minute
+                numbers[task.status] += this_minute - 60 * minutes <= task.at < this_minute
     by_type = {
         kind: TypeStats(
             counts={status: counts[kind, status] for status in STATUSES},
@@ -155,7 +191,7 @@ def count_stats(conn: sqlite3.Connection, user_id: int, now: datetime) -> Stats:
         Ended(**numbers, per_minute=sum(numbers.values()) / minutes) for minutes, numbers in ended.items()
     )
     return Stats(
-        position=conn.execute("SELECT position FROM progress").fetchone()[0],
+        position=position,
         total=counts.total(),
         counts={status: sum(kind.counts[status] for kind in by_type.values()) for status in STATUSES},
         by_type=by_type,

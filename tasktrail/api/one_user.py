@@ -19,7 +19,7 @@ from ..projections.attempts import Attempt
 from ..projections.queries.as_of import Point
 from ..projections.queries.filters import MAX_LIMIT, ids_of, values_of
 from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
-from .reader import batch_named
+from .reader import batch_named, task_seen_by
 from .service import TaskService
 
 
@@ -49,11 +49,7 @@ class OneUser:
     def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
         """One task, now or as of an earlier moment; of its children, those that are the user's too."""
         self._check(task_id)
-        task = self._service.get_task(task_id, as_of=as_of)
-        if task.children is None:
-            return task
-        own = self._service.source.ask(lambda views: views.children(task_id, self._user_id))
-        return replace(task, children=own)
+        return task_seen_by(self._service.source, self._user_id, task_id, as_of)
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
         """Percent and message."""

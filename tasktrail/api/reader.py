@@ -33,7 +33,16 @@ from ..handlers.presets import Preset
 from ..handlers.registry import Registry, unknown_type
 from ..intake.event_names import event_tags
 from ..paths import path_of
-from ..projections import Batch, DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification, ViewsFailed
+from ..projections import (
+    Batch,
+    DisabledEndpoint,
+    NoticeStatus,
+    Stats,
+    TaskFilters,
+    TaskQueries,
+    Verification,
+    ViewsFailed,
+)
 from ..projections.attempts import Attempt
 from ..projections.attempts import attempts as attempts_of
 from ..projections.describe import describe
@@ -65,14 +74,7 @@ class Questions:
 
     def get_task(self, task_id: int, *, as_of: Point | None = None) -> Task:
         """One task, now or as of a position or time. Raises `UnknownTask`."""
-        if as_of is not None:
-            point = parse_point(as_of)
-            try:
-                return self.at_once(point, lambda past: past.get(task_id))
-            except ViewsFailed:
-                return task_as_of(self.source.log(), task_id, point)
-        now = self.source.clock.now()
-        return self.source.ask(lambda views: replace(views.get(task_id, now), children=views.children(task_id)))
+        return task_seen_by(self.source, None, task_id, as_of)
 
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
         """Percent and message. Raises `UnknownTask`."""
@@ -115,17 +117,23 @@ class Questions:
         """The task's latest resume data. Raises `UnknownTask`."""
         return self.source.ask(lambda views: views.state(task_id).checkpoint)
 
-    def batches(self, limit: int = BATCHES_SHOWN) -> list[Batch]:
-        """The newest batches and how far they are."""
+    def batches(self, limit: int = BATCHES_SHOWN, *, as_of: Point | None = None) -> list[Batch]:
+        """The newest batches and how far they are, now or as of a position or time."""
         most = check_whole(limit, "limit", 1, MAX_LIMIT)
+        if as_of is not None:
+            return list(self.past(as_of, lambda past: past.batches(most)))
         return list(self.source.ask(lambda views: views.batches(most)))
 
-    def batch(self, name: str) -> Batch:
-        """One batch and how far it is. Raises `UnknownBatch`."""
+    def batch(self, name: str, *, as_of: Point | None = None) -> Batch:
+        """One batch and how far it is, now or as of a position or time. Raises `UnknownBatch`."""
+        if as_of is not None:
+            return batch_named(name, self.past(as_of, lambda past: past.batch(name)))
         return batch_named(name, self.source.ask(lambda views: views.batch(name)))
 
-    def stats(self) -> Stats:
-        """Numbers over all tasks."""
+    def stats(self, *, as_of: Point | None = None) -> Stats:
+        """Numbers over all tasks, now or as of a position or time."""
+        if as_of is not None:
+            return self.past(as_of, lambda past: past.stats())
         return self.source.ask(lambda views: views.stats(self.source.clock.now()))
 
     def notices(self, task_id: int) -> list[NoticeStatus]:
@@ -342,6 +350,23 @@ def attempts_until(questions: Questions, task_id: int, version: int) -> Iterator
             yield from questions.events_after(task_id, known, min(_LIFE_AT_ONCE, version - known))
 
     return attempts_of(records())
+
+
+def task_seen_by(source: Source, user_id: int | None, task_id: int, as_of: Point | None) -> Task:
+    """One task, now or as of a position or time, with those of its children that are the user's; with None, all."""
+    if as_of is None:
+        now = source.clock.now()
+        return source.ask(lambda views: replace(views.get(task_id, now), children=views.children(task_id, user_id)))
+    point = parse_point(as_of)
+
+    def then(views: TaskQueries) -> Task:
+        past = Past(views, source.log(), point)
+        return replace(past.get(task_id), children=past.children(task_id, user_id))
+
+    try:
+        return source.ask(then)
+    except ViewsFailed:  # what the log has of the task itself is read at once; of its children nothing is told
+        return task_as_of(source.log(), task_id, point)
 
 
 def batch_named(name: str, found: Batch | None) -> Batch:

@@ -30,7 +30,7 @@ from ..events.clock import SystemClock
 from ..events.errors import NotReady, TooCostly
 from ..handlers.registry import Registry
 from ..paths import DataPaths
-from ..projections import Stats, TaskFilters
+from ..projections import Batch, Stats, TaskFilters
 from ..projections.queries.activity import Span
 from ..projections.queries.as_of import FoldedPast, parse_point
 from ..projections.queries.filters import Ids
@@ -99,6 +99,31 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     day: list[Span]
 
 
+class StatsQuestion(msgspec.Struct, frozen=True, tag="stats"):
+    """Asks for the numbers at an earlier moment."""
+
+    as_of: str | int
+    user_id: int | None = None
+    """Only over tasks of this user."""
+
+
+class BatchesQuestion(msgspec.Struct, frozen=True, tag="batches"):
+    """Asks how far batches were at an earlier moment."""
+
+    as_of: str | int
+    name: str | None = None
+    """Only this one."""
+    most: int = 1
+    user_id: int | None = None
+    """Only tasks of this user count."""
+
+
+class BatchesThen(msgspec.Struct, frozen=True):
+    """The batches; of one that was not there, nothing."""
+
+    batches: list[Batch]
+
+
 class StretchQuestion(msgspec.Struct, frozen=True, tag="stretch"):
     """Asks for a stretch of a list as it was at an earlier position."""
 
@@ -114,7 +139,7 @@ class StretchThen(msgspec.Struct, frozen=True):
     census: Census
 
 
-PastQuestion: TypeAlias = ListQuestion | StandingQuestion | StretchQuestion
+PastQuestion: TypeAlias = ListQuestion | StandingQuestion | StatsQuestion | BatchesQuestion | StretchQuestion
 Question: TypeAlias = PastQuestion | AttemptsQuestion | VerifyQuestion | RebuildQuestion
 Progress: TypeAlias = Callable[[int, int], None]
 """Told a position, and the last one."""
@@ -239,19 +264,26 @@ def point_of(question: PastQuestion) -> str | int:
     match question:
         case ListQuestion(filters):
             return filters.as_of
-        case StandingQuestion(as_of):
+        case StandingQuestion(as_of) | StatsQuestion(as_of) | BatchesQuestion(as_of):
             return as_of
         case StretchQuestion(position=position):
             return position
 
 
-def told(past: Past | FoldedPast, question: PastQuestion) -> ListThen | Standing | StretchThen:
+def told(past: Past | FoldedPast, question: PastQuestion) -> ListThen | Standing | Stats | BatchesThen | StretchThen:
     """What the past answers."""
     match question:
         case ListQuestion(filters):
             return ListThen(*past.list(filters))
         case StretchQuestion(filters, _position, place):
             return StretchThen(*past.stretch(filters, parse_place(place)))
+        case StatsQuestion(user_id=user_id):
+            return past.stats() if user_id is None else past.stats_of(user_id)
+        case BatchesQuestion(name=name, most=most, user_id=user_id):
+            if name is None:
+                return BatchesThen(list(past.batches(most, user_id)))
+            found = past.batch(name, user_id)
+            return BatchesThen([] if found is None else [found])
         case StandingQuestion(_as_of, shown, user_id):
             return _standing(past, shown, () if user_id is None else user_id)
 

@@ -223,19 +223,20 @@ class Remote(Commands):
         return await self._ask(list[DisabledEndpoint], "/v1/endpoints")
 
     @either_way
-    async def batches(self, limit: int = BATCHES_SHOWN) -> list[Batch]:
-        """The newest batches and how far they are."""
-        return await self._ask(list[Batch], "/v1/batches", {"limit": check_whole(limit, "limit", 1, MAX_LIMIT)})
+    async def batches(self, limit: int = BATCHES_SHOWN, *, as_of: Point | None = None) -> list[Batch]:
+        """The newest batches and how far they are, now or as of a position or time."""
+        most = check_whole(limit, "limit", 1, MAX_LIMIT)
+        return await self._ask(list[Batch], "/v1/batches", {"limit": most, **_moment(as_of)})
 
     @either_way
-    async def batch(self, name: str) -> Batch:
-        """One batch and how far it is. Raises `UnknownBatch`."""
-        return await self._ask(Batch, f"/v1/batches/{quote(name, safe='')}")
+    async def batch(self, name: str, *, as_of: Point | None = None) -> Batch:
+        """One batch and how far it is, now or as of a position or time. Raises `UnknownBatch`."""
+        return await self._ask(Batch, f"/v1/batches/{quote(name, safe='')}", _moment(as_of))
 
     @either_way
-    async def stats(self) -> Stats:
-        """Numbers over all tasks."""
-        return await self._ask(Stats, "/v1/stats")
+    async def stats(self, *, as_of: Point | None = None) -> Stats:
+        """Numbers over all tasks, now or as of a position or time."""
+        return await self._ask(Stats, "/v1/stats", _moment(as_of))
 
     @either_way
     async def types(self) -> list[TypeInfo]:

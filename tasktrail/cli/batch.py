@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,9 +15,10 @@ from ..words import about, duration, moment, percent, size
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
-from .parameters import FILE, TYPE
+from .parameters import FILE, TYPE, PointParam
 from .progress import Lines, Poller, Signals
 from .session import Session
+from .tasks import as_text_of
 from .terminal import Column, plain, print_json, say
 
 if TYPE_CHECKING:
@@ -148,12 +150,15 @@ def _to_follow(tasks: "Tasks", made: "MadeBatch") -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _tasks_of(reading: "Reading", batch: str) -> Iterator["Task"]:
+def _tasks_of(reading: "Reading", batch: str, as_of: str = "") -> Iterator["Task"]:
     """The tasks of a batch, by their ids. The pages end where the caller does."""
+    from msgspec.structs import replace
+
     from ..projections import TaskFilters
 
     offset = 0
-    while tasks := reading.list_tasks(TaskFilters(batch=(batch,), sort="id", limit=_PAGE, offset=offset))[0]:
+    asked = TaskFilters(batch=(batch,), sort="id", limit=_PAGE, as_of=as_of)
+    while tasks := reading.list_tasks(replace(asked, offset=offset))[0]:
         yield from tasks
         offset += len(tasks)
 
@@ -246,8 +251,8 @@ def _code(made: "MadeBatch", found: Iterable["Batch"]) -> int:
     return DONE if good and (made.created or made.skipped) else REFUSED
 
 
-def _report(reading: "Reading", batch: "Batch") -> None:
-    """What became of a batch: numbers, bytes, time, and why what failed has failed."""
+def _report(reading: "Reading", batch: "Batch", as_of: str = "") -> None:
+    """What became of a batch: numbers, bytes, time, and why what failed has failed. `as_of`: up to when; empty: now."""
     counts = ", ".join(f"{number} {status}" for status, number in batch.by_status.items())
     took = (batch.completed_at - batch.created_at).total_seconds() if batch.completed_at else None
     say(f"batch {plain(batch.batch)}: {counts}" + (f", in {duration(took)}" if took is not None else ""))
@@ -258,29 +263,33 @@ def _report(reading: "Reading", batch: "Batch") -> None:
         _name_some(
             "originals that stay",
             batch.originals_kept,
-            (f"{plain(task.input_file)}: {plain(why)} (task {task.id})" for task, why in _kept(reading, batch)),
+            (f"{plain(task.input_file)}: {plain(why)} (task {task.id})" for task, why in _kept(reading, batch, as_of)),
             f"`tasktrail list --batch {shlex.quote(batch.batch)} --status completed --json`",
         )
     failed = batch.by_status.get("failed", 0)
     _name_some(
         "failed",
         failed,
-        (f"{plain(task.input_file)}: {plain(task.error)} (task {task.id})" for task in _failures(reading, batch)),
+        (
+            f"{plain(task.input_file)}: {plain(task.error)} (task {task.id})"
+            for task in _failures(reading, batch, as_of)
+        ),
         f"`tasktrail list --batch {shlex.quote(batch.batch)} --status failed`",
     )
 
 
-def _failures(reading: "Reading", batch: "Batch") -> list["Task"]:
+def _failures(reading: "Reading", batch: "Batch", as_of: str) -> list["Task"]:
     from ..projections import TaskFilters
 
     if not batch.by_status.get("failed"):
         return []
-    return reading.list_tasks(TaskFilters(batch=(batch.batch,), status=("failed",), sort="id", limit=_SHOWN))[0]
+    asked = TaskFilters(batch=(batch.batch,), status=("failed",), sort="id", limit=_SHOWN, as_of=as_of)
+    return reading.list_tasks(asked)[0]
 
 
-def _kept(reading: "Reading", batch: "Batch") -> Iterator[tuple["Task", str]]:
+def _kept(reading: "Reading", batch: "Batch", as_of: str) -> Iterator[tuple["Task", str]]:
     """Tasks whose originals have stayed, each with the reason. The pages end where the caller does."""
-    for task in _tasks_of(reading, batch.batch):
+    for task in _tasks_of(reading, batch.batch, as_of):
         told = task.result.get("original")
         if isinstance(told, dict) and told.get("kept"):
             yield task, str(told["kept"])
@@ -372,12 +381,14 @@ def _report_start(session: Session, made: "MadeBatch") -> int:
     examples=[
         ("tasktrail batches", "the newest, and how far they are"),
         ("tasktrail batches holiday", "what became of one: numbers, bytes, time, and why some have failed"),
+        ("tasktrail batches holiday --as-of 'yesterday 12:00'", "how far it was then"),
     ],
 )
 @click.argument("names", nargs=-1, metavar="[BATCH…]")
 @click.option("--limit", type=click.IntRange(1, 500), default=20, metavar="N", help="At most so many. Default: 20")
+@click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h.")
 @pass_session
-def batches_command(session: Session, names: tuple[str, ...], limit: int) -> int:
+def batches_command(session: Session, names: tuple[str, ...], limit: int, as_of: int | datetime | None) -> int:
     """List the newest batches, or report what became of some."""
     from ..events.errors import UnknownBatch
 
@@ -386,13 +397,13 @@ def batches_command(session: Session, names: tuple[str, ...], limit: int) -> int
         if shown != name:  # such a name cannot be asked for
             raise UnknownBatch(f"No task belongs to a batch '{shown}'", field="batch")
     with session.reading() as reading:
-        found = [reading.batch(name) for name in names] if names else reading.batches(limit)
+        found = [reading.batch(name, as_of=as_of) for name in names] if names else reading.batches(limit, as_of=as_of)
         if session.as_json:
             for batch in found:
                 print_json(batch)
         elif names:
             for batch in found:
-                _report(reading, batch)
+                _report(reading, batch, as_text_of(as_of))
         elif not found:
             click.echo("There is no batch. `tasktrail batch --help` tells how to make one.")
         else:

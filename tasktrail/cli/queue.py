@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import click
 from ..words import duration, percent, rate, size
 from .command import CliCommand, pass_session
 from .failing import INTERRUPTED
-from .parameters import TASK_ID, NumberParam, WholeParam
+from .parameters import TASK_ID, NumberParam, PointParam, WholeParam
 from .progress import Signals
 from .session import DEFAULT_DATA, Session
 from .terminal import Column, TerminalLayout, fitted, localized, plain, print_json, print_pairs, say
@@ -366,14 +367,16 @@ def _where(session: Session) -> tuple[str, ...]:
     cls=CliCommand,
     examples=[
         ("tasktrail stats", "how many tasks of which kind, how long they take, how many end"),
+        ("tasktrail stats --as-of -1d", "the same of yesterday at this time"),
         ("tasktrail stats --json", "for a program"),
     ],
 )
+@click.option("--as-of", type=PointParam(), help="As it was at a position of the log, or at a time, e.g. -2h.")
 @pass_session
-def stats_command(session: Session) -> None:
+def stats_command(session: Session, as_of: int | datetime | None) -> None:
     """Show how many tasks there are, how long they run, and how many come to an end."""
     with session.reading() as reading:
-        stats = reading.stats()
+        stats = reading.stats(as_of=as_of)
     if session.as_json:
         print_json(stats)
         return

@@ -9,6 +9,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter, QueryParameter
 
 from ..api.protocol import BATCHES_SHOWN
+from ..api.reader import batch_named
+from ..api.reader_process import LIST_WITHIN, BatchesQuestion, BatchesThen
 from ..batches.request import MadeBatch
 from ..projections import Batch
 from ..projections.queries.filters import MAX_LIMIT
@@ -17,7 +19,7 @@ from .backend import Backend
 from .commands import SLACK, Json, json_body, trace_of
 from .identity import Identity
 from .permissions import SEE, SUBMIT
-from .requests import MAX_BODY, MinPositionQuery, decode_batch
+from .requests import MAX_BODY, AsOfQuery, MinPositionQuery, as_text, decode_batch, point
 
 BatchPath = Annotated[str, PathParameter(description="The batch's name")]
 LimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many")]
@@ -37,9 +39,14 @@ async def get_batches(
     backend: NamedDependency[Backend],
     who: NamedDependency[Identity],
     limit: LimitQuery = BATCHES_SHOWN,
+    as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> Sequence[Batch]:
-    """The newest batches, and how far they are."""
+    """The newest batches, and how far they are, now or as of an earlier moment."""
+    if (moment := point(as_of)) is not None:
+        await backend.reach(min_position, "min_position")
+        asked = BatchesQuestion(as_text(moment), most=limit, user_id=who.user_id)
+        return (await backend.past(asked, BatchesThen, LIST_WITHIN)).batches
     return await backend.read(min_position, backend.seen_by(who).batches, limit)
 
 
@@ -48,9 +55,15 @@ async def get_batch(
     backend: NamedDependency[Backend],
     who: NamedDependency[Identity],
     batch_name: BatchPath,
+    as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> Batch:
-    """One batch, and how far it is."""
+    """One batch, and how far it is, now or as of an earlier moment."""
+    if (moment := point(as_of)) is not None:
+        await backend.reach(min_position, "min_position")
+        asked = BatchesQuestion(as_text(moment), batch_name, user_id=who.user_id)
+        found = (await backend.past(asked, BatchesThen, LIST_WITHIN)).batches
+        return batch_named(batch_name, found[0] if found else None)
     return await backend.read(min_position, backend.seen_by(who).batch, batch_name)
 
 

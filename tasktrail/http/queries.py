@@ -5,7 +5,6 @@ Answers come with everything that is durable; `min_position` makes them wait for
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +20,7 @@ from ..actors.core.explanation import Why
 from ..actors.core.sources import WatchedFolder
 from ..api.one_user import narrowed
 from ..api.protocol import QUEUE_SHOWN, TypeInfo
-from ..api.reader_process import LIST_WITHIN, AttemptsQuestion, ListQuestion, ListThen
+from ..api.reader_process import LIST_WITHIN, AttemptsQuestion, ListQuestion, ListThen, StatsQuestion
 from ..events import Task
 from ..events.errors import CONTRADICTION, InvalidValue, NotReady, UnknownTask
 from ..handlers.attempt_output import PAGE, Output
@@ -38,6 +37,7 @@ from .requests import (
     MinPositionQuery,
     PositionQuery,
     TaskIdPath,
+    as_text,
     event_names,
     point,
     unescaped,
@@ -194,7 +194,7 @@ async def get_attempts(
     moment = point(as_of)
     if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
-    asked = AttemptsQuestion(task_id, moment.isoformat() if isinstance(moment, datetime) else moment)
+    asked = AttemptsQuestion(task_id, None if moment is None else as_text(moment))
     return msgspec.json.decode(await backend.apart(asked, LIST_WITHIN), type=list[Attempt])
 
 
@@ -405,9 +405,15 @@ class Readiness(msgspec.Struct, frozen=True):
 
 @get("/v1/stats", needs=SEE)
 async def get_stats(
-    backend: NamedDependency[Backend], who: NamedDependency[Identity], min_position: MinPositionQuery = 0
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    as_of: AsOfQuery = None,
+    min_position: MinPositionQuery = 0,
 ) -> Stats:
-    """Numbers over all tasks."""
+    """Numbers over all tasks, now or as of an earlier moment."""
+    if (moment := point(as_of)) is not None:
+        await backend.reach(min_position, "min_position")
+        return await backend.past(StatsQuestion(as_text(moment), who.user_id), Stats, LIST_WITHIN)
     return await backend.read(min_position, backend.seen_by(who).stats)
 
 

@@ -5,6 +5,7 @@ values out of bounds. In an array each command stands for itself.
 """
 
 import re
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -184,6 +185,11 @@ def event_names(given: list[str] | None) -> frozenset[str]:
 def point(text: str | None) -> Point | None:
     """The moment that `as_of` names. Raises `InvalidValue`."""
     return parse_point(unescaped(text)) if text else None
+
+
+def as_text(moment: Point) -> str | int:
+    """The moment as a question to another process has it."""
+    return moment.isoformat() if isinstance(moment, datetime) else moment
 
 
 def possible_task(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:

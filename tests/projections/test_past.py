@@ -16,6 +16,7 @@ from tasktrail.events.log.event_log import Part
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 from tasktrail.events.system_events import Adjusted
+from tasktrail.events.task_events import ReadInput
 from tasktrail.projections import BeyondTheLog, TaskFilters, TaskQueries, TaskViews, ViewsFailed
 from tasktrail.projections.queries import past, past_walk, walk
 from tasktrail.projections.queries.as_of import task_as_of
@@ -46,6 +47,7 @@ def some_filters(chance: Random) -> TaskFilters:
         document_id=some((0, 1, 2, 3, 4), 0.1),  # type: ignore[arg-type]  # of numbers
         parent_task_id=some((0, 1, 2, 3), 0.1),  # type: ignore[arg-type]  # of numbers
         label=some(("night", "import-7"), 0.1),  # type: ignore[arg-type]  # of texts
+        batch=some(("films", "letters"), 0.1),  # type: ignore[arg-type]  # of texts
         search=chance.choice(WORDS) if chance.random() < 0.2 else "",
         sort=chance.choice(("", "-")) + chance.choice(SORTS),
         limit=chance.choice((1, 3, 50, 500)),
@@ -95,7 +97,25 @@ def busy_history(steps: int, seed: int) -> Journal:
             journal.record(0, Adjusted(task_id=task_id, scheduled_for=later, priority=chance.randrange(3)))
         journal.create(priority=step % 3, scheduled_for=journal.at + timedelta(seconds=chance.randrange(300)))
         journal.create(priority=step % 3)
+        _batch_step(journal, chance)
     return journal
+
+
+def _batch_step(journal: Journal, chance: Random) -> None:
+    """A task of a batch, and with luck the end of one, of every kind that a batch tells apart."""
+    parent = chance.randint(1, len(journal.states))
+    name = chance.choice(("", "films", "letters"))
+    task_id = journal.create(
+        batch=name, parent_task_id=parent, user_id=chance.randrange(4), estimated_time=chance.choice((0.0, 0.01, 60.5))
+    )
+    if chance.random() < 0.7:
+        journal.start(task_id)
+        journal.send(AttemptProgressed(task_id, 1, progress=chance.random() * 100, message="on the way"))
+    if chance.random() < 0.6 and journal.states[task_id].status == "running":
+        original = chance.choice(({}, {"original": {"kept": "larger"}}, {"original": {"moved": "/away"}}))
+        read = chance.choice((None, ReadInput(size=chance.randrange(10**9), modified=5)))
+        result = {"size": chance.randrange(10**9)} if chance.random() < 0.8 else {}
+        journal.send(AttemptEnded(task_id, 1, "completed", result={**result, **original}, input_read=read))
 
 
 @pytest.mark.usefixtures("few", "small")
@@ -111,6 +131,11 @@ def test_every_answer_at_every_position_is_that_of_the_fold(seed: int) -> None:
         then, at = Past(queries, journal.log, record.position), record.recorded_at
         assert (then.position, then.moment) == (record.position, at)
         assert then.stats() == live.stats(at)
+        user = chance.choice((None, 0, 1, 3))
+        assert then.stats_of(user or 0) == live.stats_of(user or 0, at)
+        assert then.batches(5, user) == live.batches(5, user)
+        assert then.batch("films", user) == live.batch("films", user)
+        assert then.batch("", user) is then.batch("nobody's", user) is None
         assert then.activity(60, 1) == live.activity(at, 60, 1)
         assert then.activity(1440, 30) == live.activity(at, 1440, 30)
         there = live.stats(at).total
@@ -118,6 +143,7 @@ def test_every_answer_at_every_position_is_that_of_the_fold(seed: int) -> None:
             task_id = chance.randint(1, there)
             assert then.get(task_id) == live.get(task_id, at)
             assert then.progress(task_id) == live.progress(task_id)
+            assert then.children(task_id, user) == live.children(task_id, user)
         with pytest.raises(UnknownTask):
             then.get(there + 1)
         for _ in range(4):

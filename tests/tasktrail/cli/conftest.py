@@ -56,7 +56,7 @@ from tasktrail.projections import (
 )
 from tasktrail.projections.attempts import Attempt, attempts
 from tasktrail.projections.notices import log_id, redelivery
-from tasktrail.projections.queries.as_of import Point, task_as_of
+from tasktrail.projections.queries.as_of import Point, fold_to, task_as_of
 
 T = TypeVar("T")
 
@@ -234,7 +234,10 @@ class MemoryTasks(Questions, Commands, Blocking):
                 return
             self.script.popleft()()
 
-    def stats(self) -> Stats:
+    def stats(self, *, as_of: Point | None = None) -> Stats:
+        if as_of is not None:
+            with fold_to(self.memory_log, as_of) as past:
+                return past.stats()
         self._catch_up()
         return self._queries.stats(self.journal.at)
 

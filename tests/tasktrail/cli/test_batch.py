@@ -71,6 +71,10 @@ def test_a_folder_is_done_once_and_reported(cli: Callable[..., Said], tmp_path: 
     assert [line.split()[:4] for line in listed.out.splitlines()[2:]] == [["letters", "4", "3", "1"]]
     assert "1 failed" in cli("batches", "letters").out
     assert cli("batches", "none").code == 1
+    assert cli("batches", "letters", "--as-of", "0").code == 1
+    assert cli("batches", "--as-of", "0").out.startswith("There is no batch.")
+    assert cli("batches", "letters", "--as-of", "now").out == cli("batches", "letters").out
+    assert json.loads(cli("stats", "--as-of", "0", "--json").out)["total"] == 0
     assert [json.loads(line)["batch"] for line in cli("list", "--batch", "letters", "--json").out.splitlines()] == [
         "letters"
     ] * 4

@@ -28,13 +28,14 @@ from tasktrail.events.errors import (
     OutcomeUnknown,
     RetriesExhausted,
     ServiceUnreachable,
+    UnknownBatch,
     UnknownTask,
     UnknownType,
     WaitTimeout,
 )
 from tasktrail.exports.rows import What, opened
 from tasktrail.http.server import HttpServer
-from tasktrail.projections import TaskFilters
+from tasktrail.projections import BeyondTheLog, TaskFilters
 
 Wish = Callable[..., dict[str, Any]]
 Many = Callable[..., list[CreateTask]]
@@ -159,6 +160,33 @@ def test_the_past_can_be_asked_for(tasks: Tasks, wish: Wish) -> None:
     assert tasks.get_task(task_id, as_of=created.recorded_at).status == "pending"
     with pytest.raises(UnknownTask):
         tasks.get_task(task_id, as_of=created.position - 1)
+
+
+def test_children_batches_and_numbers_of_the_past_can_be_asked_for(tasks: Tasks, wish: Wish, document: int) -> None:
+    parent, batch = tasks.create_task(**wish()), f"batch-{document}"
+    before = tasks.stats()
+    children = [tasks.create_task(**wish(parent_task_id=parent, batch=batch)) for _ in range(2)]
+    then = tasks.events(children[0])[0].position
+    tasks.cancel_task(children[0])
+    now = tasks.events(children[0])[-1].position
+    earlier = [tasks.get_task(parent, as_of=at).children for at in (before.position, then, now)]
+    assert [children and children.by_status for children in earlier] == [
+        None,
+        {"pending": 1},
+        {"cancelled": 1, "pending": 1},
+    ]
+    assert tasks.get_task(parent, as_of=now).children == tasks.get_task(parent).children
+    assert tasks.batch(batch, as_of=then).by_status == {"pending": 1}
+    assert tasks.batch(batch, as_of=now) == tasks.batch(batch)
+    assert batch in [one.batch for one in tasks.batches(as_of=now)]
+    assert batch not in [one.batch for one in tasks.batches(as_of=before.position)]
+    with pytest.raises(UnknownBatch):
+        tasks.batch(batch, as_of=before.position)
+    told = tasks.stats(as_of=before.position)
+    assert (told.position, told.counts) == (before.position, before.counts)
+    assert tasks.stats(as_of=now).counts == tasks.stats().counts
+    with pytest.raises(BeyondTheLog):
+        tasks.stats(as_of=now + 10**6)
 
 
 @pytest.mark.parametrize(
