@@ -292,6 +292,9 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     steady_input: bool = True
     """Whether the input has to stay the same until the attempt has ended; it fails with InputChanged otherwise. False:
     for types that write to their input, move or remove it."""
+    hashes_input: bool = True
+    """Whether `Completed` has the SHA-256 of the input, which is read once more for it, up to the size that the
+    configuration names. False: for types that read little of a large file. Tasks of batches have it anyway."""
     network: bool = False
     """Whether attempts may reach the network. This and the next two hold where the kernel has the means to refuse."""
     reads: tuple[str, ...] = ()
@@ -383,6 +386,7 @@ def handler(
     limits: bool = True,
     bounds: Bounds | None = None,
     steady_input: bool = True,
+    hashes_input: bool = True,
     network: bool = False,
     reads: tuple[str, ...] = (),
     writes: tuple[str, ...] = (),
@@ -417,6 +421,7 @@ def handler(
             limits=limits,
             bounds=bounds,
             steady_input=steady_input,
+            hashes_input=hashes_input,
             network=network,
             reads=reads,
             writes=writes,
@@ -545,6 +550,7 @@ class _Plain(msgspec.Struct, frozen=True, kw_only=True):
     limits: bool
     bounds: Bounds | None
     steady_input: bool
+    hashes_input: bool
     network: bool
     preload: tuple[str, ...]
     needs_folder: bool

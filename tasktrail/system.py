@@ -428,6 +428,7 @@ class System:
             sandbox=self.config.for_workers(self.paths.protected()),
             output_root=self.paths.output,
             max_output=self.config.max_output,
+            hash_up_to=self.config.hash_inputs_up_to,
             nice=self.config.worker_nice,
             io=self.config.worker_io,
             room=self.room(),

@@ -60,6 +60,7 @@ class LocalExecutor:
         sandbox: what holds for every attempt.
         output_root: folder that keeps what attempts print, see `handlers.attempt_output`. None: it is not kept.
         max_output: bytes kept of each attempt.
+        hash_up_to: bytes up to which the input of any task is hashed, for the record.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class LocalExecutor:
         sandbox: Sandbox | None = None,
         output_root: Path | None = None,
         max_output: int = 0,
+        hash_up_to: int = 0,
     ) -> None:
         rules = rules or SlotRules()
         sandbox = _as_far_as_possible(sandbox or Sandbox())
@@ -93,7 +95,7 @@ class LocalExecutor:
             keeps_output=bool(output_root and max_output),
         )
         kept_in = str(output_root) if self._settings.keeps_output else ""
-        setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output, nice, io, room)
+        setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output, nice, io, room, hash_up_to)
         self._cores = room.cores
         self._sharing = False
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]

@@ -58,13 +58,14 @@ def perform(
     explain: Callable[[BaseException], BaseException] = lambda error: error,
     staged: Path | None = None,
     room: Room = ONE_CORE,
+    hash_up_to: int = 0,
 ) -> AttemptEnded:
     """Run the handler and publish what it wrote. Never raises, whatever the handler does.
 
     The end says nothing of memory and CPU time: the worker measures them.
     `explain` may put an error that names its cause in the place of one that was raised. With `staged` the handler
     writes there, and nothing is published: the caller does that, with `deliver`. `room` is what the attempt may take of
-    the machine if it runs alone.
+    the machine if it runs alone. `hash_up_to`: bytes up to which the input is hashed for the record.
     """
     began = time.monotonic()
     temp = 0
@@ -78,7 +79,7 @@ def perform(
         ending = _handle(_believing(run, source, link), task_type, link, source, staged, room)
         temp = _space_taken(run)
         if ending.outcome == "completed" and staged is None:
-            ending = _complete(run, task_type, link, sandbox, source, ending, tools)
+            ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to)
     except Unusable as error:
         print_causes(error)
         cause = explain(error)  # a library that was refused memory may have called the input damaged
@@ -101,7 +102,13 @@ def perform(
 
 
 def deliver(
-    run: Run, task_type: TaskType, link: Link, sandbox: Sandbox, source: Input | None, said: AttemptEnded
+    run: Run,
+    task_type: TaskType,
+    link: Link,
+    sandbox: Sandbox,
+    source: Input | None,
+    said: AttemptEnded,
+    hash_up_to: int = 0,
 ) -> AttemptEnded:
     """Publish what a handler has staged, if it completed; clear away what it left. Never raises.
 
@@ -113,7 +120,7 @@ def deliver(
             if _has_output(run, task_type, staged_path):
                 unstage(Path(run.output_file), run.task_id)
             tools = versions_of(task_type.packages)
-            ending = _complete(run, task_type, link, sandbox, source, ending, tools)
+            ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to)
     except InputChanged as error:
         ending = _changed(run, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
@@ -198,11 +205,13 @@ def _complete(
     source: Input | None,
     ending: AttemptEnded,
     tools: Mapping[str, str],
+    hash_up_to: int,
 ) -> AttemptEnded:
     """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
     ending = msgspec.structs.replace(ending, tools=dict(tools))
     if source is not None:
-        ending = msgspec.structs.replace(ending, input_read=source.seen(hashed=run.hash_input))
+        wanted = run.hash_input or (task_type.hashes_input and 0 < source.state.size <= hash_up_to)
+        ending = msgspec.structs.replace(ending, input_read=source.seen(hashed=wanted))
         source.compare()
     if _has_output(run, task_type, part_path):
         recheck_output(run, sandbox)

@@ -83,6 +83,8 @@ class Setup(Frame, frozen=True, tag="setup"):
     """How its disk accesses rank: low, after those of other programs; idle, only while nobody else has any (Linux)."""
     room: Room = ONE_CORE
     """What an attempt may take of the machine when it runs alone."""
+    hash_up_to: int = 0
+    """Bytes up to which the input of any task is hashed."""
 
 
 class CoresChanged(Frame, frozen=True, tag="cores"):

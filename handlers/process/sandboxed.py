@@ -109,16 +109,25 @@ class SandboxedAttempts:
         channel: to the service.
         sandbox: the operator's own bounds.
         printing: takes what they print.
+        hash_up_to: bytes up to which the input is hashed for the record.
         alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
         work: runs the handler, in the forked process.
     """
 
     def __init__(
-        self, channel: WorkerChannel, sandbox: Sandbox, printing: Printing, *, alone: bool, work: Work
+        self,
+        channel: WorkerChannel,
+        sandbox: Sandbox,
+        printing: Printing,
+        *,
+        hash_up_to: int,
+        alone: bool,
+        work: Work,
     ) -> None:
         self._channel = channel
         self._sandbox = sandbox
         self._printing = printing
+        self._hash_up_to = hash_up_to
         self._alone = alone
         self._work = work
         self._reach = Reach(sandbox.protected)
@@ -155,7 +164,7 @@ class SandboxedAttempts:
             self._dismiss(child, keep=type(said) is AttemptEnded)
             ended = said.ended if isinstance(said, Retiring) else said
         if run.output_file or source is not None:
-            ended = deliver(run, task_type, self._channel, self._sandbox, source, ended)
+            ended = deliver(run, task_type, self._channel, self._sandbox, source, ended, self._hash_up_to)
         if source is not None:
             source.close()
         return ended

@@ -107,7 +107,12 @@ class Worker:
         gc.freeze()
         if setup.sandbox.active:
             self._sandboxed = SandboxedAttempts(
-                channel, setup.sandbox, printing, alone=reaper == FIRST, work=self._work_sandboxed
+                channel,
+                setup.sandbox,
+                printing,
+                hash_up_to=setup.hash_up_to,
+                alone=reaper == FIRST,
+                work=self._work_sandboxed,
             )
 
     def work(self) -> NoReturn:
@@ -181,7 +186,10 @@ class Worker:
         self, channel: WorkerChannel, run: Run, task_type: TaskType, watched: AttemptBounded | None, staged: Path | None
     ) -> AttemptEnded:
         sandbox, room = self._setup.sandbox, self._setup.room
-        attempt = partial(perform, run, task_type, channel, sandbox=sandbox, staged=staged, room=room)
+        hash_up_to = 0 if self._sandboxed else self._setup.hash_up_to  # what a sandboxed one says of it is not believed
+        attempt = partial(
+            perform, run, task_type, channel, sandbox=sandbox, staged=staged, room=room, hash_up_to=hash_up_to
+        )
         if not task_type.limits:
             return attempt()
         self._limits.set(run, watched)

@@ -411,6 +411,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "Kept of what one attempt prints, half of it from the beginning, up to half from the end; 0: nothing is."
         ),
     ] = 1024 * 1024
+    hash_inputs_up_to: Annotated[
+        int,
+        _bytes(
+            "Inputs up to this size are read once more when a task completes, so that their SHA-256 is recorded; 0: "
+            "only those of batches and watched folders are, of any size."
+        ),
+    ] = 4 * 1024**3
     temp_dir: Annotated[
         str,
         _key(

@@ -1,5 +1,6 @@
 """D, E, H. Append, replay, disk and memory of a task, restart with much unfinished."""
 
+import os
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Answer, Checkpoint, Checkpointed, Completed, Created, Event, Fact, Progressed, Started
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.handlers.inputs import Input
 from tasktrail.handlers.video.convert.checkpoint import (
     AudioTrack,
     Change,
@@ -61,7 +63,10 @@ def tables(*, quick: bool) -> list[Table]:
     film = Table("D4", "Disk of the checkpoints of a film: two hours, 240 segments, two tracks of sound", "bytes")
     film.add("log.db", lambda: _checkpoints(whole=False), Goal(at_most=500_000))
     film.add("log.db, if each held all that is finished", lambda: _checkpoints(whole=True))
-    return [*append, replay, disk, film, restart, memory]
+    size = 10**7 if quick else 10**9
+    hashing = Table("D5", f"SHA-256 of an input of {size // 10**6:,} MB that was read just before", "CPU s")
+    hashing.add("once more, when its task completes", lambda: _hashed(size))
+    return [*append, replay, disk, film, hashing, restart, memory]
 
 
 _RESULT: dict[str, Any] = {
@@ -153,6 +158,21 @@ def film_checkpoints(folder: Path, *, whole: bool = False) -> list[Checkpoint]:
                 context.checkpoints[-1], temp_files=tuple(saved.files), data=everything
             )
     return context.checkpoints
+
+
+def _hashed(size: int) -> float:
+    """CPU seconds for what an attempt does with its input at the end."""
+    with scratch() as folder:
+        path = folder / "input"
+        with path.open("wb") as file:
+            for _ in range(size // 10**6):
+                file.write(os.urandom(10**6))
+        source = Input(str(path))
+        begun = time.process_time()
+        source.seen(hashed=True)
+        took = time.process_time() - begun
+        source.close()
+        return took
 
 
 def _raw_append(number: int, size: int) -> float:

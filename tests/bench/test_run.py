@@ -24,6 +24,7 @@ def test_every_axis_gives_figures(tmp_path: Path) -> None:
         "D2",
         "D3",
         "D4",
+        "D5",
         "E",
         "H",
         "I",

@@ -5,10 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import pytest
+from msgspec.structs import replace as replaced
 
 from tasktrail.events import Checkpoint
 from tasktrail.events.errors import InvalidPath
@@ -349,6 +351,26 @@ def test_a_failure_in_a_sandbox_is_told_as_the_change_that_it_came_from(source: 
     assert_told(ending, "replaced by another file")
     assert "Permission denied" in ending.error
     opened.close()
+
+
+def test_an_input_is_hashed_up_to_a_size_and_in_a_batch_always(source: Path, run: Run) -> None:
+    expected, size = sha256(source.read_bytes()).hexdigest(), source.stat().st_size
+    reads_all = copying(lambda _: None)
+    reads_little = replaced(reads_all, hashes_input=False)
+    in_a_batch = replaced(run, hash_input=True)
+    found = []
+    for one, task_type, up_to in (
+        (run, reads_all, size),
+        (run, reads_all, size - 1),
+        (run, reads_all, 0),
+        (run, reads_little, size),
+        (in_a_batch, reads_little, 0),
+    ):
+        ending = perform(one, task_type, Line(), hash_up_to=up_to)
+        assert ending.input_read is not None
+        found.append(ending.input_read.sha256)
+        Path(run.output_file).unlink()
+    assert found == [expected, "", "", "", expected]
 
 
 def test_no_descriptor_is_left_behind(source: Path, run: Run) -> None:

@@ -28,7 +28,10 @@ NAME = "tasktrail/0123456789ab"
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A service has made small.jpg of in.png, by a batch, and other.jpg by itself; a third task was cancelled."""
+    """A service has made small.jpg of in.png, by a batch, and other.jpg by itself; a third task was cancelled.
+
+    Then it was told to hash small inputs only, and made two more, one of them by a batch.
+    """
     folder = tmp_path_factory.mktemp("house")
     Image.linear_gradient("L").save(folder / "in.png")
     with TaskService.open(folder / "data", config=Config(workers=1)) as tasks:
@@ -38,6 +41,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cancelled = tasks.create_task(**work, output_file=folder / "never.jpg", held=True)
         tasks.cancel_task(cancelled)
         for task_id in (of_a_batch, alone):
+            assert tasks.wait(task_id, timeout=60).status == "completed"
+    with TaskService.open(folder / "data", config=Config(workers=1, hash_inputs_up_to=100)) as tasks:
+        unhashed = tasks.create_task(**work, output_file=folder / "unhashed.jpg", options={"width": 16})
+        of_another = tasks.create_task(**work, output_file=folder / "tiny.jpg", batch="c", options={"width": 8})
+        for task_id in (unhashed, of_another):
             assert tasks.wait(task_id, timeout=60).status == "completed"
     return folder
 
@@ -67,8 +75,14 @@ def test_a_statement_names_input_output_options_times_and_the_record(house: Path
     assert msgspec.json.decode(msgspec.json.encode(said)) == said
 
 
+@pytest.mark.parametrize("task_id", [1, 2, 5])
+def test_the_input_is_told_by_its_hash_in_a_batch_or_alone(task_id: int, house: Path, log: LogReader) -> None:
+    (source,) = statement(log, task_id, NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert source["digest"] == {"sha256": digest(house / "in.png")}
+
+
 def test_an_input_whose_bytes_nobody_hashed_is_told_by_size_and_time(house: Path, log: LogReader) -> None:
-    (source,) = statement(log, 2, NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    (source,) = statement(log, 4, NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert "digest" not in source
     assert source["annotations"]["size"] == (house / "in.png").stat().st_size
 

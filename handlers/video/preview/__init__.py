@@ -16,6 +16,7 @@ video_preview = TaskType(
     check=check,
     resumable=True,
     needs_input=True,
+    hashes_input=False,
     accepts=("video",),
     needs_output=True,
     bounds=VIDEO_BOUNDS,

@@ -15,6 +15,7 @@ video_thumbnail = TaskType(
     estimate=estimate,
     check=check,
     needs_input=True,
+    hashes_input=False,
     accepts=("video",),
     needs_output=True,
     bounds=VIDEO_BOUNDS,
