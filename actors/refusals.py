@@ -6,6 +6,8 @@ next commit, and only if there is none for some seconds with one of its own.
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from ..events import TasktrailError
 from ..events.clock import Clock
@@ -51,9 +53,16 @@ class Refusals:
         `command`: its tag, or the route that refused it unseen; no text of the sender's. A failure of the service is no
         refusal.
         """
-        if error.status >= _SERVER_ERRORS:
+        self._note(actor, command, error.status, error.code, error.title, task_id)
+
+    def note_problem(self, actor: str, command: str, problem: Mapping[str, Any]) -> None:
+        """The same of an error as it is answered."""
+        self._note(actor, command, problem["status"], problem["code"], problem["title"], None)
+
+    def _note(self, actor: str, command: str, status: int, code: str, title: str, task_id: int | None) -> None:
+        if status >= _SERVER_ERRORS:
             return
-        key = (_legible(actor), command, error.code, task_id, error.title)
+        key = (_legible(actor), command, code, task_id, title)
         with self._lock:
             self._begin_minute()
             if key in self._waiting:

@@ -1,7 +1,7 @@
 """`TaskService`: tasktrail inside your own program. Opening it starts the actors and recovers; closing stops them."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
@@ -23,8 +23,8 @@ from ..backups.backup import Backup, back_up
 from ..backups.evidence import Acceptance
 from ..batches.files import Found
 from ..batches.planner import BatchPlanner, Past, Plan, carry_out
-from ..batches.request import MadeBatch, NewBatch
-from ..batches.watcher import Watcher
+from ..batches.request import MadeBatch, NewBatch, Refused
+from ..batches.watcher import ACTOR, Watcher
 from ..config.load import Reloaded, checked, load_config
 from ..config.settings import Config
 from ..events import Accepted, Command, CreateGraph, RedeliverNotice, Task
@@ -88,7 +88,13 @@ class TaskService(Questions, Commands, Blocking):
         """For the page."""
         self._rebuilding = threading.Lock()
         self._most = system.ceiling()
-        self.watcher = Watcher(lambda: system.sources, self.make_source_tasks, lambda: self._paths, system.clock)
+        self.watcher = Watcher(
+            lambda: system.sources,
+            self.make_source_tasks,
+            lambda: self._paths,
+            system.clock,
+            note=partial(system.refusals.note_problem, ACTOR, _tag_of(NewBatch)),
+        )
         """Makes tasks of the files of watched folders, once it is started."""
 
     def _make_intake(self) -> CommandIntake:
@@ -201,7 +207,27 @@ class TaskService(Questions, Commands, Blocking):
         return self.list_tasks(filters)
 
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
-        return await carry_out(self.plan_batch(wanted), wanted, self._send_graph)
+        return await self.carry_out_batch(wanted, wanted.actor, None, self._send_graph)
+
+    async def carry_out_batch(
+        self,
+        wanted: NewBatch,
+        actor: str,
+        user_id: int | None,
+        send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
+    ) -> MadeBatch:
+        """Make a batch; with a user as if there were no tasks of others. What is refused is recorded."""
+        try:
+            plan = self.plan_batch(wanted, user_id)
+        except TasktrailError as error:
+            if not wanted.dry_run:
+                self.note_refusal(actor, wanted, error)
+            raise
+
+        def note(refused: Refused) -> None:
+            self._system.refusals.note_problem(actor, _tag_of(NewBatch), refused.problem)
+
+        return await carry_out(plan, wanted, send, note)
 
     def make_source_tasks(self, wanted: NewBatch, found: Sequence[Found]) -> MadeBatch:
         """Create tasks of these files, each of which gets one for each content that it ever has."""
@@ -263,10 +289,9 @@ class TaskService(Questions, Commands, Blocking):
         if self._system.service_log is not None:
             self._system.service_log.answered(commands, answers)
 
-    def note_refusal(self, actor: str, command: Command, error: TasktrailError) -> None:
+    def note_refusal(self, actor: str, command: Command | NewBatch, error: TasktrailError) -> None:
         """Have it recorded, soon, that a command of somebody whom the service knows was refused."""
-        kind = str(type(command).__struct_config__.tag)
-        self._system.refusals.note(actor, kind, error, getattr(command, "task_id", None))
+        self._system.refusals.note(actor, _tag_of(type(command)), error, getattr(command, "task_id", None))
 
     def note_refused_route(self, actor: str, route: str, error: TasktrailError) -> None:
         """The same of a request to change something that was refused before a command was looked for in it."""
@@ -436,6 +461,10 @@ class TaskService(Questions, Commands, Blocking):
     def degraded(self) -> list[str]:
         """What is out of order although commands are accepted."""
         return self._system.degraded(self._system.load())
+
+
+def _tag_of(command: type[Command | NewBatch]) -> str:
+    return str(command.__struct_config__.tag)
 
 
 def _taken(state: SchedulerState, outputs: Sequence[str], user_id: int | None) -> dict[str, OutputTaken]:

@@ -390,10 +390,20 @@ class _Draft:
 
 
 async def carry_out(
-    plan: Plan, wanted: NewBatch, send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]]
+    plan: Plan,
+    wanted: NewBatch,
+    send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
+    note: Callable[[Refused], None] = lambda _: None,
 ) -> MadeBatch:
-    """Make the folders, send the command, and say what came of it. Raises the refusal."""
-    if plan.graph is None or wanted.dry_run:
+    """Make the folders, send the command, and say what came of it. Raises the refusal.
+
+    `note` is told of files that were refused before a command was sent. Whoever gets the command knows of the others.
+    """
+    if wanted.dry_run:
+        return plan.answer
+    for one in plan.answer.refused:
+        note(one)
+    if plan.graph is None:
         return plan.answer
     closed = _make_folders(plan.folders)
     pairs = list(zip(plan.answer.created, plan.graph.tasks, strict=True))
@@ -403,6 +413,8 @@ async def carry_out(
         for one, _task in pairs
         if os.path.dirname(one.output_file) in closed  # noqa: PTH120
     )
+    for one in refused:
+        note(one)
     answer = msgspec.structs.replace(plan.answer, refused=plan.answer.refused + refused, created=())
     while kept:
         accepted = await send(msgspec.structs.replace(plan.graph, tasks=tuple(task for _one, task in kept)))

@@ -8,13 +8,14 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from ..actors.core.sources import WatchedFolder
 from ..actors.logger import get_logger
+from ..errors import problem
 from ..events import TasktrailError
 from ..events.clock import Clock
 from ..intake.naming import Naming, full_pattern
@@ -29,6 +30,8 @@ logger = get_logger("tasktrail.sources")
 Stamp: TypeAlias = tuple[int, int, int, int]
 """Inode, size, time of the content, time of the last change of any kind."""
 
+ACTOR = "source"
+"""Who sends the commands of watched folders, and whose are refused."""
 _AT_ONCE = 1000
 """Files that are handed over together."""
 _UNFINISHED = (
@@ -85,6 +88,8 @@ class _Looks(msgspec.Struct):
     """No look at everything comes before, whatever changes: each takes its time."""
     look_at: float = 0.0
     """When everything is looked at anew."""
+    trouble: str = ""
+    """Code of the error for which it rested last."""
     rests_until: float = 0.0
     """It is in trouble, and not looked at before."""
 
@@ -98,6 +103,7 @@ class Watcher:
         paths: where inputs may be.
         clock: for the time that a file has to stay as it is.
         changes: tells, for the folders that it is given, when something in them changes, until the event is set.
+        note: is told the error, as it is answered, for which a file, or for now a source, makes no tasks.
     """
 
     def __init__(
@@ -107,12 +113,14 @@ class Watcher:
         paths: "Callable[[], PathRules]",
         clock: Clock,
         changes: "Callable[[Sequence[str], threading.Event], Iterator[object]] | None" = None,
+        note: Callable[[Mapping[str, Any]], None] = lambda _problem: None,
     ) -> None:
         self._sources = sources
         self._hand_over = hand_over
         self._paths = paths
         self._clock = clock
         self._changes = changes or _changes
+        self._note = note
         self._looks: dict[str, _Looks] = {}
         self._ended = threading.Event()
         self._listening: dict[str, threading.Event] = {}
@@ -159,6 +167,9 @@ class Watcher:
             except TasktrailError as error:
                 looks.rests_until = now + _REST
                 logger.warning("a source makes no tasks for a moment", source=name, error=error.message)
+                if looks.trouble != error.code:
+                    looks.trouble = error.code
+                    self._note(problem(error))
 
     def _look_at_all(self, looks: _Looks, now: float) -> None:
         looks.changed = False
@@ -252,14 +263,15 @@ class Watcher:
                 "inputs": source.inputs,
                 "to": source.to,
                 "batch": source.source,
-                "actor": "source",
+                "actor": ACTOR,
                 "reason": f"source {source.source}",
             },
             NewBatch,
         )
         made = self._hand_over(wanted, [Found(path, looks.settling[path].folder) for path in some])
         for one in made.refused:
-            _tell(looks, one.input_file, str(one.problem["detail"]))
+            if _tell(looks, one.input_file, str(one.problem["detail"])):
+                self._note(one.problem)
         for left in made.left_out:
             if not left.task_id:
                 _tell(looks, left.input_file, left.why)
@@ -273,11 +285,13 @@ class Watcher:
                 looks.done[path] = one_file.stamp
 
 
-def _tell(looks: _Looks, path: str, why: str) -> None:
-    """Log once why a file or folder makes no task."""
-    if looks.told.get(path) != why:
-        looks.told[path] = why
-        logger.warning("a file makes no task", source=looks.source.source, file=path, why=why)
+def _tell(looks: _Looks, path: str, why: str) -> bool:
+    """Log once why a file or folder makes no task; whether that is new."""
+    if looks.told.get(path) == why:
+        return False
+    looks.told[path] = why
+    logger.warning("a file makes no task", source=looks.source.source, file=path, why=why)
+    return True
 
 
 def _has_few_folders(tops: Sequence[str]) -> bool:

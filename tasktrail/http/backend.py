@@ -29,7 +29,6 @@ from ..api.reader_process import (
     told,
 )
 from ..api.service import TaskService
-from ..batches.planner import carry_out
 from ..batches.request import MadeBatch, NewBatch
 from ..errors import Busy, Unauthorized
 from ..events import Accepted, Command, CreateGraph, Task, TasktrailError
@@ -254,7 +253,7 @@ class CommandsOf(Commands, Blocking):
         async def send(graph: CreateGraph) -> Accepted | TasktrailError:
             return (await self._send_all([graph], checked=False))[0]
 
-        return await carry_out(self._service.plan_batch(wanted, self._who.user_id), wanted, send)
+        return await self._service.carry_out_batch(wanted, self._who.name, self._who.user_id, send)
 
 
 def _allowed(service: TaskService, who: Identity, item: Item) -> Item:

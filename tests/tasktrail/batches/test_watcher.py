@@ -14,7 +14,7 @@ from tasktrail.actors.core.sources import WatchedFolder
 from tasktrail.batches.files import Found
 from tasktrail.batches.request import LeftOut, MadeBatch, NewBatch, Refused, Skipped
 from tasktrail.batches.watcher import Watcher, _is_written
-from tasktrail.events.errors import NotReady
+from tasktrail.events.errors import InvalidPath, NotReady
 from tasktrail.intake.paths import PathRules
 
 
@@ -47,7 +47,15 @@ class Hands:
         self.told = threading.Semaphore(0)
         """A change that the system tells of."""
         self.heard = threading.Semaphore(0)
-        self.watcher = Watcher(lambda: self.sources, self._take, PathRules, self, self._changes)  # type: ignore[arg-type]  # of a clock, what is needed
+        self.noted: list[str] = []
+        self.watcher = Watcher(
+            lambda: self.sources,
+            self._take,
+            PathRules,
+            self,  # type: ignore[arg-type]  # of a clock, what is needed
+            self._changes,
+            lambda problem: self.noted.append(problem["code"]),
+        )
 
     def monotonic(self) -> float:
         return self.time
@@ -213,13 +221,27 @@ def test_what_cannot_be_done_now_is_tried_again_after_a_while(hands: Hands) -> N
     assert hands.after(30) == []
     hands.skipped = ()
     assert hands.after(40) == ["a.txt"], "that task may have failed on another content"
-    hands.refused = (Refused(input_file=str(path), problem={"detail": "the disk is full"}),)
+    hands.refused = (Refused(input_file=str(path), problem={"detail": "the disk is full", "code": "full"}),)
     path.write_text("more")
     hands.after(60)
     assert hands.after(5) == ["a.txt"]
     hands.refused = ()
     assert hands.after(70) == ["a.txt"]
     assert hands.after(600) == []
+
+
+def test_a_refusal_is_noted_once_for_each_file_and_reason(hands: Hands) -> None:
+    path = hands.write("a.txt")
+    hands.refused = (Refused(input_file=str(path), problem={"detail": "it is there", "code": "output_exists"}),)
+    hands.after(0)
+    for _ in range(3):
+        assert hands.after(65) == ["a.txt"]
+    assert hands.noted == ["output_exists"]
+    hands.refused = ()
+    hands.trouble = InvalidPath("no folder")
+    for _ in range(3):
+        hands.after(65)
+    assert hands.noted == ["output_exists", "invalid_path"]
 
 
 def test_a_writer_who_comes_during_the_look_ends_no_service(hands: Hands) -> None:

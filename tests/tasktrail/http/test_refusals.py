@@ -12,7 +12,7 @@ from tasktrail.api.reader import Reader
 from tasktrail.config.settings import Config
 from tasktrail.events import Recorded
 from tasktrail.events.commands import PauseQueue
-from tasktrail.events.errors import IllegalTransition, UnknownTask
+from tasktrail.events.errors import IllegalTransition, UnknownTask, UnknownType
 from tasktrail.events.system_events import CommandRefused
 from tasktrail.http.server import HttpServer
 from tasktrail.web.log import KINDS
@@ -89,6 +89,30 @@ def test_a_thousand_refusals_cost_no_commit_and_hold_up_nothing(
     assert own.create_task(type="document_preview", input_file=__file__, output_file="/tmp/b.jpg", held=True) == 2
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_refused_batch_is_recorded_unless_it_only_asked(own: TaskService, tmp_path: Path, *, dry_run: bool) -> None:
+    with pytest.raises(UnknownType):
+        own.create_batch([tmp_path], f"{tmp_path}/{PASSWORD}/{{stem}}.x", type="nowhere", actor="bob", dry_run=dry_run)
+    commit_something(own)
+    expected = ("bob", "create_batch", "unknown_type", None, "There is no such task type")
+    assert refused(own.log()) == ([] if dry_run else [expected])
+    assert PASSWORD.encode() not in b"".join(path.read_bytes() for path in own.paths.data.glob("log.db*"))
+
+
+def test_files_of_a_batch_that_are_refused_are_recorded_with_their_number(own: TaskService, tmp_path: Path) -> None:
+    inputs = [tmp_path / f"{number}.txt" for number in range(3)]
+    for path in inputs:
+        path.write_text("text")
+        path.with_suffix(".jpg").write_text("there already")
+    made = own.create_batch(inputs, f"{tmp_path}/{{stem}}.jpg", type="document_preview", actor="bob")
+    assert len(made.refused) == 3
+    commit_something(own)
+    (record,) = [record for record in own.log() if isinstance(record.event, CommandRefused)]
+    assert record.event == CommandRefused(command="create_batch", code="output_exists", times=3)
+    assert (record.actor, record.reason) == ("bob", "The output already exists")
+    assert own.verify().findings == ()
+
+
 # --- over HTTP ---
 
 
@@ -126,12 +150,15 @@ def test_a_token_that_may_not_is_recorded_by_its_name(own: TaskService, port: Ca
     pause = {"command": "pause_queue", "reason": PASSWORD}
     assert hand.post("/v1/commands", json=pause).status_code == 403
     assert hand.post("/v1/tasks/4711/cancel", json={"reason": PASSWORD}).status_code == 404
+    batch = {"inputs": ["/nowhere"], "to": f"/{PASSWORD}/{{stem}}.jpg", "type": "none"}
+    assert hand.post("/v1/batches", json=batch).status_code == 400
     commit_something(own)
     assert {row[:4] for row in refused(own.log())} == {
         ("eye", "POST /v1/commands", "forbidden", None),
         ("eye", "POST /v1/tasks/{task_id}/cancel", "forbidden", None),
         ("hand", "pause_queue", "forbidden", None),
         ("hand", "cancel_task", "unknown_task", 4711),
+        ("hand", "create_batch", "unknown_type", None),
     }
     kept = b"".join(path.read_bytes() for path in own.paths.data.glob("log.db*"))
     assert [word for word in (PASSWORD, secret, sender) if word.encode() in kept] == []
