@@ -114,6 +114,12 @@ def token_names(session: Session) -> Iterator[Offer]:
             yield board.token, board.role
 
 
+def witness_names(session: Session) -> Iterator[Offer]:
+    """The names of the witnesses."""
+    for one, signed in session.environment.witnesses(session):
+        yield signed.witness, one.url
+
+
 def disabled_endpoints(session: Session) -> Iterator[Offer]:
     """The endpoints that are disabled."""
     with session.reading() as reading:

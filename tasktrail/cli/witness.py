@@ -3,6 +3,7 @@
 import click
 
 from .command import CliCommand, CliGroup, everywhere, pass_session
+from .completion import SuggestedParam, witness_names
 from .proof import witness_keys
 from .session import Session
 from .terminal import Column, plain, print_json, say
@@ -80,7 +81,7 @@ def list_witnesses(session: Session) -> None:
     cls=CliCommand,
     examples=[("tasktrail witness remove witness.example/w1", "asked no more; what it has signed stays")],
 )
-@click.argument("witness", metavar="URL|NAME")
+@click.argument("witness", metavar="URL|NAME", type=SuggestedParam("witness", witness_names))
 @pass_session
 def remove(session: Session, witness: str) -> None:
     """Ask the witness of this name no more, or all at this address. What they have signed stays with the seals."""

@@ -5,11 +5,13 @@ import fcntl
 import os
 import resource
 import shutil
+import socket
 import sqlite3
 import stat
 import sys
 import tempfile
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from ..actors.delivery.ssrf import EndpointRefused, host_and_port, parse_endpoint
 from ..actors.delivery.targets import check_targets
 from ..actors.executor import Capabilities
 from ..actors.machine import Machine, MachineLimits, nearest_existing
@@ -31,6 +34,11 @@ from ..handlers.contract import Finding, TaskType, missing_packages
 from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
 from ..handlers.registry import Registry
 from ..paths import DataPaths, foreign, is_shared, loose, name_of
+from ..projections.errors import WitnessesDamaged
+from ..projections.proof.witness_list import Witness, read_witnesses
+
+_CALL_WITHIN = 3.0
+"""Seconds that a witness may take to pick up."""
 
 
 class Folder(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +62,15 @@ class Lack(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...]
     install: str
     """What brings them."""
+
+
+class WitnessSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A witness of the seals."""
+
+    name: str
+    url: str
+    trouble: str = ""
+    """Why nobody answers at its address; empty when somebody does."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +104,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What the task types say of this machine."""
     targets_trouble: tuple[str, str] = ("", "")
     """Why the targets of the configuration cannot be used, and what to do."""
+    witnesses: tuple[WitnessSeen, ...] = ()
+    """Those who are asked to sign the seals."""
+    witnesses_trouble: tuple[str, str] = ("", "")
+    """Why the list of witnesses cannot be read, and what to do."""
     open_files: int
     """Most files that this process may have open."""
     now: datetime
@@ -110,6 +131,7 @@ def collect(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
     registry = Registry.load(config.handlers, presets=config.presets)
     last, writer, trouble = _last_recorded(paths.log)
     holder = _holder(paths.lock)
+    witnesses, unread = _witnesses(paths.witnesses)
     refusal, degraded = (("", ""), ()) if holder is None else _service_trouble(paths.data)
     return Facts(
         platform=sys.platform,
@@ -131,6 +153,8 @@ def collect(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
         lacking=_lacking(registry),
         findings=_findings(registry),
         targets_trouble=_targets_trouble(config),
+        witnesses=witnesses,
+        witnesses_trouble=unread,
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         now=datetime.now(UTC),
         last_recorded=last,
@@ -195,6 +219,29 @@ def _targets_trouble(config: Config) -> tuple[str, str]:
     except ConfigurationError as error:
         return error.message, error.advice
     return "", ""
+
+
+def _witnesses(path: Path) -> tuple[tuple[WitnessSeen, ...], tuple[str, str]]:
+    """Those in the list, each called for a moment; and what is wrong with the list."""
+    try:
+        named = read_witnesses(path)
+    except WitnessesDamaged as error:
+        return (), (error.message, error.advice)
+    if not named:
+        return (), ("", "")
+    with ThreadPoolExecutor(len(named)) as pool:
+        return tuple(pool.map(_call, named)), ("", "")
+
+
+def _call(witness: Witness) -> WitnessSeen:
+    """Connect to its address, and say nothing."""
+    trouble = ""
+    try:
+        with socket.create_connection(host_and_port(parse_endpoint(witness.url)), _CALL_WITHIN):
+            pass
+    except (EndpointRefused, OSError) as error:
+        trouble = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    return WitnessSeen(name=witness.name, url=witness.url, trouble=trouble)
 
 
 def _holder(lock: Path) -> str | None:

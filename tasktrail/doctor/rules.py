@@ -317,6 +317,23 @@ def _notices(facts: Facts, config: Config) -> Iterator[Finding]:
         yield Finding("secrets", "warn", message, "chmod 600 the file, or move the secrets to the environment.")
 
 
+def _witnesses(facts: Facts, _config: Config) -> Iterator[Finding]:
+    trouble, remedy = facts.witnesses_trouble
+    if trouble:
+        yield Finding("witnesses", "fail", f"no witness is asked to sign the seals: {trouble}", remedy)
+    for one in facts.witnesses:
+        if one.trouble:
+            yield Finding(
+                "witnesses",
+                "warn",
+                f"nobody answers for the witness {one.name} at {one.url}: {one.trouble}",
+                f"It is asked again with each seal. If it is gone for good: tasktrail witness remove {one.name}",
+            )
+    if facts.witnesses and not any(one.trouble for one in facts.witnesses):
+        names = ", ".join(one.name for one in facts.witnesses)
+        yield Finding("witnesses", "ok", f"somebody answers at the address of each witness: {names}")
+
+
 _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _python,
     _sqlite,
@@ -336,6 +353,7 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _handlers,
     _types,
     _notices,
+    _witnesses,
 )
 
 

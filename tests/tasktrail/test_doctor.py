@@ -10,18 +10,20 @@ from typing import Any
 import psutil
 import pytest
 from msgspec.structs import replace
+from scripted_witness import ScriptedWitness
 
 from tasktrail.actors.executor import Capabilities
 from tasktrail.actors.machine import MachineLimits
 from tasktrail.actors.secret import Secret
 from tasktrail.config.settings import Config, Smtp
-from tasktrail.doctor.facts import Facts, Folder, Lack, collect
+from tasktrail.doctor.facts import Facts, Folder, Lack, WitnessSeen, collect
 from tasktrail.doctor.rules import apply_rules, examine, has_wal_reset_bug, worst
 from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.handlers.contract import Finding
 from tasktrail.handlers.process.sandbox import SandboxSupport
+from tasktrail.projections.proof.witness_list import add_witness
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 GB = 1_000_000_000
@@ -39,6 +41,7 @@ def folder(path: str, **changes: Any) -> Folder:
 WHOLE = SandboxSupport(landlock=7, seccomp=True, pid_namespace=True, own_proc=True)
 
 PLAIN = Lack(types=("image_thumbnail",), packages=("PIL",), install="tasktrail[media]")
+WITNESS = WitnessSeen(name="w1", url="https://witness.example")
 HEALTHY = Facts(
     platform="linux",
     python=(3, 13, 1),
@@ -105,6 +108,8 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"lacking": (PLAIN,)}, ("packages", "warn")),
         ({"targets_trouble": ("apprise is not installed", "Install it.")}, ("targets", "fail")),
         ({"config_is_open": True}, ("secrets", "warn")),
+        ({"witnesses_trouble": ("witnesses.json is cut", "Add them anew.")}, ("witnesses", "fail")),
+        ({"witnesses": (WITNESS, replace(WITNESS, trouble="refused"))}, ("witnesses", "warn")),
     ],
 )
 def test_each_weakness_is_found_alone_and_with_a_remedy(changes: dict[str, Any], expected: tuple[str, str]) -> None:
@@ -125,6 +130,30 @@ def test_each_weakness_is_found_alone_and_with_a_remedy(changes: dict[str, Any],
 )
 def test_a_configuration_that_does_not_fit_is_found(changes: dict[str, Any], expected: tuple[str, str]) -> None:
     assert complaints(HEALTHY, replace(HEALTHY_CONFIG, **changes)) == [expected]
+
+
+def test_each_witness_is_called_and_a_damaged_list_is_told(tmp_path: Path) -> None:
+    assert collect(tmp_path, HEALTHY_CONFIG).witnesses == ()
+    with ScriptedWitness(name="there") as there, ScriptedWitness(name="gone") as gone:
+        for one in (there, gone):
+            add_witness(tmp_path / "witnesses.json", one.named)
+        gone.server.shutdown()
+        gone.server.server_close()
+        found = collect(tmp_path, HEALTHY_CONFIG).witnesses
+        assert [(one.name, one.url, bool(one.trouble)) for one in found] == [
+            ("there", there.named.url, False),
+            ("gone", gone.named.url, True),
+        ]
+        assert there.asked == [], "it is called, and asked nothing"
+    (tmp_path / "witnesses.json").write_text("[{}]")
+    facts = collect(tmp_path, HEALTHY_CONFIG)
+    assert "witnesses.json" in facts.witnesses_trouble[0]
+    assert ("witnesses", "fail") in complaints(facts)
+
+
+def test_witnesses_that_answer_are_good_news() -> None:
+    told = list(apply_rules(replace(HEALTHY, witnesses=(WITNESS,)), HEALTHY_CONFIG))
+    assert [(one.level, "w1" in one.message) for one in told if one.name == "witnesses"] == [("ok", True)]
 
 
 @pytest.mark.parametrize(

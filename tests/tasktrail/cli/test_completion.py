@@ -16,6 +16,8 @@ from tasktrail.cli.session import Session
 from tasktrail.events import Started
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.handlers.registry import Registry
+from tasktrail.projections.proof.seals import Witnessed
+from tasktrail.projections.proof.witness_list import Witness
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +103,15 @@ def test_schedules_are_offered_where_one_is_removed(offer: Callable[[str], list[
     assert offer("schedule remove n") == ["nightly"]
 
 
-@pytest.mark.parametrize("line", ["show ", "run vid", "list --type x", "schedule remove "])
+def test_witnesses_are_offered_where_one_is_removed(
+    offer: Callable[[str], list[str]], environment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [(Witness(f"https://{name}.example", "key"), Witnessed(witness=name)) for name in ("w1", "w2", "x")]
+    monkeypatch.setattr(environment, "witnesses", lambda _session: asked)
+    assert offer("witness remove w") == ["w1", "w2"]
+
+
+@pytest.mark.parametrize("line", ["show ", "run vid", "list --type x", "schedule remove ", "witness remove "])
 def test_with_nobody_to_ask_nothing_is_offered_and_nothing_said(
     offer: Callable[[str], list[str]], environment: Any, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
