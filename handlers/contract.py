@@ -295,6 +295,8 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     hashes_input: bool = True
     """Whether `Completed` has the SHA-256 of the input, which is read once more for it, up to the size that the
     configuration names. False: for types that read little of a large file. Tasks of batches have it anyway."""
+    carries_manifest: bool = False
+    """Whether an output is a work made of the input, which gets a C2PA manifest where the configuration asks for it."""
     network: bool = False
     """Whether attempts may reach the network. This and the next two hold where the kernel has the means to refuse."""
     reads: tuple[str, ...] = ()

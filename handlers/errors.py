@@ -107,3 +107,11 @@ class TempQuotaReached(HandlerFault):
     status = 507
     title = "The attempt reached its quota of temp space"
     remedy = "Look at the input; if it is in order, raise the type's estimate of temp space, or max_task_temp."
+
+
+class ManifestMissing(HandlerFault):
+    """The output could not be given the C2PA manifest that the configuration asks for, so it was not published."""
+
+    code = "manifest_missing"
+    title = "The output could not be given its manifest"
+    remedy = "Look at c2pa_certificate and c2pa_key, and whether the certificate is still valid."

@@ -62,6 +62,7 @@ from .events.log.writers import added_forms
 from .events.state import RESUMING
 from .events.task_events import is_terminal
 from .handlers.contract import Room
+from .handlers.manifests import Claims
 from .handlers.process.sandbox import sandbox_support
 from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
@@ -429,10 +430,19 @@ class System:
             output_root=self.paths.output,
             max_output=self.config.max_output,
             hash_up_to=self.config.hash_inputs_up_to,
+            claims=self._claims(),
             nice=self.config.worker_nice,
             io=self.config.worker_io,
             room=self.room(),
         )
+
+    def _claims(self) -> Claims | None:
+        """With what manifests of outputs are signed. Raises `ConfigurationError`."""
+        if not self.config.c2pa_certificate:
+            return None
+        from .handlers.manifest_key import read_claims
+
+        return read_claims(self.config.c2pa_certificate, self.config.c2pa_key)
 
     def memory_of_attempts(self) -> dict[tuple[int, int], int]:
         """Task and number of each attempt that runs → the bytes that it has in memory, where that is known."""

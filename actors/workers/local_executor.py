@@ -23,6 +23,7 @@ from ...events.reports import (
     TellHeld,
 )
 from ...handlers.contract import ONE_CORE, Room
+from ...handlers.manifests import Claims
 from ...handlers.process.channel import IoRank, Setup, Unencodable, encode_frame
 from ...handlers.process.sandbox import Sandbox, sandbox_support
 from ..core.routing import Offer, offers_of
@@ -61,6 +62,7 @@ class LocalExecutor:
         output_root: folder that keeps what attempts print, see `handlers.attempt_output`. None: it is not kept.
         max_output: bytes kept of each attempt.
         hash_up_to: bytes up to which the input of any task is hashed, for the record.
+        claims: with what manifests of outputs are signed; none: there are none.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class LocalExecutor:
         output_root: Path | None = None,
         max_output: int = 0,
         hash_up_to: int = 0,
+        claims: Claims | None = None,
     ) -> None:
         rules = rules or SlotRules()
         sandbox = _as_far_as_possible(sandbox or Sandbox())
@@ -95,7 +98,7 @@ class LocalExecutor:
             keeps_output=bool(output_root and max_output),
         )
         kept_in = str(output_root) if self._settings.keeps_output else ""
-        setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output, nice, io, room, hash_up_to)
+        setup = Setup(dict(homes), rules.rss_limit, sandbox, kept_in, max_output, nice, io, room, claims, hash_up_to)
         self._cores = room.cores
         self._sharing = False
         self._slots = [Slot(self, lambda: launch(self._settings), setup, rules) for _ in range(slots)]

@@ -33,6 +33,7 @@ from ..contract import (
 from ..errors import BadAnswer, InputChanged, OutputMissing
 from ..inputs import Input
 from ..io_errors import error_text
+from ..manifests import Signing
 from ..originals import exchange, finish, kept, published_note, why_kept
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
@@ -59,13 +60,15 @@ def perform(
     staged: Path | None = None,
     room: Room = ONE_CORE,
     hash_up_to: int = 0,
+    signing: Signing | None = None,
 ) -> AttemptEnded:
     """Run the handler and publish what it wrote. Never raises, whatever the handler does.
 
     The end says nothing of memory and CPU time: the worker measures them.
     `explain` may put an error that names its cause in the place of one that was raised. With `staged` the handler
     writes there, and nothing is published: the caller does that, with `deliver`. `room` is what the attempt may take of
-    the machine if it runs alone. `hash_up_to`: bytes up to which the input is hashed for the record.
+    the machine if it runs alone. `hash_up_to`: bytes up to which the input is hashed for the record. `signing`:
+    gives the output a manifest.
     """
     began = time.monotonic()
     temp = 0
@@ -76,7 +79,7 @@ def perform(
         recheck_output(run, sandbox)
         source = Input(run.input_file) if run.input_file and task_type.steady_input else None
         tools = versions_of(task_type.packages) if staged is None else {}  # before a handler can break what that needs
-        ending = _handle(_believing(run, source, link), task_type, link, source, staged, room)
+        ending = _handle(_believing(run, source, link), task_type, link, source, staged, room, signing)
         temp = _space_taken(run)
         if ending.outcome == "completed" and staged is None:
             ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to)
@@ -169,7 +172,13 @@ def _believing(run: Run, source: Input | None, link: Link) -> Run:
 
 
 def _handle(
-    run: Run, task_type: TaskType, link: Link, source: Input | None, staged: Path | None, room: Room
+    run: Run,
+    task_type: TaskType,
+    link: Link,
+    source: Input | None,
+    staged: Path | None,
+    room: Room,
+    signing: Signing | None,
 ) -> AttemptEnded:
     try:
         options = task_type.options_from(run.options)
@@ -194,6 +203,8 @@ def _handle(
     ending = classify_answer(run, answer, stop_wanted=link.stop_wanted())
     if ending.outcome == "completed" and run.original != "keep" and (why := task_type.why_kept(context, ending.result)):
         return kept(ending, why)
+    if signing is not None and ending.outcome == "completed" and task_type.carries_manifest and run.input_file:
+        return msgspec.structs.replace(ending, result={**ending.result, **signing.given(run, context.output_part)})
     return ending
 
 

@@ -29,6 +29,7 @@ from ...events.reports import (
     WorkerBound,
 )
 from ..contract import ONE_CORE, Room
+from ..manifests import Claims
 from .sandbox import Sandbox
 
 IoRank: TypeAlias = Literal["normal", "low", "idle"]
@@ -83,6 +84,8 @@ class Setup(Frame, frozen=True, tag="setup"):
     """How its disk accesses rank: low, after those of other programs; idle, only while nobody else has any (Linux)."""
     room: Room = ONE_CORE
     """What an attempt may take of the machine when it runs alone."""
+    claims: Claims | None = None
+    """With what manifests of outputs are signed; none: there are none."""
     hash_up_to: int = 0
     """Bytes up to which the input of any task is hashed."""
 
@@ -93,6 +96,23 @@ class CoresChanged(Frame, frozen=True, tag="cores"):
     task_id: int
     attempt: int
     cores: int
+
+
+class SignatureWanted(Frame, frozen=True, tag="signature_wanted"):
+    """A sandboxed attempt asks its worker to sign the manifest of its output."""
+
+    task_id: int
+    attempt: int
+    content: bytes
+
+
+class Signature(Frame, frozen=True, tag="signature"):
+    """The answer to it."""
+
+    task_id: int
+    attempt: int
+    signature: bytes
+    """Empty: it is not signed."""
 
 
 class WorkerReady(Frame, frozen=True, tag="ready"):
@@ -127,6 +147,10 @@ _PREFIX = 4
 _encoder = msgspec.msgpack.Encoder()
 worker_order_decoder = msgspec.msgpack.Decoder(WorkerOrder)
 worker_report_decoder = msgspec.msgpack.Decoder(WorkerReport)
+attempt_order_decoder = msgspec.msgpack.Decoder(WorkerOrder | Signature)
+"""What a worker tells its sandboxed attempt, which knows no other."""
+attempt_report_decoder = msgspec.msgpack.Decoder(WorkerReport | SignatureWanted)
+"""What a sandboxed attempt tells its worker, which passes on what is for the service."""
 
 
 class Unencodable(Exception):
@@ -203,7 +227,7 @@ class WorkerChannel:
         self._report = report
         self._sending = Lock()
         self._orders: deque[Any] = deque()
-        self._buffer = FrameBuffer(worker_order_decoder)
+        self._buffer = FrameBuffer(attempt_order_decoder)
         self._control_buffer = FrameBuffer(worker_order_decoder)
         self._current = (0, 0)
         self._grace = 0.0
@@ -323,6 +347,15 @@ class WorkerChannel:
                 return False
         return False
 
+    def signature(self, content: bytes) -> bytes:
+        """What the worker signs for a sandboxed attempt; empty if it does not, or if the attempt is to end."""
+        self.send(SignatureWanted(*self._current, content))
+        while not self._stop_leaves_nothing_to_read(0.0):
+            order = self._next_order()
+            if self._is_answer(order, Signature):
+                return bytes(order.signature)
+        return b""
+
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """See `Link`."""
         self._timer = (time.monotonic() + seconds, call)
@@ -331,7 +364,7 @@ class WorkerChannel:
     def _stop_leaves_nothing_to_read(self, patience: float) -> bool:
         return not self._orders and self.stop_wanted() and not select.select([self._job], [], [], patience)[0]
 
-    def _is_answer(self, order: Any, kind: type[Saved | Grant | Stop]) -> bool:
+    def _is_answer(self, order: Any, kind: type[Saved | Grant | Stop | Signature]) -> bool:
         self._note(order)
         return isinstance(order, kind) and (order.task_id, order.attempt) == self._current
 

@@ -34,6 +34,7 @@ from ...events.reports import (
 from ..contract import TaskType
 from ..errors import BadAnswer
 from ..inputs import Input
+from ..manifests import Sign
 from ..publish import stage, staged_path
 from ..workspace import make_private_folder
 from .attempt import ERROR_LIMIT, deliver, discard, failure
@@ -45,10 +46,12 @@ from .channel import (
     GarbageFrame,
     Retiring,
     ServiceGone,
+    Signature,
+    SignatureWanted,
     Unencodable,
     WorkerChannel,
+    attempt_report_decoder,
     encode_frame,
-    worker_report_decoder,
 )
 from .context import plain_text
 from .output_pipe import Printing
@@ -57,6 +60,10 @@ from .sandbox import Reach, Sandbox, confine, recheck_input, recheck_output
 
 _CHUNK = 65536
 _PAUSE = 0.001
+_SIGNATURES = 2
+"""That one attempt may ask for."""
+_LONGEST_SIGNED = 64 * 1024
+"""Bytes: a manifest's claim has some hundreds."""
 _PATIENCE = 5.0
 """Seconds for what an attempt has started to be gone after its kill."""
 _PASSED_ON = (AttemptProgressed, AttemptBeat, AttemptCheckpointed, AttemptProbed)
@@ -72,9 +79,11 @@ class _Child:
         self.job = job
         self.control = control
         self.report = report
+        self.signatures = 0
+        """How often it was given one for the attempt at hand."""
         self.kind = kind
         """The type whose next attempts it can run as well; empty for none."""
-        self.buffer = FrameBuffer(worker_report_decoder, MAX_REPORT)
+        self.buffer = FrameBuffer(attempt_report_decoder, MAX_REPORT)
         os.set_blocking(job, False)
         os.set_blocking(control, False)
 
@@ -110,6 +119,7 @@ class SandboxedAttempts:
         sandbox: the operator's own bounds.
         printing: takes what they print.
         hash_up_to: bytes up to which the input is hashed for the record.
+        sign: signs the manifests of outputs; none: there are none.
         alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
         work: runs the handler, in the forked process.
     """
@@ -121,6 +131,7 @@ class SandboxedAttempts:
         printing: Printing,
         *,
         hash_up_to: int,
+        sign: Sign | None,
         alone: bool,
         work: Work,
     ) -> None:
@@ -128,6 +139,7 @@ class SandboxedAttempts:
         self._sandbox = sandbox
         self._printing = printing
         self._hash_up_to = hash_up_to
+        self._sign = sign
         self._alone = alone
         self._work = work
         self._reach = Reach(sandbox.protected)
@@ -300,6 +312,10 @@ class SandboxedAttempts:
         for frame in frames:
             ended = frame.ended if type(frame) is Retiring else frame
             mine = (getattr(ended, "task_id", 0), getattr(ended, "attempt", 0)) == (run.task_id, run.attempt)
+            if mine and isinstance(frame, SignatureWanted):
+                child.signatures += 1
+                child.tell(Signature(run.task_id, run.attempt, self._signature(frame.content, child.signatures)))
+                continue
             if mine and isinstance(frame, AttemptEnded | Retiring):
                 return frame
             if mine and type(frame) not in _PASSED_ON:
@@ -307,6 +323,15 @@ class SandboxedAttempts:
                 return None
             self._channel.send(frame)  # one about another attempt is garbage as well, and the service says so
         return None
+
+    def _signature(self, content: bytes, number: int) -> bytes:
+        """What it asks for is not known to be a manifest, so it gets no more than one needs, and never the key."""
+        if self._sign is None or number > _SIGNATURES or len(content) > _LONGEST_SIGNED:
+            return b""
+        try:
+            return self._sign(content)
+        except (OSError, ValueError):  # the key is gone; the attempt says that it has no manifest
+            return b""
 
     def _die_like(self, child: _Child, run: Run) -> NoReturn:
         """The attempt's process is dead, without a word. So that the service learns how, we end the same way."""

@@ -22,6 +22,7 @@ import msgspec
 from ...events.errors import UnknownType
 from ...events.reports import AttemptEnded, Run
 from ..contract import TaskType, declared, missing_packages, resolve
+from ..manifests import Signing, sign
 from ..workspace import make_private_folder
 from .attempt import failure, finish_exchange, perform
 from .channel import AttemptBounded, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
@@ -111,6 +112,7 @@ class Worker:
                 setup.sandbox,
                 printing,
                 hash_up_to=setup.hash_up_to,
+                sign=partial(sign, setup.claims) if setup.claims else None,
                 alone=reaper == FIRST,
                 work=self._work_sandboxed,
             )
@@ -188,7 +190,15 @@ class Worker:
         sandbox, room = self._setup.sandbox, self._setup.room
         hash_up_to = 0 if self._sandboxed else self._setup.hash_up_to  # what a sandboxed one says of it is not believed
         attempt = partial(
-            perform, run, task_type, channel, sandbox=sandbox, staged=staged, room=room, hash_up_to=hash_up_to
+            perform,
+            run,
+            task_type,
+            channel,
+            sandbox=sandbox,
+            staged=staged,
+            room=room,
+            hash_up_to=hash_up_to,
+            signing=self._signing(channel),
         )
         if not task_type.limits:
             return attempt()
@@ -197,6 +207,13 @@ class Worker:
             return attempt(explain=self._limits.explain)
         finally:
             self._limits.lift()
+
+    def _signing(self, channel: WorkerChannel) -> Signing | None:
+        """With what an attempt has its manifest signed: one in a sandbox asks, and has not the key."""
+        claims = self._setup.claims
+        if claims is None:
+            return None
+        return Signing(claims, channel.signature if self._sandboxed else partial(sign, claims))
 
     def _measured(self, ended: AttemptEnded) -> AttemptEnded:
         """The end, with what the attempt has cost."""

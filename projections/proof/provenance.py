@@ -87,10 +87,19 @@ def statement(log: LogReader, task_id: int, builder: str) -> dict[str, Any]:
                     "startedOn": timestamp(started.recorded_at),
                     "finishedOn": timestamp(done.recorded_at),
                 },
-                "byproducts": [{"name": "log", "annotations": {"position": done.position, "hash": done.hash.hex()}}],
+                "byproducts": [
+                    {"name": "log", "annotations": {"position": done.position, "hash": done.hash.hex()}},
+                    *_manifest_of(done.event.result),
+                ],
             },
         },
     }
+
+
+def _manifest_of(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The C2PA manifest that the output carries, if it carries one."""
+    told = result.get("c2pa")
+    return [{"name": "c2pa", "annotations": told}] if isinstance(told, dict) else []
 
 
 def signed(said: dict[str, Any], key: PrivateKey) -> dict[str, Any]:

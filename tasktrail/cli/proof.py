@@ -196,5 +196,8 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
         digest = source.get("digest", {}).get("sha256", "not recorded")
         say(f"from {plain(source['uri'])}, sha256 {digest}")
     say(f"recorded at position {run['byproducts'][0]['annotations']['position']}")
+    for manifest in run["byproducts"][1:]:
+        kept = ", with that of the input" if manifest["annotations"]["input_manifest"] else ""
+        say(f"carries the C2PA manifest {plain(manifest['annotations']['manifest'])}{kept}")
     if out is not None:
         say(f"{plain(str(out))}: {len(written)} bytes")

@@ -411,6 +411,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "Kept of what one attempt prints, half of it from the beginning, up to half from the end; 0: nothing is."
         ),
     ] = 1024 * 1024
+    c2pa_certificate: Annotated[
+        str,
+        _key(
+            "Certificates in PEM, the signer's first. With them outputs of `image_convert` and `video_convert` get a "
+            "C2PA manifest, where their format can carry one.",
+            "an absolute path",
+            default="none",
+            check=check_absolute,
+        ),
+    ] = ""
+    c2pa_key: Annotated[
+        str,
+        _key(
+            "The signer's key in PEM, best kept in the data folder, which no attempt can read.",
+            "an absolute path",
+            default="none",
+            check=check_absolute,
+        ),
+    ] = ""
     hash_inputs_up_to: Annotated[
         int,
         _bytes(

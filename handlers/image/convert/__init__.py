@@ -18,6 +18,7 @@ image_convert = TaskType(
     needs_input=True,
     accepts=("image",),
     needs_output=True,
+    carries_manifest=True,
     bounds=Bounds(),
     packages=media("PIL", "pyvips"),
 )

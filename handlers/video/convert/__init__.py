@@ -20,6 +20,7 @@ video_convert = TaskType(
     needs_input=True,
     accepts=("video",),
     needs_output=True,
+    carries_manifest=True,
     bounds=VIDEO_BOUNDS,
     programs=program_lines,
     output_suffix=".mp4",

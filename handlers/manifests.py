@@ -1,0 +1,143 @@
+"""The C2PA manifest of an output: a signed statement in the file itself of what it was made from, and by what.
+
+The library reads input and output in the attempt's own process, behind its walls. The key stays outside of them: the
+attempt sends what is to be signed to its worker, and gets the signature.
+"""
+
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..events.reports import Run
+from .errors import ManifestMissing
+from .pieces import settled
+
+FORMATS = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".avif": "image/avif",
+    ".heic": "image/heic",
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/quicktime",
+}
+"""Suffix → what the library calls the format, of those that can carry a manifest."""
+Sign = Callable[[bytes], bytes]
+"""Answers the signature of some bytes, as COSE has it."""
+_SETTINGS = {
+    "builder": {"thumbnail": {"enabled": False}},
+    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_after_sign": False},
+}
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """With what manifests are signed."""
+
+    certificates: str
+    """The signer's and those above it, in PEM."""
+    key_file: str
+    algorithm: str
+
+
+def sign(claims: Claims, content: bytes) -> bytes:
+    """The signature of some bytes, as COSE has it. Raises `OSError`, `ValueError`."""
+    from .manifest_key import signature  # noqa: PLC0415 - most workers never sign
+
+    return signature(claims.key_file, content)
+
+
+class Signing:
+    """Gives outputs their manifests.
+
+    Args:
+        claims: with what they are signed.
+        signer: signs.
+    """
+
+    def __init__(self, claims: Claims, signer: Sign) -> None:
+        self._claims = claims
+        self._signer = signer
+
+    def given(self, run: Run, part: Path) -> dict[str, Any]:
+        """Put a manifest into the finished output of a run; what the result says of it, with size and hash as they are.
+
+        A manifest that the input has is kept in it, as that of its parent. Nothing is done to what cannot carry one.
+
+        Raises:
+            ManifestMissing: the library refuses the output, or nobody has signed.
+            OSError: a file cannot be written.
+        """
+        import c2pa  # noqa: PLC0415 - an extra
+
+        output, source = Path(run.output_file), Path(run.input_file)
+        form = FORMATS.get(output.suffix.lower())
+        if form is None or not part.is_file():
+            return {}
+        signed = Path(run.work_dir) / f"manifest{output.suffix}"
+        try:
+            said = self._embed(c2pa, made_by(run), source, part, signed, form)
+        except c2pa.C2paError as error:
+            raise ManifestMissing(f"{output.name} cannot be given a C2PA manifest: {error}") from error
+        shutil.move(signed, part)
+        size, digest = settled(part)
+        active = said["manifests"][said["active_manifest"]]
+        kept = any("active_manifest" in ingredient for ingredient in active.get("ingredients", ()))
+        return {"size": size, "sha256": digest, "c2pa": {"manifest": said["active_manifest"], "input_manifest": kept}}
+
+    def _embed(self, c2pa: Any, made: "Made", source: Path, part: Path, signed: Path, form: str) -> dict[str, Any]:
+        """Write the file with its manifest; what the library reads back of it."""
+        context = c2pa.Context(c2pa.Settings.from_dict(_SETTINGS))
+        builder = c2pa.Builder.from_json(made.manifest(part.suffix), context)
+        builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
+        with source.open("rb") as read:
+            kind = FORMATS.get(source.suffix.lower(), "application/octet-stream")
+            builder.add_ingredient({"title": f"input{source.suffix}", "relationship": "parentOf"}, kind, read)
+        builder.add_action(made.action)
+        algorithm = c2pa.C2paSigningAlg[self._claims.algorithm]
+        with (
+            c2pa.Signer.from_callback(self._signer, algorithm, self._claims.certificates) as by,
+            part.open("rb") as read,
+            signed.open("w+b") as written,
+        ):
+            builder.sign(by, form, read, written)
+        with signed.open("rb") as read, c2pa.Reader(form, read, context=context) as reader:
+            said: dict[str, Any] = msgspec.json.decode(reader.json())
+        return said
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What a manifest says of how an output was made. It names no path and no value of an option."""
+
+    type: str
+    version: str
+    options: tuple[str, ...]
+    """Names of those that were given."""
+
+    def manifest(self, suffix: str) -> str:
+        """What the library builds on."""
+        told = {
+            "title": f"output{suffix}",
+            "claim_generator_info": [{"name": "tasktrail", "version": self.version}],
+            "assertions": [],
+        }
+        return msgspec.json.encode(told).decode()
+
+    @property
+    def action(self) -> dict[str, Any]:
+        """As usual the picture is only encoded anew; what an option does may be more."""
+        parameters = {"org.tasktrail.type": self.type, "org.tasktrail.options": list(self.options)}
+        return {"action": "c2pa.edited" if self.options else "c2pa.transcoded", "parameters": parameters}
+
+
+def made_by(run: Run) -> Made:
+    """What the manifest says of a run."""
+    return Made(run.type, version("tasktrail"), tuple(sorted(run.options)))
