@@ -241,6 +241,19 @@ class PutInPlace(msgspec.Struct, frozen=True):
     It answers with their position, or with the error that kept it from doing so.
     """
 
+    beside: Path | None = None
+    """Where, if not in the usual place. Then nothing of the old ones may stay in any file."""
+
+
+class DestroyKeys(msgspec.Struct, frozen=True):
+    """For the Scheduler, which owns the log: destroy these keys of users. It answers when that is done."""
+
+    keys: tuple[str, ...]
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """For the Snapshotter: delete all snapshots, also one that is being taken. It answers when that is done."""
+
 
 class StateQuery(msgspec.Struct, frozen=True):
     """Asks the actor to run `function` on its state, in its own thread, and to answer with the result."""

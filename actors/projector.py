@@ -19,7 +19,7 @@ from ..events.errors import LogCorrupt
 from ..events.log.sqlite import LogReader
 from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild
 from ..projections.queries.reader import connect
-from ..projections.rebuilding import discard, put_in_place
+from ..projections.rebuilding import clear_write_ahead_log, discard, put_in_place
 from ..projections.views.checksums import find_damage
 from .base import WAKE, Actor, Catch, Checked, Damaged, PutInPlace, Wake, logger
 from .feed import Feed, OnTrouble, Retrier, Watermark
@@ -134,7 +134,7 @@ class Projector(Actor):
                 self._damage = message.damage
                 self._fold()
             case PutInPlace():
-                return self._put_in_place()
+                return self._put_in_place(message.beside)
         return None
 
     def _ring(self) -> None:
@@ -183,7 +183,7 @@ class Projector(Actor):
         self._damage, self._rebuild_at = "", 0.0
         self._health.vouch()
 
-    def _put_in_place(self) -> int | TasktrailError:
+    def _put_in_place(self, beside: Path | None) -> int | TasktrailError:
         """Replace the views by those that were built beside. When it fails, the old ones stay."""
         if self._log is None:
             self._log = self._open_log()
@@ -192,7 +192,10 @@ class Projector(Actor):
             self._view = None
         self._behind = True
         try:
-            position = put_in_place(self._log, self._path, self.tell_progress)
+            position = put_in_place(self._log, self._path, self.tell_progress, beside)
+            if beside is not None:
+                discard(self._path)  # who builds there may have read what nobody may read any more
+                clear_write_ahead_log(self._path)
         except TasktrailError as error:
             return error
         else:

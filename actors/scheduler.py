@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ..events import (
     Accepted,
@@ -31,7 +32,7 @@ from ..events import (
     TasktrailError,
 )
 from ..events.clock import Clock
-from ..events.commands import TaskFields
+from ..events.commands import EraseUser, TaskFields
 from ..events.creation import ids_by_name
 from ..events.errors import (
     CommandIdReused,
@@ -48,7 +49,8 @@ from ..events.log.sqlite import LogReader
 from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
 from ..events.state import fold
 from ..events.system_events import ClockJumped, Deduplicated
-from .base import Actor, Alarm, Committed, Orders, StateQuery, Ticket, logger
+from .base import Actor, Alarm, Committed, DestroyKeys, Orders, StateQuery, Ticket, logger
+from .core.erasure import refuse_unreadable
 from .core.messages import (
     Answered,
     Boot,
@@ -241,6 +243,7 @@ class Scheduler(Actor):
         opened = self._open_log()
         try:
             self.state = folded_state(opened, self._new_state, self._snapshot)
+            refuse_unreadable(self.state)
         except BaseException:
             opened.close()
             raise
@@ -287,6 +290,9 @@ class Scheduler(Actor):
         if isinstance(message, StateQuery):
             self._commit()
             return message.function(self.state)
+        if isinstance(message, DestroyKeys):
+            self._log.destroy(message.keys)
+            return True
         return super().on_receive(message)
 
     def receive(self, message: Any) -> Any:
@@ -341,6 +347,7 @@ class Scheduler(Actor):
                 if self._answer_repetition(message):
                     return
                 self._load_for(message)
+                message = self._with_belongings(message)
             except TasktrailError as error:  # the log could not be read; nothing was stepped
                 message.token.reply(error)
                 return
@@ -361,6 +368,13 @@ class Scheduler(Actor):
         while missing := list(needed(self.state, message)):
             for task_id in missing:
                 self._load(task_id)
+
+    def _with_belongings(self, message: Submit) -> Submit:
+        """Only the log knows which finished tasks are a user's."""
+        if not isinstance(message.command, EraseUser):
+            return message
+        found = self._log.belongings(message.command.user_id)
+        return replace(message, intake=replace(message.intake, belongings=found))
 
     def _stage(self, message: Message) -> None:
         now, jump = self._time()

@@ -237,6 +237,14 @@ def drop_drifted(log: ReadableLog, folder: Path) -> list[Finding]:
     return found
 
 
+def delete_snapshots(folder: Path) -> None:
+    """Delete all that there is: the next ones are made from the whole log."""
+    if folder.is_dir():
+        clear_parts(folder)
+    for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
+        (folder / kind.name).unlink(missing_ok=True)
+
+
 def tasks_of(state: SchedulerState, load: Load) -> list[TaskState]:
     """The open tasks, and the finished ones that they need, in the order of their ids."""
     needed = complete(state, load)

@@ -13,10 +13,10 @@ from typing import Any
 import structlog
 
 from ..events.log.sqlite import LogReader
-from .base import WAKE, Actor, Wake, logger
+from .base import WAKE, Actor, Forget, Wake, logger
 from .side_process import ProcessEnded, SideProcess, stay_behind
 from .snapshot_file import SnapshotUnusable, header_of
-from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, take_snapshots
+from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, delete_snapshots, take_snapshots
 
 _AFTER_FAILURE = 4
 """How many times longer the next try waits after a failure."""
@@ -85,14 +85,19 @@ class Snapshotter(Actor):
         """End the process: nothing is lost with a snapshot that is not taken."""
         self._process.kill()
 
-    def receive(self, message: Any) -> None:
-        """Start the process, or note its end."""
+    def receive(self, message: Any) -> Any:
+        """Start the process, or note its end; delete what there is."""
         match message:
             case Wake() if not self._process.running:
                 self._start()
             case ProcessEnded():
                 self._process.forget()
                 self._end(message)
+            case Forget():
+                self._process.kill()
+                delete_snapshots(self._folder)
+                return True
+        return None
 
     def _start(self) -> None:
         try:

@@ -504,6 +504,13 @@ class RevokeToken(_OnService, frozen=True, kw_only=True, tag="revoke_token"):
     token: TokenName
 
 
+class EraseUser(_OnService, frozen=True, kw_only=True, tag="erase_user"):
+    """Erase what is personal of a user's tasks for ever, by destroying its keys. Nothing of it may be unfinished."""
+
+    user_id: Number
+    partly: Annotated[bool, says("Although some of its tasks were recorded before anything was encrypted.")] = False
+
+
 SourceName: TypeAlias = Annotated[
     str,
     msgspec.Meta(
@@ -574,6 +581,7 @@ OperatorCommand: TypeAlias = (
     | RemoveSchedule
     | AddToken
     | RevokeToken
+    | EraseUser
     | SourceCommand
 )
 

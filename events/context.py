@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,3 +43,14 @@ class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
     """Why that estimate is more than there could ever be; empty when it is not."""
     temp_peak: int = 0
     """Of an attempt that has ended: the most temp space that samples saw it use, in bytes."""
+
+
+class Belongings(NamedTuple):
+    """What a log holds of a user."""
+
+    keys: tuple[str, ...] = ()
+    """The names of the keys by which it can be read."""
+    tasks: tuple[int, ...] = ()
+    """The tasks that these keys are for."""
+    plain: int = 0
+    """How many tasks of the user were recorded before personal data was encrypted."""

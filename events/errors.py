@@ -447,6 +447,42 @@ class HistoryMissing(TasktrailError):
     )
 
 
+class KeysUnreadable(TasktrailError):
+    """The keys of users, or their master key, cannot be used. Nothing was changed."""
+
+    code = "keys_unreadable"
+    status = 503
+    title = "The keys of personal data cannot be used"
+    remedy = "Put `keys.db` and the master key back together, from a backup of their own."
+
+
+class UserHasWork(TasktrailError):
+    """Something of the user is unfinished, or makes new tasks, so what is personal of it is still needed."""
+
+    code = "user_has_work"
+    status = CONFLICT
+    title = "The user still has work here"
+    remedy = "Wait for the tasks or cancel them, remove the schedules and sources, then erase."
+
+
+class KeptInPlain(TasktrailError):
+    """Tasks of the user were recorded before personal data was encrypted."""
+
+    code = "kept_in_plain"
+    status = CONFLICT
+    title = "Not all of it can be erased by key"
+    remedy = "`partly` (CLI: --partly) erases the rest, and says in the log how many tasks stay readable."
+
+
+class Erased(TasktrailError):
+    """What the task needs has been erased."""
+
+    code = "erased"
+    status = CONFLICT
+    title = "The task has been erased"
+    remedy = "Create a new task."
+
+
 class LogTooNew(TasktrailError):
     """The log holds, or may hold, something that this version does not know."""
 

@@ -10,6 +10,9 @@ from .task_events import TAGS, TaskEvent, is_terminal
 
 Event: TypeAlias = TaskEvent | SystemEvent
 
+SERVICE_ACTORS = frozenset({"http", "notifier", "owner", "page", "python", "recovery", "scheduler", "worker"})
+"""What the service itself, or the owner of the data folder, is called in the history."""
+
 EVENT_TAGS: dict[type[Any], str] = {**TAGS, **SYSTEM_TAGS}
 
 

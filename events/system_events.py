@@ -289,6 +289,28 @@ class TokenRevoked(_SystemEvent, frozen=True, kw_only=True):
     token: str
 
 
+class UserErased(_SystemEvent, frozen=True, kw_only=True):
+    """Somebody had a user's personal data erased. Its keys are destroyed right behind this record.
+
+    From here on it is a promise: what is folded from the log is made anew without the data, also after a kill, until
+    `ErasureFinished` says that it is done. The user is not named.
+    """
+
+    keys: tuple[str, ...]
+    """The names of the keys, which the records of the tasks bear."""
+    tasks: tuple[int, ...]
+    """The tasks of which nobody can read any more what was personal."""
+    plain: int = 0
+    """How many tasks of the user stay readable, because they were recorded before personal data was encrypted."""
+
+
+class ErasureFinished(_SystemEvent, frozen=True, kw_only=True):
+    """No file of the data folder holds the data of an erasure any more, other than encrypted."""
+
+    erasure: int
+    """The position of its `UserErased`."""
+
+
 SystemEvent: TypeAlias = (
     ServiceStarted
     | ServiceStopped
@@ -314,6 +336,8 @@ SystemEvent: TypeAlias = (
     | SourceRemoved
     | SourcePaused
     | SourceResumed
+    | UserErased
+    | ErasureFinished
 )
 
 SYSTEM_TAGS: dict[type[SystemEvent], str] = {
@@ -341,4 +365,6 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     SourceRemoved: "source_removed",
     SourcePaused: "source_paused",
     SourceResumed: "source_resumed",
+    UserErased: "user_erased",
+    ErasureFinished: "erasure_finished",
 }

@@ -16,6 +16,8 @@ Told: TypeAlias = Literal["created", "started", "retried", "completed", "failed"
 """Events that a notice can be sent for; of failures only the final one."""
 Original: TypeAlias = Literal["keep", "replace", "move"]
 DependencyPolicy: TypeAlias = Literal["wait", "cancel", "fail", "ignore"]
+ERASED = "[erased]"
+"""Stands for what was personal once nothing can decrypt it any more."""
 DependencyPolicies: TypeAlias = DependencyPolicy | tuple[DependencyPolicy, ...]
 """One for all dependencies, or one for each, in the order of `depends_on`."""
 
@@ -162,6 +164,11 @@ class Created(_Event, frozen=True, kw_only=True):
     """What the type made its estimate from, for people."""
     traceparent: str = ""
     """The trace that the sender wants it to belong to (W3C trace context); empty: none was named."""
+
+
+def is_erased(spec: Created) -> bool:
+    """Whether nobody can say any more what the task worked on. A path that somebody gives is absolute, or empty."""
+    return spec.input_file == ERASED
 
 
 def output_of(spec: Created) -> str:

@@ -12,6 +12,7 @@ from ..events.system_events import (
     DeliveryAttempted,
     DeliveryPostponed,
     EndpointEnabled,
+    ErasureFinished,
     LimitsChanged,
     QueueDrained,
     QueuePaused,
@@ -29,6 +30,7 @@ from ..events.system_events import (
     SystemEvent,
     TokenAdded,
     TokenRevoked,
+    UserErased,
     WorkerExited,
 )
 
@@ -124,6 +126,11 @@ def _system(event: SystemEvent) -> str:
             return f"source {event.source} paused"
         case SourceResumed():
             return f"source {event.source} resumed"
+        case UserErased():
+            plain = f", {event.plain} more are in plain text" if event.plain else ""
+            return f"the user of {len(event.tasks)} tasks was erased{plain}"
+        case ErasureFinished():
+            return f"the erasure at {event.erasure} is finished"
         case _:
             assert_never(event)
 

@@ -22,6 +22,7 @@ from ..events.system_events import (
     DeliveryPostponed,
     EndpointEnabled,
     RedeliveryRequested,
+    UserErased,
 )
 from ..events.task import view
 from .errors import ViewsGap
@@ -290,6 +291,8 @@ class Outbox:
             case Adjusted():
                 if event.task_id in self._tasks:
                     self._tasks[event.task_id] = overlay(self._tasks[event.task_id], event, record.recorded_at)
+            case UserErased():
+                self._erase(frozenset(event.tasks))
             case _ if record.task_id:
                 self._told(record, event)
 
@@ -348,6 +351,11 @@ class Outbox:
         self._disabled.add(target)
         for name in [name for name, pending in self._pending.by_id.items() if pending.target == target]:
             self._forget(name, target)
+
+    def _erase(self, tasks: frozenset[int]) -> None:
+        """Nobody is told of these any more: where to is what was erased."""
+        for name in [name for name, pending in self._pending.by_id.items() if pending.task_id in tasks]:
+            self._forget(name, self._pending.by_id[name].target)
 
     def _wanted_again(self, event: RedeliveryRequested, record: Recorded) -> None:
         pending = self._pending.by_id.setdefault(event.notice_id, Pending(event.task_id, event.told, event.target))

@@ -3,11 +3,14 @@
 Building reads the log and nothing else. Nothing is executed again: no notice goes out and no clock is asked.
 """
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from ..events.log.event_log import ReadableLog
+from .errors import ViewsFailed
 from .verification import Finding, Findings, compare
 from .views import schema
 from .views.rebuild import BULK_PAGE, Progress, catch_up, copy_over, pull
@@ -35,23 +38,28 @@ def build_beside(log: ReadableLog, path: Path, progress: Progress | None = None)
     findings = Findings()
     position = compare(log, path, findings, progress, beside) if path.exists() else None
     if position is None:
-        schema.delete_files(beside)
         position = log.head().position
-        views = TaskViews(beside, bulk=True)
-        try:
-            pull(log, views, position, BULK_PAGE, progress)
-            views.finish()
-        finally:
-            views.close()
+        build_anew(log, beside, progress)
     return Rebuilt(position=position, differences=tuple(findings.listed), more=findings.more)
 
 
-def put_in_place(log: ReadableLog, path: Path, progress: Progress | None = None) -> int:
+def build_anew(log: ReadableLog, beside: Path, progress: Progress | None = None) -> None:
+    """Build the views once more in the file `beside`, and compare them with nothing."""
+    schema.delete_files(beside)
+    views = TaskViews(beside, bulk=True)
+    try:
+        pull(log, views, log.head().position, BULK_PAGE, progress)
+        views.finish()
+    finally:
+        views.close()
+
+
+def put_in_place(log: ReadableLog, path: Path, progress: Progress | None = None, beside: Path | None = None) -> int:
     """Bring what was built beside up to the log, then replace the live views by it, in one transaction.
 
     Nobody may write to the live ones meanwhile; who reads them sees the old or the new. Answers with the position.
     """
-    beside = beside_of(path)
+    beside = beside or beside_of(path)
     try:
         views = TaskViews(beside)
         try:
@@ -72,3 +80,14 @@ def discard(path: Path) -> None:
 def beside_of(path: Path) -> Path:
     """Where views are built beside those in `path`. Not where damaged views are: both may be built at once."""
     return path.with_name(f"{path.name}.beside")
+
+
+def clear_write_ahead_log(path: Path) -> None:
+    """Have all pages of the live views in their file, and none beside it. Raises `ViewsFailed` while somebody reads."""
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+            busy = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.Error as error:
+        raise ViewsFailed(f"{path} cannot be cleared: {error}") from error
+    if busy:
+        raise ViewsFailed(f"{path} is being read, so what it has replaced is still in its write-ahead log")

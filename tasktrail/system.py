@@ -30,6 +30,7 @@ from .actors.delivery.post import Poster
 from .actors.delivery.targets import TargetSender, check_targets
 from .actors.delivery.webhook import WebhookSender
 from .actors.dependency_results import DependencyResults
+from .actors.eraser import Eraser, Folders
 from .actors.executor import Executor
 from .actors.feed import Endings, Feed, Watermark
 from .actors.inspector import Inspector
@@ -60,6 +61,7 @@ from .events.log.lock import DataLock
 from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
 from .events.log.writers import added_forms
 from .events.state import RESUMING
+from .events.system_events import UserErased
 from .events.task_events import is_terminal
 from .handlers.contract import Room
 from .handlers.manifests import Claims
@@ -91,6 +93,7 @@ _HELPS = {
     "janitor": "old temp files stay",
     "resource_monitor": "memory, CPU and temp space are not looked at",
     "snapshotter": "no snapshots are taken",
+    "eraser": "what was erased is still in the views",
     "inspector": "the log is not checked",
     "sealer": "the log is not sealed",
 }
@@ -113,7 +116,7 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
 class System:
     """One running service on one data folder."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - a line for each thing that it knows
         self,
         paths: DataPaths,
         config: Config,
@@ -169,9 +172,11 @@ class System:
         self.janitor = Child("janitor", self._start_janitor, restart=True)
         self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
         self.snapshotter = Child("snapshotter", self._start_snapshotter, restart=True)
+        self.eraser = Child("eraser", self._start_eraser, restart=True)
         self._snapshot_pace = SnapshotPace(config.snapshot_every)
         self._lock: DataLock | None = None
         self._booted = False
+        self._stopping = threading.Event()
         self._is_long = False
         self._looked_at = 0
 
@@ -236,6 +241,7 @@ class System:
             self.pool,
             self.monitor,
             self.snapshotter,
+            self.eraser,
             Child("inspector", self._start_inspector, restart=True),
             *(() if self._own is not None else (Child("sealer", self._start_sealer, restart=True),)),
         )
@@ -243,6 +249,7 @@ class System:
     def stop(self, within: float = _STOP_WITHIN) -> list[str]:
         """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
         deadline = self.clock.monotonic() + within
+        self._stopping.set()
         self.scheduler.tell(Drain())
         if self.log_trouble is None:  # otherwise the stop of an attempt could not be recorded
             self._wait_until_idle(deadline - within / 2)
@@ -348,7 +355,7 @@ class System:
 
     def _start_scheduler(self) -> "Scheduler.ref":  # type: ignore[name-defined]
         return Scheduler.start(
-            open_log=lambda: SqliteEventLog(self.paths.log, now=self.clock.now()),
+            open_log=self._open_log,
             new_state=self._new_state,
             boot=self._boot,
             clock=self.clock,
@@ -361,6 +368,14 @@ class System:
             read_log=lambda: LogReader(self.paths.log),
             snapshot=self._snapshot(SCHEDULER_SNAPSHOT.name),
             refusals=self.refusals,
+        )
+
+    def _open_log(self) -> SqliteEventLog:
+        return SqliteEventLog(
+            self.paths.log,
+            now=self.clock.now(),
+            encrypted=self.config.personal_data == "encrypted",
+            master=Path(self.config.master_key) if self.config.master_key else None,
         )
 
     def _order(self, orders: Orders) -> None:
@@ -499,6 +514,18 @@ class System:
             position=lambda: self.committed.position,
         )
 
+    def _start_eraser(self) -> "Eraser.ref":  # type: ignore[name-defined]
+        return Eraser.start(
+            folders=Folders(self.paths.log, self.paths.views, self.paths.output, self.paths.temp, self.paths.pictures),
+            pending=lambda: self.scheduler.ask(StateQuery(open_erasures), timeout=30),
+            ask_scheduler=self.scheduler.ask,
+            ask_snapshotter=self.snapshotter.ask,
+            ask_projector=self.projector.ask,
+            report=self.scheduler.tell,
+            clock=self.clock,
+            stopping=self._stopping.is_set,
+        )
+
     def _start_sealer(self) -> "Sealer.ref":  # type: ignore[name-defined]
         return Sealer.start(
             log_path=self.paths.log,
@@ -563,6 +590,8 @@ class System:
         self._to_notifier.put(message.records)
         if any(is_terminal(record.event) for record in message.records):
             self._to_janitor.put(message.records)
+        if any(isinstance(record.event, UserErased) for record in message.records):
+            self.eraser.tell(WAKE)
         self.endings.note(message.records)
         if self._snapshot_pace.is_due(self.committed.position):
             self.snapshotter.tell(WAKE)
@@ -594,6 +623,11 @@ def count_unfinished(state: SchedulerState) -> int:
 def open_tasks(state: SchedulerState) -> set[int]:
     """Tasks that are not finished, or that may still have a process."""
     return {task_id for task_id, task in state.tasks.items() if not task.finished} | set(state.running)
+
+
+def open_erasures(state: SchedulerState) -> dict[int, UserErased]:
+    """What was promised to be erased and is not finished."""
+    return dict(state.durable.erasures)
 
 
 def last_task_id(state: SchedulerState) -> int:

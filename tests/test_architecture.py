@@ -45,6 +45,7 @@ PURE = (
     "tasktrail.events.values",
     "tasktrail.events.task",
     "tasktrail.events.log.rows",
+    "tasktrail.events.log.personal",
     "tasktrail.projections.errors",
     "tasktrail.projections.notices",
     "tasktrail.projections.mail_limit",

@@ -30,6 +30,7 @@ from ...events.commands import (
     AddSource,
     AddToken,
     DrainQueue,
+    EraseUser,
     NoticeCommand,
     PauseQueue,
     PauseSource,
@@ -46,6 +47,7 @@ from ...events.errors import (
     CONTRADICTION,
     CannotStartNow,
     EndpointDisabled,
+    Erased,
     InvalidValue,
     NeverFits,
     NothingToChange,
@@ -69,6 +71,7 @@ from ...events.system_events import (
 from ...projections.errors import UnknownNotice
 from .dependencies import ended, enter, that_would_end
 from .dispatch import start_now
+from .erasure import erased_user, is_erased_task
 from .explanation import why_not_now
 from .limits import Pause
 from .messages import Intake, Submit
@@ -251,6 +254,8 @@ def _retry(work: UnitOfWork, submit: Submit, command: RetryTask) -> int:
         above := why_it_never_fits(task.memory_needed, task.temp_needed, state.limits, state.sample)
     ):
         raise NeverFits(f"Task {task.id}: {above}")
+    if task is not None and is_erased_task(state, task):
+        raise Erased(f"What task {task.id} worked on has been erased", field="task_id")
     in_the_way = that_would_end(state, task) if task is not None else ()
     events = decide(task, command, work.decision_context(ended_dependencies=in_the_way))
     work.record_all(command.task_id, events, _origin(submit))
@@ -324,6 +329,8 @@ def carry_out_operator(work: UnitOfWork, command: OperatorCommand, intake: Intak
             event = added_token(work.state.durable.tokens, command, work.now)
         case RevokeToken():
             event = revoked_token(work.state.durable.tokens, command)
+        case EraseUser():
+            event = erased_user(work.state, command, intake.belongings)
         case AddSource() | RemoveSource() | PauseSource() | ResumeSource():
             event = changed_source(work.state.durable.sources, command)
         case _:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...events import Accepted, Command, Fact, TasktrailError
+from ...events.context import Belongings
 from ...events.forms import Forms
 from ...events.reports import Order, Report
 from ...events.system_events import (
@@ -34,6 +35,8 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     """What the type itself estimates."""
     redelivery: RedeliveryRequested | None = None
     """The notice that is to be sent again, as the log knows it."""
+    belongings: Belongings = Belongings()
+    """What the log holds of the user who is to be erased."""
 
     by_name: "dict[str, Intake]" = {}
     """Of a graph: what was found out about each of its tasks."""
@@ -110,6 +113,13 @@ class Delivered(msgspec.Struct, frozen=True):
     fact: DeliveryAttempted | DeliveryPostponed
 
 
+class Erased(msgspec.Struct, frozen=True):
+    """What was folded from the log has been made anew without the data of an erasure."""
+
+    erasure: int
+    """The position of its record."""
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Time has passed: look at the timers."""
 
@@ -137,6 +147,7 @@ Message: TypeAlias = (
     | LimitsConfigured
     | Delivered
     | Refused
+    | Erased
     | Reconcile
     | Tick
     | Jumped

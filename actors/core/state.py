@@ -20,6 +20,7 @@ from ...events.system_events import (
     Deduplicated,
     DeliveryAttempted,
     EndpointEnabled,
+    ErasureFinished,
     LimitsChanged,
     QueueDrained,
     QueuePaused,
@@ -33,6 +34,7 @@ from ...events.system_events import (
     SourceResumed,
     TokenAdded,
     TokenRevoked,
+    UserErased,
 )
 from ...events.task_events import Estimated, key_of, output_of
 from ...events.timeouts import End, Signs, attempt_ends, waiting_ends
@@ -277,6 +279,8 @@ class Durable(msgspec.Struct):
     """Endpoint that has said that it is gone → where that is recorded."""
     tokens: Tokens = msgspec.field(default_factory=Tokens)
     sources: Sources = msgspec.field(default_factory=Sources)
+    erasures: dict[int, UserErased] = {}
+    """Position → erasure that is promised and not finished."""
 
 
 class SchedulerState:
@@ -447,6 +451,10 @@ class SchedulerState:
                 durable.tokens.apply(fact, position)
             case SourceAdded() | SourceRemoved() | SourcePaused() | SourceResumed():
                 durable.sources.apply(fact, position)
+            case UserErased():
+                durable.erasures[position] = event
+            case ErasureFinished():
+                durable.erasures.pop(event.erasure, None)
 
     def _apply_to_schedules(self, fact: Fact, position: int) -> None:
         for name in self.durable.schedules.apply(fact, position):

@@ -18,7 +18,7 @@ from ...events import (
     TaskCommand,
 )
 from ...events.errors import NotReady
-from ...events.system_events import ClockJumped
+from ...events.system_events import ClockJumped, ErasureFinished
 from . import attempts, commands, lifecycle, timeouts
 from .dispatch import dispatch
 from .messages import (
@@ -26,6 +26,7 @@ from .messages import (
     Close,
     Delivered,
     Drain,
+    Erased,
     Jumped,
     LimitsConfigured,
     Message,
@@ -117,6 +118,9 @@ def _handle(work: UnitOfWork, message: Message) -> None:
         case Refused():
             for one in message.refusals:
                 work.record(0, one.event, Origin(actor=one.actor, reason=one.why))
+        case Erased():
+            if message.erasure in work.state.durable.erasures:
+                work.record(0, ErasureFinished(erasure=message.erasure), BY_SCHEDULER)
         case Reconcile():
             attempts.ask_for_held(work)
         case Boot():

@@ -8,10 +8,9 @@ import msgspec
 from ...events import Fact
 from ...events.commands import AddToken, RevokeToken
 from ...events.errors import CONFLICT, InvalidValue, TokenExists, UnknownToken
+from ...events.recorded import SERVICE_ACTORS
 from ...events.system_events import Role, TokenAdded, TokenRevoked
 
-RESERVED = frozenset({"http", "notifier", "owner", "page", "python", "recovery", "scheduler", "worker"})
-"""What the service itself, or the owner of the data folder, is called in the history."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
@@ -68,7 +67,7 @@ class Tokens(msgspec.Struct):
 
 def added_token(tokens: Tokens, command: AddToken, now: datetime) -> TokenAdded:
     """The event for a new token. Raises `TokenExists`, and `InvalidValue` for one that could do no good."""
-    if not _NAME.fullmatch(command.token) or command.token.lower() in RESERVED:
+    if not _NAME.fullmatch(command.token) or command.token.lower() in SERVICE_ACTORS:
         raise InvalidValue(
             f"{command.token!r} cannot be the name of a token",
             field="token",

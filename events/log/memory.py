@@ -1,14 +1,15 @@
 """The log in memory: for tests, simulation and what-if. Same contract as the file, no durability."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import copy
 from typing import Self
 
+from ..context import Belongings
 from ..errors import ConcurrencyError, Fenced
 from ..recorded import Fact, Recorded, record_at
 from ..system_events import Adjusted
-from ..task_events import is_terminal
+from ..task_events import Created, is_terminal
 from .chain import GENESIS, link
 from .event_log import Answer, Head, Part
 from .rows import to_row
@@ -109,6 +110,14 @@ class MemoryEventLog:
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
         return self._answers.get(command_id)
+
+    def belongings(self, user_id: int) -> Belongings:
+        """Nothing is encrypted."""
+        firsts = (self._by_task[task_id][0].event for task_id in self._by_task if task_id)
+        return Belongings(plain=sum(isinstance(event, Created) and event.user_id == user_id for event in firsts))
+
+    def destroy(self, keys: Collection[str]) -> None:
+        """There are none."""
 
     def maintain(self) -> None:
         """Nothing to do."""

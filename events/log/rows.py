@@ -5,6 +5,7 @@ defaults, and another form is another event (CONTRIBUTING.md). The hash chain co
 `COLUMNS`.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ import msgspec
 from ..errors import LogCorrupt, LogTooNew
 from ..recorded import EVENT_TAGS, Event, Fact, Recorded, timestamp
 from ..task_events import is_terminal
+from .personal import BEGINS, erased
 
 _CLASSES: dict[str, type[Any]] = {tag: cls for cls, tag in EVENT_TAGS.items()}
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {tag: msgspec.json.Decoder(cls) for tag, cls in _CLASSES.items()}
@@ -82,6 +84,8 @@ COVERED = _covered()
 Not of those with a NUL in a text, or a value that is longer or shorter than usual: each length costs time.
 """
 
+Decrypt: TypeAlias = Callable[[Any], Any]
+"""A stored row → the row as it was before anything in it was encrypted."""
 Row: TypeAlias = tuple[int, int, int, str, str, str, str, str, str, str, int, int, int, str]
 
 
@@ -106,9 +110,11 @@ def to_row(fact: Fact, position: int) -> Row:
     )
 
 
-def from_row(row: Row, digest: bytes) -> Recorded:
-    """The record a row holds."""
+def from_row(row: Row, digest: bytes, decrypt: Decrypt | None = None) -> Recorded:
+    """The record a row holds. Without `decrypt`, fixed values stand where something is encrypted."""
     position = row[0]
+    if row[13].startswith(BEGINS):
+        row = erased(row) if decrypt is None else decrypt(row)
     try:
         recorded_at = datetime.fromisoformat(row[4])
     except ValueError as error:

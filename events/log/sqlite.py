@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import astuple
 from sqlite_utils import Database
 
+from ..context import Belongings
 from ..errors import (
     ConcurrencyError,
     DiskFailed,
@@ -29,7 +30,9 @@ from ..errors import (
     TasktrailError,
 )
 from ..recorded import Fact, Recorded, record_at, timestamp
+from ..task_events import Completed
 from .chain import GENESIS, checksum, link
+from .encryption import Decryption, Encryption, belongings, opened_digest, refuse_lost_keys
 from .event_log import Answer, Head, Part
 from .files import HeadMark, LogFiles, create_private
 from .integrity import (
@@ -53,7 +56,8 @@ from .integrity import (
     unanswered,
     whole_faults,
 )
-from .rows import COLUMNS, from_row, to_row
+from .personal import BEGINS, is_lost
+from .rows import COLUMNS, Decrypt, from_row, to_row
 from .schema import APPLIED, OF_PARTS, STATUS_SINCE, WITH_ADJUSTMENTS, epoch_sum, migrate
 from .writers import Writer, newest_writer
 
@@ -85,8 +89,10 @@ class SqliteEventLog:
     Belongs to the thread that uses it first (SQLite checks); `reader()` gives other threads their own.
     """
 
-    def __init__(self, path: Path, *, now: datetime) -> None:
+    def __init__(self, path: Path, *, now: datetime, encrypted: bool = False, master: Path | None = None) -> None:
+        """`encrypted`: what is personal of new tasks; `master`: where the master key of the keys lies."""
         self._path = path
+        self._decrypt = Decryption(path)
         self._head: Head | None = None
         self._lost: LogGone | None = None
         self._folded_at = 0
@@ -99,6 +105,7 @@ class SqliteEventLog:
             self._prepare()
             self._check()
             self._epoch = self._take_epoch(now)
+            self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
             self._grow_write_ahead_log()
             self._wait_for_locks(_LOCK_PATIENCE)
             # SQLite deletes the write-ahead log when the last connection closes, by its name, even if another file has
@@ -122,7 +129,18 @@ class SqliteEventLog:
             self._let_go()
             raise
 
+    def _prepare_keys(self, *, encrypted: bool, master: Path | None) -> Encryption | None:
+        """None for a log of which nothing is, or was, encrypted."""
+        keys = self._decrypt.keys
+        if encrypted:
+            refuse_lost_keys(self._conn, keys)
+        if not encrypted and not keys.exist():
+            return None
+        keys.make(master)
+        return Encryption(self._conn, keys, new=encrypted)
+
     def _let_go(self) -> None:
+        self._decrypt.close()
         if self._guard is not None:
             self._guard.close()
         self._db.close()
@@ -225,12 +243,18 @@ class SqliteEventLog:
         records: list[Recorded] = []
         rows: list[tuple[object, ...]] = []
         digest = head.hash
+        encryption = self._encryption
+        if encryption is not None:
+            encryption.begin()
         for position, fact in zip(count(expected + 1), facts, strict=False):
             row = to_row(fact, position)
+            if encryption is not None:
+                row = encryption.stored(fact, row)
             digest = link(digest, row)
             rows.append((*row, digest))
-            records.append(record_at(fact, position, digest))
-        self._commit(rows, answers)
+            lost = encryption is not None and is_lost(row)  # whoever is told must not know more than the log
+            records.append(from_row(row, digest) if lost else record_at(fact, position, digest))
+        self._commit(rows, answers if encryption is None else encryption.finish(answers))
         if records:
             self._head = Head(records[-1].position, digest)
             self._mark.write(self._head)
@@ -313,15 +337,15 @@ class SqliteEventLog:
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records in order of position, from `after + 1` on, in pages: no reader holds the file open for long."""
-        return read_records(self._conn, after, limit)
+        return read_records(self._conn, after, limit, self._decrypt.anew())
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
-        return read_task(self._conn, task_id, adjusted=adjusted)
+        return read_task(self._conn, task_id, self._decrypt.anew(), adjusted=adjusted)
 
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
         """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
-        return read_parts(self._conn, parts, until)
+        return read_parts(self._conn, parts, until, self._decrypt.anew())
 
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
@@ -332,7 +356,15 @@ class SqliteEventLog:
             return None
         if not is_as_written(row[:4], row[4]):
             raise LogCorrupt(f"Position {row[3]}: the answer to {command_id} is not as it was written")
-        return Answer(*row[:4])
+        return Answer(command_id, opened_digest(row[1], command_id, self._decrypt.keys), row[2], row[3])
+
+    def belongings(self, user_id: int) -> Belongings:
+        """What there is of a user; see `EventLog.belongings`."""
+        return _belongings(self._conn, self._decrypt, user_id)
+
+    def destroy(self, keys: Collection[str]) -> None:
+        """Destroy these keys of users for ever."""
+        self._decrypt.keys.destroy(keys)
 
     def reader(self) -> "LogReader":
         """A read-only view of the same file for another thread."""
@@ -357,6 +389,7 @@ class LogReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._decrypt = Decryption(path)
         self._retired: list[sqlite3.Connection] = []
         self._open()
 
@@ -381,15 +414,15 @@ class LogReader:
 
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records in order of position, from `after + 1` on."""
-        return read_records(self._conn, after, limit)
+        return read_records(self._conn, after, limit, self._decrypt.anew())
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
-        return read_task(self._conn, task_id, adjusted=adjusted)
+        return read_task(self._conn, task_id, self._decrypt.anew(), adjusted=adjusted)
 
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
         """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
-        return read_parts(self._conn, parts, until)
+        return read_parts(self._conn, parts, until, self._decrypt.anew())
 
     def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
         """Position, task id, version and hash of each record from `after + 1` on; no more of it is read."""
@@ -406,9 +439,17 @@ class LogReader:
 
     def last_with_result(self, digest: str) -> int:
         """The last task that completed with a file of this SHA-256; 0: none. It looks through the log."""
-        wanted = "SELECT task_id FROM events WHERE event = 'completed' AND json_extract(data, '$.result.sha256') = ?"
-        rows = _fetch(self._conn, f"{wanted} ORDER BY position DESC LIMIT 1", (digest,))
-        return int(rows[0][0]) if rows else 0
+        wanted = "SELECT task_id, position FROM events WHERE event = 'completed' AND"
+        newest = "ORDER BY position DESC"
+        rows = _fetch(self._conn, f"{wanted} json_extract(data, '$.result.sha256') = ? {newest} LIMIT 1", (digest,))
+        task_id, position = rows[0] if rows else (0, 0)
+        later = f"{wanted} substr(data, 1, ?) = ? AND position > ? {newest}"
+        encrypted = _fetch(self._conn, later, (len(BEGINS), BEGINS, position))
+        for other, at in encrypted:
+            (record,) = self.read(at - 1, 1)
+            if isinstance(record.event, Completed) and record.event.result.get("sha256") == digest:
+                return int(other)
+        return int(task_id)
 
     def file_faults(self) -> Iterator[Fault]:
         """What is wrong with the schema, with the structure of the file and its indexes, and with the epochs."""
@@ -428,12 +469,17 @@ class LogReader:
         wanted = f"{_SELECT} WHERE task_id = ? AND version > ? ORDER BY version LIMIT ?"
         rows = _fetch(self._conn, wanted, (task_id, version, limit))
         _refuse_gap(task_id, version, rows)
-        return [from_row(row[:14], row[14]) for row in rows]
+        decrypt = self._decrypt.anew()
+        return [from_row(row[:14], row[14], decrypt) for row in rows]
 
     def last_of(self, task_id: int) -> Recorded | None:
         """The latest event of a task."""
         rows = _fetch(self._conn, f"{_SELECT} WHERE task_id = ? ORDER BY version DESC LIMIT 1", (task_id,))
-        return from_row(rows[0][:14], rows[0][14]) if rows else None
+        return from_row(rows[0][:14], rows[0][14], self._decrypt.anew()) if rows else None
+
+    def belongings(self, user_id: int) -> Belongings:
+        """What there is of a user; see `EventLog.belongings`."""
+        return _belongings(self._conn, self._decrypt, user_id)
 
     def version_at(self, task_id: int, position: int) -> int:
         """The last version of a task up to a position; 0 when there was none."""
@@ -481,6 +527,7 @@ class LogReader:
 
     def close(self) -> None:
         """Let go of the file."""
+        self._decrypt.close()
         for conn in (*self._retired, self._connected):
             conn.close()
 
@@ -643,21 +690,21 @@ def _pages(conn: sqlite3.Connection, after: int, limit: int | None, columns: str
         limit = None if limit is None else limit - size
 
 
-def read_records(conn: sqlite3.Connection, after: int, limit: int | None) -> Iterator[Recorded]:
+def read_records(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:
     """Decoded records in order of position."""
     for row in _pages(conn, after, limit):
-        yield from_row(row[:14], row[14])
+        yield from_row(row[:14], row[14], decrypt)
 
 
-def read_task(conn: sqlite3.Connection, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+def read_task(conn: sqlite3.Connection, task_id: int, decrypt: Decrypt, *, adjusted: bool = False) -> list[Recorded]:
     """Decoded records of one task in order of position; `adjusted`: and the service's adjustments of it."""
     where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
     rows = _fetch(conn, f"{_SELECT} WHERE {where}", {"task_id": task_id})
     _refuse_gap(task_id, 0, [row for row in rows if row[1] == task_id])
-    return [from_row(row[:14], row[14]) for row in rows]
+    return [from_row(row[:14], row[14], decrypt) for row in rows]
 
 
-def read_parts(conn: sqlite3.Connection, parts: Sequence[Part], until: int) -> list[Recorded]:
+def read_parts(conn: sqlite3.Connection, parts: Sequence[Part], until: int, decrypt: Decrypt) -> list[Recorded]:
     """Decoded records of parts of tasks' lives in order of position."""
     wanted = {"parts": msgspec.json.encode(parts).decode(), "until": until}
     rows = _fetch(conn, f"{_SELECT} WHERE {OF_PARTS}", wanted)
@@ -666,7 +713,14 @@ def read_parts(conn: sqlite3.Connection, parts: Sequence[Part], until: int) -> l
         if row[1]:
             _refuse_gap(row[1], reached[row[1]], [row])
             reached[row[1]] = row[2]
-    return [from_row(row[:14], row[14]) for row in rows]
+    return [from_row(row[:14], row[14], decrypt) for row in rows]
+
+
+def _belongings(conn: sqlite3.Connection, decrypt: Decryption, user_id: int) -> Belongings:
+    try:
+        return belongings(conn, decrypt.keys, user_id)
+    except sqlite3.Error as error:
+        raise explained(error, _file_of(conn), "cannot be read") from error
 
 
 def _refuse_gap(task_id: int, after: int, rows: list[tuple[Any, ...]]) -> None:

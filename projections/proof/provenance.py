@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from ...events import Completed, Created, Recorded, Started
-from ...events.errors import InvalidPath, UnknownTask
+from ...events.errors import Erased, InvalidPath, UnknownTask
 from ...events.log.sqlite import LogReader
 from ...events.recorded import timestamp
 from ...events.system_events import ServiceStarted
+from ...events.task_events import is_erased
 from ..errors import SealUnfit
 from .notes import PrivateKey
 
@@ -47,6 +48,7 @@ def statement(log: LogReader, task_id: int, builder: str) -> dict[str, Any]:
     Raises:
         UnknownTask: there is none.
         SealUnfit: it has made no file, or not yet.
+        Erased: its user was erased.
     """
     records = log.read_task(task_id)
     if not records:
@@ -54,6 +56,8 @@ def statement(log: LogReader, task_id: int, builder: str) -> dict[str, Any]:
     created, done, started = records[0].event, records[-1], _last_start(records)
     if not isinstance(created, Created) or not isinstance(done.event, Completed) or started is None:
         raise SealUnfit(f"Task {task_id} has not completed, so it has made no file", field="task_id")
+    if is_erased(created):
+        raise Erased(f"What task {task_id} worked on has been erased", field="task_id")
     made = str(done.event.result.get("sha256", ""))
     if not _DIGEST.fullmatch(made):
         raise SealUnfit(f"Task {task_id} has made no single file: its result has no SHA-256", field="task_id")

@@ -10,7 +10,14 @@ from msgspec.structs import astuple, fields
 
 from ...events import Created, Recorded, TaskState
 from ...events.priority import queue_key
-from ...events.system_events import Adjusted, Deduplicated, DeliveryAttempted, DeliveryPostponed, RedeliveryRequested
+from ...events.system_events import (
+    Adjusted,
+    Deduplicated,
+    DeliveryAttempted,
+    DeliveryPostponed,
+    RedeliveryRequested,
+    UserErased,
+)
 from ..errors import ViewsDamaged
 from .checksums import row_sum, sound
 
@@ -179,7 +186,13 @@ SPEAK_OF_A_TASK = Adjusted | Deduplicated | DeliveryAttempted | DeliveryPostpone
 
 def write_notes(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
     """Fold a batch in."""
-    rows = [(record.event.task_id, record.position) for record in records if isinstance(record.event, SPEAK_OF_A_TASK)]
+    rows: list[tuple[int, int]] = []
+    for record in records:
+        event = record.event
+        if isinstance(event, SPEAK_OF_A_TASK):
+            rows.append((event.task_id, record.position))
+        elif isinstance(event, UserErased):
+            rows += [(task_id, record.position) for task_id in event.tasks]
     conn.executemany("INSERT INTO notes VALUES (?, ?, NULL)", rows)
 
 

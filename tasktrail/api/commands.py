@@ -36,6 +36,7 @@ from ..events.commands import (
     AddSource,
     AddToken,
     DrainQueue,
+    EraseUser,
     PauseQueue,
     PauseSource,
     RemoveSchedule,
@@ -523,6 +524,23 @@ class Commands(ABC):
     ) -> Accepted:
         """Make a token worthless, at once."""
         return await self._change(RevokeToken, reason, actor, command_id, token=token)
+
+    @either_way
+    async def erase_user(
+        self,
+        user_id: int,
+        *,
+        partly: bool = False,
+        reason: str = "",
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> Accepted:
+        """Erase what is personal of a user's tasks for ever. Nothing of the user may be unfinished.
+
+        From the answer on it is certain; the log has `erasure_finished` when no file of the data folder holds it any
+        more. `partly`: although some tasks were recorded before anything was encrypted, and stay readable.
+        """
+        return await self._change(EraseUser, reason, actor, command_id, user_id=user_id, partly=partly)
 
     async def _find_ids(self, filters: TaskFilters) -> list[int]:
         """All are found before anything is done with the first, because that may take tasks out of the list."""

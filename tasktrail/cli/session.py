@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..backups.restore import Restored
     from ..config.settings import Config
     from ..events import TasktrailError
+    from ..events.context import Belongings
     from ..exports.tiles import WrittenTiles
     from ..handlers.registry import Registry
     from ..paths import DataPaths
@@ -418,6 +419,13 @@ class Environment:
         from ..backups.backup import back_up
 
         return back_up(session.data, destination, progress, **how)
+
+    def belongings(self, session: Session, user_id: int) -> "Belongings":
+        """What the log holds of a user. Reads the files, whether a service runs or not."""
+        from ..events.log.sqlite import LogReader
+
+        with closing(LogReader(_with_log(session).log)) as log:
+            return log.belongings(user_id)
 
     def restore(self, session: Session, source: Path, progress: ProgressCallback, **how: Any) -> "Restored":
         """Put a backup in place. Raises `DataInUse` when a service runs."""

@@ -490,6 +490,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             check=check_absolute,
         ),
     ] = ""
+    personal_data: Annotated[
+        Literal["plain", "encrypted"],
+        _key(
+            "Whether the log holds what is personal of new tasks in plain text, or encrypted with a key for each user, "
+            "so that a user can be erased.",
+            "plain or encrypted",
+        ),
+    ] = "plain"
+    master_key: Annotated[
+        str,
+        _key(
+            "File for the master key of the users' keys, best on another disk.",
+            "an absolute path",
+            default="`master-key` in the data folder",
+            check=check_absolute,
+        ),
+    ] = ""
     retry_rules: Annotated[
         tuple[RetryRule, ...],
         _key(

@@ -32,6 +32,7 @@ from ..events.commands import (
     AddSource,
     AddToken,
     DrainQueue,
+    EraseUser,
     PauseQueue,
     PauseSource,
     RemoveSchedule,
@@ -71,6 +72,7 @@ SLACK = 1024
 Json = Request[Any, Any, Any]
 Answer = Response[Accepted]
 TokenPath = Annotated[str, PathParameter(description="The token's name")]
+UserPath = Annotated[int, PathParameter(description="The user's number", ge=1, le=2**53)]
 SourcePath = Annotated[str, PathParameter(description="The source's name")]
 SchedulePath = Annotated[str, PathParameter(description="The schedule's name")]
 
@@ -163,11 +165,17 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
     ) -> Answer:
         return await send(request, backend, who, token=token)
 
+    async def on_user(
+        request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], user_id: UserPath
+    ) -> Answer:
+        return await send(request, backend, who, user_id=user_id)
+
     routes: dict[str, Callable[..., Any]] = {
         "{task_id": on_task,
         "{schedule": on_schedule,
         "{source": on_source,
         "{token": on_token,
+        "{user_id": on_user,
     }
     route = next((routes[part] for part in routes if part in path), plain)
     route.__name__ = name or str(kind.__struct_config__.tag)
@@ -190,6 +198,7 @@ COMMANDS: dict[str, type[Command]] = {
     "/v1/endpoints/enable": EnableEndpoint,
     "/v1/tokens": AddToken,
     "/v1/tokens/{token:str}/revoke": RevokeToken,
+    "/v1/users/{user_id:int}/erase": EraseUser,
     "/v1/sources": AddSource,
     "/v1/sources/{source:str}/remove": RemoveSource,
     "/v1/sources/{source:str}/pause": PauseSource,

@@ -17,14 +17,13 @@ from litestar import Request, Router
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
-from ..actors.core.tokens import RESERVED
 from ..actors.delivery.mail import LONGEST_ADDRESS, ONE_ADDRESS
 from ..api.bulk import RETRYABLE
 from ..api.service import TaskService
 from ..batches.request import NewBatch
 from ..events import Accepted, Command
 from ..events.commands import MAX_GRAPH, LocalName
-from ..events.recorded import EVENT_TAGS
+from ..events.recorded import EVENT_TAGS, SERVICE_ACTORS
 from ..events.system_events import Role
 from ..events.values import MAX_INTEGER, MIN_INTEGER
 from ..handlers.contract import TaskType, missing_packages
@@ -109,7 +108,7 @@ def _any_case(word: str) -> str:
     return "".join(f"[{letter}{letter.upper()}]" for letter in word)
 
 
-_TOKEN = rf"^(?!({'|'.join(map(_any_case, sorted(RESERVED)))})$)[A-Za-z0-9][A-Za-z0-9._@+-]*$"
+_TOKEN = rf"^(?!({'|'.join(map(_any_case, sorted(SERVICE_ACTORS)))})$)[A-Za-z0-9][A-Za-z0-9._@+-]*$"
 
 
 def _exactly(text: str) -> str:

@@ -19,15 +19,30 @@ from tasktrail.events.task_events import Failed
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+def opened(kind: str, folder: Path) -> EventLog:
+    if kind == "memory":
+        return MemoryEventLog()
+    return SqliteEventLog(folder / "log.db", now=NOW, encrypted=kind == "encrypted")
+
+
+@pytest.fixture(params=["memory", "sqlite", "encrypted"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
-    log = MemoryEventLog() if request.param == "memory" else SqliteEventLog(tmp_path / "log.db", now=NOW)
+    log = opened(request.param, tmp_path)
+    yield log
+    log.close()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def plain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+    """One that stores its records as they are."""
+    log = opened(request.param, tmp_path)
     yield log
     log.close()
 
 
 def created(task_id: int, version: int = 1) -> Fact:
-    return Fact(task_id, version, Created(type="noop"), NOW, "alice", "a reason", f"c{task_id}", "corr", "cause", 0, 1)
+    event = Created(type="noop", user_id=7)
+    return Fact(task_id, version, event, NOW, "alice", "a reason", f"c{task_id}", "corr", "cause", 0, 1)
 
 
 def progressed(task_id: int, version: int) -> Fact:
@@ -57,9 +72,9 @@ def test_what_was_appended_is_read_back_whole(log: EventLog) -> None:
     assert appended[0].recorded_at == NOW
 
 
-def test_each_hash_covers_the_record_and_the_hash_before(log: EventLog) -> None:
+def test_each_hash_covers_the_record_and_the_hash_before(plain: EventLog) -> None:
     previous = GENESIS
-    for record in log.append([created(1), created(2), progressed(2, 2)], expected=0):
+    for record in plain.append([created(1), created(2), progressed(2, 2)], expected=0):
         previous = link(previous, to_row(record, record.position))
         assert record.hash == previous
 

@@ -47,6 +47,8 @@ def test_the_stored_tags_are_frozen() -> None:
         "SourceRemoved": "source_removed",
         "SourcePaused": "source_paused",
         "SourceResumed": "source_resumed",
+        "UserErased": "user_erased",
+        "ErasureFinished": "erasure_finished",
     }
 
 
@@ -87,6 +89,8 @@ def test_every_field_of_every_event_but_the_needed_ones_has_a_default(event: typ
         "source_removed": {"source"},
         "source_paused": {"source"},
         "source_resumed": {"source"},
+        "user_erased": {"keys", "tasks"},
+        "erasure_finished": {"erasure"},
     }
     required = {field.name for field in msgspec.structs.fields(event) if field.required}
     assert required == needed.get(EVENT_TAGS[event], set())

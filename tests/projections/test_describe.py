@@ -16,6 +16,7 @@ from tasktrail.events.system_events import (
     DeliveryAttempted,
     DeliveryPostponed,
     EndpointEnabled,
+    ErasureFinished,
     LimitsChanged,
     QueueDrained,
     QueuePaused,
@@ -33,6 +34,7 @@ from tasktrail.events.system_events import (
     SystemEvent,
     TokenAdded,
     TokenRevoked,
+    UserErased,
     WorkerExited,
 )
 from tasktrail.projections.describe import describe
@@ -113,6 +115,9 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
     (SourceRemoved(source="inbox"), "source inbox removed"),
     (SourcePaused(source="inbox"), "source inbox paused"),
     (SourceResumed(source="inbox"), "source inbox resumed"),
+    (UserErased(keys=("k",), tasks=(1, 2)), "the user of 2 tasks was erased"),
+    (UserErased(keys=("k",), tasks=(1, 2), plain=3), "the user of 2 tasks was erased, 3 more are in plain text"),
+    (ErasureFinished(erasure=41), "the erasure at 41 is finished"),
 ]
 
 

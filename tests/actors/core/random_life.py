@@ -5,13 +5,14 @@ from typing import Any
 
 from core_harness import Core
 
-from tasktrail.actors.core.messages import Delivered, Tick
+from tasktrail.actors.core.messages import Delivered, Erased, Tick
 from tasktrail.events import AdjustTask, Command, CreateTask, EnableEndpoint
 from tasktrail.events.commands import (
     AddSchedule,
     AddSource,
     AddToken,
     DrainQueue,
+    EraseUser,
     PauseQueue,
     PauseSource,
     RemoveSchedule,
@@ -21,6 +22,7 @@ from tasktrail.events.commands import (
     RevokeToken,
     SetLimits,
 )
+from tasktrail.events.context import Belongings
 from tasktrail.events.system_events import DeliveryAttempted
 from tasktrail.events.task_events import Estimated
 
@@ -104,7 +106,7 @@ def _by_person(core: Core, dice: Random, _number: int) -> None:
 
 
 def _by_operator(core: Core, dice: Random, number: int) -> None:
-    match dice.randint(0, 10):
+    match dice.randint(0, 11):
         case 0 | 1:
             core.ask(SetLimits(**dice.choice(_LIMITS)))
         case 2:
@@ -126,9 +128,20 @@ def _by_operator(core: Core, dice: Random, number: int) -> None:
                 kind(source=f"f{number % 3}") for kind in (PauseSource, ResumeSource, RemoveSource)
             ]
             core.ask(dice.choice(commands))
+        case 11:
+            _erase(core, dice)
         case _:
             for scope in _SCOPES:
                 core.ask(ResumeQueue(**scope))
+
+
+def _erase(core: Core, dice: Random) -> None:
+    """A user without open tasks is erased; some erasures are finished at once."""
+    open_tasks = core.state.tasks.keys()
+    over = tuple(one for one in range(1, core.state.durable.last_task_id + 1) if one not in open_tasks)
+    core.ask(EraseUser(user_id=9), belongings=Belongings(keys=("k",), tasks=over[-3:]))
+    if dice.random() < 0.5:
+        core.tell(Erased(core.state.position))
 
 
 def _delivered(core: Core, dice: Random, _number: int) -> None:

@@ -52,7 +52,7 @@ def browser(server: HttpServer) -> Any:
 def every_route(web: httpx.Client) -> list[tuple[str, str]]:
     paths = web.get("/openapi.json").json()["paths"]
     known = [
-        (method.upper(), path.replace("{task_id}", "1").replace("{schedule}", "x"))
+        (method.upper(), path.replace("{task_id}", "1").replace("{user_id}", "1").replace("{schedule}", "x"))
         for path, operations in paths.items()
         for method in operations
     ]

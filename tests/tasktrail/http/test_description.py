@@ -56,7 +56,12 @@ def body_of(document: Schema, path: str) -> Schema:
 
 def agree(web: httpx.Client, document: Schema, path: str, body: Any) -> int:
     """The status of the answer, once the description says the same."""
-    asked = path.replace("{task_id}", "1").replace("{schedule}", "none").replace("{token}", "none")
+    asked = (
+        path.replace("{task_id}", "1")
+        .replace("{user_id}", "1")
+        .replace("{schedule}", "none")
+        .replace("{token}", "none")
+    )
     answer = web.post(asked, content=json.dumps(body), headers={"content-type": "application/json"})
     fits = accepts(document, body_of(document, path), body)
     assert answer.status_code != 400 if fits else answer.status_code >= 400, (fits, answer.text)
@@ -309,7 +314,12 @@ def test_a_client_that_is_made_from_it_has_a_method_for_each_route_called_as_in_
 def test_whether_a_body_is_needed(web: httpx.Client, document: Schema) -> None:
     for path, operations in document["paths"].items():
         if "requestBody" in operations.get("post", {}):
-            asked = path.replace("{task_id}", "1").replace("{schedule}", "none").replace("{token}", "none")
+            asked = (
+                path.replace("{task_id}", "1")
+                .replace("{user_id}", "1")
+                .replace("{schedule}", "none")
+                .replace("{token}", "none")
+            )
             needed = operations["post"]["requestBody"]["required"]
             assert needed == (not accepts(document, body_of(document, path), {})), path
             assert needed or web.post(asked).status_code != 400, path

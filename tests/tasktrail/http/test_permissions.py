@@ -105,6 +105,7 @@ class Asked(NamedTuple):
 
     def send(self, client: httpx.Client, task_id: int = MISSING) -> httpx.Response:
         path = re.sub(r"\{task_id[^}]*\}", str(task_id), self.path)
+        path = re.sub(r"\{user_id[^}]*\}", "1234", path)
         path = re.sub(r"\{task_type[^}]*\}", "image_thumbnail", path)
         path = re.sub(r"\{side[^}]*\}", "input", path)
         path = re.sub(r"\{[^}]*\}", "none", path)

@@ -235,6 +235,7 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/sources/{source}/resume",
         "/v1/tokens",
         "/v1/tokens/{token}/revoke",
+        "/v1/users/{user_id}/erase",
         "/v1/tasks/{task_id}/adjust",
         "/v1/events",
         "/v1/queue",

@@ -1,0 +1,59 @@
+"""May a user be erased: only when nothing of it is unfinished, for work needs what is personal of it."""
+
+from collections.abc import Iterator
+
+from ...events import TaskState
+from ...events.commands import EraseUser
+from ...events.context import Belongings
+from ...events.errors import KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
+from ...events.system_events import UserErased
+from ...events.task_events import is_erased
+from .state import SchedulerState
+
+_NAMED = 10
+
+
+def erased_user(state: SchedulerState, command: EraseUser, found: Belongings) -> UserErased:
+    """The event for an erasure. Raises `UserHasWork`, `KeptInPlain`, `NothingToChange`."""
+    if unfinished := list(_unfinished(state, command.user_id, frozenset(found.tasks))):
+        raise UserHasWork(f"User {command.user_id} still has {_some(unfinished)}", field="user_id")
+    if found.plain and not command.partly:
+        raise KeptInPlain(
+            f"{found.plain} tasks of user {command.user_id} were recorded in plain text, which no key erases",
+            field="partly",
+        )
+    if not found.keys:
+        raise NothingToChange(f"Nothing of user {command.user_id} is encrypted", field="user_id")
+    return UserErased(keys=found.keys, tasks=found.tasks, plain=found.plain)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if names[_NAMED:] else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+def _unfinished(state: SchedulerState, user_id: int, theirs: frozenset[int]) -> Iterator[str]:
+    """What needs the data, in words."""
+    for task in state.tasks.values():
+        if task.spec.user_id == user_id and (not task.finished or task.id in state.running):
+            yield f"task {task.id}"
+        elif not task.finished and not theirs.isdisjoint(task.spec.depends_on):
+            yield f"results that task {task.id} needs"
+    for name, schedule in state.durable.schedules.by_name.items():
+        if schedule.spec.task.user_id == user_id:
+            yield f"schedule {name}"
+    for name, source in state.durable.sources.by_name.items():
+        if source.task.get("user_id", 0) == user_id:
+            yield f"source {name}"
+
+
+def refuse_unreadable(state: SchedulerState) -> None:
+    """Raises `KeysUnreadable` when there is an open task that nobody can read: it would fail, and could have run."""
+    lost = [f"task {task.id}" for task in state.tasks.values() if not task.finished and is_erased(task.spec)]
+    if lost:
+        raise KeysUnreadable(f"The keys are missing of what is to be done: {_some(lost)}")
+
+
+def is_erased_task(state: SchedulerState, task: TaskState) -> bool:
+    """Whether its data is gone, or will be in a moment."""
+    return is_erased(task.spec) or any(task.id in erasure.tasks for erasure in state.durable.erasures.values())

@@ -1,0 +1,180 @@
+"""Encrypts what is personal of records on their way into a log, and decrypts it on the way out.
+
+Whoever folds records sees none of it, and the hash chain covers what is stored. Without the key of a record the fixed
+values of `personal` stand in it. So what a destroyed key has encrypted is gone from all copies of the log.
+"""
+
+import base64
+import binascii
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from msgspec.structs import replace
+
+from ..context import Belongings
+from ..errors import KeysUnreadable, LogCorrupt
+from ..recorded import Fact
+from ..system_events import ScheduleAdded, SourceAdded, UserErased
+from ..task_events import Cancelled, Created
+from .event_log import Answer
+from .keys import Keys, decrypt, encrypt
+from .personal import BEGINS, KEY_LENGTH, bound_to, box_of, divided, stored, whole
+
+Row = tuple[Any, ...]
+_DIGEST = b"personal:"
+_MOST_KNOWN = 100_000
+_KEY_OF = f"""
+    SELECT substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) FROM events
+    WHERE task_id = ? AND version = 1 AND substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
+"""  # noqa: S608 - our own words
+_FIRSTS = "events INDEXED BY one_version_once WHERE task_id > 0 AND version = 1"
+"""The first records of all tasks. The others are not read: they are many."""
+_TASKS_OF = f"""
+    SELECT task_id FROM {_FIRSTS} AND substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
+        AND substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) IN (SELECT value FROM json_each(?))
+    ORDER BY task_id
+"""  # noqa: S608 - our own words
+_PLAIN_OF = f"""
+    SELECT count(*) FROM {_FIRSTS} AND event = 'created' AND substr(data, 1, {len(BEGINS)}) <> '{BEGINS}'
+        AND json_valid(data) AND coalesce(json_extract(data, '$.user_id'), 0) = ?
+"""  # noqa: S608 - our own words
+_ANY = f"SELECT 1 FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}' LIMIT 1"  # noqa: S608 - our own words
+
+
+def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int) -> Belongings:
+    """What there is of a user. It looks through the first records of all tasks. Raises `sqlite3.Error`."""
+    names = keys.of_user(user_id)
+    rows = conn.execute(_TASKS_OF, (msgspec.json.encode(names).decode(),)) if names else ()
+    tasks = tuple(int(task_id) for (task_id,) in rows)
+    return Belongings(names, tasks, int(conn.execute(_PLAIN_OF, (user_id,)).fetchone()[0]))
+
+
+def refuse_lost_keys(conn: sqlite3.Connection, keys: Keys) -> None:
+    """Raises `KeysUnreadable` where a log has encrypted records and there is no file of keys at all."""
+    if not keys.exist() and conn.execute(_ANY).fetchone():
+        raise KeysUnreadable(f"The log holds encrypted personal data, and {keys.path} is not there")
+
+
+class Decryption:
+    """Reads records as they were before they were encrypted."""
+
+    def __init__(self, log: Path) -> None:
+        self.keys = Keys(log)
+
+    def anew(self) -> Self:
+        """For the next read: with the keys that there are now."""
+        self.keys.look()
+        return self
+
+    def __call__(self, row: Row) -> Row:
+        """The whole row. Raises `KeysUnreadable`, and `LogCorrupt` for what this key has not encrypted."""
+        try:
+            name, box = box_of(row)
+            cipher = self.keys.cipher(name) if box else None
+            secret = None if cipher is None else decrypt(cipher, base64.b64decode(box, validate=True), bound_to(row))
+            return whole(row, secret)
+        except (InvalidTag, binascii.Error, msgspec.MsgspecError, ValueError, KeyError) as error:
+            raise LogCorrupt(f"Position {row[0]} holds personal data that cannot be read: {error!r}") from error
+
+    def close(self) -> None:
+        """Let go of the keys."""
+        self.keys.close()
+
+
+class Encryption:
+    """Encrypts the records of a log, and the digests of commands that led to them.
+
+    Args:
+        conn: the log, in which the first record of a task names its key.
+        keys: of the users; they must be there.
+        new: whether new tasks are encrypted. What follows on an encrypted first record is in any case.
+    """
+
+    def __init__(self, conn: sqlite3.Connection, keys: Keys, *, new: bool) -> None:
+        self._conn = conn
+        self._keys = keys
+        self._new = new
+        self._key_of: dict[int, str] = {}
+        """Task → the name of its key; empty for one that is not encrypted."""
+        self._doomed: set[str] = set()
+        """Keys that are to be destroyed: nothing new may be encrypted with them."""
+        self._commands: dict[str, str] = {}
+        """Command of this batch → the key of what it led to."""
+
+    def begin(self) -> None:
+        """A batch begins."""
+        self._keys.look()
+        self._commands.clear()
+
+    def stored(self, fact: Fact, row: Row) -> Row:
+        """The row as it is to be stored."""
+        name = self._key_for(fact)
+        if not name:
+            return row
+        bare, secret = divided(row)
+        if secret == b"{}":
+            return row
+        if fact.command_id and not isinstance(fact.event, Cancelled):
+            self._commands[fact.command_id] = name
+        cipher = self._keys.cipher(name)
+        box = b"" if cipher is None else base64.b64encode(encrypt(cipher, secret, bound_to(row)))
+        return stored(bare, name, box.decode())
+
+    def _key_for(self, fact: Fact) -> str:
+        match fact.event:
+            case UserErased(keys=keys):
+                self._doomed.update(keys)
+                return ""
+            case Created() as event:
+                name = self._new_for(event.user_id)
+                if len(self._key_of) > _MOST_KNOWN:
+                    self._key_of.clear()
+                self._key_of[fact.task_id] = name
+                return name
+            case ScheduleAdded() as event:
+                return self._new_for(event.task.user_id)
+            case SourceAdded() as event:
+                user_id = event.task.get("user_id", 0)
+                return self._new_for(user_id if isinstance(user_id, int) else 0)
+            case event:
+                return self._known(fact.task_id or getattr(event, "task_id", 0))
+
+    def _new_for(self, user_id: int) -> str:
+        """The key of a user's new task; 0 stands for nobody."""
+        return self._keys.key_for(user_id, besides=self._doomed) if self._new and user_id else ""
+
+    def _known(self, task_id: int) -> str:
+        if not task_id:
+            return ""
+        if task_id not in self._key_of:
+            row = self._conn.execute(_KEY_OF, (task_id,)).fetchone()
+            if len(self._key_of) > _MOST_KNOWN:
+                self._key_of.clear()
+            self._key_of[task_id] = row[0] if row else ""
+        return self._key_of[task_id]
+
+    def finish(self, answers: Sequence[Answer]) -> Sequence[Answer]:
+        """The batch is complete, and its keys are on the disk. Its answers: a digest is one of what is personal."""
+        self._keys.settle()
+        return [self._answer(answer) for answer in answers]
+
+    def _answer(self, answer: Answer) -> Answer:
+        name = self._commands.get(answer.command_id, "")
+        cipher = self._keys.cipher(name) if name else None
+        if cipher is None:
+            return answer
+        box = encrypt(cipher, answer.digest, answer.command_id.encode())
+        return replace(answer, digest=b"%b%b%b" % (_DIGEST, name.encode(), box))
+
+
+def opened_digest(digest: bytes, command_id: str, keys: Keys) -> bytes:
+    """The digest of a command as it was; empty, which is that of no command, when its key was destroyed."""
+    if not digest.startswith(_DIGEST):
+        return digest
+    name, box = digest[len(_DIGEST) :][:KEY_LENGTH].decode(), digest[len(_DIGEST) + KEY_LENGTH :]
+    cipher = keys.cipher(name)
+    return b"" if cipher is None else decrypt(cipher, box, command_id.encode())

@@ -1,0 +1,314 @@
+"""The keys of users, in `keys.db` beside the log: with a key the personal parts of a user's records can be read.
+
+Each is stored encrypted under a master key, which lies in a file of its own. To destroy a key, all others are encrypted
+anew under another master key, in a new file that takes the old one's place. So an older copy of `keys.db` is of no use
+without an older copy of the master key.
+"""
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Collection, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ..errors import KeysUnreadable
+from .files import create_private
+from .personal import KEY_LENGTH
+
+NAME = "keys.db"
+MASTER = "master-key"
+_NONCE = 12
+_BYTES = 32
+_TABLES = """
+    CREATE TABLE keys (id TEXT PRIMARY KEY, user_id INTEGER NOT NULL, wrapped BLOB NOT NULL) STRICT;
+    CREATE INDEX of_user ON keys (user_id);
+    CREATE TABLE master (id TEXT NOT NULL, file TEXT NOT NULL) STRICT;
+"""
+_INSERT = "INSERT INTO keys VALUES (?, ?, ?)"
+
+
+def encrypt(cipher: AESGCM, plain: bytes, bound: bytes) -> bytes:
+    """A random nonce, and what only this key opens again, and only together with `bound`."""
+    nonce = os.urandom(_NONCE)
+    return nonce + cipher.encrypt(nonce, plain, bound)
+
+
+def decrypt(cipher: AESGCM, box: bytes, bound: bytes) -> bytes:
+    """What was encrypted. Raises `InvalidTag` when it is not what was encrypted, or was bound to something else."""
+    return cipher.decrypt(box[:_NONCE], box[_NONCE:], bound)
+
+
+class Keys:
+    """The keys beside a log. There may be none; nothing is opened or made before it is needed.
+
+    Belongs to one thread at a time. A key that somebody else has destroyed is noticed at each `look`.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.path = log.with_name(NAME)
+        self._name = str(self.path)
+        self._conn: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._master: AESGCM | None = None
+        self._ciphers: dict[str, AESGCM] = {}
+        self._of_user: dict[int, str] = {}
+
+    def exist(self) -> bool:
+        """Whether there is a file of keys."""
+        return self.path.exists()
+
+    def make(self, master: Path | None = None) -> None:
+        """Make the files, unless they are there; move the master key when it is to lie elsewhere from now on.
+
+        Also ends what was cut off when a key was destroyed. Raises `KeysUnreadable`.
+        """
+        wanted = "" if master is None else str(master)
+        try:
+            self.path.with_name(f"{NAME}.new").unlink(missing_ok=True)
+            if not self.exist():
+                self._begin(wanted)
+            told, known = self._master_told()
+            if told != wanted:
+                self._move_master(known, self._master_file(told), wanted)
+            elif len(masters := _masters_in(self._master_file(told))) > 1:
+                _write_masters(self._master_file(told), {known: masters[known]})
+        except (sqlite3.Error, OSError, ValueError, KeyError) as error:
+            raise self._unreadable(error) from error
+
+    def look(self) -> None:
+        """Forget what is known by heart, if somebody has destroyed a key."""
+        if self._conn is not None:
+            self._connected()
+
+    def cipher(self, key: str) -> AESGCM | None:
+        """The key of that name; none when it was destroyed, or is not among these. Raises `KeysUnreadable`."""
+        if key not in self._ciphers:
+            conn = self._conn or self._connected()
+            if conn is None:
+                return None
+            row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
+            if not row:
+                return None  # it may still come
+            self._ciphers[key] = AESGCM(self._unwrapped(key, row[0][0]))
+        return self._ciphers[key]
+
+    def of_user(self, user_id: int) -> tuple[str, ...]:
+        """The names of a user's keys."""
+        conn = self._connected()
+        if conn is None:
+            return ()
+        return tuple(str(row[0]) for row in self._fetch(conn, "SELECT id FROM keys WHERE user_id = ?", (user_id,)))
+
+    def key_for(self, user_id: int, besides: Collection[str] = ()) -> str:
+        """The name of a user's key, none of `besides`. It is made when there is none; `settle` comes before its use."""
+        conn = self._connected()
+        assert conn is not None, "`make` comes first"
+        if self._of_user.get(user_id, "") in (*besides, ""):
+            found = [name for name in self.of_user(user_id) if name not in besides]
+            self._of_user[user_id] = found[0] if found else self._new(user_id)
+        return self._of_user[user_id]
+
+    def settle(self) -> None:
+        """The keys that were made are on the disk from here on. Raises `KeysUnreadable`."""
+        if self._conn is not None and self._conn.in_transaction:
+            self._fetch(self._conn, "COMMIT")
+
+    def destroy(self, keys: Collection[str]) -> None:
+        """Destroy these keys for ever; those that are not there any more are passed over. Raises `KeysUnreadable`."""
+        if not self.exist():
+            return
+        try:
+            told, _ = self._master_told()
+            rows = self._all()
+            kept = [row for row in rows if row[0] not in keys]
+            if len(kept) < len(rows):
+                self._rewrap(kept, told)
+        except (sqlite3.Error, OSError, ValueError, KeyError) as error:
+            raise self._unreadable(error) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._conn is not None:
+            self._conn.close()
+        self._conn, self._file, self._master = None, None, None
+        self._ciphers, self._of_user = {}, {}
+
+    # --- the file ---
+
+    def _connected(self) -> sqlite3.Connection | None:
+        """A connection to the file that is there now: whoever destroys a key puts another one in its place."""
+        try:
+            status = os.stat(self._name)  # noqa: PTH116 - for each look
+        except FileNotFoundError:
+            self.close()
+            return None
+        if (status.st_dev, status.st_ino) != self._file:
+            self.close()
+            try:
+                self._conn = _connect(self.path)
+            except sqlite3.Error as error:
+                raise self._unreadable(error) from error
+            self._file = (status.st_dev, status.st_ino)
+        return self._conn
+
+    def _fetch(
+        self, conn: sqlite3.Connection, select: str, parameters: tuple[object, ...] = ()
+    ) -> list[tuple[object, ...]]:
+        try:
+            return conn.execute(select, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: object) -> KeysUnreadable:
+        return KeysUnreadable(f"{self.path} cannot be used: {error}")
+
+    def _new(self, user_id: int) -> str:
+        assert self._conn is not None
+        name, key = secrets.token_hex(KEY_LENGTH // 2), secrets.token_bytes(_BYTES)
+        wrapped = encrypt(self._opened_master(), key, name.encode())
+        if not self._conn.in_transaction:  # one for all new users of a batch
+            self._fetch(self._conn, "BEGIN IMMEDIATE")
+        self._fetch(self._conn, _INSERT, (name, user_id, wrapped))
+        return name
+
+    def _all(self) -> list[tuple[str, int, bytes]]:
+        """Name, user and key of all."""
+        conn = self._connected()
+        if conn is None:
+            return []
+        rows = self._fetch(conn, "SELECT id, user_id, wrapped FROM keys ORDER BY id")
+        return [(str(name), int(str(user)), self._unwrapped(str(name), wrapped)) for name, user, wrapped in rows]
+
+    def _unwrapped(self, name: str, wrapped: object) -> bytes:
+        assert isinstance(wrapped, bytes)
+        try:
+            return decrypt(self._opened_master(), wrapped, name.encode())
+        except InvalidTag as error:
+            raise self._unreadable(f"the key {name} is not as it was written") from error
+
+    # --- the master key ---
+
+    def _master_told(self) -> tuple[str, str]:
+        """Where the master key lies, empty for beside the keys; and its name."""
+        conn = self._connected()
+        assert conn is not None
+        ((name, file),) = self._fetch(conn, "SELECT id, file FROM master")
+        return str(file), str(name)
+
+    def _master_file(self, told: str) -> Path:
+        return Path(told) if told else self.path.with_name(MASTER)
+
+    def _opened_master(self) -> AESGCM:
+        if self._master is None:
+            told, name = self._master_told()
+            file = self._master_file(told)
+            try:
+                self._master = AESGCM(_masters_in(file)[name])
+            except (OSError, ValueError, KeyError) as error:
+                raise KeysUnreadable(f"The master key of {self.path} is not in {file}: {error}") from error
+        return self._master
+
+    def _rewrap(self, keys: Sequence[tuple[str, int, bytes]], told: str) -> None:
+        """Put a new file with these keys, under a new master key, in the place of the old one.
+
+        Killed at any moment, the file that is there has its master key: for a while both masters are in their file.
+        """
+        file = self._master_file(told)
+        self._write(keys, file, told, _masters_in(file) if file.exists() else {})
+        self.close()
+
+    def _move_master(self, known: str, file: Path, wanted: str) -> None:
+        there = self._master_file(wanted)
+        if there.exists() and known in _masters_in(there):  # somebody has moved it
+            conn = self._connected()
+            assert conn is not None
+            conn.execute("UPDATE master SET file = ?", (wanted,))
+        else:
+            self._rewrap(self._all(), wanted)
+            _wipe(file)
+
+    def _begin(self, told: str) -> None:
+        file = self._master_file(told)
+        if told and file.exists():
+            raise KeysUnreadable(
+                f"{file} is there already, and may hold the master key of other keys",
+                remedy="Name another file in `master_key`; each data folder has one of its own.",
+            )
+        self._write([], file, told, {})
+
+    def _write(self, keys: Sequence[tuple[str, int, bytes]], file: Path, told: str, old: dict[str, bytes]) -> None:
+        name, master = secrets.token_hex(KEY_LENGTH // 2), secrets.token_bytes(_BYTES)
+        _write_masters(file, {**old, name: master})
+        beside = self.path.with_name(f"{NAME}.new")
+        beside.unlink(missing_ok=True)
+        create_private(beside)
+        with closing(_connect(beside)) as conn:
+            conn.executescript(_TABLES)
+            conn.execute("BEGIN")
+            conn.execute("INSERT INTO master VALUES (?, ?)", (name, told))
+            cipher = AESGCM(master)
+            conn.executemany(_INSERT, ((key, user, encrypt(cipher, plain, key.encode())) for key, user, plain in keys))
+            conn.execute("COMMIT")
+        beside.replace(self.path)
+        _sync(self.path.parent)
+        _write_masters(file, {name: master})
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Used by one thread at a time, but perhaps closed by another, when the first is gone.
+    conn = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+    )
+    conn.execute("PRAGMA secure_delete = ON")
+    conn.execute("PRAGMA synchronous = FULL")
+    return conn
+
+
+def _masters_in(file: Path) -> dict[str, bytes]:
+    """Name and key of each line."""
+    lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    return {name: bytes.fromhex(key) for name, key in lines}
+
+
+def _write_masters(file: Path, masters: dict[str, bytes]) -> None:
+    """Put these in the place of what is in the file; its old bytes, which are what is destroyed, are overwritten."""
+    beside = file.with_name(f".{file.name}.new")
+    beside.unlink(missing_ok=True)
+    create_private(beside)
+    with beside.open("r+b") as opened:
+        opened.write(b"".join(b"%b %b\n" % (name.encode(), key.hex().encode()) for name, key in masters.items()))
+        opened.flush()
+        os.fsync(opened.fileno())
+    old = file.with_name(f".{file.name}.old")
+    if old.exists():  # a kill has left it: it may be the very file that is in use
+        if file.exists() and old.samefile(file):
+            old.unlink()
+        else:
+            _wipe(old)
+    with suppress(FileNotFoundError):
+        os.link(file, old)
+    beside.replace(file)
+    _sync(file.parent)
+    _wipe(old)
+
+
+def _wipe(file: Path) -> None:
+    """Overwrite and delete. What a disk has kept of it elsewhere, nobody can reach this way."""
+    with suppress(FileNotFoundError):
+        with file.open("r+b") as opened:
+            opened.write(bytes(file.stat().st_size))
+            opened.flush()
+            os.fsync(opened.fileno())
+        file.unlink()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""`tasktrail erase`: what is personal of a user's tasks is gone for ever."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ..events.commands import EraseUser
+from .command import CliCommand, pass_session
+from .fields import reason_and_actor
+from .operate import send, who
+from .session import Session
+from .terminal import print_json, say
+
+if TYPE_CHECKING:
+    from ..events.context import Belongings
+
+
+@click.command(
+    "erase",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail erase 7 --dry-run", "what there is of user 7, and what would stay"),
+        ("tasktrail erase 7 --reason 'request of 3 May'", "comes back when no file of the data folder holds it"),
+    ],
+)
+@click.argument("user_id", type=click.IntRange(1, 2**53), metavar="USER")
+@click.option("--partly", is_flag=True, help="Although some tasks were recorded before anything was encrypted.")
+@click.option("--dry-run", is_flag=True, help="Only tell what there is. Reads the files of the data folder.")
+@reason_and_actor
+@pass_session
+def erase_command(
+    session: Session, user_id: int, reason: str | None, actor: str | None, *, partly: bool, dry_run: bool
+) -> None:
+    """Erase what is personal of a user's tasks for ever, by destroying the keys that it is encrypted with.
+
+    It needs `personal_data = "encrypted"` in the configuration, from before the tasks were created. All tasks of the
+    user must be over. Backups hold no keys; bundles, exports and notices that were sent cannot be called back.
+    """
+    if dry_run:
+        session.files_only("erase --dry-run")
+        _tell(session, user_id, session.environment.belongings(session, user_id))
+        return
+    fields = {"user_id": user_id, "partly": partly, **who(reason, actor)}
+    _wait_until_finished(session, send(session, EraseUser, fields).position)
+
+
+def _tell(session: Session, user_id: int, found: "Belongings") -> None:
+    if session.as_json:
+        print_json({"user_id": user_id, "keys": found.keys, "tasks": found.tasks, "plain": found.plain})
+        return
+    say(f"tasks of user {user_id} that can be erased: {len(found.tasks)}")
+    if found.plain:
+        say(f"tasks that stay readable, because they were recorded before anything was encrypted: {found.plain}")
+
+
+def _wait_until_finished(session: Session, position: int) -> None:
+    from ..events.system_events import ErasureFinished
+
+    with session.tasks() as tasks:
+        for record in tasks.follow(position, events=("erasure_finished",)):
+            if isinstance(record.event, ErasureFinished) and record.event.erasure == position:
+                say(f"finished at position {record.position}", err=session.as_json)
+                return

@@ -1,0 +1,267 @@
+"""What is personal of a record is encrypted on its way into a log, and comes out as it was, or as fixed values."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from histories import BEGIN, Journal, random_history
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasktrail.events import Answer, Created, Fact, Failed
+from tasktrail.events.errors import KeysUnreadable, LogCorrupt
+from tasktrail.events.forms import known_forms
+from tasktrail.events.log.event_log import already_appended
+from tasktrail.events.log.keys import Keys
+from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.log.personal import BEGINS, PERSONAL, divided, erased, stored, whole
+from tasktrail.events.log.rows import from_row, to_row
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.recorded import EVENT_TAGS
+from tasktrail.events.state import fold
+from tasktrail.events.system_events import DeliveryAttempted, ScheduleAdded, SourceAdded, UserErased
+from tasktrail.events.task_events import ERASED, Completed, Estimated
+from tasktrail.projections.verification import verify
+
+KEY = "0123456789abcdef"
+
+
+def opened(path: Path, **how: Any) -> SqliteEventLog:
+    return SqliteEventLog(path, now=BEGIN, encrypted=True, **how)
+
+
+def history(path: Path, user: int = 7, **how: Any) -> list[Fact]:
+    """A random history in which every task is one user's; as it was handed in."""
+    plain = MemoryEventLog()
+    random_history(Journal(plain), 150, seed=3)
+    facts = [_of(user, record) for record in plain.read()]
+    with closing(opened(path, **how)) as log:
+        for number, fact in enumerate(facts):
+            log.append([fact], expected=number)
+    return facts
+
+
+def _of(user: int, record: Fact) -> Fact:
+    fact = Fact(*(getattr(record, field) for field in Fact.__struct_fields__))
+    fact = msgspec.structs.replace(fact, command_id="")  # there are no answers
+    if not isinstance(fact.event, Created):
+        return fact
+    event = msgspec.structs.replace(fact.event, user_id=user, options={"secret": "s3cret"}, label="s3cret")
+    return msgspec.structs.replace(fact, event=event, actor="s3cret", reason="s3cret")
+
+
+def findings(log: LogReader) -> list[str]:
+    """But for the epochs, which are those of the history's own services."""
+    return [one.message for one in verify(log).findings if one.code != "epoch"]
+
+
+def rows_of(path: Path) -> Iterator[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as conn:
+        yield from conn.execute("SELECT * FROM events ORDER BY position").fetchall()
+
+
+def test_a_log_reads_as_it_was_written_and_its_file_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    facts = history(path)
+    with closing(LogReader(path)) as log:
+        for record, fact in zip(log.read(), facts, strict=True):
+            assert to_row(record, record.position) == to_row(fact, record.position)
+        assert findings(log) == []
+    assert b"s3cret" not in path.read_bytes()
+    assert {row[13][: len(BEGINS)] for row in rows_of(path) if row[3] == "created"} == {BEGINS}
+
+
+def test_without_the_key_every_task_folds_to_the_same_life(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    facts = history(path)
+    with closing(LogReader(path)) as log:
+        keys = log.belongings(7).keys
+        tasks = log.belongings(7).tasks
+        assert len(keys) == 1
+        assert set(tasks) == {fact.task_id for fact in facts if fact.task_id}
+        with closing(Keys(path)) as other:
+            other.destroy(keys)
+        assert log.belongings(7).keys == ()
+        for task_id in tasks:
+            records = log.read_task(task_id)
+            now = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events
+            before = fold(task_id, ((f.event, f.recorded_at) for f in facts if f.task_id == task_id))  # type: ignore[misc]  # task events
+            assert now is not None
+            assert before is not None
+            assert (now.status, now.version, now.attempt, now.life) == (
+                before.status,
+                before.version,
+                before.attempt,
+                before.life,
+            )
+            assert (now.spec.input_file, now.spec.user_id, now.spec.label) == (ERASED, 0, "")
+            assert (now.spec.type, now.spec.priority) == (before.spec.type, before.spec.priority)
+            assert records[0].actor == records[0].reason == ERASED
+        assert findings(log) == []
+    (path.parent / "keys.db").unlink()
+    with closing(LogReader(path)) as log:  # as of a copy without any keys
+        assert findings(log) == []
+        assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)][:1] == [0]
+
+
+@given(st.text(), st.text(), st.dictionaries(st.text(), st.text() | st.integers(-5, 5) | st.none()), st.integers(0, 9))
+def test_what_is_divided_is_put_together_again(actor: str, reason: str, result: dict[str, Any], memory: int) -> None:
+    estimate = Estimated(memory=memory, basis=result) if memory else None
+    event = Completed(result=result, message=reason, estimate=estimate)
+    row = to_row(Fact(1, 2, event, BEGIN, actor, reason), 9)
+    bare, secret = divided(row)
+    back = from_row(stored(bare, KEY, "box"), b"", lambda one: whole(one, secret))
+    assert (back.event, back.actor, back.reason) == (event, actor, reason)
+    gone = from_row(stored(bare, KEY, ""), b"")
+    assert isinstance(gone.event, Completed)
+    assert (gone.event.result, gone.event.message) == ({}, ERASED)
+    assert gone.event.estimate == (Estimated(memory=memory) if memory else None)
+
+
+@pytest.mark.parametrize("tag", PERSONAL)
+def test_every_erased_event_is_one_that_can_be_read(tag: str) -> None:
+    known = known_forms()[tag]
+    of_tasks = known_forms()["created"]
+    assert all(path in known or path.removeprefix("task.") in of_tasks for path in PERSONAL[tag])
+    assert "personal" not in known  # the name that the encrypted text has
+    event = next(cls for cls, name in EVENT_TAGS.items() if name == tag)
+    examples: dict[type[Any], dict[str, Any]] = {
+        ScheduleAdded: {"schedule": "s", "task": Created(type="noop", options={"a": 1}), "starting_at": BEGIN},
+        SourceAdded: {"source": "s", "inputs": ("/in",), "to": "x"},
+    }
+    given = examples.get(event) or {
+        field.name: _example(field) for field in msgspec.structs.fields(event) if field.required
+    }
+    row = to_row(Fact(1, 1, event(**given), BEGIN, "somebody", "something"), 1)
+    bare, _ = divided(row)
+    found = from_row(stored(bare, KEY, ""), b"")
+    assert (type(found.event), found.actor, found.reason) == (event, ERASED, ERASED)
+
+
+def _example(field: msgspec.structs.FieldInfo) -> Any:
+    kind = field.type
+    choices = getattr(kind, "__args__", None)
+    if choices and isinstance(choices[0], str):
+        return choices[0]
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind()
+    return {"datetime": BEGIN}.get(getattr(kind, "__name__", "")) or kind()
+
+
+def test_what_the_service_itself_does_stays_under_its_name() -> None:
+    row = to_row(Fact(1, 1, Failed(outcome="failed", error="x", final=True), BEGIN, "scheduler", ""), 1)
+    bare, secret = divided(row)
+    assert (bare[5], bare[6]) == ("scheduler", "")
+    assert b"scheduler" not in secret
+    assert erased(stored(bare, KEY, ""))[5] == "scheduler"
+
+
+def test_an_encrypted_text_cannot_be_moved_to_another_record(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log:
+        log.append([created(1), created(2)], expected=0)
+    rows = list(rows_of(path))
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("DROP TRIGGER events_are_not_changed")
+        conn.execute("UPDATE events SET data = ? WHERE position = 2", (rows[0][13],))
+    with closing(LogReader(path)) as log, pytest.raises(LogCorrupt, match="Position 2"):
+        list(log.read())
+
+
+def created(task_id: int, user: int = 7, command_id: str = "", **fields: Any) -> Fact:
+    return Fact(task_id, 1, Created(type="noop", user_id=user, **fields), BEGIN, "ada", command_id=command_id)
+
+
+def test_tasks_of_nobody_stay_readable(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log:
+        log.append([created(1, user=0, label="told")], expected=0)
+    assert "told" in next(rows_of(path))[13]
+
+
+def test_the_digest_of_a_command_is_encrypted_with_what_it_led_to(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log:
+        log.append([created(1, command_id="one")], [Answer("one", b"d" * 32, 1, 1)], expected=0)
+        assert log.answer("one") == Answer("one", b"d" * 32, 1, 1)
+        log.destroy(log.belongings(7).keys)
+        assert log.answer("one") == Answer("one", b"", 1, 1)
+    with closing(sqlite3.connect(path)) as conn:
+        assert b"d" * 32 not in conn.execute("SELECT digest FROM answers").fetchone()[0]
+
+
+def test_an_append_that_was_told_as_failed_is_recognized(tmp_path: Path) -> None:
+    facts = [created(1), created(2)]
+    with closing(opened(tmp_path / "log.db")) as log:
+        records = log.append(facts, expected=0)
+        assert already_appended(log, facts, 0) == records
+        assert already_appended(log, [created(1), created(2, label="x")], 0) is None
+
+
+def test_nothing_new_is_encrypted_with_a_key_that_is_to_be_destroyed(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "log.db")) as log:
+        log.append([created(1, label="old")], expected=0)
+        (doomed,) = log.belongings(7).keys
+        log.append([Fact(0, 1, UserErased(keys=(doomed,), tasks=(1,)), BEGIN)], expected=1)
+        log.append([created(2, label="new")], expected=2)
+        log.destroy((doomed,))
+        later = DeliveryAttempted(notice_id="n", task_id=1, channel="webhook", target="https://x", ok=True)
+        (record,) = log.append([Fact(0, 2, later, BEGIN + timedelta(1), "notifier")], expected=3)
+        assert isinstance(record.event, DeliveryAttempted)
+        assert record.event.target == ERASED
+        read = [record.event for record in log.read()]
+        assert [event.label for event in read if isinstance(event, Created)] == ["", "new"]
+        assert isinstance(read[3], DeliveryAttempted)
+        assert read[3].target == ERASED
+    assert "https://x" not in str(list(rows_of(tmp_path / "log.db")))
+
+
+def test_an_older_copy_of_the_keys_is_of_no_use_once_one_was_destroyed(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log:
+        log.append([created(1), created(2, user=8)], expected=0)
+        copy = (tmp_path / "keys.db").read_bytes()
+        log.destroy(log.belongings(7).keys)
+        assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)] == [0, 8]
+    (tmp_path / "keys.db").write_bytes(copy)
+    with closing(LogReader(path)) as reader, pytest.raises(KeysUnreadable, match="master key"):
+        list(reader.read())
+
+
+def test_a_reader_notices_that_a_key_was_destroyed(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log, closing(LogReader(path)) as reader:
+        log.append([created(1, label="seen")], expected=0)
+        assert [record.event.label for record in reader.read() if isinstance(record.event, Created)] == ["seen"]
+        log.destroy(log.belongings(7).keys)
+        assert [record.event.label for record in reader.read() if isinstance(record.event, Created)] == [""]
+
+
+def test_the_master_key_is_moved_by_the_configuration_or_by_hand(tmp_path: Path) -> None:
+    path, places = tmp_path / "log.db", [None, tmp_path / "one", tmp_path / "two", None]
+    for number, place in enumerate(places):
+        if number == 2:
+            (tmp_path / "one").rename(tmp_path / "two")
+        with closing(opened(path, master=place)) as log:
+            log.append([created(number + 1, label="seen")], expected=number)
+            labels = [record.event.label for record in log.read() if isinstance(record.event, Created)]
+            assert labels == ["seen"] * (number + 1)
+    assert {file.name for file in tmp_path.iterdir()} >= {"keys.db", "master-key"}
+    assert not (tmp_path / "one").exists()
+    assert not (tmp_path / "two").exists()
+
+
+def test_another_folder_s_master_key_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    master = tmp_path / "master"
+    opened(tmp_path / "one" / "log.db", master=master).close()
+    before = master.read_bytes()
+    with pytest.raises(KeysUnreadable, match="is there already"):
+        opened(tmp_path / "two" / "log.db", master=master)
+    assert master.read_bytes() == before

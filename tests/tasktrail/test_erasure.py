@@ -1,0 +1,452 @@
+"""A user is erased: what was personal of it is in no file any more, and all else stays as it was."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from owner import secret_file
+
+from tasktrail import TaskFilters, TaskService
+from tasktrail.actors import eraser
+from tasktrail.events import Created, Recorded
+from tasktrail.events.errors import CommandIdReused, Erased, KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
+from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.system_events import ErasureFinished, UserErased
+from tasktrail.events.task_events import ERASED
+from tasktrail.http.server import HttpServer
+from tasktrail.projections.proof.provenance import statement
+from tasktrail.projections.rebuilding import build_anew
+from tasktrail.projections.verification import verify
+from tasktrail.whatif.ask import what_if
+
+WITHIN = 120.0
+ADA, BOB = 7, 8
+PLACES = (
+    "input", "output", "label", "batch", "unique", "webhook", "actor", "cancelled", "complained", "printed",
+    "told", "saved", "returned", "drawn",
+)  # fmt: skip
+
+Opener = Callable[..., TaskService]
+
+
+def canary(user: int, place: str) -> str:
+    """A word that stands nowhere else; not ASCII, so that JSON could escape it."""
+    return f"canary{user}ü{place}"
+
+
+def found_in(folder: Path, user: int = ADA) -> dict[str, list[str]]:
+    """Place → the files that hold its canary."""
+    files = [path for path in (folder, *folder.rglob("*")) if path.is_file()]
+    found: dict[str, list[str]] = {}
+    for path in files:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # the service goes on
+            continue
+        for place in PLACES:
+            word = canary(user, place)
+            forms = (word, json.dumps(word)[1:-1], quote(word), word.replace("ü", "u"))  # the last is the search's
+            if any(form.encode() in content or form in str(path) for form in forms):
+                found.setdefault(place, []).append(path.name)
+    return found
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port on which nobody answers: notices for it wait for another try."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield int(bound.getsockname()[1])
+
+
+@pytest.fixture
+def encrypted(open_service: Opener, closed_port: int) -> Callable[..., TaskService]:
+    """Open the service with what is personal encrypted."""
+
+    def make(**settings: Any) -> TaskService:
+        return open_service(
+            **{
+                "personal_data": "encrypted",
+                "handlers": ("sample_handlers", "telltale_handlers"),
+                "allow_endpoints": (f"127.0.0.1:{closed_port}",),
+                "snapshot_every": 1,
+                **settings,
+            }
+        )
+
+    return make
+
+
+def live(tasks: TaskService, folder: Path, port: int, user: int = ADA) -> dict[str, int]:
+    """Three tasks of a user, which leave canaries wherever something can be left."""
+
+    def word(place: str) -> str:
+        return canary(user, place)
+
+    source = folder / f"{word('input')}.txt"
+    source.write_text("read")
+    common: dict[str, Any] = {
+        "type": "telltale",
+        "input_file": str(source),
+        "user_id": user,
+        "actor": word("actor"),
+        "label": word("label"),
+        "batch": word("batch"),
+        "notify_webhook": f"http://127.0.0.1:{port}/{word('webhook')}",
+    }
+    words = {place: word(place) for place in ("printed", "told", "saved", "returned", "drawn")}
+    done = tasks.create_task(**common, output_file=str(folder / f"{word('output')}.out"), options=words)
+    assert tasks.wait(done, WITHIN).status == "completed"
+    broken = tasks.create_task(
+        **common, output_file=str(folder / "broken.out"), options={**words, "complained": word("complained")}
+    )
+    assert tasks.wait(broken, WITHIN).status == "failed"
+    held = tasks.create_task(**common, output_file=str(folder / "held.out"), held=True, unique=word("unique"))
+    tasks.cancel_task(held, reason=word("cancelled"), actor=word("actor"))
+    return {"done": done, "broken": broken, "held": held}
+
+
+def wait_until_finished(tasks: TaskService, position: int) -> Recorded:
+    """The record that says that the erasure is finished."""
+    for record in tasks.follow(after=position):
+        if isinstance(record.event, ErasureFinished) and record.event.erasure == position:
+            return record
+    raise AssertionError
+
+
+def test_no_file_holds_a_word_of_an_erased_user_and_all_of_another_stays(
+    encrypted: Opener, tmp_path: Path, closed_port: int
+) -> None:
+    (tmp_path / "files").mkdir()
+    tasks = encrypted()
+    mine = live(tasks, tmp_path / "files", closed_port)
+    other = live(tasks, tmp_path / "files", closed_port, BOB)
+    tasks.list_tasks(TaskFilters(search=canary(ADA, "input")))
+    backup = tasks.backup(tmp_path / "before.db")
+    aside = tasks.paths.data / "replaced-20260131T120000000000Z"
+    aside.mkdir()
+    shutil.copy(tasks.paths.views, aside / "views.db")
+    shutil.copy(tasks.paths.views, tasks.paths.data / "views.db.new")
+    before = found_in(tasks.paths.data)
+    assert not any(name.startswith("log.db") for names in before.values() for name in names)
+    assert {"input", "output", "label", "complained", "printed", "drawn"} <= before.keys()
+    position = tasks.erase_user(ADA, actor="officer", reason="asked for").position
+    wait_until_finished(tasks, position)
+
+    assert found_in(tasks.paths.data) == {}
+    assert found_in(tmp_path / "before.db") == {}
+    assert aside.is_dir()
+    for task_id in mine.values():
+        task = tasks.get_task(task_id)
+        assert (task.input_file, task.output_file, task.user_id, task.options) == (ERASED, ERASED, 0, {})
+        assert [record.actor for record in tasks.notes(task_id)][-1] == "officer"
+    assert [tasks.get_task(task_id).status for task_id in mine.values()] == ["completed", "failed", "cancelled"]
+    assert tasks.get_task(mine["broken"]).error == ERASED
+    assert tasks.notices(mine["done"]) == []  # nobody is told any more
+    assert tasks.notices(other["done"])
+    assert tasks.list_tasks(TaskFilters(search="canary7"))[1] == 0
+    assert tasks.get_task(other["done"]).input_file.endswith(f"{canary(BOB, 'input')}.txt")
+    assert tasks.list_tasks(TaskFilters(user_id=BOB))[1] == 3
+    assert canary(BOB, "printed") in str(tasks.output(other["done"]))
+    assert tasks.verify().findings == ()
+    assert tasks.rebuild().differences == ()
+    with closing(LogReader(Path(backup.path))) as log:
+        assert verify(log).ok
+        assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)] == [0] * 6
+        assert what_if(log.read(), tasks.config, total=log.head().position)
+
+
+def test_who_has_work_is_not_erased(encrypted: Opener, tmp_path: Path) -> None:
+    tasks = encrypted()
+    held = tasks.create_task(type="echo", user_id=ADA, held=True)
+    running = tasks.create_task(type="patient", user_id=ADA)
+    word = canary(ADA, "label")
+    tasks.add_schedule("nightly", {"type": "echo", "user_id": ADA, "label": word}, every=3600)
+    inbox = tmp_path / canary(ADA, "input")
+    inbox.mkdir()
+    tasks.add_source(
+        "inbox", [inbox], f"{inbox}/{{stem}}.out", task={"type": "telltale", "user_id": ADA, "label": word}
+    )
+    with pytest.raises(UserHasWork, match=f"task {held}, task {running}, schedule nightly, source inbox"):
+        tasks.erase_user(ADA)
+    tasks.remove_source("inbox")
+    tasks.cancel_task(held)
+    tasks.cancel_task(running)
+    tasks.wait(running, WITHIN)
+    with pytest.raises(UserHasWork, match="schedule nightly"):
+        tasks.erase_user(ADA)
+    tasks.remove_schedule("nightly")
+    other = tasks.create_task(type="echo", user_id=BOB, depends_on=(running,), held=True, on_dependency_failure="wait")
+    with pytest.raises(UserHasWork, match=f"results that task {other} needs"):
+        tasks.erase_user(ADA)
+    tasks.cancel_task(other)
+    position = tasks.erase_user(ADA).position
+    (erasure,) = tasks.log(position - 1, 1)
+    assert isinstance(erasure.event, UserErased)
+    assert erasure.event.tasks == (held, running)
+    wait_until_finished(tasks, position)
+    assert found_in(tasks.paths.data) == {}
+    assert tasks.verify().findings == ()
+
+
+def test_what_was_recorded_before_is_told_and_stays_readable(open_service: Opener, encrypted: Opener) -> None:
+    with open_service() as tasks:
+        plain = tasks.create_task(type="noop", user_id=ADA, label="before")
+        tasks.wait(plain, WITHIN)
+    tasks = encrypted()
+    with pytest.raises(KeptInPlain, match="1 tasks of user 7"):
+        tasks.erase_user(ADA)
+    with pytest.raises(NothingToChange):
+        tasks.erase_user(ADA, partly=True)
+    later = tasks.create_task(type="noop", user_id=ADA, label="after")
+    tasks.wait(later, WITHIN)
+    position = tasks.erase_user(ADA, partly=True).position
+    (record,) = tasks.log(position - 1, 1)
+    assert isinstance(record.event, UserErased)
+    assert (record.event.tasks, record.event.plain) == ((later,), 1)
+    wait_until_finished(tasks, position)
+    assert [tasks.get_task(task_id).label for task_id in (plain, later)] == ["before", ""]
+
+
+def test_an_erased_user_may_come_back_under_another_key(encrypted: Opener) -> None:
+    tasks = encrypted()
+    first = tasks.create_task(type="noop", user_id=ADA, label="one", command_id="the first")
+    tasks.wait(first, WITHIN)
+    with pytest.raises(NothingToChange):
+        tasks.erase_user(BOB)
+    wait_until_finished(tasks, tasks.erase_user(ADA).position)
+    with pytest.raises(Erased):
+        tasks.retry_task(first, force=True)
+    with closing(LogReader(tasks.paths.log)) as log, pytest.raises(Erased):
+        statement(log, first, "name")
+    with pytest.raises(CommandIdReused):  # nobody can say any more whether it is the same
+        tasks.create_task(type="noop", user_id=ADA, label="one", command_id="the first")
+    second = tasks.create_task(type="noop", user_id=ADA, label="two", command_id="the second")
+    assert tasks.create_task(type="noop", user_id=ADA, label="two", command_id="the second") == second
+    tasks.wait(second, WITHIN)
+    assert tasks.get_task(second).label == "two"
+    assert tasks.verify().findings == ()
+
+
+def test_a_service_does_not_start_without_the_keys_of_its_log(encrypted: Opener, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with encrypted() as tasks:
+        tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="one"), WITHIN)
+        held = tasks.create_task(type="noop", user_id=ADA, label="held", held=True)
+    (data / "keys.db").rename(tmp_path / "keys.db")
+    with pytest.raises(KeysUnreadable, match="is not there"):
+        encrypted()
+    with pytest.raises(KeysUnreadable, match=f"task {held}"):
+        encrypted(personal_data="plain")
+    (tmp_path / "keys.db").rename(data / "keys.db")
+    master = (data / "master-key").read_bytes()
+    (data / "master-key").write_bytes(b"other 00\n")
+    with pytest.raises(KeysUnreadable, match="master key"):
+        encrypted()
+    (data / "master-key").write_bytes(master)
+    with encrypted(master_key=str(tmp_path / "elsewhere")) as tasks:
+        assert tasks.get_task(held).label == "held"
+    assert not (data / "master-key").exists()
+    with encrypted(personal_data="plain", master_key=str(tmp_path / "elsewhere")) as tasks:
+        tasks.start_task(held)  # what belongs to an encrypted task goes on being encrypted
+        tasks.wait(held, WITHIN)
+        new = tasks.create_task(type="noop", user_id=ADA, label="new")
+        assert [tasks.get_task(one).label for one in (held, new)] == ["held", "new"]
+
+
+def test_a_service_that_stops_leaves_the_rest_to_the_next_start(
+    encrypted: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, told = Event(), Event()
+    with monkeypatch.context() as patch, encrypted() as tasks:
+        task = tasks.create_task(type="noop", user_id=ADA, label="one")
+        tasks.wait(task, WITHIN)
+
+        def build(*args: Any) -> None:
+            begun.set()
+            tasks._system._stopping.wait(WITHIN)
+            try:
+                build_anew(*args)
+            finally:
+                told.set()
+
+        patch.setattr(eraser, "build_anew", build)
+        position = tasks.erase_user(ADA).position
+        assert begun.wait(WITHIN)
+    assert told.wait(WITHIN)
+    with encrypted() as tasks:
+        assert wait_until_finished(tasks, position).position > position + 1
+        assert tasks.get_task(task).label == ""
+
+
+def test_the_command_tells_what_there_is_erases_and_waits_until_it_is_done(encrypted: Opener) -> None:
+    tasks = encrypted()
+    task = tasks.create_task(type="noop", user_id=ADA)
+    tasks.wait(task, WITHIN)
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "tasktrail", "--data", str(tasks.paths.data), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=WITHIN, check=False)
+
+    def call(*arguments: str) -> list[dict[str, Any]]:
+        done = run("--json", *arguments)
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        return said if done.returncode == 0 else [*said, json.loads(done.stderr)]
+
+    server = HttpServer(tasks, socket_path=tasks.paths.socket, secret_file=secret_file(tasks.paths.data))
+    server.start()
+    try:
+        (found,) = call("erase", "7", "--dry-run")
+        assert (found["user_id"], found["tasks"], found["plain"]) == (ADA, [task], 0)
+        (refused,) = call("erase", "8")
+        assert refused["code"] == "nothing_to_change"
+        (accepted,) = call("erase", "7", "--reason", "asked for")
+        (record,) = tasks.log(accepted["position"] - 1, 1)
+        assert isinstance(record.event, UserErased)
+        assert any(isinstance(later.event, ErasureFinished) for later in tasks.log(record.position))
+        assert "the user of 1 tasks was erased" in run("history", str(task)).stdout
+        ((found),) = call("erase", "7", "--dry-run")
+        assert (found["keys"], found["tasks"]) == ([], [])
+    finally:
+        server.stop()
+
+
+def promised(tasks: TaskService) -> int:
+    """The position of the erasure. Whoever got no answer asks again: the kill may have come before the promise."""
+    found = [record.position for record in tasks.log() if isinstance(record.event, UserErased)]
+    return found[0] if found else tasks.erase_user(ADA).position
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tasktrail import TaskService
+from tasktrail.config.settings import Config
+from tasktrail.actors import eraser
+from tasktrail.events.log import keys
+
+def dies(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+modules = {"keys": keys, "keys.Keys": keys.Keys, "Eraser": eraser.Eraser, "eraser": eraser}
+module, name, at = modules[sys.argv[2]], sys.argv[3], int(sys.argv[4])
+real, calls = getattr(module, name), []
+
+def counted(*args, **more):
+    calls.append(name)
+    if len(calls) == at:
+        dies()
+    return real(*args, **more)
+
+tasks = TaskService.open(sys.argv[1], config=Config(personal_data="encrypted", handlers=("telltale_handlers",)))
+setattr(module, name, counted)
+position = tasks.erase_user(7).position
+print(position, flush=True)
+for record in tasks.follow(after=position):
+    if record.name == "erasure_finished":
+        sys.exit(3)
+"""
+POINTS = [
+    ("keys.Keys", "destroy", 1),
+    ("keys", "_write_masters", 1),
+    ("keys", "_connect", 1),
+    ("keys", "_write_masters", 2),
+    ("keys", "_wipe", 2),
+    ("Eraser", "_replace_views", 1),
+    ("eraser", "PutInPlace", 1),
+    ("Eraser", "_delete_files", 1),
+    ("eraser", "_delete", 3),
+    ("eraser", "Erased", 1),
+]
+"""Where the process is killed: before a function runs for the nth time."""
+
+
+@pytest.mark.parametrize(("module", "name", "at"), POINTS)
+def test_a_kill_in_the_middle_costs_only_time(
+    encrypted: Opener, tmp_path: Path, closed_port: int, module: str, name: str, at: int
+) -> None:
+    (tmp_path / "files").mkdir()
+    with encrypted() as tasks:
+        live(tasks, tmp_path / "files", closed_port)
+        other = live(tasks, tmp_path / "files", closed_port, BOB)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "data"), module, name, str(at)],
+        capture_output=True,
+        text=True,
+        timeout=WITHIN,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    tasks = encrypted()
+    wait_until_finished(tasks, promised(tasks))
+    assert found_in(tasks.paths.data) == {}
+    assert tasks.get_task(other["done"]).input_file.endswith(f"{canary(BOB, 'input')}.txt")
+    assert tasks.verify().findings == ()
+    assert sum(isinstance(record.event, ErasureFinished) for record in tasks.log()) == 1
+
+
+KILLED_AT = """
+import os, signal, sys
+from tasktrail import TaskService
+from tasktrail.config.settings import Config
+
+CALLS = {"open", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate", "os.mkdir", "sqlite3.connect"}
+data, at, calls = sys.argv[1], int(sys.argv[2]), []
+
+def seen(call, arguments):
+    if calls and call in CALLS and data in str(arguments[0]):
+        calls.append(call)
+        if len(calls) > at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+tasks = TaskService.open(data, config=Config(personal_data="encrypted", handlers=("telltale_handlers",)))
+sys.addaudithook(seen)
+calls.append("begun")
+position = tasks.erase_user(7).position
+for record in tasks.follow(after=position):
+    if record.name == "erasure_finished":
+        calls.clear()
+        sys.exit(3)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.crash
+@pytest.mark.parametrize("first", range(1, 9))
+def test_it_may_be_killed_at_every_call_on_a_file(
+    encrypted: Opener, tmp_path: Path, closed_port: int, first: int
+) -> None:
+    """Each of eight parts takes every eighth call of this process on a file of the data folder."""
+    (tmp_path / "files").mkdir()
+    with encrypted() as tasks:
+        live(tasks, tmp_path / "files", closed_port)
+        other = live(tasks, tmp_path / "files", closed_port, BOB)["done"]
+    (tmp_path / "data").rename(tmp_path / "before")
+    for at in range(first, 1000, 8):
+        shutil.copytree(tmp_path / "before", tmp_path / "data")
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED_AT, str(tmp_path / "data"), str(at)],
+            capture_output=True,
+            text=True,
+            timeout=WITHIN,
+            check=False,
+        )
+        assert killed.returncode in (-signal.SIGKILL, 3), killed.stderr
+        with encrypted() as tasks:
+            wait_until_finished(tasks, promised(tasks))
+            assert found_in(tasks.paths.data) == {}, at
+            assert tasks.get_task(other).input_file.endswith(f"{canary(BOB, 'input')}.txt")
+            assert tasks.verify().findings == ()
+        if killed.returncode == 3:
+            return
+        shutil.rmtree(tmp_path / "data")
