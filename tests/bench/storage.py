@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from floors import in_batches, one_by_one, raw_log
 from harness import SUPPORT, Goal, Table, scratch, seconds
+from msgspec.structs import replace
 
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
@@ -66,7 +67,53 @@ def tables(*, quick: bool) -> list[Table]:
     size = 10**7 if quick else 10**9
     hashing = Table("D5", f"SHA-256 of an input of {size // 10**6:,} MB that was read just before", "CPU s")
     hashing.add("once more, when its task completes", lambda: _hashed(size))
-    return [*append, replay, disk, film, hashing, restart, memory]
+    lives = 100 if quick else 5_000
+    title = "of lives of four records, of 100 users, 100 lives a commit"
+    kept = Table("D6", f"Append {title}", "events/s", yardstick="in plain text")
+    read = Table("D7", f"Read {title}", "events/s", yardstick="in plain text")
+    bytes_of = Table("D8", f"Disk of a life, {title}", "bytes", yardstick="in plain text")
+    for name, encrypted in (("in plain text", False), ("personal data encrypted", True)):
+        kept.add(name, partial(_append_lives, lives, encrypted=encrypted))
+        read.add(name, partial(_read_lives, lives, encrypted=encrypted))
+        bytes_of.add(name, partial(_disk_of_lives, lives, encrypted=encrypted))
+    return [*append, replay, disk, film, hashing, kept, read, bytes_of, restart, memory]
+
+
+def _append_lives(number: int, *, encrypted: bool) -> float:
+    with scratch() as folder:
+        log = SqliteEventLog(folder / "log.db", now=_NOW, encrypted=encrypted)
+        rate = 4 * number / seconds(lambda: _live(log, number))
+        log.close()
+        return rate
+
+
+def _read_lives(number: int, *, encrypted: bool) -> float:
+    with scratch() as folder:
+        log = SqliteEventLog(folder / "log.db", now=_NOW, encrypted=encrypted)
+        _live(log, number)
+        rate = 4 * number / seconds(lambda: sum(1 for _ in log.read()))
+        log.close()
+        return rate
+
+
+def _disk_of_lives(number: int, *, encrypted: bool) -> float:
+    with scratch() as folder:
+        log = SqliteEventLog(folder / "log.db", now=_NOW, encrypted=encrypted)
+        _live(log, number)
+        log.close()
+        return (folder / "log.db").stat().st_size / number
+
+
+def _live(log: SqliteEventLog, number: int) -> None:
+    for start in range(0, number, 100):
+        facts = [fact for task_id in range(start + 1, start + 101) for fact in _life(task_id, 4)]
+        log.append([_of_user(fact) for fact in facts], expected=4 * start)
+
+
+def _of_user(fact: Fact) -> Fact:
+    if not isinstance(fact.event, Created):
+        return fact
+    return replace(fact, event=replace(fact.event, user_id=fact.task_id % 100 + 1))
 
 
 _RESULT: dict[str, Any] = {
