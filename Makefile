@@ -76,6 +76,7 @@ crash: $(READY) ## Kill the service with -9 at N random moments, cut the power a
 	$(BIN)/python tests/crash/segments_campaign.py --kills $(or $(N),200)
 	$(BIN)/python tests/crash/batch_campaign.py
 	$(BIN)/python tests/crash/source_campaign.py
+	$(BIN)/python tests/crash/forget_campaign.py --most $(or $(N),200)
 
 crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)

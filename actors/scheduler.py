@@ -46,6 +46,7 @@ from ..events.errors import (
 )
 from ..events.log.event_log import already_appended
 from ..events.log.sqlite import LogReader
+from ..events.log.stubs import forgotten
 from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
 from ..events.state import fold
 from ..events.system_events import ClockJumped, Deduplicated
@@ -58,6 +59,7 @@ from .core.messages import (
     Commanded,
     Delivered,
     Drain,
+    Forget,
     Jumped,
     LimitsConfigured,
     Message,
@@ -327,7 +329,7 @@ class Scheduler(Actor):
         """A step broke half-way, so memory may be wrong. It is made anew, without the message at fault."""
         self._watch.fault(error)
         logger.exception("a message could not be stepped", message=type(message).__name__)
-        if isinstance(message, Submit):
+        if isinstance(message, Submit | Forget):
             message.token.reply(OutcomeUnknown(f"The command could not be handled: {error}"))
         self._reports[:] = [report for report in self._reports if report is not message]
         self._start_over(OutcomeUnknown("The Scheduler had to start again from the log"))
@@ -342,12 +344,13 @@ class Scheduler(Actor):
         if self.trouble is not None:
             self._put_by(message, self.trouble)
             return
-        if isinstance(message, Submit):
+        if isinstance(message, Submit | Forget):
             try:
-                if self._answer_repetition(message):
+                if isinstance(message, Submit) and self._answer_repetition(message):
                     return
                 self._load_for(message)
-                message = self._with_belongings(message)
+                if isinstance(message, Submit):
+                    message = self._with_belongings(message)
             except TasktrailError as error:  # the log could not be read; nothing was stepped
                 message.token.reply(error)
                 return
@@ -357,14 +360,14 @@ class Scheduler(Actor):
 
     def _put_by(self, message: Message, trouble: TasktrailError) -> None:
         """The log cannot be written: stage nothing on top of what waits for it."""
-        if isinstance(message, Submit):
+        if isinstance(message, Submit | Forget):
             message.token.reply(copy(trouble))  # each sender may raise it, and a raised error keeps its traceback
         elif not isinstance(
             message, Tick | Reconcile | AttemptsHeld
         ):  # time and running attempts are looked at afterwards
             self._kept.add(message)
 
-    def _load_for(self, message: Submit) -> None:
+    def _load_for(self, message: Submit | Forget) -> None:
         while missing := list(needed(self.state, message)):
             for task_id in missing:
                 self._load(task_id)
@@ -405,7 +408,8 @@ class Scheduler(Actor):
         records = self._log.read_task(task_id, adjusted=True)
         task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events
         if task is None:
-            raise LogCorrupt(f"Task {task_id} should exist, but the log has no record of it")
+            unknown = LogCorrupt(f"Task {task_id} should exist, but the log has no record of it")
+            raise forgotten(self._log, task_id) or unknown
         self.state.load(task)
         self._watch.loaded(task)
 

@@ -30,6 +30,10 @@ class Foreign(SnapshotUnusable):
     """The snapshot belongs to another log than the one beside it."""
 
 
+class Outdated(SnapshotUnusable):
+    """Tasks were forgotten since it was taken. Whoever did that deletes it, or the next start does."""
+
+
 class OtherCode(SnapshotUnusable):
     """Another version of tasktrail has written it, and may fold the log to something else."""
 
@@ -111,6 +115,8 @@ def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tupl
         record = next(iter(log.read(after=header.position - 1, limit=1)), None)
         if record is None or record.position != header.position or record.hash.hex() != header.hash:
             raise Foreign(f"the log does not hold what the snapshot says of position {header.position}")
+        if drops := log.drops(header.position):
+            raise Outdated(f"it is older than position {drops[0].position}, where tasks were forgotten")
         try:
             yield header, _lines(file, first)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:

@@ -18,6 +18,8 @@ from msgspec.structs import replace
 from ..events import Recorded, TaskState
 from ..events.errors import LogCorrupt
 from ..events.log.event_log import Head, ReadableLog
+from ..events.log.stubs import forgotten
+from ..events.recorded import Stub
 from ..events.state import fold
 from ..projections.history import recall_from
 from ..projections.outbox import Outbox
@@ -27,7 +29,7 @@ from .base import logger
 from .core.limits import Limits
 from .core.state import Durable, SchedulerState
 from .delivery.dispatcher import Dispatcher, Kept
-from .snapshot_file import Absent, OtherCode, SnapshotHeader, SnapshotUnusable, clear_parts, reading, write
+from .snapshot_file import Absent, OtherCode, Outdated, SnapshotHeader, SnapshotUnusable, clear_parts, reading, write
 
 FORMAT = 2
 """Raise it when a snapshot is written otherwise. A change in the fields of its Structs is noticed without it."""
@@ -109,7 +111,7 @@ class SnapshotKind(Generic[_F]):
                 whole = self.blank(log)
                 self.advance(whole, between(log, 0, header.position), log)
                 differs = any(one != other for one, other in zip_longest(lines, self.lines_of(whole, log)))
-        except (Absent, OtherCode):  # a snapshot of other code is not read at a start either
+        except (Absent, OtherCode, Outdated):  # these are not read at a start either
             return
         except SnapshotUnusable as error:
             yield Finding(position=0, code="snapshot", message=f"{path} cannot be used: {error}. It may be deleted.")
@@ -134,7 +136,7 @@ class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
         """A finished task that goes on comes back from the log."""
         load, tasks = loader(log), folded.tasks
         for record in records:
-            if record.version > 1 and record.task_id not in tasks and record.task_id:
+            if record.version > 1 and record.task_id not in tasks and record.task_id and type(record.event) is not Stub:
                 tasks[record.task_id] = load(record.task_id, record.position - 1)
             folded.apply(record, record.position)
 
@@ -293,7 +295,8 @@ def loader(log: ReadableLog) -> Load:
         records = [record for record in log.read_task(task_id, adjusted=True) if record.position <= position]
         task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # a task's records hold task events
         if task is None:
-            raise LogCorrupt(f"Task {task_id} should exist at position {position}, but the log has no record of it")
+            missing = f"Task {task_id} should exist at position {position}, but the log has no record of it"
+            raise forgotten(log, task_id) or LogCorrupt(missing)
         return task
 
     return load

@@ -226,6 +226,14 @@ class UnknownTask(TasktrailError):
     remedy = "List the tasks with `tasktrail list`."
 
 
+class TaskForgotten(UnknownTask):
+    """The task is over, and its records were dropped: by a rule of retention, or because somebody asked for it."""
+
+    code = "task_forgotten"
+    title = "The task was forgotten"
+    remedy = "Its history is gone for good; a backup from before may have it. `tasktrail log` shows who forgot it."
+
+
 class UnknownAttempt(TasktrailError):
     """The task has had no attempt of that number."""
 
@@ -559,6 +567,15 @@ class NothingToChange(TasktrailError):
     status = 409
     title = "There is nothing to change"
     remedy = "`tasktrail limits` shows the limits and pauses that hold."
+
+
+class ChangedMeanwhile(TasktrailError):
+    """What was to be done was found out a moment ago, and holds no longer."""
+
+    code = "changed_meanwhile"
+    status = CONFLICT
+    title = "Things have changed meanwhile"
+    remedy = "Ask for it again."
 
 
 class ScheduleExists(TasktrailError):

@@ -8,12 +8,21 @@ import msgspec
 from .system_events import SYSTEM_TAGS, SystemEvent
 from .task_events import TAGS, TaskEvent, is_terminal
 
-Event: TypeAlias = TaskEvent | SystemEvent
-
 SERVICE_ACTORS = frozenset({"http", "notifier", "owner", "page", "python", "recovery", "scheduler", "worker"})
 """What the service itself, or the owner of the data folder, is called in the history."""
 
-EVENT_TAGS: dict[type[Any], str] = {**TAGS, **SYSTEM_TAGS}
+
+class Stub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Stands where a record was dropped. Only place, task, version, time and hash are left of it.
+
+    It is no event, and never appended: a later record, such as `TasksForgotten`, puts it there. Folds pass it over.
+    """
+
+
+Event: TypeAlias = TaskEvent | SystemEvent | Stub
+
+STUB = "stub"
+EVENT_TAGS: dict[type[Any], str] = {**TAGS, **SYSTEM_TAGS, Stub: STUB}
 
 
 class Fact(msgspec.Struct, frozen=True, gc=False):

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from .recorded import Stub
 from .system_events import Adjusted
 from .task_events import (
     Cancelled,
@@ -322,10 +323,15 @@ def overlay(state: TaskState, event: Adjusted, at: datetime) -> TaskState:
     )
 
 
-def fold(task_id: int, events: Iterable[tuple[TaskEvent | Adjusted, datetime]]) -> TaskState | None:
-    """All events of one task, in order, folded, with its adjustments where they are among them; none for no events."""
+def fold(task_id: int, events: Iterable[tuple[TaskEvent | Adjusted | Stub, datetime]]) -> TaskState | None:
+    """All events of one task, in order, folded, with its adjustments where they are among them.
+
+    None for no events, and for a task of which only stubs are left.
+    """
     state: TaskState | None = None
     for event, at in events:
+        if isinstance(event, Stub):
+            continue
         if isinstance(event, Created):
             state = create(task_id, event, at)
         elif state is not None:

@@ -311,6 +311,56 @@ class ErasureFinished(_SystemEvent, frozen=True, kw_only=True):
     """The position of its `UserErased`."""
 
 
+class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which finished tasks are to be forgotten, and when. What is left out does not matter."""
+
+    older_than: float | None = None
+    """Seconds since the end of the task; none: never."""
+    status: Literal["completed", "failed", "cancelled"] | None = None
+    type: str | None = None
+    user_id: int | None = None
+
+    @property
+    def words(self) -> str:
+        """For people to read."""
+        whose = (self.status, self.type, None if self.user_id is None else f"user {self.user_id}")
+        tasks = ", ".join(filter(None, whose)) or "all that is over"
+        if self.older_than is None:
+            return f"{tasks}: kept"
+        days, rest = divmod(self.older_than, 86400)
+        return f"{tasks}, older than {f'{self.older_than:g} s' if rest or not days else f'{days:g} days'}"
+
+
+class RetentionConfigured(_SystemEvent, frozen=True, kw_only=True):
+    """A service has other rules of retention configured than the last record of this kind says."""
+
+    rules: tuple[RetentionRule, ...] = ()
+    """The first one that fits a task holds for it. A task that none fits is kept."""
+
+
+class ScheduleReached(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How far a schedule had come: what its dropped tasks can no longer say."""
+
+    done_until: datetime
+    runs: int
+
+
+class TasksForgotten(_SystemEvent, frozen=True, kw_only=True):
+    """Finished tasks were forgotten: stubs stand in the place of their records, since this was recorded.
+
+    Numbers are written as ranges, such as `3-17,20`.
+    """
+
+    tasks: str
+    positions: str
+    """Of all their records, and of the service's that speak of them."""
+    stubs: str
+    """Digest over what is left of those records, in base64; see `events/log/stubs.py`."""
+    rule: RetentionRule
+    """Why. Of a rule that is configured the envelope says where that is recorded."""
+    schedules: dict[str, ScheduleReached] = {}
+
+
 SystemEvent: TypeAlias = (
     ServiceStarted
     | ServiceStopped
@@ -338,6 +388,8 @@ SystemEvent: TypeAlias = (
     | SourceResumed
     | UserErased
     | ErasureFinished
+    | RetentionConfigured
+    | TasksForgotten
 )
 
 SYSTEM_TAGS: dict[type[SystemEvent], str] = {
@@ -367,4 +419,6 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     SourceResumed: "source_resumed",
     UserErased: "user_erased",
     ErasureFinished: "erasure_finished",
+    RetentionConfigured: "retention_configured",
+    TasksForgotten: "tasks_forgotten",
 }

@@ -3,6 +3,7 @@
 from .errors import BeyondTheLog, UnknownNotice, ViewsDamaged, ViewsFailed, ViewsGap
 from .queries.batches import Batch
 from .queries.filters import TaskFilters
+from .queries.forgettable import Forgotten
 from .queries.reader import TaskQueries
 from .queries.stats import Stats
 from .rebuilding import Rebuilt
@@ -16,6 +17,7 @@ __all__ = [
     "BeyondTheLog",
     "DisabledEndpoint",
     "Finding",
+    "Forgotten",
     "NoticeStatus",
     "Rebuilt",
     "Stats",

@@ -3,7 +3,8 @@
 from typing import assert_never
 
 from ..events import Cancelled, Checkpointed, Completed, Created, Event, Failed, Progressed, Retried, Started
-from ..events.recorded import timestamp, to_the_second
+from ..events.ranges import shortened
+from ..events.recorded import Stub, timestamp, to_the_second
 from ..events.system_events import (
     Adjusted,
     ClockJumped,
@@ -19,6 +20,7 @@ from ..events.system_events import (
     QueueResumed,
     RatesConfigured,
     RedeliveryRequested,
+    RetentionConfigured,
     ScheduleAdded,
     ScheduleRemoved,
     ServiceStarted,
@@ -28,6 +30,7 @@ from ..events.system_events import (
     SourceRemoved,
     SourceResumed,
     SystemEvent,
+    TasksForgotten,
     TokenAdded,
     TokenRevoked,
     UserErased,
@@ -57,6 +60,8 @@ def describe(event: Event) -> str:
             return "cancelled while running" if event.attempt_running else "cancelled while waiting"
         case Completed():
             return f"completed{_colon(event.message)}"
+        case Stub():
+            return "dropped: a later record says why"
         case _:
             return _system(event)
 
@@ -131,6 +136,10 @@ def _system(event: SystemEvent) -> str:
             return f"the user of {len(event.tasks)} tasks was erased{plain}"
         case ErasureFinished():
             return f"the erasure at {event.erasure} is finished"
+        case RetentionConfigured():
+            return f"retention configured: {'; '.join(rule.words for rule in event.rules) or 'everything is kept'}"
+        case TasksForgotten():
+            return f"tasks {shortened(event.tasks)} forgotten: {event.rule.words}"
         case _:
             assert_never(event)
 

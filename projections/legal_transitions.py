@@ -77,7 +77,9 @@ class Lawbook:
             yield from self._judge_task(record)
 
     def lose(self, task_id: int) -> None:
-        """A record of the task cannot be read: whatever comes next must be believed."""
+        """A record of the task is not there to be judged: whatever comes next must be believed."""
+        if task_id == 0:
+            return
         self._tracks.setdefault(task_id, _Track()).status = "lost"
 
     def end(self) -> Iterator[tuple[int, str]]:

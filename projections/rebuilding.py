@@ -38,9 +38,15 @@ def build_beside(log: ReadableLog, path: Path, progress: Progress | None = None)
     findings = Findings()
     position = compare(log, path, findings, progress, beside) if path.exists() else None
     if position is None:
-        position = log.head().position
-        build_anew(log, beside, progress)
+        position = build(log, path, progress)
     return Rebuilt(position=position, differences=tuple(findings.listed), more=findings.more)
+
+
+def build(log: ReadableLog, path: Path, progress: Progress | None = None) -> int:
+    """Build the views anew in a file beside, up to the end of the log, without a look at those in `path`."""
+    position = log.head().position
+    build_anew(log, beside_of(path), progress)
+    return position
 
 
 def build_anew(log: ReadableLog, beside: Path, progress: Progress | None = None) -> None:

@@ -24,14 +24,16 @@ from ..events.log.integrity import UNREADABLE, Damage, is_as_written, is_well_ty
 from ..events.log.rows import from_row
 from ..events.log.schema import objects
 from ..events.log.sqlite import LogReader
+from ..events.log.stubs import StubCheck, StubFault
 from ..events.log.writers import Writer, writer_of
-from ..events.recorded import EVENT_TAGS
+from ..events.recorded import EVENT_TAGS, STUB
 from ..events.system_events import SYSTEM_TAGS, Adjusted, Deduplicated, RedeliveryRequested, ServiceStarted
 from ..events.task_events import is_terminal
 from .legal_transitions import Lawbook
 from .proof.seals import SealCheck, Stamped, Witnessed
 from .queries.reader import connect
 from .views.checksums import find_damage
+from .views.forgotten import holds_forgotten
 from .views.rebuild import BULK_PAGE, Progress, pull
 from .views.rows import COLUMNS, decode_state
 from .views.writer import TaskViews
@@ -45,7 +47,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     """Where in the log; for the views, the position they stand at. 0 for what has no position."""
     code: str
-    """schema, file, index, epoch, chain, gap, version, time, unreadable, newer, illegal, answer, views,
+    """schema, file, index, epoch, chain, gap, stub, version, time, unreadable, newer, illegal, answer, views,
     snapshot, seal, or missing: another file knows of a record that the log lacks."""
     message: str
     remedy: str = ""
@@ -79,6 +81,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
     ok: bool
     records: int
+    stubs: int = 0
+    """Those of them that are only stubs."""
     tasks: int
     position: int
     """The last position that could be read."""
@@ -86,7 +90,10 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """Its hash, in hex."""
     answers: int
     views_position: int | None
-    """Where the views stand that were compared with the fold. None: there are none, or the log itself is damaged."""
+    """Where the views stand that were compared with the fold.
+
+    None: there are none, the log itself is damaged, or they still have tasks that were forgotten and are built anew.
+    """
     sealed: int | None = None
     """Up to here the log is as the largest of its seals says. None: it was not held against seals."""
     written_by: tuple[WrittenBy, ...] = ()
@@ -125,6 +132,8 @@ class Findings:
 __all__ = ["Verification", "verify"]
 
 _EVERY = 5000
+_DAMAGE = ("chain", "gap", "unreadable", "version", "newer")
+"""What is found of a record that was changed or removed."""
 _ABOUT_A_TASK = tuple(SYSTEM_TAGS[event] for event in (Adjusted, Deduplicated, RedeliveryRequested))
 _CANCELLED = EVENT_TAGS[Cancelled]
 _SERVICE_STARTED = EVENT_TAGS[ServiceStarted]
@@ -138,7 +147,7 @@ def verify(
     `progress` is told the position and the head.
     """
     findings = Findings()
-    walk = _Walk(findings)
+    walk = _Walk(findings, log.stub_check())
     for fault in log.file_faults():
         findings.add(*fault)
     try:
@@ -153,15 +162,20 @@ def verify(
         if progress is not None and walk.records % _EVERY == 0:
             progress(walk.position, head)
     walk.finish()
-    for position, message in seals.faults(walk.position) if seals is not None else ():
+    unsealed = list(seals.faults(walk.position)) if seals is not None else []
+    for position, message in unsealed:
         findings.add(position, "seal", message)
+    walk.tell_of_stubs(seals.sealed if seals is not None and unsealed else None)
     answers = _check_answers(log, findings)
     views_position = None
     if views is not None and not findings:
         views_position = compare(log, views, findings, progress)
+        if findings and log.drops(head):  # the fold began before tasks were forgotten, and ended after that
+            findings, views_position = Findings(), None
     return Verification(
         ok=not findings,
         records=walk.records,
+        stubs=walk.stubs.stubs,
         tasks=walk.law.tasks,
         position=walk.position,
         head=walk.hash.hex(),
@@ -179,8 +193,10 @@ def verify(
 class _Walk:
     """One pass over the rows. After a fault it goes on from what stands there, so that one fault is one finding."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, stubs: StubCheck) -> None:
         self._findings = findings
+        self.stubs = stubs
+        self._wrong_stubs: list[StubFault] = []
         self.law = Lawbook()
         self.records = 0
         self.position = 0
@@ -213,8 +229,10 @@ class _Walk:
             return
         if position != self.position + 1:
             self._findings.add(self.position + 1, "gap", f"position {position} follows on {self.position}")
-        elif self.hash:  # that of the record in front, if it could be read
-            self._check_chain(row[:14], digest)
+        if (wrong := self.stubs.see(row)) is not None and len(self._wrong_stubs) < LIMIT:
+            self._wrong_stubs.append(wrong)
+        if position == self.position + 1 and self.hash and row[3] != STUB:
+            self._check_chain(row[:14], digest)  # by that of the record in front, if it could be read
         self.position, self.hash = position, digest
         self._check_version(position, row[1], row[2])
         self._check_record(row[:14], digest)
@@ -248,6 +266,9 @@ class _Walk:
             self._findings.add(position, "time", f"recorded at {row[4]}, before the record in front of it")
         else:
             self._recorded_at = at
+        if row[3] == STUB:
+            self.law.lose(row[1])
+            return
         if bool(terminal) != is_terminal(record.event):
             self._findings.add(position, "illegal", f"marked terminal = {terminal}, which its event is not")
         for fault in self.law.judge(record):
@@ -268,6 +289,19 @@ class _Walk:
             self._findings.add(self._writer.position, "newer", self._writer.fault)
         for position, fault in self.law.end():
             self._findings.add(position, "illegal", fault)
+
+    def tell_of_stubs(self, sealed: int | None) -> None:
+        """Add what is wrong with stubs. Where the record that explains one may be at fault itself, it has no position.
+
+        `sealed`: the end of the last seal that fits, if one does not; None: all do.
+        """
+        damaged = sorted(one.position for one in self._findings.listed if one.code in _DAMAGE)
+        for position, dropped_at, message in (*self._wrong_stubs, *self.stubs.faults()):
+            in_doubt = damaged and (dropped_at in damaged if dropped_at else damaged[-1] > position)
+            if sealed is not None:
+                in_doubt = in_doubt or not 0 < dropped_at <= sealed
+            at, more = (0, f" (position {position})") if in_doubt else (position, "")
+            self._findings.add(at, "stub", f"{message}{more}")
 
 
 def _check_answers(log: LogReader, findings: Findings) -> int:
@@ -301,7 +335,7 @@ def _fault_of(
     if caused_by != command_id:
         return f"points at an event of {caused_by!r}"
     first = record if before != command_id else log.first_of(command_id, position)
-    if first is None or task_id != _meant(log, digest, first):
+    if first is None or (first[1] != STUB and task_id != _meant(log, digest, first)):
         return f"names task {task_id}, not the event's"
     return ""
 
@@ -347,6 +381,7 @@ _NUMBERS = {
     "notes": "SELECT * FROM notes ORDER BY task_id, position",
     "dependants": "SELECT * FROM dependants ORDER BY depends_on, task_id",
     "disabled": "SELECT * FROM disabled ORDER BY target",
+    "forgotten": "SELECT * FROM forgotten ORDER BY first",
     "versions": "SELECT since, id, status, kind, lane, queue_key, changed, updated_at, version, state FROM versions"
     " ORDER BY since",
     "zones": "SELECT list, block, since, until, number FROM zones ORDER BY list, block, since",
@@ -381,7 +416,7 @@ def compare(
     try:
         conn.execute("BEGIN")
         position, digest = conn.execute("SELECT position, hash FROM progress").fetchone()
-        if not _stands_in(log, position, digest, findings):
+        if not _stands_in(log, position, digest, findings) or _are_built_anew(log, conn, position):
             return None
         # An empty name is SQLite's for a database in a temporary file of its own.
         fold = TaskViews(beside, bulk=True)
@@ -416,6 +451,14 @@ def _compare_schema(views: sqlite3.Connection, position: int, findings: Findings
             findings.add(position, "views", f"the {kind} {name} does not belong there")
         elif found[kind, name] != due[kind, name]:
             findings.add(position, "views", f"the {kind} {name} is not as it was made")
+
+
+def _are_built_anew(log: ReadableLog, views: sqlite3.Connection, position: int) -> bool:
+    """Whether the views still have tasks that were forgotten: they are about to be replaced, or a start does it."""
+    if log.drops(position):
+        return True
+    dropped_at = holds_forgotten(views)
+    return bool(dropped_at) and any(drop.position == dropped_at for drop in log.drops(dropped_at - 1))
 
 
 def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Findings) -> bool:

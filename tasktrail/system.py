@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from . import __version__
-from .actors.base import PING, WAKE, Committed, Orders, StateQuery, logger
+from .actors.base import PING, WAKE, Catch, Committed, Orders, PutInPlace, StateQuery, logger
 from .actors.core.limits import UNLIMITED
 from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
@@ -40,6 +40,7 @@ from .actors.notifier import NoticesHealth, Notifier, Senders
 from .actors.projector import Projector, ViewsHealth
 from .actors.refusals import Refusals
 from .actors.resource_monitor import ResourceMonitor
+from .actors.retention import Forgetter, Retention
 from .actors.scheduler import Scheduler
 from .actors.sealer import Sealer
 from .actors.service_log import ServiceLog
@@ -61,7 +62,7 @@ from .events.log.lock import DataLock
 from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
 from .events.log.writers import added_forms
 from .events.state import RESUMING
-from .events.system_events import UserErased
+from .events.system_events import RetentionRule, TasksForgotten, UserErased
 from .events.task_events import is_terminal
 from .handlers.contract import Room
 from .handlers.manifests import Claims
@@ -96,9 +97,14 @@ _HELPS = {
     "eraser": "what was erased is still in the views",
     "inspector": "the log is not checked",
     "sealer": "the log is not sealed",
+    "retention": "nothing is forgotten by the configured rules",
 }
 """The others."""
 _BY_ITSELF = "Look at the service's log; it goes on by itself."
+_VIEWS_WITHIN = 60.0
+"""Seconds that forgetting waits for the views."""
+_ADOPTED_WITHIN = 600.0
+"""Seconds that putting new views in the place of old ones may take."""
 _LOOK_WITHIN = 2.0
 """Seconds that a look at the service waits for the Scheduler."""
 
@@ -174,6 +180,19 @@ class System:
         self.snapshotter = Child("snapshotter", self._start_snapshotter, restart=True)
         self.eraser = Child("eraser", self._start_eraser, restart=True)
         self._snapshot_pace = SnapshotPace(config.snapshot_every)
+        self.retention = Child("retention", self._start_retention, restart=True)
+        self.rebuilding = threading.Lock()
+        """Held while views are built beside the live ones."""
+        self.cleared = Watermark()
+        """Up to here nothing is left of forgotten tasks, in whatever file."""
+        self.forgetter = Forgetter(
+            log_path=paths.log,
+            views_path=paths.views,
+            tell=self.scheduler.tell,
+            settle=self._settle_views,
+            sources=lambda: [source.source for source in self.sources],
+            clock=self.clock,
+        )
         self._lock: DataLock | None = None
         self._booted = False
         self._stopping = threading.Event()
@@ -242,6 +261,7 @@ class System:
             self.monitor,
             self.snapshotter,
             self.eraser,
+            self.retention,
             Child("inspector", self._start_inspector, restart=True),
             *(() if self._own is not None else (Child("sealer", self._start_sealer, restart=True),)),
         )
@@ -410,6 +430,7 @@ class System:
             rebuilt_indexes=rebuilt,
             schema=fingerprint(),
             forms=added_forms(),
+            retention=None if self._own is not None else self.config.retention_rules(),
         )
         if self._accepted is None:
             return boot
@@ -526,6 +547,43 @@ class System:
             stopping=self._stopping.is_set,
         )
 
+    def _start_retention(self) -> "Retention.ref":  # type: ignore[name-defined]
+        return Retention.start(
+            forgetter=self.forgetter,
+            rules=self._retention_rules,
+            log_path=self.paths.log,
+            views_path=self.paths.views,
+            snapshots=self.paths.snapshots,
+            folders=(self.paths.output, self.paths.temp),
+            pictures=self.paths.pictures,
+            rebuilding=self.rebuilding,
+            adopt_views=self.adopt_views,
+            take_snapshot=lambda: self.snapshotter.tell(WAKE),
+            settle=self._settle_views,
+            cleared=self.cleared,
+            clock=self.clock,
+        )
+
+    def _retention_rules(self) -> tuple[tuple[RetentionRule, ...], int]:
+        if self._own is not None or not self.config.retention:
+            return (), 0
+        return self.config.retention_rules(), self.scheduler.ask(StateQuery(retention_at), timeout=30)
+
+    def _settle_views(self) -> None:
+        """Wait until the views have all that is committed. Raises `NotReady`."""
+        position = self.committed.position
+        self.projector.tell(Catch(position))
+        if not self.projected.wait(position, _VIEWS_WITHIN):
+            raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
+
+    def adopt_views(self) -> None:
+        """Put the views that were built beside in the place of the live ones. Raises `ViewsFailed`; those then stay."""
+        answer = self.projector.ask(PutInPlace(), timeout=_ADOPTED_WITHIN)
+        if isinstance(answer, TasktrailError):
+            raise answer
+        if answer is None:
+            raise NotReady("The views that were built could not be put in place: see the service's log")
+
     def _start_sealer(self) -> "Sealer.ref":  # type: ignore[name-defined]
         return Sealer.start(
             log_path=self.paths.log,
@@ -593,6 +651,8 @@ class System:
         if any(isinstance(record.event, UserErased) for record in message.records):
             self.eraser.tell(WAKE)
         self.endings.note(message.records)
+        if any(isinstance(record.event, TasksForgotten) for record in message.records):
+            self.retention.tell(WAKE)
         if self._snapshot_pace.is_due(self.committed.position):
             self.snapshotter.tell(WAKE)
 
@@ -633,6 +693,11 @@ def open_erasures(state: SchedulerState) -> dict[int, UserErased]:
 def last_task_id(state: SchedulerState) -> int:
     """The task that was created last."""
     return state.durable.last_task_id
+
+
+def retention_at(state: SchedulerState) -> int:
+    """Where the configured rules of retention are recorded."""
+    return state.durable.retention_at
 
 
 def outputs_of_running(state: SchedulerState) -> dict[int, str]:

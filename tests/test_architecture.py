@@ -40,6 +40,7 @@ PURE = (
     "tasktrail.events.priority",
     "tasktrail.events.log.chain",
     "tasktrail.events.recorded",
+    "tasktrail.events.ranges",
     "tasktrail.events.forms",
     "tasktrail.events.errors",
     "tasktrail.events.values",

@@ -9,7 +9,7 @@ from ...events.commands import AbortAttempt
 from ...events.decide import decide
 from ...events.errors import NotReady
 from ...events.state import RECOVERING, RESUMING
-from ...events.system_events import RatesConfigured, ServiceStarted, ServiceStopped
+from ...events.system_events import RatesConfigured, RetentionConfigured, ServiceStarted, ServiceStopped
 from ...handlers.errors import TempQuotaReached
 from .dependencies import ended
 from .limits import Limits
@@ -36,6 +36,8 @@ def boot(work: UnitOfWork, message: Boot) -> None:
     if (jump := work.state.durable.jumps.unseen(work.state.durable.last_at, work.now)) is not None:
         work.record(0, jump, BY_SCHEDULER)
     configured(work)
+    if message.retention not in (None, work.state.durable.retention):
+        work.record(0, RetentionConfigured(rules=message.retention), BY_SCHEDULER)
     recover(work, {})
 
 

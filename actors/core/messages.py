@@ -19,6 +19,8 @@ from ...events.system_events import (
     DeliveryAttempted,
     DeliveryPostponed,
     RedeliveryRequested,
+    RetentionRule,
+    TasksForgotten,
 )
 from ...events.task_events import Estimated
 from .limits import Limits
@@ -66,6 +68,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     actor: str = ""
     """Who has accepted it, and why."""
     reason: str = ""
+    retention: tuple[RetentionRule, ...] | None = None
+    """The configured rules; None: those that are recorded stay."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -81,6 +85,20 @@ class Refused(msgspec.Struct, frozen=True):
     """These are to be recorded."""
 
     refusals: tuple[Refusal, ...]
+
+
+class Forget(msgspec.Struct, frozen=True, kw_only=True):
+    """Forget tasks for good. `token` is handed back untouched with the answer."""
+
+    tasks: dict[int, int]
+    """Task → its version, as of which it was found that it may go."""
+    event: TasksForgotten
+    """What is to be recorded, but for the schedules."""
+    actor: str
+    reason: str = ""
+    configured_at: int = 0
+    """Where the rule is recorded that asks for it; 0: somebody asks for it."""
+    token: Any = None
 
 
 class WorkOn(msgspec.Struct, frozen=True):
@@ -143,6 +161,7 @@ Message: TypeAlias = (
     | Report
     | Boot
     | WorkOn
+    | Forget
     | Sampled
     | LimitsConfigured
     | Delivered

@@ -6,7 +6,7 @@ run in the hour that a change to summer time leaves out comes right after it, on
 once; those of every minute or hour go by the clock.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import takewhile
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from ...events import Created, Fact
 from ...events.clock_jumps import corrects
 from ...events.errors import CONTRADICTION, InvalidValue
-from ...events.system_events import ClockJumped, Deduplicated, ScheduleAdded, ScheduleRemoved
+from ...events.system_events import ClockJumped, Deduplicated, ScheduleAdded, ScheduleReached, ScheduleRemoved
 
 ON_TIME = timedelta(seconds=60)
 """A run that comes later than this is one that was missed."""
@@ -69,6 +69,12 @@ class Schedules(msgspec.Struct):
             schedule.done_until = max(schedule.done_until, event.fire_time)
             return [event.schedule]
         return []
+
+    def reached(self, by_name: Mapping[str, ScheduleReached]) -> None:
+        """Tasks were forgotten that said how far schedules had come."""
+        for name, reached in by_name.items():
+            if name in self.by_name:
+                self.by_name[name].done_until, self.by_name[name].runs = reached.done_until, reached.runs
 
     def _come_back(self, now: datetime) -> list[str]:
         """Runs made ahead of time by a clock that was wrong count no longer: the right times are still to come."""

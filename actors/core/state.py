@@ -12,6 +12,7 @@ from ...events import Completed, Created, Fact, Started, TaskState
 from ...events.clock_jumps import Jumps
 from ...events.decide import is_met
 from ...events.estimates import Correction, Experience
+from ...events.recorded import Stub
 from ...events.retry import RetryRule
 from ...events.state import create, evolve, overlay
 from ...events.system_events import (
@@ -26,12 +27,15 @@ from ...events.system_events import (
     QueuePaused,
     QueueResumed,
     RatesConfigured,
+    RetentionConfigured,
+    RetentionRule,
     ScheduleAdded,
     ScheduleRemoved,
     SourceAdded,
     SourcePaused,
     SourceRemoved,
     SourceResumed,
+    TasksForgotten,
     TokenAdded,
     TokenRevoked,
     UserErased,
@@ -281,6 +285,10 @@ class Durable(msgspec.Struct):
     sources: Sources = msgspec.field(default_factory=Sources)
     erasures: dict[int, UserErased] = {}
     """Position → erasure that is promised and not finished."""
+    retention: tuple[RetentionRule, ...] = ()
+    """The rules that a service has recorded last as its configuration's, …"""
+    retention_at: int = 0
+    """… and where."""
 
 
 class SchedulerState:
@@ -383,6 +391,8 @@ class SchedulerState:
         if task_id == 0:
             durable.system_version = fact.version
             self._apply_system(fact, position)
+        elif isinstance(event, Stub):
+            durable.last_task_id = max(task_id, durable.last_task_id)
         elif isinstance(event, Created):
             durable.last_task_id = task_id
             self.tasks[task_id] = create(task_id, event, fact.recorded_at)
@@ -449,6 +459,11 @@ class SchedulerState:
                 durable.pauses.apply(fact, position)
             case TokenAdded() | TokenRevoked():
                 durable.tokens.apply(fact, position)
+            case RetentionConfigured():
+                durable.retention = event.rules
+                durable.retention_at = position
+            case TasksForgotten():
+                durable.schedules.reached(event.schedules)
             case SourceAdded() | SourceRemoved() | SourcePaused() | SourceResumed():
                 durable.sources.apply(fact, position)
             case UserErased():

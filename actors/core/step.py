@@ -19,7 +19,7 @@ from ...events import (
 )
 from ...events.errors import NotReady
 from ...events.system_events import ClockJumped, ErasureFinished
-from . import attempts, commands, lifecycle, timeouts
+from . import attempts, commands, lifecycle, retention, timeouts
 from .dispatch import dispatch
 from .messages import (
     Boot,
@@ -27,6 +27,7 @@ from .messages import (
     Delivered,
     Drain,
     Erased,
+    Forget,
     Jumped,
     LimitsConfigured,
     Message,
@@ -47,6 +48,8 @@ def needed(state: SchedulerState, message: Message) -> Iterator[int]:
 
     Ask again after loading them until there are none: a retried task needs its dependencies, too.
     """
+    if isinstance(message, Forget):
+        yield from (task_id for task_id in message.tasks if task_id not in state.tasks)
     if not isinstance(message, Submit) or isinstance(message.command, OperatorCommand):
         return
     for task_id in _about(state, message.command, known_to=message.only_user):
@@ -125,6 +128,8 @@ def _handle(work: UnitOfWork, message: Message) -> None:
             attempts.ask_for_held(work)
         case Boot():
             lifecycle.boot(work, message)
+        case Forget():
+            retention.forget(work, message)
         case WorkOn():
             lifecycle.work_on(work, message.task_id)
         case Drain():
@@ -142,7 +147,7 @@ def _fire(work: UnitOfWork) -> None:
 
 def _refuse(work: UnitOfWork, message: Message) -> None:
     """After `Close` nothing is recorded any more."""
-    if isinstance(message, Submit):
+    if isinstance(message, Submit | Forget):
         work.answer(message.token, NotReady("The service has stopped"))
 
 

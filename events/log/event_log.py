@@ -8,6 +8,7 @@ import msgspec
 from ..context import Belongings
 from ..recorded import Fact, Recorded
 from .rows import to_row
+from .stubs import Drop
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -54,6 +55,9 @@ class ReadableLog(Protocol):
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
         """The records of parts of tasks' lives, adjustments among them, in order of position, up to and at one."""
 
+    def drops(self, after: int = 0) -> list[Drop]:
+        """The records behind a position that have dropped others, in whose place stubs are read."""
+
 
 class EventLog(ReadableLog, Protocol):
     """Facts in, records out. All appends of a process go through one object, used by one thread at a time."""
@@ -63,6 +67,7 @@ class EventLog(ReadableLog, Protocol):
 
         Raises `ConcurrencyError` when the log does not end at `expected` or a task's version is taken, `Fenced` when a
         newer service owns the log, `OutcomeUnknown` when the commit failed half-way: then only a fresh read tells.
+        An event that drops records puts stubs in their place in the same commit.
         """
 
     def answer(self, command_id: str) -> Answer | None:

@@ -84,12 +84,12 @@ class LogFiles:
         """The file that somebody had written to at the last `fault`, in words; or nothing."""
         return f"{self._touched} was written to by another program while the service ran" if self._touched else ""
 
-    def note(self) -> None:
-        """The writer may have written: how its own files look now."""
+    def note(self, *, cut: bool = False) -> None:
+        """The writer may have written: how its own files look now. `cut`: it has made one shorter."""
         for number, name in enumerate(self._names):
             with suppress(OSError):
                 found, seen = _look(name), self._seen[number]
-                if (found.device, found.inode) == (seen.device, seen.inode) and found.size >= seen.size:
+                if (found.device, found.inode) == (seen.device, seen.inode) and (cut or found.size >= seen.size):
                     self._seen[number] = found
 
     def rescue(self, conn: sqlite3.Connection) -> str:

@@ -9,9 +9,11 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from ..errors import LogTooNew, TasktrailError
+from ..recorded import STUB
 from .chain import GENESIS, checksum, link
 from .rows import COLUMNS, from_row
-from .schema import APPLIED, NAMES, SET, epoch_sum, expected, objects
+from .schema import APPLIED, NAMES, SET, epoch_sum, expected, objects, sums_rows
+from .stubs import Drop, StubCheck, read_drops
 from .writers import newest_writer
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
@@ -28,12 +30,14 @@ _INDEX = re.compile(
 )
 _TREE = re.compile(r"Tree (\d+) ")
 _UNANSWERED = """
-    SELECT max(position), command_id FROM events
+    SELECT max(position) AS last, command_id FROM events
     WHERE command_id != '' AND NOT (command_id GLOB 'schedule:*' AND actor GLOB 'schedule:*')
         AND NOT EXISTS (SELECT 1 FROM answers WHERE answers.command_id = events.command_id)
-    GROUP BY command_id ORDER BY 1
+    GROUP BY command_id
+    HAVING NOT EXISTS (SELECT 1 FROM events AS next WHERE next.position = last + 1 AND next.event = 'stub')
+    ORDER BY 1
 """
-"""What a schedule causes nobody waits for."""
+"""What a schedule causes nobody waits for. An answer goes with the last record of its command."""
 _MISLED = """
     SELECT answers.position, answers.command_id FROM answers
     LEFT JOIN events ON events.position = answers.position
@@ -48,7 +52,7 @@ class Fault(NamedTuple):
 
     position: int
     code: str
-    """schema, file, index, chain, gap, unreadable or answer; newer for what a newer version has written."""
+    """schema, file, index, chain, gap, stub, unreadable or answer; newer for what a newer version has written."""
     message: str
 
 
@@ -219,8 +223,12 @@ def _is_broken(value: str) -> bool:
 
 
 def chain_faults(conn: sqlite3.Connection, progress: Callable[[int], None] | None = None) -> Iterator[Fault]:
-    """Gaps, broken links and rows that cannot be decoded; constant memory."""
+    """Gaps, broken links, stubs that nothing explains, and rows that cannot be decoded.
+
+    It takes the memory of what was dropped, as ranges.
+    """
     last, digest = 0, GENESIS
+    stubs, wrong = stub_check(conn), list[Fault]()
     for row in raw_rows(conn):
         if isinstance(row, Damage):
             yield Fault(row.position, "unreadable", row.reason)
@@ -231,15 +239,32 @@ def chain_faults(conn: sqlite3.Connection, progress: Callable[[int], None] | Non
             yield Fault(position, "unreadable", "a value is not of the type that a log stores, or is no UTF-8")
             last, digest = position, row[14] if isinstance(row[14], bytes) else b""
             continue
+        if (fault := stubs.see(row)) is not None and len(wrong) < _MOST:
+            wrong.append(Fault(position, "stub", fault.message))
         if position != last + 1:
             yield Fault(last + 1, "gap", f"position {position} follows on {last}")
-        elif digest and link(digest, row[:14]) != row[14]:
+        elif row[3] != STUB and digest and link(digest, row[:14]) != row[14]:
             yield Fault(position, "chain", "the record or one before it was changed: its hash does not fit")
         else:
             yield from _decoding_faults(row)
         last, digest = position, row[14]
         if progress is not None and position % _PAGE == 0:
             progress(position)
+    yield from wrong  # last: it may be the record that explains them which was changed
+    for at, _dropped_at, message in stubs.faults():
+        yield Fault(at, "stub", message)
+
+
+def stub_check(conn: sqlite3.Connection) -> StubCheck:
+    """A check of the stubs of a log against the records that say why they are there."""
+
+    def drops(after: int) -> list[Drop]:
+        try:
+            return list(read_drops(conn, after))
+        except UNREADABLE:  # then no stub is explained; what cannot be read is told by others
+            return []
+
+    return StubCheck(drops)
 
 
 def _decoding_faults(row: tuple[Any, ...]) -> Iterator[Fault]:
@@ -286,14 +311,14 @@ def is_as_written(row: tuple[Any, ...], found: bytes) -> bool:
 
 def has_sums(conn: sqlite3.Connection) -> bool:
     """Whether the log is of a version that sums the rows outside the chain. Raises `sqlite3.Error`."""
-    return len(conn.execute(APPLIED).fetchall()) == len(NAMES)
+    return sums_rows(len(conn.execute(APPLIED).fetchall()))
 
 
 def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     """Whether each service that took the log is there as it was written, from the first to the one that starts last."""
     try:
         applied = conn.execute(APPLIED).fetchall()
-        if len(applied) < len(NAMES):
+        if not sums_rows(len(applied)):
             return
         rows = conn.execute(_EPOCHS).fetchall()
         last = conn.execute(
@@ -320,7 +345,8 @@ def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
 
 _ANSWERED = """
     SELECT answers.command_id, answers.task_id, answers.position, events.command_id,
-        events.task_id, events.event, events.data, answers.digest, earlier.command_id, {sum}
+        events.task_id, events.event, events.data, answers.digest,
+        CASE earlier.event WHEN 'stub' THEN answers.command_id ELSE earlier.command_id END, {sum}
     FROM answers
     LEFT JOIN events ON events.position = answers.position
     LEFT JOIN events AS earlier ON earlier.position = answers.position - 1
@@ -344,7 +370,8 @@ def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterato
     """Each answer beside the record it points at, in order of command id; `page` at a time. Raises `sqlite3.Error`.
 
     (command id, task id, position, and of the record: command id, task id, event, data; the answer's digest; the
-    command id of the record before; the answer's sum, null without `sums`.)
+    command id of the record before, which may be its own where a stub stands there; the answer's sum, null without
+    `sums`.)
     """
     statement = _ANSWERED.format(sum="answers.sum" if sums else "NULL")
     after = ""
@@ -358,13 +385,15 @@ def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterato
 def first_of(conn: sqlite3.Connection, command_id: str, position: int) -> tuple[Any, ...] | None:
     """Task id, event and data of the first record that the command led to; the last is at `position`.
 
-    They stand in a row. Raises `sqlite3.Error`.
+    They stand in a row. A stub right before them is taken for one of them: it may be. Raises `sqlite3.Error`.
     """
     first = None
     for caused_by, *record in conn.execute(_BACKWARDS, (position,)):
-        if caused_by != command_id:
+        if caused_by != command_id and record[1] != STUB:
             break
         first = tuple(record)
+        if caused_by != command_id:
+            break
     return first
 
 

@@ -6,13 +6,15 @@ from copy import copy
 from typing import Self
 
 from ..context import Belongings
-from ..errors import ConcurrencyError, Fenced
-from ..recorded import Fact, Recorded, record_at
+from ..errors import ConcurrencyError, Fenced, LogCorrupt
+from ..ranges import numbers_of
+from ..recorded import Fact, Recorded, record_at, timestamp
 from ..system_events import Adjusted
 from ..task_events import Created, is_terminal
 from .chain import GENESIS, link
 from .event_log import Answer, Head, Part
 from .rows import to_row
+from .stubs import DROPS, Drop, digest_of, stub_of
 
 
 class MemoryEventLog:
@@ -51,6 +53,7 @@ class MemoryEventLog:
         for position, fact in enumerate(facts, expected + 1):
             previous = link(previous, to_row(fact, position))
             records.append(record_at(fact, position, previous))
+        dropped = [self._dropped_by(record) for record in records if isinstance(record.event, DROPS)]
         for record in records:
             self._by_task[record.task_id].append(record)
             if isinstance(record.event, Adjusted):
@@ -58,8 +61,31 @@ class MemoryEventLog:
             if is_terminal(record.event):
                 self._ended.add((record.task_id, record.life))
         self._records += records
+        for old in dropped:
+            self._drop(old)
         self._answers.update({answer.command_id: answer for answer in answers})
         return records
+
+    def _dropped_by(self, record: Recorded) -> list[Recorded]:
+        """The records that an event drops. Raises `LogCorrupt` if they are other ones than it says."""
+        assert isinstance(record.event, DROPS)
+        old = [self._records[position - 1] for position in numbers_of(record.event.positions)]
+        left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in old)
+        if digest_of(left) != record.event.stubs:
+            raise LogCorrupt(f"The records that are to be dropped at {record.position} are other ones")
+        return old
+
+    def _drop(self, old: list[Recorded]) -> None:
+        for record in old:
+            self._records[record.position - 1] = self._by_task[record.task_id][record.version - 1] = stub_of(record)
+            if isinstance(record.event, Adjusted):
+                self._adjustments[record.event.task_id].remove(record)
+        gone = {record.position for record in old}
+        self._answers = {name: answer for name, answer in self._answers.items() if answer.position not in gone}
+
+    def drops(self, after: int = 0) -> list[Drop]:
+        """The records behind a position that have dropped others."""
+        return [Drop(one.position, one.event) for one in self._records[after:] if isinstance(one.event, DROPS)]
 
     def _check_owner(self) -> None:
         if self._owners[-1] != self.epoch:

@@ -155,8 +155,30 @@ def sum_rows(db: Database) -> None:
     db.execute("DROP TABLE temp.old_epochs")
 
 
-NAMES = ("create_log", "find_adjustments", "sum_rows")
+@migrations()
+def drop_records(db: Database) -> None:
+    """A record may give way to a stub, once another one that says so is the last of the log: in one commit with it."""
+    db.execute("CREATE INDEX drops ON events (position) WHERE event = 'tasks_forgotten'")
+    db.execute("DROP TRIGGER events_are_not_deleted")
+    db.execute(
+        """
+        CREATE TRIGGER events_are_not_deleted BEFORE DELETE ON events
+        WHEN (SELECT event FROM events ORDER BY position DESC LIMIT 1) != 'tasks_forgotten'
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END
+        """
+    )
+
+
+NAMES = ("create_log", "find_adjustments", "sum_rows", "drop_records")
 """The migrations there are, in order."""
+
+
+_SUMMED = NAMES.index("sum_rows") + 1
+
+
+def sums_rows(applied: int) -> bool:
+    """Whether a log that has had so many migrations has sums in the rows outside the chain."""
+    return applied >= _SUMMED
 
 
 def epoch_sum(row: tuple[Any, ...], applied: list[tuple[Any, ...]]) -> bytes:

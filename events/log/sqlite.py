@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -53,12 +53,14 @@ from .integrity import (
     read_answered,
     schema_faults,
     structure_faults,
+    stub_check,
     unanswered,
     whole_faults,
 )
 from .personal import BEGINS, is_lost
 from .rows import COLUMNS, Decrypt, from_row, to_row
 from .schema import APPLIED, OF_PARTS, STATUS_SINCE, WITH_ADJUSTMENTS, epoch_sum, migrate
+from .stubs import DROPS, Drop, StubCheck, put_stubs, read_drops, to_drop
 from .writers import Writer, newest_writer
 
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
@@ -105,6 +107,7 @@ class SqliteEventLog:
             self._prepare()
             self._check()
             self._epoch = self._take_epoch(now)
+            self._unfolded = next(read_drops(self._conn), None) is not None and not self._cut_write_ahead_log()
             self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
             self._grow_write_ahead_log()
             self._wait_for_locks(_LOCK_PATIENCE)
@@ -150,6 +153,7 @@ class SqliteEventLog:
         self._conn.execute("PRAGMA synchronous = FULL")
         self._conn.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._conn.execute("PRAGMA recursive_triggers = ON")
+        self._conn.execute("PRAGMA secure_delete = ON")  # what was dropped is overwritten
         if self._conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():  # else it is made now
             self._refuse(schema_faults(self._conn))
             self._refuse(newer_faults(self._conn))  # before anything is changed
@@ -206,6 +210,11 @@ class SqliteEventLog:
         finally:
             self._roll_back()
 
+    def _cut_write_ahead_log(self) -> bool:
+        """Fold it and empty its file, so that what was dropped is not in there; whether that could be done now."""
+        busy, _pages, _folded = self._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
     def _wait_for_locks(self, seconds: float) -> None:
         self._lock_patience = seconds
         self._conn.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
@@ -254,13 +263,16 @@ class SqliteEventLog:
             rows.append((*row, digest))
             lost = encryption is not None and is_lost(row)  # whoever is told must not know more than the log
             records.append(from_row(row, digest) if lost else record_at(fact, position, digest))
-        self._commit(rows, answers if encryption is None else encryption.finish(answers))
+        dropping = [record for record in records if isinstance(record.event, DROPS)]
+        self._commit(rows, answers if encryption is None else encryption.finish(answers), dropping)
         if records:
             self._head = Head(records[-1].position, digest)
             self._mark.write(self._head)
         return records
 
-    def _commit(self, rows: list[tuple[object, ...]], answers: Sequence[Answer]) -> None:
+    def _commit(
+        self, rows: list[tuple[object, ...]], answers: Sequence[Answer], dropping: Sequence[Recorded] = ()
+    ) -> None:
         conn = self._conn
         try:
             overwritten = self._look_at_files()
@@ -269,6 +281,11 @@ class SqliteEventLog:
                 raise Fenced(f"A newer service has taken {self._path}")
             if overwritten:
                 self._bear_with(overwritten)
+            for record in dropping:  # the schema allows it only while that record is the last one
+                ahead = record.position - (rows[0][0] if rows else 0) + 1  # type: ignore[operator]  # the first is the position
+                conn.executemany(_INSERT_EVENT, rows[:ahead])
+                rows = rows[ahead:]
+                self._drop(record)
             conn.executemany(_INSERT_EVENT, rows)
             conn.executemany(_INSERT_ANSWER, [_summed(astuple(answer)) for answer in answers])
             conn.execute("COMMIT")
@@ -282,8 +299,14 @@ class SqliteEventLog:
             if isinstance(ours, LogLocked):
                 self._wait_for_locks(_LOCK_IMPATIENCE)
             raise ours from error
+        self._unfolded = self._unfolded or bool(dropping)
         if self._lock_patience != _LOCK_PATIENCE:
             self._wait_for_locks(_LOCK_PATIENCE)
+
+    def _drop(self, record: Recorded) -> None:
+        assert isinstance(record.event, DROPS)
+        if not put_stubs(self._conn, record.event):
+            raise LogCorrupt(f"{self._path}: the records that are to be dropped at {record.position} are other ones")
 
     def _look_at_files(self, *, written: bool = False) -> str:
         """The file that somebody else has written to, in words; or nothing. Raises `LogGone` when one is not ours."""
@@ -316,6 +339,8 @@ class SqliteEventLog:
         """
         if overwritten := self._look_at_files():
             self._bear_with(overwritten)
+        if self._unfolded:
+            self._forget_write_ahead_log()
         if self.head().position == self._folded_at:
             return
         try:
@@ -326,6 +351,20 @@ class SqliteEventLog:
             self._files.note()
         if not busy and pages == folded:
             self._folded_at = self.head().position
+
+    def _forget_write_ahead_log(self) -> None:
+        """What was dropped is gone from the log's file with the next fold, and from the write-ahead log only so."""
+        self._wait_for_locks(_LOCK_IMPATIENCE)
+        try:
+            self._unfolded = not self._cut_write_ahead_log()  # somebody reads: at the next maintenance
+            if not self._unfolded:
+                self._files.note(cut=True)
+                self._grow_write_ahead_log()
+        except sqlite3.Error as error:
+            raise _as_ours(error, self._path) from error
+        finally:
+            self._files.note()
+            self._wait_for_locks(_LOCK_PATIENCE)
 
     def _roll_back(self) -> None:
         # A full disk makes SQLite roll back by itself; what would follow then commits one by one. So: ask, then act.
@@ -346,6 +385,10 @@ class SqliteEventLog:
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
         """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
         return read_parts(self._conn, parts, until, self._decrypt.anew())
+
+    def drops(self, after: int = 0) -> list[Drop]:
+        """The records behind a position that have dropped others."""
+        return list(read_drops(self._conn, after))
 
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
@@ -423,6 +466,24 @@ class LogReader:
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
         """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
         return read_parts(self._conn, parts, until, self._decrypt.anew())
+
+    def drops(self, after: int = 0) -> list[Drop]:
+        """The records behind a position that have dropped others."""
+        try:
+            return list(read_drops(self._conn, after))
+        except sqlite3.Error as error:
+            raise explained(error, self._path, "cannot be read") from error
+
+    def to_drop(self, tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
+        """The `positions` and `stubs` of an event that drops all records of tasks, and others."""
+        try:
+            return to_drop(self._conn, tasks, others)
+        except sqlite3.Error as error:
+            raise explained(error, self._path, "cannot be read") from error
+
+    def stub_check(self) -> StubCheck:
+        """Holds stubs against the records that say why they are there."""
+        return stub_check(self._conn)
 
     def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
         """Position, task id, version and hash of each record from `after + 1` on; no more of it is read."""

@@ -10,6 +10,8 @@ import msgspec
 from ...events.errors import UnknownTask
 from ...events.log.chain import GENESIS
 from ...events.log.sqlite import LogReader
+from ...events.log.stubs import forgotten
+from ...events.recorded import STUB
 from ..errors import SealUnfit
 from .merkle import Tree, leaf_hash
 from .notes import PublicKey
@@ -84,6 +86,8 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
             field="task_id",
             remedy="Seal what came after them with `tasktrail seal`, if the task is newer.",
         )
+    if rows[0][3] == STUB:
+        raise forgotten(log, task_id) or UnknownTask(f"Task {task_id} does not exist", field="task_id")
     try:
         records, tasks = _trees(log, size)
     except IndexError as error:

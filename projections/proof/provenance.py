@@ -11,7 +11,8 @@ import msgspec
 from ...events import Completed, Created, Recorded, Started
 from ...events.errors import Erased, InvalidPath, UnknownTask
 from ...events.log.sqlite import LogReader
-from ...events.recorded import timestamp
+from ...events.log.stubs import forgotten
+from ...events.recorded import Stub, timestamp
 from ...events.system_events import ServiceStarted
 from ...events.task_events import is_erased
 from ..errors import SealUnfit
@@ -53,6 +54,8 @@ def statement(log: LogReader, task_id: int, builder: str) -> dict[str, Any]:
     records = log.read_task(task_id)
     if not records:
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+    if isinstance(records[0].event, Stub):
+        raise forgotten(log, task_id) or UnknownTask(f"Task {task_id} does not exist", field="task_id")
     created, done, started = records[0].event, records[-1], _last_start(records)
     if not isinstance(created, Created) or not isinstance(done.event, Completed) or started is None:
         raise SealUnfit(f"Task {task_id} has not completed, so it has made no file", field="task_id")

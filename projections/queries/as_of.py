@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 from ...events import Recorded, Task, TaskState
 from ...events.errors import InvalidValue, UnknownTask
 from ...events.log.event_log import ReadableLog
+from ...events.log.stubs import forgotten
 from ...events.task import Children, view
 from ...events.values import check_task_id, in_words
 from ..errors import BeyondTheLog
@@ -156,7 +157,7 @@ def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
     own = log.read_task(task_id, adjusted=True) if 0 < task_id < 2**63 else []
     states: dict[int, TaskState] = fold_batch(_up_to(own, point), {}, Tally())
     if task_id not in states:
-        raise UnknownTask(f"Task {task_id} did not exist then", field="task_id")
+        raise forgotten(log, task_id) or UnknownTask(f"Task {task_id} did not exist then", field="task_id")
     return view(states[task_id], moment)
 
 

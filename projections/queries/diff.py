@@ -8,6 +8,7 @@ import msgspec
 from ...events import Task
 from ...events.errors import InvalidValue, UnknownTask
 from ...events.log.event_log import ReadableLog
+from ...events.recorded import Stub
 from ...events.system_events import Adjusted
 from .as_of import Point, position_of, task_as_of
 
@@ -41,6 +42,8 @@ def changes(log: ReadableLog, begin: str | Point, end: str | Point | None = None
         raise InvalidValue(f"The end, position {last}, lies before the beginning, position {first}", field="to")
     touched: Counter[int] = Counter()
     for record in log.read(first, last - first):
+        if type(record.event) is Stub:
+            continue
         touched[record.event.task_id if isinstance(record.event, Adjusted) else record.task_id] += 1
     touched.pop(0, None)
     for task_id in sorted(touched):

@@ -17,6 +17,7 @@ from ...events.values import check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
 from ..views.checksums import sound
 from ..views.fold import Tally, fold_batch
+from ..views.forgotten import forgotten_in
 from ..views.rows import decode_state, match_expression, state_of
 from ..views.tallies import Numbers, read_numbers
 from ..views.versions import FEW as FEW_VERSIONS
@@ -94,7 +95,7 @@ class Past:
     def children(self, task_id: int, user_id: int | None = None) -> Children | None:
         """How far the children of a task were, or those of one user among them; none when it had none."""
         with self._queries.moment() as conn:
-            top = read_numbers(conn, self.position).total()
+            top = read_numbers(conn, self.position).top
             if conn.execute(_HAS_CHILDREN, (task_id, top)).fetchone() is None:
                 return None
         with self.every(TaskFilters(parent_task_id=task_id, user_id=_users(user_id))) as every:
@@ -114,7 +115,7 @@ class Past:
     def batches(self, most: int, user_id: int | None = None) -> tuple[Batch, ...]:
         """The newest batches then; with a user as if there were no tasks of others."""
         with self._queries.moment() as conn:
-            names = names_then(conn, read_numbers(conn, self.position).total(), most, user_id)
+            names = names_then(conn, read_numbers(conn, self.position).top, most, user_id)
         return tuple(batch for name in names if (batch := self.batch(name, user_id)) is not None)
 
     def progress(self, task_id: int) -> tuple[float, str]:
@@ -145,8 +146,7 @@ class Past:
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position)
             counts = numbers.by_type_and_status()
-            top = sum(counts.values())
-            words = expression(filters.search, lambda word: int(conn.execute(_WORD, (word, top)).fetchone()[0]))
+            words = expression(filters.search, lambda word: int(conn.execute(_WORD, (word, numbers.top)).fetchone()[0]))
             found = collect(self._walk(conn, filters, words, numbers).hits(place), filters.limit, place)
             tasks = tuple(self._tasks(conn, found.ids))
             if kept_total(filters, counts) is not None:
@@ -192,7 +192,9 @@ class Past:
     def _state(self, task_id: int) -> TaskState:
         check_task_id(task_id)
         with self._queries.moment() as conn:
-            if not 0 < task_id <= read_numbers(conn, self.position).total():  # they are numbered without gaps
+            if (forgotten := forgotten_in(conn, task_id)) is not None:
+                raise forgotten
+            if not 0 < task_id <= read_numbers(conn, self.position).top:
                 raise UnknownTask(f"Task {task_id} did not exist then", field="task_id")
             return self._states(conn, [task_id])[task_id]
 

@@ -61,6 +61,11 @@ SELECT zones.block FROM zones WHERE {in_zone} AND zones.block {sign} {begin}
 ORDER BY zones.block {way}, zones.since {way} LIMIT 1
 """
 
+_CREATED = """
+SELECT updated_at FROM versions WHERE since = (SELECT min(since) FROM versions WHERE id = coalesce(
+    (SELECT max(id) FROM tasks WHERE id <= ?), (SELECT min(id) FROM tasks)))
+"""
+
 
 class _Source(NamedTuple):
     """Tables in which tasks are found in the order of ids."""
@@ -115,7 +120,7 @@ class PastWalk:
         self._words = words
         self._counts = numbers.by_type_and_status()
         self._times = times
-        self._top = sum(self._counts.values())
+        self._top = numbers.top
         running = msgspec.json.encode(numbers.running).decode()
         self._values: dict[str, object] = {"position": position, "top": self._top, "running": running}
         self._position = position
@@ -433,8 +438,8 @@ class PastWalk:
         return _lazily(streams, _by_key, down=down)
 
     def _created(self, task_id: int) -> float:
-        wanted = "SELECT updated_at FROM versions WHERE since = (SELECT min(since) FROM versions WHERE id = ?)"
-        return float(self._conn.execute(wanted, (task_id,)).fetchone()[0])
+        """When a task was created; of one that was forgotten the one before it, or the first."""
+        return float(self._conn.execute(_CREATED, (task_id,)).fetchone()[0])
 
     def _around(self, created: float, *, down: bool) -> int:
         """A task behind which all stand that were created from a time on; with `down`, all until then."""

@@ -18,6 +18,7 @@ from ...events.values import check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
 from ..views.checksums import OF_TASKS, is_damage, sound, teach
 from ..views.dependants import read_dependants
+from ..views.forgotten import forgotten_in, number_forgotten
 from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import identity
@@ -82,7 +83,9 @@ class TaskQueries:
         with self.moment() as conn:
             row = conn.execute(_ONE, (task_id,)).fetchone() if 0 < task_id <= _MAX_ID else None
             if row is None:
-                if 0 < task_id <= sum(read_counts(conn).values()):  # they are numbered without gaps
+                if (forgotten := forgotten_in(conn, task_id)) is not None:
+                    raise forgotten
+                if 0 < task_id <= sum(read_counts(conn).values()) + number_forgotten(conn):  # without gaps
                     raise ViewsDamaged(f"Task {task_id} is missing in the views")
                 raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
             return _asked_for(state_of(row), task_id)

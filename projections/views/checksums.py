@@ -26,6 +26,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "notes": ("task_id", "position"),
     "dependants": ("depends_on", "task_id"),
     "disabled": ("target",),
+    "forgotten": ("first",),
 }
 """Tables with one checksum a row, in their last column, that a trigger sets; and what tells the rows apart."""
 WRITTEN = ("versions", "zones", "tallies", "texts")

@@ -11,6 +11,7 @@ import msgspec
 
 from ...events import Created, Recorded, Started, Status, TaskState
 from ...events.errors import LogCorrupt
+from ...events.recorded import Stub
 from ...events.state import create, evolve, overlay
 from ...events.system_events import Adjusted
 from ...events.task_events import is_terminal
@@ -158,6 +159,8 @@ def touched(records: Iterable[Recorded]) -> tuple[set[int], set[int]]:
     tasks: set[int] = set()
     created: set[int] = set()
     for record in records:
+        if type(record.event) is Stub:
+            continue
         if record.task_id:
             tasks.add(record.task_id)
             if isinstance(record.event, Created):
@@ -193,7 +196,7 @@ def fold_batch(
             task_id = event.task_id
             known = _known(task_id, states, before, record)
             state = overlay(known, event, record.recorded_at)
-        elif not task_id:
+        elif not task_id or type(event) is Stub:
             continue
         elif isinstance(event, Created):
             state = create(task_id, event, record.recorded_at)

@@ -88,6 +88,9 @@ CREATE TABLE dependants (
 CREATE TABLE disabled (
     target TEXT PRIMARY KEY, position INTEGER NOT NULL, since TEXT NOT NULL, detail TEXT NOT NULL, checksum INTEGER
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE forgotten (
+    first INTEGER PRIMARY KEY, last INTEGER NOT NULL, position INTEGER NOT NULL, rule TEXT NOT NULL, checksum INTEGER
+) STRICT;
 CREATE TABLE versions (
     since INTEGER PRIMARY KEY,
     id INTEGER NOT NULL,

@@ -25,7 +25,7 @@ _NEW = -1
 Move: TypeAlias = list[Any]
 """One of three: a type's name, which gets the next number; the offset in the block and the minute that begins there; or
 the offset, type, status before and after, what attempts and retries grew by, how long an attempt had waited or which
-class of duration has ended, and the task where it begins or ends to run."""
+class of duration has ended, and the task where it is created, or begins or ends to run."""
 
 
 class Numbers(msgspec.Struct, omit_defaults=True):
@@ -36,6 +36,8 @@ class Numbers(msgspec.Struct, omit_defaults=True):
     """For each type, in the order of their first tasks: tasks in each status, attempts, retries."""
     durations: list[dict[int, int]] = []
     """For each type: class → how many have completed in such a time."""
+    top: int = 0
+    """The task that was created last."""
     running: list[int] = []
     """The tasks that run."""
     minute: int = 0
@@ -61,6 +63,7 @@ class Numbers(msgspec.Struct, omit_defaults=True):
         numbers = self.counts[kind]
         if was == _NEW:
             self.begun.created += 1
+            self.top = task_id
         else:
             numbers[was] -= 1
         numbers[now] += 1
@@ -87,10 +90,6 @@ class Numbers(msgspec.Struct, omit_defaults=True):
             for status, number in zip(_STATUSES, numbers, strict=False)
             if number
         }
-
-    def total(self) -> int:
-        """How many tasks there are."""
-        return sum(sum(numbers[: len(_STATUSES)]) for numbers in self.counts)
 
     def attempts_and_retries(self) -> dict[str, tuple[int, int]]:
         """Type → attempts and retries."""
@@ -151,7 +150,7 @@ class Tallies:
         elif after.status == "completed":
             detail = bucket(after.duration)
         kind = self.kind_of(after.spec.type)
-        task_id = after.id if _RUNNING in (was, now) else 0
+        task_id = after.id if _RUNNING in (was, now) or was == _NEW else 0
         self._move([offset, kind, was, now, attempts, retries, detail, task_id])
 
     def kind_of(self, name: str) -> int:

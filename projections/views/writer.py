@@ -16,6 +16,7 @@ from . import schema
 from .checksums import is_damage, sound, teach
 from .dependants import write_dependants
 from .fold import Change, Tally, fold_batch, touched
+from .forgotten import write_forgotten
 from .notice_table import write_notices
 from .rows import (
     COLUMNS,
@@ -189,6 +190,7 @@ class TaskViews:
         write_notices(conn, fresh, after)
         write_notes(conn, fresh)
         write_dependants(conn, fresh)
+        write_forgotten(conn, fresh)
         for task_id, state in after.items():
             tally.changed(before.get(task_id), state)
         tally.write(conn)

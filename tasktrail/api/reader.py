@@ -25,6 +25,7 @@ from ..config.load import load_config
 from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
+from ..events.log.stubs import forgotten
 from ..events.state import FINISHED, fold
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
 from ..handlers.attempt_output import Output, read
@@ -239,6 +240,8 @@ class Questions:
         version = self.version_at(task_id, position)
         if not version:
             raise UnknownTask(f"Task {task_id} {'does' if as_of is None else 'did'} not exist", field="task_id")
+        if (gone := forgotten(self.source.log(), task_id)) is not None:
+            raise gone
         return list(attempts_until(self, task_id, version))
 
     # --- what attempts print ------------------------------------------------------------------------------------

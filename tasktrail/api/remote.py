@@ -3,6 +3,7 @@
 import threading
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from datetime import timedelta
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -31,10 +32,11 @@ from ..events.values import (
 from ..handlers.attempt_output import PAGE, Output
 from ..intake.event_names import event_tags
 from ..paths import DataPaths, path_of
-from ..projections import Batch, DisabledEndpoint, NoticeStatus, Rebuilt, Stats, TaskFilters, Verification
+from ..projections import Batch, DisabledEndpoint, Forgotten, NoticeStatus, Rebuilt, Stats, TaskFilters, Verification
 from ..projections.attempts import Attempt
 from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import MAX_LIMIT, filters_of
+from ..projections.queries.forgettable import rule_of
 from .commands import Commands
 from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, Lines, Params, StreamBroken
 from .either_way import either_stream, either_way
@@ -265,6 +267,36 @@ class Remote(Commands):
         if progress is not None:
             progress(built.position, built.position)
         return built
+
+    @either_way
+    async def forget(
+        self,
+        older_than: float | timedelta,
+        *,
+        status: str | None = None,
+        type: str | None = None,  # noqa: A002 - as the field
+        user_id: int | None = None,
+        dry_run: bool = False,
+        reason: str = "",
+        actor: str | None = None,
+    ) -> Forgotten:
+        """Forget tasks that are over, for good: stubs take the place of their records. See the guide on old tasks.
+
+        It returns when views, snapshots and folders have nothing of them any more, either.
+
+        Args:
+            older_than: seconds since the end of a task, at least.
+            status: only those that are `completed`, `failed` or `cancelled`.
+            type: only those of a type.
+            user_id: only those of a user.
+            dry_run: only say how many it would be.
+            reason: why; recorded, as is who.
+            actor: who.
+        """
+        wanted = msgspec.structs.asdict(rule_of(older_than, status, type, user_id))
+        wanted |= {"dry_run": dry_run, "reason": reason, "actor": actor or ""}
+        body = msgspec.json.encode(wanted)
+        return decoded(await self._connection.post("/v1/forget", body, ("",), patience=None), Forgotten)
 
     @either_way
     async def events(self, task_id: int) -> list[Recorded]:

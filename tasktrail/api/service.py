@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from ..actors.base import Catch, Damaged, PutInPlace, StateQuery, Ticket
+from ..actors.base import Catch, Damaged, StateQuery, Ticket
 from ..actors.core.messages import Submit, WorkOn
 from ..actors.core.owners import without_others
 from ..actors.core.resources import why_it_never_fits
@@ -37,8 +37,9 @@ from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
-from ..projections import Rebuilt, TaskFilters, TaskQueries, ViewsDamaged, ViewsFailed
+from ..projections import Forgotten, Rebuilt, TaskFilters, TaskQueries, ViewsDamaged, ViewsFailed
 from ..projections.notices import log_id, redelivery
+from ..projections.queries.forgettable import rule_of
 from ..system import RecoveryReport, System
 from ..telemetry.numbers import Numbers
 from ..telemetry.readings import Readings
@@ -51,9 +52,9 @@ from .source import Source
 
 T = TypeVar("T")
 
+_CLEARED_WITHIN = 600.0
+"""Seconds to wait until nothing is left of forgotten tasks."""
 _COMMIT_WITHIN = 60.0
-_ADOPTED_WITHIN = 600.0
-"""Seconds: it copies the whole file."""
 """Seconds to wait for a commit. A command that takes longer may still happen: repeat it with its id."""
 VIEWS_WITHIN = 10.0
 """Seconds that a question waits for views that lag behind the log."""
@@ -86,7 +87,6 @@ class TaskService(Questions, Commands, Blocking):
             clock=system.clock,
         )
         """For the page."""
-        self._rebuilding = threading.Lock()
         self._most = system.ceiling()
         self.watcher = Watcher(
             lambda: system.sources,
@@ -419,20 +419,51 @@ class TaskService(Questions, Commands, Blocking):
     @contextmanager
     def rebuilding(self) -> Iterator[None]:
         """While it lasts no other rebuild may begin. Raises `NotReady` if one runs."""
-        if not self._rebuilding.acquire(blocking=False):
+        if not self._system.rebuilding.acquire(blocking=False):
             raise NotReady("Another rebuild is running", remedy="Wait until it is done.")
         try:
             yield
         finally:
-            self._rebuilding.release()
+            self._system.rebuilding.release()
 
     def adopt_views(self) -> None:
         """Put the views that were built beside in the place of the live ones. Raises `ViewsFailed`; those then stay."""
-        answer = self._system.projector.ask(PutInPlace(), timeout=_ADOPTED_WITHIN)
-        if isinstance(answer, TasktrailError):
-            raise answer
-        if answer is None:
-            raise NotReady("The views that were built could not be put in place: see the service's log")
+        self._system.adopt_views()
+
+    def forget(
+        self,
+        older_than: float | timedelta,
+        *,
+        status: str | None = None,
+        type: str | None = None,  # noqa: A002 - as the field
+        user_id: int | None = None,
+        dry_run: bool = False,
+        reason: str = "",
+        actor: str | None = None,
+    ) -> Forgotten:
+        """Forget tasks that are over, for good: stubs take the place of their records. See the guide on old tasks.
+
+        It returns when views, snapshots and folders have nothing of them any more, either.
+
+        Args:
+            older_than: seconds since the end of a task, at least.
+            status: only those that are `completed`, `failed` or `cancelled`.
+            type: only those of a type.
+            user_id: only those of a user.
+            dry_run: only say how many it would be.
+            reason: why; recorded, as is who.
+            actor: who.
+        """
+        rule = rule_of(older_than, status, type, user_id)
+        if dry_run:
+            return self._system.forgetter.count(rule)
+        done = self._system.forgetter.forget((rule,), actor=actor or "python", reason=reason)
+        if not self._system.cleared.wait(done.position, _CLEARED_WITHIN):
+            raise NotReady(
+                f"The tasks are forgotten, and the views still have them after {_CLEARED_WITHIN:g} s",
+                remedy="The service goes on clearing up by itself; see its log.",
+            )
+        return done
 
     @property
     def failed(self) -> threading.Event:

@@ -23,6 +23,7 @@ from ..events.log.sqlite import LogReader
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import TaskQueries, TaskViews, ViewsDamaged, catch_up, rebuild
+from ..projections.views.forgotten import holds_forgotten
 
 T = TypeVar("T")
 
@@ -177,6 +178,9 @@ class Unattended(Source):
                 try:
                     with closing(TaskViews(self.paths.views)) as views:
                         catch_up(self.log(), views)
+                        old = holds_forgotten(views.connection)
+                    if old:
+                        rebuild(self.log(), self.paths.views)
                 except (ViewsDamaged, LogCorrupt):  # a row that is missing looks like an event of an unknown task
                     rebuild(self.log(), self.paths.views)
         except DataInUse:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from hashlib import sha256
 from itertools import pairwise
@@ -20,6 +20,9 @@ from ..events.errors import BackupFailed, LogCorrupt, TasktrailError
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import Head
 from ..events.log.rows import COLUMNS, COVERED
+from ..events.log.stubs import read_drops
+from ..events.ranges import Span, is_within, spans_of
+from ..events.recorded import STUB
 
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with the number reached and the number to reach."""
@@ -146,6 +149,7 @@ def check_chain(
 ) -> None:
     """Check the hash of each record behind `after`, up to `last`. Raises `LogCorrupt` for the first that is wrong."""
     with closing(open_log(path, mapped=mapped)) as copy:
+        dropped = sorted(span for drop in read_drops(copy) for span in spans_of(drop.event.positions))
         copy.text_factory = bytes  # the hash covers the stored bytes; they need not be decoded
         before = _hash_at(copy, after)
         for number, begin in enumerate(range(after, last, _PAGE), 1):
@@ -155,7 +159,7 @@ def check_chain(
             except sqlite3.Error:
                 rows = []
             if len(rows) < end - begin or not _all_fit(before, rows):
-                _check_one_by_one(copy, path, begin, end, before)
+                _check_one_by_one(copy, path, begin, end, before, dropped)
             before = rows[-1][1]
             if progress is not None and number % _PAGES_BETWEEN_REPORTS == 0:
                 progress(end)
@@ -170,13 +174,15 @@ def _all_fit(before: bytes, rows: list[tuple[bytes, bytes]]) -> bool:
         return False
 
 
-def _check_one_by_one(copy: sqlite3.Connection, path: Path, after: int, last: int, before: bytes) -> None:
+def _check_one_by_one(
+    copy: sqlite3.Connection, path: Path, after: int, last: int, before: bytes, dropped: Sequence[Span]
+) -> None:
     """The same, record by record: the quick way does not take each, or there is something to find."""
     position = after
     try:
         for found, text, stored in copy.execute(_ROWS_WITH_POSITION, (after, last)):
             position += 1
-            if found != position or not _fits(copy, position, sha256(before + text).digest(), before, stored):
+            if found != position or not _fits(copy, position, sha256(before + text).digest(), before, stored, dropped):
                 raise LogCorrupt(f"{path} is damaged at position {position}: its hash does not fit")
             before = stored
     except sqlite3.Error as error:
@@ -185,9 +191,19 @@ def _check_one_by_one(copy: sqlite3.Connection, path: Path, after: int, last: in
         raise LogCorrupt(f"{path} has nothing behind position {position}, but should reach {last}")
 
 
-def _fits(copy: sqlite3.Connection, position: int, quick: bytes, before: bytes, stored: bytes) -> bool:
-    """Whether a record's hash is the stored one. If the quick way gives another, it is computed from the values."""
-    return quick == stored or link(before, copy.execute(_VALUES, (position,)).fetchone()) == stored
+def _fits(
+    copy: sqlite3.Connection, position: int, quick: bytes, before: bytes, stored: bytes, dropped: Sequence[Span]
+) -> bool:
+    """Whether a record's hash is the stored one. If the quick way gives another, it is computed from the values.
+
+    Of a stub that a later record explains, the hash cannot be computed: the record behind it shows whether it fits.
+    """
+    if quick == stored:
+        return True
+    values = copy.execute(_VALUES, (position,)).fetchone()
+    if values[3] == STUB.encode():
+        return is_within(position, dropped)
+    return link(before, values) == stored
 
 
 def _hash_at(copy: sqlite3.Connection, position: int) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any
 from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import Head
+from ..events.log.stubs import DROPPING
 from .check import ReportProgress, is_damage, open_log, silent, unreadable
 from .evidence import sync
 
@@ -43,6 +44,7 @@ _TABLES = "SELECT type, name, tbl_name, sql FROM {log}sqlite_schema"
 _MIGRATIONS = "SELECT migration_set, name FROM {log}_sqlite_migrations"
 _HEAD = "SELECT position, hash FROM {log}events ORDER BY position DESC LIMIT 1"
 _HASH = "SELECT hash FROM {log}events WHERE position = ?"
+_DROPS = f"SELECT 1 FROM log.events WHERE event = '{DROPPING}' AND position > ? LIMIT 1"
 
 
 class OtherTables(BaseUnfit):
@@ -190,6 +192,8 @@ class _Pair:
                 f"{self._base} is of another history: its records are those of {self._log} "
                 f"{f'up to position {shared} only' if shared else 'nowhere'}"
             )
+        if self._of_log(_DROPS, before.position):
+            raise BaseUnfit(f"{self._base} has tasks that were forgotten since in {self._log}")
         known, epochs = self._both(_EPOCHS)
         if epochs[: len(known)] != known:
             raise BaseUnfit(f"{self._base} is of another history: other services have written to {self._log}")

@@ -52,7 +52,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "provenance": "proof",
     },
     "Take out": {"export": "export"},
-    "Keep": {"backup": "data_folder", "restore": "data_folder", "erase": "erase"},
+    "Keep": {"backup": "data_folder", "restore": "data_folder", "forget": "forget", "erase": "erase"},
     "Set up": {"config": "reference", "completion": "app"},
 }
 EXAMPLES = (

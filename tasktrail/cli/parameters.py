@@ -216,6 +216,21 @@ class SizeParam(click.ParamType[int]):
             self.fail(f"{value!r} is not a size like 4GiB.", param, ctx)
 
 
+class AgeParam(click.ParamType[float]):
+    """Seconds, or a text such as `90d`."""
+
+    name = "duration"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the duration."""
+        from ..config.settings import parse_duration
+
+        try:
+            return value if isinstance(value, float) else parse_duration(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a duration like 90d or 12h.", param, ctx)
+
+
 class RateParam(click.ParamType[tuple[str, str | None]]):
     """`name=rate`, or `name=none` to take the rate away. What is a name and a rate, the command's Struct checks."""
 

@@ -1,7 +1,7 @@
 """`tasktrail list`, `show`, `history`, `output`: tasks, what has happened to them, and what they printed."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -313,6 +313,11 @@ def history_command(session: Session, task_id: int, *, everything: bool, as_tree
                 more = {"cause": place.cause or None, "depth": place.depth} if place else {}
                 click.echo(json_bytes(record.flat() | more))
             return
+        if gone := _why_gone(reading, records):
+            for record in records:
+                say(f"{record.position}  {moment(record.recorded_at)}  {record.name}")
+            say(gone)
+            return
         records = sorted((*records, *reading.notes(task_id)), key=lambda record: record.position)
         from ..projections.history import history as story_of
 
@@ -325,6 +330,19 @@ def history_command(session: Session, task_id: int, *, everything: bool, as_tree
     _print_story(story, session.layout(), everything=everything)
     for line in printed:
         say(line)
+
+
+def _why_gone(reading: "Reading", records: Sequence["Recorded"]) -> str:
+    """Of a task that was forgotten, of which only stubs are left: where, and by which rule; empty of others."""
+    from ..events.errors import TaskForgotten
+    from ..events.recorded import Stub
+
+    if isinstance(records[0].event, Stub):
+        try:
+            reading.get_task(records[0].task_id)
+        except TaskForgotten as error:
+            return error.message
+    return ""
 
 
 def _print_story(story: "TaskHistory", layout: TerminalLayout, *, everything: bool) -> None:

@@ -34,8 +34,8 @@ team = "slack://TokenA/TokenB/TokenC/#builds"
 ```
 
 Sizes are bytes or texts: `KB`, `MB`, `GB`, `TB` count in thousands, `KiB`, `MiB`, `GiB`, `TiB` in 1024. Durations are
-seconds or texts with `ms`, `s`, `m`, `h` or `d`. In the environment a list is separated by commas. Secrets belong into
-the environment or into a file that only the service can read; they are shown nowhere.
+seconds or texts with `ms`, `s`, `m`, `h`, `d` or `y` (365 days). In the environment a list is separated by commas.
+Secrets belong into the environment or into a file that only the service can read; they are shown nowhere.
 
 `tasktrail config show` prints what holds and where each value comes from. A running service reads its configuration
 again on SIGHUP (`systemctl reload`). A key with `reload` in the last column has its new value then, one with `start`

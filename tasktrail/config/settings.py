@@ -19,6 +19,8 @@ from ..actors.secret import Secret
 from ..events.commands import RateName, RateText
 from ..events.errors import InvalidValue
 from ..events.retry import RetryRule
+from ..events.state import FINISHED
+from ..events.system_events import RetentionRule
 from ..handlers.presets import Preset
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ _NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _BINARY = {f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", start=1)}
 _DECIMAL = {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", start=1)}
 _BYTES = {"": 1, "b": 1, **_DECIMAL, **_BINARY}
-_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "y": 365 * 86400.0}
 _WEBHOOK_PREFIX = "whsec_"
 _MOST_SECRETS = 4
 
@@ -41,7 +43,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """`30s`, `2h`, `1.5d`, `90` → seconds."""
+    """`30s`, `2h`, `1.5d`, `1y`, `90` → seconds."""
     return _scaled(text, _SECONDS)
 
 
@@ -119,6 +121,37 @@ def parse_windows(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Types with their windows, of texts that `check_window` has passed."""
     pairs = [(name, window) for name, _, window in (text.rpartition("=") for text in texts)]
     return {name: tuple(window for other, window in pairs if other == name) for name, _ in pairs}
+
+
+_NEVER = "never"
+
+
+def retention_rule(text: str) -> RetentionRule:
+    """`completed=90d`, `failed type:video_convert=1y`, `user:7=never`. Raises ValueError."""
+    whose, _, age = text.rpartition("=")
+    found: dict[str, Any] = {"older_than": None if age.strip() == _NEVER else parse_duration(age)}
+    words = whose.split()
+    for word in words if words != ["*"] else ():
+        found = {**found, **_whose(word)}
+    if len(found) <= len(words) - (words == ["*"]) or not words:
+        raise ValueError(f"no tasks are named, or one kind of them twice: {text}")
+    return RetentionRule(**found)
+
+
+def _whose(word: str) -> dict[str, Any]:
+    kind, _, name = word.partition(":")
+    if word in FINISHED:
+        return {"status": word}
+    if kind == "type" and name:
+        return {"type": name}
+    if kind == "user" and re.fullmatch(r"0|[1-9]\d{0,15}", name):
+        return {"user_id": int(name)}
+    raise ValueError(f"neither a status nor a type nor a user: {word}")
+
+
+def check_retention(text: str) -> None:
+    """A rule of retention."""
+    retention_rule(text)
 
 
 def check_zone(text: str) -> None:
@@ -481,6 +514,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "`1h`",
         ),
     ] = 3600.0
+    retention: Annotated[
+        tuple[str, ...],
+        _key(
+            "When finished tasks are forgotten for good; the first rule that fits a task decides, and without one it "
+            "is kept. See `tasktrail forget`.",
+            "a list of `WHICH=AGE`: a duration or `never`, and one or more of `completed`, `failed` or `cancelled`, "
+            "`type:NAME`, `user:NUMBER`, or `*` for all",
+            check=check_retention,
+        ),
+    ] = ()
     seals_dir: Annotated[
         str,
         _key(
@@ -625,6 +668,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Literal["console", "json"],
         _key("Lines for people, or one JSON object a line.", "console or json"),
     ] = "console"
+
+    def retention_rules(self) -> tuple[RetentionRule, ...]:
+        """The rules of `retention`."""
+        return tuple(map(retention_rule, self.retention))
 
     def for_workers(self, protected: tuple[str, ...] = ()) -> "Sandbox":
         """The limits and roots of the workers. `protected`: real paths that no attempt may reach."""

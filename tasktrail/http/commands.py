@@ -4,7 +4,7 @@ A route of one command is made from the command's Struct: its fields, its bounds
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, Response, post
@@ -45,13 +45,14 @@ from ..events.commands import (
     Text,
 )
 from ..events.values import traceparent_in
-from ..projections import Rebuilt, TaskFilters
+from ..projections import Forgotten, Rebuilt, TaskFilters
 from ..projections.queries.filters import Ids, Texts
+from ..projections.queries.forgettable import LONGEST
 from .access import Access
 from .backend import Backend
 from .identity import OWNER, Identity
+from .permissions import ADMINISTER, OPERATE, SUBMIT
 from .permissions import COMMANDS as COMMAND_NEEDS
-from .permissions import OPERATE, SUBMIT
 from .requests import (
     MAX_BODY,
     MAX_COMMAND,
@@ -263,10 +264,48 @@ async def rebuild(backend: NamedDependency[Backend]) -> Rebuilt:
     return await backend.rebuild()
 
 
+class ForgetTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which finished tasks to forget."""
+
+    older_than: Annotated[float, msgspec.Meta(ge=0, le=LONGEST)]
+    """Seconds since the end of a task, at least."""
+    status: Literal["completed", "failed", "cancelled"] | None = None
+    type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    user_id: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    dry_run: bool = False
+    """Only say how many it would be."""
+    actor: Text = ""
+    reason: Text = ""
+
+
+@post("/v1/forget", needs=ADMINISTER, status_code=200, request_max_body_size=MAX_COMMAND)
+async def forget(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Forgotten:
+    """Forget tasks that are over, for good: stubs take the place of their records.
+
+    Answers with how many when views, snapshots and folders have nothing of them any more, either.
+    """
+    body = await json_body(request)
+
+    def forget() -> Forgotten:
+        wanted = decode_as(ForgetTasks, body)
+        return backend.service.forget(
+            wanted.older_than,
+            status=wanted.status,
+            type=wanted.type,
+            user_id=wanted.user_id,
+            dry_run=wanted.dry_run,
+            reason=wanted.reason,
+            actor=(wanted.actor or OWNER) if who.owner else who.name,
+        )
+
+    return await backend.bulk(forget)
+
+
 COMMAND_ROUTES: Sequence[HTTPRouteHandler] = (
     send_commands,
     create_task,
     *(command_route(path, kind, _OTHERWISE_NAMED.get(kind, "")) for path, kind in COMMANDS.items()),
     retry_tasks,
     rebuild,
+    forget,
 )

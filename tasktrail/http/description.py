@@ -29,7 +29,7 @@ from ..events.values import MAX_INTEGER, MIN_INTEGER
 from ..handlers.contract import TaskType, missing_packages
 from ..handlers.presets import Presets
 from ..projections.queries.filters import MAX_LIMIT, MAX_TEXT, MAX_VALUES, SORTS, STATUSES
-from .commands import COMMANDS, RetryTasks
+from .commands import COMMANDS, ForgetTasks, RetryTasks
 from .permissions import SEE
 from .problems import MEDIA_TYPE
 from .requests import LARGEST, MAX_COMMANDS
@@ -187,10 +187,12 @@ def _one_of(*names: str) -> Schema:
 
 def _components(known: Known) -> dict[str, Schema]:
     """All commands, what they consist of, and the options of all task types."""
-    _, parts = msgspec.json.schema_components((*_COMMANDS, NewBatch, RetryTasks, Accepted, Problem), ref_template=_REF)
+    _, parts = msgspec.json.schema_components(
+        (*_COMMANDS, NewBatch, RetryTasks, ForgetTasks, Accepted, Problem), ref_template=_REF
+    )
     parts = deepcopy(parts)
     texts = _texts_of(known)
-    for name in (*_NAMES, "NewBatch", "FileTask", "RetryTasks", "GraphTask"):
+    for name in (*_NAMES, "NewBatch", "FileTask", "RetryTasks", "ForgetTasks", "GraphTask"):
         _refine(parts[name], texts)
     for task in (parts["CreateTask"], parts["GraphTask"], parts["NewBatch"]):
         task["properties"]["user_level"]["maximum"] = known.max_user_level
@@ -335,6 +337,7 @@ def _bodies(parts: Mapping[str, Schema]) -> dict[str, Schema]:
         "/v1/commands": {"oneOf": [any_command, {"type": "array", "items": item, "maxItems": MAX_COMMANDS}]},
         "/v1/tasks": _ref("NewTask"),
         "/v1/tasks/retry": _ref("RetryTasks"),
+        "/v1/forget": _fields_of(parts["ForgetTasks"]),
         "/v1/batches": _fields_of(parts["NewBatch"]),
         **{
             re.sub(r":\w+}", "}", path): _fields_of(parts[kind.__name__], re.findall(r"{(\w+):", path))

@@ -16,7 +16,8 @@ from ..actors.core.state import SchedulerState
 from ..actors.core.windows import window_of
 from ..config.settings import Config, parse_limits, parse_windows
 from ..events import Recorded
-from ..events.errors import InvalidValue
+from ..events.errors import CONFLICT, InvalidValue
+from ..events.recorded import Stub
 from ..intake.conversion import command_from_fields
 from ..projections.queries.as_of import Point, parse_point
 from .answer import WhatIf, compare_policies
@@ -56,14 +57,24 @@ def what_if(
     tell = _telling(progress, total, 2 if question.changes_nothing else 3)
     reader = RecordingBuilder(first, last)
     ends: tuple[Recorded, ...] = ()
+    dropped = 0
     for number, record in enumerate(records):
         reader.read(record)
         ends = (*ends[:1], record)
+        if isinstance(record.event, Stub):
+            dropped = record.position
         if total and not number % _TELL_EVERY:
             tell(-1, number / total)
     recording = reader.finished()
     if recording.began_at is None:
         raise _nothing_recorded(first, last, ends)
+    if dropped >= recording.first_position:
+        raise InvalidValue(
+            f"Of some tasks from position {recording.first_position} on the records were dropped",
+            field="from",
+            remedy=f"Begin behind position {dropped}, the last of them.",
+            status=CONFLICT,
+        )
     _refuse_unknown_types(question, recording)
     recorded, assumptions = _recorded_policy(recording, config)
     changed = replace(recorded, change=question, configured=_configured(recorded.configured, question))

@@ -1,10 +1,12 @@
 """D, E, H. Append, replay, disk and memory of a task, restart with much unfinished."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cache, partial
@@ -16,6 +18,7 @@ from floors import in_batches, one_by_one, raw_log
 from harness import SUPPORT, Goal, Table, scratch, seconds
 from msgspec.structs import replace
 
+from tasktrail import Config, TaskService
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Answer, Checkpoint, Checkpointed, Completed, Created, Event, Fact, Progressed, Started
@@ -61,12 +64,15 @@ def tables(*, quick: bool) -> list[Table]:
     disk.add("log.db, of three records", lambda: _disk(ended, records=3)[0])
     disk.add("log.db, of each further record", lambda: (_disk(ended, records=13)[0] - _disk(ended, records=3)[0]) / 10)
     disk.add("views.db", lambda: _disk(ended, records=3)[1])
+    disk.add("log.db, in use once it was forgotten", lambda: _forgotten(ended)[0])
     film = Table("D4", "Disk of the checkpoints of a film: two hours, 240 segments, two tracks of sound", "bytes")
     film.add("log.db", lambda: _checkpoints(whole=False), Goal(at_most=500_000))
     film.add("log.db, if each held all that is finished", lambda: _checkpoints(whole=True))
     size = 10**7 if quick else 10**9
     hashing = Table("D5", f"SHA-256 of an input of {size // 10**6:,} MB that was read just before", "CPU s")
     hashing.add("once more, when its task completes", lambda: _hashed(size))
+    forget = Table("D9", f"Forget {ended:,} such tasks as in D3, until nothing is left of them", "tasks/s")
+    forget.add("tasktrail", lambda: _forgotten(ended)[1])
     lives = 100 if quick else 5_000
     title = "of lives of four records, of 100 users, 100 lives a commit"
     kept = Table("D6", f"Append {title}", "events/s", yardstick="in plain text")
@@ -76,7 +82,7 @@ def tables(*, quick: bool) -> list[Table]:
         kept.add(name, partial(_append_lives, lives, encrypted=encrypted))
         read.add(name, partial(_read_lives, lives, encrypted=encrypted))
         bytes_of.add(name, partial(_disk_of_lives, lives, encrypted=encrypted))
-    return [*append, replay, disk, film, hashing, kept, read, bytes_of, restart, memory]
+    return [*append, replay, disk, film, hashing, kept, read, bytes_of, forget, restart, memory]
 
 
 def _append_lives(number: int, *, encrypted: bool) -> float:
@@ -130,18 +136,36 @@ _RESULT: dict[str, Any] = {
 def _disk(number: int, *, records: int) -> tuple[float, float]:
     """Bytes of log and of views for each of so many completed tasks with so many records."""
     with scratch() as folder:
-        log = SqliteEventLog(folder / "log.db", now=_NOW)
-        for start in range(0, number, 100):
-            facts = [fact for task_id in range(start + 1, start + 101) for fact in _life(task_id, records)]
-            answers = [
-                Answer(fact.command_id, b"", fact.task_id, position)
-                for position, fact in enumerate(facts, start * records + 1)
-                if fact.version == 1
-            ]
-            log.append(facts, answers, expected=start * records)
-        log.close()
+        _completed(folder / "log.db", number, records)
         started(folder)
         return (folder / "log.db").stat().st_size / number, (folder / "views.db").stat().st_size / number
+
+
+@cache
+def _forgotten(number: int) -> tuple[float, float]:
+    """Bytes of the log that are in use for each of so many tasks that were forgotten, and how many were in a second."""
+    with scratch() as folder:
+        _completed(folder / "log.db", number, 3)
+        with TaskService.open(folder, config=Config(workers=1), own_only=True) as service:
+            took = seconds(lambda: service.forget(0))
+        with closing(sqlite3.connect(folder / "log.db")) as conn:
+            pages, free, size = (
+                conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+            )
+        return (pages - free) * size / number, number / took
+
+
+def _completed(path: Path, number: int, records: int) -> None:
+    log = SqliteEventLog(path, now=_NOW)
+    for start in range(0, number, 100):
+        facts = [fact for task_id in range(start + 1, start + 101) for fact in _life(task_id, records)]
+        answers = [
+            Answer(fact.command_id, b"", fact.task_id, position)
+            for position, fact in enumerate(facts, start * records + 1)
+            if fact.version == 1
+        ]
+        log.append(facts, answers, expected=start * records)
+    log.close()
 
 
 def _life(task_id: int, records: int) -> Iterator[Fact]:

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.events import Answer, Cancelled, Completed, Created, EventLog, Fact, Progressed, Started
-from tasktrail.events.errors import ConcurrencyError
+from tasktrail.events import Answer, Cancelled, Completed, Created, EventLog, Fact, Progressed, Recorded, Started
+from tasktrail.events.errors import ConcurrencyError, LogCorrupt
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.event_log import Part
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.rows import to_row
 from tasktrail.events.log.sqlite import SqliteEventLog
-from tasktrail.events.system_events import Adjusted, ServiceStopped
+from tasktrail.events.log.stubs import digest_of
+from tasktrail.events.ranges import to_ranges
+from tasktrail.events.recorded import Stub, timestamp
+from tasktrail.events.system_events import Adjusted, RetentionRule, ServiceStopped, TasksForgotten
 from tasktrail.events.task_events import Failed
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -216,6 +219,42 @@ def test_any_text_survives(log: EventLog, text: str) -> None:
     log.append([created(1), Fact(1, 2, event, NOW, text, text, life=1)], expected=0)
     record = log.read_task(1)[-1]
     assert (record.event, record.actor, record.reason) == (event, text, text)
+
+
+def dropping(version: int, gone: list[Recorded], stubs: str = "") -> Fact:
+    left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
+    positions = to_ranges(one.position for one in gone)
+    rule = RetentionRule(older_than=1.0)
+    return Fact(
+        0, version, TasksForgotten(tasks="1", positions=positions, stubs=stubs or digest_of(left), rule=rule), NOW
+    )
+
+
+def test_dropped_records_leave_stubs_from_the_same_commit_on(log: EventLog) -> None:
+    facts = [created(1), created(2), progressed(1, 2), Fact(0, 1, Adjusted(task_id=1, priority=3), NOW)]
+    before = log.append(facts, [Answer("c1", b"d", 1, 1), Answer("c2", b"d", 2, 2)], expected=0)
+    gone = [before[0], before[2], before[3]]
+    log.append([dropping(2, gone), created(3)], expected=4)
+    after = list(log.read())
+    assert [one.position for one in after if isinstance(one.event, Stub)] == [1, 3, 4]
+    for old, new in zip(before, after, strict=False):
+        kept = ("position", "task_id", "version", "recorded_at", "hash")
+        assert [getattr(old, name) for name in kept] == [getattr(new, name) for name in kept]
+        assert new == old or (new.actor, new.reason, new.command_id, new.life) == ("", "", "", 0)
+    assert [one.name for one in log.read_task(1, adjusted=True)] == ["stub", "stub"]
+    assert log.read_task(2) == [before[1]]
+    assert (log.answer("c1"), log.answer("c2")) == (None, Answer("c2", b"d", 2, 2))
+    assert [drop.position for drop in log.drops()] == [5]
+    assert log.drops(5) == []
+    assert log.append([progressed(1, 3)], expected=6)[0].version == 3
+
+
+def test_other_records_than_were_meant_are_not_dropped(log: EventLog) -> None:
+    before = log.append([created(1), created(2)], expected=0)
+    with pytest.raises(LogCorrupt, match="other ones"):
+        log.append([created(3), dropping(1, before[:1], stubs="AAAA")], expected=2)
+    assert list(log.read()) == before
+    assert log.head().position == 2
 
 
 def test_parts_of_lives_are_read_with_their_adjustments_up_to_a_position(log: EventLog) -> None:

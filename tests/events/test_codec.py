@@ -49,6 +49,9 @@ def test_the_stored_tags_are_frozen() -> None:
         "SourceResumed": "source_resumed",
         "UserErased": "user_erased",
         "ErasureFinished": "erasure_finished",
+        "RetentionConfigured": "retention_configured",
+        "TasksForgotten": "tasks_forgotten",
+        "Stub": "stub",
     }
 
 
@@ -91,6 +94,7 @@ def test_every_field_of_every_event_but_the_needed_ones_has_a_default(event: typ
         "source_resumed": {"source"},
         "user_erased": {"keys", "tasks"},
         "erasure_finished": {"erasure"},
+        "tasks_forgotten": {"tasks", "positions", "stubs", "rule"},
     }
     required = {field.name for field in msgspec.structs.fields(event) if field.required}
     assert required == needed.get(EVENT_TAGS[event], set())

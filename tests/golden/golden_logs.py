@@ -25,7 +25,7 @@ from tasktrail.events import Created, Event, Recorded, TaskState
 from tasktrail.events.forms import Forms, fingerprint, known_forms, lacking
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.log.writers import added_forms
-from tasktrail.events.system_events import SYSTEM_TAGS, ServiceStarted
+from tasktrail.events.system_events import SYSTEM_TAGS, ServiceStarted, TasksForgotten
 from tasktrail.projections.views.fold import Tally, fold_batch
 
 FOLDER = Path(__file__).parent
@@ -94,8 +94,9 @@ def write_log(path: Path) -> Golden:
         random_history(journal, STEPS, seed=7)
         journal.record(len(journal.states) + 1, _sample(Created))
         for event in SYSTEM_TAGS:
-            if not any(type(record.event) is event for record in journal.records):
+            if event is not TasksForgotten and not any(type(record.event) is event for record in journal.records):
                 journal.record(0, _sample(event, task_id=len(journal.states)))
+        journal.forget(*journal.over()[-1:])  # for `tasks_forgotten`, and stubs
         log._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return golden_of(journal.records)
 

@@ -23,6 +23,8 @@ from tasktrail.events.system_events import (
     QueueResumed,
     RatesConfigured,
     RedeliveryRequested,
+    RetentionConfigured,
+    RetentionRule,
     ScheduleAdded,
     ScheduleRemoved,
     ServiceStarted,
@@ -32,6 +34,7 @@ from tasktrail.events.system_events import (
     SourceRemoved,
     SourceResumed,
     SystemEvent,
+    TasksForgotten,
     TokenAdded,
     TokenRevoked,
     UserErased,
@@ -118,6 +121,17 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
     (UserErased(keys=("k",), tasks=(1, 2)), "the user of 2 tasks was erased"),
     (UserErased(keys=("k",), tasks=(1, 2), plain=3), "the user of 2 tasks was erased, 3 more are in plain text"),
     (ErasureFinished(erasure=41), "the erasure at 41 is finished"),
+    (RetentionConfigured(), "retention configured: everything is kept"),
+    (
+        RetentionConfigured(
+            rules=(RetentionRule(user_id=7), RetentionRule(older_than=90 * 86400.0, status="completed", type="scan"))
+        ),
+        "retention configured: user 7: kept; completed, scan, older than 90 days",
+    ),
+    (
+        TasksForgotten(tasks="1-40,44", positions="2-90", stubs="00", rule=RetentionRule(older_than=3600.0)),
+        "tasks 1-40,44 forgotten: all that is over, older than 3600 s",
+    ),
 ]
 
 

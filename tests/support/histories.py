@@ -26,11 +26,22 @@ from tasktrail.events.context import DecisionContext
 from tasktrail.events.decide import decide
 from tasktrail.events.log.event_log import Answer
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.priority import effective_priority
+from tasktrail.events.ranges import to_ranges
+from tasktrail.events.recorded import timestamp
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnd, AttemptEnded, AttemptProgressed, AttemptReport
 from tasktrail.events.state import create, evolve, overlay
-from tasktrail.events.system_events import SYSTEM_TAGS, Adjusted, DeliveryAttempted, ServiceStarted
+from tasktrail.events.system_events import (
+    SYSTEM_TAGS,
+    Adjusted,
+    DeliveryAttempted,
+    RetentionRule,
+    ServiceStarted,
+    TasksForgotten,
+)
 from tasktrail.events.task_events import Created
+from tasktrail.projections.views.rows import SPEAK_OF_A_TASK
 
 BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -56,6 +67,7 @@ class Journal:
         """The time of the next record; move it forward at will."""
         self.states: dict[int, TaskState] = {}
         self.records: list[Recorded] = []
+        self.forgotten: set[int] = set()
         self._system_version = 0
         self._epoch = 0
 
@@ -102,6 +114,27 @@ class Journal:
         self.records += records
         return records
 
+    def over(self) -> list[int]:
+        """The tasks that are over, and that no other refers to."""
+        specs = [task.spec for task in self.states.values()]
+        referred = {other for spec in specs for other in (*spec.depends_on, spec.parent_task_id)}
+        return [task.id for task in self.states.values() if task.finished and task.id not in referred]
+
+    def forget(self, *task_ids: int) -> TasksForgotten:
+        """Drop all records of tasks, and of the service's those that speak of them."""
+        gone = [one for one in self.log.read() if one.task_id in task_ids or speaks_of(one) in task_ids]
+        left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
+        event = TasksForgotten(
+            tasks=to_ranges(task_ids),
+            positions=to_ranges(one.position for one in gone),
+            stubs=digest_of(left),
+            rule=RetentionRule(older_than=0.0),
+        )
+        self.record(0, event)
+        self.records = list(self.log.read())
+        self.forgotten.update(task_ids)
+        return event
+
     def play(self, operation: str, pick: int, number: int) -> bool:
         """Do one of `OPERATIONS` to a task that `pick` chooses; whether the rules allowed it. `number` varies it."""
         self.at += timedelta(milliseconds=17 * (number + 1))
@@ -109,6 +142,8 @@ class Journal:
             self.send(_some_task(pick, number, len(self.states), self.at))
             return True
         task_id = pick % len(self.states) + 1
+        if task_id in self.forgotten:
+            return False
         try:
             self._play(operation, self.states[task_id], number)
         except TasktrailError:
@@ -133,6 +168,11 @@ class Journal:
                 pass
             case _:
                 self.send(_command(operation, state, number, f"{operation}-{len(self.records)}"))
+
+
+def speaks_of(record: Recorded) -> int:
+    """The task that a record of the service is about; 0: it is about none."""
+    return record.event.task_id if isinstance(record.event, SPEAK_OF_A_TASK) else 0
 
 
 def random_history(journal: Journal, steps: int, seed: int) -> None:

@@ -37,7 +37,7 @@ from tasktrail.events.reports import (
     Stop,
 )
 from tasktrail.events.state import fold
-from tasktrail.events.system_events import ClockJumped
+from tasktrail.events.system_events import ClockJumped, RetentionRule
 from tasktrail.events.task_events import Estimated
 
 GRACE = {"work": 0.5}
@@ -55,6 +55,7 @@ class Core:
         after: float = 0.0,
         at: datetime | None = None,
         own: set[int] | None = None,
+        retention: tuple[RetentionRule, ...] | None = None,
         **limits: Any,
     ) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -70,7 +71,7 @@ class Core:
             self.state.apply(record, record.position)
         if self.log.head().position:
             self.now = at or max(self.now, self.state.durable.last_at or self.now) + timedelta(seconds=after)
-        self.tell(Boot(version="1", epoch=1, pid=1, host="here"))
+        self.tell(Boot(version="1", epoch=1, pid=1, host="here", retention=retention))
         self.tell(CapacityChanged(slots))
 
     def tell(self, message: Message) -> list[Event]:

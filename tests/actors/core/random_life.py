@@ -23,7 +23,7 @@ from tasktrail.events.commands import (
     SetLimits,
 )
 from tasktrail.events.context import Belongings
-from tasktrail.events.system_events import DeliveryAttempted
+from tasktrail.events.system_events import DeliveryAttempted, RetentionRule
 from tasktrail.events.task_events import Estimated
 
 TYPES = ("work", "other")
@@ -45,7 +45,7 @@ _SCOPES: tuple[dict[str, Any], ...] = ({}, {"type": "work"}, {"user_id": 1})
 def live(seed: int, steps: int) -> Core:
     """A core after so many random messages; the same for the same seed."""
     dice = Random(seed)
-    core = Core(slots=3, grace=GRACE, rates={"label:x": "4/m"})
+    core = Core(slots=3, grace=GRACE, rates={"label:x": "4/m"}, retention=(RetentionRule(older_than=9.0),))
     for number in range(steps):
         core.wait(dice.choice([0, 0.5, 20]))
         operations = (_create, _end, _by_person, _by_operator, _delivered, _time, _clock_set)

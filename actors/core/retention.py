@@ -1,0 +1,65 @@
+"""Forgetting finished tasks: whether each may go, and the record that drops its own.
+
+Which ones are to go was found out before, from the views and the log. Here is decided whether that still holds.
+"""
+
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from ...events import Accepted, TaskState, TasktrailError
+from ...events.errors import ChangedMeanwhile
+from ...events.system_events import ScheduleReached, TasksForgotten
+from .messages import Forget
+from .state import SchedulerState
+from .unit_of_work import Origin, UnitOfWork
+
+
+def forget(work: UnitOfWork, message: Forget) -> None:
+    """Record that tasks are forgotten, or answer with the reason why not; then nothing has changed."""
+    try:
+        for task_id, version in message.tasks.items():
+            _check(work, message, work.state.tasks[task_id], version)
+        _check_not_needed(work.state, message)
+    except TasktrailError as error:
+        work.answer(message.token, error)
+        return
+    reached = {
+        name: ScheduleReached(done_until=schedule.done_until, runs=schedule.runs)
+        for name, schedule in work.state.durable.schedules.by_name.items()
+        if schedule.runs
+    }
+    event = replace(message.event, schedules=reached)
+    position = work.record(0, event, Origin(actor=message.actor, reason=message.reason, causation_id=_cause(message)))
+    work.answer(message.token, Accepted(0, position, ""))
+
+
+def _cause(message: Forget) -> str:
+    return f"event:{message.configured_at}" if message.configured_at else ""
+
+
+def _check(work: UnitOfWork, message: Forget, task: TaskState, version: int) -> None:
+    event: TasksForgotten = message.event
+    rule, ended = event.rule, task.completed_at
+    fits = (
+        task.finished
+        and task.version == version
+        and task.id not in work.state.running
+        and rule.older_than is not None
+        and ended is not None
+        and ended + timedelta(seconds=rule.older_than) <= work.now
+        and rule.status in (None, task.status)
+        and rule.type in (None, task.spec.type)
+        and rule.user_id in (None, task.spec.user_id)
+    )
+    if not fits:
+        raise ChangedMeanwhile(f"Task {task.id} has changed since it was chosen to be forgotten")
+
+
+def _check_not_needed(state: SchedulerState, message: Forget) -> None:
+    for task in state.tasks.values():
+        if task.finished:
+            continue
+        for other in (*task.spec.depends_on, task.spec.parent_task_id):
+            if other in message.tasks:
+                raise ChangedMeanwhile(f"Task {other} was to be forgotten, and task {task.id} now refers to it")

@@ -1,0 +1,370 @@
+"""Retention: forgets the finished tasks that the configured rules let go, and what other files still hold of them.
+
+The log has only stubs of a forgotten task from one commit on. Views, snapshots and what attempts have printed are
+brought up to that afterwards, by whoever it was forgotten. A start that finds them behind does the same.
+"""
+
+import os
+import shutil
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, suppress
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..events import Accepted, TasktrailError
+from ..events.clock import Clock
+from ..events.errors import ChangedMeanwhile, NotReady
+from ..events.log.sqlite import LogReader
+from ..events.log.stubs import Drop
+from ..events.ranges import is_within, spans_of, to_ranges
+from ..events.system_events import DeliveryAttempted, RetentionRule, TasksForgotten
+from ..events.values import MAX_INTEGER
+from ..projections.queries.forgettable import Forgotten, Over, forgettable
+from ..projections.queries.reader import TaskQueries
+from ..projections.rebuilding import build
+from ..projections.views.forgotten import holds_forgotten
+from .base import WAKE, Actor, Alarm, Ticket, Wake, logger
+from .core.messages import Forget, Tick
+from .feed import Watermark
+from .side_process import ProcessEnded, SideProcess, stay_behind
+from .snapshot_file import SnapshotUnusable, header_of
+from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT
+
+EVERY = timedelta(hours=1)
+"""Between two looks at what the rules let go."""
+AGAIN = timedelta(seconds=5)
+"""The pause after something that could not be done yet."""
+AT_ONCE = 500
+"""Tasks that one record forgets, at most: the Scheduler looks at each, and others wait for it, …"""
+RECORDS_AT_ONCE = 20_000
+"""… and so many records of theirs, unless one task has more."""
+_ANSWER_WITHIN = 60.0
+_TRIES = 5
+_READERS_WITHIN = 5000
+"""Milliseconds that the write-ahead log of the views waits for those who read them."""
+
+
+class Forgetter:
+    """Finds out what a rule lets go, and has the Scheduler record it. Its methods may be called in any thread.
+
+    Args:
+        log_path: the log.
+        views_path: the views.
+        tell: gets messages for the Scheduler.
+        settle: waits until the views have all that is durable.
+        sources: the names of the watched folders.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        *,
+        log_path: Path,
+        views_path: Path,
+        tell: Callable[[Forget], None],
+        settle: Callable[[], None],
+        sources: Callable[[], Collection[str]],
+        clock: Clock,
+    ) -> None:
+        self._log_path = log_path
+        self._views_path = views_path
+        self._tell = tell
+        self._settle = settle
+        self._sources = sources
+        self._clock = clock
+
+    def count(self, rule: RetentionRule) -> Forgotten:
+        """What `forget` would forget."""
+        tasks = records = 0
+        for over in self._found((rule,), 0):
+            tasks, records = tasks + 1, records + over.version + len(over.notes)
+        return Forgotten(tasks=tasks, records=records)
+
+    def forget(
+        self, rules: Sequence[RetentionRule], place: int = 0, *, actor: str, reason: str = "", configured_at: int = 0
+    ) -> Forgotten:
+        """Forget all tasks that the rule at a place lets go.
+
+        Args:
+            rules: all rules; the first one that fits a task holds for it.
+            place: of the rule that is applied.
+            actor: who wants it.
+            reason: why.
+            configured_at: where the rules are recorded, if they are.
+
+        Raises:
+            NotReady, OutcomeUnknown: it could not be recorded. What was forgotten until then stays so.
+        """
+        tasks, records, position, tries = 0, 0, 0, 0
+        below = MAX_INTEGER
+        while some := self._some(rules, place, below):
+            message = self._message(some, rules[place], actor, reason, configured_at)
+            try:
+                position = self._send(message)
+            except ChangedMeanwhile:
+                tries += 1
+                if tries > _TRIES:
+                    raise
+                continue
+            tasks, tries, below = tasks + len(some), 0, some[-1].task_id
+            records += sum(last - first + 1 for first, last in spans_of(message.event.positions))
+        return Forgotten(tasks=tasks, records=records, position=position)
+
+    def _found(self, rules: Sequence[RetentionRule], place: int, below: int = MAX_INTEGER) -> Iterator[Over]:
+        self._settle()
+        with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
+            yield from forgettable(conn, rules, place, self._clock.now(), self._sources(), below)
+
+    def _some(self, rules: Sequence[RetentionRule], place: int, below: int) -> list[Over]:
+        some: list[Over] = []
+        records = 0
+        with closing(self._found(rules, place, below)) as found:  # type: ignore[type-var]  # it is a generator
+            for over in found:
+                records += over.version
+                if some and (len(some) >= AT_ONCE or records > RECORDS_AT_ONCE):
+                    break
+                some.append(over)
+        return some
+
+    def _message(self, some: list[Over], rule: RetentionRule, actor: str, reason: str, configured_at: int) -> Forget:
+        with closing(LogReader(self._log_path)) as log:
+            noted = chain.from_iterable(over.notes for over in some)
+            notes = [position for position in noted if _may_go(log, position)]
+            positions, stubs = log.to_drop((over.task_id for over in some), notes)
+        tasks = {over.task_id: over.version for over in some}
+        event = TasksForgotten(tasks=to_ranges(tasks), positions=positions, stubs=stubs, rule=rule)
+        return Forget(tasks=tasks, event=event, actor=actor, reason=reason, configured_at=configured_at)
+
+    def _send(self, message: Forget) -> int:
+        reply = _Reply()
+        self._tell(msgspec.structs.replace(message, token=Ticket(reply.put, "", b"", fresh=True)))
+        answer = reply.get(_ANSWER_WITHIN)
+        if isinstance(answer, TasktrailError):
+            raise answer
+        return answer.position
+
+
+def _may_go(log: LogReader, position: int) -> bool:
+    """Not what says that a receiver is gone: that is about the receiver, and still holds."""
+    event = next(log.read(position - 1, 1)).event
+    return not (isinstance(event, DeliveryAttempted) and event.disabled)
+
+
+class _Reply:
+    """Where an answer of the Scheduler goes."""
+
+    def __init__(self) -> None:
+        self._answer: Accepted | TasktrailError | None = None
+        self._there = threading.Event()
+
+    def put(self, answer: Accepted | TasktrailError) -> None:
+        self._answer = answer
+        self._there.set()
+
+    def get(self, timeout: float) -> Accepted | TasktrailError:
+        if not self._there.wait(timeout) or self._answer is None:
+            raise NotReady(f"The Scheduler did not answer within {timeout:g} s")
+        return self._answer
+
+
+class Retention(Actor):
+    """Applies the rules every hour, and removes what is left of forgotten tasks outside the log.
+
+    Args:
+        forgetter: what finds and forgets.
+        rules: those that are configured, and where that is recorded; none, if they are not to be applied here.
+        log_path: the log.
+        views_path: the views.
+        snapshots: the folder of snapshots.
+        folders: folders with one folder for each task.
+        pictures: a folder of files that may be deleted at any time, some perhaps of what forgotten tasks have read.
+        rebuilding: held while views are built beside the live ones.
+        adopt_views: puts views that were built beside in the place of the live ones. Raises `TasktrailError`.
+        take_snapshot: wishes for a new snapshot.
+        settle: waits until the views have all that is durable.
+        cleared: raised to the position up to which nothing is left of forgotten tasks.
+        clock: for the hours.
+    """
+
+    def __init__(
+        self,
+        *,
+        forgetter: Forgetter,
+        rules: Callable[[], tuple[Sequence[RetentionRule], int]],
+        log_path: Path,
+        views_path: Path,
+        snapshots: Path,
+        folders: Sequence[Path],
+        pictures: Path,
+        rebuilding: threading.Lock,
+        adopt_views: Callable[[], object],
+        take_snapshot: Callable[[], None],
+        settle: Callable[[], None],
+        cleared: Watermark,
+        clock: Clock,
+    ) -> None:
+        super().__init__()
+        self._settle = settle
+        self._forgetter = forgetter
+        self._rules = rules
+        self._log_path = log_path
+        self._views_path = views_path
+        self._snapshots = snapshots
+        self._folders = folders
+        self._pictures = pictures
+        self._rebuilding = rebuilding
+        self._adopt_views = adopt_views
+        self._take_snapshot = take_snapshot
+        self._cleared = cleared
+        self._clock = clock
+        self._building = 0
+        """Up to which drop the views that are being built have none of the forgotten tasks; 0: none are built."""
+
+    def on_start(self) -> None:
+        """Clear up what an earlier service has left, then apply the rules every hour."""
+        self._process = SideProcess("tasktrail.actors.retention", self.actor_ref.tell)
+        self._hourly = Alarm(lambda: self.actor_ref.tell(Tick()), self._clock, "retention-alarm")
+        self._soon = Alarm(lambda: self.actor_ref.tell(WAKE), self._clock, "retention-again")
+        self.actor_ref.tell(WAKE)
+        self.actor_ref.tell(Tick())
+
+    def on_stop(self) -> None:
+        """What is not cleared up is left to the next start."""
+        self._hourly.close()
+        self._soon.close()
+        self._process.kill()
+        self._let_go()
+
+    def receive(self, message: Any) -> None:
+        """Apply the rules when it is time, and clear up after what was forgotten."""
+        match message:
+            case Tick():
+                self._hourly.set(self._clock.now() + EVERY)
+                self._apply()
+            case Wake():
+                self._clear()
+            case ProcessEnded():
+                self._process.forget()
+                self._adopt(message)
+
+    def _apply(self) -> None:
+        rules, configured_at = self._rules()
+        for place, rule in enumerate(rules):
+            try:
+                done = self._forgetter.forget(rules, place, actor="retention", configured_at=configured_at)
+            except TasktrailError as error:
+                logger.warning("tasks could not be forgotten", rule=rule.words, error=str(error))
+                continue
+            if done.tasks:
+                logger.info("tasks forgotten", rule=rule.words, tasks=done.tasks, records=done.records)
+        if rules:
+            self._clear()
+
+    def _clear(self) -> None:
+        if self._building:
+            return
+        with closing(LogReader(self._log_path)) as log:
+            drops = log.drops()
+        last = drops[-1].position if drops else 0
+        if last <= self._cleared.position:
+            return
+        self._drop_snapshots(last)
+        try:
+            self._settle()
+            self._empty_folders(drops)
+            if self._views_are_old():
+                self._drop_pictures()
+                self._build(last)
+                return
+        except (OSError, TasktrailError, sqlite3.Error) as error:
+            logger.warning("something is still left of forgotten tasks", error=str(error))
+            self._soon.set(self._clock.now() + AGAIN)
+            return
+        self._cleared.rise(last)
+
+    def _drop_snapshots(self, last: int) -> None:
+        for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
+            path = self._snapshots / kind.name
+            try:
+                old = header_of(path).position < last
+            except SnapshotUnusable:
+                old = True
+            if old and path.exists():
+                path.unlink(missing_ok=True)
+                self._take_snapshot()
+
+    def _empty_folders(self, drops: Sequence[Drop]) -> None:
+        gone = sorted(span for drop in drops for span in spans_of(drop.event.tasks))
+        for folder in self._folders:
+            with suppress(FileNotFoundError):
+                for name in os.listdir(folder):  # noqa: PTH208 - names are enough
+                    if name.isdecimal() and is_within(int(name), gone):
+                        shutil.rmtree(folder / name)
+
+    def _drop_pictures(self) -> None:
+        with suppress(FileNotFoundError):
+            for path in self._pictures.iterdir():
+                if path.is_file():
+                    path.unlink(missing_ok=True)
+
+    def _views_are_old(self) -> bool:
+        with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
+            return bool(holds_forgotten(conn))
+
+    def _build(self, last: int) -> None:
+        if not self._rebuilding.acquire(blocking=False):
+            self._soon.set(self._clock.now() + AGAIN)  # somebody else's will do, unless it had begun before
+            return
+        self._building = last
+        try:
+            self._process.start(str(self._log_path), str(self._views_path))
+        except OSError:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        if self._building:
+            self._building = 0
+            self._rebuilding.release()
+
+    def _adopt(self, ended: ProcessEnded) -> None:
+        try:
+            if ended.code:
+                raise NotReady(f"Views could not be built: {ended.last_error}")
+            self._adopt_views()
+            _cut_write_ahead_log(self._views_path)
+        except (TasktrailError, sqlite3.Error) as error:
+            logger.warning("the views still have forgotten tasks", error=str(error))
+            self._soon.set(self._clock.now() + AGAIN)
+        else:
+            self.actor_ref.tell(WAKE)  # there may be more by now
+        finally:
+            self._let_go()
+
+
+def _cut_write_ahead_log(path: Path) -> None:
+    """What stood in the views before is still in there."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute(f"PRAGMA busy_timeout = {_READERS_WITHIN}")
+        busy, *_ = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise NotReady("Somebody reads the views all the time, so their write-ahead log cannot be emptied")
+
+
+def main(log_path: str, views_path: str, parent: str) -> None:
+    """Build the views anew in a file beside."""
+    if not stay_behind(parent):
+        return
+    with closing(LogReader(Path(log_path))) as log:
+        build(log, Path(views_path))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,65 @@
+"""Many whole numbers in few characters: `3-17,20` stands for 3 to 17, and 20."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+
+class Span(NamedTuple):
+    """The numbers from `first` to `last`."""
+
+    first: int
+    last: int
+
+
+def to_ranges(numbers: Iterable[int]) -> str:
+    """The numbers, in any order, as ranges."""
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in _spans(sorted(set(numbers))))
+
+
+def spans_of(ranges: str) -> list[Span]:
+    """What ranges stand for, in order. Raises ValueError for what are none."""
+    spans: list[Span] = []
+    for part in ranges.split(",") if ranges else ():
+        first, _, last = part.partition("-")
+        span = Span(int(first), int(last or first))
+        if span.first > span.last or (spans and span.first <= spans[-1].last):
+            raise ValueError(f"{part[:40]!r} does not follow on what stands before it")
+        spans.append(span)
+    return spans
+
+
+def is_within(number: int, spans: Sequence[Span]) -> bool:
+    """Whether a number is in one of the spans, which are in order and have none in common."""
+    place = bisect_right(spans, number, key=_first) - 1
+    return place >= 0 and number <= spans[place].last
+
+
+def _first(span: Span) -> int:
+    return span.first
+
+
+def numbers_of(ranges: str) -> Iterator[int]:
+    """The numbers, in order. Raises ValueError for what are no ranges."""
+    for first, last in spans_of(ranges):
+        yield from range(first, last + 1)
+
+
+def shortened(ranges: str, most: int = 60) -> str:
+    """For people to read: of many, the beginning."""
+    if len(ranges) <= most:
+        return ranges
+    return f"{ranges[:most].rpartition(',')[0]}, …"
+
+
+def _spans(numbers: list[int]) -> Iterator[Span]:
+    first = last = None
+    for number in numbers:
+        if last is not None and number == last + 1:
+            last = number
+            continue
+        if first is not None and last is not None:
+            yield Span(first, last)
+        first = last = number
+    if first is not None and last is not None:
+        yield Span(first, last)

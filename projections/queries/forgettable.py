@@ -1,0 +1,141 @@
+"""Which finished tasks a rule lets be forgotten: those that are over for long, and that nothing needs any more."""
+
+import os
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ...events.errors import InvalidValue
+from ...events.ranges import is_within
+from ...events.state import FINISHED
+from ...events.system_events import RetentionRule
+from ...events.values import MAX_INTEGER, check_whole, in_words
+from ..views.forgotten import read_forgotten
+from ..views.rows import read_notes
+from ..views.schema import INPUT, OUTPUT
+
+_OVER = f"""
+SELECT id, status, type, user_id, batch, {INPUT}, {OUTPUT}, json_extract(spec, '$.original') = 'replace',
+    updated_at, coalesce(json_extract(state, '$.version'), 1)
+FROM tasks NOT INDEXED
+WHERE id < ? AND status IN ({", ".join(f"'{status}'" for status in sorted(FINISHED))}) AND updated_at <= ?
+ORDER BY id DESC
+"""  # noqa: S608 - our own names
+_REFERRING = "SELECT task_id FROM dependants WHERE depends_on = ?1 UNION SELECT id FROM tasks WHERE parent_task_id = ?1"
+_WAITS = "SELECT 1 FROM notices WHERE task_id = ? AND state = 'pending'"
+_LATER = f"SELECT 1 FROM tasks WHERE batch = ? AND batch <> '' AND {INPUT} = ? AND id > ?"  # noqa: S608 - our own names
+
+
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """How much was forgotten, or would be."""
+
+    tasks: int
+    records: int
+    """Those of the tasks, and those of the service that speak of them."""
+    position: int = 0
+    """Where the last of it is recorded; 0: nothing was forgotten."""
+
+
+LONGEST = 100 * 365 * 86400.0
+"""Seconds."""
+
+
+def rule_of(
+    older_than: object,
+    status: object = None,
+    type: object = None,  # noqa: A002 - as the field
+    user_id: object = None,
+) -> RetentionRule:
+    """The rule of what somebody wants forgotten. Raises `InvalidValue`."""
+    if isinstance(older_than, timedelta):
+        older_than = older_than.total_seconds()
+    if isinstance(older_than, bool) or not isinstance(older_than, int | float) or not 0 <= older_than <= LONGEST:
+        raise InvalidValue(
+            f"older_than has to be seconds from 0 to {LONGEST:.0f}, not {in_words(older_than)}", field="older_than"
+        )
+    if status is not None and status not in FINISHED:
+        raise InvalidValue(
+            f"{in_words(status)} is no status of a task that is over",
+            field="status",
+            remedy="It is completed, failed or cancelled.",
+        )
+    if type is not None and not (isinstance(type, str) and type):
+        raise InvalidValue(f"{in_words(type)} is no name of a type", field="type")
+    if user_id is not None:
+        user_id = check_whole(user_id, "user_id")
+    return msgspec.convert(
+        {"older_than": float(older_than), "status": status, "type": type, "user_id": user_id}, RetentionRule
+    )
+
+
+class Over(NamedTuple):
+    """A task that may be forgotten."""
+
+    task_id: int
+    version: int
+    notes: Sequence[int]
+    """Positions of what the service noted about it."""
+
+
+def forgettable(
+    conn: sqlite3.Connection,
+    rules: Sequence[RetentionRule],
+    place: int,
+    now: datetime,
+    sources: Collection[str],
+    below: int = MAX_INTEGER,
+) -> Iterator[Over]:
+    """The tasks for which the rule at a place holds, because no earlier one fits, and whose time has come.
+
+    The newest come first, so those that others refer to come after these. It looks for the files of some tasks of
+    batches.
+
+    Args:
+        conn: the views.
+        rules: all rules.
+        place: which of them is asked about.
+        now: the time.
+        sources: the watched folders: which file was done stands in their tasks.
+        below: only tasks with lower numbers.
+    """
+    age = rules[place].older_than
+    if age is None:
+        return
+    forgotten = read_forgotten(conn)
+    chosen: set[int] = set()
+
+    def is_gone(task_id: int) -> bool:
+        return task_id in chosen or is_within(task_id, forgotten)
+
+    ended_by = (now - timedelta(seconds=age)).timestamp()
+    for task_id, status, kind, user_id, *rest in conn.execute(_OVER, (below, ended_by)):
+        if is_gone(task_id) or _first_fitting(rules, status, kind, user_id) != place:
+            continue
+        *files, _ended, version = rest
+        if _keeps_from_doing_twice(conn, task_id, sources, *files):
+            continue
+        if not all(is_gone(other) for (other,) in conn.execute(_REFERRING, (task_id,))):
+            continue
+        if conn.execute(_WAITS, (task_id,)).fetchone():
+            continue
+        chosen.add(task_id)
+        yield Over(task_id, version, read_notes(conn, task_id))
+
+
+def _first_fitting(rules: Sequence[RetentionRule], status: str, kind: str, user_id: int) -> int | None:
+    for place, rule in enumerate(rules):
+        if rule.status in (None, status) and rule.type in (None, kind) and rule.user_id in (None, user_id):
+            return place
+    return None
+
+
+def _keeps_from_doing_twice(
+    conn: sqlite3.Connection, task_id: int, sources: Collection[str], batch: str, read: Any, written: Any, in_place: Any
+) -> bool:
+    """Whether it is what keeps a watched folder, or a batch that is begun anew, from taking a file a second time."""
+    if batch in sources and os.path.lexists(read or ""):
+        return conn.execute(_LATER, (batch, read, task_id)).fetchone() is None
+    return bool(batch and in_place and os.path.lexists(written or ""))

@@ -1,0 +1,54 @@
+"""Which tasks were forgotten, and where that is recorded. Of the tasks themselves views keep nothing."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from ...events import Recorded
+from ...events.errors import TaskForgotten
+from ...events.ranges import Span, spans_of
+from ...events.system_events import TasksForgotten
+from ...events.values import MAX_INTEGER
+from .checksums import sound
+
+_OF = "SELECT * FROM forgotten WHERE first <= ? ORDER BY first DESC LIMIT 1"
+_STALE = """
+    SELECT position FROM forgotten
+    WHERE EXISTS (SELECT 1 FROM tasks WHERE id BETWEEN forgotten.first AND forgotten.last) LIMIT 1
+"""
+
+
+def write_forgotten(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
+    """Fold a batch in."""
+    rows = [
+        (span.first, span.last, record.position, record.event.rule.words)
+        for record in records
+        if isinstance(record.event, TasksForgotten)
+        for span in spans_of(record.event.tasks)
+    ]
+    conn.executemany("INSERT INTO forgotten VALUES (?, ?, ?, ?, NULL)", rows)
+
+
+def read_forgotten(conn: sqlite3.Connection) -> Sequence[Span]:
+    """The tasks that were forgotten, in order."""
+    return [Span(first, last) for first, last, *_ in sound(conn.execute("SELECT * FROM forgotten ORDER BY first"))]
+
+
+def forgotten_in(conn: sqlite3.Connection, task_id: int) -> TaskForgotten | None:
+    """The error for a task that was forgotten; none for others."""
+    if not 0 < task_id <= MAX_INTEGER:
+        return None
+    for first, last, position, rule in sound(conn.execute(_OF, (task_id,))):
+        if first <= task_id <= last:
+            return TaskForgotten(f"Task {task_id} was forgotten at position {position}: {rule}", field="task_id")
+    return None
+
+
+def number_forgotten(conn: sqlite3.Connection) -> int:
+    """How many tasks were forgotten."""
+    return int(conn.execute("SELECT coalesce(sum(last - first + 1), 0) FROM forgotten").fetchone()[0])
+
+
+def holds_forgotten(conn: sqlite3.Connection) -> int:
+    """Where a task was forgotten that these views still have, because they are older; 0: there is none."""
+    row = conn.execute(_STALE).fetchone()
+    return int(row[0]) if row else 0

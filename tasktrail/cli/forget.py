@@ -1,0 +1,70 @@
+"""`tasktrail forget`: drops the records of tasks that are over."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .command import CliCommand, pass_session
+from .fields import default_actor, reason_and_actor
+from .parameters import TYPE, AgeParam
+from .session import Session
+from .terminal import print_json, say
+
+if TYPE_CHECKING:
+    from ..projections import Forgotten
+
+
+@click.command(
+    "forget",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail forget --older-than 90d --dry-run", "how many tasks that would be"),
+        ("tasktrail forget --older-than 90d --status completed --reason 'house rule'", "failures are kept"),
+        ("tasktrail forget --older-than 0s --user-id 7", "all of one user that is over"),
+    ],
+)
+@click.option("--older-than", type=AgeParam(), required=True, help="Over for at least so long, e.g. 90d, 12h, 1y.")
+@click.option("--status", type=click.Choice(("completed", "failed", "cancelled")), help="Only those that ended so.")
+@click.option("--type", type=TYPE, metavar="TYPE", help="Only this task type.")
+@click.option("--user-id", type=click.IntRange(min=0), metavar="INTEGER", help="Only this user.")
+@click.option("--dry-run", is_flag=True, help="Only say how many it would be.")
+@reason_and_actor
+@pass_session
+def forget_command(
+    session: Session,
+    older_than: float,
+    status: str | None,
+    type: str | None,  # noqa: A002 - the option's name
+    user_id: int | None,
+    reason: str | None,
+    actor: str | None,
+    *,
+    dry_run: bool,
+) -> None:
+    """Forget tasks that are over, for good: stubs take the place of their records in the log.
+
+    All that proves something of other tasks stays valid, and the log says what was forgotten, by whom and why. Tasks
+    that others refer to stay, and those that keep a watched folder from taking a file twice. Nothing is executed: a
+    service that runs does it, or this command when none does.
+    """
+    with session.tasks_or_embedded() as (tasks, _inside):
+        done = tasks.forget(
+            older_than,
+            status=status,
+            type=type,
+            user_id=user_id,
+            dry_run=dry_run,
+            reason=reason or "",
+            actor=actor or default_actor(),
+        )
+    if session.as_json:
+        print_json(done)
+        return
+    say(_told(done, dry_run=dry_run))
+
+
+def _told(done: "Forgotten", *, dry_run: bool) -> str:
+    many = f"{done.tasks} task{'' if done.tasks == 1 else 's'}, {done.records} records"
+    if dry_run:
+        return f"would be forgotten: {many}"
+    return f"forgotten: {many}; recorded up to position {done.position}" if done.tasks else "nothing to forget"

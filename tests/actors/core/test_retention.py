@@ -1,0 +1,127 @@
+"""What the core asks of tasks that are to be forgotten, and what it remembers of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from core_harness import Core
+
+from tasktrail.actors.core.messages import Close, Forget, Tick
+from tasktrail.events import Accepted, CreateTask, TasktrailError
+from tasktrail.events.commands import AddSchedule
+from tasktrail.events.errors import ChangedMeanwhile, NotReady
+from tasktrail.events.log.stubs import digest_of
+from tasktrail.events.ranges import to_ranges
+from tasktrail.events.recorded import Stub, timestamp
+from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
+
+DAY = 86400.0
+
+
+def forget(core: Core, tasks: Sequence[int], version: int = 0, **rule: Any) -> Accepted | TasktrailError:
+    """Have tasks forgotten, as of their versions of this moment."""
+    gone = [one for one in core.log.read() if one.task_id in tasks]
+    left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
+    event = TasksForgotten(
+        tasks=to_ranges(tasks),
+        positions=to_ranges(one.position for one in gone),
+        stubs=digest_of(left),
+        rule=RetentionRule(**({"older_than": DAY} | rule)),
+    )
+    versions = {task_id: version or core.read(task_id).version for task_id in tasks}
+    core.tell(Forget(tasks=versions, event=event, actor="ann", reason="old", token="forget"))
+    return core.answers["forget"]
+
+
+@pytest.fixture
+def core() -> Core:
+    """Two completed tasks, two days ago, and one that waits."""
+    core = Core(slots=2)
+    for _ in range(2):
+        core.create(user_id=7)
+    for task_id in core.running():
+        core.end(task_id)
+    core.create(held=True)
+    core.wait(2 * DAY)
+    return core
+
+
+def test_what_is_over_for_long_is_forgotten(core: Core) -> None:
+    answer = forget(core, [1, 2])
+    assert isinstance(answer, Accepted)
+    records = list(core.log.read())
+    assert records[-1].position == answer.position
+    assert (records[-1].actor, records[-1].reason) == ("ann", "old")
+    assert {one.task_id for one in records if isinstance(one.event, Stub)} == {1, 2}
+    assert core.again().create() == 4
+
+
+@pytest.mark.parametrize(
+    ("tasks", "version", "rule"),
+    [
+        ([3], 0, {}),
+        ([1], 2, {}),
+        ([1], 0, {"older_than": 3 * DAY}),
+        ([1], 0, {"older_than": None}),
+        ([1], 0, {"status": "failed"}),
+        ([1], 0, {"type": "scan"}),
+        ([1], 0, {"user_id": 8}),
+    ],
+    ids=["waits", "has changed", "is too young", "is kept", "ended otherwise", "another type", "another user"],
+)
+def test_a_task_that_the_rule_does_not_fit_stays(core: Core, tasks: list[int], version: int, rule: Any) -> None:
+    head = core.log.head()
+    assert isinstance(forget(core, tasks, version, **rule), ChangedMeanwhile)
+    assert core.log.head() == head
+
+
+@pytest.mark.parametrize("how", [{"depends_on": (1,)}, {"parent_task_id": 1}])
+def test_a_task_that_an_open_one_refers_to_stays(core: Core, how: Any) -> None:
+    core.create(held=True, **how)
+    assert isinstance(forget(core, [1]), ChangedMeanwhile)
+    assert core.again().state.tasks.keys() >= {3, 4}
+
+
+def test_a_task_that_was_retried_meanwhile_stays() -> None:
+    core = Core()
+    core.end(core.create(), "failed")
+    core.wait(2 * DAY)
+    core.retry(1, force=True)
+    assert isinstance(forget(core, [1]), ChangedMeanwhile)
+
+
+def test_a_service_that_has_stopped_forgets_nothing(core: Core) -> None:
+    core.tell(Close())
+    assert isinstance(forget(core, [1]), NotReady)
+
+
+def test_a_schedule_does_not_run_again_what_it_ran_in_forgotten_tasks() -> None:
+    core = Core()
+    core.send(AddSchedule(schedule="hourly", task=CreateTask(type="work"), every=3600.0, missed="all", max_missed=100))
+    for _ in range(5):
+        core.wait(3600.0)
+        core.tell(Tick())
+        core.end(core.running()[0])
+    core.wait(1800.0)
+    assert isinstance(forget(core, [1, 2, 3, 4, 5], older_than=1.0), Accepted)
+    before = core.state.durable.schedules.by_name["hourly"]
+    after = core.again(after=60.0)
+    schedule = after.state.durable.schedules.by_name["hourly"]
+    assert (schedule.runs, schedule.done_until) == (before.runs, before.done_until)
+    after.tell(Tick())
+    assert after.state.durable.last_task_id == 5
+    after.wait(1800.0)
+    after.tell(Tick())
+    assert after.state.durable.last_task_id == 6
+
+
+def test_rules_are_recorded_when_they_change() -> None:
+    rules = (RetentionRule(older_than=DAY, status="completed"),)
+    core = Core(retention=rules)
+    same = core.again(retention=rules)
+    unasked = same.again()
+    other = unasked.again(retention=())
+    found = [one.event.rules for one in other.log.read() if isinstance(one.event, RetentionConfigured)]
+    assert found == [rules, ()]
+    assert other.state.durable.retention == ()
+    assert other.state.durable.retention_at == other.log.head().position

@@ -1,0 +1,296 @@
+"""Tasks that are over are forgotten: gone from every file, while all else stays as it was and can be proven."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from owner import secret_file
+
+from tasktrail import Client, TaskFilters, TaskService
+from tasktrail.actors.retention import Retention
+from tasktrail.api.reader import Reader
+from tasktrail.cli.app import run
+from tasktrail.events.errors import BaseUnfit, InvalidValue, TaskForgotten
+from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
+from tasktrail.http.server import HttpServer
+from tasktrail.projections.proof.bundle import prove
+from tasktrail.projections.proof.provenance import statement
+from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
+from tasktrail.projections.verification import verify
+
+Opener = Callable[..., TaskService]
+
+CANARY = "qzxcanary"
+
+
+def files_with(folder: Path, text: str) -> list[str]:
+    """The files below that hold a text."""
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and text.encode() in path.read_bytes()
+    )
+
+
+def without(folder: Path, text: str) -> list[str]:
+    """The files below that hold a text, once the service has had the time to look after its log."""
+    deadline = monotonic() + 30
+    while (found := files_with(folder, text)) and monotonic() < deadline:
+        threading.Event().wait(0.05)
+    return found
+
+
+def done(service: TaskService, number: int, **fields: object) -> list[int]:
+    """So many tasks that have completed."""
+    ids = [service.create_task(type="echo", **fields) for _ in range(number)]  # type: ignore[arg-type]  # as given
+    for task_id in ids:
+        service.wait(task_id, 60)
+    return ids
+
+
+def test_what_was_forgotten_is_in_no_file_and_all_else_is_as_it_was(open_service: Opener) -> None:
+    service = open_service()
+    gone = done(service, 5, label=CANARY, options={"value": CANARY})
+    kept = done(service, 3, user_id=7)
+    waiting = service.create_task(type="echo", held=True)
+    before = {task_id: service.get_task(task_id) for task_id in kept}
+    assert files_with(service.paths.data, CANARY)
+    assert service.forget(0, dry_run=True).tasks == 8
+    forgotten = service.forget(0, user_id=0, reason="house rule", actor="ann")
+    assert forgotten.tasks == 5
+    assert {task_id: service.get_task(task_id) for task_id in kept} == before
+    tasks, total = service.list_tasks(TaskFilters(limit=100))
+    assert [task.id for task in tasks] == [waiting, *reversed(kept)]
+    assert total == 4
+    with pytest.raises(TaskForgotten, match=f"Task 1 was forgotten at position {forgotten.position}"):
+        service.get_task(gone[0])
+    assert service.verify().findings == ()
+    assert service.verify().stubs == forgotten.records
+    assert {record.name for record in service.events(gone[0])} == {"stub"}
+    assert without(service.paths.data, CANARY) == []
+    service.close()
+    assert files_with(service.paths.data, CANARY) == []
+    again = open_service()
+    assert again.verify().findings == ()
+    assert again.create_task(type="echo") == waiting + 1
+    assert again.rebuild().differences == ()
+
+
+def forgotten(service: TaskService, number: int) -> list[int]:
+    """The tasks up to a number that were forgotten."""
+    found = []
+    for task_id in range(1, number + 1):
+        try:
+            service.get_task(task_id)
+        except TaskForgotten:
+            found.append(task_id)
+    return found
+
+
+def test_rules_are_applied_by_the_service_and_the_first_that_fits_decides(open_service: Opener) -> None:
+    with open_service() as service:
+        done(service, 2)
+        done(service, 2, user_id=7)
+        service.cancel_task(service.create_task(type="echo", held=True))
+    service = open_service(retention=("user:7=never", "cancelled=1y", "*=0s"))
+    deadline = monotonic() + 30
+    while forgotten(service, 5) != [1, 2]:
+        assert monotonic() < deadline
+        threading.Event().wait(0.02)
+    records = list(service.log())
+    configured = next(one for one in records if isinstance(one.event, RetentionConfigured))
+    applied = next(one for one in records if isinstance(one.event, TasksForgotten))
+    assert (applied.actor, applied.causation_id) == ("retention", f"event:{configured.position}")
+    assert isinstance(applied.event, TasksForgotten)
+    assert applied.event.rule.words == "all that is over, older than 0 s"
+
+
+def test_what_others_refer_to_stays_until_these_go(open_service: Opener) -> None:
+    service = open_service()
+    first, second = done(service, 2)
+    child = service.create_task(type="echo", parent_task_id=first, held=True)
+    later = service.create_task(type="echo", depends_on=(second,), held=True)
+    assert service.forget(0).tasks == 0
+    service.cancel_task(child)
+    service.cancel_task(later)
+    assert service.forget(0, status="completed").tasks == 0
+    assert service.forget(0).tasks == 4
+
+
+def test_a_task_cannot_refer_to_one_that_was_forgotten(open_service: Opener) -> None:
+    service = open_service()
+    (task_id,) = done(service, 1)
+    service.forget(0)
+    for ask in (
+        lambda: service.create_task(type="echo", depends_on=(task_id,)),
+        lambda: service.create_task(type="echo", parent_task_id=task_id),
+        lambda: service.retry_task(task_id, force=True),
+        lambda: service.cancel_task(task_id),
+        lambda: service.attempts(task_id),
+        lambda: service.get_task(task_id, as_of=3),
+        lambda: service.output(task_id),
+        lambda: service.why(task_id),
+        lambda: service.notices(task_id),
+    ):
+        with pytest.raises(TaskForgotten):
+            ask()
+    assert service.ready
+
+
+def test_a_task_whose_notice_is_still_to_be_sent_stays(open_service: Opener) -> None:
+    service = open_service(allow_endpoints=("localhost:9",))
+    done(service, 1, notify_webhook="http://localhost:9/")
+    assert service.forget(0).tasks == 0
+
+
+def test_a_watched_folder_takes_no_file_twice_for_its_task_was_forgotten(open_service: Opener, tmp_path: Path) -> None:
+    service = open_service()
+    for name in ("there", "gone"):
+        (tmp_path / name).write_text(name)
+        done(service, 1, batch="inbox", input_file=str(tmp_path / name))
+    done(service, 1, batch="other", input_file=str(tmp_path / "there"))
+    service.add_source("inbox", [str(tmp_path / "elsewhere")], to=str(tmp_path / "out") + "/")
+    (tmp_path / "gone").unlink()
+    service.forget(0)
+    assert forgotten(service, 3) == [2, 3]
+
+
+def test_the_next_start_clears_up_what_a_kill_has_left(open_service: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Retention, "_clear", lambda _self: None)
+    with open_service(snapshot_every=1) as service:
+        done(service, 3, label=CANARY)
+        service._system.forgetter.forget((RetentionRule(older_than=0.0),), actor="ann")
+        (service.paths.output / "1").mkdir(parents=True)
+        (service.paths.output / "1" / "1.0").write_text(CANARY)
+    assert files_with(service.paths.data, CANARY)
+    with Reader(service.paths.data) as reader:
+        assert reader.list_tasks()[1] == 0
+    monkeypatch.undo()
+    service = open_service(snapshot_every=1)
+    assert service._system.cleared.wait(1, 60)
+    assert without(service.paths.data, CANARY) == []
+    assert service.verify().findings == ()
+
+
+@pytest.fixture
+def client(open_service: Opener) -> Iterator[Client]:
+    """Of a service with two tasks that have completed."""
+    service = open_service()
+    done(service, 2)
+    server = HttpServer(service, socket_path=service.paths.socket, secret_file=secret_file(service.paths.data))
+    server.start()
+    with Client.connect(service.paths.data) as connected:
+        yield connected
+    assert server.stop()
+
+
+def test_a_client_has_the_service_do_it(client: Client) -> None:
+    records = len(client.events(1)) + len(client.events(2))
+    assert client.forget(0, dry_run=True).tasks == 2
+    assert client.forget(timedelta(days=1)).tasks == 0
+    found = client.forget(0, status="completed", type="echo", user_id=0, reason="old", actor="ann")
+    assert (found.tasks, found.records) == (2, records)
+    assert client.list_tasks()[1] == 0
+    with pytest.raises(TaskForgotten, match="older than 0 s"):
+        client.get_task(1)
+    record = next(one for one in client.log(found.position - 1, 1))
+    assert (record.name, record.actor, record.reason) == ("tasks_forgotten", "ann", "old")
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"older_than": -1}, "older_than"),
+        ({"older_than": "90d"}, "older_than"),
+        ({"older_than": 0, "status": "running"}, "status"),
+        ({"older_than": 0, "type": ""}, "type"),
+        ({"older_than": 0, "user_id": -1}, "user_id"),
+    ],
+)
+def test_what_is_no_rule_is_refused_by_name(service: TaskService, asked: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        service.forget(**asked)
+    assert refused.value.field == field
+
+
+def test_on_the_command_line_no_service_is_needed(
+    open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_service() as service:
+        records = sum(len(service.events(task_id)) for task_id in done(service, 2, user_id=7))
+        waiting = service.create_task(type="echo")  # it may wait: a command that forgets starts nothing
+        service.wait(waiting, 60)
+        held = service.create_task(type="echo", held=True)
+    (tmp_path / "data" / "tasktrail.toml").write_text('handlers = ["sample_handlers"]\nworkers = 1\n')
+    called = ["--data", str(tmp_path / "data"), "forget", "--older-than"]
+    assert run([*called, "90d"]) == 0
+    assert run([*called, "0s", "--user-id", "7", "--dry-run"]) == 0
+    assert run([*called, "0s", "--user-id", "7", "--reason", "house rule", "--json"]) == 0
+    nothing, would, told = capsys.readouterr().out.splitlines()
+    assert (nothing, would) == ("nothing to forget", f"would be forgotten: 2 tasks, {records} records")
+    assert json.loads(told)["tasks"] == 2
+    assert run([*called, "soon"]) == 2
+    assert run(["--data", str(tmp_path / "data"), "show", "1"]) == 1
+    capsys.readouterr()
+    assert run(["--data", str(tmp_path / "data"), "history", "1"]) == 0
+    *stubs, why = capsys.readouterr().out.splitlines()
+    assert all(line.endswith(" stub") for line in stubs)
+    assert why.startswith("Task 1 was forgotten at position ")
+    with Reader(tmp_path / "data") as reader:
+        assert [task.id for task in reader.list_tasks()[0]] == [held, waiting]
+        assert reader.verify().findings == ()
+
+
+def test_what_if_says_where_it_can_begin(open_service: Opener) -> None:
+    service = open_service()
+    done(service, 2)
+    service.forget(0)
+    with pytest.raises(InvalidValue, match="records were dropped") as refused:
+        service.whatif(max_concurrent=1)
+    assert refused.value.field == "from"
+    done(service, 1)
+    assert service.whatif(begin=service._system.cleared.position, max_concurrent=1)
+
+
+def test_an_earlier_backup_is_no_base_any_more(open_service: Opener, tmp_path: Path) -> None:
+    service = open_service()
+    done(service, 2, label=CANARY)
+    first = service.backup(tmp_path / "first.db")
+    service.forget(0)
+    done(service, 1)
+    with pytest.raises(BaseUnfit, match="forgotten since"):
+        service.backup(tmp_path / "second.db", base=first.path)
+    whole = service.backup(tmp_path / "whole.db")
+    assert CANARY.encode() not in Path(whole.path).read_bytes()
+    assert service.backup(tmp_path / "more.db", base=whole.path, check=True).base
+    with closing(LogReader(Path(whole.path))) as log:
+        assert verify(log).findings == ()
+
+
+def test_what_was_sealed_before_still_fits_and_other_tasks_are_still_proven(open_service: Opener) -> None:
+    service = open_service()
+    gone, kept = done(service, 2)
+    seals, key = service.paths.seals, service.paths.seal_key
+    with closing(LogReader(service.paths.log)) as log:
+        make_seal(log, seals, key, datetime.now(UTC))
+        before = prove(log, seals, kept)
+        service.cancel_task(service.create_task(type="echo", held=True, user_id=9))
+        service.forget(0, user_id=9)
+        assert prove(log, seals, kept) == before
+        make_seal(log, seals, key, datetime.now(UTC))
+        assert verify(log, seals=SealCheck(seals, public_key(seals))).findings == ()
+        service.forget(0, user_id=0)
+        make_seal(log, seals, key, datetime.now(UTC))
+        found = verify(log, seals=SealCheck(seals, public_key(seals)))
+        assert (found.findings, found.sealed) == ((), found.position)
+        with pytest.raises(TaskForgotten):
+            prove(log, seals, gone)
+        with pytest.raises(TaskForgotten):
+            statement(log, gone, "here")
