@@ -5,6 +5,7 @@ costs only time: the next start begins with it. Each step may be done twice.
 """
 
 import shutil
+import threading
 from collections.abc import Callable, Collection
 from contextlib import closing, suppress
 from pathlib import Path
@@ -44,6 +45,7 @@ class Eraser(Actor):
         pending: the promises that are open, by position.
         ask_scheduler, ask_snapshotter, ask_projector: have their parts done by them, within so many seconds.
         report: tells the Scheduler that one is finished.
+        rebuilding: held while views are built beside the live ones.
         clock: for trying again.
         stopping: whether the service stops. Then views are not built to their end.
     """
@@ -57,6 +59,7 @@ class Eraser(Actor):
         ask_snapshotter: Callable[[Any, float], Any],
         ask_projector: Callable[[Any, float], Any],
         report: Callable[[Erased], None],
+        rebuilding: threading.Lock,
         clock: Clock,
         stopping: Callable[[], bool],
     ) -> None:
@@ -67,6 +70,7 @@ class Eraser(Actor):
         self._ask_snapshotter = ask_snapshotter
         self._ask_projector = ask_projector
         self._report = report
+        self._rebuilding = rebuilding
         self._clock = clock
         self._stopping = stopping
 
@@ -97,8 +101,13 @@ class Eraser(Actor):
         for erasure in pending.values():
             self._ask_scheduler(DestroyKeys(erasure.keys), _WITHIN)
         self._ask_snapshotter(Forget(), _WITHIN)
-        self._replace_views()
-        self._delete_files([task_id for erasure in pending.values() for task_id in erasure.tasks])
+        if not self._rebuilding.acquire(blocking=False):
+            raise NotReady("Views are being built by somebody else: the erasure goes on when that is done")
+        try:
+            self._replace_views()
+            self._delete_files([task_id for erasure in pending.values() for task_id in erasure.tasks])
+        finally:
+            self._rebuilding.release()
         for position in pending:
             self._report(Erased(position))
             logger.info("an erasure is finished", erasure=position)

@@ -543,6 +543,7 @@ class System:
             ask_snapshotter=self.snapshotter.ask,
             ask_projector=self.projector.ask,
             report=self.scheduler.tell,
+            rebuilding=self.rebuilding,
             clock=self.clock,
             stopping=self._stopping.is_set,
         )

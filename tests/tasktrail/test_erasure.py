@@ -289,6 +289,22 @@ def test_a_service_that_stops_leaves_the_rest_to_the_next_start(
         assert tasks.get_task(task).label == ""
 
 
+def test_views_are_built_by_one_at_a_time(encrypted: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+    with encrypted() as tasks:
+        tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="one"), WITHIN)
+
+        def build(*args: Any) -> None:
+            held.append(tasks._system.rebuilding.locked())
+            build_anew(*args)
+
+        monkeypatch.setattr(eraser, "build_anew", build)
+        with tasks.rebuilding():
+            position = tasks.erase_user(ADA).position
+        wait_until_finished(tasks, position)
+    assert held == [True]
+
+
 def test_the_command_tells_what_there_is_erases_and_waits_until_it_is_done(encrypted: Opener) -> None:
     tasks = encrypted()
     task = tasks.create_task(type="noop", user_id=ADA)
