@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import stay_home
+import structlog
 from hypothesis import settings
 
 # A shared machine stands still at times: how long one example takes says nothing. The suite's own timeout remains.
@@ -19,6 +20,17 @@ def _in_ordinary_time() -> Iterator[None]:
     yield
     if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@pytest.fixture(autouse=True)
+def _loggers_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Otherwise they keep what one test has set up for good, and a later test captures none of their lines."""
+    configure = structlog.configure
+    monkeypatch.setattr(
+        structlog, "configure", lambda **settings: configure(**{**settings, "cache_logger_on_first_use": False})
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
