@@ -24,7 +24,7 @@ from ..events.errors import ChangedMeanwhile, NotReady
 from ..events.log.sqlite import LogReader
 from ..events.log.stubs import Drop
 from ..events.ranges import is_within, spans_of, to_ranges
-from ..events.system_events import DeliveryAttempted, RetentionRule, TasksForgotten
+from ..events.system_events import DeliveryAttempted, RetentionRule, TasksForgotten, UserErased
 from ..events.values import MAX_INTEGER
 from ..projections.queries.forgettable import Forgotten, Over, forgettable
 from ..projections.queries.reader import TaskQueries
@@ -152,9 +152,9 @@ class Forgetter:
 
 
 def _may_go(log: LogReader, position: int) -> bool:
-    """Not what says that a receiver is gone: that is about the receiver, and still holds."""
+    """Not what holds for others as well: that a receiver is gone, and that a user was erased."""
     event = next(log.read(position - 1, 1)).event
-    return not (isinstance(event, DeliveryAttempted) and event.disabled)
+    return not (isinstance(event, UserErased) or (isinstance(event, DeliveryAttempted) and event.disabled))
 
 
 class _Reply:

@@ -211,13 +211,13 @@ class StubCheck:
         self._excused.update(range(known, len(self._drops)))
 
     def _wrong_with(self, row: tuple[Any, ...], number: int | None, dropped_at: int) -> str:
+        digest, at = (None, 0) if number is None else (self._digests[number], _MARK * self._digests[number].number)
+        mark = b"" if digest is None else digest.add(row[0], row[1], row[2], row[4], row[14])
         if row[5:14] != _STUB_ROW:
             return "it is a stub, and not as one is made"
         if number is None or dropped_at <= row[0]:
             return "the record is gone, and no later one says why"
-        digest, due = self._digests[number], self._marks[number]
-        at = _MARK * digest.number
-        if digest.add(row[0], row[1], row[2], row[4], row[14]) != due[at : at + _MARK] and number not in self._excused:
+        if mark != self._marks[number][at : at + _MARK] and number not in self._excused:
             self._excused.add(number)
             return f"it is not what the record at {dropped_at} has left of this one"
         return ""

@@ -12,6 +12,7 @@ from ...events.errors import InvalidValue
 from ...events.ranges import is_within
 from ...events.state import FINISHED
 from ...events.system_events import RetentionRule
+from ...events.task_events import ERASED
 from ...events.values import MAX_INTEGER, check_whole, in_words
 from ..views.forgotten import read_forgotten
 from ..views.rows import read_notes
@@ -112,9 +113,10 @@ def forgettable(
 
     ended_by = (now - timedelta(seconds=age)).timestamp()
     for task_id, status, kind, user_id, *rest in conn.execute(_OVER, (below, ended_by)):
-        if is_gone(task_id) or _first_fitting(rules, status, kind, user_id) != place:
-            continue
         *files, _ended, version = rest
+        owner = None if ERASED in files else user_id
+        if is_gone(task_id) or _first_fitting(rules, status, kind, owner) != place:
+            continue
         if _keeps_from_doing_twice(conn, task_id, sources, *files):
             continue
         if not all(is_gone(other) for (other,) in conn.execute(_REFERRING, (task_id,))):
@@ -125,9 +127,11 @@ def forgettable(
         yield Over(task_id, version, read_notes(conn, task_id))
 
 
-def _first_fitting(rules: Sequence[RetentionRule], status: str, kind: str, user_id: int) -> int | None:
+def _first_fitting(rules: Sequence[RetentionRule], status: str, kind: str, owner: int | None) -> int | None:
+    """`owner`: none where nobody can read any more whose it was. It stays if it may be that of a user who is kept."""
     for place, rule in enumerate(rules):
-        if rule.status in (None, status) and rule.type in (None, kind) and rule.user_id in (None, user_id):
+        its = rule.older_than is None if owner is None else rule.user_id == owner
+        if rule.status in (None, status) and rule.type in (None, kind) and (rule.user_id is None or its):
             return place
     return None
 

@@ -217,18 +217,18 @@ class SizeParam(click.ParamType[int]):
 
 
 class AgeParam(click.ParamType[float]):
-    """Seconds, or a text such as `90d`."""
+    """A text such as `90d`, in seconds."""
 
     name = "duration"
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read the duration."""
-        from ..config.settings import parse_duration
+        from ..config.settings import parse_age
 
         try:
-            return value if isinstance(value, float) else parse_duration(value)
+            return value if isinstance(value, float) else parse_age(value)
         except ValueError:
-            self.fail(f"{value!r} is not a duration like 90d or 12h.", param, ctx)
+            self.fail(f"{value!r} is not a duration with its unit, like 90d or 12h.", param, ctx)
 
 
 class RateParam(click.ParamType[tuple[str, str | None]]):

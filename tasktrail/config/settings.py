@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_BARE_NUMBER = re.compile(r"[\d.]+")
 _BINARY = {f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", start=1)}
 _DECIMAL = {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", start=1)}
 _BYTES = {"": 1, "b": 1, **_DECIMAL, **_BINARY}
@@ -45,6 +46,13 @@ def parse_size(text: str) -> int:
 def parse_duration(text: str) -> float:
     """`30s`, `2h`, `1.5d`, `1y`, `90` → seconds."""
     return _scaled(text, _SECONDS)
+
+
+def parse_age(text: str) -> float:
+    """The same for what is forgotten for ever, so with a unit: whoever writes `90` may mean days."""
+    if _BARE_NUMBER.fullmatch(text.strip()):
+        raise ValueError(f"a number without a unit: {text}")
+    return parse_duration(text)
 
 
 def _scaled(text: str, units: dict[str, float]) -> float:
@@ -129,7 +137,7 @@ _NEVER = "never"
 def retention_rule(text: str) -> RetentionRule:
     """`completed=90d`, `failed type:video_convert=1y`, `user:7=never`. Raises ValueError."""
     whose, _, age = text.rpartition("=")
-    found: dict[str, Any] = {"older_than": None if age.strip() == _NEVER else parse_duration(age)}
+    found: dict[str, Any] = {"older_than": None if age.strip() == _NEVER else parse_age(age)}
     words = whose.split()
     for word in words if words != ["*"] else ():
         found = {**found, **_whose(word)}

@@ -21,7 +21,7 @@ from tasktrail.actors import eraser
 from tasktrail.events import Created, Recorded
 from tasktrail.events.errors import CommandIdReused, Erased, KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
 from tasktrail.events.log.sqlite import LogReader
-from tasktrail.events.system_events import ErasureFinished, UserErased
+from tasktrail.events.system_events import ErasureFinished, RetentionRule, UserErased
 from tasktrail.events.task_events import ERASED
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.provenance import statement
@@ -287,6 +287,26 @@ def test_a_service_that_stops_leaves_the_rest_to_the_next_start(
     with encrypted() as tasks:
         assert wait_until_finished(tasks, position).position > position + 1
         assert tasks.get_task(task).label == ""
+
+
+def test_what_says_that_a_user_was_erased_outlives_the_tasks(encrypted: Opener) -> None:
+    with encrypted() as tasks:
+        tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="one"), WITHIN)
+        erasure = tasks.erase_user(ADA).position
+        wait_until_finished(tasks, erasure)
+        assert tasks.forget(0).tasks == 1
+        with closing(LogReader(tasks.paths.log)) as log:
+            assert isinstance(next(log.read(erasure - 1, 1)).event, UserErased)
+        assert tasks.verify().findings == ()
+
+
+def test_a_task_that_nobody_can_read_is_kept_where_any_user_is(encrypted: Opener) -> None:
+    keep, all_others = RetentionRule(older_than=None, user_id=BOB), RetentionRule(older_than=0.0)
+    with encrypted() as tasks:
+        tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="one"), WITHIN)
+        wait_until_finished(tasks, tasks.erase_user(ADA).position)
+        assert tasks._system.forgetter.forget((keep, all_others), 1, actor="retention").tasks == 0
+        assert tasks._system.forgetter.forget((all_others,), actor="retention").tasks == 1
 
 
 def test_views_are_built_by_one_at_a_time(encrypted: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,6 +230,7 @@ def test_on_the_command_line_no_service_is_needed(
         held = service.create_task(type="echo", held=True)
     (tmp_path / "data" / "tasktrail.toml").write_text('handlers = ["sample_handlers"]\nworkers = 1\n')
     called = ["--data", str(tmp_path / "data"), "forget", "--older-than"]
+    capsys.readouterr()
     assert run([*called, "90d"]) == 0
     assert run([*called, "0s", "--user-id", "7", "--dry-run"]) == 0
     assert run([*called, "0s", "--user-id", "7", "--reason", "house rule", "--json"]) == 0
@@ -237,6 +238,7 @@ def test_on_the_command_line_no_service_is_needed(
     assert (nothing, would) == ("nothing to forget", f"would be forgotten: 2 tasks, {records} records")
     assert json.loads(told)["tasks"] == 2
     assert run([*called, "soon"]) == 2
+    assert run([*called, "90"]) == 2, "days, hours or seconds?"
     assert run(["--data", str(tmp_path / "data"), "show", "1"]) == 1
     capsys.readouterr()
     assert run(["--data", str(tmp_path / "data"), "history", "1"]) == 0
