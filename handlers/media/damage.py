@@ -60,8 +60,8 @@ def is_picture(path: Path) -> bool:
 def gif_is_whole(path: Path) -> bool:
     """Whether a gif has its end mark. One that was cut between two frames can be read, and only lacks the others."""
     with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-        if file.read(1) == _GIF_END:  # that is how all but a few end
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 2))
+        if file.read(2) == b"\0" + _GIF_END:  # that is how all but a few end, and hardly one that was cut
             return True
         file.seek(10)
         _skip_colours(file, file.read(3)[:1])

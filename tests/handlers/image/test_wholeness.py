@@ -55,6 +55,13 @@ def sample(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def test_a_gif_that_was_cut_where_its_end_mark_might_be_is_no_whole_one(tmp_path: Path) -> None:
+    path = sample(tmp_path, "f.gif")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b";", 2000) + 1])
+    assert "cut" in fault_in(path)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_whole_picture_has_no_fault_and_one_that_was_cut_anywhere_has(tmp_path: Path, name: str) -> None:
     path = sample(tmp_path, name)
