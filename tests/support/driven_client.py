@@ -1,6 +1,7 @@
 """An `AsyncClient` for tests that block: the suite of `Client` runs on it, each call in the event loop of a thread."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Self, cast
@@ -69,6 +70,8 @@ async def _next(stream: AsyncGenerator[Any, None]) -> Any:
 
 
 async def _left_over() -> set[asyncio.Task[Any]]:
+    gc.collect()  # the loop closes generators that nobody holds any more, in tasks of their own
+    await asyncio.sleep(0)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if not left:
         return set()
