@@ -28,7 +28,7 @@ from ..events.system_events import DeliveryAttempted, RetentionRule, TasksForgot
 from ..events.values import MAX_INTEGER
 from ..projections.queries.forgettable import Forgotten, Over, forgettable
 from ..projections.queries.reader import TaskQueries
-from ..projections.rebuilding import build
+from ..projections.rebuilding import build, clear_write_ahead_log
 from ..projections.views.forgotten import holds_forgotten
 from .base import WAKE, Actor, Alarm, Ticket, Wake, logger
 from .core.messages import Forget, Tick
@@ -47,8 +47,6 @@ RECORDS_AT_ONCE = 20_000
 """… and so many records of theirs, unless one task has more."""
 _ANSWER_WITHIN = 60.0
 _TRIES = 5
-_READERS_WITHIN = 5000
-"""Milliseconds that the write-ahead log of the views waits for those who read them."""
 
 
 class Forgetter:
@@ -339,23 +337,14 @@ class Retention(Actor):
             if ended.code:
                 raise NotReady(f"Views could not be built: {ended.last_error}")
             self._adopt_views()
-            _cut_write_ahead_log(self._views_path)
-        except (TasktrailError, sqlite3.Error) as error:
+            clear_write_ahead_log(self._views_path)
+        except TasktrailError as error:
             logger.warning("the views still have forgotten tasks", error=str(error))
             self._soon.set(self._clock.now() + AGAIN)
         else:
             self.actor_ref.tell(WAKE)  # there may be more by now
         finally:
             self._let_go()
-
-
-def _cut_write_ahead_log(path: Path) -> None:
-    """What stood in the views before is still in there."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
-        conn.execute(f"PRAGMA busy_timeout = {_READERS_WITHIN}")
-        busy, *_ = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise NotReady("Somebody reads the views all the time, so their write-ahead log cannot be emptied")
 
 
 def main(log_path: str, views_path: str, parent: str) -> None:

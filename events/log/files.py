@@ -152,8 +152,8 @@ class LogFiles:
             copy.execute("PRAGMA journal_mode = DELETE")
         finally:
             copy.close()
-        _sync(target)
-        _sync(target.parent)
+        sync(target)
+        sync(target.parent)
         return f"All of it was saved as {target}."
 
 
@@ -217,7 +217,8 @@ def _look(name: str) -> _Seen:
     return _Seen(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to a file, or the names in a folder, on the disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

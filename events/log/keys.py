@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import KeysUnreadable
-from .files import create_private
+from .files import create_private, sync
 from .personal import KEY_LENGTH
 
 NAME = "keys.db"
@@ -254,7 +254,7 @@ class Keys:
             conn.executemany(_INSERT, ((key, user, encrypt(cipher, plain, key.encode())) for key, user, plain in keys))
             conn.execute("COMMIT")
         beside.replace(self.path)
-        _sync(self.path.parent)
+        sync(self.path.parent)
         _write_masters(file, {name: master})
 
 
@@ -292,7 +292,7 @@ def _write_masters(file: Path, masters: dict[str, bytes]) -> None:
     with suppress(FileNotFoundError):
         os.link(file, old)
     beside.replace(file)
-    _sync(file.parent)
+    sync(file.parent)
     _wipe(old)
 
 
@@ -304,11 +304,3 @@ def _wipe(file: Path) -> None:
             opened.flush()
             os.fsync(opened.fileno())
         file.unlink()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
