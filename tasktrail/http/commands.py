@@ -54,6 +54,7 @@ from .identity import OWNER, Identity
 from .permissions import ADMINISTER, OPERATE, SUBMIT
 from .permissions import COMMANDS as COMMAND_NEEDS
 from .requests import (
+    LARGEST,
     MAX_BODY,
     MAX_COMMAND,
     Item,
@@ -73,7 +74,7 @@ SLACK = 1024
 Json = Request[Any, Any, Any]
 Answer = Response[Accepted]
 TokenPath = Annotated[str, PathParameter(description="The token's name")]
-UserPath = Annotated[int, PathParameter(description="The user's number", ge=1, le=2**53)]
+UserPath = Annotated[int, PathParameter(description="The user's number", ge=1, le=LARGEST)]
 SourcePath = Annotated[str, PathParameter(description="The source's name")]
 SchedulePath = Annotated[str, PathParameter(description="The schedule's name")]
 
@@ -271,7 +272,7 @@ class ForgetTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Seconds since the end of a task, at least."""
     status: Literal["completed", "failed", "cancelled"] | None = None
     type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
-    user_id: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    user_id: Annotated[int, msgspec.Meta(ge=0, le=LARGEST)] | None = None
     dry_run: bool = False
     """Only say how many it would be."""
     actor: Text = ""

@@ -393,6 +393,8 @@ _PARAMETERS: dict[str, Schema] = {
     "token": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
 }
 """Name → what a parameter has to be, wherever it stands."""
+_IN_PATHS: dict[str, Schema] = {"user_id": {"type": "integer", "minimum": 1, "maximum": LARGEST}}
+"""The same in paths alone: there it names one user, while a filter may list several."""
 _OF_LISTS: dict[str, Schema] = {
     "limit": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}, _LEFT_OUT]},
     "offset": {"anyOf": [{"type": "integer", "minimum": 0, "maximum": LARGEST}, _LEFT_OUT]},
@@ -422,6 +424,7 @@ def _parameter(path: str, parameter: Schema) -> Schema:
     """A parameter with what its name says of it. Litestar leaves bounds out where a parameter may be missing."""
     name = parameter["name"]
     rules = _OF_LISTS.get(name) if path == "/v1/tasks" else None
+    rules = _IN_PATHS.get(name) if parameter["in"] == "path" else rules
     rules = rules or _PARAMETERS.get(name)
     if rules is not None:
         return {**parameter, "schema": rules}

@@ -5,6 +5,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Annotated, Any
@@ -251,6 +252,16 @@ def test_questions(web: httpx.Client, document: Schema, path: str, query: dict[s
     schemas = {one["name"]: one["schema"] for one in document["paths"][path]["get"]["parameters"]}
     fits = [accepts(document, schemas[name], as_json(schemas[name], value)) for name, value in query.items()]
     assert all(fits) == (status != 400)
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks/{task_id}/cancel", "/v1/users/{user_id}/erase"])
+@pytest.mark.parametrize("number", [-1, 0, 1, 2**53, 2**53 + 1])
+def test_a_number_in_a_path(web: httpx.Client, document: Schema, path: str, number: int) -> None:
+    (parameter,) = document["paths"][path]["post"]["parameters"]
+    fits = accepts(document, parameter["schema"], number)
+    assert fits == (1 <= number <= 2**53)
+    status = web.post(re.sub(r"\{\w+\}", str(number), path), json={}).status_code
+    assert status != 400 if fits else status >= 400
 
 
 def as_json(schema: Schema, text: Any) -> Any:
