@@ -6,6 +6,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness import Goal, Table, quantile, scratch
@@ -84,23 +86,38 @@ def nothing():
 def _huey(number: int) -> float:
     """Queued first, then two consumer processes; the rate from the first tenth to the end, by results stored."""
     with scratch() as folder:
-        (folder / "bench_huey.py").write_text(_HUEY)
-        environment = {**os.environ, "BENCH_DB": str(folder / "huey.db"), "PYTHONPATH": str(folder)}
-        fill = f"import bench_huey\nfor _ in range({number}): bench_huey.nothing()"
-        subprocess.run([sys.executable, "-c", fill], env=environment, check=True)
-        command = [str(Path(sys.executable).parent / "huey_consumer"), "bench_huey.huey", "-k", "process", "-w", "2"]
-        consumer = subprocess.Popen(
-            [*command, "-d", "0.001", "-m", "0.01", "-n"],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
+        run_huey(folder, f"for _ in range({number}): bench_huey.nothing()")
+        with huey_consumer(folder):
             return _watch_huey(folder / "huey.db", number)
-        finally:
-            os.killpg(consumer.pid, signal.SIGKILL)
-            consumer.wait()
+
+
+def run_huey(folder: Path, program: str, *arguments: str) -> str:
+    """What a client of huey prints; its task is `bench_huey.nothing`."""
+    command = [sys.executable, "-c", f"import bench_huey\n{program}", *arguments]
+    return subprocess.run(command, env=_environment(folder), check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def huey_consumer(folder: Path) -> Iterator[None]:
+    """Two worker processes of huey."""
+    program = str(Path(sys.executable).parent / "huey_consumer")
+    process = subprocess.Popen(
+        [program, "bench_huey.huey", "-k", "process", "-w", "2", "-d", "0.001", "-m", "0.01", "-n"],
+        env=_environment(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    (folder / "bench_huey.py").write_text(_HUEY)
+    return {**os.environ, "BENCH_DB": str(folder / "huey.db"), "PYTHONPATH": str(folder)}
 
 
 def _watch_huey(path: Path, number: int) -> float:

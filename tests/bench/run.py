@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 import drain
+import live
 import media
 import million
 import pages
@@ -42,7 +43,7 @@ def main() -> None:
     print(machine())
     wanted = tuple(name for name in options.only.split(",") if name)
     figures = []
-    modules = [submit, drain, storage, reading, queueing, million, pages, past]
+    modules = [submit, drain, live, storage, reading, queueing, million, pages, past]
     # These fetch and make their inputs, so they are not asked without need.
     modules += [module for module in (media, whole_films) if not wanted or _names_one(wanted, module.AXES)]
     for module in modules:

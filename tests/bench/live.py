@@ -1,0 +1,232 @@
+"""N. Short tasks while they are sent: how many a second run to their end, through each way in, and what one costs.
+
+Unlike B the workers are warm and everybody is at work at once: whoever submits, the service, two or sixteen workers.
+"""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+
+import psutil
+from drain import huey_consumer, run_huey
+from harness import SUPPORT, Goal, Table, scratch
+from served import served
+from services import service
+
+from tasktrail import Client
+from tasktrail.events import CreateTask, Recorded
+
+_NOOP = CreateTask(type="noop")
+_PEER = "huey, SQLite FULL, 2 processes"
+_OTHER = "dbos, SQLite, no bound of tasks at once"
+_WITHIN = 300
+_HUEY_CLIENT = """
+import sys, threading, time
+callers, each = int(sys.argv[1]), int(sys.argv[2])
+def call():
+    for _ in range(each): bench_huey.nothing()
+threads = [threading.Thread(target=call) for _ in range(callers)]
+begun = time.time()
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(begun, flush=True)
+"""
+_DBOS = """
+import sys, threading, time
+from dbos import DBOS
+callers, each = int(sys.argv[1]), int(sys.argv[2])
+where = {"name": "bench", "system_database_url": "sqlite:///dbos.db"}
+DBOS(config={**where, "run_admin_server": False, "log_level": "ERROR"})
+@DBOS.workflow()
+def nothing() -> int:
+    return 1
+DBOS.launch()
+queue = DBOS.register_queue("bench", polling_interval_sec=0.01)
+queue.enqueue(nothing).get_result()
+handles = []
+def call():
+    for _ in range(each): handles.append(queue.enqueue(nothing))
+threads = [threading.Thread(target=call) for _ in range(callers)]
+begun = time.perf_counter()
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+for handle in handles: handle.get_result()
+print(callers * each / (time.perf_counter() - begun), flush=True)
+DBOS.destroy()
+"""
+"""Its queue has no bound of tasks at once, which is its best here; a table of its own is its only worker."""
+
+
+def tables(*, quick: bool) -> list[Table]:
+    """The rate from the first command to the last end; then what a task costs the service and leaves on the disk."""
+    number = 100 if quick else 2000
+    one = Table("N1", "Live: one caller, one at a time, no-op tasks to their end", "tasks/s", yardstick=_PEER)
+    one.add(_PEER, lambda: _huey(1, number))
+    one.add("tasktrail, 2 workers", lambda: _embedded(1, number, workers=2), Goal(at_least=1.5, ratio=True))
+    one.add("tasktrail, 16 workers", lambda: _embedded(1, number, workers=16))
+    one.add("tasktrail, 2 workers, Client", lambda: _client(number)["rate"])
+    one.add(_OTHER, lambda: _dbos(1, number // 10))
+    many = Table("N2", "Live: 16 callers, no-op tasks to their end", "tasks/s", yardstick=_PEER)
+    many.add(_PEER, lambda: _huey(16, number // 16))
+    many.add("tasktrail, 2 workers", lambda: _embedded(16, number // 16, workers=2), Goal(at_least=4, ratio=True))
+    many.add("tasktrail, 16 workers", lambda: _embedded(16, number // 16, workers=16))
+    many.add(_OTHER, lambda: _dbos(16, max(1, number // 160)))
+    http = Table("N3", "Live: through HTTP, 16 connections, answered durable", "commands/s")
+    http.add("one command a request", lambda: _through_http(number, 1), Goal(at_least=2500))
+    http.add("arrays of 100", lambda: _through_http(number * 10, 100), Goal(at_least=15_000))
+    lines = Table("N4", "Live: through `submit --from`, 2 workers, to their end", "tasks/s")
+    lines.add("tasktrail", lambda: _from_lines(number * 2))
+    cost = Table("N5", "CPU of the service for a no-op task, live, one Client", "ms")
+    cost.add("tasktrail, 2 workers", lambda: _client(number)["cpu"], Goal(at_most=0.35))
+    left = Table("N6", "What a finished no-op task leaves on the disk", "bytes")
+    kept: dict[str, float] = {}
+
+    def leaves(what: str) -> float:
+        if what not in kept:
+            kept.update(_left(number * 5))
+        return kept.pop(what)
+
+    left.add("log and views", lambda: leaves("all"), Goal(at_most=900))
+    left.add("log", lambda: leaves("log"))
+    left.add("views", lambda: leaves("views"))
+    return [one, many, http, lines, cost, left]
+
+
+def _embedded(callers: int, each: int, *, workers: int) -> float:
+    with scratch() as folder, service(folder, workers) as tasks:
+        head = tasks.stats().position
+        begun = time.time()
+        _call(callers, lambda: [tasks.send(_NOOP) for _ in range(each)])
+        return callers * each / (_last_end(tasks.follow(head, events=("completed",)), callers * each) - begun)
+
+
+def _call(callers: int, work: Callable[[], object]) -> None:
+    threads = [threading.Thread(target=work) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _last_end(completed: Iterable[Recorded], number: int) -> float:
+    """When the last of them completed, in seconds of the clock on the wall; once all have."""
+    *_, last = islice(completed, number)
+    return last.recorded_at.timestamp()
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[tuple[psutil.Process, Client, str]]:
+    """The process of a service with two warm workers, a client of it, and the address of its port."""
+    config = folder / "serve.toml"
+    config.write_text('workers = 2\nhandlers = ["bench_types"]\nrate_limit = 0\nlog_level = "error"\n')
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+    errors = folder / "errors"
+    with (
+        served(folder / "data", errors, "--config", str(config), environment=environment) as (process, address),
+        Client.connect(folder / "data") as client,
+    ):
+        for task in [client.create_task(type="noop") for _ in range(4)]:
+            client.wait(task, timeout=60)
+        yield psutil.Process(process.pid), client, address
+
+
+def _client(number: int) -> dict[str, float]:
+    """The rate with the service in a process of its own, and the milliseconds of CPU of that process for each task."""
+    with scratch() as folder, _served(folder) as (process, client, _address):
+        head = client.stats().position
+        begun, used = time.time(), process.cpu_times()
+        for _ in range(number):
+            client.send(_NOOP)
+        ended = _last_end(client.follow(head, events=("completed",)), number)
+        now = process.cpu_times()
+        cpu = now.user + now.system - used.user - used.system
+        return {"rate": number / (ended - begun), "cpu": 1000 * cpu / number}
+
+
+def _from_lines(number: int) -> float:
+    """The rate from the start of the command to the last end."""
+    with scratch() as folder, _served(folder) as (_process, client, _address):
+        lines = folder / "commands.jsonl"
+        lines.write_text('{"command": "create_task", "type": "noop"}\n' * number)
+        head = client.stats().position
+        command = [sys.executable, "-m", "tasktrail", "--data", str(folder / "data"), "submit", "--from", str(lines)]
+        begun = time.time()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return number / (_last_end(client.follow(head, events=("completed",)), number) - begun)
+
+
+def _through_http(number: int, size: int) -> float:
+    """Commands answered in a second, `size` in a request, over connections that stay open, while two workers work.
+
+    The asking is a process of its own that only writes bytes it has made before and reads answers.
+    """
+    with scratch() as folder, _served(folder) as (_process, _client, address):
+        secret = (folder / "data" / "http-token").read_text().strip()
+        command = [sys.executable, str(SUPPORT / "http_load.py"), address, secret, str(number), str(size)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)
+        return float(answer.stdout)
+
+
+def _left(number: int) -> dict[str, float]:
+    """Bytes for each task: the files of a service that has ended, over those that it had begun with."""
+    with scratch() as folder:
+        with service(folder, 2):
+            pass
+        before = _sizes(folder)
+        with service(folder, 2) as tasks:
+            head = tasks.stats().position
+            for start in range(0, number, 100):
+                tasks.send_many([_NOOP] * min(100, number - start))
+            _last_end(tasks.follow(head, events=("completed",)), number)
+        after = _sizes(folder)
+    each = {name: (after[name] - before[name]) / number for name in after}
+    return {**each, "all": sum(each.values())}
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """`log` and `views`, each with its write-ahead log."""
+    return {
+        name: sum(path.stat().st_size for path in folder.glob(f"{name}.db*") if not path.name.endswith("-shm"))
+        for name in ("log", "views")
+    }
+
+
+def _huey(callers: int, each: int) -> float:
+    """Two consumer processes are warm; a client of its own sends, and the results are counted as they are stored."""
+    number = callers * each
+    with scratch() as folder:
+        run_huey(folder, "for result in [bench_huey.nothing() for _ in range(4)]: pass")
+        with huey_consumer(folder), closing(sqlite3.connect(folder / "huey.db", timeout=30)) as conn:
+            _until_stored(conn, 4)
+            begun: list[float] = []
+            send = threading.Thread(
+                target=lambda: begun.append(float(run_huey(folder, _HUEY_CLIENT, str(callers), str(each))))
+            )
+            send.start()
+            ended = _until_stored(conn, 4 + number)
+            send.join()
+            return number / (ended - begun[0])
+
+
+def _until_stored(conn: sqlite3.Connection, number: int) -> float:
+    """When so many results were there, in seconds of the clock on the wall."""
+    deadline = time.monotonic() + _WITHIN
+    while conn.execute("SELECT count(*) FROM kv").fetchone()[0] < number:
+        if time.monotonic() > deadline:
+            raise RuntimeError("huey did not finish")
+        time.sleep(0.005)
+    return time.time()
+
+
+def _dbos(callers: int, each: int) -> float:
+    with scratch() as folder:
+        command = [sys.executable, "-c", _DBOS, str(callers), str(each)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
+        return float(answer.stdout)
