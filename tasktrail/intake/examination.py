@@ -294,11 +294,13 @@ def refuse_odd(command: Command | GraphTask | FileTask) -> None:
         refuse_odd(command.task)
     for name in command.__struct_fields__:
         value = getattr(command, name)
+        if not value:  # most fields of most commands; nothing in an empty text or object is odd
+            continue
         if isinstance(value, datetime):
             check_moment(value, name)
         elif isinstance(value, dict) and name != "options":  # options are checked together with their size
             check_plain(value, name)
-        elif isinstance(value, str) and value and not value.isprintable():
+        elif isinstance(value, str) and not value.isprintable():
             if name not in PATH_FIELDS:
                 refuse_control(value, name)
                 continue
