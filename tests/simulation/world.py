@@ -44,9 +44,10 @@ from turns import Turns
 from windows import Windows
 
 from tasktrail.actors.core.messages import Delivered, Sampled, Staged, Submit, Tick
+from tasktrail.actors.scheduler import NOTICED
 from tasktrail.events import Cancelled, Fact, Recorded, StartTask, TaskState
 from tasktrail.events.reports import Order
-from tasktrail.events.system_events import DeliveryAttempted, DeliveryPostponed
+from tasktrail.events.system_events import ClockJumped, DeliveryAttempted, DeliveryPostponed
 
 STARTS = (
     datetime(2026, 1, 1, tzinfo=UTC),
@@ -94,6 +95,9 @@ class World:
         self.log = SimulatedLog(self.disk, self._durable)
         self.trace = hashlib.sha256()
         self.clock_was_set = False
+        """Whether the Scheduler has yet to notice that it was."""
+        self._set_by = self._known_to_be_set_by = 0.0
+        """Seconds by which the wall clock was put forward: so far, and as the log knows or a new service takes it."""
         self.deliveries: list[Delivered] = []
         """What the notifier has told the Scheduler and has not reached it."""
         self.steps = 0
@@ -120,8 +124,9 @@ class World:
         self.people.waiting.clear()  # whoever still waits is cut off, and does not know
         self.notifier = SimulatedNotifier(self.rng, self.log, self.receivers, self.deliveries.append)
         self.stopwatch = Stopwatch(self.ledger)
-        if self.clock_was_set:
+        if abs(self._set_by - self._known_to_be_set_by) > NOTICED.total_seconds():
             self.windows.forget()
+        self._known_to_be_set_by = self._set_by
         self.clock_was_set = False
         self.house = House(self.log, self, self.limits, grace, self)
         self.disk_mark = DiskMark()
@@ -235,8 +240,11 @@ class World:
         self.turns.follow(records, self.ledger.tasks)
         for record in records:
             self.windows.follow(record, self.ledger.tasks)
-            if isinstance(record.event, Cancelled):
-                self._check_not_publishing(record)
+            match record.event:
+                case Cancelled():
+                    self._check_not_publishing(record)
+                case ClockJumped(shown=shown, shows=shows):
+                    self._known_to_be_set_by += (shows - shown).total_seconds()
         if records:
             self.trace.update(records[-1].hash)
         if self.story is not None:
@@ -351,6 +359,7 @@ class World:
     def set_clock(self, seconds: float) -> None:
         """The wall clock is put forward or back."""
         self.clock_was_set = True
+        self._set_by += seconds
         self._move(seconds)
 
     def _move(self, seconds: float) -> None:
