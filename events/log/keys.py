@@ -72,10 +72,12 @@ class Keys:
             if not self.exist():
                 self._begin(wanted)
             told, known = self._master_told()
+            file = self._master_file(told)
+            _clear_up(file)
             if told != wanted:
-                self._move_master(known, self._master_file(told), wanted)
-            elif len(masters := _masters_in(self._master_file(told))) > 1:
-                _write_masters(self._master_file(told), {known: masters[known]})
+                self._move_master(known, file, wanted)
+            elif len(masters := _masters_in(file)) > 1:
+                _write_masters(file, {known: masters[known]})
         except (sqlite3.Error, OSError, ValueError, KeyError) as error:
             raise self._unreadable(error) from error
 
@@ -276,23 +278,31 @@ def _masters_in(file: Path) -> dict[str, bytes]:
 
 def _write_masters(file: Path, masters: dict[str, bytes]) -> None:
     """Put these in the place of what is in the file; its old bytes, which are what is destroyed, are overwritten."""
-    beside = file.with_name(f".{file.name}.new")
-    beside.unlink(missing_ok=True)
+    _clear_up(file)
+    beside, old = _beside(file)
     create_private(beside)
     with beside.open("r+b") as opened:
         opened.write(b"".join(b"%b %b\n" % (name.encode(), key.hex().encode()) for name, key in masters.items()))
         opened.flush()
         os.fsync(opened.fileno())
-    old = file.with_name(f".{file.name}.old")
-    if old.exists():  # a kill has left it: it may be the very file that is in use
-        if file.exists() and old.samefile(file):
-            old.unlink()
-        else:
-            _wipe(old)
     with suppress(FileNotFoundError):
         os.link(file, old)
     beside.replace(file)
     sync(file.parent)
+    _wipe(old)
+
+
+def _beside(file: Path) -> tuple[Path, Path]:
+    """Where what comes into the place of a file of masters is written, and where what is to be destroyed is kept."""
+    return file.with_name(f".{file.name}.new"), file.with_name(f".{file.name}.old")
+
+
+def _clear_up(file: Path) -> None:
+    """Destroy what a kill has left beside a file of masters: each may hold one that was to be destroyed."""
+    beside, old = _beside(file)
+    _wipe(beside)
+    if old.exists() and file.exists() and old.samefile(file):  # the very file that is in use
+        old.unlink()
     _wipe(old)
 
 

@@ -415,6 +415,7 @@ def test_a_kill_in_the_middle_costs_only_time(
     with encrypted() as tasks:
         live(tasks, tmp_path / "files", closed_port)
         other = live(tasks, tmp_path / "files", closed_port, BOB)
+    _, master = (tmp_path / "data" / "master-key").read_text().split()
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "data"), module, name, str(at)],
         capture_output=True,
@@ -426,6 +427,7 @@ def test_a_kill_in_the_middle_costs_only_time(
     tasks = encrypted()
     wait_until_finished(tasks, promised(tasks))
     assert found_in(tasks.paths.data) == {}
+    assert [path for path in tasks.paths.data.glob("*master*") if master in path.read_text()] == []
     assert tasks.get_task(other["done"]).input_file.endswith(f"{canary(BOB, 'input')}.txt")
     assert tasks.verify().findings == ()
     assert sum(isinstance(record.event, ErasureFinished) for record in tasks.log()) == 1
