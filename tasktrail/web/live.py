@@ -51,19 +51,26 @@ class View:
         self.task_id = task_id
         self.parts: dict[str, _Part] = {}
         self.turn = 0
+        self.position = -1
+        """How far the log was, at least, when the parts were rendered."""
+        self.awaited = 0
+        """The position that somebody who came waits for."""
         self.readers = 0
         self.stale = asyncio.Event()
         self.changed = asyncio.Event()
         self.worker: asyncio.Task[None] | None = None
 
-    def take(self, rendered: dict[str, str]) -> None:
+    def take(self, rendered: dict[str, str], position: int) -> None:
         """Keep what differs from what was there, and tell everybody."""
+        awaited = self.position < self.awaited <= position
+        self.position = position
         differing = {name: html for name, html in rendered.items() if html != self._html(name)}
         if differing:
             self.turn += 1
             for name, html in differing.items():
                 data = msgspec.json.encode({"id": name, "html": html})
                 self.parts[name] = _Part(self.turn, html, b"event: part\ndata: %s\n\n" % data)
+        if differing or awaited:
             self.tell()
 
     def _html(self, name: str) -> str | None:
@@ -100,7 +107,7 @@ class Hub:
     async def follow(
         self, key: Hashable, render: Render, connection: GuardedConnection, task_id: int | None = None
     ) -> AsyncGenerator[bytes]:
-        """The parts of a view from now on, first all of them.
+        """The parts of a view from now on, first all of them, none older than the reader's page.
 
         Args:
             key: the same for what looks the same.
@@ -109,22 +116,24 @@ class Hub:
             task_id: render again only when something is recorded about this task, or by the service.
         """
         with connection.streaming():
-            view = self._enter(key, render, task_id)
+            position = self._backend.service.watermark.position
+            view = self._enter(key, render, task_id, position)
             try:
                 yield _RETRY
-                async for frame in self._frames(view):
+                async for frame in self._frames(view, position):
                     with self._backend.held.holding(len(frame), connection):
                         for start in range(0, len(frame), SLICE):
                             yield frame[start : start + SLICE]
             finally:
                 self._leave(key, view)
 
-    async def _frames(self, view: View) -> AsyncIterator[bytes]:
+    async def _frames(self, view: View, position: int) -> AsyncIterator[bytes]:
         seen = 0
         while not self._backend.feed.closed:
-            changed = view.changed
-            unseen = [name for name, part in view.parts.items() if part.turn > seen]
-            seen = view.turn
+            changed, unseen = view.changed, list[str]()
+            if view.position >= position:
+                unseen = [name for name, part in view.parts.items() if part.turn > seen]
+                seen = view.turn
             for name in unseen:
                 yield view.parts[name].frame
             if not unseen:
@@ -133,11 +142,14 @@ class Hub:
                 except TimeoutError:
                     yield _ALIVE
 
-    def _enter(self, key: Hashable, render: Render, task_id: int | None) -> View:
+    def _enter(self, key: Hashable, render: Render, task_id: int | None, position: int) -> View:
         view = self._views.get(key)
         if view is None:
             view = self._views[key] = View(render, task_id)
             view.worker = asyncio.create_task(self._keep(view))
+        elif view.position < position:
+            view.stale.set()
+        view.awaited = position
         view.readers += 1
         if self._listener is None:
             self._listener = asyncio.create_task(self._listen())
@@ -160,9 +172,9 @@ class Hub:
         while not self._backend.feed.closed:
             view.stale.clear()
             async with self._turn:
-                began = loop.time()
+                began, position = loop.time(), self._backend.service.watermark.position
                 try:
-                    view.take(await self._backend.ask(view.render))
+                    view.take(await self._backend.ask(view.render), position)
                 except Exception:  # a view must outlive one bad question: the service may be mending something
                     logger.exception("a view could not be rendered")
                 await asyncio.sleep(REST * (loop.time() - began))

@@ -95,6 +95,32 @@ def test_many_who_look_at_the_same_have_it_rendered_once(service: TaskService) -
     asyncio.run(look())
 
 
+def test_who_comes_later_gets_nothing_older_than_what_a_page_showed(
+    service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PAUSE", 0.0)
+    monkeypatch.setattr(live, "IDLE", 1000.0)
+    watched = service.create_task(type="saying", input_file="", output_file="", held=True)
+    before = service.list_tasks()[1]
+
+    def render() -> dict[str, str]:
+        return {"part": str(service.list_tasks()[1] - before), "still": "always the same"}
+
+    async def look() -> None:
+        backend = Backend(service)
+        hub = Hub(backend)
+        first = frames(hub, "key", render, watched)
+        assert {await next_part(first), await next_part(first)} == {("part", "0"), ("still", "always the same")}
+        await asyncio.to_thread(service.create_task, type="saying", input_file="", output_file="", held=True)
+        second = frames(hub, "key", render, watched)
+        assert {await next_part(second), await next_part(second)} == {("part", "1"), ("still", "always the same")}
+        await first.aclose()
+        await second.aclose()
+        backend.close()
+
+    asyncio.run(look())
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_slow_reader_gets_the_newest_state_and_no_older_one(service: TaskService) -> None:
     number = 0
