@@ -17,6 +17,35 @@ _FOCUSED = """() => {
     };
 }"""
 
+_MOVES = """() => {
+    const list = document.querySelector("main").appendChild(document.createElement("div"));
+    const without = (numbers, one) => numbers.filter((other) => other !== one);
+    const orders = (left) => [[], ...left.flatMap((one) => orders(without(left, one)).map((rest) => [one, ...rest]))];
+    const row = (one) => `\\n<tr id="row-${one}"><td><button>Task ${one}</button></td></tr>`;
+    const table = (rows) => `<table id="rows"><tbody>${rows.map(row).join("")}\\n</tbody></table>`;
+    const part = (rows, noted) => `<header>Head</header>${noted ? "<p>A note</p>" : ""}${table(rows)}`;
+    const wrong = [];
+    for (const before of [[1, 2, 3, 4], [2, 4, 1, 3]]) {
+        for (const after of orders([1, 2, 3, 4, 5])) {
+            for (const focused of before.filter((one) => after.includes(one))) {
+                for (const noted of [true, false]) {
+                    const wanted = document.createElement("div");
+                    list.innerHTML = part(before, !noted);
+                    wanted.innerHTML = part(after, noted);
+                    const button = list.querySelector(`#row-${focused} button`);
+                    button.focus();
+                    morphInside(list, wanted);
+                    if (document.activeElement !== button) wrong.push(`focus on ${focused}: ${before} to ${after}`);
+                    if (list.innerHTML !== wanted.innerHTML) wrong.push(`${before} to ${after}: ${list.innerText}`);
+                }
+            }
+        }
+    }
+    list.remove();
+    return wrong;
+}"""
+"""A part of a page becomes another one, in every order of its rows. What has the focus keeps it."""
+
 
 def walk(page: Page, most: int = 400) -> list[str]:
     """The names of all that Tab reaches, in order. Each shows that it has the focus."""
@@ -50,6 +79,11 @@ def test_all_of_a_page_is_reached_by_tab_and_shows_its_focus(house: Service, vis
     for button in page.get_by_role("button").all():
         if button.is_visible():
             assert (button.get_attribute("aria-label") or " ".join(button.inner_text().split())) in names
+
+
+def test_what_has_the_focus_keeps_it_wherever_its_row_goes(house: Service, visit: Come) -> None:
+    wrong = visit(house).go("/").evaluate(_MOVES)
+    assert wrong == []
 
 
 def test_the_skip_link_leads_to_the_content(house: Service, visit: Come) -> None:

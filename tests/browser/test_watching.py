@@ -72,6 +72,23 @@ def test_what_is_being_read_stays_while_the_page_changes(service: Service, visit
     expect(button).to_be_focused()
 
 
+def test_a_form_that_was_opened_stays_open_when_others_go(service: Service, visit: Come) -> None:
+    with service.client() as tasks:
+        tasks.pause()
+    waits = service.staged()
+    page = visit(service).go(f"/tasks/{waits.id}")
+    form = page.locator("details.confirm").filter(has_text="Cancel the task")
+    form.locator("summary").click()
+    reason = form.get_by_label("Reason")
+    reason.fill("the wood is wet")
+    with service.client() as tasks:
+        tasks.resume()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("running")
+    expect(page.locator("summary", has_text="Start now")).to_have_count(0)
+    expect(reason).to_be_focused()
+    expect(reason).to_have_value("the wood is wet")
+
+
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_page_connects_again_after_the_service_was_started_again(service: Service, visit: Come, how: str) -> None:
     one = visit(service)

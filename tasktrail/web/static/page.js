@@ -28,7 +28,14 @@ function morphInside(shown, wanted) {
   let place = shown.firstChild;
   for (const next of [...wanted.childNodes]) {
     const found = next.id ? [...shown.children].find((one) => one.id === next.id) : null;
-    if (found && found !== place) {
+    if (found?.contains(document.activeElement)) {
+      // Moved, it would lose the focus. So what stands before it is moved, behind all others.
+      while (place && place !== found) {
+        const passed = place;
+        place = place.nextSibling;
+        shown.append(passed);
+      }
+    } else if (found && found !== place) {
       shown.insertBefore(found, place);
       place = found;
     }
