@@ -8,6 +8,16 @@ from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 Come = Callable[..., Visit]
+_NOTES_LOSSES = """addEventListener("DOMContentLoaded", () => {
+    const failures = document.getElementById("failures");
+    document.lost = [];
+    if (!failures) return;
+    new MutationObserver((changes) => {
+        for (const one of changes.flatMap((change) => [...change.removedNodes])) {
+            if (one.nodeName === "TABLE") document.lost.push(one.innerText);
+        }
+    }).observe(failures, { childList: true });
+});"""
 _GONE = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE"
 
 
@@ -70,6 +80,22 @@ def test_what_is_being_read_stays_while_the_page_changes(service: Service, visit
         progress = page.get_by_role("progressbar", name=f"Progress of task {ran.id}")
         expect(progress).to_have_attribute("value", f"{percent}.0")
     expect(button).to_be_focused()
+
+
+def test_a_page_never_goes_back_to_what_another_one_has_seen(service: Service, visit: Come) -> None:
+    other, one = visit(service), visit(service)
+    expect(other.go("/").get_by_role("status")).to_have_text("live")
+    one.page.add_init_script(_NOTES_LOSSES)
+    fails = service.staged(max_retries=1)
+    fails.tell("fail the wood is wet")
+    with service.client() as tasks:
+        tasks.wait(fails.id, timeout=30)
+    page = one.go("/")
+    expect(page.get_by_role("status")).to_have_text("live")
+    ran = service.staged()
+    ran.tell("10 at work")
+    expect(page.get_by_role("region", name="Running")).to_contain_text("at work")
+    assert page.evaluate("document.lost") == []
 
 
 def test_a_form_that_was_opened_stays_open_when_others_go(service: Service, visit: Come) -> None:

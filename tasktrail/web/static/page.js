@@ -84,7 +84,7 @@ function follow(address, state) {
 function take(part) {
   const shown = document.getElementById(part.id);
   if (!shown) return;
-  const read = new DOMParser().parseFromString(part.html, "text/html");
+  const read = new DOMParser().parseFromString(`<body>${part.html}`, "text/html"); // without, spaces at its start go
   for (const field of read.querySelectorAll('input[name="csrf"]')) field.setAttribute("value", document.body.dataset.csrf);
   morphInside(shown, read.body);
   keepAges();
