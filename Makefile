@@ -70,13 +70,14 @@ estimates: $(READY) ## Hold the estimates of every type against what it takes on
 gallery: $(READY) ## Run every task type on real files, check the results, make a page to look at
 	PYTHONPATH=tests/support $(BIN)/python tests/gallery/gallery.py
 
-crash: $(READY) ## Kill the service with -9 at N random moments, cut the power at N others (N=200), check what is left
+crash: $(READY) ## Kill the service with -9 at N random moments, and at N calls of whoever erases, cut the power at N others (N=200)
 	$(BIN)/python tests/crash/campaign.py --kills $(or $(N),200)
 	$(BIN)/python tests/crash/power_loss.py --images $(or $(N),200)
 	$(BIN)/python tests/crash/segments_campaign.py --kills $(or $(N),200)
 	$(BIN)/python tests/crash/batch_campaign.py
 	$(BIN)/python tests/crash/source_campaign.py
-	$(BIN)/python tests/crash/forget_campaign.py --most $(or $(N),200)
+	PYTHONPATH=tests/support $(BIN)/python tests/crash/forget_campaign.py --most $(or $(N),200)
+	PYTHONPATH=tests/support $(BIN)/python tests/crash/erase_campaign.py --most $(or $(N),200)
 
 crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)

@@ -1,21 +1,26 @@
-"""Whoever forgets tasks is killed at some of its calls of the system: a short form of the campaign."""
+"""Whoever forgets tasks, or erases a user, is killed at some calls of the system: a short form of the campaigns."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+SUPPORT = Path(__file__).parent.parent / "support"
+
 
 @pytest.mark.slow
 @pytest.mark.crash
-def test_all_is_forgotten_or_nothing_whenever_it_is_killed() -> None:
-    script = Path(__file__).parent / "forget_campaign.py"
+@pytest.mark.parametrize("campaign", ["forget", "erase"])
+def test_all_is_gone_or_nothing_whenever_it_is_killed(campaign: str) -> None:
+    script = Path(__file__).parent / f"{campaign}_campaign.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--most", "8", "--calls", "fdatasync,ftruncate", "--seed", "5"],
+        [sys.executable, str(script), "--most", "8", "--calls", "fdatasync,fsync,ftruncate,link,rename", "--seed", "5"],
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=110,
+        env={**os.environ, "PYTHONPATH": str(SUPPORT)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
