@@ -114,4 +114,12 @@ class ManifestMissing(HandlerFault):
 
     code = "manifest_missing"
     title = "The output could not be given its manifest"
-    remedy = "Look at c2pa_certificate and c2pa_key, and whether the certificate is still valid."
+    remedy = "Look at c2pa_certificate and c2pa_key."
+
+
+class CertificateOutOfDate(HandlerFault):
+    """A certificate of `c2pa_certificate` has expired, or is not valid yet. The attempt stopped before its work."""
+
+    code = "certificate_out_of_date"
+    title = "Manifests cannot be signed now"
+    remedy = "Put certificates that are valid at c2pa_certificate, start the service again, and retry the task."

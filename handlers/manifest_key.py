@@ -29,7 +29,7 @@ def read_claims(certificate: str, key_file: str) -> Claims:
         )
     try:
         chain = Path(certificate).read_text(encoding="ascii")
-        signer, *_above = x509.load_pem_x509_certificates(chain.encode())
+        signer, *above = x509.load_pem_x509_certificates(chain.encode())
         key = _key_in(key_file)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigurationError(
@@ -44,7 +44,14 @@ def read_claims(certificate: str, key_file: str) -> Claims:
             remedy="Name the key that belongs to the signer's certificate.",
         )
     algorithm = "ED25519" if isinstance(key, Ed25519PrivateKey) else _CURVES[key.curve.name][0]
-    return Claims(chain, key_file, algorithm)
+    chained = [signer, *above]
+    return Claims(
+        chain,
+        key_file,
+        algorithm,
+        begins=max(one.not_valid_before_utc for one in chained),
+        ends=min(one.not_valid_after_utc for one in chained),
+    )
 
 
 def signature(key_file: str, content: bytes) -> bytes:

@@ -6,6 +6,7 @@ attempt sends what is to be signed to its worker, and gets the signature.
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ..events.reports import Run
-from .errors import ManifestMissing
+from .errors import CertificateOutOfDate, ManifestMissing
 from .pieces import settled
 
 FORMATS = {
@@ -46,6 +47,20 @@ class Claims(msgspec.Struct, frozen=True):
     """The signer's and those above it, in PEM."""
     key_file: str
     algorithm: str
+    begins: datetime
+    """All of the certificates are valid from then on."""
+    ends: datetime
+    """One of them is not any more."""
+
+    def trouble(self, now: datetime) -> str:
+        """Why nothing can be signed now, for the time; empty when it can."""
+        if now < self.begins:
+            return f"c2pa_certificate is not valid before {self.begins:%Y-%m-%d %H:%M} UTC"
+        return (
+            ""
+            if now <= self.ends
+            else f"c2pa_certificate has expired: it was valid until {self.ends:%Y-%m-%d %H:%M} UTC"
+        )
 
 
 def sign(claims: Claims, content: bytes) -> bytes:
@@ -67,6 +82,12 @@ class Signing:
         self._claims = claims
         self._signer = signer
 
+    def check(self, run: Run) -> None:
+        """Before the work, which may be long: whether its output can be signed. Raises `CertificateOutOfDate`."""
+        trouble = self._claims.trouble(datetime.now(UTC))
+        if trouble and FORMATS.get(Path(run.output_file).suffix.lower()):
+            raise CertificateOutOfDate(trouble)
+
     def given(self, run: Run, part: Path) -> dict[str, Any]:
         """Put a manifest into the finished output of a run; what the result says of it, with size and hash as they are.
 
@@ -74,6 +95,7 @@ class Signing:
 
         Raises:
             ManifestMissing: the library refuses the output, or nobody has signed.
+            CertificateOutOfDate: a certificate has expired meanwhile.
             OSError: a file cannot be written.
         """
         import c2pa  # noqa: PLC0415 - an extra
@@ -82,6 +104,7 @@ class Signing:
         form = FORMATS.get(output.suffix.lower())
         if form is None or not part.is_file():
             return {}
+        self.check(run)
         signed = Path(run.work_dir) / f"manifest{output.suffix}"
         try:
             said = self._embed(c2pa, made_by(run), source, part, signed, form)

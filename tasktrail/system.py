@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from copy import copy
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -361,6 +362,8 @@ class System:
             found.append("no worker process is ready: nothing starts")
         if load is not None and load.resources.sample.disk_low:
             found.append("temp space has run low: nothing starts until there is more")
+        if self._claims is not None and (trouble := self._claims.trouble(self.clock.now())):
+            found.append(f"no manifests can be signed: {trouble}")
         return found + [error.message for error in self.registry.errors]
 
     def load(self) -> Load | None:
@@ -466,19 +469,23 @@ class System:
             output_root=self.paths.output,
             max_output=self.config.max_output,
             hash_up_to=self.config.hash_inputs_up_to,
-            claims=self._claims(),
+            claims=self._claims,
             nice=self.config.worker_nice,
             io=self.config.worker_io,
             room=self.room(),
         )
 
+    @cached_property
     def _claims(self) -> Claims | None:
         """With what manifests of outputs are signed. Raises `ConfigurationError`."""
         if not self.config.c2pa_certificate:
             return None
         from .handlers.manifest_key import read_claims
 
-        return read_claims(self.config.c2pa_certificate, self.config.c2pa_key)
+        claims = read_claims(self.config.c2pa_certificate, self.config.c2pa_key)
+        if trouble := claims.trouble(self.clock.now()):
+            logger.warning("no manifests can be signed", error=trouble)
+        return claims
 
     def memory_of_attempts(self) -> dict[tuple[int, int], int]:
         """Task and number of each attempt that runs → the bytes that it has in memory, where that is known."""

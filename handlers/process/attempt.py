@@ -194,6 +194,9 @@ def _handle(
     if not has_room(run, task_type, options, link, room):
         return AttemptEnded(run.task_id, run.attempt, "outgrown", message="it needs more than was reserved")
     context = AttemptContext(run, options, link, source, staged, room)
+    signs = signing if task_type.carries_manifest and run.input_file else None
+    if signs is not None:
+        signs.check(run)
     try:
         answer: object = task_type.handle(context)
     except* StopAsked:  # also out of a group of asyncio's tasks
@@ -203,8 +206,8 @@ def _handle(
     ending = classify_answer(run, answer, stop_wanted=link.stop_wanted())
     if ending.outcome == "completed" and run.original != "keep" and (why := task_type.why_kept(context, ending.result)):
         return kept(ending, why)
-    if signing is not None and ending.outcome == "completed" and task_type.carries_manifest and run.input_file:
-        return msgspec.structs.replace(ending, result={**ending.result, **signing.given(run, context.output_part)})
+    if signs is not None and ending.outcome == "completed":
+        return msgspec.structs.replace(ending, result={**ending.result, **signs.given(run, context.output_part)})
     return ending
 
 

@@ -31,6 +31,7 @@ from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.sqlite import LogReader
 from ..handlers.contract import Finding, TaskType, missing_packages
+from ..handlers.manifests import Claims
 from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
 from ..handlers.registry import Registry
 from ..paths import DataPaths, foreign, is_shared, loose, name_of
@@ -108,6 +109,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Those who are asked to sign the seals."""
     witnesses_trouble: tuple[str, str] = ("", "")
     """Why the list of witnesses cannot be read, and what to do."""
+    claims: Claims | None = None
+    """With what manifests of outputs are signed; none unless it is configured, and can be used."""
+    claims_trouble: tuple[str, str] = ("", "")
+    """Why what is configured for that cannot be used, and what to do."""
     open_files: int
     """Most files that this process may have open."""
     now: datetime
@@ -132,6 +137,7 @@ def collect(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
     last, writer, trouble = _last_recorded(paths.log)
     holder = _holder(paths.lock)
     witnesses, unread = _witnesses(paths.witnesses)
+    claims, unusable = _claims(config)
     refusal, degraded = (("", ""), ()) if holder is None else _service_trouble(paths.data)
     return Facts(
         platform=sys.platform,
@@ -155,6 +161,8 @@ def collect(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
         targets_trouble=_targets_trouble(config),
         witnesses=witnesses,
         witnesses_trouble=unread,
+        claims=claims,
+        claims_trouble=unusable,
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         now=datetime.now(UTC),
         last_recorded=last,
@@ -306,6 +314,17 @@ def _history_trouble(paths: DataPaths) -> tuple[str, str]:
     except OSError as error:  # what knows of it cannot be read
         return f"{paths.data} cannot be looked through: {error.strerror}", "Correct its permissions."
     return "", ""
+
+
+def _claims(config: Config) -> tuple[Claims | None, tuple[str, str]]:
+    if not config.c2pa_certificate:
+        return None, ("", "")
+    from ..handlers.manifest_key import read_claims
+
+    try:
+        return read_claims(config.c2pa_certificate, config.c2pa_key), ("", "")
+    except ConfigurationError as error:
+        return None, (error.message, error.advice)
 
 
 def _lacking(registry: Registry) -> tuple[Lack, ...]:

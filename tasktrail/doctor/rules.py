@@ -29,6 +29,7 @@ LITTLE_SPACE = 1_000_000_000
 TOO_LITTLE_SPACE = 100_000_000
 FEW_FILES = 256
 FILES_PER_WORKER = 8
+RENEW_WITHIN = timedelta(days=30)
 CLOCK_TOLERANCE = timedelta(seconds=2)
 WORKER_MEMORY = 64 * 1024 * 1024
 
@@ -334,6 +335,23 @@ def _witnesses(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("witnesses", "ok", f"somebody answers at the address of each witness: {names}")
 
 
+def _manifests(facts: Facts, _config: Config) -> Iterator[Finding]:
+    trouble, remedy = facts.claims_trouble
+    if trouble:
+        yield Finding("manifests", "fail", trouble, remedy)
+    if facts.claims is None:
+        return
+    renew = "Put certificates that are valid at c2pa_certificate, and start the service again."
+    if untimely := facts.claims.trouble(facts.now):
+        yield Finding("manifests", "fail", f"tasks whose outputs get a manifest fail: {untimely}", renew)
+        return
+    message = f"outputs get a manifest; its certificates are valid until {facts.claims.ends:%Y-%m-%d %H:%M} UTC"
+    if facts.claims.ends - facts.now < RENEW_WITHIN:
+        yield Finding("manifests", "warn", message, renew)
+    else:
+        yield Finding("manifests", "ok", message)
+
+
 _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _python,
     _sqlite,
@@ -354,6 +372,7 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _types,
     _notices,
     _witnesses,
+    _manifests,
 )
 
 

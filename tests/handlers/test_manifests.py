@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec.structs import replace
 from PIL import Image
 
 from tasktrail import TaskService
@@ -21,7 +22,7 @@ from tasktrail.config.settings import Config
 from tasktrail.events import Task
 from tasktrail.events.errors import ConfigurationError
 from tasktrail.events.reports import Run
-from tasktrail.handlers.errors import ManifestMissing
+from tasktrail.handlers.errors import CertificateOutOfDate, ManifestMissing
 from tasktrail.handlers.manifest_key import read_claims
 from tasktrail.handlers.manifests import FORMATS, Signing, sign
 from tasktrail.handlers.process.sandboxed import SandboxedAttempts
@@ -40,19 +41,19 @@ def named(name: str) -> x509.Name:
     )
 
 
-def certificates(key: Key) -> bytes:
-    """That of a signer, and of an authority of our own above it, which nobody trusts."""
+def certificates(key: Key, begins: int, ends: int) -> bytes:
+    """That of a signer, valid from one day to another, and of an authority of our own above it, which nobody trusts."""
     now, above = datetime.now(UTC), ec.generate_private_key(ec.SECP256R1())
 
-    def begun(name: str, public: Any) -> x509.CertificateBuilder:
+    def begun(name: str, public: Any, first: int = -100, last: int = 100) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(named(name))
             .issuer_name(named("authority"))
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=30))
+            .not_valid_before(now + timedelta(days=first))
+            .not_valid_after(now + timedelta(days=last))
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         )
 
@@ -76,7 +77,7 @@ def certificates(key: Key) -> bytes:
         .sign(above, SHA256())
     )
     signer = (
-        begun("signer", key.public_key())
+        begun("signer", key.public_key(), begins, ends)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=True)
@@ -86,9 +87,9 @@ def certificates(key: Key) -> bytes:
     return signer.public_bytes(Encoding.PEM) + authority.public_bytes(Encoding.PEM)
 
 
-def written(folder: Path, key: Key) -> tuple[str, str]:
+def written(folder: Path, key: Key, begins: int = -1, ends: int = 30) -> tuple[str, str]:
     """The paths of certificates and key."""
-    (folder / "chain.pem").write_bytes(certificates(key))
+    (folder / "chain.pem").write_bytes(certificates(key, begins, ends))
     (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return str(folder / "chain.pem"), str(folder / "key.pem")
 
@@ -309,3 +310,35 @@ def test_an_attempt_whose_key_is_gone_publishes_nothing(tmp_path: Path, photo: P
         task = service.wait(task_id, timeout=WITHIN)
     assert (task.status, task.error_type) == ("failed", "ManifestMissing")
     assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize(("begins", "ends", "told"), [(-9, -1, "has expired"), (1, 9, "is not valid before")])
+def test_certificates_that_are_not_valid_stop_an_attempt_before_its_work(
+    begins: int, ends: int, told: str, tmp_path: Path, photo: Path
+) -> None:
+    certificate, key = written(tmp_path, ec.generate_private_key(ec.SECP256R1()), begins, ends)
+    config = Config(workers=1, c2pa_certificate=certificate, c2pa_key=key)
+    with TaskService.open(tmp_path / "data", config=config) as service:
+        assert any(told in trouble for trouble in service.degraded)
+        outputs = [tmp_path / "out.png", tmp_path / "out.bmp"]
+        ids = [
+            service.create_task(type="image_convert", input_file=photo, output_file=output, max_retries=0)
+            for output in outputs
+        ]
+        signed, plain = [service.wait(task_id, timeout=WITHIN) for task_id in ids]
+    assert (signed.status, signed.error_type) == ("failed", "CertificateOutOfDate")
+    assert told in signed.error
+    assert signed.progress == 0
+    assert plain.status == "completed", plain.error
+    assert [output.exists() for output in outputs] == [False, True]
+
+
+def test_a_certificate_that_expires_in_the_middle_signs_nothing_more(
+    photo: Path, tmp_path: Path, identity: tuple[str, str]
+) -> None:
+    claims = replace(read_claims(*identity), ends=datetime.now(UTC))
+    output = tmp_path / "out.jpg"
+    convert(photo, output)
+    run = Run(1, 1, "image_convert", str(photo), str(output), {}, None, str(tmp_path))
+    with pytest.raises(CertificateOutOfDate):
+        Signing(claims, lambda content: sign(claims, content)).given(run, output)

@@ -22,6 +22,7 @@ from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.handlers.contract import Finding
+from tasktrail.handlers.manifests import Claims
 from tasktrail.handlers.process.sandbox import SandboxSupport
 from tasktrail.projections.proof.witness_list import add_witness
 
@@ -60,6 +61,11 @@ HEALTHY = Facts(
     now=NOW,
     last_recorded=NOW - timedelta(hours=1),
 )
+
+
+def certified(begins: int, ends: int) -> Claims:
+    """What signs manifests, with certificates that begin and end in so many days."""
+    return Claims("", "", "ES256", begins=NOW + timedelta(days=begins), ends=NOW + timedelta(days=ends))
 
 
 def complaints(facts: Facts, config: Config = HEALTHY_CONFIG) -> list[tuple[str, str]]:
@@ -108,6 +114,10 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"lacking": (PLAIN,)}, ("packages", "warn")),
         ({"targets_trouble": ("apprise is not installed", "Install it.")}, ("targets", "fail")),
         ({"config_is_open": True}, ("secrets", "warn")),
+        ({"claims": certified(-1, 20)}, ("manifests", "warn")),
+        ({"claims": certified(-9, -1)}, ("manifests", "fail")),
+        ({"claims": certified(1, 40)}, ("manifests", "fail")),
+        ({"claims_trouble": ("c2pa_key is none", "Name one.")}, ("manifests", "fail")),
         ({"witnesses_trouble": ("witnesses.json is cut", "Add them anew.")}, ("witnesses", "fail")),
         ({"witnesses": (WITNESS, replace(WITNESS, trouble="refused"))}, ("witnesses", "warn")),
     ],
@@ -149,6 +159,13 @@ def test_each_witness_is_called_and_a_damaged_list_is_told(tmp_path: Path) -> No
     facts = collect(tmp_path, HEALTHY_CONFIG)
     assert "witnesses.json" in facts.witnesses_trouble[0]
     assert ("witnesses", "fail") in complaints(facts)
+
+
+def test_certificates_that_are_valid_for_long_are_good_news(tmp_path: Path) -> None:
+    told = list(apply_rules(replace(HEALTHY, claims=certified(-1, 40)), HEALTHY_CONFIG))
+    assert [(one.level, "2027-01-03" in one.message) for one in told if one.name == "manifests"] == [("ok", True)]
+    config = replace(HEALTHY_CONFIG, c2pa_certificate=str(tmp_path / "none.pem"), c2pa_key=str(tmp_path / "none"))
+    assert ("manifests", "fail") in complaints(collect(tmp_path, config), config)
 
 
 def test_witnesses_that_answer_are_good_news() -> None:
