@@ -20,7 +20,7 @@ from ..errors import KeysUnreadable, LogCorrupt
 from ..recorded import Fact
 from ..system_events import ScheduleAdded, SourceAdded, UserErased
 from ..task_events import Cancelled, Created
-from .event_log import Answer
+from .event_log import Answer, Erasable
 from .keys import Keys, decrypt, encrypt
 from .personal import BEGINS, KEY_LENGTH, bound_to, box_of, divided, stored, whole
 
@@ -42,6 +42,10 @@ _PLAIN_OF = f"""
     SELECT count(*) FROM {_FIRSTS} AND event = 'created' AND substr(data, 1, {len(BEGINS)}) <> '{BEGINS}'
         AND json_valid(data) AND coalesce(json_extract(data, '$.user_id'), 0) = ?
 """  # noqa: S608 - our own words
+_RECORDS_OF = f"""
+    SELECT count(*) FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
+        AND substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) IN (SELECT value FROM json_each(?))
+"""  # noqa: S608 - our own words
 _ANY = f"SELECT 1 FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}' LIMIT 1"  # noqa: S608 - our own words
 
 
@@ -51,6 +55,14 @@ def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int) -> Belongings
     rows = conn.execute(_TASKS_OF, (msgspec.json.encode(names).decode(),)) if names else ()
     tasks = tuple(int(task_id) for (task_id,) in rows)
     return Belongings(names, tasks, int(conn.execute(_PLAIN_OF, (user_id,)).fetchone()[0]))
+
+
+def erasable(conn: sqlite3.Connection, keys: Keys, user_id: int) -> Erasable:
+    """How much an erasure would take. It looks through all records. Raises `sqlite3.Error`."""
+    there = belongings(conn, keys, user_id)
+    names = msgspec.json.encode(there.keys).decode()
+    records = int(conn.execute(_RECORDS_OF, (names,)).fetchone()[0]) if there.keys else 0
+    return Erasable(user_id=user_id, tasks=len(there.tasks), records=records, plain=there.plain)
 
 
 def refuse_lost_keys(conn: sqlite3.Connection, keys: Keys) -> None:

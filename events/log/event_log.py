@@ -28,6 +28,17 @@ class Answer(msgspec.Struct, frozen=True):
     position: int
 
 
+class Erasable(msgspec.Struct, frozen=True, kw_only=True):
+    """How much an erasure of a user would take."""
+
+    user_id: int
+    tasks: int
+    records: int
+    """In which something is encrypted: those of the tasks, and of the user's schedules and sources."""
+    plain: int
+    """Tasks that would stay readable: they were recorded before personal data was encrypted."""
+
+
 class Part(NamedTuple):
     """A part of one task's life."""
 

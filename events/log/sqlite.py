@@ -32,8 +32,8 @@ from ..errors import (
 from ..recorded import Fact, Recorded, record_at, timestamp
 from ..task_events import Completed
 from .chain import GENESIS, checksum, link
-from .encryption import Decryption, Encryption, belongings, opened_digest, refuse_lost_keys
-from .event_log import Answer, Head, Part
+from .encryption import Decryption, Encryption, belongings, erasable, opened_digest, refuse_lost_keys
+from .event_log import Answer, Erasable, Head, Part
 from .files import HeadMark, LogFiles, create_private
 from .integrity import (
     UNREADABLE,
@@ -403,7 +403,10 @@ class SqliteEventLog:
 
     def belongings(self, user_id: int) -> Belongings:
         """What there is of a user; see `EventLog.belongings`."""
-        return _belongings(self._conn, self._decrypt, user_id)
+        try:
+            return belongings(self._conn, self._decrypt.keys, user_id)
+        except sqlite3.Error as error:
+            raise explained(error, _file_of(self._conn), "cannot be read") from error
 
     def destroy(self, keys: Collection[str]) -> None:
         """Destroy these keys of users for ever."""
@@ -538,9 +541,12 @@ class LogReader:
         rows = _fetch(self._conn, f"{_SELECT} WHERE task_id = ? ORDER BY version DESC LIMIT 1", (task_id,))
         return from_row(rows[0][:14], rows[0][14], self._decrypt.anew()) if rows else None
 
-    def belongings(self, user_id: int) -> Belongings:
-        """What there is of a user; see `EventLog.belongings`."""
-        return _belongings(self._conn, self._decrypt, user_id)
+    def erasable(self, user_id: int) -> Erasable:
+        """How much an erasure of a user would take. It looks through all records."""
+        try:
+            return erasable(self._conn, self._decrypt.keys, user_id)
+        except sqlite3.Error as error:
+            raise explained(error, _file_of(self._conn), "cannot be read") from error
 
     def version_at(self, task_id: int, position: int) -> int:
         """The last version of a task up to a position; 0 when there was none."""
@@ -775,13 +781,6 @@ def read_parts(conn: sqlite3.Connection, parts: Sequence[Part], until: int, decr
             _refuse_gap(row[1], reached[row[1]], [row])
             reached[row[1]] = row[2]
     return [from_row(row[:14], row[14], decrypt) for row in rows]
-
-
-def _belongings(conn: sqlite3.Connection, decrypt: Decryption, user_id: int) -> Belongings:
-    try:
-        return belongings(conn, decrypt.keys, user_id)
-    except sqlite3.Error as error:
-        raise explained(error, _file_of(conn), "cannot be read") from error
 
 
 def _refuse_gap(task_id: int, after: int, rows: list[tuple[Any, ...]]) -> None:

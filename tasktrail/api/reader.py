@@ -25,6 +25,7 @@ from ..config.load import load_config
 from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
+from ..events.log.event_log import Erasable
 from ..events.log.stubs import forgotten
 from ..events.state import FINISHED, fold
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
@@ -311,6 +312,10 @@ class Questions:
     def schedules(self) -> list[ScheduleBoard]:
         """All schedules, by name."""
         return list(self.source.state(lambda state, _now: schedule_boards(state)))
+
+    def erasable(self, user_id: int) -> Erasable:
+        """How much `erase_user` would take of a user. It looks through all records, and changes nothing."""
+        return self.source.log().erasable(check_whole(user_id, "user_id", 1))
 
     def _with_evidence(self, task_id: int, one: Obstacle) -> Obstacle:
         """Add positions of the events that explain the obstacle, and the commands that would remove it."""

@@ -19,6 +19,7 @@ from ..actors.core.sources import WatchedFolder
 from ..batches.request import MadeBatch, NewBatch
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from ..events.errors import InvalidPath, ServiceUnreachable, UnknownTask, WaitTimeout
+from ..events.log.event_log import Erasable
 from ..events.state import FINISHED
 from ..events.values import (
     MAX_INTEGER,
@@ -297,6 +298,12 @@ class Remote(Commands):
         wanted |= {"dry_run": dry_run, "reason": reason, "actor": actor or ""}
         body = msgspec.json.encode(wanted)
         return decoded(await self._connection.post("/v1/forget", body, ("",), patience=None), Forgotten)
+
+    @either_way
+    async def erasable(self, user_id: int) -> Erasable:
+        """How much `erase_user` would take of a user. It looks through all records, and changes nothing."""
+        path = f"/v1/users/{check_whole(user_id, 'user_id', 1)}/erase"
+        return decoded(await self._connection.post(path, b'{"dry_run":true}', ("",), patience=None), Erasable)
 
     @either_way
     async def events(self, task_id: int) -> list[Recorded]:

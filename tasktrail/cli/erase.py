@@ -12,7 +12,7 @@ from .session import Session
 from .terminal import print_json, say
 
 if TYPE_CHECKING:
-    from ..events.context import Belongings
+    from ..events.log.event_log import Erasable
 
 
 @click.command(
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.argument("user_id", type=click.IntRange(1, 2**53), metavar="USER")
 @click.option("--partly", is_flag=True, help="Although some tasks were recorded before anything was encrypted.")
-@click.option("--dry-run", is_flag=True, help="Only tell what there is. Reads the files of the data folder.")
+@click.option("--dry-run", is_flag=True, help="Only say how much it would be.")
 @reason_and_actor
 @pass_session
 def erase_command(
@@ -37,18 +37,19 @@ def erase_command(
     user must be over. Backups hold no keys; bundles, exports and notices that were sent cannot be called back.
     """
     if dry_run:
-        session.files_only("erase --dry-run")
-        _tell(session, user_id, session.environment.belongings(session, user_id))
+        _tell(session, session.environment.erasable(session, user_id))
         return
     fields = {"user_id": user_id, "partly": partly, **who(reason, actor)}
     _wait_until_finished(session, send(session, EraseUser, fields).position)
 
 
-def _tell(session: Session, user_id: int, found: "Belongings") -> None:
+def _tell(session: Session, found: "Erasable") -> None:
     if session.as_json:
-        print_json({"user_id": user_id, "keys": found.keys, "tasks": found.tasks, "plain": found.plain})
+        print_json(found)
         return
-    say(f"tasks of user {user_id} that can be erased: {len(found.tasks)}")
+    numbers = (("task", found.tasks), ("record", found.records))
+    many = ", ".join(f"{number} {word}{'' if number == 1 else 's'}" for word, number in numbers)
+    say(f"would be erased of user {found.user_id}: {many}")
     if found.plain:
         say(f"tasks that stay readable, because they were recorded before anything was encrypted: {found.plain}")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..backups.restore import Restored
     from ..config.settings import Config
     from ..events import TasktrailError
-    from ..events.context import Belongings
+    from ..events.log.event_log import Erasable
     from ..exports.tiles import WrittenTiles
     from ..handlers.registry import Registry
     from ..paths import DataPaths
@@ -420,12 +420,16 @@ class Environment:
 
         return back_up(session.data, destination, progress, **how)
 
-    def belongings(self, session: Session, user_id: int) -> "Belongings":
-        """What the log holds of a user. Reads the files, whether a service runs or not."""
+    def erasable(self, session: Session, user_id: int) -> "Erasable":
+        """How much an erasure of a user would take. The service says it, or the files when none runs."""
         from ..events.log.sqlite import LogReader
 
+        service = session.service_or_none()
+        if service is not None:
+            with closing(service):
+                return service.erasable(user_id)
         with closing(LogReader(_with_log(session).log)) as log:
-            return log.belongings(user_id)
+            return log.erasable(user_id)
 
     def restore(self, session: Session, source: Path, progress: ProgressCallback, **how: Any) -> "Restored":
         """Put a backup in place. Raises `DataInUse` when a service runs."""

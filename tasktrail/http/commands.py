@@ -43,7 +43,9 @@ from ..events.commands import (
     Seconds,
     SetLimits,
     Text,
+    says,
 )
+from ..events.log.event_log import Erasable
 from ..events.values import traceparent_in
 from ..projections import Forgotten, Rebuilt, TaskFilters
 from ..projections.queries.filters import Ids, Texts
@@ -167,17 +169,11 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
     ) -> Answer:
         return await send(request, backend, who, token=token)
 
-    async def on_user(
-        request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], user_id: UserPath
-    ) -> Answer:
-        return await send(request, backend, who, user_id=user_id)
-
     routes: dict[str, Callable[..., Any]] = {
         "{task_id": on_task,
         "{schedule": on_schedule,
         "{source": on_source,
         "{token": on_token,
-        "{user_id": on_user,
     }
     route = next((routes[part] for part in routes if part in path), plain)
     route.__name__ = name or str(kind.__struct_config__.tag)
@@ -200,7 +196,6 @@ COMMANDS: dict[str, type[Command]] = {
     "/v1/endpoints/enable": EnableEndpoint,
     "/v1/tokens": AddToken,
     "/v1/tokens/{token:str}/revoke": RevokeToken,
-    "/v1/users/{user_id:int}/erase": EraseUser,
     "/v1/sources": AddSource,
     "/v1/sources/{source:str}/remove": RemoveSource,
     "/v1/sources/{source:str}/pause": PauseSource,
@@ -265,6 +260,24 @@ async def rebuild(backend: NamedDependency[Backend]) -> Rebuilt:
     return await backend.rebuild()
 
 
+class ErasureWanted(EraseUser, frozen=True, kw_only=True, tag="erase_user"):
+    """The command, or the question how much it would take."""
+
+    dry_run: Annotated[bool, says("Only say how much it would be.")] = False
+
+
+@post("/v1/users/{user_id:int}/erase", needs=ADMINISTER, status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
+async def erase_user(
+    request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], user_id: UserPath
+) -> Response[Accepted | Erasable]:
+    """Erase what is personal of a user's tasks for ever, by destroying its keys. Nothing of it may be unfinished."""
+    wanted = decode_kind(ErasureWanted, await json_body(request), user_id=user_id)
+    if wanted.dry_run:
+        return Response(await backend.bulk(lambda: backend.service.erasable(user_id)), status_code=200)
+    fields = {name: getattr(wanted, name) for name in EraseUser.__struct_fields__}
+    return Response((await one(backend, who, lambda: EraseUser(**fields))).content)
+
+
 class ForgetTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which finished tasks to forget."""
 
@@ -308,5 +321,6 @@ COMMAND_ROUTES: Sequence[HTTPRouteHandler] = (
     *(command_route(path, kind, _OTHERWISE_NAMED.get(kind, "")) for path, kind in COMMANDS.items()),
     retry_tasks,
     rebuild,
+    erase_user,
     forget,
 )

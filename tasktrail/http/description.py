@@ -29,7 +29,7 @@ from ..events.values import MAX_INTEGER, MIN_INTEGER
 from ..handlers.contract import TaskType, missing_packages
 from ..handlers.presets import Presets
 from ..projections.queries.filters import MAX_LIMIT, MAX_TEXT, MAX_VALUES, SORTS, STATUSES
-from .commands import COMMANDS, ForgetTasks, RetryTasks
+from .commands import COMMANDS, ErasureWanted, ForgetTasks, RetryTasks
 from .permissions import SEE
 from .problems import MEDIA_TYPE
 from .requests import LARGEST, MAX_COMMANDS
@@ -188,11 +188,11 @@ def _one_of(*names: str) -> Schema:
 def _components(known: Known) -> dict[str, Schema]:
     """All commands, what they consist of, and the options of all task types."""
     _, parts = msgspec.json.schema_components(
-        (*_COMMANDS, NewBatch, RetryTasks, ForgetTasks, Accepted, Problem), ref_template=_REF
+        (*_COMMANDS, NewBatch, RetryTasks, ErasureWanted, ForgetTasks, Accepted, Problem), ref_template=_REF
     )
     parts = deepcopy(parts)
     texts = _texts_of(known)
-    for name in (*_NAMES, "NewBatch", "FileTask", "RetryTasks", "ForgetTasks", "GraphTask"):
+    for name in (*_NAMES, "NewBatch", "FileTask", "RetryTasks", "ErasureWanted", "ForgetTasks", "GraphTask"):
         _refine(parts[name], texts)
     for task in (parts["CreateTask"], parts["GraphTask"], parts["NewBatch"]):
         task["properties"]["user_level"]["maximum"] = known.max_user_level
@@ -337,6 +337,7 @@ def _bodies(parts: Mapping[str, Schema]) -> dict[str, Schema]:
         "/v1/commands": {"oneOf": [any_command, {"type": "array", "items": item, "maxItems": MAX_COMMANDS}]},
         "/v1/tasks": _ref("NewTask"),
         "/v1/tasks/retry": _ref("RetryTasks"),
+        "/v1/users/{user_id}/erase": _fields_of(parts["ErasureWanted"], ("user_id",)),
         "/v1/forget": _fields_of(parts["ForgetTasks"]),
         "/v1/batches": _fields_of(parts["NewBatch"]),
         **{
@@ -500,6 +501,12 @@ def described(document: Schema, known: Known) -> Schema:
         document["paths"][path]["post"]["responses"]["202"]["headers"] = _LOCATION
     document["paths"]["/v1/commands"]["post"]["responses"]["202"]["content"] = {
         "application/json": {"schema": _MANY_ANSWERS}
+    }
+    erasure = document["paths"]["/v1/users/{user_id}/erase"]["post"]["responses"]
+    erasure["202"]["content"] = {"application/json": {"schema": _ref("Accepted")}}
+    erasure["200"] = {
+        "description": "How much it would be, with `dry_run`.",
+        "content": {"application/json": {"schema": _ref("Erasable")}},
     }
     return document
 

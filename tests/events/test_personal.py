@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tasktrail.events import Answer, Created, Fact, Failed
 from tasktrail.events.errors import KeysUnreadable, LogCorrupt
 from tasktrail.events.forms import known_forms
-from tasktrail.events.log.event_log import already_appended
+from tasktrail.events.log.event_log import Erasable, already_appended
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.personal import BEGINS, PERSONAL, divided, erased, stored, whole
@@ -79,14 +79,14 @@ def test_a_log_reads_as_it_was_written_and_its_file_says_nothing(tmp_path: Path)
 def test_without_the_key_every_task_folds_to_the_same_life(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     facts = history(path)
+    tasks = {fact.task_id for fact in facts if fact.task_id}
+    encrypted = [row for row in rows_of(path) if row[13].startswith(BEGINS)]
     with closing(LogReader(path)) as log:
-        keys = log.belongings(7).keys
-        tasks = log.belongings(7).tasks
-        assert len(keys) == 1
-        assert set(tasks) == {fact.task_id for fact in facts if fact.task_id}
+        assert log.erasable(7) == Erasable(user_id=7, tasks=len(tasks), records=len(encrypted), plain=0)
         with closing(Keys(path)) as other:
-            other.destroy(keys)
-        assert log.belongings(7).keys == ()
+            (key,) = other.of_user(7)
+            other.destroy([key])
+        assert log.erasable(7) == Erasable(user_id=7, tasks=0, records=0, plain=0)
         for task_id in tasks:
             records = log.read_task(task_id)
             now = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events

@@ -14,12 +14,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import asdict
 from owner import secret_file
 
-from tasktrail import TaskFilters, TaskService
+from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors import eraser
 from tasktrail.events import Created, Recorded
 from tasktrail.events.errors import CommandIdReused, Erased, KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
+from tasktrail.events.log.event_log import Erasable
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.system_events import ErasureFinished, RetentionRule, UserErased
 from tasktrail.events.task_events import ERASED
@@ -342,8 +344,13 @@ def test_the_command_tells_what_there_is_erases_and_waits_until_it_is_done(encry
     server = HttpServer(tasks, socket_path=tasks.paths.socket, secret_file=secret_file(tasks.paths.data))
     server.start()
     try:
+        head = tasks.watermark.position
         (found,) = call("erase", "7", "--dry-run")
-        assert (found["user_id"], found["tasks"], found["plain"]) == (ADA, [task], 0)
+        assert found == {"user_id": ADA, "tasks": 1, "records": 1, "plain": 0}
+        with Client.connect(tasks.paths.data) as client:
+            assert asdict(client.erasable(ADA)) == asdict(tasks.erasable(ADA)) == found
+            assert client.erasable(BOB) == Erasable(user_id=BOB, tasks=0, records=0, plain=0)
+        assert tasks.watermark.position == head
         (refused,) = call("erase", "8")
         assert refused["code"] == "nothing_to_change"
         (accepted,) = call("erase", "7", "--reason", "asked for")
@@ -351,8 +358,8 @@ def test_the_command_tells_what_there_is_erases_and_waits_until_it_is_done(encry
         assert isinstance(record.event, UserErased)
         assert any(isinstance(later.event, ErasureFinished) for later in tasks.log(record.position))
         assert "the user of 1 tasks was erased" in run("history", str(task)).stdout
-        ((found),) = call("erase", "7", "--dry-run")
-        assert (found["keys"], found["tasks"]) == ([], [])
+        (found,) = call("erase", "7", "--dry-run")
+        assert (found["tasks"], found["records"]) == (0, 0)
     finally:
         server.stop()
 
