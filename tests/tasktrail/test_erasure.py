@@ -19,6 +19,7 @@ from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors import eraser
+from tasktrail.config.settings import Config
 from tasktrail.events import Created, Recorded
 from tasktrail.events.errors import CommandIdReused, Erased, KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
 from tasktrail.events.log.event_log import Erasable
@@ -33,6 +34,7 @@ from tasktrail.whatif.ask import what_if
 
 WITHIN = 120.0
 ADA, BOB = 7, 8
+SUPPORT = str(Path(__file__).parents[1] / "support")
 PLACES = (
     "input", "output", "label", "batch", "unique", "webhook", "actor", "cancelled", "complained", "printed",
     "told", "saved", "returned", "drawn",
@@ -391,7 +393,8 @@ def counted(*args, **more):
         dies()
     return real(*args, **more)
 
-tasks = TaskService.open(sys.argv[1], config=Config(personal_data="encrypted", handlers=("telltale_handlers",)))
+config = Config(workers=1, personal_data="encrypted", handlers=("telltale_handlers",))
+tasks = TaskService.open(sys.argv[1], config=config, own_only=True)
 setattr(module, name, counted)
 position = tasks.erase_user(7).position
 print(position, flush=True)
@@ -414,14 +417,27 @@ POINTS = [
 """Where the process is killed: before a function runs for the nth time."""
 
 
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A data folder with the tasks of two users, and one of the other's. Made once, for six tasks take long."""
+    folder = tmp_path_factory.mktemp("lived")
+    (folder / "files").mkdir()
+    config = Config(
+        workers=1, personal_data="encrypted", handlers=("telltale_handlers",), allow_endpoints=("127.0.0.1:9",)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", SUPPORT)
+        with TaskService.open(folder / "data", config=config) as tasks:
+            live(tasks, folder / "files", 9)
+            return folder / "data", live(tasks, folder / "files", 9, BOB)["done"]
+
+
 @pytest.mark.parametrize(("module", "name", "at"), POINTS)
 def test_a_kill_in_the_middle_costs_only_time(
-    encrypted: Opener, tmp_path: Path, closed_port: int, module: str, name: str, at: int
+    encrypted: Opener, lived: tuple[Path, int], tmp_path: Path, module: str, name: str, at: int
 ) -> None:
-    (tmp_path / "files").mkdir()
-    with encrypted() as tasks:
-        live(tasks, tmp_path / "files", closed_port)
-        other = live(tasks, tmp_path / "files", closed_port, BOB)
+    before, other = lived
+    shutil.copytree(before, tmp_path / "data")
     _, master = (tmp_path / "data" / "master-key").read_text().split()
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "data"), module, name, str(at)],
@@ -435,63 +451,6 @@ def test_a_kill_in_the_middle_costs_only_time(
     wait_until_finished(tasks, promised(tasks))
     assert found_in(tasks.paths.data) == {}
     assert [path for path in tasks.paths.data.glob("*master*") if master in path.read_text()] == []
-    assert tasks.get_task(other["done"]).input_file.endswith(f"{canary(BOB, 'input')}.txt")
+    assert tasks.get_task(other).input_file.endswith(f"{canary(BOB, 'input')}.txt")
     assert tasks.verify().findings == ()
     assert sum(isinstance(record.event, ErasureFinished) for record in tasks.log()) == 1
-
-
-KILLED_AT = """
-import os, signal, sys
-from tasktrail import TaskService
-from tasktrail.config.settings import Config
-
-CALLS = {"open", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate", "os.mkdir", "sqlite3.connect"}
-data, at, calls = sys.argv[1], int(sys.argv[2]), []
-
-def seen(call, arguments):
-    if calls and call in CALLS and data in str(arguments[0]):
-        calls.append(call)
-        if len(calls) > at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-tasks = TaskService.open(data, config=Config(personal_data="encrypted", handlers=("telltale_handlers",)))
-sys.addaudithook(seen)
-calls.append("begun")
-position = tasks.erase_user(7).position
-for record in tasks.follow(after=position):
-    if record.name == "erasure_finished":
-        calls.clear()
-        sys.exit(3)
-"""
-
-
-@pytest.mark.long
-@pytest.mark.crash
-@pytest.mark.parametrize("first", range(1, 9))
-def test_it_may_be_killed_at_every_call_on_a_file(
-    encrypted: Opener, tmp_path: Path, closed_port: int, first: int
-) -> None:
-    """Each of eight parts takes every eighth call of this process on a file of the data folder."""
-    (tmp_path / "files").mkdir()
-    with encrypted() as tasks:
-        live(tasks, tmp_path / "files", closed_port)
-        other = live(tasks, tmp_path / "files", closed_port, BOB)["done"]
-    (tmp_path / "data").rename(tmp_path / "before")
-    for at in range(first, 1000, 8):
-        shutil.copytree(tmp_path / "before", tmp_path / "data")
-        killed = subprocess.run(
-            [sys.executable, "-c", KILLED_AT, str(tmp_path / "data"), str(at)],
-            capture_output=True,
-            text=True,
-            timeout=WITHIN,
-            check=False,
-        )
-        assert killed.returncode in (-signal.SIGKILL, 3), killed.stderr
-        with encrypted() as tasks:
-            wait_until_finished(tasks, promised(tasks))
-            assert found_in(tasks.paths.data) == {}, at
-            assert tasks.get_task(other).input_file.endswith(f"{canary(BOB, 'input')}.txt")
-            assert tasks.verify().findings == ()
-        if killed.returncode == 3:
-            return
-        shutil.rmtree(tmp_path / "data")
