@@ -38,10 +38,12 @@ SELECT versions.*, (SELECT max(since) FROM versions AS own WHERE own.id = asked.
 FROM json_each(?) AS asked CROSS JOIN versions
     ON versions.since = (SELECT max(since) FROM versions AS own WHERE own.id = asked.value AND own.since <= ?)
 """
-_BASE = """
-SELECT since, version, state FROM versions WHERE id = ? AND since <= ? AND state IS NOT NULL ORDER BY since DESC LIMIT 1
+_BASES = """
+SELECT tasks.id, tasks.spec, base.since, base.version, base.state FROM json_each(?) AS asked
+CROSS JOIN versions AS base ON base.since = (
+    SELECT since FROM versions WHERE id = asked.value AND since <= ? AND state IS NOT NULL ORDER BY since DESC LIMIT 1)
+CROSS JOIN tasks ON tasks.id = asked.value
 """
-_SPECS = "SELECT id, spec FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
 _WORD = f"""
 SELECT count(*) FROM (SELECT 1 FROM search WHERE search MATCH ? AND rowid <= ? LIMIT {FEW + 1})
 """  # noqa: S608 - our own number
@@ -234,14 +236,14 @@ class Past:
 
     def _folded(self, conn: sqlite3.Connection, rows: Sequence[_Version]) -> dict[int, TaskState]:
         begun: dict[int, TaskState] = {}
-        parts = []
-        for row in rows:
-            base = conn.execute(_BASE, (row.id, self.position)).fetchone() if row.version > FEW_VERSIONS else None
-            since, version, state = base or (0, 0, "")
-            if base is not None:
-                ((_id, spec),) = conn.execute(_SPECS, (_json([row.id]),))
-                begun[row.id] = decode_state(row.id, spec, state)
-            parts.append(_part(row, version, since))
+        reached: dict[int, tuple[int, int]] = {}
+        """Task → version and position of the state that is kept."""
+        long_lives = [row.id for row in rows if row.version > FEW_VERSIONS]
+        if long_lives:
+            for task_id, spec, since, version, state in conn.execute(_BASES, (_json(long_lives), self.position)):
+                begun[task_id] = decode_state(task_id, spec, state)
+                reached[task_id] = (version, since)
+        parts = [_part(row, *reached.get(row.id, (0, 0))) for row in rows]
         return {**begun, **fold_batch(self._log.read_parts(parts, self.position), begun, Tally())}
 
     def _last_changes(self, conn: sqlite3.Connection, ids: Sequence[int]) -> dict[int, float]:

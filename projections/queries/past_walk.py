@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush, merge
 from itertools import chain, groupby, islice, product
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -27,6 +28,8 @@ Times: TypeAlias = Callable[[Sequence[int]], Mapping[int, float]]
 
 _TO_SEARCH = 50
 """What it costs to look for words in one task that leads, beside what it costs to go on to the next."""
+_MOST = 20_000
+"""Tasks that are sorted at most, where a walk along the order is longer still."""
 _TO_BEGIN = 200
 """What it costs to begin the walk along an order, beside the same."""
 _SLACK = 0.001
@@ -57,7 +60,7 @@ WITH RECURSIVE lanes (name) AS (
 ) SELECT name FROM lanes WHERE name IS NOT NULL
 """
 _HEAD_OF_LANE = """
-SELECT zones.block FROM zones WHERE {in_zone} AND zones.block {sign} {begin}
+SELECT zones.block FROM zones WHERE {in_zone} AND zones.block {sign} :block
 ORDER BY zones.block {way}, zones.since {way} LIMIT 1
 """
 
@@ -80,6 +83,8 @@ class _Source(NamedTuple):
     """Whether the versions of then are among the tables."""
     has_tasks: bool = False
     """Whether `tasks` is."""
+    values: Mapping[str, object] = MappingProxyType({})
+    """Parameters of its own."""
 
 
 class _Lead(NamedTuple):
@@ -124,6 +129,7 @@ class PastWalk:
         running = msgspec.json.encode(numbers.running).decode()
         self._values: dict[str, object] = {"position": position, "top": self._top, "running": running}
         self._position = position
+        self._names: dict[object, str] = {}
         self._kinds = {name: kind for kind, name in enumerate(numbers.types)}
         self._only = False
         """Whether tasks that do not pass are left out, and not told of as such."""
@@ -165,7 +171,10 @@ class PastWalk:
         """The ids of one page of `total` tasks that pass."""
         last = min(limit + offset, total)
         walk = _TO_BEGIN + last * self._in_statuses(self._statuses or STATUSES) / max(1, total)
-        sort = bool(self._words) or max(self._lead.size, self._lead.work) <= min(walk, FEW) or total <= FEW < walk
+        if column_of(self._filters) == "updated_at":  # all changes are looked at, and of each task only one is the last
+            walk *= self._position / max(1, self._top)
+        work = max(self._lead.size, self._lead.work)
+        sort = bool(self._words) or work <= min(walk, _MOST) or (total <= FEW and walk > _MOST)
         self._only = True
         return [hit[0] for hit in islice(self.hits(START, sort=sort), offset, last)]
 
@@ -175,9 +184,12 @@ class PastWalk:
         return (hit[0] for hit in self.hits(START))
 
     def number(self) -> int:
-        """How many pass."""
-        self._only = True
-        return sum(self._find(source, self._lead, "count(*)").fetchone()[0] for source in self._lead.sources)
+        """How many pass. It finds out as well how many lead."""
+        numbers = [
+            self._find(source, self._lead, "count(*), sum({passes})").fetchone() for source in self._lead.sources
+        ]
+        self._lead = self._lead._replace(size=sum(number for number, _pass in numbers))
+        return sum(passing or 0 for _number, passing in numbers)
 
     def statuses(self) -> Iterator[tuple[str, int]]:
         """The status of each task that leads, and whether it passes; in no order."""
@@ -186,13 +198,15 @@ class PastWalk:
 
     # --- statements ---
 
-    def _run(self, statement: str) -> sqlite3.Cursor:
-        return self._conn.execute(statement, self._values)
+    def _run(self, statement: str, values: Mapping[str, object] = MappingProxyType({})) -> sqlite3.Cursor:
+        return self._conn.execute(statement, {**self._values, **values})
 
     def _name(self, value: object) -> str:
-        """A parameter with this value."""
-        name = f"v{len(self._values)}"
-        self._values[name] = value
+        """A parameter with this value, by the same name each time: SQLite need not learn a statement twice."""
+        name = self._names.get(value)
+        if name is None:
+            name = self._names[value] = f"v{len(self._names)}"
+            self._values[name] = value
         return f":{name}"
 
     def _find(
@@ -210,7 +224,7 @@ class PastWalk:
             terms, tests = [*terms, *tests], []
         passes = " AND ".join(f"({test})" for test in tests) or "1"
         where = " AND ".join(terms)
-        return self._run(f"SELECT {what.format(passes=passes)} FROM {tables} WHERE {where} {order}")  # noqa: S608 - our own names
+        return self._run(f"SELECT {what.format(passes=passes)} FROM {tables} WHERE {where} {order}", source.values)  # noqa: S608 - our own names
 
     def _tests(self, source: _Source, lead: _Lead) -> list[str]:
         """What is left to try on what leads."""
@@ -241,9 +255,10 @@ class PastWalk:
             tables = f"json_each(:running) AS ran CROSS JOIN {then} {tasks}"
             return _Source(tables, where, "then_.id", has_then=True, has_tasks=bool(kind))
         zone = _IN_ZONE.format(name=self._name(zones.by_id(status, kind)))
-        first = f"(zones.block << {zones.TASKS})"
-        bounds = f"BETWEEN {first} AND {first} + {(1 << zones.TASKS) - 1}"
-        bound = f"{{id}} {{sign}} {{begin}} AND zones.block {{sign}}= {{begin}} >> {zones.TASKS}"
+        power = zones.KINDS if kind else zones.TASKS
+        first = f"(zones.block << {power})"
+        bounds = f"BETWEEN {first} AND {first} + {(1 << power) - 1}"
+        bound = f"{{id}} {{sign}} {{begin}} AND zones.block {{sign}}= {{begin}} >> {power}"
         if kind:
             return _Source(
                 "zones CROSS JOIN tasks INDEXED BY tasks_by_type"
@@ -260,7 +275,7 @@ class PastWalk:
             f"{zone} AND then_.status = {named} AND then_.id {bounds} AND then_.since <= :position"
             f" AND then_.since = {_LATEST.format(id='then_.id')}",
             "then_.id",
-            f"{_BY_BLOCK}, then_.since {{way}}",
+            _BY_BLOCK,
             bound,
             has_then=True,
         )
@@ -302,17 +317,21 @@ class PastWalk:
 
     def _by_counts(self) -> Iterator[_Lead]:
         statuses, types = self._statuses, self._wanted["type"]
-        if statuses and types and len(statuses) * len(types) <= BRANCHES:
-            both = tuple(self._in_status(status, str(kind)) for status, kind in product(statuses, types))
-            work = min(self._in_statuses(STATUSES, types), self._in_statuses(statuses))
-            yield _Lead(both, frozenset(("status", "type")), self._in_statuses(statuses, types), work)
-        elif statuses:
-            sources = tuple(map(self._in_status, statuses))
-            yield _Lead(sources, frozenset(("status",)), self._in_statuses(statuses))
+        if statuses:
+            yield self._of_statuses(statuses)
         elif types and len(types) <= BRANCHES:
             tables = "tasks INDEXED BY tasks_by_type"
             sources = tuple(_tasks(tables, f"tasks.type = {self._name(kind)}") for kind in types)
             yield _Lead(sources, frozenset(("type",)), self._in_statuses(STATUSES, types))
+
+    def _of_statuses(self, statuses: Sequence[str]) -> _Lead:
+        """Those that were in one of the statuses; or of the types among them, where these are fewer."""
+        types = self._wanted["type"]
+        found, of_types = self._in_statuses(statuses), self._in_statuses(STATUSES, types)
+        if not types or len(statuses) * len(types) > BRANCHES or of_types > found:
+            return _Lead(tuple(map(self._in_status, statuses)), frozenset(("status",)), found)
+        sources = tuple(self._in_status(status, str(kind)) for status, kind in product(statuses, types))
+        return _Lead(sources, frozenset(("status", "type")), self._in_statuses(statuses, types), of_types)
 
     def _probe(self, source: _Source) -> int:
         some = f"SELECT 1 FROM {source.tables} WHERE {source.where} LIMIT {FEW + 1}"  # noqa: S608 - our own names
@@ -347,7 +366,7 @@ class PastWalk:
         """Walk the order, and try everything on each."""
         if part.keyless:
             others = [status for status in self._statuses or STATUSES if status not in WAITING]
-            lead = _Lead(tuple(map(self._in_status, others)), frozenset(("status",)), 0)
+            lead = self._of_statuses(others)
             return self._by_id(lead, Place(back=False, key=None, id=part.id) if part.id else START, down=down)
         if column == "priority":
             return self._by_priority(part, down=down)
@@ -359,16 +378,15 @@ class PastWalk:
         bound = self._bound_of_time(part, down=down)
         first = f"(zones.block << {zones.TIMES})"
         streams: list[Iterable[Hit]] = []
-        for status in self._statuses or ("", "running"):
+        for status in self._statuses or STATUSES:
             if status == "running":
                 streams.append(self._running(part, down=down))
                 continue
-            named = f"= {self._name(status)}" if status else "!= 'running'"
             source = _Source(
                 "zones CROSS JOIN versions AS then_ NOT INDEXED",
                 f"{_IN_ZONE.format(name=self._name(zones.by_change(status)))}{bound}"
                 f" AND then_.since BETWEEN {first} AND {first} + {(1 << zones.TIMES) - 1}"
-                f" AND then_.since <= :position AND then_.status {named}"
+                f" AND then_.since <= :position AND then_.status = {self._name(status)}"
                 f" AND then_.since = {_LAST_CHANGE}",
                 "then_.id",
                 has_then=True,
@@ -402,8 +420,18 @@ class PastWalk:
         yield from _in_order([(task_id, times[task_id], passes) for task_id, passes in found], part, down=down)
 
     def _by_priority(self, part: _Part, *, down: bool) -> Iterator[Hit]:
+        """What ran, which stands in no lane, among the others."""
+        statuses = self._statuses or STATUSES
+        others = self._by_lanes([status for status in statuses if status != "running"], part, down=down)
+        if "running" not in statuses:
+            return others
+        ran = self._find(self._in_status("running"), _OF_A_STATUS, "then_.id, then_.lane, {passes}")
+        hits = [(task_id, priority_of(lane), passes) for task_id, lane, passes in ran]
+        return merge(others, _in_order(hits, part, down=down), key=_by_key, reverse=down)
+
+    def _by_lanes(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
         """Priority by priority, the lanes that have it side by side."""
-        lanes = [(status, lane) for status in self._statuses or STATUSES for lane in self._lanes(status)]
+        lanes = [(status, lane) for status in statuses for lane in self._lanes(status)]
         if part.key is not None:
             first, last = lanes_with(int(part.key))
             lanes = [(status, lane) for status, lane in lanes if (lane <= last if down else lane >= first)]
@@ -456,9 +484,8 @@ class PastWalk:
         """The first block of a lane that is not empty."""
         way, sign = ("DESC", "<=") if down else ("ASC", ">=")
         begin = (self._top if down else 0) if begin is None else begin
-        zone = _IN_ZONE.format(name=self._name(zones.by_lane(status, lane)))
-        wanted = _HEAD_OF_LANE.format(in_zone=zone, sign=sign, way=way, begin=begin >> zones.LANES)
-        row = self._run(wanted).fetchone()
+        wanted = _HEAD_OF_LANE.format(in_zone=_IN_ZONE.format(name=":list"), sign=sign, way=way)
+        row = self._run(wanted, {"list": zones.by_lane(status, lane), "block": begin >> zones.LANES}).fetchone()
         return None if row is None else int(row[0])
 
     def _lane(self, status: str, lane: int, begin: int | None, *, down: bool) -> Iterator[Hit]:
@@ -466,16 +493,16 @@ class PastWalk:
         way, sign = ("DESC", "<") if down else ("ASC", ">")
         first = f"(zones.block << {zones.LANES})"
         source = _Source(
-            "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_lane",
-            f"{_IN_ZONE.format(name=self._name(zones.by_lane(status, lane)))}"
-            f" AND then_.status = {self._name(status)} AND then_.lane = {self._name(lane)}"
+            "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_status",
+            f"{_IN_ZONE.format(name=':list')} AND then_.status = :status AND then_.lane = :lane"
             f" AND then_.id BETWEEN {first} AND {first} + {(1 << zones.LANES) - 1}"
             f" AND then_.since <= :position AND then_.since = {_LATEST.format(id='then_.id')}",
             "then_.id",
             has_then=True,
+            values={"list": zones.by_lane(status, lane), "status": status, "lane": lane, "begin": begin or 0},
         )
-        bound = f"zones.block {sign}= {begin >> zones.LANES} AND then_.id {sign} {begin}" if begin is not None else ""
-        order = f"ORDER BY zones.block {way}, zones.since {way}, then_.id {way}, then_.since {way}"
+        bound = f"zones.block {sign}= :begin >> {zones.LANES} AND then_.id {sign} :begin" if begin is not None else ""
+        order = f"ORDER BY zones.block {way}, zones.since {way}, then_.id {way}"
         yield from self._find(source, _OF_A_STATUS, "then_.id, then_.queue_key, {passes}", more=bound, order=order)
 
 

@@ -99,19 +99,27 @@ def changed_of(row: Row) -> int:
     return int(row[COLUMNS.index("changed")])
 
 
-def _changing(state: TaskState, changed: int) -> Row:
+Standing: TypeAlias = tuple[float | None, float, int]
+"""Where a task stands in the queue, when it was updated, and the position of its last event."""
+
+
+def standing(state: TaskState, changed: int) -> Standing:
+    """That of a state."""
+    return rank(state), state.updated_at.timestamp(), changed
+
+
+def _changing(state: TaskState, at: Standing) -> Row:
     """What the second checksum covers."""
-    updated_at = state.updated_at.timestamp()
-    return (state.id, state.status, state.priority, rank(state), updated_at, changed, encode_state(state))
+    return (state.id, state.status, state.priority, *at, encode_state(state))
 
 
-def to_insert(state: TaskState, changed: int) -> Row:
+def to_insert(state: TaskState, at: Standing) -> Row:
     """The parameters of `INSERT`. No parent is stored as 0, as the seed does for user and document."""
     spec = state.spec
     text = _ENCODER.encode(spec).decode()
     owners = (spec.type, spec.user_id, spec.document_id, spec.parent_task_id or 0, spec.label, spec.batch)
-    changing = _changing(state, changed)
-    _id, status, priority, key, updated_at, _changed, encoded = changing
+    changing = _changing(state, at)
+    _id, status, priority, key, updated_at, changed, encoded = changing
     return (
         state.id,
         status,
@@ -127,15 +135,15 @@ def to_insert(state: TaskState, changed: int) -> Row:
     )
 
 
-def to_move(state: TaskState, changed: int) -> Row:
+def to_move(state: TaskState, at: Standing) -> Row:
     """The parameters of `MOVE`."""
-    changing = _changing(state, changed)
+    changing = _changing(state, at)
     return (*changing[1:], row_sum(*changing), state.id)
 
 
-def to_touch(state: TaskState, changed: int) -> Row:
+def to_touch(state: TaskState, at: Standing) -> Row:
     """The parameters of `TOUCH`."""
-    changing = _changing(state, changed)
+    changing = _changing(state, at)
     return (*changing[-3:], row_sum(*changing), state.id)
 
 
@@ -189,6 +197,8 @@ def write_notes(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
     rows: list[tuple[int, int]] = []
     for record in records:
         event = record.event
+        if record.task_id:
+            continue
         if isinstance(event, SPEAK_OF_A_TASK):
             rows.append((event.task_id, record.position))
         elif isinstance(event, UserErased):

@@ -140,8 +140,7 @@ CREATE INDEX tasks_by_queue_key ON tasks (queue_key);
 CREATE INDEX tasks_by_update ON tasks (updated_at);
 CREATE INDEX tasks_failed ON tasks (updated_at) WHERE status = 'failed';
 CREATE INDEX versions_by_task ON versions (id);
-CREATE INDEX versions_by_status ON versions (status, id);
-CREATE INDEX versions_by_lane ON versions (status, lane, id);
+CREATE INDEX versions_by_status ON versions (status, id, kind, lane);
 CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
 """
 

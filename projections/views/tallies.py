@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, cast, get_args
 
 import msgspec
@@ -19,6 +20,7 @@ _WITH_DURATIONS = 64
 _STATUSES: tuple[Status, ...] = get_args(Status)
 _PLACE = {status: place for place, status in enumerate(_STATUSES)}
 _RUNNING = _PLACE["running"]
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _NEW = -1
 """Where a task comes from that is created."""
 
@@ -56,9 +58,10 @@ class Numbers(msgspec.Struct, omit_defaults=True):
         elif len(move) == 2:  # noqa: PLR2004 - see Move
             self.minute, self.begun, self.ended = move[1], Minute(), {}
         else:
-            self._count(move)
+            self.count(move)
 
-    def _count(self, move: Move) -> None:
+    def count(self, move: Move) -> None:
+        """Go on by a move of the third kind."""
         _offset, kind, was, now, attempts, retries, detail, task_id = move
         numbers = self.counts[kind]
         if was == _NEW:
@@ -113,23 +116,26 @@ class Tallies:
         self._conn = conn
         self._numbers = Numbers()
         self._block, self._base = -1, ""
+        self.last = 0
+        """The last position of the block."""
+        self._minute = (_LONG_AGO, _LONG_AGO)
+        """The first and the last moment of the minute that is counted."""
         self._moves: list[Move] = []
         self._rows: list[tuple[int, str, str]] = []
         last = conn.execute("SELECT max(block) FROM tallies").fetchone()[0]
         if last is not None:
-            self._block = last
+            self._block, self.last = last, (last + 1) * BLOCK
             self._numbers = read_numbers(conn, (last + 1) * BLOCK, durations=True)
             ((_block, self._base, moves),) = _rows(conn, last, last)
             self._moves = _MOVES.decode(moves)
         self._kinds = {kind: number for number, kind in enumerate(self._numbers.types)}
 
     def go_on(self, position: int) -> None:
-        """The next record has this position."""
-        block = (position - 1) // BLOCK
-        if block != self._block:
-            self._end()
-            self._block, self._moves = block, []
-            self._base = _text(self._numbers, durations=block % _WITH_DURATIONS == 0)
+        """The next record has this position, which lies behind the block."""
+        self._end()
+        self._block, self._moves = (position - 1) // BLOCK, []
+        self.last = (self._block + 1) * BLOCK
+        self._base = _text(self._numbers, durations=self._block % _WITH_DURATIONS == 0)
 
     def see(self, change: Change) -> None:
         """It made this of its task."""
@@ -141,9 +147,8 @@ class Tallies:
         if was == now and not attempts and not retries:
             return
         offset = (change.position - 1) % BLOCK
-        minute = minute_of(change.at)
-        if minute != self._numbers.minute:
-            self._move([offset, minute])
+        if not self._minute[0] <= change.at <= self._minute[1]:
+            self._begin_minute(change.at, offset)
         detail: float | None = None
         if after.status == "running" and before is not None:
             detail = max(0.0, (change.at - before.queued_since).total_seconds())
@@ -151,7 +156,16 @@ class Tallies:
             detail = bucket(after.duration)
         kind = self.kind_of(after.spec.type)
         task_id = after.id if _RUNNING in (was, now) or was == _NEW else 0
-        self._move([offset, kind, was, now, attempts, retries, detail, task_id])
+        move = [offset, kind, was, now, attempts, retries, detail, task_id]
+        self._moves.append(move)
+        self._numbers.count(move)
+
+    def _begin_minute(self, at: datetime, offset: int) -> None:
+        minute = minute_of(at)
+        begin = datetime.fromtimestamp(minute * 60, UTC)
+        self._minute = (begin, begin + timedelta(seconds=59, microseconds=999_999))
+        if minute != self._numbers.minute:
+            self._move([offset, minute])
 
     def kind_of(self, name: str) -> int:
         """The number of a type: its place in `types`."""

@@ -13,7 +13,7 @@ from ...events.priority import static_priority
 from . import zones
 from .checksums import row_sum
 from .fold import Change
-from .rows import encode_state, rank, text_of
+from .rows import Standing, encode_state, standing, text_of
 from .tallies import Tallies
 from .zones import Zones
 
@@ -70,7 +70,7 @@ class Versions:
 
     def write(
         self, records: Sequence[Recorded], changes: Sequence[Change], changed: Mapping[int, int]
-    ) -> dict[int, int]:
+    ) -> dict[int, Standing]:
         """Fold a batch in.
 
         Args:
@@ -79,24 +79,25 @@ class Versions:
             changed: task → the position of the last event of its own before the batch.
 
         Returns:
-            The same as of its end, for the tasks of the batch.
+            Where its tasks stand at its end.
         """
-        reached: dict[int, int] = {}
+        reached: dict[int, Standing] = {}
         rows: list[tuple[object, ...]] = []
         following = iter(changes)
         change = next(following, None)
         for record in records:
-            self._tallies.go_on(record.position)
-            if change is None or change.position != record.position:
+            position = record.position
+            if position > self._tallies.last:
+                self._tallies.go_on(position)
+            if change is None or change.position != position:
                 continue
             self._tallies.see(change)
             task_id = change.after.id
-            before = reached.get(task_id) or changed.get(task_id, 0)
-            after = change.position if change.own else before
-            reached[task_id] = after
+            before = reached[task_id][-1] if task_id in reached else changed.get(task_id, 0)
+            at = reached[task_id] = standing(change.after, change.position if change.own else before)
             lane = self._move(change, before)
             if _has_row(change):
-                rows.append(_row(change, self._tallies.kind_of(change.after.spec.type), lane, after))
+                rows.append(_row(change, self._tallies.kind_of(change.after.spec.type), lane, at))
             if change.before is not None and change.own:
                 self._note_text(change.before, change.after, change.position)
             change = next(following, None)
@@ -106,31 +107,32 @@ class Versions:
         return reached
 
     def _move(self, change: Change, changed: int) -> int:
-        """Enter and leave blocks. Returns the lane."""
+        """Enter and leave blocks. Tasks that run are in none: they stand in `tallies`. Returns the lane."""
         old, new, at = change.before, change.after, change.position
         enter, leave = self._zones.enter, self._zones.leave
         status, task_id, kind = new.status, new.id, new.spec.type
-        if old is None or old.status != status:
-            if status != "running":  # those are few, and stand in `tallies`
-                enter(zones.by_id(status), task_id >> zones.TASKS, at)
-                enter(zones.by_id(status, kind), task_id >> zones.TASKS, at)
-            if old is not None and old.status != "running":
-                leave(zones.by_id(old.status), task_id >> zones.TASKS, at)
-                leave(zones.by_id(old.status, kind), task_id >> zones.TASKS, at)
+        was = "running" if old is None else old.status
         lane = lane_of(new)
-        if old is None:
-            enter(zones.by_lane(status, lane), task_id >> zones.LANES, at)
-        elif old.status != status or not change.own:
-            was = lane if change.own else lane_of(old)  # an event of its own leaves priority and time alone
-            enter(zones.by_lane(status, lane), task_id >> zones.LANES, at)
-            leave(zones.by_lane(old.status, was), task_id >> zones.LANES, at)
+        moved = old is None or was != status
+        if moved or not change.own:
+            # An event of its own leaves priority and time alone.
+            before = lane if old is None or change.own else lane_of(old)
+            if status != "running":
+                enter(zones.by_lane(status, lane), task_id >> zones.LANES, at)
+            if was != "running":
+                leave(zones.by_lane(was, before), task_id >> zones.LANES, at)
+        if moved:
+            if status != "running":
+                enter(zones.by_id(status), task_id >> zones.TASKS, at)
+                enter(zones.by_id(status, kind), task_id >> zones.KINDS, at)
+            if was != "running":
+                leave(zones.by_id(was), task_id >> zones.TASKS, at)
+                leave(zones.by_id(was, kind), task_id >> zones.KINDS, at)
         if change.own:
             if status != "running":
                 enter(zones.by_change(status), at >> zones.TIMES, at)
-                enter(zones.by_change(""), at >> zones.TIMES, at)
-            if old is not None and old.status != "running":
-                leave(zones.by_change(old.status), changed >> zones.TIMES, at)
-                leave(zones.by_change(""), changed >> zones.TIMES, at)
+            if was != "running":
+                leave(zones.by_change(was), changed >> zones.TIMES, at)
         return lane
 
     def _note_text(self, before: TaskState, after: TaskState, position: int) -> None:
@@ -160,17 +162,18 @@ def _has_state(change: Change) -> bool:
     return change.own and (change.after.status == "retrying" or change.after.version % KEPT == 0)
 
 
-def _row(change: Change, kind: int, lane: int, changed: int) -> tuple[object, ...]:
+def _row(change: Change, kind: int, lane: int, at: Standing) -> tuple[object, ...]:
     state = change.after
+    queue_key, updated_at, changed = at
     row = (
         change.position,
         state.id,
         state.status,
         kind,
         lane,
-        rank(state),
+        queue_key,
         changed,
-        state.updated_at.timestamp(),
+        updated_at,
         state.version,
         encode_state(state) if _has_state(change) else None,
     )

@@ -23,6 +23,7 @@ from .rows import (
     INSERT,
     MOVE,
     TOUCH,
+    Standing,
     Text,
     changed_of,
     same_place,
@@ -37,6 +38,8 @@ from .rows import (
 from .versions import Versions
 
 _HOT = 8192
+_CACHE = 8192
+"""Kilobytes: what a batch changes should fit, or SQLite writes some of it twice."""
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
 
 
@@ -63,6 +66,7 @@ class TaskViews:
     def _begin(self, conn: sqlite3.Connection) -> None:
         # Losing the last commits in a power cut is harmless: they are pulled from the log again.
         conn.execute("PRAGMA synchronous = NORMAL")
+        conn.execute(f"PRAGMA cache_size = {-_CACHE}")
         self._conn = conn
         self._hot.clear()
         self._identity = self._file()
@@ -185,8 +189,9 @@ class TaskViews:
         if fresh[0].position == 1:
             conn.execute("UPDATE progress SET log = ?", (log_id(fresh[0]),))
         versions = versions or Versions(conn)
-        changed.update(versions.write(fresh, changes, changed))
-        self._write_rows(before, after, changed)
+        standings = versions.write(fresh, changes, changed)
+        changed.update((task_id, at[-1]) for task_id, at in standings.items())
+        self._write_rows(before, after, standings)
         write_notices(conn, fresh, after)
         write_notes(conn, fresh)
         write_dependants(conn, fresh)
@@ -197,19 +202,21 @@ class TaskViews:
         conn.execute("COMMIT")
         self._versions = versions
 
-    def _write_rows(self, before: dict[int, TaskState], after: dict[int, TaskState], changed: dict[int, int]) -> None:
+    def _write_rows(
+        self, before: dict[int, TaskState], after: dict[int, TaskState], standings: dict[int, Standing]
+    ) -> None:
         inserts, moves, touches = [], [], []
         texts: list[tuple[int, Text | None, Text]] = []
         for task_id, state in after.items():
-            old = before.get(task_id)
+            old, at = before.get(task_id), standings[task_id]
             if old is None:
-                inserts.append(to_insert(state, changed[task_id]))
+                inserts.append(to_insert(state, at))
                 texts.append((task_id, None, text_of(state)))
                 continue
             if same_place(old, state):
-                touches.append(to_touch(state, changed[task_id]))
+                touches.append(to_touch(state, at))
             else:
-                moves.append(to_move(state, changed[task_id]))
+                moves.append(to_move(state, at))
             if (old.error or old.last_error) != (state.error or state.last_error):
                 texts.append((task_id, text_of(old), text_of(state)))
         for statement, rows in ((INSERT, inserts), (MOVE, moves), (TOUCH, touches)):

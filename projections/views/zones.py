@@ -13,6 +13,8 @@ from .checksums import row_sum
 
 TASKS = 8
 """Blocks in the order of ids hold 2 to this power of neighbours, …"""
+KINDS = 10
+"""… those of one type more, as few of the neighbours are of it, …"""
 LANES = 8
 """… so do those of a lane, where only some of the neighbours stand, …"""
 TIMES = 8
@@ -42,7 +44,7 @@ def by_lane(status: str, lane: int) -> str:
 
 @cache
 def by_change(status: str) -> str:
-    """The list of the tasks in a status, or without one of all that do not run, in the order of their last change."""
+    """The list of the tasks in a status, in the order of their last change."""
     return f"change {status}"
 
 
@@ -54,6 +56,8 @@ class _Zone(msgspec.Struct):
     """Where the last task left it; of no meaning while any is there."""
     number: int
     """How many tasks are there."""
+    changed: bool = False
+    """Whether the row says something else."""
 
 
 class Zones:
@@ -63,7 +67,7 @@ class Zones:
         self._conn = conn
         self._last: dict[tuple[str, int], _Zone] = {}
         """List and block → its last zone."""
-        self._changed: set[tuple[str, int]] = set()
+        self._changed: list[tuple[str, int]] = []
         self._left: list[tuple[str, int, int, int, int]] = []
         """Zones that have ended and are the last of their block no longer."""
 
@@ -72,11 +76,13 @@ class Zones:
         key = (name, block)
         zone = self._last.get(key) or self._load(key)
         if not zone.number and position - zone.until > GAP:
-            if key in self._changed:
+            if zone.changed:
                 self._left.append((name, block, zone.since, zone.until, 0))
             zone.since = position
         zone.number += 1
-        self._changed.add(key)
+        if not zone.changed:
+            zone.changed = True
+            self._changed.append(key)
 
     def leave(self, name: str, block: int, position: int) -> None:
         """A task leaves a block."""
@@ -84,7 +90,9 @@ class Zones:
         zone = self._last.get(key) or self._load(key)
         zone.number -= 1
         zone.until = position
-        self._changed.add(key)
+        if not zone.changed:
+            zone.changed = True
+            self._changed.append(key)
 
     def _load(self, key: tuple[str, int]) -> "_Zone":
         since, until, number = self._conn.execute(_LAST, key).fetchone() or (0, -GAP - 1, 0)
@@ -96,6 +104,7 @@ class Zones:
         rows: list[tuple[str, int, int, int | None, int]] = [*self._left]
         for key in self._changed:
             zone = self._last[key]
+            zone.changed = False
             rows.append((*key, zone.since, None if zone.number else zone.until, zone.number))
         self._conn.executemany(_WRITE, [(*row, row_sum(*row)) for row in rows])
         self._left.clear()

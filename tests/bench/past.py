@@ -27,6 +27,7 @@ from tasktrail.events.system_events import Adjusted
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries.filters import SORTS, STATUSES
 from tasktrail.projections.queries.past import Past
+from tasktrail.projections.queries.reader import Page
 from tasktrail.projections.views.rebuild import BULK_PAGE, pull
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -83,7 +84,13 @@ def tables(*, quick: bool) -> Iterator[Table]:
     for name in _FILTERS:
         lists.add(name, lambda name=name: max(_asked(tasks, asked, name, order).then for order in _ORDERS))  # type: ignore[misc]  # one a filter
     lists.add("lists beyond max(5 × now, 3 ms)", lambda: _count(tasks, asked, _Asked.is_slow), Goal(at_most=0))
-    lists.add("lists that differ by more than 2 at 10 % and 90 %", lambda: _count(tasks, asked, _Asked.differs))
+    lists.add(
+        "lists that differ by more than 2 at 10 % and 90 %",
+        lambda: _count(tasks, asked, _Asked.differs),
+        Goal(at_most=0),
+    )
+    lists.add("of these, with about as much to find at both", lambda: _count(tasks, asked, _Asked.differs_of_itself))
+    lists.add("of these, by more than 1 ms", lambda: _count(tasks, asked, _Asked.is_felt))
     lists.add("of so many", lambda: len(_FILTERS) * len(_ORDERS))
     yield lists
     one = Table("T2", "Other answers as of random positions", "ms, p99")
@@ -274,12 +281,21 @@ class _Asked(NamedTuple):
     early: float
     """The one in the middle of those near a tenth of the log."""
     late: float
+    """The same near nine tenths."""
+    alike: bool
+    """Whether page and total there are about as long as near a tenth."""
 
     def is_slow(self) -> bool:
         return self.then > max(5 * self.now, 3.0)
 
     def differs(self) -> bool:
         return max(self.early, self.late) > 2 * min(self.early, self.late)
+
+    def differs_of_itself(self) -> bool:
+        return self.differs() and self.alike
+
+    def is_felt(self) -> bool:
+        return self.differs_of_itself() and abs(self.early - self.late) > 1
 
 
 def _count(tasks: int, asked: int, holds: Callable[[_Asked], bool]) -> float:
@@ -308,7 +324,13 @@ def _asked(tasks: int, asked: int, name: str, order: str) -> _Asked:
             then=quantile(then(chance.randrange(1, head + 1) for _ in range(asked)), 0.99),
             early=quantile(then(head // 10 + chance.randrange(100) for _ in range(asked // 4)), 0.5),
             late=quantile(then(head * 9 // 10 + chance.randrange(100) for _ in range(asked // 4)), 0.5),
+            alike=_alike(*(Past(queries, log, head * tenths // 10).list(filters) for tenths in (1, 9))),
         )
+
+
+def _alike(early: Page, late: Page) -> bool:
+    totals = sorted((early[1], late[1]))
+    return len(early[0]) == len(late[0]) and totals[1] <= 2 * totals[0]
 
 
 def _others(tasks: int, asked: int, ask: Callable[[Past, int], object]) -> float:
@@ -323,6 +345,11 @@ def _others(tasks: int, asked: int, ask: Callable[[Past, int], object]) -> float
 
 
 def _cpu(work: Callable[[int], object], position: int) -> float:
+    """Milliseconds, with what is asked for in memory: of two times the shorter one."""
+    return min(_once(work, position), _once(work, position))
+
+
+def _once(work: Callable[[int], object], position: int) -> float:
     begun = time.thread_time()
     work(position)
     return (time.thread_time() - begun) * 1000

@@ -71,7 +71,7 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks so small that short histories have many."""
-    for name, power in (("TASKS", 2), ("LANES", 2), ("TIMES", 3)):
+    for name, power in (("TASKS", 2), ("KINDS", 3), ("LANES", 2), ("TIMES", 3)):
         monkeypatch.setattr(zones, name, power)
     monkeypatch.setattr(zones, "GAP", 5)
     monkeypatch.setattr(tallies, "BLOCK", 16)
