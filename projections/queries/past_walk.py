@@ -218,7 +218,8 @@ class PastWalk:
         if on_then and not source.has_then:
             tables += f" CROSS JOIN versions AS then_ ON then_.since = {_LATEST.format(id=source.id)}"
         if not source.has_tasks and any("tasks." in test for test in tests):
-            tables += f" CROSS JOIN tasks ON tasks.id = {source.id}"
+            # Without the plus SQLite takes both ids for one, and forgets where a block ends.
+            tables += f" CROSS JOIN tasks ON tasks.id = +{source.id}"
         terms = [source.where, more] if more else [source.where]
         if self._only:
             terms, tests = [*terms, *tests], []
@@ -283,7 +284,8 @@ class PastWalk:
     # --- which of them leads ---
 
     def _cost(self, lead: _Lead) -> int:
-        return lead.size * _TO_SEARCH if self._words and "search" not in lead.covers else lead.size
+        work = max(lead.size, lead.work)
+        return work * _TO_SEARCH if self._words and "search" not in lead.covers else work
 
     def _in_statuses(self, statuses: Iterable[str], types: Values = ()) -> int:
         """How many tasks were in the statuses, and of the types if some are named."""

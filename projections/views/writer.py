@@ -40,6 +40,8 @@ from .versions import Versions
 _HOT = 8192
 _CACHE = 8192
 """Kilobytes: what a batch changes should fit, or SQLite writes some of it twice."""
+_CHECKPOINT = 4000
+"""Pages in the write-ahead log. A large batch changes more than the 1,000 after which SQLite copies them otherwise."""
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
 
 
@@ -67,6 +69,7 @@ class TaskViews:
         # Losing the last commits in a power cut is harmless: they are pulled from the log again.
         conn.execute("PRAGMA synchronous = NORMAL")
         conn.execute(f"PRAGMA cache_size = {-_CACHE}")
+        conn.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         self._conn = conn
         self._hot.clear()
         self._identity = self._file()
