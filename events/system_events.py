@@ -336,6 +336,8 @@ class RetentionConfigured(_SystemEvent, frozen=True, kw_only=True):
 
     rules: tuple[RetentionRule, ...] = ()
     """The first one that fits a task holds for it. A task that none fits is kept."""
+    archive_after: float | None = None
+    """Seconds after which records are archived; none: never."""
 
 
 class ScheduleReached(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -359,6 +361,23 @@ class TasksForgotten(_SystemEvent, frozen=True, kw_only=True):
     rule: RetentionRule
     """Why. Of a rule that is configured the envelope says where that is recorded."""
     schedules: dict[str, ScheduleReached] = {}
+
+
+class SegmentArchived(_SystemEvent, frozen=True, kw_only=True):
+    """A range of the log is in an archive file, which was read back. Its rows are deleted from `log.db` from now on."""
+
+    first: int
+    last: int
+    root: str
+    """Of the tree (RFC 6962) over the hashes of its records, in hex."""
+    sha256: str
+    """Of the file, in hex."""
+    size: int
+    """Of the file, in bytes."""
+    newest_task: int
+    """The highest number of a task of which, or about which, there is a record in it."""
+    replaces: str = ""
+    """The SHA-256 of the file whose place it takes, because some of its records were dropped; empty for a new range."""
 
 
 SystemEvent: TypeAlias = (
@@ -390,6 +409,7 @@ SystemEvent: TypeAlias = (
     | ErasureFinished
     | RetentionConfigured
     | TasksForgotten
+    | SegmentArchived
 )
 
 SYSTEM_TAGS: dict[type[SystemEvent], str] = {
@@ -421,4 +441,5 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     ErasureFinished: "erasure_finished",
     RetentionConfigured: "retention_configured",
     TasksForgotten: "tasks_forgotten",
+    SegmentArchived: "segment_archived",
 }

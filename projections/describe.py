@@ -23,6 +23,7 @@ from ..events.system_events import (
     RetentionConfigured,
     ScheduleAdded,
     ScheduleRemoved,
+    SegmentArchived,
     ServiceStarted,
     ServiceStopped,
     SourceAdded,
@@ -136,12 +137,23 @@ def _system(event: SystemEvent) -> str:
             return f"the user of {len(event.tasks)} tasks was erased{plain}"
         case ErasureFinished():
             return f"the erasure at {event.erasure} is finished"
-        case RetentionConfigured():
-            return f"retention configured: {'; '.join(rule.words for rule in event.rules) or 'everything is kept'}"
-        case TasksForgotten():
-            return f"tasks {shortened(event.tasks)} forgotten: {event.rule.words}"
+        case RetentionConfigured() | TasksForgotten() | SegmentArchived():
+            return _bounded(event)
         case _:
             assert_never(event)
+
+
+def _bounded(event: RetentionConfigured | TasksForgotten | SegmentArchived) -> str:
+    match event:
+        case RetentionConfigured():
+            rules = "; ".join(rule.words for rule in event.rules) or "everything is kept"
+            archived = f"; archived after {event.archive_after:g} s" if event.archive_after is not None else ""
+            return f"retention configured: {rules}{archived}"
+        case TasksForgotten():
+            return f"tasks {shortened(event.tasks)} forgotten: {event.rule.words}"
+        case SegmentArchived():
+            again = " anew, without what was dropped" if event.replaces else ""
+            return f"positions {event.first} to {event.last} archived{again}: {event.size} bytes"
 
 
 def _scope(event: QueuePaused | QueueResumed) -> str:

@@ -82,6 +82,11 @@ class Lawbook:
             return
         self._tracks.setdefault(task_id, _Track()).status = "lost"
 
+    def lose_all(self) -> None:
+        """Records are not there to be judged, and whose they were is not known."""
+        for track in self._tracks.values():
+            track.status = "lost"
+
     def end(self) -> Iterator[tuple[int, str]]:
         """What is wrong with the end of the log: (position, words)."""
         for task_id, track in self._tracks.items():

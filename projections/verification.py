@@ -30,6 +30,7 @@ from ..events.recorded import EVENT_TAGS, STUB
 from ..events.system_events import SYSTEM_TAGS, Adjusted, Deduplicated, RedeliveryRequested, ServiceStarted
 from ..events.task_events import is_terminal
 from .legal_transitions import Lawbook
+from .proof.merkle import GrowingRoot, leaf_hash
 from .proof.seals import SealCheck, Stamped, Witnessed
 from .queries.reader import connect
 from .views.checksums import find_damage
@@ -47,7 +48,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     """Where in the log; for the views, the position they stand at. 0 for what has no position."""
     code: str
-    """schema, file, index, epoch, chain, gap, stub, version, time, unreadable, newer, illegal, answer, views,
+    """schema, file, index, epoch, archive, chain, gap, stub, version, time, unreadable, newer, illegal, answer, views,
     snapshot, seal, or missing: another file knows of a record that the log lacks."""
     message: str
     remedy: str = ""
@@ -57,6 +58,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 REMEDIES = {
     "views": "Run `tasktrail rebuild`: views are built from the log, which is the truth. The service may go on.",
     "snapshot": "Run `tasktrail rebuild`, or delete the folder `snapshots`: it is made anew.",
+    "archive": "Keep the file for whoever looks into it, and put that archive from a backup in its place.",
     "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
     "newer": LogTooNew.remedy,
     "seal": "Keep log and seals for whoever looks into it, and compare with a backup: what was sealed was another log.",
@@ -155,8 +157,10 @@ def verify(
     except (*UNREADABLE, TasktrailError) as error:
         findings.add(0, "file", f"the end of the log cannot be read: {error}")
         head = 0
+    roots = _Roots(findings, log)
     for row in log.raw_rows():
         walk.check(row)
+        roots.see(row)
         if seals is not None and not isinstance(row, Damage):
             seals.see(row[0], row[1], row[2], row[14])
         if progress is not None and walk.records % _EVERY == 0:
@@ -190,6 +194,37 @@ def verify(
     )
 
 
+class _Roots:
+    """Holds the trees over archived records against those that are recorded of their archives."""
+
+    def __init__(self, findings: Findings, log: LogReader) -> None:
+        self._findings = findings
+        self._tree = GrowingRoot()
+        try:
+            self._segments = log.segments()[::-1]
+        except TasktrailError:  # told already
+            self._segments = []
+
+    def see(self, row: tuple[Any, ...] | Damage) -> None:
+        """The next one."""
+        if not self._segments:
+            return
+        segment = self._segments[-1]
+        if isinstance(row, Damage):
+            self._segments = [one for one in self._segments if one.last > row.end]  # what is wrong with it is told
+            self._tree = GrowingRoot()
+            return
+        if row[0] > segment.first and not self._tree.size:  # behind what could not be read
+            return
+        self._tree.append(leaf_hash(row[14]))
+        if row[0] == segment.last:
+            self._segments.pop()
+            if self._tree.root().hex() != segment.root:
+                message = "the archive from here on does not have the root that is recorded of it"
+                self._findings.add(segment.first, "archive", message)
+            self._tree = GrowingRoot()
+
+
 class _Walk:
     """One pass over the rows. After a fault it goes on from what stands there, so that one fault is one finding."""
 
@@ -212,7 +247,9 @@ class _Walk:
         """One row in order of position, its hash last."""
         if isinstance(row, Damage):
             self._findings.add(row.position, "unreadable", row.reason)
-            self.position, self.hash = row.position, b""
+            self.position, self.hash = row.end, b""
+            if row.end > row.position:
+                self.law.lose_all()
             return
         position, digest = row[0], row[14]
         self.records += 1
@@ -321,7 +358,8 @@ def _check_answers(log: LogReader, findings: Findings) -> int:
             elif summed and not is_as_written((command_id, digest, task_id, position), found):
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
     except (*UNREADABLE, TypeError, TasktrailError) as error:
-        findings.add(0, "file", f"the answers cannot be read: {error}")
+        if not (isinstance(error, TasktrailError) and findings):  # an archive, of which it is told
+            findings.add(0, "file", f"the answers cannot be read: {error}")
     return number
 
 

@@ -12,6 +12,7 @@ from typing import Self
 
 from .errors import ListenFailed
 from .events.errors import InvalidPath, ServiceUnreachable
+from .events.log.archives import folder_of
 from .events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from .events.log.lock import holder, role
 from .events.values import in_words
@@ -43,6 +44,7 @@ class DataPaths:
     def __init__(self, data: Path, temp_dir: Path | None = None) -> None:
         self.data = data.absolute()
         self.log = self.data / "log.db"
+        self.archive = folder_of(self.log)
         self.views = self.data / "views.db"
         self.seals = self.data / "seals"
         self.seal_key = self.data / "seal-key"
@@ -150,7 +152,7 @@ _FILES = re.compile(
     r"\.?(log|views)\.db.*|lock|workers\.lock|\.?tasktrail\.sock.*|\.?http-(token|sessions).*|tasktrail\.toml|seal-key|keys\.db.*|\.?master-key.*|accepted-loss\.json.*"
     r"|\.?witnesses\.json.*"
 )
-_FOLDERS = re.compile(r"snapshots|output|pictures|tmp|seals|replaced-\d{8}T\d+Z")
+_FOLDERS = re.compile(r"archive|snapshots|output|pictures|tmp|seals|replaced-\d{8}T\d+Z")
 _TASKS_OWN = re.compile(r"\d+")
 
 

@@ -20,6 +20,7 @@ from ..errors import KeysUnreadable, LogCorrupt
 from ..recorded import Fact
 from ..system_events import ScheduleAdded, SourceAdded, UserErased
 from ..task_events import Cancelled, Created
+from .archives import Archives
 from .event_log import Answer, Erasable
 from .keys import Keys, decrypt, encrypt
 from .personal import BEGINS, KEY_LENGTH, bound_to, box_of, divided, stored, whole
@@ -36,15 +37,17 @@ _FIRSTS = "events INDEXED BY one_version_once WHERE task_id > 0 AND version = 1"
 _TASKS_OF = f"""
     SELECT task_id FROM {_FIRSTS} AND substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
         AND substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) IN (SELECT value FROM json_each(?))
-    ORDER BY task_id
+        AND position > ? ORDER BY task_id
 """  # noqa: S608 - our own words
 _PLAIN_OF = f"""
     SELECT count(*) FROM {_FIRSTS} AND event = 'created' AND substr(data, 1, {len(BEGINS)}) <> '{BEGINS}'
         AND json_valid(data) AND coalesce(json_extract(data, '$.user_id'), 0) = ?
+        AND position > ?
 """  # noqa: S608 - our own words
 _RECORDS_OF = f"""
     SELECT count(*) FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
         AND substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) IN (SELECT value FROM json_each(?))
+        AND position > ?
 """  # noqa: S608 - our own words
 _ANY = f"SELECT 1 FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}' LIMIT 1"  # noqa: S608 - our own words
 
@@ -52,22 +55,47 @@ _ANY = f"SELECT 1 FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}' 
 def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int) -> Belongings:
     """What there is of a user. It looks through the first records of all tasks. Raises `sqlite3.Error`."""
     names = keys.of_user(user_id)
-    rows = conn.execute(_TASKS_OF, (msgspec.json.encode(names).decode(),)) if names else ()
-    tasks = tuple(int(task_id) for (task_id,) in rows)
-    return Belongings(names, tasks, int(conn.execute(_PLAIN_OF, (user_id,)).fetchone()[0]))
+    archives = Archives(conn)
+    until = archives.until()
+    rows = conn.execute(_TASKS_OF, (msgspec.json.encode(names).decode(), until)) if names else ()
+    tasks = [int(task_id) for (task_id,) in rows]
+    plain = int(conn.execute(_PLAIN_OF, (user_id, until)).fetchone()[0])
+    for row in archives.of_kind("created"):
+        if row[13].startswith(BEGINS):
+            tasks += [row[1]] if key_in(row) in names else []
+        else:
+            plain += _USER.decode(row[13]).user_id == user_id
+    return Belongings(names, tuple(sorted(tasks)), plain)
+
+
+class _OfUser(msgspec.Struct):
+    user_id: int = 0
+
+
+_USER = msgspec.json.Decoder(_OfUser)
+
+
+def key_in(row: Row) -> str:
+    """The name of the key with which a row is encrypted; empty for one that is not."""
+    begins = len(BEGINS)
+    return str(row[13][begins : begins + KEY_LENGTH]) if row[13].startswith(BEGINS) else ""
 
 
 def erasable(conn: sqlite3.Connection, keys: Keys, user_id: int) -> Erasable:
     """How much an erasure would take. It looks through all records. Raises `sqlite3.Error`."""
     there = belongings(conn, keys, user_id)
-    names = msgspec.json.encode(there.keys).decode()
-    records = int(conn.execute(_RECORDS_OF, (names,)).fetchone()[0]) if there.keys else 0
+    records = 0
+    if there.keys:
+        archives = Archives(conn)
+        wanted = (msgspec.json.encode(there.keys).decode(), archives.until())
+        records = int(conn.execute(_RECORDS_OF, wanted).fetchone()[0])
+        records += sum(key_in(row) in there.keys for row in archives.rows())
     return Erasable(user_id=user_id, tasks=len(there.tasks), records=records, plain=there.plain)
 
 
 def refuse_lost_keys(conn: sqlite3.Connection, keys: Keys) -> None:
     """Raises `KeysUnreadable` where a log has encrypted records and there is no file of keys at all."""
-    if not keys.exist() and conn.execute(_ANY).fetchone():
+    if not keys.exist() and (conn.execute(_ANY).fetchone() or any(Archives(conn).encrypted())):
         raise KeysUnreadable(f"The log holds encrypted personal data, and {keys.path} is not there")
 
 
@@ -163,11 +191,15 @@ class Encryption:
         if not task_id:
             return ""
         if task_id not in self._key_of:
-            row = self._conn.execute(_KEY_OF, (task_id,)).fetchone()
+            row = self._conn.execute(_KEY_OF, (task_id,)).fetchone() or self._archived_key_of(task_id)
             if len(self._key_of) > _MOST_KNOWN:
                 self._key_of.clear()
             self._key_of[task_id] = row[0] if row else ""
         return self._key_of[task_id]
+
+    def _archived_key_of(self, task_id: int) -> tuple[str] | None:
+        row = next(Archives(self._conn).of_task(task_id), None)
+        return None if row is None or row[2] != 1 else (key_in(row),)
 
     def finish(self, answers: Sequence[Answer]) -> Sequence[Answer]:
         """The batch is complete, and its keys are on the disk. Its answers: a digest is one of what is personal."""

@@ -1,14 +1,16 @@
 """The seam `EventLog`: an append-only sequence of facts with one writer. One contract suite runs on every kind."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
 from ..context import Belongings
 from ..recorded import Fact, Recorded
 from .rows import to_row
-from .stubs import Drop
+
+if TYPE_CHECKING:
+    from .stubs import Drop
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -66,7 +68,7 @@ class ReadableLog(Protocol):
     def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
         """The records of parts of tasks' lives, adjustments among them, in order of position, up to and at one."""
 
-    def drops(self, after: int = 0) -> list[Drop]:
+    def drops(self, after: int = 0) -> "list[Drop]":
         """The records behind a position that have dropped others, in whose place stubs are read."""
 
 
@@ -89,6 +91,9 @@ class EventLog(ReadableLog, Protocol):
 
     def destroy(self, keys: Collection[str]) -> None:
         """Destroy these keys of users for ever; those that are gone already are passed over."""
+
+    def delete_archived(self, limit: int) -> int:
+        """Delete at most so many rows of records that are archived; how many are left."""
 
     def maintain(self) -> None:
         """What has to be done now and then between appends. Raises `LogGone` when nothing more can be appended."""

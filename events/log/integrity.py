@@ -3,13 +3,21 @@
 Nothing here raises on damage: a fault is told with the position it was found at, 0 where it has none.
 """
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from itertools import chain
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ..errors import LogTooNew, TasktrailError
-from ..recorded import STUB
+from ..recorded import EVENT_TAGS, STUB
+from ..system_events import SegmentArchived
+from .archive_file import FRAME, Damaged, digest_of
+from .archives import Archives, Segment, is_as_noted, segment_of, table_of
 from .chain import GENESIS, checksum, link
 from .rows import COLUMNS, from_row
 from .schema import APPLIED, NAMES, SET, epoch_sum, expected, objects, sums_rows
@@ -31,7 +39,7 @@ _INDEX = re.compile(
 _TREE = re.compile(r"Tree (\d+) ")
 _UNANSWERED = """
     SELECT max(position) AS last, command_id FROM events
-    WHERE command_id != '' AND NOT (command_id GLOB 'schedule:*' AND actor GLOB 'schedule:*')
+    WHERE position > ? AND command_id != '' AND NOT (command_id GLOB 'schedule:*' AND actor GLOB 'schedule:*')
         AND NOT EXISTS (SELECT 1 FROM answers WHERE answers.command_id = events.command_id)
     GROUP BY command_id
     HAVING NOT EXISTS (SELECT 1 FROM events AS next WHERE next.position = last + 1 AND next.event = 'stub')
@@ -41,10 +49,17 @@ _UNANSWERED = """
 _MISLED = """
     SELECT answers.position, answers.command_id FROM answers
     LEFT JOIN events ON events.position = answers.position
-    WHERE events.command_id IS NOT answers.command_id
+    WHERE answers.position > ? AND events.command_id IS NOT answers.command_id
 """
+_ANSWER_TO = "SELECT 1 FROM answers WHERE command_id = ?"
+_EVENT_AT = "SELECT event FROM events WHERE position = ?"
+_ARCHIVING = EVENT_TAGS[SegmentArchived]
+_ARCHIVINGS = f"SELECT data FROM events WHERE event = '{_ARCHIVING}' AND position > ? ORDER BY position"  # noqa: S608 - our own names
 _SUMMED = "SELECT command_id, digest, task_id, position, sum FROM answers"
 _EPOCHS = "SELECT epoch, pid, host, started_at, sum FROM epochs ORDER BY epoch"
+
+
+_ARCHIVED = msgspec.json.Decoder(SegmentArchived)
 
 
 class Fault(NamedTuple):
@@ -52,7 +67,7 @@ class Fault(NamedTuple):
 
     position: int
     code: str
-    """schema, file, index, chain, gap, stub, unreadable or answer; newer for what a newer version has written."""
+    """schema, file, index, archive, chain, gap, stub, unreadable or answer; newer for what a newer version wrote."""
     message: str
 
 
@@ -61,6 +76,13 @@ class Damage(NamedTuple):
 
     position: int
     reason: str
+    last: int = 0
+    """Up to here nothing more is told; 0: only of this one."""
+
+    @property
+    def end(self) -> int:
+        """The last position that it speaks of."""
+        return max(self.position, self.last)
 
 
 def schema_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
@@ -98,7 +120,7 @@ def newer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     """Whether the service that started last may have recorded what this version cannot read."""
     try:
         writer = newest_writer(conn)
-    except (*UNREADABLE, TypeError):  # the other checks find out
+    except (*UNREADABLE, TypeError, TasktrailError):  # the other checks find out
         return
     if writer is not None and writer.lacks:
         yield Fault(writer.position, "newer", writer.fault)
@@ -143,7 +165,7 @@ def raw_rows(conn: sqlite3.Connection) -> Iterator[tuple[Any, ...] | Damage]:
 
     Text that is no UTF-8 comes with surrogates in it.
     """
-    after: int | None = 0
+    after: int | None = yield from _archived_rows(conn)
     while after is not None:
         try:
             page = conn.execute(f"{_SELECT} WHERE position > ? ORDER BY position LIMIT {_PAGE}", (after,)).fetchall()
@@ -153,6 +175,32 @@ def raw_rows(conn: sqlite3.Connection) -> Iterator[tuple[Any, ...] | Damage]:
         yield from page
         # Larger each time, whatever a damaged file says.
         after = max(after + 1, page[-1][0]) if len(page) == _PAGE else None
+
+
+def _archived_rows(conn: sqlite3.Connection) -> Generator[tuple[Any, ...] | Damage, None, int]:
+    """Those in archives; answers with the position at which they end."""
+    archives, last = Archives(conn), 0
+    try:
+        segments = archives.segments()
+    except (*UNREADABLE, TasktrailError):  # told by `archive_faults`
+        return 0
+    for segment in segments:
+        last = segment.last
+        try:
+            file = archives.file(segment)
+        except TasktrailError as error:
+            yield Damage(segment.first, error.message, segment.last)
+            continue
+        for number in range(len(file.index.frames)):
+            try:
+                yield from file.frame(number)
+            except Damaged as error:
+                yield from error.sound
+                yield Damage(error.position, error.reason, error.last)
+            except OSError as error:
+                begin = segment.first + number * FRAME
+                yield Damage(begin, f"the archive cannot be read: {error}", min(begin + FRAME - 1, segment.last))
+    return last
 
 
 def _one_by_one(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ...] | Damage, None, int | None]:
@@ -232,7 +280,7 @@ def chain_faults(conn: sqlite3.Connection, progress: Callable[[int], None] | Non
     for row in raw_rows(conn):
         if isinstance(row, Damage):
             yield Fault(row.position, "unreadable", row.reason)
-            last, digest = row.position, b""
+            last, digest = row.end, b""
             continue
         position = row[0]
         if not is_well_typed(row):
@@ -260,8 +308,8 @@ def stub_check(conn: sqlite3.Connection) -> StubCheck:
 
     def drops(after: int) -> list[Drop]:
         try:
-            return list(read_drops(conn, after))
-        except UNREADABLE:  # then no stub is explained; what cannot be read is told by others
+            return list(read_drops(conn, after, lenient=True))
+        except (*UNREADABLE, TasktrailError):  # then no stub is explained; what cannot be read is told by others
             return []
 
     return StubCheck(drops)
@@ -280,13 +328,82 @@ def whole_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     yield from newer_faults(conn)
     yield from structure_faults(conn)
     yield from epoch_faults(conn)
+    yield from archive_faults(conn)
     yield from chain_faults(conn)
     yield from answer_faults(conn)
 
 
+def archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """Archives that are not those that the log's records name. What is wrong inside of one `chain_faults` tells."""
+    events: dict[int, SegmentArchived] = {}
+    all_known = True
+    try:
+        table = table_of(conn)
+        for data in _archivings(conn):
+            with suppress(msgspec.DecodeError, UnicodeError):  # told by others
+                event = _ARCHIVED.decode(data)
+                events[event.first] = event
+    except UNREADABLE as error:
+        yield Fault(0, "archive", f"which archives there are cannot be read: {error}")
+        return
+    except TasktrailError:  # some of these records are in an archive that is damaged, which is told where it is read
+        all_known = False
+    due = 1
+    for *row, found in table:
+        if not is_as_noted(row, found):
+            yield Fault(due, "archive", "what the log says of an archive is not as it was written")
+            return
+        segment = Segment(*row)
+        archived = events.pop(segment.first, None)
+        known = archived is not None and segment_of(archived) == segment
+        if segment.first != due or (all_known and not known):
+            yield Fault(segment.first, "archive", "what is said of the archive is not what the log has recorded of it")
+        elif fault := _file_fault(Archives(conn), segment):
+            yield Fault(segment.first, "archive", fault)
+        due = segment.last + 1
+    for event in events.values() if all_known else ():
+        yield Fault(event.first, "archive", "the log has recorded an archive from here on, and does not know it")
+
+
+def _archivings(conn: sqlite3.Connection) -> Iterator[str]:
+    archives = Archives(conn)
+    until = archives.until()
+    yield from (row[13] for row in archives.of_kind(_ARCHIVING))
+    yield from (data for (data,) in conn.execute(_ARCHIVINGS, (until,)))
+
+
+def _file_fault(archives: Archives, segment: Segment) -> str:
+    try:
+        file = archives.file(segment)
+        if digest_of(file.path) == (segment.sha256, segment.size):
+            return ""
+        for _row in file.rows():
+            pass
+    except (Damaged, TasktrailError, OSError):  # told where its rows are read
+        return ""
+    return f"the archive {segment.name} was changed or replaced: it does not have the SHA-256 that is recorded"
+
+
 def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
-    """The last position and the id of each command that led to records and has no answer. Raises `sqlite3.Error`."""
-    yield from conn.execute(_UNANSWERED).fetchall()
+    """The last position and the id of each command that led to records and has no answer.
+
+    Raises `sqlite3.Error`, and `LogCorrupt` for what cannot be read of an archive.
+    """
+    last = dict[str, int]()
+    stubs = set[int]()
+    until = 0
+    for row in Archives(conn).rows():
+        until = row[0]
+        if row[3] == STUB:
+            stubs.add(until)
+        elif row[7] and not (row[7].startswith("schedule:") and row[5].startswith("schedule:")):
+            last[row[7]] = until
+    if conn.execute(_EVENT_AT, (until + 1,)).fetchone() == (STUB,):
+        stubs.add(until + 1)
+    for command_id, position in last.items():
+        if position + 1 not in stubs and not conn.execute(_ANSWER_TO, (command_id,)).fetchone():
+            yield position, command_id
+    yield from conn.execute(_UNANSWERED, (until,)).fetchall()
 
 
 def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
@@ -294,14 +411,31 @@ def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     try:
         for position, command_id in unanswered(conn):
             yield Fault(position, "answer", f"the answer to {command_id} is missing")
-        for position, command_id in conn.execute(_MISLED):
+        archives = Archives(conn)
+        misled = conn.execute(_MISLED, (archives.until(),))
+        for position, command_id in chain(misled, _misled_into(archives, conn)):
             yield Fault(position, "answer", f"the answer to {command_id} points at what it did not cause")
         if has_sums(conn):
             for *row, found in conn.execute(_SUMMED):
                 if not is_as_written(tuple(row), found):
                     yield Fault(row[3], "answer", f"the answer to {row[0]} is not as it was written")
-    except (*UNREADABLE, TypeError) as error:
+    except (*UNREADABLE, TypeError, TasktrailError) as error:
         yield Fault(0, "file", f"the answers cannot be read: {error}")
+
+
+def _misled_into(archives: Archives, conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
+    return ((row[2], row[0]) for row in _answered_by(archives, conn, "NULL") if row[3] != row[0])
+
+
+def _answered_by(archives: Archives, conn: sqlite3.Connection, total: str) -> Iterator[tuple[Any, ...]]:
+    """What `read_answered` tells, of answers that point into archives, in order of position."""
+    answers = conn.execute(_POINTING.format(sum=total), (archives.until(),))
+    rows, row, before = archives.rows(), None, None
+    for command_id, task_id, position, digest, found in answers:
+        while row is None or row[0] < position:
+            before, row = row, next(rows)
+        earlier = None if before is None else command_id if before[3] == STUB else before[7]
+        yield command_id, task_id, position, row[7], row[1], row[3], row[13], digest, earlier, found
 
 
 def is_as_written(row: tuple[Any, ...], found: bytes) -> bool:
@@ -350,24 +484,20 @@ _ANSWERED = """
     FROM answers
     LEFT JOIN events ON events.position = answers.position
     LEFT JOIN events AS earlier ON earlier.position = answers.position - 1
-    WHERE answers.command_id > ? ORDER BY answers.command_id LIMIT ?
+    WHERE answers.command_id > ? AND answers.position NOT BETWEEN 1 AND ? ORDER BY answers.command_id LIMIT ?
+"""
+_POINTING = """
+    SELECT command_id, task_id, position, digest, {sum} FROM answers
+    WHERE position BETWEEN 1 AND ? ORDER BY position, command_id
 """
 _BACKWARDS = """
-    SELECT command_id, task_id, event, data FROM events WHERE position <= ? ORDER BY position DESC
+    SELECT command_id, task_id, event, data FROM events WHERE position <= ? AND position > ? ORDER BY position DESC
 """
-_ABOVE = """
-    WITH RECURSIVE above (id) AS (
-        SELECT ?
-        UNION
-        SELECT json_extract(events.data, '$.parent_task_id') FROM above JOIN events ON events.task_id = above.id
-        WHERE events.version = 1 AND json_valid(events.data)
-    )
-    SELECT id FROM above WHERE typeof(id) = 'integer'
-"""
+_FIRST_DATA = "SELECT data FROM events WHERE task_id = ? AND version = 1"
 
 
 def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterator[tuple[Any, ...]]:
-    """Each answer beside the record it points at, in order of command id; `page` at a time. Raises `sqlite3.Error`.
+    """Each answer beside the record it points at, `page` at a time. Raises `sqlite3.Error` and `LogCorrupt`.
 
     (command id, task id, position, and of the record: command id, task id, event, data; the answer's digest; the
     command id of the record before, which may be its own where a stub stands there; the answer's sum, null without
@@ -375,8 +505,15 @@ def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterato
     """
     statement = _ANSWERED.format(sum="answers.sum" if sums else "NULL")
     after = ""
-    while rows := conn.execute(statement, (after, page)).fetchall():
-        yield from rows
+    archives = Archives(conn)
+    until = archives.until()
+    yield from _answered_by(archives, conn, "sum" if sums else "NULL")
+    while rows := conn.execute(statement, (after, until, page)).fetchall():
+        for row in rows:
+            if row[2] == until + 1 and (before := archives.row(until)) is not None:
+                yield (*row[:8], row[0] if before[3] == STUB else before[7], row[9])
+            else:
+                yield row
         if rows[-1][0] <= after:
             raise sqlite3.DatabaseError("the answers do not stand in the order of their command ids")
         after = rows[-1][0]
@@ -388,7 +525,10 @@ def first_of(conn: sqlite3.Connection, command_id: str, position: int) -> tuple[
     They stand in a row. A stub right before them is taken for one of them: it may be. Raises `sqlite3.Error`.
     """
     first = None
-    for caused_by, *record in conn.execute(_BACKWARDS, (position,)):
+    archives = Archives(conn)
+    archived = ((row[7], row[1], row[3], row[13]) for row in archives.backwards(position))
+    stored = conn.execute(_BACKWARDS, (position, archives.until()))
+    for caused_by, *record in chain(stored, archived):
         if caused_by != command_id and record[1] != STUB:
             break
         first = tuple(record)
@@ -399,4 +539,14 @@ def first_of(conn: sqlite3.Connection, command_id: str, position: int) -> tuple[
 
 def line_of(conn: sqlite3.Connection, task_id: int) -> list[int]:
     """The task, its parent, the parent of that, and so on. Raises `sqlite3.Error`."""
-    return [one for (one,) in conn.execute(_ABOVE, (task_id,))]
+    line: list[int] = []
+    one: object = task_id
+    while isinstance(one, int) and one not in line:
+        line.append(one)
+        row = conn.execute(_FIRST_DATA, (one,)).fetchone()
+        data = row[0] if row else next((row[13] for row in Archives(conn).of_task(one)), "{}")
+        try:
+            one = json.loads(data).get("parent_task_id")
+        except (ValueError, AttributeError, RecursionError):
+            break
+    return line

@@ -145,6 +145,10 @@ class MemoryEventLog:
     def destroy(self, keys: Collection[str]) -> None:
         """There are none."""
 
+    def delete_archived(self, limit: int) -> int:  # noqa: ARG002 - as the protocol says
+        """Nothing is archived."""
+        return 0
+
     def maintain(self) -> None:
         """Nothing to do."""
 

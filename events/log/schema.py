@@ -169,7 +169,34 @@ def drop_records(db: Database) -> None:
     )
 
 
-NAMES = ("create_log", "find_adjustments", "sum_rows", "drop_records")
+@migrations()
+def archive_records(db: Database) -> None:
+    """The beginning of the log may be in archives. Only what these say is in them may be deleted, besides for stubs."""
+    db.execute(
+        """
+        CREATE TABLE archives (
+            first INTEGER PRIMARY KEY,
+            last INTEGER NOT NULL,
+            newest_task INTEGER NOT NULL,
+            root TEXT NOT NULL,
+            sha256 TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            sum BLOB NOT NULL
+        ) STRICT
+        """
+    )
+    db.execute("DROP TRIGGER events_are_not_deleted")
+    db.execute(
+        """
+        CREATE TRIGGER events_are_not_deleted BEFORE DELETE ON events
+        WHEN (SELECT event FROM events ORDER BY position DESC LIMIT 1) != 'tasks_forgotten'
+            AND old.position > (SELECT coalesce(max(last), 0) FROM archives)
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END
+        """
+    )
+
+
+NAMES = ("create_log", "find_adjustments", "sum_rows", "drop_records", "archive_records")
 """The migrations there are, in order."""
 
 

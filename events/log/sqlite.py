@@ -7,7 +7,7 @@ import socket
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,8 +29,13 @@ from ..errors import (
     OutcomeUnknown,
     TasktrailError,
 )
+from ..ranges import spans_of
 from ..recorded import Fact, Recorded, record_at, timestamp
+from ..system_events import SegmentArchived
 from ..task_events import Completed
+from ..values import MAX_INTEGER
+from .archives import Archives, Segment, archived_until, delete_archived
+from .archives import put as note_archive
 from .chain import GENESIS, checksum, link
 from .encryption import Decryption, Encryption, belongings, erasable, opened_digest, refuse_lost_keys
 from .event_log import Answer, Erasable, Head, Part
@@ -40,6 +45,7 @@ from .integrity import (
     Damage,
     Fault,
     answer_faults,
+    archive_faults,
     can_be_rebuilt,
     chain_faults,
     damaged_indexes,
@@ -101,6 +107,7 @@ class SqliteEventLog:
         self._guard: sqlite3.Connection | None = None
         self._db = Database(_connect(path), execute_plugins=False)
         self._conn = self._db.conn
+        self._archives = Archives(self._conn)
         self.rebuilt: tuple[str, ...] = ()
         """The indexes that were found damaged and made anew."""
         try:
@@ -108,6 +115,7 @@ class SqliteEventLog:
             self._check()
             self._epoch = self._take_epoch(now)
             self._unfolded = next(read_drops(self._conn), None) is not None and not self._cut_write_ahead_log()
+            self._archives.remove_strays()
             self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
             self._grow_write_ahead_log()
             self._wait_for_locks(_LOCK_PATIENCE)
@@ -250,7 +258,7 @@ class SqliteEventLog:
         if head.position != expected:
             raise ConcurrencyError("The log has grown", current=head.position, expected=expected)
         records: list[Recorded] = []
-        rows: list[tuple[object, ...]] = []
+        rows: list[tuple[Any, ...]] = []
         digest = head.hash
         encryption = self._encryption
         if encryption is not None:
@@ -263,16 +271,14 @@ class SqliteEventLog:
             rows.append((*row, digest))
             lost = encryption is not None and is_lost(row)  # whoever is told must not know more than the log
             records.append(from_row(row, digest) if lost else record_at(fact, position, digest))
-        dropping = [record for record in records if isinstance(record.event, DROPS)]
-        self._commit(rows, answers if encryption is None else encryption.finish(answers), dropping)
+        moving = [record for record in records if isinstance(record.event, DROPS | SegmentArchived)]
+        self._commit(rows, answers if encryption is None else encryption.finish(answers), moving)
         if records:
             self._head = Head(records[-1].position, digest)
             self._mark.write(self._head)
         return records
 
-    def _commit(
-        self, rows: list[tuple[object, ...]], answers: Sequence[Answer], dropping: Sequence[Recorded] = ()
-    ) -> None:
+    def _commit(self, rows: list[tuple[Any, ...]], answers: Sequence[Answer], moving: Sequence[Recorded] = ()) -> None:
         conn = self._conn
         try:
             overwritten = self._look_at_files()
@@ -281,11 +287,15 @@ class SqliteEventLog:
                 raise Fenced(f"A newer service has taken {self._path}")
             if overwritten:
                 self._bear_with(overwritten)
-            for record in dropping:  # the schema allows it only while that record is the last one
-                ahead = record.position - (rows[0][0] if rows else 0) + 1  # type: ignore[operator]  # the first is the position
+            self._refuse_taken(rows)
+            changed = set[int]()
+            for record in moving:  # the schema lets a stub take a place only while that record is the last one
+                ahead = record.position - rows[0][0] + 1
                 conn.executemany(_INSERT_EVENT, rows[:ahead])
                 rows = rows[ahead:]
-                self._drop(record)
+                self._move(record, changed)
+            if changed:
+                raise LogCorrupt(f"{self._path}: records in the archive of {min(changed)} are dropped, and it stays")
             conn.executemany(_INSERT_EVENT, rows)
             conn.executemany(_INSERT_ANSWER, [_summed(astuple(answer)) for answer in answers])
             conn.execute("COMMIT")
@@ -299,14 +309,48 @@ class SqliteEventLog:
             if isinstance(ours, LogLocked):
                 self._wait_for_locks(_LOCK_IMPATIENCE)
             raise ours from error
-        self._unfolded = self._unfolded or bool(dropping)
+        self._unfolded = self._unfolded or any(isinstance(record.event, DROPS) for record in moving)
+        if moving:
+            self._archives.remove_replaced(moving)
         if self._lock_patience != _LOCK_PATIENCE:
             self._wait_for_locks(_LOCK_PATIENCE)
 
-    def _drop(self, record: Recorded) -> None:
-        assert isinstance(record.event, DROPS)
-        if not put_stubs(self._conn, record.event):
+    def _refuse_taken(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """What the unique indexes promise of rows that are there, where those of a task are archived.
+
+        A version is taken only once, and a life ends only once.
+        """
+        newest = self._archives.newest_task()
+        known: dict[int, int] = {}
+        for row in rows:
+            task_id, version = row[1], row[2]
+            if task_id > newest:
+                continue
+            if task_id not in known:
+                known[task_id] = version_at(self._conn, task_id)
+            if version != known[task_id] + 1:
+                raise ConcurrencyError(
+                    f"Task {task_id} is at version {known[task_id]}", current=known[task_id], expected=version - 1
+                )
+            known[task_id] = version
+            if row[12] and task_id and self._has_ended(task_id, row[11]):
+                raise ConcurrencyError(f"Life {row[11]} of task {task_id} has ended before")
+
+    def _has_ended(self, task_id: int, life: int) -> bool:
+        return any(row[12] and row[11] == life for row in self._archives.of_task(task_id))
+
+    def _move(self, record: Recorded, changed: set[int]) -> None:
+        """Drop records, or note where they are archived. `changed`: the archives of which another has to come."""
+        event = record.event
+        if isinstance(event, SegmentArchived):
+            if not note_archive(self._conn, event):
+                raise LogCorrupt(f"{self._path}: what was archived at {record.position} does not fit what is archived")
+            changed.discard(event.first)
+            return
+        assert isinstance(event, DROPS)
+        if not put_stubs(self._conn, event):
             raise LogCorrupt(f"{self._path}: the records that are to be dropped at {record.position} are other ones")
+        changed.update(segment.first for segment in self._archives.with_any(spans_of(event.positions)))
 
     def _look_at_files(self, *, written: bool = False) -> str:
         """The file that somebody else has written to, in words; or nothing. Raises `LogGone` when one is not ours."""
@@ -389,6 +433,22 @@ class SqliteEventLog:
     def drops(self, after: int = 0) -> list[Drop]:
         """The records behind a position that have dropped others."""
         return list(read_drops(self._conn, after))
+
+    def delete_archived(self, limit: int) -> int:
+        """Delete at most so many rows of records that are archived; how many are left."""
+        try:
+            overwritten = self._look_at_files()
+            self._conn.execute("BEGIN IMMEDIATE")
+            if overwritten:
+                self._bear_with(overwritten)
+            left = delete_archived(self._conn, limit)
+            self._conn.execute("COMMIT")
+            self._look_at_files(written=True)
+        except (sqlite3.Error, OSError) as error:
+            self._roll_back()
+            self._files.note()
+            raise _as_ours(error, self._path) from error
+        return left
 
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
@@ -489,15 +549,21 @@ class LogReader:
         return stub_check(self._conn)
 
     def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
-        """Position, task id, version and hash of each record from `after + 1` on; no more of it is read."""
+        """Position, task id, version and hash of each record from `after + 1` on; of rows no more is read."""
         for row in _pages(self._conn, after, limit, "position, task_id, version, hash"):
             if (type(row[1]), type(row[2]), type(row[3])) != (int, int, bytes):
                 raise LogCorrupt(f"Position {row[0]} of the log has no task, version or hash that can be read")
             yield row
 
+    def rows(self, after: int, limit: int) -> Iterator[tuple[Any, ...]]:
+        """The raw stored values of so many records from `after + 1` on, each with its hash last."""
+        return _pages(self._conn, after, limit)
+
     def rows_of(self, task_id: int, until: int) -> list[tuple[Any, ...]]:
         """The raw stored values of a task's records up to a position, each with its hash last."""
         rows = _fetch(self._conn, f"{_SELECT} WHERE task_id = ? AND position <= ? ORDER BY version", (task_id, until))
+        if not rows or rows[0][2] > 1:
+            rows = _joined(Archives(self._conn).of_task(task_id, until=until), rows)
         _refuse_gap(task_id, 0, rows)
         return rows
 
@@ -513,25 +579,37 @@ class LogReader:
             (record,) = self.read(at - 1, 1)
             if isinstance(record.event, Completed) and record.event.result.get("sha256") == digest:
                 return int(other)
-        return int(task_id)
+        return int(task_id) or self._last_archived_with_result(digest)
+
+    def _last_archived_with_result(self, digest: str) -> int:
+        decrypt = self._decrypt.anew()
+        for row in Archives(self._conn).of_kind_backwards("completed"):
+            if digest in row[13] or row[13].startswith(BEGINS):
+                event = from_row(row[:14], row[14], decrypt).event
+                if isinstance(event, Completed) and event.result.get("sha256") == digest:
+                    return int(row[1])
+        return 0
 
     def file_faults(self) -> Iterator[Fault]:
         """What is wrong with the schema, with the structure of the file and its indexes, and with the epochs."""
         yield from schema_faults(self._conn)
         yield from structure_faults(self._conn)
         yield from epoch_faults(self._conn)
+        yield from archive_faults(self._conn)
 
     def newest_writer(self) -> Writer | None:
         """The service that has started last; none when there is none, or its record cannot be read."""
         try:
             return newest_writer(self._conn)
-        except (*UNREADABLE, TypeError):
+        except (*UNREADABLE, TypeError, LogCorrupt):
             return None
 
     def read_task_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
         """The next records of one task behind a version: a long life is read piece by piece."""
         wanted = f"{_SELECT} WHERE task_id = ? AND version > ? ORDER BY version LIMIT ?"
         rows = _fetch(self._conn, wanted, (task_id, version, limit))
+        if not rows or rows[0][2] > version + 1:
+            rows = _joined(islice(Archives(self._conn).of_task(task_id, after=version), limit), rows)[:limit]
         _refuse_gap(task_id, version, rows)
         decrypt = self._decrypt.anew()
         return [from_row(row[:14], row[14], decrypt) for row in rows]
@@ -539,7 +617,8 @@ class LogReader:
     def last_of(self, task_id: int) -> Recorded | None:
         """The latest event of a task."""
         rows = _fetch(self._conn, f"{_SELECT} WHERE task_id = ? ORDER BY version DESC LIMIT 1", (task_id,))
-        return from_row(rows[0][:14], rows[0][14], self._decrypt.anew()) if rows else None
+        row = rows[0] if rows else next(Archives(self._conn).of_task_backwards(task_id), None)
+        return from_row(row[:14], row[14], self._decrypt.anew()) if row else None
 
     def erasable(self, user_id: int) -> Erasable:
         """How much an erasure of a user would take. It looks through all records."""
@@ -550,15 +629,22 @@ class LogReader:
 
     def version_at(self, task_id: int, position: int) -> int:
         """The last version of a task up to a position; 0 when there was none."""
-        wanted = "SELECT version FROM events WHERE task_id = ? AND position <= ? ORDER BY version DESC LIMIT 1"
-        rows = _fetch(self._conn, wanted, (task_id, position))
-        return int(rows[0][0]) if rows else 0
+        return version_at(self._conn, task_id, position)
 
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
         """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
         wanted = "SELECT position FROM events WHERE position > ? AND position <= ? AND event = ?"
         rows = _fetch(self._conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
-        return [int(row[0]) for row in rows]
+        found = [int(row[0]) for row in rows]
+        archives = Archives(self._conn)
+        if len(found) < limit and after < archives.until():
+            least = min(found, default=until + 1)
+            for row in archives.of_kind_backwards(event):
+                if row[0] <= after or len(found) == limit:
+                    break
+                if row[0] < least:
+                    found.append(row[0])
+        return found
 
     def faults(self) -> Iterator[Fault]:
         """Everything that is wrong with the file and its rows; `verify` looks at the rules and the views as well."""
@@ -567,6 +653,13 @@ class LogReader:
     def raw_rows(self) -> Iterator[tuple[Any, ...] | Damage]:
         """The raw stored values of each record, undecoded, its hash last: what a verifier works on."""
         return raw_rows(self._conn)
+
+    def segments(self) -> list[Segment]:
+        """The archives that hold the beginning of the log."""
+        try:
+            return Archives(self._conn).segments()
+        except sqlite3.Error as error:
+            raise explained(error, self._path, "cannot be read") from error
 
     def has_sums(self) -> bool:
         """Whether answers have sums: not those of an older version."""
@@ -590,7 +683,11 @@ class LogReader:
 
     def status_since(self, task_id: int) -> int:
         """Position of the record that gave a task the status it has; 0: there is no such task."""
-        return int(_fetch(self._conn, STATUS_SINCE, (task_id,))[0][0])
+        since = int(_fetch(self._conn, STATUS_SINCE, (task_id,))[0][0])
+        if since:
+            return since
+        archived = Archives(self._conn).of_task_backwards(task_id)
+        return next((row[0] for row in archived if row[3] not in ("progressed", "checkpointed")), 0)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -744,9 +841,17 @@ def read_head(conn: sqlite3.Connection) -> Head:
 def _pages(conn: sqlite3.Connection, after: int, limit: int | None, columns: str = "") -> Iterator[tuple[Any, ...]]:
     """Rows in order of position, which is the first column, in transactions of a page each."""
     select = f"SELECT {columns} FROM events" if columns else _SELECT  # noqa: S608 - names of columns, of ours
+    archives = Archives(conn)
     while limit is None or limit > 0:
+        if after < archives.until():
+            for row in islice(archives.rows(after), limit):
+                after, limit = row[0], None if limit is None else limit - 1
+                yield (*row[:3], row[14]) if columns else row
+            continue
         size = _PAGE if limit is None else min(_PAGE, limit)
         page = _fetch(conn, f"{select} WHERE position > ? ORDER BY position LIMIT ?", (after, size))
+        if page and page[0][0] != after + 1 and after < archives.until():  # archived since
+            continue
         for row in page:
             after += 1
             if row[0] != after:  # never skip over what is not there
@@ -767,6 +872,8 @@ def read_task(conn: sqlite3.Connection, task_id: int, decrypt: Decrypt, *, adjus
     """Decoded records of one task in order of position; `adjusted`: and the service's adjustments of it."""
     where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
     rows = _fetch(conn, f"{_SELECT} WHERE {where}", {"task_id": task_id})
+    if not any(row[1] == task_id and row[2] == 1 for row in rows):
+        rows = _joined(Archives(conn).of_task(task_id, adjusted=adjusted), rows)
     _refuse_gap(task_id, 0, [row for row in rows if row[1] == task_id])
     return [from_row(row[:14], row[14], decrypt) for row in rows]
 
@@ -776,11 +883,40 @@ def read_parts(conn: sqlite3.Connection, parts: Sequence[Part], until: int, decr
     wanted = {"parts": msgspec.json.encode(parts).decode(), "until": until}
     rows = _fetch(conn, f"{_SELECT} WHERE {OF_PARTS}", wanted)
     reached = {part.task_id: part.after for part in parts}
+    archives = Archives(conn)
+    if archived_until(conn) > min((part.adjusted_after for part in parts), default=0):
+        rows = _joined(_archived_parts(archives, parts, until), rows)
     for row in rows:
         if row[1]:
             _refuse_gap(row[1], reached[row[1]], [row])
             reached[row[1]] = row[2]
     return [from_row(row[:14], row[14], decrypt) for row in rows]
+
+
+def _archived_parts(archives: Archives, parts: Sequence[Part], until: int) -> list[tuple[Any, ...]]:
+    found = [
+        row
+        for part in parts
+        for row in archives.of_task(part.task_id, until=until, adjusted=True)
+        if (part.after < row[2] <= part.last if row[1] else row[0] > part.adjusted_after)
+    ]
+    return sorted(found)
+
+
+def version_at(conn: sqlite3.Connection, task_id: int, position: int = MAX_INTEGER) -> int:
+    """The last version of a task up to a position; 0 when there was none."""
+    wanted = "SELECT version FROM events WHERE task_id = ? AND position <= ? ORDER BY version DESC LIMIT 1"
+    rows = _fetch(conn, wanted, (task_id, position))
+    if rows:
+        return int(rows[0][0])
+    return next((row[2] for row in Archives(conn).of_task_backwards(task_id) if row[0] <= position), 0)
+
+
+def _joined(archived: Iterable[tuple[Any, ...]], stored: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows from archives, and those of the table behind them: some may still be in both."""
+    rows = list(archived)
+    last = rows[-1][0] if rows else 0
+    return [*rows, *(row for row in stored if row[0] > last)]
 
 
 def _refuse_gap(task_id: int, after: int, rows: list[tuple[Any, ...]]) -> None:

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from ..errors import TaskForgotten
 from ..ranges import Span, spans_of, to_ranges
 from ..recorded import EVENT_TAGS, STUB, Recorded, Stub
 from ..system_events import TasksForgotten
+from .archives import Archives, archived_until
 from .rows import COLUMNS
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ _PUT = f"""
     INSERT INTO events ({", ".join(COLUMNS)}, hash)
     VALUES (?1, ?2, ?3, '{STUB}', ?4, {", ".join(map(repr, _STUB_ROW))}, ?5)
 """  # noqa: S608 - our own names
+_LEFT_IN = f"SELECT {LEFT} FROM events WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608 - our own names
 _POSITIONS = "SELECT position FROM events WHERE task_id = ? ORDER BY version"
 _ANSWERS = "DELETE FROM answers WHERE position BETWEEN ? AND ?"
 _OF_DROPS = f"SELECT position, data FROM events WHERE event = '{DROPPING}' AND position > ? ORDER BY position"  # noqa: S608 - our own names
@@ -83,15 +86,20 @@ def digest_of(rows: Iterable[tuple[Any, ...]]) -> str:
 
 def left_of(conn: "sqlite3.Connection", spans: Iterable[Span]) -> Iterator[tuple[Any, ...]]:
     """What will be, or is, left of the records in spans of positions. Raises `sqlite3.Error`."""
-    for span in spans:
-        yield from conn.execute(f"SELECT {LEFT} FROM events WHERE position BETWEEN ? AND ? ORDER BY position", span)  # noqa: S608 - our own names
+    archives = Archives(conn)
+    until = archives.until()
+    for first, last in spans:
+        yield from (left_in(row) for row in archives.within([Span(first, min(last, until))]))
+        yield from conn.execute(_LEFT_IN, (max(first, until + 1), last))
 
 
 def to_drop(conn: "sqlite3.Connection", tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
     """The `positions` and `stubs` of an event that drops all records of tasks, and others. Raises `sqlite3.Error`."""
     found = set(others)
+    archives = Archives(conn)
     for task_id in tasks:
         found.update(position for (position,) in conn.execute(_POSITIONS, (task_id,)))
+        found.update(row[0] for row in archives.of_task(task_id))
     positions = to_ranges(found)
     return positions, digest_of(left_of(conn, spans_of(positions)))
 
@@ -99,17 +107,29 @@ def to_drop(conn: "sqlite3.Connection", tasks: Iterable[int], others: Iterable[i
 def put_stubs(conn: "sqlite3.Connection", event: DROPS) -> bool:
     """Put stubs in the place of the records that an event drops, within the transaction in which it was appended.
 
-    The rows are deleted first: only so SQLite gives back the pages that become empty. Answers whether all was as the
-    event says; if not, roll back. Raises `sqlite3.Error`.
+    The rows are deleted first: only so SQLite gives back the pages that become empty. Archives are not changed here.
+    Answers whether all was as the event says; if not, roll back. Raises `sqlite3.Error`.
     """
     spans = spans_of(event.positions)
     left = list(left_of(conn, spans))
     if digest_of(left) != event.stubs:
         return False
+    until = archived_until(conn)
+    left = [row for row in left if row[0] > until]
     conn.executemany(_DROP, spans)
     conn.executemany(_PUT, left)
     conn.executemany(_ANSWERS, spans)
     return True
+
+
+def left_in(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The columns in `LEFT` of a row."""
+    return (row[0], row[1], row[2], row[4], row[14])
+
+
+def as_stub(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The row of the stub that takes the place of a row, its hash last."""
+    return (*row[:3], STUB, row[4], *_STUB_ROW, row[14])
 
 
 def stub_of(record: Recorded) -> Recorded:
@@ -119,9 +139,14 @@ def stub_of(record: Recorded) -> Recorded:
     )
 
 
-def read_drops(conn: "sqlite3.Connection", after: int = 0) -> Iterator[Drop]:
-    """The records behind a position that have dropped others. One that cannot be read is left to other checks."""
-    for position, data in conn.execute(_OF_DROPS, (after,)):
+def read_drops(conn: "sqlite3.Connection", after: int = 0, *, lenient: bool = False) -> Iterator[Drop]:
+    """The records behind a position that have dropped others. One that cannot be read is left to other checks.
+
+    `lenient`: so is an archive. Raises `sqlite3.Error` and `LogCorrupt`.
+    """
+    archived = ((row[0], row[13]) for row in Archives(conn).of_kind(DROPPING, after, lenient=lenient))
+    until = archived_until(conn)
+    for position, data in chain(archived, conn.execute(_OF_DROPS, (max(after, until),))):
         try:
             yield Drop(position, _DECODER.decode(data))
         except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..forms import Forms, known_forms, lacking
+from .archives import Archives
 
 _FIRST = Path(__file__).with_name("first_forms.json")
 _NEWEST_START = """
@@ -79,4 +80,6 @@ def writer_of(position: int, data: str) -> Writer | None:
 def newest_writer(conn: sqlite3.Connection) -> Writer | None:
     """The service that has started last; none when there is none. Raises `sqlite3.Error`."""
     row = conn.execute(_NEWEST_START).fetchone()
+    if row is None:
+        row = next(((row[0], row[13]) for row in Archives(conn).of_kind_backwards("service_started")), None)
     return writer_of(*row) if row else None

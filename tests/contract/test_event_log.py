@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from archiving import ArchivingEventLog
 
 from tasktrail.events import Answer, Cancelled, Completed, Created, EventLog, Fact, Progressed, Recorded, Started
 from tasktrail.events.errors import ConcurrencyError, LogCorrupt
@@ -25,11 +26,20 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 def opened(kind: str, folder: Path) -> EventLog:
     if kind == "memory":
         return MemoryEventLog()
-    return SqliteEventLog(folder / "log.db", now=NOW, encrypted=kind == "encrypted")
+    opened = ArchivingEventLog if kind.startswith("archived") else SqliteEventLog
+    return opened(folder / "log.db", now=NOW, encrypted=kind.endswith("encrypted"))
+
+
+@pytest.fixture(params=["memory", "sqlite", "encrypted", "archived", "archived and encrypted"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+    log = opened(request.param, tmp_path)
+    yield log
+    log.close()
 
 
 @pytest.fixture(params=["memory", "sqlite", "encrypted"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+def whole(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+    """One that has all of its records itself."""
     log = opened(request.param, tmp_path)
     yield log
     log.close()
@@ -230,31 +240,31 @@ def dropping(version: int, gone: list[Recorded], stubs: str = "") -> Fact:
     )
 
 
-def test_dropped_records_leave_stubs_from_the_same_commit_on(log: EventLog) -> None:
+def test_dropped_records_leave_stubs_from_the_same_commit_on(whole: EventLog) -> None:
     facts = [created(1), created(2), progressed(1, 2), Fact(0, 1, Adjusted(task_id=1, priority=3), NOW)]
-    before = log.append(facts, [Answer("c1", b"d", 1, 1), Answer("c2", b"d", 2, 2)], expected=0)
+    before = whole.append(facts, [Answer("c1", b"d", 1, 1), Answer("c2", b"d", 2, 2)], expected=0)
     gone = [before[0], before[2], before[3]]
-    log.append([dropping(2, gone), created(3)], expected=4)
-    after = list(log.read())
+    whole.append([dropping(2, gone), created(3)], expected=4)
+    after = list(whole.read())
     assert [one.position for one in after if isinstance(one.event, Stub)] == [1, 3, 4]
     for old, new in zip(before, after, strict=False):
         kept = ("position", "task_id", "version", "recorded_at", "hash")
         assert [getattr(old, name) for name in kept] == [getattr(new, name) for name in kept]
         assert new == old or (new.actor, new.reason, new.command_id, new.life) == ("", "", "", 0)
-    assert [one.name for one in log.read_task(1, adjusted=True)] == ["stub", "stub"]
-    assert log.read_task(2) == [before[1]]
-    assert (log.answer("c1"), log.answer("c2")) == (None, Answer("c2", b"d", 2, 2))
-    assert [drop.position for drop in log.drops()] == [5]
-    assert log.drops(5) == []
-    assert log.append([progressed(1, 3)], expected=6)[0].version == 3
+    assert [one.name for one in whole.read_task(1, adjusted=True)] == ["stub", "stub"]
+    assert whole.read_task(2) == [before[1]]
+    assert (whole.answer("c1"), whole.answer("c2")) == (None, Answer("c2", b"d", 2, 2))
+    assert [drop.position for drop in whole.drops()] == [5]
+    assert whole.drops(5) == []
+    assert whole.append([progressed(1, 3)], expected=6)[0].version == 3
 
 
-def test_other_records_than_were_meant_are_not_dropped(log: EventLog) -> None:
-    before = log.append([created(1), created(2)], expected=0)
+def test_other_records_than_were_meant_are_not_dropped(whole: EventLog) -> None:
+    before = whole.append([created(1), created(2)], expected=0)
     with pytest.raises(LogCorrupt, match="other ones"):
-        log.append([created(3), dropping(1, before[:1], stubs="AAAA")], expected=2)
-    assert list(log.read()) == before
-    assert log.head().position == 2
+        whole.append([created(3), dropping(1, before[:1], stubs="AAAA")], expected=2)
+    assert list(whole.read()) == before
+    assert whole.head().position == 2
 
 
 def test_parts_of_lives_are_read_with_their_adjustments_up_to_a_position(log: EventLog) -> None:

@@ -51,6 +51,7 @@ def test_the_stored_tags_are_frozen() -> None:
         "ErasureFinished": "erasure_finished",
         "RetentionConfigured": "retention_configured",
         "TasksForgotten": "tasks_forgotten",
+        "SegmentArchived": "segment_archived",
         "Stub": "stub",
     }
 
@@ -95,6 +96,7 @@ def test_every_field_of_every_event_but_the_needed_ones_has_a_default(event: typ
         "user_erased": {"keys", "tasks"},
         "erasure_finished": {"erasure"},
         "tasks_forgotten": {"tasks", "positions", "stubs", "rule"},
+        "segment_archived": {"first", "last", "root", "sha256", "size", "newest_task"},
     }
     required = {field.name for field in msgspec.structs.fields(event) if field.required}
     assert required == needed.get(EVENT_TAGS[event], set())

@@ -195,7 +195,7 @@ def test_tables_of_a_later_version_are_not_called_damage(tmp_path: Path) -> None
     path = tmp_path / "log.db"
     log_of(path, started({}))
     by_hand(
-        path, """INSERT INTO "_sqlite_migrations" VALUES (5, 'tasktrail.log', 'keep_more', '2027-01-01T00:00:00Z')"""
+        path, """INSERT INTO "_sqlite_migrations" VALUES (6, 'tasktrail.log', 'keep_more', '2027-01-01T00:00:00Z')"""
     )
     with pytest.raises(LogTooNew, match="keep_more"):
         SqliteEventLog(path, now=NOW)

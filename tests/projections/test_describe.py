@@ -27,6 +27,7 @@ from tasktrail.events.system_events import (
     RetentionRule,
     ScheduleAdded,
     ScheduleRemoved,
+    SegmentArchived,
     ServiceStarted,
     ServiceStopped,
     SourceAdded,
@@ -128,6 +129,15 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
         ),
         "retention configured: user 7: kept; completed, scan, older than 90 days",
     ),
+    (
+        SegmentArchived(first=1, last=65536, root="a", sha256="b", size=3_300_000, newest_task=9),
+        "positions 1 to 65536 archived: 3300000 bytes",
+    ),
+    (
+        SegmentArchived(first=1, last=9, root="a", sha256="b", size=70, newest_task=9, replaces="c"),
+        "positions 1 to 9 archived anew, without what was dropped: 70 bytes",
+    ),
+    (RetentionConfigured(archive_after=60.0), "retention configured: everything is kept; archived after 60 s"),
     (
         TasksForgotten(tasks="1-40,44", positions="2-90", stubs="00", rule=RetentionRule(older_than=3600.0)),
         "tasks 1-40,44 forgotten: all that is over, older than 3600 s",

@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
+from pathlib import Path
 from random import Random
 
 import pytest
-from histories import OPERATIONS, Journal, random_history
+from archiving import archive
+from histories import BEGIN, OPERATIONS, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events import Recorded, RetryTask
+from tasktrail.events import EventLog, Recorded, RetryTask
 from tasktrail.events.errors import UnknownTask
 from tasktrail.events.log.event_log import Part
 from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import ReadInput
@@ -85,9 +88,9 @@ def then_ids(live: TaskQueries, filters: TaskFilters, at: datetime) -> list[int]
         return [task.id for task in every.tasks]
 
 
-def busy_history(steps: int, seed: int) -> Journal:
+def busy_history(steps: int, seed: int, log: EventLog | None = None) -> Journal:
     """A random history in which tasks are put off as well, and commits hold several records at one time."""
-    journal = Journal(MemoryEventLog())
+    journal = Journal(log or MemoryEventLog())
     chance = Random(seed)
     for step in range(steps // 10):
         random_history(journal, 8, seed * 1000 + step)
@@ -121,7 +124,20 @@ def _batch_step(journal: Journal, chance: Random) -> None:
 @pytest.mark.usefixtures("few", "small")
 @pytest.mark.parametrize("seed", range(3))
 def test_every_answer_at_every_position_is_that_of_the_fold(seed: int) -> None:
-    journal = busy_history(160, seed)
+    compare_at_every_position(busy_history(160, seed), seed)
+
+
+@pytest.mark.usefixtures("few", "small")
+def test_every_answer_is_that_of_the_fold_on_both_sides_of_an_archive(tmp_path: Path) -> None:
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        journal = busy_history(100, 7, log)
+        archive(journal, len(journal.records) // 3)
+        archive(journal, 2 * len(journal.records) // 3)
+        compare_at_every_position(journal, 7)
+
+
+def compare_at_every_position(journal: Journal, seed: int) -> None:
+    """Whatever is asked as of a record is answered as by a fold up to there."""
     chance = Random(seed)
     views, fold = TaskViews(":memory:"), TaskViews(":memory:")
     views.apply(journal.records)

@@ -1,0 +1,308 @@
+"""An archive: a range of records as compressed JSON Lines, which never changes.
+
+Each 256 records are one frame of zstd, so that one record costs one frame; `zstd -dc` gives all lines. Behind the
+frames stands an index, in a frame that decompressors pass over: where each begins, the hash in front of it, whose
+records are in there and of which kinds.
+
+A line has the values of a record as they were stored, but for those that are empty, and the first two bytes of its
+hash. The whole hash follows from the chain. That of a stub does not, so a stub has all of it.
+"""
+
+import os
+import sys
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import astuple
+
+from ..recorded import STUB
+from .chain import link
+from .files import PRIVATE_FILE
+from .personal import BEGINS
+from .rows import COLUMNS
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+FRAME = 256
+"""Records in one frame, which are one tile of the lowest level of the tree."""
+RANGE = 65_536
+"""Records in one archive, which are one tile of the level above."""
+_OPTIONS = {int(zstd.CompressionParameter.compression_level): 9, int(zstd.CompressionParameter.checksum_flag): 1}
+_PASSED_OVER = 0x184D2A50.to_bytes(4, "little")
+"""The number that begins a frame which decompressors pass over."""
+_WORD = 8
+_MARK = 4
+"""Hexadecimal digits of a hash."""
+_FRAMES_KEPT = 64
+"""Frames that stay decoded in memory, of all archives."""
+_INDEXES_KEPT = 16
+
+Row = tuple[Any, ...]
+
+
+class Damaged(Exception):
+    """Records of an archive cannot be read, or are not those that were written."""
+
+    def __init__(self, position: int, last: int, reason: str, sound: Sequence[Row] = ()) -> None:
+        super().__init__(f"position {position}: {reason}")
+        self.position = position
+        self.last = last
+        """What is behind this position may be sound."""
+        self.reason = reason
+        self.sound = sound
+        """The rows of the frame that stand in front of it."""
+
+
+class _Line(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The columns of a row, in their order."""
+
+    position: int
+    task_id: int
+    version: int
+    event: str
+    recorded_at: str
+    actor: str = ""
+    reason: str = ""
+    command_id: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+    attempt: int = 0
+    life: int = 0
+    terminal: int = 0
+    data: msgspec.Raw
+    hash: str
+
+
+class Frame(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What the index says of one frame."""
+
+    offset: int
+    before: str
+    """The hash of the record in front of it, in hex."""
+    tasks: list[int]
+    """Those of which it has records, or that the service's records in it adjust; each as its distance from the last."""
+    tags: list[str]
+    """The kinds of its records."""
+    version: int
+    """The highest version of task 0 up to its end; 0: the archive has none until there."""
+
+
+class Index(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What stands behind the frames."""
+
+    first: int
+    last: int
+    hash: str
+    """Of the last record, in hex."""
+    encrypted: bool
+    """Whether something personal is encrypted in it."""
+    frames: list[Frame]
+
+
+class Written(NamedTuple):
+    """An archive that was written."""
+
+    sha256: str
+    size: int
+    newest_task: int
+    """The highest number of a task of which, or about which, there is a record in it."""
+
+
+_ENCODER = msgspec.json.Encoder()
+_LINE = msgspec.json.Decoder(_Line)
+_INDEX = msgspec.json.Decoder(Index)
+_UNREADABLE = (zstd.ZstdError, msgspec.MsgspecError, UnicodeError, ValueError, EOFError)
+
+
+def file_name(first: int, last: int, digest: str) -> str:
+    """What an archive is called: other content has another name."""
+    return f"{first:012d}-{last:012d}-{digest[:16]}.jsonl.zst"
+
+
+def write_archive(path: Path, rows: Iterable[Row], before: bytes) -> Written:
+    """Write rows, each with its hash last, to a new file, durably.
+
+    `before`: the hash of the record in front of them. Raises `OSError`.
+    """
+    rows = iter(rows)
+    whole = sha256()
+    frames: list[Frame] = []
+    offset = newest = version = first = last = 0
+    encrypted = False
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
+    with os.fdopen(descriptor, "wb") as file:
+        while some := list(islice(rows, FRAME)):
+            block = zstd.compress(b"".join([_line(row) for row in some]), options=_OPTIONS)
+            version = max([version, *(row[2] for row in some if row[1] == 0)])
+            tasks = sorted({task_id for row in some for task_id in _about(row)})
+            steps = [task_id - before_it for before_it, task_id in zip((0, *tasks), tasks, strict=False)]
+            frames.append(Frame(offset, before.hex(), steps, sorted({row[3] for row in some}), version))
+            first, last, before = first or some[0][0], some[-1][0], some[-1][14]
+            newest = max(newest, *tasks)
+            encrypted = encrypted or any(row[13].startswith(BEGINS) for row in some)
+            offset += len(block)
+            whole.update(block)
+            file.write(block)
+        index = zstd.compress(_ENCODER.encode(Index(first, last, before.hex(), encrypted, frames)), options=_OPTIONS)
+        end = _PASSED_OVER + (len(index) + _WORD).to_bytes(4, "little") + index + offset.to_bytes(_WORD, "little")
+        whole.update(end)
+        file.write(end)
+        file.flush()
+        os.fsync(file.fileno())
+    return Written(whole.hexdigest(), offset + len(end), newest)
+
+
+def _line(row: Row) -> bytes:
+    digest = row[14].hex()
+    values: dict[str, Any] = dict(zip(COLUMNS, row, strict=False))
+    values["data"] = msgspec.Raw(row[13].encode())
+    return _ENCODER.encode(_Line(**values, hash=digest if row[3] == STUB else digest[:_MARK])) + b"\n"
+
+
+class _Adjusts(msgspec.Struct):
+    task_id: int = 0
+
+
+_ADJUSTS = msgspec.json.Decoder(_Adjusts)
+
+
+def _about(row: Row) -> Iterator[int]:
+    yield row[1]
+    if adjusted := adjusted_task(row):
+        yield adjusted
+
+
+def adjusted_task(row: Row) -> int:
+    """The task that a record of the service adjusts; 0: it adjusts none."""
+    return _ADJUSTS.decode(row[13]).task_id if row[3] == "adjusted" else 0
+
+
+class ArchiveFile:
+    """An archive that is read. Nothing stays open: what was read of it is kept for a while.
+
+    Raises:
+        Damaged: its index is not as one was written.
+        OSError: it is not there, or the system cannot read it.
+    """
+
+    def __init__(self, path: Path, first: int, last: int) -> None:
+        self.path = path
+        self.first = first
+        self.last = last
+        seen = path.stat()
+        self._seen = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+        try:
+            self.index, _edges = _index(path, self._seen)
+            if (self.index.first, self.index.last) != (first, last):
+                raise ValueError(f"it is of {self.index.first} to {self.index.last}")
+            if len(self.index.frames) != -(-(last - first + 1) // FRAME):
+                raise ValueError("frames are missing")
+        except _UNREADABLE as error:
+            raise Damaged(first, last, f"the archive {path.name} cannot be read: {error}") from error
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether something personal is encrypted in it."""
+        return self.index.encrypted
+
+    def rows(self, after: int = 0) -> Iterator[Row]:
+        """The stored values of each record behind a position, its hash last. Raises as `frame` does."""
+        begin = max(after + 1, self.first)
+        for number in range((begin - self.first) // FRAME, len(self.index.frames)):
+            rows = self.frame(number)
+            yield from rows[max(begin - rows[0][0], 0) :] if rows[0][0] < begin else rows
+
+    def frame(self, number: int) -> Sequence[Row]:
+        """The rows of a frame. Raises `Damaged`, and `OSError` where the system cannot read it."""
+        return _frame(self.path, self._seen, number)
+
+    def of_task(self, task_id: int) -> list[int]:
+        """The frames with records of a task, or that adjust it."""
+        found = []
+        for number, frame in enumerate(self.index.frames):
+            tasks = list(accumulate(frame.tasks))
+            place = bisect_left(tasks, task_id)
+            if place < len(tasks) and tasks[place] == task_id:
+                found.append(number)
+        return found
+
+    def with_tag(self, tag: str) -> list[int]:
+        """The frames with records of a kind."""
+        return [number for number, frame in enumerate(self.index.frames) if tag in frame.tags]
+
+
+def digest_of(path: Path) -> tuple[str, int]:
+    """SHA-256 and size of a file. Raises `OSError`."""
+    whole, size = sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            whole.update(block)
+            size += len(block)
+    return whole.hexdigest(), size
+
+
+@lru_cache(_INDEXES_KEPT)
+def _index(path: Path, seen: tuple[int, int, int]) -> tuple[Index, list[int]]:
+    """Its index, and where its frames begin and the last one ends."""
+    if seen[1] < _WORD:
+        raise ValueError("it was cut short")
+    with path.open("rb") as file:
+        end = file.seek(-_WORD, os.SEEK_END)
+        offset = int.from_bytes(file.read(_WORD), "little")
+        if not 0 <= offset < end:
+            raise ValueError("it was cut short, or its end was changed")
+        file.seek(offset)
+        block = file.read(end - offset)
+    if block[:4] != _PASSED_OVER or int.from_bytes(block[4:8], "little") != len(block):
+        raise ValueError("it was cut short, or its end was changed")
+    index = _INDEX.decode(zstd.decompress(block[8:]))
+    edges = [*(frame.offset for frame in index.frames), offset]
+    if edges != sorted(edges) or edges[0]:
+        raise ValueError("its index was changed")
+    return index, edges
+
+
+@lru_cache(_FRAMES_KEPT)
+def _frame(path: Path, seen: tuple[int, int, int], number: int) -> Sequence[Row]:
+    index, edges = _index(path, seen)
+    first = index.first + number * FRAME
+    last = min(first + FRAME - 1, index.last)
+    with path.open("rb") as file:
+        file.seek(edges[number])
+        block = file.read(edges[number + 1] - edges[number])
+    rows: list[Row] = []
+    try:
+        digest = bytes.fromhex(index.frames[number].before)
+        lines = zstd.decompress(block).splitlines()
+        for position, line in enumerate(lines, first):
+            row = _row(_LINE.decode(line), digest)
+            if row[0] != position:
+                raise ValueError(f"position {row[0]} stands in its place")
+            rows.append(row)
+            digest = row[14]
+    except _UNREADABLE as error:
+        reason = f"the archive {path.name} cannot be read there: {error}"
+        raise Damaged(first + len(rows), last, reason, rows) from error
+    if len(rows) != last - first + 1:
+        raise Damaged(first + len(rows), last, f"the archive {path.name} has nothing there", rows)
+    return rows
+
+
+def _row(line: _Line, before: bytes) -> Row:
+    *values, data, mark = astuple(line)
+    values.append(bytes(data).decode())
+    if line.event == STUB:
+        return (*values, bytes.fromhex(mark))
+    digest = link(before, values)
+    if digest.hex()[:_MARK] != mark:
+        raise ValueError("the record was changed: its hash does not fit")
+    return (*values, digest)

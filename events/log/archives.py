@@ -1,0 +1,304 @@
+"""The archives of a log: a table of `log.db` says which there are, and a folder beside it has their files.
+
+They hold the beginning of the log, without a gap. Whoever reads rows looks here for those that the table of events does
+not have any more.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import DiskFailed, LogCorrupt, TasktrailError
+from ..ranges import Span
+from ..recorded import Recorded
+from ..system_events import SegmentArchived
+from ..values import MAX_INTEGER
+from .archive_file import FRAME, ArchiveFile, Damaged, Row, adjusted_task, file_name
+from .chain import checksum
+
+FOLDER = "archive"
+_COLUMNS = "first, last, newest_task, root, sha256, size"
+_ALL = f"SELECT {_COLUMNS}, sum FROM archives ORDER BY first"  # noqa: S608 - our own names
+_UNTIL = "SELECT max(last) FROM archives"
+_PUT = f"INSERT OR REPLACE INTO archives ({_COLUMNS}, sum) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own names
+_STILL_THERE = "SELECT position FROM events ORDER BY position LIMIT 1"
+_DELETE = "DELETE FROM events WHERE position <= ?"
+_TYPES = (int, int, int, str, str, int)
+_NO_TABLE = "no such table"
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """An archive, as the log knows it."""
+
+    first: int
+    last: int
+    newest_task: int
+    root: str
+    """Of the tree (RFC 6962) over its records, in hex."""
+    sha256: str
+    """Of the file, in hex."""
+    size: int
+    """Of the file, in bytes."""
+
+    @property
+    def name(self) -> str:
+        """The file's."""
+        return file_name(self.first, self.last, self.sha256)
+
+
+class Archived(msgspec.Struct, frozen=True, kw_only=True):
+    """How much was archived, or would be."""
+
+    archives: int
+    """Ranges, each of which is a file."""
+    records: int
+    size: int = 0
+    """Bytes of the files; 0 for what only would be."""
+    until: int
+    """All records up to here are archived now, or would be; 0: none."""
+    position: int = 0
+    """Where the last range is recorded; 0: nothing was archived."""
+
+
+def folder_of(log: Path) -> Path:
+    """Where the archives of a log are."""
+    return log.parent / FOLDER
+
+
+def segment_of(event: SegmentArchived) -> Segment:
+    """The archive that an event speaks of."""
+    return Segment(event.first, event.last, event.newest_task, event.root, event.sha256, event.size)
+
+
+def table_of(conn: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """The rows of the table of archives, each with its sum last, in order. Raises `sqlite3.Error`."""
+    try:
+        return conn.execute(_ALL).fetchall()
+    except sqlite3.OperationalError as error:
+        if _NO_TABLE in str(error):  # a log of an older version that is only read
+            return []
+        raise
+
+
+def is_as_noted(row: Sequence[Any], found: object) -> bool:
+    """Whether the values of a row of that table fit its sum."""
+    return tuple(map(type, row)) == _TYPES and checksum(row) == found
+
+
+def archived_until(conn: sqlite3.Connection) -> int:
+    """The last position that is archived; 0: none is. Raises `sqlite3.Error`."""
+    try:
+        until = conn.execute(_UNTIL).fetchone()[0] or 0
+    except sqlite3.OperationalError as error:
+        if _NO_TABLE in str(error):
+            return 0
+        raise
+    if not isinstance(until, int):
+        raise LogCorrupt(f"What the log says of its archives was altered: {until!r}")
+    return until
+
+
+def put(conn: sqlite3.Connection, event: SegmentArchived) -> bool:
+    """Note an archive, in the transaction in which its event was appended. Raises `sqlite3.Error`.
+
+    Answers whether it may be one: it goes on where the last one ends, or takes the place of the one that it names. To
+    note the same once more is harmless.
+    """
+    row = msgspec.structs.astuple(segment_of(event))
+    known = {found[0]: found for found in table_of(conn)}
+    before = known.get(event.first)
+    if before is None:
+        fits = not event.replaces and event.first == archived_until(conn) + 1 <= event.last
+    else:
+        fits = before[1] == event.last and before[4] in (event.replaces, event.sha256)
+    if fits:
+        conn.execute(_PUT, (*row, checksum(row)))
+    return fits
+
+
+def delete_archived(conn: sqlite3.Connection, limit: int) -> int:
+    """Delete at most so many of the rows that are archived; how many are left. Raises `sqlite3.Error`."""
+    until = archived_until(conn)
+    first = conn.execute(_STILL_THERE).fetchone()
+    if first is None or first[0] > until:
+        return 0
+    last = min(until, first[0] + limit - 1)
+    conn.execute(_DELETE, (last,))
+    return int(until - last)
+
+
+class Archives:
+    """The archives of the log that a connection has open.
+
+    What they lack is damage, which raises `LogCorrupt`; a file that the system does not read raises `DiskFailed`.
+    """
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+
+    def segments(self) -> list[Segment]:
+        """All there are, in order."""
+        table = table_of(self._conn)
+        for *row, found in table:
+            if not is_as_noted(row, found):
+                raise LogCorrupt(f"Position {row[0]}: what the log says of its archive from here on was altered")
+        return [Segment(*row[:6]) for row in table]
+
+    def until(self) -> int:
+        """The last position that is archived; 0: none is."""
+        return archived_until(self._conn)
+
+    def file(self, segment: Segment) -> ArchiveFile:
+        """The file of an archive, or of the one that has taken its place meanwhile."""
+        path = self._folder() / segment.name
+        with _told():
+            try:
+                return ArchiveFile(path, segment.first, segment.last)
+            except FileNotFoundError:
+                for now in self.segments():
+                    if now.first == segment.first and now.sha256 != segment.sha256:
+                        return self.file(now)
+                raise LogCorrupt(f"Position {segment.first}: the archive {path} is missing") from None
+
+    def _folder(self) -> Path:
+        return folder_of(Path(self._conn.execute("PRAGMA database_list").fetchone()[2]))
+
+    def rows(self, after: int = 0) -> Iterator[Row]:
+        """The stored values of each archived record behind a position, its hash last."""
+        for segment in self.segments():
+            if segment.last > after:
+                file = self.file(segment)
+                least = max(after + 1 - segment.first, 0) // FRAME
+                for row in self._of_frames(segment, file, range(least, len(file.index.frames))):
+                    if row[0] > after:
+                        yield row
+
+    def row(self, position: int) -> Row | None:
+        """The one at a position; none: it is not archived."""
+        return next(self.rows(position - 1), None) if 0 < position <= self.until() else None
+
+    def backwards(self, position: int) -> Iterator[Row]:
+        """All from a position on downwards."""
+        for segment in reversed(self.segments()):
+            if segment.first <= position:
+                file = self.file(segment)
+                last = (min(position, segment.last) - segment.first) // FRAME
+                for row in self._of_frames(segment, file, range(last, -1, -1), backwards=True):
+                    if row[0] <= position:
+                        yield row
+
+    def of_task(
+        self, task_id: int, *, after: int = 0, until: int = MAX_INTEGER, adjusted: bool = False
+    ) -> Iterator[Row]:
+        """Those of a task behind a version and up to a position, in order.
+
+        `adjusted`: and all of the service that adjust it.
+        """
+        for segment in self.segments():
+            if task_id > segment.newest_task:  # numbers only grow
+                continue
+            if segment.first > until:
+                return
+            file = self.file(segment)
+            numbers = file.of_task(task_id)
+            if not task_id:
+                numbers = [number for number in numbers if file.index.frames[number].version > after]
+            for row in self._of_frames(segment, file, numbers):
+                if row[0] > until:
+                    return
+                if (row[1] == task_id and row[2] > after) or (adjusted and task_id and adjusted_task(row) == task_id):
+                    yield row
+
+    def of_task_backwards(self, task_id: int) -> Iterator[Row]:
+        """Those of a task, the last one first."""
+        for segment in reversed(self.segments()):
+            if task_id <= segment.newest_task:
+                file = self.file(segment)
+                for row in self._of_frames(segment, file, reversed(file.of_task(task_id)), backwards=True):
+                    if row[1] == task_id:
+                        yield row
+
+    def of_kind(self, tag: str, after: int = 0, *, lenient: bool = False) -> Iterator[Row]:
+        """Those of a kind behind a position, in order. `lenient`: those that can be read."""
+        for segment in self.segments():
+            if segment.last > after:
+                with suppress(*[TasktrailError] * lenient):
+                    yield from self._of_kind(segment, tag, after)
+
+    def _of_kind(self, segment: Segment, tag: str, after: int) -> Iterator[Row]:
+        file = self.file(segment)
+        least = (after + 1 - segment.first) // FRAME
+        numbers = [number for number in file.with_tag(tag) if number >= least]
+        return (row for row in self._of_frames(segment, file, numbers) if row[3] == tag and row[0] > after)
+
+    def of_kind_backwards(self, tag: str) -> Iterator[Row]:
+        """Those of a kind, the last one first."""
+        for segment in reversed(self.segments()):
+            file = self.file(segment)
+            numbers = reversed(file.with_tag(tag))
+            yield from (row for row in self._of_frames(segment, file, numbers, backwards=True) if row[3] == tag)
+
+    def _of_frames(
+        self, segment: Segment, file: ArchiveFile, numbers: Iterable[int], *, backwards: bool = False
+    ) -> Iterator[Row]:
+        for number in numbers:
+            with _told():
+                try:
+                    rows = file.frame(number)
+                except FileNotFoundError:
+                    rows = self.file(segment).frame(number)
+            yield from reversed(rows) if backwards else rows
+
+    def within(self, spans: Iterable[Span]) -> Iterator[Row]:
+        """Those at positions, which are told in order."""
+        for first, last in spans:
+            for row in self.rows(first - 1):
+                if row[0] > last:
+                    break
+                yield row
+
+    def with_any(self, spans: Sequence[Span]) -> list[Segment]:
+        """The archives that have a record at one of the positions."""
+        return [one for one in self.segments() if any(first <= one.last and last >= one.first for first, last in spans)]
+
+    def newest_task(self) -> int:
+        """The highest number of a task of which, or about which, something is archived; -1: nothing is."""
+        return max((segment.newest_task for segment in self.segments()), default=-1)
+
+    def remove_replaced(self, records: Iterable[Recorded]) -> None:
+        """Remove the files in whose place these records have put others. What stays is left to the next start."""
+        names = {segment.name for segment in self.segments()}
+        for record in records:
+            if isinstance(record.event, SegmentArchived) and record.event.replaces:
+                old = file_name(record.event.first, record.event.last, record.event.replaces)
+                if old not in names:
+                    with suppress(OSError):
+                        (self._folder() / old).unlink(missing_ok=True)
+
+    def encrypted(self) -> Iterator[ArchiveFile]:
+        """The files in which something personal is encrypted."""
+        files = (self.file(segment) for segment in self.segments())
+        return (file for file in files if file.encrypted)
+
+    def remove_strays(self) -> None:
+        """Remove files that no archive has: of one that was not finished, or that another has taken the place of."""
+        names = {segment.name for segment in self.segments()}
+        with suppress(FileNotFoundError):
+            for path in self._folder().iterdir():
+                if path.name not in names and path.name.endswith((".zst", ".part")):
+                    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Damage inside is told as that of the log, and a disk that fails as that."""
+    try:
+        yield
+    except Damaged as error:
+        raise LogCorrupt(f"Position {error.position}: {error.reason}") from error
+    except OSError as error:
+        raise DiskFailed(f"An archive cannot be read: {error}") from error

@@ -1,0 +1,297 @@
+"""A log of which a part is archived is read like one of which nothing is."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+from archiving import archive, written
+from forgery import forging
+from histories import BEGIN, Journal, random_history
+
+from tasktrail.events import Fact
+from tasktrail.events.errors import ConcurrencyError, LogCorrupt
+from tasktrail.events.log import sqlite
+from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive
+from tasktrail.events.log.archives import folder_of
+from tasktrail.events.log.chain import GENESIS
+from tasktrail.events.log.event_log import Part
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.stubs import digest_of
+from tasktrail.events.system_events import ServiceStopped
+from tasktrail.events.task_events import Cancelled, Progressed
+from tasktrail.projections.verification import verify
+
+STEPS = 900
+
+
+class Both:
+    """The same history twice: as it is, and with its first records archived, in two files."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.plain, self.path = folder / "plain" / "log.db", folder / "archived" / "log.db"
+        for path in (self.plain, self.path):
+            path.parent.mkdir()
+        log = SqliteEventLog(self.path, now=BEGIN)
+        self.journal = Journal(log)
+        random_history(self.journal, STEPS, seed=seed)
+        chance = Random(seed)
+        half = chance.randrange(FRAME, len(self.journal.records) - 20)
+        self.edges = (half // 2, half)
+        if over := [one for one in self.journal.over() if self.journal.states[one].id % 3 == 0]:
+            self.journal.forget(*over[:3])
+        for last in self.edges:
+            self.journal.record(0, written(self.path, last))
+        log.close()
+        shutil.copytree(self.path.parent, self.plain.parent, dirs_exist_ok=True)
+        log = SqliteEventLog(self.path, now=BEGIN)
+        assert log.delete_archived(10) == half - 10
+        assert log.delete_archived(half) == 0
+        log.close()
+        with forging(self.plain) as conn:
+            conn.execute("DELETE FROM archives")
+
+
+@pytest.fixture(scope="module", params=range(2))
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    return Both(tmp_path_factory.mktemp("both"), request.param)
+
+
+@pytest.fixture
+def readers(both: Both) -> Iterator[tuple[LogReader, LogReader]]:
+    with closing(LogReader(both.plain)) as plain, closing(LogReader(both.path)) as archived:
+        yield plain, archived
+
+
+Readers = tuple[LogReader, LogReader]
+
+
+def test_all_that_is_asked_of_records_is_answered_alike(both: Both, readers: Readers) -> None:
+    def questions(log: LogReader) -> Iterator[Any]:
+        head = log.head().position
+        yield head
+        for after in (0, 1, *both.edges, both.edges[1] - 1, both.edges[1] + 1, head - 1, head):
+            yield list(log.read(after))
+            yield [list(log.read(after, limit)) for limit in (0, 1, 7, FRAME)]
+            yield list(log.hashes(after))
+            yield log.drops(after)
+            yield log.newest_of("created", after, head, 5), log.newest_of("service_started", 0, after, 1)
+        yield list(log.raw_rows())
+        for task_id in range(len(both.journal.states) + 2):
+            yield log.read_task(task_id), log.read_task(task_id, adjusted=True)
+            yield log.last_of(task_id), log.status_since(task_id), log.line_of(task_id)
+            yield [log.version_at(task_id, position) for position in range(0, head + 1, 7)]
+            yield [log.read_task_after(task_id, version, 3) for version in range(9)]
+            yield log.rows_of(task_id, both.edges[1] + 5)
+            parts = [Part(task_id, after, last, place) for after, last in pairwise(range(6)) for place in (0, 90)]
+            yield [log.read_parts([part], head - 9) for part in parts if task_id]
+        yield log.read_parts([Part(one, 0, 9, 0) for one in sorted(both.journal.states)], head)
+        yield log.to_drop(sorted(both.journal.states)[:4], [3, both.edges[1] + 2])
+        yield log.erasable(2), log.newest_writer()
+        yield list(log.unanswered())
+        yield from sorted(log.answered())
+        for command_id, _task_id, position, *_ in sorted(log.answered()):
+            yield log.first_of(command_id, position)
+
+    plain, archived = readers
+    for number, (one, other) in enumerate(zip(questions(plain), questions(archived), strict=True)):
+        assert one == other, number
+
+
+def test_verify_finds_nothing(readers: Readers) -> None:
+    found = verify(readers[1])
+    assert found.findings == ()
+    assert found.records == len(list(readers[0].read()))
+    assert list(readers[1].faults()) == []
+
+
+def test_what_is_read_while_it_is_archived_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_PAGE", 10)
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, STEPS, seed=9)
+    reading = log.read()
+    before = [next(reading) for _ in range(10)]
+    archive(journal, 100)
+    assert [*before, *reading] == journal.records
+    log.close()
+
+
+def test_what_is_read_while_another_file_takes_the_place_of_an_archive_is_read_on(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, STEPS, seed=9)
+    event = archive(journal, FRAME + 20)
+    before = list(log.read())
+    reading = log.read()
+    found = [next(reading) for _ in range(10)]
+    (path,) = folder_of(log._path).iterdir()
+    path.rename(path.with_name(file_name(1, FRAME + 20, "b" * 64)))  # as if something in it had been dropped
+    journal.record(0, msgspec.structs.replace(event, sha256="b" * 64, replaces=event.sha256))
+    assert [*found, *reading] == [*before, journal.records[-1]]
+    log.close()
+
+
+def test_no_row_goes_before_it_is_archived(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 300, seed=1)
+    with pytest.raises(Exception, match="append-only"):
+        log._conn.execute("DELETE FROM events WHERE position = 1")
+    assert log.delete_archived(10) == 0
+    journal.record(0, written(log._path, 20))
+    with pytest.raises(Exception, match="append-only"):
+        log._conn.execute("DELETE FROM events WHERE position = 21")
+    assert log.delete_archived(15) == 5
+    assert [record.position for record in log.read()] == list(range(1, len(journal.records) + 1))
+    log.close()
+
+
+def test_versions_and_ends_of_archived_records_are_taken(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    one, other = journal.create(), journal.create()
+    journal.start(one)
+    journal.record(one, Cancelled())
+    journal.record(0, ServiceStopped())
+    archive(journal, 5)
+    head = log.head().position
+    for fact in (
+        Fact(one, 1, Progressed(progress=1.0), BEGIN, life=1),
+        Fact(one, 3, Progressed(progress=1.0), BEGIN, life=1),
+        Fact(one, 4, Cancelled(), BEGIN, life=1),
+        Fact(other, 3, Progressed(progress=1.0), BEGIN, life=1),
+        Fact(0, 1, ServiceStopped(), BEGIN),
+    ):
+        with pytest.raises(ConcurrencyError):
+            log.append([fact], expected=head)
+    log.append([Fact(other, 2, Cancelled(), BEGIN, life=1), Fact(one, 4, Cancelled(), BEGIN, life=2)], expected=head)
+    log.close()
+
+
+def test_an_archive_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 300, seed=1)
+    event = written(log._path, 20)
+    archive(journal, 20)
+    later = written(log._path, 40)
+    for wrong in (
+        msgspec.structs.replace(event, sha256="0" * 64),
+        msgspec.structs.replace(later, first=22),
+        msgspec.structs.replace(later, replaces=event.sha256),
+    ):
+        with pytest.raises(LogCorrupt, match="does not fit"):
+            journal.record(0, wrong)
+    journal.record(0, event)  # the same once more is harmless
+    journal.record(0, later)
+    assert [one.last for one in log._archives.segments()] == [20, 40]
+    log.close()
+
+
+def test_records_in_archives_are_dropped_only_with_another_archive(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 300, seed=4)
+    archive(journal, 50)
+    before = list(log.read())
+    with pytest.raises(LogCorrupt, match="and it stays"):
+        journal.forget(journal.over()[0])
+    assert list(log.read()) == before
+    gone = [one for one in log.read() if one.task_id == journal.over()[0]]
+    assert digest_of((one.position, 0, 0, "", b"") for one in gone)
+    log.close()
+
+
+def test_stray_files_are_removed_at_a_start_and_rows_that_are_left_are_deleted(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 300, seed=1)
+    event = written(log._path, 20)
+    journal.record(0, event)
+    folder = folder_of(log._path)
+    stray = folder / file_name(21, 40, "a" * 64)
+    for path in (stray, folder / "000000000021.part"):
+        path.write_bytes(b"not finished")
+    (folder / "notes.txt").write_text("somebody's own")
+    log.close()
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    assert sorted(path.name for path in folder.iterdir()) == [file_name(1, 20, event.sha256), "notes.txt"]
+    assert log.delete_archived(100) == 0
+    log.close()
+
+
+# --- the files ---
+
+
+def rows_of(both: Both) -> list[tuple[Any, ...]]:
+    with closing(LogReader(both.plain)) as log:
+        return list(log.rows(0, log.head().position))
+
+
+def test_a_file_gives_back_what_was_written(both: Both, tmp_path: Path) -> None:
+    rows = rows_of(both)
+    made = write_archive(tmp_path / "a", rows, GENESIS)
+    file = ArchiveFile(tmp_path / "a", 1, len(rows))
+    assert list(file.rows()) == rows
+    assert list(file.rows(FRAME - 1)) == rows[FRAME - 1 :]
+    assert made.size == (tmp_path / "a").stat().st_size
+    assert write_archive(tmp_path / "b", rows, GENESIS) == made
+
+
+@pytest.mark.parametrize(
+    ("change", "position"),
+    [
+        ("missing", 1),
+        ("cut", 1),
+        ("empty", 1),
+        ("a bit of the first frame", 1),
+        ("a bit of the index", 1),
+        ("the other one", 1),
+        ("longer", 1),
+    ],
+)
+def test_a_file_that_was_changed_is_found(both: Both, tmp_path: Path, change: str, position: int) -> None:
+    shutil.copytree(both.path.parent, tmp_path / "data")
+    first, second = sorted((tmp_path / "data" / "archive").iterdir())
+    content = bytearray(first.read_bytes())
+    match change:
+        case "missing":
+            first.unlink()
+        case "cut":
+            first.write_bytes(content[:-1])
+        case "empty":
+            first.write_bytes(b"")
+        case "a bit of the first frame":
+            content[len(content) // 4] ^= 1
+            first.write_bytes(content)
+        case "a bit of the index":
+            content[-30] ^= 1
+            first.write_bytes(content)
+        case "the other one":
+            shutil.copy(second, first)
+        case "longer":
+            first.write_bytes(content + b"x")
+    with closing(LogReader(tmp_path / "data" / "log.db")) as log:
+        found = verify(log)
+        assert found.findings
+        assert min(one.position for one in found.findings if one.position) == position
+        with pytest.raises(LogCorrupt, match="osition 1"):
+            list(log.read())
+        assert next(log.read(both.edges[1])).position == both.edges[1] + 1
+
+
+def test_the_first_record_that_was_changed_is_named(both: Both, tmp_path: Path) -> None:
+    shutil.copytree(both.path.parent, tmp_path / "data")
+    first, _second = sorted((tmp_path / "data" / "archive").iterdir())
+    place = both.edges[0] // 2
+    rows = rows_of(both)[: both.edges[0]]
+    rows[place] = (*rows[place][:5], "somebody else", *rows[place][6:])
+    write_archive(first, rows, GENESIS)
+    with closing(LogReader(tmp_path / "data" / "log.db")) as log:
+        assert min(one.position for one in verify(log).findings if one.position) == place + 1
