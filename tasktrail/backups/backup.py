@@ -17,8 +17,10 @@ import msgspec
 
 from ..events import Head
 from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt, TasktrailError
+from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
 from ..paths import DataPaths, path_of
+from .archives import archives_of, check_archives, copy_archives, remove
 from .check import ReportProgress, check_copy, head_of, is_damage, open_log, silent
 from .evidence import refuse_older_log, sync
 from .incremental import OtherTables, add_since, bases, refuse_base
@@ -122,6 +124,10 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """The first position that was read back and checked. What is before it stands as it did in `base`."""
     note: str = ""
     """Why `base` was not what was asked for, or why there is none; empty if all went as asked."""
+    archives: int = 0
+    """How many archives belong to it. They are in the folder `archive` beside it; backups there share them."""
+    archives_added: int = 0
+    """How many of them were not there yet."""
 
 
 def back_up(
@@ -161,14 +167,21 @@ def back_up(
         taken = _copy(paths.log, part, earlier, lambda reached, goal: progress(reached, 2 * goal))
         size = part.stat().st_size
         after = 0 if check else taken.before.position
-        check_copy(
-            part, taken.head, lambda reached, goal: progress(size + size * reached // goal, 2 * size), after=after
-        )
-        progress(2 * size, 2 * size)
-        if not named:
-            now = datetime.now(UTC)
-            target = target.with_name(f"tasktrail-{now:%Y%m%dT%H%M%SZ}-{taken.head.position}.db")
-        _give_name(part, target)
+        added = copy_archives(paths.log, part)
+        try:
+            check_archives(part)
+            check_copy(
+                part, taken.head, lambda reached, goal: progress(size + size * reached // goal, 2 * size), after=after
+            )
+            progress(2 * size, 2 * size)
+            if not named:
+                now = datetime.now(UTC)
+                target = target.with_name(f"tasktrail-{now:%Y%m%dT%H%M%SZ}-{taken.head.position}.db")
+            archives = archives_of(part)
+            _give_name(part, target)
+        except BaseException:
+            remove(added, folder_of(part))
+            raise
     sync(target.parent)
     return Backup(
         path=str(target),
@@ -180,6 +193,8 @@ def back_up(
         bytes_added=size - taken.base_size,
         checked_from=after + 1,
         note=taken.note,
+        archives=len(archives),
+        archives_added=len(added),
     )
 
 

@@ -17,6 +17,7 @@ from signal import Signals
 from typing import TypeAlias
 
 from ..events.errors import BackupFailed, LogCorrupt, TasktrailError
+from ..events.log.archives import Archives, archived_until
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import Head
 from ..events.log.rows import COLUMNS, COVERED
@@ -105,9 +106,12 @@ def check_copy(path: Path, head: Head, progress: ReportProgress = silent, *, aft
     hash needs only the one before it. `progress` gets records. Raises `LogCorrupt`, or `BackupFailed` when one of the
     processes was killed.
     """
+    with closing(open_log(path)) as copy:
+        until = archived_until(copy)  # archives are checked by their SHA-256
+    whole = not after
+    after = max(after, until)
     due = head.position - after
     number = max(1, min(due // _SHARE, os.cpu_count() or 1, _MOST_PROCESSES))
-    whole = not after
     if whole and number == 1:
         check_file(path)
     with closing(open_log(path)) as copy:
@@ -150,8 +154,8 @@ def check_chain(
     """Check the hash of each record behind `after`, up to `last`. Raises `LogCorrupt` for the first that is wrong."""
     with closing(open_log(path, mapped=mapped)) as copy:
         dropped = sorted(span for drop in read_drops(copy) for span in spans_of(drop.event.positions))
-        copy.text_factory = bytes  # the hash covers the stored bytes; they need not be decoded
         before = _hash_at(copy, after)
+        copy.text_factory = bytes  # the hash covers the stored bytes; they need not be decoded
         for number, begin in enumerate(range(after, last, _PAGE), 1):
             end = min(begin + _PAGE, last)
             try:
@@ -208,6 +212,8 @@ def _fits(
 
 def _hash_at(copy: sqlite3.Connection, position: int) -> bytes:
     row = copy.execute("SELECT hash FROM events WHERE position = ?", (position,)).fetchone() if position else None
+    if row is None and (archived := Archives(copy).row(position)) is not None:
+        return bytes(archived[14])
     return bytes(row[0]) if row else GENESIS
 
 

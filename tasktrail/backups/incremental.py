@@ -44,6 +44,7 @@ _TABLES = "SELECT type, name, tbl_name, sql FROM {log}sqlite_schema"
 _MIGRATIONS = "SELECT migration_set, name FROM {log}_sqlite_migrations"
 _HEAD = "SELECT position, hash FROM {log}events ORDER BY position DESC LIMIT 1"
 _HASH = "SELECT hash FROM {log}events WHERE position = ?"
+_ARCHIVED = "SELECT max(last) FROM log.archives"
 _DROPS = f"SELECT 1 FROM log.events WHERE event = '{DROPPING}' AND position > ? LIMIT 1"
 
 
@@ -142,6 +143,8 @@ class _Pair:
     def __init__(self, log: Path, base: Path, part: Path | None = None) -> None:
         self._log = log
         self._base = base
+        self._archives = False
+        """Whether they are of a version that has archives."""
         open_log(log).close()  # if it is none, that is told first
         address = f"{(part or base).absolute().as_uri()}?mode={'rw' if part else 'ro'}"
         self._conn = sqlite3.connect(address, uri=True, isolation_level=None)
@@ -186,6 +189,10 @@ class _Pair:
                 "later time, or of another log",
                 remedy="If the log has lost its end, restore that backup; if not, take a full one, without --base.",
             )
+        self._archives = ("table", "archives") in {row[:2] for row in there}
+        (until,) = self._of_log(_ARCHIVED)[0] if self._archives else (0,)
+        if 0 < before.position <= (until or 0):
+            raise BaseUnfit(f"What follows on {self._base} was archived since in {self._log}")
         if not self._agree(before.position):
             shared = self._shared(before.position)
             raise BaseUnfit(
@@ -226,6 +233,9 @@ class _Pair:
                 self._conn.execute(f"INSERT INTO main.events {_EVENTS.format(log='log.')}", stretch)
                 self._conn.execute(f"INSERT INTO main.answers {_ANSWERS.format(log='log.')}", stretch)
             self._conn.execute(f"INSERT OR IGNORE INTO main.epochs {_EPOCHS.format(log='log.')}")
+            if self._archives:
+                self._conn.execute("INSERT OR REPLACE INTO main.archives SELECT * FROM log.archives")
+                self._conn.execute("DELETE FROM main.events WHERE position <= (SELECT max(last) FROM main.archives)")
             self._conn.execute("COMMIT")
         except sqlite3.Error as error:
             if not is_damage(error) and not isinstance(error, sqlite3.IntegrityError):

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 
 from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew
+from ..events.log.archives import Segment
 from ..events.log.files import mark_of
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths, give_to_owner, path_of
 from ..projections.verification import verify
+from .archives import archives_of, copy_archives, remove
 from .backup import called, copy_log, part_file, position_of
 from .check import ReportProgress, check_file, silent
 from .evidence import Acceptance, note_loss, sync
@@ -89,10 +91,17 @@ def restore(
         if not force and (paths.log.exists() or _wal(paths.log).exists()):
             raise DataNotEmpty(f"{paths.data} holds a log already, which ends at position {before}")
         copy_log(origin, part, lambda reached, goal: progress(reached, 2 * goal))
-        restored = _checked(part, paths, before, progress)
+        added = copy_archives(origin, part)
         try:
+            restored = _checked(part, paths, before, progress)
             _note(paths, part, Acceptance(actor=actor, reason=reason or "restored from a backup"), before, its_hash)
-            kept = _put_aside(paths)
+            kept = _put_aside(paths, archives_of(part), added)
+        except BaseException as error:
+            remove(added, paths.archive)
+            if isinstance(error, OSError):
+                raise BackupFailed(f"{paths.data} cannot be changed: {error}") from error
+            raise
+        try:
             part.replace(paths.log)
         except OSError as error:
             raise BackupFailed(f"{paths.data} cannot be changed: {error}") from error
@@ -165,7 +174,7 @@ def _note(paths: DataPaths, part: Path, acceptance: Acceptance, before: int, its
     note_loss(paths, msgspec.structs.replace(acceptance, loss=loss))
 
 
-def _put_aside(paths: DataPaths) -> str:
+def _put_aside(paths: DataPaths, archives: Sequence[Segment], added: Sequence[Path]) -> str:
     """Move files that do not belong to the restored log to a folder of their own. Returns its name, or nothing.
 
     A process killed in the middle leaves the old log in its place and whole; then this is done again.
@@ -189,11 +198,30 @@ def _put_aside(paths: DataPaths) -> str:
             os.link(paths.log, aside / paths.log.name)
         except OSError:  # a file system without hard links
             shutil.copy2(paths.log, aside / paths.log.name)
+    _put_archives_aside(paths, aside, {segment.name for segment in archives}, added)
     # Together with the restored log it would make a third one, which never existed.
     _wal(paths.log).unlink(missing_ok=True)
     Path(f"{paths.log}-shm").unlink(missing_ok=True)
     sync(aside)
     return str(aside)
+
+
+def _put_archives_aside(paths: DataPaths, aside: Path, needed: set[str], added: Sequence[Path]) -> None:
+    """The old log needs its archives, too; those that the restored log has as well stay."""
+    if not paths.archive.is_dir():
+        return
+    for path in paths.archive.iterdir():
+        if path in added:
+            continue
+        target = aside / paths.archive.name / path.name
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        if path.name in needed:
+            try:
+                os.link(path, target)
+            except OSError:
+                shutil.copy2(path, target)
+        else:
+            path.replace(target)
 
 
 def _of_another_log(paths: DataPaths) -> Iterator[Path]:

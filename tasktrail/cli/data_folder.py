@@ -220,6 +220,8 @@ def backup_command(session: Session, dest: Path, base: Path | None, *, check: bo
         say(f"{more}{', which was not read again' * partly}")
     if taken.note:
         say(f"{'not from the newest backup' if taken.base else 'the whole log was copied'}: {plain(taken.note)}")
+    if taken.archives:
+        say(f"with {taken.archives} archives beside it, {taken.archives_added} of them new: keep them with it")
     say(f"head {taken.position} {taken.head}")
 
 

@@ -1,0 +1,85 @@
+"""The archives that belong to a copy of a log. They lie in a folder beside it, as they do beside the log.
+
+Their names say what is in them, so copies of several days share those that they have in common.
+"""
+
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from ..events.errors import BackupFailed, LogCorrupt
+from ..events.log.archive_file import digest_of
+from ..events.log.archives import Archives, Segment, folder_of
+from ..events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
+from ..events.log.integrity import archive_faults
+from .check import open_log, unreadable
+from .evidence import sync
+
+
+def archives_of(log: Path) -> list[Segment]:
+    """The archives of a log, or of a copy of it. Raises `LogCorrupt`, or `BackupFailed` when it cannot be read."""
+    with closing(open_log(log)) as conn:
+        try:
+            return Archives(conn).segments()
+        except sqlite3.Error as error:
+            raise unreadable(log, error) from error
+
+
+def copy_archives(log: Path, copy: Path) -> list[Path]:
+    """Copy the archives of a log that are not beside a copy of it yet; those that were copied. They are on the disk.
+
+    Raises `LogCorrupt` where one is damaged or missing, `BackupFailed` where one cannot be written.
+    """
+    segments, added = archives_of(copy), list[Path]()
+    folder = folder_of(copy)
+    try:
+        for segment in segments:
+            target = folder / segment.name
+            if not (target.exists() and digest_of(target) == (segment.sha256, segment.size)):
+                folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+                _copy(folder_of(log) / segment.name, target, segment)
+                added.append(target)
+    except BaseException as error:
+        remove(added, folder)
+        if isinstance(error, OSError):
+            raise BackupFailed(f"An archive cannot be copied to {folder}: {error}") from error
+        raise
+    if added:
+        sync(folder)
+        sync(folder.parent)
+    return added
+
+
+def remove(added: list[Path], folder: Path) -> None:
+    """Take back what was copied to a folder."""
+    for path in added:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # it was never made, or others are in there
+        folder.rmdir()
+
+
+def _copy(source: Path, target: Path, segment: Segment) -> None:
+    if not source.exists():
+        raise LogCorrupt(
+            f"Position {segment.first}: the archive {source} is missing",
+            remedy="If tasks were forgotten just now, repeat it. If not, put the file from a backup in its place.",
+        )
+    part = target.with_name(f"{target.name}.part")
+    try:
+        shutil.copyfile(source, part)
+        part.chmod(PRIVATE_FILE)
+        if digest_of(part) != (segment.sha256, segment.size):
+            raise LogCorrupt(f"Position {segment.first}: the archive {source} was changed")
+        sync(part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_archives(copy: Path) -> None:
+    """Whether the archives beside a copy are those that its records name. Raises `LogCorrupt`."""
+    with closing(open_log(copy)) as conn:
+        fault = next(archive_faults(conn), None)
+    if fault is not None:
+        raise LogCorrupt(f"Position {fault.position}: {fault.message}")
