@@ -251,6 +251,12 @@ class DestroyKeys(msgspec.Struct, frozen=True):
     keys: tuple[str, ...]
 
 
+class DeleteArchived(msgspec.Struct, frozen=True):
+    """For the Scheduler, which owns the log: delete some rows that are archived. It answers how many are left."""
+
+    limit: int
+
+
 class Forget(msgspec.Struct, frozen=True):
     """For the Snapshotter: delete all snapshots, also one that is being taken. It answers when that is done."""
 

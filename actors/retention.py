@@ -1,4 +1,6 @@
-"""Retention: forgets the finished tasks that the configured rules let go, and what other files still hold of them.
+"""Retention: forgets the finished tasks that the configured rules let go, and archives what is old.
+
+What other files still hold of forgotten tasks is removed here, too.
 
 The log has only stubs of a forgotten task from one commit on. Views, snapshots and what attempts have printed are
 brought up to that afterwards, by whoever it was forgotten. A start that finds them behind does the same.
@@ -18,18 +20,19 @@ from typing import Any
 
 import msgspec
 
-from ..events import Accepted, TasktrailError
+from ..events import TasktrailError
 from ..events.clock import Clock
 from ..events.errors import ChangedMeanwhile, NotReady
 from ..events.log.sqlite import LogReader
 from ..events.log.stubs import Drop
-from ..events.ranges import is_within, spans_of, to_ranges
-from ..events.system_events import DeliveryAttempted, RetentionRule, TasksForgotten, UserErased
+from ..events.ranges import Span, is_within, spans_of, to_ranges
+from ..events.system_events import DeliveryAttempted, RetentionRule, SegmentArchived, TasksForgotten, UserErased
 from ..events.values import MAX_INTEGER
 from ..projections.queries.forgettable import Forgotten, Over, forgettable
 from ..projections.queries.reader import TaskQueries
 from ..projections.rebuilding import build, clear_write_ahead_log
 from ..projections.views.forgotten import holds_forgotten
+from .archiver import Archiver, Reply, discard, without
 from .base import WAKE, Actor, Alarm, Ticket, Wake, logger
 from .core.messages import Forget, Tick
 from .feed import Watermark
@@ -45,7 +48,6 @@ AT_ONCE = 500
 """Tasks that one record forgets, at most: the Scheduler looks at each, and others wait for it, …"""
 RECORDS_AT_ONCE = 20_000
 """… and so many records of theirs, unless one task has more."""
-_ANSWER_WITHIN = 60.0
 _TRIES = 5
 
 
@@ -58,6 +60,7 @@ class Forgetter:
         tell: gets messages for the Scheduler.
         settle: waits until the views have all that is durable.
         sources: the names of the watched folders.
+        alone: held while archives are written, by whoever does it.
         clock: the time.
     """
 
@@ -69,8 +72,10 @@ class Forgetter:
         tell: Callable[[Forget], None],
         settle: Callable[[], None],
         sources: Callable[[], Collection[str]],
+        alone: threading.Lock,
         clock: Clock,
     ) -> None:
+        self._alone = alone
         self._log_path = log_path
         self._views_path = views_path
         self._tell = tell
@@ -103,9 +108,10 @@ class Forgetter:
         tasks, records, position, tries = 0, 0, 0, 0
         below = MAX_INTEGER
         while some := self._some(rules, place, below):
-            message = self._message(some, rules[place], actor, reason, configured_at)
             try:
-                position = self._send(message)
+                with self._alone:
+                    message = self._message(some, rules[place], actor, reason, configured_at)
+                    position = self._recorded(message)
             except ChangedMeanwhile:
                 tries += 1
                 if tries > _TRIES:
@@ -136,17 +142,30 @@ class Forgetter:
             noted = chain.from_iterable(over.notes for over in some)
             notes = [position for position in noted if _may_go(log, position)]
             positions, stubs = log.to_drop((over.task_id for over in some), notes)
+            archives = self._archives_without(log, spans_of(positions))
         tasks = {over.task_id: over.version for over in some}
         event = TasksForgotten(tasks=to_ranges(tasks), positions=positions, stubs=stubs, rule=rule)
-        return Forget(tasks=tasks, event=event, actor=actor, reason=reason, configured_at=configured_at)
+        return Forget(
+            tasks=tasks, event=event, archives=archives, actor=actor, reason=reason, configured_at=configured_at
+        )
+
+    def _archives_without(self, log: LogReader, dropped: Sequence[Span]) -> tuple[SegmentArchived, ...]:
+        """The archives in which something is to be dropped, as they are to be."""
+        changed = (one for one in log.segments() if any(a <= one.last and b >= one.first for a, b in dropped))
+        return tuple(without(self._log_path, segment, dropped) for segment in changed)
+
+    def _recorded(self, message: Forget) -> int:
+        try:
+            return self._send(message)
+        except ChangedMeanwhile:
+            for event in message.archives:
+                discard(self._log_path, event)
+            raise
 
     def _send(self, message: Forget) -> int:
-        reply = _Reply()
+        reply = Reply()
         self._tell(msgspec.structs.replace(message, token=Ticket(reply.put, "", b"", fresh=True)))
-        answer = reply.get(_ANSWER_WITHIN)
-        if isinstance(answer, TasktrailError):
-            raise answer
-        return answer.position
+        return reply.get().position
 
 
 def _may_go(log: LogReader, position: int) -> bool:
@@ -155,28 +174,13 @@ def _may_go(log: LogReader, position: int) -> bool:
     return not (isinstance(event, UserErased) or (isinstance(event, DeliveryAttempted) and event.disabled))
 
 
-class _Reply:
-    """Where an answer of the Scheduler goes."""
-
-    def __init__(self) -> None:
-        self._answer: Accepted | TasktrailError | None = None
-        self._there = threading.Event()
-
-    def put(self, answer: Accepted | TasktrailError) -> None:
-        self._answer = answer
-        self._there.set()
-
-    def get(self, timeout: float) -> Accepted | TasktrailError:
-        if not self._there.wait(timeout) or self._answer is None:
-            raise NotReady(f"The Scheduler did not answer within {timeout:g} s")
-        return self._answer
-
-
 class Retention(Actor):
     """Applies the rules every hour, and removes what is left of forgotten tasks outside the log.
 
     Args:
         forgetter: what finds and forgets.
+        archiver: what archives.
+        archive_after: seconds after which records are archived; none: never.
         rules: those that are configured, and where that is recorded; none, if they are not to be applied here.
         log_path: the log.
         views_path: the views.
@@ -195,6 +199,8 @@ class Retention(Actor):
         self,
         *,
         forgetter: Forgetter,
+        archiver: Archiver,
+        archive_after: Callable[[], float | None],
         rules: Callable[[], tuple[Sequence[RetentionRule], int]],
         log_path: Path,
         views_path: Path,
@@ -211,6 +217,8 @@ class Retention(Actor):
         super().__init__()
         self._settle = settle
         self._forgetter = forgetter
+        self._archiver = archiver
+        self._archive_after = archive_after
         self._rules = rules
         self._log_path = log_path
         self._views_path = views_path
@@ -264,6 +272,21 @@ class Retention(Actor):
                 logger.info("tasks forgotten", rule=rule.words, tasks=done.tasks, records=done.records)
         if rules:
             self._clear()
+        self._archive(configured_at)
+
+    def _archive(self, configured_at: int) -> None:
+        after = self._archive_after()
+        try:
+            if after is None:
+                self._archiver.finish()  # what a service before has begun
+                return
+            before = self._clock.now() - timedelta(seconds=after)
+            done = self._archiver.archive(before, actor="retention", configured_at=configured_at)
+        except TasktrailError as error:
+            logger.warning("records could not be archived", error=str(error))
+            return
+        if done.archives:
+            logger.info("records archived", records=done.records, size=done.size)
 
     def _clear(self) -> None:
         if self._building:

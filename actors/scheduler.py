@@ -50,7 +50,7 @@ from ..events.log.stubs import forgotten
 from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
 from ..events.state import fold
 from ..events.system_events import ClockJumped, Deduplicated
-from .base import Actor, Alarm, Committed, DestroyKeys, Orders, StateQuery, Ticket, logger
+from .base import Actor, Alarm, Committed, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket, logger
 from .core.erasure import refuse_unreadable
 from .core.messages import (
     Answered,
@@ -295,6 +295,8 @@ class Scheduler(Actor):
         if isinstance(message, DestroyKeys):
             self._log.destroy(message.keys)
             return True
+        if isinstance(message, DeleteArchived):
+            return self._log.delete_archived(message.limit)
         return super().on_receive(message)
 
     def receive(self, message: Any) -> Any:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from . import __version__
+from .actors.archiver import Archiver
 from .actors.base import PING, WAKE, Catch, Committed, Orders, PutInPlace, StateQuery, logger
 from .actors.core.limits import UNLIMITED
 from .actors.core.load import Load, load_of
@@ -98,7 +99,7 @@ _HELPS = {
     "eraser": "what was erased is still in the views",
     "inspector": "the log is not checked",
     "sealer": "the log is not sealed",
-    "retention": "nothing is forgotten by the configured rules",
+    "retention": "nothing is forgotten or archived by the configured rules",
 }
 """The others."""
 _BY_ITSELF = "Look at the service's log; it goes on by itself."
@@ -186,7 +187,17 @@ class System:
         """Held while views are built beside the live ones."""
         self.cleared = Watermark()
         """Up to here nothing is left of forgotten tasks, in whatever file."""
+        self._stopping = threading.Event()
+        archives = threading.Lock()
+        self.archiver = Archiver(
+            log_path=paths.log,
+            tell=self.scheduler.tell,
+            ask=lambda question: self.scheduler.ask(question, timeout=30),
+            alone=archives,
+            stopping=self._stopping.is_set,
+        )
         self.forgetter = Forgetter(
+            alone=archives,
             log_path=paths.log,
             views_path=paths.views,
             tell=self.scheduler.tell,
@@ -196,7 +207,6 @@ class System:
         )
         self._lock: DataLock | None = None
         self._booted = False
-        self._stopping = threading.Event()
         self._is_long = False
         self._looked_at = 0
 
@@ -434,6 +444,7 @@ class System:
             schema=fingerprint(),
             forms=added_forms(),
             retention=None if self._own is not None else self.config.retention_rules(),
+            archive_after=self.config.archives_after(),
         )
         if self._accepted is None:
             return boot
@@ -558,6 +569,8 @@ class System:
     def _start_retention(self) -> "Retention.ref":  # type: ignore[name-defined]
         return Retention.start(
             forgetter=self.forgetter,
+            archiver=self.archiver,
+            archive_after=lambda: None if self._own is not None else self.config.archives_after(),
             rules=self._retention_rules,
             log_path=self.paths.log,
             views_path=self.paths.views,
@@ -573,7 +586,7 @@ class System:
         )
 
     def _retention_rules(self) -> tuple[tuple[RetentionRule, ...], int]:
-        if self._own is not None or not self.config.retention:
+        if self._own is not None or not (self.config.retention or self.config.archive_after):
             return (), 0
         return self.config.retention_rules(), self.scheduler.ask(StateQuery(retention_at), timeout=30)
 

@@ -36,8 +36,10 @@ def boot(work: UnitOfWork, message: Boot) -> None:
     if (jump := work.state.durable.jumps.unseen(work.state.durable.last_at, work.now)) is not None:
         work.record(0, jump, BY_SCHEDULER)
     configured(work)
-    if message.retention not in (None, work.state.durable.retention):
-        work.record(0, RetentionConfigured(rules=message.retention), BY_SCHEDULER)
+    if message.retention is not None:
+        configured_now = RetentionConfigured(rules=message.retention, archive_after=message.archive_after)
+        if configured_now != work.state.durable.retention:
+            work.record(0, configured_now, BY_SCHEDULER)
     recover(work, {})
 
 

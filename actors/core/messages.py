@@ -20,6 +20,7 @@ from ...events.system_events import (
     DeliveryPostponed,
     RedeliveryRequested,
     RetentionRule,
+    SegmentArchived,
     TasksForgotten,
 )
 from ...events.task_events import Estimated
@@ -70,6 +71,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     retention: tuple[RetentionRule, ...] | None = None
     """The configured rules; None: those that are recorded stay."""
+    archive_after: float | None = None
+    """Configured, as the rules are."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -94,10 +97,23 @@ class Forget(msgspec.Struct, frozen=True, kw_only=True):
     """Task → its version, as of which it was found that it may go."""
     event: TasksForgotten
     """What is to be recorded, but for the schedules."""
+    archives: tuple[SegmentArchived, ...] = ()
+    """The archives that take the place of those with records of these tasks; recorded in the same commit."""
     actor: str
     reason: str = ""
     configured_at: int = 0
     """Where the rule is recorded that asks for it; 0: somebody asks for it."""
+    token: Any = None
+
+
+class Archive(msgspec.Struct, frozen=True, kw_only=True):
+    """Record that a range of the log is archived. `token` is handed back untouched with the answer."""
+
+    event: SegmentArchived
+    actor: str
+    reason: str = ""
+    configured_at: int = 0
+    """Where the policy is recorded that asks for it; 0: somebody asks for it."""
     token: Any = None
 
 
@@ -162,6 +178,7 @@ Message: TypeAlias = (
     | Boot
     | WorkOn
     | Forget
+    | Archive
     | Sampled
     | LimitsConfigured
     | Delivered

@@ -1,4 +1,4 @@
-"""Forgetting finished tasks: whether each may go, and the record that drops its own.
+"""What leaves the log: finished tasks that are forgotten, and ranges that are archived.
 
 Which ones are to go was found out before, from the views and the log. Here is decided whether that still holds.
 """
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ...events import Accepted, TaskState, TasktrailError
 from ...events.errors import ChangedMeanwhile
 from ...events.system_events import ScheduleReached, TasksForgotten
-from .messages import Forget
+from .messages import Archive, Forget
 from .state import SchedulerState
 from .unit_of_work import Origin, UnitOfWork
 
@@ -30,11 +30,30 @@ def forget(work: UnitOfWork, message: Forget) -> None:
         if schedule.runs
     }
     event = replace(message.event, schedules=reached)
-    position = work.record(0, event, Origin(actor=message.actor, reason=message.reason, causation_id=_cause(message)))
+    origin = Origin(actor=message.actor, reason=message.reason, causation_id=_cause(message))
+    position = work.record(0, event, origin)
+    for archive in message.archives:
+        work.record(0, archive, replace(origin, causation_id=f"event:{position}"))
     work.answer(message.token, Accepted(0, position, ""))
 
 
-def _cause(message: Forget) -> str:
+def archive(work: UnitOfWork, message: Archive) -> None:
+    """Record that a range is archived, or answer with the reason why not: records of unfinished tasks stay."""
+    for task in work.state.tasks.values():
+        if not task.finished and task.id <= message.event.newest_task:
+            work.answer(
+                message.token,
+                ChangedMeanwhile(
+                    f"Task {task.id} is not finished, and may have records at "
+                    f"{message.event.first} to {message.event.last}, which were to be archived"
+                ),
+            )
+            return
+    origin = Origin(actor=message.actor, reason=message.reason, causation_id=_cause(message))
+    work.answer(message.token, Accepted(0, work.record(0, message.event, origin), ""))
+
+
+def _cause(message: Forget | Archive) -> str:
     return f"event:{message.configured_at}" if message.configured_at else ""
 
 

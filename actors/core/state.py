@@ -28,7 +28,6 @@ from ...events.system_events import (
     QueueResumed,
     RatesConfigured,
     RetentionConfigured,
-    RetentionRule,
     ScheduleAdded,
     ScheduleRemoved,
     SourceAdded,
@@ -285,8 +284,8 @@ class Durable(msgspec.Struct):
     sources: Sources = msgspec.field(default_factory=Sources)
     erasures: dict[int, UserErased] = {}
     """Position → erasure that is promised and not finished."""
-    retention: tuple[RetentionRule, ...] = ()
-    """The rules that a service has recorded last as its configuration's, …"""
+    retention: RetentionConfigured = RetentionConfigured()
+    """What a service has recorded last as its configuration's, …"""
     retention_at: int = 0
     """… and where."""
 
@@ -460,7 +459,7 @@ class SchedulerState:
             case TokenAdded() | TokenRevoked():
                 durable.tokens.apply(fact, position)
             case RetentionConfigured():
-                durable.retention = event.rules
+                durable.retention = event
                 durable.retention_at = position
             case TasksForgotten():
                 durable.schedules.reached(event.schedules)

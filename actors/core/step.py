@@ -22,6 +22,7 @@ from ...events.system_events import ClockJumped, ErasureFinished
 from . import attempts, commands, lifecycle, retention, timeouts
 from .dispatch import dispatch
 from .messages import (
+    Archive,
     Boot,
     Close,
     Delivered,
@@ -130,6 +131,8 @@ def _handle(work: UnitOfWork, message: Message) -> None:
             lifecycle.boot(work, message)
         case Forget():
             retention.forget(work, message)
+        case Archive():
+            retention.archive(work, message)
         case WorkOn():
             lifecycle.work_on(work, message.task_id)
         case Drain():
@@ -147,7 +150,7 @@ def _fire(work: UnitOfWork) -> None:
 
 def _refuse(work: UnitOfWork, message: Message) -> None:
     """After `Close` nothing is recorded any more."""
-    if isinstance(message, Submit | Forget):
+    if isinstance(message, Submit | Forget | Archive):
         work.answer(message.token, NotReady("The service has stopped"))
 
 

@@ -32,30 +32,30 @@ Point: TypeAlias = int | datetime
 _PAGE = 20_000
 
 
-def parse_point(text: str | Point) -> Point:
-    """A position or an RFC 3339 time with an offset. Raises `InvalidValue`."""
+def parse_point(text: str | Point, field: str = "as_of") -> Point:
+    """A position or an RFC 3339 time with an offset. Raises `InvalidValue`, which names `field`."""
     if isinstance(text, str):
-        text = _read(text.strip())
+        text = _read(text.strip(), field)
     if isinstance(text, int):
         if not 0 <= text < 2**63:
-            raise InvalidValue(f"{in_words(text)} is no position of a log", field="as_of")
+            raise InvalidValue(f"{in_words(text)} is no position of a log", field=field)
         return text
     if not isinstance(text, datetime):
-        raise InvalidValue(f"{text!r} is neither a position nor a time", field="as_of")
+        raise InvalidValue(f"{text!r} is neither a position nor a time", field=field)
     if text.utcoffset() is None:
-        raise InvalidValue(f"{text.isoformat()} has no time zone; write Z or an offset such as +01:00", field="as_of")
+        raise InvalidValue(f"{text.isoformat()} has no time zone; write Z or an offset such as +01:00", field=field)
     try:
         return text.astimezone(UTC)
     except OverflowError:
-        raise InvalidValue(f"{text.isoformat()} is out of range", field="as_of") from None
+        raise InvalidValue(f"{text.isoformat()} is out of range", field=field) from None
 
 
-def _read(text: str) -> Point:
+def _read(text: str, field: str) -> Point:
     try:
         return int(text) if text.isdecimal() else datetime.fromisoformat(text)
     except ValueError:
         raise InvalidValue(
-            f"{text[:40]!r} is neither a position nor a time such as 2026-01-31T12:00:00Z", field="as_of"
+            f"{text[:40]!r} is neither a position nor a time such as 2026-01-31T12:00:00Z", field=field
         ) from None
 
 

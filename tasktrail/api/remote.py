@@ -3,7 +3,7 @@
 import threading
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -19,6 +19,7 @@ from ..actors.core.sources import WatchedFolder
 from ..batches.request import MadeBatch, NewBatch
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from ..events.errors import InvalidPath, ServiceUnreachable, UnknownTask, WaitTimeout
+from ..events.log.archives import Archived
 from ..events.log.event_log import Erasable
 from ..events.state import FINISHED
 from ..events.values import (
@@ -268,6 +269,34 @@ class Remote(Commands):
         if progress is not None:
             progress(built.position, built.position)
         return built
+
+    @either_way
+    async def archive(
+        self,
+        before: int | str | datetime | None = None,
+        *,
+        dry_run: bool = False,
+        reason: str = "",
+        actor: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Archived:
+        """Move the beginning of the log into compressed files, from which it is read as before. See the guide on it.
+
+        A range of 65,536 records at a time; one in which something belongs to an unfinished task stays, and all behind.
+
+        Args:
+            before: a position or a time: only what was recorded before it. None: as much as may be.
+            dry_run: only say how much it would be.
+            reason: why; recorded, as is who.
+            actor: who.
+            progress: is told once it is done.
+        """
+        point = before.isoformat() if isinstance(before, datetime) else before
+        body = msgspec.json.encode({"before": point, "dry_run": dry_run, "reason": reason, "actor": actor or ""})
+        done = decoded(await self._connection.post("/v1/archive", body, ("",), patience=None), Archived)
+        if progress is not None:
+            progress(done.records, done.records)
+        return done
 
     @either_way
     async def forget(

@@ -30,6 +30,7 @@ from ..config.settings import Config
 from ..events import Accepted, Command, CreateGraph, RedeliverNotice, Task
 from ..events.commands import digest
 from ..events.errors import NotReady, OutputTaken, TasktrailError, WaitTimeout
+from ..events.log.archives import Archived
 from ..events.state import FINISHED
 from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
@@ -39,6 +40,7 @@ from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
 from ..projections import Forgotten, Rebuilt, TaskFilters, TaskQueries, ViewsDamaged, ViewsFailed
 from ..projections.notices import log_id, redelivery
+from ..projections.queries.as_of import parse_point
 from ..projections.queries.forgettable import rule_of
 from ..system import RecoveryReport, System
 from ..telemetry.numbers import Numbers
@@ -429,6 +431,31 @@ class TaskService(Questions, Commands, Blocking):
     def adopt_views(self) -> None:
         """Put the views that were built beside in the place of the live ones. Raises `ViewsFailed`; those then stay."""
         self._system.adopt_views()
+
+    def archive(
+        self,
+        before: int | str | datetime | None = None,
+        *,
+        dry_run: bool = False,
+        reason: str = "",
+        actor: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Archived:
+        """Move the beginning of the log into compressed files, from which it is read as before. See the guide on it.
+
+        A range of 65,536 records at a time; one in which something belongs to an unfinished task stays, and all behind.
+
+        Args:
+            before: a position or a time: only what was recorded before it. None: as much as may be.
+            dry_run: only say how much it would be.
+            reason: why; recorded, as is who.
+            actor: who.
+            progress: is told how many records are archived, and how many are to be.
+        """
+        point = None if before is None else parse_point(before, "before")
+        if dry_run:
+            return self._system.archiver.count(point)
+        return self._system.archiver.archive(point, actor=actor or "python", reason=reason, progress=progress)
 
     def forget(
         self,

@@ -52,7 +52,13 @@ SECTIONS: dict[str, dict[str, str]] = {
         "provenance": "proof",
     },
     "Take out": {"export": "export"},
-    "Keep": {"backup": "data_folder", "restore": "data_folder", "forget": "forget", "erase": "erase"},
+    "Keep": {
+        "backup": "data_folder",
+        "restore": "data_folder",
+        "archive": "archive",
+        "forget": "forget",
+        "erase": "erase",
+    },
     "Set up": {"config": "reference", "completion": "app"},
 }
 EXAMPLES = (

@@ -162,6 +162,12 @@ def check_retention(text: str) -> None:
     retention_rule(text)
 
 
+def check_age(text: str) -> None:
+    """Nothing, or how old something has to be."""
+    if text:
+        parse_age(text)
+
+
 def check_zone(text: str) -> None:
     """A time zone that this machine knows."""
     from zoneinfo import ZoneInfo
@@ -532,6 +538,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             check=check_retention,
         ),
     ] = ()
+    archive_after: Annotated[
+        str,
+        _key(
+            "When records are moved from `log.db` into compressed archives, 65,536 at a time, unless something "
+            "unfinished is among them. See `tasktrail archive`.",
+            'a duration with its unit, such as `"90d"`; empty: never',
+            check=check_age,
+        ),
+    ] = ""
     seals_dir: Annotated[
         str,
         _key(
@@ -676,6 +691,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Literal["console", "json"],
         _key("Lines for people, or one JSON object a line.", "console or json"),
     ] = "console"
+
+    def archives_after(self) -> float | None:
+        """Seconds after which records are archived; none: never."""
+        return parse_age(self.archive_after) if self.archive_after else None
 
     def retention_rules(self) -> tuple[RetentionRule, ...]:
         """The rules of `retention`."""

@@ -45,6 +45,7 @@ from ..events.commands import (
     Text,
     says,
 )
+from ..events.log.archives import Archived
 from ..events.log.event_log import Erasable
 from ..events.values import traceparent_in
 from ..projections import Forgotten, Rebuilt, TaskFilters
@@ -315,6 +316,38 @@ async def forget(request: Json, backend: NamedDependency[Backend], who: NamedDep
     return await backend.bulk(forget)
 
 
+class ArchiveRecords(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which records to archive."""
+
+    before: Annotated[int, msgspec.Meta(ge=0, le=LARGEST)] | Text | None = None
+    """A position, or a time (RFC 3339): only what was recorded before it. Left out: as much as may be."""
+    dry_run: bool = False
+    """Only say how much it would be."""
+    actor: Text = ""
+    reason: Text = ""
+
+
+@post("/v1/archive", needs=ADMINISTER, status_code=200, request_max_body_size=MAX_COMMAND)
+async def archive(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Archived:
+    """Move the beginning of the log into compressed files, from which it is read as before.
+
+    A whole range of records at a time, up to the first one with something that belongs to an unfinished task. Answers
+    with how much when it is done.
+    """
+    body = await json_body(request)
+
+    def archive() -> Archived:
+        wanted = decode_as(ArchiveRecords, body)
+        return backend.service.archive(
+            wanted.before,
+            dry_run=wanted.dry_run,
+            reason=wanted.reason,
+            actor=(wanted.actor or OWNER) if who.owner else who.name,
+        )
+
+    return await backend.bulk(archive)
+
+
 COMMAND_ROUTES: Sequence[HTTPRouteHandler] = (
     send_commands,
     create_task,
@@ -323,4 +356,5 @@ COMMAND_ROUTES: Sequence[HTTPRouteHandler] = (
     rebuild,
     erase_user,
     forget,
+    archive,
 )

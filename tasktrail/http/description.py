@@ -29,7 +29,7 @@ from ..events.values import MAX_INTEGER, MIN_INTEGER
 from ..handlers.contract import TaskType, missing_packages
 from ..handlers.presets import Presets
 from ..projections.queries.filters import MAX_LIMIT, MAX_TEXT, MAX_VALUES, SORTS, STATUSES
-from .commands import COMMANDS, ErasureWanted, ForgetTasks, RetryTasks
+from .commands import COMMANDS, ArchiveRecords, ErasureWanted, ForgetTasks, RetryTasks
 from .permissions import SEE
 from .problems import MEDIA_TYPE
 from .requests import LARGEST, MAX_COMMANDS
@@ -188,11 +188,21 @@ def _one_of(*names: str) -> Schema:
 def _components(known: Known) -> dict[str, Schema]:
     """All commands, what they consist of, and the options of all task types."""
     _, parts = msgspec.json.schema_components(
-        (*_COMMANDS, NewBatch, RetryTasks, ErasureWanted, ForgetTasks, Accepted, Problem), ref_template=_REF
+        (*_COMMANDS, NewBatch, RetryTasks, ErasureWanted, ForgetTasks, ArchiveRecords, Accepted, Problem),
+        ref_template=_REF,
     )
     parts = deepcopy(parts)
     texts = _texts_of(known)
-    for name in (*_NAMES, "NewBatch", "FileTask", "RetryTasks", "ErasureWanted", "ForgetTasks", "GraphTask"):
+    for name in (
+        *_NAMES,
+        "NewBatch",
+        "FileTask",
+        "RetryTasks",
+        "ErasureWanted",
+        "ForgetTasks",
+        "ArchiveRecords",
+        "GraphTask",
+    ):
         _refine(parts[name], texts)
     for task in (parts["CreateTask"], parts["GraphTask"], parts["NewBatch"]):
         task["properties"]["user_level"]["maximum"] = known.max_user_level
@@ -339,6 +349,7 @@ def _bodies(parts: Mapping[str, Schema]) -> dict[str, Schema]:
         "/v1/tasks/retry": _ref("RetryTasks"),
         "/v1/users/{user_id}/erase": _fields_of(parts["ErasureWanted"], ("user_id",)),
         "/v1/forget": _fields_of(parts["ForgetTasks"]),
+        "/v1/archive": _fields_of(parts["ArchiveRecords"]),
         "/v1/batches": _fields_of(parts["NewBatch"]),
         **{
             re.sub(r":\w+}", "}", path): _fields_of(parts[kind.__name__], re.findall(r"{(\w+):", path))

@@ -56,6 +56,7 @@ class Core:
         at: datetime | None = None,
         own: set[int] | None = None,
         retention: tuple[RetentionRule, ...] | None = None,
+        archive_after: float | None = None,
         **limits: Any,
     ) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,7 +72,7 @@ class Core:
             self.state.apply(record, record.position)
         if self.log.head().position:
             self.now = at or max(self.now, self.state.durable.last_at or self.now) + timedelta(seconds=after)
-        self.tell(Boot(version="1", epoch=1, pid=1, host="here", retention=retention))
+        self.tell(Boot(version="1", epoch=1, pid=1, host="here", retention=retention, archive_after=archive_after))
         self.tell(CapacityChanged(slots))
 
     def tell(self, message: Message) -> list[Event]:

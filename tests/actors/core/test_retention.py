@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from core_harness import Core
 
-from tasktrail.actors.core.messages import Close, Forget, Tick
+from tasktrail.actors.core.messages import Archive, Close, Forget, Tick
 from tasktrail.events import Accepted, CreateTask, TasktrailError
 from tasktrail.events.commands import AddSchedule
 from tasktrail.events.errors import ChangedMeanwhile, NotReady
 from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.ranges import to_ranges
 from tasktrail.events.recorded import Stub, timestamp
-from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
+from tasktrail.events.system_events import RetentionConfigured, RetentionRule, SegmentArchived, TasksForgotten
 
 DAY = 86400.0
 
@@ -115,6 +115,40 @@ def test_a_schedule_does_not_run_again_what_it_ran_in_forgotten_tasks() -> None:
     assert after.state.durable.last_task_id == 6
 
 
+def archive(core: Core, newest_task: int) -> Accepted | TasktrailError:
+    """Have a range archived that has records up to those of a task."""
+    event = SegmentArchived(first=1, last=5, root="a", sha256="b", size=7, newest_task=newest_task)
+    core.tell(Archive(event=event, actor="ann", reason="old", configured_at=2, token="archive"))
+    return core.answers["archive"]
+
+
+def test_an_archive_is_recorded_unless_it_may_hold_something_of_an_unfinished_task(core: Core) -> None:
+    before = core.log.head()
+    refused = archive(core, 3)
+    assert isinstance(refused, ChangedMeanwhile)
+    assert "Task 3 is not finished" in refused.message
+    assert core.log.head() == before
+    answer = archive(core, 2)
+    assert isinstance(answer, Accepted)
+    record = list(core.log.read())[-1]
+    assert (record.name, record.position, record.actor, record.reason, record.causation_id) == (
+        "segment_archived",
+        answer.position,
+        "ann",
+        "old",
+        "event:2",
+    )
+    core.tell(Close())
+    assert isinstance(archive(core, 2), NotReady)
+
+
+def test_the_age_from_which_on_records_are_archived_is_recorded_with_the_rules() -> None:
+    core = Core(retention=(), archive_after=DAY)
+    other = core.again(retention=(), archive_after=DAY).again().again(retention=())
+    found = [one.event for one in other.log.read() if isinstance(one.event, RetentionConfigured)]
+    assert found == [RetentionConfigured(archive_after=DAY), RetentionConfigured()]
+
+
 def test_rules_are_recorded_when_they_change() -> None:
     rules = (RetentionRule(older_than=DAY, status="completed"),)
     core = Core(retention=rules)
@@ -123,5 +157,5 @@ def test_rules_are_recorded_when_they_change() -> None:
     other = unasked.again(retention=())
     found = [one.event.rules for one in other.log.read() if isinstance(one.event, RetentionConfigured)]
     assert found == [rules, ()]
-    assert other.state.durable.retention == ()
+    assert other.state.durable.retention.rules == ()
     assert other.state.durable.retention_at == other.log.head().position

@@ -217,6 +217,7 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/tasks/{task_id}/retry",
         "/v1/rebuild",
         "/v1/forget",
+        "/v1/archive",
         "/v1/tasks/retry",
         "/v1/tasks/{task_id}/progress",
         "/v1/tasks/{task_id}/events",

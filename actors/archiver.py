@@ -1,0 +1,263 @@
+"""Archives: moves the beginning of the log, range by range, from `log.db` into compressed files.
+
+A file is written beside, brought to the disk, and read back before the Scheduler records it. Only then its rows are
+deleted, some at a time. So at each moment every record is in one of both, and a start finishes what was begun.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..events import Accepted
+from ..events.errors import ChangedMeanwhile, DiskFailed, LogCorrupt, NotReady, TasktrailError
+from ..events.log.archive_file import RANGE, ArchiveFile, Damaged, digest_of, file_name, write_archive
+from ..events.log.archives import Archived, Segment, folder_of, segment_of
+from ..events.log.chain import GENESIS
+from ..events.log.files import PRIVATE_FOLDER
+from ..events.log.sqlite import LogReader
+from ..events.log.stubs import as_stub
+from ..events.ranges import Span, is_within
+from ..events.recorded import STUB
+from ..events.system_events import SegmentArchived
+from ..projections.proof.merkle import GrowingRoot, leaf_hash
+from ..projections.queries.as_of import position_at
+from .base import DeleteArchived, StateQuery, Ticket
+from .core.messages import Archive
+from .core.state import SchedulerState
+
+AT_ONCE = 2000
+"""Rows that are deleted at once: the Scheduler does nothing else meanwhile."""
+_ANSWER_WITHIN = 60.0
+_TELL_EVERY = 4096
+
+Row = tuple[Any, ...]
+
+
+class Archiver:
+    """Finds ranges that may be archived, writes them, and has the Scheduler record them. Any thread may use it.
+
+    Args:
+        log_path: the log.
+        tell: gets messages for the Scheduler.
+        ask: asks the Scheduler.
+        alone: held while archives are written, by whoever does it.
+        stopping: whether the service is about to stop; then it ends after a range.
+    """
+
+    size = RANGE
+    """Records in one archive: a whole tile of the tree. Tests make it smaller."""
+
+    def __init__(
+        self,
+        *,
+        log_path: Path,
+        tell: Callable[[Archive], None],
+        ask: Callable[[StateQuery | DeleteArchived], Any],
+        alone: threading.Lock,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._log_path = log_path
+        self._tell = tell
+        self._ask = ask
+        self._alone = alone
+        self._stopping = stopping
+
+    def count(self, before: int | datetime | None) -> Archived:
+        """What `archive` would archive."""
+        with closing(LogReader(self._log_path)) as log:
+            found = list(self._ranges(log, before))
+            until = found[-1].last if found else _end(log.segments())
+        return Archived(archives=len(found), records=len(found) * self.size, until=until)
+
+    def archive(
+        self,
+        before: int | datetime | None,
+        *,
+        actor: str,
+        reason: str = "",
+        configured_at: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Archived:
+        """Archive all whole ranges before a position or a time that hold nothing of an unfinished task.
+
+        Args:
+            before: a position or a time; none: as much as may be.
+            actor: who wants it.
+            reason: why.
+            configured_at: where the policy is recorded that asks for it, if one does.
+            progress: is told how many records are archived, and how many are to be.
+
+        Raises:
+            NotReady, OutcomeUnknown: it could not be recorded. What was archived until then stays so.
+            DiskFailed, LogCorrupt: a file could not be written, or does not hold what the log does.
+        """
+        with self._alone, closing(LogReader(self._log_path)) as log:
+            self.finish()
+            found = list(self._ranges(log, before))
+            size = position = done = 0
+            for span in found:
+                told = _progress(progress, done * self.size, len(found) * self.size)
+                event = self._written(log, span, told)
+                message = Archive(event=event, actor=actor, reason=reason, configured_at=configured_at)
+                try:
+                    position = self._record(message)
+                except ChangedMeanwhile:
+                    discard(self._log_path, event)
+                    raise
+                self.finish()
+                size, done = size + event.size, done + 1
+                if self._stopping():
+                    break
+            return Archived(
+                archives=done, records=done * self.size, size=size, until=_end(log.segments()), position=position
+            )
+
+    def finish(self) -> None:
+        """Delete the rows that are archived and still there."""
+        while self._ask(DeleteArchived(AT_ONCE)):
+            pass
+
+    def _ranges(self, log: LogReader, before: int | datetime | None) -> Iterator[Span]:
+        limit = log.head().position - 1  # the last record stays, so that the log says where it ends
+        if before is not None:
+            limit = min(limit, before - 1 if isinstance(before, int) else position_at(log, before))
+        if oldest := self._ask(StateQuery(oldest_unfinished)):
+            (created,) = log.read_task_after(oldest, 0, 1)
+            limit = min(limit, created.position - 1)
+        first = _end(log.segments()) + 1
+        while first + self.size - 1 <= limit:
+            yield Span(first, first + self.size - 1)
+            first += self.size
+
+    def _written(self, log: LogReader, span: Span, progress: Callable[[int], None]) -> SegmentArchived:
+        before = next((row[3] for row in log.hashes(span.first - 2, 1)), GENESIS) if span.first > 1 else GENESIS
+        root = _root(digest for *_, digest in log.hashes(span.first - 1, self.size))
+        return write(self._log_path, span, _telling(log.rows(span.first - 1, self.size), progress), before, root)
+
+    def _record(self, message: Archive) -> int:
+        reply = Reply()
+        self._tell(msgspec.structs.replace(message, token=Ticket(reply.put, "", b"", fresh=True)))
+        return reply.get().position
+
+
+def oldest_unfinished(state: SchedulerState) -> int:
+    """The unfinished task with the lowest number; 0: there is none."""
+    return min((task.id for task in state.tasks.values() if not task.finished), default=0)
+
+
+def write(
+    log: Path, span: Span, rows: Iterable[Row], before: bytes, root: str, replaces: Segment | None = None
+) -> SegmentArchived:
+    """Write an archive and read it back; the event that is to be recorded of it.
+
+    Args:
+        log: the log that it belongs to.
+        span: its range.
+        rows: its records, each with its hash last.
+        before: the hash in front of them.
+        root: that its tree has to have.
+        replaces: the archive whose place it takes.
+    """
+    folder = folder_of(log)
+    part = folder / f"{span.first:012d}.part"
+    try:
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        made = write_archive(part, rows, before)
+        path = folder / file_name(span.first, span.last, made.sha256)
+        part.replace(path)
+        _sync(folder)
+        _sync(folder.parent)
+        kept = digest_of(path) == (made.sha256, made.size)
+        found = _root(row[14] for row in ArchiveFile(path, span.first, span.last).rows())
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DiskFailed(f"The archive of {span.first} to {span.last} cannot be written: {error}") from error
+    except Damaged as error:
+        raise LogCorrupt(f"Position {error.position} cannot be archived: {error.reason}") from error
+    if not kept or found != root:
+        raise LogCorrupt(f"The archive {path} does not hold what the log has at {span.first} to {span.last}")
+    return SegmentArchived(
+        first=span.first,
+        last=span.last,
+        root=root,
+        sha256=made.sha256,
+        size=made.size,
+        newest_task=made.newest_task,
+        replaces=replaces.sha256 if replaces else "",
+    )
+
+
+def without(log_path: Path, segment: Segment, dropped: Sequence[Span]) -> SegmentArchived:
+    """Write an archive once more, with stubs in the place of what is to be dropped; the event to be recorded of it."""
+    span = Span(segment.first, segment.last)
+    with closing(LogReader(log_path)) as log:
+        before = next((row[3] for row in log.hashes(span.first - 2, 1)), GENESIS) if span.first > 1 else GENESIS
+        rows = (
+            as_stub(row) if row[3] != STUB and is_within(row[0], dropped) else row
+            for row in log.rows(span.first - 1, span.last - span.first + 1)
+        )
+        return write(log_path, span, rows, before, segment.root, replaces=segment)
+
+
+def discard(log: Path, event: SegmentArchived) -> None:
+    """Remove the file of an archive that was not recorded. One with the same content is that of the log itself."""
+    if event.sha256 != event.replaces:
+        (folder_of(log) / segment_of(event).name).unlink(missing_ok=True)
+
+
+def _root(digests: Iterable[bytes]) -> str:
+    tree = GrowingRoot()
+    for digest in digests:
+        tree.append(leaf_hash(digest))
+    return tree.root().hex()
+
+
+def _end(segments: Sequence[Segment]) -> int:
+    return segments[-1].last if segments else 0
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _progress(progress: Callable[[int, int], None] | None, done: int, goal: int) -> Callable[[int], None]:
+    return (lambda reached: progress(done + reached, goal)) if progress else (lambda _reached: None)
+
+
+def _telling(rows: Iterable[Row], progress: Callable[[int], None]) -> Iterator[Row]:
+    for number, row in enumerate(rows, 1):
+        yield row
+        if number % _TELL_EVERY == 0:
+            progress(number)
+    progress(number)
+
+
+class Reply:
+    """Where an answer of the Scheduler goes."""
+
+    def __init__(self) -> None:
+        self._answer: Accepted | TasktrailError | None = None
+        self._there = threading.Event()
+
+    def put(self, answer: Accepted | TasktrailError) -> None:
+        """Called by the Scheduler."""
+        self._answer = answer
+        self._there.set()
+
+    def get(self) -> Accepted:
+        """Wait for the answer. Raises the error that it is, or `NotReady` when none comes."""
+        if not self._there.wait(_ANSWER_WITHIN) or self._answer is None:
+            raise NotReady(f"The Scheduler did not answer within {_ANSWER_WITHIN:g} s")
+        if isinstance(self._answer, TasktrailError):
+            raise self._answer
+        return self._answer

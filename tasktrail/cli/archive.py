@@ -1,0 +1,58 @@
+"""`tasktrail archive`: moves the beginning of the log into compressed files."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .command import CliCommand, pass_session
+from .fields import default_actor, reason_and_actor
+from .parameters import PointParam
+from .progress import counting
+from .session import Session
+from .terminal import print_json, say
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ..events.log.archives import Archived
+
+
+@click.command(
+    "archive",
+    cls=CliCommand,
+    examples=[
+        ("tasktrail archive --dry-run", "how much could be archived now"),
+        ("tasktrail archive --before 2026-01-01", "what was recorded before that day"),
+        ("tasktrail archive --before -90d --reason 'house rule'", "what is older than 90 days"),
+    ],
+)
+@click.option("--before", type=PointParam(), help="Only what was recorded before it. Without it: as much as may be.")
+@click.option("--dry-run", is_flag=True, help="Only say how much it would be.")
+@reason_and_actor
+@pass_session
+def archive_command(
+    session: Session, before: "int | datetime | None", reason: str | None, actor: str | None, *, dry_run: bool
+) -> None:
+    """Move the beginning of the log from log.db into compressed files, from which it is read as before.
+
+    Nothing is lost by it: history, verify, proofs, backups and all questions about the past have those records as they
+    had them. A range of 65,536 records is moved at a time, up to the first one with something of an unfinished task. A
+    service that runs does it, or this command when none does.
+    """
+    with session.tasks_or_embedded() as (tasks, _inside), counting("archiving") as progress:
+        done = tasks.archive(
+            before, dry_run=dry_run, reason=reason or "", actor=actor or default_actor(), progress=progress
+        )
+    if session.as_json:
+        print_json(done)
+        return
+    say(_told(done, dry_run=dry_run))
+
+
+def _told(done: "Archived", *, dry_run: bool) -> str:
+    if not done.archives:
+        return f"nothing to archive; archived already: {done.until} records"
+    many = f"{done.records} records"
+    if dry_run:
+        return f"would be archived: {many}, up to position {done.until}"
+    return f"archived: {many} in {done.size} bytes, up to position {done.until}; recorded at {done.position}"

@@ -1,0 +1,284 @@
+"""What is old is moved into archives, and everything answers as before."""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from owner import secret_file
+
+from tasktrail import Client, TaskFilters, TaskService
+from tasktrail.actors.archiver import Archiver
+from tasktrail.backups.restore import restore
+from tasktrail.cli.app import run
+from tasktrail.events.errors import InvalidValue, LogCorrupt, TaskForgotten
+from tasktrail.events.log.archive_file import ArchiveFile
+from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.system_events import RetentionConfigured, SegmentArchived
+from tasktrail.http.server import HttpServer
+from tasktrail.projections.proof.bundle import prove
+from tasktrail.projections.proof.growth import prove_growth
+from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
+from tasktrail.projections.verification import verify
+
+Opener = Callable[..., TaskService]
+
+SIZE = 16
+CANARY = "qzxcanary"
+
+
+@pytest.fixture(autouse=True)
+def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Archiver, "size", SIZE)
+
+
+def done(service: TaskService, number: int, **fields: Any) -> list[int]:
+    """So many tasks that have completed."""
+    ids = [service.create_task(type="echo", **fields) for _ in range(number)]
+    for task_id in ids:
+        service.wait(task_id, 60)
+    return ids
+
+
+def answers(service: TaskService, until: int) -> list[Any]:
+    """What is asked of the past and the present, up to a position."""
+    ids = range(1, 10)
+    return [
+        [service.events(task_id) for task_id in ids],
+        list(service.log(0, until)),
+        list(service.log(SIZE - 2, 5)),
+        [service.attempts(task_id) for task_id in ids],
+        [service.list_tasks(TaskFilters(as_of=position, sort="id")) for position in range(0, until, 3)],
+        [service.stats(as_of=position).counts for position in range(0, until, 3)],
+        service.list_tasks(TaskFilters(sort="id")),
+    ]
+
+
+def stored(service: TaskService) -> int:
+    """The first position that the table of the log has."""
+    with closing(LogReader(service.paths.log)) as log:
+        return int(log._conn.execute("SELECT min(position) FROM events").fetchone()[0])
+
+
+def test_everything_answers_as_before(open_service: Opener) -> None:
+    with open_service() as service:
+        cancelled = service.create_task(type="echo", held=True, label="of the past")
+        service.cancel_task(cancelled)
+        done(service, 10, label="of the past", user_id=3)
+        until = service.stats().position
+        before = answers(service, until)
+        would = service.archive(dry_run=True)
+        found = service.archive(reason="house rule", actor="ann")
+        assert (would.archives, would.until) == (found.archives, found.until)
+        assert found.archives == (until - 1) // SIZE
+        assert stored(service) == found.until + 1
+        assert answers(service, until) == before
+        assert service.verify().findings == ()
+        assert service.rebuild().differences == ()
+        record = next(iter(service.log(found.position - 1, 1)))
+        assert (record.name, record.actor, record.reason) == ("segment_archived", "ann", "house rule")
+        assert service.archive().archives == 0
+    shutil.rmtree(service.paths.snapshots, ignore_errors=True)
+    service.paths.views.unlink()
+    service = open_service()
+    assert answers(service, until) == before
+    assert service.verify().findings == ()
+    again = service.retry_task(cancelled)
+    assert service.wait(cancelled, 60).status == "completed"
+    assert service.events(cancelled)[-1].position > again.position
+    assert service.verify().findings == ()
+
+
+def test_what_belongs_to_an_unfinished_task_stays_and_all_behind_it(open_service: Opener) -> None:
+    service = open_service()
+    done(service, 5)
+    held = service.create_task(type="echo", held=True)
+    created = service.events(held)[0].position
+    done(service, 10)
+    assert service.archive().until == (created - 1) // SIZE * SIZE
+    service.cancel_task(held)
+    assert service.archive().until > created
+
+
+def test_only_what_was_recorded_before_a_point_is_archived(service: TaskService) -> None:
+    done(service, 15)
+    assert service.archive(SIZE).until == 0
+    assert service.archive(SIZE + 1).until == SIZE
+    at = next(iter(service.log(2 * SIZE - 1, 1))).recorded_at
+    assert service.archive(at - timedelta(microseconds=1)).until == SIZE
+    assert service.archive(at.isoformat()).until == 2 * SIZE
+    for wrong in ("soon", -1, datetime(2026, 1, 1)):  # noqa: DTZ001 - without a zone on purpose
+        with pytest.raises(InvalidValue) as refused:
+            service.archive(wrong)
+        assert refused.value.field == "before"
+
+
+def test_the_service_archives_by_its_policy(open_service: Opener) -> None:
+    with open_service() as service:
+        done(service, 10)
+    service = open_service(archive_after="0s")
+    deadline = monotonic() + 30
+    while stored(service) == 1:
+        assert monotonic() < deadline
+        threading.Event().wait(0.02)
+    records = list(service.log())
+    configured = next(one for one in records if isinstance(one.event, RetentionConfigured))
+    archived = next(one for one in records if isinstance(one.event, SegmentArchived))
+    assert configured.event == RetentionConfigured(archive_after=0.0)
+    assert (archived.actor, archived.causation_id) == ("retention", f"event:{configured.position}")
+
+
+def test_what_is_forgotten_is_in_no_archive_and_in_no_file(open_service: Opener) -> None:
+    service = open_service()
+    gone = done(service, 4, label=CANARY, options={"value": CANARY})
+    kept = done(service, 12, user_id=7)
+    before = {task_id: service.events(task_id) for task_id in kept}
+    until = service.archive().until
+    assert until > max(service.events(task_id)[-1].position for task_id in gone)
+    forgotten = service.forget(0, user_id=0)
+    assert forgotten.tasks == len(gone)
+    assert {task_id: service.events(task_id) for task_id in kept} == before
+    with pytest.raises(TaskForgotten):
+        service.get_task(gone[0])
+    found = service.verify()
+    assert (found.findings, found.stubs) == ((), forgotten.records)
+    again = [one.event for one in service.log(forgotten.position) if isinstance(one.event, SegmentArchived)]
+    assert again
+    assert all(event.replaces for event in again)
+    service.close()
+    texts = [path for path in service.paths.data.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert texts == []
+    for path in service.paths.archive.iterdir():
+        first, last = map(int, path.name.split("-")[:2])
+        assert not any(CANARY in row[13] for row in ArchiveFile(path, first, last).rows())
+    service = open_service()
+    assert service.verify().findings == ()
+    assert service.rebuild().differences == ()
+
+
+def test_seals_and_proofs_hold_across_the_boundary(open_service: Opener) -> None:
+    service = open_service()
+    done(service, 6)
+    seals, key = service.paths.seals, service.paths.seal_key
+    with closing(LogReader(service.paths.log)) as log:
+        first = make_seal(log, seals, key, datetime.now(UTC))[0]
+        done(service, 4)
+        second = make_seal(log, seals, key, datetime.now(UTC))[0]
+        before = [prove(log, seals, task_id) for task_id in (1, 5, 9)], prove_growth(log, seals, str(first.path))
+        assert service.archive().archives
+        assert before == (
+            [prove(log, seals, task_id) for task_id in (1, 5, 9)],
+            prove_growth(log, seals, str(first.path), str(second.path)),
+        )
+        make_seal(log, seals, key, datetime.now(UTC))
+        found = verify(log, seals=SealCheck(seals, public_key(seals)))
+        assert (found.findings, found.sealed) == ((), found.position)
+
+
+def test_what_is_personal_is_gone_from_archives_with_the_key(open_service: Opener) -> None:
+    service = open_service(personal_data="encrypted")
+    erased = done(service, 6, label=CANARY, user_id=3)
+    done(service, 6, label="another", user_id=4)
+    assert service.archive().until > service.events(erased[-1])[-1].position
+    assert service.get_task(erased[0]).label == CANARY
+    service.erase_user(3)
+    deadline = monotonic() + 30
+    while not any(one.name == "erasure_finished" for one in service.log()):
+        assert monotonic() < deadline
+        threading.Event().wait(0.02)
+    assert service.get_task(erased[0]).label != CANARY
+    assert service.verify().findings == ()
+    service.close()
+    for path in service.paths.archive.iterdir():
+        first, last = map(int, path.name.split("-")[:2])
+        assert not any(CANARY in str(row) for row in ArchiveFile(path, first, last).rows())
+
+
+def test_archives_belong_to_the_backup(open_service: Opener, tmp_path: Path) -> None:
+    service = open_service()
+    (tmp_path / "backups").mkdir()
+    done(service, 6)
+    old = service.archive().archives
+    first = service.backup(tmp_path / "backups" / "first.db")
+    assert (first.archives, first.archives_added) == (old, old)
+    done(service, 6)
+    second = service.backup(tmp_path / "backups" / "second.db", base=first.path)
+    assert (second.base, second.archives, second.archives_added) == (first.path, old, 0)
+    new = service.archive().archives
+    done(service, 1)
+    third = service.backup(tmp_path / "backups" / "third.db", base=second.path, check=True)
+    assert (third.base, third.archives, third.archives_added) == (second.path, old + new, new)
+    before = answers(service, service.stats().position)
+    service.close()
+    for made in (first, second, third):
+        found = restore(made.path, tmp_path / f"again-{made.position}")
+        assert found.position == made.position
+    with TaskService.open(tmp_path / f"again-{third.position}", config=service._system.config) as again:
+        assert again.verify().findings == ()
+        assert again.events(1) == before[0][0]
+    put_back = restore(second.path, service.paths.data, force=True)
+    kept = Path(put_back.kept)
+    assert len(list((kept / "archive").iterdir())) == old + new
+    assert len(list(service.paths.archive.iterdir())) == old
+    with closing(LogReader(kept / "log.db")) as log:
+        assert verify(log).findings == ()
+    gone = next((tmp_path / "backups" / "archive").iterdir())
+    gone.unlink()
+    with pytest.raises(LogCorrupt, match="missing"):
+        restore(third.path, tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_damaged_archive_makes_no_backup(service: TaskService, tmp_path: Path) -> None:
+    done(service, 6)
+    service.archive()
+    path = next(service.paths.archive.iterdir())
+    content = bytearray(path.read_bytes())
+    content[20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(LogCorrupt, match="Position 1: the archive"):
+        service.backup(tmp_path / "backup.db")
+    assert [found.name for found in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_client_has_the_service_do_it(service: TaskService) -> None:
+    done(service, 6)
+    server = HttpServer(service, socket_path=service.paths.socket, secret_file=secret_file(service.paths.data))
+    server.start()
+    with Client.connect(service.paths.data) as client:
+        would = client.archive(dry_run=True)
+        assert would.archives
+        assert client.archive(datetime(2020, 1, 1, tzinfo=UTC)).archives == 0
+        done_now = client.archive(reason="old", actor="ann")
+        assert done_now.until == would.until
+        with pytest.raises(InvalidValue):
+            client.archive("soon")
+    assert server.stop()
+
+
+def test_on_the_command_line_no_service_is_needed(
+    open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_service() as service:
+        done(service, 10)
+        history = service.events(1)
+    (tmp_path / "data" / "tasktrail.toml").write_text('handlers = ["sample_handlers"]\nworkers = 1\n')
+    called = ["--data", str(tmp_path / "data"), "archive"]
+    capsys.readouterr()
+    assert run([*called, "--before", "2020-01-01"]) == 0
+    assert run([*called, "--before", str(SIZE + 1), "--dry-run"]) == 0
+    assert run([*called, "--reason", "house rule", "--json"]) == 0
+    nothing, would, told = capsys.readouterr().out.splitlines()
+    assert nothing == "nothing to archive; archived already: 0 records"
+    assert would == f"would be archived: {SIZE} records, up to position {SIZE}"
+    assert json.loads(told)["until"] >= 2 * SIZE
+    assert run(["--data", str(tmp_path / "data"), "verify"]) == 0
+    assert run(["--data", str(tmp_path / "data"), "history", "1", "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["hash"] for line in lines[-len(history) :]] == [record.hash.hex() for record in history]
