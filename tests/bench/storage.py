@@ -13,6 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import month
 import msgspec
 from floors import in_batches, one_by_one, raw_log
 from harness import SUPPORT, Goal, Table, scratch, seconds
@@ -22,7 +23,9 @@ from tasktrail import Config, TaskService
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Answer, Checkpoint, Checkpointed, Completed, Created, Event, Fact, Progressed, Started
-from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.log.archive_file import RANGE
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.exports.tiles import write_tiles
 from tasktrail.handlers.inputs import Input
 from tasktrail.handlers.video.convert.checkpoint import (
     AudioTrack,
@@ -34,6 +37,7 @@ from tasktrail.handlers.video.convert.checkpoint import (
     step_for,
 )
 from tasktrail.handlers.video.convert.journal import Journal
+from tasktrail.projections.proof.seals import make_seal
 from tasktrail.testing import RecordingContext
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -73,6 +77,18 @@ def tables(*, quick: bool) -> list[Table]:
     hashing.add("once more, when its task completes", lambda: _hashed(size))
     forget = Table("D9", f"Forget {ended:,} such tasks as in D3, until nothing is left of them", "tasks/s")
     forget.add("tasktrail", lambda: _forgotten(ended)[1])
+    busy = 70_000 if quick else 200_000
+    disk_of_month = Table("D10", f"Disk of a record of a busy month, of {busy:,} (`tests/bench/month.py`)", "bytes")
+    disk_of_month.add("log.db, before it is archived", lambda: _month(busy)["log.db"])
+    disk_of_month.add("archive", lambda: _month(busy)["archive"], Goal(at_most=60))
+    disk_of_month.add("log.db, that stays in use of an archived one", lambda: _month(busy)["left"])
+    disk_of_month.add("tiles, where they are exported", lambda: _month(busy)["tiles"], Goal(at_most=33.2))
+    moved = Table("D11", "The same month", "ms")
+    moved.add("archive 65,536 records", lambda: _month(busy)["move"])
+    moved.add("history of a task, from log.db", lambda: _month(busy)["task before"])
+    moved.add("history of the same task, from an archive", lambda: _month(busy)["task after"])
+    moved.add("seal 65,536 records, from log.db", lambda: _month(busy)["seal before"])
+    moved.add("seal 65,536 records, from an archive", lambda: _month(busy)["seal after"])
     lives = 100 if quick else 5_000
     title = "of lives of four records, of 100 users, 100 lives a commit"
     kept = Table("D6", f"Append {title}", "events/s", yardstick="in plain text")
@@ -82,7 +98,7 @@ def tables(*, quick: bool) -> list[Table]:
         kept.add(name, partial(_append_lives, lives, encrypted=encrypted))
         read.add(name, partial(_read_lives, lives, encrypted=encrypted))
         bytes_of.add(name, partial(_disk_of_lives, lives, encrypted=encrypted))
-    return [*append, replay, disk, film, hashing, kept, read, bytes_of, forget, restart, memory]
+    return [*append, replay, disk, film, hashing, kept, read, bytes_of, forget, disk_of_month, moved, restart, memory]
 
 
 def _append_lives(number: int, *, encrypted: bool) -> float:
@@ -148,11 +164,54 @@ def _forgotten(number: int) -> tuple[float, float]:
         _completed(folder / "log.db", number, 3)
         with TaskService.open(folder, config=Config(workers=1), own_only=True) as service:
             took = seconds(lambda: service.forget(0))
-        with closing(sqlite3.connect(folder / "log.db")) as conn:
-            pages, free, size = (
-                conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-            )
-        return (pages - free) * size / number, number / took
+        return _in_use(folder / "log.db") / number, number / took
+
+
+@cache
+def _month(number: int) -> dict[str, float]:
+    """What a record of a month takes in bytes, and how many milliseconds it takes to move and to read records."""
+    with scratch() as folder:
+        path = folder / "log.db"
+        month.write_log(path, number)
+        before = _in_use(path)
+        found = {"log.db": before / number, "task before": _history(path), "seal before": _sealed(path, folder / "a")}
+        with TaskService.open(folder, config=Config(workers=1), own_only=True) as service:
+            service.stats()  # the views are there by then
+            began = time.perf_counter()
+            done = service.archive()
+            found["move"] = 1000 * (time.perf_counter() - began) * RANGE / done.records
+        hot = before / number * (number - done.records)
+        found["archive"] = sum(file.stat().st_size for file in (folder / "archive").iterdir()) / done.records
+        found["left"] = (_in_use(path) - hot) / done.records
+        found["task after"], found["seal after"] = _history(path), _sealed(path, folder / "b")
+        with closing(LogReader(path)) as log:
+            out = folder / "tiles"
+            write_tiles(log, folder / "b" / "seals", out, lambda _done, _all: None)
+            tiles = [file for file in (out / "tile").glob("[0-9]*/**/*") if file.is_file()]
+            found["tiles"] = sum(file.stat().st_size for file in tiles) / number
+        return found
+
+
+def _history(path: Path) -> float:
+    with closing(LogReader(path)) as log:
+        tasks = range(1000, 5000, 40)
+        return 1000 * seconds(lambda: [log.read_task(task_id) for task_id in tasks]) / len(tasks)
+
+
+def _sealed(path: Path, folder: Path) -> float:
+    folder.mkdir()
+    with closing(LogReader(path)) as log:
+        took = seconds(lambda: make_seal(log, folder / "seals", folder / "key", datetime.now(UTC)))
+        return 1000 * took * RANGE / log.head().position
+
+
+def _in_use(path: Path) -> float:
+    """Bytes of its pages that are not free."""
+    with closing(sqlite3.connect(path)) as conn:
+        pages, free, size = (
+            conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+    return float((pages - free) * size)
 
 
 def _completed(path: Path, number: int, records: int) -> None:

@@ -29,6 +29,8 @@ def test_every_axis_gives_figures(tmp_path: Path) -> None:
         "D7",
         "D8",
         "D9",
+        "D10",
+        "D11",
         "E",
         "H",
         "I",

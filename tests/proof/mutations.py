@@ -3,8 +3,10 @@
 A world is a log with views, seals of some of its lengths, and copies from when they were made. A mutation changes one
 thing in a copy of its folder: rows with a SQLite shell; rows as an insider does, who makes the whole chain anew; bits,
 pages and lengths of log.db and its write-ahead log; older and other files in their place; the seals; the views. What
-changes nothing that can be read is not counted. All else has to be found, and the first position that is told has to be
-right: not behind the first record that differs, and not before the end of the last seal that fits.
+changes nothing that can be read is not counted. In some worlds a part is archived, and it is the archives that are
+changed, also by an insider who makes everything anew that names them. All else has to be found, and the first position
+that is told has to be right: not behind the first record that differs, and not before the end of the last seal that
+fits.
 
 Clean logs, and those that a crash leaves (the write-ahead log cut anywhere behind what was sealed), must not be found.
 
@@ -26,16 +28,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from archiving import archive
 from forgery import forging
 from histories import BEGIN, Journal, random_history
 from sealed_logs import chained_anew
 
 from tasktrail.events import TasktrailError
-from tasktrail.events.log.chain import GENESIS, link
+from tasktrail.events.log.archive_file import file_name, write_archive
+from tasktrail.events.log.archives import archived_until, segment_of
+from tasktrail.events.log.chain import GENESIS, checksum, link
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.recorded import STUB
+from tasktrail.events.system_events import SegmentArchived, ServiceStopped
 from tasktrail.projections import rebuild
+from tasktrail.projections.proof.merkle import GrowingRoot, leaf_hash
 from tasktrail.projections.proof.notes import PrivateKey, PublicKey
 from tasktrail.projections.proof.seals import SealCheck, checkpoint_of, make_seal, public_key, seal_files
 from tasktrail.projections.proof.trees import Trees
@@ -43,6 +50,8 @@ from tasktrail.projections.verification import verify
 
 RECORDS = 120
 SEALS = 4
+ARCHIVED = 0.3
+"""How many of the worlds have archives."""
 EACH = 100
 """Mutations of one world."""
 PAGE = 4096
@@ -90,12 +99,15 @@ class World:
             self._keep(number)
             if chance.random() < 0.1:
                 log.maintain()
+        self.archives = _archive(journal, chance) if chance.random() < ARCHIVED else []
+        """What is archived, in order; nothing in most worlds."""
         self.private = PrivateKey((folder / "seal-key").read_text())
         if not self.open:
             log.close()
         with closing(LogReader(self.path)) as reader:
             rebuild(reader, self.folder / "views.db")
-        self.files = {path.name: path.read_bytes() for path in self.folder.iterdir() if not path.name.endswith("-shm")}
+        found = [path for path in self.folder.rglob("*") if path.is_file() and not path.name.endswith("-shm")]
+        self.files = {str(path.relative_to(self.folder)): path.read_bytes() for path in found}
         if self.open:
             log.close()
         self.copy_to(self.folder)
@@ -111,11 +123,24 @@ class World:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for name, content in self.files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
 
     @cached_property
     def rows(self) -> Rows:
+        if self.archives:
+            with closing(LogReader(self.path)) as log:
+                return [list(row) for row in log.rows(0, log.head().position)]
         return rows_of(self.path) or []
+
+
+def _archive(journal: Journal, chance: random.Random) -> list[SegmentArchived]:
+    """Archive two ranges, with some records deleted from the table and some still there."""
+    head = len(journal.records)
+    first = chance.randrange(2, head // 2)
+    events = [archive(journal, first), archive(journal, chance.randrange(first + 1, head))]
+    journal.record(0, ServiceStopped())
+    return events
 
 
 def rows_of(path: Path) -> Rows | None:
@@ -444,6 +469,136 @@ MUTATIONS: dict[str, Mutation] = {
     "bits of views.db": bits_of("views.db"),
     "a page of views.db": a_page_of("views.db"),
 }
+# --- mutations of archives: each says where the first position has to be that is told ---
+
+Range: TypeAlias = tuple[int, int]
+
+
+def any_archive(change: Change) -> tuple[SegmentArchived, Path]:
+    event = change.chance.choice(change.world.archives)
+    return event, change.folder / "archive" / segment_of(event).name
+
+
+def archive_removed(change: Change) -> Range:
+    event, path = any_archive(change)
+    path.unlink()
+    return event.first, event.first
+
+
+def archive_cut(change: Change) -> Range:
+    event, path = any_archive(change)
+    path.write_bytes(path.read_bytes()[: change.chance.randrange(path.stat().st_size)])
+    return event.first, event.first
+
+
+def bits_of_an_archive(change: Change) -> Range:
+    event, path = any_archive(change)
+    content = bytearray(path.read_bytes())
+    for _ in range(change.chance.choice((1, 1, 1, 8))):
+        content[change.chance.randrange(len(content))] ^= 1 << change.chance.randrange(8)
+    if bytes(content) == path.read_bytes():
+        content[0] ^= 1
+    path.write_bytes(content)
+    return event.first, event.last
+
+
+def archives_exchanged(change: Change) -> Range:
+    one, other = (change.folder / "archive" / segment_of(event).name for event in change.world.archives)
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    return 1, 1
+
+
+def archive_of_another_log(change: Change) -> Range:
+    event, path = any_archive(change)
+    rows = [tuple(row) for row in change.world.rows[event.first - 1 : event.last]]
+    write_archive(path, _anew(rows, change.chance.randbytes(32), "actor", "x"), change.chance.randbytes(32))
+    return event.first, event.first
+
+
+def archive_not_known(change: Change) -> Range:
+    event, _path = any_archive(change)
+    with forging(change.log) as conn:
+        conn.execute("DELETE FROM archives WHERE first >= ?", (event.first,))
+    return event.first, event.first
+
+
+def record_in_an_archive(change: Change) -> Range:
+    """Its line alone; everybody else's stay as they are."""
+    event, path = any_archive(change)
+    rows = [tuple(row) for row in change.world.rows[event.first - 1 : event.last]]
+    place = change.chance.randrange(len(rows))
+    rows[place] = (*rows[place][:5], f"{rows[place][5]}x", *rows[place][6:])
+    write_archive(path, rows, _before(change, event))
+    stub = rows[place][3] == STUB  # its hash cannot show it: that of the file does
+    return event.first if stub else rows[place][0], rows[place][0]
+
+
+def archive_by_insider(change: Change) -> Range:
+    """A record is another one, and all hashes are made anew behind it, with all that names the file."""
+    event, path = any_archive(change)
+    rows = [tuple(row) for row in change.world.rows[event.first - 1 : event.last]]
+    place = change.chance.randrange(len(rows))
+    while rows[place][3] == STUB:
+        place = (place + 1) % len(rows)
+    before = rows[place - 1][14] if place else _before(change, event)
+    rows[place:] = _anew([(*rows[place][:5], "x", *rows[place][6:]), *rows[place + 1 :]], before)
+    position = rows[place][0]
+    if event is not change.world.archives[-1]:  # of the next one he would have to make the hashes anew as well
+        write_archive(path, rows, _before(change, event))
+        return event.first, position
+    _named_anew(change, event, path, rows)
+    fits = max((size for size in change.world.sizes if size < position), default=0)
+    return fits + 1, position
+
+
+def _named_anew(change: Change, event: SegmentArchived, path: Path, rows: list[tuple[Any, ...]]) -> None:
+    made = write_archive(path, rows, _before(change, event))
+    tree = GrowingRoot()
+    for row in rows:
+        tree.append(leaf_hash(row[14]))
+    known = (made.newest_task, tree.root().hex(), made.sha256, made.size)
+    path.rename(path.with_name(file_name(event.first, event.last, made.sha256)))
+    with forging(change.log) as conn:
+        total = checksum((event.first, event.last, *known))
+        conn.execute("DELETE FROM archives WHERE first = ?", (event.first,))
+        conn.execute("INSERT INTO archives VALUES (?, ?, ?, ?, ?, ?, ?)", (event.first, event.last, *known, total))
+        digest = rows[-1][14]
+        names = ", ".join((*COLUMNS, "hash"))
+        for row in conn.execute(f"SELECT {names} FROM events ORDER BY position").fetchall():
+            data = row[13].replace(event.root, known[1]).replace(event.sha256, made.sha256)
+            data = data.replace(f'"size":{event.size}', f'"size":{made.size}')
+            digest = row[14] if row[3] == STUB else link(digest, (*row[:13], data))
+            conn.execute("UPDATE events SET data = ?, hash = ? WHERE position = ?", (data, digest, row[0]))
+
+
+def _before(change: Change, event: SegmentArchived) -> bytes:
+    return GENESIS if event.first == 1 else bytes(change.world.rows[event.first - 2][14])
+
+
+def _anew(rows: list[tuple[Any, ...]], before: bytes, column: str = "", more: str = "") -> list[tuple[Any, ...]]:
+    """The rows with hashes that follow on another one."""
+    made = []
+    for row in rows:
+        values = list(row[:14])
+        if column:
+            values[COLUMNS.index(column)] += more
+        before = row[14] if row[3] == STUB else link(before, values)
+        made.append((*values, before))
+    return made
+
+
+OF_ARCHIVES: dict[str, Callable[[Change], Range]] = {
+    "archive: removed": archive_removed,
+    "archive: cut": archive_cut,
+    "archive: bits": bits_of_an_archive,
+    "archive: exchanged": archives_exchanged,
+    "archive: of another log": archive_of_another_log,
+    "archive: not known": archive_not_known,
+    "archive: a record": record_in_an_archive,
+    "archive: by an insider": archive_by_insider,
+}
 ABOUT_VIEWS = frozenset(name for name in MUTATIONS if "views" in name)
 ABOUT_FILES = frozenset(name for name in MUTATIONS if name.startswith(("bits of", "a page of", "length of")))
 ABOUT_SEALS = frozenset(name for name in MUTATIONS if name.startswith(("byte of a seal", "seal")))
@@ -491,6 +646,21 @@ def _is_left_of(stub: list[Any], record: list[Any], before: bytes) -> bool:
     if stub[3] != STUB or [stub[place] for place in kept] != [record[place] for place in kept]:
         return False
     return bool(link(before, record[:-1]) == record[-1])
+
+
+def mutate_archive(world: World, name: str, scratch: Path, chance: random.Random) -> str:
+    """Change an archive in a copy. Raises `Broken` where that is not found, or told at a wrong position."""
+    folder = scratch / "copy"
+    world.copy_to(folder)
+    least, most = OF_ARCHIVES[name](Change(world, folder, world.kept, chance))
+    said = told_of(folder, world.kept, world.key, views=False, apart=("seal",))
+    if not said.positions:  # what only a seal shows
+        said = told_of(folder, world.kept, world.key, views=False)
+    if not said.found:
+        raise Broken(f"not found, and something is another at {least} to {most}")
+    if said.positions and not least <= min(said.positions) <= most:
+        raise Broken(f"it is at {least} to {most}, and it was told: {said.words}")
+    return "found" if said.positions else "found, and the file cannot be read"
 
 
 def mutate(world: World, name: str, scratch: Path, chance: random.Random) -> str:
@@ -543,9 +713,10 @@ def mutations(number: int, seed: int, *, show: Callable[[str], None] = print) ->
                 shutil.rmtree(Path(scratch) / "world", ignore_errors=True)
                 world = World(Path(scratch) / "world", chance.randrange(1 << 30))
             drawn += 1
-            name, own = chance.choice(list(MUTATIONS)), chance.randrange(1 << 30)
+            name, own = chance.choice(list(OF_ARCHIVES if world.archives else MUTATIONS)), chance.randrange(1 << 30)
             try:
-                outcome = mutate(world, name, Path(scratch), random.Random(own))
+                how = mutate_archive if world.archives else mutate
+                outcome = how(world, name, Path(scratch), random.Random(own))
             except Exception as error:  # noqa: BLE001 - that is what is looked for
                 outcome = "BROKEN"
                 broken.append(f"{name} (drawn {drawn} of seed {seed}): {type(error).__name__}: {error}")
@@ -591,6 +762,8 @@ def images(scratch: Path, chance: random.Random) -> list[tuple[str, Path, Path, 
             random_history(journal, chance.randrange(1, 80), seed=chance.randrange(1 << 30))
         if chance.random() < 0.5:
             log.maintain()
+        if number and chance.random() < ARCHIVED:
+            archive(journal, chance.randrange(archived_until(log._conn) + 1, len(journal.records)))
         with closing(LogReader(folder / "log.db")) as reader:
             at = BEGIN + timedelta(hours=number)
             size = make_seal(reader, folder / "seals", folder / "seal-key", at)[0].checkpoint.size
@@ -623,7 +796,7 @@ def main() -> int:
     asked = parser.parse_args()
     begun = time.monotonic()
     counts, broken = mutations(asked.mutations, asked.seed)
-    for name in MUTATIONS:
+    for name in (*MUTATIONS, *OF_ARCHIVES):
         print(f"{counts.pop(name, 0):6,}  {name}")
     print(f"{asked.mutations:,} mutations, {len(broken)} not found or told at a wrong position: {dict(counts)}")
     looked_at, alarms = clean(asked.clean, asked.seed)
