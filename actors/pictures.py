@@ -20,7 +20,7 @@ from ..events.clock import Clock
 from ..events.errors import TasktrailError
 from ..events.reports import AttemptEnded, Report, Run, Stop
 from ..events.task_events import Estimated
-from ..handlers.pictures import MEMORY, NAME, PICTURE_HOMES, picture_type
+from ..handlers.pictures import MEMORY, PICTURE_HOMES, PICTURE_NAME, picture_type
 from ..handlers.process.sandbox import Sandbox
 from .logger import get_logger
 from .workers.local_executor import LocalExecutor
@@ -276,7 +276,7 @@ def _result(run: Run, ended: AttemptEnded) -> tuple[bytes, str]:
     """The picture, or in words why there is none."""
     match ended.outcome:
         case "completed":
-            data = _read_picture(Path(run.work_dir, NAME))
+            data = _read_picture(Path(run.work_dir, PICTURE_NAME))
             return data, "" if data else "What was made is no picture"
         case "outgrown":
             return b"", f"It would take more than {MEMORY // 1024**2} MiB of memory to draw it"

@@ -168,7 +168,7 @@ def read(root: Path, task_id: int, attempt: int, *, after: int = 0, running: boo
     return Output(
         task_id=task_id,
         attempt=attempt,
-        attempts=attempts(root, task_id),
+        attempts=printed_attempts(root, task_id),
         running=running,
         text="".join(text),
         size=size,
@@ -182,7 +182,7 @@ def last_part(root: Path, task_id: int, attempt: int, most: int = 8192) -> str:
     return read(root, task_id, attempt, after=-most, most=most).text.strip()
 
 
-def attempts(root: Path, task_id: int) -> tuple[int, ...]:
+def printed_attempts(root: Path, task_id: int) -> tuple[int, ...]:
     """The attempts that have printed something, in order."""
     return tuple(sorted({attempt for attempt, _ in _names(root / str(task_id))}))
 

@@ -23,7 +23,7 @@ _VALUE = "value"
 _OUTCOMES = (Finished, Stopped, Rejected)
 
 
-class Role(Enum):
+class ParameterRole(Enum):
     """What a parameter is, when it is no option."""
 
     INPUT = "input_file"
@@ -31,17 +31,17 @@ class Role(Enum):
     CONTEXT = "context"
 
 
-InputFile: TypeAlias = Annotated[Path, Role.INPUT]
+InputFile: TypeAlias = Annotated[Path, ParameterRole.INPUT]
 """Marks the parameter that gets the task's input file."""
-OutputFile: TypeAlias = Annotated[Path, Role.OUTPUT]
+OutputFile: TypeAlias = Annotated[Path, ParameterRole.OUTPUT]
 """Marks the parameter that gets the file to write; it takes its final name when the function has returned."""
 
 
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
+class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the signature of a function says."""
 
     options: type[msgspec.Struct]
-    roles: dict[str, Role]
+    roles: dict[str, ParameterRole]
     """Parameter → what it is, of those that are no options."""
     required: frozenset[str]
     """Parameters without a default."""
@@ -49,7 +49,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """The type of the result; `Any` where the function does not say."""
     signature: inspect.Signature
 
-    def name_of(self, role: Role) -> str:
+    def name_of(self, role: ParameterRole) -> str:
         """The parameter with this role; empty when there is none."""
         return next((name for name, found in self.roles.items() if found is role), "")
 
@@ -58,11 +58,11 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         given = {name: getattr(context.options, name) for name in self.options.__struct_fields__}
         for name, role in self.roles.items():
             match role:
-                case Role.CONTEXT:
+                case ParameterRole.CONTEXT:
                     given[name] = context
-                case Role.INPUT if context.input_file.name or name in self.required:
+                case ParameterRole.INPUT if context.input_file.name or name in self.required:
                     given[name] = context.input_file
-                case Role.OUTPUT if context.output_file.name or name in self.required:
+                case ParameterRole.OUTPUT if context.output_file.name or name in self.required:
                     given[name] = context.output_part
         bound = self.signature.bind_partial()
         bound.arguments.update({name: given[name] for name in self.signature.parameters if name in given})
@@ -74,11 +74,11 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         The context is the attempt's: nobody gives it.
         """
         parameters = self.signature.parameters.values()
-        own = [parameter for parameter in parameters if self.roles.get(parameter.name) is not Role.CONTEXT]
+        own = [parameter for parameter in parameters if self.roles.get(parameter.name) is not ParameterRole.CONTEXT]
         return dict(inspect.Signature(own).bind(*args, **kwargs).arguments)
 
 
-def runner(function: Callable[..., Any], shape: Shape) -> Callable[[TaskContext[Any]], Any]:
+def runner(function: Callable[..., Any], shape: FunctionSpec) -> Callable[[TaskContext[Any]], Any]:
     """What an attempt calls: the function, with its arguments taken from the task."""
 
     def run(context: TaskContext[Any]) -> Any:
@@ -91,7 +91,7 @@ def runner(function: Callable[..., Any], shape: Shape) -> Callable[[TaskContext[
     return run
 
 
-def shape_of(function: Callable[..., Any], name: str) -> Shape:
+def shape_of(function: Callable[..., Any], name: str) -> FunctionSpec:
     """Read a function's signature. Raises `InvalidFunction`, which says what to write instead."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise InvalidFunction(f"{name} yields, and a task has one result", remedy="Return a list.")
@@ -103,7 +103,7 @@ def shape_of(function: Callable[..., Any], name: str) -> Shape:
             remedy="Import what they name where the module is imported, not below `if TYPE_CHECKING`.",
         ) from error
     said = _described(function)
-    roles: dict[str, Role] = {}
+    roles: dict[str, ParameterRole] = {}
     fields: list[tuple[str, Any, Any]] = []
     required = set()
     for parameter in signature.parameters.values():
@@ -119,13 +119,15 @@ def shape_of(function: Callable[..., Any], name: str) -> Shape:
             roles[parameter.name] = role
     returns = _returned(hints.get("return", Any), name)
     options = _struct(name, fields)
-    return Shape(options=options, roles=roles, required=frozenset(required), returns=returns, signature=signature)
+    return FunctionSpec(
+        options=options, roles=roles, required=frozenset(required), returns=returns, signature=signature
+    )
 
 
 _ONE_OF_A_KIND = {
-    Role.INPUT: "Keep one. Another is a `str`, and `@task(reads=(...))` names the folder that it is in.",
-    Role.OUTPUT: "Keep one. Another is a `str`, and `@task(writes=(...))` names the folder that it is in.",
-    Role.CONTEXT: "Keep one.",
+    ParameterRole.INPUT: "Keep one. Another is a `str`, and `@task(reads=(...))` names the folder that it is in.",
+    ParameterRole.OUTPUT: "Keep one. Another is a `str`, and `@task(writes=(...))` names the folder that it is in.",
+    ParameterRole.CONTEXT: "Keep one.",
 }
 
 
@@ -153,14 +155,14 @@ def _hint_of(parameter: inspect.Parameter, hints: Mapping[str, Any], name: str) 
     return hints[parameter.name]
 
 
-def _role_of(hint: Any) -> Role | None:
+def _role_of(hint: Any) -> ParameterRole | None:
     """The role that an annotation names, also as `InputFile | None`."""
     inner = [part for part in get_args(hint) if part is not type(None)] if _is_union(hint) else [hint]
     if len(inner) != 1:
         return None
     if inner[0] is TaskContext or get_origin(inner[0]) is TaskContext:
-        return Role.CONTEXT
-    return next((part for part in getattr(inner[0], "__metadata__", ()) if isinstance(part, Role)), None)
+        return ParameterRole.CONTEXT
+    return next((part for part in getattr(inner[0], "__metadata__", ()) if isinstance(part, ParameterRole)), None)
 
 
 def _is_union(hint: Any) -> bool:

@@ -17,11 +17,11 @@ import msgspec
 from ..events.errors import InvalidPath, OutputExists
 from ..events.reports import AttemptEnded, Run
 from .inputs import Input
-from .publish import NO_HARD_LINKS, identity_of, note_path, part_path, publish, sync_folder, write_durably
+from .publish import NO_HARD_LINKS, identity_of, note_path, part_path, publish, sync_folder, write_note
 
-NOTE = ".original"
+ORIGINAL_NOTE = ".original"
 _ACCESS_LIST = "system.posix_acl_access"
-FIELD = "original"
+ORIGINAL_FIELD = "original"
 """The field of the result that says what has become of the original."""
 
 
@@ -39,13 +39,13 @@ class Note(msgspec.Struct, frozen=True):
 
 def kept(ended: AttemptEnded, why: str) -> AttemptEnded:
     """The end, with the reason why the original stays. No result is published then."""
-    result = ended.result | {FIELD: {"kept": why}}
+    result = ended.result | {ORIGINAL_FIELD: {"kept": why}}
     return msgspec.structs.replace(ended, result=result, message=f"the original stays: {why}")
 
 
 def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:
     """Why the original stays, by what was said of the result and by its size; empty where it gives way."""
-    said = ended.result.get(FIELD)
+    said = ended.result.get(ORIGINAL_FIELD)
     if isinstance(said, dict) and said.get("kept"):
         return str(said["kept"])
     found = part_path(Path(run.output_file), run.task_id).stat()
@@ -76,9 +76,9 @@ def exchange(run: Run, source: Input, ended: AttemptEnded) -> AttemptEnded:
     _dress(part, original)
     for place in _places(run) if run.original == "move" else [None]:
         told = {"moved_to": str(place)} if place else {"replaced": run.input_file}
-        said = msgspec.structs.replace(ended, result=ended.result | {FIELD: told})
+        said = msgspec.structs.replace(ended, result=ended.result | {ORIGINAL_FIELD: told})
         note = Note(identity_of(part), identity_of(original), str(place or ""), said)
-        write_durably(note_path(Path(run.work_dir), NOTE), msgspec.json.encode(note))
+        write_note(note_path(Path(run.work_dir), ORIGINAL_NOTE), msgspec.json.encode(note))
         source.compare()
         if place is None:
             break
@@ -104,7 +104,7 @@ def exchange(run: Run, source: Input, ended: AttemptEnded) -> AttemptEnded:
 def published_note(run: Run) -> Note | None:
     """What an earlier attempt has written down, if its result stands there."""
     try:
-        note = msgspec.json.decode(note_path(Path(run.work_dir), NOTE).read_bytes(), type=Note)
+        note = msgspec.json.decode(note_path(Path(run.work_dir), ORIGINAL_NOTE).read_bytes(), type=Note)
     except (OSError, msgspec.DecodeError):
         return None
     return note if note.made and identity_of(Path(run.output_file)) == note.made else None
@@ -187,4 +187,4 @@ def _is_same(output: Path, original: Path) -> bool:
     return here and output.name == original.name
 
 
-__all__ = ["FIELD", "Note", "exchange", "finish", "kept", "published_note", "why_kept"]
+__all__ = ["ORIGINAL_FIELD", "Note", "exchange", "finish", "kept", "published_note", "why_kept"]

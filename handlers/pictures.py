@@ -21,9 +21,9 @@ from .model.preview.options import READ_SUFFIXES, ModelPreviewOptions
 from .video.thumbnail import video_thumbnail
 from .video.thumbnail.options import VideoThumbnailOptions
 
-NAME = "picture.jpg"
+PICTURE_NAME = "picture.jpg"
 """The file in the work folder."""
-SIDE = 480
+PICTURE_SIDE = 480
 """Pixels of the longer side."""
 MEMORY = 768 * 1024 * 1024
 """Bytes that one picture may take."""
@@ -59,7 +59,7 @@ class _Drawing:
         self._context = context
         self.options = options
         self.checkpoint = None
-        self.output_part = context.work_dir / NAME
+        self.output_part = context.work_dir / PICTURE_NAME
         self.output_file = self.output_part
 
     def save_checkpoint(self, *_: object, **__: object) -> None:
@@ -75,7 +75,7 @@ def _picture_of(name: str, inner: TaskType, options: msgspec.Struct) -> TaskType
         return ended if not isinstance(ended, dict) and ended is not None else Finished()
 
     def probe(job: Job[Any]) -> Estimate:
-        job = msgspec.structs.replace(job, options=options, output_file=Path(NAME))
+        job = msgspec.structs.replace(job, options=options, output_file=Path(PICTURE_NAME))
         return Estimate(memory=inner.probe_input(job).memory)
 
     return TaskType(
@@ -90,15 +90,19 @@ def _picture_of(name: str, inner: TaskType, options: msgspec.Struct) -> TaskType
     )
 
 
-image_picture = _picture_of("image_picture", image_thumbnail, ImageThumbnailOptions(width=SIDE, height=SIDE))
+image_picture = _picture_of(
+    "image_picture", image_thumbnail, ImageThumbnailOptions(width=PICTURE_SIDE, height=PICTURE_SIDE)
+)
 video_picture = _picture_of(
-    "video_picture", video_thumbnail, VideoThumbnailOptions(width=SIDE, height=SIDE, candidates=4)
+    "video_picture", video_thumbnail, VideoThumbnailOptions(width=PICTURE_SIDE, height=PICTURE_SIDE, candidates=4)
 )
 document_picture = _picture_of(
-    "document_picture", document_preview, DocumentPreviewOptions(width=SIDE, height=SIDE, office="auto")
+    "document_picture", document_preview, DocumentPreviewOptions(width=PICTURE_SIDE, height=PICTURE_SIDE, office="auto")
 )
 model_picture = _picture_of(
-    "model_picture", model_preview, ModelPreviewOptions(width=SIDE, height=SIDE * 3 // 4, occlusion=False)
+    "model_picture",
+    model_preview,
+    ModelPreviewOptions(width=PICTURE_SIDE, height=PICTURE_SIDE * 3 // 4, occlusion=False),
 )
 
 PICTURE_HOMES = {

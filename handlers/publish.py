@@ -19,7 +19,7 @@ from ..events.errors import OutputExists
 from .errors import OutputMissing
 from .workspace import make_private_folder
 
-NOTE = ".published"
+PUBLISHED_NOTE = ".published"
 _NAME_MAX = 255
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
@@ -124,7 +124,7 @@ def publish(part: Path, output_file: Path, *, overwrite: bool, work_dir: Path | 
     Raises:
         OutputExists: the name is taken by a foreign file; the part file is left alone.
     """
-    note = None if work_dir is None else note_path(work_dir, NOTE)
+    note = None if work_dir is None else note_path(work_dir, PUBLISHED_NOTE)
     if _is_folder(part):
         _publish_folder(part, output_file, note)
     elif overwrite:
@@ -141,7 +141,7 @@ def _publish_new(part: Path, output_file: Path, note: Path | None) -> None:
         part.unlink(missing_ok=True)  # renaming a file onto itself changes nothing
         return
     if note:
-        write_durably(note, identity_of(part).encode())
+        write_note(note, identity_of(part).encode())
     try:
         os.link(part, output_file, follow_symlinks=False)
     except FileExistsError:
@@ -163,7 +163,7 @@ def _publish_folder(part: Path, output_file: Path, note: Path | None) -> None:
     if ours and _noted(note) == ours:
         shutil.rmtree(output_file)  # nobody was told of it, and it has other bytes: the work gives others each time
     if note:
-        write_durably(note, identity_of(part).encode())
+        write_note(note, identity_of(part).encode())
     try:
         part.rename(output_file)
     except OSError as error:
@@ -222,7 +222,7 @@ def note_path(work_dir: Path, kind: str) -> Path:
     return work_dir.with_name(work_dir.name + kind)
 
 
-def write_durably(note: Path, data: bytes) -> None:
+def write_note(note: Path, data: bytes) -> None:
     """Write a note, in a folder that is made if need be."""
     make_private_folder(note.parent)
     with note.open("wb") as file:

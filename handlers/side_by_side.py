@@ -8,9 +8,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
-Tick: TypeAlias = Callable[[], None]
+TickFunction: TypeAlias = Callable[[], None]
 """A work calls it often; it raises when the work is to end."""
-Work: TypeAlias = Callable[[Tick], Generator[T, None, None]]
+Work: TypeAlias = Callable[[TickFunction], Generator[T, None, None]]
 
 _LOOK_EVERY = 0.1
 """Seconds between two calls of the caller's own `tick` while nothing is finished."""
@@ -23,7 +23,7 @@ class _Halted(BaseException):
 def side_by_side(
     works: Sequence[Work[T]],
     at_once: int,
-    tick: Tick,
+    tick: TickFunction,
     waits: Callable[[T], bool] = lambda _step: False,
     *,
     now: Callable[[], int] | None = None,
@@ -77,7 +77,7 @@ class _Team(Generic[T]):
         self._threads: list[threading.Thread] = []
         self._said: SimpleQueue[object] = SimpleQueue()
 
-    def said(self, tick: Tick) -> Iterator[T]:
+    def said(self, tick: TickFunction) -> Iterator[T]:
         """In the caller's thread: what the works yield, until all are done."""
         self._fill()
         gone = 0

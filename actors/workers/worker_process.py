@@ -112,7 +112,15 @@ def _reaper_command(
         *(str(number) for number in (os.getpid(), lifeline, status)),
         *(str(int(switch)) for switch in (settings.alone, settings.keeps_output)),
         *(",".join(numbers), ",".join(map(str, lock))),
-        *(sys.executable, "-P", "-m", "tasktrail.handlers.process.worker", reaper.REAPER_PID, *numbers, reaper.OUTPUT),
+        *(
+            sys.executable,
+            "-P",
+            "-m",
+            "tasktrail.handlers.process.worker",
+            reaper.REAPER_PID,
+            *numbers,
+            reaper.OUTPUT_PLACEHOLDER,
+        ),
     ]
 
 

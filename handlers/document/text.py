@@ -14,7 +14,7 @@ from .fonts import FACES, AnyFont, Face, Ruler, can_shape, load_font, runs_to_le
 from .markdown import BODY, PAGE_MARGIN, STYLES, TEXT_WIDTH, UNDERLINED, Block, markdown_blocks
 from .pages import A4, pixels
 
-MAX_TEXT = 16 * 1024 * 1024
+_MAX_TEXT = 16 * 1024 * 1024
 """Bytes. A longer text is refused."""
 
 _MARKS = (
@@ -37,9 +37,9 @@ def read_text(path: Path) -> str:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        data = file.read(MAX_TEXT + 1)
-    if len(data) > MAX_TEXT:
-        raise Unusable(f"{path.name} has more than {MAX_TEXT // 2**20} MB of text")
+        data = file.read(_MAX_TEXT + 1)
+    if len(data) > _MAX_TEXT:
+        raise Unusable(f"{path.name} has more than {_MAX_TEXT // 2**20} MB of text")
     text = _decode(data)
     if "\0" in text:
         raise Unusable(f"{path.name} is not text")

@@ -11,7 +11,7 @@ from av.audio.frame import AudioFrame
 from av.filter import Graph
 
 from .samples import silence
-from .sound_shape import Level
+from .sound_shape import Gain
 
 _GATE = -70.0
 """LUFS. What is quieter counts as silence, by the standard."""
@@ -105,14 +105,14 @@ def measured(frames: Iterable[AudioFrame]) -> Loudness:
     return meter.result() if meter is not None else Loudness(None, 0.0, _QUIETEST)
 
 
-def first_level(before: Loudness, target: float, peak: float) -> Level:
+def first_level(before: Loudness, target: float, peak: float) -> Gain:
     """The level to try first."""
     assert before.integrated is not None
     gain = target - before.integrated
-    return Level(gain, peak - _BELOW if before.true_peak + gain > peak else None)
+    return Gain(gain, peak - _BELOW if before.true_peak + gain > peak else None)
 
 
-def next_level(level: Level, after: Loudness, target: float, peak: float, tries: int) -> Level | None:
+def next_level(level: Gain, after: Loudness, target: float, peak: float, tries: int) -> Gain | None:
     """A better level, from what the last one led to; none if that was near enough, or nothing more is to be gained.
 
     Args:
@@ -128,13 +128,13 @@ def next_level(level: Level, after: Loudness, target: float, peak: float, tries:
         ceiling = round(min(peak, peak if ceiling is None else ceiling) - over - _BELOW * tries / 2, 3)
     if after.integrated is not None and abs(target - after.integrated) > NEAR and tries <= _SETTLED_AFTER:
         gain += target - after.integrated
-    return None if (gain, ceiling) == level or tries >= MOST_TRIES else Level(gain, ceiling)
+    return None if (gain, ceiling) == level or tries >= MOST_TRIES else Gain(gain, ceiling)
 
 
 class Settled(NamedTuple):
     """What was reached."""
 
-    level: Level
+    level: Gain
     after: Loudness
 
     @property
@@ -143,7 +143,9 @@ class Settled(NamedTuple):
         return round(self.level.gain, 2)
 
 
-def settle(level: Level, tries: int, target: float, peak: float, attempt: Callable[[Level, int], Loudness]) -> Settled:
+def settle_level(
+    level: Gain, tries: int, target: float, peak: float, attempt: Callable[[Gain, int], Loudness]
+) -> Settled:
     """Try one level after the other until it is near enough.
 
     Args:

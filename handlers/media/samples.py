@@ -17,7 +17,7 @@ def dtype_of(frame: AudioFrame) -> Any:
     return _KINDS[frame.format.name.rstrip("p")]
 
 
-def values_of(frame: AudioFrame) -> Any:
+def sample_values(frame: AudioFrame) -> Any:
     """The samples, shaped as by `to_ndarray`, which reads past the last plane of a frame that has eight or more."""
     if not frame.format.is_planar:
         return frame.to_ndarray()
@@ -62,7 +62,7 @@ class Finite:
         return (said,)
 
     def _held(self, frame: AudioFrame) -> AudioFrame:
-        values = values_of(frame)
+        values = sample_values(frame)
         if np.abs(values).max() <= _MOST:  # false where one is no number
             return frame
         self._count += int((~(np.abs(values) <= _MOST)).sum())

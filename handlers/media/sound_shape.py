@@ -14,7 +14,7 @@ _LOOK_AHEAD, _RECOVERY = 5, 80
 """Milliseconds in which the limiter closes and opens."""
 
 
-class Level(NamedTuple):
+class Gain(NamedTuple):
     """How loud the sound is made."""
 
     gain: float
@@ -44,7 +44,7 @@ class Cut(NamedTuple):
         return self.end is not None and seconds >= self.end
 
 
-def shaped(frames: Iterable[AudioFrame], shape: Shape, cut: Cut, level: Level | None = None) -> Iterator[AudioFrame]:
+def shaped(frames: Iterable[AudioFrame], shape: Shape, cut: Cut, level: Gain | None = None) -> Iterator[AudioFrame]:
     """The frames in `shape`, with times counted in samples from 0.
 
     If the source changes its format on the way, a new chain of filters takes over.
@@ -56,7 +56,7 @@ def shaped(frames: Iterable[AudioFrame], shape: Shape, cut: Cut, level: Level | 
         yield frame
 
 
-def _chained(frames: Iterable[AudioFrame], shape: Shape, cut: Cut, level: Level | None) -> Iterator[AudioFrame]:
+def _chained(frames: Iterable[AudioFrame], shape: Shape, cut: Cut, level: Gain | None) -> Iterator[AudioFrame]:
     chain: _Chain | None = None
     seconds = 0.0
     for frame in frames:
@@ -76,7 +76,7 @@ def _chained(frames: Iterable[AudioFrame], shape: Shape, cut: Cut, level: Level 
 class _Chain:
     """Filters for frames of one kind."""
 
-    def __init__(self, kind: tuple[str, str, int], shape: Shape, cut: Cut, level: Level | None) -> None:
+    def __init__(self, kind: tuple[str, str, int], shape: Shape, cut: Cut, level: Gain | None) -> None:
         self.kind = kind
         _, layout, rate = kind
         self._graph = graph = Graph()  # its filters are freed with it
@@ -104,7 +104,7 @@ class _Chain:
             yield ready
 
 
-def _filters(layout: str, rate: int, shape: Shape, cut: Cut, level: Level | None) -> Iterator[tuple[str, str]]:
+def _filters(layout: str, rate: int, shape: Shape, cut: Cut, level: Gain | None) -> Iterator[tuple[str, str]]:
     first, end = max(0, round(cut.start * rate)), None if cut.end is None else max(0, round(cut.end * rate))
     if first or end is not None:
         yield "atrim", f"start_sample={first}" + ("" if end is None else f":end_sample={end}")

@@ -28,7 +28,7 @@ _TURNS = {
 """Axis that points up → the matrix that turns it to z."""
 
 
-class Part(NamedTuple):
+class Submesh(NamedTuple):
     """Triangles with the same paint."""
 
     first_face: int
@@ -43,7 +43,7 @@ class Model(NamedTuple):
     """float32, (n, 3); z points up, y to the back."""
     faces: Any
     """int32, (m, 3)."""
-    parts: list[Part]
+    parts: list[Submesh]
     bounds: list[list[float]]
     """Smallest and largest x, y, z, as in the file."""
     read: int
@@ -148,7 +148,7 @@ def _assemble(scene: trimesh.Scene, kind: str, colour: str | None) -> Model | No
         paint, drawn = paint_of(mesh, kind, colour, whole), np.asarray(mesh.faces)[whole]
         if not isinstance(paint, ByFace):  # its colours go by the face's number
             drawn = divided_evenly(placed, drawn)
-        parts.append(Part(corners, points, paint))
+        parts.append(Submesh(corners, points, paint))
         vertices.append(placed)
         faces.append((drawn + points).astype(np.int32))
         points += len(placed)

@@ -37,7 +37,7 @@ SHM = b"tasktrail-shm"
 """How the worker's own `/dev/shm` is called in its list of mounts."""
 REAPER_PID = "{reaper}"
 """Stands for the reaper's process id in the worker's command."""
-OUTPUT = "{output}"
+OUTPUT_PLACEHOLDER = "{output}"
 """The same for the end of the pipe from which the worker reads what its tree prints; -1: the reaper does."""
 TAIL = 8192
 """Bytes of the tree's last output that are kept to explain a crash: Python's own account of one takes some thousand."""
@@ -123,7 +123,7 @@ class Reaper:
 
     def _spawn(self, command: list[str]) -> int:
         """Start the worker as our child; its process id."""
-        stands_for = {REAPER_PID: str(os.getpid()), OUTPUT: str(self._output if self._kept else -1)}
+        stands_for = {REAPER_PID: str(os.getpid()), OUTPUT_PLACEHOLDER: str(self._output if self._kept else -1)}
         command = [stands_for.get(part, part) for part in command]
         null = os.open(os.devnull, os.O_RDONLY)
         # The worker must start with plain signals: ignored ones would be passed on to everything it starts.

@@ -37,7 +37,7 @@ from ..inputs import Input
 from ..manifests import Sign
 from ..publish import stage, staged_path
 from ..workspace import make_private_folder
-from .attempt import ERROR_LIMIT, deliver, discard, failure
+from .attempt import ERROR_LIMIT, _discard, deliver, failure
 from .channel import (
     MAX_REPORT,
     AttemptUsed,
@@ -68,7 +68,7 @@ _PATIENCE = 5.0
 """Seconds for what an attempt has started to be gone after its kill."""
 _PASSED_ON = (AttemptProgressed, AttemptBeat, AttemptCheckpointed, AttemptProbed)
 
-Work: TypeAlias = Callable[[WorkerChannel, Run, Path | None], AttemptEnded | Retiring]
+AttemptWork: TypeAlias = Callable[[WorkerChannel, Run, Path | None], AttemptEnded | Retiring]
 
 
 class _Child:
@@ -133,7 +133,7 @@ class SandboxedAttempts:
         hash_up_to: int,
         sign: Sign | None,
         alone: bool,
-        work: Work,
+        work: AttemptWork,
     ) -> None:
         self._channel = channel
         self._sandbox = sandbox
@@ -162,7 +162,7 @@ class SandboxedAttempts:
             if not keep:
                 make_private_folder(Path(run.work_dir))
             if run.output_file:
-                discard(run)
+                _discard(run)
                 stage(Path(run.output_file), run.task_id)
                 staged = staged_path(Path(run.output_file), run.task_id)
             if run.input_file and task_type.steady_input:

@@ -31,7 +31,7 @@ from .output_pipe import Printing, print_line_by_line, print_trace
 from .reaper import PR_SET_PDEATHSIG
 from .sandboxed import SandboxedAttempts, send_end
 from .seccomp import PR_SET_NO_NEW_PRIVS
-from .worker_state import Baseline, Leftovers, Meter, cpu_seconds, trim
+from .worker_state import Baseline, Leftovers, UsageMeter, cpu_seconds, trim
 
 TRIM_ABOVE = 48 * 1024 * 1024
 """Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
@@ -100,7 +100,7 @@ class Worker:
         self._setup = setup
         self._pid = os.getpid()
         self._types: dict[str, TaskType] = {}
-        self._meter = Meter()
+        self._meter = UsageMeter()
         self._limits = KernelLimits(setup.sandbox.memory_limit, setup.room.cores)
         self._leftovers = Leftovers(reaper if reaper != FIRST or _sees_own_namespace() else 0)
         self._clean = Baseline()

@@ -36,7 +36,7 @@ class Cost(NamedTuple):
     """Seconds."""
 
 
-class Meter:
+class UsageMeter:
     """Peak memory and CPU seconds between `start` and `stop`; a few microseconds each.
 
     Linux can reset a process's peak. Elsewhere, and for child processes everywhere, the peak is that of the worker's

@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from ..contract import Unusable
-from .opening import exact, is_input_fault, tolerant
+from .opening import as_fraction, is_input_fault, tolerant
 
 _SLACK = 0.5
 """Seconds that a track may be shorter. Encoders of sound add and cut some at both ends."""
@@ -74,7 +74,7 @@ def content_of(container: InputContainer, tick: Callable[[float], None]) -> Cont
             if stream.type == "video":
                 found.pictures += 1
                 if frame.pts is not None:
-                    moment = float(frame.pts * exact(frame.time_base))
+                    moment = float(frame.pts * as_fraction(frame.time_base))
                     first = moment if first is None else min(first, moment)
                     last = moment if last is None else max(last, moment)
                     tick(moment)
@@ -87,7 +87,7 @@ def content_of(container: InputContainer, tick: Callable[[float], None]) -> Cont
     return found
 
 
-def what_is_missing(original: Content, result: Content, wanted: Wanted) -> str:
+def _what_is_missing(original: Content, result: Content, wanted: Wanted) -> str:
     """In words, what of the original is not in the result; empty where nothing is.
 
     Raises:
@@ -123,12 +123,12 @@ def what_is_missing(original: Content, result: Content, wanted: Wanted) -> str:
 def compare_contents(
     original: Path, result: Path, opener: Callable[[Path], Any], wanted: Wanted, tick: Callable[[str, float], None]
 ) -> str:
-    """Decode both, and say what is missing; see `what_is_missing`. `tick`: which of them is read, and how far it is."""
+    """Decode both, and say what is missing. `tick`: which of them is read, and how far it is."""
     with opener(result) as container:
         made = content_of(container, lambda seconds: tick("result", seconds))
     with opener(original) as container:
         read = content_of(container, lambda seconds: tick("original", seconds))
-    return what_is_missing(read, made, wanted)
+    return _what_is_missing(read, made, wanted)
 
 
-__all__ = ["Content", "Wanted", "compare_contents", "content_of", "what_is_missing"]
+__all__ = ["Content", "Wanted", "compare_contents", "content_of"]

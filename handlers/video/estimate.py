@@ -24,7 +24,7 @@ _KEYFRAME_EVERY = 125
 _BITRATE = 5_000_000
 
 
-class SoundInfo(msgspec.Struct, frozen=True, kw_only=True):
+class TrackInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is known, or assumed, of a sound track."""
 
     channels: int = 2
@@ -46,7 +46,7 @@ class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
     depth: int = 8
     high_range: bool = False
     """Whether it is of high dynamic range."""
-    sounds: tuple[SoundInfo, ...] = (SoundInfo(),)
+    sounds: tuple[TrackInfo, ...] = (TrackInfo(),)
     beside: int = 0
     """Bytes of all that is neither picture nor sound: subtitles made of pictures, attachments."""
     indexed: bool = True

@@ -26,7 +26,7 @@ class UndecodableError(ValueError):
     """Too much of the video cannot be decoded, or is missing, for the rest to be of use; the text says why."""
 
 
-class Reading:
+class DecodePass:
     """One way through a source: by how many threads it is decoded, and what of it could not be decoded.
 
     Args:
@@ -69,7 +69,7 @@ def beyond_use(bad: float, good: float) -> bool:
 
 
 def frames_after(
-    source: VideoSource, moment: int | None, reading: Reading | None = None
+    source: VideoSource, moment: int | None, reading: DecodePass | None = None
 ) -> Iterator[tuple[int, VideoFrame]]:
     """All frames later than `moment`, or from the start, each with its own moment, strictly rising.
 
@@ -79,7 +79,7 @@ def frames_after(
     Raises:
         UndecodableError: too many packets cannot be decoded.
     """
-    reading = reading or Reading()
+    reading = reading or DecodePass()
     for target in _seek_targets(source, moment):
         reached = False
         for found, frame in _prepared(source, target, reading):
@@ -106,7 +106,7 @@ def _seek_targets(source: VideoSource, moment: int | None) -> Iterator[int | Non
     yield None
 
 
-def _prepared(source: VideoSource, target: int | None, reading: Reading) -> Iterator[tuple[int, VideoFrame]]:
+def _prepared(source: VideoSource, target: int | None, reading: DecodePass) -> Iterator[tuple[int, VideoFrame]]:
     frames = _rising(_decode(source, target, reading))
     return deinterlaced(frames, source.time_base) if source.deinterlace else frames
 
@@ -120,7 +120,7 @@ def _rising(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, Vid
             yield moment, frame
 
 
-def _decode(source: VideoSource, target: int | None, reading: Reading) -> Iterator[tuple[int, VideoFrame]]:
+def _decode(source: VideoSource, target: int | None, reading: DecodePass) -> Iterator[tuple[int, VideoFrame]]:
     reading.begin()
     with open_input(source.path) as container:
         stream = picture_stream(container, source.path.name, reading.threads)
@@ -140,7 +140,7 @@ def _decode(source: VideoSource, target: int | None, reading: Reading) -> Iterat
 
 
 def _tolerant(
-    stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], name: str, reading: Reading
+    stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], name: str, reading: DecodePass
 ) -> Iterator[VideoFrame]:
     """Decode, and tolerate some damage."""
     for packet in chain(packets, [None]):
@@ -246,14 +246,16 @@ _LAST_STEP = 2.0
 """Seconds before the end; doubled until a frame is found."""
 
 
-def pick(source: VideoSource, moments: Sequence[int], tick: Callable[[], None]) -> Iterator[tuple[int, VideoFrame]]:
+def pick_frames(
+    source: VideoSource, moments: Sequence[int], tick: Callable[[], None]
+) -> Iterator[tuple[int, VideoFrame]]:
     """For each of the rising `moments`, find the first frame at or after it, or the last frame of all.
 
     Yields one frame each, with its own moment; the same frame may come twice. If the source turns out to have no frame
     at all, it yields nothing. `tick` is called for each frame that is decoded; it may raise.
     """
     frames: Iterator[tuple[int, VideoFrame]] = iter(())
-    reading = Reading(tick=tick)
+    reading = DecodePass(tick=tick)
     current: tuple[int, VideoFrame] | None = None
     for moment in moments:
         if current is None or current[0] < moment:
@@ -277,7 +279,7 @@ def _jump_pays(source: VideoSource, here: int, there: int) -> bool:
     return bisect_right(source.keyframes, there) > bisect_right(source.keyframes, here)
 
 
-def _last(source: VideoSource, moment: int, reading: Reading) -> tuple[int, VideoFrame] | None:
+def _last(source: VideoSource, moment: int, reading: DecodePass) -> tuple[int, VideoFrame] | None:
     """The last frame before `moment`, for a file that ends before it says it does."""
     back = max(1, int(_LAST_STEP / source.time_base))
     while True:

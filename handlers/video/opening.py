@@ -22,7 +22,7 @@ class UnusableInputError(Unusable):
     """The file is not a video, or has nothing in it that can be shown."""
 
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,mpegts,mpeg,ogg,flv,gif"
+FILM_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,mpegts,mpeg,ogg,flv,gif"
 """The formats that are opened. Playlists and lists of files are not: they could name other files of this machine."""
 _READ = "mp4, mov, 3gp, mkv, webm, avi, wmv, ts, mpg, ogg, flv, gif"
 """The same formats, as people know them."""
@@ -46,7 +46,7 @@ def open_input(path: Path) -> InputContainer:
         Unusable: it is empty, or none of the formats that are opened.
         OSError: it cannot be read.
     """
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    options = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}
     with path.open("rb"):  # an error of the system is not to be taken for one of FFmpeg about the content
         pass
     refuse_empty(path)
@@ -144,6 +144,6 @@ def seek(container: InputContainer, stream: VideoStream | AudioStream, moment: i
     return True
 
 
-def exact(ratio: Any) -> Fraction:
+def as_fraction(ratio: Any) -> Fraction:
     """A ratio of PyAV as a fraction. PyAV 19 has a type of its own for it; none becomes 0."""
     return Fraction(ratio.numerator, ratio.denominator) if ratio else Fraction(0)

@@ -19,7 +19,7 @@ INSTALL_VMAF = (
 )
 HARDWARE = ("nvenc", "qsv", "amf", "vaapi", "videotoolbox")
 """The second part of FFmpeg's names of hardware encoders, one for each maker."""
-CODECS = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "av1"}
+ENCODER_FAMILIES = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "av1"}
 """Our name of a codec → the first part of FFmpeg's names of its encoders."""
 _OLDEST = (57, 28)
 """libavutil of FFmpeg 5.1, the first with all the switches that are used. Builds from git state no other version."""
@@ -41,7 +41,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def hardware(self) -> tuple[str, ...]:
         """The hardware encoders that it lists. Only a trial shows whether their hardware is there."""
-        wanted = (f"{codec}_{maker}" for maker in HARDWARE for codec in CODECS.values())
+        wanted = (f"{codec}_{maker}" for maker in HARDWARE for codec in ENCODER_FAMILIES.values())
         return tuple(name for name in wanted if name in self.encoders)
 
     @property

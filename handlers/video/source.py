@@ -18,11 +18,11 @@ from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 
 from ..media.damage import lacking_bytes
-from .estimate import SoundInfo, VideoInfo
+from .estimate import TrackInfo, VideoInfo
 from .light import HDR, Light, light_of
 from .opening import (
     UnusableInputError,
-    exact,
+    as_fraction,
     is_input_fault,
     open_input,
     packets_of,
@@ -86,7 +86,7 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     full_range: bool
     light: Light = Light()
     """What it says about light, if it is of high dynamic range."""
-    sounds: tuple[SoundInfo, ...]
+    sounds: tuple[TrackInfo, ...]
     """Its sound tracks."""
     beside: int
     """Bytes, about, of what is neither picture nor sound."""
@@ -178,7 +178,7 @@ def _examine(path: Path, *, brief: bool) -> VideoSource | None:
             height=context.height,
             rotation=round(first.rotation / _QUARTER) * _QUARTER % 360 if first else 0,
             mirrored=first is not None and _is_mirrored(first),
-            time_base=exact(stream.time_base),
+            time_base=as_fraction(stream.time_base),
             rate=rate,
             clock=found.clock,
             start=start,
@@ -187,7 +187,7 @@ def _examine(path: Path, *, brief: bool) -> VideoSource | None:
             missing=ending.missing,
             lacking=lacking_bytes(path),
             keyframes=_shown_marks(marks, start, ending.end, _hidden_lead(head)),
-            pixel_aspect=exact(stream.sample_aspect_ratio) or Fraction(1),
+            pixel_aspect=as_fraction(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             full_range=first is not None and first.color_range == ColorRange.JPEG,
             light=light_of(first.side_data) if first and context.color_trc in HDR else Light(),
@@ -210,15 +210,15 @@ _TEXT_BITRATE, _PICTURES_BITRATE = 1_000, 60_000
 _TEXT_CODECS = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")
 
 
-def _sound_info(track: AudioStream) -> SoundInfo:
+def _sound_info(track: AudioStream) -> TrackInfo:
     """Without an exact word, what is not compressed or compressed without loss is taken to be of 16 bits."""
     context = track.codec_context
     if context is None:
-        return SoundInfo()
+        return TrackInfo()
     stated = _stated_bitrate(track) or context.bit_rate or 0
     lossless = context.codec.canonical_name.startswith(("pcm", "flac", "alac", "truehd", "mlp", "tta", "wavpack"))
     channels = max(1, context.channels)
-    return SoundInfo(
+    return TrackInfo(
         channels=channels, bitrate=stated or (lossless and channels * context.sample_rate * _SAMPLE_BITS) or 0
     )
 
@@ -284,7 +284,7 @@ def _is_transparent(stream: VideoStream, first: VideoFrame | None) -> bool:
 def _rate(stream: VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and 0 < rate <= _HIGHEST_RATE:
-            return exact(rate)
+            return as_fraction(rate)
     return Fraction(25)
 
 
@@ -413,7 +413,7 @@ def _end_of(
     container: InputContainer, stream: VideoStream, known: Sequence[int], rate: Fraction, clock: Literal["pts", "dts"]
 ) -> _End:
     """Read the last packets, without decoding them. `known` are moments of the first frames."""
-    unit = exact(stream.time_base)
+    unit = as_fraction(stream.time_base)
     usual = max(1, round(1 / (rate * unit)))
     stated = _stated(container, stream)
     limit = stated.picture or stated.whole
@@ -449,20 +449,20 @@ def _read(container: InputContainer, stream: VideoStream, clock: Literal["pts", 
         moment = packet.dts if clock == "dts" or packet.pts is None else packet.pts
         if not packet.size or moment is None or packet.is_discard:
             continue
-        until = max(until, float((moment + (packet.duration or 0)) * exact(packet.time_base)))
+        until = max(until, float((moment + (packet.duration or 0)) * as_fraction(packet.time_base)))
         if packet.stream == stream:
             last, lasting = moment if last is None else max(last, moment), packet.duration or 0
     return None if last is None else _Tail(last, lasting, until)
 
 
 def _stated(container: InputContainer, stream: VideoStream) -> _Stated:
-    begin = float((stream.start_time or 0) * exact(stream.time_base))
+    begin = float((stream.start_time or 0) * as_fraction(stream.time_base))
     ends = []
     if stream.duration:
-        ends.append(begin + float(stream.duration * exact(stream.time_base)))
+        ends.append(begin + float(stream.duration * as_fraction(stream.time_base)))
     # FFmpeg cuts the length of an avi to what is there, but not this. An mp4 counts what an edit list hides, too.
     if container.format.name == "avi" and stream.frames and stream.average_rate:
-        ends.append(begin + float(stream.frames / exact(stream.average_rate)))
+        ends.append(begin + float(stream.frames / as_fraction(stream.average_rate)))
     whole = ((container.start_time or 0) + container.duration) / av.time_base if container.duration else None
     if whole and (found := _CLOCK.match(stream.metadata.get("DURATION", ""))):  # matroska; may be that of an older file
         ends.append(min(whole, 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])))

@@ -34,7 +34,7 @@ def seen_size(source: VideoSource) -> tuple[int, int]:
     return (height, width) if source.rotation in (90, 270) else (width, height)
 
 
-def scaled_size(seen: tuple[int, int], box: tuple[int, int], fit: Fit) -> tuple[int, int]:
+def _scaled_size(seen: tuple[int, int], box: tuple[int, int], fit: Fit) -> tuple[int, int]:
     """The size of the whole picture within the box, or around it if it has to fill the box. `fit` never enlarges."""
     ratios = (Fraction(box[0], seen[0]), Fraction(box[1], seen[1]))
     ratio = max(ratios) if fit == "fill" else min(Fraction(1), *ratios)
@@ -54,7 +54,7 @@ class StillRenderer:
     def __init__(self, source: VideoSource, box: tuple[int, int], fit: Fit, folder: Path) -> None:
         self._scaler = VideoReformatter()
         self._rotation, self._mirrored = source.rotation, source.mirrored
-        whole = scaled_size(seen_size(source), box, fit)
+        whole = _scaled_size(seen_size(source), box, fit)
         self.size = box if fit == "fill" else whole
         self._lying = (whole[1], whole[0]) if source.rotation in (90, 270) else whole
         self._tones = _tone_mapper(source, self._lying, folder) if source.colour[1] in HDR else None

@@ -25,7 +25,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from .light import HLG
 from .source import VideoSource
 
-Values: TypeAlias = Any
+_Values: TypeAlias = Any
 """An array of floating-point numbers."""
 
 PAPER = 203.0
@@ -63,26 +63,26 @@ _AS_BT2020 = frozenset({_UNSPECIFIED, 10, 12, 13})
 # --- Light ---
 
 
-def pq_light(values: Values) -> Values:
+def pq_light(values: _Values) -> _Values:
     """Light in cd/m² of values of PQ, 0 to 1."""
     power = np.power(np.maximum(values, 0.0), 1 / _M2)
     return _MOST * np.power(np.maximum(power - _C1, 0.0) / (_C2 - _C3 * power), 1 / _M1)
 
 
-def pq_value(light: Values) -> Values:
+def pq_value(light: _Values) -> _Values:
     """Values of PQ for light in cd/m²."""
     power = np.power(np.maximum(light, 0.0) / _MOST, _M1)
     return np.power((_C1 + _C2 * power) / (1 + _C3 * power), _M2)
 
 
-def hlg_light(values: Values) -> Values:
+def hlg_light(values: _Values) -> _Values:
     """Light in cd/m² of values of HLG on a display of 1000 cd/m²; BT.2100."""
     scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - _C) / _A) + _B) / 12)  # noqa: PLR2004 - BT.2100
     lightness = (scene @ _LIGHTNESS_2020)[..., None]
     return _HLG_PEAK * np.power(np.maximum(lightness, 1e-9), _HLG_GAMMA - 1) * scene
 
 
-def compressed(light: Values, peak: float) -> Values:
+def compressed(light: _Values, peak: float) -> _Values:
     """Light in cd/m², up to `peak`, fitted below that of white paper."""
     if peak <= PAPER:
         return np.minimum(light, PAPER)
@@ -99,19 +99,19 @@ def compressed(light: Values, peak: float) -> Values:
 # --- Colours ---
 
 
-def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> Values:
+def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> _Values:
     """The matrix from light of these primaries to CIE XYZ."""
     columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in primaries]).T
     x, y = _WHITE
     return columns * np.linalg.solve(columns, [x / y, 1.0, (1 - x - y) / y])
 
 
-def _between(source: int, target: int) -> Values:
+def _between(source: int, target: int) -> _Values:
     """The matrix from light of one set of primaries to that of another."""
     return np.linalg.solve(_to_xyz(_PRIMARIES[target]), _to_xyz(_PRIMARIES[source]))
 
 
-def _nearer(light: Values, primaries: int) -> Values:
+def _nearer(light: _Values, primaries: int) -> _Values:
     """Light of BT.709, some of it below zero because its colour lies outside, with all of it inside."""
     farthest = _distances(_CORNERS @ _between(primaries, _BT709).T).max(axis=0)
     brightest = light.max(axis=-1, keepdims=True)
@@ -127,13 +127,13 @@ _CORNERS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 
 """The colours that are farthest from grey."""
 
 
-def _distances(light: Values) -> Values:
+def _distances(light: _Values) -> _Values:
     """How far below the brightest channel each one lies, as a share of it."""
     brightest = np.maximum(light.max(axis=-1, keepdims=True), 1e-9)
     return (brightest - light) / brightest
 
 
-def mapped(values: Values, transfer: int, primaries: int, peak: float) -> Values:
+def mapped(values: _Values, transfer: int, primaries: int, peak: float) -> _Values:
     """Values of red, green and blue, 0 to 1, of shape (n, 3), as values of BT.709, 0 to 1."""
     primaries = primaries if primaries in _PRIMARIES else _BT2020
     light = hlg_light(values) if transfer == HLG else pq_light(values)
@@ -208,7 +208,7 @@ class ToneMapper:
 # --- The other way ---
 
 
-def paper_white(values: Values, transfer: int) -> Values:
+def paper_white(values: _Values, transfer: int) -> _Values:
     """Values of plain pictures, 0 to 1, as they look in high dynamic range, where white is white paper."""
     light = PAPER * np.power(values, _BT1886) @ _between(_BT709, _BT2020).T
     if transfer != HLG:

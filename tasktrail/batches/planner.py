@@ -22,7 +22,7 @@ from ..events.errors import CONFLICT, InvalidPath, InvalidValue, OutputExists, O
 from ..events.task_events import output_of
 from ..handlers.contract import Job, TaskType
 from ..handlers.kinds import Kind, kind_by_name, kind_of
-from ..handlers.originals import FIELD as ORIGINAL
+from ..handlers.originals import ORIGINAL_FIELD as ORIGINAL
 from ..handlers.registry import Registry
 from ..intake.examination import CommandIntake, refuse_odd
 from ..intake.naming import Naming, full_pattern, is_folder, literal_folder

@@ -24,7 +24,7 @@ from ..handlers.contract import (
     TaskType,
 )
 from ..handlers.errors import InvalidFunction
-from ..handlers.functions import Role, Shape, runner, shape_of
+from ..handlers.functions import FunctionSpec, ParameterRole, runner, shape_of
 from ..intake.type_defaults import USUAL
 from .default_client import default_async_client, default_client
 from .handle import AsyncTaskHandle, TaskHandle
@@ -127,7 +127,7 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
 
     __tasktrail__: TaskType
 
-    def __init__(self, function: Callable[P, A], task_type: TaskType, shape: Shape) -> None:
+    def __init__(self, function: Callable[P, A], task_type: TaskType, shape: FunctionSpec) -> None:
         super().__init__(task_type.name)
         update_wrapper(self, function)
         self.__tasktrail__ = task_type
@@ -301,10 +301,10 @@ def task(
                 summary=(target.__doc__ or "").strip().partition("\n")[0],
                 run=runner(target, shape),
                 options=shape.options,
-                needs_input=shape.name_of(Role.INPUT) in shape.required,
-                needs_output=shape.name_of(Role.OUTPUT) in shape.required,
-                takes_input=bool(shape.name_of(Role.INPUT) or shape.name_of(Role.CONTEXT)),
-                takes_output=bool(shape.name_of(Role.OUTPUT) or shape.name_of(Role.CONTEXT)),
+                needs_input=shape.name_of(ParameterRole.INPUT) in shape.required,
+                needs_output=shape.name_of(ParameterRole.OUTPUT) in shape.required,
+                takes_input=bool(shape.name_of(ParameterRole.INPUT) or shape.name_of(ParameterRole.CONTEXT)),
+                takes_output=bool(shape.name_of(ParameterRole.OUTPUT) or shape.name_of(ParameterRole.CONTEXT)),
                 defaults=defaults,
                 periodic=periodic,
                 **settings,
@@ -378,7 +378,7 @@ def _checked_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _periodic(
-    name: str, shape: Shape, *, every: float | str | None, cron: str, timezone: str, missed: MissedRuns
+    name: str, shape: FunctionSpec, *, every: float | str | None, cron: str, timezone: str, missed: MissedRuns
 ) -> Periodic | None:
     if every is None and not cron:
         silent = "timezone" if timezone != "UTC" else "missed" if missed != "once" else ""
@@ -397,7 +397,9 @@ def _periodic(
     from ..events.system_events import ScheduleAdded
     from ..intake.conversion import command_from_fields
 
-    needed = [one for one in shape.signature.parameters if one in shape.required - {shape.name_of(Role.CONTEXT)}]
+    needed = [
+        one for one in shape.signature.parameters if one in shape.required - {shape.name_of(ParameterRole.CONTEXT)}
+    ]
     if needed:
         raise InvalidFunction(
             f"{name} is to run by itself, and nobody would give it {', '.join(needed)}",

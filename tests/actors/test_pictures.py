@@ -14,7 +14,7 @@ from PIL import Image
 from tasktrail.actors import pictures
 from tasktrail.actors.pictures import NoPicture, PictureMaker
 from tasktrail.events.clock import SystemClock
-from tasktrail.handlers.pictures import SIDE, picture_type
+from tasktrail.handlers.pictures import PICTURE_SIDE, picture_type
 from tasktrail.handlers.process.sandbox import Sandbox
 
 WITHIN = 60
@@ -91,7 +91,7 @@ endsolid one
 def test_a_picture_is_made_of_an_image(maker: PictureMaker, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(_png())
     picture = drawn(maker, tmp_path / "a.png")
-    assert max(picture.size) == SIDE
+    assert max(picture.size) == PICTURE_SIDE
     red, green, blue = picture.convert("RGB").getpixel((10, 10))  # type: ignore[misc]  # RGB has three
     assert (red < 30, 100 < green < 160, 100 < blue < 160) == (True, True, True)
 
@@ -103,9 +103,9 @@ def test_a_picture_is_made_of_a_film_a_document_a_text_and_a_model(maker: Pictur
     (tmp_path / "notes.txt").write_text("some words\n" * 30)
     (tmp_path / "model.stl").write_text(_MODEL)
     assert drawn(maker, tmp_path / "film.mp4").size == (320, 240)
-    assert max(drawn(maker, tmp_path / "page.pdf").size) <= SIDE
-    assert drawn(maker, tmp_path / "notes.txt").height == SIDE
-    assert drawn(maker, tmp_path / "model.stl").width == SIDE
+    assert max(drawn(maker, tmp_path / "page.pdf").size) <= PICTURE_SIDE
+    assert drawn(maker, tmp_path / "notes.txt").height == PICTURE_SIDE
+    assert drawn(maker, tmp_path / "model.stl").width == PICTURE_SIDE
 
 
 def test_a_picture_is_kept_until_the_file_changes(

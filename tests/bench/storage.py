@@ -29,7 +29,7 @@ from tasktrail.exports.tiles import write_tiles
 from tasktrail.handlers.inputs import Input
 from tasktrail.handlers.video.convert.checkpoint import (
     AudioTrack,
-    Change,
+    FinishedPart,
     SavedConversion,
     Segment,
     SegmentPlan,
@@ -271,12 +271,14 @@ def film_checkpoints(folder: Path, *, whole: bool = False) -> list[Checkpoint]:
     plan = SegmentPlan(clock="pts", start=0, end=end, step=step, cuts=choose_cuts(0, end, step, keyframes))
     digest = "0123456789abcdef" * 4
     changes = [
-        Change(sound=AudioTrack(stream=n, name=f"sound-{n}.mp4", start=0.0, samples=345_600_000, size=n, sha256=digest))
+        FinishedPart(
+            sound=AudioTrack(stream=n, name=f"sound-{n}.mp4", start=0.0, samples=345_600_000, size=n, sha256=digest)
+        )
         for n in (1, 2)
     ]
     for number in range(plan.count):
         first, last = plan.edges(number)
-        changes.append(Change(segment=Segment(number, first, last - 1, 750, 7_654_321, digest)))
+        changes.append(FinishedPart(segment=Segment(number, first, last - 1, 750, 7_654_321, digest)))
     context = RecordingContext(None, work_dir=folder / "work")
     journal, saved = Journal(context, unit), SavedConversion(fingerprint=digest, plan=plan)
     for change in changes:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.handlers.attempt_output import PrintedWriter, attempts, last_part, read, shown
+from tasktrail.handlers.attempt_output import PrintedWriter, last_part, printed_attempts, read, shown
 
 
 def write(root: Path, *pieces: bytes, limit: int = 400, attempt: int = 1, fresh: bool = True) -> None:
@@ -95,14 +95,14 @@ def test_an_attempt_begins_anew_and_leaves_others_alone(tmp_path: Path) -> None:
     write(tmp_path, b"new", attempt=2)
     assert read(tmp_path, 7, 2).text == "new"
     assert read(tmp_path, 7, 22).text == "other"
-    assert attempts(tmp_path, 7) == (2, 22)
+    assert printed_attempts(tmp_path, 7) == (2, 22)
 
 
 def test_a_first_attempt_that_prints_nothing_shows_nothing_of_an_earlier_task_of_its_number(tmp_path: Path) -> None:
     write(tmp_path, b"of another task, before the log was put back")
     write(tmp_path, b"its second attempt", attempt=2)
     write(tmp_path)
-    assert (read(tmp_path, 7, 1).text, attempts(tmp_path, 7)) == ("", ())
+    assert (read(tmp_path, 7, 1).text, printed_attempts(tmp_path, 7)) == ("", ())
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])

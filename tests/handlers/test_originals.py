@@ -248,12 +248,12 @@ def test_a_note_of_the_handler_is_not_believed(folder: Path) -> None:
         identity_of(folder / "film.mp4"), identity_of(folder / "film.avi"), "", AttemptEnded(8, 1, "completed")
     )
     Path(run.work_dir).mkdir()
-    (Path(run.work_dir) / originals.NOTE).write_bytes(msgspec.json.encode(forged))
+    (Path(run.work_dir) / originals.ORIGINAL_NOTE).write_bytes(msgspec.json.encode(forged))
 
     assert published_note(run) is None
 
 
-@pytest.mark.parametrize("note", [originals.NOTE, publish.NOTE])
+@pytest.mark.parametrize("note", [originals.ORIGINAL_NOTE, publish.PUBLISHED_NOTE])
 def test_a_link_that_the_handler_leaves_leads_no_note_elsewhere(folder: Path, note: str) -> None:
     run = run_for(folder, "replace", "film.mp4")
     (folder / "precious").write_text("precious")

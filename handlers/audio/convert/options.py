@@ -154,7 +154,7 @@ CODECS = {
 }
 
 
-class Container(msgspec.Struct, frozen=True, kw_only=True):
+class SoundContainer(msgspec.Struct, frozen=True, kw_only=True):
     """A container and what may stand in it; the first codec is the usual one."""
 
     name: str
@@ -172,7 +172,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
 _BITEXACT = {"fflags": "+bitexact"}
 """Without it files have random numbers and the version of the library in them."""
 _PCM = tuple(f"pcm_{kind}" for kind in ("u8", "s16le", "s24le", "s32le", "f32le", "f64le", "alaw", "mulaw"))
-_OGG = Container(
+_OGG = SoundContainer(
     name="ogg",
     format="ogg",
     encoded=("opus",),
@@ -180,24 +180,26 @@ _OGG = Container(
     options=_BITEXACT,
     comments=True,
 )
-CONTAINERS = {
-    ".mp3": Container(name="mp3", format="mp3", encoded=("mp3",), copied=("mp3",), options=_BITEXACT),
-    ".m4a": Container(
+_CONTAINERS = {
+    ".mp3": SoundContainer(name="mp3", format="mp3", encoded=("mp3",), copied=("mp3",), options=_BITEXACT),
+    ".m4a": SoundContainer(
         name="m4a",
         format="mp4",
         encoded=("aac", "alac"),
         copied=("aac", "alac"),
         options={**_BITEXACT, "movflags": "+faststart", "brand": "M4A "},
     ),
-    ".opus": Container(
+    ".opus": SoundContainer(
         name="opus", format="opus", encoded=("opus",), copied=("opus",), options=_BITEXACT, comments=True
     ),
     ".ogg": _OGG,
     ".oga": _OGG,
-    ".flac": Container(
+    ".flac": SoundContainer(
         name="flac", format="flac", encoded=("flac",), copied=("flac",), options=_BITEXACT, comments=True
     ),
-    ".wav": Container(name="wav", format="wav", encoded=("pcm",), copied=_PCM, options={**_BITEXACT, "rf64": "auto"}),
+    ".wav": SoundContainer(
+        name="wav", format="wav", encoded=("pcm",), copied=_PCM, options={**_BITEXACT, "rf64": "auto"}
+    ),
 }
 PICTURE_SUFFIX = ".png"
 
@@ -207,19 +209,19 @@ def draws(output: Path) -> bool:
     return output.suffix.lower() == PICTURE_SUFFIX
 
 
-def container_of(output: Path) -> Container:
-    """The container of a sound file. Raises InvalidPath where the suffix is none of `CONTAINERS`."""
-    container = CONTAINERS.get(output.suffix.lower())
+def container_of(output: Path) -> SoundContainer:
+    """The container of a sound file. Raises InvalidPath where the suffix is none of `_CONTAINERS`."""
+    container = _CONTAINERS.get(output.suffix.lower())
     if container is None:
         raise InvalidPath(
             f"Sound cannot be written to {output.name!r}",
             field="output_file",
-            remedy=f"Give it one of the suffixes {', '.join(CONTAINERS)}, or {PICTURE_SUFFIX} for a picture of it.",
+            remedy=f"Give it one of the suffixes {', '.join(_CONTAINERS)}, or {PICTURE_SUFFIX} for a picture of it.",
         )
     return container
 
 
-def codec_of(options: AudioConvertOptions, container: Container, output: Path) -> Codec:
+def codec_of(options: AudioConvertOptions, container: SoundContainer, output: Path) -> Codec:
     """The codec that sound is encoded to, if it has to be. Raises InvalidOptions: it does not go into the container."""
     wanted = container.encoded[0] if options.codec in ("auto", "copy") else options.codec
     if wanted not in container.encoded:

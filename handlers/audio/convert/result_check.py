@@ -6,13 +6,13 @@ from typing import Any
 from ...contract import TaskContext
 from ...video.content_check import Wanted, compare_contents
 from .options import AudioConvertOptions
-from .source import open_sound, read_source
+from .source import open_sound, read_sound
 
 
 def check_result(context: TaskContext[AudioConvertOptions], _result: Mapping[str, Any]) -> str:
     """Why not, in words; empty where it may. Raises Unusable where the result cannot be decoded."""
     options = context.options
-    source = read_source(context.input_file, options.track)
+    source = read_sound(context.input_file, options.track)
     until = source.seconds if options.end is None else min(options.end, source.seconds)
 
     def tick(which: str, seconds: float) -> None:

@@ -13,23 +13,23 @@ from av.audio.frame import AudioFrame
 
 from ....events import Checkpoint
 from ...contract import Finished, Outcome, TaskContext, Unusable
-from ...media.loudness import NOT_MEASURED, Loudness, begin_of, first_level, level_notes, measured, settle
+from ...media.loudness import NOT_MEASURED, Loudness, begin_of, first_level, level_notes, measured, settle_level
 from ...media.pictures import save
 from ...media.result import output_fields
-from ...media.sound_shape import Cut, Level, Shape, shaped
+from ...media.sound_shape import Cut, Gain, Shape, shaped
 from ...pieces import fingerprint, recalled
-from .options import AudioConvertOptions, Container, codec_of, container_of, draws
-from .source import Decoding, SoundSource, cut_notes, read_source
+from .options import AudioConvertOptions, SoundContainer, codec_of, container_of, draws
+from .source import Decoding, SoundSource, cut_sound_notes, read_sound
 from .tags import Sayings, lost_tags, sayings_of
 from .waveform import drawing, envelope_of
-from .writing import Made, Plan, copy, encode, plan_for
+from .writing import EncodingPlan, WrittenTrack, copy, encode_track, plan_for
 
 _REPORT_EVERY = 0.25
 """Seconds."""
 _MEASURED_AT = begin_of(0)
 """Percent."""
 
-Span: TypeAlias = tuple[float, float]
+PercentRange: TypeAlias = tuple[float, float]
 """From and to which percent of the whole work a part of it goes."""
 
 
@@ -38,7 +38,7 @@ class SavedLoudness(msgspec.Struct, frozen=True, kw_only=True):
 
     fingerprint: str
     before: Loudness
-    level: Level
+    level: Gain
     """What is to be tried next."""
     tries: int = 0
     """How many were made."""
@@ -51,7 +51,7 @@ def run(context: TaskContext[AudioConvertOptions]) -> Outcome:
         Unusable: the input has no sound, or not what the options ask for, or is too damaged.
         OSError: a file cannot be read or written.
     """
-    conversion = _Conversion(context, read_source(context.input_file, context.options.track))
+    conversion = _Conversion(context, read_sound(context.input_file, context.options.track))
     return conversion.draw() if draws(context.output_file) else conversion.convert()
 
 
@@ -93,7 +93,7 @@ class _Conversion:
             if not made.seconds:
                 raise Unusable(f"{source.path.name}: not one packet of sound can be copied from there")
             if self._cut.end is None:
-                self._heard = cut_notes(source, made.begin + made.seconds)
+                self._heard = cut_sound_notes(source, made.begin + made.seconds)
             if options.start or options.end is not None:
                 notes.append(f"cut between packets: {made.seconds:.3f} s from {made.begin:.3f} s on")
         else:
@@ -106,7 +106,7 @@ class _Conversion:
                 made, own, told = self._level(options.loudness, plan, container, sayings)
                 notes += told
         notes += lost_tags(part, sayings, container)
-        written = read_source(part, None)
+        written = read_sound(part, None)
         # Copied packets may begin with some that players skip.
         seconds = min(made.seconds, written.seconds or made.seconds) if copied else made.seconds
         result = output_fields(part, container.name, width=0, height=0, frames=0, duration=seconds, codec=codec)
@@ -132,8 +132,8 @@ class _Conversion:
     # --- Loudness ---
 
     def _level(
-        self, target: float, plan: Plan, container: Container, sayings: Sayings
-    ) -> tuple[Made, dict[str, Any], list[str]]:
+        self, target: float, plan: EncodingPlan, container: SoundContainer, sayings: Sayings
+    ) -> tuple[WrittenTrack, dict[str, Any], list[str]]:
         """Encode and measure until it is as loud as asked: what was made, fields of the result, and notes."""
         peak = self._options.true_peak
         mark = fingerprint(
@@ -147,9 +147,9 @@ class _Conversion:
         if before.integrated is None:
             made = self._encode(plan, None, container, sayings, (_MEASURED_AT, 100))
             return made, {"loudness": before.fields(), "source_loudness": before.fields()}, [NOT_MEASURED]
-        made = Made(0.0)
+        made = WrittenTrack(0.0)
 
-        def attempt(level: Level, tries: int) -> Loudness:
+        def attempt(level: Gain, tries: int) -> Loudness:
             nonlocal made
             if tries > saved.tries:
                 self._save(msgspec.structs.replace(saved, level=level, tries=tries), begin_of(tries))
@@ -157,15 +157,15 @@ class _Conversion:
             made = self._encode(plan, level, container, sayings, (begin_of(tries), middle))
             return self._measured_result(container, (middle, begin_of(tries + 1)))
 
-        settled = settle(saved.level, saved.tries, target, peak, attempt)
+        settled = settle_level(saved.level, saved.tries, target, peak, attempt)
         fields = {"loudness": settled.after.fields(), "source_loudness": before.fields(), "gain": settled.gain}
         return made, fields, level_notes(settled, before, target, peak)
 
-    def _measure(self, mark: str, plan: Plan, target: float) -> SavedLoudness:
+    def _measure(self, mark: str, plan: EncodingPlan, target: float) -> SavedLoudness:
         """Measure the source, in the channels and the rate that the result will have."""
         shape = Shape("dbl", plan.shape.layout or self._source.layout, plan.shape.rate)
         before = measured(self._frames(shape, None, "measuring", (0, _MEASURED_AT)))
-        level = Level(0.0, None) if before.integrated is None else first_level(before, target, self._options.true_peak)
+        level = Gain(0.0, None) if before.integrated is None else first_level(before, target, self._options.true_peak)
         saved = SavedLoudness(fingerprint=mark, before=before, level=level)
         self._save(saved, _MEASURED_AT)
         return saved
@@ -174,19 +174,21 @@ class _Conversion:
         checkpoint = Checkpoint(data=msgspec.to_builtins(saved))
         self._context.save_checkpoint(checkpoint, progress=percent, message="measured")
 
-    def _measured_result(self, container: Container, span: Span) -> Loudness:
+    def _measured_result(self, container: SoundContainer, span: PercentRange) -> Loudness:
         """Measure the finished file, as a player would decode it."""
-        written = read_source(self._context.output_part, None)
+        written = read_sound(self._context.output_part, None)
         decoding = Decoding(written, self._ticker(f"measuring the {container.name}", span))
         return measured(shaped(decoding.frames(), Shape("dbl", written.layout, written.rate), Cut()))
 
     # --- Reading ---
 
-    def _encode(self, plan: Plan, level: Level | None, container: Container, sayings: Sayings, span: Span) -> Made:
+    def _encode(
+        self, plan: EncodingPlan, level: Gain | None, container: SoundContainer, sayings: Sayings, span: PercentRange
+    ) -> WrittenTrack:
         frames = self._frames(plan.shape, level, "encoding", span)
-        return encode(self._source, frames, plan, container, sayings, self._context.output_part)
+        return encode_track(self._source, frames, plan, container, sayings, self._context.output_part)
 
-    def _frames(self, shape: Shape, level: Level | None, what: str, span: Span) -> Iterator[AudioFrame]:
+    def _frames(self, shape: Shape, level: Gain | None, what: str, span: PercentRange) -> Iterator[AudioFrame]:
         """The wanted part of the sound in `shape`. Raises Unusable where there is none, or it is too damaged."""
         decoding = Decoding(self._source, self._ticker(what, span))
         count = 0
@@ -215,7 +217,7 @@ class _Conversion:
         where = " between start and end" if start or self._cut.end is not None else ""
         return f"{name}: there is less sound{where} than one sample, of {rate} in a second"
 
-    def _ticker(self, what: str, span: Span) -> Callable[[float], None]:
+    def _ticker(self, what: str, span: PercentRange) -> Callable[[float], None]:
         """A function that takes the seconds that are done: it reports them, and ends the attempt when asked to."""
         length = max(0.001, min(self._source.seconds, self._cut.end or self._source.seconds))
 

@@ -20,11 +20,10 @@ from ...inputs import refuse_empty
 from ...media.damage import lacking_bytes
 from ...media.samples import Finite
 from ...video.convert.metadata import PROGRAM_NOTE
-from ...video.opening import ANY_METADATA, exact, is_input_fault, packets_of
-from ...video.opening import FORMATS as FILMS
+from ...video.opening import ANY_METADATA, FILM_FORMATS, as_fraction, is_input_fault, packets_of
 from .estimate import SoundInfo
 
-FORMATS = f"{FILMS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,wv,tta,au"
+_FORMATS = f"{FILM_FORMATS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,wv,tta,au"
 """The formats that are opened. Playlists and lists of files are not: they could name other files of this machine."""
 _READ = (
     "mp3, m4a, aac, ogg, opus, flac, wav, aiff, wma, amr, ac3, dts, ape, wv, "
@@ -97,7 +96,7 @@ def open_sound(path: Path) -> Iterator[InputContainer]:
         Unusable: it is empty, or none of the formats that are opened.
         OSError: it cannot be read.
     """
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
     with path.open("rb"):  # an error of the system is not to be taken for one of FFmpeg about the content
         pass
     refuse_empty(path)
@@ -121,7 +120,7 @@ def _refusal(path: Path, error: av.error.FFmpegError) -> str:
     return f"{reason}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
 
 
-def read_source(path: Path, track: int | None) -> SoundSource:
+def read_sound(path: Path, track: int | None) -> SoundSource:
     """Choose the track, and read what the headers say of it.
 
     Raises:
@@ -152,7 +151,7 @@ def read_source(path: Path, track: int | None) -> SoundSource:
             seconds=_seconds(container, stream),
             stated=any(name in container.format.name.split(",") for name in _STATES_LENGTH) and bool(stream.duration),
             # An mp3 begins, for FFmpeg, where what the encoder put in front ends; its chapters count from zero.
-            begin=exact(stream.time_base) * (0 if container.format.name == "mp3" else stream.start_time or 0),
+            begin=as_fraction(stream.time_base) * (0 if container.format.name == "mp3" else stream.start_time or 0),
             bits=_WHOLE if lossless and kind not in ("u8", "s16") else 16,
             floating=lossless and kind in ("flt", "dbl"),
             bitrate=context.bit_rate or 0,
@@ -188,7 +187,7 @@ def _lacking(path: Path) -> int:
 
 def _seconds(container: InputContainer, stream: AudioStream) -> float:
     if stream.duration:
-        return float(stream.duration * exact(stream.time_base))
+        return float(stream.duration * as_fraction(stream.time_base))
     return (container.duration or 0) / av.time_base
 
 
@@ -258,14 +257,14 @@ class Decoding:
         if self.bad > max(_FEW_BAD, (self.good + self.bad) / 4):
             raise Unusable(f"{name} is damaged: {self.bad:,} of {self.good + self.bad:,} packets cannot be decoded")
         if to_the_end:
-            notes += cut_notes(self._source, self.seconds, self.bad * _SLACK)
+            notes += cut_sound_notes(self._source, self.seconds, self.bad * _SLACK)
         if self.bad:
             notes.append(f"{self.bad:,} packets of sound cannot be decoded and are left out")
         notes += self._finite.notes("sound")
         return notes
 
 
-def cut_notes(source: SoundSource, seconds: float, lost: float = 0.0) -> list[str]:
+def cut_sound_notes(source: SoundSource, seconds: float, lost: float = 0.0) -> list[str]:
     """A note if the file ends before it says it does. Raises Unusable where too much is missing.
 
     Args:

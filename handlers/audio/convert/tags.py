@@ -18,7 +18,7 @@ from ...media.loudness import LEVEL_TAGS
 from ...media.pictures import pixel_limit
 from ...media.sound_shape import Cut
 from ...video.opening import is_input_fault
-from .options import AudioConvertOptions, Container
+from .options import AudioConvertOptions, SoundContainer
 from .source import SoundSource, open_sound
 
 _TECHNICAL = frozenset(
@@ -79,7 +79,7 @@ class Sayings(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, container: Container) -> Sayings:
+def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, container: SoundContainer) -> Sayings:
     """Read what the source says of itself, and what of it is kept."""
     notes: list[str] = []
     with open_sound(source.path) as opened:
@@ -186,7 +186,7 @@ def _picture_block(cover: Cover) -> bytes:
     return head + struct.pack(">IIIII", *cover.size, _COLOUR_BITS, 0, len(cover.data)) + cover.data
 
 
-def lost_tags(written: Path, sayings: Sayings, container: Container) -> list[str]:
+def lost_tags(written: Path, sayings: Sayings, container: SoundContainer) -> list[str]:
     """A note about tags that the container has no place for: what is in the finished file is compared."""
     with av.open(str(written)) as result:
         index = result.streams.audio[0].index if result.streams.audio else 0

@@ -19,8 +19,8 @@ from ...media.bitrates import held_bitrate
 from ...media.chapters import write_chapters
 from ...media.languages import three_letters
 from ...media.sound_shape import Cut, Shape
-from ...video.opening import exact, is_input_fault, packets_of
-from .options import AudioConvertOptions, Codec, Container
+from ...video.opening import as_fraction, is_input_fault, packets_of
+from .options import AudioConvertOptions, Codec, SoundContainer
 from .source import SoundSource, open_sound
 from .tags import Sayings, as_comments
 
@@ -39,7 +39,7 @@ _FORMATS = {
 """How an encoder wants samples to be stored."""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class EncodingPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How the track is encoded."""
 
     codec: str
@@ -52,7 +52,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-def plan_for(source: SoundSource, options: AudioConvertOptions, codec: Codec) -> Plan:
+def plan_for(source: SoundSource, options: AudioConvertOptions, codec: Codec) -> EncodingPlan:
     """Choose rate, channels and bits, and note what of the source is lost by it."""
     notes = []
     rate = _rate(codec, options.sample_rate or source.rate)
@@ -78,7 +78,7 @@ def plan_for(source: SoundSource, options: AudioConvertOptions, codec: Codec) ->
         bitrate, told_of_it = held_bitrate(codec.name, options.bitrate or codec.bitrate * channels, channels, rate)
         notes += told_of_it if options.bitrate else ()
     how = {} if options.quality is None else {"flags": "+qscale", "global_quality": str(options.quality * _MP3_LAMBDA)}
-    return Plan(
+    return EncodingPlan(
         codec=encoder if codec.name == "pcm" else codec.name,
         encoder=encoder,
         shape=Shape(form, layout, rate),
@@ -113,7 +113,7 @@ def _stored(codec: Codec, source: SoundSource, asked: str) -> tuple[str, str, in
     return codec.encoder, form + ("p" if codec.name == "alac" else ""), bits, notes
 
 
-class Made(NamedTuple):
+class WrittenTrack(NamedTuple):
     """What was written."""
 
     seconds: float
@@ -123,7 +123,7 @@ class Made(NamedTuple):
 
 
 @contextmanager
-def _result(part: Path, container: Container, sayings: Sayings) -> Iterator[OutputContainer]:
+def _result(part: Path, container: SoundContainer, sayings: Sayings) -> Iterator[OutputContainer]:
     with writing(part), av.open(str(part), "w", format=container.format, options=dict(container.options)) as output:
         tags = as_comments(sayings) if container.comments else sayings.tags
         output.metadata.update(tags)
@@ -132,14 +132,16 @@ def _result(part: Path, container: Container, sayings: Sayings) -> Iterator[Outp
         yield output
 
 
-def _say_language(track: Any, container: Container, sayings: Sayings) -> None:
+def _say_language(track: Any, container: SoundContainer, sayings: Sayings) -> None:
     """In an m4a the language is that of the track; elsewhere it is a tag like any other."""
     if container.name == "m4a" and (language := three_letters(sayings.tags.get("language", ""))):
         track.metadata["language"] = language
 
 
 @contextmanager
-def _cover_track(source: SoundSource, container: Container, sayings: Sayings, output: OutputContainer) -> Iterator[Any]:
+def _cover_track(
+    source: SoundSource, container: SoundContainer, sayings: Sayings, output: OutputContainer
+) -> Iterator[Any]:
     """A function that writes the cover picture, once there are all tracks."""
     if sayings.cover is None or container.comments:
         yield lambda: None
@@ -160,9 +162,14 @@ def _cover_track(source: SoundSource, container: Container, sayings: Sayings, ou
         yield write
 
 
-def encode(
-    source: SoundSource, frames: Iterable[AudioFrame], plan: Plan, container: Container, sayings: Sayings, part: Path
-) -> Made:
+def encode_track(
+    source: SoundSource,
+    frames: Iterable[AudioFrame],
+    plan: EncodingPlan,
+    container: SoundContainer,
+    sayings: Sayings,
+    part: Path,
+) -> WrittenTrack:
     """Encode the frames, which are in the plan's shape, into `part`."""
     samples = 0
     with _result(part, container, sayings) as output:
@@ -183,17 +190,17 @@ def encode(
                 output.mux(track.encode(frame))
             if samples:
                 output.mux(track.encode(None))
-    return Made(samples / plan.shape.rate)
+    return WrittenTrack(samples / plan.shape.rate)
 
 
 def copy(
     source: SoundSource,
     cut: Cut,
-    container: Container,
+    container: SoundContainer,
     sayings: Sayings,
     part: Path,
     tick: Callable[[float], None],
-) -> Made:
+) -> WrittenTrack:
     """Write the packets as they are, those that begin inside the cut."""
     count = origin = begin = end = 0
     with open_sound(source.path) as opened, _result(part, container, sayings) as output:
@@ -212,16 +219,16 @@ def copy(
                 end = packet.pts + (packet.duration or 0)
                 packet.stream = track
                 count += _muxed(output, packet)
-        unit = exact(stream.time_base)
+        unit = as_fraction(stream.time_base)
         first = begin if stream.start_time is None else stream.start_time
-    return Made(float(end * unit) if count else 0.0, max(0.0, float((begin - first) * unit)))
+    return WrittenTrack(float(end * unit) if count else 0.0, max(0.0, float((begin - first) * unit)))
 
 
 def _inside(
     opened: InputContainer, stream: AudioStream, cut: Cut, tick: Callable[[float], None]
 ) -> Iterator["tuple[int, Packet[AudioStream]]"]:
     """Moment and packet, of those that begin inside the cut, each later than the one before."""
-    unit, begin, last = exact(stream.time_base), stream.start_time, None
+    unit, begin, last = as_fraction(stream.time_base), stream.start_time, None
     for packet in packets_of(opened, stream):
         moment = packet.dts if packet.pts is None else packet.pts
         if moment is None or (last is not None and moment <= last):

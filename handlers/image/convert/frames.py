@@ -18,10 +18,10 @@ from ..limits import MAX_PILLOW_PIXELS
 from ..opening import blame_picture, hidden_frames, open_picture, refuse_numbers
 from ..shaping import PixelSize, to_srgb
 from .estimate import ImageHeader
-from .metadata import NOTHING, Kept, add_to_tiff, for_pillow, metadata_of
+from .metadata import NO_METADATA, KeptMetadata, add_to_tiff, for_pillow, metadata_of
 from .options import ImageConvertOptions
-from .palette import exactly, fewer_colours
-from .still import Written, holdable, shaped_by_pillow
+from .palette import exact_palette, fewer_colours
+from .still import WrittenStill, holdable, shaped_by_pillow
 
 _FRAMES_UNTIL = 70.0
 _USUAL_DURATION = 100
@@ -30,14 +30,14 @@ _DURATION = "duration"
 _MOST_PLAYS = 65_535
 
 
-def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> Written:
+def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> WrittenStill:
     """Write all frames of the input to `output_part`; the size is that of the first frame."""
     count, options = header.frames, holdable(context.options, header, kind, several=True)
     mark = fingerprint(context.input_file, msgspec.to_builtins(context.options), kind, pillow_version)
     pieces = Pieces(context, mark, stem="frame")
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as source:
         plays, hidden = _plays(source), hidden_frames(source)
-        kept = metadata_of(source) if context.options.metadata == "keep" else NOTHING
+        kept = metadata_of(source) if context.options.metadata == "keep" else NO_METADATA
         for number in pieces.missing(count):
             context.check_stop()
             frame = _frame(source, context.input_file, number + hidden, options)
@@ -117,7 +117,9 @@ class _Frames:
         return found
 
 
-def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, plays: int, kept: Kept) -> Written:
+def _compose(
+    context: TaskContext[ImageConvertOptions], kind: str, frames: _Frames, plays: int, kept: KeptMetadata
+) -> WrittenStill:
     options = context.options
     if kind != "TIFF" and len(frames.sizes()) > 1:
         name = context.input_file.name
@@ -134,7 +136,7 @@ def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Fram
 
     def with_palette(frame: Image.Image) -> Image.Image:
         nonlocal reduced
-        exact = exactly(frame)
+        exact = exact_palette(frame)
         reduced += exact is None
         return exact or frame
 
@@ -154,4 +156,4 @@ def _compose(context: TaskContext[ImageConvertOptions], kind: str, frames: _Fram
     lost = [fewer_colours(reduced)] if reduced else []
     if kind == "AVIF" and plays:
         lost.append(f"it plays for ever, and not {plays} times: avif does not say it")
-    return Written(first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000, tuple(lost))
+    return WrittenStill(first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000, tuple(lost))

@@ -75,7 +75,7 @@ def _says_of_camera(exif: Image.Exif) -> bool:
         return False
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class KeptMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """The metadata of a picture, for an output in which it stands upright; empty where there is none.
 
     There is no small preview in it: it would still show what was cut away.
@@ -91,17 +91,19 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Pixels an inch, across and down, if somebody has chosen them."""
 
 
-NOTHING = Kept()
+NO_METADATA = KeptMetadata()
 
 
-def metadata_of(image: ImageFile) -> Kept:
+def metadata_of(image: ImageFile) -> KeptMetadata:
     """The metadata to keep, from the header."""
     xmp = _XMP_THUMBNAILS.sub(b"", _XMP_ORIENTATION.sub(rb"\g<1>1", _xmp(image)))
     resolution = _resolution(image, exif_of(image))
-    return Kept(exif=telling_exif(image), xmp=xmp, iptc=_iptc(image), comments=_comments(image), resolution=resolution)
+    return KeptMetadata(
+        exif=telling_exif(image), xmp=xmp, iptc=_iptc(image), comments=_comments(image), resolution=resolution
+    )
 
 
-def for_pillow(kept: Kept, kind: str) -> dict[str, Any]:
+def for_pillow(kept: KeptMetadata, kind: str) -> dict[str, Any]:
     """The metadata under the names that Pillow's writers use, as far as the format can hold it."""
     resolution = {"dpi": kept.resolution} if kept.resolution and kind in _HOLDS_DPI else {}
     if kind == "BMP":

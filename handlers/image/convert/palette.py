@@ -12,7 +12,7 @@ _STRIP = 1_000_000
 """Pixels that are looked at together, so that little is held beside the picture."""
 
 
-def exactly(picture: Image.Image) -> Image.Image | None:
+def exact_palette(picture: Image.Image) -> Image.Image | None:
     """The same picture with a palette of its own colours; none where there are too many, or half transparent ones."""
     found: set[int] = set()
     for strip in _strips(picture):

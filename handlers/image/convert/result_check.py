@@ -8,7 +8,7 @@ from ...media.damage import unreadable
 from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS
 from ..opening import blame_picture, open_picture
 from .options import ImageConvertOptions, target_format
-from .still import VIPS_READS, VipsCannotError, decode
+from .still import VIPS_READS, VipsCannotError, decode_still
 
 _OPAQUE = 255
 _WITHOUT_ALPHA = frozenset({"JPEG", "BMP"})
@@ -22,7 +22,7 @@ def check_result(context: TaskContext[ImageConvertOptions], result: Mapping[str,
     kind = target_format(context.output_file)
     if int(result["frames"]) == 1 and kind in VIPS_READS:
         try:
-            decode(context, context.output_part)
+            decode_still(context, context.output_part)
         except VipsCannotError as error:
             raise unreadable(context.output_part, "libvips", str(error)) from error
     else:

@@ -19,9 +19,9 @@ from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS
 from ..opening import blame_picture, open_picture
 from ..shaping import PixelSize, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
 from .estimate import NO_BOX, ImageHeader
-from .metadata import NOTHING, Kept, add_to_jpeg, add_to_tiff, for_pillow, metadata_of, photoshop_block
+from .metadata import NO_METADATA, KeptMetadata, add_to_jpeg, add_to_tiff, for_pillow, metadata_of, photoshop_block
 from .options import ImageConvertOptions, bits_written
-from .palette import exactly, fewer_colours
+from .palette import exact_palette, fewer_colours
 
 pyvips.block_untrusted_set(state=True)  # loaders that run programs or follow references inside the file
 pyvips.cache_set_max(0)  # each task has another picture, and an open file is a held one
@@ -36,7 +36,7 @@ _BYTE = 8
 _PREVIEW = ("exif-ifd1-", "jpeg-thumbnail-data")
 """How libvips calls what there is of a small preview in EXIF. Without these it writes none."""
 _REPLACED = ("xmp-data", "iptc-data", "photoshop-data", "png-comment-", "gif-comment")
-"""How it calls what is taken from `Kept` instead."""
+"""How it calls what is taken from `KeptMetadata` instead."""
 _MAPPED = (b"\xff\xd8\xff", b"GIF8", b"RIFF")
 """How files begin that libvips maps into memory: JPEG, GIF, WebP."""
 _HEAD = 8
@@ -55,7 +55,7 @@ _VIPS_MODES = {"L": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 """Pillow's modes → what libvips calls them."""
 
 
-class Written(NamedTuple):
+class WrittenStill(NamedTuple):
     """What was written."""
 
     size: PixelSize
@@ -74,7 +74,7 @@ class VipsCannotError(Exception):
     """libvips cannot read or write the picture. The text is its own and does not say whose fault that is."""
 
 
-def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> Written:
+def convert_still(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> WrittenStill:
     """Write the first picture of the input to `output_part`.
 
     Pillow tries again what libvips refuses, and has the last word.
@@ -119,7 +119,7 @@ def _coloured_wrongly(header: ImageHeader) -> bool:
 
 def _convert_with_vips(
     context: TaskContext[ImageConvertOptions], options: ImageConvertOptions, kind: str, header: ImageHeader, bits: int
-) -> Written:
+) -> WrittenStill:
     share = 0.0
 
     def hold(picture: pyvips.Image) -> pyvips.Image:
@@ -129,10 +129,10 @@ def _convert_with_vips(
             return watched.copy_memory()
 
     with _words_of_libvips():
-        picture = shaped(
+        picture = shaped_still(
             context.input_file, options, header.left, hold, inks=header.inks, deep=min(bits, header.bits) > _BYTE
         )
-    kept = NOTHING
+    kept = NO_METADATA
     if options.metadata == "keep" and header.tells:
         with open_picture(context.input_file, MAX_IMAGE_PIXELS) as image, blame_picture(context.input_file):
             kept = metadata_of(image)
@@ -141,11 +141,11 @@ def _convert_with_vips(
 
 def _convert_with_pillow(
     context: TaskContext[ImageConvertOptions], options: ImageConvertOptions, kind: str, bits: int
-) -> Written:
+) -> WrittenStill:
     """Read with Pillow. libvips writes what it can."""
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as image, blame_picture(context.input_file):
         image.load()
-        kept = metadata_of(image) if options.metadata == "keep" else NOTHING
+        kept = metadata_of(image) if options.metadata == "keep" else NO_METADATA
     context.check_stop()
     context.progress(50, f"converting {image.width}x{image.height} to {kind.lower()}")
     picture = shaped_by_pillow(image, options)
@@ -160,10 +160,10 @@ def _convert_with_pillow(
     check_sides(picture.size, kind)
     told = for_pillow(kept, kind) | {name: picture.info[name] for name in ("icc_profile",) if name in picture.info}
     write_picture(picture, context.output_part, kind, quality=options.quality, background=options.background, **told)
-    return Written(picture.size)
+    return WrittenStill(picture.size)
 
 
-def shaped(
+def shaped_still(
     path: Path,
     options: ImageConvertOptions,
     orientation: int,
@@ -276,7 +276,7 @@ def _upright(picture: pyvips.Image, orientation: int, hold: Hold) -> pyvips.Imag
     return picture.autorot()
 
 
-def _with_metadata(picture: pyvips.Image, kept: Kept, kind: str) -> pyvips.Image:
+def _with_metadata(picture: pyvips.Image, kept: KeptMetadata, kind: str) -> pyvips.Image:
     """The picture with the metadata as the format can hold it; what libvips has read of EXIF stays as it is."""
     picture = picture.copy()
     for name in picture.get_fields():
@@ -328,9 +328,9 @@ def _write_with_vips(
     picture: pyvips.Image,
     kind: str,
     bits: int,
-    kept: Kept,
+    kept: KeptMetadata,
     part: tuple[float, float] = (0.0, 1.0),
-) -> Written:
+) -> WrittenStill:
     """Write a picture that is in shape to `output_part`. Raises VipsCannotError, or OSError.
 
     `part` is where writing begins in the whole work, and its share of it.
@@ -342,17 +342,17 @@ def _write_with_vips(
         picture = _in_bits(picture, bits)
         if kind == "GIF":
             return _write_gif(context, options, picture, part)
-        if kept != NOTHING:
+        if kept != NO_METADATA:
             picture = _with_metadata(picture, kept, kind)
-        _save_with_vips(context, options, picture, kind, bits, "icc" if kept == NOTHING else "all", part)
-    if kept != NOTHING:
+        _save_with_vips(context, options, picture, kind, bits, "icc" if kept == NO_METADATA else "all", part)
+    if kept != NO_METADATA:
         with writing(context.output_part):
             if kind == "TIFF":
                 exif = picture.get(_EXIF) if picture.get_typeof(_EXIF) else b""
                 add_to_tiff(context.output_part, exif, kept.iptc)
             elif kind == "JPEG" and kept.comments:
                 add_to_jpeg(context.output_part, "\n".join(text for _keyword, text in kept.comments))
-    return Written((picture.width, picture.height))
+    return WrittenStill((picture.width, picture.height))
 
 
 def _write_gif(
@@ -360,21 +360,21 @@ def _write_gif(
     options: ImageConvertOptions,
     picture: pyvips.Image,
     part: tuple[float, float],
-) -> Written:
+) -> WrittenStill:
     """Write it with its very colours, if it has few; else libvips chooses some."""
     begin, share = part[0], part[1] / 2
     with _stoppable(context, picture.colourspace("srgb"), "looking at the colours", (begin, share)) as watched:
         held = watched.copy_memory()
     mode, size = "RGBA" if held.hasalpha() else "RGB", (held.width, held.height)
-    exact = exactly(Image.frombytes(mode, size, held.write_to_memory()))
+    exact = exact_palette(Image.frombytes(mode, size, held.write_to_memory()))
     if exact is None:
         _save_with_vips(context, options, held, "GIF", _BYTE, "icc", (begin + share, share))
     else:
         save(exact, context.output_part, "GIF", optimize=False)
-    return Written(size, lost=() if exact else (fewer_colours(),))
+    return WrittenStill(size, lost=() if exact else (fewer_colours(),))
 
 
-def decode(context: TaskContext[ImageConvertOptions], path: Path) -> None:
+def decode_still(context: TaskContext[ImageConvertOptions], path: Path) -> None:
     """Decode a picture to its end, of whatever size. Raises VipsCannotError where that cannot be done."""
     with _words_of_libvips():
         load, source = _source(path, "new_from")

@@ -7,7 +7,7 @@ import numpy as np
 
 from .options import ModelPreviewOptions
 
-VIEWS = {
+DIRECTIONS = {
     "iso": (35.0, 25.0),
     "front": (0.0, 0.0),
     "right": (90.0, 0.0),
@@ -66,14 +66,14 @@ class Camera(NamedTuple):
 
 def cameras(options: ModelPreviewOptions, vertices: Any) -> list[Camera]:
     """One camera for each picture, so near that the model fills the picture."""
-    azimuth, elevation = VIEWS[options.view]
+    azimuth, elevation = DIRECTIONS[options.view]
     azimuth = azimuth if options.azimuth is None else options.azimuth
     elevation = elevation if options.elevation is None else options.elevation
     match options.kind:
         case "image":
             return [_framed(options, cell(options), azimuth, elevation, vertices)]
         case "sheet":
-            return [_framed(options, cell(options), *VIEWS[view], vertices) for view in options.views]
+            return [_framed(options, cell(options), *DIRECTIONS[view], vertices) for view in options.views]
         case "turntable":
             # One distance for the whole turn, so that the model does not come and go.
             swept = _swept(vertices)

@@ -50,7 +50,7 @@ class Painter:
         if len(hits.rays):
             corners = self._model.faces[hits.faces]
             plains, normals = self._normals_at(hits.faces, corners, hits.shares)
-            place = places_of(hits, origins, directions, plains, normals, self._grain(hits.rays, first, camera.width))
+            place = lit_points(hits, origins, directions, plains, normals, self._grain(hits.rays, first, camera.width))
             colours = self._colours_at(hits.faces, corners, hits.shares)
             tracer = self._tracer if self._options.occlusion else None
             light[hits.rays, :3] = lit(place, colours, camera, tracer, self._options.antialias**2)
@@ -170,7 +170,7 @@ _RAYS = 8
 _TABLE = 1024
 
 
-class Place(NamedTuple):
+class LitPoints(NamedTuple):
     """Places on the model that are lit."""
 
     points: Any
@@ -186,7 +186,9 @@ class Place(NamedTuple):
     """Which of its pixel's samples each place is, from 0."""
 
 
-def places_of(hits: Hits, origins: Any, directions: Any, plains: Any, normals: Any, grain: tuple[Any, Any]) -> Place:
+def lit_points(
+    hits: Hits, origins: Any, directions: Any, plains: Any, normals: Any, grain: tuple[Any, Any]
+) -> LitPoints:
     """Turn all that was hit towards the eye and step a little off the face."""
     along = directions[hits.rays]
     plains = np.where(np.einsum("ij,ij->i", plains, along)[:, None] > 0, -plains, plains)
@@ -195,10 +197,10 @@ def places_of(hits: Hits, origins: Any, directions: Any, plains: Any, normals: A
     else:
         normals = np.where(np.einsum("ij,ij->i", normals, plains)[:, None] < 0, -normals, normals)
     points = origins[hits.rays] + along * hits.distances[:, None] + plains * np.float32(_OFF)
-    return Place(points.astype(np.float32), normals, plains, along, *grain)
+    return LitPoints(points.astype(np.float32), normals, plains, along, *grain)
 
 
-def lit(place: Place, colours: Any, camera: Camera, tracer: Tracer | None, each: int) -> Any:
+def lit(place: LitPoints, colours: Any, camera: Camera, tracer: Tracer | None, each: int) -> Any:
     """Linear light, float32 (n, 3), that comes from places of these colours; no tracer: without shadows.
 
     `each` is how many samples a pixel has.
@@ -219,7 +221,7 @@ def lit(place: Place, colours: Any, camera: Camera, tracer: Tracer | None, each:
     return colours * light + extra[:, None]
 
 
-def _shadows(place: Place, lamp: Any, tracer: Tracer | None, each: int) -> tuple[Any, Any]:
+def _shadows(place: LitPoints, lamp: Any, tracer: Tracer | None, each: int) -> tuple[Any, Any]:
     """How much of the sky and of the lamp each place sees, 0 to 1."""
     count = len(place.points)
     if tracer is None or not tracer.shadows:
@@ -234,7 +236,7 @@ def _shadows(place: Place, lamp: Any, tracer: Tracer | None, each: int) -> tuple
     return open_sky / rays, 1 - tracer.blocked(place.points, away, 4.0).astype(np.float32)
 
 
-def _above(place: Place, directions: Any) -> Any:
+def _above(place: LitPoints, directions: Any) -> Any:
     """The directions as unit vectors, those into the face turned out of it."""
     depth = np.einsum("ij,ij->i", directions, place.plains)
     directions = directions - (np.minimum(depth, 0) * 2)[:, None] * place.plains

@@ -18,7 +18,7 @@ from ...media.animation import MP4_CODEC, frames_in, write_animation
 from ...media.pictures import save, write_picture
 from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
-from ...side_by_side import Tick, side_by_side
+from ...side_by_side import TickFunction, side_by_side
 from ..counting import Counted, count_faces
 from ..loading import Model, load_model
 from ..threemf import has_colours
@@ -174,7 +174,7 @@ class _Drawing:
             pace = (done - before) / max(1e-3, time.monotonic() - began)
             self._context.progress(self._percent(done), self._where(min(shares, default=len(self._bands) - 1), pace))
 
-        def work(number: int, tick: Tick) -> Generator[int, None, None]:
+        def work(number: int, tick: TickFunction) -> Generator[int, None, None]:
             self._draw_piece(painter, views, pieces, number, shares, tick)
             yield number
 
@@ -195,7 +195,7 @@ class _Drawing:
         pieces: Pieces,
         number: int,
         shares: dict[int, float],
-        tick: Tick,
+        tick: TickFunction,
     ) -> None:
         """Draw one piece into its file, in whichever thread; `shares` says how far each is."""
         band = self._bands[number]

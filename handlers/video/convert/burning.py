@@ -29,7 +29,7 @@ from ..light import HDR
 from ..opening import is_input_fault, open_input, tolerant
 from ..source import VideoSource
 from ..tones import paper_white
-from .options import VideoConvertOptions, numbers_of
+from .options import VideoConvertOptions, parse_numbers
 from .picture import PixelFormat, output_size, scaled_size, upright_size
 from .subtitles import TEXT_CODECS
 
@@ -61,7 +61,7 @@ class Styled(NamedTuple):
     italic: bool
 
 
-class Text(NamedTuple):
+class CueText(NamedTuple):
     """What a line says; each row is made of pieces."""
 
     rows: tuple[tuple[Styled, ...], ...]
@@ -80,12 +80,12 @@ class Bitmap(NamedTuple):
     """Red, green, blue and opacity of each pixel, compressed."""
 
 
-class Line(NamedTuple):
+class Cue(NamedTuple):
     """Something that is shown for a while; seconds on the source's clock."""
 
     start: Fraction
     end: Fraction
-    shown: Text | Bitmap
+    shown: CueText | Bitmap
 
 
 class BurnedTrack(NamedTuple):
@@ -95,7 +95,7 @@ class BurnedTrack(NamedTuple):
     """Number of the stream in the file."""
     number: int
     """Among the subtitles, from 1."""
-    lines: tuple[Line, ...]
+    lines: tuple[Cue, ...]
     notes: tuple[str, ...]
 
     @property
@@ -132,7 +132,7 @@ def choose_burned(
     notes = [f"subtitle track {number} became part of the picture"]
     if foreign or codec in ("ass", "ssa"):
         notes.append("its fonts, colours and places were left out: text is drawn in one style")
-    said = sorted({each for line in lines if isinstance(line.shown, Text) for each in _characters(line.shown)})
+    said = sorted({each for line in lines if isinstance(line.shown, CueText) for each in _characters(line.shown)})
     ruler = Ruler("plain")
     if lacking := [each for each in said if not each.isspace() and ruler.lacks(each)]:
         notes.append(f"{len(lacking)} characters are in no font here: {''.join(lacking[:10])}")
@@ -141,7 +141,7 @@ def choose_burned(
     return BurnedTrack(stream.index, number, lines, tuple(notes))
 
 
-def _characters(text: Text) -> str:
+def _characters(text: CueText) -> str:
     return "".join(piece.text for row in text.rows for piece in row)
 
 
@@ -152,10 +152,10 @@ class _Found(NamedTuple):
     start: Fraction
     end: Fraction | None
     """None: until the next one."""
-    shown: tuple[Text | Bitmap, ...]
+    shown: tuple[CueText | Bitmap, ...]
 
 
-def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tuple[Line, ...], bool]:
+def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tuple[Cue, ...], bool]:
     """All lines, and whether some had words about their look that are left out."""
     found: list[_Found] = []
     foreign, size = False, 0
@@ -178,7 +178,7 @@ def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tu
             if decoded is None:
                 continue
             start = packet.pts * packet.time_base + Fraction(decoded.start_display_time, 1000)
-            shown: list[Text | Bitmap] = []
+            shown: list[CueText | Bitmap] = []
             for each in decoded:
                 if isinstance(each, BitmapSubtitle):
                     bitmap = _bitmap_of(each, screen)
@@ -202,7 +202,7 @@ def _end_of(packet: Any, decoded: Any) -> Fraction | None:
     return begin + length if length else None
 
 
-def _timed(found: Sequence[_Found]) -> Iterator[Line]:
+def _timed(found: Sequence[_Found]) -> Iterator[Cue]:
     """A bitmap is shown until the next one at most: an empty one ends it."""
     ends: list[Fraction] = []
     following: Fraction | None = None
@@ -217,10 +217,10 @@ def _timed(found: Sequence[_Found]) -> Iterator[Line]:
     for each, end in zip(found, reversed(ends), strict=True):
         for shown in each.shown:
             if end > each.start:
-                yield Line(each.start, end, shown)
+                yield Cue(each.start, end, shown)
 
 
-def _text_of(subtitle: AssSubtitle) -> tuple[Text, bool]:
+def _text_of(subtitle: AssSubtitle) -> tuple[CueText, bool]:
     """The text, and whether it has words about its look that are left out."""
     raw = subtitle.ass.decode("utf-8", "replace")
     raw = raw.split(",", 8)[-1] if raw else subtitle.text.decode("utf-8", "replace")
@@ -240,7 +240,7 @@ def _text_of(subtitle: AssSubtitle) -> tuple[Text, bool]:
         rows[-1].append(Styled(first, italic))
         rows += [[Styled(other, italic)] for other in others]
     said = [tuple(each for each in row if each.text) for row in rows]
-    return Text(tuple(row for row in said if any(each.text.strip() for each in row)), top), foreign
+    return CueText(tuple(row for row in said if any(each.text.strip() for each in row)), top), foreign
 
 
 def _bitmap_of(subtitle: BitmapSubtitle, screen: "_Screen") -> Bitmap | None:
@@ -338,7 +338,7 @@ class Burner:
 
     def _drawn(self, numbers: tuple[int, ...]) -> _Patch | None:
         sheet = Image.new("RGBA", self._room)
-        texts = [line.shown for number in numbers if isinstance((line := self._lines[number]).shown, Text)]
+        texts = [line.shown for number in numbers if isinstance((line := self._lines[number]).shown, CueText)]
         for number in numbers:
             if isinstance(bitmap := self._lines[number].shown, Bitmap):
                 self._put(sheet, bitmap)
@@ -358,7 +358,7 @@ class Burner:
         if whole.crop:
             whole = msgspec.structs.replace(whole, width=whole.crop.of_width, height=whole.crop.of_height, crop=None)
         seen, full = upright_size(self._source), upright_size(whole)
-        left, top = numbers_of(self._options.crop)[2:] if self._options.crop else (0, 0)
+        left, top = parse_numbers(self._options.crop)[2:] if self._options.crop else (0, 0)
         across, down = self._size[0] / seen[0], self._size[1] / seen[1]
         x = (bitmap.x * full[0] / bitmap.canvas[0] - left) * across
         y = (bitmap.y * full[1] / bitmap.canvas[1] - top) * down

@@ -181,7 +181,7 @@ class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
         return intact(folder / self.name, self.size, self.sha256)
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FinishedPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became finished: one of these."""
 
     segment: Segment | None = None
@@ -235,7 +235,7 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
         """Whether nothing is left to do for this stream of sound."""
         return stream in self.silent or any(track.stream == stream for track in self.audio)
 
-    def after(self, change: Change) -> "SavedConversion":
+    def after(self, change: FinishedPart) -> "SavedConversion":
         """The same after one more change. A segment or a track that is made anew takes the place of the one before."""
         segments, audio, silent = self.segments, self.audio, self.silent
         if change.passed is not None:

@@ -12,7 +12,7 @@ from ...contract import Unusable
 from ..opening import open_input, packets_of, picture_stream, seek
 from ..source import VideoSource, read_source
 from .options import Target
-from .reshaping import Window
+from .reshaping import WantedPart
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ class CopiedPicture:
     What an edit list of the source hides before its first picture stays hidden where the result has an edit list, too.
     """
 
-    def __init__(self, source: VideoSource, target: Target, window: Window) -> None:
+    def __init__(self, source: VideoSource, target: Target, window: WantedPart) -> None:
         self._source = source
         self._window = window
         self._target = target

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from ...contract import Estimate, Job
-from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, SoundInfo, VideoInfo, reading_memory, tone_memory
-from .options import USUAL_CRF, VideoConvertOptions, choose_target, numbers_of, segment_length
-from .quality import USUAL_TRIES, quality_of, sampled
+from ..estimate import ASSUMED, BASE_MEMORY, MEMORY_MARGIN, TrackInfo, VideoInfo, reading_memory, tone_memory
+from .options import USUAL_CRF, VideoConvertOptions, choose_target, parse_numbers, segment_length
+from .quality import USUAL_TRIES, quality_of, sampling_of
 from .size import SAMPLED_TRIES, USUAL_PASSES
 
 _SPEED = {
@@ -223,7 +223,7 @@ def _search_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float)
         tries = SAMPLED_TRIES
     else:
         return 0.0
-    count, seconds = sampled(video.duration)
+    count, seconds = sampling_of(video.duration)
     share = count * seconds / max(video.duration, 0.001)
     made, frames = _output_frames(options, video) * share, video.frames * share
     decode += video.pixels / _DECODED
@@ -247,7 +247,7 @@ def _output_frames(options: VideoConvertOptions, video: VideoInfo) -> float:
     return video.frames if options.frame_rate is None else max(1.0, options.frame_rate * video.duration)
 
 
-def _sounds(options: VideoConvertOptions, video: VideoInfo) -> tuple[SoundInfo, ...]:
+def _sounds(options: VideoConvertOptions, video: VideoInfo) -> tuple[TrackInfo, ...]:
     """The sound tracks that are kept."""
     if options.audio_codec == "none":
         return ()
@@ -270,9 +270,9 @@ def _sound_bytes(options: VideoConvertOptions, video: VideoInfo) -> float:
 def _output_pixels(options: VideoConvertOptions, video: VideoInfo) -> float:
     """Pixels of an output frame."""
     if options.pad:
-        return prod(numbers_of(options.pad))
+        return prod(parse_numbers(options.pad))
     if options.crop:
-        width, height = numbers_of(options.crop)[:2]
+        width, height = parse_numbers(options.crop)[:2]
         video = msgspec.structs.replace(video, width=width, height=height)
     elif options.rotate in (90, 270):
         video = msgspec.structs.replace(video, width=video.height, height=video.width)

@@ -11,7 +11,7 @@ import msgspec
 from ...contract import TaskContext, Unusable
 from ..source import VideoSource
 from .burning import Burner
-from .checkpoint import Change, SavedConversion, SegmentPlan
+from .checkpoint import FinishedPart, SavedConversion, SegmentPlan
 from .journal import Journal
 from .making import PICTURE_UNTIL, SOUND_SHARE
 from .options import MAX_CRF, USUAL_CRF, Target, VideoConvertOptions, choose_target, with_crf
@@ -19,7 +19,7 @@ from .picture import PixelFormat
 from .quality import FINEST_CRF
 from .sampling import Sampling, covered
 from .segments import VideoBackend
-from .size import SAMPLED_TRIES, USUAL_PASSES, Bounds, Sized, bounds_of, first_pass, next_pass, next_sampled
+from .size import SAMPLED_TRIES, USUAL_PASSES, FactorRange, Sized, factor_range, first_pass, next_pass, next_sampled
 
 _HOPELESS = 1.25
 """If the samples need so much more than there is, at the coarsest rate factor, no pass is tried."""
@@ -55,7 +55,7 @@ class Fitting:
         self._backend = backend
         self._codec = choose_target(context.options, context.output_file).video_codec
         codec = self._codec
-        self._bounds: Bounds = bounds_of(codec, USUAL_CRF[codec], FINEST_CRF[codec], MAX_CRF[codec])
+        self._bounds: FactorRange = factor_range(codec, USUAL_CRF[codec], FINEST_CRF[codec], MAX_CRF[codec])
         self._made: Sized | None = None
         """What the last pass gave."""
 
@@ -71,7 +71,7 @@ class Fitting:
         sampling = Sampling(self._context, source, self._pixels, self._backend, burner=burner)
         while (crf := next_sampled(saved.sampled, room, self._bounds)) is not None:
             picture = self._sampled(crf, saved, sampling)
-            change = Change(sampled=Sized(crf, picture))
+            change = FinishedPart(sampled=Sized(crf, picture))
             saved = saved.after(change)
             message = f"crf {crf:g} would give about {picture} bytes of picture"
             journal.save(saved, change, self._sampled_percent(saved, 0.0), message)
@@ -111,7 +111,7 @@ class Fitting:
         made = self._made = Sized(self._crf(saved), picture, beside)
         passes = (*saved.passes, made)
         if next_pass(saved.sampled, passes, asked, self._bounds) is not None:
-            change = Change(passed=made)
+            change = FinishedPart(passed=made)
             saved = saved.after(change)
             message = f"pass {len(passes)}: crf {made.crf:g} gives {made.size} bytes"
             journal.save(saved, change, self.span(saved)[0], message)

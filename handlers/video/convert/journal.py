@@ -14,7 +14,7 @@ import msgspec
 from ....events import Checkpoint
 from ...contract import TaskContext
 from ...pieces import recalled
-from .checkpoint import Change, SavedConversion
+from .checkpoint import FinishedPart, SavedConversion
 
 INDEX = "conversion.index"
 
@@ -28,7 +28,7 @@ class _Reference(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes, from the beginning."""
     sha256: str
     """Of these bytes."""
-    change: Change
+    change: FinishedPart
     """What is new, so that the log tells what was made, and when."""
 
 
@@ -56,13 +56,13 @@ class Journal:
                 return None
             saved = msgspec.json.decode(first, type=SavedConversion)
             for line in rest:
-                saved = saved.after(msgspec.json.decode(line, type=Change))
+                saved = saved.after(msgspec.json.decode(line, type=FinishedPart))
         except (FileNotFoundError, ValueError, msgspec.DecodeError):
             return None
         self._length, self._hash = len(content), found
         return saved
 
-    def save(self, saved: SavedConversion, change: Change, progress: float, message: str) -> None:
+    def save(self, saved: SavedConversion, change: FinishedPart, progress: float, message: str) -> None:
         """Make a change durable and tell of it; `saved` is what there is with it.
 
         Raises CheckpointRefused when the attempt is to end.

@@ -12,17 +12,17 @@ from typing import TypeAlias
 import msgspec
 
 from ...contract import Job, TaskContext
-from ...side_by_side import Tick, Work, side_by_side
-from ..frames import Reading, beyond_use, undecodable
+from ...side_by_side import TickFunction, Work, side_by_side
+from ..frames import DecodePass, beyond_use, undecodable
 from ..source import VideoSource, info_of
 from .burning import Burner
-from .checkpoint import AudioTrack, Change, SavedConversion, Segment, Stretch, stretches_of
+from .checkpoint import AudioTrack, FinishedPart, SavedConversion, Segment, Stretch, stretches_of
 from .estimate import segments_at_once
 from .journal import Journal
 from .options import Target, VideoConvertOptions, on_one_thread
 from .picture import PixelFormat
 from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
-from .sound import SoundPlan, Span, convert_sound
+from .sound import SoundPlan, SoundRange, convert_sound
 
 SOUND_SHARE = 5.0
 PICTURE_UNTIL = 95.0
@@ -52,7 +52,7 @@ class _SoundMade(msgspec.Struct):
     """None: there is nothing in it to hear."""
 
 
-class Pace:
+class Throttle:
     """Lets through one report of many."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Making:
         pixels: PixelFormat,
         backend: VideoBackend,
         sounds: Sequence[SoundPlan],
-        span: Span,
+        span: SoundRange,
         saved: SavedConversion,
         journal: Journal,
         percent: tuple[float, float],
@@ -112,13 +112,13 @@ class Making:
         )
         apart = self._at_once > 1
         self._stretches = stretches_of(plan, keyframes, saved.segments, apart=apart) if picture else []
-        self._read: dict[Stretch, Reading] = {}
+        self._read: dict[Stretch, DecodePass] = {}
         self._counting = Lock()
         self._faults: list[tuple[int, str]] = []
         """Numbers of segments, and what their encoders did."""
         self._joined: Stretch | None = None
         """The last stretch, where it is read with the one before it."""
-        self._pace = Pace()
+        self._pace = Throttle()
         self._began = time.monotonic()
         self._encoded = 0
         """Frames."""
@@ -143,10 +143,13 @@ class Making:
             for step in steps:
                 match step:
                     case _SoundMade(stream=stream, track=track):
-                        self._save(Change(silent=stream) if track is None else Change(sound=track), "sound is ready")
+                        self._save(
+                            FinishedPart(silent=stream) if track is None else FinishedPart(sound=track),
+                            "sound is ready",
+                        )
                     case Segment(number=number, last=last):
                         self._reached[number] = last
-                        self._save(Change(segment=step), self._where())
+                        self._save(FinishedPart(segment=step), self._where())
                     case _Encoded(moment=moment, frames=frames):
                         self._encoded += frames
                         self._reached[self._saved.plan.segment_of(moment)] = moment
@@ -162,12 +165,12 @@ class Making:
         if (self._encoded or any(self._heard.values())) and self._pace.due():
             self._context.progress(self._percent(), self._where())
 
-    def _save(self, change: Change, message: str) -> None:
+    def _save(self, change: FinishedPart, message: str) -> None:
         self._saved = self._saved.after(change)
         self._journal.save(self._saved, change, self._percent(), message)
 
     def _sound_work(self, sound: SoundPlan) -> Work[Step]:
-        def work(tick: Tick) -> Generator[Step, None, None]:
+        def work(tick: TickFunction) -> Generator[Step, None, None]:
             def told(seconds: float) -> None:
                 self._heard[sound.stream] = seconds
                 tick()
@@ -178,12 +181,12 @@ class Making:
         return work
 
     def _stretch_work(self, listed: Stretch, threads: int) -> Work[Step]:
-        def work(tick: Tick) -> Generator[Step, None, None]:
+        def work(tick: TickFunction) -> Generator[Step, None, None]:
             if (stretch := self._begun(listed)) is None:
                 return
-            after, pace, frames = stretch.after, Pace(), 0
+            after, throttle, frames = stretch.after, Throttle(), 0
             while True:
-                reading = Reading(threads, self._frames_before(after), tick)
+                reading = DecodePass(threads, self._frames_before(after), tick)
                 steps = encode_segments(self._encoding, self._backend, after, stretch.until, reading)
                 try:
                     with closing(steps):
@@ -193,7 +196,7 @@ class Making:
                                 yield step
                                 continue
                             frames += 1
-                            if pace.due():
+                            if throttle.due():
                                 yield _Encoded(step, frames)
                                 frames = 0
                 except EncoderFailedError as fault:

@@ -19,7 +19,7 @@ from ....events.errors import InvalidOptions
 from ...contract import Unusable
 from ..program import Program
 from .options import require_vmaf
-from .program_encoder import SILENT, Feed
+from .program_encoder import SILENT, RunningProgram
 from .quality import BEST
 
 Pairs: TypeAlias = Iterable[tuple[VideoFrame, VideoFrame]]
@@ -174,14 +174,14 @@ class _ProgramMeter:
 
     def measure(self, pairs: Pairs, report: Path, tick: Callable[[], None]) -> Likeness:
         """Compare. Raises ProgramFailedError."""
-        feed: Feed | None = None
+        feed: RunningProgram | None = None
         tracks: list[VideoStream] = []
         frames = 0
         try:
             for reference, made in pairs:
                 if feed is None:
                     how = ["-lavfi", self._filters(reference, report.name), "-f", "null", "-"]
-                    feed = Feed([str(self._program.path), *SILENT], how, report, tick)
+                    feed = RunningProgram([str(self._program.path), *SILENT], how, report, tick)
                     tracks = [_raw_track(feed, reference) for _ in range(2)]
                 for track, frame in zip(tracks, (made, reference), strict=True):
                     frame.pts, frame.time_base = frames, _UNIT
@@ -210,7 +210,7 @@ class _ProgramMeter:
         return f"[0:0]{fitted}[made];[0:1]{fitted}[reference];[made][reference]{judge}"
 
 
-def _raw_track(feed: Feed, like: VideoFrame) -> VideoStream:
+def _raw_track(feed: RunningProgram, like: VideoFrame) -> VideoStream:
     track = feed.container.add_stream("rawvideo", rate=round(1 / _UNIT), time_base=_UNIT)
     assert isinstance(track, VideoStream)
     track.width, track.height, track.pix_fmt = like.width, like.height, like.format.name

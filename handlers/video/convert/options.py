@@ -11,7 +11,7 @@ import msgspec
 
 from ....events.errors import InvalidOptions, InvalidPath
 from ...contract import Job, refuse_unused
-from ..program import CODECS, INSTALL_FFMPEG, INSTALL_VMAF, Program, examine_program, find_program
+from ..program import ENCODER_FAMILIES, INSTALL_FFMPEG, INSTALL_VMAF, Program, examine_program, find_program
 from .quality import BEST, QUALITY_PATTERN, quality_of
 
 VideoCodec: TypeAlias = Literal["auto", "copy", "h264", "h265", "hevc", "vp9", "av1"]
@@ -21,11 +21,11 @@ EncoderName: TypeAlias = Literal["software", "nvenc", "qsv", "amf", "vaapi", "vi
 AudioEncoder: TypeAlias = Literal["usual", "libfdk_aac", "aac_at"]
 Tune: TypeAlias = Literal["film", "animation", "grain", "stillimage", "fastdecode", "zerolatency"]
 Profile: TypeAlias = Literal["baseline", "main", "high", "main10"]
-Preset: TypeAlias = Literal[
+EncoderPreset: TypeAlias = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
 ]
 _LEAST_SIDE, _MOST_SIDE = 16, 8192
-Side: TypeAlias = Annotated[int, msgspec.Meta(ge=_LEAST_SIDE, le=_MOST_SIDE)]
+_Side: TypeAlias = Annotated[int, msgspec.Meta(ge=_LEAST_SIDE, le=_MOST_SIDE)]
 
 _LONGEST = 1_000_000
 """Seconds that `start` and `end` may be."""
@@ -39,15 +39,15 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         VideoCodec,
         msgspec.Meta(description="auto: vp9 for webm, else h264. hevc is h265. copy: the picture as it is, exactly."),
     ] = "auto"
-    width: Annotated[Side | None, msgspec.Meta(description="Pixels; alone, the height follows.")] = None
-    height: Annotated[Side | None, msgspec.Meta(description="Pixels; alone, the width follows.")] = None
+    width: Annotated[_Side | None, msgspec.Meta(description="Pixels; alone, the height follows.")] = None
+    height: Annotated[_Side | None, msgspec.Meta(description="Pixels; alone, the width follows.")] = None
     scale: Annotated[
         Annotated[float, msgspec.Meta(gt=0, le=4)] | None, msgspec.Meta(description="Instead of width and height.")
     ] = None
     max_width: Annotated[
-        Side | None, msgspec.Meta(description="Make wider pictures as narrow, in their shape, and leave the others.")
+        _Side | None, msgspec.Meta(description="Make wider pictures as narrow, in their shape, and leave the others.")
     ] = None
-    max_height: Annotated[Side | None, msgspec.Meta(description="The same for the height; both make a box.")] = None
+    max_height: Annotated[_Side | None, msgspec.Meta(description="The same for the height; both make a box.")] = None
     start: Annotated[
         Annotated[float, msgspec.Meta(ge=0, le=_LONGEST)] | None,
         msgspec.Meta(description="Seconds; what comes before is left out, of sound and all else, too."),
@@ -103,7 +103,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         Annotated[int, msgspec.Meta(ge=10_000, le=10**13)] | None,
         msgspec.Meta(description="Bytes that the file may have at most, instead of crf; in two passes, seldom more."),
     ] = None
-    preset: Annotated[Preset, msgspec.Meta(description="Time spent on making it smaller.")] = "veryfast"
+    preset: Annotated[EncoderPreset, msgspec.Meta(description="Time spent on making it smaller.")] = "veryfast"
     tune: Annotated[
         Tune | None, msgspec.Meta(description="Suit the encoder to the content or the use; of h264, some of h265.")
     ] = None
@@ -218,9 +218,9 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             raise ValueError("audio_codec copy cannot be combined with audio_bitrate, audio_channels or loudness")
         if self.end is not None and self.end <= (self.start or 0):
             raise ValueError("end has to lie behind start")
-        if self.pad and any(side % 2 or not _LEAST_SIDE <= side <= _MOST_SIDE for side in numbers_of(self.pad)):
+        if self.pad and any(side % 2 or not _LEAST_SIDE <= side <= _MOST_SIDE for side in parse_numbers(self.pad)):
             raise ValueError(f"pad needs even sides of {_LEAST_SIDE} to {_MOST_SIDE}")
-        if self.crop and min(numbers_of(self.crop)[:2]) < _LEAST_SIDE:
+        if self.crop and min(parse_numbers(self.crop)[:2]) < _LEAST_SIDE:
             raise ValueError(f"crop needs a width and a height of at least {_LEAST_SIDE}")
         self._refuse_without_program()
 
@@ -252,7 +252,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             raise ValueError(f"audio_encoder {self.audio_encoder} makes aac, not {self.audio_codec}")
 
 
-def numbers_of(value: str) -> tuple[int, ...]:
+def parse_numbers(value: str) -> tuple[int, ...]:
     """The numbers of a `crop` or a `pad`."""
     return tuple(int(number) for number in value.split(":"))
 
@@ -429,7 +429,7 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
         container=container,
         copied=copied,
         video_codec=video,
-        video_encoder=f"{CODECS[video]}_{options.encoder}" if hardware else VIDEO_ENCODERS[video],
+        video_encoder=f"{ENCODER_FAMILIES[video]}_{options.encoder}" if hardware else VIDEO_ENCODERS[video],
         video_options=_hardware_options(video, options) if hardware else _encoder_options(video, options),
         video_bitrate=options.video_bitrate or 0,
         audio_codec=audio,

@@ -7,7 +7,7 @@ from math import floor
 
 from av.video.frame import VideoFrame
 
-from ..frames import Reading, frames_after
+from ..frames import DecodePass, frames_after
 from ..source import VideoSource
 
 LONGEST_STILL = 600
@@ -15,7 +15,7 @@ LONGEST_STILL = 600
 
 
 def wanted_frames(
-    source: VideoSource, start: int, after: int | None, until: int | None, reading: Reading
+    source: VideoSource, start: int, after: int | None, until: int | None, reading: DecodePass
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Frames later than `after` and no later than `until`, with their moments, strictly rising.
 
@@ -29,7 +29,7 @@ def wanted_frames(
         yield moment, frame
 
 
-def _paced(source: VideoSource, start: int, after: int | None, reading: Reading) -> Iterator[tuple[int, VideoFrame]]:
+def _paced(source: VideoSource, start: int, after: int | None, reading: DecodePass) -> Iterator[tuple[int, VideoFrame]]:
     """At each place of the grid the last frame that is shown by then, give or take half a step, as ffmpeg does."""
     assert source.frame_rate is not None
     step = 1 / (source.frame_rate * source.time_base)

@@ -14,7 +14,7 @@ from ...contract import Unusable
 from ..light import HDR
 from ..source import VideoSource
 from ..tones import ToneMapper
-from .options import Target, VideoConvertOptions, numbers_of
+from .options import Target, VideoConvertOptions, parse_numbers
 from .quality import quality_of
 
 _STANDARD = (1, 1, 1)
@@ -80,7 +80,7 @@ def output_size(source: VideoSource, options: VideoConvertOptions) -> tuple[int,
     """Width and height of the result, with its bars."""
     if options.pad is None:
         return scaled_size(source, options)
-    width, height = numbers_of(options.pad)
+    width, height = parse_numbers(options.pad)
     return width, height
 
 

@@ -8,13 +8,13 @@ from .copied_picture import refuse_uncopyable
 from .estimate import estimate_for
 from .options import VideoConvertOptions, choose_target, holds_aspect
 from .picture import refuse_if_no_room, refuse_if_too_small
-from .reshaping import reshaped, window_of
+from .reshaping import reshaped, wanted_part
 
 
 def probe(job: Job[VideoConvertOptions]) -> Estimate:
     """Estimate from the video's real size and length. Raises Unusable where it cannot be converted as is asked."""
     source, target = read_source(job.input_file), choose_target(job.options, job.output_file)
-    window_of(source, job.options)
+    wanted_part(source, job.options)
     if target.copied:
         refuse_uncopyable(source, target)
     else:

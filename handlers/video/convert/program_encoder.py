@@ -162,7 +162,7 @@ class _ProgramSegmentEncoder:
         source, target = encoding.source, encoding.target
         aspect = output_aspect(source, encoding.options)
         how = _picture_arguments(target, encoding.encoder_options, encoding.pixels, source.time_base, aspect)
-        self._feed = Feed(command, _into_piece(how, self._part), self._part, tick)
+        self._feed = RunningProgram(command, _into_piece(how, self._part), self._part, tick)
         stream = self._feed.container.add_stream("rawvideo", rate=source.shown_rate, time_base=source.time_base)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = encoding.size
@@ -211,7 +211,7 @@ class _ProgramSink:
         # The pipe carries no names of channels, only their number.
         command = [str(program.path), *SILENT, "-channel_layout", plan.layout]
         how = ["-c:a", plan.encoder, "-b:a", str(plan.bitrate)]
-        self.feed = Feed(command, _into_piece(how, part), part, lambda: tick(self._position))
+        self.feed = RunningProgram(command, _into_piece(how, part), part, lambda: tick(self._position))
 
     def track(self, rate: int) -> AudioStream:
         track = self.feed.container.add_stream("pcm_f32le", rate=rate)
@@ -225,7 +225,7 @@ class _ProgramSink:
         self.feed.push(track, frame)
 
 
-class Feed:
+class RunningProgram:
     """The running program. Frames must carry their times; they are kept exactly.
 
     Args:

@@ -89,21 +89,21 @@ def _good(tried: Sequence[Tried], asked: float) -> Tried | None:
 # --- The samples ---
 
 
-class Sample(NamedTuple):
+class FilmSample(NamedTuple):
     """A part of the video, on its own clock: later than `after`, up to and with `until`."""
 
     after: int
     until: int
 
 
-def sampled(seconds: float) -> tuple[int, float]:
+def sampling_of(seconds: float) -> tuple[int, float]:
     """How many samples of a video of so many seconds are taken, and how long each is, in seconds."""
     length = min(_SAMPLE, seconds)
     count = min(_MOST, max(_FEWEST, round(seconds / _SAMPLE_EVERY)), int(seconds / length) if length > 0 else 1)
     return max(1, count), length
 
 
-def samples_of(start: int, end: int, unit: float, keyframes: Sequence[int]) -> list[Sample]:
+def samples_of(start: int, end: int, unit: float, keyframes: Sequence[int]) -> list[FilmSample]:
     """The samples of what lies from `start` on and before `end`, each from the middle of an equal share.
 
     Args:
@@ -112,9 +112,9 @@ def samples_of(start: int, end: int, unit: float, keyframes: Sequence[int]) -> l
         unit: seconds of a tick.
         keyframes: moments, rising.
     """
-    count, seconds = sampled((end - start) * unit)
+    count, seconds = sampling_of((end - start) * unit)
     length = max(1, int(seconds / unit))
-    samples: list[Sample] = []
+    samples: list[FilmSample] = []
     free = start
     for number in range(count):
         middle = start + (end - start) * (2 * number + 1) // (2 * count)
@@ -123,6 +123,6 @@ def samples_of(start: int, end: int, unit: float, keyframes: Sequence[int]) -> l
         key = keyframes[passed - 1] if passed else begin
         if key >= free and (begin - key) * unit <= _KEYFRAME_NEAR:
             begin = key
-        samples.append(Sample(begin - 1, min(end, begin + length) - 1))
+        samples.append(FilmSample(begin - 1, min(end, begin + length) - 1))
         free = samples[-1].until + 1
     return samples

@@ -8,7 +8,7 @@ import msgspec
 
 from ...contract import Unusable
 from ..source import Crop, VideoSource
-from .options import VideoConvertOptions, exact_rate, numbers_of
+from .options import VideoConvertOptions, exact_rate, parse_numbers
 
 _MOST_TICKS = 2**31 - 1
 """Ticks a second that files can count."""
@@ -16,7 +16,7 @@ _FINE = 1_000_000
 _MICRO = 1_000_000
 
 
-class Window(NamedTuple):
+class WantedPart(NamedTuple):
     """The part of the source that is wanted, on its own clock."""
 
     start: int
@@ -37,7 +37,7 @@ class Window(NamedTuple):
         return self.end - 1 if self.cut_behind else None
 
 
-def window_of(source: VideoSource, options: VideoConvertOptions) -> Window:
+def wanted_part(source: VideoSource, options: VideoConvertOptions) -> WantedPart:
     """Where `start` and `end` lie. Raises Unusable where nothing of the source lies between them."""
     start = source.start + _ticks(options.start or 0.0, source)
     end = source.end if options.end is None else min(source.end, source.start + _ticks(options.end, source))
@@ -45,7 +45,7 @@ def window_of(source: VideoSource, options: VideoConvertOptions) -> Window:
         raise Unusable(
             f"{source.path.name} is {source.seconds:.3f} s long: nothing of it lies behind start {options.start:g}"
         )
-    return Window(start, end, bool(options.start), options.end is not None and end < source.end)
+    return WantedPart(start, end, bool(options.start), options.end is not None and end < source.end)
 
 
 def _ticks(seconds: float, source: VideoSource) -> int:
@@ -62,7 +62,7 @@ def _cropped(source: VideoSource, options: VideoConvertOptions) -> VideoSource:
     """The crop is given on the picture as seen, and kept as a place on the stored one."""
     if not options.crop:
         return source
-    width, height, left, top = numbers_of(options.crop)
+    width, height, left, top = parse_numbers(options.crop)
     sideways = source.rotation in (90, 270)
     seen = (source.height, source.width) if sideways else (source.width, source.height)
     if left + width > seen[0] or top + height > seen[1]:

@@ -8,7 +8,7 @@ from ..content_check import Wanted, compare_contents
 from ..light import HDR
 from ..opening import open_input
 from ..source import cut_notes, read_source
-from .making import Pace
+from .making import Throttle
 from .options import VideoConvertOptions
 
 
@@ -26,11 +26,11 @@ def check_result(context: TaskContext[VideoConvertOptions], _result: Mapping[str
     whole = options.start is None and options.end is None
     steady = options.frame_rate is None and options.deinterlace != "always" and not source.interlaced
     until = source.seconds if options.end is None else min(options.end, source.seconds)
-    pace = Pace()
+    throttle = Throttle()
 
     def tick(which: str, seconds: float) -> None:
         context.check_stop()
-        if pace.due():
+        if throttle.due():
             context.progress(100, f"decoding the {which} to compare, {seconds:.0f} s")
 
     wanted = Wanted(

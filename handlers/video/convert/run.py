@@ -23,7 +23,7 @@ from .fitting import fitting_for
 from .join import EncodedPicture, Parts, duration_of, join
 from .journal import Journal
 from .library_encoder import LibraryBackend, require_hardware
-from .making import COPY_FROM, PICTURE_UNTIL, Making, Pace
+from .making import COPY_FROM, PICTURE_UNTIL, Making, Throttle
 from .mastering import light_notes, with_light
 from .metadata import lost_disposition_notes, lost_tag_notes
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program, segment_length
@@ -36,10 +36,10 @@ from .picture import (
     refuse_if_too_small,
 )
 from .program_encoder import ProgramBackend
-from .reshaping import Window, reshaped, window_of
+from .reshaping import WantedPart, reshaped, wanted_part
 from .search import search_for
 from .segments import VideoBackend
-from .sound import SoundPlan, Span, choose_sounds
+from .sound import SoundPlan, SoundRange, choose_sounds
 
 _LAYOUT = 5
 """Other segments than an earlier version of this module made have another number."""
@@ -59,7 +59,7 @@ def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
     backend = _open_backend(options, target)
     source = read_source(context.input_file)
     _refuse_if_cut(source)
-    window_of(source, options)
+    wanted_part(source, options)
     if target.copied:
         refuse_uncopyable(source, target)
         return _Conversion(context, source, target, backend).run()
@@ -104,7 +104,7 @@ class _Conversion:
         formats = () if target.copied else backend.pixel_formats()
         self._pixels = choose_pixel_format(source, formats, target.video_codec, context.options)
         self._target = target
-        self._window = window_of(source, context.options)
+        self._window = wanted_part(source, context.options)
         self._copied = CopiedPicture(source, target, self._window) if target.copied else None
         with open_input(source.path) as container:
             self._sounds = choose_sounds(container, context.options, target)
@@ -206,11 +206,11 @@ class _Conversion:
         return Burner(self._burned, self._source, self._context.options, self._pixels)
 
     @property
-    def _span(self) -> Span:
+    def _span(self) -> SoundRange:
         """What of the sound is wanted. A copied picture begins at a keyframe, and its sound with it."""
         window, unit = self._window, self._source.time_base
         start = self._copied.begin if self._copied else window.start * unit
-        return Span(start if window.cut_before else None, window.end * unit if window.cut_behind else None)
+        return SoundRange(start if window.cut_before else None, window.end * unit if window.cut_behind else None)
 
     @property
     def _joining(self) -> str:
@@ -224,13 +224,13 @@ class _Conversion:
     def _join(self) -> None:
         plan = self._saved.plan
         length = max(0.001, float((plan.end - plan.start) * self._source.time_base))
-        pace = Pace()
+        throttle = Throttle()
 
         before = COPY_FROM if self._target.copied else PICTURE_UNTIL
 
         def tick(seconds: float) -> None:
             self._context.check_stop()
-            if pace.due() and self._fitting is None:  # nobody knows whether it is the last time
+            if throttle.due() and self._fitting is None:  # nobody knows whether it is the last time
                 self._context.progress(before + (100 - before) * min(1.0, max(0.0, seconds) / length), self._joining)
 
         parts = Parts(
@@ -338,7 +338,7 @@ class _Conversion:
         ]
 
 
-def _plan(source: VideoSource, window: Window, segment_seconds: float) -> SegmentPlan:
+def _plan(source: VideoSource, window: WantedPart, segment_seconds: float) -> SegmentPlan:
     step = step_for(window.start, window.end, int(segment_seconds / source.time_base))
     cuts = choose_cuts(window.start, window.end, step, source.keyframes)
     return SegmentPlan(

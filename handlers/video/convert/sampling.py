@@ -11,18 +11,18 @@ import msgspec
 from av.video.frame import VideoFrame
 
 from ...contract import TaskContext, Unusable
-from ...side_by_side import Tick, Work, side_by_side
-from ..frames import Reading
+from ...side_by_side import TickFunction, Work, side_by_side
+from ..frames import DecodePass
 from ..source import VideoSource, info_of
 from .burning import Burner
 from .checkpoint import SegmentPlan, stretches_of
 from .estimate import segments_at_once
-from .making import Pace, job_of
+from .making import Throttle, job_of
 from .meters import Likeness, Meter
 from .options import Target, VideoConvertOptions, on_one_thread
 from .pacing import wanted_frames
 from .picture import PixelFormat, Shaper
-from .quality import Sample, sampled, samples_of
+from .quality import FilmSample, samples_of, sampling_of
 from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
 
 _ENCODED_ANEW = 3
@@ -91,11 +91,11 @@ class Sampling:
         works = [self._work(number, sample, target, plan) for number, sample in enumerate(samples)]
         found: list[Measured] = []
         self._frames = 0
-        pace = Pace()
+        throttle = Throttle()
 
         def report() -> None:
             self._context.check_stop()
-            if pace.due():
+            if throttle.due():
                 tell(min(1.0, self._frames / frames))
 
         team = side_by_side(works, min(self._at_once, len(samples)), report, now=self._context.cores)
@@ -110,10 +110,10 @@ class Sampling:
             raise Unusable(f"no picture that can be decoded begins in the samples of {source.path.name}: give crf")
         return sorted(found)  # the sum of the same numbers in another order may be another one
 
-    def _work(self, number: int, sample: Sample, target: Target, plan: SegmentPlan) -> Work[_Step]:
+    def _work(self, number: int, sample: FilmSample, target: Target, plan: SegmentPlan) -> Work[_Step]:
         folder = self._context.work_dir / f"sample-{number:05}"
 
-        def work(tick: Tick) -> Generator[_Step, None, None]:
+        def work(tick: TickFunction) -> Generator[_Step, None, None]:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             try:
@@ -124,7 +124,7 @@ class Sampling:
         return work
 
     def _encoded_and_compared(
-        self, sample: Sample, target: Target, plan: SegmentPlan, folder: Path, tick: Tick
+        self, sample: FilmSample, target: Target, plan: SegmentPlan, folder: Path, tick: TickFunction
     ) -> Generator[_Step, None, None]:
         encoding = Encoding(
             source=self._source,
@@ -157,12 +157,12 @@ class Sampling:
             likeness = self._meter.measure(pairs, folder / "report.json", tick)
         yield Measured(likeness, made.size, made.frames)
 
-    def _reading(self, sample: Sample, tick: Tick) -> Reading:
+    def _reading(self, sample: FilmSample, tick: TickFunction) -> DecodePass:
         before = max(0, int(self._source.seconds_at(sample.after) * self._source.rate))
-        return Reading(1 if self._at_once > 1 else 0, before, tick)
+        return DecodePass(1 if self._at_once > 1 else 0, before, tick)
 
     def _pairs(
-        self, sample: Sample, plan: SegmentPlan, made: Path, tick: Tick
+        self, sample: FilmSample, plan: SegmentPlan, made: Path, tick: TickFunction
     ) -> Iterator[tuple[VideoFrame, VideoFrame]]:
         """Each frame as the encoder got it, beside what became of it."""
         reading = self._reading(sample, tick)
@@ -185,5 +185,5 @@ class Sampling:
 def covered(plan: SegmentPlan, source: VideoSource) -> float:
     """Which share of the film the samples are, 0 to 1."""
     seconds = float((plan.end - plan.start) * source.time_base)
-    count, length = sampled(seconds)
+    count, length = sampling_of(seconds)
     return min(1.0, count * length / max(0.001, seconds))

@@ -11,14 +11,14 @@ import msgspec
 from ...contract import TaskContext, Unusable
 from ..source import VideoSource, info_of
 from .burning import Burner
-from .checkpoint import Change, SavedConversion, SegmentPlan
+from .checkpoint import FinishedPart, SavedConversion, SegmentPlan
 from .estimate import segments_at_once
 from .journal import Journal
 from .making import PICTURE_UNTIL, job_of
 from .meters import Meter, combined, open_meter
 from .options import MAX_CRF, USUAL_CRF, Target, VideoConvertOptions, choose_target, with_crf
 from .picture import PixelFormat
-from .quality import FINEST_CRF, USUAL_TRIES, Tried, found, next_crf, quality_of, sampled
+from .quality import FINEST_CRF, USUAL_TRIES, Tried, found, next_crf, quality_of, sampling_of
 from .sampling import Sampling, covered
 from .segments import VideoBackend
 
@@ -62,7 +62,7 @@ class QualitySearch:
         bounds = USUAL_CRF[self._codec], FINEST_CRF[self._codec], MAX_CRF[self._codec]
         while (crf := next_crf(saved.tried, self._asked.value, *bounds)) is not None:
             score = self._measure(crf, saved, sampling)
-            change = Change(tried=Tried(crf, score))
+            change = FinishedPart(tried=Tried(crf, score))
             saved = saved.after(change)
             journal.save(saved, change, self._percent(saved, 0.0), f"crf {crf} gives {self._asked.metric} {score:.4g}")
         return saved
@@ -78,7 +78,7 @@ class QualitySearch:
 
     def describe(self, saved: SavedConversion) -> dict[str, Any]:
         """For the result: what was asked and measured."""
-        count, length = sampled(float((saved.plan.end - saved.plan.start) * self._source.time_base))
+        count, length = sampling_of(float((saved.plan.end - saved.plan.start) * self._source.time_base))
         best = self._found(saved)
         return {
             "metric": self._asked.metric,

@@ -13,7 +13,7 @@ import msgspec
 from av.video.frame import VideoFrame
 
 from ...media.x264 import steady_x264
-from ..frames import Reading
+from ..frames import DecodePass
 from ..source import VideoSource
 from .burning import Burner
 from .checkpoint import Segment, SegmentPlan
@@ -86,7 +86,7 @@ class VideoBackend(SoundBackend, Protocol):
 
 
 def encode_segments(
-    encoding: Encoding, backend: VideoBackend, after: int | None, until: int | None, reading: Reading
+    encoding: Encoding, backend: VideoBackend, after: int | None, until: int | None, reading: DecodePass
 ) -> Generator[int | Segment, None, None]:
     """Encode what lies after `after`, up to and with `until`; none means the start and the end of the source.
 

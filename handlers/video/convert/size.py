@@ -42,7 +42,7 @@ class Sized(msgspec.Struct, frozen=True, array_like=True):
         return self.picture + self.beside
 
 
-class Bounds(NamedTuple):
+class FactorRange(NamedTuple):
     """The rate factors of a codec."""
 
     usual: float
@@ -52,12 +52,12 @@ class Bounds(NamedTuple):
     halved_by: float
 
 
-def bounds_of(codec: str, usual: float, finest: float, coarsest: float) -> Bounds:
+def factor_range(codec: str, usual: float, finest: float, coarsest: float) -> FactorRange:
     """Those of our name of a codec."""
-    return Bounds(usual, finest, coarsest, _GRID[codec], _HALVED_BY[codec])
+    return FactorRange(usual, finest, coarsest, _GRID[codec], _HALVED_BY[codec])
 
 
-def next_sampled(sampled: Sequence[Sized], asked: int, bounds: Bounds) -> float | None:
+def next_sampled(sampled: Sequence[Sized], asked: int, bounds: FactorRange) -> float | None:
     """The rate factor to try next on samples; none: enough is known. `asked`: bytes that the picture may have."""
     if not sampled:
         return bounds.usual
@@ -67,12 +67,12 @@ def next_sampled(sampled: Sequence[Sized], asked: int, bounds: Bounds) -> float 
     return None if any(one.crf == crf for one in sampled) else crf
 
 
-def first_pass(sampled: Sequence[Sized], asked: int, bounds: Bounds) -> float:
+def first_pass(sampled: Sequence[Sized], asked: int, bounds: FactorRange) -> float:
     """The rate factor of the first pass over the whole film, as the samples say."""
     return _forecast(sampled, _AIM * asked, bounds)
 
 
-def next_pass(sampled: Sequence[Sized], passes: Sequence[Sized], asked: int, bounds: Bounds) -> float | None:
+def next_pass(sampled: Sequence[Sized], passes: Sequence[Sized], asked: int, bounds: FactorRange) -> float | None:
     """The rate factor of the next pass; none: the last one is the result if it fits, or else nothing is small enough.
 
     Args:
@@ -101,13 +101,13 @@ def _crf(made: Sized | None) -> float:
     return made.crf if made else 0.0
 
 
-def _forecast(known: Sequence[Sized], asked: float, bounds: Bounds) -> float:
+def _forecast(known: Sequence[Sized], asked: float, bounds: FactorRange) -> float:
     """Where the picture has the size that is asked, by what is nearest to it and the slope to the next one."""
     nearest = sorted(known, key=lambda one: (abs(log2(max(1, one.picture) / asked)), one.crf))
     return _met(nearest[0], asked, _halved_by(nearest[:2], bounds), bounds)
 
 
-def _halved_by(known: Sequence[Sized], bounds: Bounds) -> float:
+def _halved_by(known: Sequence[Sized], bounds: FactorRange) -> float:
     """By how much the crf rises for half the size, as two measurements say, or as is usual."""
     if len(known) == 2:  # noqa: PLR2004 - a line takes two
         halvings = log2(max(1, known[0].picture) / max(1, known[1].picture))
@@ -117,12 +117,12 @@ def _halved_by(known: Sequence[Sized], bounds: Bounds) -> float:
     return bounds.halved_by
 
 
-def _met(near: Sized, asked: float, halved_by: float, bounds: Bounds) -> float:
+def _met(near: Sized, asked: float, halved_by: float, bounds: FactorRange) -> float:
     """Where a line through a measurement meets the size that is asked."""
     return _on_grid(near.crf + halved_by * log2(max(1, near.picture) / asked), bounds)
 
 
-def _on_grid(crf: float, bounds: Bounds) -> float:
+def _on_grid(crf: float, bounds: FactorRange) -> float:
     """The next rate factor that the encoder knows, on the side of smaller films."""
     on_grid = round(ceil(crf / bounds.grid - 1e-6) * bounds.grid, 3)
     return min(bounds.coarsest, max(bounds.finest, on_grid))

@@ -27,10 +27,10 @@ from ...media.loudness import (
     first_level,
     level_notes,
     measured,
-    settle,
+    settle_level,
 )
 from ...media.samples import Finite
-from ...media.sound_shape import Cut, Level, Shape, shaped
+from ...media.sound_shape import Cut, Gain, Shape, shaped
 from ...pieces import seal
 from ..opening import is_input_fault, open_input, packets_of, seek
 from .checkpoint import AudioTrack, SoundLevel
@@ -190,7 +190,7 @@ def open_part(part: Path, plan: SoundPlan) -> OutputContainer:
 _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "mp3": (48000, 44100, 32000), "opus": (48000,)}
 
 
-class Span(NamedTuple):
+class SoundRange(NamedTuple):
     """The part of the sound that is wanted, in seconds on the source's clock; none: from its start, to its end."""
 
     start: Fraction | None = None
@@ -213,7 +213,7 @@ class _Made(NamedTuple):
 
 
 def convert_sound(
-    path: Path, plan: SoundPlan, span: Span, folder: Path, backend: SoundBackend, tick: Callable[[float], None]
+    path: Path, plan: SoundPlan, span: SoundRange, folder: Path, backend: SoundBackend, tick: Callable[[float], None]
 ) -> AudioTrack | None:
     """Copy or encode one sound track of `path` into `folder`; none if there is nothing in it to hear.
 
@@ -251,7 +251,7 @@ def convert_sound(
 
 
 @contextmanager
-def _opened(path: Path, plan: SoundPlan, span: Span) -> Iterator[tuple[InputContainer, AudioStream]]:
+def _opened(path: Path, plan: SoundPlan, span: SoundRange) -> Iterator[tuple[InputContainer, AudioStream]]:
     """The track of the source, a little before the part that is wanted."""
     with open_input(path) as container:
         stream = container.streams[plan.stream]
@@ -265,7 +265,7 @@ def _copied(
     container: InputContainer,
     stream: AudioStream,
     plan: SoundPlan,
-    span: Span,
+    span: SoundRange,
     part: Path,
     tick: Callable[[float], None],
 ) -> _Made | None:
@@ -316,11 +316,11 @@ def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
 def _encoded(
     path: Path,
     plan: SoundPlan,
-    span: Span,
+    span: SoundRange,
     backend: SoundBackend,
     part: Path,
     tick: Callable[[float], None],
-    level: Level | None = None,
+    level: Gain | None = None,
 ) -> _Made | None:
     """Decoded and encoded anew, at another level if one is given; none if there is not one sample.
 
@@ -362,7 +362,7 @@ class _Place(NamedTuple):
     """None: all up to the end."""
 
 
-def _place(first: AudioFrame, span: Span, rate: int) -> _Place:
+def _place(first: AudioFrame, span: SoundRange, rate: int) -> _Place:
     begin = Fraction(first.time or 0.0).limit_denominator(1_000_000)
     skipped = 0 if span.start is None else max(0, round((span.start - begin) * rate))
     begin += Fraction(skipped, rate)
@@ -402,7 +402,7 @@ def _levelled(
     path: Path,
     plan: SoundPlan,
     target: float,
-    span: Span,
+    span: SoundRange,
     backend: SoundBackend,
     part: Path,
     tick: Callable[[float], None],
@@ -416,7 +416,7 @@ def _levelled(
         return made, SoundLevel(before=before.fields(), after=before.fields(), gain=0.0, notes=said)
     made = None
 
-    def attempt(level: Level, tries: int) -> Loudness:
+    def attempt(level: Gain, tries: int) -> Loudness:
         nonlocal made
         part.unlink(missing_ok=True)
         share, until = begin_of(tries) / 100, begin_of(tries + 1) / 100
@@ -424,7 +424,7 @@ def _levelled(
         made = _encoded(path, plan, span, backend, part, laps.lap(share, middle), level)
         return _measured_result(part, laps.lap(middle, until))
 
-    settled = settle(first_level(before, target, plan.true_peak), 0, target, plan.true_peak, attempt)
+    settled = settle_level(first_level(before, target, plan.true_peak), 0, target, plan.true_peak, attempt)
     return made, SoundLevel(
         before=before.fields(),
         after=settled.after.fields(),
@@ -433,7 +433,7 @@ def _levelled(
     )
 
 
-def _measured_source(path: Path, plan: SoundPlan, span: Span, tick: Callable[[float], None]) -> Loudness:
+def _measured_source(path: Path, plan: SoundPlan, span: SoundRange, tick: Callable[[float], None]) -> Loudness:
     """The loudness of the wanted part, in the channels and the rate that the result will have."""
     with _opened(path, plan, span) as (container, stream):
         frames = Finite().frames(_decode(container, stream))

@@ -13,8 +13,8 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 
-from ...media.samples import frame_of, silence, values_of
-from ..opening import exact
+from ...media.samples import frame_of, sample_values, silence
+from ..opening import as_fraction
 
 _NEAR = Fraction(1, 20)
 """Seconds that times may be off. Who listens does not notice less."""
@@ -121,7 +121,7 @@ def part_of(frame: AudioFrame, first: int, last: int) -> AudioFrame:
     if last - first == frame.samples:
         return frame
     width = 1 if frame.format.is_planar else frame.layout.nb_channels
-    return frame_of(values_of(frame)[:, first * width : last * width], frame)
+    return frame_of(sample_values(frame)[:, first * width : last * width], frame)
 
 
 def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
@@ -129,7 +129,7 @@ def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
     count = max(1, frame.samples + more)
     if count == frame.samples:
         return frame
-    planar, values = frame.format.is_planar, values_of(frame)
+    planar, values = frame.format.is_planar, sample_values(frame)
     lanes: Any = values if planar else values.reshape(frame.samples, -1).T
     places, moments = np.linspace(0, frame.samples - 1, count), np.arange(frame.samples)
     found = np.stack([np.interp(places, moments, lane) for lane in lanes])
@@ -140,4 +140,4 @@ def _stretched(frame: AudioFrame, more: int) -> AudioFrame:
 
 
 def _moment(frame: AudioFrame) -> Fraction | None:
-    return None if frame.pts is None else frame.pts * exact(frame.time_base)
+    return None if frame.pts is None else frame.pts * as_fraction(frame.time_base)

@@ -12,7 +12,7 @@ from ...media.pictures import save
 from ..source import VideoSource
 from .options import VideoPreviewOptions
 
-SUFFIX = ".tif"
+TILE_SUFFIX = ".tif"
 _FORMATS = ["TIFF"]
 
 
@@ -30,7 +30,7 @@ def open_frame(path: Path) -> Image.Image:
     return Image.open(path, formats=_FORMATS)
 
 
-def moment_of(path: Path) -> int:
+def tile_moment(path: Path) -> int:
     """The moment at which the frame was taken."""
     with Image.open(path, formats=_FORMATS) as picture:
         return int(picture.tag_v2[IMAGEDESCRIPTION])  # type: ignore[attr-defined]  # a TIFF has tags
@@ -43,7 +43,7 @@ _TEXT, _SHADE = "#ffffff", (0, 0, 0, 150)
 _HOUR, _MINUTE = 3600, 60
 
 
-class Tile(NamedTuple):
+class PreviewTile(NamedTuple):
     """A finished tile, and its position in the video in seconds."""
 
     path: Path
@@ -61,7 +61,7 @@ def size_of(options: VideoPreviewOptions, tile: tuple[int, int], count: int) -> 
 
 
 def draw_sheet(
-    source: VideoSource, options: VideoPreviewOptions, tiles: Sequence[Tile], tick: Callable[[int], None]
+    source: VideoSource, options: VideoPreviewOptions, tiles: Sequence[PreviewTile], tick: Callable[[int], None]
 ) -> Image.Image:
     """Lay the tiles out, row by row. `tick` is called with the number of tiles that are laid; it may raise."""
     with open_frame(tiles[0].path) as first:

@@ -13,16 +13,16 @@ from ...media.formats import check_sides
 from ...media.pictures import write_picture
 from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
-from ..frames import pick
+from ..frames import pick_frames
 from ..source import VideoSource, cut_notes, read_source, source_fields
 from ..stills import StillRenderer, seen_size
 from .options import MAX_PREVIEW_PIXELS, VideoPreviewOptions, preview_kind
 from .output import (
-    SUFFIX,
-    Tile,
+    TILE_SUFFIX,
+    PreviewTile,
     draw_sheet,
-    moment_of,
     size_of,
+    tile_moment,
     write_frame,
     write_preview_animation,
 )
@@ -75,7 +75,7 @@ class _Preview:
                 f"the preview would have more than {MAX_PREVIEW_PIXELS} pixels: lower width or the number of frames"
             )
         self._mark = mark
-        self._pieces = Pieces(context, self._mark, stem="frame", suffix=SUFFIX)
+        self._pieces = Pieces(context, self._mark, stem="frame", suffix=TILE_SUFFIX)
 
     def run(self) -> Outcome:
         """Do what is left to do."""
@@ -86,7 +86,7 @@ class _Preview:
             check_sides(size_of(self._options, self._renderer.size, len(moments)), self._format)
         self._take(moments)
         paths = [self._pieces.path(number) for number in range(len(moments))]
-        taken = [moment_of(path) for path in paths]
+        taken = [tile_moment(path) for path in paths]
         self._compose(paths, taken)
         return Finished(result=self._describe(taken), message=f"{len(taken)} frames")
 
@@ -101,7 +101,7 @@ class _Preview:
         """Make the frames that no earlier attempt has made."""
         count = len(moments)
         missing = list(self._pieces.missing(count))
-        found = pick(self._source, [moments[number] for number in missing], self._context.check_stop)
+        found = pick_frames(self._source, [moments[number] for number in missing], self._context.check_stop)
         for number, (moment, frame) in zip(missing, found, strict=False):
             write_frame(self._renderer.render(frame), moment, self._pieces.part(number))
             done = len(self._pieces) + 1
@@ -119,7 +119,9 @@ class _Preview:
         if self._kind == "animation":
             write_preview_animation(paths, part, self._format, self._options, tick)
             return
-        tiles = [Tile(path, self._source.seconds_at(moment)) for path, moment in zip(paths, moments, strict=True)]
+        tiles = [
+            PreviewTile(path, self._source.seconds_at(moment)) for path, moment in zip(paths, moments, strict=True)
+        ]
         sheet = draw_sheet(self._source, self._options, tiles, tick)
         write_picture(sheet, part, self._format, quality=self._options.quality)
 

@@ -8,7 +8,7 @@ from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.formats import format_of
 from ...media.pictures import write_picture
 from ...media.result import output_fields
-from ..frames import pick, spread
+from ..frames import pick_frames, spread
 from ..source import VideoSource, cut_notes, read_source, source_fields
 from ..stills import StillRenderer
 from .options import VideoThumbnailOptions
@@ -48,7 +48,7 @@ def _choose(context: TaskContext[VideoThumbnailOptions], source: VideoSource) ->
         moments = spread(source, context.options.candidates)
     score_of, best_score = _scorer() if len(moments) > 1 else _no_score, -1.0
     best: tuple[int, VideoFrame] | None = None
-    for number, (moment, frame) in enumerate(pick(source, moments, context.check_stop), 1):
+    for number, (moment, frame) in enumerate(pick_frames(source, moments, context.check_stop), 1):
         score = score_of(frame)
         if score > best_score:
             best_score, best = score, (moment, frame)

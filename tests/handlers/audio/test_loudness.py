@@ -12,7 +12,7 @@ from sounds import hear, lively, tone, write
 from tasktrail.handlers import Finished, Outcome
 from tasktrail.handlers.audio.convert import audio_convert
 from tasktrail.handlers.media.loudness import Loudness, first_level, measured, next_level
-from tasktrail.handlers.media.sound_shape import Level
+from tasktrail.handlers.media.sound_shape import Gain
 from tasktrail.testing import SimulatedCrash, run_handler
 
 
@@ -112,18 +112,18 @@ def test_a_checkpoint_of_another_file_is_worth_nothing(tmp_path: Path, prepare: 
 
 
 def test_the_limiter_comes_only_where_peaks_would_be_too_high() -> None:
-    assert first_level(Loudness(-20.0, 3.0, -6.0), -16, -1) == Level(4.0, None)
-    assert first_level(Loudness(-20.0, 3.0, -4.0), -16, -1) == Level(4.0, -1.1)
+    assert first_level(Loudness(-20.0, 3.0, -6.0), -16, -1) == Gain(4.0, None)
+    assert first_level(Loudness(-20.0, 3.0, -4.0), -16, -1) == Gain(4.0, -1.1)
 
 
 def test_a_level_is_changed_until_it_is_near_enough() -> None:
-    assert next_level(Level(4.0, None), Loudness(-16.1, 3.0, -1.5), -16, -1, 1) is None
-    assert next_level(Level(4.0, None), Loudness(-16.5, 3.0, -1.5), -16, -1, 1) == Level(4.5, None)
-    assert next_level(Level(4.0, None), Loudness(-16.0, 3.0, -0.5), -16, -1, 1) == Level(4.0, -1.55)
+    assert next_level(Gain(4.0, None), Loudness(-16.1, 3.0, -1.5), -16, -1, 1) is None
+    assert next_level(Gain(4.0, None), Loudness(-16.5, 3.0, -1.5), -16, -1, 1) == Gain(4.5, None)
+    assert next_level(Gain(4.0, None), Loudness(-16.0, 3.0, -0.5), -16, -1, 1) == Gain(4.0, -1.55)
     # In the end peaks count more than loudness.
-    assert next_level(Level(4.0, -1.1), Loudness(-18.0, 3.0, -1.1), -16, -1, 6) is None
-    assert next_level(Level(4.0, -1.1), Loudness(-18.0, 3.0, -0.5), -16, -1, 6) == Level(4.0, -1.9)
-    assert next_level(Level(4.0, -1.1), Loudness(-18.0, 3.0, -0.5), -16, -1, 8) is None
+    assert next_level(Gain(4.0, -1.1), Loudness(-18.0, 3.0, -1.1), -16, -1, 6) is None
+    assert next_level(Gain(4.0, -1.1), Loudness(-18.0, 3.0, -0.5), -16, -1, 6) == Gain(4.0, -1.9)
+    assert next_level(Gain(4.0, -1.1), Loudness(-18.0, 3.0, -0.5), -16, -1, 8) is None
 
 
 def test_a_peak_without_end_is_told_as_a_number() -> None:

@@ -296,10 +296,10 @@ def test_sixteen_bits_of_several_frames_are_refused(tmp_path: Path) -> None:
 def test_a_palette_holds_the_very_colours_whatever_the_strips(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setattr(palette, "_STRIP", 130)
     picture = in_colours(250, clear=True).convert(mode)
-    exact = palette.exactly(picture)
+    exact = palette.exact_palette(picture)
     assert exact is not None
     assert exact.convert(mode).tobytes() == picture.tobytes()
-    assert palette.exactly(in_colours(257)) is None, "each strip has fewer, and all together one too many"
+    assert palette.exact_palette(in_colours(257)) is None, "each strip has fewer, and all together one too many"
 
 
 def in_colours(count: int, *, clear: bool = False) -> Image.Image:

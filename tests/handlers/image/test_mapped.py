@@ -8,7 +8,7 @@ import pyvips
 from PIL import Image
 
 from tasktrail.handlers.image.convert.options import ImageConvertOptions
-from tasktrail.handlers.image.convert.still import shaped
+from tasktrail.handlers.image.convert.still import shaped_still
 from tasktrail.handlers.image.opening import open_picture
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/maps is Linux's")
@@ -41,7 +41,7 @@ def test_libvips_maps_none(picture: Path, options: ImageConvertOptions) -> None:
         seen.append(mapped(picture))
         return streamed.copy_memory()
 
-    image = shaped(picture, options, 6, hold)
+    image = shaped_still(picture, options, 6, hold)
     assert seen == [False]
     assert not mapped(picture)
     image.avg()

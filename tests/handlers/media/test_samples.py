@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
 
-from tasktrail.handlers.media.samples import Finite, frame_of, values_of
+from tasktrail.handlers.media.samples import Finite, frame_of, sample_values
 
 LAYOUTS = {"mono": 1, "stereo": 2, "5.1": 6, "6.1": 7, "7.1": 8, "hexadecagonal": 16}
 
@@ -31,7 +31,7 @@ def test_samples_come_out_as_they_went_in(form: str, layout: str) -> None:
     values = numbered(form, layout, 24)
     made = frame_of(values, like(form, layout))
     assert (made.samples, made.sample_rate, made.layout.name) == (24, 48000, layout)
-    assert np.array_equal(values_of(made), values)
+    assert np.array_equal(sample_values(made), values)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -42,5 +42,5 @@ def test_what_is_no_number_becomes_silence_in_the_last_channel_too(layout: str) 
     frame = frame_of(values, like("fltp", layout))
     frame.time_base = Fraction(1, 48000)
     (held,) = finite.frames([frame])
-    assert values_of(held)[-1, 5] == 0
+    assert sample_values(held)[-1, 5] == 0
     assert finite.notes("sound")[0].startswith("1 samples of sound")

@@ -8,7 +8,7 @@ import pytest
 import trimesh
 
 from tasktrail.handlers.model.loading import load_model
-from tasktrail.handlers.model.preview.camera import VIEWS, Camera, cameras
+from tasktrail.handlers.model.preview.camera import DIRECTIONS, Camera, cameras
 from tasktrail.handlers.model.preview.embree import Embree
 from tasktrail.handlers.model.preview.options import ModelPreviewOptions
 from tasktrail.handlers.model.preview.tracing import Zbuffer, tracer_for
@@ -34,7 +34,7 @@ def seen(tracer: Any, camera: Camera, first: int, last: int) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("projection", ["perspective", "parallel"])
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", DIRECTIONS)
 def test_embree_and_the_z_buffer_agree_on_outline_depth_and_faces(view: str, projection: str, knot: Any) -> None:
     options = ModelPreviewOptions(width=160, height=120, view=view, projection=projection, antialias=1)  # type: ignore[arg-type] # names come as text
     camera = cameras(options, knot.vertices)[0]
@@ -58,7 +58,7 @@ def test_rows_drawn_apart_are_those_of_the_whole_picture(knot: Any) -> None:
 
 
 def test_the_model_fills_the_picture_and_stays_inside(knot: Any) -> None:
-    for view in VIEWS:
+    for view in DIRECTIONS:
         camera = cameras(ModelPreviewOptions(width=200, height=150, view=view, antialias=1), knot.vertices)[0]  # type: ignore[arg-type] # a name of VIEWS
         places = camera.project(knot.vertices.astype(np.float64))
         low, high = places.min(axis=0), places.max(axis=0)

@@ -11,9 +11,9 @@ from conversions import SOURCES, at_checkpoint, digest, saved_by
 
 from tasktrail.handlers import Finished, Stopped
 from tasktrail.handlers.contract import Room
-from tasktrail.handlers.side_by_side import Tick, Work, side_by_side
+from tasktrail.handlers.side_by_side import TickFunction, Work, side_by_side
 from tasktrail.handlers.video.convert.checkpoint import (
-    Change,
+    FinishedPart,
     SavedConversion,
     Segment,
     SegmentPlan,
@@ -113,7 +113,7 @@ def test_segments_take_the_cpus_that_there_are_as_far_as_memory_goes(
 ) -> None:
     asked: list[int] = []
 
-    def noted(works: Any, at_once: int, tick: Tick, waits: Any, **now: Any) -> Generator[Any, None, None]:
+    def noted(works: Any, at_once: int, tick: TickFunction, waits: Any, **now: Any) -> Generator[Any, None, None]:
         asked.append(at_once)
         return side_by_side(works, at_once, tick, waits, **now)
 
@@ -193,7 +193,7 @@ def test_what_follows_on_a_lost_segment_behind_the_last_cut_is_made_again(tmp_pa
     for number in (3, 4, 5, 6):
         (tmp_path / f"segment-{number:05}.mp4").write_bytes(b"")
         empty = Segment(number, 0, 0, 1, 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
-        saved = saved.after(Change(segment=empty))
+        saved = saved.after(FinishedPart(segment=empty))
     assert saved.intact(tmp_path) == saved
     (tmp_path / "segment-00005.mp4").unlink()
     assert [one.number for one in saved.intact(tmp_path).segments] == [3, 4]
@@ -203,7 +203,7 @@ def test_what_follows_on_a_lost_segment_behind_the_last_cut_is_made_again(tmp_pa
 
 
 def counting(name: str, count: int) -> Work[str]:
-    def work(tick: Tick) -> Generator[str, None, None]:
+    def work(tick: TickFunction) -> Generator[str, None, None]:
         for number in range(count):
             tick()
             yield f"{name}{number}"
@@ -211,14 +211,14 @@ def counting(name: str, count: int) -> Work[str]:
     return work
 
 
-def failing(tick: Tick) -> Generator[str, None, None]:
+def failing(tick: TickFunction) -> Generator[str, None, None]:
     tick()
     yield "once"
     raise KeyError("broken")
 
 
 def endless(ended: threading.Event) -> Work[str]:
-    def work(tick: Tick) -> Generator[str, None, None]:
+    def work(tick: TickFunction) -> Generator[str, None, None]:
         try:
             while True:
                 tick()
@@ -270,7 +270,7 @@ def test_what_is_finished_does_not_pile_up_while_the_caller_is_slow() -> None:
     made: list[str] = []
     too_many = threading.Event()
 
-    def work(tick: Tick) -> Generator[str, None, None]:
+    def work(tick: TickFunction) -> Generator[str, None, None]:
         for number in range(10):
             tick()
             made.append(str(number))
@@ -290,7 +290,7 @@ def test_what_is_finished_does_not_pile_up_while_the_caller_is_slow() -> None:
 def meeting(name: str, others: set[str]) -> Work[str]:
     """It ends when another one has begun."""
 
-    def work(tick: Tick) -> Generator[str, None, None]:
+    def work(tick: TickFunction) -> Generator[str, None, None]:
         others.add(name)
         while len(others) == 1:
             tick()

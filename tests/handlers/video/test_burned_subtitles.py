@@ -16,7 +16,7 @@ from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.video.convert import burning as module
 from tasktrail.handlers.video.convert import video_convert
-from tasktrail.handlers.video.convert.burning import Bitmap, Text
+from tasktrail.handlers.video.convert.burning import Bitmap, CueText
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
 from tasktrail.handlers.video.light import HLG, PQ
 from tasktrail.handlers.video.tones import paper_white, pq_value
@@ -123,8 +123,8 @@ class Uncopied(list[Any]):
 
 def test_how_long_lines_are_shown_is_found_in_one_way_through_them() -> None:
     """The rest of the list was copied for each line, which took seconds for a long track."""
-    bitmap, text = Bitmap(0, 0, 1, 1, (1, 1), b""), Text((), top=False)
-    told: list[tuple[int, int | None, tuple[Text | Bitmap, ...]]] = [
+    bitmap, text = Bitmap(0, 0, 1, 1, (1, 1), b""), CueText((), top=False)
+    told: list[tuple[int, int | None, tuple[CueText | Bitmap, ...]]] = [
         (0, 9, (bitmap,)),
         (2, None, (text,)),
         (2, 9, (bitmap, text)),

@@ -11,7 +11,7 @@ from tasktrail.handlers.contract import resolve
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.estimate import estimate_for
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
-from tasktrail.handlers.video.estimate import SoundInfo, VideoInfo
+from tasktrail.handlers.video.estimate import TrackInfo, VideoInfo
 from tasktrail.handlers.video.preview import video_preview
 from tasktrail.handlers.video.thumbnail import video_thumbnail
 from tasktrail.testing import job_for, task_type_of
@@ -77,7 +77,7 @@ def test_the_index_of_a_film_of_a_day_needs_what_was_measured_on_it(output: str,
     day = VideoInfo(width=16, height=16, duration=86_400.0, rate=25.0, sounds=())
     job = job_for(VideoConvertOptions(video_codec=codec), "/in.mp4", output, size=500_000_000)
     assert measured < estimate_for(job, day).memory < 3 * measured
-    with_sound = msgspec.structs.replace(day, sounds=(SoundInfo(),))
+    with_sound = msgspec.structs.replace(day, sounds=(TrackInfo(),))
     assert estimate_for(job, with_sound).memory > estimate_for(job, day).memory
 
 

@@ -20,7 +20,7 @@ from tasktrail.handlers.contract import Unusable
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.meters import Likeness, combined, open_meter
 from tasktrail.handlers.video.convert.options import VideoConvertOptions
-from tasktrail.handlers.video.convert.quality import Tried, found, next_crf, sampled, samples_of
+from tasktrail.handlers.video.convert.quality import Tried, found, next_crf, samples_of, sampling_of
 from tasktrail.handlers.video.program import metrics
 from tasktrail.testing import job_for, run_handler
 
@@ -80,7 +80,7 @@ def test_scores_that_do_not_fall_evenly_end_the_search_all_the_same() -> None:
 
 @pytest.mark.parametrize(("seconds", "count", "length"), [(0.5, 1, 0.5), (9, 2, 4), (60, 4, 4), (3600, 30, 4)])
 def test_samples_are_spread_over_the_film_and_do_not_overlap(seconds: float, count: int, length: float) -> None:
-    assert sampled(seconds) == (count, length)
+    assert sampling_of(seconds) == (count, length)
     start, end = 1000, 1000 + round(90_000 * seconds)
     keys = range(start, end, 300_000)
     samples = samples_of(start, end, 1 / 90_000, keys)

@@ -17,7 +17,7 @@ from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.options import MAX_CRF, USUAL_CRF, VideoConvertOptions
 from tasktrail.handlers.video.convert.quality import FINEST_CRF
-from tasktrail.handlers.video.convert.size import Sized, bounds_of, first_pass, next_pass, next_sampled
+from tasktrail.handlers.video.convert.size import Sized, factor_range, first_pass, next_pass, next_sampled
 from tasktrail.testing import SimulatedCrash, job_for
 
 FILM: dict[str, Any] = {"options": {"bf": "2", "g": "25"}, "seconds": 9}
@@ -28,7 +28,7 @@ FILM: dict[str, Any] = {"options": {"bf": "2", "g": "25"}, "seconds": 9}
 
 def passes_of(codec: str, asked: int, beside: int, film: Callable[[float], float], error: float) -> list[Sized]:
     """The passes over a film of which the samples say a little more or less than is true."""
-    bounds = bounds_of(codec, USUAL_CRF[codec], FINEST_CRF[codec], MAX_CRF[codec])
+    bounds = factor_range(codec, USUAL_CRF[codec], FINEST_CRF[codec], MAX_CRF[codec])
     room = max(1, asked - beside)
     sampled: list[Sized] = []
     while (crf := next_sampled(sampled, room, bounds)) is not None:

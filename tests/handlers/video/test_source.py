@@ -9,7 +9,7 @@ import av
 import pytest
 
 from tasktrail.handlers.video import source as module
-from tasktrail.handlers.video.frames import pick, spread
+from tasktrail.handlers.video.frames import pick_frames, spread
 from tasktrail.handlers.video.source import read_source
 
 CLIPS: dict[str, dict[str, Any]] = {
@@ -86,7 +86,7 @@ def test_an_index_that_calls_every_picture_a_keyframe_is_not_believed(clips: Cal
         nonlocal decoded
         decoded += 1
 
-    found = list(pick(source, spread(source, 20), tick))
+    found = list(pick_frames(source, spread(source, 20), tick))
     assert len({moment for moment, _ in found}) == 20
     assert decoded <= len(look(path).times)
 
