@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ..events import Completed, Recorded, TasktrailError
 from ..events.reports import Run
 
-MOST = 1024 * 1024
+_MOST = 1024 * 1024
 """Bytes of results that one attempt may be given. One result has at most 64 KiB."""
 
 
@@ -49,8 +49,8 @@ class DependencyResults:
                     continue
                 results[task_id] = last.event.result
                 size += len(msgspec.json.encode(last.event.result))
-                if size > MOST:
-                    return replace(run, no_results=f"they take more than {MOST:,} bytes")
+                if size > _MOST:
+                    return replace(run, no_results=f"they take more than {_MOST:,} bytes")
         except (TasktrailError, OSError) as error:
             self.close()
             return replace(run, no_results=f"the log could not be read: {error}")

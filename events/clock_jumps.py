@@ -6,7 +6,7 @@ import msgspec
 
 from .system_events import ClockJumped
 
-KEPT = 32
+JUMPS_KEPT = 32
 """This many of the last jumps are remembered."""
 
 CORRECTION = timedelta(hours=3)
@@ -25,7 +25,7 @@ class Jumps(msgspec.Struct):
 
     def apply(self, event: ClockJumped) -> None:
         """One more."""
-        self.kept = [*self.kept[1 - KEPT :], event]
+        self.kept = [*self.kept[1 - JUMPS_KEPT :], event]
 
     def moved(self, at: datetime) -> datetime:
         """A past moment as the clock would show it that shows the present, so that elapsed time can be counted from it.

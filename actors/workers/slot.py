@@ -78,7 +78,7 @@ class SlotRules(msgspec.Struct, frozen=True, kw_only=True):
     backoff_max: float = 5.0
 
 
-class Hub(Protocol):
+class SlotHost(Protocol):
     """What a slot needs from its executor. Called with the lock held."""
 
     @property
@@ -109,7 +109,7 @@ class Slot:
     the hub's lock held.
     """
 
-    def __init__(self, hub: Hub, launch: Callable[[], Launched], setup: Setup, rules: SlotRules) -> None:
+    def __init__(self, hub: SlotHost, launch: Callable[[], Launched], setup: Setup, rules: SlotRules) -> None:
         self._hub = hub
         self._launch = launch
         self._setup = encode_frame(setup)

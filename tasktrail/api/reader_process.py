@@ -40,7 +40,7 @@ from .reader import Questions
 from .rebuilding import rebuild_beside
 from .source import Source
 
-IDLE = 30.0
+_IDLE = 30.0
 """Seconds without a question after which the process ends and gives its memory back."""
 LIST_MEMORY = 512 * 1024 * 1024
 """Bytes that a list as of an earlier moment may take. It is built in a file, so it should need far less."""
@@ -336,7 +336,7 @@ def main(descriptor: str, data: str, temp: str, parent: str) -> None:
     questions = Questions(Source(DataPaths(Path(data), Path(temp)), Registry(), SystemClock(), scratch=""))
     fit = True
     with Connection(int(descriptor)) as pipe, suppress(EOFError, OSError):
-        while fit and pipe.poll(IDLE):
+        while fit and pipe.poll(_IDLE):
             reply, fit = answered(questions, pipe.recv_bytes(), partial(_tell, pipe))
             pipe.send_bytes(msgspec.msgpack.encode(reply))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..backups.backup import part_file
 from ..events.errors import BackupFailed, InvalidPath
-from .forms import Form, FormName, form_of
+from .forms import FileForm, FormName, form_of
 from .parquet import to_parquet
 from .rows import Export, What
 
@@ -29,7 +29,7 @@ class Written(NamedTuple):
     """Of all of them, in hex."""
 
 
-def write_rows(export: Export, form: Form, write: Callable[[bytes], object], tell: Tell) -> int:
+def write_rows(export: Export, form: FileForm, write: Callable[[bytes], object], tell: Tell) -> int:
     """Write all rows, one by one; how many there were."""
     number = 0
     write(form.head)

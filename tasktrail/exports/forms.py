@@ -21,7 +21,7 @@ _SPECIAL = re.compile(r'[",\r\n]')
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
-class Form(NamedTuple):
+class FileForm(NamedTuple):
     """How rows are written."""
 
     head: bytes
@@ -30,7 +30,7 @@ class Form(NamedTuple):
     """Makes a line of a row."""
 
 
-def form_of(name: FormName, what: What, source: str, *, as_written: bool = False) -> Form:
+def form_of(name: FormName, what: What, source: str, *, as_written: bool = False) -> FileForm:
     """The form of that name, which is one of lines.
 
     Args:
@@ -41,12 +41,12 @@ def form_of(name: FormName, what: What, source: str, *, as_written: bool = False
     """
     match name:
         case "jsonl":
-            return Form(b"", _json_line)
+            return FileForm(b"", _json_line)
         case "cloudevents":
-            return Form(b"", partial(_event_line, source))
+            return FileForm(b"", partial(_event_line, source))
         case "csv":
             head = _csv_line(column.name for column in COLUMNS[what])
-            return Form(head, _line_of_values if as_written else _safe_line)
+            return FileForm(head, _line_of_values if as_written else _safe_line)
         case "parquet":
             raise ValueError("its rows are no lines")
 

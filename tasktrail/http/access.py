@@ -24,10 +24,10 @@ from ..actors.core.tokens import Token
 from ..errors import Forbidden, Unauthorized, WrongHost, WrongOrigin, problem
 from ..events import TasktrailError
 from .identity import OWNER, Identity
-from .network import Proxies, Source
+from .network import Proxies, RequestOrigin
 from .pace import FailedLogins, Pace
 from .problems import MEDIA_TYPE, headers_of
-from .sessions import Sessions, csrf_of, digest_of, make_room
+from .sessions import Sessions, csrf_of, make_room, session_digest
 
 if TYPE_CHECKING:
     from .connections import GuardedConnection
@@ -102,7 +102,7 @@ class Access:
         value = _cookie(headers.get(b"cookie", b""), self.cookie_name(secure=secure))
         session = self.sessions.find(value) if value else None
         who = self.of(session.credential) if session is not None else None
-        return who and msgspec.structs.replace(who, way="session", session=digest_of(value), csrf=csrf_of(value))
+        return who and msgspec.structs.replace(who, way="session", session=session_digest(value), csrf=csrf_of(value))
 
     def cookie_name(self, *, secure: bool) -> str:
         """With the prefix `__Host-` no other host, not even one of the same domain, can plant it."""
@@ -274,7 +274,7 @@ _PROXY_SAYS_TOO_LITTLE = (
 )
 
 
-def _refuse_strange_pages(source: Source, scope: Any, headers: dict[bytes, bytes]) -> None:
+def _refuse_strange_pages(source: RequestOrigin, scope: Any, headers: dict[bytes, bytes]) -> None:
     """Raises `WrongOrigin`, and `_Elsewhere` for a link that a person has followed."""
     origin = headers.get(b"origin", b"").decode("latin-1").lower()
     ours = _origin(source)
@@ -313,7 +313,7 @@ def _protected(send: Send) -> Send:
     return sending
 
 
-def _origin(source: Source) -> str:
+def _origin(source: RequestOrigin) -> str:
     """As a browser writes it: without the port that goes without saying."""
     return f"{source.scheme}://{source.host.removesuffix(_USUAL_PORTS.get(source.scheme, ''))}"
 

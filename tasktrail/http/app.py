@@ -17,7 +17,7 @@ from .csrf import from_own_page
 from .description import openapi_config
 from .identity import Identity
 from .permissions import SEE, permitted
-from .problems import HANDLERS
+from .problems import PROBLEM_HANDLERS
 from .requests import MAX_BODY, known_only, possible_task
 
 ROUTES: Sequence[HTTPRouteHandler] = (
@@ -42,7 +42,7 @@ def build_app(backend: Backend, access: Access) -> Litestar:
             "access": Provide(lambda: access, sync_to_thread=False),
             "who": Provide(_who, sync_to_thread=False),
         },
-        exception_handlers={**HANDLERS, HTTPException: refused_anywhere},
+        exception_handlers={**PROBLEM_HANDLERS, HTTPException: refused_anywhere},
         guards=[permitted, from_own_page, known_only, possible_task],
         openapi_config=openapi_config(__version__, backend.service),
         state=State({"backend": backend, "hub": Hub(backend), "activity": {}, "checks": set()}),

@@ -45,7 +45,7 @@ from .permissions import authorized
 from .requests import Item
 from .streams import RecordFeed
 
-ANSWER_WITHIN = 30.0
+_ANSWER_WITHIN = 30.0
 """Seconds a command may take to be durable before its outcome is called unknown."""
 _COMMANDING, _READING, _BULK = 4, 4, 2
 """Threads for commands, for questions that are answered at once, and for long lists of records and commands."""
@@ -205,7 +205,7 @@ class Backend:
 
         items = await asyncio.get_running_loop().run_in_executor(self._commanding, hand_over)
         try:
-            answers = await asyncio.wait_for(answered, ANSWER_WITHIN)
+            answers = await asyncio.wait_for(answered, _ANSWER_WITHIN)
         except TimeoutError:
             raise _unanswered(items) from None
         following = iter(answers)
@@ -241,7 +241,7 @@ class CommandsOf(Commands, Blocking):
         answered: Future[list[Accepted | TasktrailError]] = Future()
         self._service.submit(allowed, answered.set_result, checked=checked, only_user=self._who.user_id)
         try:
-            following = iter(answered.result(ANSWER_WITHIN))
+            following = iter(answered.result(_ANSWER_WITHIN))
         except TimeoutError:
             raise _unanswered(items) from None
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
@@ -269,4 +269,4 @@ def _allowed(service: TaskService, who: Identity, item: Item) -> Item:
 def _unanswered(items: Sequence[Item]) -> OutcomeUnknown:
     ids = [item.command_id or "(none)" for item in items if not isinstance(item, TasktrailError)]
     more = f" and {len(ids) - 1} more" if ids[1:] else ""
-    return OutcomeUnknown(f"No answer within {ANSWER_WITHIN:g} s to the command with id {ids[0]}{more}")
+    return OutcomeUnknown(f"No answer within {_ANSWER_WITHIN:g} s to the command with id {ids[0]}{more}")

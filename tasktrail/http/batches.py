@@ -16,13 +16,13 @@ from ..projections import Batch
 from ..projections.queries.filters import MAX_LIMIT
 from .access import Access
 from .backend import Backend
-from .commands import SLACK, Json, json_body, trace_of
+from .commands import SLACK, Json, json_body, request_trace
 from .identity import Identity
 from .permissions import SEE, SUBMIT
-from .requests import MAX_BODY, AsOfQuery, MinPositionQuery, as_text, decode_batch, point
+from .requests import MAX_BODY, AsOfQuery, MinPositionQuery, decode_batch, moment_text, point
 
 BatchPath = Annotated[str, PathParameter(description="The batch's name")]
-LimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many")]
+BatchLimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many")]
 
 
 @post("/v1/batches", needs=SUBMIT, status_code=202, request_max_body_size=MAX_BODY + SLACK)
@@ -30,7 +30,7 @@ async def create_batch(
     request: Json, backend: NamedDependency[Backend], access: NamedDependency[Access], who: NamedDependency[Identity]
 ) -> MadeBatch:
     """A task for each of many files, all created together. The paths are of the service's machine."""
-    body, trace = await json_body(request), trace_of(request)
+    body, trace = await json_body(request), request_trace(request)
     return await backend.bulk(lambda: backend.commands_of(who, access).make_batch(decode_batch(body, trace)))
 
 
@@ -38,14 +38,14 @@ async def create_batch(
 async def get_batches(
     backend: NamedDependency[Backend],
     who: NamedDependency[Identity],
-    limit: LimitQuery = BATCHES_SHOWN,
+    limit: BatchLimitQuery = BATCHES_SHOWN,
     as_of: AsOfQuery = None,
     min_position: MinPositionQuery = 0,
 ) -> Sequence[Batch]:
     """The newest batches, and how far they are, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
-        asked = BatchesQuestion(as_text(moment), most=limit, user_id=who.user_id)
+        asked = BatchesQuestion(moment_text(moment), most=limit, user_id=who.user_id)
         return (await backend.past(asked, BatchesThen, LIST_WITHIN)).batches
     return await backend.read(min_position, backend.seen_by(who).batches, limit)
 
@@ -61,7 +61,7 @@ async def get_batch(
     """One batch, and how far it is, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
-        asked = BatchesQuestion(as_text(moment), batch_name, user_id=who.user_id)
+        asked = BatchesQuestion(moment_text(moment), batch_name, user_id=who.user_id)
         found = (await backend.past(asked, BatchesThen, LIST_WITHIN)).batches
         return batch_named(batch_name, found[0] if found else None)
     return await backend.read(min_position, backend.seen_by(who).batch, batch_name)

@@ -10,7 +10,7 @@ from ..events.errors import NotReady
 from ..projections import Verification
 
 
-class Checked(msgspec.Struct, frozen=True):
+class LastCheck(msgspec.Struct, frozen=True):
     """What a check found."""
 
     result: Verification
@@ -25,7 +25,7 @@ class Check:
         self.runs = False
         self.reached = (0, 0)
         """A position, and the last one: how far it is."""
-        self.last: Checked | None = None
+        self.last: LastCheck | None = None
         """Since the service started."""
 
     async def run(
@@ -39,7 +39,7 @@ class Check:
             result = msgspec.json.decode(await ask(self.tell), type=Verification)
         finally:
             self.runs = False
-        self.last = Checked(result, now(), by)
+        self.last = LastCheck(result, now(), by)
         return result
 
     def tell(self, position: int, last: int) -> None:

@@ -54,8 +54,7 @@ from ..projections.queries.forgettable import LONGEST
 from .access import Access
 from .backend import Backend
 from .identity import OWNER, Identity
-from .permissions import ADMINISTER, OPERATE, SUBMIT
-from .permissions import COMMANDS as COMMAND_NEEDS
+from .permissions import ADMINISTER, COMMAND_NEEDS, OPERATE, SUBMIT
 from .requests import (
     LARGEST,
     MAX_BODY,
@@ -75,7 +74,7 @@ SLACK = 1024
 """So that a command just over the limit is refused by its own size, with both numbers."""
 
 Json = Request[Any, Any, Any]
-Answer = Response[Accepted]
+AcceptedResponse = Response[Accepted]
 TokenPath = Annotated[str, PathParameter(description="The token's name")]
 UserPath = Annotated[int, PathParameter(description="The user's number", ge=1, le=LARGEST)]
 SourcePath = Annotated[str, PathParameter(description="The source's name")]
@@ -95,12 +94,12 @@ async def json_body(request: Json) -> bytes:
     return body
 
 
-def trace_of(request: Json) -> str:
+def request_trace(request: Json) -> str:
     """The trace that the request belongs to; empty without one, and for what is none."""
     return traceparent_in(request.headers.get("traceparent", ""))
 
 
-async def one(backend: Backend, who: Identity, decode: Callable[[], Item]) -> Answer:
+async def one(backend: Backend, who: Identity, decode: Callable[[], Item]) -> AcceptedResponse:
     """Send one command for `who`. The answer to a new task says where the task is. Raises the refusal."""
     sent: list[Item] = []
 
@@ -118,9 +117,9 @@ async def one(backend: Backend, who: Identity, decode: Callable[[], Item]) -> An
 @post("/v1/commands", needs=SUBMIT, status_code=202, request_max_body_size=MAX_BODY)
 async def send_commands(
     request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]
-) -> Answer | list[dict[str, Any] | Accepted]:
+) -> AcceptedResponse | list[dict[str, Any] | Accepted]:
     """One command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
-    body, trace = await json_body(request), trace_of(request)
+    body, trace = await json_body(request), request_trace(request)
     if not is_array(body):
         return await one(backend, who, lambda: in_trace(decode_command(body), trace))
     answers = await backend.send(who, lambda: [in_trace(item, trace) for item in decode_array(body)])
@@ -128,9 +127,11 @@ async def send_commands(
 
 
 @post("/v1/tasks", needs=SUBMIT, status_code=202, request_max_body_size=MAX_COMMAND + SLACK)
-async def create_task(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Answer:
+async def create_task(
+    request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]
+) -> AcceptedResponse:
     """A new task. The header `traceparent` (W3C) names the trace that it belongs to."""
-    body, trace = await json_body(request), trace_of(request)
+    body, trace = await json_body(request), request_trace(request)
     return await one(backend, who, lambda: in_trace(decode_create(body), trace))
 
 
@@ -143,31 +144,33 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
         name: of the operation in /openapi.json, where it is not the command's own.
     """
 
-    async def send(request: Json, backend: Backend, who: Identity, **named: str | int) -> Answer:
+    async def send(request: Json, backend: Backend, who: Identity, **named: str | int) -> AcceptedResponse:
         body = await json_body(request)
         return await one(backend, who, lambda: decode_kind(kind, body, **named))
 
-    async def plain(request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]) -> Answer:
+    async def plain(
+        request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]
+    ) -> AcceptedResponse:
         return await send(request, backend, who)
 
     async def on_task(
         request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], task_id: TaskIdPath
-    ) -> Answer:
+    ) -> AcceptedResponse:
         return await send(request, backend, who, task_id=task_id)
 
     async def on_schedule(
         request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], schedule: SchedulePath
-    ) -> Answer:
+    ) -> AcceptedResponse:
         return await send(request, backend, who, schedule=schedule)
 
     async def on_source(
         request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], source: SourcePath
-    ) -> Answer:
+    ) -> AcceptedResponse:
         return await send(request, backend, who, source=source)
 
     async def on_token(
         request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], token: TokenPath
-    ) -> Answer:
+    ) -> AcceptedResponse:
         return await send(request, backend, who, token=token)
 
     routes: dict[str, Callable[..., Any]] = {

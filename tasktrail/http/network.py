@@ -14,7 +14,7 @@ _Address: TypeAlias = IPv4Address | IPv6Address
 _Range: TypeAlias = IPv4Network | IPv6Network
 
 
-class Source(msgspec.Struct, frozen=True):
+class RequestOrigin(msgspec.Struct, frozen=True):
     """Where a request comes from, and what for."""
 
     client: str
@@ -75,16 +75,16 @@ class Proxies:
     def __init__(self, trusted: Iterable[str]) -> None:
         self._ranges: tuple[_Range, ...] = tuple(ip_network(text, strict=False) for text in trusted)
 
-    def source(self, scheme: str, client: str, headers: list[tuple[bytes, bytes]]) -> Source:
+    def source(self, scheme: str, client: str, headers: list[tuple[bytes, bytes]]) -> RequestOrigin:
         """Where a request comes from. `X-Forwarded-…` of anybody else is what anybody may write there."""
         host = _last(headers, b"host")
         address = _address(client)
         if not self._trusts(address):
             plain = scheme != "https" and not (address is not None and address.is_loopback)
-            return Source(client, scheme, host.lower(), plain)
+            return RequestOrigin(client, scheme, host.lower(), plain)
         scheme = _last(headers, b"x-forwarded-proto").lower() or scheme
         host = _last(headers, b"x-forwarded-host") or host
-        return Source(self._client(client, headers), scheme, host.lower(), plain=False)
+        return RequestOrigin(self._client(client, headers), scheme, host.lower(), plain=False)
 
     def _client(self, client: str, headers: list[tuple[bytes, bytes]]) -> str:
         """From the right, the first that is no proxy of ours: what stands left of it is its own word."""

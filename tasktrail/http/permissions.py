@@ -69,7 +69,7 @@ ADMINISTER = _need(whole=True)
 """To say who may do what."""
 LIST_TOKENS = _need("auditor", whole=True)
 """To know who may do what."""
-COMMANDS: dict[type[Command], Need] = {
+COMMAND_NEEDS: dict[type[Command], Need] = {
     CreateTask: SUBMIT,
     CreateGraph: SUBMIT,
     StartTask: SUBMIT,
@@ -103,7 +103,7 @@ def allows(who: Identity | None, need: Need) -> bool:
     return who is not None and who.role in need.roles and not (need.whole and who.user_id is not None)
 
 
-def check(who: Identity | None, need: Need | None, what: str) -> None:
+def check_permission(who: Identity | None, need: Need | None, what: str) -> None:
     """Raises `Forbidden` unless `who` may do `what`."""
     if need is None:  # forgotten, so nobody may
         raise Forbidden(f"Nobody may {what}: the route does not say what it needs")
@@ -120,7 +120,7 @@ def authorized(who: Identity, command: Command) -> Command:
 
     Whoever bypasses this bypasses all rules: it is called in one place, `Backend.send`.
     """
-    check(who, COMMANDS.get(type(command)), str(type(command).__struct_config__.tag))
+    check_permission(who, COMMAND_NEEDS.get(type(command)), str(type(command).__struct_config__.tag))
     if not who.owner:
         refuse_control(command.actor, "actor")  # its own name takes the place, and yet it has to be as described
         command = replace(command, actor=who.name)
@@ -152,7 +152,7 @@ def permitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRoute
     who: Identity | None = connection.scope["state"]["who"]
     method = str(connection.scope.get("method", ""))
     try:
-        check(who, handler.opt.get("needs"), f"{method} {connection.url.path}")
+        check_permission(who, handler.opt.get("needs"), f"{method} {connection.url.path}")
     except Forbidden as error:
         if who is not None and method == "POST":  # who reads changes nothing, and whom nobody knows is not recorded
             route = f"{method} {connection.scope['path_template']}"

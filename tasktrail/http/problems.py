@@ -81,7 +81,7 @@ def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[s
     return _answer(unexpected())
 
 
-HANDLERS: ExceptionHandlersMap = {
+PROBLEM_HANDLERS: ExceptionHandlersMap = {
     TasktrailError: _typed,
     HTTPException: _framework,
     Exception: _fault,

@@ -37,8 +37,8 @@ from .requests import (
     MinPositionQuery,
     PositionQuery,
     TaskIdPath,
-    as_text,
     event_names,
+    moment_text,
     point,
     unescaped,
 )
@@ -194,7 +194,7 @@ async def get_attempts(
     moment = point(as_of)
     if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
-    asked = AttemptsQuestion(task_id, None if moment is None else as_text(moment))
+    asked = AttemptsQuestion(task_id, None if moment is None else moment_text(moment))
     return msgspec.json.decode(await backend.apart(asked, LIST_WITHIN), type=list[Attempt])
 
 
@@ -413,7 +413,7 @@ async def get_stats(
     """Numbers over all tasks, now or as of an earlier moment."""
     if (moment := point(as_of)) is not None:
         await backend.reach(min_position, "min_position")
-        return await backend.past(StatsQuestion(as_text(moment), who.user_id), Stats, LIST_WITHIN)
+        return await backend.past(StatsQuestion(moment_text(moment), who.user_id), Stats, LIST_WITHIN)
     return await backend.read(min_position, backend.seen_by(who).stats)
 
 

@@ -187,7 +187,7 @@ def point(text: str | None) -> Point | None:
     return parse_point(unescaped(text)) if text else None
 
 
-def as_text(moment: Point) -> str | int:
+def moment_text(moment: Point) -> str | int:
     """The moment as a question to another process has it."""
     return moment.isoformat() if isinstance(moment, datetime) else moment
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 logger = get_logger("tasktrail.http")
 
 
-class Session(msgspec.Struct, frozen=True):
+class BrowserSession(msgspec.Struct, frozen=True):
     """What is known of one."""
 
     credential: str
@@ -52,22 +52,22 @@ class Sessions:
         value = secrets.token_urlsafe(32)
         self._tidy()
         make_room(self._known, lambda session: session.credential == credential, MOST, MOST_OF_ONE)
-        self._known[digest_of(value)] = Session(credential, self._now() + LASTS)
+        self._known[session_digest(value)] = BrowserSession(credential, self._now() + LASTS)
         self._write()
         return value
 
-    def find(self, value: str) -> Session | None:
+    def find(self, value: str) -> BrowserSession | None:
         """The session that the cookie belongs to."""
-        return self.of(digest_of(value))
+        return self.of(session_digest(value))
 
-    def of(self, digest: str) -> Session | None:
+    def of(self, digest: str) -> BrowserSession | None:
         """The session with this hash of its cookie, if it has not ended."""
         session = self._known.get(digest)
         return session if session is not None and session.expires_at > self._now() else None
 
     def end(self, value: str) -> None:
         """Log out."""
-        if self._known.pop(digest_of(value), None) is not None:
+        if self._known.pop(session_digest(value), None) is not None:
             self._write()
 
     def keep(self, holds: Callable[[str], bool]) -> None:
@@ -106,15 +106,15 @@ def csrf_of(value: str) -> str:
     return sha256(b"csrf:" + value.encode()).hexdigest()
 
 
-def digest_of(value: str) -> str:
+def session_digest(value: str) -> str:
     """By which a session is known."""
     return sha256(value.encode("utf-8", "replace")).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Session]:
+def _read(path: Path) -> dict[str, BrowserSession]:
     """The sessions in the file. One that cannot be read costs nothing but a log-in."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Session])
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, BrowserSession])
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.DecodeError) as error:

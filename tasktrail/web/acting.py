@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 from litestar import Request
 
 from ..events import Accepted, Command, TasktrailError
@@ -14,15 +13,13 @@ from ..http.identity import Identity
 from ..http.requests import read_form
 from ..intake.conversion import command_from_fields
 
-C = TypeVar("C", bound=msgspec.Struct)
-
 
 async def sent(request: Request[Any, Any, Any]) -> dict[str, str]:
     """The fields of the form, as they were typed."""
     return {name: str(value) for name, value in (await read_form(request)).items()}
 
 
-def priority_of(text: str) -> int:
+def parse_priority(text: str) -> int:
     """A priority that was typed. Raises `InvalidValue`."""
     if not re.fullmatch(r"\s*[0-9]{1,2}\s*", text):
         raise InvalidValue(f"priority: {text[:40]!r} is no whole number from 0 to 10", field="priority")

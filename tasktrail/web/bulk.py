@@ -19,9 +19,9 @@ from .formats import advice
 if TYPE_CHECKING:
     from asyncio import Future
 
-KEPT = 100
+_KEPT = 100
 """Bulk changes whose result is remembered."""
-MOST = 100_000
+MOST_TASKS = 100_000
 """Tasks of one bulk change."""
 _UNDER_WAY = 4
 """Bulk changes that are carried out at once, or wait for that."""
@@ -32,7 +32,7 @@ _NAMED = 20
 logger = get_logger("tasktrail.web")
 
 
-class Refused:
+class RefusedTasks:
     """Tasks that were refused for the same reason."""
 
     def __init__(self, error: TasktrailError) -> None:
@@ -62,7 +62,7 @@ class BulkChange:
         self.total: int | None = None
         """None while the tasks are looked up."""
         self.done = 0
-        self.refused: dict[str, Refused] = {}
+        self.refused: dict[str, RefusedTasks] = {}
         self.over = False
         self.trouble = ""
         """Why it ended before its end."""
@@ -95,7 +95,7 @@ class BulkChanges:
             if sum(not one.over for one in self._kept.values()) >= _UNDER_WAY:
                 raise Busy(f"{_UNDER_WAY} commands for many tasks are being carried out already")
             self._kept[owner, bulk.id] = bulk
-            for key in list(islice(self._kept, max(0, len(self._kept) - KEPT))):
+            for key in list(islice(self._kept, max(0, len(self._kept) - _KEPT))):
                 if self._kept[key].over:
                     del self._kept[key]
             return True
@@ -106,7 +106,7 @@ class BulkChanges:
             return self._kept.get((owner, bulk_id))
 
 
-def carry_out(
+def send_all(
     send: Callable[[Sequence[Command]], list[Accepted | TasktrailError]],
     bulk: BulkChange,
     find: Callable[[], Sequence[int]],
@@ -120,7 +120,7 @@ def carry_out(
             some = ids[start : start + _AT_ONCE]
             for task_id, answer in zip(some, send([command(one) for one in some]), strict=True):
                 if isinstance(answer, TasktrailError):
-                    bulk.refused.setdefault(answer.code, Refused(answer)).add(task_id)
+                    bulk.refused.setdefault(answer.code, RefusedTasks(answer)).add(task_id)
                 else:
                     bulk.done += 1
     except TasktrailError as error:

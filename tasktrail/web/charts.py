@@ -27,7 +27,7 @@ class Rect(msgspec.Struct, frozen=True):
     kind: str
 
 
-class Tick(msgspec.Struct, frozen=True):
+class GridLine(msgspec.Struct, frozen=True):
     """A line of the grid, or a time below it."""
 
     at: float
@@ -42,8 +42,8 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     """Kind and path."""
     hits: tuple[tuple[float, float, str], ...]
     """Over each span a field with its numbers in words: x, width, text."""
-    levels: tuple[Tick, ...]
-    times: tuple[Tick, ...]
+    levels: tuple[GridLine, ...]
+    times: tuple[GridLine, ...]
     summary: str
     """For those who do not see it."""
 
@@ -66,7 +66,11 @@ def rates(spans: Sequence[Span], per: str) -> Chart:
         rects=tuple(rects),
         lines=(("came", _path(spans, lambda one: one.created, top)),),
         hits=_hits(spans, _rates_in_words),
-        levels=(Tick(_y(top, top), f"{top:g}"), Tick(_y(top / 2, top), f"{top / 2:g}"), Tick(_y(0, top), "0")),
+        levels=(
+            GridLine(_y(top, top), f"{top:g}"),
+            GridLine(_y(top / 2, top), f"{top / 2:g}"),
+            GridLine(_y(0, top), "0"),
+        ),
         times=_times(spans),
         summary=f"{ended:,} tasks ended, {failed:,} of them failed, and {sum(one.created for one in spans):,} came; "
         f"at most {max(map(_ended, spans), default=0):,} ended {per}.",
@@ -84,7 +88,7 @@ def waits(spans: Sequence[Span]) -> Chart:
             ("half", _path(spans, lambda one: one.wait_p50, top)),
         ),
         hits=_hits(spans, _waits_in_words),
-        levels=tuple(Tick(_y(level, top), short(level)) for level in (top, top / 2, 0.0)),
+        levels=tuple(GridLine(_y(level, top), short(level)) for level in (top, top / 2, 0.0)),
         times=_times(spans),
         summary=f"{started:,} attempts started; the longest wait was {duration(longest)}."
         if started
@@ -173,10 +177,10 @@ def _hits(spans: Sequence[Span], words: Callable[[Span], str]) -> tuple[tuple[fl
     )
 
 
-def _times(spans: Sequence[Span]) -> tuple[Tick, ...]:
+def _times(spans: Sequence[Span]) -> tuple[GridLine, ...]:
     every = max(1, ceil(len(spans) / 6))
     return tuple(
-        Tick(_x(place, spans), f"{one.begin.astimezone():%H:%M}")
+        GridLine(_x(place, spans), f"{one.begin.astimezone():%H:%M}")
         for place, one in enumerate(spans)
         if not place % every
     )

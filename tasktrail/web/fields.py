@@ -17,7 +17,7 @@ from ..events import TasktrailError
 from ..intake.refusals import refusal
 from ..times import FORMS, read_time
 
-Schema: TypeAlias = Mapping[str, Any]
+JsonSchema: TypeAlias = Mapping[str, Any]
 Control: TypeAlias = Literal["text", "number", "checkbox", "choice", "lines", "pairs", "json", "group"]
 _LEFT_OUT = msgspec.UNSET
 _FAR = 1_000_000
@@ -64,7 +64,7 @@ class Field(msgspec.Struct, kw_only=True):
 class _Shape(msgspec.Struct, frozen=True, kw_only=True):
     """What a schema comes to, with its references followed."""
 
-    schema: Schema
+    schema: JsonSchema
     """Without null."""
     control: Control
     nullable: bool = False
@@ -188,7 +188,9 @@ def _extra(annotation: Any) -> Mapping[str, Any]:
     return next((note.extra for note in notes if isinstance(note, msgspec.Meta) and note.extra), _NOTHING)
 
 
-def _shape(schema: Schema, definitions: Schema, above: tuple[str, ...] = (), *, required: bool = False) -> _Shape:
+def _shape(
+    schema: JsonSchema, definitions: JsonSchema, above: tuple[str, ...] = (), *, required: bool = False
+) -> _Shape:
     """`above`: the definitions that this one is within. One that holds itself has no end, and is typed as JSON."""
     default = schema.get("default", _LEFT_OUT)
     schema, above = _followed(schema, definitions, above)
@@ -223,7 +225,9 @@ def _shape(schema: Schema, definitions: Schema, above: tuple[str, ...] = (), *, 
     return _Shape(control=_control(schema, nullable=nullable), **common)
 
 
-def _followed(schema: Schema, definitions: Schema, above: tuple[str, ...]) -> tuple[Schema, tuple[str, ...]]:
+def _followed(
+    schema: JsonSchema, definitions: JsonSchema, above: tuple[str, ...]
+) -> tuple[JsonSchema, tuple[str, ...]]:
     """The schema that a reference leads to, with what stands beside it; a description of the field's own goes first."""
     reference = str(schema.get("$ref", "")).rpartition("/")[2]
     if not reference:
@@ -232,7 +236,7 @@ def _followed(schema: Schema, definitions: Schema, above: tuple[str, ...]) -> tu
     return {**definitions[reference], "description": "", **beside}, (*above, reference)
 
 
-def _control(schema: Schema, *, nullable: bool) -> Control:
+def _control(schema: JsonSchema, *, nullable: bool) -> Control:
     if _words(schema):
         return "choice"
     match schema.get("type"):
@@ -248,14 +252,14 @@ def _control(schema: Schema, *, nullable: bool) -> Control:
             return "json"
 
 
-def _fits_a_line(schema: Schema) -> bool:
+def _fits_a_line(schema: JsonSchema) -> bool:
     """Whether it is a plain value, or a list of such, which is typed with commas."""
     if schema.get("type") == "array":
         return _fits_a_line(schema.get("items", {})) and schema["items"].get("type") != "array"
     return schema.get("type") in ("string", "integer", "number", "boolean") or bool(_words(schema))
 
 
-def _words(schema: Schema) -> Sequence[Any]:
+def _words(schema: JsonSchema) -> Sequence[Any]:
     """What may be chosen."""
     return (schema["const"],) if "const" in schema else schema.get("enum", ())
 
@@ -300,7 +304,7 @@ def _label(name: str, extra: Mapping[str, Any]) -> str:
     return text[:1].upper() + text[1:] + unit
 
 
-def _meaning(schema: Schema) -> str:
+def _meaning(schema: JsonSchema) -> str:
     text = str(schema.get("description", ""))
     return f"No: {text.removeprefix('False: ')}" if text.startswith("False: ") else text
 
@@ -341,7 +345,7 @@ def _hint(shape: _Shape) -> str:
             return ""
 
 
-def _range(schema: Schema) -> str:
+def _range(schema: JsonSchema) -> str:
     least, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     most, below = schema.get("maximum"), schema.get("exclusiveMaximum")
     lower = f"at least {least:g}" if least else f"more than {above:g}" if above is not None else ""
@@ -354,7 +358,7 @@ def _range(schema: Schema) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def _takes_a_list(schema: Schema) -> bool:
+def _takes_a_list(schema: JsonSchema) -> bool:
     return any(one.get("type") == "array" for one in schema.get("anyOf", ()))
 
 
@@ -485,7 +489,7 @@ def _pair(values: _Shape, line: str, now: datetime) -> tuple[str, Any]:
     return key, _parsed(values, text, now)
 
 
-def _of_several(schema: Schema, text: str) -> Any:
+def _of_several(schema: JsonSchema, text: str) -> Any:
     """Text, unless the schema has other kinds beside it and it is one of those: a number, true, or a list."""
     value = _json_or_text(text)
     kinds = {one.get("type") for one in schema.get("anyOf", ())}

@@ -23,7 +23,7 @@ Errors = dict[str, dict[str, str]]
 """Section → field → sentence."""
 
 
-class Tried(msgspec.Struct, frozen=True):
+class SentForm(msgspec.Struct, frozen=True):
     """A form that was sent and did not do: what was typed, and what is wrong with it."""
 
     typed: Mapping[str, str] | None = None
@@ -37,7 +37,7 @@ class Tried(msgspec.Struct, frozen=True):
         return self.problem.status if self.problem else 400 if self.errors else 200
 
 
-UNTRIED = Tried()
+UNTRIED = SentForm()
 
 
 class Form:
@@ -46,7 +46,7 @@ class Form:
     def __init__(self, sections: Mapping[str, FormFields]) -> None:
         self._sections = sections
 
-    def shown(self, tried: Tried = UNTRIED) -> dict[str, list[Field]]:
+    def shown(self, tried: SentForm = UNTRIED) -> dict[str, list[Field]]:
         """The fields of each section."""
         return {name: fields.shown(tried.typed, tried.errors.get(name, {})) for name, fields in self._sections.items()}
 
@@ -68,10 +68,10 @@ class Form:
             for name, text in fields.typed(values.get(section, {})).items()
         }
 
-    def refused(self, typed: Mapping[str, str], error: TasktrailError) -> Tried:
+    def refused(self, typed: Mapping[str, str], error: TasktrailError) -> SentForm:
         """The form, with the refusal beside the field that it is about, if it is about one."""
         errors = {name: found for name, fields in self._sections.items() if (found := fields.error_of(error))}
-        return Tried(typed, errors, None if errors else error)
+        return SentForm(typed, errors, None if errors else error)
 
 
 def wrong_fields(sections: Mapping[str, Sequence[Field]]) -> list[Field]:
@@ -98,7 +98,7 @@ def task_sections(
     needed = (info.needs_input, info.needs_output)
     paths = [name for name, needs in zip(PATHS, needed, strict=True) if needs]
     more = [name for name in PATHS if name not in paths]
-    more += [name for name in described(CreateTask) if name not in (*hidden, *_FIRST)]
+    more += [name for name in described_fields(CreateTask) if name not in (*hidden, *_FIRST)]
     return {
         "paths": FormFields(CreateTask, paths, required=paths),
         "options": FormFields(options, prefix="options.", within="options."),
@@ -108,7 +108,7 @@ def task_sections(
     }
 
 
-def task_fields(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def filled_fields(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The fields of a task that the sections come to, without its type."""
     plain = {field: value for name in ("paths", "first", "more") for field, value in values[name].items()}
     return plain | ({"options": values["options"]} if values["options"] else {})
@@ -121,7 +121,7 @@ def task_typed(task: Task, form: Form) -> dict[str, str]:
     return form.typed({"paths": plain, "first": plain, "more": plain, "options": fields["options"]})
 
 
-def described(kind: type[msgspec.Struct]) -> list[str]:
+def described_fields(kind: type[msgspec.Struct]) -> list[str]:
     """The fields of a command that say what they mean."""
     return [
         field.name

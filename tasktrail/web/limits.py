@@ -23,7 +23,7 @@ from ..http.permissions import OPERATE, SEE_ALL
 from ..words import size
 from .acting import act, sent
 from .fields import FormFields
-from .forms import UNTRIED, Form, Tried, described, wrong_fields
+from .forms import UNTRIED, Form, SentForm, described_fields, wrong_fields
 from .page import Page
 from .service_history import orders_at
 
@@ -34,7 +34,7 @@ _KEYS = {"types": "type_limits", "users": "user_limits", "labels": "label_limits
 _CONFIGURED = {key.name: key for key in keys()}
 _CHANGE = Form(
     {
-        "limits": FormFields(SetLimits, [name for name in described(SetLimits) if name != "reset"]),
+        "limits": FormFields(SetLimits, [name for name in described_fields(SetLimits) if name != "reset"]),
         "reason": FormFields(SetLimits, ("reason",)),
     }
 )
@@ -87,9 +87,9 @@ async def change_limits(
     typed = await sent(request)
     values, errors = _CHANGE.read(typed, page.now)
     if errors:
-        return await _answer(page, change=Tried(typed, errors))
+        return await _answer(page, change=SentForm(typed, errors))
     if not values["limits"]:
-        return await _answer(page, change=Tried(typed, problem=_NOTHING))
+        return await _answer(page, change=SentForm(typed, problem=_NOTHING))
     try:
         accepted = await act(page.backend, who, SetLimits, {**values["limits"], **values["reason"]})
     except TasktrailError as error:
@@ -123,7 +123,7 @@ async def order_queue(
     typed = await sent(request)
     values, errors = _SCOPE.read(typed, page.now)
     if errors:
-        return await _answer(page, scope=Tried(typed, errors))
+        return await _answer(page, scope=SentForm(typed, errors))
     left_out = ("type", "user_id") if kind is DrainQueue else ()
     scope = {name: value for name, value in values["scope"].items() if name not in left_out}
     try:
@@ -139,7 +139,7 @@ def _about(scope: Mapping[str, Any]) -> str:
     return f"The work of user {scope['user_id']}" if "user_id" in scope else "The queue"
 
 
-async def _answer(page: Page, *, change: Tried = UNTRIED, scope: Tried = UNTRIED) -> Response[str]:
+async def _answer(page: Page, *, change: SentForm = UNTRIED, scope: SentForm = UNTRIED) -> Response[str]:
     shown, pausing = _CHANGE.shown(change), _SCOPE.shown(scope)
     types = [("", "any type"), *((task_type.name, task_type.name) for task_type in page.whole.source.registry)]
     pausing["scope"][0] = replace(pausing["scope"][0], control="choice", choices=types)

@@ -1,6 +1,6 @@
 """Parts of pages that change while somebody looks, as server-sent events.
 
-All who look at the same thing share a `View`: it is rendered once, and each changed part is encoded once. It is
+All who look at the same thing share a `LiveView`: it is rendered once, and each changed part is encoded once. It is
 rendered again when the log has grown, at most about once a second, and less often the more views there are, so that
 looking costs the service a bounded share of a processor. Nothing is queued for a slow reader: when it is ready again it
 gets the newest state of the parts that it has not seen.
@@ -20,7 +20,7 @@ from ..http.streams import SILENCE, SLICE
 
 PAUSE = 0.8
 """Seconds between two renderings of a view, at least."""
-IDLE = 5.0
+_IDLE = 5.0
 """Seconds after which a view is rendered again although the log has not grown: ages and the machine go on."""
 REST = 2.0
 """After a rendering none follows for so many times as long as it took: views get a third of a processor."""
@@ -43,7 +43,7 @@ class _Part(msgspec.Struct, frozen=True):
     frame: bytes
 
 
-class View:
+class LiveView:
     """What is looked at, and by how many."""
 
     def __init__(self, render: Render, task_id: int | None) -> None:
@@ -88,7 +88,7 @@ class Hub:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._views: dict[Hashable, View] = {}
+        self._views: dict[Hashable, LiveView] = {}
         self._turn = asyncio.Lock()
         """One view is rendered at a time."""
         self._listener: asyncio.Task[None] | None = None
@@ -127,7 +127,7 @@ class Hub:
             finally:
                 self._leave(key, view)
 
-    async def _frames(self, view: View, position: int) -> AsyncIterator[bytes]:
+    async def _frames(self, view: LiveView, position: int) -> AsyncIterator[bytes]:
         seen = 0
         while not self._backend.feed.closed:
             changed, unseen = view.changed, list[str]()
@@ -142,10 +142,10 @@ class Hub:
                 except TimeoutError:
                     yield _ALIVE
 
-    def _enter(self, key: Hashable, render: Render, task_id: int | None, position: int) -> View:
+    def _enter(self, key: Hashable, render: Render, task_id: int | None, position: int) -> LiveView:
         view = self._views.get(key)
         if view is None:
-            view = self._views[key] = View(render, task_id)
+            view = self._views[key] = LiveView(render, task_id)
             view.worker = asyncio.create_task(self._keep(view))
         elif view.position < position:
             view.stale.set()
@@ -155,7 +155,7 @@ class Hub:
             self._listener = asyncio.create_task(self._listen())
         return view
 
-    def _leave(self, key: Hashable, view: View) -> None:
+    def _leave(self, key: Hashable, view: LiveView) -> None:
         view.readers -= 1
         if view.readers:
             return
@@ -166,7 +166,7 @@ class Hub:
             self._listener.cancel()
             self._listener = None
 
-    async def _keep(self, view: View) -> None:
+    async def _keep(self, view: LiveView) -> None:
         """Render the view again and again, as long as anybody looks."""
         loop = asyncio.get_running_loop()
         while not self._backend.feed.closed:
@@ -180,7 +180,7 @@ class Hub:
                 await asyncio.sleep(REST * (loop.time() - began))
             await asyncio.sleep(PAUSE)
             with suppress(TimeoutError):
-                await asyncio.wait_for(view.stale.wait(), IDLE)
+                await asyncio.wait_for(view.stale.wait(), _IDLE)
 
     async def _listen(self) -> None:
         """Mark the views that a new record is about."""

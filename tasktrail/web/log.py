@@ -21,12 +21,12 @@ from ..http.requests import LARGEST, task_number
 from ..projections.describe import describe
 from .page import Page
 
-SHOWN = 50
-LOOKED_THROUGH = 50_000
+_SHOWN = 50
+_LOOKED_THROUGH = 50_000
 """Records among which those of a kind are looked for: the log has no index for them."""
 OF_A_TASK = 1000
 """The same of one task, whose records are read for it."""
-KINDS = tuple(EVENT_TAGS.values())
+EVENT_KINDS = tuple(EVENT_TAGS.values())
 
 TaskQuery = Annotated[str, QueryParameter(description="Only records of this task")]
 KindQuery = Annotated[str, QueryParameter(description="Only records of this kind, such as `failed`")]
@@ -35,7 +35,7 @@ UpToQuery = Annotated[int | None, QueryParameter(ge=0, le=LARGEST, description="
 logger = get_logger("tasktrail.web")
 
 
-class Line(msgspec.Struct, frozen=True):
+class LogLine(msgspec.Struct, frozen=True):
     """A record as it is shown."""
 
     record: Recorded
@@ -46,7 +46,7 @@ class Line(msgspec.Struct, frozen=True):
 class Excerpt(msgspec.Struct, frozen=True):
     """Records, the newest first."""
 
-    lines: list[Line]
+    lines: list[LogLine]
     earlier: int
     """The position at which to go on; 0: there is nothing before."""
 
@@ -70,7 +70,7 @@ async def live_log(
 
 
 @post("/verify", include_in_schema=False, needs=AUDIT)
-async def verify(page: NamedDependency[Page], who: NamedDependency[Identity]) -> Response[None]:
+async def begin_check(page: NamedDependency[Page], who: NamedDependency[Identity]) -> Response[None]:
     """Begin to check everything; the page tells how far it is."""
     page.present()
     if page.backend.check.runs:
@@ -90,7 +90,7 @@ async def _check(page: Page, by: str) -> None:
 
 
 def _shown(page: Page, task: str, kind: str, up_to: int | None) -> dict[str, Any]:
-    if kind and kind not in KINDS:
+    if kind and kind not in EVENT_KINDS:
         raise InvalidValue(f"kind: there are no records called {kind[:40]!r}", field="kind")
     last = page.past.position if page.past else page.whole.watermark.position
     last = last if up_to is None else min(last, up_to)
@@ -98,7 +98,7 @@ def _shown(page: Page, task: str, kind: str, up_to: int | None) -> dict[str, Any
     check = page.backend.check
     return {
         "excerpt": found,
-        "kinds": KINDS,
+        "kinds": EVENT_KINDS,
         "task": task,
         "kind": kind,
         "up_to": up_to,
@@ -110,31 +110,31 @@ def _shown(page: Page, task: str, kind: str, up_to: int | None) -> dict[str, Any
 def excerpt(page: Page, task_id: int, kind: str, last: int) -> Excerpt:
     """The newest records of a task, up to a position. Of a kind: as far as one may look."""
     version = page.whole.version_at(task_id, last)
-    least = max(0, version - (OF_A_TASK if kind else SHOWN))
+    least = max(0, version - (OF_A_TASK if kind else _SHOWN))
     records = page.whole.events_after(task_id, least, version - least)
     return _excerpt(reversed(records), kind, records[0].position - 1 if least and records else 0)
 
 
 def newest(page: Page, kind: str, last: int) -> Excerpt:
     """The newest records of all tasks, up to a position. Of a kind: as far as one may look."""
-    least = max(0, last - (LOOKED_THROUGH if kind else SHOWN))
+    least = max(0, last - (_LOOKED_THROUGH if kind else _SHOWN))
     if not kind:
         return _excerpt(reversed(list(page.whole.log(least, last - least))), "", least)
-    found = page.whole.source.log().newest_of(kind, least, last, SHOWN)
+    found = page.whole.source.log().newest_of(kind, least, last, _SHOWN)
     return _excerpt((record for position in found for record in page.whole.log(position - 1, 1)), kind, least)
 
 
 def _excerpt(newest_first: Iterator[Recorded], kind: str, looked_to: int) -> Excerpt:
     """The first of the records; one goes on behind the last of them, or where looking has ended."""
-    lines = list(islice(_lines(newest_first, kind), SHOWN))
-    return Excerpt(lines, lines[-1].record.position - 1 if len(lines) == SHOWN else looked_to)
+    lines = list(islice(_lines(newest_first, kind), _SHOWN))
+    return Excerpt(lines, lines[-1].record.position - 1 if len(lines) == _SHOWN else looked_to)
 
 
-def _lines(records: Iterator[Recorded], kind: str) -> Iterator[Line]:
+def _lines(records: Iterator[Recorded], kind: str) -> Iterator[LogLine]:
     for record in records:
         tag = EVENT_TAGS[type(record.event)]
         if kind in ("", tag):
-            yield Line(record, tag, describe(record.event))
+            yield LogLine(record, tag, describe(record.event))
 
 
-ROUTES = (log, live_log, verify)
+ROUTES = (log, live_log, begin_check)

@@ -21,7 +21,7 @@ _CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?")
 _WEEKDAY = re.compile(r"(mon|tues|wednes|thurs|fri|satur|sun)day.*")
 
 
-class Moment(msgspec.Struct, frozen=True):
+class ShownMoment(msgspec.Struct, frozen=True):
     """A moment of the past, as it is shown."""
 
     position: int
@@ -29,12 +29,12 @@ class Moment(msgspec.Struct, frozen=True):
     at: datetime
 
 
-def moment_of(service: TaskService, as_of: str) -> Moment:
+def moment_of(service: TaskService, as_of: str) -> ShownMoment:
     """The moment that an address names. Raises `InvalidValue` when it names none, and `BeyondTheLog`."""
     log, point = service.source.log(), parse_point(as_of)
     if isinstance(point, datetime):
-        return Moment(position_at(log, point), point)
-    return Moment(point, time_of(log, max(point, 1)))  # before the first record: the time of that
+        return ShownMoment(position_at(log, point), point)
+    return ShownMoment(point, time_of(log, max(point, 1)))  # before the first record: the time of that
 
 
 def canonical(service: TaskService | OneUser, words: str, now: datetime) -> str:

@@ -25,7 +25,7 @@ from .formats import exact
 from .page import Page
 
 RUNNING_SHOWN = 50
-QUEUE_SHOWN = 8
+_QUEUE_SHOWN = 8
 FAILURES_SHOWN = 8
 HOUR, DAY = 60, 24 * 60
 THEN_WITHIN = 30.0
@@ -35,7 +35,7 @@ WHOLE_PARTS = ("numbers", "resources", "activity")
 """What is about all tasks: not for a user who sees only his own."""
 
 
-class Running(msgspec.Struct, frozen=True, kw_only=True):
+class RunningRow(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt that runs, with what is expected of it."""
 
     id: int
@@ -96,14 +96,14 @@ def standing(page: Page) -> dict[str, Any]:
     service, user = page.backend.service, page.user_id
 
     def look(state: SchedulerState, at: datetime) -> tuple[QueueBoard, list[tuple[Queued, tuple[Obstacle, ...]]]]:
-        board = queue_board(state, at, QUEUE_SHOWN)
+        board = queue_board(state, at, _QUEUE_SHOWN)
         return board, [(one, reasons_of(state, state.tasks[one.task_id], at)) for one in board.entries]
 
     stats = service.stats()
     if user is None:
         board, reasons = service.source.state(look)
     else:
-        board = page.service.queue(QUEUE_SHOWN)
+        board = page.service.queue(_QUEUE_SHOWN)
         reasons = [(one, page.service.why(one.task_id).reasons) for one in board.entries]
     means, memory = means_of(stats), service.memory_of_attempts()
     running = [_running(one, means, memory, page.now) for one in board.running if user in (None, one.user_id)]
@@ -156,8 +156,8 @@ def _unknown(note: str) -> dict[str, Any]:
     return {**empty, "note": note, "running": [], "queue": [], "failures": [], "may_retry": False}
 
 
-def _ran(task: Task) -> Running:
-    return Running(
+def _ran(task: Task) -> RunningRow:
+    return RunningRow(
         id=task.id,
         type=task.type,
         input_file=task.input_file,
@@ -197,8 +197,8 @@ def _left(one: RunningNow, means: dict[str, float], now: datetime) -> float | No
     return seconds_left(one.progress, means.get(one.type) or one.expected) if left is None else left
 
 
-def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, int], int], now: datetime) -> Running:
-    return Running(
+def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, int], int], now: datetime) -> RunningRow:
+    return RunningRow(
         id=one.task_id,
         type=one.type,
         input_file=one.input_file,

@@ -13,7 +13,7 @@ Its name goes into `PAGES` in `routes.py`. A form posts to a route of the same m
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, TypeVarTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,6 +21,7 @@ from litestar import Request, Response
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
+from litestar.params import PathParameter
 from litestar.response import Stream
 from litestar.status_codes import HTTP_404_NOT_FOUND
 from litestar.types import ExceptionHandlersMap
@@ -34,14 +35,13 @@ from ..events import Task, TasktrailError
 from ..events.errors import InvalidValue
 from ..http.backend import Backend
 from ..http.permissions import SEE, SEE_ALL, SUBMIT, Need, allows
-from ..http.problems import HANDLERS as PROBLEMS
-from ..http.problems import headers_of, refusal_of, unexpected
+from ..http.problems import PROBLEM_HANDLERS, headers_of, refusal_of, unexpected
 from ..http.requests import AsOfQuery
 from ..http.streams import EVENT_STREAM
 from ..projections.queries.as_of import Point
 from .assets import asset
 from .formats import FILTERS, visible, zone
-from .moments import QUICK, Moment, canonical, moment_of
+from .moments import QUICK, ShownMoment, canonical, moment_of
 
 if TYPE_CHECKING:
     from ..http.identity import Identity
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+TypePath = Annotated[str, PathParameter(description="A task type")]
 
 HEADERS = {"referrer-policy": "same-origin"}
 """Of every page, beside what is on every answer: without it a browser would not say whose page sends a form."""
@@ -84,7 +85,7 @@ templates.globals.update(asset=asset, navigation=NAVIGATION, quick=QUICK, tasktr
 class Page:
     """One request for a page: what is asked, of which moment, and how it is answered."""
 
-    def __init__(self, request: Request[Any, Any, Any], backend: Backend, as_of: str, past: Moment | None) -> None:
+    def __init__(self, request: Request[Any, Any, Any], backend: Backend, as_of: str, past: ShownMoment | None) -> None:
         self.request = request
         self.backend = backend
         self.who: Identity | None = request.scope["state"]["who"]
@@ -271,7 +272,7 @@ def refused_anywhere(request: Request[Any, Any, Any], error: HTTPException) -> R
     """An address at which nothing answers: people get a page, programs the problem."""
     if error.status_code == HTTP_404_NOT_FOUND and "text/html" in request.headers.get("accept", ""):
         return _framework(request, error)
-    return PROBLEMS[HTTPException](request, error)
+    return PROBLEM_HANDLERS[HTTPException](request, error)
 
 
 def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
@@ -283,7 +284,7 @@ def _elsewhere(_request: Request[Any, Any, Any], error: Elsewhere) -> Response[N
     return Response(None, status_code=303, headers={**HEADERS, "location": error.location})
 
 
-HANDLERS: ExceptionHandlersMap = {
+PAGE_HANDLERS: ExceptionHandlersMap = {
     Elsewhere: _elsewhere,
     TasktrailError: refused,
     HTTPException: _framework,

@@ -7,7 +7,7 @@ from ..http.requests import MAX_FORM
 from . import limits, log, login, now, schedules, submit, task, tasks
 from .assets import get_asset
 from .bulk import BulkChanges
-from .page import HANDLERS, open_page
+from .page import PAGE_HANDLERS, open_page
 from .task import Stories
 
 PAGES = (
@@ -35,7 +35,7 @@ def page_router() -> Router:
             "wanted": Provide(tasks.wanted_filters, sync_to_thread=False),
             "stories": Provide(lambda: stories, sync_to_thread=False),
         },
-        exception_handlers=HANDLERS,
+        exception_handlers=PAGE_HANDLERS,
         request_max_body_size=MAX_FORM,
         include_in_schema=False,
     )

@@ -2,12 +2,11 @@
 
 from datetime import datetime
 from itertools import islice
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import PathParameter
 
 from ..actors.core.schedules import Schedule, times_after
 from ..actors.core.state import SchedulerState
@@ -20,14 +19,13 @@ from ..http.identity import Identity
 from ..http.permissions import OPERATE, SEE_ALL
 from .acting import act, sent
 from .fields import FormFields
-from .forms import UNTRIED, Form, Tried, task_fields, task_sections, wrong_fields
-from .page import Page
+from .forms import UNTRIED, Form, SentForm, filled_fields, task_sections, wrong_fields
+from .page import Page, TypePath
 from .service_history import orders_at
 
 _SHOWN = 3
 """Next runs of each schedule."""
 _WHEN = ("schedule", "cron", "every", "timezone", "starting_at", "missed", "max_missed")
-TypePath = Annotated[str, PathParameter(description="A task type")]
 
 
 class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +66,8 @@ async def add_schedule(
     typed = await sent(request)
     values, errors = form.read(typed, page.now)
     if errors:
-        return await _answer(page, info, form, Tried(typed, errors))
-    task = {"type": task_type, **task_fields(values)}
+        return await _answer(page, info, form, SentForm(typed, errors))
+    task = {"type": task_type, **filled_fields(values)}
     try:
         accepted = await act(page.backend, who, AddSchedule, {**values["when"], **values["reason"], "task": task})
     except TasktrailError as error:
@@ -98,7 +96,7 @@ def _form(page: Page, task_type: str) -> tuple[TypeInfo, Form]:
     return info, Form({"when": FormFields(AddSchedule, _WHEN), **task_sections(info, found.options, once=False)})
 
 
-async def _answer(page: Page, info: TypeInfo, form: Form, tried: Tried = UNTRIED) -> Response[str]:
+async def _answer(page: Page, info: TypeInfo, form: Form, tried: SentForm = UNTRIED) -> Response[str]:
     sections = form.shown(tried)
     return page.answer(
         "schedule_add.html",

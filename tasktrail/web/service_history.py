@@ -13,7 +13,7 @@ from ..events.system_events import LimitsChanged
 _PAGE = 1000
 
 
-class Orders(msgspec.Struct):
+class ServiceOrders(msgspec.Struct):
     """The folds up to one position."""
 
     limits: LimitChanges
@@ -21,9 +21,9 @@ class Orders(msgspec.Struct):
     schedules: Schedules
 
 
-def orders_at(log: LogReader, position: int) -> Orders:
+def orders_at(log: LogReader, position: int) -> ServiceOrders:
     """What the records up to a position come to. How often schedules ran is not among them."""
-    orders = Orders(LimitChanges(), Pauses(), Schedules())
+    orders = ServiceOrders(LimitChanges(), Pauses(), Schedules())
     for record in _records(log, position):
         if isinstance(record.event, LimitsChanged):
             orders.limits.apply(record.event, record.position)

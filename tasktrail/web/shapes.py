@@ -38,7 +38,7 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
     dots: tuple[Dot, ...]
 
 
-class Tick(msgspec.Struct, frozen=True):
+class TimeMark(msgspec.Struct, frozen=True):
     """A moment that is named below the line."""
 
     x: float
@@ -49,8 +49,8 @@ class TimeShape(msgspec.Struct, frozen=True, kw_only=True):
     """The attempts of a task along a line of time."""
 
     bars: tuple[Bar, ...]
-    ticks: tuple[Tick, ...]
-    levels: tuple[Tick, ...]
+    ticks: tuple[TimeMark, ...]
+    levels: tuple[TimeMark, ...]
     """Lines of 0, 50 and 100 %; `x` is their height."""
 
 
@@ -63,9 +63,9 @@ def time_shape(attempts: Sequence[Attempt], begin: datetime, end: datetime) -> T
 
     every = round_step(span / _TICKS)
     ticks = tuple(
-        Tick(place(every * number), _mark(every * number)) for number in range(int(span / every * 1.0001) + 1)
+        TimeMark(place(every * number), _mark(every * number)) for number in range(int(span / every * 1.0001) + 1)
     )
-    levels = tuple(Tick(_height(level), f"{level:g} %") for level in (0.0, 50.0, 100.0))
+    levels = tuple(TimeMark(_height(level), f"{level:g} %") for level in (0.0, 50.0, 100.0))
     return TimeShape(bars=tuple(_bar(attempt, begin, end, place) for attempt in attempts), ticks=ticks, levels=levels)
 
 

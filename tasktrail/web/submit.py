@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import QueryParameter
 
 from ..api.protocol import TypeInfo
 from ..api.reader import type_info
@@ -14,10 +14,9 @@ from ..http.identity import Identity
 from ..http.permissions import SUBMIT
 from ..intake.conversion import new_command_id
 from .acting import act, sent
-from .forms import Form, Tried, task_fields, task_sections, task_typed, wrong_fields
-from .page import Page
+from .forms import Form, SentForm, filled_fields, task_sections, task_typed, wrong_fields
+from .page import Page, TypePath
 
-TypePath = Annotated[str, PathParameter(description="A task type")]
 LikeQuery = Annotated[int | None, QueryParameter(ge=1, description="Fill the form in as this task was asked for")]
 
 
@@ -36,7 +35,7 @@ async def submit_form(
     """The form for a new task."""
     info, form = await page.ask(_form, page, who, task_type)
     typed = task_typed(await page.ask(page.service.get_task, like), form) if like else None
-    return await _answer(page, info, form, Tried(typed))
+    return await _answer(page, info, form, SentForm(typed))
 
 
 @post("/submit/{task_type:str}", needs=SUBMIT)
@@ -49,14 +48,14 @@ async def submit_task(
     typed = await sent(request)
     values, errors = form.read(typed, page.now)
     if errors:
-        return await _answer(page, info, form, Tried(typed, errors))
-    fields = {"type": task_type, "command_id": typed.get("command_id", ""), **values["reason"], **task_fields(values)}
+        return await _answer(page, info, form, SentForm(typed, errors))
+    fields = {"type": task_type, "command_id": typed.get("command_id", ""), **values["reason"], **filled_fields(values)}
     if who.user_id is not None:
         fields["user_id"] = who.user_id
     try:
         accepted = await act(page.backend, who, CreateTask, fields)
     except CommandIdReused:
-        return await _answer(page, info, form, Tried(typed, problem=_SENT_BEFORE))
+        return await _answer(page, info, form, SentForm(typed, problem=_SENT_BEFORE))
     except TasktrailError as error:
         return await _answer(page, info, form, form.refused(typed, error))
     return page.redirect(page.url(f"/tasks/{accepted.task_id}"), said=f"Task {accepted.task_id} is in the log.")
@@ -75,7 +74,7 @@ def _form(page: Page, who: Identity, task_type: str) -> tuple[TypeInfo, Form]:
     return info, Form(task_sections(info, found.options, bound=who.user_id is not None))
 
 
-async def _answer(page: Page, info: TypeInfo, form: Form, tried: Tried) -> Response[str]:
+async def _answer(page: Page, info: TypeInfo, form: Form, tried: SentForm) -> Response[str]:
     """The form. A command id comes with it, so that sending it twice creates one task."""
     sections = form.shown(tried)
     kept = tried.typed is not None and tried.problem is not _SENT_BEFORE

@@ -41,7 +41,7 @@ from ..events.system_events import DeliveryAttempted
 from ..expectation import left_at_own_pace, means_of, seconds_left
 from ..handlers.attempt_output import Output
 from ..http.identity import Identity
-from ..http.permissions import COMMANDS, SEE, SUBMIT
+from ..http.permissions import COMMAND_NEEDS, SEE, SUBMIT
 from ..http.queries import AttemptQuery
 from ..http.requests import TaskIdPath
 from ..projections import NoticeStatus, TaskFilters, TaskQueries
@@ -52,7 +52,7 @@ from ..projections.history import Line
 from ..projections.queries.walk import Census
 from ..projections.story import Story, StoryFold, line_of, skim
 from ..times import read_time
-from .acting import act, priority_of, sent
+from .acting import act, parse_priority, sent
 from .formats import advice
 from .page import Page
 from .shapes import SIDE, Around, GraphShape, Node, TimeShape, graph_shape, time_shape
@@ -67,7 +67,7 @@ _PRINTED = 8 * 1024
 """Bytes of output that are shown, from its end."""
 _NOTICES = 40
 _DEADLINE_OF_PICTURE = 40.0
-PARTS = ("head", "actions", "attempts", "story", "files", "graph", "causes", "notices", "result")
+_PARTS = ("head", "actions", "attempts", "story", "files", "graph", "causes", "notices", "result")
 
 Side: TypeAlias = Literal["input", "output"]
 SidePath = Annotated[Side, PathParameter(description="Of which file")]
@@ -103,7 +103,7 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class ShownTask(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the page shows."""
 
     task: Task
@@ -133,7 +133,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/tasks/{task_id:int}", include_in_schema=False, needs=SEE)
-async def task(
+async def task_page(
     page: NamedDependency[Page], stories: NamedDependency["Stories"], task_id: TaskIdPath, attempt: AttemptQuery = None
 ) -> Response[str]:
     """One task, now or as of an earlier moment."""
@@ -149,7 +149,7 @@ async def live_task(
     await page.own_task(task_id)
 
     def parts(shared: Page) -> dict[str, str]:
-        return shared.parts("task.html", PARTS, **_shown(shared, stories, task_id, attempt))
+        return shared.parts("task.html", _PARTS, **_shown(shared, stories, task_id, attempt))
 
     return page.follow(parts, task_id=task_id)
 
@@ -168,14 +168,14 @@ def _shown(page: Page, stories: "Stories", task_id: int, attempt: int | None) ->
     }
 
 
-def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> Seen:
+def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> ShownTask:
     """Ask for everything. Raises `UnknownTask`, also for a task that whoever looks may not see."""
     found = page.service.get_task(task_id, as_of=page.point)
     story, last = _story(page, stories, found)
     noted, left_out = _notes(page, task_id)
     chain = _chain(page, last)
     children = None if page.past else _children(page, task_id)
-    seen = Seen(
+    seen = ShownTask(
         task=found,
         left=time_left(found, story.attempts, page.now, {} if page.past else means_of(page.backend.service.stats())),
         story=story,
@@ -191,7 +191,7 @@ def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
     return seen if page.past else _with_present(page, seen, noted, found.attempt if attempt is None else attempt)
 
 
-def _with_present(page: Page, seen: Seen, noted: list[Recorded], attempt: int) -> Seen:
+def _with_present(page: Page, seen: ShownTask, noted: list[Recorded], attempt: int) -> ShownTask:
     """The same with what is not recorded, or not kept for earlier moments."""
     service, found = page.backend.service, seen.task
     notices = service.source.ask(lambda views: views.notices(found.id))
@@ -399,7 +399,7 @@ _PICTURE_HEADERS = {"content-security-policy": "default-src 'none'; sandbox; fra
 
 
 @get("/tasks/{task_id:int}/picture/{side:str}", include_in_schema=False, needs=SEE)
-async def picture(
+async def task_picture(
     page: NamedDependency[Page], task_id: TaskIdPath, side: SidePath, v: Annotated[str | None, "its version"] = None
 ) -> Response[bytes]:
     """A small picture of the task's input or output as that is now; words in its place where there is none."""
@@ -448,7 +448,7 @@ def _may(page: Page, found: Task) -> frozenset[str]:
         "redeliver": (True, RedeliverNotice),
         "submit": (found.type in page.backend.service.source.registry, CreateTask),
     }
-    return frozenset(name for name, (sensible, kind) in wanted.items() if sensible and page.may(COMMANDS[kind]))
+    return frozenset(name for name, (sensible, kind) in wanted.items() if sensible and page.may(COMMAND_NEEDS[kind]))
 
 
 @post("/tasks/{task_id:int}/act", include_in_schema=False, status_code=303, needs=SUBMIT)
@@ -505,7 +505,7 @@ def _command(fields: Mapping[str, str], now: datetime) -> tuple[type[Command], d
 def _changes(fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if priority := fields.get("priority", "").strip():
-        changes["priority"] = priority_of(priority)
+        changes["priority"] = parse_priority(priority)
     if when := fields.get("scheduled_for", "").strip():
         try:
             changes["scheduled_for"] = read_time(when, now)
@@ -530,4 +530,4 @@ def _number(field: str, text: str) -> float:
     return number
 
 
-ROUTES = (task, live_task, picture, act_on_one)
+ROUTES = (task_page, live_task, task_picture, act_on_one)

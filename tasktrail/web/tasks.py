@@ -24,21 +24,21 @@ from ..events.commands import AdjustTask
 from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..events.state import WAITING, Status
 from ..http.access import Access
-from ..http.permissions import COMMANDS, SEE, SUBMIT, check
+from ..http.permissions import COMMAND_NEEDS, SEE, SUBMIT, check_permission
 from ..http.queries import SortQuery, TextQuery, ValuesQuery
 from ..http.requests import read_form, task_number
 from ..intake.conversion import command_from_fields
 from ..projections import TaskFilters
 from ..projections.queries.filters import STATUSES, values_of
 from ..projections.queries.walk import Census, Stretch, parse_place
-from .acting import priority_of
-from .bulk import MOST, BulkChange, BulkChanges, carry_out
+from .acting import parse_priority
+from .bulk import MOST_TASKS, BulkChange, BulkChanges, send_all
 from .page import Page
 
 PER_PAGE = 50
 MOST_PER_PAGE = 100
-PARTS = ("found", "rows")
-WITHIN = 3.0
+_PARTS = ("found", "rows")
+_WITHIN = 3.0
 """Seconds that a form waits for its change before it shows how far it is."""
 FIELDS = ("status", "type", "label", "batch", "user_id", "document_id", "parent_task_id", "search")
 HEADINGS = (
@@ -127,7 +127,7 @@ async def live_tasks(
     parse_place(place or "")  # a wrong one is refused before the stream begins
 
     def parts(shared: Page) -> dict[str, str]:
-        return shared.parts("tasks.html", PARTS, **_shown(shared, _now(shared, filters, place or "")))
+        return shared.parts("tasks.html", _PARTS, **_shown(shared, _now(shared, filters, place or "")))
 
     return page.follow(parts)
 
@@ -243,13 +243,13 @@ def _allowed(page: Page) -> list[Action]:
     """What whoever looks may do."""
     if page.past:
         return []
-    return [action for action in ACTIONS.values() if page.may(COMMANDS[action.command])]
+    return [action for action in ACTIONS.values() if page.may(COMMAND_NEEDS[action.command])]
 
 
 # --- one command for many -------------------------------------------------------------------------------------------
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+class ChosenTasks(msgspec.Struct, frozen=True, kw_only=True):
     """Which tasks are meant: those that were chosen, or all that pass the filters."""
 
     ids: tuple[int, ...] = ()
@@ -267,7 +267,7 @@ async def confirm(
     """How many tasks are meant, and the form that does it."""
     page.present()
     meant = _action(page, action or "")
-    choice = Choice(filters=wanted) if of == "all" else Choice(ids=_ids(id or ()))
+    choice = ChosenTasks(filters=wanted) if of == "all" else ChosenTasks(ids=_ids(id or ()))
     given = page.parameters()
     kept = {name: _joined(given[name]) for name in FIELDS if given.get(name)}
     if not choice.ids and choice.filters is None:
@@ -283,7 +283,7 @@ async def confirm(
         kept=kept,
         back=page.url("/tasks", **kept),
         bulk=secrets.token_hex(16),
-        most=MOST,
+        most=MOST_TASKS,
     )
 
 
@@ -291,7 +291,7 @@ def _action(page: Page, name: str) -> Action:
     """The action. Raises `Malformed`, and `Forbidden` where whoever asks may not."""
     if name not in ACTIONS:
         raise Malformed(f"action: {name[:40]!r} is nothing that can be done", field="action")
-    check(page.who, COMMANDS[ACTIONS[name].command], f"have tasks {ACTIONS[name].verb}")
+    check_permission(page.who, COMMAND_NEEDS[ACTIONS[name].command], f"have tasks {ACTIONS[name].verb}")
     return ACTIONS[name]
 
 
@@ -301,12 +301,12 @@ def _joined(values: object) -> str:
 
 def _ids(ids: Sequence[str]) -> tuple[int, ...]:
     numbers = [part for text in ids for part in text.split(",") if part.strip()]
-    if len(numbers) > MOST:
-        raise InvalidValue(f"id: at most {MOST:,} tasks at once", field="id")
+    if len(numbers) > MOST_TASKS:
+        raise InvalidValue(f"id: at most {MOST_TASKS:,} tasks at once", field="id")
     return tuple(dict.fromkeys(task_number(number, "id") for number in numbers))
 
 
-def _counted(page: Page, choice: Choice, action: Action) -> tuple[int, int, bool]:
+def _counted(page: Page, choice: ChosenTasks, action: Action) -> tuple[int, int, bool]:
     """How many tasks are meant, for how many others it means nothing, and whether that is all."""
     source = page.backend.service.source
     if choice.filters is not None:
@@ -316,8 +316,8 @@ def _counted(page: Page, choice: Choice, action: Action) -> tuple[int, int, bool
         meant = sum(census.by_status[status] for status in named if status in action.of)
         if not census.complete:
             narrowed = _narrowed(filters, action)
-            meant = len(source.ask(lambda views: views.ids(narrowed, MOST + 1))) if narrowed else 0
-            return meant, 0, meant <= MOST
+            meant = len(source.ask(lambda views: views.ids(narrowed, MOST_TASKS + 1))) if narrowed else 0
+            return meant, 0, meant <= MOST_TASKS
         return meant, census.total(filters) - meant, True
     states = [source.ask(lambda views, one=one: _status_of(page, views, one)) for one in choice.ids]  # type: ignore[misc]
     meant = sum(status in action.of for status in states)
@@ -340,7 +340,7 @@ def _narrowed(filters: TaskFilters, action: Action) -> TaskFilters | None:
 
 
 @post("/tasks/act", include_in_schema=False, status_code=303, needs=SUBMIT)
-async def act(
+async def act_on_many(
     page: NamedDependency[Page], access: NamedDependency[Access], bulk_changes: NamedDependency[BulkChanges]
 ) -> Response[None]:
     """Do it, in the background when it takes long, and show what comes of it."""
@@ -350,9 +350,9 @@ async def act(
     action = _action(page, fields.get("action", ""))
     filters = TaskFilters.parse({name: fields.get(name, "") for name in FIELDS})
     if fields.get("of") == "all":
-        choice = Choice(filters=_own(page, filters))
+        choice = ChosenTasks(filters=_own(page, filters))
     else:
-        choice = Choice(ids=_ids([str(one) for one in form.getall("id", [])]))
+        choice = ChosenTasks(ids=_ids([str(one) for one in form.getall("id", [])]))
     bulk_id = fields.get("bulk", "")
     if not (bulk_id.isalnum() and bulk_id.isascii()) or len(bulk_id) > 64:  # noqa: PLR2004 - as long as a digest
         raise Malformed("bulk: the form has none", field="bulk", remedy="Open the page of the form again.")
@@ -369,17 +369,17 @@ async def act(
             return replace(asked, task_id=task_id, command_id=f"{bulk_id}:{task_id}")
 
         send = page.backend.commands_of(page.who, access).send_many
-        bulk.work = asyncio.ensure_future(page.backend.bulk(carry_out, send, bulk, find, command))
-        await asyncio.wait([bulk.work], timeout=WITHIN)
+        bulk.work = asyncio.ensure_future(page.backend.bulk(send_all, send, bulk, find, command))
+        await asyncio.wait([bulk.work], timeout=_WITHIN)
     return page.redirect(f"/tasks/bulk/{bulk_id}")
 
 
-def _found(page: Page, choice: Choice, action: Action) -> Sequence[int]:
+def _found(page: Page, choice: ChosenTasks, action: Action) -> Sequence[int]:
     source = page.backend.service.source
     if choice.filters is None:
         return [one for one in choice.ids if source.ask(lambda views, one=one: _status_of(page, views, one))]  # type: ignore[misc]
     narrowed = _narrowed(choice.filters, action)
-    return source.ask(lambda views: views.ids(narrowed, MOST)) if narrowed else ()
+    return source.ask(lambda views: views.ids(narrowed, MOST_TASKS)) if narrowed else ()
 
 
 def _command_of(action: Action, fields: Mapping[str, str], actor: str) -> RetryTask | CancelTask | AdjustTask:
@@ -393,7 +393,7 @@ def _command_of(action: Action, fields: Mapping[str, str], actor: str) -> RetryT
         case "cancel":
             return command_from_fields(CancelTask, {**common, "children": "children" in fields})
         case _:
-            return command_from_fields(AdjustTask, {**common, "priority": priority_of(fields.get("priority", ""))})
+            return command_from_fields(AdjustTask, {**common, "priority": parse_priority(fields.get("priority", ""))})
 
 
 @get("/tasks/bulk/{bulk_id:str}", include_in_schema=False, needs=SUBMIT)
@@ -411,4 +411,4 @@ async def bulk(
     return page.answer("tasks_bulk.html", bulk=found)
 
 
-ROUTES = (tasks, live_tasks, confirm, act, bulk)
+ROUTES = (tasks, live_tasks, confirm, act_on_many, bulk)

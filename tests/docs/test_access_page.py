@@ -7,7 +7,7 @@ from typing import get_args
 from tasktrail.events import Command
 from tasktrail.events.system_events import Role
 from tasktrail.http.app import ROUTES
-from tasktrail.http.permissions import COMMANDS, Need
+from tasktrail.http.permissions import COMMAND_NEEDS, Need
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "access.md").read_text(encoding="utf-8")
 ROLES: tuple[str, ...] = get_args(Role)
@@ -26,9 +26,11 @@ def rows() -> Iterator[str]:
             plain = path.replace(":int}", "}").replace(":str}", "}")
             for method in sorted(map(str, route.http_methods)):
                 yield row(f"{method} {plain}", route.opt["needs"])
-    assert set(get_args(Command)) == set(COMMANDS), "say what it needs in COMMANDS of tasktrail/http/permissions.py"
+    assert set(get_args(Command)) == set(COMMAND_NEEDS), (
+        "say what it needs in COMMANDS of tasktrail/http/permissions.py"
+    )
     for kind in get_args(Command):
-        yield row(kind.__struct_config__.tag, COMMANDS[kind])
+        yield row(kind.__struct_config__.tag, COMMAND_NEEDS[kind])
 
 
 def test_the_table_says_what_every_route_and_command_needs() -> None:

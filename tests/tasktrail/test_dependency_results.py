@@ -101,7 +101,7 @@ def test_a_dependency_that_has_failed_and_is_ignored_has_no_result(service: Task
 
 
 def test_what_is_too_much_is_told_to_those_who_ask(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dependency_results, "MOST", 20)
+    monkeypatch.setattr(dependency_results, "_MOST", 20)
     parts = [describe.using(service).submit("a text") for _ in range(3)]
     asks = total.using(service).with_fields(depends_on=parts).submit()
     does_not = size_of.using(service).with_fields(depends_on=parts).submit("abc")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasktrail.actors.core.messages import Tick
 from tasktrail.events import Created, Event, Failed, Started
-from tasktrail.events.clock_jumps import KEPT, Jumps
+from tasktrail.events.clock_jumps import JUMPS_KEPT, Jumps
 from tasktrail.events.commands import AddSchedule, CreateTask
 from tasktrail.events.reports import AttemptBeat
 from tasktrail.events.system_events import ClockJumped
@@ -201,8 +201,8 @@ def test_no_moment_is_ever_moved_to_before_its_own(steps: list[tuple[int, int]],
 
 
 def test_only_so_many_jumps_are_remembered() -> None:
-    made = jumps(*((10 * number, 1) for number in range(KEPT + 9)))
-    assert len(made.kept) == KEPT
+    made = jumps(*((10 * number, 1) for number in range(JUMPS_KEPT + 9)))
+    assert len(made.kept) == JUMPS_KEPT
     assert made.kept[-1].shows > made.kept[0].shows
 
 

@@ -22,7 +22,7 @@ from tasktrail.http.access import CODE_LASTS, Access
 from tasktrail.http.app import build_app
 from tasktrail.http.backend import Backend
 from tasktrail.http.owner_secret import secret_in
-from tasktrail.http.permissions import Need, check, handlers_of, public_paths
+from tasktrail.http.permissions import Need, check_permission, handlers_of, public_paths
 from tasktrail.http.server import HttpServer
 from tasktrail.http.sessions import LASTS, MOST, MOST_OF_ONE, Sessions, csrf_of
 from tasktrail.web.login import local
@@ -352,7 +352,7 @@ def test_nobody_keeps_an_answer_but_files_that_are_the_same_for_all(web: httpx.C
 def test_a_route_that_names_no_need_is_shut() -> None:
     owner = Access(SECRET, Sessions()).owner()
     with pytest.raises(Forbidden):
-        check(owner, None, "do what nobody has thought of")
+        check_permission(owner, None, "do what nobody has thought of")
 
 
 # --- the secret -----------------------------------------------------------------------------------------------

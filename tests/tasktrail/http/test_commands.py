@@ -273,7 +273,7 @@ class Silent:
 def test_a_command_without_answer_in_time_is_an_unknown_outcome_with_its_id(
     service: TaskService, serve: Callable[..., HttpServer], wish: Wish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "ANSWER_WITHIN", 0.05)
+    monkeypatch.setattr(backend, "_ANSWER_WITHIN", 0.05)
     server = serve(Silent(service))
     answer = httpx.post(
         f"{server.address}/v1/tasks", json=wish(command_id="remember-me"), headers=AUTH, trust_env=False

@@ -16,7 +16,7 @@ from tasktrail import Client
 from tasktrail.api.service import TaskService
 from tasktrail.errors import ListenFailed
 from tasktrail.events.errors import ServiceUnreachable
-from tasktrail.http.network import Network, Proxies, Source
+from tasktrail.http.network import Network, Proxies, RequestOrigin
 from tasktrail.http.server import Certificate, HttpServer
 
 Serve = Callable[..., HttpServer]
@@ -126,7 +126,7 @@ def test_behind_a_proxy_nobody_else_is_answered_in_clear(
     with httpx.Client(base_url=server.address, trust_env=False) as client:
         told = {**shown, "x-forwarded-for": "192.0.2.1", "x-forwarded-proto": "https"}
         assert client.get("/v1/stats", headers=told).status_code == 200
-        plain = Source("192.0.2.7", "http", "localhost", plain=True)
+        plain = RequestOrigin("192.0.2.7", "http", "localhost", plain=True)
         monkeypatch.setattr(Proxies, "source", lambda *_: plain)
         answer = client.get("/v1/stats", headers=told)
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")

@@ -15,7 +15,7 @@ from tasktrail.events.commands import PauseQueue
 from tasktrail.events.errors import IllegalTransition, UnknownTask, UnknownType
 from tasktrail.events.system_events import CommandRefused
 from tasktrail.http.server import HttpServer
-from tasktrail.web.log import KINDS
+from tasktrail.web.log import EVENT_KINDS
 
 Serve = Callable[..., HttpServer]
 PASSWORD = "hunter2-in-an-address"
@@ -183,7 +183,7 @@ def test_the_refusals_can_be_read_over_http_and_on_the_page(
     auditor = port(own.add_token("auditor", "auditor"))
     (found,) = auditor.get("/v1/events", params={"event": "command_refused"}).text.splitlines()
     assert '"actor":"bob"' in found
-    assert "command_refused" in KINDS
+    assert "command_refused" in EVENT_KINDS
     page = auditor.get("/log", params={"kind": "command_refused"}).text
     assert "cancel_task refused: unknown_task, task 77" in page
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tasktrail.api.service import TaskService
 from tasktrail.events.commands import CreateTask, SetLimits
-from tasktrail.web.forms import described
+from tasktrail.web.forms import described_fields
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_every_type_can_be_chosen(browser: httpx.Client, service: TaskService) -
 def test_every_field_of_a_new_task_can_be_given(browser: httpx.Client) -> None:
     form = sent(browser.get("/submit/image_thumbnail"))
     shown = {*form, *re.findall(r'name="([^"]*)"', browser.get("/submit/image_thumbnail").text)}
-    assert {"input_file", "output_file", "reason", *described(CreateTask)} <= shown
+    assert {"input_file", "output_file", "reason", *described_fields(CreateTask)} <= shown
 
 
 def test_an_untouched_form_records_only_what_was_filled_in(
@@ -123,7 +123,7 @@ def test_the_past_shows_no_form_and_takes_none(browser: httpx.Client, service: T
         assert "the past can be looked at, not acted on" in refused.text
 
 
-@pytest.mark.parametrize("name", [name for name in described(SetLimits) if name != "reset"])
+@pytest.mark.parametrize("name", [name for name in described_fields(SetLimits) if name != "reset"])
 def test_every_limit_can_be_changed(browser: httpx.Client, name: str) -> None:
     assert f'name="{name}"' in browser.get("/limits").text
 

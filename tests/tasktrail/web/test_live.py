@@ -68,7 +68,7 @@ async def next_part(coming: AsyncIterator[bytes]) -> Part:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "PAUSE", 0.01)
-    monkeypatch.setattr(live, "IDLE", 0.02)
+    monkeypatch.setattr(live, "_IDLE", 0.02)
 
 
 @pytest.mark.usefixtures("quick")
@@ -99,7 +99,7 @@ def test_who_comes_later_gets_nothing_older_than_what_a_page_showed(
     service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "PAUSE", 0.0)
-    monkeypatch.setattr(live, "IDLE", 1000.0)
+    monkeypatch.setattr(live, "_IDLE", 1000.0)
     watched = service.create_task(type="saying", input_file="", output_file="", held=True)
     before = service.list_tasks()[1]
 
@@ -174,7 +174,7 @@ def test_a_view_of_one_task_is_rendered_again_for_that_task_only(
     service: TaskService, monkeypatch: pytest.MonkeyPatch, running: Callable[..., int]
 ) -> None:
     monkeypatch.setattr(live, "PAUSE", 0.0)
-    monkeypatch.setattr(live, "IDLE", 1000.0)
+    monkeypatch.setattr(live, "_IDLE", 1000.0)
     watched = running("watched")
     rendered = 0
 

@@ -25,7 +25,7 @@ def test_the_newest_records_come_first(browser: httpx.Client, failed: Callable[[
 def test_records_go_on_further_back_without_a_gap(
     browser: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch, failed: Callable[[str], int]
 ) -> None:
-    monkeypatch.setattr(log, "SHOWN", 3)
+    monkeypatch.setattr(log, "_SHOWN", 3)
     failed("one")
     failed("two")
     page, seen = browser.get("/log").text, []
@@ -61,7 +61,7 @@ def test_looking_for_a_rare_kind_stops_and_says_where_to_go_on(
     browser: httpx.Client, monkeypatch: pytest.MonkeyPatch, failed: Callable[[str], int]
 ) -> None:
     failed("more records")
-    monkeypatch.setattr(log, "LOOKED_THROUGH", 2)
+    monkeypatch.setattr(log, "_LOOKED_THROUGH", 2)
     page = browser.get("/log", params={"kind": "schedule_removed"}).text
     assert "Only so many were looked through" in page
     assert 'rel="next"' in page

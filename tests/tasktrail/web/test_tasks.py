@@ -14,7 +14,7 @@ from PIL import Image
 
 from tasktrail.api.service import TaskService
 from tasktrail.projections.queries.walk import census, walk
-from tasktrail.web.bulk import BulkChange, BulkChanges, carry_out
+from tasktrail.web.bulk import BulkChange, BulkChanges, send_all
 
 _documents = count(7_000)
 
@@ -298,7 +298,7 @@ def test_a_bulk_change_that_breaks_says_so(service: TaskService) -> None:
     def broken() -> list[int]:
         raise RuntimeError("no")
 
-    carry_out(service.send_many, bulk, broken, lambda _one: None)  # type: ignore[arg-type, return-value]  # it is not called
+    send_all(service.send_many, bulk, broken, lambda _one: None)  # type: ignore[arg-type, return-value]  # it is not called
     assert bulk.over
     assert bulk.trouble
 

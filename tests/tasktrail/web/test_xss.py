@@ -214,7 +214,7 @@ def test_what_others_wrote_is_text_in_every_live_part(
     filled: Filled, handler: HTTPRouteHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SILENCE", 0.3)
-    monkeypatch.setattr(live, "IDLE", 60.0)
+    monkeypatch.setattr(live, "_IDLE", 60.0)
     parts = 0
     with filled.browser.stream("GET", next(addresses(handler, filled))) as answer:
         for line in answer.iter_lines():
