@@ -17,7 +17,7 @@ from ..events import Recorded, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import LogCorrupt
 from ..events.log.sqlite import LogReader
-from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild
+from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from ..projections.queries.reader import connect
 from ..projections.rebuilding import clear_write_ahead_log, discard, put_in_place
 from ..projections.views.checksums import find_damage
@@ -177,7 +177,7 @@ class Projector(Actor):
         if self._view is not None:
             self._view.close()
             self._view = None
-        rebuild(log_file, self._path, self.tell_progress)
+        rebuild_views(log_file, self._path, self.tell_progress)
         self._view = self._open_views()
         catch_up(log_file, self._view, self.tell_progress)
         self._damage, self._rebuild_at = "", 0.0

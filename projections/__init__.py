@@ -9,7 +9,7 @@ from .queries.stats import Stats
 from .rebuilding import Rebuilt
 from .verification import Finding, Verification, WrittenBy
 from .views.notice_table import DisabledEndpoint, NoticeStatus
-from .views.rebuild import catch_up, rebuild
+from .views.rebuild import catch_up, rebuild_views
 from .views.writer import TaskViews
 
 __all__ = [
@@ -31,5 +31,5 @@ __all__ = [
     "ViewsGap",
     "WrittenBy",
     "catch_up",
-    "rebuild",
+    "rebuild_views",
 ]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from ..events.log.event_log import ReadableLog
+from ..events.log.event_log import ReadableLog, ReportProgress
 from .errors import ViewsFailed
 from .verification import Finding, Findings, compare
 from .views import schema
-from .views.rebuild import BULK_PAGE, Progress, catch_up, copy_over, pull
+from .views.rebuild import BULK_PAGE, catch_up, copy_over, pull
 from .views.writer import TaskViews
 
 
@@ -28,7 +28,7 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     """Differences beyond those listed."""
 
 
-def build_beside(log: ReadableLog, path: Path, progress: Progress | None = None) -> Rebuilt:
+def build_beside(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> Rebuilt:
     """Build the views once more in a file beside, as of the position of those in `path`, and compare them.
 
     The live ones may be read and written meanwhile. Those that cannot be compared differ, and there may be none.
@@ -42,14 +42,14 @@ def build_beside(log: ReadableLog, path: Path, progress: Progress | None = None)
     return Rebuilt(position=position, differences=tuple(findings.listed), more=findings.more)
 
 
-def build(log: ReadableLog, path: Path, progress: Progress | None = None) -> int:
+def build(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> int:
     """Build the views anew in a file beside, up to the end of the log, without a look at those in `path`."""
     position = log.head().position
     build_anew(log, beside_of(path), progress)
     return position
 
 
-def build_anew(log: ReadableLog, beside: Path, progress: Progress | None = None) -> None:
+def build_anew(log: ReadableLog, beside: Path, progress: ReportProgress | None = None) -> None:
     """Build the views once more in the file `beside`, and compare them with nothing."""
     schema.delete_files(beside)
     views = TaskViews(beside, bulk=True)
@@ -60,7 +60,9 @@ def build_anew(log: ReadableLog, beside: Path, progress: Progress | None = None)
         views.close()
 
 
-def put_in_place(log: ReadableLog, path: Path, progress: Progress | None = None, beside: Path | None = None) -> int:
+def put_in_place(
+    log: ReadableLog, path: Path, progress: ReportProgress | None = None, beside: Path | None = None
+) -> int:
     """Bring what was built beside up to the log, then replace the live views by it, in one transaction.
 
     Nobody may write to the live ones meanwhile; who reads them sees the old or the new. Answers with the position.

@@ -19,7 +19,7 @@ from ..events import Cancelled, CancelTask, TasktrailError
 from ..events.commands import digest as digest_of
 from ..events.errors import LogTooNew
 from ..events.log.chain import GENESIS, link
-from ..events.log.event_log import ReadableLog
+from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.integrity import UNREADABLE, Damage, is_as_written, is_well_typed
 from ..events.log.rows import from_row
 from ..events.log.schema import objects
@@ -35,7 +35,7 @@ from .proof.seals import SealCheck, Stamped, Witnessed
 from .queries.reader import connect
 from .views.checksums import find_damage
 from .views.forgotten import holds_forgotten
-from .views.rebuild import BULK_PAGE, Progress, pull
+from .views.rebuild import BULK_PAGE, pull
 from .views.rows import COLUMNS, decode_state
 from .views.writer import TaskViews
 
@@ -142,7 +142,7 @@ _SERVICE_STARTED = EVENT_TAGS[ServiceStarted]
 
 
 def verify(
-    log: LogReader, views: Path | None = None, progress: Progress | None = None, seals: SealCheck | None = None
+    log: LogReader, views: Path | None = None, progress: ReportProgress | None = None, seals: SealCheck | None = None
 ) -> Verification:
     """Check everything, and hold it against seals where there are some.
 
@@ -440,7 +440,7 @@ _TEXTS = ("search", "past_search")
 
 
 def compare(
-    log: ReadableLog, path: Path, findings: Findings, progress: Progress | None, beside: Path | str = ""
+    log: ReadableLog, path: Path, findings: Findings, progress: ReportProgress | None, beside: Path | str = ""
 ) -> int | None:
     """Add what differs; answers with the views' position, or none when they could not be compared.
 

@@ -30,7 +30,7 @@ def path_of(value: object, field: str) -> Path:
     return Path(value)
 
 
-def name_of(user: int) -> str:
+def user_name(user: int) -> str:
     """The user's name; the number of one who has none."""
     try:
         return pwd.getpwuid(user).pw_name
@@ -77,7 +77,7 @@ class DataPaths:
     def refuse_strangers(self) -> None:
         """Raises `InvalidPath` where the folder is there and this user may not look into it."""
         try:
-            owner = name_of(self.data.stat().st_uid)
+            owner = user_name(self.data.stat().st_uid)
         except PermissionError:  # not even the way to it is open
             owner = "another user"
         except OSError:
@@ -86,7 +86,7 @@ class DataPaths:
             if os.access(self.data, os.R_OK | os.X_OK):
                 return
         raise InvalidPath(
-            f"The data folder {self.data} is {owner}'s, and {name_of(os.geteuid())} may not look into it",
+            f"The data folder {self.data} is {owner}'s, and {user_name(os.geteuid())} may not look into it",
             field="data",
             remedy="Do this as its owner (`runuser -u NAME …`), or ask the service at its port, by --url and a token.",
         )

@@ -75,7 +75,7 @@ from .handlers.workspace import TempFiles, space_taken
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
 from .projections.notices import Notice, log_id
-from .telemetry.numbers import Numbers
+from .telemetry.numbers import ServiceNumbers
 from .telemetry.otlp import receiver_for
 from .telemetry.tracing import Tracing
 
@@ -172,7 +172,7 @@ class System:
         receiver = receiver_for(config.otel_endpoint, os.environ)
         self.tracing = None if receiver is None else Tracing(receiver, self._log_id, self.clock)
         """None unless it is configured."""
-        self.numbers = Numbers([task_type.name for task_type in self.registry], self.clock)
+        self.numbers = ServiceNumbers([task_type.name for task_type in self.registry], self.clock)
         self._to_projector: Feed[Recorded] = Feed(lambda: self.projector.tell(WAKE), self.clock, "projector")
         self._to_janitor: Feed[Recorded] = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
         self._to_notifier: Feed[Recorded] = Feed(lambda: self.notifier.tell(WAKE), self.clock, "notifier")

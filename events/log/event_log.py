@@ -1,7 +1,7 @@
 """The seam `EventLog`: an append-only sequence of facts with one writer. One contract suite runs on every kind."""
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -11,6 +11,9 @@ from .rows import to_row
 
 if TYPE_CHECKING:
     from .stubs import Drop
+
+ReportProgress: TypeAlias = Callable[[int, int], None]
+"""How who reads a long log tells how far that is: the position, or number, reached, and the one to reach."""
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -1,14 +1,13 @@
 """Pulling the views up to the log: what was missed, or everything."""
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from ...events.errors import HistoryMissing, LogCorrupt
-from ...events.log.event_log import ReadableLog
+from ...events.log.event_log import ReadableLog, ReportProgress
 from ...events.log.files import create_private
 from ..errors import ViewsDamaged, ViewsFailed
 from . import schema
@@ -18,11 +17,8 @@ from .writer import TaskViews
 _PAGE = 2000
 BULK_PAGE = 20_000
 
-Progress: TypeAlias = Callable[[int, int], None]
-"""Is told the position reached and the one to reach."""
 
-
-def catch_up(log: ReadableLog, views: TaskViews, progress: Progress | None = None) -> int:
+def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None = None) -> int:
     """Fold in what the views are missing, page by page; answers with the position reached.
 
     Raises `HistoryMissing` when they have seen records that the log does not hold: they may be all that knows of them.
@@ -68,7 +64,9 @@ def known_end(path: Path) -> End | None:
         return None
 
 
-def pull(log: ReadableLog, views: TaskViews, until: int, size: int = _PAGE, progress: Progress | None = None) -> None:
+def pull(
+    log: ReadableLog, views: TaskViews, until: int, size: int = _PAGE, progress: ReportProgress | None = None
+) -> None:
     """Fold in page after page, up to a position that the log has reached."""
     while views.position < until:
         page = list(log.read(views.position, min(size, until - views.position)))
@@ -79,7 +77,7 @@ def pull(log: ReadableLog, views: TaskViews, until: int, size: int = _PAGE, prog
             progress(views.position, until)
 
 
-def rebuild(log: ReadableLog, path: Path, progress: Progress | None = None) -> int:
+def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> int:
     """Build views.db anew beside the old one, then replace that; answers with the position reached.
 
     Readers see the old or the new, never a mix: the copy into place is one transaction.

@@ -12,7 +12,7 @@ import msgspec
 from ..events import TasktrailError
 from ..events.errors import NotReady, OutcomeUnknown, ServiceUnreachable
 from .forms import error_of, is_doubtful
-from .wire import CONNECT_WITHIN, Wire
+from .wire import SERVICE_CONNECT_WITHIN, Wire
 
 REPLY_WITHIN = 40.0
 """Seconds to wait for an answer by default; the service itself gives up a command after 30."""
@@ -120,7 +120,7 @@ class Connection:
         raise OutcomeUnknown(f"No certain answer to the command with id {ids[0]}{more}: {_told(doubt)}") from doubt
 
     async def _answer(self, method: str, path: str, within: float | None, *, again: bool = True, **more: Any) -> bytes:
-        timeout = httpx.Timeout(within, connect=CONNECT_WITHIN)
+        timeout = httpx.Timeout(within, connect=SERVICE_CONNECT_WITHIN)
         until = monotonic() + (inf if within is None else within)
         while True:
             response = await self._wire.request(method, path, timeout=timeout, **more)
@@ -142,7 +142,7 @@ class Connection:
     async def stream(self, path: str, params: Params) -> AsyncIterator[AsyncIterator[bytes]]:
         """A stream's bytes, as they come. Raises `StreamBroken` when the connection is lost."""
         self.check_open()
-        timeout = httpx.Timeout(SIGN_OF_LIFE_WITHIN, connect=CONNECT_WITHIN)
+        timeout = httpx.Timeout(SIGN_OF_LIFE_WITHIN, connect=SERVICE_CONNECT_WITHIN)
         until = monotonic() + self._answer_within
         try:
             while True:
@@ -156,7 +156,7 @@ class Connection:
             raise StreamBroken(str(error)) from error
 
 
-class Lines:
+class LineSplitter:
     """Puts the pieces of a stream together to lines.
 
     They end at line feeds only, because JSON may hold other characters that elsewhere count as line ends.

@@ -26,7 +26,7 @@ class Awaited:
     """The methods are coroutines."""
 
 
-def complete(coroutine: Coroutine[Any, Any, T]) -> T:
+def answer_without_waiting(coroutine: Coroutine[Any, Any, T]) -> T:
     """The answer of a coroutine that never waits."""
     with closing(coroutine):
         try:
@@ -42,12 +42,12 @@ def _complete_stream(stream: AsyncGenerator[T, None]) -> Generator[T, None, None
     try:
         while True:
             try:
-                one = complete(_next(stream))
+                one = answer_without_waiting(_next(stream))
             except StopAsyncIteration:
                 return
             yield one
     finally:
-        complete(_close(stream))
+        answer_without_waiting(_close(stream))
 
 
 async def _next(stream: AsyncGenerator[T, None]) -> T:
@@ -77,7 +77,7 @@ class either_way(_Shared, Generic[P, T]):  # noqa: N801 - a decorator
     def __init__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> None:
         @wraps(function)
         def blocking(*args: Any, **kwargs: Any) -> T:
-            return complete(function(*args, **kwargs))
+            return answer_without_waiting(function(*args, **kwargs))
 
         super().__init__(function, blocking)
 

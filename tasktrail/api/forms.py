@@ -104,7 +104,7 @@ class _Flat(msgspec.Struct):
 _flat = msgspec.json.Decoder(_Flat)
 
 
-def recorded(line: bytes | msgspec.Raw) -> Recorded:
+def record_from_json(line: bytes | msgspec.Raw) -> Recorded:
     """A record from its flat JSON. Raises `LogTooNew` for an event of a newer service."""
     with as_answer():
         return _rebuild(_flat.decode(line))
@@ -112,7 +112,7 @@ def recorded(line: bytes | msgspec.Raw) -> Recorded:
 
 def recorded_all(body: bytes) -> list[Recorded]:
     """The records of an array."""
-    return [recorded(one) for one in decoded(body, list[msgspec.Raw])]
+    return [record_from_json(one) for one in decoded(body, list[msgspec.Raw])]
 
 
 def decoded(body: bytes, kind: type[T]) -> T:

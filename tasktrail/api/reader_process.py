@@ -14,7 +14,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from multiprocessing import Pipe
@@ -28,6 +28,7 @@ import psutil
 from ..events import Task, TasktrailError
 from ..events.clock import SystemClock
 from ..events.errors import NotReady, TooCostly
+from ..events.log.event_log import ReportProgress
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import Batch, Stats, TaskFilters
@@ -141,8 +142,6 @@ class StretchThen(msgspec.Struct, frozen=True):
 
 PastQuestion: TypeAlias = ListQuestion | StandingQuestion | StatsQuestion | BatchesQuestion | StretchQuestion
 Question: TypeAlias = PastQuestion | AttemptsQuestion | VerifyQuestion | RebuildQuestion
-Progress: TypeAlias = Callable[[int, int], None]
-"""Told a position, and the last one."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -163,7 +162,7 @@ class ReaderProcess:
         self._pipe: Connection | None = None
         self._closed = False
 
-    def ask(self, question: Question, within: float | None = None, progress: Progress | None = None) -> bytes:
+    def ask(self, question: Question, within: float | None = None, progress: ReportProgress | None = None) -> bytes:
         """The answer's JSON. Raises the question's own errors, `TooCostly`, and `NotReady` once closed.
 
         `within`: seconds for each sign of life. `progress` is told how far it is, if the process tells that.
@@ -246,7 +245,7 @@ class ReaderProcess:
         return None
 
 
-def answer(questions: Questions, question: Question, progress: Progress | None = None) -> bytes:
+def answer(questions: Questions, question: Question, progress: ReportProgress | None = None) -> bytes:
     """The JSON of the answer. Raises the question's errors."""
     match question:
         case VerifyQuestion():
@@ -302,7 +301,7 @@ def _standing(past: Past | FoldedPast, shown: int, users: Ids) -> Standing:
     )
 
 
-def answered(questions: Questions, asked: bytes, progress: Progress | None = None) -> tuple[Reply, bool]:
+def answered(questions: Questions, asked: bytes, progress: ReportProgress | None = None) -> tuple[Reply, bool]:
     """The answer to send back, and whether the process can take another question."""
     try:
         question = msgspec.json.decode(asked, type=Question)

@@ -40,9 +40,9 @@ from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import MAX_LIMIT, filters_of
 from ..projections.queries.forgettable import rule_of
 from .commands import Commands
-from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, Lines, Params, StreamBroken
+from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, LineSplitter, Params, StreamBroken
 from .either_way import either_stream, either_way
-from .forms import answers_in, chunks, decoded, encode_command, recorded, recorded_all, with_id
+from .forms import answers_in, chunks, decoded, encode_command, record_from_json, recorded_all, with_id
 from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
 from .wire import Wire
 
@@ -467,10 +467,10 @@ class Remote(Commands):
             wanted = {**params, "after": after} if limit is None else {**params, "after": after, "limit": limit}
             try:
                 async with self._connection.stream(path, wanted) as pieces:
-                    lines = Lines()
+                    lines = LineSplitter()
                     async for piece in pieces:
                         for line in lines.of(piece):
-                            record = recorded(line)
+                            record = record_from_json(line)
                             after, losses = record.position, 0
                             limit = None if limit is None else limit - 1
                             yield record

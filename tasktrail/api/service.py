@@ -21,8 +21,8 @@ from ..actors.feed import Watermark
 from ..actors.pictures import PictureMaker
 from ..backups.backup import Backup, back_up
 from ..backups.evidence import Acceptance
-from ..batches.files import Found
-from ..batches.planner import BatchPlanner, Past, Plan, carry_out
+from ..batches.files import FoundFile
+from ..batches.planner import BatchPlanner, EarlierTasks, Plan, carry_out
 from ..batches.request import MadeBatch, NewBatch, Refused
 from ..batches.watcher import ACTOR, Watcher
 from ..config.load import Reloaded, checked, load_config
@@ -43,11 +43,11 @@ from ..projections.notices import log_id, redelivery
 from ..projections.queries.as_of import parse_point
 from ..projections.queries.forgettable import rule_of
 from ..system import RecoveryReport, System
-from ..telemetry.numbers import Numbers
+from ..telemetry.numbers import ServiceNumbers
 from ..telemetry.readings import Readings
 from .commands import Commands
 from .declared_schedules import apply_declared_schedules
-from .either_way import Blocking, complete
+from .either_way import Blocking, answer_without_waiting
 from .reader import Questions
 from .rebuilding import rebuild_beside
 from .source import Source
@@ -231,10 +231,10 @@ class TaskService(Questions, Commands, Blocking):
 
         return await carry_out(plan, wanted, send, note)
 
-    def make_source_tasks(self, wanted: NewBatch, found: Sequence[Found]) -> MadeBatch:
+    def make_source_tasks(self, wanted: NewBatch, found: Sequence[FoundFile]) -> MadeBatch:
         """Create tasks of these files, each of which gets one for each content that it ever has."""
         plan = self._planner(None).plan(wanted, self._system.clock.now(), found=found, once=True)
-        return complete(carry_out(plan, wanted, self._send_graph))
+        return answer_without_waiting(carry_out(plan, wanted, self._send_graph))
 
     async def _send_graph(self, graph: CreateGraph) -> Accepted | TasktrailError:
         return (await self._send_all([graph], checked=False))[0]
@@ -244,7 +244,7 @@ class TaskService(Questions, Commands, Blocking):
         return self._planner(user_id).plan(wanted, self._system.clock.now())
 
     def _planner(self, user_id: int | None) -> BatchPlanner:
-        past = Past(
+        past = EarlierTasks(
             writers=lambda outputs: self.source.ask(lambda views: views.last_writers(outputs, user_id)),
             makers=lambda outputs: self.source.ask(lambda views: views.last_writers(outputs, user_id, "completed")),
             origins=lambda outputs: self.source.ask(lambda views: views.last_origins(outputs, user_id)),
@@ -373,7 +373,7 @@ class TaskService(Questions, Commands, Blocking):
         return self._system.obstacles()
 
     @property
-    def numbers(self) -> Numbers:
+    def numbers(self) -> ServiceNumbers:
         """What has happened since the start, in numbers."""
         return self._system.numbers
 

@@ -22,7 +22,7 @@ from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..handlers.registry import Registry
 from ..paths import DataPaths
-from ..projections import TaskQueries, TaskViews, ViewsDamaged, catch_up, rebuild
+from ..projections import TaskQueries, TaskViews, ViewsDamaged, catch_up, rebuild_views
 from ..projections.views.forgotten import holds_forgotten
 
 T = TypeVar("T")
@@ -160,7 +160,7 @@ class Unattended(Source):
         """Build the views anew, unless a service has just started, which does it."""
         try:
             with DataLock(self.paths.lock, "reader"):
-                rebuild(self.log(), self.paths.views)
+                rebuild_views(self.log(), self.paths.views)
         except DataInUse:
             return False
         self.disconnect()
@@ -180,9 +180,9 @@ class Unattended(Source):
                         catch_up(self.log(), views)
                         old = holds_forgotten(views.connection)
                     if old:
-                        rebuild(self.log(), self.paths.views)
+                        rebuild_views(self.log(), self.paths.views)
                 except (ViewsDamaged, LogCorrupt):  # a row that is missing looks like an event of an unknown task
-                    rebuild(self.log(), self.paths.views)
+                    rebuild_views(self.log(), self.paths.views)
         except DataInUse:
             self._kept_by_service = True
         except (InvalidPath, OSError):

@@ -19,7 +19,7 @@ from ..events.errors import InvalidPath, InvalidValue, NotReady, ServiceUnreacha
 from ..events.values import in_words
 from ..paths import UnixName
 
-CONNECT_WITHIN = 5.0
+SERVICE_CONNECT_WITHIN = 5.0
 """Seconds."""
 _NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=32)
 """Whoever waits for a task, or follows, keeps a connection; a command must not wait for one of them."""

@@ -13,8 +13,8 @@ from ..events.log.archive_file import digest_of
 from ..events.log.archives import Archives, Segment, folder_of
 from ..events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from ..events.log.integrity import archive_faults
-from .check import open_log, unreadable
-from .evidence import sync
+from .check import open_log, unreadable_log
+from .evidence import sync_copy
 
 
 def archives_of(log: Path) -> list[Segment]:
@@ -23,7 +23,7 @@ def archives_of(log: Path) -> list[Segment]:
         try:
             return Archives(conn).segments()
         except sqlite3.Error as error:
-            raise unreadable(log, error) from error
+            raise unreadable_log(log, error) from error
 
 
 def copy_archives(log: Path, copy: Path) -> list[Path]:
@@ -46,8 +46,8 @@ def copy_archives(log: Path, copy: Path) -> list[Path]:
             raise BackupFailed(f"An archive cannot be copied to {folder}: {error}") from error
         raise
     if added:
-        sync(folder)
-        sync(folder.parent)
+        sync_copy(folder)
+        sync_copy(folder.parent)
     return added
 
 
@@ -71,7 +71,7 @@ def _copy(source: Path, target: Path, segment: Segment) -> None:
         part.chmod(PRIVATE_FILE)
         if digest_of(part) != (segment.sha256, segment.size):
             raise LogCorrupt(f"Position {segment.first}: the archive {source} was changed")
-        sync(part)
+        sync_copy(part)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

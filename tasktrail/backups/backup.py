@@ -19,10 +19,11 @@ from ..events import Head
 from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt, TasktrailError
 from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
+from ..events.log.event_log import ReportProgress
 from ..paths import DataPaths, path_of
 from .archives import archives_of, check_archives, copy_archives, remove
-from .check import ReportProgress, check_copy, head_of, is_damage, open_log, silent
-from .evidence import refuse_older_log, sync
+from .check import check_copy, head_of, is_log_damage, open_log, silent
+from .evidence import refuse_older_log, sync_copy
 from .incremental import OtherTables, add_since, bases, refuse_base
 
 _PAGES = 2048
@@ -80,12 +81,12 @@ def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Hea
                 # The copy is a single file; without this SQLite would expect a write-ahead log beside it.
                 copy.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.Error as error:
-            if is_damage(error):
+            if is_log_damage(error):
                 raise LogCorrupt(f"{source} cannot be copied: {error}") from error
             raise BackupFailed(f"{source} cannot be copied to {part.parent}: {error}") from error
         except OSError as error:
             raise BackupFailed(f"{source} cannot be copied to {part.parent}: {error.strerror}") from error
-    sync(part)
+    sync_copy(part)
     return head
 
 
@@ -182,7 +183,7 @@ def back_up(
         except BaseException:
             remove(added, folder_of(part))
             raise
-    sync(target.parent)
+    sync_copy(target.parent)
     return Backup(
         path=str(target),
         position=taken.head.position,
@@ -266,7 +267,7 @@ def _give_name(part: Path, target: Path) -> None:
             raise BackupFailed(f"{target} cannot get its name: {error.strerror}") from error
 
 
-def position_of(path: Path) -> tuple[int, bytes]:
+def log_end(path: Path) -> tuple[int, bytes]:
     """Where a log ends that may be damaged; (0, b"") if it cannot be read."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as log:

@@ -14,19 +14,15 @@ from itertools import pairwise
 from operator import add
 from pathlib import Path
 from signal import Signals
-from typing import TypeAlias
 
 from ..events.errors import BackupFailed, LogCorrupt, TasktrailError
 from ..events.log.archives import Archives, archived_until
 from ..events.log.chain import GENESIS, link
-from ..events.log.event_log import Head
+from ..events.log.event_log import Head, ReportProgress
 from ..events.log.rows import COLUMNS, COVERED
 from ..events.log.stubs import read_drops
 from ..events.ranges import Span, is_within, spans_of
 from ..events.recorded import STUB
-
-ReportProgress: TypeAlias = Callable[[int, int], None]
-"""Called with the number reached and the number to reach."""
 
 _SHARE = 100_000
 """How many records one process checks at least."""
@@ -59,13 +55,13 @@ def open_log(path: Path, *, mapped: bool = False) -> sqlite3.Connection:
         log.execute("SELECT 1 FROM events, answers, epochs LIMIT 1").fetchall()
     except sqlite3.Error as error:
         log.close()
-        raise unreadable(path, error) from error
+        raise unreadable_log(path, error) from error
     return log
 
 
-def unreadable(path: Path, error: sqlite3.Error) -> LogCorrupt | BackupFailed:
+def unreadable_log(path: Path, error: sqlite3.Error) -> LogCorrupt | BackupFailed:
     """What an error while a log is read says about the log."""
-    if is_damage(error):
+    if is_log_damage(error):
         return LogCorrupt(f"{path} {_what_it_is(path, error)}")
     return BackupFailed(f"{path} cannot be read: {error}")
 
@@ -81,7 +77,7 @@ def _what_it_is(path: Path, error: sqlite3.Error) -> str:
     return f"is damaged or was cut short: {error}"
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_log_damage(error: sqlite3.Error) -> bool:
     """Whether the file is damaged. Otherwise there may be no room, no permission, or a failing disk."""
     # The error for a text that is not UTF-8 has no name.
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
@@ -144,7 +140,7 @@ def head_of(log: sqlite3.Connection, path: Path) -> Head:
     try:
         row = log.execute("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1").fetchone()
     except sqlite3.Error as error:
-        raise unreadable(path, error) from error
+        raise unreadable_log(path, error) from error
     return Head(*row) if row else Head(0, GENESIS)
 
 

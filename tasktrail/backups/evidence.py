@@ -190,11 +190,11 @@ def note_loss(paths: DataPaths, acceptance: Acceptance) -> None:
     try:
         create_private(part)
         part.write_bytes(msgspec.json.encode(acceptance))
-        sync(part)
+        sync_copy(part)
         part.replace(note)
     except OSError as error:
         raise BackupFailed(f"{note} cannot be written: {error.strerror}") from error
-    sync(paths.data)
+    sync_copy(paths.data)
 
 
 def _note(paths: DataPaths) -> Acceptance | None:
@@ -208,7 +208,7 @@ def _note_path(paths: DataPaths) -> Path:
     return paths.data / "accepted-loss.json"
 
 
-def sync(path: Path) -> None:
+def sync_copy(path: Path) -> None:
     """Bring a file, or the names in a folder, to the disk. Raises `BackupFailed`."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

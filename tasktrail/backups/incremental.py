@@ -15,10 +15,10 @@ from typing import Any
 
 from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt
 from ..events.log.chain import GENESIS
-from ..events.log.event_log import Head
+from ..events.log.event_log import Head, ReportProgress
 from ..events.log.stubs import DROPPING
-from .check import ReportProgress, is_damage, open_log, silent, unreadable
-from .evidence import sync
+from .check import is_log_damage, open_log, silent, unreadable_log
+from .evidence import sync_copy
 
 _NAME = re.compile(r"tasktrail-(\d{8}T\d{6}Z)-(\d+)\.db")
 """As a backup is named in a folder."""
@@ -90,7 +90,7 @@ def add_since(log: Path, base: Path, part: Path, progress: ReportProgress = sile
     with closing(_Pair(log, base, part)) as pair:
         ends = pair.compare()
         pair.add(*ends)
-    sync(part)
+    sync_copy(part)
     return ends
 
 
@@ -165,7 +165,7 @@ class _Pair:
         try:
             return self._conn.execute(statement, values).fetchall()
         except sqlite3.Error as error:
-            raise unreadable(self._log, error) from error
+            raise unreadable_log(self._log, error) from error
 
     def _of_base(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         try:
@@ -174,7 +174,7 @@ class _Pair:
             raise self._unfit(error) from error
 
     def _unfit(self, error: sqlite3.Error) -> BaseUnfit | BackupFailed:
-        found = unreadable(self._base, error)
+        found = unreadable_log(self._base, error)
         return BaseUnfit(found.message) if isinstance(found, LogCorrupt) else found
 
     def compare(self) -> tuple[Head, Head]:
@@ -238,7 +238,7 @@ class _Pair:
                 self._conn.execute("DELETE FROM main.events WHERE position <= (SELECT max(last) FROM main.archives)")
             self._conn.execute("COMMIT")
         except sqlite3.Error as error:
-            if not is_damage(error) and not isinstance(error, sqlite3.IntegrityError):
+            if not is_log_damage(error) and not isinstance(error, sqlite3.IntegrityError):
                 raise BackupFailed(f"What is new cannot be added to a copy of {self._base}: {error}") from error
             self._refuse_log(before, head)
             raise BaseUnfit(f"{self._base} is damaged: {error}") from error
@@ -252,7 +252,7 @@ class _Pair:
                     for _row in log.execute(statement.format(log=""), stretch):
                         pass
             except sqlite3.Error as error:
-                raise unreadable(self._log, error) from error
+                raise unreadable_log(self._log, error) from error
 
     def close(self) -> None:
         """Let go of both files."""

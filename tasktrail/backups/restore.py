@@ -12,6 +12,7 @@ import msgspec
 
 from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew
 from ..events.log.archives import Segment
+from ..events.log.event_log import ReportProgress
 from ..events.log.files import mark_of
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
@@ -19,9 +20,9 @@ from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths, give_to_owner, path_of
 from ..projections.verification import verify
 from .archives import archives_of, copy_archives, remove
-from .backup import called, copy_log, part_file, position_of
-from .check import ReportProgress, check_file, silent
-from .evidence import Acceptance, note_loss, sync
+from .backup import called, copy_log, log_end, part_file
+from .check import check_file, silent
+from .evidence import Acceptance, note_loss, sync_copy
 
 _OTHER_BACKUP = "Use another backup. Nothing was changed."
 
@@ -87,7 +88,7 @@ def restore(
         part_file(paths.log) as part,
         called(part, origin, _OTHER_BACKUP),
     ):
-        before, its_hash = position_of(paths.log) if paths.log.exists() else (0, b"")
+        before, its_hash = log_end(paths.log) if paths.log.exists() else (0, b"")
         if not force and (paths.log.exists() or _wal(paths.log).exists()):
             raise DataNotEmpty(f"{paths.data} holds a log already, which ends at position {before}")
         copy_log(origin, part, lambda reached, goal: progress(reached, 2 * goal))
@@ -106,7 +107,7 @@ def restore(
         except OSError as error:
             raise BackupFailed(f"{paths.data} cannot be changed: {error}") from error
         give_to_owner(paths)
-        sync(paths.data)
+        sync_copy(paths.data)
     return msgspec.structs.replace(restored, kept=kept)
 
 
@@ -202,7 +203,7 @@ def _put_aside(paths: DataPaths, archives: Sequence[Segment], added: Sequence[Pa
     # Together with the restored log it would make a third one, which never existed.
     _wal(paths.log).unlink(missing_ok=True)
     Path(f"{paths.log}-shm").unlink(missing_ok=True)
-    sync(aside)
+    sync_copy(aside)
     return str(aside)
 
 

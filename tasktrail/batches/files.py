@@ -21,7 +21,7 @@ MOST_LOOKED_AT = 1_000_000
 """Files and folders that are looked at in one search."""
 
 
-class Found(msgspec.Struct, frozen=True):
+class FoundFile(msgspec.Struct, frozen=True):
     """A file, or the reason why there is none."""
 
     path: str
@@ -57,7 +57,7 @@ class Search:
         self._stopped = stopped
         self._left = MOST_LOOKED_AT
 
-    def find(self, inputs: Sequence[str]) -> list[Found]:
+    def find(self, inputs: Sequence[str]) -> list[FoundFile]:
         """All files, each once, in the order of the inputs and of names.
 
         What is hidden, and what systems keep for themselves, is found only if it is named.
@@ -65,25 +65,25 @@ class Search:
         Raises:
             InvalidValue: there are more files than one batch may have, or more than can be looked at.
         """
-        found: dict[str, Found] = {}
+        found: dict[str, FoundFile] = {}
         for text in inputs:
             for one in self._found(text):
-                found.setdefault(one.path, one if one.error is None else Found(_shown(one.path), error=one.error))
+                found.setdefault(one.path, one if one.error is None else FoundFile(_shown(one.path), error=one.error))
                 if self._most is not None and len(found) > self._most:
                     raise _too_many(f"There are more than {self._most:,} files")
         return list(found.values())
 
-    def _found(self, text: str) -> Iterator[Found]:
+    def _found(self, text: str) -> Iterator[FoundFile]:
         try:
             self._check(text)
         except TasktrailError as error:
-            yield Found(text, error=error)
+            yield FoundFile(text, error=error)
             return
         try:
             mode = os.stat(text).st_mode  # noqa: PTH116 - it is a text
         except OSError as error:
             if _PATTERN.isdisjoint(text):
-                yield Found(text, error=_unreadable(text, error))
+                yield FoundFile(text, error=_unreadable(text, error))
             else:
                 yield from self._matching(text)
             return
@@ -92,25 +92,25 @@ class Search:
         else:
             yield self._file(text, "", is_link=False)
 
-    def _file(self, path: str, inside: str, *, is_link: bool) -> Found:
+    def _file(self, path: str, inside: str, *, is_link: bool) -> FoundFile:
         """A file. A link may lead to where nobody may look, and a name may be one that no answer can hold."""
         if is_link:
             try:
                 self._check(path)
             except TasktrailError as error:
-                return Found(path, error=error)
+                return FoundFile(path, error=error)
         shown = _shown(path)
         if shown == path:
-            return Found(path, inside)
+            return FoundFile(path, inside)
         refusal = InvalidPath(
             f"'{shown}' has a name that is not UTF-8",
             field="inputs",
             remedy="Rename it, e.g. with `convmv`.",
             status=CONFLICT,
         )
-        return Found(path, error=refusal)
+        return FoundFile(path, error=refusal)
 
-    def _matching(self, pattern: str) -> Iterator[Found]:
+    def _matching(self, pattern: str) -> Iterator[FoundFile]:
         top = top_of(pattern)
         parts: list[str] = []
         for part in os.path.relpath(pattern, top).split("/"):
@@ -125,7 +125,7 @@ class Search:
             number += one.error is None
             yield one
         if not number:
-            yield Found(
+            yield FoundFile(
                 pattern,
                 error=InvalidPath(
                     f"No file fits the pattern {pattern!r}",
@@ -135,7 +135,7 @@ class Search:
                 ),
             )
 
-    def _walk(self, top: str, parts: tuple[str, ...]) -> Iterator[Found]:
+    def _walk(self, top: str, parts: tuple[str, ...]) -> Iterator[FoundFile]:
         """The files below `top` whose path fits the parts, of which `**` fits any number of folders."""
         inside_top = f"{os.path.realpath(top).rstrip('/')}/"
         avoid = {folder for folder in self._avoid if folder.startswith(inside_top)}
@@ -152,7 +152,7 @@ class Search:
                     listed = sorted(entries, key=lambda entry: entry.name)
             except OSError as error:
                 if first != _ANY_DEPTH:  # it is looked at once more, by what follows
-                    yield Found(folder, error=_unreadable(folder, error))
+                    yield FoundFile(folder, error=_unreadable(folder, error))
                 continue
             self._left -= len(listed)
             if self._left < 0:

@@ -29,7 +29,7 @@ from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
 from ..intake.paths import PathRules, place_of
 from ..intake.refusals import check_options, convert_options
 from ..intake.whole_numbers import with_whole_numbers
-from .files import Found, Search
+from .files import FoundFile, Search
 from .request import LeftOut, Made, MadeBatch, NewBatch, Refused, Skipped
 
 _OF_EACH = tuple(
@@ -47,7 +47,7 @@ _REJECTED = "Rejected"
 """The error type of a task whose handler can do nothing with its input."""
 
 
-class Past(msgspec.Struct, frozen=True):
+class EarlierTasks(msgspec.Struct, frozen=True):
     """What can be asked about earlier tasks. Each output is asked for by its place, and so are those of the answers."""
 
     writers: Callable[[Sequence[str]], Mapping[str, TaskState]]
@@ -108,7 +108,7 @@ class BatchPlanner:
         intake: CommandIntake,
         registry: Registry,
         paths: PathRules,
-        past: Past,
+        past: EarlierTasks,
     ) -> None:
         self._intake = intake
         self._registry = registry
@@ -116,7 +116,7 @@ class BatchPlanner:
         self._past = past
 
     def plan(
-        self, wanted: NewBatch, now: datetime, *, found: Sequence[Found] | None = None, once: bool = False
+        self, wanted: NewBatch, now: datetime, *, found: Sequence[FoundFile] | None = None, once: bool = False
     ) -> Plan:
         """The plan. Raises what is wrong with the request as a whole.
 
@@ -169,7 +169,7 @@ class BatchPlanner:
         name: str,
         naming: Naming,
         named: TaskType | None,
-        found: Sequence[Found],
+        found: Sequence[FoundFile],
         draft: "_Draft",
     ) -> list[_Wish]:
         """A task for each file that can have one; what becomes of the others goes into the draft."""
@@ -198,7 +198,7 @@ class BatchPlanner:
         return wishes
 
     def _type_for(
-        self, one: Found, number: int, naming: Naming, named: TaskType | None, wanted: NewBatch
+        self, one: FoundFile, number: int, naming: Naming, named: TaskType | None, wanted: NewBatch
     ) -> tuple[TaskType, Path] | str:
         """The type of the file's task and the path to name its output by, or in words why no type is for it.
 
@@ -669,4 +669,4 @@ def _is_unchanged(earlier: TaskState) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == read.sha256
 
 
-__all__ = ["BatchPlanner", "Past", "Plan", "carry_out"]
+__all__ = ["BatchPlanner", "EarlierTasks", "Plan", "carry_out"]

@@ -19,7 +19,7 @@ from ..errors import problem
 from ..events import TasktrailError
 from ..events.clock import Clock
 from ..intake.naming import Naming, full_pattern
-from .files import Found, Search, top_of
+from .files import FoundFile, Search, top_of
 from .request import MadeBatch, NewBatch
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _UNFINISHED = (
     "~",
 )
 """How programs that copy or download call what they have not finished, in small letters."""
-LOOK_EVERY = 0.5
+_LOOK_EVERY = 0.5
 """Seconds between two looks at what may have settled."""
 _LEAST, _SHARE = 1.0, 10
 """Seconds between two looks at everything, at least, and how many times as long as the last one took."""
@@ -109,7 +109,7 @@ class Watcher:
     def __init__(
         self,
         sources: Callable[[], Sequence[WatchedFolder]],
-        hand_over: Callable[[NewBatch, Sequence[Found]], MadeBatch],
+        hand_over: Callable[[NewBatch, Sequence[FoundFile]], MadeBatch],
         paths: "Callable[[], PathRules]",
         clock: Clock,
         changes: "Callable[[Sequence[str], threading.Event], Iterator[object]] | None" = None,
@@ -139,7 +139,7 @@ class Watcher:
             ended.set()
 
     def _run(self) -> None:
-        while not self._ended.wait(LOOK_EVERY):
+        while not self._ended.wait(_LOOK_EVERY):
             try:
                 self.look()
             except Exception:  # a fault of ours may not end all watching until the next start
@@ -268,7 +268,7 @@ class Watcher:
             },
             NewBatch,
         )
-        made = self._hand_over(wanted, [Found(path, looks.settling[path].folder) for path in some])
+        made = self._hand_over(wanted, [FoundFile(path, looks.settling[path].folder) for path in some])
         for one in made.refused:
             if _tell(looks, one.input_file, str(one.problem["detail"])):
                 self._note(one.problem)

@@ -11,7 +11,7 @@ from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, REFUSED, complain
 from .fields import default_actor, reason_and_actor
 from .progress import counting
-from .proof import FOLDER, KEY_OPTION, authorities_in, key_of, witness_keys
+from .proof import FOLDER, KEY_OPTION, authorities_in, public_key_of, witness_keys
 from .session import Session
 from .terminal import fitted, plain, print_json, say
 
@@ -63,7 +63,7 @@ def verify_command(
         told = witnesses or _own_witnesses(session)
         check = SealCheck(
             seals,
-            key_of(key) or public_key(seals),
+            public_key_of(key) or public_key(seals),
             witness_keys(told),
             needed=bool(witnesses),
             authorities=authorities_in(authority),

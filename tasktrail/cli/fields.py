@@ -36,9 +36,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def default_actor() -> str:
     """The actor that is recorded when none is named: the user of the operating system, not of the environment."""
-    from ..paths import name_of  # it loads SQLite, which `--help` does not need
+    from ..paths import user_name  # it loads SQLite, which `--help` does not need
 
-    return f"cli:{name_of(os.getuid())}"
+    return f"cli:{user_name(os.getuid())}"
 
 
 def _options(_ctx: click.Context, _param: click.Parameter, pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
@@ -207,7 +207,7 @@ _OUTPUT = (
 _COMMAND_ID = click.option("--command-id", metavar="ID", help="Repeating a command with its id has one effect.")
 
 
-def task_fields(function: F) -> F:
+def task_field_options(function: F) -> F:
     """Add an option for each field of a new task."""
     fields = options_of(CreateTask, *_FIELDS, *_ONCE, ranged=False, flags=TASK_FLAGS)
     return with_options(function, *_OUTPUT, _OPTIONS, fields, _COMMAND_ID, *_SHARED)
@@ -220,7 +220,7 @@ def batch_fields(function: F) -> F:
     return with_options(function, _OPTIONS, fields, _COMMAND_ID, *_SHARED)
 
 
-def source_fields(function: F) -> F:
+def source_field_options(function: F) -> F:
     """Add an option for each field that the tasks of a watched folder share."""
     names = tuple(name for name in _FIELDS if name not in ("unique", "batch"))
     return with_options(

@@ -273,7 +273,7 @@ def schedule_command() -> None:
 @options_of(AddSchedule, "cron", "every", "timezone", "starting_at", "missed", "max_missed", "replace")
 @repeated_fields
 @pass_session
-def add(
+def add_schedule(
     session: Session,
     /,
     name: str,
@@ -334,6 +334,6 @@ def list_schedules(session: Session) -> None:
 @click.option("--reason", metavar="TEXT", help="Why; recorded with the event.")
 @click.option("--actor", metavar="NAME", help="Who; recorded with the event. Default: cli:USER")
 @pass_session
-def remove(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+def remove_schedule(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Remove a schedule; tasks that it has created stay."""
     send(session, RemoveSchedule, {"schedule": name, **who(reason, actor)})

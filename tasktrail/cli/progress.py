@@ -183,7 +183,7 @@ T = TypeVar("T")
 
 LOOK_EVERY = 0.4
 """Seconds between two looks at a task."""
-PATIENCE = 15.0
+_PATIENCE = 15.0
 """Seconds that a service may be away, for a restart, before that is an error."""
 
 
@@ -203,7 +203,7 @@ class Poller:
         return task
 
     def ask(self, question: Callable[[], T]) -> T | None:
-        """The answer, or None while the service does not answer. After `PATIENCE` seconds the error is raised."""
+        """The answer, or None while the service does not answer. After `_PATIENCE` seconds the error is raised."""
         try:
             answer = question()
         except (ServiceUnreachable, NotReady):
@@ -218,7 +218,7 @@ class Poller:
         if self._away_since is None:
             self._away_since = now
             self._display.say("the service does not answer; waiting for it")
-        return now - self._away_since < PATIENCE
+        return now - self._away_since < _PATIENCE
 
 
 def until_ended(tasks: "Tasks", task_id: int, display: Display, signals: Signals) -> "Task | None":

@@ -24,7 +24,7 @@ KEY_OPTION = click.option(
 )
 
 
-def key_of(told: str | None) -> "PublicKey | None":
+def public_key_of(told: str | None) -> "PublicKey | None":
     """The key that was named, by itself or by its file. Raises `SealUnfit`."""
     if told is None:
         return None
@@ -144,9 +144,9 @@ def prove_command(
     session.files_only("prove")
     made: Proof | Growth
     if begin is not None:
-        made = session.environment.prove_growth(session, begin, end, seals, key_of(key))
+        made = session.environment.prove_growth(session, begin, end, seals, public_key_of(key))
     else:
-        made = session.environment.prove(session, task_id or 0, seals, key_of(key))
+        made = session.environment.prove(session, task_id or 0, seals, public_key_of(key))
     proof = msgspec.json.encode(made)
     if out is None:
         click.echo(proof.decode())

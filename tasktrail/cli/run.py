@@ -12,7 +12,7 @@ from ..events.errors import CannotStartNow
 from ..words import duration, moment, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
-from .fields import TASK_FLAGS, build_command, default_actor, task_fields
+from .fields import TASK_FLAGS, build_command, default_actor, task_field_options
 from .parameters import FILE, TYPE
 from .progress import ENDED, Display, Signals, display_on, until_ended
 from .session import Session
@@ -41,7 +41,7 @@ _NOT_THE_TASKS = frozenset({"options", "parents", "suffix", "held", "command_id"
 @click.argument("task_type", type=TYPE, metavar="TYPE")
 @click.argument("input_file", type=FILE, metavar="[INPUT]", default="")
 @click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
-@task_fields
+@task_field_options
 @pass_session
 def run_command(session: Session, /, task_type: str, input_file: str, output_file: str, **given: Any) -> int:
     """Run one task to its end and show its progress.

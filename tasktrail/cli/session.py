@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..backups.restore import Restored
     from ..config.settings import Config
     from ..events import TasktrailError
-    from ..events.log.event_log import Erasable
+    from ..events.log.event_log import Erasable, ReportProgress
     from ..exports.tiles import WrittenTiles
     from ..handlers.registry import Registry
     from ..paths import DataPaths
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from ..projections.proof.witness_list import Witness
     from ..projections.queries.diff import TaskChange
     from ..whatif.answer import WhatIf
-
-ProgressCallback: TypeAlias = Callable[[int, int], None]
-"""Called with the number reached and the number to reach."""
 
 Presence: TypeAlias = Literal["answers", "starting", "held", "absent"]
 STARTING_FOR = 30.0
@@ -243,7 +240,7 @@ class Environment:
         registry = _registry(session)
         return type_infos(registry), list(registry.errors)
 
-    def verify(self, session: Session, progress: ProgressCallback, seals: "SealCheck | None" = None) -> "Verification":
+    def verify(self, session: Session, progress: "ReportProgress", seals: "SealCheck | None" = None) -> "Verification":
         """Check the files, or have the service of `--url` check its own."""
         if session.url:
             with session.tasks() as tasks:
@@ -346,7 +343,7 @@ class Environment:
         with closing(LogReader(paths.log)) as log:
             return prove_growth(log, seals or _seals(session, paths), old, new, key)
 
-    def tiles(self, session: Session, out: Path, progress: ProgressCallback) -> "WrittenTiles":
+    def tiles(self, session: Session, out: Path, progress: "ReportProgress") -> "WrittenTiles":
         """Write the tree over the records. Reads the files, whether a service runs or not."""
         from ..events.log.sqlite import LogReader
         from ..exports.tiles import write_tiles
@@ -380,7 +377,7 @@ class Environment:
         with closing(LogReader(paths.log)) as log:
             yield ExportSigner(log, _seals(session, paths), paths.seal_key)
 
-    def whatif(self, session: Session, question: dict[str, Any], progress: ProgressCallback) -> "WhatIf":
+    def whatif(self, session: Session, question: dict[str, Any], progress: "ReportProgress") -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""
         from ..events.log.sqlite import LogReader
         from ..whatif.ask import what_if
@@ -390,7 +387,7 @@ class Environment:
             total = log.head().position
             return what_if(log.read(), session.load_config(), progress=progress, total=total, **question)
 
-    def rebuild(self, session: Session, progress: ProgressCallback) -> "Rebuilt":
+    def rebuild(self, session: Session, progress: "ReportProgress") -> "Rebuilt":
         """Build the views anew, or have the service that runs do it, and say what differed.
 
         Raises `DataInUse` when the folder is held by a program that no command can reach.
@@ -414,7 +411,7 @@ class Environment:
             give_to_owner(paths)
             return built
 
-    def back_up(self, session: Session, destination: Path, progress: ProgressCallback, **how: Any) -> "Backup":
+    def back_up(self, session: Session, destination: Path, progress: "ReportProgress", **how: Any) -> "Backup":
         """Copy the log. Reads the file, whether a service runs or not."""
         from ..backups.backup import back_up
 
@@ -431,7 +428,7 @@ class Environment:
         with closing(LogReader(_with_log(session).log)) as log:
             return log.erasable(user_id)
 
-    def restore(self, session: Session, source: Path, progress: ProgressCallback, **how: Any) -> "Restored":
+    def restore(self, session: Session, source: Path, progress: "ReportProgress", **how: Any) -> "Restored":
         """Put a backup in place. Raises `DataInUse` when a service runs."""
         from ..backups.restore import restore
 

@@ -7,8 +7,8 @@ import click
 
 from ..events.commands import AddSource, PauseSource, RemoveSource, ResumeSource
 from .command import CliCommand, CliGroup, everywhere, pass_session
-from .completion import Offer, SuggestedParam
-from .fields import absolute, default_actor, options_of, reason_and_actor, source_fields
+from .completion import SuggestedParam, _Offer
+from .fields import absolute, default_actor, options_of, reason_and_actor, source_field_options
 from .operate import send, who
 from .parameters import FILE, TYPE
 from .session import Session
@@ -25,7 +25,7 @@ _COLUMNS = (
 )
 
 
-def _names(session: Session) -> Iterator[Offer]:
+def _names(session: Session) -> Iterator[_Offer]:
     with session.reading() as reading:
         for one in reading.sources():
             yield one.source, ", ".join(one.inputs)
@@ -53,9 +53,9 @@ def source_command() -> None:
 @click.option("--type", "task_type", type=TYPE, metavar="TYPE", help="What to do. Default: by what each file and its "
               "output are.")  # fmt: skip
 @options_of(AddSource, "settle", "poll", "replace")
-@source_fields
+@source_field_options
 @pass_session
-def add(
+def add_source(
     session: Session,
     /,
     name: str,
@@ -131,7 +131,7 @@ def list_sources(session: Session) -> None:
 @_name
 @reason_and_actor
 @pass_session
-def remove(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+def remove_source(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Watch its folders no more; tasks that it has created stay."""
     send(session, RemoveSource, {"source": name, **who(reason, actor)})
 
@@ -140,7 +140,7 @@ def remove(session: Session, name: str, reason: str | None, actor: str | None) -
 @_name
 @reason_and_actor
 @pass_session
-def pause(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+def pause_source(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Have it make no tasks for now; those that it has created go on."""
     send(session, PauseSource, {"source": name, **who(reason, actor)})
 
@@ -149,6 +149,6 @@ def pause(session: Session, name: str, reason: str | None, actor: str | None) ->
 @_name
 @reason_and_actor
 @pass_session
-def resume(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+def resume_source(session: Session, name: str, reason: str | None, actor: str | None) -> None:
     """Have it go on, also with what came meanwhile."""
     send(session, ResumeSource, {"source": name, **who(reason, actor)})

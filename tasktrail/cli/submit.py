@@ -9,7 +9,7 @@ import click
 from ..events.errors import NotReady, OutcomeUnknown
 from .command import CliCommand, pass_session
 from .failing import complain
-from .fields import build_command, task_fields
+from .fields import build_command, task_field_options
 from .parameters import FILE, TYPE
 from .session import Session
 from .terminal import print_json
@@ -36,7 +36,7 @@ _OF_ALL = ("command_id", "actor", "reason", "traceparent")
 @click.option(
     "--graph", type=click.File("rb"), metavar="FILE|-", help="Several tasks from a JSON array; each has a `name`."
 )
-@task_fields
+@task_field_options
 @pass_session
 def submit_command(
     session: Session,

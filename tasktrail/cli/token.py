@@ -35,7 +35,7 @@ def token_command() -> None:
 @options_of(AddToken, "user_id", "expires_at", flags={"user_id": "--user", "expires_at": "--expires"})
 @reason_and_actor
 @pass_session
-def add(
+def add_token(
     session: Session,
     name: str,
     role: Any,

@@ -25,7 +25,7 @@ def witness_command() -> None:
 @click.argument("address", metavar="URL")
 @click.option("--key", metavar="KEY|FILE", required=True, help="Its public key, as its operator tells it.")
 @pass_session
-def add(session: Session, address: str, key: str) -> None:
+def start_asking(session: Session, address: str, key: str) -> None:
     """Have the witness at URL sign each seal, from the next one on.
 
     URL is the address above `add-checkpoint`, as its operator tells it. Give the operator the name and the public key
@@ -83,7 +83,7 @@ def list_witnesses(session: Session) -> None:
 )
 @click.argument("witness", metavar="URL|NAME", type=SuggestedParam("witness", witness_names))
 @pass_session
-def remove(session: Session, witness: str) -> None:
+def stop_asking(session: Session, witness: str) -> None:
     """Ask the witness of this name no more, or all at this address. What they have signed stays with the seals."""
     session.files_only("witness")
     for one in session.environment.remove_witnesses(session, witness):

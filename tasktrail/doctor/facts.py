@@ -34,7 +34,7 @@ from ..handlers.contract import Finding, TaskType, missing_packages
 from ..handlers.manifests import Claims
 from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
 from ..handlers.registry import Registry
-from ..paths import DataPaths, foreign, is_shared, loose, name_of
+from ..paths import DataPaths, foreign, is_shared, loose, user_name
 from ..projections.errors import WitnessesDamaged
 from ..projections.proof.witness_list import Witness, read_witnesses
 
@@ -130,7 +130,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is out of order with it although it takes commands."""
 
 
-def collect(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
+def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
     """The facts of this machine and data folder. `file`: the configuration, where it is not in that folder."""
     paths = DataPaths(data_dir, Path(config.temp_dir) if config.temp_dir else None)
     registry = Registry.load(config.handlers, presets=config.presets)
@@ -148,7 +148,7 @@ def collect(data_dir: Path, config: Config, file: Path | None = None) -> Facts:
         loose=tuple(map(str, loose(paths))),
         shared=is_shared(paths),
         foreign=tuple(map(str, foreign(paths))),
-        owner=name_of(paths.data.stat().st_uid) if paths.data.exists() else "",
+        owner=user_name(paths.data.stat().st_uid) if paths.data.exists() else "",
         config_is_open=_secrets_are_open(file or paths.data / FILE_NAME),
         holder=holder,
         capabilities=_capabilities(config),

@@ -11,7 +11,7 @@ from ..config.load import load_config
 from ..config.settings import Config
 from ..events.errors import ConfigurationError
 from ..handlers.contract import Finding, Level
-from .facts import Facts, Folder, collect
+from .facts import Facts, Folder, collect_facts
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_SQLITE = (3, 37, 0)
@@ -392,7 +392,7 @@ def examine(data_dir: Path, config: Config | None = None, file: Path | None = No
             config, usable = Config(), False
         else:
             findings.append(Finding("configuration", "ok", "every key is known and has a value that is allowed"))
-    found = apply_rules(collect(data_dir, config, file), config)
+    found = apply_rules(collect_facts(data_dir, config, file), config)
     return [*findings, *(found if usable else map(_without_modules, found))]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..events import Recorded
 from ..events.recorded import timestamp
-from .rows import about
+from .rows import task_about
 
 
 def cloud_event(record: Recorded, source: str) -> dict[str, Any]:
@@ -14,7 +14,7 @@ def cloud_event(record: Recorded, source: str) -> dict[str, Any]:
         record: it stands in `data` as everywhere else.
         source: which log it is of. Source and id together tell it from all others.
     """
-    task_id = about(record)
+    task_id = task_about(record)
     return {
         "specversion": "1.0",
         "id": str(record.position),

@@ -10,18 +10,18 @@ from ..events import Recorded, Task
 from ..projections.attempts import Attempt
 from .rows import What
 
-Kind: TypeAlias = Literal["whole", "number", "truth", "time", "text", "json"]
+ColumnKind: TypeAlias = Literal["whole", "number", "truth", "time", "text", "json"]
 
 
-class Column(NamedTuple):
+class ExportColumn(NamedTuple):
     """One column. `json` is text that holds a JSON value, for what has an inside."""
 
     name: str
-    kind: Kind
+    kind: ColumnKind
 
 
-_PLAIN: dict[Any, Kind] = {bool: "truth", int: "whole", float: "number", str: "text", datetime: "time"}
-_ENVELOPE: tuple[tuple[str, Kind], ...] = (
+_PLAIN: dict[Any, ColumnKind] = {bool: "truth", int: "whole", float: "number", str: "text", datetime: "time"}
+_ENVELOPE: tuple[tuple[str, ColumnKind], ...] = (
     ("position", "whole"),
     ("task_id", "whole"),
     ("version", "whole"),
@@ -39,7 +39,7 @@ _ENVELOPE: tuple[tuple[str, Kind], ...] = (
 )
 
 
-def _kind(annotation: Any) -> Kind:
+def _kind(annotation: Any) -> ColumnKind:
     if get_origin(annotation) is Literal:
         return "text"
     if annotation in _PLAIN:
@@ -50,26 +50,26 @@ def _kind(annotation: Any) -> Kind:
     return inside[0] if len(set(inside)) == 1 else "text" if "text" in inside else "json"
 
 
-def _columns_of(struct: type[msgspec.Struct]) -> tuple[Column, ...]:
-    return tuple(Column(field.encode_name, _kind(field.type)) for field in fields(struct))
+def _columns_of(struct: type[msgspec.Struct]) -> tuple[ExportColumn, ...]:
+    return tuple(ExportColumn(field.encode_name, _kind(field.type)) for field in fields(struct))
 
 
-COLUMNS: dict[What, tuple[Column, ...]] = {
-    "log": tuple(Column(*column) for column in _ENVELOPE),
+EXPORT_COLUMNS: dict[What, tuple[ExportColumn, ...]] = {
+    "log": tuple(ExportColumn(*column) for column in _ENVELOPE),
     "tasks": _columns_of(Task),
     "attempts": _columns_of(Attempt),
 }
 
 
-def values_of(row: Recorded | Task | Attempt) -> list[Any]:
+def row_values(row: Recorded | Task | Attempt) -> list[Any]:
     """The values of a row, in the order of its columns; what has an inside as JSON."""
     if isinstance(row, Recorded):
         flat = row.flat()
-        return [_cell(flat[name], kind) for name, kind in COLUMNS["log"]]
+        return [_cell(flat[name], kind) for name, kind in EXPORT_COLUMNS["log"]]
     what: What = "tasks" if isinstance(row, Task) else "attempts"
-    return [_cell(getattr(row, name), kind) for name, kind in COLUMNS[what]]
+    return [_cell(getattr(row, name), kind) for name, kind in EXPORT_COLUMNS[what]]
 
 
-def _cell(value: Any, kind: Kind) -> Any:
+def _cell(value: Any, kind: ColumnKind) -> Any:
     inside = kind == "json" or (kind == "text" and not isinstance(value, str))
     return msgspec.json.encode(value).decode() if inside and value is not None else value

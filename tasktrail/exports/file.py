@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 from ..backups.backup import part_file
 from ..events.errors import BackupFailed, InvalidPath
+from ..events.log.event_log import ReportProgress
 from .forms import FileForm, FormName, form_of
 from .parquet import to_parquet
 from .rows import Export, What
 
-Tell = Callable[[int, int], None]
-"""Told how far it is, and what it comes to at the end."""
 _TELL_EVERY = 500
 """Rows between two times that it is told."""
 
@@ -29,7 +28,7 @@ class Written(NamedTuple):
     """Of all of them, in hex."""
 
 
-def write_rows(export: Export, form: FileForm, write: Callable[[bytes], object], tell: Tell) -> int:
+def write_rows(export: Export, form: FileForm, write: Callable[[bytes], object], tell: ReportProgress) -> int:
     """Write all rows, one by one; how many there were."""
     number = 0
     write(form.head)
@@ -43,7 +42,14 @@ def write_rows(export: Export, form: FileForm, write: Callable[[bytes], object],
 
 
 def write_file(
-    out: Path, export: Export, name: FormName, what: What, source: str, tell: Tell, *, as_written: bool = False
+    out: Path,
+    export: Export,
+    name: FormName,
+    what: What,
+    source: str,
+    tell: ReportProgress,
+    *,
+    as_written: bool = False,
 ) -> Written:
     """Write all rows to a file. What had its name is replaced; only the owner may read the new one.
 
@@ -75,7 +81,7 @@ def write_file(
         return Written(rows, size, digest.hexdigest())
 
 
-def _parquet(part: Path, export: Export, what: What, tell: Tell) -> Written:
+def _parquet(part: Path, export: Export, what: What, tell: ReportProgress) -> Written:
     """By way of JSON Lines in another file, which is gone afterwards."""
     with part_file(part.with_name(f"{part.name}.lines")) as lines:
         with lines.open("wb") as file:

@@ -11,7 +11,7 @@ import msgspec
 from ..events import Recorded
 from ..events.recorded import timestamp
 from .cloud_events import cloud_event
-from .columns import COLUMNS, values_of
+from .columns import EXPORT_COLUMNS, row_values
 from .rows import What
 
 FormName: TypeAlias = Literal["jsonl", "csv", "cloudevents", "parquet"]
@@ -45,7 +45,7 @@ def form_of(name: FormName, what: What, source: str, *, as_written: bool = False
         case "cloudevents":
             return FileForm(b"", partial(_event_line, source))
         case "csv":
-            head = _csv_line(column.name for column in COLUMNS[what])
+            head = _csv_line(column.name for column in EXPORT_COLUMNS[what])
             return FileForm(head, _line_of_values if as_written else _safe_line)
         case "parquet":
             raise ValueError("its rows are no lines")
@@ -61,12 +61,12 @@ def _event_line(source: str, row: Recorded) -> bytes:
 
 
 def _line_of_values(row: Any) -> bytes:
-    return _csv_line(map(_text_of, values_of(row)))
+    return _csv_line(map(_text_of, row_values(row)))
 
 
 def _safe_line(row: Any) -> bytes:
     """As OWASP has it: a formula gets an apostrophe in front, and each text stands in quotes."""
-    return (",".join(map(_safe_cell, values_of(row))) + "\n").encode()
+    return (",".join(map(_safe_cell, row_values(row))) + "\n").encode()
 
 
 def _safe_cell(value: Any) -> str:

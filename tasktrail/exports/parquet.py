@@ -4,10 +4,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..events.errors import InvalidValue
-from .columns import COLUMNS, Kind
+from .columns import EXPORT_COLUMNS, ColumnKind
 from .rows import What
 
-_TYPES: dict[Kind, str] = {
+_TYPES: dict[ColumnKind, str] = {
     "whole": "BIGINT",
     "number": "DOUBLE",
     "truth": "BOOLEAN",
@@ -41,7 +41,7 @@ def to_parquet(lines: Path, file: Path, what: What) -> None:
         "temp_directory": str(file.parent),
         "autoinstall_known_extensions": False,
     }
-    columns = {column.name: _TYPES[column.kind] for column in COLUMNS[what]}
+    columns = {column.name: _TYPES[column.kind] for column in EXPORT_COLUMNS[what]}
     rows = "SELECT * FROM read_json($lines, format = 'newline_delimited', columns = $columns)"
     how = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROWS:d}, USE_TMP_FILE false"
     try:

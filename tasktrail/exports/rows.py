@@ -133,11 +133,11 @@ def _records(reading: Reading, position: int, chosen: _Chosen | None) -> Iterato
         for record in records:
             if record.position > position:
                 return
-            wanted = chosen is None or about(record) in chosen
+            wanted = chosen is None or task_about(record) in chosen
             yield record.position, record if wanted else None
 
 
-def about(record: Recorded) -> int:
+def task_about(record: Recorded) -> int:
     """The task that a record is about; 0: none."""
     return record.task_id or int(getattr(record.event, "task_id", 0))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..events.errors import InvalidPath
+from ..events.log.event_log import ReportProgress
 from ..events.log.sqlite import LogReader
 from ..projections.errors import SealUnfit
 from ..projections.proof.notes import Checkpoint, PublicKey
@@ -17,8 +18,6 @@ from ..projections.proof.trees import Trees
 CHECKPOINT = "checkpoint"
 _TELL_EVERY = 2000
 """Records between two times that it is told."""
-
-Tell = Callable[[int, int], None]
 
 
 class WrittenTiles(NamedTuple):
@@ -34,7 +33,9 @@ class WrittenTiles(NamedTuple):
     """Of these."""
 
 
-def write_tiles(log: LogReader, seals: Path, out: Path, tell: Tell, key: PublicKey | None = None) -> WrittenTiles:
+def write_tiles(
+    log: LogReader, seals: Path, out: Path, tell: ReportProgress, key: PublicKey | None = None
+) -> WrittenTiles:
     """Write the tree as of the newest seal. What an earlier export has left in the folder is kept where it is the same.
 
     Whoever may read new files there may read these: nothing in them is secret.

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..api.either_way import complete
+from ..api.either_way import answer_without_waiting
 
 if TYPE_CHECKING:
     from ..api.client import AsyncClient, Client
@@ -52,7 +52,7 @@ def default_async_client() -> "AsyncClient":
     if key not in _async_clients:
         client = AsyncClient(url, token=token) if url else AsyncClient.connect(data)
         closing = _until_the_loop_ends(client, key)
-        _async_clients[key] = complete(closing.__anext__()), closing
+        _async_clients[key] = answer_without_waiting(closing.__anext__()), closing
     return _async_clients[key][0]
 
 

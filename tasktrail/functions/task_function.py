@@ -25,7 +25,7 @@ from ..handlers.contract import (
 )
 from ..handlers.errors import InvalidFunction
 from ..handlers.functions import FunctionSpec, ParameterRole, runner, shape_of
-from ..intake.type_defaults import USUAL
+from ..intake.type_defaults import FIELD_DEFAULTS
 from .default_client import default_async_client, default_client
 from .handle import AsyncTaskHandle, TaskHandle
 
@@ -161,7 +161,7 @@ class TaskFunction(NamedTask, Generic[P, S, A, R]):
     def with_fields(self, **fields: Any) -> Self:
         """See `NamedTask.with_fields`. Raises `InvalidValue` for what the service would take for a field left out."""
         for name, usual in self.__tasktrail__.defaults.items():
-            if name in fields and fields[name] == USUAL[name] != usual:
+            if name in fields and fields[name] == FIELD_DEFAULTS[name] != usual:
                 raise InvalidValue(
                     f"{name}={fields[name]!r} counts as left out, and {self.name} then has {usual!r}",
                     field=name,

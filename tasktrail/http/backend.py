@@ -20,7 +20,6 @@ from ..api.either_way import Blocking
 from ..api.one_user import OneUser
 from ..api.reader_process import (
     PastQuestion,
-    Progress,
     Question,
     ReaderProcess,
     RebuildQuestion,
@@ -33,6 +32,7 @@ from ..batches.request import MadeBatch, NewBatch
 from ..errors import Busy, Unauthorized
 from ..events import Accepted, Command, CreateGraph, Task, TasktrailError
 from ..events.errors import OutcomeUnknown
+from ..events.log.event_log import ReportProgress
 from ..projections import BeyondTheLog, Rebuilt, TaskFilters, Verification, ViewsFailed
 from ..telemetry.exposition import Exposition
 from .access import Access
@@ -97,7 +97,9 @@ class Backend:
         """Call something that may take long. Few run at once, since Python divides its time among all threads."""
         return await asyncio.get_running_loop().run_in_executor(self._bulk, function, *args)
 
-    async def apart(self, question: Question, within: float | None = None, progress: Progress | None = None) -> bytes:
+    async def apart(
+        self, question: Question, within: float | None = None, progress: ReportProgress | None = None
+    ) -> bytes:
         """Ask something that takes long; the answer is JSON. `within`: seconds. Raises `Busy`, `TooCostly`.
 
         `progress` is called in a thread.
@@ -127,7 +129,7 @@ class Backend:
     async def verify(self, by: str) -> Verification:
         """Check everything. Raises `NotReady` while another check runs."""
 
-        async def ask(progress: Progress) -> bytes:
+        async def ask(progress: ReportProgress) -> bytes:
             await self.ask(self.service.source.settle)
             return await self.apart(VerifyQuestion(), progress=progress)
 
@@ -141,7 +143,7 @@ class Backend:
             await self.bulk(self.service.adopt_views)
         return built
 
-    def _ask_apart(self, question: Question, within: float | None, progress: Progress | None) -> bytes:
+    def _ask_apart(self, question: Question, within: float | None, progress: ReportProgress | None) -> bytes:
         lane = self._free.get()
         try:
             return lane.ask(question, within, progress)

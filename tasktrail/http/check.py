@@ -5,8 +5,8 @@ from datetime import datetime
 
 import msgspec
 
-from ..api.reader_process import Progress
 from ..events.errors import NotReady
+from ..events.log.event_log import ReportProgress
 from ..projections import Verification
 
 
@@ -29,7 +29,7 @@ class Check:
         """Since the service started."""
 
     async def run(
-        self, ask: Callable[[Progress], Awaitable[bytes]], now: Callable[[], datetime], by: str
+        self, ask: Callable[[ReportProgress], Awaitable[bytes]], now: Callable[[], datetime], by: str
     ) -> Verification:
         """Check. Raises `NotReady` while another check runs."""
         if self.runs:

@@ -34,7 +34,7 @@ from .whole_numbers import with_whole_numbers
 
 MAX_OPTIONS = 32 * 1024
 MAX_CHECKPOINT = 256 * 1024
-LONGEST = 10 * 365 * 86400.0
+_LONGEST = 10 * 365 * 86400.0
 """Seconds that an estimate may say: more than any task takes."""
 _CHECK = "Check its spelling, and that the service may reach it."
 _NOTHING = Intake()
@@ -282,7 +282,7 @@ def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:
     found = Estimated(
         memory=min(estimate.memory, MAX_INTEGER),
         temp=min(estimate.temp, MAX_INTEGER),
-        seconds=min(estimate.seconds, LONGEST) if estimate.seconds > 0 else 0.0,  # NaN is not, either
+        seconds=min(estimate.seconds, _LONGEST) if estimate.seconds > 0 else 0.0,  # NaN is not, either
         basis=basis,
     )
     return Intake(can_resume=task_type.resumable, estimate=found)

@@ -11,7 +11,7 @@ from ..handlers.registry import Registry
 
 F = TypeVar("F", bound=TaskFields)
 
-USUAL: dict[str, Any] = {
+FIELD_DEFAULTS: dict[str, Any] = {
     field.name: field.default for field in msgspec.structs.fields(TaskFields) if field.default is not msgspec.NODEFAULT
 }
 
@@ -35,4 +35,6 @@ def _filled(task: F, registry: Registry) -> F:
     defaults = registry.get(task.type).defaults
     if not defaults:
         return task
-    return replace(task, **{name: value for name, value in defaults.items() if getattr(task, name) == USUAL[name]})
+    return replace(
+        task, **{name: value for name, value in defaults.items() if getattr(task, name) == FIELD_DEFAULTS[name]}
+    )

@@ -17,7 +17,7 @@ from .. import __version__
 from ..actors.core.board import Resources
 from ..actors.core.explanation import WaitReason
 from ..actors.core.load import Load
-from .numbers import Distribution, Numbers
+from .numbers import Distribution, ServiceNumbers
 from .readings import Readings
 
 _PERCENT = 100
@@ -32,7 +32,7 @@ class Exposition:
         more: further collectors.
     """
 
-    def __init__(self, numbers: Numbers, look: Callable[[], Readings], more: Iterable[Collector] = ()) -> None:
+    def __init__(self, numbers: ServiceNumbers, look: Callable[[], Readings], more: Iterable[Collector] = ()) -> None:
         self._registry = CollectorRegistry()
         for collector in (_Happened(numbers), _Now(look, numbers.known), *more):
             self._registry.register(collector)
@@ -79,7 +79,7 @@ def _gauges(name: str, says: str, label: str, values: Mapping[str, float]) -> Me
 class _Happened(Collector):
     """What has happened since the service started."""
 
-    def __init__(self, numbers: Numbers) -> None:
+    def __init__(self, numbers: ServiceNumbers) -> None:
         self._numbers = numbers
 
     def describe(self) -> Iterable[Metric]:

@@ -52,7 +52,7 @@ class Distribution:
         self.total += value
 
 
-class Numbers:
+class ServiceNumbers:
     """Counts and distributions since the start, by labels that are tuples of texts.
 
     Args:

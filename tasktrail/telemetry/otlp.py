@@ -8,7 +8,7 @@ from typing import Any
 from .. import __version__
 from ..actors.logger import get_logger
 from ..events.errors import ConfigurationError
-from .spans import Span
+from .spans import TraceSpan
 from .tracing import Receiver
 
 _VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -59,7 +59,7 @@ class OtlpReceiver:
         self._scope = InstrumentationScope("tasktrail", __version__)
         self._exporter = OTLPSpanExporter(endpoint=address)
 
-    def send(self, spans: Sequence[Span]) -> bool:
+    def send(self, spans: Sequence[TraceSpan]) -> bool:
         """See `Receiver`."""
         try:
             answer: Any = self._exporter.export([self._made(span) for span in spans])
@@ -72,7 +72,7 @@ class OtlpReceiver:
         """See `Receiver`."""
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
-    def _made(self, span: Span) -> Any:
+    def _made(self, span: TraceSpan) -> Any:
         from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
         from opentelemetry.trace.status import Status, StatusCode
 

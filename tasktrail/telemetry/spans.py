@@ -17,7 +17,7 @@ from ..events.task_events import is_terminal
 
 T = TypeVar("T")
 
-Kind: TypeAlias = Literal["internal", "producer", "consumer", "client"]
+SpanKind: TypeAlias = Literal["internal", "producer", "consumer", "client"]
 _REMEMBERED = 10_000
 """Tasks of which is known when an attempt began, or when somebody retried them."""
 _SAMPLED = 1
@@ -32,14 +32,14 @@ class Trace(NamedTuple):
     sampled: bool
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
+class TraceSpan(msgspec.Struct, frozen=True, kw_only=True):
     """One span. Ids in hex."""
 
     name: str
     trace_id: str
     span_id: str
     parent: str
-    kind: Kind
+    kind: SpanKind
     began: datetime
     ended: datetime
     attributes: dict[str, str | int | bool]
@@ -106,7 +106,7 @@ class Spans:
         self._lives: dict[int, datetime] = {}
         """Task that somebody has retried → when."""
 
-    def of(self, seen: Seen) -> Iterator[Span]:
+    def of(self, seen: Seen) -> Iterator[TraceSpan]:
         """The spans that end with the record."""
         record, task = seen.record, seen.task
         if isinstance(record.event, DeliveryAttempted):
@@ -119,7 +119,9 @@ class Spans:
         if trace.sampled:
             yield from self._of_task(record, task, trace, seen.queued_at)
 
-    def _of_task(self, record: Recorded, task: TaskState, trace: Trace, queued_at: datetime | None) -> Iterator[Span]:
+    def _of_task(
+        self, record: Recorded, task: TaskState, trace: Trace, queued_at: datetime | None
+    ) -> Iterator[TraceSpan]:
         event, at = record.event, record.recorded_at
         match event:
             case Retried(cause="manual"):
@@ -142,7 +144,7 @@ class Spans:
             span_id = life_id(self._log, task.id, record.life)
             yield self._span("task", "consumer", record, task, trace, span_id, began, error=error, status=status)
 
-    def _attempt(self, record: Recorded, task: TaskState, trace: Trace, outcome: str, error: str) -> Span:
+    def _attempt(self, record: Recorded, task: TaskState, trace: Trace, outcome: str, error: str) -> TraceSpan:
         attempt, began = self._attempts.pop(task.id, (0, record.recorded_at))
         if attempt != record.attempt:  # it had begun before this service did
             began = task.started_at if task.started_at and task.attempt == record.attempt else record.recorded_at
@@ -152,7 +154,7 @@ class Spans:
     def _span(
         self,
         name: str,
-        kind: Kind,
+        kind: SpanKind,
         record: Recorded,
         task: TaskState,
         trace: Trace,
@@ -161,7 +163,7 @@ class Spans:
         *,
         error: str = "",
         **more: str,
-    ) -> Span:
+    ) -> TraceSpan:
         attributes: dict[str, str | int | bool] = {
             "tasktrail.task.id": task.id,
             "tasktrail.task.type": task.spec.type,
@@ -171,7 +173,7 @@ class Spans:
         }
         if record.attempt and name != "task":
             attributes["tasktrail.attempt"] = record.attempt
-        return Span(
+        return TraceSpan(
             name=f"{name} {task.spec.type}",
             trace_id=trace.trace_id,
             span_id=span_id,
@@ -184,8 +186,8 @@ class Spans:
         )
 
 
-def _delivered(delivery: Delivery, record: Recorded, event: DeliveryAttempted) -> Span:
-    return Span(
+def _delivered(delivery: Delivery, record: Recorded, event: DeliveryAttempted) -> TraceSpan:
+    return TraceSpan(
         name=f"deliver {event.channel}",
         trace_id=delivery.trace.trace_id,
         span_id=delivery.span_id,

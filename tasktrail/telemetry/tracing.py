@@ -20,7 +20,7 @@ from ..events.clock import Clock
 from ..events.reports import Run
 from ..events.system_events import DeliveryAttempted
 from ..projections.notices import Notice
-from .spans import Delivery, Seen, Span, Spans, attempt_id, life_id, trace_of, traceparent
+from .spans import Delivery, Seen, Spans, TraceSpan, attempt_id, life_id, trace_of, traceparent
 
 _TOLD = (Started, Completed, Failed, Cancelled, Retried, DeliveryAttempted)
 _GATHER = timedelta(seconds=1)
@@ -36,7 +36,7 @@ logger = get_logger("tasktrail.traces")
 class Receiver(Protocol):
     """Takes spans to where they are kept."""
 
-    def send(self, spans: Sequence[Span]) -> bool:
+    def send(self, spans: Sequence[TraceSpan]) -> bool:
         """Send them; whether they have arrived. Never raises."""
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class Tracing:
             for start in range(0, len(spans), _AT_ONCE):
                 self._send(spans[start : start + _AT_ONCE])
 
-    def _send(self, spans: Sequence[Span]) -> None:
+    def _send(self, spans: Sequence[TraceSpan]) -> None:
         arrived = self._receiver.send(spans)
         if arrived:
             self.sent += len(spans)

@@ -57,7 +57,7 @@ async def schedule_form(page: NamedDependency[Page], task_type: TypePath) -> Res
 
 
 @post("/schedules/add/{task_type:str}", needs=OPERATE)
-async def add_schedule(
+async def save_schedule(
     request: Request[Any, Any, Any], page: NamedDependency[Page], who: NamedDependency[Identity], task_type: TypePath
 ) -> Response[Any]:
     """Add the schedule."""
@@ -77,7 +77,7 @@ async def add_schedule(
 
 
 @post("/schedules/remove", needs=OPERATE)
-async def remove_schedule(
+async def delete_schedule(
     request: Request[Any, Any, Any], page: NamedDependency[Page], who: NamedDependency[Identity]
 ) -> Response[Any]:
     """End a schedule. Its name is in the form and not in the address, where it may be anything."""
@@ -132,4 +132,4 @@ def _row(schedule: Schedule, after: datetime, runs: int | None) -> ScheduleRow:
     )
 
 
-ROUTES = (schedules, schedule_form, add_schedule, remove_schedule)
+ROUTES = (schedules, schedule_form, save_schedule, delete_schedule)

@@ -12,7 +12,7 @@ from ..events.reports import AttemptCheckpointed, AttemptEnd, AttemptEnded, Atte
 from ..events.task_events import Estimated
 from .timeline import LifeKey
 
-Cut: TypeAlias = Literal["", "timed_out", "cancelled", "interrupted"]
+_Cut: TypeAlias = Literal["", "timed_out", "cancelled", "interrupted"]
 """What cut an attempt short; empty if it came to its own end."""
 
 NOWHERE = 2**62
@@ -34,7 +34,7 @@ class RecordedAttempt(msgspec.Struct, gc=False):
     exit_code: int | None = None
     estimate: Estimated | None = None
     """The estimate after its input was probed."""
-    cut: Cut = "interrupted"
+    cut: _Cut = "interrupted"
     position: int = NOWHERE
     """Where its end is recorded."""
     saves: list[tuple[timedelta, int]] = []

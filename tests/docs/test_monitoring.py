@@ -15,7 +15,7 @@ from tasktrail.actors.core.load import Load
 from tasktrail.events.clock import SystemClock
 from tasktrail.http.counting import RequestCounts
 from tasktrail.telemetry.exposition import Exposition
-from tasktrail.telemetry.numbers import Numbers
+from tasktrail.telemetry.numbers import ServiceNumbers
 from tasktrail.telemetry.readings import Readings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -53,7 +53,7 @@ def families() -> dict[str, Metric]:
         spans_sent=1,
         spans_dropped=0,
     )
-    numbers = Numbers(["known"], SystemClock())
+    numbers = ServiceNumbers(["known"], SystemClock())
     try:
         page, _ = Exposition(numbers, lambda: seen, [RequestCounts()]).page("")
     finally:

@@ -22,7 +22,7 @@ from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.system_events import SegmentArchived
 from tasktrail.events.task_events import TAGS
-from tasktrail.projections import TaskFilters, rebuild
+from tasktrail.projections import TaskFilters, rebuild_views
 from tasktrail.projections.legal_transitions import Lawbook
 from tasktrail.projections.verification import verify
 from tasktrail.projections.views.fold import Tally, fold_batch
@@ -101,7 +101,7 @@ def test_an_old_file_opens_verifies_and_folds_to_the_states_it_led_to(old: Path,
     with closing(LogReader(old / "log.db")) as log:
         folded = fold_batch(log.read(), {}, Tally())
         assert hash_of(folded[task_id] for task_id in sorted(folded)) == GOLDEN_LOGS[name].states
-        rebuild(log, old / "views.db")
+        rebuild_views(log, old / "views.db")
         found = verify(log, old / "views.db")
         assert (found.ok, found.findings, found.views_position) == (True, (), log.head().position)
 

@@ -21,7 +21,7 @@ from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.recorded import record_at
 from tasktrail.events.system_events import Deduplicated
 from tasktrail.events.task_events import TAGS
-from tasktrail.projections import TaskViews, Verification, rebuild
+from tasktrail.projections import TaskViews, Verification, rebuild_views
 from tasktrail.projections.legal_transitions import _LAW, Lawbook
 from tasktrail.projections.verification import verify
 
@@ -43,7 +43,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seed += 1
     log.close()
     with closing(LogReader(folder / "log.db")) as reader:
-        rebuild(reader, folder / "views.db")
+        rebuild_views(reader, folder / "views.db")
     return folder
 
 
@@ -474,7 +474,7 @@ def test_words_that_the_index_holds_and_does_not_find_are_found(tmp_path: Path) 
         journal.create(input_file=f"/in/{number**5}.mp4")
     log.close()
     with closing(LogReader(tmp_path / "log.db")) as reader:
-        rebuild(reader, tmp_path / "views.db")
+        rebuild_views(reader, tmp_path / "views.db")
     assert checked(tmp_path).ok
     by_hand(tmp_path / "views.db", "DELETE FROM search_idx WHERE pgno = (SELECT max(pgno) FROM search_idx)")
     (finding,) = checked(tmp_path).findings

@@ -23,7 +23,7 @@ from tasktrail.projections import (
     ViewsFailed,
     ViewsGap,
     catch_up,
-    rebuild,
+    rebuild_views,
     verification,
 )
 from tasktrail.projections.views import writer as module
@@ -253,7 +253,7 @@ def test_a_rebuild_equals_what_was_kept_up(history: Journal, tmp_path: Path) -> 
     kept = TaskViews(tmp_path / "kept.db")
     for record in history.records:
         kept.apply([record])
-    assert rebuild(history.log, tmp_path / "views.db") == len(history.records)
+    assert rebuild_views(history.log, tmp_path / "views.db") == len(history.records)
     rebuilt = TaskViews(tmp_path / "views.db")
     assert content(rebuilt) == content(kept)
     assert sorted(path.name for path in tmp_path.iterdir() if "new" in path.name) == []
@@ -268,7 +268,7 @@ def test_a_rebuild_replaces_the_old_views_under_open_readers(history: Journal, t
     _sql(path, "UPDATE tasks SET status = 'wrong'")
     reader = TaskQueries.open(path)
     assert reader.position == 100
-    rebuild(history.log, path)
+    rebuild_views(history.log, path)
     assert reader.position == len(history.records)
     assert reader.list(TaskFilters(), history.at)[1] == len(history.states)
     with pytest.raises(ViewsGap):
@@ -280,7 +280,7 @@ def test_a_rebuild_replaces_the_old_views_under_open_readers(history: Journal, t
 
 def test_a_rebuild_replaces_a_file_that_is_no_database(history: Journal, tmp_path: Path) -> None:
     (tmp_path / "views.db").write_bytes(b"no database " * 1000)
-    assert rebuild(history.log, tmp_path / "views.db") == len(history.records)
+    assert rebuild_views(history.log, tmp_path / "views.db") == len(history.records)
     views = TaskViews(tmp_path / "views.db")
     assert views.position == len(history.records)
 
@@ -288,17 +288,17 @@ def test_a_rebuild_replaces_a_file_that_is_no_database(history: Journal, tmp_pat
 def test_a_rebuild_that_cannot_be_put_into_place_is_a_typed_error(history: Journal, tmp_path: Path) -> None:
     (tmp_path / "views.db").mkdir()
     with pytest.raises(ViewsFailed):
-        rebuild(history.log, tmp_path / "views.db")
+        rebuild_views(history.log, tmp_path / "views.db")
     assert [path.name for path in tmp_path.iterdir()] == ["views.db"]
 
 
 def test_a_rebuild_that_fails_leaves_the_old_views_and_no_litter(history: Journal, tmp_path: Path) -> None:
     path = tmp_path / "views.db"
-    rebuild(history.log, path)
+    rebuild_views(history.log, path)
     broken = MemoryEventLog()
     broken._records = history.records[5:]
     with pytest.raises(ViewsGap):
-        rebuild(broken, path)
+        rebuild_views(broken, path)
     views = TaskViews(path)
     assert views.position == len(history.records)
     views.close()
@@ -340,7 +340,7 @@ def test_a_reader_sees_a_whole_batch_or_nothing_of_it(history: Journal, tmp_path
 
 
 def test_a_reader_cannot_write(history: Journal, tmp_path: Path) -> None:
-    rebuild(history.log, tmp_path / "views.db")
+    rebuild_views(history.log, tmp_path / "views.db")
     reader = TaskQueries.open(tmp_path / "views.db")
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader._conn.execute("DELETE FROM tasks")

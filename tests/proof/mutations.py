@@ -41,7 +41,7 @@ from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.recorded import STUB
 from tasktrail.events.system_events import SegmentArchived, ServiceStopped
-from tasktrail.projections import rebuild
+from tasktrail.projections import rebuild_views
 from tasktrail.projections.proof.merkle import GrowingRoot, leaf_hash
 from tasktrail.projections.proof.notes import PrivateKey, PublicKey
 from tasktrail.projections.proof.seals import SealCheck, checkpoint_of, make_seal, public_key, seal_files
@@ -105,7 +105,7 @@ class World:
         if not self.open:
             log.close()
         with closing(LogReader(self.path)) as reader:
-            rebuild(reader, self.folder / "views.db")
+            rebuild_views(reader, self.folder / "views.db")
         found = [path for path in self.folder.rglob("*") if path.is_file() and not path.name.endswith("-shm")]
         self.files = {str(path.relative_to(self.folder)): path.read_bytes() for path in found}
         if self.open:
@@ -769,7 +769,7 @@ def images(scratch: Path, chance: random.Random) -> list[tuple[str, Path, Path, 
             size = make_seal(reader, folder / "seals", folder / "seal-key", at)[0].checkpoint.size
     if chance.random() < 0.5:
         with closing(LogReader(folder / "log.db")) as reader:
-            rebuild(reader, folder / "views.db")
+            rebuild_views(reader, folder / "views.db")
     durable = (folder / "log.db-wal").stat().st_size
     written = len(journal.records)
     while len(journal.records) == written:

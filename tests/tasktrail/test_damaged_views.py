@@ -19,7 +19,7 @@ from tasktrail.api.service import TaskService
 from tasktrail.events import Created, Fact
 from tasktrail.events.errors import NotReady
 from tasktrail.events.log.sqlite import SqliteEventLog
-from tasktrail.projections import TaskFilters, TaskViews, ViewsFailed, catch_up, rebuild
+from tasktrail.projections import TaskFilters, TaskViews, ViewsFailed, catch_up, rebuild_views
 from tasktrail.projections.queries.reader import connect
 from tasktrail.projections.views.checksums import find_damage, teach
 
@@ -222,9 +222,9 @@ def test_a_rebuild_that_fails_is_tried_again(
         tries.append(1)
         if len(tries) == 1:
             raise ViewsFailed("no room")
-        return rebuild(*args)
+        return rebuild_views(*args)
 
-    monkeypatch.setattr(projector, "rebuild", full_at_first)
+    monkeypatch.setattr(projector, "rebuild_views", full_at_first)
     monkeypatch.setattr(projector, "REBUILD_AGAIN", 0.0)
     by_hand(data / "views.db", CHANGES[0])
     service = open_service()

@@ -16,7 +16,7 @@ from tasktrail.actors.executor import Capabilities
 from tasktrail.actors.machine import MachineLimits
 from tasktrail.actors.secret import Secret
 from tasktrail.config.settings import Config, Smtp
-from tasktrail.doctor.facts import Facts, Folder, Lack, WitnessSeen, collect
+from tasktrail.doctor.facts import Facts, Folder, Lack, WitnessSeen, collect_facts
 from tasktrail.doctor.rules import apply_rules, examine, has_wal_reset_bug, worst
 from tasktrail.events import Created, Fact
 from tasktrail.events.log.lock import DataLock
@@ -143,20 +143,20 @@ def test_a_configuration_that_does_not_fit_is_found(changes: dict[str, Any], exp
 
 
 def test_each_witness_is_called_and_a_damaged_list_is_told(tmp_path: Path) -> None:
-    assert collect(tmp_path, HEALTHY_CONFIG).witnesses == ()
+    assert collect_facts(tmp_path, HEALTHY_CONFIG).witnesses == ()
     with ScriptedWitness(name="there") as there, ScriptedWitness(name="gone") as gone:
         for one in (there, gone):
             add_witness(tmp_path / "witnesses.json", one.named)
         gone.server.shutdown()
         gone.server.server_close()
-        found = collect(tmp_path, HEALTHY_CONFIG).witnesses
+        found = collect_facts(tmp_path, HEALTHY_CONFIG).witnesses
         assert [(one.name, one.url, bool(one.trouble)) for one in found] == [
             ("there", there.named.url, False),
             ("gone", gone.named.url, True),
         ]
         assert there.asked == [], "it is called, and asked nothing"
     (tmp_path / "witnesses.json").write_text("[{}]")
-    facts = collect(tmp_path, HEALTHY_CONFIG)
+    facts = collect_facts(tmp_path, HEALTHY_CONFIG)
     assert "witnesses.json" in facts.witnesses_trouble[0]
     assert ("witnesses", "fail") in complaints(facts)
 
@@ -165,7 +165,7 @@ def test_certificates_that_are_valid_for_long_are_good_news(tmp_path: Path) -> N
     told = list(apply_rules(replace(HEALTHY, claims=certified(-1, 40)), HEALTHY_CONFIG))
     assert [(one.level, "2027-01-03" in one.message) for one in told if one.name == "manifests"] == [("ok", True)]
     config = replace(HEALTHY_CONFIG, c2pa_certificate=str(tmp_path / "none.pem"), c2pa_key=str(tmp_path / "none"))
-    assert ("manifests", "fail") in complaints(collect(tmp_path, config), config)
+    assert ("manifests", "fail") in complaints(collect_facts(tmp_path, config), config)
 
 
 def test_witnesses_that_answer_are_good_news() -> None:
@@ -294,8 +294,8 @@ def test_secrets_in_a_file_that_others_can_read_are_found(
     file = tmp_path / "tasktrail.toml"
     file.write_text(text)
     file.chmod(mode)
-    assert collect(tmp_path, Config()).config_is_open is is_open
-    assert collect(tmp_path / "data", Config(), file).config_is_open is is_open
+    assert collect_facts(tmp_path, Config()).config_is_open is is_open
+    assert collect_facts(tmp_path / "data", Config(), file).config_is_open is is_open
 
 
 def test_a_file_where_the_folder_should_be_is_found(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_a_file_where_the_folder_should_be_is_found(tmp_path: Path) -> None:
 
 
 def test_a_handler_module_that_is_not_there_is_found(tmp_path: Path) -> None:
-    facts = collect(tmp_path, Config(handlers=("no_such_module_anywhere",)))
+    facts = collect_facts(tmp_path, Config(handlers=("no_such_module_anywhere",)))
     assert len(facts.handler_errors) == 1
     assert "no_such_module_anywhere" in facts.handler_errors[0]
 

@@ -8,7 +8,7 @@ from typing import Any, assert_type
 import pytest
 
 from tasktrail import AsyncClient, Client, Task, TaskService
-from tasktrail.api.either_way import Awaited, Blocking, complete, either_stream, either_way
+from tasktrail.api.either_way import Awaited, Blocking, answer_without_waiting, either_stream, either_way
 from tasktrail.events import Recorded
 
 
@@ -92,7 +92,7 @@ def test_what_waits_where_everything_blocks_is_a_fault_of_ours() -> None:
             ended.append("closed")
 
     with pytest.raises(RuntimeError, match="waits"):
-        complete(waits())
+        answer_without_waiting(waits())
     assert ended == ["closed"]
 
 

@@ -32,7 +32,7 @@ from tasktrail.events.errors import InvalidPath
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.recorded import timestamp
 from tasktrail.exports import parquet
-from tasktrail.exports.columns import COLUMNS, values_of
+from tasktrail.exports.columns import EXPORT_COLUMNS, row_values
 from tasktrail.exports.file import whole_file, write_rows
 from tasktrail.exports.forms import form_of
 from tasktrail.exports.rows import opened
@@ -184,7 +184,7 @@ def test_csv_has_the_same_values_under_the_names_of_the_columns(export: Command,
     written = export(what, "--as-of", position, "--format", "csv", "--as-written")
     rows = list(csv.DictReader(io.StringIO(written, newline="")))
     assert len(rows) == len(objects)
-    kinds = dict(COLUMNS[what])
+    kinds = dict(EXPORT_COLUMNS[what])
     for row, found in zip(rows, objects, strict=True):
         assert list(row) == list(kinds) == list(found)
         assert {name: back(row[name], kinds[name], found[name]) for name in row} == found
@@ -199,7 +199,7 @@ def test_no_cell_of_csv_is_a_formula_and_all_others_are_as_they_were(history: tu
         (row,) = csv.reader(io.StringIO(line, newline=""))
         return row
 
-    place = [column.name for column in COLUMNS["log"]].index("reason")
+    place = [column.name for column in EXPORT_COLUMNS["log"]].index("reason")
     safe, exact = cells(as_written=False), cells(as_written=True)
     assert (safe[:place], safe[place + 1 :]) == (exact[:place], exact[place + 1 :])
     assert exact[place] == text
@@ -281,9 +281,9 @@ def test_parquet_has_the_same_values_in_columns_with_types(export: Command, tmp_
         found = database.execute("SELECT * FROM read_parquet($file)", {"file": str(out)})
         stored = [str(column[1]) for column in found.description]
         rows = found.fetchall()
-    assert stored == [IN_PARQUET[column.kind] for column in COLUMNS[what]]
+    assert stored == [IN_PARQUET[column.kind] for column in EXPORT_COLUMNS[what]]
     for row, one in zip(rows, objects, strict=True):
-        for value, column in zip(row, COLUMNS[what], strict=True):
+        for value, column in zip(row, EXPORT_COLUMNS[what], strict=True):
             assert as_json(value, column.kind, one[column.name]) == one[column.name]
     assert told["rows"] == len(objects)
     assert told["sha256"] == sha256(out.read_bytes()).hexdigest()
@@ -382,10 +382,10 @@ def test_ctrl_c_leaves_nothing(history: tuple[Path, Journal], tmp_path: Path) ->
 
 def test_columns_name_every_field_once_and_fit_their_values(reader: Reader) -> None:
     fit = {"whole": int, "number": float, "truth": bool, "time": datetime, "text": str, "json": str}
-    for what, columns in COLUMNS.items():
+    for what, columns in EXPORT_COLUMNS.items():
         assert len(dict(columns)) == len(columns)
         for row in exported(reader, what, TaskFilters())[1]:
-            for value, column in zip(values_of(row), columns, strict=True):
+            for value, column in zip(row_values(row), columns, strict=True):
                 assert value is None or type(value) is fit[column.kind], column
 
 

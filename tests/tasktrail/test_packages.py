@@ -9,7 +9,7 @@ import pytest
 
 from tasktrail import TaskService
 from tasktrail.config.settings import Config
-from tasktrail.doctor.facts import Lack, collect
+from tasktrail.doctor.facts import Lack, collect_facts
 from tasktrail.handlers.errors import PackageMissing
 
 WITHIN = 20.0
@@ -76,5 +76,5 @@ def test_types_and_doctor_tell_it(tmp_path: Path) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "not installed: no_such_brush; install easel[oil]" in shown
 
-    found = collect(tmp_path / "data", CONFIG).lacking
+    found = collect_facts(tmp_path / "data", CONFIG).lacking
     assert found == (Lack(types=("paint",), packages=("no_such_brush",), install="easel[oil]"),)

@@ -15,7 +15,7 @@ from tasktrail.backups.backup import back_up
 from tasktrail.backups.restore import restore
 from tasktrail.cli.app import run
 from tasktrail.config.settings import Config
-from tasktrail.doctor.facts import collect
+from tasktrail.doctor.facts import collect_facts
 from tasktrail.doctor.rules import apply_rules
 from tasktrail.events.errors import InvalidPath
 from tasktrail.handlers.contract import Finding
@@ -106,7 +106,7 @@ def test_what_root_restores_belongs_to_whom_the_folder_belongs(of_somebody: Path
 @as_root
 def test_doctor_finds_what_root_has_left_in_the_folder_of_somebody(of_somebody: Path) -> None:
     def owner() -> Finding:
-        return next(one for one in apply_rules(collect(of_somebody, Config()), Config()) if one.name == "owner")
+        return next(one for one in apply_rules(collect_facts(of_somebody, Config()), Config()) if one.name == "owner")
 
     os.chown(of_somebody / "tasktrail.toml", 0, 0)
     assert owner().level == "ok"
@@ -235,7 +235,7 @@ def test_the_doctor_names_what_is_open(open_service: Opener, data: Path) -> None
     open_service().close()
 
     def finding() -> Any:
-        return next(one for one in apply_rules(collect(data, Config()), Config()) if one.name == "privacy")
+        return next(one for one in apply_rules(collect_facts(data, Config()), Config()) if one.name == "privacy")
 
     assert finding().level == "ok"
     (data / "log.db").chmod(0o644)

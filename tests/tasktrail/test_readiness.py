@@ -8,7 +8,7 @@ import pytest
 
 from tasktrail import Client, system
 from tasktrail.api.service import TaskService
-from tasktrail.doctor.facts import collect
+from tasktrail.doctor.facts import collect_facts
 from tasktrail.doctor.rules import apply_rules
 from tasktrail.events import TasktrailError
 from tasktrail.events.errors import DiskFailed, Fenced, LogCorrupt, LogFull, LogGone, LogLocked
@@ -147,11 +147,11 @@ def test_doctor_says_what_readyz_says(settled: TaskService, web: httpx.Client) -
     config = settled._system.config
     with Client.connect(settled.paths.data) as client:
         assert client.check_ready() == degraded(web)
-    facts = collect(settled.paths.data, config)
+    facts = collect_facts(settled.paths.data, config)
     assert facts.service_degraded == ("janitor has done nothing for 7 s: old temp files stay",)
     assert [one.level for one in apply_rules(facts, config) if one.name == "service"] == ["warn"]
     child.unwell, child.since = "", 0.0
     settled._system.log_trouble = LogFull("log.db cannot grow")
-    facts = collect(settled.paths.data, config)
+    facts = collect_facts(settled.paths.data, config)
     assert facts.service_trouble[0] == "log.db cannot grow"
     settled._system.log_trouble = None

@@ -11,7 +11,7 @@ from tasktrail.events.clock import SystemClock
 from tasktrail.events.reports import Run, Stop
 from tasktrail.events.state import create, evolve
 from tasktrail.telemetry import tracing as tracing_module
-from tasktrail.telemetry.spans import Seen, Span, Spans, attempt_id, life_id
+from tasktrail.telemetry.spans import Seen, Spans, TraceSpan, attempt_id, life_id
 from tasktrail.telemetry.tracing import Tracing
 
 BEGIN = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -38,11 +38,11 @@ class History:
         return Seen(record, state, queued_at)
 
 
-def made(spans: Spans, *seen: Seen) -> list[Span]:
+def made(spans: Spans, *seen: Seen) -> list[TraceSpan]:
     return [span for one in seen for span in spans.of(one)]
 
 
-def lasting(span: Span) -> tuple[str, float, float]:
+def lasting(span: TraceSpan) -> tuple[str, float, float]:
     """Name, and seconds since the beginning."""
     return span.name, (span.began - BEGIN).total_seconds(), (span.ended - BEGIN).total_seconds()
 
@@ -105,10 +105,10 @@ class Receiver:
     """Keeps what it gets."""
 
     def __init__(self) -> None:
-        self.got: list[Span] = []
+        self.got: list[TraceSpan] = []
         self.closed = False
 
-    def send(self, spans: Sequence[Span]) -> bool:
+    def send(self, spans: Sequence[TraceSpan]) -> bool:
         self.got += spans
         return True
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from tasktrail.actors.core.sources import WatchedFolder
-from tasktrail.batches.files import Found
+from tasktrail.batches.files import FoundFile
 from tasktrail.batches.request import LeftOut, MadeBatch, NewBatch, Refused, Skipped
 from tasktrail.batches.watcher import Watcher, _is_written
 from tasktrail.events.errors import InvalidPath, NotReady
@@ -60,7 +60,7 @@ class Hands:
     def monotonic(self) -> float:
         return self.time
 
-    def _take(self, wanted: NewBatch, found: Sequence[Found]) -> MadeBatch:
+    def _take(self, wanted: NewBatch, found: Sequence[FoundFile]) -> MadeBatch:
         if self.trouble is not None:
             raise self.trouble
         self.wanted.append(wanted)

@@ -238,7 +238,7 @@ def test_a_service_that_stays_away_ends_the_wait(
     cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LOOK_EVERY", 0.01)
-    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
 
     def away(_task_id: int) -> None:
         raise ServiceUnreachable("It is gone")

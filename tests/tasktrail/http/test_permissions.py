@@ -19,7 +19,7 @@ from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import Task
 from tasktrail.events.system_events import Role
-from tasktrail.exports.rows import What, about, opened
+from tasktrail.exports.rows import What, opened, task_about
 from tasktrail.http.access import Access
 from tasktrail.http.app import build_app
 from tasktrail.http.backend import Backend
@@ -506,7 +506,7 @@ def test_an_export_with_a_bound_token_has_the_own_tasks_alone(world: World, text
                 with opened(client, what, filters) as found:
                     told[what] = [row for _reached, row in found.rows if row is not None]
             assert {task.id for task in told["tasks"]} == {task.id for task in own_tasks(world, text)}
-            assert {about(record) for record in told["log"]} <= own
+            assert {task_about(record) for record in told["log"]} <= own
             assert {record.task_id for record in told["log"]} >= {task.id for task in told["tasks"]}
             assert told["attempts"] == []  # all of them wait
             assert CANARY not in str(told)
