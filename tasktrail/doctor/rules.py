@@ -1,6 +1,6 @@
 """What `doctor` says: one small function for each question, with good news or a remedy, and `examine`, which asks all.
 
-The rules depend on the facts and the configuration alone; `facts.collect` has looked at the machine before.
+The rules depend on the facts and the configuration alone; `facts.collect_facts` has looked at the machine before.
 """
 
 from collections.abc import Callable, Iterator

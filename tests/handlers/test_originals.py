@@ -20,7 +20,7 @@ from tasktrail.handlers.originals import Note, exchange, finish, published_note
 from tasktrail.handlers.publish import identity_of, part_path, remove_part
 
 WAYS = [("replace", "film.avi"), ("replace", "film.mp4"), ("move", "film.avi"), ("move", "film.mp4")]
-STEPS = ("write_durably", "publish", "_link", "sync_folder", "unlink")
+STEPS = ("write_note", "publish", "_link", "sync_folder", "unlink")
 
 
 class Killed(BaseException):

@@ -71,7 +71,7 @@ def test_what_is_not_text_is_refused(data: bytes, write: Callable[..., Path], pr
 
 
 def test_a_text_beyond_the_limit_is_refused(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "MAX_TEXT", 100)
+    monkeypatch.setattr(text, "_MAX_TEXT", 100)
     assert read_text(write("a" * 100))
     with pytest.raises(Unusable, match="more than"):
         read_text(write("a" * 101))

@@ -177,7 +177,7 @@ def test_what_libvips_cannot_read_is_read_by_pillow(tmp_path: Path, monkeypatch:
     def out_of_order(path: Path, *_: object, **__: object) -> pyvips.Image:
         return pyvips.Image.new_from_file(str(path), access="sequential").rot180()
 
-    monkeypatch.setattr(still, "shaped", out_of_order)
+    monkeypatch.setattr(still, "shaped_still", out_of_order)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 1200), "red").save(tmp_path / "in.jpg", exif=exif)
