@@ -22,7 +22,7 @@ from ..events.log.chain import GENESIS
 from ..events.log.files import PRIVATE_FOLDER
 from ..events.log.sqlite import LogReader
 from ..events.log.stubs import as_stub
-from ..events.ranges import Span, is_within
+from ..events.ranges import NumberRange, is_within
 from ..events.recorded import STUB
 from ..events.system_events import SegmentArchived
 from ..projections.proof.merkle import GrowingRoot, leaf_hash
@@ -123,7 +123,7 @@ class Archiver:
         while self._ask(DeleteArchived(AT_ONCE)):
             pass
 
-    def _ranges(self, log: LogReader, before: int | datetime | None) -> Iterator[Span]:
+    def _ranges(self, log: LogReader, before: int | datetime | None) -> Iterator[NumberRange]:
         limit = log.head().position - 1  # the last record stays, so that the log says where it ends
         if before is not None:
             limit = min(limit, before - 1 if isinstance(before, int) else position_at(log, before))
@@ -132,10 +132,10 @@ class Archiver:
             limit = min(limit, created.position - 1)
         first = _end(log.segments()) + 1
         while first + self.size - 1 <= limit:
-            yield Span(first, first + self.size - 1)
+            yield NumberRange(first, first + self.size - 1)
             first += self.size
 
-    def _written(self, log: LogReader, span: Span, progress: Callable[[int], None]) -> SegmentArchived:
+    def _written(self, log: LogReader, span: NumberRange, progress: Callable[[int], None]) -> SegmentArchived:
         before = next((row[3] for row in log.hashes(span.first - 2, 1)), GENESIS) if span.first > 1 else GENESIS
         root = _root(digest for *_, digest in log.hashes(span.first - 1, self.size))
         return write(self._log_path, span, _telling(log.rows(span.first - 1, self.size), progress), before, root)
@@ -152,7 +152,7 @@ def oldest_unfinished(state: SchedulerState) -> int:
 
 
 def write(
-    log: Path, span: Span, rows: Iterable[Row], before: bytes, root: str, replaces: Segment | None = None
+    log: Path, span: NumberRange, rows: Iterable[Row], before: bytes, root: str, replaces: Segment | None = None
 ) -> SegmentArchived:
     """Write an archive and read it back; the event that is to be recorded of it.
 
@@ -193,9 +193,9 @@ def write(
     )
 
 
-def without(log_path: Path, segment: Segment, dropped: Sequence[Span]) -> SegmentArchived:
+def without(log_path: Path, segment: Segment, dropped: Sequence[NumberRange]) -> SegmentArchived:
     """Write an archive once more, with stubs in the place of what is to be dropped; the event to be recorded of it."""
-    span = Span(segment.first, segment.last)
+    span = NumberRange(segment.first, segment.last)
     with closing(LogReader(log_path)) as log:
         before = next((row[3] for row in log.hashes(span.first - 2, 1)), GENESIS) if span.first > 1 else GENESIS
         rows = (

@@ -257,7 +257,7 @@ class DeleteArchived(msgspec.Struct, frozen=True):
     limit: int
 
 
-class Forget(msgspec.Struct, frozen=True):
+class DeleteSnapshots(msgspec.Struct, frozen=True):
     """For the Snapshotter: delete all snapshots, also one that is being taken. It answers when that is done."""
 
 

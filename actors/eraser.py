@@ -19,8 +19,8 @@ from ..events.errors import NotReady
 from ..events.log.sqlite import LogReader
 from ..events.system_events import UserErased
 from ..projections.rebuilding import build_anew
-from .base import WAKE, Actor, DestroyKeys, Forget, PutInPlace, Wake, logger
-from .core.messages import Erased
+from .base import WAKE, Actor, DeleteSnapshots, DestroyKeys, PutInPlace, Wake, logger
+from .core.messages import ErasureDone
 from .feed import Retrier
 
 _WITHIN = 600.0
@@ -58,7 +58,7 @@ class Eraser(Actor):
         ask_scheduler: Callable[[Any, float], Any],
         ask_snapshotter: Callable[[Any, float], Any],
         ask_projector: Callable[[Any, float], Any],
-        report: Callable[[Erased], None],
+        report: Callable[[ErasureDone], None],
         rebuilding: threading.Lock,
         clock: Clock,
         stopping: Callable[[], bool],
@@ -100,7 +100,7 @@ class Eraser(Actor):
             return
         for erasure in pending.values():
             self._ask_scheduler(DestroyKeys(erasure.keys), _WITHIN)
-        self._ask_snapshotter(Forget(), _WITHIN)
+        self._ask_snapshotter(DeleteSnapshots(), _WITHIN)
         if not self._rebuilding.acquire(blocking=False):
             raise NotReady("Views are being built by somebody else: the erasure goes on when that is done")
         try:
@@ -109,7 +109,7 @@ class Eraser(Actor):
         finally:
             self._rebuilding.release()
         for position in pending:
-            self._report(Erased(position))
+            self._report(ErasureDone(position))
             logger.info("an erasure is finished", erasure=position)
 
     def _replace_views(self) -> None:

@@ -12,8 +12,8 @@ from .base import WAKE, Actor, Alarm, Wake
 from .core.messages import Tick
 from .feed import Feed
 
-EVERY = timedelta(hours=1)
-AGAIN = timedelta(minutes=1)
+_EVERY = timedelta(hours=1)
+_AGAIN = timedelta(minutes=1)
 """The pause after a sweep that failed."""
 
 
@@ -56,11 +56,11 @@ class Janitor(Actor):
             case Wake():
                 self._clear_up()
             case Tick():
-                pause = AGAIN
+                pause = _AGAIN
                 try:
                     self._files.sweep_orphans(self._last_task_id)
                     self._files.clean_up()
-                    pause = EVERY
+                    pause = _EVERY
                 finally:
                     self._alarm.set(self._clock.now() + pause)
 

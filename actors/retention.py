@@ -25,7 +25,7 @@ from ..events.clock import Clock
 from ..events.errors import ChangedMeanwhile, NotReady
 from ..events.log.sqlite import LogReader
 from ..events.log.stubs import Drop
-from ..events.ranges import Span, is_within, spans_of, to_ranges
+from ..events.ranges import NumberRange, is_within, spans_of, to_ranges
 from ..events.system_events import DeliveryAttempted, RetentionRule, SegmentArchived, TasksForgotten, UserErased
 from ..events.values import MAX_INTEGER
 from ..projections.queries.forgettable import Forgotten, Over, forgettable
@@ -149,7 +149,7 @@ class Forgetter:
             tasks=tasks, event=event, archives=archives, actor=actor, reason=reason, configured_at=configured_at
         )
 
-    def _archives_without(self, log: LogReader, dropped: Sequence[Span]) -> tuple[SegmentArchived, ...]:
+    def _archives_without(self, log: LogReader, dropped: Sequence[NumberRange]) -> tuple[SegmentArchived, ...]:
         """The archives in which something is to be dropped, as they are to be."""
         changed = (one for one in log.segments() if any(a <= one.last and b >= one.first for a, b in dropped))
         return tuple(without(self._log_path, segment, dropped) for segment in changed)

@@ -64,7 +64,7 @@ from .core.messages import (
     LimitsConfigured,
     Message,
     Reconcile,
-    Refused,
+    RecordRefusals,
     Sampled,
     Staged,
     Submit,
@@ -317,7 +317,7 @@ class Scheduler(Actor):
         if refusals is None or self.trouble is not None or not (last or refusals.is_due(rides=bool(self._facts))):
             return
         if taken := refusals.take(last=last):
-            self._take_or_drop(Refused(taken))
+            self._take_or_drop(RecordRefusals(taken))
 
     def _take_or_drop(self, message: Message) -> None:
         self._watch.before(message)

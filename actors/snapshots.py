@@ -31,7 +31,7 @@ from .core.state import Durable, SchedulerState
 from .delivery.dispatcher import Dispatcher, Kept
 from .snapshot_file import Absent, OtherCode, Outdated, SnapshotHeader, SnapshotUnusable, clear_parts, reading, write
 
-FORMAT = 2
+_FORMAT = 2
 """Raise it when a snapshot is written otherwise. A change in the fields of its Structs is noticed without it."""
 CHUNK = 5000
 """Tasks in one line of the file."""
@@ -40,7 +40,7 @@ _ENCODER = msgspec.json.Encoder(order="deterministic")
 _AS_IT_IS = msgspec.json.Encoder()
 """Keeps the order of dicts: who has waited longest for a start stands first."""
 
-Load: TypeAlias = Callable[[int, int], TaskState]
+LoadTask: TypeAlias = Callable[[int, int], TaskState]
 """(task id, position) → the task as the log up to that position has it."""
 
 
@@ -79,7 +79,7 @@ class SnapshotKind(Generic[_F]):
     def code(self) -> str:
         """Stands for the fields of the Structs, the meaning of the events (`FOLD`) and the form of the file."""
         schema = msgspec.json.schema_components(self.shapes)
-        return sha256(msgspec.json.encode([FORMAT, FOLD, schema], order="deterministic")).hexdigest()[:16]
+        return sha256(msgspec.json.encode([_FORMAT, FOLD, schema], order="deterministic")).hexdigest()[:16]
 
     def recalled(self, log: ReadableLog, path: Path | None, blank: Callable[[], _F] | None = None) -> _F | None:
         """What the snapshot holds, or None when it cannot be used. The reason for that is logged."""
@@ -188,7 +188,7 @@ def folded_state(
     with uncollected():
         state = SCHEDULER_SNAPSHOT.recalled(log, path, new_state) or new_state()
         SCHEDULER_SNAPSHOT.advance(state, log.read(after=state.position), log)
-        complete(state, loader(log), also)
+        _complete(state, loader(log), also)
     return state
 
 
@@ -247,14 +247,14 @@ def delete_snapshots(folder: Path) -> None:
         (folder / kind.name).unlink(missing_ok=True)
 
 
-def tasks_of(state: SchedulerState, load: Load) -> list[TaskState]:
+def tasks_of(state: SchedulerState, load: LoadTask) -> list[TaskState]:
     """The open tasks, and the finished ones that they need, in the order of their ids."""
-    needed = complete(state, load)
+    needed = _complete(state, load)
     kept = [task for task in state.tasks.values() if not task.finished]
     return sorted(kept + needed, key=lambda task: task.id)
 
 
-def complete(state: SchedulerState, load: Load, also: Iterable[int] = ()) -> list[TaskState]:
+def _complete(state: SchedulerState, load: LoadTask, also: Iterable[int] = ()) -> list[TaskState]:
     """See to it that memory holds the finished tasks that open ones depend on or are below, and those in `also`.
 
     Returns those that open tasks need.
@@ -288,7 +288,7 @@ def complete(state: SchedulerState, load: Load, also: Iterable[int] = ()) -> lis
     return list(needed.values())
 
 
-def loader(log: ReadableLog) -> Load:
+def loader(log: ReadableLog) -> LoadTask:
     """Reads a task from the log, as it was at a position."""
 
     def load(task_id: int, position: int) -> TaskState:

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from ..events.log.sqlite import LogReader
-from .base import WAKE, Actor, Forget, Wake, logger
+from .base import WAKE, Actor, DeleteSnapshots, Wake, logger
 from .side_process import ProcessEnded, SideProcess, stay_behind
 from .snapshot_file import SnapshotUnusable, header_of
 from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, delete_snapshots, take_snapshots
@@ -93,7 +93,7 @@ class Snapshotter(Actor):
             case ProcessEnded():
                 self._process.forget()
                 self._end(message)
-            case Forget():
+            case DeleteSnapshots():
                 self._process.kill()
                 delete_snapshots(self._folder)
                 return True

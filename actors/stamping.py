@@ -10,7 +10,7 @@ from ..projections.proof.seals import Seal, keep_stamp
 from ..projections.proof.stamps import request_for, time_in
 from .delivery.attempt import DELIVER_WITHIN, Deadline
 from .delivery.post import Poster
-from .delivery.ssrf import EndpointRefused, place_of
+from .delivery.ssrf import EndpointRefused, host_port
 
 _HEADERS = {"content-type": "application/timestamp-query", "user-agent": "tasktrail"}
 
@@ -29,7 +29,7 @@ def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None)
     """
     request = request_for(seal.checkpoint.text())
     try:
-        poster = Poster([place_of(url)], context=context)
+        poster = Poster([host_port(url)], context=context)
         with Deadline(DELIVER_WITHIN) as deadline:
             try:
                 answer = poster.post(url, request.as_bytes(), _HEADERS, deadline)

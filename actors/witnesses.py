@@ -23,8 +23,8 @@ from ..projections.proof.notes import PublicKey, WitnessKey
 from ..projections.proof.seals import Seal, last_signed, with_signature
 from ..projections.proof.witness_list import Witness
 from .delivery.attempt import Deadline
-from .delivery.post import Answer, Poster
-from .delivery.ssrf import EndpointRefused, place_of
+from .delivery.post import HttpAnswer, Poster
+from .delivery.ssrf import EndpointRefused, host_port
 
 ANSWER_WITHIN = 20.0
 """Seconds that a witness may take for an answer."""
@@ -32,7 +32,7 @@ _TIMES_ASKED = 3
 """Its size may grow between two questions, where the log is sealed in two places at once."""
 _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
 
-Outcome: TypeAlias = Literal["signed", "absent", "refused", "contradicted"]
+WitnessOutcome: TypeAlias = Literal["signed", "absent", "refused", "contradicted"]
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     witness: str
     """The name of its key."""
     url: str
-    outcome: Outcome
+    outcome: WitnessOutcome
     """absent: no answer, or not now. refused: it takes no seals of ours. contradicted: it has signed another log."""
     at: str = ""
     """When it signed, by its own clock."""
@@ -78,7 +78,7 @@ def ask_witnesses(
     places = []  # the operator's, so they may be anywhere
     for witness in witnesses:
         with suppress(EndpointRefused):  # told when it is asked
-            places.append(place_of(witness.url))
+            places.append(host_port(witness.url))
     sealed = _Sealed(log, seal, key, Poster(places, all_within=ANSWER_WITHIN, context=context))
     for witness in witnesses:
         yield sealed.ask(witness)
@@ -101,7 +101,7 @@ class _Sealed:
     def ask(self, witness: Witness) -> Asked:
         key = WitnessKey(witness.key)
 
-        def told(outcome: Outcome, message: str, remedy: str = "") -> Asked:
+        def told(outcome: WitnessOutcome, message: str, remedy: str = "") -> Asked:
             return Asked(witness=key.name, url=witness.url, outcome=outcome, message=message, remedy=remedy)
 
         signed_at = _signed_at(key, self._seal)
@@ -122,7 +122,7 @@ class _Sealed:
             signed_at = key.signed_at(self._seal.note)
         return Asked(witness=key.name, url=witness.url, outcome="signed", at=signed_at)
 
-    def _answer(self, url: str, old: int) -> tuple[Answer, int]:
+    def _answer(self, url: str, old: int) -> tuple[HttpAnswer, int]:
         """What the witness answers, and from which size on it was asked: it may have signed another than we know of."""
         for _ in range(_TIMES_ASKED):
             asked, answer = old, self._post(url, old)
@@ -132,7 +132,7 @@ class _Sealed:
             old = seen
         return answer, asked
 
-    def _post(self, url: str, old: int) -> Answer:
+    def _post(self, url: str, old: int) -> HttpAnswer:
         path = "".join(f"{base64.b64encode(each).decode()}\n" for each in self._tree.consistency(old)) if old else ""
         content = f"old {old}\n{path}\n{self._seal.note}".encode()
         with Deadline(ANSWER_WITHIN) as deadline:
@@ -141,7 +141,7 @@ class _Sealed:
             except (httpx.HTTPError, OSError, ValueError) as error:
                 raise _NoAnswer(self._poster.why_not(error, deadline)) from error
 
-    def _in_words(self, name: str, answer: Answer, old: int) -> tuple[Outcome, str, str]:
+    def _in_words(self, name: str, answer: HttpAnswer, old: int) -> tuple[WitnessOutcome, str, str]:
         """What it means that it has not signed: the outcome, what happened, what to do."""
         size, status = self._seal.checkpoint.size, answer.status
         seen = _size_in(answer)
@@ -181,7 +181,7 @@ def _signed_at(key: WitnessKey, seal: Seal) -> str:
     return ""
 
 
-def _size_in(answer: Answer) -> int | None:
+def _size_in(answer: HttpAnswer) -> int | None:
     """The size that a witness has signed, where it says that it was asked from another one."""
     if answer.status != HTTPStatus.CONFLICT:
         return None

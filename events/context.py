@@ -24,7 +24,7 @@ class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
     outputs: Mapping[str, int] = {}
     """Output of each unfinished task → the first of those that write it. Not copied: to be looked into at once."""
     open_keys: Mapping[str, int] = {}
-    """`key_of` each open task that has one → the task. Not copied: to be looked into at once."""
+    """`unique_key_of` each open task that has one → the task. Not copied: to be looked into at once."""
     output_real: str = ""
     """Of a new task: its output with links resolved, where that is another path."""
     can_resume: bool = False

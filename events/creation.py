@@ -18,7 +18,7 @@ _WORKED_OUT = ("estimated_time", "resumable", "on_dependency_failure", "notify_o
 _COPIED = tuple(name for name in TaskFields.__struct_fields__ if name not in _WORKED_OUT)
 
 
-def create(command: CreateTask, context: DecisionContext) -> tuple[Event, ...]:
+def created_event(command: CreateTask, context: DecisionContext) -> tuple[Event, ...]:
     """The one event of a new task, or of one that is there already. Raises an error that names the field."""
     held_by = context.open_keys.get(unique_key(command.user_id, command.unique))
     if held_by is not None:
@@ -75,7 +75,7 @@ def create_graph(command: CreateGraph, context: DecisionContext) -> tuple[Event,
         depends_on = zip(command.tasks[place].depends_on, create_one.depends_on, strict=True)
         names = {other: task_id for other, task_id in depends_on if isinstance(other, str)}
         try:
-            events += (replace(event, dependency_names=names) for event in create(create_one, found))
+            events += (replace(event, dependency_names=names) for event in created_event(create_one, found))
             if writers.setdefault(output, name) != name and output and not create_one.overwrite:
                 raise OutputTaken(f"task {writers[output]} will write {output!r}", field="output_file")
         except (UnknownDependency, InvalidValue, OutputTaken) as error:

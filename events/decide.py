@@ -23,7 +23,7 @@ from .commands import (
     StartTask,
 )
 from .context import DecisionContext
-from .creation import check_start, create, create_graph
+from .creation import check_start, create_graph, created_event
 from .errors import (
     IllegalTransition,
     InvalidValue,
@@ -55,8 +55,8 @@ from .task_events import (
     FailureOutcome,
     Progressed,
     Retried,
-    key_of,
     output_of,
+    unique_key_of,
 )
 
 
@@ -65,7 +65,7 @@ def decide(
 ) -> tuple[Event, ...]:
     """The events that `command` leads to. Raises a `TasktrailError` when the rules forbid it."""
     if isinstance(command, CreateTask):
-        return create(command, context)
+        return created_event(command, context)
     if isinstance(command, CreateGraph):
         return create_graph(command, context)
     if state is None:
@@ -135,7 +135,7 @@ def _retry(state: TaskState, command: RetryTask, context: DecisionContext) -> tu
             f"the output of task {state.id}, {output_of(state.spec)!r}",
             remedy=f"Wait for task {holder}, or cancel it, and retry this one then.",
         )
-    holder = context.open_keys.get(key_of(state.spec), state.id)
+    holder = context.open_keys.get(unique_key_of(state.spec), state.id)
     if holder != state.id:
         raise KeyTaken(f"Task {holder} is not finished and has the key of task {state.id}, {state.spec.unique!r}")
     if context.ended_dependencies:

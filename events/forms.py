@@ -40,7 +40,7 @@ def known_forms() -> Forms:
 
 
 @cache
-def fingerprint() -> str:
+def forms_fingerprint() -> str:
     """Stands for the forms of this version: the same for the same forms, whatever the version is called."""
     return sha256(msgspec.json.encode(known_forms(), order="deterministic")).hexdigest()[:16]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 
-class Span(NamedTuple):
+class NumberRange(NamedTuple):
     """The numbers from `first` to `last`."""
 
     first: int
@@ -17,25 +17,25 @@ def to_ranges(numbers: Iterable[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in _spans(sorted(set(numbers))))
 
 
-def spans_of(ranges: str) -> list[Span]:
+def spans_of(ranges: str) -> list[NumberRange]:
     """What ranges stand for, in order. Raises ValueError for what are none."""
-    spans: list[Span] = []
+    spans: list[NumberRange] = []
     for part in ranges.split(",") if ranges else ():
         first, _, last = part.partition("-")
-        span = Span(int(first), int(last or first))
+        span = NumberRange(int(first), int(last or first))
         if span.first > span.last or (spans and span.first <= spans[-1].last):
             raise ValueError(f"{part[:40]!r} does not follow on what stands before it")
         spans.append(span)
     return spans
 
 
-def is_within(number: int, spans: Sequence[Span]) -> bool:
+def is_within(number: int, spans: Sequence[NumberRange]) -> bool:
     """Whether a number is in one of the spans, which are in order and have none in common."""
     place = bisect_right(spans, number, key=_first) - 1
     return place >= 0 and number <= spans[place].last
 
 
-def _first(span: Span) -> int:
+def _first(span: NumberRange) -> int:
     return span.first
 
 
@@ -52,14 +52,14 @@ def shortened(ranges: str, most: int = 60) -> str:
     return f"{ranges[:most].rpartition(',')[0]}, …"
 
 
-def _spans(numbers: list[int]) -> Iterator[Span]:
+def _spans(numbers: list[int]) -> Iterator[NumberRange]:
     first = last = None
     for number in numbers:
         if last is not None and number == last + 1:
             last = number
             continue
         if first is not None and last is not None:
-            yield Span(first, last)
+            yield NumberRange(first, last)
         first = last = number
     if first is not None and last is not None:
-        yield Span(first, last)
+        yield NumberRange(first, last)

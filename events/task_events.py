@@ -176,7 +176,7 @@ def output_of(spec: Created) -> str:
     return spec.output_real or spec.output_file
 
 
-def key_of(spec: Created) -> str:
+def unique_key_of(spec: Created) -> str:
     """What at most one open task may have: its user and `unique`; empty for a task without a key."""
     return unique_key(spec.user_id, spec.unique)
 

@@ -116,7 +116,9 @@ class Signing:
         kept = any("active_manifest" in ingredient for ingredient in active.get("ingredients", ()))
         return {"size": size, "sha256": digest, "c2pa": {"manifest": said["active_manifest"], "input_manifest": kept}}
 
-    def _embed(self, c2pa: Any, made: "Made", source: Path, part: Path, signed: Path, form: str) -> dict[str, Any]:
+    def _embed(
+        self, c2pa: Any, made: "ManifestClaim", source: Path, part: Path, signed: Path, form: str
+    ) -> dict[str, Any]:
         """Write the file with its manifest; what the library reads back of it."""
         context = c2pa.Context(c2pa.Settings.from_dict(_SETTINGS))
         builder = c2pa.Builder.from_json(made.manifest(part.suffix), context)
@@ -137,7 +139,7 @@ class Signing:
         return said
 
 
-class Made(msgspec.Struct, frozen=True):
+class ManifestClaim(msgspec.Struct, frozen=True):
     """What a manifest says of how an output was made. It names no path and no value of an option."""
 
     type: str
@@ -161,6 +163,6 @@ class Made(msgspec.Struct, frozen=True):
         return {"action": "c2pa.edited" if self.options else "c2pa.transcoded", "parameters": parameters}
 
 
-def made_by(run: Run) -> Made:
+def made_by(run: Run) -> ManifestClaim:
     """What the manifest says of a run."""
-    return Made(run.type, version("tasktrail"), tuple(sorted(run.options)))
+    return ManifestClaim(run.type, version("tasktrail"), tuple(sorted(run.options)))

@@ -20,7 +20,7 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
     """False: there are causes before the first one."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class TreePlace(msgspec.Struct, frozen=True):
     """Where a record stands in the tree of causes of its task."""
 
     cause: int
@@ -29,14 +29,14 @@ class Place(msgspec.Struct, frozen=True):
     """How many records of the task led to it, one after the other."""
 
 
-def tree(records: Iterable[Recorded]) -> dict[int, Place]:
+def tree(records: Iterable[Recorded]) -> dict[int, TreePlace]:
     """Position → place, of all records of a task, in order of position."""
-    places: dict[int, Place] = {}
+    places: dict[int, TreePlace] = {}
     before = 0
     for record in records:
         cause = before if isinstance(record.event, Started) else _told(record)
         depth = places[cause].depth + 1 if cause in places else 0
-        places[record.position] = Place(cause, depth)
+        places[record.position] = TreePlace(cause, depth)
         before = record.position if record.task_id else before
     return places
 

@@ -19,7 +19,7 @@ from ..events.system_events import (
     RedeliveryRequested,
     ServiceStarted,
 )
-from ..events.task_events import key_of
+from ..events.task_events import unique_key_of
 
 _Move: TypeAlias = str
 """An event's tag; of a failure and a retry with what sets them apart."""
@@ -112,7 +112,7 @@ class Lawbook:
         track.life += move == "retried by hand"
         track.position = record.position
         if isinstance(event, Created) and event.unique:
-            self._keys[task_id] = key_of(event)
+            self._keys[task_id] = unique_key_of(event)
         if task_id in self._keys:
             yield from self._judge_key(task_id, track)
         if record.attempt != track.attempt:

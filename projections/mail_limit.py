@@ -7,7 +7,7 @@ from itertools import islice
 
 import msgspec
 
-WINDOW = timedelta(hours=1)
+_WINDOW = timedelta(hours=1)
 
 
 class KeptPace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,9 +35,9 @@ class MailPace:
         times = self._had.pop(address, deque())
         times.append(at)
         self._had[address] = times
-        while times[0] <= at - WINDOW:
+        while times[0] <= at - _WINDOW:
             times.popleft()
-        while self._had[first := next(iter(self._had))][-1] <= at - WINDOW:
+        while self._had[first := next(iter(self._had))][-1] <= at - _WINDOW:
             del self._had[first]
 
     def come_back(self, now: datetime) -> None:
@@ -72,12 +72,12 @@ class MailPace:
             under_way: mails to the address that were delivered, and that the log does not tell of yet.
         """
         address = bare(target)
-        had = [at for at in self._had.get(address, ()) if at > now - WINDOW] + [now] * under_way
+        had = [at for at in self._had.get(address, ()) if at > now - _WINDOW] + [now] * under_way
         if len(had) < limit:
             return None
         promised = self._promised.get(address, {})
         last = tuple(islice((promised[one] for one in reversed(promised) if one != notice_id), limit))
-        return max((sorted((*had, *last))[-limit] + WINDOW, *last))  # in turn, though times under way are only guessed
+        return max((sorted((*had, *last))[-limit] + _WINDOW, *last))  # in turn, though times under way are only guessed
 
     def kept(self) -> KeptPace:
         """Everything, as data."""

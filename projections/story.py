@@ -92,7 +92,7 @@ class StoryFold:
 
     def _tell(self, record: Recorded) -> None:
         last = self._lines[-1] if self._lines else self._first[-1] if self._first else None
-        line = line_of(record, self.last)
+        line = story_line(record, self.last)
         if self._series and last is not None and line.event in _SERIES and line.attempt == last.attempt:
             self._series += 1
             text = f"{line.text} (and {self._series - 1} before)"
@@ -104,7 +104,7 @@ class StoryFold:
         (self._first if len(self._first) < FIRST_LINES else self._lines).append(line)
 
 
-def line_of(record: Recorded, before: Recorded | None) -> Line:
+def story_line(record: Recorded, before: Recorded | None) -> Line:
     """The record in words."""
     after = (record.recorded_at - before.recorded_at).total_seconds() if before is not None else 0.0
     text = describe(record.event)

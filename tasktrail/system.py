@@ -58,7 +58,7 @@ from .config.settings import Config, parse_limits, usable_cpus
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, LogGone, NotReady
-from .events.forms import fingerprint
+from .events.forms import forms_fingerprint
 from .events.log.files import refuse_rescued
 from .events.log.lock import DataLock
 from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
@@ -441,7 +441,7 @@ class System:
             pid=pid,
             host=host,
             rebuilt_indexes=rebuilt,
-            schema=fingerprint(),
+            schema=forms_fingerprint(),
             forms=added_forms(),
             retention=None if self._own is not None else self.config.retention_rules(),
             archive_after=self.config.archives_after(),

@@ -10,7 +10,7 @@ from ...events.priority import terms
 from ...events.system_events import LimitsChanged, Role, ScheduleAdded
 from ...events.task_events import PriorityTerms
 from .limits import UNLIMITED, Limits, Pause, queue_keys_of
-from .rates import name_of
+from .rates import rate_name
 from .resources import MachineSample
 from .routing import labels_of, offering
 from .sources import WatchedFolder
@@ -210,7 +210,7 @@ def limits_board(state: SchedulerState) -> LimitsBoard:
             max_memory=state.limits.max_memory % UNLIMITED,
             max_temp_size=state.limits.max_temp_size % UNLIMITED,
         ),
-        reached={name_of(key): at for key, at in sorted(state.shut.items())},
+        reached={rate_name(key): at for key, at in sorted(state.shut.items())},
         changes=state.durable.limit_changes.merged,
         pauses=state.durable.pauses.all(),
         position=state.position,

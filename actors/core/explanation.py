@@ -15,7 +15,7 @@ from ...events.recorded import to_the_second
 from ...events.task_events import PriorityTerms
 from .dispatch import InUse, in_use_without, who_goes_first
 from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
-from .rates import MOST_STARTS, name_of
+from .rates import MOST_STARTS, rate_name
 from .resources import MachineSample, Reserved, Shortage, ceiling_of, never_fits, shortages
 from .routing import offering, pick
 from .state import SchedulerState
@@ -379,7 +379,7 @@ def _rate_reached(state: SchedulerState, key: LimitKey, now: datetime) -> Obstac
             "seconds": round((at - now).total_seconds(), 3),
         },
         durable.limit_changes.set_at("rates", set_for),
-        commands=(SetLimits(rates={name_of(key): more}),) if rate.starts < MOST_STARTS else (),
+        commands=(SetLimits(rates={rate_name(key): more}),) if rate.starts < MOST_STARTS else (),
     )
 
 

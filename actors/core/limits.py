@@ -18,6 +18,8 @@ _Name = TypeVar("_Name", str, int)
 _Value = TypeVar("_Value", str, int)
 
 UNLIMITED = 2**63 - 1
+EACH = "*"
+"""In place of a name: each that has none of its own."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

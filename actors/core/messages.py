@@ -84,7 +84,7 @@ class Refusal(msgspec.Struct, frozen=True):
     """In fixed words."""
 
 
-class Refused(msgspec.Struct, frozen=True):
+class RecordRefusals(msgspec.Struct, frozen=True):
     """These are to be recorded."""
 
     refusals: tuple[Refusal, ...]
@@ -147,7 +147,7 @@ class Delivered(msgspec.Struct, frozen=True):
     fact: DeliveryAttempted | DeliveryPostponed
 
 
-class Erased(msgspec.Struct, frozen=True):
+class ErasureDone(msgspec.Struct, frozen=True):
     """What was folded from the log has been made anew without the data of an erasure."""
 
     erasure: int
@@ -182,8 +182,8 @@ Message: TypeAlias = (
     | Sampled
     | LimitsConfigured
     | Delivered
-    | Refused
-    | Erased
+    | RecordRefusals
+    | ErasureDone
     | Reconcile
     | Tick
     | Jumped

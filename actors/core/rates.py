@@ -12,12 +12,10 @@ from typing import NamedTuple
 import msgspec
 
 from ...events import TaskState
-from .limits import LimitKey, LimitKind, limit_keys_of
+from .limits import EACH, LimitKey, LimitKind, limit_keys_of
 
 MOST_STARTS = 9999
 """A higher number than a rate can have would take too much memory."""
-EACH = "*"
-"""In place of a name: each that has no rate of its own."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SLACK = 64
 
@@ -39,7 +37,7 @@ def rate_of(text: str) -> Rate:
     return Rate(int(starts), timedelta(seconds=int(period[:-1] or 1) * _SECONDS[period[-1]]))
 
 
-def name_of(key: LimitKey) -> str:
+def rate_name(key: LimitKey) -> str:
     """What a rate of this type, user or label is called: `type:video_convert`."""
     return f"{key[0]}:{key[1]}"
 
@@ -79,14 +77,14 @@ class Rates:
 
     def set_for(self, key: LimitKey) -> str:
         """The name under which the rate of this key is set."""
-        return name_of(key) if key in self._rates else name_of((key[0], EACH))
+        return rate_name(key) if key in self._rates else rate_name((key[0], EACH))
 
     def count(self, starts: Starts, task: TaskState, at: datetime) -> None:
         """An attempt of the task has started, at that time by the clock."""
         for key in limit_keys_of(task):
             rate = self.of(key)
             if rate is not None:
-                times = starts.by_name.setdefault(name_of(key), [])
+                times = starts.by_name.setdefault(rate_name(key), [])
                 times.append(at)
                 del times[: -rate.starts]
         if len(starts.by_name) > starts.tidy_at:
@@ -102,14 +100,14 @@ class Rates:
 
     def opens_at(self, key: LimitKey, starts: Starts) -> datetime | None:
         """When the next attempt of this type, user or label may start; None: its rate is not reached."""
-        rate, times = self.of(key), starts.by_name.get(name_of(key), ())
+        rate, times = self.of(key), starts.by_name.get(rate_name(key), ())
         if rate is None or len(times) < rate.starts:
             return None
         return times[-rate.starts] + rate.period
 
     def left(self, key: LimitKey, starts: Starts, now: datetime) -> int | None:
         """How many more may start now; None: any number."""
-        rate, times = self.of(key), starts.by_name.get(name_of(key), ())
+        rate, times = self.of(key), starts.by_name.get(rate_name(key), ())
         return None if rate is None else max(0, rate.starts - rate.within(times, now))
 
     def reached(self, starts: Starts) -> Iterator[tuple[LimitKey, datetime]]:

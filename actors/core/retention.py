@@ -15,7 +15,7 @@ from .state import SchedulerState
 from .unit_of_work import Origin, UnitOfWork
 
 
-def forget(work: UnitOfWork, message: Forget) -> None:
+def forget_tasks(work: UnitOfWork, message: Forget) -> None:
     """Record that tasks are forgotten, or answer with the reason why not; then nothing has changed."""
     try:
         for task_id, version in message.tasks.items():

@@ -39,7 +39,7 @@ from ...events.system_events import (
     TokenRevoked,
     UserErased,
 )
-from ...events.task_events import Estimated, key_of, output_of
+from ...events.task_events import Estimated, output_of, unique_key_of
 from ...events.timeouts import End, Signs, attempt_ends, waiting_ends
 from .limits import (
     LimitChanges,
@@ -277,7 +277,7 @@ class Durable(msgspec.Struct):
     """Those that a service has recorded last as its configuration's."""
     starts: Starts = msgspec.field(default_factory=Starts)
     open_keys: dict[str, int] = {}
-    """`key_of` each open task that has one → the task."""
+    """`unique_key_of` each open task that has one → the task."""
     disabled: dict[str, int] = {}
     """Endpoint that has said that it is gone → where that is recorded."""
     tokens: Tokens = msgspec.field(default_factory=Tokens)
@@ -423,7 +423,7 @@ class SchedulerState:
 
     def _hold_key(self, task: TaskState) -> None:
         """An open task has its key, and gives it up with its end."""
-        keys, key = self.durable.open_keys, key_of(task.spec)
+        keys, key = self.durable.open_keys, unique_key_of(task.spec)
         if not task.finished:
             keys[key] = task.id
         elif keys.get(key) == task.id:

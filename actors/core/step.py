@@ -27,13 +27,13 @@ from .messages import (
     Close,
     Delivered,
     Drain,
-    Erased,
+    ErasureDone,
     Forget,
     Jumped,
     LimitsConfigured,
     Message,
     Reconcile,
-    Refused,
+    RecordRefusals,
     Sampled,
     Staged,
     Submit,
@@ -119,10 +119,10 @@ def _handle(work: UnitOfWork, message: Message) -> None:
             lifecycle.limits_changed(work, message.limits)
         case Delivered():
             work.record(0, message.fact, Origin(actor="notifier"))
-        case Refused():
+        case RecordRefusals():
             for one in message.refusals:
                 work.record(0, one.event, Origin(actor=one.actor, reason=one.why))
-        case Erased():
+        case ErasureDone():
             if message.erasure in work.state.durable.erasures:
                 work.record(0, ErasureFinished(erasure=message.erasure), BY_SCHEDULER)
         case Reconcile():
@@ -130,7 +130,7 @@ def _handle(work: UnitOfWork, message: Message) -> None:
         case Boot():
             lifecycle.boot(work, message)
         case Forget():
-            retention.forget(work, message)
+            retention.forget_tasks(work, message)
         case Archive():
             retention.archive(work, message)
         case WorkOn():

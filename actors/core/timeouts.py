@@ -15,7 +15,7 @@ from ...events.decide import decide
 from ...events.errors import OutputTaken
 from ...events.recorded import timestamp
 from ...events.system_events import ClockJumped, Deduplicated
-from ...events.task_events import key_of, output_of
+from ...events.task_events import output_of, unique_key_of
 from ...events.timeouts import End, limits_waiting
 from .dependencies import ended, enter
 from .owners import without_others
@@ -170,7 +170,7 @@ def _create(work: UnitOfWork, schedule: Schedule, at: datetime) -> None:
         command_id=f"schedule:{spec.schedule}:{compact}",
         causation_id=f"event:{schedule.position}",
     )
-    held_by = work.state.durable.open_keys.get(key_of(event))
+    held_by = work.state.durable.open_keys.get(unique_key_of(event))
     if held_by is not None:
         work.record(0, Deduplicated(task_id=held_by, schedule=spec.schedule, fire_time=at), origin)
         return

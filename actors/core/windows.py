@@ -12,10 +12,8 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from ...events.errors import InvalidValue
-from .limits import LimitKey, LimitKind
+from .limits import EACH, LimitKey, LimitKind
 
-EACH = "*"
-"""In place of a type: each that has no windows of its own."""
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _QUARTER = timedelta(minutes=15)
 _AHEAD = 8 * 24 * 4

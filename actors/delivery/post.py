@@ -22,7 +22,7 @@ from .ssrf import (
 MAX_ANSWER = 64 * 1024
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """What came back."""
 
     status: int
@@ -57,7 +57,7 @@ class Poster:
         self._all_within = all_within
         self._context = context or httpx.create_ssl_context()
 
-    def post(self, address: str, content: bytes, headers: Mapping[str, str], deadline: Deadline) -> Answer:
+    def post(self, address: str, content: bytes, headers: Mapping[str, str], deadline: Deadline) -> HttpAnswer:
         """Send it, and read the answer.
 
         Raises:
@@ -77,7 +77,7 @@ class Poster:
             ) as client,
             client.stream("POST", url, content=content, headers=dict(headers)) as response,
         ):
-            return Answer(response.status_code, response.headers, _read(response))
+            return HttpAnswer(response.status_code, response.headers, _read(response))
 
     def why_not(self, error: Exception, deadline: Deadline) -> str:
         """Why there was no answer."""

@@ -73,7 +73,7 @@ def host_and_port(url: httpx.URL) -> tuple[str, int]:
     return url.host.lower(), url.port or _DEFAULT_PORTS[url.scheme]
 
 
-def place_of(url: str) -> str:
+def host_port(url: str) -> str:
     """`host:port` of an address, as `is_exempt` knows it. Raises EndpointRefused."""
     host, port = host_and_port(parse_endpoint(url))
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..errors import DiskFailed, LogCorrupt, TasktrailError
-from ..ranges import Span
+from ..ranges import NumberRange
 from ..recorded import Recorded
 from ..system_events import SegmentArchived
 from ..values import MAX_INTEGER
@@ -253,7 +253,7 @@ class Archives:
                     rows = self.file(segment).frame(number)
             yield from reversed(rows) if backwards else rows
 
-    def within(self, spans: Iterable[Span]) -> Iterator[Row]:
+    def within(self, spans: Iterable[NumberRange]) -> Iterator[Row]:
         """Those at positions, which are told in order."""
         for first, last in spans:
             for row in self.rows(first - 1):
@@ -261,7 +261,7 @@ class Archives:
                     break
                 yield row
 
-    def with_any(self, spans: Sequence[Span]) -> list[Segment]:
+    def with_any(self, spans: Sequence[NumberRange]) -> list[Segment]:
         """The archives that have a record at one of the positions."""
         return [one for one in self.segments() if any(first <= one.last and last >= one.first for first, last in spans)]
 

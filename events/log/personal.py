@@ -56,7 +56,7 @@ PERSONAL: dict[str, dict[str, Any]] = {
 """Tag of an event → what is personal of it, with what takes its place. A dot leads into a part of the event."""
 
 
-class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
+class PersonalFields(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is personal of one record."""
 
     fields: dict[str, msgspec.Raw] = {}
@@ -65,14 +65,14 @@ class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-_SECRETS = msgspec.json.Decoder(Secret)
+_SECRETS = msgspec.json.Decoder(PersonalFields)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
-Row = tuple[Any, ...]
+_Row = tuple[Any, ...]
 _TAG, _ACTOR, _REASON, _DATA = 3, 5, 6, 13
 
 
-def divided(row: Row) -> tuple[Row, bytes]:
+def divided(row: _Row) -> tuple[_Row, bytes]:
     """The row without what is personal, and that."""
     tag, actor, reason, data = row[_TAG], row[_ACTOR], row[_REASON], row[_DATA]
     rest, taken = _FIELDS.decode(data), {}
@@ -87,7 +87,7 @@ def divided(row: Row) -> tuple[Row, bytes]:
                 taken[path] = inside.pop(field)
                 rest[part] = msgspec.Raw(_ENCODER.encode(inside))
     keeps = actor in SERVICE_ACTORS or actor.startswith("schedule:")
-    secret = Secret(taken, "" if keeps else actor, reason)
+    secret = PersonalFields(taken, "" if keeps else actor, reason)
     bare = list(row)
     bare[_ACTOR] = actor if keeps or not actor else _HIDDEN
     bare[_REASON] = _HIDDEN if reason else ""
@@ -95,30 +95,30 @@ def divided(row: Row) -> tuple[Row, bytes]:
     return tuple(bare), _ENCODER.encode(secret)
 
 
-def stored(bare: Row, key: str, box: str) -> Row:
+def stored(bare: _Row, key: str, box: str) -> _Row:
     """The row as it is stored: without what is personal, with the name of its key and the encrypted text."""
     data: str = bare[_DATA]
     return (*bare[:_DATA], f'{BEGINS}{key}:{box}"{"" if data == "{}" else ","}{data[1:]}')
 
 
-def is_lost(row: Row) -> bool:
+def is_lost(row: _Row) -> bool:
     """Whether the key was gone already when the record was stored, so that nobody could ever read it."""
     data: str = row[_DATA]
     return data.startswith(BEGINS) and data[_BOX_AT] == '"'
 
 
-def box_of(row: Row) -> tuple[str, str]:
+def box_of(row: _Row) -> tuple[str, str]:
     """The name of the key of such a row, and the encrypted text."""
     data: str = row[_DATA]
     return data[len(BEGINS) : _BOX_AT - 1], data[_BOX_AT : data.index('"', _BOX_AT)]
 
 
-def bound_to(row: Row) -> bytes:
+def bound_to(row: _Row) -> bytes:
     """What the encrypted text belongs to: it cannot be moved to another record."""
     return b"%d %d %d %b" % (row[0], row[1], row[2], row[_TAG].encode())
 
 
-def whole(row: Row, secret: bytes | None) -> Row:
+def whole(row: _Row, secret: bytes | None) -> _Row:
     """The row as it was before anything was encrypted; without the secret, with fixed values in its place.
 
     Raises `msgspec.MsgspecError`, and `ValueError`, for one that is not of this form.
@@ -146,7 +146,7 @@ def whole(row: Row, secret: bytes | None) -> Row:
     return tuple(back)
 
 
-def erased(row: Row) -> Row:
+def erased(row: _Row) -> _Row:
     """The row with fixed values in the place of what is encrypted. Raises `LogCorrupt`."""
     try:
         return whole(row, None)

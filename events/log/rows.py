@@ -86,10 +86,10 @@ Not of those with a NUL in a text, or a value that is longer or shorter than usu
 
 Decrypt: TypeAlias = Callable[[Any], Any]
 """A stored row → the row as it was before anything in it was encrypted."""
-Row: TypeAlias = tuple[int, int, int, str, str, str, str, str, str, str, int, int, int, str]
+StoredRow: TypeAlias = tuple[int, int, int, str, str, str, str, str, str, str, int, int, int, str]
 
 
-def to_row(fact: Fact, position: int) -> Row:
+def to_row(fact: Fact, position: int) -> StoredRow:
     """The stored values of a fact at a position, hash excluded."""
     tag, data = encode(fact.event)
     return (
@@ -110,7 +110,7 @@ def to_row(fact: Fact, position: int) -> Row:
     )
 
 
-def from_row(row: Row, digest: bytes, decrypt: Decrypt | None = None) -> Recorded:
+def from_row(row: StoredRow, digest: bytes, decrypt: Decrypt | None = None) -> Recorded:
     """The record a row holds. Without `decrypt`, fixed values stand where something is encrypted."""
     position = row[0]
     if row[13].startswith(BEGINS):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from ..errors import TaskForgotten
-from ..ranges import Span, spans_of, to_ranges
+from ..ranges import NumberRange, spans_of, to_ranges
 from ..recorded import EVENT_TAGS, STUB, Recorded, Stub
 from ..system_events import TasksForgotten
 from .archives import Archives, archived_until
@@ -84,12 +84,12 @@ def digest_of(rows: Iterable[tuple[Any, ...]]) -> str:
     return digest.text()
 
 
-def left_of(conn: "sqlite3.Connection", spans: Iterable[Span]) -> Iterator[tuple[Any, ...]]:
+def left_of(conn: "sqlite3.Connection", spans: Iterable[NumberRange]) -> Iterator[tuple[Any, ...]]:
     """What will be, or is, left of the records in spans of positions. Raises `sqlite3.Error`."""
     archives = Archives(conn)
     until = archives.until()
     for first, last in spans:
-        yield from (left_in(row) for row in archives.within([Span(first, min(last, until))]))
+        yield from (left_in(row) for row in archives.within([NumberRange(first, min(last, until))]))
         yield from conn.execute(_LEFT_IN, (max(first, until + 1), last))
 
 
@@ -198,7 +198,7 @@ class StubCheck:
         self._drops: list[Drop] = []
         self._digests: list[StubDigest] = []
         self._marks: list[bytes] = []
-        self._spans: list[tuple[Span, int]] = []
+        self._spans: list[tuple[NumberRange, int]] = []
         self._excused: set[int] = set()
         """Those of which no more is told: one is known not to fit, or was told before it was dropped."""
         self._take(0)
@@ -269,5 +269,5 @@ def _marks_in(stubs: str) -> bytes:
         return b""
 
 
-def _first(entry: tuple[Span, int]) -> int:
+def _first(entry: tuple[NumberRange, int]) -> int:
     return entry[0].first

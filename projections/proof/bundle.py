@@ -18,7 +18,7 @@ from .notes import PublicKey
 from .seals import damaged, newest_seal
 from .trees import task_leaf
 
-FORMAT = "tasktrail proof 1"
+_FORMAT = "tasktrail proof 1"
 
 
 class ProvenRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +100,7 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
         for row in rows
     ]
     return Proof(
-        format=FORMAT,
+        format=_FORMAT,
         seal=seal.note,
         task=ProvenTask(id=task_id, path=hashes.path(tasks.inclusion(task_id - 1))),
         records=tuple(proven),

@@ -14,7 +14,7 @@ from .merkle import Tree, leaf_hash
 from .notes import PublicKey
 from .seals import Seal, named_seal, newest_seal
 
-FORMAT = "tasktrail growth 1"
+_FORMAT = "tasktrail growth 1"
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ def prove_growth(
     for seal in (earlier, later):
         _refuse_others(seal, tree)
     return Growth(
-        format=FORMAT,
+        format=_FORMAT,
         old=begin,
         seal=later.note,
         path=tuple(base64.b64encode(each).decode() for each in tree.consistency(begin, end)),

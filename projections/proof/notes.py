@@ -35,11 +35,11 @@ _SHORT = 4
 """Bytes of a key's hash that name it."""
 _TIMESTAMP = 8
 """Bytes of the time in the signature of a witness."""
-LONGEST = 64 * 1024
+LONGEST_NOTE = 64 * 1024
 """Bytes of a note, or of a key. Witnesses add a line each."""
 
 
-class Checkpoint(NamedTuple):
+class LogCheckpoint(NamedTuple):
     """What a seal says of a log."""
 
     origin: str
@@ -73,7 +73,7 @@ class PublicKey:
             raise SealUnfit(f"This is no key of a seal: {error}", field="key") from error
         self.text = _as_text(self.name, self._hash, _ED25519, self._key)
 
-    def opened(self, note: str) -> Checkpoint:
+    def opened(self, note: str) -> LogCheckpoint:
         """What the note says, which this key has signed.
 
         Raises:
@@ -175,7 +175,7 @@ class PrivateKey:
         """The plain Ed25519 signature of some bytes."""
         return self._key.sign(content)
 
-    def signed(self, checkpoint: Checkpoint) -> str:
+    def signed(self, checkpoint: LogCheckpoint) -> str:
         """The note."""
         text = checkpoint.text()
         return _note(text, [(self.public.name, self._hash + self.sign(text.encode()))])
@@ -215,7 +215,7 @@ _Line: TypeAlias = tuple[str, bytes]
 def _parts(note: str) -> tuple[str, list[_Line]]:
     """What is signed, and the signatures. Raises `SealUnfit`."""
     body, found, signatures = note.rpartition("\n\n")
-    if not found or len(note) > LONGEST:
+    if not found or len(note) > LONGEST_NOTE:
         raise SealUnfit("This is no signed note: it has no empty line before its signatures")
     return f"{body}\n", _signatures(signatures)
 
@@ -240,9 +240,9 @@ def _bytes_of(text: str) -> bytes:
         return b""
 
 
-def _checkpoint(body: str) -> Checkpoint:
+def _checkpoint(body: str) -> LogCheckpoint:
     found = _BODY.fullmatch(body)
     if found is None:
         raise SealUnfit("The note is signed, and is no seal of a tasktrail log")
     origin, size, root, tasks, tasks_root, sealed_at = found.groups()
-    return Checkpoint(origin, int(size), base64.b64decode(root), int(tasks), base64.b64decode(tasks_root), sealed_at)
+    return LogCheckpoint(origin, int(size), base64.b64decode(root), int(tasks), base64.b64decode(tasks_root), sealed_at)

@@ -19,17 +19,17 @@ from ...events.recorded import Recorded, to_the_second
 from ..errors import SealUnfit
 from ..notices import log_id
 from .merkle import GrowingRoot, Tree
-from .notes import LONGEST, Checkpoint, PrivateKey, PublicKey, WitnessKey
+from .notes import LONGEST_NOTE, LogCheckpoint, PrivateKey, PublicKey, WitnessKey
 from .trees import Trees
 
 if TYPE_CHECKING:
     from .stamps import Authorities
 
 SUFFIX = ".note"
-STAMP = ".tsr"
+_STAMP = ".tsr"
 KEY = "key"
 """The file with the public key, in the folder of the seals."""
-LOOKED_THROUGH = 20
+_LOOKED_THROUGH = 20
 """Seals that are looked through for the last one that a witness has signed."""
 _SHOWN = 5
 """Seals that a message lists."""
@@ -39,7 +39,7 @@ class Seal(NamedTuple):
     """One that was signed."""
 
     path: Path
-    checkpoint: Checkpoint
+    checkpoint: LogCheckpoint
     note: str
 
     def fits(self, records: GrowingRoot | Tree, tasks: Tree) -> bool:
@@ -96,7 +96,7 @@ def with_signature(seal: Seal, witness: WitnessKey, answer: str) -> Seal:
 def keep_stamp(seal: Seal, stamp: bytes) -> None:
     """Keep the stamp of a time authority beside a seal. Raises `OSError`."""
     with alone(seal.path.parent):
-        write_durably(seal.path.with_suffix(STAMP), stamp)
+        write_durably(seal.path.with_suffix(_STAMP), stamp)
 
 
 def _as_sealed(log: LogReader, folder: Path, key: PublicKey) -> Trees:
@@ -130,17 +130,17 @@ def _refuse_others(seal: Seal, trees: Trees) -> None:
         )
 
 
-def checkpoint_of(origin: str, trees: Trees, now: datetime) -> Checkpoint:
+def checkpoint_of(origin: str, trees: Trees, now: datetime) -> LogCheckpoint:
     """What a seal says of a log with these trees."""
     at = to_the_second(now).replace(" ", "T")
-    return Checkpoint(origin, trees.records.size, trees.records.root(), trees.tasks.size, trees.tasks.root(), at)
+    return LogCheckpoint(origin, trees.records.size, trees.records.root(), trees.tasks.size, trees.tasks.root(), at)
 
 
 def read_seal(path: Path, key: PublicKey) -> Seal:
     """One seal. Raises `SealUnfit`."""
     try:
         with path.open(encoding="utf-8") as file:
-            note = file.read(LONGEST + 1)
+            note = file.read(LONGEST_NOTE + 1)
         checkpoint = key.opened(note)
     except (OSError, UnicodeDecodeError) as error:
         raise SealUnfit(f"{path} cannot be read: {error}") from error
@@ -174,7 +174,7 @@ def last_signed(folder: Path, key: PublicKey, witness: WitnessKey, up_to: int | 
 
     Seals that cannot be read are passed over. Raises `SealUnfit` if the folder cannot be.
     """
-    for path in seal_files(folder)[: -LOOKED_THROUGH - 1 : -1]:
+    for path in seal_files(folder)[: -_LOOKED_THROUGH - 1 : -1]:
         with suppress(SealUnfit):
             seal = read_seal(path, key)
             size, at = seal.checkpoint.size, witness.signed_at(seal.note)
@@ -196,7 +196,7 @@ def read_key(path: Path) -> PublicKey:
 def key_text(path: Path) -> str:
     """What a file with a public key holds. Raises `SealUnfit`."""
     try:
-        return path.read_text(encoding="utf-8")[:LONGEST]
+        return path.read_text(encoding="utf-8")[:LONGEST_NOTE]
     except (OSError, UnicodeDecodeError) as error:
         raise SealUnfit(
             f"There is no public key in {path}: {error}",
@@ -290,7 +290,7 @@ class SealCheck:
             try:
                 self._stamped_at(self._seals[-1])
             except SealUnfit as error:
-                self._faults.append(SealFault(0, f"{path.with_suffix(STAMP)}: {error.message}"))
+                self._faults.append(SealFault(0, f"{path.with_suffix(_STAMP)}: {error.message}"))
         self._seals.sort(key=lambda seal: seal.checkpoint.size, reverse=True)
 
     def see(self, position: int, task_id: int, version: int, digest: bytes) -> None:
@@ -326,7 +326,7 @@ class SealCheck:
         if self._authorities is None:
             return ""
         try:
-            stamp = seal.path.with_suffix(STAMP).read_bytes()
+            stamp = seal.path.with_suffix(_STAMP).read_bytes()
         except FileNotFoundError:
             return ""
         except OSError as error:
@@ -371,7 +371,7 @@ def private_key(path: Path, name: str) -> PrivateKey:
     with alone(path.parent):
         if not path.exists():
             write_durably(path, PrivateKey.made(name).text + "\n", new=True)
-    key = PrivateKey(path.read_text(encoding="utf-8")[:LONGEST])
+    key = PrivateKey(path.read_text(encoding="utf-8")[:LONGEST_NOTE])
     if key.public.name != name:
         raise SealUnfit(
             f"The key in {path} is for seals of {key.public.name}, and this log is {name}",

@@ -27,7 +27,7 @@ from .as_of import Point, parse_point, position_at, time_of
 from .batches import Batch, batch_of, count_by_status, names_then
 from .filters import Ids, TaskFilters, kept_total
 from .past_walk import PastWalk
-from .reader import MANY, Every, Page, TaskQueries
+from .reader import MANY, Every, TaskQueries, _Page
 from .stats import Stats, count_stats_of, read_stats_then
 from .walk import FEW, Census, Place, Stretch, collect, expression, kept_census, tell
 
@@ -51,7 +51,7 @@ SELECT count(*) FROM (SELECT 1 FROM search WHERE search MATCH ? AND rowid <= ? L
 
 _HAS_CHILDREN = "SELECT 1 FROM tasks WHERE parent_task_id = ? AND id <= ? LIMIT 1"
 
-Tasks: TypeAlias = list[Task]
+_Tasks: TypeAlias = list[Task]
 """`list` is a method below."""
 
 
@@ -70,7 +70,7 @@ class _Version(NamedTuple):
     state: str | None
 
 
-Versions: TypeAlias = list[_Version]
+_Versions: TypeAlias = list[_Version]
 
 
 class Past:
@@ -130,7 +130,7 @@ class Past:
         with self._queries.moment() as conn:
             return read_activity(conn, self.moment, minutes, step, read_numbers(conn, self.position))
 
-    def list(self, filters: TaskFilters) -> Page:
+    def list(self, filters: TaskFilters) -> _Page:
         """One page, and the number of all tasks that passed the filters."""
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position)
@@ -200,7 +200,7 @@ class Past:
                 raise UnknownTask(f"Task {task_id} did not exist then", field="task_id")
             return self._states(conn, [task_id])[task_id]
 
-    def _tasks(self, conn: sqlite3.Connection, ids: Sequence[int]) -> Tasks:
+    def _tasks(self, conn: sqlite3.Connection, ids: Sequence[int]) -> _Tasks:
         states = {**self._known, **self._states(conn, [task_id for task_id in ids if task_id not in self._known])}
         return [view(states[task_id], self.moment) for task_id in ids]
 
@@ -222,7 +222,7 @@ class Past:
 
     def _versions(self, conn: sqlite3.Connection, ids: Sequence[int]) -> tuple[Sequence[_Version], set[int]]:
         """Where the tasks stood then, and which of them have moved since."""
-        found: Versions = []
+        found: _Versions = []
         later: set[int] = set()
         for *row, last in conn.execute(_ROWS, (_json(ids), self.position)):
             (values,) = sound([tuple(row)])

@@ -56,7 +56,7 @@ _BY_SORT = {"priority": "tasks_by_priority", "updated_at": "tasks_by_update", "q
 Values: TypeAlias = tuple[object, ...]
 Hit: TypeAlias = tuple[int, float | None, int]
 """A task's id, the key that it is sorted by, and whether it passes."""
-Clock: TypeAlias = Callable[[], float]
+_Clock: TypeAlias = Callable[[], float]
 
 
 class Place(NamedTuple):
@@ -129,7 +129,7 @@ def walk(
     *,
     within: float = PATIENCE,
     sure: int = SURE,
-    clock: Clock = perf_counter,
+    clock: _Clock = perf_counter,
 ) -> Found:
     """The next ids of the list from the place on, in its order. `within`: seconds; `offset` is not looked at."""
     hits = _Walk(conn, filters, counts).hits(place)
@@ -143,7 +143,7 @@ def collect(
     *,
     within: float = PATIENCE,
     sure: int = SURE,
-    clock: Clock = perf_counter,
+    clock: _Clock = perf_counter,
 ) -> Found:
     """The first of the hits behind a place that pass."""
     out_of_time = _timer(clock, within, sure)
@@ -179,7 +179,7 @@ def census(
     within: float = COUNT_WITHIN,
     most: int = COUNTED,
     sure: int = SURE,
-    clock: Clock = perf_counter,
+    clock: _Clock = perf_counter,
 ) -> Census:
     """How many pass, exactly where the kept numbers tell; else up to `most`, and for `within` seconds."""
     if kept_total(filters, counts) is not None:
@@ -202,7 +202,7 @@ def tell(
     within: float = COUNT_WITHIN,
     most: int = COUNTED,
     sure: int = SURE,
-    clock: Clock = perf_counter,
+    clock: _Clock = perf_counter,
 ) -> Census:
     """How many pass of these: the status of each, and whether it passes."""
     numbers: Counter[str] = Counter()
@@ -222,7 +222,7 @@ def all_ids(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, most
     return tuple(islice((task_id for task_id, _key, passes in hits if passes), most))
 
 
-def _timer(clock: Clock, within: float, sure: int) -> Callable[[int], bool]:
+def _timer(clock: _Clock, within: float, sure: int) -> Callable[[int], bool]:
     """Whether it is time to stop, once so many tasks have been looked at."""
     deadline, limit = clock() + within, clock() + _MUCH_TOO_LONG * within
 

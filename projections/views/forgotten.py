@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from ...events import Recorded
 from ...events.errors import TaskForgotten
-from ...events.ranges import Span, spans_of
+from ...events.ranges import NumberRange, spans_of
 from ...events.system_events import TasksForgotten
 from ...events.values import MAX_INTEGER
 from .checksums import sound
@@ -28,9 +28,11 @@ def write_forgotten(conn: sqlite3.Connection, records: Iterable[Recorded]) -> No
     conn.executemany("INSERT INTO forgotten VALUES (?, ?, ?, ?, NULL)", rows)
 
 
-def read_forgotten(conn: sqlite3.Connection) -> Sequence[Span]:
+def read_forgotten(conn: sqlite3.Connection) -> Sequence[NumberRange]:
     """The tasks that were forgotten, in order."""
-    return [Span(first, last) for first, last, *_ in sound(conn.execute("SELECT * FROM forgotten ORDER BY first"))]
+    return [
+        NumberRange(first, last) for first, last, *_ in sound(conn.execute("SELECT * FROM forgotten ORDER BY first"))
+    ]
 
 
 def forgotten_in(conn: sqlite3.Connection, task_id: int) -> TaskForgotten | None:

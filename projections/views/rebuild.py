@@ -40,7 +40,7 @@ def _belongs(log: ReadableLog, views: TaskViews) -> bool:
     return latest is not None and latest.hash == views.hash
 
 
-class End(NamedTuple):
+class ViewsEnd(NamedTuple):
     """The last record that views have seen."""
 
     position: int
@@ -48,7 +48,7 @@ class End(NamedTuple):
     recorded_at: datetime | None
 
 
-def known_end(path: Path) -> End | None:
+def known_end(path: Path) -> ViewsEnd | None:
     """How far the views in a file have come, whatever version has built them; none when they cannot say."""
     if not path.exists():
         return None
@@ -59,7 +59,7 @@ def known_end(path: Path) -> End | None:
             if columns[-1:] == ["checksum"]:  # older versions had none
                 (row,) = sound([row])
             _one, position, digest, at, *_rest = row
-            return End(int(position), bytes(digest), datetime.fromisoformat(at) if at else None)
+            return ViewsEnd(int(position), bytes(digest), datetime.fromisoformat(at) if at else None)
     except (sqlite3.Error, ViewsDamaged, TypeError, ValueError):
         return None
 

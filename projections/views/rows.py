@@ -149,7 +149,7 @@ def to_touch(state: TaskState, at: Standing) -> Row:
 
 # --- full text over type, paths and error ---
 
-Text: TypeAlias = tuple[str, str, str, str]
+TaskText: TypeAlias = tuple[str, str, str, str]
 
 # Chinese, Japanese and Korean do not put spaces between words; each of their characters is indexed as a word.
 _IDEOGRAPH = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff])")
@@ -159,14 +159,14 @@ def _spaced(text: str) -> str:
     return text if text.isascii() else _IDEOGRAPH.sub(r" \1 ", text)
 
 
-def text_of(state: TaskState) -> Text:
+def text_of(state: TaskState) -> TaskText:
     """The words a task is found by. Its message is left out: that changes with every progress."""
     spec = state.spec
     error = state.error or state.last_error
     return _spaced(spec.type), _spaced(spec.input_file), _spaced(spec.output_file), _spaced(error)
 
 
-def write_text(conn: sqlite3.Connection, changes: Sequence[tuple[int, Text | None, Text]]) -> None:
+def write_text(conn: sqlite3.Connection, changes: Sequence[tuple[int, TaskText | None, TaskText]]) -> None:
     """Index (id, old text, new text). The index keeps no texts, so it must be told what to take out."""
     conn.executemany(
         "INSERT INTO search (search, rowid, type, input_file, output_file, error) VALUES ('delete', ?, ?, ?, ?, ?)",

@@ -172,7 +172,7 @@ def is_useless(error: sqlite3.Error) -> bool:
     return error.sqlite_errorname.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_ERROR"))
 
 
-def create(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
+def create_tables(conn: sqlite3.Connection, *, indexes: bool = True) -> None:
     """Make the tables in an empty database. A bulk build adds the indexes at its end: that is twice as quick."""
     conn.execute("BEGIN IMMEDIATE")
     for statement in TABLES.split(";\n")[:-1]:

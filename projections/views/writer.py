@@ -24,7 +24,7 @@ from .rows import (
     MOVE,
     TOUCH,
     Standing,
-    Text,
+    TaskText,
     changed_of,
     same_place,
     state_of,
@@ -101,7 +101,7 @@ class TaskViews:
         conn = self._connect()
         try:
             conn.execute(f"PRAGMA journal_mode = {'OFF' if self._bulk else 'WAL'}")
-            schema.create(conn, indexes=not self._bulk)
+            schema.create_tables(conn, indexes=not self._bulk)
         except sqlite3.Error:
             conn.close()
             raise
@@ -209,7 +209,7 @@ class TaskViews:
         self, before: dict[int, TaskState], after: dict[int, TaskState], standings: dict[int, Standing]
     ) -> None:
         inserts, moves, touches = [], [], []
-        texts: list[tuple[int, Text | None, Text]] = []
+        texts: list[tuple[int, TaskText | None, TaskText]] = []
         for task_id, state in after.items():
             old, at = before.get(task_id), standings[task_id]
             if old is None:

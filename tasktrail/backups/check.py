@@ -21,7 +21,7 @@ from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import Head, ReportProgress
 from ..events.log.rows import COLUMNS, COVERED
 from ..events.log.stubs import read_drops
-from ..events.ranges import Span, is_within, spans_of
+from ..events.ranges import NumberRange, is_within, spans_of
 from ..events.recorded import STUB
 
 _SHARE = 100_000
@@ -175,7 +175,7 @@ def _all_fit(before: bytes, rows: list[tuple[bytes, bytes]]) -> bool:
 
 
 def _check_one_by_one(
-    copy: sqlite3.Connection, path: Path, after: int, last: int, before: bytes, dropped: Sequence[Span]
+    copy: sqlite3.Connection, path: Path, after: int, last: int, before: bytes, dropped: Sequence[NumberRange]
 ) -> None:
     """The same, record by record: the quick way does not take each, or there is something to find."""
     position = after
@@ -192,7 +192,7 @@ def _check_one_by_one(
 
 
 def _fits(
-    copy: sqlite3.Connection, position: int, quick: bytes, before: bytes, stored: bytes, dropped: Sequence[Span]
+    copy: sqlite3.Connection, position: int, quick: bytes, before: bytes, stored: bytes, dropped: Sequence[NumberRange]
 ) -> bool:
     """Whether a record's hash is the stored one. If the quick way gives another, it is computed from the values.
 

@@ -10,7 +10,7 @@ from ..events.errors import InvalidPath
 from ..events.log.event_log import ReportProgress
 from ..events.log.sqlite import LogReader
 from ..projections.errors import SealUnfit
-from ..projections.proof.notes import Checkpoint, PublicKey
+from ..projections.proof.notes import LogCheckpoint, PublicKey
 from ..projections.proof.seals import Seal, damaged, newest_seal, public_key, read_seal
 from ..projections.proof.tiles import tiles_of
 from ..projections.proof.trees import Trees
@@ -73,7 +73,7 @@ def write_tiles(
     return WrittenTiles(size, seal.checkpoint.root.hex(), files, written)
 
 
-def _earlier(out: Path, key: PublicKey) -> Checkpoint | None:
+def _earlier(out: Path, key: PublicKey) -> LogCheckpoint | None:
     """What the checkpoint that is there says."""
     path = out / CHECKPOINT
     if not path.exists():
@@ -89,7 +89,7 @@ def _of_another_log(out: Path, why: str) -> InvalidPath:
 
 
 def _refuse_others(
-    log: LogReader, seal: Seal, earlier: Checkpoint | None, out: Path, tell: Callable[[int], None]
+    log: LogReader, seal: Seal, earlier: LogCheckpoint | None, out: Path, tell: Callable[[int], None]
 ) -> None:
     """Go on only if the log is as the seal says, and has grown out of what the folder has."""
     size, trees = seal.checkpoint.size, Trees()

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from ..actors.core.limits import EACH
 from ..actors.core.messages import Intake
-from ..actors.core.rates import EACH
 from ..actors.delivery.mail import one_address
 from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError

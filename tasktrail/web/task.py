@@ -50,7 +50,7 @@ from ..projections.causes import Chain, chain_to
 from ..projections.describe import describe
 from ..projections.history import Line
 from ..projections.queries.walk import Census
-from ..projections.story import Story, StoryFold, line_of, skim
+from ..projections.story import Story, StoryFold, skim, story_line
 from ..times import read_time
 from .acting import act, parse_priority, sent
 from .formats import advice
@@ -179,7 +179,7 @@ def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
         task=found,
         left=time_left(found, story.attempts, page.now, {} if page.past else means_of(page.backend.service.stats())),
         story=story,
-        lines=_merged(story.lines, [line_of(record, None) for record in noted]),
+        lines=_merged(story.lines, [story_line(record, None) for record in noted]),
         notes_left_out=left_out,
         timeline=_timeline(found, story, page.now),
         graph=_graph(page, found, children),

@@ -15,7 +15,7 @@ from golden_logs import FORMS, unfit
 
 from tasktrail.events import Created, Fact
 from tasktrail.events.errors import LogTooNew
-from tasktrail.events.forms import Forms, fingerprint, known_forms, lacking
+from tasktrail.events.forms import Forms, forms_fingerprint, known_forms, lacking
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.log.writers import added_forms, writer_of
 from tasktrail.events.recorded import EVENT_TAGS
@@ -102,9 +102,9 @@ def test_a_version_lacks_nothing_of_its_own_or_of_earlier_forms() -> None:
 
 def test_the_fingerprint_is_that_of_the_forms_and_nothing_else() -> None:
     known_forms.cache_clear()
-    before = fingerprint()
-    fingerprint.cache_clear()
-    assert (fingerprint(), len(before)) == (before, 16)
+    before = forms_fingerprint()
+    forms_fingerprint.cache_clear()
+    assert (forms_fingerprint(), len(before)) == (before, 16)
 
 
 def test_a_service_records_the_forms_that_the_first_version_did_not_have(monkeypatch: pytest.MonkeyPatch) -> None:

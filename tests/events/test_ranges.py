@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events.ranges import Span, numbers_of, shortened, spans_of, to_ranges
+from tasktrail.events.ranges import NumberRange, numbers_of, shortened, spans_of, to_ranges
 
 
 @given(st.lists(st.integers(1, 10**6)))
@@ -14,7 +14,7 @@ def test_numbers_come_back_in_order_and_once(numbers: list[int]) -> None:
 
 def test_neighbours_are_one_range() -> None:
     assert to_ranges([5, 3, 4, 9, 4]) == "3-5,9"
-    assert spans_of("3-5,9") == [Span(3, 5), Span(9, 9)]
+    assert spans_of("3-5,9") == [NumberRange(3, 5), NumberRange(9, 9)]
     assert to_ranges([]) == ""
 
 

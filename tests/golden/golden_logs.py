@@ -22,7 +22,7 @@ from msgspec import inspect
 
 from tasktrail import __version__
 from tasktrail.events import Created, Event, Recorded, TaskState
-from tasktrail.events.forms import Forms, fingerprint, known_forms, lacking
+from tasktrail.events.forms import Forms, forms_fingerprint, known_forms, lacking
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.log.writers import added_forms
 from tasktrail.events.system_events import SYSTEM_TAGS, SegmentArchived, ServiceStarted, TasksForgotten
@@ -118,7 +118,9 @@ def golden_of(records: list[Recorded]) -> Golden:
 
 
 def _start() -> ServiceStarted:
-    return ServiceStarted(version=__version__, epoch=1, pid=1, host="here", schema=fingerprint(), forms=added_forms())
+    return ServiceStarted(
+        version=__version__, epoch=1, pid=1, host="here", schema=forms_fingerprint(), forms=added_forms()
+    )
 
 
 def _sample(event: type[Any], **given: object) -> Event:
@@ -162,7 +164,7 @@ def main(arguments: list[str]) -> int:
     sys.stdout.write(f"new: {', '.join(new) or 'nothing'}\n")
     FORMS.write_bytes(msgspec.json.format(msgspec.json.encode(known_forms(), order="deterministic"), indent=1) + b"\n")
     logs = msgspec.json.decode(LOGS.read_bytes(), type=dict[str, Golden])
-    name = f"{__version__}-{fingerprint()}"
+    name = f"{__version__}-{forms_fingerprint()}"
     if arguments == ["--log"] and name not in logs:
         with TemporaryDirectory() as folder:
             path = Path(folder, "log.db")

@@ -6,7 +6,7 @@ from histories import BEGIN
 
 from tasktrail.events import Created, Recorded, Started
 from tasktrail.events.task_events import Failed, Retried
-from tasktrail.projections.causes import MOST, Chain, Place, chain_to, tree
+from tasktrail.projections.causes import MOST, Chain, TreePlace, chain_to, tree
 
 
 @dataclass
@@ -73,7 +73,7 @@ def test_a_long_chain_is_cut() -> None:
 
 def test_each_record_of_a_task_stands_below_the_one_that_led_to_it() -> None:
     places = tree(LIFE.records)
-    assert places[10] == Place(0, 0), "a command led to it"
+    assert places[10] == TreePlace(0, 0), "a command led to it"
     assert [(position, places[position].cause, places[position].depth) for position in (20, 30, 31, 40)] == [
         (20, 10, 1),
         (30, 20, 2),
@@ -81,4 +81,4 @@ def test_each_record_of_a_task_stands_below_the_one_that_led_to_it() -> None:
         (40, 31, 4),
     ]
     elsewhere = Recorded(1, 9, Retried(cause="rule"), BEGIN, causation_id="event:3", position=99)
-    assert tree([elsewhere])[99] == Place(3, 0), "a record of another task led to it"
+    assert tree([elsewhere])[99] == TreePlace(3, 0), "a record of another task led to it"

@@ -20,7 +20,7 @@ from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.merkle import Tree, leaf_hash
-from tasktrail.projections.proof.notes import Checkpoint, PrivateKey
+from tasktrail.projections.proof.notes import LogCheckpoint, PrivateKey
 from tasktrail.projections.proof.trees import Trees
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -42,7 +42,7 @@ def told(growth: Any, kept: str, key: str) -> Any:
 
 
 def note(size: int, root: bytes) -> str:
-    return KEY.signed(Checkpoint(NAMED, size, root, 1, bytes(32), "2026-01-31T12:00:00Z"))
+    return KEY.signed(LogCheckpoint(NAMED, size, root, 1, bytes(32), "2026-01-31T12:00:00Z"))
 
 
 def proven(old: int, old_root: bytes, size: int, root: bytes, path: list[bytes]) -> bool:
@@ -202,7 +202,7 @@ def test_seals_and_proofs_of_1000_sizes_open_with_another_implementation(tmp_pat
         for row in rows[trees.records.size : size]:
             trees.apply(*row)
         root, tasks_root = trees.records.root(), trees.tasks.root()
-        seal = KEY.signed(Checkpoint(NAMED, size, root, trees.tasks.size, tasks_root, "2026-01-31T12:00:00Z"))
+        seal = KEY.signed(LogCheckpoint(NAMED, size, root, trees.tasks.size, tasks_root, "2026-01-31T12:00:00Z"))
         note = tlog.parse_note(seal)
         assert tlog.verify_note(note, [vkey])
         opened = tlog.parse_checkpoint(note.text)

@@ -26,7 +26,7 @@ from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.merkle import EMPTY, GrowingRoot, Tree, leaf_hash, node_hash
-from tasktrail.projections.proof.notes import Checkpoint, PrivateKey, PublicKey
+from tasktrail.projections.proof.notes import LogCheckpoint, PrivateKey, PublicKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
 
 CHECKER = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "examples" / "check_proof.py"))
@@ -86,7 +86,7 @@ def test_what_proves_that_a_leaf_is_in_it_proves_nothing_of_another(size: int) -
 # --- the note ---
 
 NAMED = "tasktrail/0123456789ab"
-SAID = Checkpoint(NAMED, 9, sha256(b"a").digest(), 3, sha256(b"b").digest(), "2026-01-31T12:00:00Z")
+SAID = LogCheckpoint(NAMED, 9, sha256(b"a").digest(), 3, sha256(b"b").digest(), "2026-01-31T12:00:00Z")
 
 
 def test_a_note_opens_with_its_key_and_says_what_was_signed() -> None:
@@ -171,7 +171,7 @@ def test_several_who_seal_at_once_make_one_key_and_one_seal(sealed: Sealed, made
     sealers = 8
     together = threading.Barrier(sealers)
 
-    def seal(minutes: int) -> Checkpoint:
+    def seal(minutes: int) -> LogCheckpoint:
         together.wait()
         return sealed.seal(minutes)
 

@@ -16,7 +16,7 @@ from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.growth import prove_growth
-from tasktrail.projections.proof.notes import Checkpoint
+from tasktrail.projections.proof.notes import LogCheckpoint
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
 from tasktrail.projections.verification import Verification, verify
 
@@ -27,7 +27,7 @@ class Sealed:
     def __init__(self, folder: Path) -> None:
         self.path, self.seals, self.key_file = folder / "log.db", folder / "seals", folder / "seal-key"
 
-    def seal(self, minutes: int = 0) -> Checkpoint:
+    def seal(self, minutes: int = 0) -> LogCheckpoint:
         with closing(LogReader(self.path)) as log:
             return make_seal(log, self.seals, self.key_file, BEGIN + timedelta(minutes=minutes))[0].checkpoint
 

@@ -412,7 +412,7 @@ POINTS = [
     ("eraser", "PutInPlace", 1),
     ("Eraser", "_delete_files", 1),
     ("eraser", "_delete", 3),
-    ("eraser", "Erased", 1),
+    ("eraser", "ErasureDone", 1),
 ]
 """Where the process is killed: before a function runs for the nth time."""
 

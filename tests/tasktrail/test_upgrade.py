@@ -12,7 +12,7 @@ from tasktrail import TaskFilters, TaskService, __version__
 from tasktrail.backups.restore import restore
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import LogTooNew
-from tasktrail.events.forms import Forms, fingerprint, known_forms
+from tasktrail.events.forms import Forms, forms_fingerprint, known_forms
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.system_events import ServiceStarted
 from tasktrail.projections.verification import verify
@@ -49,7 +49,7 @@ def test_a_service_says_which_events_and_fields_it_knows(open_service: Opener) -
     with open_service() as service:
         start = next(service.log()).event
     assert isinstance(start, ServiceStarted)
-    assert (start.version, start.schema) == (__version__, fingerprint())
+    assert (start.version, start.schema) == (__version__, forms_fingerprint())
 
 
 def test_an_older_version_refuses_what_a_newer_one_has_worked_on_and_changes_nothing(
@@ -99,4 +99,4 @@ def test_this_version_goes_on_with_the_log_of_a_service_of_an_earlier_one(open_s
         assert service.list_tasks(TaskFilters(limit=1))[1] >= known + 1
         found = service.verify()
         assert found.findings == ()
-        assert found.written_by[-1].schema == fingerprint()
+        assert found.written_by[-1].schema == forms_fingerprint()

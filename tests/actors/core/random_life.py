@@ -5,7 +5,7 @@ from typing import Any
 
 from core_harness import Core
 
-from tasktrail.actors.core.messages import Delivered, Erased, Tick
+from tasktrail.actors.core.messages import Delivered, ErasureDone, Tick
 from tasktrail.events import AdjustTask, Command, CreateTask, EnableEndpoint
 from tasktrail.events.commands import (
     AddSchedule,
@@ -141,7 +141,7 @@ def _erase(core: Core, dice: Random) -> None:
     over = tuple(one for one in range(1, core.state.durable.last_task_id + 1) if one not in open_tasks)
     core.ask(EraseUser(user_id=9), belongings=Belongings(keys=("k",), tasks=over[-3:]))
     if dice.random() < 0.5:
-        core.tell(Erased(core.state.position))
+        core.tell(ErasureDone(core.state.position))
 
 
 def _delivered(core: Core, dice: Random, _number: int) -> None:

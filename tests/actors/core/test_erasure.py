@@ -4,7 +4,7 @@ import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.erasure import refuse_unreadable
-from tasktrail.actors.core.messages import Erased as Done
+from tasktrail.actors.core.messages import ErasureDone as Done
 from tasktrail.events import CreateTask, RetryTask
 from tasktrail.events.commands import AddSchedule, AddSource, EraseUser, FileTask, RemoveSource
 from tasktrail.events.context import Belongings

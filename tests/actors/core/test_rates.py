@@ -12,7 +12,7 @@ from tasktrail.actors.core.board import limits_board, queue_board
 from tasktrail.actors.core.explanation import WaitReason
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsConfigured, Tick
-from tasktrail.actors.core.rates import key_named, name_of, rate_of
+from tasktrail.actors.core.rates import key_named, rate_name, rate_of
 from tasktrail.events import Started
 from tasktrail.events.commands import SetLimits
 from tasktrail.events.errors import CannotStartNow
@@ -40,7 +40,7 @@ def test_what_a_rate_says() -> None:
     assert rate_of("100/2h").period == timedelta(hours=2)
     assert rate_of("1/d").period == timedelta(days=1)
     for name in ("type:a:b", "user:7", "user:*", "label:x"):
-        assert name_of(key_named(name)) == name
+        assert rate_name(key_named(name)) == name
 
 
 def test_the_next_one_starts_when_the_first_of_the_window_is_that_long_ago() -> None:
@@ -154,7 +154,7 @@ def test_configured_rates_are_recorded_once_and_when_they_change() -> None:
     assert recorded(core) == [{"type:work": "2/m"}, {}]
     core.tell(LimitsConfigured(Limits(rates={"user:1": "1/s"})))
     assert recorded(core)[-1] == {"user:1": "1/s"}
-    assert [name_of(key) for key in (key_named(name) for name in core.state.rates.texts)] == ["user:1"]
+    assert [rate_name(key) for key in (key_named(name) for name in core.state.rates.texts)] == ["user:1"]
 
 
 @pytest.mark.parametrize("jump", [-86400.0, -7200.0, -30.0, 3600.0])
