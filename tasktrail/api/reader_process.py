@@ -38,8 +38,7 @@ from ..projections.queries.filters import Ids
 from ..projections.queries.past import Past
 from ..projections.queries.walk import Census, Stretch, parse_place
 from .reader import Questions
-from .rebuilding import rebuild_beside
-from .source import Source
+from .source import Source, rebuild_beside
 
 _IDLE = 30.0
 """Seconds without a question after which the process ends and gives its memory back."""

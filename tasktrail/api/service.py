@@ -49,8 +49,7 @@ from .commands import Commands
 from .declared_schedules import apply_declared_schedules
 from .either_way import Blocking, answer_without_waiting
 from .reader import Questions
-from .rebuilding import rebuild_beside
-from .source import Source
+from .source import Source, rebuild_beside
 
 T = TypeVar("T")
 

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from ..actors.core.limits import Limits
 from ..actors.core.state import SchedulerState
 from ..actors.core.unit_of_work import UnitOfWork
@@ -18,11 +20,13 @@ from ..config.load import load_config
 from ..events import Recorded
 from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
+from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.lock import DataLock
 from ..events.log.sqlite import LogReader
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import TaskQueries, TaskViews, ViewsDamaged, catch_up, rebuild_views
+from ..projections.rebuilding import Rebuilt, build_beside
 from ..projections.views.forgotten import holds_forgotten
 
 T = TypeVar("T")
@@ -229,3 +233,11 @@ def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -
             state.block(task)
             work.place(task)
     return state
+
+
+def rebuild_beside(log: ReadableLog, paths: DataPaths, progress: ReportProgress | None = None) -> Rebuilt:
+    """Build the views beside the live ones and drop snapshots that have drifted. Says what differed."""
+    from ..actors.snapshots import drop_drifted  # it imports much that the rest of a reader does not need
+
+    built = build_beside(log, paths.views, progress)
+    return replace(built, differences=(*built.differences, *drop_drifted(log, paths.snapshots)))

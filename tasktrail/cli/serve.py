@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,6 @@ from .own_modules import importable
 from .parameters import WholeParam
 from .progress import Signals
 from .session import Session
-from .systemd import tell_reloading, tell_systemd
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _serve(
 
 def _reload(service: "TaskService", reporter: "Announcer", read_config: Callable[[], "Config"]) -> None:
     """Read the configuration again. One that cannot be used changes nothing."""
-    tell_reloading()
+    _tell_reloading()
     try:
         reloaded = service.reload(read_config())
     except TasktrailError as error:
@@ -183,7 +184,7 @@ def _reload(service: "TaskService", reporter: "Announcer", read_config: Callable
         text = f"the configuration was read again: {taken or 'nothing'} changed"
         later = f"; the next start takes {waiting}" if waiting else ""
         reporter.say("info", text + later, taken=reloaded.taken, waiting=reloaded.waiting)
-    tell_systemd("READY=1")
+    _tell_systemd("READY=1")
 
 
 def _may_show_secrets() -> bool:
@@ -211,7 +212,7 @@ class Announcer:
         `login`: makes an address that logs a browser in as the owner. The journal of systemd, which keeps it for others
         to read, gets none.
         """
-        tell_systemd("READY=1", f"STATUS=accepts commands at {address}")
+        _tell_systemd("READY=1", f"STATUS=accepts commands at {address}")
         fields = {"address": address, "socket": socket}
         if self.lines:
             self.say("info", "ready", ready=True, **fields)
@@ -265,7 +266,7 @@ def _announce(service: "TaskService", server: "HttpServer", reporter: Announcer)
 
 def _stop(service: "TaskService", server: "HttpServer", signals: Signals, reporter: Announcer) -> None:
     """Stop in good order. A second signal, or the deadline, ends the process where it stands, as a crash would."""
-    tell_systemd("STOPPING=1")
+    _tell_systemd("STOPPING=1")
     reporter.say("info", "stopping", "stopping")
 
     failure: list[Exception] = []
@@ -291,3 +292,21 @@ def _stop(service: "TaskService", server: "HttpServer", signals: Signals, report
         os._exit(REFUSED)
     for error in failure:
         raise error
+
+
+# --- What systemd is told where a unit of `Type=notify` or `notify-reload` starts the service; see sd_notify(3) ---
+
+
+def _tell_systemd(*lines: str) -> None:
+    """Send lines such as `READY=1`. Without systemd nothing happens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+        notify.sendall("\n".join(lines).encode())
+
+
+def _tell_reloading() -> None:
+    """Say that the configuration is being read again; `READY=1` ends it."""
+    _tell_systemd("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")

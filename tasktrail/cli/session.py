@@ -392,7 +392,7 @@ class Environment:
 
         Raises `DataInUse` when the folder is held by a program that no command can reach.
         """
-        from ..api.rebuilding import rebuild_beside
+        from ..api.source import rebuild_beside
         from ..backups.evidence import refuse_older_log
         from ..events.log.lock import DataLock
         from ..events.log.sqlite import LogReader
