@@ -18,9 +18,9 @@ A_MINUTE = 10
 """Refusals that are recorded each for itself within a minute, alike ones of one commit as one, …"""
 OF_ONE = 5
 """… of one actor, …"""
-_COUNTED = 5
+ACTORS_COUNTED = 5
 """… and actors whose further ones are counted by name; those of others are counted together."""
-_PATIENCE = 10.0
+WAITS_FOR_COMMIT = 10.0
 """Seconds that a refusal waits for somebody else's commit."""
 _MINUTE = 60.0
 _LONGEST_ACTOR = 100
@@ -72,7 +72,7 @@ class Refusals:
                     self._since = self._clock.monotonic()
                 self._given[key[0]] += 1
                 self._waiting[key] += 1
-            elif key[0] in self._more or len(self._more) < _COUNTED:
+            elif key[0] in self._more or len(self._more) < ACTORS_COUNTED:
                 self._more[key[0]] += 1
             else:
                 self._more[""] += 1
@@ -90,7 +90,7 @@ class Refusals:
         now = self._clock.monotonic()
         if self._more and now - self._minute >= _MINUTE:
             return True
-        return bool(self._waiting) and (rides or now - self._since >= _PATIENCE)
+        return bool(self._waiting) and (rides or now - self._since >= WAITS_FOR_COMMIT)
 
     def take(self, *, last: bool = False) -> tuple[Refusal, ...]:
         """What is to be recorded now; what is counted only when its minute is over. `last`: the service stops."""

@@ -100,7 +100,7 @@ def perform(
     if ending.outcome != "completed" and run.output_file:
         temp = temp or _space_taken(run)
         if staged is None:
-            _discard(run)
+            discard_output(run)
     return msgspec.structs.replace(ending, temp_used=temp, time_used=round(time.monotonic() - began, 3))
 
 
@@ -132,7 +132,7 @@ def deliver(
         # The sandbox lets the attempt read the file that was opened here, not the one that has taken its name since.
         ending = _telling_input(_named(ending, source, run), source)
     if run.output_file:
-        _discard(run)
+        discard_output(run)
     return msgspec.structs.replace(
         said,
         outcome=ending.outcome,
@@ -230,7 +230,7 @@ def _complete(
     if _has_output(run, task_type, part_path):
         recheck_output(run, sandbox)
         if run.original != "keep" and source is not None and (why := why_kept(run, source, ending)):
-            _discard(run)
+            discard_output(run)
             return kept(ending, why)
         return _publish(run, link, source, ending) or _stopped(run)
     return ending
@@ -380,7 +380,7 @@ def _space_taken(run: Run) -> int:
         return 0  # a name that is no name: the attempt's own error tells more
 
 
-def _discard(run: Run) -> None:
+def discard_output(run: Run) -> None:
     """Remove what the attempt wrote for its output and did not publish."""
     try:
         remove_part(Path(run.output_file), run.task_id)

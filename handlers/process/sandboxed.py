@@ -37,7 +37,7 @@ from ..inputs import Input
 from ..manifests import Sign
 from ..publish import stage, staged_path
 from ..workspace import make_private_folder
-from .attempt import ERROR_LIMIT, _discard, deliver, failure
+from .attempt import ERROR_LIMIT, deliver, discard_output, failure
 from .channel import (
     MAX_REPORT,
     AttemptUsed,
@@ -162,7 +162,7 @@ class SandboxedAttempts:
             if not keep:
                 make_private_folder(Path(run.work_dir))
             if run.output_file:
-                _discard(run)
+                discard_output(run)
                 stage(Path(run.output_file), run.task_id)
                 staged = staged_path(Path(run.output_file), run.task_id)
             if run.input_file and task_type.steady_input:

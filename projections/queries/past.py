@@ -27,7 +27,7 @@ from .as_of import Point, parse_point, position_at, time_of
 from .batches import Batch, batch_of, count_by_status, names_then
 from .filters import Ids, TaskFilters, kept_total
 from .past_walk import PastWalk
-from .reader import MANY, Every, TaskQueries, _Page
+from .reader import MANY, Every, TaskQueries, TasksAndTotal
 from .stats import Stats, count_stats_of, read_stats_then
 from .walk import FEW, Census, Place, Stretch, collect, expression, kept_census, tell
 
@@ -130,7 +130,7 @@ class Past:
         with self._queries.moment() as conn:
             return read_activity(conn, self.moment, minutes, step, read_numbers(conn, self.position))
 
-    def list(self, filters: TaskFilters) -> _Page:
+    def list(self, filters: TaskFilters) -> TasksAndTotal:
         """One page, and the number of all tasks that passed the filters."""
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position)

@@ -41,7 +41,7 @@ SELECT id FROM tasks WHERE status = 'failed' AND (? IS NULL OR +user_id = ?) ORD
 """
 _MAX_ID = 2**63 - 1
 
-_Page: TypeAlias = tuple[list[Task], int]
+TasksAndTotal: TypeAlias = tuple[list[Task], int]
 
 
 class Every(NamedTuple):
@@ -144,7 +144,7 @@ class TaskQueries:
         with self.moment() as conn:
             return read_activity(conn, now, minutes, step)
 
-    def list(self, filters: TaskFilters, now: datetime) -> _Page:
+    def list(self, filters: TaskFilters, now: datetime) -> TasksAndTotal:
         """One page, and the number of all tasks that pass the filters."""
         with self.moment() as conn:
             counts = read_counts(conn)

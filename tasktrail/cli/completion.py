@@ -14,7 +14,7 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 
 from .session import Session, session_of
 
-_Offer: TypeAlias = tuple[str, str]
+Completion: TypeAlias = tuple[str, str]
 """A word, and what it stands for."""
 ALL_STATUSES = ("pending", "running", "completed", "failed", "cancelled", "retrying")
 WORDS = "tasktrail.words"
@@ -26,7 +26,7 @@ _SOUGHT = 500
 class SuggestedParam(click.ParamType[str]):
     """A text for which the shell suggests known values. Any text is accepted here; the command checks it."""
 
-    def __init__(self, name: str, find: Callable[[Session], Iterable[_Offer]], *, commas: bool = False) -> None:
+    def __init__(self, name: str, find: Callable[[Session], Iterable[Completion]], *, commas: bool = False) -> None:
         self.name = name
         self._find = find
         self._commas = commas
@@ -39,7 +39,7 @@ class SuggestedParam(click.ParamType[str]):
         return [item for item in completion_items(offers, incomplete) if word or not comma or item.value != incomplete]
 
 
-def suggestions(ctx: click.Context, find: Callable[[Session], Iterable[_Offer]]) -> list[_Offer]:
+def suggestions(ctx: click.Context, find: Callable[[Session], Iterable[Completion]]) -> list[Completion]:
     """What is found, or an empty list when nothing can answer."""
     try:
         return list(find(session_of(ctx)))
@@ -47,30 +47,30 @@ def suggestions(ctx: click.Context, find: Callable[[Session], Iterable[_Offer]])
         return []
 
 
-def completion_items(offers: Iterable[_Offer], incomplete: str) -> list[CompletionItem[Any]]:
+def completion_items(offers: Iterable[Completion], incomplete: str) -> list[CompletionItem[Any]]:
     """The offers that begin with what was typed, in the form that click wants."""
     return [CompletionItem(text, help=what) for text, what in offers if text.startswith(incomplete)]
 
 
-def type_names(session: Session) -> Iterator[_Offer]:
+def type_names(session: Session) -> Iterator[Completion]:
     """The task types."""
     for info in session.environment.types(session)[0]:
         yield info.name, info.summary
 
 
-def preset_names(session: Session) -> Iterator[_Offer]:
+def preset_names(session: Session) -> Iterator[Completion]:
     """The presets."""
     for info in session.environment.types(session)[0]:
         for preset in info.presets:
             yield preset.name, f"{preset.type}: {preset.summary}"
 
 
-def status_names(_session: Session) -> Iterator[_Offer]:
+def status_names(_session: Session) -> Iterator[Completion]:
     """The six statuses."""
     return ((status, "") for status in ALL_STATUSES)
 
 
-def task_ids(session: Session, begun: str, statuses: tuple[str, ...]) -> Iterator[_Offer]:
+def task_ids(session: Session, begun: str, statuses: tuple[str, ...]) -> Iterator[Completion]:
     """The newest tasks whose number begins so; with statuses, those of the newest that have one of them."""
     from ..projections import TaskFilters
 
@@ -93,34 +93,34 @@ def _numbers(begun: str, last: int) -> Iterator[int]:
         yield from range(min(lowest + 10**digits - 1, last), lowest - 1, -1)
 
 
-def sort_fields(_session: Session) -> Iterator[_Offer]:
+def sort_fields(_session: Session) -> Iterator[Completion]:
     """What a list can be sorted by, both ways."""
     from ..projections.queries.filters import SORTS
 
     return ((f"{way}{field}", "") for field in SORTS for way in ("", "-"))
 
 
-def schedule_names(session: Session) -> Iterator[_Offer]:
+def schedule_names(session: Session) -> Iterator[Completion]:
     """The names of the schedules."""
     with session.reading() as reading:
         for board in reading.schedules():
             yield board.schedule, board.spec.task.type
 
 
-def token_names(session: Session) -> Iterator[_Offer]:
+def token_names(session: Session) -> Iterator[Completion]:
     """The names of the tokens."""
     with session.reading() as reading:
         for board in reading.tokens():
             yield board.token, board.role
 
 
-def witness_names(session: Session) -> Iterator[_Offer]:
+def witness_names(session: Session) -> Iterator[Completion]:
     """The names of the witnesses."""
     for one, signed in session.environment.witnesses(session):
         yield signed.witness, one.url
 
 
-def disabled_endpoints(session: Session) -> Iterator[_Offer]:
+def disabled_endpoints(session: Session) -> Iterator[Completion]:
     """The endpoints that are disabled."""
     with session.reading() as reading:
         for endpoint in reading.endpoints():
@@ -160,7 +160,7 @@ def _as_typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
-def option_pairs(session: Session, words: Iterable[str], incomplete: str) -> Iterator[_Offer]:
+def option_pairs(session: Session, words: Iterable[str], incomplete: str) -> Iterator[Completion]:
     """`key=` for each option of the type that is among the words; behind the `=`, its values."""
     known = next(filter(None, (options_of_type(session, word) for word in words)), {})
     key, equals, _value = incomplete.partition("=")

@@ -7,7 +7,7 @@ import click
 
 from ..events.commands import AddSource, PauseSource, RemoveSource, ResumeSource
 from .command import CliCommand, CliGroup, everywhere, pass_session
-from .completion import SuggestedParam, _Offer
+from .completion import Completion, SuggestedParam
 from .fields import absolute, default_actor, options_of, reason_and_actor, source_field_options
 from .operate import send, who
 from .parameters import FILE, TYPE
@@ -25,7 +25,7 @@ _COLUMNS = (
 )
 
 
-def _names(session: Session) -> Iterator[_Offer]:
+def _names(session: Session) -> Iterator[Completion]:
     with session.reading() as reading:
         for one in reading.sources():
             yield one.source, ", ".join(one.inputs)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tasktrail.actors.core.messages import Refusal
-from tasktrail.actors.refusals import _COUNTED, _PATIENCE, A_MINUTE, OF_ONE, Refusals
+from tasktrail.actors.refusals import A_MINUTE, ACTORS_COUNTED, OF_ONE, WAITS_FOR_COMMIT, Refusals
 from tasktrail.events.errors import DiskFailed, IllegalTransition, InvalidOptions, TasktrailError, UnknownTask
 from tasktrail.events.system_events import CommandRefused
 
@@ -44,7 +44,7 @@ def test_it_rides_with_the_next_commit_and_waits_for_one_only_so_long(refusals: 
     refusals.note("anna", "cancel_task", UnknownTask("no task 7"), 7)
     assert refusals.is_due(rides=True)
     assert not refusals.is_due(rides=False)
-    clock.at += _PATIENCE
+    clock.at += WAITS_FOR_COMMIT
     assert refusals.is_due(rides=False)
     assert len(refusals.take()) == 1
     assert not refusals.is_due(rides=True)
@@ -92,7 +92,7 @@ def test_names_are_no_way_round_the_bound(refusals: Refusals, clock: SteadyClock
         clock.at += 1.0
     told += refusals.take(last=True)
     minutes = 5
-    assert len(told) <= (minutes + 1) * (A_MINUTE + _COUNTED + 1)
+    assert len(told) <= (minutes + 1) * (A_MINUTE + ACTORS_COUNTED + 1)
     assert sum(refusal.event.times for refusal in told) == 6000
 
 

@@ -24,10 +24,10 @@ from msgspec.structs import replace
 from tasktrail.events import Cancelled, Completed, Created, Event, Fact, Failed, Progressed, Retried, Started
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.system_events import Adjusted
-from tasktrail.events.task import Task
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries.filters import SORTS, STATUSES
 from tasktrail.projections.queries.past import Past
+from tasktrail.projections.queries.reader import TasksAndTotal
 from tasktrail.projections.views.rebuild import BULK_PAGE, pull
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -328,7 +328,7 @@ def _asked(tasks: int, asked: int, name: str, order: str) -> _Asked:
         )
 
 
-def _alike(early: tuple[list[Task], int], late: tuple[list[Task], int]) -> bool:
+def _alike(early: TasksAndTotal, late: TasksAndTotal) -> bool:
     totals = sorted((early[1], late[1]))
     return len(early[0]) == len(late[0]) and totals[1] <= 2 * totals[0]
 

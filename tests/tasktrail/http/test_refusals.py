@@ -61,7 +61,7 @@ def test_the_stop_of_a_service_records_what_waits(tmp_path: Path) -> None:
 
 
 def test_without_other_commits_it_is_recorded_after_a_while(own: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.actors.refusals._PATIENCE", 0.0)
+    monkeypatch.setattr("tasktrail.actors.refusals.WAITS_FOR_COMMIT", 0.0)
     with pytest.raises(UnknownTask):
         own.cancel_task(77, actor="bob")
     found = next(own.follow(events=("command_refused",)))
