@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import av
 from av.audio.stream import AudioStream
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -40,13 +40,25 @@ _Item = TypeVar("_Item")
 
 
 def open_input(path: Path) -> InputContainer:
-    """Open a file as a video, confined to itself.
+    """Open a file as a video, confined to itself. Raises as `open_confined` does."""
+    refusal = f"{path.name} is not a video in a format that is read here ({_READ})"
+    return open_confined(path, FILM_FORMATS, refusal, UnusableInputError)
+
+
+def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusable] = Unusable) -> InputContainer:
+    """Open a file in one of the formats; it can name no other file, and no address.
+
+    Args:
+        path: the file.
+        formats: FFmpeg's names of those that are opened.
+        refusal: what to say of a file in none of them.
+        unusable: what to raise then.
 
     Raises:
-        Unusable: it is empty, or none of the formats that are opened.
+        Unusable: it is empty, or in none of the formats.
         OSError: it cannot be read.
     """
-    options = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}
+    options = {"protocol_whitelist": "file", "format_whitelist": formats}
     with path.open("rb"):  # an error of the system is not to be taken for one of FFmpeg about the content
         pass
     refuse_empty(path)
@@ -55,7 +67,7 @@ def open_input(path: Path) -> InputContainer:
     except av.error.FFmpegError as error:
         if not is_input_fault(error):
             raise
-        raise UnusableInputError(_refusal(path, error)) from error
+        raise unusable(_in_words(path, error, refusal)) from error
     return container
 
 
@@ -68,19 +80,29 @@ def open_result(path: Path) -> InputContainer:
     return av.open(str(path), stream_options=undecoded)
 
 
-def _refusal(path: Path, error: av.error.FFmpegError) -> str:
+def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:
     """Why the file cannot be opened. FFmpeg answers EINVAL for a format that is not in the list."""
-    reason = f"{path.name} is not a video in a format that is read here ({_READ})"
     if isinstance(error, av.error.ArgumentError):
-        return reason
+        return refusal
     if missing := lacking_bytes(path):
         return f"{path.name} was cut: at least {missing:,} bytes are missing at its end"
-    return f"{reason}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
+    return f"{refusal}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
 
 
 def is_input_fault(error: av.error.FFmpegError) -> bool:
     """Whether the file's content is at fault and not the machine. Some readers say EPERM for a damaged file."""
     return not isinstance(error, OSError | MemoryError) or error.errno == errno.EPERM
+
+
+def write_packet(output: OutputContainer, packet: "av.Packet[Any]") -> bool:
+    """Write one packet; false for one that is too damaged to be understood."""
+    try:
+        output.mux(packet)
+    except av.error.FFmpegError as error:
+        if not is_input_fault(error):
+            raise
+        return False
+    return True
 
 
 def picture_stream(container: InputContainer, name: str, threads: int = 0) -> VideoStream:

@@ -16,11 +16,10 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from ...contract import Unusable
-from ...inputs import refuse_empty
 from ...media.damage import lacking_bytes
 from ...media.samples import Finite
 from ...video.convert.metadata import PROGRAM_NOTE
-from ...video.opening import ANY_METADATA, FILM_FORMATS, as_fraction, is_input_fault, packets_of
+from ...video.opening import FILM_FORMATS, as_fraction, is_input_fault, open_confined, packets_of
 from .estimate import SoundInfo
 
 _FORMATS = f"{FILM_FORMATS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,wv,tta,au"
@@ -96,28 +95,9 @@ def open_sound(path: Path) -> Iterator[InputContainer]:
         Unusable: it is empty, or none of the formats that are opened.
         OSError: it cannot be read.
     """
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-    with path.open("rb"):  # an error of the system is not to be taken for one of FFmpeg about the content
-        pass
-    refuse_empty(path)
-    try:
-        container: InputContainer = av.open(str(path.absolute()), "r", options=options, **ANY_METADATA)
-    except av.error.FFmpegError as error:
-        if not is_input_fault(error):
-            raise
-        raise Unusable(_refusal(path, error)) from error
-    with container:
+    refusal = f"{path.name} is no file with sound in a format that is read here ({_READ})"
+    with open_confined(path, _FORMATS, refusal) as container:
         yield container
-
-
-def _refusal(path: Path, error: av.error.FFmpegError) -> str:
-    """Why the file cannot be opened. FFmpeg answers EINVAL for a format that is not in the list."""
-    reason = f"{path.name} is no file with sound in a format that is read here ({_READ})"
-    if isinstance(error, av.error.ArgumentError):
-        return reason
-    if missing := lacking_bytes(path):
-        return f"{path.name} was cut: at least {missing:,} bytes are missing at its end"
-    return f"{reason}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
 
 
 def read_sound(path: Path, track: int | None) -> SoundSource:

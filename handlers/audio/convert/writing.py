@@ -19,7 +19,7 @@ from ...media.bitrates import held_bitrate
 from ...media.chapters import write_chapters
 from ...media.languages import three_letters
 from ...media.sound_shape import Cut, Shape
-from ...video.opening import as_fraction, is_input_fault, packets_of
+from ...video.opening import as_fraction, packets_of, write_packet
 from .options import AudioConvertOptions, Codec, SoundContainer
 from .source import SoundSource, open_sound
 from .tags import Sayings, as_comments
@@ -218,7 +218,7 @@ def copy(
                 packet.pts = packet.dts = moment - origin
                 end = packet.pts + (packet.duration or 0)
                 packet.stream = track
-                count += _muxed(output, packet)
+                count += write_packet(output, packet)
         unit = as_fraction(stream.time_base)
         first = begin if stream.start_time is None else stream.start_time
     return WrittenTrack(float(end * unit) if count else 0.0, max(0.0, float((begin - first) * unit)))
@@ -241,14 +241,3 @@ def _inside(
         tick(seconds)
         if seconds >= cut.start or not cut.start:
             yield moment, packet
-
-
-def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
-    """Write one packet; false for one that is too damaged to be understood."""
-    try:
-        output.mux(packet)
-    except av.error.FFmpegError as error:
-        if not is_input_fault(error):
-            raise
-        return False
-    return True

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import av
 import msgspec
@@ -32,15 +32,11 @@ from ...media.loudness import (
 from ...media.samples import Finite
 from ...media.sound_shape import Cut, Gain, Shape, shaped
 from ...pieces import seal
-from ..opening import is_input_fault, open_input, packets_of, seek
+from ..opening import is_input_fault, open_input, packets_of, seek, write_packet
 from .checkpoint import AudioTrack, SoundLevel
 from .metadata import TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
 from .sound_times import InStep, part_of
-
-if TYPE_CHECKING:
-    from av.packet import Packet
-
 
 _STEADY = ("mov", "matroska", "mpegts")
 """Containers whose times of sound can be trusted. From others, sound is copied only if the options say so."""
@@ -296,21 +292,10 @@ def _copied(
             packet.pts -= begin
             packet.dts = packet.pts
             packet.stream = track
-            count += _muxed(output, packet)
+            count += write_packet(output, packet)
         if not count:
             return None
     return _Made(float((begin or 0) * stream.time_base), count)
-
-
-def _muxed(output: OutputContainer, packet: "Packet[AudioStream]") -> bool:
-    """Write one packet; false for one that is too damaged to be understood."""
-    try:
-        output.mux(packet)
-    except av.error.FFmpegError as error:
-        if not is_input_fault(error):
-            raise
-        return False
-    return True
 
 
 def _encoded(
