@@ -16,8 +16,8 @@ import msgspec
 
 from ..events import Accepted
 from ..events.errors import ChangedMeanwhile, DiskFailed, LogCorrupt, NotReady, TasktrailError
-from ..events.log.archive_file import RANGE, ArchiveFile, Damaged, digest_of, file_name, write_archive
-from ..events.log.archives import Archived, Segment, folder_of, segment_of
+from ..events.log.archive_file import RANGE, ArchiveDamaged, ArchiveFile, file_digest, file_name, write_archive
+from ..events.log.archives import Archived, KnownArchive, folder_of, segment_of
 from ..events.log.chain import GENESIS
 from ..events.log.files import PRIVATE_FOLDER
 from ..events.log.sqlite import LogReader
@@ -31,7 +31,7 @@ from .base import DeleteArchived, StateQuery, Ticket
 from .core.messages import Archive
 from .core.state import SchedulerState
 
-AT_ONCE = 2000
+ROWS_AT_ONCE = 2000
 """Rows that are deleted at once: the Scheduler does nothing else meanwhile."""
 _ANSWER_WITHIN = 60.0
 _TELL_EVERY = 4096
@@ -108,7 +108,7 @@ class Archiver:
                 try:
                     position = self._record(message)
                 except ChangedMeanwhile:
-                    discard(self._log_path, event)
+                    discard_archive(self._log_path, event)
                     raise
                 self.finish()
                 size, done = size + event.size, done + 1
@@ -120,7 +120,7 @@ class Archiver:
 
     def finish(self) -> None:
         """Delete the rows that are archived and still there."""
-        while self._ask(DeleteArchived(AT_ONCE)):
+        while self._ask(DeleteArchived(ROWS_AT_ONCE)):
             pass
 
     def _ranges(self, log: LogReader, before: int | datetime | None) -> Iterator[NumberRange]:
@@ -138,10 +138,12 @@ class Archiver:
     def _written(self, log: LogReader, span: NumberRange, progress: Callable[[int], None]) -> SegmentArchived:
         before = next((row[3] for row in log.hashes(span.first - 2, 1)), GENESIS) if span.first > 1 else GENESIS
         root = _root(digest for *_, digest in log.hashes(span.first - 1, self.size))
-        return write(self._log_path, span, _telling(log.rows(span.first - 1, self.size), progress), before, root)
+        return write_and_check(
+            self._log_path, span, _telling(log.rows(span.first - 1, self.size), progress), before, root
+        )
 
     def _record(self, message: Archive) -> int:
-        reply = Reply()
+        reply = SchedulerReply()
         self._tell(msgspec.structs.replace(message, token=Ticket(reply.put, "", b"", fresh=True)))
         return reply.get().position
 
@@ -151,8 +153,8 @@ def oldest_unfinished(state: SchedulerState) -> int:
     return min((task.id for task in state.tasks.values() if not task.finished), default=0)
 
 
-def write(
-    log: Path, span: NumberRange, rows: Iterable[Row], before: bytes, root: str, replaces: Segment | None = None
+def write_and_check(
+    log: Path, span: NumberRange, rows: Iterable[Row], before: bytes, root: str, replaces: KnownArchive | None = None
 ) -> SegmentArchived:
     """Write an archive and read it back; the event that is to be recorded of it.
 
@@ -173,12 +175,12 @@ def write(
         part.replace(path)
         _sync(folder)
         _sync(folder.parent)
-        kept = digest_of(path) == (made.sha256, made.size)
+        kept = file_digest(path) == (made.sha256, made.size)
         found = _root(row[14] for row in ArchiveFile(path, span.first, span.last).rows())
     except OSError as error:
         part.unlink(missing_ok=True)
         raise DiskFailed(f"The archive of {span.first} to {span.last} cannot be written: {error}") from error
-    except Damaged as error:
+    except ArchiveDamaged as error:
         raise LogCorrupt(f"Position {error.position} cannot be archived: {error.reason}") from error
     if not kept or found != root:
         raise LogCorrupt(f"The archive {path} does not hold what the log has at {span.first} to {span.last}")
@@ -193,7 +195,7 @@ def write(
     )
 
 
-def without(log_path: Path, segment: Segment, dropped: Sequence[NumberRange]) -> SegmentArchived:
+def without(log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange]) -> SegmentArchived:
     """Write an archive once more, with stubs in the place of what is to be dropped; the event to be recorded of it."""
     span = NumberRange(segment.first, segment.last)
     with closing(LogReader(log_path)) as log:
@@ -202,10 +204,10 @@ def without(log_path: Path, segment: Segment, dropped: Sequence[NumberRange]) ->
             as_stub(row) if row[3] != STUB and is_within(row[0], dropped) else row
             for row in log.rows(span.first - 1, span.last - span.first + 1)
         )
-        return write(log_path, span, rows, before, segment.root, replaces=segment)
+        return write_and_check(log_path, span, rows, before, segment.root, replaces=segment)
 
 
-def discard(log: Path, event: SegmentArchived) -> None:
+def discard_archive(log: Path, event: SegmentArchived) -> None:
     """Remove the file of an archive that was not recorded. One with the same content is that of the log itself."""
     if event.sha256 != event.replaces:
         (folder_of(log) / segment_of(event).name).unlink(missing_ok=True)
@@ -218,7 +220,7 @@ def _root(digests: Iterable[bytes]) -> str:
     return tree.root().hex()
 
 
-def _end(segments: Sequence[Segment]) -> int:
+def _end(segments: Sequence[KnownArchive]) -> int:
     return segments[-1].last if segments else 0
 
 
@@ -242,7 +244,7 @@ def _telling(rows: Iterable[Row], progress: Callable[[int], None]) -> Iterator[R
     progress(number)
 
 
-class Reply:
+class SchedulerReply:
     """Where an answer of the Scheduler goes."""
 
     def __init__(self) -> None:

@@ -32,7 +32,7 @@ from ..projections.queries.forgettable import Forgotten, Over, forgettable
 from ..projections.queries.reader import TaskQueries
 from ..projections.rebuilding import build, clear_write_ahead_log
 from ..projections.views.forgotten import holds_forgotten
-from .archiver import Archiver, Reply, discard, without
+from .archiver import Archiver, SchedulerReply, discard_archive, without
 from .base import WAKE, Actor, Alarm, Ticket, Wake, logger
 from .core.messages import Forget, Tick
 from .feed import Watermark
@@ -159,11 +159,11 @@ class Forgetter:
             return self._send(message)
         except ChangedMeanwhile:
             for event in message.archives:
-                discard(self._log_path, event)
+                discard_archive(self._log_path, event)
             raise
 
     def _send(self, message: Forget) -> int:
-        reply = Reply()
+        reply = SchedulerReply()
         self._tell(msgspec.structs.replace(message, token=Ticket(reply.put, "", b"", fresh=True)))
         return reply.get().position
 

@@ -37,7 +37,7 @@ def forget_tasks(work: UnitOfWork, message: Forget) -> None:
     work.answer(message.token, Accepted(0, position, ""))
 
 
-def archive(work: UnitOfWork, message: Archive) -> None:
+def archive_range(work: UnitOfWork, message: Archive) -> None:
     """Record that a range is archived, or answer with the reason why not: records of unfinished tasks stay."""
     for task in work.state.tasks.values():
         if not task.finished and task.id <= message.event.newest_task:

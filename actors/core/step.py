@@ -132,7 +132,7 @@ def _handle(work: UnitOfWork, message: Message) -> None:
         case Forget():
             retention.forget_tasks(work, message)
         case Archive():
-            retention.archive(work, message)
+            retention.archive_range(work, message)
         case WorkOn():
             lifecycle.work_on(work, message.task_id)
         case Drain():

@@ -49,7 +49,7 @@ _INDEXES_KEPT = 16
 Row = tuple[Any, ...]
 
 
-class Damaged(Exception):
+class ArchiveDamaged(Exception):
     """Records of an archive cannot be read, or are not those that were written."""
 
     def __init__(self, position: int, last: int, reason: str, sound: Sequence[Row] = ()) -> None:
@@ -82,7 +82,7 @@ class _Line(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     hash: str
 
 
-class Frame(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+class ArchiveFrame(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What the index says of one frame."""
 
     offset: int
@@ -105,10 +105,10 @@ class Index(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """Of the last record, in hex."""
     encrypted: bool
     """Whether something personal is encrypted in it."""
-    frames: list[Frame]
+    frames: list[ArchiveFrame]
 
 
-class Written(NamedTuple):
+class WrittenArchive(NamedTuple):
     """An archive that was written."""
 
     sha256: str
@@ -128,14 +128,14 @@ def file_name(first: int, last: int, digest: str) -> str:
     return f"{first:012d}-{last:012d}-{digest[:16]}.jsonl.zst"
 
 
-def write_archive(path: Path, rows: Iterable[Row], before: bytes) -> Written:
+def write_archive(path: Path, rows: Iterable[Row], before: bytes) -> WrittenArchive:
     """Write rows, each with its hash last, to a new file, durably.
 
     `before`: the hash of the record in front of them. Raises `OSError`.
     """
     rows = iter(rows)
     whole = sha256()
-    frames: list[Frame] = []
+    frames: list[ArchiveFrame] = []
     offset = newest = version = first = last = 0
     encrypted = False
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
@@ -145,7 +145,7 @@ def write_archive(path: Path, rows: Iterable[Row], before: bytes) -> Written:
             version = max([version, *(row[2] for row in some if row[1] == 0)])
             tasks = sorted({task_id for row in some for task_id in _about(row)})
             steps = [task_id - before_it for before_it, task_id in zip((0, *tasks), tasks, strict=False)]
-            frames.append(Frame(offset, before.hex(), steps, sorted({row[3] for row in some}), version))
+            frames.append(ArchiveFrame(offset, before.hex(), steps, sorted({row[3] for row in some}), version))
             first, last, before = first or some[0][0], some[-1][0], some[-1][14]
             newest = max(newest, *tasks)
             encrypted = encrypted or any(row[13].startswith(BEGINS) for row in some)
@@ -158,7 +158,7 @@ def write_archive(path: Path, rows: Iterable[Row], before: bytes) -> Written:
         file.write(end)
         file.flush()
         os.fsync(file.fileno())
-    return Written(whole.hexdigest(), offset + len(end), newest)
+    return WrittenArchive(whole.hexdigest(), offset + len(end), newest)
 
 
 def _line(row: Row) -> bytes:
@@ -207,7 +207,7 @@ class ArchiveFile:
             if len(self.index.frames) != -(-(last - first + 1) // FRAME):
                 raise ValueError("frames are missing")
         except _UNREADABLE as error:
-            raise Damaged(first, last, f"the archive {path.name} cannot be read: {error}") from error
+            raise ArchiveDamaged(first, last, f"the archive {path.name} cannot be read: {error}") from error
 
     @property
     def encrypted(self) -> bool:
@@ -222,7 +222,7 @@ class ArchiveFile:
             yield from rows[max(begin - rows[0][0], 0) :] if rows[0][0] < begin else rows
 
     def frame(self, number: int) -> Sequence[Row]:
-        """The rows of a frame. Raises `Damaged`, and `OSError` where the system cannot read it."""
+        """The rows of a frame. Raises `ArchiveDamaged`, and `OSError` where the system cannot read it."""
         return _frame(self.path, self._seen, number)
 
     def of_task(self, task_id: int) -> list[int]:
@@ -240,7 +240,7 @@ class ArchiveFile:
         return [number for number, frame in enumerate(self.index.frames) if tag in frame.tags]
 
 
-def digest_of(path: Path) -> tuple[str, int]:
+def file_digest(path: Path) -> tuple[str, int]:
     """SHA-256 and size of a file. Raises `OSError`."""
     whole, size = sha256(), 0
     with path.open("rb") as file:
@@ -291,9 +291,9 @@ def _frame(path: Path, seen: tuple[int, int, int], number: int) -> Sequence[Row]
             digest = row[14]
     except _UNREADABLE as error:
         reason = f"the archive {path.name} cannot be read there: {error}"
-        raise Damaged(first + len(rows), last, reason, rows) from error
+        raise ArchiveDamaged(first + len(rows), last, reason, rows) from error
     if len(rows) != last - first + 1:
-        raise Damaged(first + len(rows), last, f"the archive {path.name} has nothing there", rows)
+        raise ArchiveDamaged(first + len(rows), last, f"the archive {path.name} has nothing there", rows)
     return rows
 
 

@@ -17,10 +17,10 @@ from ..ranges import NumberRange
 from ..recorded import Recorded
 from ..system_events import SegmentArchived
 from ..values import MAX_INTEGER
-from .archive_file import FRAME, ArchiveFile, Damaged, Row, adjusted_task, file_name
+from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, Row, adjusted_task, file_name
 from .chain import checksum
 
-FOLDER = "archive"
+ARCHIVE_FOLDER = "archive"
 _COLUMNS = "first, last, newest_task, root, sha256, size"
 _ALL = f"SELECT {_COLUMNS}, sum FROM archives ORDER BY first"  # noqa: S608 - our own names
 _UNTIL = "SELECT max(last) FROM archives"
@@ -31,7 +31,7 @@ _TYPES = (int, int, int, str, str, int)
 _NO_TABLE = "no such table"
 
 
-class Segment(msgspec.Struct, frozen=True):
+class KnownArchive(msgspec.Struct, frozen=True):
     """An archive, as the log knows it."""
 
     first: int
@@ -66,12 +66,12 @@ class Archived(msgspec.Struct, frozen=True, kw_only=True):
 
 def folder_of(log: Path) -> Path:
     """Where the archives of a log are."""
-    return log.parent / FOLDER
+    return log.parent / ARCHIVE_FOLDER
 
 
-def segment_of(event: SegmentArchived) -> Segment:
+def segment_of(event: SegmentArchived) -> KnownArchive:
     """The archive that an event speaks of."""
-    return Segment(event.first, event.last, event.newest_task, event.root, event.sha256, event.size)
+    return KnownArchive(event.first, event.last, event.newest_task, event.root, event.sha256, event.size)
 
 
 def table_of(conn: sqlite3.Connection) -> list[tuple[Any, ...]]:
@@ -140,19 +140,19 @@ class Archives:
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
 
-    def segments(self) -> list[Segment]:
+    def segments(self) -> list[KnownArchive]:
         """All there are, in order."""
         table = table_of(self._conn)
         for *row, found in table:
             if not is_as_noted(row, found):
                 raise LogCorrupt(f"Position {row[0]}: what the log says of its archive from here on was altered")
-        return [Segment(*row[:6]) for row in table]
+        return [KnownArchive(*row[:6]) for row in table]
 
     def until(self) -> int:
         """The last position that is archived; 0: none is."""
         return archived_until(self._conn)
 
-    def file(self, segment: Segment) -> ArchiveFile:
+    def file(self, segment: KnownArchive) -> ArchiveFile:
         """The file of an archive, or of the one that has taken its place meanwhile."""
         path = self._folder() / segment.name
         with _told():
@@ -229,7 +229,7 @@ class Archives:
                 with suppress(*[TasktrailError] * lenient):
                     yield from self._of_kind(segment, tag, after)
 
-    def _of_kind(self, segment: Segment, tag: str, after: int) -> Iterator[Row]:
+    def _of_kind(self, segment: KnownArchive, tag: str, after: int) -> Iterator[Row]:
         file = self.file(segment)
         least = (after + 1 - segment.first) // FRAME
         numbers = [number for number in file.with_tag(tag) if number >= least]
@@ -243,7 +243,7 @@ class Archives:
             yield from (row for row in self._of_frames(segment, file, numbers, backwards=True) if row[3] == tag)
 
     def _of_frames(
-        self, segment: Segment, file: ArchiveFile, numbers: Iterable[int], *, backwards: bool = False
+        self, segment: KnownArchive, file: ArchiveFile, numbers: Iterable[int], *, backwards: bool = False
     ) -> Iterator[Row]:
         for number in numbers:
             with _told():
@@ -261,7 +261,7 @@ class Archives:
                     break
                 yield row
 
-    def with_any(self, spans: Sequence[NumberRange]) -> list[Segment]:
+    def with_any(self, spans: Sequence[NumberRange]) -> list[KnownArchive]:
         """The archives that have a record at one of the positions."""
         return [one for one in self.segments() if any(first <= one.last and last >= one.first for first, last in spans)]
 
@@ -298,7 +298,7 @@ def _told() -> Iterator[None]:
     """Damage inside is told as that of the log, and a disk that fails as that."""
     try:
         yield
-    except Damaged as error:
+    except ArchiveDamaged as error:
         raise LogCorrupt(f"Position {error.position}: {error.reason}") from error
     except OSError as error:
         raise DiskFailed(f"An archive cannot be read: {error}") from error

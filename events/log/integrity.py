@@ -16,8 +16,8 @@ import msgspec
 from ..errors import LogTooNew, TasktrailError
 from ..recorded import EVENT_TAGS, STUB
 from ..system_events import SegmentArchived
-from .archive_file import FRAME, Damaged, digest_of
-from .archives import Archives, Segment, is_as_noted, segment_of, table_of
+from .archive_file import FRAME, ArchiveDamaged, file_digest
+from .archives import Archives, KnownArchive, is_as_noted, segment_of, table_of
 from .chain import GENESIS, checksum, link
 from .rows import COLUMNS, from_row
 from .schema import APPLIED, NAMES, SET, epoch_sum, expected, objects, sums_rows
@@ -194,7 +194,7 @@ def _archived_rows(conn: sqlite3.Connection) -> Generator[tuple[Any, ...] | Dama
         for number in range(len(file.index.frames)):
             try:
                 yield from file.frame(number)
-            except Damaged as error:
+            except ArchiveDamaged as error:
                 yield from error.sound
                 yield Damage(error.position, error.reason, error.last)
             except OSError as error:
@@ -353,7 +353,7 @@ def archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         if not is_as_noted(row, found):
             yield Fault(due, "archive", "what the log says of an archive is not as it was written")
             return
-        segment = Segment(*row)
+        segment = KnownArchive(*row)
         archived = events.pop(segment.first, None)
         known = archived is not None and segment_of(archived) == segment
         if segment.first != due or (all_known and not known):
@@ -372,14 +372,14 @@ def _archivings(conn: sqlite3.Connection) -> Iterator[str]:
     yield from (data for (data,) in conn.execute(_ARCHIVINGS, (until,)))
 
 
-def _file_fault(archives: Archives, segment: Segment) -> str:
+def _file_fault(archives: Archives, segment: KnownArchive) -> str:
     try:
         file = archives.file(segment)
-        if digest_of(file.path) == (segment.sha256, segment.size):
+        if file_digest(file.path) == (segment.sha256, segment.size):
             return ""
         for _row in file.rows():
             pass
-    except (Damaged, TasktrailError, OSError):  # told where its rows are read
+    except (ArchiveDamaged, TasktrailError, OSError):  # told where its rows are read
         return ""
     return f"the archive {segment.name} was changed or replaced: it does not have the SHA-256 that is recorded"
 

@@ -34,7 +34,7 @@ from ..recorded import Fact, Recorded, record_at, timestamp
 from ..system_events import SegmentArchived
 from ..task_events import Completed
 from ..values import MAX_INTEGER
-from .archives import Archives, Segment, archived_until, delete_archived
+from .archives import Archives, KnownArchive, archived_until, delete_archived
 from .archives import put as note_archive
 from .chain import GENESIS, checksum, link
 from .encryption import Decryption, Encryption, belongings, erasable, opened_digest, refuse_lost_keys
@@ -654,7 +654,7 @@ class LogReader:
         """The raw stored values of each record, undecoded, its hash last: what a verifier works on."""
         return raw_rows(self._conn)
 
-    def segments(self) -> list[Segment]:
+    def segments(self) -> list[KnownArchive]:
         """The archives that hold the beginning of the log."""
         try:
             return Archives(self._conn).segments()

@@ -9,15 +9,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ..events.errors import BackupFailed, LogCorrupt
-from ..events.log.archive_file import digest_of
-from ..events.log.archives import Archives, Segment, folder_of
+from ..events.log.archive_file import file_digest
+from ..events.log.archives import Archives, KnownArchive, folder_of
 from ..events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from ..events.log.integrity import archive_faults
 from .check import open_log, unreadable_log
 from .evidence import sync_copy
 
 
-def archives_of(log: Path) -> list[Segment]:
+def archives_of(log: Path) -> list[KnownArchive]:
     """The archives of a log, or of a copy of it. Raises `LogCorrupt`, or `BackupFailed` when it cannot be read."""
     with closing(open_log(log)) as conn:
         try:
@@ -36,7 +36,7 @@ def copy_archives(log: Path, copy: Path) -> list[Path]:
     try:
         for segment in segments:
             target = folder / segment.name
-            if not (target.exists() and digest_of(target) == (segment.sha256, segment.size)):
+            if not (target.exists() and file_digest(target) == (segment.sha256, segment.size)):
                 folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
                 _copy(folder_of(log) / segment.name, target, segment)
                 added.append(target)
@@ -59,7 +59,7 @@ def remove(added: list[Path], folder: Path) -> None:
         folder.rmdir()
 
 
-def _copy(source: Path, target: Path, segment: Segment) -> None:
+def _copy(source: Path, target: Path, segment: KnownArchive) -> None:
     if not source.exists():
         raise LogCorrupt(
             f"Position {segment.first}: the archive {source} is missing",
@@ -69,7 +69,7 @@ def _copy(source: Path, target: Path, segment: Segment) -> None:
     try:
         shutil.copyfile(source, part)
         part.chmod(PRIVATE_FILE)
-        if digest_of(part) != (segment.sha256, segment.size):
+        if file_digest(part) != (segment.sha256, segment.size):
             raise LogCorrupt(f"Position {segment.first}: the archive {source} was changed")
         sync_copy(part)
         part.replace(target)

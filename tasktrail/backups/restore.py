@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew
-from ..events.log.archives import Segment
+from ..events.log.archives import KnownArchive
 from ..events.log.event_log import ReportProgress
 from ..events.log.files import mark_of
 from ..events.log.lock import DataLock
@@ -175,7 +175,7 @@ def _note(paths: DataPaths, part: Path, acceptance: Acceptance, before: int, its
     note_loss(paths, msgspec.structs.replace(acceptance, loss=loss))
 
 
-def _put_aside(paths: DataPaths, archives: Sequence[Segment], added: Sequence[Path]) -> str:
+def _put_aside(paths: DataPaths, archives: Sequence[KnownArchive], added: Sequence[Path]) -> str:
     """Move files that do not belong to the restored log to a folder of their own. Returns its name, or nothing.
 
     A process killed in the middle leaves the old log in its place and whole; then this is done again.
