@@ -208,9 +208,10 @@ def without(log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange
 
 
 def discard_archive(log: Path, event: SegmentArchived) -> None:
-    """Remove the file of an archive that was not recorded. One with the same content is that of the log itself."""
-    if event.sha256 != event.replaces:
-        (folder_of(log) / segment_of(event).name).unlink(missing_ok=True)
+    """Remove the file of an archive that was not recorded. Not one that was: the same content has the same name."""
+    with closing(LogReader(log)) as reader:
+        if event.sha256 not in {segment.sha256 for segment in reader.segments()}:
+            (folder_of(log) / segment_of(event).name).unlink(missing_ok=True)
 
 
 def _root(digests: Iterable[bytes]) -> str:

@@ -54,6 +54,7 @@ from .base import Actor, Alarm, Committed, DeleteArchived, DestroyKeys, Orders, 
 from .core.erasure import refuse_unreadable
 from .core.messages import (
     Answered,
+    Archive,
     Boot,
     Close,
     Commanded,
@@ -76,6 +77,9 @@ from .core.step import needed, resume_from_log, step
 from .core.tokens import Token
 from .refusals import Refusals
 from .snapshots import folded_state
+
+_ASKED = (Submit, Forget, Archive)
+"""Messages whose senders wait for an answer."""
 
 MAX_BATCH = 2000
 """A commit is made at this number of facts, although more messages wait."""
@@ -331,7 +335,7 @@ class Scheduler(Actor):
         """A step broke half-way, so memory may be wrong. It is made anew, without the message at fault."""
         self._watch.fault(error)
         logger.exception("a message could not be stepped", message=type(message).__name__)
-        if isinstance(message, Submit | Forget):
+        if isinstance(message, _ASKED):
             message.token.reply(OutcomeUnknown(f"The command could not be handled: {error}"))
         self._reports[:] = [report for report in self._reports if report is not message]
         self._start_over(OutcomeUnknown("The Scheduler had to start again from the log"))
@@ -346,7 +350,7 @@ class Scheduler(Actor):
         if self.trouble is not None:
             self._put_by(message, self.trouble)
             return
-        if isinstance(message, Submit | Forget):
+        if isinstance(message, _ASKED):
             try:
                 if isinstance(message, Submit) and self._answer_repetition(message):
                     return
@@ -362,14 +366,14 @@ class Scheduler(Actor):
 
     def _put_by(self, message: Message, trouble: TasktrailError) -> None:
         """The log cannot be written: stage nothing on top of what waits for it."""
-        if isinstance(message, Submit | Forget):
+        if isinstance(message, _ASKED):
             message.token.reply(copy(trouble))  # each sender may raise it, and a raised error keeps its traceback
         elif not isinstance(
             message, Tick | Reconcile | AttemptsHeld
         ):  # time and running attempts are looked at afterwards
             self._kept.add(message)
 
-    def _load_for(self, message: Submit | Forget) -> None:
+    def _load_for(self, message: Submit | Forget | Archive) -> None:
         while missing := list(needed(self.state, message)):
             for task_id in missing:
                 self._load(task_id)

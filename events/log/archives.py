@@ -17,7 +17,7 @@ from ..ranges import NumberRange
 from ..recorded import Recorded
 from ..system_events import SegmentArchived
 from ..values import MAX_INTEGER
-from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, Row, adjusted_task, file_name
+from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, Row, adjusted_task, file_digest, file_name
 from .chain import checksum
 
 ARCHIVE_FOLDER = "archive"
@@ -121,14 +121,24 @@ def put(conn: sqlite3.Connection, event: SegmentArchived) -> bool:
 
 
 def delete_archived(conn: sqlite3.Connection, limit: int) -> int:
-    """Delete at most so many of the rows that are archived; how many are left. Raises `sqlite3.Error`."""
-    until = archived_until(conn)
+    """Delete at most so many of the rows that are archived; how many are left.
+
+    Raises `sqlite3.Error`, and `LogCorrupt` where the file is not there as it was recorded: then these rows are all
+    there is.
+    """
+    archives = Archives(conn)
+    segments = archives.segments()
     first = conn.execute(_STILL_THERE).fetchone()
-    if first is None or first[0] > until:
+    if first is None or not segments or first[0] > segments[-1].last:
         return 0
-    last = min(until, first[0] + limit - 1)
+    last = min(segments[-1].last, first[0] + limit - 1)
+    for segment in segments:
+        if first[0] <= segment.last and segment.first <= last:
+            path = archives.file(segment).path
+            if file_digest(path) != (segment.sha256, segment.size):
+                raise LogCorrupt(f"Position {segment.first}: the archive {path} was changed or replaced")
     conn.execute(_DELETE, (last,))
-    return int(until - last)
+    return int(segments[-1].last - last)
 
 
 class Archives:
@@ -143,9 +153,11 @@ class Archives:
     def segments(self) -> list[KnownArchive]:
         """All there are, in order."""
         table = table_of(self._conn)
+        due = 1
         for *row, found in table:
-            if not is_as_noted(row, found):
-                raise LogCorrupt(f"Position {row[0]}: what the log says of its archive from here on was altered")
+            if not is_as_noted(row, found) or row[0] != due:
+                raise LogCorrupt(f"Position {due}: what the log says of its archive from here on was altered")
+            due = row[1] + 1
         return [KnownArchive(*row[:6]) for row in table]
 
     def until(self) -> int:

@@ -6,7 +6,7 @@ Nothing here raises on damage: a fault is told with the position it was found at
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ import msgspec
 from ..errors import LogTooNew, TasktrailError
 from ..recorded import EVENT_TAGS, STUB
 from ..system_events import SegmentArchived
-from .archive_file import FRAME, ArchiveDamaged, file_digest
+from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, file_digest
 from .archives import Archives, KnownArchive, is_as_noted, segment_of, table_of
 from .chain import GENESIS, checksum, link
 from .rows import COLUMNS, from_row
@@ -29,6 +29,8 @@ UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 _MOST = 100
 """Faults of one kind: a damaged file has easily one for each row."""
 _PAGE = 5000
+_AGAIN = 5
+"""How often archives are looked at anew while a service changes them."""
 _TYPES = (int, int, int, *(str,) * 7, int, int, int, str, bytes)
 _SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
 _NEXT = "SELECT position FROM events WHERE position > ? ORDER BY position LIMIT 1"
@@ -165,35 +167,42 @@ def raw_rows(conn: sqlite3.Connection) -> Iterator[tuple[Any, ...] | Damage]:
 
     Text that is no UTF-8 comes with surrogates in it.
     """
-    after: int | None = yield from _archived_rows(conn)
+    after: int | None = yield from _archived_rows(conn, 0)
     while after is not None:
         try:
             page = conn.execute(f"{_SELECT} WHERE position > ? ORDER BY position LIMIT {_PAGE}", (after,)).fetchall()
         except UNREADABLE:
             after = yield from _one_by_one(conn, after)
             continue
+        if not page or page[0][0] != after + 1:
+            reached = yield from _archived_rows(conn, after)  # a service may have archived them since
+            if reached > after:
+                after = reached
+                continue
         yield from page
         # Larger each time, whatever a damaged file says.
         after = max(after + 1, page[-1][0]) if len(page) == _PAGE else None
 
 
-def _archived_rows(conn: sqlite3.Connection) -> Generator[tuple[Any, ...] | Damage, None, int]:
-    """Those in archives; answers with the position at which they end."""
-    archives, last = Archives(conn), 0
+def _archived_rows(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ...] | Damage, None, int]:
+    """Those in archives behind a position; answers with the position at which they end."""
+    archives, last = Archives(conn), after
     try:
         segments = archives.segments()
     except (*UNREADABLE, TasktrailError):  # told by `archive_faults`
-        return 0
+        return after
     for segment in segments:
+        if segment.last <= after:
+            continue
         last = segment.last
         try:
             file = archives.file(segment)
         except TasktrailError as error:
             yield Damage(segment.first, error.message, segment.last)
             continue
-        for number in range(len(file.index.frames)):
+        for number in range(max(0, after + 1 - segment.first) // FRAME, len(file.index.frames)):
             try:
-                yield from file.frame(number)
+                yield from (row for row in _frame_of(archives, segment, file, number) if row[0] > after)
             except ArchiveDamaged as error:
                 yield from error.sound
                 yield Damage(error.position, error.reason, error.last)
@@ -201,6 +210,17 @@ def _archived_rows(conn: sqlite3.Connection) -> Generator[tuple[Any, ...] | Dama
                 begin = segment.first + number * FRAME
                 yield Damage(begin, f"the archive cannot be read: {error}", min(begin + FRAME - 1, segment.last))
     return last
+
+
+def _frame_of(archives: Archives, segment: KnownArchive, file: ArchiveFile, number: int) -> Iterable[tuple[Any, ...]]:
+    """The rows of a frame, from the file that has taken the place of the one that was opened if it is gone."""
+    try:
+        return file.frame(number)
+    except FileNotFoundError:
+        try:
+            return archives.file(segment).frame(number)
+        except TasktrailError as error:
+            raise FileNotFoundError(error.message) from error
 
 
 def _one_by_one(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ...] | Damage, None, int | None]:
@@ -334,7 +354,26 @@ def whole_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
 
 
 def archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """Archives that are not those that the log's records name. What is wrong inside of one `chain_faults` tells."""
+    """Archives that are not those that the log's records name. What is wrong inside of one `chain_faults` tells.
+
+    A service that archives or forgets meanwhile changes table, records and files: then all is looked at once more.
+    """
+    found: list[Fault] = []
+    for _ in range(_AGAIN):
+        before, found = _table_now(conn), list(_archive_faults(conn))
+        if not found or _table_now(conn) == before:
+            break
+    yield from found
+
+
+def _table_now(conn: sqlite3.Connection) -> object:
+    try:
+        return table_of(conn)
+    except UNREADABLE:
+        return None
+
+
+def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     events: dict[int, SegmentArchived] = {}
     all_known = True
     try:
@@ -434,7 +473,7 @@ def _answered_by(archives: Archives, conn: sqlite3.Connection, total: str) -> It
     for command_id, task_id, position, digest, found in answers:
         while row is None or row[0] < position:
             before, row = row, next(rows)
-        earlier = None if before is None else command_id if before[3] == STUB else before[7]
+        earlier = None if before is None else _own_if_stub(before, command_id)
         yield command_id, task_id, position, row[7], row[1], row[3], row[13], digest, earlier, found
 
 
@@ -455,10 +494,7 @@ def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         if not sums_rows(len(applied)):
             return
         rows = conn.execute(_EPOCHS).fetchall()
-        last = conn.execute(
-            "SELECT json_extract(data, '$.epoch') FROM events WHERE event = 'service_started' AND json_valid(data) "
-            "ORDER BY position DESC LIMIT 1"
-        ).fetchone()
+        last = conn.execute(_LAST_EPOCH).fetchone() or _archived_epoch(conn)
     except UNREADABLE as error:
         yield Fault(0, "epoch", f"the epochs cannot be read: {error}")
         return
@@ -473,6 +509,15 @@ def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         yield Fault(
             0, "epoch", f"a service has started in epoch {last[0]}, and the last one that is known is {len(rows)}"
         )
+
+
+def _archived_epoch(conn: sqlite3.Connection) -> tuple[Any] | None:
+    """The epoch of the service that started last, where no record of one is left in the table of events."""
+    with suppress(TasktrailError):  # told where it is read
+        for row in Archives(conn).of_kind_backwards("service_started"):
+            with suppress(ValueError, AttributeError, RecursionError):
+                return (json.loads(row[13]).get("epoch"),)
+    return None
 
 
 # --- each answer beside the records that its command led to ---
@@ -493,6 +538,10 @@ _POINTING = """
 _BACKWARDS = """
     SELECT command_id, task_id, event, data FROM events WHERE position <= ? AND position > ? ORDER BY position DESC
 """
+_LAST_EPOCH = """
+    SELECT json_extract(data, '$.epoch') FROM events WHERE event = 'service_started' AND json_valid(data)
+    ORDER BY position DESC LIMIT 1
+"""
 _FIRST_DATA = "SELECT data FROM events WHERE task_id = ? AND version = 1"
 
 
@@ -510,13 +559,26 @@ def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterato
     yield from _answered_by(archives, conn, "sum" if sums else "NULL")
     while rows := conn.execute(statement, (after, until, page)).fetchall():
         for row in rows:
-            if row[2] == until + 1 and (before := archives.row(until)) is not None:
-                yield (*row[:8], row[0] if before[3] == STUB else before[7], row[9])
+            if row[3] is None and until < row[2] <= archives.until():  # archived since
+                yield _from_archive(archives, row)
+            elif row[2] == until + 1 and (before := archives.row(until)) is not None:
+                yield (*row[:8], _own_if_stub(before, row[0]), row[9])
             else:
                 yield row
         if rows[-1][0] <= after:
             raise sqlite3.DatabaseError("the answers do not stand in the order of their command ids")
         after = rows[-1][0]
+
+
+def _from_archive(archives: Archives, answer: tuple[Any, ...]) -> tuple[Any, ...]:
+    row, before = archives.row(answer[2]), archives.row(answer[2] - 1)
+    assert row is not None
+    earlier = None if before is None else _own_if_stub(before, answer[0])
+    return (*answer[:3], row[7], row[1], row[3], row[13], answer[7], earlier, answer[9])
+
+
+def _own_if_stub(row: tuple[Any, ...], command_id: str) -> object:
+    return command_id if row[3] == STUB else row[7]
 
 
 def first_of(conn: sqlite3.Connection, command_id: str, position: int) -> tuple[Any, ...] | None:

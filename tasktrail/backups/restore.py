@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew
-from ..events.log.archives import KnownArchive
 from ..events.log.event_log import ReportProgress
 from ..events.log.files import mark_of
 from ..events.log.lock import DataLock
@@ -19,7 +18,7 @@ from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths, give_to_owner, path_of
 from ..projections.verification import verify
-from .archives import archives_of, copy_archives, remove
+from .archives import copy_archives, remove
 from .backup import called, copy_log, log_end, part_file
 from .check import check_file, silent
 from .evidence import Acceptance, note_loss, sync_copy
@@ -96,7 +95,7 @@ def restore(
         try:
             restored = _checked(part, paths, before, progress)
             _note(paths, part, Acceptance(actor=actor, reason=reason or "restored from a backup"), before, its_hash)
-            kept = _put_aside(paths, archives_of(part), added)
+            kept = _put_aside(paths, added)
         except BaseException as error:
             remove(added, paths.archive)
             if isinstance(error, OSError):
@@ -175,7 +174,7 @@ def _note(paths: DataPaths, part: Path, acceptance: Acceptance, before: int, its
     note_loss(paths, msgspec.structs.replace(acceptance, loss=loss))
 
 
-def _put_aside(paths: DataPaths, archives: Sequence[KnownArchive], added: Sequence[Path]) -> str:
+def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
     """Move files that do not belong to the restored log to a folder of their own. Returns its name, or nothing.
 
     A process killed in the middle leaves the old log in its place and whole; then this is done again.
@@ -199,7 +198,7 @@ def _put_aside(paths: DataPaths, archives: Sequence[KnownArchive], added: Sequen
             os.link(paths.log, aside / paths.log.name)
         except OSError:  # a file system without hard links
             shutil.copy2(paths.log, aside / paths.log.name)
-    _put_archives_aside(paths, aside, {segment.name for segment in archives}, added)
+    _put_archives_aside(paths, aside, added)
     # Together with the restored log it would make a third one, which never existed.
     _wal(paths.log).unlink(missing_ok=True)
     Path(f"{paths.log}-shm").unlink(missing_ok=True)
@@ -207,8 +206,8 @@ def _put_aside(paths: DataPaths, archives: Sequence[KnownArchive], added: Sequen
     return str(aside)
 
 
-def _put_archives_aside(paths: DataPaths, aside: Path, needed: set[str], added: Sequence[Path]) -> None:
-    """The old log needs its archives, too; those that the restored log has as well stay."""
+def _put_archives_aside(paths: DataPaths, aside: Path, added: Sequence[Path]) -> None:
+    """The old log needs its archives, too. The next start removes those that the restored log does not have."""
     if not paths.archive.is_dir():
         return
     for path in paths.archive.iterdir():
@@ -216,13 +215,10 @@ def _put_archives_aside(paths: DataPaths, aside: Path, needed: set[str], added: 
             continue
         target = aside / paths.archive.name / path.name
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        if path.name in needed:
-            try:
-                os.link(path, target)
-            except OSError:
-                shutil.copy2(path, target)
-        else:
-            path.replace(target)
+        try:  # not moved: until the restored log has its place, the old one needs them where they are
+            os.link(path, target)
+        except OSError:
+            shutil.copy2(path, target)
 
 
 def _of_another_log(paths: DataPaths) -> Iterator[Path]:

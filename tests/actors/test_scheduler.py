@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, Committed, Orders, StateQuery, Ticket
 from tasktrail.actors.core.limits import Limits
-from tasktrail.actors.core.messages import Boot, Close, Delivered, Intake, Sampled, Submit, Tick
+from tasktrail.actors.core.messages import Archive, Boot, Close, Delivered, Intake, Sampled, Submit, Tick
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.scheduler import Scheduler, _Kept
@@ -58,7 +58,7 @@ from tasktrail.events.reports import (
     Saved,
     Stop,
 )
-from tasktrail.events.system_events import ClockJumped, DeliveryAttempted
+from tasktrail.events.system_events import ClockJumped, DeliveryAttempted, SegmentArchived
 
 WITHIN = 10
 
@@ -441,6 +441,18 @@ def test_reports_of_the_executor_survive_a_full_disk(house: House) -> None:
     _repeat_until_accepted(house, create("after"))
     names = [type(record.event).__name__ for record in house.log.read_task(1)]
     assert names == ["Created", "Started", "Completed"]
+
+
+def test_who_wants_an_archive_recorded_is_answered_at_once_while_the_log_cannot_be_written(house: House) -> None:
+    """Kept for later it would be recorded when its sender has given up, and has perhaps begun anew."""
+    house.log.trouble += [(LogFull("no room"), False)] * 2
+    assert isinstance(house.send(create("c"))[0].get(), OutcomeUnknown)
+    promise = Promise()
+    event = SegmentArchived(first=1, last=9, newest_task=0, root="", sha256="", size=0)
+    house.ref.tell(Archive(event=event, actor="somebody", token=Ticket(promise.set, "", b"", fresh=True)))
+    assert isinstance(promise.get(), OutcomeUnknown)
+    _repeat_until_accepted(house, create("after"))
+    assert not [record for record in house.log.read() if isinstance(record.event, SegmentArchived)]
 
 
 def test_a_start_is_ordered_once_although_its_commit_was_told_as_failed(house: House) -> None:

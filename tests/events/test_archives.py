@@ -1,8 +1,9 @@
 """A log of which a part is archived is read like one of which nothing is."""
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -16,14 +17,14 @@ from histories import BEGIN, Journal, random_history
 
 from tasktrail.events import Fact
 from tasktrail.events.errors import ConcurrencyError, LogCorrupt
-from tasktrail.events.log import sqlite
+from tasktrail.events.log import integrity, sqlite
 from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive
 from tasktrail.events.log.archives import folder_of
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.event_log import Part
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.log.stubs import digest_of
-from tasktrail.events.system_events import ServiceStopped
+from tasktrail.events.system_events import ServiceStarted, ServiceStopped
 from tasktrail.events.task_events import Cancelled, Progressed
 from tasktrail.projections.verification import verify
 
@@ -295,3 +296,60 @@ def test_the_first_record_that_was_changed_is_named(both: Both, tmp_path: Path) 
     write_archive(first, rows, GENESIS)
     with closing(LogReader(tmp_path / "data" / "log.db")) as log:
         assert min(one.position for one in verify(log).findings if one.position) == place + 1
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """A history of which nothing is archived yet; its first record is that of a start."""
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    journal.record(0, ServiceStarted(version="0", epoch=1, pid=1, host="here"))
+    random_history(journal, STEPS, seed=7)
+    yield journal
+    with suppress(sqlite3.Error):
+        log.close()
+
+
+def test_what_is_archived_while_rows_are_read_is_read_all_the_same(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(integrity, "_PAGE", 50)
+    path = tmp_path / "log.db"
+    with closing(LogReader(path)) as log:
+        before = list(log.raw_rows())
+        reading = log.raw_rows()
+        read = [next(reading) for _ in range(120)]
+        archive(journal, 400)
+        read += reading
+    assert read[: len(before)] == before
+    assert [row[0] for row in read if isinstance(row, tuple)] == list(range(1, len(before) + 2))
+
+
+def test_a_table_of_archives_with_a_gap_is_damage(journal: Journal, tmp_path: Path) -> None:
+    archive(journal, 300)
+    archive(journal, 400)
+    journal.log.close()
+    with forging(tmp_path / "log.db") as conn:
+        conn.execute("DELETE FROM archives WHERE first = 1")
+    with closing(LogReader(tmp_path / "log.db")) as log, pytest.raises(LogCorrupt, match="Position 1:"):
+        list(log.read(0))
+
+
+def test_rows_whose_archive_is_gone_are_not_deleted(journal: Journal, tmp_path: Path) -> None:
+    journal.record(0, written(tmp_path / "log.db", 300))
+    for path in folder_of(tmp_path / "log.db").iterdir():
+        path.unlink()
+    assert isinstance(journal.log, SqliteEventLog)
+    with pytest.raises(LogCorrupt, match="is missing"):
+        journal.log.delete_archived(1000)
+    with closing(sqlite3.connect(tmp_path / "log.db")) as conn:
+        assert conn.execute("SELECT min(position) FROM events").fetchone() == (1,)
+
+
+def test_an_epoch_is_missed_also_where_its_start_is_archived(journal: Journal, tmp_path: Path) -> None:
+    archive(journal, 300)
+    journal.log.close()
+    with forging(tmp_path / "log.db") as conn:
+        conn.execute("DELETE FROM epochs")
+    with closing(sqlite3.connect(tmp_path / "log.db")) as conn:
+        assert [fault.code for fault in integrity.epoch_faults(conn)] == ["epoch"]

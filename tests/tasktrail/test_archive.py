@@ -14,10 +14,10 @@ import pytest
 from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
-from tasktrail.actors.archiver import Archiver
-from tasktrail.backups.restore import restore
+from tasktrail.actors.archiver import Archiver, discard_archive
+from tasktrail.backups.restore import _put_archives_aside, restore
 from tasktrail.cli.app import run
-from tasktrail.events.errors import InvalidValue, LogCorrupt, TaskForgotten
+from tasktrail.events.errors import BackupFailed, InvalidValue, LogCorrupt, TaskForgotten
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.system_events import RetentionConfigured, SegmentArchived
@@ -200,6 +200,37 @@ def test_what_is_personal_is_gone_from_archives_with_the_key(open_service: Opene
         assert not any(CANARY in str(row) for row in ArchiveFile(path, first, last).rows())
 
 
+def test_a_restore_that_ends_half_way_leaves_the_old_log_whole(
+    open_service: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_service()
+    done(service, 6)
+    made = service.backup(tmp_path / "before.db")
+    assert service.archive().archives
+    service.close()
+    monkeypatch.setattr("tasktrail.backups.restore._put_archives_aside", _then_no_room)
+    with pytest.raises(BackupFailed):
+        restore(made.path, service.paths.data, force=True)
+    with closing(LogReader(service.paths.log)) as log:
+        assert verify(log).findings == ()
+
+
+def _then_no_room(*arguments: Any) -> None:
+    _put_archives_aside(*arguments)
+    raise OSError(28, "No space left on device")
+
+
+def test_an_archive_that_is_recorded_is_not_discarded(open_service: Opener) -> None:
+    service = open_service()
+    done(service, 6)
+    assert service.archive().archives
+    with closing(LogReader(service.paths.log)) as log:
+        events = [record.event for record in log.read(0) if isinstance(record.event, SegmentArchived)]
+    for event in events:
+        discard_archive(service.paths.log, event)
+    assert service.verify().findings == ()
+
+
 def test_archives_belong_to_the_backup(open_service: Opener, tmp_path: Path) -> None:
     service = open_service()
     (tmp_path / "backups").mkdir()
@@ -225,9 +256,10 @@ def test_archives_belong_to_the_backup(open_service: Opener, tmp_path: Path) -> 
     put_back = restore(second.path, service.paths.data, force=True)
     kept = Path(put_back.kept)
     assert len(list((kept / "archive").iterdir())) == old + new
-    assert len(list(service.paths.archive.iterdir())) == old
     with closing(LogReader(kept / "log.db")) as log:
         assert verify(log).findings == ()
+    open_service().close()
+    assert len(list(service.paths.archive.iterdir())) == old
     gone = next((tmp_path / "backups" / "archive").iterdir())
     gone.unlink()
     with pytest.raises(LogCorrupt, match="missing"):
