@@ -842,6 +842,7 @@ def _pages(conn: sqlite3.Connection, after: int, limit: int | None, columns: str
     """Rows in order of position, which is the first column, in transactions of a page each."""
     select = f"SELECT {columns} FROM events" if columns else _SELECT  # noqa: S608 - names of columns, of ours
     archives = Archives(conn)
+    after = max(after, 0)
     while limit is None or limit > 0:
         if after < archives.until():
             for row in islice(archives.rows(after), limit):

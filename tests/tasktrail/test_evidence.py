@@ -2,7 +2,7 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,7 @@ def test_a_restore_that_was_cut_short_leaves_no_loss_to_record(
     service.wait(service.create_task(type="quick"), 30)
     service.close()
 
-    def killed(_paths: DataPaths) -> str:
+    def killed(_paths: DataPaths, _added: Sequence[Path]) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tasktrail.backups.restore._put_aside", killed)
