@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import DiskFailed, LogCorrupt, TasktrailError
+from ..errors import DiskFailed, LogCorrupt, OutcomeUnknown, TasktrailError
 from ..ranges import NumberRange
 from ..recorded import Recorded
 from ..system_events import SegmentArchived
@@ -144,7 +144,8 @@ def delete_archived(conn: sqlite3.Connection, limit: int) -> int:
 class Archives:
     """The archives of the log that a connection has open.
 
-    What they lack is damage, which raises `LogCorrupt`; a file that the system does not read raises `DiskFailed`.
+    What they lack is damage, which raises `LogCorrupt`, as damage of `log.db` does. A file that cannot be read raises
+    `DiskFailed`.
     """
 
     def __init__(self, conn: sqlite3.Connection) -> None:
@@ -152,7 +153,8 @@ class Archives:
 
     def segments(self) -> list[KnownArchive]:
         """All there are, in order."""
-        table = table_of(self._conn)
+        with _explained():
+            table = table_of(self._conn)
         due = 1
         for *row, found in table:
             if not is_as_noted(row, found) or row[0] != due:
@@ -162,7 +164,8 @@ class Archives:
 
     def until(self) -> int:
         """The last position that is archived; 0: none is."""
-        return archived_until(self._conn)
+        with _explained():
+            return archived_until(self._conn)
 
     def file(self, segment: KnownArchive) -> ArchiveFile:
         """The file of an archive, or of the one that has taken its place meanwhile."""
@@ -303,6 +306,17 @@ class Archives:
             for path in self._folder().iterdir():
                 if path.name not in names and path.name.endswith((".zst", ".part")):
                     path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """A file that SQLite finds damaged is a damaged log."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        damaged = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+        kind = LogCorrupt if damaged else OutcomeUnknown
+        raise kind(f"The log's file cannot be read: {error}") from error
 
 
 @contextmanager

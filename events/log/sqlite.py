@@ -34,7 +34,7 @@ from ..recorded import Fact, Recorded, record_at, timestamp
 from ..system_events import SegmentArchived
 from ..task_events import Completed
 from ..values import MAX_INTEGER
-from .archives import Archives, KnownArchive, archived_until, delete_archived
+from .archives import Archives, KnownArchive, delete_archived
 from .archives import put as note_archive
 from .chain import GENESIS, checksum, link
 from .encryption import Decryption, Encryption, belongings, erasable, opened_digest, refuse_lost_keys
@@ -885,7 +885,7 @@ def read_parts(conn: sqlite3.Connection, parts: Sequence[Part], until: int, decr
     rows = _fetch(conn, f"{_SELECT} WHERE {OF_PARTS}", wanted)
     reached = {part.task_id: part.after for part in parts}
     archives = Archives(conn)
-    if archived_until(conn) > min((part.adjusted_after for part in parts), default=0):
+    if archives.until() > min((part.adjusted_after for part in parts), default=0):
         rows = _joined(_archived_parts(archives, parts, until), rows)
     for row in rows:
         if row[1]:

@@ -353,3 +353,17 @@ def test_an_epoch_is_missed_also_where_its_start_is_archived(journal: Journal, t
         conn.execute("DELETE FROM epochs")
     with closing(sqlite3.connect(tmp_path / "log.db")) as conn:
         assert [fault.code for fault in integrity.epoch_faults(conn)] == ["epoch"]
+
+
+def test_damage_of_the_table_of_archives_is_told_as_damage(journal: Journal, tmp_path: Path) -> None:
+    journal.log.close()
+    with closing(sqlite3.connect(tmp_path / "log.db")) as conn:
+        (page,) = conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'archives'").fetchone()
+    with (tmp_path / "log.db").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(bytes(4096))
+    with closing(LogReader(tmp_path / "log.db")) as log:
+        with pytest.raises(LogCorrupt):
+            list(log.read(0))
+        with pytest.raises(LogCorrupt):
+            log.segments()
