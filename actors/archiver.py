@@ -4,7 +4,6 @@ A file is written beside, brought to the disk, and read back before the Schedule
 deleted, some at a time. So at each moment every record is in one of both, and a start finishes what was begun.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -19,7 +18,7 @@ from ..events.errors import ChangedMeanwhile, DiskFailed, LogCorrupt, NotReady, 
 from ..events.log.archive_file import RANGE, ArchiveDamaged, ArchiveFile, file_digest, file_name, write_archive
 from ..events.log.archives import Archived, KnownArchive, folder_of, segment_of
 from ..events.log.chain import GENESIS
-from ..events.log.files import PRIVATE_FOLDER
+from ..events.log.files import PRIVATE_FOLDER, sync
 from ..events.log.sqlite import LogReader
 from ..events.log.stubs import as_stub
 from ..events.ranges import NumberRange, is_within
@@ -173,8 +172,8 @@ def write_and_check(
         made = write_archive(part, rows, before)
         path = folder / file_name(span.first, span.last, made.sha256)
         part.replace(path)
-        _sync(folder)
-        _sync(folder.parent)
+        sync(folder)
+        sync(folder.parent)
         kept = file_digest(path) == (made.sha256, made.size)
         found = _root(row[14] for row in ArchiveFile(path, span.first, span.last).rows())
     except OSError as error:
@@ -223,14 +222,6 @@ def _root(digests: Iterable[bytes]) -> str:
 
 def _end(segments: Sequence[KnownArchive]) -> int:
     return segments[-1].last if segments else 0
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _progress(progress: Callable[[int, int], None] | None, done: int, goal: int) -> Callable[[int], None]:

@@ -190,7 +190,7 @@ class ArchiveFile:
     """An archive that is read. Nothing stays open: what was read of it is kept for a while.
 
     Raises:
-        Damaged: its index is not as one was written.
+        ArchiveDamaged: its index is not as one was written.
         OSError: it is not there, or the system cannot read it.
     """
 

@@ -4,7 +4,6 @@ Their names say what is in them, so copies of several days share those that they
 """
 
 import shutil
-import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -13,17 +12,14 @@ from ..events.log.archive_file import file_digest
 from ..events.log.archives import Archives, KnownArchive, folder_of
 from ..events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from ..events.log.integrity import archive_faults
-from .check import open_log, unreadable_log
+from .check import open_log
 from .evidence import sync_copy
 
 
 def archives_of(log: Path) -> list[KnownArchive]:
-    """The archives of a log, or of a copy of it. Raises `LogCorrupt`, or `BackupFailed` when it cannot be read."""
+    """The archives of a log, or of a copy of it. Raises `LogCorrupt`, or `OutcomeUnknown` when it cannot be read."""
     with closing(open_log(log)) as conn:
-        try:
-            return Archives(conn).segments()
-        except sqlite3.Error as error:
-            raise unreadable_log(log, error) from error
+        return Archives(conn).segments()
 
 
 def copy_archives(log: Path, copy: Path) -> list[Path]:
