@@ -135,7 +135,7 @@ class Archiver:
             first += self.size
 
     def _written(self, log: LogReader, span: NumberRange, progress: Callable[[int], None]) -> SegmentArchived:
-        before = next((row[3] for row in log.hashes(span.first - 2, 1)), GENESIS) if span.first > 1 else GENESIS
+        before = _hash_before(log, span.first)
         root = _root(digest for *_, digest in log.hashes(span.first - 1, self.size))
         return write_and_check(
             self._log_path, span, _telling(log.rows(span.first - 1, self.size), progress), before, root
@@ -198,7 +198,7 @@ def without(log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange
     """Write an archive once more, with stubs in the place of what is to be dropped; the event to be recorded of it."""
     span = NumberRange(segment.first, segment.last)
     with closing(LogReader(log_path)) as log:
-        before = next((row[3] for row in log.hashes(span.first - 2, 1)), GENESIS) if span.first > 1 else GENESIS
+        before = _hash_before(log, span.first)
         rows = (
             as_stub(row) if row[3] != STUB and is_within(row[0], dropped) else row
             for row in log.rows(span.first - 1, span.last - span.first + 1)
@@ -218,6 +218,10 @@ def _root(digests: Iterable[bytes]) -> str:
     for digest in digests:
         tree.append(leaf_hash(digest))
     return tree.root().hex()
+
+
+def _hash_before(log: LogReader, position: int) -> bytes:
+    return next(log.hashes(position - 2, 1))[3] if position > 1 else GENESIS
 
 
 def _end(segments: Sequence[KnownArchive]) -> int:

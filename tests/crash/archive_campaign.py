@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from call_by_call import WITHIN, Begin, Campaign, main
+from call_by_call import WITHIN, Begin, Campaign, main, records_of
 
 from tasktrail import TaskService
 from tasktrail.actors.archiver import Archiver
@@ -23,7 +23,6 @@ from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.archives import folder_of
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.recorded import Stub
-from tasktrail.projections.verification import verify
 
 CANARY = "qzxcanary"
 GONE, KEPT = 6, 6
@@ -55,7 +54,7 @@ def archive(data: Path, begin: Begin) -> None:
 def check(data: Path, said: str) -> str:
     """How far it had come, in words, after a kill and after the start behind it. Raises AssertionError."""
     Archiver.size = SIZE
-    before, records = _records(data.parent / "origin"), _records(data)
+    before, records = records_of(data.parent / "origin"), records_of(data)
     until, forgotten = _archived_until(data), any(record.name == "tasks_forgotten" for record in records)
     _same(before, records, dropped=forgotten)
     assert until >= SIZE * 2 or "archived" not in said, "what was acknowledged is lost"
@@ -80,16 +79,6 @@ def check(data: Path, said: str) -> str:
     assert not left, left
     assert not any(CANARY in row[13] for row in _archived(data))
     return "forgotten" if forgotten else "archived" if until >= SIZE * 2 else "in part" if until else "nothing archived"
-
-
-def _records(data: Path) -> list[Recorded]:
-    """All of a log that has to verify."""
-    with closing(LogReader(data / "log.db")) as log:
-        found = verify(log)
-        assert not found.findings, found.findings
-        records = list(log.read())
-    assert [record.position for record in records] == list(range(1, found.position + 1))
-    return records
 
 
 def _same(before: list[Recorded], after: list[Recorded], *, dropped: bool) -> None:

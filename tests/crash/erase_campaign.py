@@ -14,15 +14,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from call_by_call import WITHIN, Begin, Campaign, main
+from call_by_call import WITHIN, Begin, Campaign, main, records_of
 
 from tasktrail import TaskFilters, TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events import Recorded
 from tasktrail.events.log.keys import Keys
-from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.system_events import ErasureFinished, UserErased
-from tasktrail.projections.verification import verify
 
 ADA, BOB = 7, 8
 CONFIG = Config(
@@ -97,8 +95,8 @@ def _wait_until_finished(service: TaskService, position: int) -> None:
 def check(data: Path, said: str) -> str:
     """How far it had come, in words, after a kill and after the start behind it. Raises AssertionError."""
     origin = data.parent / "origin"
-    before = _records(origin)
-    records = _records(data)
+    before = records_of(origin)
+    records = records_of(data)
     promised = [record.position for record in records if isinstance(record.event, UserErased)]
     finished = any(isinstance(record.event, ErasureFinished) for record in records)
     outcome = "finished" if finished else "promised" if promised else "not promised"
@@ -120,20 +118,10 @@ def check(data: Path, said: str) -> str:
         assert canary(BOB, "printed") in str(service.output(tasks[-1].id))
         assert sum(isinstance(record.event, ErasureFinished) for record in service.log()) == 1
     _nothing_left(data)
-    mine = [(one, other) for one, other in zip(before, _records(data), strict=False) if _is_of(BOB, one)]
+    mine = [(one, other) for one, other in zip(before, records_of(data), strict=False) if _is_of(BOB, one)]
     assert mine
     assert all(one == other for one, other in mine)
     return outcome
-
-
-def _records(data: Path) -> list[Recorded]:
-    """All of a log that has to verify."""
-    with closing(LogReader(data / "log.db")) as log:
-        found = verify(log)
-        assert not found.findings, found.findings
-        records = list(log.read())
-    assert [record.position for record in records] == list(range(1, found.position + 1))
-    return records
 
 
 def _is_of(user: int, record: Recorded) -> bool:

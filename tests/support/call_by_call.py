@@ -19,9 +19,13 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
+
+from tasktrail.events import Recorded
+from tasktrail.events.log.sqlite import LogReader
+from tasktrail.projections.verification import verify
 
 CALLS = (
     "pwrite64", "write", "fdatasync", "fsync", "ftruncate", "openat", "mkdir", "mkdirat", "link", "linkat", "rename",
@@ -47,6 +51,16 @@ class Campaign(NamedTuple):
     prepare: Callable[[Path], None]
     work: Callable[[Path, Begin], None]
     check: Callable[[Path, str], str]
+
+
+def records_of(data: Path) -> list[Recorded]:
+    """All of a log that has to verify."""
+    with closing(LogReader(data / "log.db")) as log:
+        found = verify(log)
+        assert not found.findings, found.findings
+        records = list(log.read())
+    assert [record.position for record in records] == list(range(1, found.position + 1))
+    return records
 
 
 class Place(NamedTuple):
