@@ -51,7 +51,7 @@ class Executor(Protocol):
     def do(self, orders: Sequence[Order]) -> None:
         """Carry out orders, from any thread; never blocks long.
 
-        A `Run` beyond the capacity waits for the next free worker.
+        A `Run` beyond the capacity waits for the next free worker, a short one perhaps in a worker.
         """
 
     def close(self, timeout: float) -> None:

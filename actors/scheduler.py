@@ -629,7 +629,8 @@ class Scheduler(Actor):
         self.trouble = None
         try:
             self.state = folded_state(self._log, self._new_state, self._snapshot, also=running)
-            self.state.slots, self.state.offers, self.state.sample = old.slots, old.offers, old.sample
+            self.state.workers_changed(old.workers.slots, old.workers.offers.elements())
+            self.state.sample = old.sample
             self.state.draining = old.draining
             # An answer to an older question must not pass for an answer to a newer one.
             self.state.reconciliation.number = old.reconciliation.number

@@ -63,6 +63,8 @@ class Run(Frame, frozen=True, tag="run"):
     """Where it is moved to."""
     hash_input: bool = False
     """Whether it says in its end what all the bytes of its input hash to."""
+    short: bool = False
+    """Whether it may be given to a worker that runs another short one, to be run after that."""
 
 
 class Stop(Frame, frozen=True, tag="stop"):

@@ -307,6 +307,9 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """Further modules that the handler imports late: a worker loads them once, before its first attempt of the type."""
     needs_folder: bool = True
     """False for a type that works on no file at all, not even a temp file: many attempts then share one process."""
+    short: bool = False
+    """Whether attempts take milliseconds and little memory: a worker is given several at once then, and runs one after
+    the other. All of them count as running. It does not hold where one needs more than 64 MiB, or a worker's label."""
     programs: Callable[[], tuple[str, ...]] | None = None
     """Answers lines for people: which programs of this machine the type can use, and whether they are there."""
     output_suffix: str = ""
@@ -394,6 +397,7 @@ def handler(
     writes: tuple[str, ...] = (),
     preload: tuple[str, ...] = (),
     needs_folder: bool = True,
+    short: bool = False,
     programs: Callable[[], tuple[str, ...]] | None = None,
     output_suffix: str = "",
     packages: Packages = NO_PACKAGES,
@@ -429,6 +433,7 @@ def handler(
             writes=writes,
             preload=preload,
             needs_folder=needs_folder,
+            short=short,
             programs=programs,
             output_suffix=output_suffix,
             packages=packages,
@@ -556,6 +561,7 @@ class _Plain(msgspec.Struct, frozen=True, kw_only=True):
     network: bool
     preload: tuple[str, ...]
     needs_folder: bool
+    short: bool
     packages: Packages
     periodic: Periodic | None
 

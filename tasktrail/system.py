@@ -426,7 +426,12 @@ class System:
         }
         limits = config.limits(disk_size(self.paths.temp))
         return SchedulerState(
-            limits, grace=grace, work_root=str(self.paths.temp), retry_rules=config.retry_rules, own=self._own
+            limits,
+            grace=grace,
+            short=frozenset(task_type.name for task_type in self.registry if task_type.short),
+            work_root=str(self.paths.temp),
+            retry_rules=config.retry_rules,
+            own=self._own,
         )
 
     def _boot(self, opened: EventLog) -> Boot:

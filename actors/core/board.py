@@ -70,6 +70,8 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     """What there is, and how much of it is promised. Bytes; a limit of 0 means no limit."""
 
     slots: int
+    held: int = 0
+    """Workers that run something; short attempts share one."""
     worker_labels: dict[str, int] = {}
     """Label → how many of the workers offer it."""
     max_concurrent: int
@@ -296,8 +298,9 @@ def resources_of(state: SchedulerState) -> Resources:
     """What there is, and how much of it is promised."""
     limits = state.limits
     return Resources(
-        slots=state.slots,
-        worker_labels={label: offering(state.offers, label) for label in labels_of(state.offers)},
+        slots=state.workers.slots,
+        held=state.workers.held,
+        worker_labels={label: offering(state.workers.offers, label) for label in labels_of(state.workers.offers)},
         max_concurrent=limits.max_concurrent,
         reserved_memory=state.reserved.memory,
         max_memory=limits.max_memory % UNLIMITED,

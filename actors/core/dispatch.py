@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from heapq import heappop, heappush
-from pathlib import PurePath
 from typing import NamedTuple
 
 import msgspec
@@ -34,7 +33,7 @@ from .limits import (
 )
 from .queue import EQUAL, Entry, Share
 from .resources import Ceiling, MachineSample, Reserved, ceiling_of, fits, machine_is_busy
-from .routing import Offer, pick
+from .routing import Workers, pick
 from .state import Running, SchedulerState, beat_every
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
@@ -106,7 +105,12 @@ def dispatch(work: UnitOfWork) -> None:
     if state.looked_in_vain_at == _what_decides(state):
         return
     _take_back(work)
-    while state.free_slots > 0 and len(state.queue) and not state.draining and state.durable.pauses.everything is None:
+    while (
+        (state.free_slots > 0 or state.shares_a_worker)
+        and len(state.queue)
+        and not state.draining
+        and state.durable.pauses.everything is None
+    ):
         task = _next_fitting(state)
         if task is None:
             break
@@ -120,6 +124,7 @@ def _what_decides(state: SchedulerState) -> tuple[object, ...]:
     return (
         state.queue.changes,
         state.free_slots,
+        state.shares_a_worker,
         state.draining,
         state.durable.pauses.everything,
         state.limits,
@@ -150,7 +155,7 @@ def _next_fitting(state: SchedulerState) -> TaskState | None:
     situation = Situation(
         state.limits, state.sample, state.reserved, bool(state.running), state.overtaken, bound_of(state)
     )
-    choice = choose(situation, iter(partial(_pop, state), None))
+    choice = choose(situation, iter(partial(_pop, state, state.free_slots > 0), None))
     ceiling = situation.ceiling()
     for task in choice.too_big:
         state.set_aside.park(task, ceiling)
@@ -162,9 +167,13 @@ def _next_fitting(state: SchedulerState) -> TaskState | None:
     return choice.task
 
 
-def _pop(state: SchedulerState) -> TaskState | None:
-    task_id = state.queue.pop()
-    return None if task_id is None else state.tasks[task_id]
+def _pop(state: SchedulerState, worker_is_free: bool) -> TaskState | None:  # noqa: FBT001 - for `partial`
+    """The next that may start. Where one needs a worker to itself and none is free, all behind it wait with it."""
+    task_id = state.queue.peek()
+    if task_id is None or not (worker_is_free or state.is_short(state.tasks[task_id])):
+        return None
+    state.queue.remove(task_id)
+    return state.tasks[task_id]
 
 
 def bound_of(state: SchedulerState) -> int:
@@ -193,7 +202,7 @@ def start_now(work: UnitOfWork, task: TaskState, origin: Origin = BY_SCHEDULER) 
 def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
     """What is recorded and ordered when the task starts. A fault in it leaves nothing half done."""
     state, spec, checkpoint = work.state, task.spec, task.resume_from
-    parts = terms(task, work.now)
+    parts, short = terms(task, work.now), state.is_short(task)
     event = Started(
         effective_priority=round(parts.total, 3),
         terms=parts,
@@ -208,7 +217,7 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
         spec.output_file,
         spec.options,
         checkpoint,
-        str(PurePath(state.work_root) / str(task.id)),
+        f"{state.work_root}/{task.id}",
         spec.overwrite,
         state.grace[spec.type],
         task.needed,
@@ -218,10 +227,11 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
         spec.traceparent,
         spec.depends_on,
         spec.dependency_names,
-        offer=pick(state.free_offers(), spec.worker_label) or (),
+        offer=state.workers.place(spec.worker_label, short=short) or (),
         original=spec.original,
         original_folder=spec.original_folder,
         hash_input=bool(spec.batch),
+        short=short,
     )
     return event, run
 
@@ -233,7 +243,8 @@ def _start(work: UnitOfWork, task: TaskState, event: Started, run: Run, origin: 
     state.overtaken.pop(task.id, None)
     position = work.record(task.id, event, origin)
     task = state.tasks[task.id]
-    running = Running(task.id, task.attempt, position, task, work.now, queued_at=queued_at, offer=run.offer)
+    running = Running(task.id, task.attempt, position, task, work.now, queued_at=queued_at)
+    running.offer, running.short = run.offer, run.short
     state.hold(running)
     state.shut_by_rates(task)
     work.watch_attempt(running)
@@ -244,23 +255,47 @@ def _start(work: UnitOfWork, task: TaskState, event: Started, run: Run, origin: 
 class InUse(msgspec.Struct):
     """What is taken, as seen by one task: an attempt of its own that is being stopped counts as gone."""
 
-    free_slots: int
-    free_offers: Counter[Offer]
+    workers: Workers
+    max_concurrent: int
     reserved: Reserved
     running_counts: RunningCounts
+
+    def has_room(self, *, short: bool) -> bool:
+        """Whether there is a worker for one more attempt, or a share of one."""
+        free = min(self.workers.slots, self.max_concurrent) - self.workers.held
+        return free > 0 or (free == 0 and short and self.workers.shared() is not None)
+
+    def take_worker(self, label: str, *, short: bool) -> None:
+        """One more attempt begins."""
+        self.workers.take(self.workers.place(label, short=short) or (), short=short)
+
+    def lift_for(self, label: str, *, short: bool) -> None:
+        """There is room for one more attempt: a worker with the label, of the free ones that with the fewest others."""
+        if short and self.has_room(short=True):
+            return
+        workers = self.workers
+        least = workers.held + 1
+        self.max_concurrent = max(self.max_concurrent, least)
+        if workers.slots < least:
+            workers.add((), least - workers.slots)
+        if pick(workers.free(), "") is None:
+            workers.add((), 1)
+        if label and pick(workers.free(), label) is None:
+            other = pick(workers.free(), "") or ()
+            workers.add(other, -1)
+            workers.add(tuple(sorted((*other, label))), 1)
 
 
 def in_use_without(state: SchedulerState, task: TaskState) -> InUse:
     """What is taken now beside the task's own attempt; a copy, which may be changed."""
     reserved, running_counts = replace(state.reserved), RunningCounts(state.running_counts.counts.copy())
-    free, offers = state.free_slots, state.free_offers()
+    workers = state.workers.copy()
     own = state.running.get(task.id)
     if own is not None:
         reserved.give_back(own.reserved_for, seen=own.seen)
         running_counts.give_back(own.reserved_for)
-        free += 1
-        offers[own.offer] += 1
-    return InUse(free, offers, reserved, running_counts)
+        workers.give_back(own.offer, short=own.short)
+    return InUse(workers, state.limits.max_concurrent, reserved, running_counts)
 
 
 def who_goes_first(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
@@ -283,6 +318,8 @@ def _goes_first(state: SchedulerState, task: TaskState, only: tuple[int, ...] | 
     dry_run = _DryRun(state, task, only)
     while True:
         choice = choose(dry_run.situation(), dry_run.waiting())
+        if choice.task is None and dry_run.held_up_by is not None:
+            return (*dry_run.started, dry_run.held_up_by)
         if choice.task is None:
             kept = choice.passed[-1:] if choice.keeps_resources else choice.passed
             return (*dry_run.started, *(one.id for one in kept))
@@ -297,16 +334,6 @@ _ALONE = -1
 """Marks tasks that do not stand in the queue: the one in question, and those that stood aside before."""
 
 
-def _lift_worker(free: Counter[Offer], label: str) -> None:
-    """There is one free worker, and one that offers the label: of the free ones that with the fewest labels."""
-    if pick(free, "") is None:
-        free[()] = 1
-    if label and pick(free, label) is None:
-        other = pick(free, "") or ()
-        free[other] -= 1
-        free[tuple(sorted((*other, label)))] += 1
-
-
 class _DryRun:
     """The dispatch as it would go if the task's own reasons to wait were gone. Nothing really starts.
 
@@ -315,6 +342,8 @@ class _DryRun:
 
     def __init__(self, state: SchedulerState, task: TaskState, only: tuple[int, ...] | None) -> None:
         self.started: list[int] = []
+        self.held_up_by: int | None = None
+        """The task that needs a worker to itself while none is free: all behind it wait with it."""
         self._left: dict[LimitKey, int | None] = {}
         """Type, user or label with a rate → how many of it may still start."""
         self._state = state
@@ -364,8 +393,7 @@ class _DryRun:
         for key in self._lifted_keys:
             if is_full(key, limits, in_use.running_counts):
                 tables[LIMIT_TABLES[key[0]]][str(key[1])] = in_use.running_counts.counts[key] + 1
-        in_use.free_slots = max(in_use.free_slots, 1)
-        _lift_worker(in_use.free_offers, task.spec.worker_label)
+        in_use.lift_for(task.spec.worker_label, short=self._state.is_short(task))
         self._limits = replace(
             limits,
             max_memory=max(limits.max_memory, reserved.memory + memory),
@@ -401,8 +429,12 @@ class _DryRun:
                 self._show_next(number)
             if entry[1] == self._task.id and entry[2] != _ALONE:
                 continue
+            task = self._state.tasks[entry[1]]
+            if not self._in_use.has_room(short=self._state.is_short(task)):
+                self.held_up_by = task.id
+                return
             self._looked_at.append((entry, number))
-            yield self._state.tasks[entry[1]]
+            yield task
 
     def start(self, choice: Choice) -> None:
         """The chosen task takes its place and its resources; those before it are looked at again."""
@@ -410,8 +442,7 @@ class _DryRun:
         assert task is not None
         self.started.append(task.id)
         self._overtaken.update(one.id for one in choice.passed)
-        self._in_use.free_slots -= 1
-        self._in_use.free_offers[pick(self._in_use.free_offers, task.spec.worker_label) or ()] -= 1
+        self._in_use.take_worker(task.spec.worker_label, short=self._state.is_short(task))
         self._in_use.reserved.take(task)
         self._in_use.running_counts.take(task)
         self._last_start[task.spec.user_id] = len(self.started)
@@ -425,7 +456,8 @@ class _DryRun:
 
     def keeps_out(self, task: TaskState) -> bool:
         """Whether the task cannot start any more: no slot, no place under a limit, or not enough resources are left."""
-        fitting = self._in_use.free_slots > 0 and fits(task, self._limits, self._sample, self._in_use.reserved)
+        roomy = self._in_use.has_room(short=self._state.is_short(task))
+        fitting = roomy and fits(task, self._limits, self._sample, self._in_use.reserved)
         return not fitting or any(map(self._is_closed, queue_keys_of(task)))
 
     def _comes_up(self) -> bool:
@@ -460,7 +492,7 @@ class _DryRun:
         if key not in self._lifted_keys and self._state.durable.pauses.of(key) is not None:
             return True
         if key[0] is LimitKind.WORKER:
-            return pick(self._in_use.free_offers, str(key[1])) is None
+            return pick(self._in_use.workers.free(), str(key[1])) is None
         if key not in self._lifted_keys and self._state.windows.closes(key):
             return True
         return self._starts_left(key) == 0 or is_full(key, self._limits, self._in_use.running_counts)

@@ -245,9 +245,9 @@ def live_obstacles(state: SchedulerState, task: TaskState, now: datetime) -> tup
         position = (own.started_position,)
         found.append(Obstacle(WaitReason.STOPPING, text, "the end of its process tree", evidence=position))
     in_use = in_use_without(state, task)
-    if in_use.free_slots <= 0:
+    if not in_use.has_room(short=state.is_short(task)):
         found.append(_no_slot(state))
-    if task.spec.worker_label and pick(in_use.free_offers, task.spec.worker_label) is None:
+    if task.spec.worker_label and pick(in_use.workers.free(), task.spec.worker_label) is None:
         found.append(_no_worker(state, task))
     limits = state.limits
     found += [_full(state, key) for key in limit_keys_of(task) if is_full(key, limits, in_use.running_counts)]
@@ -302,26 +302,26 @@ def _paused(pause: Pause) -> Obstacle:
 
 
 def _no_slot(state: SchedulerState) -> Obstacle:
-    used, limit = len(state.running), state.limits.max_concurrent
+    used, limit, there = len(state.running), state.limits.max_concurrent, state.workers.slots
     starts = (entry.started_position for entry in state.running.values())
-    more = used + 1
-    lacking = ["more workers (`workers` of the configuration)"] * (state.slots < more)
+    more = state.workers.held + 1
+    lacking = ["more workers (`workers` of the configuration)"] * (there < more)
     lacking += ["a higher max_concurrent"] * (limit < more)
     return Obstacle(
         WaitReason.CONCURRENCY_LIMIT,
-        f"{_attempts(used)} hold{'s' * (used == 1)} all the slots" if state.slots else "no worker is ready",
+        f"{_attempts(used)} hold{'s' * (used == 1)} all the slots" if there else "no worker is ready",
         "the end of an attempt" + f", or {' and '.join(lacking)}" * bool(lacking),
-        {"running": used, "workers": state.slots, "limit": limit},
+        {"running": used, "held": more - 1, "workers": there, "limit": limit},
         (*starts, *state.durable.limit_changes.set_at("max_concurrent")),
         tuple(state.running),
         # Where workers are missing, a higher limit would change nothing.
-        (SetLimits(max_concurrent=more),) if limit < more <= state.slots else (),
+        (SetLimits(max_concurrent=more),) if limit < more <= there else (),
     )
 
 
 def _no_worker(state: SchedulerState, task: TaskState) -> Obstacle:
     label = task.spec.worker_label
-    there = offering(state.offers, label)
+    there = offering(state.workers.offers, label)
     holders = [entry for entry in state.running.values() if label in entry.offer and entry.task_id != task.id]
     busy = f"all {there} workers with {label} are busy" if there > 1 else f"the worker with {label} is busy"
     return Obstacle(

@@ -65,7 +65,7 @@ def _ready(state: SchedulerState) -> Iterator[tuple[WaitReason, int]]:
     if best is None:
         return
     rest = len(state.queue) - parked.total()
-    if state.free_slots <= 0:
+    if not state.has_room(state.tasks[best]):
         yield WaitReason.CONCURRENCY_LIMIT, rest
         return
     lacking = next(shortages(state.tasks[best], state.limits, state.sample, state.reserved), None)

@@ -1,7 +1,7 @@
 """What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about the present moment."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from typing import Literal, TypeAlias
@@ -57,7 +57,7 @@ from .messages import Submit
 from .queue import EQUAL, FairShare, ReadyQueue, Share
 from .rates import Rates, Starts
 from .resources import MachineSample, Reserved, SetAside
-from .routing import Offer, labels_of, pick
+from .routing import Offer, Workers, labels_of, pick
 from .schedules import NextRuns, Schedules
 from .sources import Sources
 from .tokens import Tokens
@@ -67,6 +67,8 @@ PUBLISH_PATIENCE = timedelta(seconds=60)
 """How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
 AttemptId: TypeAlias = tuple[int, int]
 """Task and attempt."""
+SHORT_MEMORY = 64 * 1024 * 1024
+"""Bytes: an attempt that may need more has a worker to itself, whatever its type says."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_BEAT = 15.0
 """Seconds between two signs of life, at most."""
@@ -104,6 +106,8 @@ class Running(msgspec.Struct):
     """The percentage that it reported last, recorded or not."""
     offer: Offer = ()
     """The labels of the worker that it was given."""
+    short: bool = False
+    """Whether it shares the worker with others."""
     queued_at: datetime | None = None
     """Since when the task had waited for free resources only; None: it was started by hand while it waited for more."""
 
@@ -302,6 +306,7 @@ class SchedulerState:
         limits: Limits,
         *,
         grace: Mapping[str, float],
+        short: Collection[str] = (),
         work_root: str = "",
         retry_rules: tuple[RetryRule, ...] = (),
         own: set[int] | None = None,
@@ -318,6 +323,8 @@ class SchedulerState:
         """Folder that holds the work folder of each task."""
         self.grace = grace
         """Seconds between the wish to stop and the kill, for each task type that has a handler here."""
+        self.short = short
+        """Task types whose attempts take milliseconds: several share a worker."""
         self.sample = MachineSample()
         self.reserved = Reserved()
         self.running_counts = RunningCounts()
@@ -329,9 +336,7 @@ class SchedulerState:
         self.windows = Windows(limits.windows, limits.windows_timezone)
         self.looked_at = _LONG_AGO
         """The moment of the last step."""
-        self.slots = 0
-        self.offers: Counter[Offer] = Counter()
-        """What workers offer → how many there are of that kind. Empty where none offers anything."""
+        self.workers = Workers()
         self.draining = self.closed = False
         self.queue = ReadyQueue(self.is_closed, self._share)
         self.next_runs = NextRuns(self.durable.schedules)
@@ -482,7 +487,7 @@ class SchedulerState:
     def is_closed(self, key: LimitKey) -> bool:
         """Whether anything keeps all of this type, user or label from starting now."""
         if key[0] is LimitKind.WORKER:
-            return pick(self.free_offers(), str(key[1])) is None
+            return pick(self.workers.free(), str(key[1])) is None
         if key in self.shut or self.windows.closes(key):
             return True
         return is_closed(key, self.limits, self.running_counts, self.durable.pauses)
@@ -524,6 +529,7 @@ class SchedulerState:
         """An attempt takes a slot, and its resources."""
         task = running.reserved_for
         self.running[running.task_id] = running
+        self.workers.take(running.offer, short=running.short)
         self.reserved.take(task)
         self.running_counts.take(task)
         self.queue.share_changed(task.spec.user_id)
@@ -570,6 +576,7 @@ class SchedulerState:
         """The process tree of an attempt is gone, so its slot and its resources are free."""
         task = running.reserved_for
         del self.running[running.task_id]
+        self.workers.give_back(running.offer, short=running.short)
         self.reserved.give_back(task, seen=running.seen)
         self.running_counts.give_back(task)
         for key in limit_keys_of(task):
@@ -645,24 +652,29 @@ class SchedulerState:
         began = running.since if began in (None, task.started_at) else self.durable.jumps.moved(began)
         return attempt_ends(task, running.signs(), began)
 
-    def free_offers(self) -> Counter[Offer]:
-        """What the free workers offer."""
-        if not self.offers:
-            return Counter({(): self.slots - len(self.running)})
-        free = self.offers.copy()
-        free.subtract(entry.offer for entry in self.running.values())
-        return free
-
     def workers_changed(self, slots: int, offers: Iterable[Offer]) -> None:
         """So many workers are there now, and this is what each offers."""
-        self.slots, self.offers = slots, Counter(offers)
-        for label in labels_of(self.offers):
+        self.workers.change(slots, offers)
+        for label in labels_of(self.workers.offers):
             self.queue.wake((LimitKind.WORKER, label))
 
     @property
     def free_slots(self) -> int:
-        """How many attempts could start now if resources and limits allowed."""
-        return min(self.slots, self.limits.max_concurrent) - len(self.running)
+        """How many attempts could start now if resources and limits allowed, each on a worker of its own."""
+        return min(self.workers.slots, self.limits.max_concurrent) - self.workers.held
+
+    def has_room(self, task: TaskState) -> bool:
+        """Whether there is a worker for an attempt of the task, or a share of one; labels aside."""
+        return self.free_slots > 0 or (self.is_short(task) and self.shares_a_worker)
+
+    @property
+    def shares_a_worker(self) -> bool:
+        """Whether a short attempt could start beside others on a worker that they hold."""
+        return self.free_slots >= 0 and self.workers.shared() is not None
+
+    def is_short(self, task: TaskState) -> bool:
+        """Whether attempts of the task share a worker with others."""
+        return task.spec.type in self.short and not task.spec.worker_label and task.memory_needed <= SHORT_MEMORY
 
     def set_timer(self, at: datetime, task_id: int, attempt: int = 0) -> None:
         """Look at the task again at `at`."""

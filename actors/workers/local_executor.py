@@ -30,7 +30,7 @@ from ..core.routing import Offer, offers_of
 from ..executor import Capabilities, Reporter, unbegun, unencodable
 from ..logger import get_logger
 from .reactor import Reactor
-from .slot import Slot, SlotRules
+from .slot import Given, Slot, SlotRules
 from .usage import usage_below
 from .worker_process import LaunchSettings, family, launch, open_shared_lock, worker_environment
 
@@ -162,7 +162,7 @@ class LocalExecutor:
     def memory(self) -> dict[tuple[int, int], int]:
         """See `Executor`."""
         with self.lock:
-            reapers = {key: slot.reaper for key, slot in self._attempts.items()}
+            reapers = {_key(slot.running): slot.reaper for slot in self._slots if slot.running is not None}
         # Without the lock while `/proc` is read.
         found = {key: usage_below(pid).resident for key, pid in reapers.items() if pid is not None}
         return {key: resident for key, resident in found.items() if resident}
@@ -205,28 +205,51 @@ class LocalExecutor:
         if self._closing:
             self._endunbegun(unbegun(run))
             return
-        run = msgspec.structs.replace(run, cores=self._share(len(self._attempts) + len(self._waiting) + 1))
+        run = msgspec.structs.replace(run, cores=self._share(self._at_work() + 1))
         try:
             frame = encode_frame(run)
         except Unencodable as error:
             self._endunbegun(unencodable(run, error))
             return
         self._waiting[key] = (run, frame)
-        for slot in [slot for slot in reversed(self._idle) if self._offers[slot] == run.offer]:
-            if key in self._waiting:
-                self._idle.remove(slot)
-                self._assign(slot, key)
+        self._hand_out()
 
     def _share(self, at_work: int) -> int:
         """CPUs for each of so many attempts."""
         return max(1, min(self._cores, -(-self._cores // at_work)))
+
+    def _at_work(self) -> int:
+        """Attempts that run, or will as soon as a worker is there."""
+        return sum(slot.running is not None for slot in self._slots) + len(self._waiting)
+
+    def _hand_out(self) -> None:
+        """Give what waits to workers, in its order: nothing passes what waits for the same workers."""
+        shut = set[Offer]()
+        for key, (run, _) in list(self._waiting.items()):
+            if run.offer in shut:
+                continue
+            while key in self._waiting and (slot := self._slot_for(run)) is not None:
+                self._assign(slot, key)
+            if key in self._waiting:
+                shut.add(run.offer)
+
+    def _slot_for(self, run: Run) -> Slot | None:
+        """An idle one, or for a short run the one with the most room."""
+        for slot in reversed(self._idle):
+            if self._offers[slot] == run.offer:
+                self._idle.remove(slot)
+                return slot
+        if not run.short:
+            return None
+        roomy = max((slot for slot in self._slots if self._offers[slot] == run.offer), key=_room, default=None)
+        return roomy if roomy is not None and roomy.room_ahead else None
 
     def _share_out(self) -> None:
         """From the reactor's thread, every now and then: tell attempts that others have come or gone."""
         with self.lock:
             self._sharing = bool(self._attempts)
             if self._sharing:
-                cores = self._share(len(self._attempts) + len(self._waiting))
+                cores = self._share(max(1, self._at_work()))
                 for slot in self._attempts.values():
                     slot.share(cores)
                 self.reactor.at(_SHARED_ANEW, self._share_out)
@@ -243,7 +266,7 @@ class LocalExecutor:
     def _stop(self, order: Stop) -> None:
         key = (order.task_id, order.attempt)
         if slot := self._attempts.get(key):
-            slot.stop()
+            slot.stop(key)
         elif waiting := self._waiting.pop(key, None):
             self._endunbegun(unbegun(waiting[0]))
 
@@ -257,7 +280,7 @@ class LocalExecutor:
 
     def _tell_held(self, order: TellHeld) -> None:
         """Answer by what the slots and the waiting list hold, and correct what this object remembers beside them."""
-        self._attempts = {_key(slot.running): slot for slot in self._slots if slot.running is not None}
+        self._attempts = {_key(run): slot for slot in self._slots for run in slot.held()}
         self._reports.append(AttemptsHeld(order.number, (*self._attempts, *self._waiting)))
         self._tell_soon()
         for slot in self._slots:
@@ -288,12 +311,21 @@ class LocalExecutor:
 
     def idle(self, slot: Slot) -> None:
         """The slot's worker has nothing to do."""
-        offer = self._offers[slot]
-        key = next((key for key, (run, _) in self._waiting.items() if run.offer == offer), None)
-        if key is not None:
-            self._assign(slot, key)
-        else:
-            self._idle.append(slot)
+        self._idle.append(slot)
+        if self._waiting:
+            self._hand_out()
+
+    def returned(self, runs: list[Given]) -> None:
+        """Runs that a slot had and that have not begun: they wait again, before all others."""
+        back = {given.key: (given.run, given.frame) for given in runs}
+        for key in back:
+            self._attempts.pop(key, None)
+        if self._closing:
+            for run, _ in back.values():
+                self._endunbegun(unbegun(run))
+            return
+        self._waiting = back | self._waiting
+        self._hand_out()
 
     def empty(self, slot: Slot, delay: float) -> None:
         """The slot has no worker; start one after the delay."""
@@ -361,6 +393,10 @@ class LocalExecutor:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+
+def _room(slot: Slot) -> int:
+    return slot.room_ahead
 
 
 def _key(run: Run) -> tuple[int, int]:

@@ -1,11 +1,18 @@
-"""One place for an attempt: a worker, what it runs, and its successors."""
+"""One place for an attempt: a worker, what it runs, and its successors.
+
+A worker that runs a short attempt is given others ahead, which it runs one after another: while the service records the
+end of one, the worker is at the next. What it has not begun can be withdrawn, and is when the one that it runs takes
+long, is to stop, or dies with the worker. An attempt that was not begun is given to another worker, and nothing of that
+is recorded.
+"""
 
 import signal
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import RLock
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -34,11 +41,14 @@ from ...handlers.process.channel import (
     GarbageFrame,
     Retiring,
     Setup,
+    Withdraw,
+    Withdrawn,
     WorkerReady,
     encode_frame,
 )
 from ...handlers.process.limits import cpu_allowance, speaks_of_memory
-from ..executor import stopped_instead
+from ..core.routing import SHORT_AT_ONCE
+from ..executor import stopped_instead, unbegun
 from ..logger import get_logger
 from . import usage
 from .reactor import Reactor
@@ -55,6 +65,8 @@ _LINE = 300
 """Characters of an attempt's last line."""
 _DUMP = "Fatal Python error"
 """What the worker itself prints of any such signal begins so."""
+_SHORT = 0.1
+"""Seconds that a short attempt may take until those behind it are given to others."""
 _CLOCK_STEP = 0.02
 """Seconds that the clock which stamps files may be behind."""
 
@@ -78,6 +90,20 @@ class SlotRules(msgspec.Struct, frozen=True, kw_only=True):
     backoff_max: float = 5.0
 
 
+class Given(NamedTuple):
+    """A run that the worker has, and how it travels."""
+
+    number: int
+    """Counted from the worker's first."""
+    run: Run
+    frame: bytes
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Task and attempt."""
+        return self.run.task_id, self.run.attempt
+
+
 class SlotHost(Protocol):
     """What a slot needs from its executor. Called with the lock held."""
 
@@ -97,6 +123,9 @@ class SlotHost(Protocol):
 
     def idle(self, slot: "Slot") -> None:
         """The slot's worker has nothing to do."""
+
+    def returned(self, runs: list[Given]) -> None:
+        """These were given to the slot and have not begun: they go to whoever is free."""
 
     def empty(self, slot: "Slot", delay: float) -> None:
         """The slot has no worker. One should be started after `delay` seconds."""
@@ -119,11 +148,17 @@ class Slot:
         self.state = "empty"
         self.usable = False
         self._process: WorkerProcess | None = None
-        self._run: Run | None = None
+        self._at: Given | None = None
+        """What the worker runs."""
+        self._ahead: deque[Given] = deque()
+        """What it runs after that."""
+        self._to_stop: set[tuple[int, int]] = set()
+        """Those of them that are not to begin."""
         self._cores = 0
         self._given_at = 0.0
         self._deaths = 0
         self._looking = False
+        self._timing = False
         self._forget_worker()
 
     def _forget_worker(self) -> None:
@@ -137,6 +172,11 @@ class Slot:
         self._watch: UsageWatch | None = None
         self._reached: TasktrailError | None = None
         self._attempts = 0
+        self._sent = 0
+        """Runs given to this worker."""
+        self._withdrawing = 0
+        """The number up to which runs were asked back; 0: there is no answer to wait for."""
+        self._begun_at = 0.0
         self._cpu_known = 0.0
         self._born = time.monotonic()
 
@@ -165,44 +205,141 @@ class Slot:
 
     @property
     def running(self) -> Run | None:
-        """The run that the worker has and that has not ended."""
-        return self._run
+        """The run that the worker is at, and that has not ended."""
+        return None if self._at is None else self._at.run
+
+    def held(self) -> Iterator[Run]:
+        """All runs that the worker has."""
+        if self._at is not None:
+            yield self._at.run
+        yield from (given.run for given in self._ahead)
 
     @property
     def reaper(self) -> int | None:
         """The process below which the attempt runs, while one runs."""
-        return self._process.reaper if self._process is not None and self._run is not None else None
+        return self._process.reaper if self._process is not None and self._at is not None else None
+
+    @property
+    def room_ahead(self) -> int:
+        """How many short runs the busy worker may be given beside what it has."""
+        if self.state != "busy" or self._at is None or not self._at.run.short:
+            return 0
+        if self._stop_wanted or self._withdrawing or self._is_worn() or self._is_slow():
+            return 0
+        return SHORT_AT_ONCE - 1 - len(self._ahead)
 
     def give(self, run: Run, frame: bytes) -> bool:
-        """Let the idle worker run it. False when the worker turns out to be dead: the run has not begun then.
+        """Let the worker run it, after what it has. False when it turns out to be dead: the run has not begun then.
 
         `frame` is the run as it travels.
         """
         if self._process is None or not self._process.send(frame):
             self.state = "dying" if self._process is not None else self.state
             return False
-        self._run = run
-        self._cores = run.cores
-        self._given_at = time.time()
-        self._stop_wanted = False
-        self.state = "busy"
+        self._sent += 1
+        given = Given(self._sent, run, frame)
+        if self._at is None:
+            self.state = "busy"
+            self._come_to(given)
+        else:
+            self._ahead.append(given)
+            self._time_the_first()
         return True
 
-    def stop(self) -> None:
-        """Wish the attempt to end; kill it when its grace is over."""
-        run = self._run
-        if run is None or self._process is None or self._stop_wanted:
+    def _come_to(self, given: Given) -> None:
+        """The worker is at this one now."""
+        self._at = given
+        self._cores = given.run.cores
+        self._given_at = time.time()
+        self._begun_at = time.monotonic()
+        self._stop_wanted = False
+        if given.key in self._to_stop:
+            self._to_stop.discard(given.key)
+            self.stop(given.key)
+
+    def stop(self, key: tuple[int, int]) -> None:
+        """Wish the attempt to end; kill it when its grace is over. One that has not begun will not begin."""
+        at = self._at
+        if at is None or self._process is None:
             return
-        self._stop_wanted = True
-        if self.state == "busy":
-            self._process.wish_end(encode_frame(Stop(run.task_id, run.attempt)))
-            self._hub.reactor.at(run.grace, lambda: self._overdue(run))
+        if key != at.key:
+            self._keep_from_beginning(key)
+        elif not self._stop_wanted:
+            self._stop_wanted = True
+            if self.state == "busy":
+                self._process.wish_end(encode_frame(Stop(*key)))
+                self._withdraw()
+                if not self._withdrawing:
+                    self._process.signal_tools()
+                self._hub.reactor.at(at.run.grace, lambda: self._overdue(at))
+
+    def _keep_from_beginning(self, key: tuple[int, int]) -> None:
+        given = next((given for given in self._ahead if given.key == key), None)
+        if given is not None and key not in self._to_stop:
+            self._to_stop.add(key)
+            self._withdraw()
+            self._hub.reactor.at(given.run.grace, lambda: self._unanswered(given))
+
+    def _withdraw(self) -> None:
+        """Ask back what has not begun. Until the answer is there, nothing more is given."""
+        if self._ahead and not self._withdrawing and self._process is not None:
+            self._withdrawing = self._sent
+            self._process.tell(encode_frame(Withdraw(self._sent)))
+
+    def _on_withdrawn(self, answer: Withdrawn) -> None:
+        if answer.runs != self._withdrawing:
+            return  # an earlier question; all that it was about has ended
+        self._withdrawing = 0
+        back = [given for given in self._ahead if answer.begun < given.number]
+        for given in back:
+            self._ahead.remove(given)
+        if self._at is not None and answer.begun < self._at.number:
+            back.insert(0, self._at)
+            self._to_stop |= {self._at.key} if self._stop_wanted else set()
+            self._at = None
+        self._give_back(back)
+        if self.state != "busy":
+            return
+        if self._at is None:
+            self._come_to_rest()
+        elif self._stop_wanted and self._process is not None:
+            self._process.signal_tools()  # only now: the next attempt could have tools, too
+
+    def _give_back(self, runs: list[Given]) -> None:
+        """These have not begun."""
+        stopped = [given for given in runs if given.key in self._to_stop]
+        for given in stopped:
+            self._to_stop.discard(given.key)
+            self._hub.tell(unbegun(given.run))
+        if len(stopped) < len(runs):
+            self._hub.returned([given for given in runs if given not in stopped])
+
+    def _time_the_first(self) -> None:
+        """Look at times whether others wait behind an attempt that is not short."""
+        if not self._timing:
+            self._timing = True
+            self._hub.reactor.at(_SHORT, self._look_at_the_first)
+
+    def _look_at_the_first(self) -> None:
+        with self._hub.lock:
+            self._timing = False
+            if self._ahead:
+                if self._is_slow():
+                    self._withdraw()
+                self._time_the_first()
+
+    def _is_slow(self) -> bool:
+        return time.monotonic() - self._begun_at > _SHORT
+
+    def _is_worn(self) -> bool:
+        rules = self._rules
+        return self._attempts >= rules.recycle_after and time.monotonic() - self._born >= rules.recycle_age
 
     def share(self, cores: int) -> None:
         """Tell the attempt how many CPUs it may keep busy, if that has changed."""
-        if self.state == "busy" and self._process and self._run is not None and cores != self._cores:
+        if self.state == "busy" and self._process and self._at is not None and cores != self._cores:
             self._cores = cores
-            self._process.tell(encode_frame(CoresChanged(self._run.task_id, self._run.attempt, cores)))
+            self._process.tell(encode_frame(CoresChanged(*self._at.key, cores)))
 
     def answer(self, order: Grant | Saved) -> None:
         """Pass on what the attempt waits for. A grant behind a stop is ignored by the worker."""
@@ -221,10 +358,15 @@ class Slot:
         if self._process is not None:
             self._process.kill_reaper()
 
-    def _overdue(self, run: Run) -> None:
+    def _overdue(self, given: Given) -> None:
         with self._hub.lock:
-            if self._run is run:
+            if self._at is given:
                 self.kill("stopped: its grace was over")
+
+    def _unanswered(self, given: Given) -> None:
+        with self._hub.lock:
+            if given in self._ahead:
+                self.kill("it did not say which attempts it has begun")
 
     def _note_use(self, frame: AttemptBounded | AttemptUsed) -> None:
         if isinstance(frame, AttemptUsed):
@@ -269,9 +411,11 @@ class Slot:
             assert self._process is not None
             self._on_ready(usage.outer_pid(self._process.reaper, frame.pid))
             return
+        if type(frame) is Withdrawn:
+            self._on_withdrawn(frame)
+            return
         ended = frame.ended if type(frame) is Retiring else frame
-        run = self._run
-        if run is None or type(frame) is WorkerReady or (ended.task_id, ended.attempt) != (run.task_id, run.attempt):
+        if type(frame) is WorkerReady or self._at is None or (ended.task_id, ended.attempt) != self._at.key:
             raise GarbageFrame(f"{type(frame).__name__} about an attempt it was not given")
         _refuse_unkeepable(frame)
         match frame:
@@ -301,8 +445,11 @@ class Slot:
         why = self._why or ("its reaper was killed" if ending.reaper_killed else "it died")
         ending, said = self._with_output(ending)
         self._hub.tell(WorkerGone(self._pid, ending.code, f"{why}: {said}" if died and said else why))
-        if self._run is not None:
-            self._tell_end(self._held or self._end_of(self._run, ending))
+        if self._at is not None:
+            self._tell_end(self._held or self._end_of(self._at.run, ending))
+        ahead = list(self._ahead)
+        self._ahead.clear()
+        self._give_back(ahead)
         self._deaths = self._deaths + 1 if died else self._deaths
         delay = self._delay() if died else 0.0
         self.usable = self.usable and not delay
@@ -313,10 +460,10 @@ class Slot:
 
         What the worker had not read any more is kept with the rest.
         """
-        if self._run is None:
+        if self._at is None:
             return ending, ending.tail.strip()[-_SHOWN:]
         if self._output_root is not None:
-            told = (self._output_root, self._run.task_id, self._run.attempt)
+            told = (self._output_root, *self._at.key)
             writer = PrintedWriter(*told, self._max_output, fresh=False)
             writer.write(ending.tail.encode(errors="replace"))
             writer.close()
@@ -338,8 +485,14 @@ class Slot:
         self._tell_end(ended)
         if self.state != "busy":
             return
+        if self._ahead:
+            self._come_to(self._ahead.popleft())
+        else:
+            self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
         self.state = "idle"
-        if self._attempts >= self._rules.recycle_after and time.monotonic() - self._born >= self._rules.recycle_age:
+        if self._is_worn():
             self.kill("recycled")
         else:
             self._hub.idle(self)
@@ -347,7 +500,7 @@ class Slot:
     def _tell_end(self, ended: AttemptEnded) -> None:
         if self._stop_wanted:  # its tools were sent SIGTERM, or all of it was killed
             ended = stopped_instead(ended)
-        self._run = None
+        self._at = None
         self._held = None
         self._watch = None
         self._hub.tell(ended)

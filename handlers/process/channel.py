@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container
 from threading import Lock, Thread
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import msgspec
 
@@ -98,6 +98,19 @@ class CoresChanged(Frame, frozen=True, tag="cores"):
     cores: int
 
 
+class Withdraw(Frame, frozen=True, tag="withdraw"):
+    """Begin no further one of the runs up to this one, counted from the worker's first. Said on the control pipe."""
+
+    runs: int
+
+
+class Withdrawn(Frame, frozen=True, tag="withdrawn"):
+    """The answer: so many runs were begun, and the others up to that one will not be."""
+
+    runs: int
+    begun: int
+
+
 class SignatureWanted(Frame, frozen=True, tag="signature_wanted"):
     """A sandboxed attempt asks its worker to sign the manifest of its output."""
 
@@ -129,8 +142,8 @@ class Retiring(Frame, frozen=True, tag="retiring"):
     """In words: "it left a thread"."""
 
 
-WorkerOrder: TypeAlias = Setup | CoresChanged | WorkerBound
-WorkerReport: TypeAlias = (
+WorkerOrder: TypeAlias = Setup | CoresChanged | Withdraw | WorkerBound
+_Told: TypeAlias = (
     AttemptProgressed
     | AttemptBeat
     | AttemptCheckpointed
@@ -142,6 +155,7 @@ WorkerReport: TypeAlias = (
     | WorkerReady
     | Retiring
 )
+WorkerReport: TypeAlias = _Told | Withdrawn
 
 _PREFIX = 4
 _encoder = msgspec.msgpack.Encoder()
@@ -149,7 +163,7 @@ worker_order_decoder = msgspec.msgpack.Decoder(WorkerOrder)
 worker_report_decoder = msgspec.msgpack.Decoder(WorkerReport)
 attempt_order_decoder = msgspec.msgpack.Decoder(WorkerOrder | Signature)
 """What a worker tells its sandboxed attempt, which knows no other."""
-attempt_report_decoder = msgspec.msgpack.Decoder(WorkerReport | SignatureWanted)
+attempt_report_decoder = msgspec.msgpack.Decoder(_Told | SignatureWanted)
 """What a sandboxed attempt tells its worker, which passes on what is for the service."""
 
 
@@ -217,8 +231,8 @@ class WorkerChannel:
     """Implements `Link` on three pipes.
 
     The thread that waits reads the job pipe: the main loop for `Run`, the handler's thread for `Saved` and `Grant`. No
-    other thread takes part, which spares a hand-over for each attempt. Only `Stop` and `CoresChanged` must be seen at
-    work: they come on the control pipe, where a thread waits for them; `Stop` on both.
+    other thread takes part, which spares a hand-over for each attempt. Only `Stop`, `CoresChanged` and `Withdraw` must
+    be seen at work: they come on the control pipe, where a thread waits for them; `Stop` on both.
     """
 
     def __init__(self, job: int, control: int, report: int) -> None:
@@ -227,6 +241,11 @@ class WorkerChannel:
         self._report = report
         self._sending = Lock()
         self._orders: deque[Any] = deque()
+        self._runs: deque[Run] = deque()
+        """Given ahead, and not begun."""
+        self._taken = self._begun = self._withdrawn = 0
+        """Numbers of runs, counted from the first: the last taken out of `_runs`, begun, withdrawn."""
+        self._beginning = Lock()
         self._buffer = FrameBuffer(attempt_order_decoder)
         self._control_buffer = FrameBuffer(worker_order_decoder)
         self._current = (0, 0)
@@ -257,7 +276,7 @@ class WorkerChannel:
         return self._job, self._control
 
     def waiting(self) -> bool:
-        """Whether orders have been read that nobody has asked for."""
+        """Whether orders about the attempt have been read that nobody has asked for."""
         return bool(self._orders)
 
     def orders(self, ready: Container[int]) -> list[Any]:
@@ -266,7 +285,7 @@ class WorkerChannel:
         if self._control in ready:
             if not (data := os.read(self._control, _CHUNK)):
                 raise ServiceGone
-            orders = [order for order in self._control_buffer.feed(data) if type(order) is CoresChanged]
+            orders = [order for order in self._control_buffer.feed(data) if type(order) in (CoresChanged, Withdraw)]
         if self._job in ready:
             self._read_orders()
         orders += self._orders
@@ -285,16 +304,39 @@ class WorkerChannel:
         for fd in (self._job, self._control, self._report, self._bell, self._bell_rope):
             os.close(fd)
 
+    def await_end(self) -> NoReturn:
+        """Take no further run, and wait until the service is gone. Raises ServiceGone."""
+        while True:
+            self._read_orders()
+
     def next_run(self) -> Run:
         """Wait for work. Raises ServiceGone."""
+        self._orders.clear()  # they are about attempts that are over
         while True:
-            order = self._next_order()
-            if type(order) is Run:
-                self._grace = order.grace
-                self._current = (order.task_id, order.attempt)
-                self._given_cores = order.cores
-                self._begin_to_beat(order.beat)
-                return order
+            while not self._runs:
+                self._read_orders()
+            run = self._runs.popleft()
+            if self._may_begin():
+                self._grace = run.grace
+                self._current = (run.task_id, run.attempt)
+                self._given_cores = run.cores
+                self._begin_to_beat(run.beat)
+                return run
+
+    def _may_begin(self) -> bool:
+        """Whether the next run has not been withdrawn; from here on it cannot be."""
+        with self._beginning:
+            self._taken += 1
+            if self._taken <= self._withdrawn:
+                return False
+            self._begun = self._taken
+            return True
+
+    def _withdraw(self, order: Withdraw) -> None:
+        with self._beginning:
+            self._withdrawn = max(self._withdrawn, order.runs)
+            begun = self._begun
+        self.send(Withdrawn(order.runs, begun))
 
     def send(self, report: Any) -> None:
         """Write one frame, whole. The end of an attempt is the last that is heard of it."""
@@ -377,10 +419,13 @@ class WorkerChannel:
         data = os.read(self._job, _CHUNK)
         if not data:
             raise ServiceGone
-        self._orders.extend(self._buffer.feed(data))
+        for order in self._buffer.feed(data):
+            (self._runs if type(order) is Run else self._orders).append(order)
 
     def _note(self, order: Any) -> None:
-        if type(order) is Stop:
+        if type(order) is Withdraw:
+            self._withdraw(order)
+        elif type(order) is Stop:
             self._stopped = (order.task_id, order.attempt)
         elif type(order) is CoresChanged:
             self._told_cores = order

@@ -126,6 +126,8 @@ class Worker:
             ended = self._run(run)
             self._printing.end()
             send_end(self._channel, ended)
+            if type(ended) is Retiring:  # others are given ahead, and are run by whoever comes after us
+                self._channel.await_end()
 
     def _run(self, run: Run) -> AttemptEnded | Retiring:
         try:

@@ -182,7 +182,7 @@ def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
     """All of it as text."""
     lines = (
         summary(board, stats),
-        _promised(board.resources, len(board.running), live=board.live),
+        _promised(board.resources, live=board.live),
         _rates(stats),
         "",
         *layout.lines(_RUNNING, _running(board, layout)),
@@ -192,7 +192,7 @@ def screen(board: "QueueBoard", stats: "Stats", layout: TerminalLayout) -> str:
     return fitted("\n".join(lines), layout.width)
 
 
-def _promised(resources: "Resources", running: int, *, live: bool) -> str:
+def _promised(resources: "Resources", *, live: bool) -> str:
     if not live:
         return "no service runs: slots and the machine are unknown"
     sample = resources.sample
@@ -202,7 +202,7 @@ def _promised(resources: "Resources", running: int, *, live: bool) -> str:
     free += " (LOW)" if sample.disk_low else ""
     cpu = "unknown" if sample.cpu_percent is None else f"{sample.cpu_percent:.0f} %"
     slots = min(resources.slots, resources.max_concurrent)
-    promised = f"{running} of {slots} slots · promised memory {memory}, temp {temp}"
+    promised = f"{resources.held} of {slots} slots · promised memory {memory}, temp {temp}"
     return f"{promised} · CPU {cpu}, free {free}"
 
 

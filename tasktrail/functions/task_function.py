@@ -216,6 +216,7 @@ def task(
     writes: tuple[str, ...] = (),
     preload: tuple[str, ...] = (),
     needs_folder: bool = True,
+    short: bool = False,
     output_suffix: str = "",
     packages: Packages = NO_PACKAGES,
     **fields: Any,
@@ -239,6 +240,7 @@ def task(
     writes: tuple[str, ...] = (),
     preload: tuple[str, ...] = (),
     needs_folder: bool = True,
+    short: bool = False,
     output_suffix: str = "",
     packages: Packages = NO_PACKAGES,
     **fields: Any,
@@ -266,6 +268,7 @@ def task(
         writes: absolute paths that attempts write to, beside their output.
         preload: modules that a worker loads once for all attempts.
         needs_folder: False for a function that works on no file at all: many attempts then share one process.
+        short: whether it takes milliseconds and little memory: a worker is then given several at once.
         output_suffix: what an output is called where only its folder is named.
         packages: what the function imports and may not be installed.
         fields: of `CreateTask`, for each task that does not say otherwise: priority, retries, labels and time-outs. The
@@ -285,6 +288,7 @@ def task(
         "writes": writes,
         "preload": preload,
         "needs_folder": needs_folder,
+        "short": short,
         "output_suffix": output_suffix,
         "packages": packages,
         "retry_on": retry_on,

@@ -156,11 +156,11 @@ class _Now(Collector):
             running[self._known(kind)] += number
         yield _gauges("running_attempts", "Attempts that hold a slot.", "type", running)
         yield _gauge("paused", "Whether an operator has stopped all starts.", load.paused)
-        yield from _resources(load.resources, sum(load.running.values()))
+        yield from _resources(load.resources)
 
 
-def _resources(found: Resources, busy: int) -> Iterator[Metric]:
-    workers = {"busy": busy, "idle": max(0, found.slots - busy)}
+def _resources(found: Resources) -> Iterator[Metric]:
+    workers = {"busy": found.held, "idle": max(0, found.slots - found.held)}
     yield _gauges("workers", "Worker processes that are ready, by what they do.", "state", workers)
     yield _gauge("concurrency_limit", "Attempts that may run at once.", found.max_concurrent)
     sample = found.sample

@@ -186,11 +186,11 @@ class Replay:
         state = self._state
         if isinstance(submit.command, CreateTask):
             state.durable.last_task_id = arrival.task_id - 1
-        slots = state.slots
+        slots = state.workers.slots
         if arrival.joined:
-            state.slots = 0
+            state.workers.slots = 0
         self._step(self._policy.apply_to(submit))
-        state.slots = slots
+        state.workers.slots = slots
 
     def _jump(self, jump: ClockJumped) -> None:
         """Put the wall clock forward. The actions of attempts come no sooner because of it."""
@@ -220,7 +220,7 @@ class Replay:
         for running in list(state.running.values()):
             state.release(running)
         state.closed = state.draining = False
-        state.slots = 0
+        state.workers.slots = 0
         state.overtaken.clear()
         state.unblocked_at.clear()
         for task in list(state.tasks.values()):

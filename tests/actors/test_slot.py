@@ -6,7 +6,7 @@ from typing import NoReturn
 from structlog.testing import capture_logs
 
 from tasktrail.actors.workers.reactor import Reactor
-from tasktrail.actors.workers.slot import Slot, SlotRules
+from tasktrail.actors.workers.slot import Given, Slot, SlotRules
 from tasktrail.events.reports import AttemptEnded, Report, Run, WorkerGone
 from tasktrail.handlers.process.channel import Setup
 
@@ -28,6 +28,9 @@ class FakeHub:
 
     def idle(self, slot: Slot) -> None:
         raise AssertionError(slot)
+
+    def returned(self, runs: list[Given]) -> None:
+        raise AssertionError(runs)
 
     def empty(self, slot: Slot, delay: float) -> None:
         assert slot.state == "empty"
@@ -78,7 +81,7 @@ def test_wishes_to_an_empty_slot_do_nothing() -> None:
     hub = FakeHub()
     slot = Slot(hub, cannot_launch, Setup({}, 0), SlotRules())
 
-    slot.stop()
+    slot.stop((1, 1))
     slot.kill("why")
     slot.kill_reaper()
 

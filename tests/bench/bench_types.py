@@ -5,7 +5,7 @@ import time
 from tasktrail.handlers import Finished, TaskContext, handler
 
 
-@handler("noop", needs_input=False, needs_output=False, needs_folder=False)
+@handler("noop", needs_input=False, needs_output=False, needs_folder=False, short=True)
 def noop(_context: TaskContext[object]) -> None:
     """Do nothing."""
 

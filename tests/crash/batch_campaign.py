@@ -128,9 +128,7 @@ class Campaign:
         return msgspec.json.decode(out.splitlines()[0], type=MadeBatch)
 
     def _outputs(self) -> list[Path]:
-        """Those that are there now: hidden folders come and go meanwhile, which `rglob` does not bear."""
-        found = (Path(folder, name) for folder, _, names in os.walk(self._out) for name in names)
-        return [path for path in found if path.suffix == ".jpg" and not path.name.startswith(".")]
+        return [path for path in self._out.rglob("*.jpg") if not path.name.startswith(".")]
 
     def _check(self, last: MadeBatch) -> None:
         reader = Reader(self._data)

@@ -36,6 +36,8 @@ from tasktrail.handlers.process.channel import (
     Retiring,
     ServiceGone,
     Setup,
+    Withdraw,
+    Withdrawn,
     WorkerChannel,
     WorkerReady,
     encode_frame,
@@ -227,6 +229,41 @@ def test_the_stop_of_an_earlier_attempt_is_forgotten(service: Service, channel: 
 
     assert channel.next_run().attempt == 3
     assert not channel.stop_wanted()
+
+
+def given_ahead(service: Service, last: int) -> None:
+    service.order(*(Run(number, 1, "t", "", "", {}, None, "") for number in range(1, last + 1)))
+
+
+def answer_of(service: Service, asked: int) -> Withdrawn:
+    os.write(service.control, encode_frame(Withdraw(asked)))
+    (answer,) = FrameBuffer(worker_report_decoder).feed(os.read(service.report, 65536))
+    assert isinstance(answer, Withdrawn)
+    return answer
+
+
+def test_runs_that_are_withdrawn_do_not_begin_and_those_after_them_do(service: Service) -> None:
+    given_ahead(service, 3)
+    assert service.channel.next_run().task_id == 1
+    assert answer_of(service, 3) == Withdrawn(3, 1)
+    service.order(Run(4, 1, "t", "", "", {}, None, ""))
+    assert service.channel.next_run().task_id == 4
+    assert answer_of(service, 3) == Withdrawn(3, 4)
+
+
+def test_runs_are_withdrawn_before_they_are_read(service: Service) -> None:
+    assert answer_of(service, 2) == Withdrawn(2, 0)
+    given_ahead(service, 3)
+    assert service.channel.next_run().task_id == 3
+
+
+def test_answers_are_found_behind_runs_that_were_given_ahead(service: Service) -> None:
+    given_ahead(service, 2)
+    service.channel.next_run()
+    service.order(Run(3, 1, "t", "", "", {}, None, ""), Saved(1, 1), Run(4, 1, "t", "", "", {}, None, ""), Grant(1, 1))
+    assert service.channel.saved()
+    assert service.channel.granted()
+    assert [service.channel.next_run().task_id for _ in range(3)] == [2, 3, 4]
 
 
 def test_a_call_for_later_is_made_by_the_other_thread(channel: WorkerChannel) -> None:

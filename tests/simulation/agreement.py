@@ -7,6 +7,7 @@ from broken import broken, must
 from house import House
 from ledger import Ledger
 from sim_executor import SimulatedExecutor
+from starts import workers_held
 
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.schedules import Schedules
@@ -65,7 +66,8 @@ def check_reservations(state: SchedulerState, started: list[int], *, drained: bo
         broken(f"I7: reservations leak: {state.reserved}, and {memory} and {temp} are in use")
     if started:
         limits = state.limits
-        must(len(state.running) <= min(state.slots, limits.max_concurrent), "I7: more attempts than slots")
+        there = min(state.workers.slots, limits.max_concurrent)
+        must(workers_held(state).total() <= there, "I7: more attempts than slots")
         must(memory <= limits.max_memory and temp <= limits.max_temp_size, "I7: more promised than allowed")
         must(not drained, "an attempt starts while the service drains")
 

@@ -16,7 +16,7 @@ def is_eligible(state: SchedulerState, task: TaskState) -> bool:
     """Whether the task waits for room only: it stands in the queue, and no limit and no pause is against it."""
     if task.id not in state.queue or state.durable.pauses.everything is not None:
         return False
-    if task.spec.worker_label and pick(state.free_offers(), task.spec.worker_label) is None:
+    if task.spec.worker_label and pick(state.workers.free(), task.spec.worker_label) is None:
         return False
     return not any(
         key in state.shut

@@ -1,9 +1,8 @@
 """One life of the service: the real Scheduler, without its thread. Clock, inbox and alarm are turned by hand."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from broken import BrokenInvariantError
 from disk import SimulatedLog
@@ -66,11 +65,26 @@ class HandInbox:
         return self.dry
 
 
+class SimulatedTypes(NamedTuple):
+    """The task types that a service has."""
+
+    grace: dict[str, float]
+    short: tuple[str, ...]
+    at_once: int
+    """Short attempts that share a worker."""
+
+    def state(self, limits: Limits) -> SchedulerState:
+        """An empty memory."""
+        made = SchedulerState(limits, grace=self.grace, short=self.short, work_root="/work")
+        made.workers.at_once = self.at_once
+        return made
+
+
 class House(SchedulerWatch):
     """A service from its start to its crash or its end. A fault that it would survive is let out, to be found."""
 
     def __init__(
-        self, log: SimulatedLog, clock: Clock, limits: Limits, grace: Mapping[str, float], watcher: Watcher
+        self, log: SimulatedLog, clock: Clock, limits: Limits, types: SimulatedTypes, watcher: Watcher
     ) -> None:
         self.watcher = watcher
         self.epoch = log.epoch
@@ -82,7 +96,7 @@ class House(SchedulerWatch):
         self.staged_facts = 0
         """How many are not durable yet."""
         self._log = log
-        self._new_state = partial(SchedulerState, limits, grace=grace, work_root="/work")
+        self._new_state = partial(types.state, limits)
         self._alarm = HandAlarm()
         self._scheduler = Scheduler(
             open_log=lambda: log,

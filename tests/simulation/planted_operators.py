@@ -122,7 +122,8 @@ def windows_looked_at_only_at_a_start(patch: pytest.MonkeyPatch) -> None:
 @planted("I16: ")
 def any_worker_will_do(patch: pytest.MonkeyPatch) -> None:
     """The label that a task needs is looked at when it waits, and not when a worker is chosen."""
-    patch.setattr(dispatch, "pick", lambda free, _label: routing.pick(free, ""))
+    place = routing.Workers.place
+    patch.setattr(routing.Workers, "place", lambda self, _label, *, short: place(self, "", short=short))
 
 
 @planted("I7: .* counted")

@@ -13,6 +13,7 @@ from tasktrail.actors.core.explanation import obstacles
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Staged
 from tasktrail.actors.core.resources import MachineSample, machine_is_busy
+from tasktrail.actors.core.routing import Offer
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import Created, TaskState
 from tasktrail.events.priority import queue_key
@@ -52,13 +53,23 @@ def check_limits(state: SchedulerState, started: list[int], disk: DiskMark) -> N
 
 def check_workers(state: SchedulerState, started: list[int]) -> None:
     """Each that starts is given a worker that is there, that nobody else has, and that offers what it needs."""
-    given = Counter(entry.offer for entry in state.running.values())
+    held = workers_held(state)
     for task_id in started:
         entry = state.running[task_id]
         needs = entry.reserved_for.spec.worker_label
         must(not needs or needs in entry.offer, f"I16: task {task_id} needs {needs} and is given {entry.offer}")
-        there = state.offers[entry.offer] if state.offers else state.slots
-        must(given[entry.offer] <= there, f"I16: {given[entry.offer]} attempts for {there} workers with {entry.offer}")
+        offers = state.workers.offers
+        there = offers[entry.offer] if offers else state.workers.slots
+        must(held[entry.offer] <= there, f"I16: {held[entry.offer]} of {there} workers with {entry.offer} are held")
+        shares = entry.reserved_for.spec.type in state.short and not needs
+        must(entry.short <= shares, f"I16: task {task_id} shares a worker, and may not")
+
+
+def workers_held(state: SchedulerState) -> Counter[Offer]:
+    """How many workers attempts hold, by what these offer: one each, or one for so many short ones."""
+    held = Counter(entry.offer for entry in state.running.values() if not entry.short)
+    short = Counter(entry.offer for entry in state.running.values() if entry.short)
+    return held + Counter({offer: -(-number // state.workers.at_once) for offer, number in short.items()})
 
 
 def check_windows(limits: Limits, started: list[TaskState], now: datetime) -> None:
@@ -134,8 +145,10 @@ def check_missed_runs(state: SchedulerState, staged: Staged, now: datetime) -> N
 def check_idle(state: SchedulerState) -> None:
     """After a message that was stepped to its end: no slot is empty while somebody fits into it."""
     must(all(at > state.looked_at for at in state.shut.values()), f"I12: shut for nothing: {state.shut}")
-    if state.free_slots <= 0 or state.draining or len(state.queue) > dispatch.BACKFILL_DEPTH:
+    if state.draining or len(state.queue) > dispatch.BACKFILL_DEPTH:
         return
+    if state.free_slots <= 0 and not all(state.has_room(state.tasks[task_id]) for task_id in state.queue):
+        return  # some need a worker, and the others may stand behind them
     kept = [one for one, count in state.overtaken.items() if count >= dispatch.BACKFILL_BOUND and one in state.queue]
     if kept and (state.running or state.reserved.more_to_come) and not machine_is_busy(state.sample, state.limits):
         _check_kept(state, [state.tasks[task_id] for task_id in kept])

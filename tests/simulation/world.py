@@ -22,7 +22,7 @@ from agreement import (
 from broken import broken, must
 from configuring import MAX_MEMORY, some_limits
 from disk import Disk, SimulatedLog
-from house import House
+from house import House, SimulatedTypes
 from ledger import Ledger
 from overtaking import Overtakings
 from people import People
@@ -120,6 +120,7 @@ class World:
         """A new service, executor and notifier on the log of the old ones."""
         self.executor = SimulatedExecutor(self.rng, self.rng.randint(1, 4), self.ledger)
         grace = {"plain": 0.5, "other": 5.0} | ({"seldom": 0.5} if self.rng.random() < 0.5 else {})
+        types = SimulatedTypes(grace, self.rng.choice(((), ("other",), ("plain", "seldom"))), self.rng.randint(2, 4))
         self.deliveries.clear()
         self.people.waiting.clear()  # whoever still waits is cut off, and does not know
         self.notifier = SimulatedNotifier(self.rng, self.log, self.receivers, self.deliveries.append)
@@ -128,7 +129,7 @@ class World:
             self.windows.forget()
         self._known_to_be_set_by = self._set_by
         self.clock_was_set = False
-        self.house = House(self.log, self, self.limits, grace, self)
+        self.house = House(self.log, self, self.limits, types, self)
         self.disk_mark = DiskMark()
         self._begin_memory()
         self._checked: object = None

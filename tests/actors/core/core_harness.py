@@ -1,6 +1,6 @@
 """A Scheduler core to talk to, with a clock that is turned by hand."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,6 +55,7 @@ class Core:
         after: float = 0.0,
         at: datetime | None = None,
         own: set[int] | None = None,
+        short: Collection[str] = (),
         retention: tuple[RetentionRule, ...] | None = None,
         archive_after: float | None = None,
         **limits: Any,
@@ -67,7 +68,7 @@ class Core:
         """What the last message had recorded."""
         self.answers: dict[Any, Accepted | TasktrailError] = {}
         limits = {"max_concurrent": 8} | limits
-        self.state = SchedulerState(Limits(**limits), grace=grace, work_root="/data/tmp", own=own)
+        self.state = SchedulerState(Limits(**limits), grace=grace, short=short, work_root="/data/tmp", own=own)
         for record in self.log.read():
             self.state.apply(record, record.position)
         if self.log.head().position:

@@ -69,9 +69,10 @@ def runs(core: Core, task_id: int) -> bool:
 
 
 def does_not_fit(core: Core, task_id: int) -> bool:
-    """Room may be kept for it."""
+    """Room may be kept for it, or a worker, where it needs one to itself."""
     state = core.state
-    return bool(obstacles(state.tasks[task_id], state.limits, state.sample, state.reserved))
+    task = state.tasks[task_id]
+    return not state.has_room(task) or bool(obstacles(task, state.limits, state.sample, state.reserved))
 
 
 @settings(deadline=None, max_examples=200)

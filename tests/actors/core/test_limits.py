@@ -133,7 +133,7 @@ def test_open_attempts_count_after_a_failed_commit(make_core: MakeCore) -> None:
     fresh = type(old)(old.configured, grace=old.grace)
     for record in core.log.read():
         fresh.apply(record, record.position)
-    fresh.slots = 8
+    fresh.workers.slots = 8
     assert resume_from_log(fresh, dict(old.running), core.now).facts == []
     assert fresh.running_counts == old.running_counts
 

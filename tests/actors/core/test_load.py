@@ -1,13 +1,11 @@
 """The numbers of what waits and runs: each waiting task once, under a reason that `why` names too."""
 
 from datetime import timedelta
-from typing import Any
 
 from core_harness import Core
 from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
-from why_worlds import Scenario, holds, pauses, samples, settings_of_a_world, wishes
+from why_worlds import Scenario, scenarios
 
 from tasktrail.actors.core.load import load_of
 from tasktrail.actors.core.messages import Drain, Sampled
@@ -90,19 +88,9 @@ def test_a_task_started_by_hand_before_its_time_leaves_its_place() -> None:
     assert core.state.running[task_id].queued_at is not None
 
 
-@given(
-    world=settings_of_a_world,
-    others=st.lists(wishes, max_size=8),
-    mine=wishes,
-    sample=samples,
-    pause=pauses,
-    hold=holds,
-)
-def test_each_waiting_task_is_counted_once_under_a_reason_that_some_task_has(
-    world: dict[str, Any], others: list[dict[str, Any]], mine: dict[str, Any], sample: Any, pause: Any, hold: Any
-) -> None:
-    more = {"sample": sample, "pause": pause, "hold": hold, "backfill_bound": None}
-    core, _ = Scenario(world, others, mine, more).build()
+@given(scenarios)
+def test_each_waiting_task_is_counted_once_under_a_reason_that_some_task_has(one: Scenario) -> None:
+    core, _ = one.build()
     tasks = [task for task in core.state.tasks.values() if task.waiting]
     found = load_of(core.state).waiting
     assert sum(found.values()) == len(tasks)

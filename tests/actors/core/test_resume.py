@@ -17,7 +17,7 @@ def go_on(core: Core, message: Message, *, written: bool) -> Staged:
     if written:
         core.log.append(staged.facts, expected=core.state.position - len(staged.facts))
     core.state = SchedulerState(core.state.limits, grace=GRACE)
-    core.state.slots = 1
+    core.state.workers.slots = 1
     for record in core.log.read():
         core.state.apply(record, record.position)
     return resume_from_log(core.state, before, core.now)

@@ -163,7 +163,7 @@ def test_there_are_never_two_open_tasks_of_one_key(steps: list[tuple[str, int, s
                 core.retry(number)
             case "restart":
                 core = core.again()
-                core.state.slots = 3
+                core.state.workers.slots = 3
         open_tasks = [task for task in core.state.tasks.values() if not task.finished and task.spec.unique]
         keys = {f"{task.spec.user_id} {task.spec.unique}": task.id for task in open_tasks}
         assert len(keys) == len(open_tasks)

@@ -1,5 +1,6 @@
 """Worlds in which a task waits, and the hands that take its reasons away."""
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,8 @@ from tasktrail.events.reports import CapacityChanged
 
 TYPES = ("work", "other")
 GRACE = dict.fromkeys(TYPES, 0.5)
+AT_ONCE = 2
+"""Short attempts that share a worker."""
 
 RATES: list[dict[str, str]] = [
     *[{}] * 9,
@@ -89,7 +92,8 @@ class Scenario:
         """The world just before the question. What could start has started."""
         world = dict(self.world)
         slots, labels = world.pop("slots"), {"gpu": world.pop("offering")}
-        core = Core(slots=0, grace=GRACE, max_cpu=90.0, temp_low=4, temp_high=6, **world)
+        core = Core(slots=0, grace=GRACE, short=self.more["short"], max_cpu=90.0, temp_low=4, temp_high=6, **world)
+        core.state.workers.at_once = AT_ONCE
         core.tell(CapacityChanged(slots, offers_of(labels, slots)))
         core.state.backfill_bound = self.more["backfill_bound"]
         hold = self.more["hold"]
@@ -143,7 +147,7 @@ class Lifting:
         self.core, self.task = core, core.state.tasks[task_id]
         self.draining = core.state.draining
         self.limits, self.sample = core.state.limits, core.state.sample
-        self.offers = sorted(core.state.offers.elements()) or [()] * core.state.slots
+        self.offers = sorted(core.state.workers.offers.elements()) or [()] * core.state.workers.slots
         self.offers_label = False
 
     def lift(self, reasons: list[Obstacle]) -> None:
@@ -195,7 +199,7 @@ class Lifting:
         self.core.send(ResumeQueue(type=pause.type, user_id=pause.user_id))
 
     def _concurrencylimit(self, one: Obstacle) -> None:
-        more = int(one.numbers["running"]) + 1
+        more = int(one.numbers["held"]) + 1
         self.limits = replace(self.limits, max_concurrent=max(self.limits.max_concurrent, more))
         self.offers += [()] * (more - len(self.offers))
 
@@ -204,9 +208,12 @@ class Lifting:
 
     def _offer(self) -> None:
         """Of the workers that are free then, the one with the fewest labels offers the label, too."""
-        taken = [entry.offer for entry in self.core.state.running.values()]
+        running = self.core.state.running.values()
+        taken = Counter(entry.offer for entry in running if not entry.short)
+        for offer, number in Counter(entry.offer for entry in running if entry.short).items():
+            taken[offer] += -(-number // AT_ONCE)
         if self.offers_label:
-            free = [offer for offer in self.offers if self.offers.count(offer) > taken.count(offer)]
+            free = [offer for offer in self.offers if self.offers.count(offer) > taken[offer]]
             if free:
                 other = min(free, key=lambda offer: (len(offer), offer))
                 self.offers.remove(other)
@@ -269,6 +276,12 @@ scenarios = st.builds(
         st.sampled_from([0, 0, 5, 10]),
     ),
     st.fixed_dictionaries(
-        {"sample": samples, "pause": pauses, "hold": holds, "backfill_bound": st.sampled_from([None, 0, 1])}
+        {
+            "sample": samples,
+            "pause": pauses,
+            "hold": holds,
+            "backfill_bound": st.sampled_from([None, 0, 1]),
+            "short": st.sampled_from([(), (), TYPES[:1], TYPES]),
+        }
     ),
 )
