@@ -67,10 +67,9 @@ class Janitor(Actor):
     def _clear_up(self) -> None:
         left = False
         for record in self._feed.take():
-            event, folder = record.event, self._files.folder(record.task_id)
-            if not is_terminal(event) or not os.path.isdir(folder):  # noqa: PTH112 - quick
+            if not is_terminal(record.event) or not os.path.isdir(self._files.folder(record.task_id)):  # noqa: PTH112
                 continue
-            if isinstance(event, Completed):
+            if isinstance(record.event, Completed):
                 self._files.remove(record.task_id)
             else:
                 self._files.count_from_now(record.task_id)

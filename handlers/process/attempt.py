@@ -80,7 +80,7 @@ def perform(
         source = Input(run.input_file) if run.input_file and task_type.steady_input else None
         tools = versions_of(task_type.packages) if staged is None else {}  # before a handler can break what that needs
         ending = _handle(_believing(run, source, link), task_type, link, source, staged, room, signing)
-        temp = _space_taken(run)
+        temp = _space_taken(run) if task_type.works_on_files or run.input_file or run.output_file else 0
         if ending.outcome == "completed" and staged is None:
             ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to)
     except Unusable as error:
