@@ -188,7 +188,7 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         Annotated[float, msgspec.Meta(ge=0.5, le=600)] | None,
         msgspec.Meta(
             description="About how much of the video a crash can cost, for each segment at once; more for very long "
-            "videos. None: 10, and down to 2 for short ones."
+            "videos. None: 10, and down to 3 for short ones."
         ),
     ] = None
     segments_at_once: Annotated[
@@ -437,7 +437,7 @@ def choose_target(options: VideoConvertOptions, output: Path) -> Target:
     )
 
 
-_USUAL_LENGTH, _SHORTEST, _PARTS = 10.0, 2.0, 12
+_USUAL_LENGTH, _SHORTEST, _PARTS = 10.0, 3.0, 12
 
 
 def segment_length(options: VideoConvertOptions, seconds: float) -> float:
