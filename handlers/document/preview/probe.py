@@ -28,8 +28,10 @@ _MOST_PACKED = 64_000_000
 """The most bytes of a file that PDFium has in memory, as they stand in the file."""
 _LOOKED_AT = 8
 """The number of pages whose pictures are examined."""
-_FONTS = 4_000_000
+_FONTS = 6_000_000
 """Bytes of memory that the fonts of a text take."""
+_MARKDOWN = 6_000_000
+"""Bytes of memory that the parser of Markdown takes."""
 _TEXT = 16
 """Bytes of memory that each byte of a text takes, laid out."""
 _DENSEST = 3.0
@@ -54,7 +56,9 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
         case "pdfium":
             return _drawn(job, PdfPages(path), kind, extra=_PDF)
         case "text":
-            return _drawn(job, TextPages(path, markdown=kind == "markdown"), kind, extra=_FONTS + _TEXT * size)
+            markdown = kind == "markdown"
+            extra = _FONTS + _TEXT * size + _MARKDOWN * markdown
+            return _drawn(job, TextPages(path, markdown=markdown), kind, extra=extra)
         case "thumbnail":
             return _drawn(job, ThumbnailPage(path), kind, extra=0)
     require_libreoffice(path.name)
