@@ -63,8 +63,9 @@ class Run(Frame, frozen=True, tag="run"):
     """Where it is moved to."""
     hash_input: bool = False
     """Whether it says in its end what all the bytes of its input hash to."""
-    short: bool = False
-    """Whether it may be given to a worker that runs another short one, to be run after that."""
+    shared_workers: int = 0
+    """Of a short attempt: how many workers such attempts may keep busy now. It may be given to one of them, to be run
+    after what is there. 0: it has a worker to itself."""
 
 
 class Stop(Frame, frozen=True, tag="stop"):

@@ -105,17 +105,18 @@ def dispatch(work: UnitOfWork) -> None:
     if state.looked_in_vain_at == _what_decides(state):
         return
     _take_back(work)
-    while (
-        (state.free_slots > 0 or state.shares_a_worker)
-        and len(state.queue)
-        and not state.draining
-        and state.durable.pauses.everything is None
-    ):
+    while _may_start(state):
         task = _next_fitting(state)
         if task is None:
             break
         _start_or_give_up(work, task)
     state.looked_in_vain_at = _what_decides(state)
+
+
+def _may_start(state: SchedulerState) -> bool:
+    if state.draining or state.durable.pauses.everything is not None or not len(state.queue):
+        return False
+    return state.workers.has_room(state.limits.max_concurrent, short=True)
 
 
 def _what_decides(state: SchedulerState) -> tuple[object, ...]:
@@ -124,7 +125,7 @@ def _what_decides(state: SchedulerState) -> tuple[object, ...]:
     return (
         state.queue.changes,
         state.free_slots,
-        state.shares_a_worker,
+        state.workers.has_room(state.limits.max_concurrent, short=True),
         state.draining,
         state.durable.pauses.everything,
         state.limits,
@@ -203,6 +204,7 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
     """What is recorded and ordered when the task starts. A fault in it leaves nothing half done."""
     state, spec, checkpoint = work.state, task.spec, task.resume_from
     parts, short = terms(task, work.now), state.is_short(task)
+    offer = state.workers.place(spec.worker_label, state.limits.max_concurrent, short=short) or ()
     event = Started(
         effective_priority=round(parts.total, 3),
         terms=parts,
@@ -227,11 +229,11 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
         spec.traceparent,
         spec.depends_on,
         spec.dependency_names,
-        offer=state.workers.place(spec.worker_label, short=short) or (),
+        offer=offer,
         original=spec.original,
         original_folder=spec.original_folder,
         hash_input=bool(spec.batch),
-        short=short,
+        shared_workers=int(short and not offer),
     )
     return event, run
 
@@ -244,11 +246,11 @@ def _start(work: UnitOfWork, task: TaskState, event: Started, run: Run, origin: 
     position = work.record(task.id, event, origin)
     task = state.tasks[task.id]
     running = Running(task.id, task.attempt, position, task, work.now, queued_at=queued_at)
-    running.offer, running.short = run.offer, run.short
+    running.offer, running.short = run.offer, bool(run.shared_workers)
     state.hold(running)
     state.shut_by_rates(task)
     work.watch_attempt(running)
-    work.order(run)
+    work.order(replace(run, shared_workers=state.workers.shared) if running.short else run)
     return position
 
 
@@ -262,12 +264,12 @@ class InUse(msgspec.Struct):
 
     def has_room(self, *, short: bool) -> bool:
         """Whether there is a worker for one more attempt, or a share of one."""
-        free = min(self.workers.slots, self.max_concurrent) - self.workers.held
-        return free > 0 or (free == 0 and short and self.workers.shared() is not None)
+        return self.workers.has_room(self.max_concurrent, short=short)
 
     def take_worker(self, label: str, *, short: bool) -> None:
         """One more attempt begins."""
-        self.workers.take(self.workers.place(label, short=short) or (), short=short)
+        offer = self.workers.place(label, self.max_concurrent, short=short) or ()
+        self.workers.take(offer, self.max_concurrent, short=short and not offer)
 
     def lift_for(self, label: str, *, short: bool) -> None:
         """There is room for one more attempt: a worker with the label, of the free ones that with the fewest others."""

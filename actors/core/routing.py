@@ -44,19 +44,24 @@ def offering(offers: Counter[Offer], label: str) -> int:
 
 
 class Workers(msgspec.Struct):
-    """The workers that are there, and what attempts hold of them: a whole one each, or, short ones, a share of one."""
+    """The workers that are there, and what attempts hold of them: a whole one each, or, short ones, a share of one.
+
+    A short attempt takes a free worker while there is one; only then it shares. With the end of an attempt there may be
+    more such workers than attempts: the rest is free. Workers with labels are not shared, or short attempts that need
+    none could keep them for ever from a task that does.
+    """
 
     slots: int = 0
     offers: Counter[Offer] = msgspec.field(default_factory=Counter)
     """What workers offer → how many there are of that kind. Empty where none offers anything."""
     at_once: int = SHORT_AT_ONCE
-    """Short attempts that hold one worker together."""
-    held: int = 0
-    """Workers that are held."""
+    """Short attempts that share one worker."""
+    shared: int = 0
+    """Workers that short attempts hold."""
+    short: int = 0
+    """Attempts that hold them."""
     _whole: Counter[Offer] = msgspec.field(default_factory=Counter)
     """Workers that are held by one attempt each."""
-    _short: Counter[Offer] = msgspec.field(default_factory=Counter)
-    """Short attempts, by what their workers offer."""
 
     def change(self, slots: int, offers: Iterable[Offer]) -> None:
         """So many workers are there now, and this is what each offers."""
@@ -70,25 +75,10 @@ class Workers(msgspec.Struct):
             self.offers[offer] += number
         self.slots += number
 
-    def take(self, offer: Offer, *, short: bool) -> None:
-        """An attempt begins."""
-        if not short:
-            self._whole[offer] += 1
-            self.held += 1
-            return
-        if not self._short[offer] % self.at_once:
-            self.held += 1
-        self._short[offer] += 1
-
-    def give_back(self, offer: Offer, *, short: bool) -> None:
-        """It is over."""
-        if not short:
-            self._whole[offer] -= 1
-            self.held -= 1
-            return
-        self._short[offer] -= 1
-        if not self._short[offer] % self.at_once:
-            self.held -= 1
+    @property
+    def held(self) -> int:
+        """Workers that are held."""
+        return self.shared + sum(self._whole.values())
 
     def free(self) -> Counter[Offer]:
         """What the workers offer that nobody holds."""
@@ -96,26 +86,44 @@ class Workers(msgspec.Struct):
             return Counter({(): self.slots - self.held})
         free = self.offers.copy()
         free.subtract(self._whole)
-        free.subtract({offer: -(-number // self.at_once) for offer, number in self._short.items()})
+        free[()] -= self.shared
         return free
 
-    def shared(self) -> Offer | None:
-        """What a worker offers that short attempts hold and that has room for another one.
+    def room(self, most: int) -> int:
+        """How many more may be held, of `most` in all; below 0 when some are gone that are still held."""
+        return min(self.slots, most) - self.held
 
-        Workers that are gone, and still held, have none.
-        """
-        roomy = [offer for offer, number in self._short.items() if number % self.at_once]
-        if not self.offers or not roomy:
-            return min(roomy, default=None) if self.held <= self.slots else None
-        free = self.free()
-        return min((offer for offer in roomy if free[offer] >= 0), key=_fewest_first, default=None)
+    def has_room(self, most: int, *, short: bool) -> bool:
+        """Whether there is a worker for one more attempt, or a share of one; labels aside."""
+        room = self.room(most)
+        if room != 0 or not short:
+            return room > 0
+        return self.short < self.at_once * self.shared and self.free()[()] >= 0
 
-    def place(self, label: str, *, short: bool) -> Offer | None:
+    def place(self, label: str, most: int, *, short: bool) -> Offer | None:
         """What the worker offers that the next attempt gets; None: there is none for it."""
-        shared = self.shared() if short else None
-        return pick(self.free(), label) if shared is None else shared
+        free = pick(self.free(), label) if self.room(most) > 0 else None
+        if free is None and short and self.has_room(most, short=True):
+            return ()
+        return free
+
+    def take(self, offer: Offer, most: int, *, short: bool) -> None:
+        """An attempt begins in its place."""
+        if not short:
+            self._whole[offer] += 1
+            return
+        if self.room(most) > 0 and self.free()[()] > 0:
+            self.shared += 1
+        self.short += 1
+
+    def give_back(self, offer: Offer, *, short: bool) -> None:
+        """It is over."""
+        if not short:
+            self._whole[offer] -= 1
+            return
+        self.short -= 1
+        self.shared = min(self.shared, self.short)
 
     def copy(self) -> "Workers":
         """One that changes by itself."""
-        copies = {name: getattr(self, name).copy() for name in ("offers", "_whole", "_short")}
-        return msgspec.structs.replace(self, **copies)
+        return msgspec.structs.replace(self, offers=self.offers.copy(), _whole=self._whole.copy())

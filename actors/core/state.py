@@ -529,7 +529,7 @@ class SchedulerState:
         """An attempt takes a slot, and its resources."""
         task = running.reserved_for
         self.running[running.task_id] = running
-        self.workers.take(running.offer, short=running.short)
+        self.workers.take(running.offer, self.limits.max_concurrent, short=running.short)
         self.reserved.take(task)
         self.running_counts.take(task)
         self.queue.share_changed(task.spec.user_id)
@@ -661,19 +661,14 @@ class SchedulerState:
     @property
     def free_slots(self) -> int:
         """How many attempts could start now if resources and limits allowed, each on a worker of its own."""
-        return min(self.workers.slots, self.limits.max_concurrent) - self.workers.held
+        return self.workers.room(self.limits.max_concurrent)
 
     def has_room(self, task: TaskState) -> bool:
         """Whether there is a worker for an attempt of the task, or a share of one; labels aside."""
-        return self.free_slots > 0 or (self.is_short(task) and self.shares_a_worker)
-
-    @property
-    def shares_a_worker(self) -> bool:
-        """Whether a short attempt could start beside others on a worker that they hold."""
-        return self.free_slots >= 0 and self.workers.shared() is not None
+        return self.workers.has_room(self.limits.max_concurrent, short=self.is_short(task))
 
     def is_short(self, task: TaskState) -> bool:
-        """Whether attempts of the task share a worker with others."""
+        """Whether attempts of the task may share a worker with others."""
         return task.spec.type in self.short and not task.spec.worker_label and task.memory_needed <= SHORT_MEMORY
 
     def set_timer(self, at: datetime, task_id: int, attempt: int = 0) -> None:

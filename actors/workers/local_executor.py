@@ -109,6 +109,8 @@ class LocalExecutor:
         """The slots of `_to_start`, and those whose delay is not over."""
         self._starting_at_once = max(1, os.cpu_count() or 1)
         self._idle: list[Slot] = []
+        self._may_be_shared = 0
+        """How many workers may run short attempts, by the latest of these."""
         self._waiting: dict[tuple[int, int], tuple[Run, bytes]] = {}
         """Runs that no worker has yet, and how each travels."""
         self._attempts: dict[tuple[int, int], Slot] = {}
@@ -212,6 +214,8 @@ class LocalExecutor:
             self._endunbegun(unencodable(run, error))
             return
         self._waiting[key] = (run, frame)
+        if run.shared_workers:
+            self._may_be_shared = run.shared_workers
         self._hand_out()
 
     def _share(self, at_work: int) -> int:
@@ -223,25 +227,29 @@ class LocalExecutor:
         return sum(slot.running is not None for slot in self._slots) + len(self._waiting)
 
     def _hand_out(self) -> None:
-        """Give what waits to workers, in its order: nothing passes what waits for the same workers."""
-        shut = set[Offer]()
+        """Give what waits to workers, in its order: nothing passes what waits for a worker of the same kind.
+
+        A short run may wait for a share of one while others are idle; then it holds up those alone that need one, too.
+        """
+        shut = set[tuple[Offer, bool]]()
         for key, (run, _) in list(self._waiting.items()):
-            if run.offer in shut:
+            short = bool(run.shared_workers)
+            if (run.offer, False) in shut or (run.offer, short) in shut:
                 continue
             while key in self._waiting and (slot := self._slot_for(run)) is not None:
                 self._assign(slot, key)
             if key in self._waiting:
-                shut.add(run.offer)
+                shut.add((run.offer, short))
 
     def _slot_for(self, run: Run) -> Slot | None:
-        """An idle one, or for a short run the one with the most room."""
-        for slot in reversed(self._idle):
-            if self._offers[slot] == run.offer:
-                self._idle.remove(slot)
-                return slot
-        if not run.short:
-            return None
-        roomy = max((slot for slot in self._slots if self._offers[slot] == run.offer), key=_room, default=None)
+        """An idle one, or for a short run, where no more workers may run such, the one of them with the most room."""
+        shared = [slot for slot in self._slots if slot.is_shared] if run.shared_workers else []
+        if not shared or len(shared) < self._may_be_shared:
+            for slot in reversed(self._idle):
+                if self._offers[slot] == run.offer:
+                    self._idle.remove(slot)
+                    return slot
+        roomy = max(shared, key=_room, default=None)
         return roomy if roomy is not None and roomy.room_ahead else None
 
     def _share_out(self) -> None:

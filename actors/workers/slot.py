@@ -1,9 +1,9 @@
 """One place for an attempt: a worker, what it runs, and its successors.
 
 A worker that runs a short attempt is given others ahead, which it runs one after another: while the service records the
-end of one, the worker is at the next. What it has not begun can be withdrawn, and is when the one that it runs takes
-long, is to stop, or dies with the worker. An attempt that was not begun is given to another worker, and nothing of that
-is recorded.
+end of one, the worker is at the next. What it has not begun is asked back when the one that it runs takes long, or when
+one of them is to stop. It tells each end before it begins the next, so when it dies only the first that has not ended
+can have begun. What has not goes to another worker, and nothing of that is recorded.
 """
 
 import signal
@@ -97,6 +97,8 @@ class Given(NamedTuple):
     """Counted from the worker's first."""
     run: Run
     frame: bytes
+    at: float
+    """The wall clock's time then."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -142,6 +144,8 @@ class Slot:
         self._hub = hub
         self._launch = launch
         self._setup = encode_frame(setup)
+        self._trusts_worker = setup.sandbox.active
+        """Whether no handler can speak for the worker, which ends with what it cannot understand."""
         self._output_root = Path(setup.output_root) if setup.output_root else None
         self._max_output = setup.max_output
         self._rules = rules
@@ -155,7 +159,6 @@ class Slot:
         self._to_stop: set[tuple[int, int]] = set()
         """Those of them that are not to begin."""
         self._cores = 0
-        self._given_at = 0.0
         self._deaths = 0
         self._looking = False
         self._timing = False
@@ -166,6 +169,9 @@ class Slot:
         self._why = ""
         self._garbage = ""
         self._faulty = False
+        self._silent = False
+        self._killed_for: Given | None = None
+        """What it ran when it was killed."""
         self._stop_wanted = False
         self._held: AttemptEnded | None = None
         self._used: AttemptUsed | None = None
@@ -220,9 +226,14 @@ class Slot:
         return self._process.reaper if self._process is not None and self._at is not None else None
 
     @property
+    def is_shared(self) -> bool:
+        """Whether it runs a short attempt."""
+        return self._at is not None and self._at.run.shared_workers > 0
+
+    @property
     def room_ahead(self) -> int:
         """How many short runs the busy worker may be given beside what it has."""
-        if self.state != "busy" or self._at is None or not self._at.run.short:
+        if self.state != "busy" or not self.is_shared:
             return 0
         if self._stop_wanted or self._withdrawing or self._is_worn() or self._is_slow():
             return 0
@@ -237,7 +248,7 @@ class Slot:
             self.state = "dying" if self._process is not None else self.state
             return False
         self._sent += 1
-        given = Given(self._sent, run, frame)
+        given = Given(self._sent, run, frame, time.time())
         if self._at is None:
             self.state = "busy"
             self._come_to(given)
@@ -250,7 +261,6 @@ class Slot:
         """The worker is at this one now."""
         self._at = given
         self._cores = given.run.cores
-        self._given_at = time.time()
         self._begun_at = time.monotonic()
         self._stop_wanted = False
         if given.key in self._to_stop:
@@ -268,9 +278,6 @@ class Slot:
             self._stop_wanted = True
             if self.state == "busy":
                 self._process.wish_end(encode_frame(Stop(*key)))
-                self._withdraw()
-                if not self._withdrawing:
-                    self._process.signal_tools()
                 self._hub.reactor.at(at.run.grace, lambda: self._overdue(at))
 
     def _keep_from_beginning(self, key: tuple[int, int]) -> None:
@@ -298,12 +305,8 @@ class Slot:
             self._to_stop |= {self._at.key} if self._stop_wanted else set()
             self._at = None
         self._give_back(back)
-        if self.state != "busy":
-            return
-        if self._at is None:
+        if self._at is None and self.state == "busy":
             self._come_to_rest()
-        elif self._stop_wanted and self._process is not None:
-            self._process.signal_tools()  # only now: the next attempt could have tools, too
 
     def _give_back(self, runs: list[Given]) -> None:
         """These have not begun."""
@@ -349,6 +352,8 @@ class Slot:
     def kill(self, why: str) -> None:
         """Have the whole tree killed. The first reason counts."""
         if self._process is not None:
+            if self.state != "dying":
+                self._killed_for = self._at
             self.state = "dying"
             self._why = self._why or why
             self._process.kill()
@@ -366,6 +371,7 @@ class Slot:
     def _unanswered(self, given: Given) -> None:
         with self._hub.lock:
             if given in self._ahead:
+                self._silent = True
                 self.kill("it did not say which attempts it has begun")
 
     def _note_use(self, frame: AttemptBounded | AttemptUsed) -> None:
@@ -445,15 +451,27 @@ class Slot:
         why = self._why or ("its reaper was killed" if ending.reaper_killed else "it died")
         ending, said = self._with_output(ending)
         self._hub.tell(WorkerGone(self._pid, ending.code, f"{why}: {said}" if died and said else why))
+        left, self._ahead = list(self._ahead), deque()
         if self._at is not None:
-            self._tell_end(self._held or self._end_of(self._at.run, ending))
-        ahead = list(self._ahead)
-        self._ahead.clear()
-        self._give_back(ahead)
+            if self._is_innocent(self._at):
+                left.insert(0, self._at)
+                self._at = None
+            else:
+                self._tell_end(self._held or self._end_of(self._at, ending))
+        if self._garbage and not self._trusts_worker:  # nobody listened any more while it may have gone on
+            for given in left:
+                self._hub.tell(self._end_of(given, ending))
+        else:
+            self._give_back(left)
         self._deaths = self._deaths + 1 if died else self._deaths
         delay = self._delay() if died else 0.0
         self.usable = self.usable and not delay
         self._hub.empty(self, delay)
+
+    def _is_innocent(self, given: Given) -> bool:
+        """Whether the worker was killed for another attempt, behind which it had just come to this one."""
+        killed = bool(self._why) and not self._garbage and self._held is None
+        return killed and given is not self._killed_for and not given.run.output_file
 
     def _with_output(self, ending: Exit) -> tuple[Exit, str]:
         """The end, with the last of what the attempt had printed, and what may be recorded of that: a line.
@@ -483,11 +501,9 @@ class Slot:
         self._deaths = 0
         self._cpu_known += ended.cpu_used
         self._tell_end(ended)
-        if self.state != "busy":
-            return
         if self._ahead:
             self._come_to(self._ahead.popleft())
-        else:
+        elif self.state == "busy":
             self._come_to_rest()
 
     def _come_to_rest(self) -> None:
@@ -505,13 +521,18 @@ class Slot:
         self._watch = None
         self._hub.tell(ended)
 
-    def _end_of(self, run: Run, ending: Exit) -> AttemptEnded:
+    def _end_of(self, given: Given, ending: Exit) -> AttemptEnded:
         """The end of an attempt that could not tell it itself."""
+        run = given.run
         seen = self._watch.used if self._watch is not None else usage.Usage()
         if self._garbage:
             outcome, error, kind = "lost", f"PROTOCOL: the worker sent garbage ({self._garbage}).", "ProtocolError"
-        elif fault := self._reached or (None if self._why else self._fault_that_killed(run, ending)):
+        elif fault := self._reached or (None if self._why else self._fault_that_killed(given, ending)):
             outcome, error, kind = "failed", str(fault), type(fault).__name__
+        elif self._silent and not self._stop_wanted:
+            outcome, error, kind = "lost", f"PROTOCOL: the worker was killed ({self._why}).", "ProtocolError"
+        elif self._why and given is not self._killed_for:
+            outcome, error, kind = "lost", f"The worker was killed for another attempt ({self._why}).", "WorkerLost"
         elif self._why:
             outcome, error, kind = "stopped", f"The worker was killed ({self._why}).", ""
         else:
@@ -527,9 +548,9 @@ class Slot:
             exit_code=None if self._why else ending.code,
         )
 
-    def _fault_that_killed(self, run: Run, ending: Exit) -> TasktrailError | None:
+    def _fault_that_killed(self, given: Given, ending: Exit) -> TasktrailError | None:
         """The error that names why the worker died, where that is its input or a limit."""
-        return _input_cut(run, ending, self._given_at) or self._limit_that_killed(run, ending)
+        return _input_cut(given.run, ending, given.at) or self._limit_that_killed(given.run, ending)
 
     def _limit_that_killed(self, run: Run, ending: Exit) -> TasktrailError | None:
         """The limit that a worker died of, if of any: the attempt has failed, and another one would end the same."""

@@ -205,17 +205,9 @@ class WorkerProcess:
         _write(self._control, order)
 
     def wish_end(self, stop: bytes) -> None:
-        """Send `Stop` to both threads of the worker."""
+        """Send `Stop` to both threads of the worker. It has the handler's tools end, too."""
         _write(self._control, stop)
         _write(self._job, stop)
-
-    def signal_tools(self) -> None:
-        """Send SIGTERM to the worker's process group: it is meant for what the handler has started."""
-        if not self._lifeline_cut:
-            try:
-                os.write(self._launched.lifeline, b"T")
-            except BrokenPipeError:
-                return  # the reaper was killed; its status pipe tells
 
     def kill(self) -> None:
         """Have the reaper kill the whole tree."""

@@ -246,6 +246,7 @@ class WorkerChannel:
         self._taken = self._begun = self._withdrawn = 0
         """Numbers of runs, counted from the first: the last taken out of `_runs`, begun, withdrawn."""
         self._beginning = Lock()
+        self._on_stop: Callable[[], None] = lambda: None
         self._buffer = FrameBuffer(attempt_order_decoder)
         self._control_buffer = FrameBuffer(worker_order_decoder)
         self._current = (0, 0)
@@ -266,9 +267,10 @@ class WorkerChannel:
         setup: Setup = self._next_order()
         return setup
 
-    def listen(self) -> None:
-        """Begin to listen for `Stop`, in a thread."""
+    def listen(self, on_stop: Callable[[], None] = lambda: None) -> None:
+        """Begin to listen for `Stop`, in a thread. `on_stop` is called there, and no other attempt begins meanwhile."""
         self._listening = True
+        self._on_stop = on_stop
         Thread(target=self._listen, name="control", daemon=True).start()
 
     def ends(self) -> tuple[int, int]:
@@ -280,7 +282,7 @@ class WorkerChannel:
         return bool(self._orders)
 
     def orders(self, ready: Container[int]) -> list[Any]:
-        """The orders that have come, each once. Raises ServiceGone."""
+        """The orders that have come for the attempt, each once. Raises ServiceGone."""
         orders = []
         if self._control in ready:
             if not (data := os.read(self._control, _CHUNK)):
@@ -288,7 +290,7 @@ class WorkerChannel:
             orders = [order for order in self._control_buffer.feed(data) if type(order) in (CoresChanged, Withdraw)]
         if self._job in ready:
             self._read_orders()
-        orders += self._orders
+        orders += [order for order in self._orders if (order.task_id, order.attempt) == self._current]
         self._orders.clear()
         for order in orders:
             self._note(order)
@@ -316,20 +318,20 @@ class WorkerChannel:
             while not self._runs:
                 self._read_orders()
             run = self._runs.popleft()
-            if self._may_begin():
+            if self._may_begin(run):
                 self._grace = run.grace
-                self._current = (run.task_id, run.attempt)
                 self._given_cores = run.cores
                 self._begin_to_beat(run.beat)
                 return run
 
-    def _may_begin(self) -> bool:
+    def _may_begin(self, run: Run) -> bool:
         """Whether the next run has not been withdrawn; from here on it cannot be."""
         with self._beginning:
             self._taken += 1
             if self._taken <= self._withdrawn:
                 return False
             self._begun = self._taken
+            self._current = (run.task_id, run.attempt)
             return True
 
     def _withdraw(self, order: Withdraw) -> None:
@@ -407,8 +409,10 @@ class WorkerChannel:
         return not self._orders and self.stop_wanted() and not select.select([self._job], [], [], patience)[0]
 
     def _is_answer(self, order: Any, kind: type[Saved | Grant | Stop | Signature]) -> bool:
+        if (order.task_id, order.attempt) != self._current:
+            return False  # about one before, which has not waited for it
         self._note(order)
-        return isinstance(order, kind) and (order.task_id, order.attempt) == self._current
+        return isinstance(order, kind)
 
     def _next_order(self) -> Any:
         while not self._orders:
@@ -441,6 +445,10 @@ class WorkerChannel:
                     return
                 for order in self._control_buffer.feed(data):
                     self._note(order)
+                    if type(order) is Stop:
+                        with self._beginning:
+                            if (order.task_id, order.attempt) == self._current:
+                                self._on_stop()
             elif self._bell in ready:
                 os.read(self._bell, 64)
             elif timer is not None and self._timer is timer and timer[0] <= time.monotonic():

@@ -3,8 +3,8 @@
 It runs as a script (`python -I -S reaper.py …`) and uses nothing but the standard library, so that it starts in a few
 milliseconds and stays small. The service holds the other end of two pipes:
 
-* lifeline (service → reaper): each byte means "SIGTERM to the worker's process group"; the end of file means that the
-  service is gone or wants the tree killed.
+* lifeline (service → reaper): nothing is written; the end of file means that the service is gone or wants the tree
+  killed.
 * status (reaper → service): one line `exit CODE CPU_MICROSECONDS PEAK_BYTES` and the last output of the tree, written
   when nothing is left. The end of file without that line means that the reaper itself was killed.
 
@@ -108,7 +108,7 @@ class Reaper:
         while alive:
             for fd, _ in poll.poll():
                 if fd == self._lifeline:
-                    alive = self._obey() and alive
+                    alive = False
                 elif fd == self._bell:
                     os.read(self._bell, 4096)
                     alive = self._reap_others() and alive
@@ -165,7 +165,6 @@ class Reaper:
             os.write(news, b"127 0 0\n")
             os.write(self._output_end, str(error).encode())
             return
-        signal.signal(signal.SIGTERM, lambda *_: os.killpg(worker, signal.SIGTERM))
         for fd in (self._output_end, *inherited):
             os.close(fd)
         while True:
@@ -175,13 +174,6 @@ class Reaper:
                 text = f"{os.waitstatus_to_exitcode(code)} {seconds} {usage.ru_maxrss}\n"
                 os.write(news, text.encode())
                 return
-
-    def _obey(self) -> bool:
-        """Read the lifeline. False when it broke."""
-        wishes = os.read(self._lifeline, 64)
-        if wishes:
-            self._signal_group(signal.SIGTERM)
-        return bool(wishes)
 
     def _reap_others(self) -> bool:
         """Bury adopted children that have ended. False when the worker has.
@@ -206,7 +198,7 @@ class Reaper:
 
     def _clear(self) -> None:
         """Kill every descendant until none is left, however they fork meanwhile."""
-        self._signal_group(signal.SIGKILL)
+        self._kill_group()
         while self._bury():
             for pid in descendants(os.getpid()):
                 try:
@@ -241,12 +233,12 @@ class Reaper:
         except BlockingIOError:
             return
 
-    def _signal_group(self, number: int) -> None:
+    def _kill_group(self) -> None:
         try:
             if self._news >= 0:
-                os.kill(self._worker, number)  # it passes SIGTERM on
+                os.kill(self._worker, signal.SIGKILL)
             else:
-                os.killpg(self._worker, number)
+                os.killpg(self._worker, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             return
 

@@ -57,6 +57,7 @@ from .context import plain_text
 from .output_pipe import Printing
 from .reaper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
 from .sandbox import Reach, Sandbox, confine, recheck_input, recheck_output
+from .worker_state import signal_tools
 
 _CHUNK = 65536
 _PAUSE = 0.001
@@ -302,13 +303,14 @@ class SandboxedAttempts:
                 for order in service.orders(ready):
                     if type(order) in (Stop, Saved, CoresChanged):
                         child.tell(order)
+                    if type(order) is Stop:
+                        signal_tools()
 
     def _pass_on(self, child: _Child, run: Run, data: bytes) -> AttemptEnded | Retiring | None:
         try:
             frames = child.buffer.feed(data)
         except GarbageFrame:
-            self._channel.send_raw(data)  # the service makes the same of it, and ends us
-            return None
+            self._end_with_garbage()
         for frame in frames:
             ended = frame.ended if type(frame) is Retiring else frame
             mine = (getattr(ended, "task_id", 0), getattr(ended, "attempt", 0)) == (run.task_id, run.attempt)
@@ -318,11 +320,15 @@ class SandboxedAttempts:
                 continue
             if mine and isinstance(frame, AttemptEnded | Retiring):
                 return frame
-            if mine and type(frame) not in _PASSED_ON:
-                self._channel.send_raw(b"\xff" * 8)  # it plays the worker: that is no frame of an attempt
-                return None
-            self._channel.send(frame)  # one about another attempt is garbage as well, and the service says so
+            if not mine or type(frame) not in _PASSED_ON:
+                self._end_with_garbage()  # it plays the worker, or another attempt
+            self._channel.send(frame)
         return None
+
+    def _end_with_garbage(self) -> NoReturn:
+        """Let the service end us, with what the attempt has started. Nothing of what it wrote is passed on."""
+        self._channel.send_raw(b"\xff" * 8)
+        self._channel.await_end()
 
     def _signature(self, content: bytes, number: int) -> bytes:
         """What it asks for is not known to be a manifest, so it gets no more than one needs, and never the key."""

@@ -31,7 +31,7 @@ from .output_pipe import Printing, print_line_by_line, print_trace
 from .reaper import PR_SET_PDEATHSIG
 from .sandboxed import SandboxedAttempts, send_end
 from .seccomp import PR_SET_NO_NEW_PRIVS
-from .worker_state import Baseline, Leftovers, UsageMeter, cpu_seconds, trim
+from .worker_state import Baseline, Leftovers, UsageMeter, cpu_seconds, signal_tools, trim
 
 TRIM_ABOVE = 48 * 1024 * 1024
 """Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
@@ -55,7 +55,7 @@ def main() -> NoReturn:
         print_line_by_line()
         printing = Printing(output, setup.output_root, setup.max_output)
         if not setup.sandbox.active:
-            channel.listen()
+            channel.listen(signal_tools)
             printing.listen()
         worker = Worker(channel, setup, reaper, printing)
         channel.send(WorkerReady(os.getpid()))

@@ -126,6 +126,12 @@ def cpu_seconds() -> float:
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
+def signal_tools() -> None:
+    """Send SIGTERM to what an attempt has started: the process group of the worker, which survives that itself."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGTERM)
+
+
 def trim() -> None:
     """Give free memory back to the system, where the C library can. Costs a millisecond after a large attempt."""
     if _TRIM is not None:

@@ -17,11 +17,12 @@ from tasktrail.events.reports import AttemptEnded, AttemptProgressed, AttemptsHe
 from tasktrail.handlers.process.sandbox import Sandbox
 
 SUPPORT = Path(__file__).parent.parent / "support"
-TYPES = ("echo", "patient", "die", "tool", "late", "deaf", "hang", "noop", "hog", "leave")
+TYPES = ("echo", "patient", "die", "tool", "late", "deaf", "hang", "noop", "hog", "leave", "forge", "garbage", "note")
+FREE, SANDBOXED = Sandbox(mode="off"), Sandbox(mode="auto")
 MakeExecutor: TypeAlias = Callable[..., tuple[LocalExecutor, Reports]]
 
 
-@pytest.fixture(params=[Sandbox(mode="off"), Sandbox(mode="auto")], ids=["free", "sandboxed"])
+@pytest.fixture(params=[FREE, SANDBOXED], ids=["free", "sandboxed"])
 def make(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
     """Make an executor and open it; it is closed afterwards, and has told the end of each attempt once then."""
     made: list[tuple[LocalExecutor, Reports]] = []
@@ -46,8 +47,8 @@ def make(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
         assert len(ends) == len(set(ends))
 
 
-def short(task_type: str, task_id: int, *, grace: float = 0.2, **options: Any) -> Run:
-    return Run(task_id, 1, task_type, "", "", options, None, f"/nowhere/{task_id}", grace=grace, short=True)
+def short(task_type: str, task_id: int, *, grace: float = 0.2, workers: int = 9, **options: Any) -> Run:
+    return Run(task_id, 1, task_type, "", "", options, None, f"/nowhere/{task_id}", grace=grace, shared_workers=workers)
 
 
 def echoes(first: int, last: int) -> list[Run]:
@@ -154,7 +155,45 @@ def test_a_worker_that_does_not_answer_holds_nobody_up_for_ever(make: MakeExecut
     executor.do([Stop(2, 1)])
     assert reports.end(2).outcome == "stopped"
     executor.do([Stop(1, 1)])
-    assert reports.end(1).outcome == "stopped"
+    ended = reports.end(1)
+    assert ended.outcome == "stopped" or ended.error.startswith("PROTOCOL: the worker was killed (it did not say which")
+
+
+@pytest.mark.parametrize("make", [SANDBOXED], indirect=True)
+@pytest.mark.parametrize("shape", ["withdrawn", "end"])
+def test_a_sandboxed_attempt_cannot_speak_for_its_worker_or_its_neighbour(make: MakeExecutor, shape: str) -> None:
+    executor, reports = make()
+    executor.do([short("forge", 1, shape=shape), *echoes(2, 3)])
+    assert (reports.end(1).outcome, reports.end(1).error_type) == ("lost", "ProtocolError")
+    all_complete(reports, 2, 3)
+
+
+@pytest.mark.parametrize("make", [FREE], indirect=True)
+def test_those_behind_garbage_do_not_run_twice(make: MakeExecutor, tmp_path: Path) -> None:
+    """The worker goes on until it is killed, and nobody understands what it says."""
+    executor, reports = make()
+    notes = tmp_path / "notes"
+    for begin in range(1, 61, 10):
+        others = [short("note", number, value=str(notes)) for number in range(begin + 1, begin + 10)]
+        executor.do([short("garbage", begin, shape="once"), *others])
+        assert reports.end(begin).outcome == "lost"
+        for other in others:
+            reports.end(other.task_id)
+    lines = notes.read_text().split() if notes.exists() else []
+    assert len(lines) == len(set(lines))
+
+
+def test_no_more_workers_run_short_attempts_than_may(make: MakeExecutor) -> None:
+    executor, reports = make(slots=3)
+    executor.do([short("patient", number, workers=1) for number in range(1, 4)])
+    for number in range(1, 4):
+        at_work(reports, number)
+        executor.do([Stop(number, 1)])
+        reports.end(number)
+    heard = [
+        (type(report), report.task_id) for report in reports.all if isinstance(report, AttemptProgressed | AttemptEnded)
+    ]
+    assert [number for _, number in heard] == [1, 1, 2, 2, 3, 3]
 
 
 def test_a_worker_that_has_to_be_replaced_begins_no_other(make: MakeExecutor) -> None:

@@ -128,14 +128,14 @@ RUN = Run(1, 2, "t", "", "", {}, None, "", grace=0.02)
 class Service:
     """The other ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
         job, self.job = os.pipe()
         control, self.control = os.pipe()
         self.report, report = os.pipe()
         self.channel = WorkerChannel(job, control, report)
         self.order(Setup({}, 0))
         self.channel.start()
-        self.channel.listen()
+        self.channel.listen(on_stop)
 
     def order(self, *orders: Any) -> None:
         os.write(self.job, b"".join(map(encode_frame, orders)))
@@ -264,6 +264,32 @@ def test_answers_are_found_behind_runs_that_were_given_ahead(service: Service) -
     assert service.channel.saved()
     assert service.channel.granted()
     assert [service.channel.next_run().task_id for _ in range(3)] == [2, 3, 4]
+
+
+def test_a_stop_that_one_before_has_not_read_does_not_hide_that_of_this_one(service: Service) -> None:
+    given_ahead(service, 2)
+    service.channel.next_run()
+    service.stop((1, 1), heard=service.channel.stop_wanted)
+    service.channel.next_run()
+    service.order(Saved(2, 1))
+    os.write(service.control, encode_frame(Stop(2, 1)))
+    while not service.channel.stop_wanted():
+        Event().wait(0.005)
+    assert service.channel.saved()
+    assert service.channel.stop_wanted()
+
+
+def test_what_follows_a_stop_is_done_for_the_attempt_that_it_is_about_alone() -> None:
+    calls = threading.Event()
+    service = Service(calls.set)
+    given_ahead(service, 1)
+    service.channel.next_run()
+    os.write(service.control, encode_frame(Stop(9, 1)) + encode_frame(CoresChanged(1, 1, 5)))
+    while service.channel.cores() != 5:
+        Event().wait(0.005)
+    assert not calls.is_set()
+    os.write(service.control, encode_frame(Stop(1, 1)))
+    assert calls.wait(10)
 
 
 def test_a_call_for_later_is_made_by_the_other_thread(channel: WorkerChannel) -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from tasktrail.actors.core import attempts, commands, dispatch, lifecycle, timeouts
 from tasktrail.actors.core.limits import UNLIMITED, Limits
 from tasktrail.actors.core.resources import Ceiling, MachineSample, Reserved
+from tasktrail.actors.core.routing import Workers
 from tasktrail.actors.core.state import Outputs, Running, SchedulerState
 from tasktrail.actors.core.unit_of_work import BY_SCHEDULER, UnitOfWork
 from tasktrail.actors.scheduler import JumpWatch
@@ -263,8 +264,8 @@ def limits_ignored(patch: pytest.MonkeyPatch) -> None:
 @planted("I7: more attempts than slots")
 def one_slot_too_many(patch: pytest.MonkeyPatch) -> None:
     """Off by one."""
-    free = SchedulerState.free_slots
-    patch.setattr(SchedulerState, "free_slots", property(lambda self: free.__get__(self) + 1))
+    room = Workers.room
+    patch.setattr(Workers, "room", lambda self, most: room(self, most) + 1)
 
 
 def choose_with(patch: pytest.MonkeyPatch, **otherwise: Any) -> None:

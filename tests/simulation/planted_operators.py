@@ -123,7 +123,7 @@ def windows_looked_at_only_at_a_start(patch: pytest.MonkeyPatch) -> None:
 def any_worker_will_do(patch: pytest.MonkeyPatch) -> None:
     """The label that a task needs is looked at when it waits, and not when a worker is chosen."""
     place = routing.Workers.place
-    patch.setattr(routing.Workers, "place", lambda self, _label, *, short: place(self, "", short=short))
+    patch.setattr(routing.Workers, "place", lambda self, _label, most, *, short: place(self, "", most, short=short))
 
 
 @planted("I7: .* counted")

@@ -61,15 +61,18 @@ def check_workers(state: SchedulerState, started: list[int]) -> None:
         offers = state.workers.offers
         there = offers[entry.offer] if offers else state.workers.slots
         must(held[entry.offer] <= there, f"I16: {held[entry.offer]} of {there} workers with {entry.offer} are held")
-        shares = entry.reserved_for.spec.type in state.short and not needs
+        shares = entry.reserved_for.spec.type in state.short and not needs and not entry.offer
         must(entry.short <= shares, f"I16: task {task_id} shares a worker, and may not")
 
 
 def workers_held(state: SchedulerState) -> Counter[Offer]:
-    """How many workers attempts hold, by what these offer: one each, or one for so many short ones."""
+    """How many workers attempts hold, by what these offer: one each, and those that short ones share."""
     held = Counter(entry.offer for entry in state.running.values() if not entry.short)
-    short = Counter(entry.offer for entry in state.running.values() if entry.short)
-    return held + Counter({offer: -(-number // state.workers.at_once) for offer, number in short.items()})
+    short, shared = sum(entry.short for entry in state.running.values()), state.workers.shared
+    most = state.workers.at_once * shared
+    must(shared <= short <= most, f"I16: {short} short attempts hold {shared} workers, with room for {most}")
+    held[()] += shared
+    return held
 
 
 def check_windows(limits: Limits, started: list[TaskState], now: datetime) -> None:

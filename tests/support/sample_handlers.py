@@ -1,5 +1,6 @@
 """Task types for tests: well-behaved, broken, and hostile. Imported by workers, never by the product."""
 
+import gc
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from tasktrail.events import Checkpoint
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 from tasktrail.handlers import Finished, Rejected, Stopped, TaskContext, Unusable, handler
 from tasktrail.handlers.contract import abandon
-from tasktrail.handlers.process.channel import encode_frame
+from tasktrail.handlers.process.channel import Withdrawn, WorkerChannel, encode_frame
 
 Context: TypeAlias = TaskContext[Any]
 pure: dict[str, Any] = {"needs_input": False, "needs_output": False}
@@ -311,9 +312,28 @@ def garbage(context: Context) -> None:
         "unsigned": encode_frame(AttemptEnded(context.task_id, context.attempt, "completed", {"x": 2**63})),
         "nan": encode_frame(AttemptProgressed(context.task_id, context.attempt, float("nan"))),
     }
-    os.write(int(sys.argv[4]), nonsense[context.options.shape])
+    os.write(int(sys.argv[4]), nonsense.get(context.options.shape, nonsense["noise"]))
+    while context.options.shape != "once":
+        time.sleep(0.05)
+
+
+@handler("forge", options=Wish, **pure)
+def forge(context: Context) -> None:
+    """Speak for the worker, and for the attempt behind this one."""
+    channel = next(one for one in gc.get_objects() if isinstance(one, WorkerChannel))
+    ends = [AttemptEnded(context.task_id + more, 1, "completed", {"value": "forged"}) for more in range(2)]
+    context.progress(0, "forging")
+    first = Withdrawn(1, 1) if context.options.shape == "withdrawn" else ends[1]
+    channel.send_raw(b"".join(map(encode_frame, (first, *ends))))
     while True:
         time.sleep(0.05)
+
+
+@handler("note", options=Wish, **pure)
+def note(context: Context) -> None:
+    """Add a line to a file."""
+    with Path(context.options.value).open("a") as file:
+        file.write(f"{context.task_id}\n")
 
 
 @handler("fork", **pure)

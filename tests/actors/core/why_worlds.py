@@ -208,10 +208,8 @@ class Lifting:
 
     def _offer(self) -> None:
         """Of the workers that are free then, the one with the fewest labels offers the label, too."""
-        running = self.core.state.running.values()
-        taken = Counter(entry.offer for entry in running if not entry.short)
-        for offer, number in Counter(entry.offer for entry in running if entry.short).items():
-            taken[offer] += -(-number // AT_ONCE)
+        taken = Counter(entry.offer for entry in self.core.state.running.values() if not entry.short)
+        taken[()] += self.core.state.workers.shared
         if self.offers_label:
             free = [offer for offer in self.offers if self.offers.count(offer) > taken[offer]]
             if free:
