@@ -17,7 +17,7 @@ from ..errors import LogTooNew, TasktrailError
 from ..recorded import EVENT_TAGS, STUB
 from ..system_events import SegmentArchived
 from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, file_digest
-from .archives import Archives, KnownArchive, is_as_noted, segment_of, table_of
+from .archives import Archives, KnownArchive, also_before, is_as_noted, noted_contents, segment_of, table_of
 from .chain import GENESIS, checksum, link
 from .rows import COLUMNS, from_row
 from .schema import APPLIED, NAMES, SET, epoch_sum, expected, objects, sums_rows
@@ -382,12 +382,13 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             with suppress(msgspec.DecodeError, UnicodeError):  # told by others
                 event = _ARCHIVED.decode(data)
                 events[event.first] = event
+        kinds, tasks = noted_contents(conn)
     except UNREADABLE as error:
         yield Fault(0, "archive", f"which archives there are cannot be read: {error}")
         return
     except TasktrailError:  # some of these records are in an archive that is damaged, which is told where it is read
         all_known = False
-    due = 1
+    due, newest = 1, -1
     for *row, found in table:
         if not is_as_noted(row, found):
             yield Fault(due, "archive", "what the log says of an archive is not as it was written")
@@ -399,6 +400,9 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             yield Fault(segment.first, "archive", "what is said of the archive is not what the log has recorded of it")
         elif fault := _file_fault(Archives(conn), segment):
             yield Fault(segment.first, "archive", fault)
+        elif fault := _noted_fault(Archives(conn), segment, newest, kinds[segment.first], tasks[segment.first]):
+            yield Fault(segment.first, "index", fault)
+        newest = max(newest, segment.newest_task)
         due = segment.last + 1
     for event in events.values() if all_known else ():
         yield Fault(event.first, "archive", "the log has recorded an archive from here on, and does not know it")
@@ -421,6 +425,24 @@ def _file_fault(archives: Archives, segment: KnownArchive) -> str:
     except (ArchiveDamaged, TasktrailError, OSError):  # told where its rows are read
         return ""
     return f"the archive {segment.name} was changed or replaced: it does not have the SHA-256 that is recorded"
+
+
+def _noted_fault(archives: Archives, segment: KnownArchive, newest: int, kinds: set[str], tasks: set[int]) -> str:
+    """What is wrong with what is noted of an archive. `newest`: the newest task in those in front of it."""
+    if not (kinds or tasks):
+        return ""  # then it is looked into each time
+    try:
+        file = archives.file(segment)
+    except TasktrailError:  # told where its rows are read
+        return ""
+    there = file.tasks()
+    if max(there, default=0) != segment.newest_task:
+        return f"the newest task in it is {max(there, default=0)}, not {segment.newest_task}"
+    if kinds != file.kinds():
+        return "which kinds of records the archive from here on has is not as it was noted"
+    if not {0, *also_before(file, newest)} <= tasks <= {0, *there}:
+        return "which tasks the archive from here on goes on with is not as it was noted"
+    return ""
 
 
 def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:

@@ -34,7 +34,7 @@ from ..recorded import Fact, Recorded, record_at, timestamp
 from ..system_events import SegmentArchived
 from ..task_events import Completed
 from ..values import MAX_INTEGER
-from .archives import Archives, KnownArchive, delete_archived
+from .archives import Archives, KnownArchive, delete_archived, note_contents
 from .archives import put as note_archive
 from .chain import GENESIS, checksum, link
 from .encryption import Decryption, Encryption, belongings, erasable, opened_digest, refuse_lost_keys
@@ -116,6 +116,7 @@ class SqliteEventLog:
             self._epoch = self._take_epoch(now)
             self._unfolded = next(read_drops(self._conn), None) is not None and not self._cut_write_ahead_log()
             self._archives.remove_strays()
+            self._note_archived()
             self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
             self._grow_write_ahead_log()
             self._wait_for_locks(_LOCK_PATIENCE)
@@ -149,6 +150,11 @@ class SqliteEventLog:
             return None
         keys.make(master)
         return Encryption(self._conn, keys, new=encrypted)
+
+    def _note_archived(self) -> None:
+        if self._archives.not_noted():
+            with self._db.atomic():
+                note_contents(self._conn)
 
     def _let_go(self) -> None:
         self._decrypt.close()
