@@ -379,10 +379,10 @@ class Scheduler(Actor):
                 self._load(task_id)
 
     def _with_belongings(self, message: Submit) -> Submit:
-        """Only the log knows which finished tasks are a user's."""
+        """Only the log knows which finished tasks are a user's. What the sender has looked through is left out."""
         if not isinstance(message.command, EraseUser):
             return message
-        found = self._log.belongings(message.command.user_id)
+        found = self._log.belongings(message.command.user_id, message.intake.belongings)
         return replace(message, intake=replace(message.intake, belongings=found))
 
     def _stage(self, message: Message) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import astuple
 from sqlite_utils import Database
 
-from ..context import Belongings
+from ..context import NOTHING_KNOWN, Belongings
 from ..errors import (
     ConcurrencyError,
     DiskFailed,
@@ -467,10 +467,10 @@ class SqliteEventLog:
             raise LogCorrupt(f"Position {row[3]}: the answer to {command_id} is not as it was written")
         return Answer(command_id, opened_digest(row[1], command_id, self._decrypt.keys), row[2], row[3])
 
-    def belongings(self, user_id: int) -> Belongings:
+    def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
         """What there is of a user; see `EventLog.belongings`."""
         try:
-            return belongings(self._conn, self._decrypt.keys, user_id)
+            return belongings(self._conn, self._decrypt.keys, user_id, known)
         except sqlite3.Error as error:
             raise explained(error, _file_of(self._conn), "cannot be read") from error
 
@@ -630,6 +630,13 @@ class LogReader:
         """How much an erasure of a user would take. It looks through all records."""
         try:
             return erasable(self._conn, self._decrypt.keys, user_id)
+        except sqlite3.Error as error:
+            raise explained(error, _file_of(self._conn), "cannot be read") from error
+
+    def belongings(self, user_id: int) -> Belongings:
+        """What there is of a user; see `EventLog.belongings`."""
+        try:
+            return belongings(self._conn, self._decrypt.keys, user_id, NOTHING_KNOWN)
         except sqlite3.Error as error:
             raise explained(error, _file_of(self._conn), "cannot be read") from error
 
