@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -265,6 +266,35 @@ def test_archives_belong_to_the_backup(open_service: Opener, tmp_path: Path) -> 
     with pytest.raises(LogCorrupt, match="missing"):
         restore(third.path, tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_two_backups_with_archives_are_not_made_in_one_folder_at_once(
+    service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that fails takes back the archives that it has copied, and another would have relied on them."""
+    (tmp_path / "backups").mkdir()
+    done(service, 6)
+    assert service.archive().archives
+    copied, go_on = threading.Event(), threading.Event()
+
+    def then_fails(copy: Path) -> None:
+        copied.set()
+        assert go_on.wait(60)
+        raise BackupFailed(f"no room for {copy}")
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor(1) as pool:
+        patched.setattr("tasktrail.backups.backup.check_archives", then_fails)
+        first = pool.submit(service.backup, tmp_path / "backups" / "first.db")
+        assert copied.wait(60)
+        with pytest.raises(BackupFailed, match="archive is being written by somebody else"):
+            service.backup(tmp_path / "backups" / "second.db")
+        go_on.set()
+        with pytest.raises(BackupFailed, match="no room"):
+            first.result(60)
+    assert list((tmp_path / "backups").iterdir()) == []
+    second = service.backup(tmp_path / "backups" / "second.db")
+    assert second.archives == second.archives_added > 0
+    assert restore(second.path, tmp_path / "again").position == second.position
 
 
 def test_a_damaged_archive_makes_no_backup(service: TaskService, tmp_path: Path) -> None:
