@@ -309,6 +309,8 @@ class Scheduler(Actor):
             self._take_refusals(last=True)
         for one in message if isinstance(message, list) else (message,):
             self._take_or_drop(one)
+            if isinstance(one, Forget | Archive):  # what comes next has to find it in the log, or gone from there
+                self._commit()
         self._take_refusals()
         if self.actor_inbox.empty() or len(self._facts) >= MAX_BATCH:
             self._commit()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,11 @@ from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors.archiver import Archiver, discard_archive
+from tasktrail.actors.core.messages import Archive, Forget
+from tasktrail.actors.retention import Forgetter
 from tasktrail.backups.restore import _put_archives_aside, restore
 from tasktrail.cli.app import run
-from tasktrail.events.errors import BackupFailed, InvalidValue, LogCorrupt, TaskForgotten
+from tasktrail.events.errors import BackupFailed, InvalidValue, LogCorrupt, LogLocked, TaskForgotten
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.system_events import RetentionConfigured, SegmentArchived
@@ -161,6 +164,41 @@ def test_what_is_forgotten_is_in_no_archive_and_in_no_file(open_service: Opener)
     service = open_service()
     assert service.verify().findings == ()
     assert service.rebuild().differences == ()
+
+
+def test_what_is_forgotten_beside_an_archive_that_waits_for_the_disk_ends_no_service(
+    open_service: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found out from a log that lacks the archive, and recorded in one that has it."""
+    service = open_service()
+    gone = done(service, 8)
+    record, send = Archiver._record, Forgetter._send
+    with closing(sqlite3.connect(service.paths.log, isolation_level=None)) as other:
+
+        def in_vain(archiver: Archiver, message: Archive) -> int:
+            other.execute("BEGIN IMMEDIATE")
+            return record(archiver, message)
+
+        monkeypatch.setattr(Archiver, "_record", in_vain)
+        with pytest.raises(LogLocked):
+            service.archive()
+
+        def later(forgetter: Forgetter, message: Forget) -> int:
+            if other.in_transaction:
+                assert not message.archives
+                other.execute("ROLLBACK")
+                deadline = monotonic() + 30
+                while not service.ready:
+                    assert monotonic() < deadline
+                    threading.Event().wait(0.02)
+            return send(forgetter, message)
+
+        monkeypatch.setattr(Forgetter, "_send", later)
+        assert service.forget(0).tasks == len(gone)
+    assert service.fatal is None
+    assert any(isinstance(record.event, SegmentArchived) and record.event.replaces for record in service.log())
+    assert service.verify().findings == ()
+    assert service.wait(service.create_task(type="echo"), 60).status == "completed"
 
 
 def test_seals_and_proofs_hold_across_the_boundary(open_service: Opener) -> None:
