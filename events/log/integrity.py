@@ -448,23 +448,34 @@ def _noted_fault(archives: Archives, segment: KnownArchive, newest: int, kinds: 
 def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
     """The last position and the id of each command that led to records and has no answer.
 
+    The records of a command stand in a row, so no more is kept in mind of archived ones than those without an answer.
     Raises `sqlite3.Error`, and `LogCorrupt` for what cannot be read of an archive.
     """
-    last = dict[str, int]()
-    stubs = set[int]()
-    until = 0
+    missing = dict[str, int]()
+    until, command_id = 0, ""
     for row in Archives(conn).rows():
-        until = row[0]
-        if row[3] == STUB:
-            stubs.add(until)
-        elif row[7] and not (row[7].startswith("schedule:") and row[5].startswith("schedule:")):
-            last[row[7]] = until
-    if conn.execute(_EVENT_AT, (until + 1,)).fetchone() == (STUB,):
-        stubs.add(until + 1)
-    for command_id, position in last.items():
-        if position + 1 not in stubs and not conn.execute(_ANSWER_TO, (command_id,)).fetchone():
-            yield position, command_id
+        caused_by = "" if _is_of_a_schedule(row) else row[7]
+        if command_id and caused_by != command_id:
+            _look_for_answer(conn, missing, command_id, until, is_stub=row[3] == STUB)
+        until, command_id = row[0], caused_by
+    if command_id:
+        follows = conn.execute(_EVENT_AT, (until + 1,)).fetchone()
+        _look_for_answer(conn, missing, command_id, until, is_stub=follows == (STUB,))
+    yield from ((position, command_id) for command_id, position in missing.items())
     yield from conn.execute(_UNANSWERED, (until,)).fetchall()
+
+
+def _is_of_a_schedule(row: tuple[Any, ...]) -> bool:
+    return bool(row[7].startswith("schedule:") and row[5].startswith("schedule:"))
+
+
+def _look_for_answer(
+    conn: sqlite3.Connection, missing: dict[str, int], command_id: str, last: int, *, is_stub: bool
+) -> None:
+    """Note a command without an answer. `is_stub`: a stub follows on its last record, and took the answer along."""
+    missing.pop(command_id, None)
+    if not is_stub and not conn.execute(_ANSWER_TO, (command_id,)).fetchone():
+        missing[command_id] = last
 
 
 def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
