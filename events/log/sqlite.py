@@ -6,6 +6,7 @@ import shutil
 import socket
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import count, islice
 from pathlib import Path
@@ -77,6 +78,8 @@ _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 # More pages between checkpoints: fewer of them, and room that `_grow_write_ahead_log` makes at the start.
 _CHECKPOINT_PAGES = 2000
 _PAGE_SIZE = 4096
+_WORTH_GIVING = 16 << 20
+"""Bytes of free pages that are worth a copy of the rest."""
 _LAST_EPOCH = 2**63 - 1
 _LOCK_PATIENCE = 1.0
 """Seconds that a commit waits for a foreign lock. The thread that waits can answer no question meanwhile."""
@@ -114,6 +117,7 @@ class SqliteEventLog:
             self._prepare()
             self._check()
             self._epoch = self._take_epoch(now)
+            self._give_room_back()
             self._unfolded = next(read_drops(self._conn), None) is not None and not self._cut_write_ahead_log()
             self._archives.remove_strays()
             self._note_archived()
@@ -150,6 +154,20 @@ class SqliteEventLog:
             return None
         keys.make(master)
         return Encryption(self._conn, keys, new=encrypted)
+
+    def _give_room_back(self) -> None:
+        """Copy what is in use together, where that is less than half of the file: archives and stubs leave free pages.
+
+        So a start copies no more than it gives back.
+        """
+        pages, free, size = (
+            self._conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        if free * size < _WORTH_GIVING or 2 * free < pages:
+            return
+        with suppress(sqlite3.OperationalError):  # no room for the copy, or somebody has locked it: another time
+            self._conn.execute("VACUUM")
+            self._cut_write_ahead_log()
 
     def _note_archived(self) -> None:
         if self._archives.not_noted():

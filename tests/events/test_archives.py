@@ -155,6 +155,30 @@ def test_no_row_goes_before_it_is_archived(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_start_gives_back_the_room_of_what_is_archived(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(journal.log, SqliteEventLog)
+    path = journal.log._path
+    archive(journal, len(journal.records) - 9)
+    journal.log.close()
+    before = path.stat().st_size
+    SqliteEventLog(path, now=BEGIN).close()
+    assert path.stat().st_size >= before  # it is not worth it
+    monkeypatch.setattr(sqlite, "_WORTH_GIVING", 4096)
+    with closing(LogReader(path)) as reader:
+        reader._conn.execute("BEGIN")
+        there = list(reader.raw_rows())
+        log = SqliteEventLog(path, now=BEGIN)  # although somebody reads
+        assert list(reader.raw_rows()) == there
+    log.close()
+    assert path.stat().st_size < before / 2
+    small = path.stat().st_size
+    SqliteEventLog(path, now=BEGIN).close()
+    assert path.stat().st_size == small
+    with closing(LogReader(path)) as reader:
+        assert list(reader.raw_rows()) == there
+        assert [one for one in reader.faults() if one.code != "epoch"] == []
+
+
 def test_versions_and_ends_of_archived_records_are_taken(tmp_path: Path) -> None:
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)
