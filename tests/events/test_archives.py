@@ -19,6 +19,7 @@ from histories import BEGIN, Journal, random_history
 from tasktrail.events import Fact
 from tasktrail.events.errors import ConcurrencyError, LogCorrupt
 from tasktrail.events.log import integrity, sqlite
+from tasktrail.events.log.archive_faults import archive_faults
 from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive
 from tasktrail.events.log.archives import Archives, folder_of
 from tasktrail.events.log.chain import GENESIS
@@ -114,7 +115,7 @@ def test_verify_finds_nothing(readers: Readers) -> None:
 
 
 def test_what_is_read_while_it_is_archived_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_PAGE", 10)
+    monkeypatch.setattr("tasktrail.events.log.reading._PAGE", 10)
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)
     random_history(journal, STEPS, seed=9)
@@ -251,7 +252,7 @@ def test_what_is_noted_of_archives_is_held_against_them_and_made_anew(
         return conn.execute(f"SELECT {column}, first FROM {table} ORDER BY first DESC, {column} DESC").fetchall()
 
     def faults(conn: sqlite3.Connection) -> list[tuple[int, str]]:
-        return [(one.position, one.code) for one in integrity.archive_faults(conn)]
+        return [(one.position, one.code) for one in archive_faults(conn)]
 
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         before = noted(conn)

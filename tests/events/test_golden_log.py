@@ -15,7 +15,7 @@ from golden_logs import ARCHIVES, FOLDER, LOGS, Golden, hash_of, unpack, write_a
 from tasktrail.api.reader import Reader
 from tasktrail.events import Recorded
 from tasktrail.events.log.chain import GENESIS, link
-from tasktrail.events.log.integrity import Damage
+from tasktrail.events.log.faults import Damage
 from tasktrail.events.log.rows import from_row, to_row
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.recorded import EVENT_TAGS
