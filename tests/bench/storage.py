@@ -15,6 +15,7 @@ from typing import Any
 
 import month
 import msgspec
+from archiving import ArchivingEventLog
 from floors import in_batches, one_by_one, raw_log
 from harness import SUPPORT, Goal, Table, scratch, seconds
 from msgspec.structs import replace
@@ -110,6 +111,7 @@ def _tables_of_a_month(records: int) -> list[Table]:
     file = Table("D12", "The file log.db of the same month, for each of its records", "bytes")
     file.add("before it is archived", lambda: _month(records)["file"])
     file.add("when it is archived: the room is used again", lambda: _month(records)["file archived"])
+    file.add("when each range is archived as it is full", lambda: _archived_at_once(records))
     file.add("after the next start: the room is given back", lambda: _month(records)["file started"])
     return [disk, moved, file]
 
@@ -211,6 +213,17 @@ def _month(number: int) -> dict[str, float]:
             tiles = [file for file in (out / "tile").glob("[0-9]*/**/*") if file.is_file()]
             found["tiles"] = sum(file.stat().st_size for file in tiles) / number
         return found
+
+
+class _InRanges(ArchivingEventLog):
+    size = RANGE
+
+
+def _archived_at_once(number: int) -> float:
+    """Bytes of log.db for each record where no more than a range is in there."""
+    with scratch() as folder:
+        month.write_log(folder / "log.db", number, _InRanges)
+        return (folder / "log.db").stat().st_size / number
 
 
 def _of_many(number: int) -> float:

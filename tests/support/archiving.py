@@ -52,12 +52,17 @@ class ArchivingEventLog(SqliteEventLog):
 
     kept = 1
     """How many records stay in the table."""
+    size = 0
+    """How many records an archive has; 0: as many as there are."""
 
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
         """Append, and archive what was there before the last record."""
         records = super().append(facts, answers, expected=expected)
+        until = archived_until(self._conn)
         last = self.head().position - self.kept
-        if records and last > archived_until(self._conn):
+        if self.size:
+            last -= (last - until) % self.size
+        if records and last > until:
             self.archive(last)
         return records
 
