@@ -16,6 +16,7 @@ from .faults import UNREADABLE, Fault
 _ARCHIVING = EVENT_TAGS[SegmentArchived]
 _ARCHIVINGS = f"SELECT data FROM events WHERE event = '{_ARCHIVING}' AND position > ? ORDER BY position"  # noqa: S608 - our own names
 _ARCHIVED = msgspec.json.Decoder(SegmentArchived)
+_NOTE_ANEW = "a start notes them anew where the tables archived_kinds and archived_tasks are empty"
 _AGAIN = 5
 """How often archives are looked at anew while a service changes them."""
 
@@ -106,7 +107,7 @@ def _noted_fault(archives: Archives, segment: KnownArchive, newest: int, kinds: 
     if max(there, default=0) != segment.newest_task:
         return f"the newest task in it is {max(there, default=0)}, not {segment.newest_task}"
     if kinds != file.kinds():
-        return "which kinds of records the archive from here on has is not as it was noted"
+        return f"the kinds of records in the archive from here on are not those that are noted; {_NOTE_ANEW}"
     if not {0, *also_before(file, newest)} <= tasks <= {0, *there}:
-        return "which tasks the archive from here on goes on with is not as it was noted"
+        return f"the tasks that the archive from here on goes on with are not those that are noted; {_NOTE_ANEW}"
     return ""
