@@ -79,6 +79,7 @@ crash: $(READY) ## Kill the service with -9 at N random moments, and at N calls 
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/forget_campaign.py --most $(or $(N),200)
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/erase_campaign.py --most $(or $(N),200)
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/archive_campaign.py --most $(or $(N),200)
+	PYTHONPATH=tests/support $(BIN)/python tests/crash/room_campaign.py --most $(or $(N),200)
 
 crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)

@@ -309,6 +309,8 @@ class Scheduler(Actor):
             self._take_refusals(last=True)
         for one in message if isinstance(message, list) else (message,):
             self._take_or_drop(one)
+            if isinstance(one, Forget | Archive):  # what comes next has to find it in the log, or gone from there
+                self._commit()
         self._take_refusals()
         if self.actor_inbox.empty() or len(self._facts) >= MAX_BATCH:
             self._commit()
@@ -379,10 +381,10 @@ class Scheduler(Actor):
                 self._load(task_id)
 
     def _with_belongings(self, message: Submit) -> Submit:
-        """Only the log knows which finished tasks are a user's."""
+        """Only the log knows which finished tasks are a user's. What the sender has looked through is left out."""
         if not isinstance(message.command, EraseUser):
             return message
-        found = self._log.belongings(message.command.user_id)
+        found = self._log.belongings(message.command.user_id, message.intake.belongings)
         return replace(message, intake=replace(message.intake, belongings=found))
 
     def _stage(self, message: Message) -> None:

@@ -54,3 +54,9 @@ class Belongings(NamedTuple):
     """The tasks that these keys are for."""
     plain: int = 0
     """How many tasks of the user were recorded before personal data was encrypted."""
+    position: int = 0
+    """Up to here the log was looked through; 0: not at all."""
+
+
+NOTHING_KNOWN = Belongings()
+"""The log is still to be looked through."""

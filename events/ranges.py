@@ -35,6 +35,12 @@ def is_within(number: int, spans: Sequence[NumberRange]) -> bool:
     return place >= 0 and number <= spans[place].last
 
 
+def overlaps(one: NumberRange, spans: Sequence[NumberRange]) -> bool:
+    """Whether a span has a number in common with one of others, which are in order and have none in common."""
+    place = bisect_right(spans, one.last, key=_first) - 1
+    return place >= 0 and one.first <= spans[place].last
+
+
 def _first(span: NumberRange) -> int:
     return span.first
 

@@ -18,9 +18,11 @@ import msgspec
 from ..events import Cancelled, CancelTask, TasktrailError
 from ..events.commands import digest as digest_of
 from ..events.errors import LogTooNew
+from ..events.log.answers import is_as_written
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReadableLog, ReportProgress
-from ..events.log.integrity import UNREADABLE, Damage, is_as_written, is_well_typed
+from ..events.log.faults import UNREADABLE, Damage
+from ..events.log.integrity import is_well_typed
 from ..events.log.rows import from_row
 from ..events.log.schema import objects
 from ..events.log.sqlite import LogReader

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...events import Accepted, Command, Fact, TasktrailError
-from ...events.context import Belongings
+from ...events.context import NOTHING_KNOWN, Belongings
 from ...events.forms import Forms
 from ...events.reports import Order, Report
 from ...events.system_events import (
@@ -38,8 +38,8 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     """What the type itself estimates."""
     redelivery: RedeliveryRequested | None = None
     """The notice that is to be sent again, as the log knows it."""
-    belongings: Belongings = Belongings()
-    """What the log holds of the user who is to be erased."""
+    belongings: Belongings = NOTHING_KNOWN
+    """What the log holds of the user who is to be erased, as far as it was looked through."""
 
     by_name: "dict[str, Intake]" = {}
     """Of a graph: what was found out about each of its tasks."""

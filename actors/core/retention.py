@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ...events import Accepted, TaskState, TasktrailError
 from ...events.errors import ChangedMeanwhile
+from ...events.ranges import NumberRange, overlaps, spans_of
 from ...events.system_events import ScheduleReached, TasksForgotten
 from .messages import Archive, Forget
 from .state import SchedulerState
@@ -21,6 +22,7 @@ def forget_tasks(work: UnitOfWork, message: Forget) -> None:
         for task_id, version in message.tasks.items():
             _check(work, message, work.state.tasks[task_id], version)
         _check_not_needed(work.state, message)
+        _check_archives(work.state, message)
     except TasktrailError as error:
         work.answer(message.token, error)
         return
@@ -49,6 +51,10 @@ def archive_range(work: UnitOfWork, message: Archive) -> None:
                 ),
             )
             return
+    if message.event.first != max((one.last for one in work.state.durable.archives.values()), default=0) + 1:
+        changed = ChangedMeanwhile(f"What was recorded from {message.event.first} on was archived meanwhile")
+        work.answer(message.token, changed)
+        return
     origin = Origin(actor=message.actor, reason=message.reason, causation_id=_cause(message))
     work.answer(message.token, Accepted(0, work.record(0, message.event, origin), ""))
 
@@ -82,3 +88,17 @@ def _check_not_needed(state: SchedulerState, message: Forget) -> None:
         for other in (*task.spec.depends_on, task.spec.parent_task_id):
             if other in message.tasks:
                 raise ChangedMeanwhile(f"Task {other} was to be forgotten, and task {task.id} now refers to it")
+
+
+def _check_archives(state: SchedulerState, message: Forget) -> None:
+    """Each archive with a record that is to go has to give way to another one, and be the one that was read."""
+    others = {event.first: event for event in message.archives}
+    spans = spans_of(message.event.positions)
+    for first, known in state.durable.archives.items():
+        other = others.pop(first, None)
+        if (other is None and overlaps(NumberRange(first, known.last), spans)) or (
+            other is not None and other.replaces != known.sha256
+        ):
+            raise ChangedMeanwhile(f"The archive from {first} on has changed since tasks in it were to be forgotten")
+    if others:
+        raise ChangedMeanwhile(f"There is no archive from {min(others)} on")

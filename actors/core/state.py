@@ -30,6 +30,7 @@ from ...events.system_events import (
     RetentionConfigured,
     ScheduleAdded,
     ScheduleRemoved,
+    SegmentArchived,
     SourceAdded,
     SourcePaused,
     SourceRemoved,
@@ -292,6 +293,8 @@ class Durable(msgspec.Struct):
     """What a service has recorded last as its configuration's, …"""
     retention_at: int = 0
     """… and where."""
+    archives: dict[int, SegmentArchived] = {}
+    """First position of each archive → the latest event about it, which names its file."""
 
 
 class SchedulerState:
@@ -468,6 +471,8 @@ class SchedulerState:
                 durable.retention_at = position
             case TasksForgotten():
                 durable.schedules.reached(event.schedules)
+            case SegmentArchived():
+                durable.archives[event.first] = event
             case SourceAdded() | SourceRemoved() | SourcePaused() | SourceResumed():
                 durable.sources.apply(fact, position)
             case UserErased():

@@ -235,6 +235,14 @@ class ArchiveFile:
                 found.append(number)
         return found
 
+    def tasks(self) -> set[int]:
+        """All of which it has records, or that it adjusts."""
+        return {task_id for frame in self.index.frames for task_id in accumulate(frame.tasks)}
+
+    def kinds(self) -> set[str]:
+        """The kinds of all its records."""
+        return {tag for frame in self.index.frames for tag in frame.tags}
+
     def with_tag(self, tag: str) -> list[int]:
         """The frames with records of a kind."""
         return [number for number, frame in enumerate(self.index.frames) if tag in frame.tags]

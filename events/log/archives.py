@@ -5,8 +5,10 @@ not have any more.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,14 @@ _PUT = f"INSERT OR REPLACE INTO archives ({_COLUMNS}, sum) VALUES (?, ?, ?, ?, ?
 _STILL_THERE = "SELECT position FROM events ORDER BY position LIMIT 1"
 _DELETE = "DELETE FROM events WHERE position <= ?"
 _TYPES = (int, int, int, str, str, int)
+_ROWS_KEPT = 4096
+_WITH_KIND = "SELECT first FROM archived_kinds WHERE event = ?"
+_WITH_TASK = "SELECT first FROM archived_tasks WHERE task_id = ?"
+_NEWEST_BEFORE = "SELECT coalesce(max(newest_task), -1) FROM archives WHERE first < ?"
+_FORGET_KINDS = "DELETE FROM archived_kinds WHERE first = ?"
+_FORGET_TASKS = "DELETE FROM archived_tasks WHERE first = ?"
+_PUT_KIND = "INSERT INTO archived_kinds (event, first) VALUES (?, ?)"
+_PUT_TASK = "INSERT INTO archived_tasks (task_id, first) VALUES (?, ?)"
 _NO_TABLE = "no such table"
 
 
@@ -76,8 +86,12 @@ def segment_of(event: SegmentArchived) -> KnownArchive:
 
 def table_of(conn: sqlite3.Connection) -> list[tuple[Any, ...]]:
     """The rows of the table of archives, each with its sum last, in order. Raises `sqlite3.Error`."""
+    return _asked(conn, _ALL)
+
+
+def _asked(conn: sqlite3.Connection, statement: str, *values: object) -> list[tuple[Any, ...]]:
     try:
-        return conn.execute(_ALL).fetchall()
+        return conn.execute(statement, values).fetchall()
     except sqlite3.OperationalError as error:
         if _NO_TABLE in str(error):  # a log of an older version that is only read
             return []
@@ -91,12 +105,7 @@ def is_as_noted(row: Sequence[Any], found: object) -> bool:
 
 def archived_until(conn: sqlite3.Connection) -> int:
     """The last position that is archived; 0: none is. Raises `sqlite3.Error`."""
-    try:
-        until = conn.execute(_UNTIL).fetchone()[0] or 0
-    except sqlite3.OperationalError as error:
-        if _NO_TABLE in str(error):
-            return 0
-        raise
+    until = next((row[0] for row in _asked(conn, _UNTIL)), 0) or 0
     if not isinstance(until, int):
         raise LogCorrupt(f"What the log says of its archives was altered: {until!r}")
     return until
@@ -106,7 +115,7 @@ def put(conn: sqlite3.Connection, event: SegmentArchived) -> bool:
     """Note an archive, in the transaction in which its event was appended. Raises `sqlite3.Error`.
 
     Answers whether it may be one: it goes on where the last one ends, or takes the place of the one that it names. To
-    note the same once more is harmless.
+    note the same once more is harmless. What is in the file is noted, too.
     """
     row = msgspec.structs.astuple(segment_of(event))
     known = {found[0]: found for found in table_of(conn)}
@@ -117,7 +126,44 @@ def put(conn: sqlite3.Connection, event: SegmentArchived) -> bool:
         fits = before[1] == event.last and before[4] in (event.replaces, event.sha256)
     if fits:
         conn.execute(_PUT, (*row, checksum(row)))
+        _note_contents(conn, segment_of(event))
     return fits
+
+
+def note_contents(conn: sqlite3.Connection) -> None:
+    """Note what is in the archives of which that is not noted, in a transaction of the caller. Raises `sqlite3.Error`.
+
+    One that cannot be read stays as it is: it is looked into whenever something is asked for.
+    """
+    archives = Archives(conn)
+    with suppress(LogCorrupt):  # told by others
+        for segment in archives.not_noted():
+            _note_contents(conn, segment)
+
+
+def _note_contents(conn: sqlite3.Connection, segment: KnownArchive) -> None:
+    with suppress(TasktrailError):
+        file = Archives(conn).file(segment)
+        newest = conn.execute(_NEWEST_BEFORE, (segment.first,)).fetchone()[0]
+        conn.execute(_FORGET_KINDS, (segment.first,))
+        conn.execute(_FORGET_TASKS, (segment.first,))
+        conn.executemany(_PUT_KIND, [(kind, segment.first) for kind in file.kinds()])
+        conn.executemany(_PUT_TASK, [(task_id, segment.first) for task_id in {0, *also_before(file, newest)}])
+
+
+def also_before(file: ArchiveFile, newest: int) -> set[int]:
+    """The tasks of a file of which an archive in front of it may have something, too: up to the newest one of those."""
+    return {task_id for task_id in file.tasks() if 0 < task_id <= newest}
+
+
+def noted_contents(conn: sqlite3.Connection) -> tuple[dict[int, set[str]], dict[int, set[int]]]:
+    """The kinds and the tasks that are noted of each archive, by its first position. Raises `sqlite3.Error`."""
+    kinds, tasks = defaultdict[int, set[str]](set), defaultdict[int, set[int]](set)
+    for event, first in _asked(conn, "SELECT event, first FROM archived_kinds"):
+        kinds[first].add(event)
+    for task_id, first in _asked(conn, "SELECT task_id, first FROM archived_tasks"):
+        tasks[first].add(task_id)
+    return kinds, tasks
 
 
 def delete_archived(conn: sqlite3.Connection, limit: int) -> int:
@@ -141,6 +187,12 @@ def delete_archived(conn: sqlite3.Connection, limit: int) -> int:
     return int(segments[-1].last - last)
 
 
+@lru_cache(_ROWS_KEPT, typed=True)
+def _known(*row: Any) -> KnownArchive | None:
+    """The archive of a row of the table; none: the row is not as it was noted."""
+    return KnownArchive(*row[:-1]) if is_as_noted(row[:-1], row[-1]) else None
+
+
 class Archives:
     """The archives of the log that a connection has open.
 
@@ -155,12 +207,41 @@ class Archives:
         """All there are, in order."""
         with _explained():
             table = table_of(self._conn)
-        due = 1
-        for *row, found in table:
-            if not is_as_noted(row, found) or row[0] != due:
+        due, known = 1, []
+        for row in table:
+            segment = _known(*row)
+            if segment is None or segment.first != due:
                 raise LogCorrupt(f"Position {due}: what the log says of its archive from here on was altered")
-            due = row[1] + 1
-        return [KnownArchive(*row[:6]) for row in table]
+            known.append(segment)
+            due = segment.last + 1
+        return known
+
+    def not_noted(self) -> list[KnownArchive]:
+        """Those of which it is not noted what is in them."""
+        noted = self._firsts(_WITH_TASK, 0)
+        return [segment for segment in self.segments() if segment.first not in noted]
+
+    def with_kind(self, tag: str) -> list[KnownArchive]:
+        """Those that have a record of a kind, or may have one, in order."""
+        having, noted = self._firsts(_WITH_KIND, tag), self._firsts(_WITH_TASK, 0)
+        return [one for one in self.segments() if one.first in having or one.first not in noted]
+
+    def with_task(self, task_id: int) -> list[KnownArchive]:
+        """Those that have something of a task, or may have, in order.
+
+        A task begins in the first archive whose newest task is not an older one. Of the others only those are noted
+        that go on with it.
+        """
+        segments = self.segments()
+        if not task_id:
+            return segments
+        having, noted = self._firsts(_WITH_TASK, task_id), self._firsts(_WITH_TASK, 0)
+        begin = next((one.first for one in segments if one.newest_task >= task_id), 0)
+        return [one for one in segments if one.first == begin or one.first in having or one.first not in noted]
+
+    def _firsts(self, statement: str, value: object) -> Collection[int]:
+        with _explained():
+            return {first for (first,) in _asked(self._conn, statement, value)}
 
     def until(self) -> int:
         """The last position that is archived; 0: none is."""
@@ -213,9 +294,7 @@ class Archives:
 
         `adjusted`: and all of the service that adjust it.
         """
-        for segment in self.segments():
-            if task_id > segment.newest_task:  # numbers only grow
-                continue
+        for segment in self.with_task(task_id):
             if segment.first > until:
                 return
             file = self.file(segment)
@@ -230,16 +309,15 @@ class Archives:
 
     def of_task_backwards(self, task_id: int) -> Iterator[Row]:
         """Those of a task, the last one first."""
-        for segment in reversed(self.segments()):
-            if task_id <= segment.newest_task:
-                file = self.file(segment)
-                for row in self._of_frames(segment, file, reversed(file.of_task(task_id)), backwards=True):
-                    if row[1] == task_id:
-                        yield row
+        for segment in reversed(self.with_task(task_id)):
+            file = self.file(segment)
+            for row in self._of_frames(segment, file, reversed(file.of_task(task_id)), backwards=True):
+                if row[1] == task_id:
+                    yield row
 
     def of_kind(self, tag: str, after: int = 0, *, lenient: bool = False) -> Iterator[Row]:
         """Those of a kind behind a position, in order. `lenient`: those that can be read."""
-        for segment in self.segments():
+        for segment in self.with_kind(tag):
             if segment.last > after:
                 with suppress(*[TasktrailError] * lenient):
                     yield from self._of_kind(segment, tag, after)
@@ -252,7 +330,7 @@ class Archives:
 
     def of_kind_backwards(self, tag: str) -> Iterator[Row]:
         """Those of a kind, the last one first."""
-        for segment in reversed(self.segments()):
+        for segment in reversed(self.with_kind(tag)):
             file = self.file(segment)
             numbers = reversed(file.with_tag(tag))
             yield from (row for row in self._of_frames(segment, file, numbers, backwards=True) if row[3] == tag)
@@ -282,7 +360,8 @@ class Archives:
 
     def newest_task(self) -> int:
         """The highest number of a task of which, or about which, something is archived; -1: nothing is."""
-        return max((segment.newest_task for segment in self.segments()), default=-1)
+        with _explained():  # asked for each commit
+            return next((int(row[0]) for row in _asked(self._conn, _NEWEST_BEFORE, MAX_INTEGER)), -1)
 
     def remove_replaced(self, records: Iterable[Recorded]) -> None:
         """Remove the files in whose place these records have put others. What stays is left to the next start."""

@@ -8,6 +8,7 @@ import base64
 import binascii
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +16,8 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from msgspec.structs import replace
 
-from ..context import Belongings
-from ..errors import KeysUnreadable, LogCorrupt
+from ..context import NOTHING_KNOWN, Belongings
+from ..errors import ChangedMeanwhile, KeysUnreadable, LogCorrupt
 from ..recorded import Fact
 from ..system_events import ScheduleAdded, SourceAdded, UserErased
 from ..task_events import Cancelled, Created
@@ -24,6 +25,7 @@ from .archives import Archives
 from .event_log import Answer, Erasable
 from .keys import Keys, decrypt, encrypt
 from .personal import BEGINS, KEY_LENGTH, bound_to, box_of, divided, stored, whole
+from .stubs import read_drops
 
 Row = tuple[Any, ...]
 _DIGEST = b"personal:"
@@ -32,18 +34,7 @@ _KEY_OF = f"""
     SELECT substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) FROM events
     WHERE task_id = ? AND version = 1 AND substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
 """  # noqa: S608 - our own words
-_FIRSTS = "events INDEXED BY one_version_once WHERE task_id > 0 AND version = 1"
-"""The first records of all tasks. The others are not read: they are many."""
-_TASKS_OF = f"""
-    SELECT task_id FROM {_FIRSTS} AND substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
-        AND substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) IN (SELECT value FROM json_each(?))
-        AND position > ? ORDER BY task_id
-"""  # noqa: S608 - our own words
-_PLAIN_OF = f"""
-    SELECT count(*) FROM {_FIRSTS} AND event = 'created' AND substr(data, 1, {len(BEGINS)}) <> '{BEGINS}'
-        AND json_valid(data) AND coalesce(json_extract(data, '$.user_id'), 0) = ?
-        AND position > ?
-"""  # noqa: S608 - our own words
+_FIRSTS = "SELECT task_id, data FROM events WHERE position > ? AND position <= ? AND version = 1 AND event = 'created'"
 _RECORDS_OF = f"""
     SELECT count(*) FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
         AND substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) IN (SELECT value FROM json_each(?))
@@ -52,20 +43,27 @@ _RECORDS_OF = f"""
 _ANY = f"SELECT 1 FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}' LIMIT 1"  # noqa: S608 - our own words
 
 
-def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int) -> Belongings:
-    """What there is of a user. It looks through the first records of all tasks. Raises `sqlite3.Error`."""
-    names = keys.of_user(user_id)
-    archives = Archives(conn)
-    until = archives.until()
-    rows = conn.execute(_TASKS_OF, (msgspec.json.encode(names).decode(), until)) if names else ()
-    tasks = [int(task_id) for (task_id,) in rows]
-    plain = int(conn.execute(_PLAIN_OF, (user_id, until)).fetchone()[0])
-    for row in archives.of_kind("created"):
-        if row[13].startswith(BEGINS):
-            tasks += [row[1]] if key_in(row) in names else []
-        else:
-            plain += _USER.decode(row[13]).user_id == user_id
-    return Belongings(names, tuple(sorted(tasks)), plain)
+def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int, known: Belongings) -> Belongings:
+    """What there is of a user, up to where the log ends. It looks through the first records of all tasks.
+
+    `known`: what was found before; then only what came later is looked through. Raises `sqlite3.Error`, and
+    `ChangedMeanwhile` when something of what was found is gone.
+    """
+    head = int(conn.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0])
+    names = keys.of_user(user_id)  # a key is there before a record is encrypted with it
+    if known.position and (not {*known.keys} <= {*names} or any(read_drops(conn, known.position))):
+        raise ChangedMeanwhile(f"Something of user {user_id} was erased or forgotten while it was looked for")
+    tasks, plain = set(known.tasks), set[int]()
+    # Records that are moved into an archive meanwhile are found there, or twice.
+    stored = conn.execute(_FIRSTS, (known.position, head))
+    archived = ((row[1], row[13]) for row in Archives(conn).of_kind("created", known.position) if row[0] <= head)
+    for task_id, data in chain(stored, archived):
+        if data.startswith(BEGINS):
+            if key_in(data) in names:
+                tasks.add(task_id)
+        elif _user_in(data) == user_id:
+            plain.add(task_id)
+    return Belongings(names, tuple(sorted(tasks)), known.plain + len(plain), head)
 
 
 class _OfUser(msgspec.Struct):
@@ -75,21 +73,28 @@ class _OfUser(msgspec.Struct):
 _USER = msgspec.json.Decoder(_OfUser)
 
 
-def key_in(row: Row) -> str:
-    """The name of the key with which a row is encrypted; empty for one that is not."""
+def _user_in(data: str) -> int:
+    try:
+        return _USER.decode(data).user_id
+    except (msgspec.MsgspecError, UnicodeError):  # told by others
+        return 0
+
+
+def key_in(data: str) -> str:
+    """The name of the key with which a payload is encrypted; empty for one that is not."""
     begins = len(BEGINS)
-    return str(row[13][begins : begins + KEY_LENGTH]) if row[13].startswith(BEGINS) else ""
+    return data[begins : begins + KEY_LENGTH] if data.startswith(BEGINS) else ""
 
 
 def erasable(conn: sqlite3.Connection, keys: Keys, user_id: int) -> Erasable:
     """How much an erasure would take. It looks through all records. Raises `sqlite3.Error`."""
-    there = belongings(conn, keys, user_id)
+    there = belongings(conn, keys, user_id, NOTHING_KNOWN)
     records = 0
     if there.keys:
         archives = Archives(conn)
         wanted = (msgspec.json.encode(there.keys).decode(), archives.until())
         records = int(conn.execute(_RECORDS_OF, wanted).fetchone()[0])
-        records += sum(key_in(row) in there.keys for row in archives.rows())
+        records += sum(key_in(row[13]) in there.keys for row in archives.rows())
     return Erasable(user_id=user_id, tasks=len(there.tasks), records=records, plain=there.plain)
 
 
@@ -199,7 +204,7 @@ class Encryption:
 
     def _archived_key_of(self, task_id: int) -> tuple[str] | None:
         row = next(Archives(self._conn).of_task(task_id), None)
-        return None if row is None or row[2] != 1 else (key_in(row),)
+        return None if row is None or row[2] != 1 else (key_in(row[13]),)
 
     def finish(self, answers: Sequence[Answer]) -> Sequence[Answer]:
         """The batch is complete, and its keys are on the disk. Its answers: a digest is one of what is personal."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from ..context import Belongings
+from ..context import NOTHING_KNOWN, Belongings
 from ..recorded import Fact, Recorded
 from .rows import to_row
 
@@ -89,8 +89,12 @@ class EventLog(ReadableLog, Protocol):
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
 
-    def belongings(self, user_id: int) -> Belongings:
-        """What there is of a user. It looks through the first records of all tasks."""
+    def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
+        """What there is of a user. It looks through the first records of all tasks.
+
+        `known`: what a reader has found before; then only what came later is looked through. Raises `ChangedMeanwhile`
+        when something of what was found is gone.
+        """
 
     def destroy(self, keys: Collection[str]) -> None:
         """Destroy these keys of users for ever; those that are gone already are passed over."""

@@ -8,29 +8,24 @@ import re
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from itertools import chain
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import Any
 
 from ..errors import LogTooNew, TasktrailError
-from ..recorded import EVENT_TAGS, STUB
-from ..system_events import SegmentArchived
-from .archive_file import FRAME, ArchiveDamaged, ArchiveFile, file_digest
-from .archives import Archives, KnownArchive, is_as_noted, segment_of, table_of
-from .chain import GENESIS, checksum, link
+from ..recorded import STUB
+from .answers import answer_faults
+from .archive_faults import archive_faults
+from .archive_file import FRAME, ArchiveDamaged, ArchiveFile
+from .archives import Archives, KnownArchive
+from .chain import GENESIS, link
+from .faults import UNREADABLE, Damage, Fault
 from .rows import COLUMNS, from_row
 from .schema import APPLIED, NAMES, SET, epoch_sum, expected, objects, sums_rows
 from .stubs import Drop, StubCheck, read_drops
 from .writers import newest_writer
 
-UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
-"""SQLite's complaint may repeat what it found in a damaged schema, which Python then cannot read."""
 _MOST = 100
 """Faults of one kind: a damaged file has easily one for each row."""
 _PAGE = 5000
-_AGAIN = 5
-"""How often archives are looked at anew while a service changes them."""
 _TYPES = (int, int, int, *(str,) * 7, int, int, int, str, bytes)
 _SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
 _NEXT = "SELECT position FROM events WHERE position > ? ORDER BY position LIMIT 1"
@@ -39,52 +34,11 @@ _INDEX = re.compile(
     r"(?:wrong # of entries in|non-unique entry in|rowid not at end-of-record for row \d+ of) index (\S+)"
 )
 _TREE = re.compile(r"Tree (\d+) ")
-_UNANSWERED = """
-    SELECT max(position) AS last, command_id FROM events
-    WHERE position > ? AND command_id != '' AND NOT (command_id GLOB 'schedule:*' AND actor GLOB 'schedule:*')
-        AND NOT EXISTS (SELECT 1 FROM answers WHERE answers.command_id = events.command_id)
-    GROUP BY command_id
-    HAVING NOT EXISTS (SELECT 1 FROM events AS next WHERE next.position = last + 1 AND next.event = 'stub')
-    ORDER BY 1
-"""
-"""What a schedule causes nobody waits for. An answer goes with the last record of its command."""
-_MISLED = """
-    SELECT answers.position, answers.command_id FROM answers
-    LEFT JOIN events ON events.position = answers.position
-    WHERE answers.position > ? AND events.command_id IS NOT answers.command_id
-"""
-_ANSWER_TO = "SELECT 1 FROM answers WHERE command_id = ?"
-_EVENT_AT = "SELECT event FROM events WHERE position = ?"
-_ARCHIVING = EVENT_TAGS[SegmentArchived]
-_ARCHIVINGS = f"SELECT data FROM events WHERE event = '{_ARCHIVING}' AND position > ? ORDER BY position"  # noqa: S608 - our own names
-_SUMMED = "SELECT command_id, digest, task_id, position, sum FROM answers"
 _EPOCHS = "SELECT epoch, pid, host, started_at, sum FROM epochs ORDER BY epoch"
-
-
-_ARCHIVED = msgspec.json.Decoder(SegmentArchived)
-
-
-class Fault(NamedTuple):
-    """One thing that is wrong."""
-
-    position: int
-    code: str
-    """schema, file, index, archive, chain, gap, stub, unreadable or answer; newer for what a newer version wrote."""
-    message: str
-
-
-class Damage(NamedTuple):
-    """Stands where a row should be."""
-
-    position: int
-    reason: str
-    last: int = 0
-    """Up to here nothing more is told; 0: only of this one."""
-
-    @property
-    def end(self) -> int:
-        """The last position that it speaks of."""
-        return max(self.position, self.last)
+_LAST_EPOCH = """
+    SELECT json_extract(data, '$.epoch') FROM events WHERE event = 'service_started' AND json_valid(data)
+    ORDER BY position DESC LIMIT 1
+"""
 
 
 def schema_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
@@ -353,140 +307,6 @@ def whole_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     yield from answer_faults(conn)
 
 
-def archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """Archives that are not those that the log's records name. What is wrong inside of one `chain_faults` tells.
-
-    A service that archives or forgets meanwhile changes table, records and files: then all is looked at once more.
-    """
-    found: list[Fault] = []
-    for _ in range(_AGAIN):
-        before, found = _table_now(conn), list(_archive_faults(conn))
-        if not found or _table_now(conn) == before:
-            break
-    yield from found
-
-
-def _table_now(conn: sqlite3.Connection) -> object:
-    try:
-        return table_of(conn)
-    except UNREADABLE:
-        return None
-
-
-def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    events: dict[int, SegmentArchived] = {}
-    all_known = True
-    try:
-        table = table_of(conn)
-        for data in _archivings(conn):
-            with suppress(msgspec.DecodeError, UnicodeError):  # told by others
-                event = _ARCHIVED.decode(data)
-                events[event.first] = event
-    except UNREADABLE as error:
-        yield Fault(0, "archive", f"which archives there are cannot be read: {error}")
-        return
-    except TasktrailError:  # some of these records are in an archive that is damaged, which is told where it is read
-        all_known = False
-    due = 1
-    for *row, found in table:
-        if not is_as_noted(row, found):
-            yield Fault(due, "archive", "what the log says of an archive is not as it was written")
-            return
-        segment = KnownArchive(*row)
-        archived = events.pop(segment.first, None)
-        known = archived is not None and segment_of(archived) == segment
-        if segment.first != due or (all_known and not known):
-            yield Fault(segment.first, "archive", "what is said of the archive is not what the log has recorded of it")
-        elif fault := _file_fault(Archives(conn), segment):
-            yield Fault(segment.first, "archive", fault)
-        due = segment.last + 1
-    for event in events.values() if all_known else ():
-        yield Fault(event.first, "archive", "the log has recorded an archive from here on, and does not know it")
-
-
-def _archivings(conn: sqlite3.Connection) -> Iterator[str]:
-    archives = Archives(conn)
-    until = archives.until()
-    yield from (row[13] for row in archives.of_kind(_ARCHIVING))
-    yield from (data for (data,) in conn.execute(_ARCHIVINGS, (until,)))
-
-
-def _file_fault(archives: Archives, segment: KnownArchive) -> str:
-    try:
-        file = archives.file(segment)
-        if file_digest(file.path) == (segment.sha256, segment.size):
-            return ""
-        for _row in file.rows():
-            pass
-    except (ArchiveDamaged, TasktrailError, OSError):  # told where its rows are read
-        return ""
-    return f"the archive {segment.name} was changed or replaced: it does not have the SHA-256 that is recorded"
-
-
-def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
-    """The last position and the id of each command that led to records and has no answer.
-
-    Raises `sqlite3.Error`, and `LogCorrupt` for what cannot be read of an archive.
-    """
-    last = dict[str, int]()
-    stubs = set[int]()
-    until = 0
-    for row in Archives(conn).rows():
-        until = row[0]
-        if row[3] == STUB:
-            stubs.add(until)
-        elif row[7] and not (row[7].startswith("schedule:") and row[5].startswith("schedule:")):
-            last[row[7]] = until
-    if conn.execute(_EVENT_AT, (until + 1,)).fetchone() == (STUB,):
-        stubs.add(until + 1)
-    for command_id, position in last.items():
-        if position + 1 not in stubs and not conn.execute(_ANSWER_TO, (command_id,)).fetchone():
-            yield position, command_id
-    yield from conn.execute(_UNANSWERED, (until,)).fetchall()
-
-
-def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
-    """Answers that are not as they were written, point at what another command caused, or are missing."""
-    try:
-        for position, command_id in unanswered(conn):
-            yield Fault(position, "answer", f"the answer to {command_id} is missing")
-        archives = Archives(conn)
-        misled = conn.execute(_MISLED, (archives.until(),))
-        for position, command_id in chain(misled, _misled_into(archives, conn)):
-            yield Fault(position, "answer", f"the answer to {command_id} points at what it did not cause")
-        if has_sums(conn):
-            for *row, found in conn.execute(_SUMMED):
-                if not is_as_written(tuple(row), found):
-                    yield Fault(row[3], "answer", f"the answer to {row[0]} is not as it was written")
-    except (*UNREADABLE, TypeError, TasktrailError) as error:
-        yield Fault(0, "file", f"the answers cannot be read: {error}")
-
-
-def _misled_into(archives: Archives, conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
-    return ((row[2], row[0]) for row in _answered_by(archives, conn, "NULL") if row[3] != row[0])
-
-
-def _answered_by(archives: Archives, conn: sqlite3.Connection, total: str) -> Iterator[tuple[Any, ...]]:
-    """What `read_answered` tells, of answers that point into archives, in order of position."""
-    answers = conn.execute(_POINTING.format(sum=total), (archives.until(),))
-    rows, row, before = archives.rows(), None, None
-    for command_id, task_id, position, digest, found in answers:
-        while row is None or row[0] < position:
-            before, row = row, next(rows)
-        earlier = None if before is None else _own_if_stub(before, command_id)
-        yield command_id, task_id, position, row[7], row[1], row[3], row[13], digest, earlier, found
-
-
-def is_as_written(row: tuple[Any, ...], found: bytes) -> bool:
-    """Whether the values of an answer fit their sum."""
-    return tuple(map(type, row)) == (str, bytes, int, int) and checksum(row) == found
-
-
-def has_sums(conn: sqlite3.Connection) -> bool:
-    """Whether the log is of a version that sums the rows outside the chain. Raises `sqlite3.Error`."""
-    return sums_rows(len(conn.execute(APPLIED).fetchall()))
-
-
 def epoch_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     """Whether each service that took the log is there as it was written, from the first to the one that starts last."""
     try:
@@ -518,97 +338,3 @@ def _archived_epoch(conn: sqlite3.Connection) -> tuple[Any] | None:
             with suppress(ValueError, AttributeError, RecursionError):
                 return (json.loads(row[13]).get("epoch"),)
     return None
-
-
-# --- each answer beside the records that its command led to ---
-
-_ANSWERED = """
-    SELECT answers.command_id, answers.task_id, answers.position, events.command_id,
-        events.task_id, events.event, events.data, answers.digest,
-        CASE earlier.event WHEN 'stub' THEN answers.command_id ELSE earlier.command_id END, {sum}
-    FROM answers
-    LEFT JOIN events ON events.position = answers.position
-    LEFT JOIN events AS earlier ON earlier.position = answers.position - 1
-    WHERE answers.command_id > ? AND answers.position NOT BETWEEN 1 AND ? ORDER BY answers.command_id LIMIT ?
-"""
-_POINTING = """
-    SELECT command_id, task_id, position, digest, {sum} FROM answers
-    WHERE position BETWEEN 1 AND ? ORDER BY position, command_id
-"""
-_BACKWARDS = """
-    SELECT command_id, task_id, event, data FROM events WHERE position <= ? AND position > ? ORDER BY position DESC
-"""
-_LAST_EPOCH = """
-    SELECT json_extract(data, '$.epoch') FROM events WHERE event = 'service_started' AND json_valid(data)
-    ORDER BY position DESC LIMIT 1
-"""
-_FIRST_DATA = "SELECT data FROM events WHERE task_id = ? AND version = 1"
-
-
-def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterator[tuple[Any, ...]]:
-    """Each answer beside the record it points at, `page` at a time. Raises `sqlite3.Error` and `LogCorrupt`.
-
-    (command id, task id, position, and of the record: command id, task id, event, data; the answer's digest; the
-    command id of the record before, which may be its own where a stub stands there; the answer's sum, null without
-    `sums`.)
-    """
-    statement = _ANSWERED.format(sum="answers.sum" if sums else "NULL")
-    after = ""
-    archives = Archives(conn)
-    until = archives.until()
-    yield from _answered_by(archives, conn, "sum" if sums else "NULL")
-    while rows := conn.execute(statement, (after, until, page)).fetchall():
-        for row in rows:
-            if row[3] is None and until < row[2] <= archives.until():  # archived since
-                yield _from_archive(archives, row)
-            elif row[2] == until + 1 and (before := archives.row(until)) is not None:
-                yield (*row[:8], _own_if_stub(before, row[0]), row[9])
-            else:
-                yield row
-        if rows[-1][0] <= after:
-            raise sqlite3.DatabaseError("the answers do not stand in the order of their command ids")
-        after = rows[-1][0]
-
-
-def _from_archive(archives: Archives, answer: tuple[Any, ...]) -> tuple[Any, ...]:
-    row, before = archives.row(answer[2]), archives.row(answer[2] - 1)
-    assert row is not None
-    earlier = None if before is None else _own_if_stub(before, answer[0])
-    return (*answer[:3], row[7], row[1], row[3], row[13], answer[7], earlier, answer[9])
-
-
-def _own_if_stub(row: tuple[Any, ...], command_id: str) -> object:
-    return command_id if row[3] == STUB else row[7]
-
-
-def first_of(conn: sqlite3.Connection, command_id: str, position: int) -> tuple[Any, ...] | None:
-    """Task id, event and data of the first record that the command led to; the last is at `position`.
-
-    They stand in a row. A stub right before them is taken for one of them: it may be. Raises `sqlite3.Error`.
-    """
-    first = None
-    archives = Archives(conn)
-    archived = ((row[7], row[1], row[3], row[13]) for row in archives.backwards(position))
-    stored = conn.execute(_BACKWARDS, (position, archives.until()))
-    for caused_by, *record in chain(stored, archived):
-        if caused_by != command_id and record[1] != STUB:
-            break
-        first = tuple(record)
-        if caused_by != command_id:
-            break
-    return first
-
-
-def line_of(conn: sqlite3.Connection, task_id: int) -> list[int]:
-    """The task, its parent, the parent of that, and so on. Raises `sqlite3.Error`."""
-    line: list[int] = []
-    one: object = task_id
-    while isinstance(one, int) and one not in line:
-        line.append(one)
-        row = conn.execute(_FIRST_DATA, (one,)).fetchone()
-        data = row[0] if row else next((row[13] for row in Archives(conn).of_task(one)), "{}")
-        try:
-            one = json.loads(data).get("parent_task_id")
-        except (ValueError, AttributeError, RecursionError):
-            break
-    return line

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from copy import copy
 from typing import Self
 
-from ..context import Belongings
+from ..context import NOTHING_KNOWN, Belongings
 from ..errors import ConcurrencyError, Fenced, LogCorrupt
 from ..ranges import numbers_of
 from ..recorded import Fact, Recorded, record_at, timestamp
@@ -137,7 +137,7 @@ class MemoryEventLog:
         """What was answered to a command id, if it was accepted before."""
         return self._answers.get(command_id)
 
-    def belongings(self, user_id: int) -> Belongings:
+    def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:  # noqa: ARG002 - it is quick
         """Nothing is encrypted."""
         firsts = (self._by_task[task_id][0].event for task_id in self._by_task if task_id)
         return Belongings(plain=sum(isinstance(event, Created) and event.user_id == user_id for event in firsts))

@@ -196,7 +196,30 @@ def archive_records(db: Database) -> None:
     )
 
 
-NAMES = ("create_log", "find_adjustments", "sum_rows", "drop_records", "archive_records")
+@migrations()
+def find_in_archives(db: Database) -> None:
+    """Which archives have records of a kind, or of a task. For those that are there already a start fills it in."""
+    db.execute(
+        """
+        CREATE TABLE archived_kinds (
+            event TEXT NOT NULL,
+            first INTEGER NOT NULL,
+            PRIMARY KEY (event, first)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    db.execute(
+        """
+        CREATE TABLE archived_tasks (
+            task_id INTEGER NOT NULL,
+            first INTEGER NOT NULL,
+            PRIMARY KEY (task_id, first)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+
+
+NAMES = ("create_log", "find_adjustments", "sum_rows", "drop_records", "archive_records", "find_in_archives")
 """The migrations there are, in order."""
 
 

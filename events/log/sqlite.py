@@ -1,90 +1,86 @@
 """The log on disk: one SQLite file, one writing connection, every commit fsynced before anybody is told."""
 
-import errno
 import os
-import shutil
 import socket
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-import msgspec
 from msgspec.structs import astuple
 from sqlite_utils import Database
 
-from ..context import Belongings
+from ..context import NOTHING_KNOWN, Belongings
 from ..errors import (
     ConcurrencyError,
-    DiskFailed,
     Fenced,
     LogCorrupt,
-    LogFull,
     LogGone,
     LogLocked,
-    LogNotWritable,
     LogTooNew,
-    OutcomeUnknown,
-    TasktrailError,
 )
 from ..ranges import spans_of
 from ..recorded import Fact, Recorded, record_at, timestamp
 from ..system_events import SegmentArchived
 from ..task_events import Completed
-from ..values import MAX_INTEGER
-from .archives import Archives, KnownArchive, delete_archived
+from .answers import answer_faults, first_of, has_sums, is_as_written, line_of, read_answered, unanswered
+from .archive_faults import archive_faults
+from .archives import Archives, KnownArchive, delete_archived, note_contents
 from .archives import put as note_archive
-from .chain import GENESIS, checksum, link
+from .chain import checksum, link
 from .encryption import Decryption, Encryption, belongings, erasable, opened_digest, refuse_lost_keys
 from .event_log import Answer, Erasable, Head, Part
+from .faults import UNREADABLE, Damage, Fault
 from .files import HeadMark, LogFiles, create_private
 from .integrity import (
-    UNREADABLE,
-    Damage,
-    Fault,
-    answer_faults,
-    archive_faults,
     can_be_rebuilt,
     chain_faults,
     damaged_indexes,
     epoch_faults,
-    first_of,
-    has_sums,
-    is_as_written,
-    line_of,
     newer_faults,
     raw_rows,
-    read_answered,
     schema_faults,
     structure_faults,
     stub_check,
-    unanswered,
     whole_faults,
 )
 from .personal import BEGINS, is_lost
-from .rows import COLUMNS, Decrypt, from_row, to_row
-from .schema import APPLIED, OF_PARTS, STATUS_SINCE, WITH_ADJUSTMENTS, epoch_sum, migrate
+from .reading import (
+    SELECT,
+    fetch,
+    file_of,
+    joined,
+    pages,
+    read_head,
+    read_parts,
+    read_records,
+    read_task,
+    refuse_gap,
+    version_at,
+)
+from .rows import COLUMNS, from_row, to_row
+from .schema import APPLIED, STATUS_SINCE, epoch_sum, migrate
+from .sqlite_errors import OPENING, explained, header_fault, illegible
 from .stubs import DROPS, Drop, StubCheck, put_stubs, read_drops, to_drop
 from .writers import Writer, newest_writer
 
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
 _INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position, sum) VALUES (?, ?, ?, ?, ?)"
-_SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
 _PAGE = 5000
 _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 # More pages between checkpoints: fewer of them, and room that `_grow_write_ahead_log` makes at the start.
 _CHECKPOINT_PAGES = 2000
 _PAGE_SIZE = 4096
+_WORTH_GIVING = 16 << 20
+"""Bytes of free pages that are worth a copy of the rest."""
 _LAST_EPOCH = 2**63 - 1
 _LOCK_PATIENCE = 1.0
 """Seconds that a commit waits for a foreign lock. The thread that waits can answer no question meanwhile."""
 _LOCK_IMPATIENCE = 0.05
 """The same while the lock is known to be held."""
-_OPENING = "cannot be opened"
-_NO_ROOM = 1 << 16
-"""With fewer bytes free SQLite's complaint, whatever it is, is that of a full disk: it cannot make its index file."""
 
 
 AT_ONCE = 20_000
@@ -114,8 +110,10 @@ class SqliteEventLog:
             self._prepare()
             self._check()
             self._epoch = self._take_epoch(now)
+            self._give_room_back()
             self._unfolded = next(read_drops(self._conn), None) is not None and not self._cut_write_ahead_log()
             self._archives.remove_strays()
+            self._note_archived()
             self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
             self._grow_write_ahead_log()
             self._wait_for_locks(_LOCK_PATIENCE)
@@ -128,13 +126,13 @@ class SqliteEventLog:
             self._mark.write(self.head())
         except (sqlite3.Error, OSError) as error:
             self._let_go()
-            raise explained(error, path, _OPENING) from error
+            raise explained(error, path, OPENING) from error
         except UnicodeDecodeError as error:
             self._let_go()
-            raise _illegible(path) from error
+            raise illegible(path) from error
         except LogCorrupt as error:
             self._let_go()
-            wrong = _header_fault(path)
+            wrong = header_fault(path)
             raise (LogCorrupt(f"{path}: {wrong}") if wrong else error) from error.__cause__
         except BaseException:  # Ctrl-C too: an open connection would keep the file locked
             self._let_go()
@@ -149,6 +147,25 @@ class SqliteEventLog:
             return None
         keys.make(master)
         return Encryption(self._conn, keys, new=encrypted)
+
+    def _give_room_back(self) -> None:
+        """Copy what is in use together, where that is less than half of the file: archives and stubs leave free pages.
+
+        So a start copies no more than it gives back.
+        """
+        pages, free, size = (
+            self._conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        if free * size < _WORTH_GIVING or 2 * free < pages:
+            return
+        with suppress(sqlite3.OperationalError):  # no room for the copy, or somebody has locked it: another time
+            self._conn.execute("VACUUM")
+            self._cut_write_ahead_log()
+
+    def _note_archived(self) -> None:
+        if self._archives.not_noted():
+            with self._db.atomic():
+                note_contents(self._conn)
 
     def _let_go(self) -> None:
         self._decrypt.close()
@@ -461,12 +478,12 @@ class SqliteEventLog:
             raise LogCorrupt(f"Position {row[3]}: the answer to {command_id} is not as it was written")
         return Answer(command_id, opened_digest(row[1], command_id, self._decrypt.keys), row[2], row[3])
 
-    def belongings(self, user_id: int) -> Belongings:
+    def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
         """What there is of a user; see `EventLog.belongings`."""
         try:
-            return belongings(self._conn, self._decrypt.keys, user_id)
+            return belongings(self._conn, self._decrypt.keys, user_id, known)
         except sqlite3.Error as error:
-            raise explained(error, _file_of(self._conn), "cannot be read") from error
+            raise explained(error, file_of(self._conn), "cannot be read") from error
 
     def destroy(self, keys: Collection[str]) -> None:
         """Destroy these keys of users for ever."""
@@ -505,7 +522,7 @@ class LogReader:
         except sqlite3.Error as error:
             raise explained(error, self._path, "cannot be read") from error
         except UnicodeDecodeError as error:
-            raise _illegible(self._path) from error
+            raise illegible(self._path) from error
 
     @property
     def _conn(self) -> sqlite3.Connection:
@@ -550,31 +567,31 @@ class LogReader:
 
     def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
         """Position, task id, version and hash of each record from `after + 1` on; of rows no more is read."""
-        for row in _pages(self._conn, after, limit, "position, task_id, version, hash"):
+        for row in pages(self._conn, after, limit, "position, task_id, version, hash"):
             if (type(row[1]), type(row[2]), type(row[3])) != (int, int, bytes):
                 raise LogCorrupt(f"Position {row[0]} of the log has no task, version or hash that can be read")
             yield row
 
     def rows(self, after: int, limit: int) -> Iterator[tuple[Any, ...]]:
         """The raw stored values of so many records from `after + 1` on, each with its hash last."""
-        return _pages(self._conn, after, limit)
+        return pages(self._conn, after, limit)
 
     def rows_of(self, task_id: int, until: int) -> list[tuple[Any, ...]]:
         """The raw stored values of a task's records up to a position, each with its hash last."""
-        rows = _fetch(self._conn, f"{_SELECT} WHERE task_id = ? AND position <= ? ORDER BY version", (task_id, until))
+        rows = fetch(self._conn, f"{SELECT} WHERE task_id = ? AND position <= ? ORDER BY version", (task_id, until))
         if not rows or rows[0][2] > 1:
-            rows = _joined(Archives(self._conn).of_task(task_id, until=until), rows)
-        _refuse_gap(task_id, 0, rows)
+            rows = joined(Archives(self._conn).of_task(task_id, until=until), rows)
+        refuse_gap(task_id, 0, rows)
         return rows
 
     def last_with_result(self, digest: str) -> int:
         """The last task that completed with a file of this SHA-256; 0: none. It looks through the log."""
         wanted = "SELECT task_id, position FROM events WHERE event = 'completed' AND"
         newest = "ORDER BY position DESC"
-        rows = _fetch(self._conn, f"{wanted} json_extract(data, '$.result.sha256') = ? {newest} LIMIT 1", (digest,))
+        rows = fetch(self._conn, f"{wanted} json_extract(data, '$.result.sha256') = ? {newest} LIMIT 1", (digest,))
         task_id, position = rows[0] if rows else (0, 0)
         later = f"{wanted} substr(data, 1, ?) = ? AND position > ? {newest}"
-        encrypted = _fetch(self._conn, later, (len(BEGINS), BEGINS, position))
+        encrypted = fetch(self._conn, later, (len(BEGINS), BEGINS, position))
         for other, at in encrypted:
             (record,) = self.read(at - 1, 1)
             if isinstance(record.event, Completed) and record.event.result.get("sha256") == digest:
@@ -606,17 +623,17 @@ class LogReader:
 
     def read_task_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
         """The next records of one task behind a version: a long life is read piece by piece."""
-        wanted = f"{_SELECT} WHERE task_id = ? AND version > ? ORDER BY version LIMIT ?"
-        rows = _fetch(self._conn, wanted, (task_id, version, limit))
+        wanted = f"{SELECT} WHERE task_id = ? AND version > ? ORDER BY version LIMIT ?"
+        rows = fetch(self._conn, wanted, (task_id, version, limit))
         if not rows or rows[0][2] > version + 1:
-            rows = _joined(islice(Archives(self._conn).of_task(task_id, after=version), limit), rows)[:limit]
-        _refuse_gap(task_id, version, rows)
+            rows = joined(islice(Archives(self._conn).of_task(task_id, after=version), limit), rows)[:limit]
+        refuse_gap(task_id, version, rows)
         decrypt = self._decrypt.anew()
         return [from_row(row[:14], row[14], decrypt) for row in rows]
 
     def last_of(self, task_id: int) -> Recorded | None:
         """The latest event of a task."""
-        rows = _fetch(self._conn, f"{_SELECT} WHERE task_id = ? ORDER BY version DESC LIMIT 1", (task_id,))
+        rows = fetch(self._conn, f"{SELECT} WHERE task_id = ? ORDER BY version DESC LIMIT 1", (task_id,))
         row = rows[0] if rows else next(Archives(self._conn).of_task_backwards(task_id), None)
         return from_row(row[:14], row[14], self._decrypt.anew()) if row else None
 
@@ -625,7 +642,14 @@ class LogReader:
         try:
             return erasable(self._conn, self._decrypt.keys, user_id)
         except sqlite3.Error as error:
-            raise explained(error, _file_of(self._conn), "cannot be read") from error
+            raise explained(error, file_of(self._conn), "cannot be read") from error
+
+    def belongings(self, user_id: int) -> Belongings:
+        """What there is of a user; see `EventLog.belongings`."""
+        try:
+            return belongings(self._conn, self._decrypt.keys, user_id, NOTHING_KNOWN)
+        except sqlite3.Error as error:
+            raise explained(error, file_of(self._conn), "cannot be read") from error
 
     def version_at(self, task_id: int, position: int) -> int:
         """The last version of a task up to a position; 0 when there was none."""
@@ -634,7 +658,7 @@ class LogReader:
     def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
         """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
         wanted = "SELECT position FROM events WHERE position > ? AND position <= ? AND event = ?"
-        rows = _fetch(self._conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
+        rows = fetch(self._conn, f"{wanted} ORDER BY position DESC LIMIT ?", (after, until, event, limit))
         found = [int(row[0]) for row in rows]
         archives = Archives(self._conn)
         if len(found) < limit and after < archives.until():
@@ -680,7 +704,7 @@ class LogReader:
 
     def status_since(self, task_id: int) -> int:
         """Position of the record that gave a task the status it has; 0: there is no such task."""
-        since = int(_fetch(self._conn, STATUS_SINCE, (task_id,))[0][0])
+        since = int(fetch(self._conn, STATUS_SINCE, (task_id,))[0][0])
         if since:
             return since
         archived = Archives(self._conn).of_task_backwards(task_id)
@@ -734,193 +758,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         create_private(path)
         return sqlite3.connect(path, isolation_level=None, cached_statements=64)
     except (sqlite3.Error, OSError) as error:
-        raise explained(error, path, _OPENING) from error
-
-
-def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> TasktrailError:
-    """What an error of SQLite or of the system means for the log in `path`, as an error with a remedy of its own.
-
-    Only what says that the content is wrong is called damage: a full disk, a broken one, a lock or a missing permission
-    tell nothing about the log, and to restore a backup because of them would throw good history away.
-    """
-    text = f"{path} {what}: {error}"
-    # Text that is no UTF-8 is the one operational error without a name.
-    unnamed = "SQLITE_CORRUPT" if type(error) is sqlite3.OperationalError else ""
-    name = getattr(error, "sqlite_errorname", unnamed)
-    kind = "_".join(name.split("_")[:2])
-    if what == _OPENING or kind == "SQLITE_READONLY":
-        wrong = _header_fault(path)
-        if wrong:
-            return LogCorrupt(f"{path}: {wrong}")
-    if kind in ("SQLITE_IOERR", "SQLITE_CANTOPEN") and _is_full(path):
-        return LogFull(text)
-    if name == "SQLITE_READONLY_DBMOVED" or (kind == "SQLITE_CANTOPEN" and not path.exists()):
-        return LogGone(text)
-    return _MEANINGS.get(kind or getattr(error, "errno", None), OutcomeUnknown)(text)
-
-
-def _header_fault(path: Path) -> str:
-    """What is wrong with the two bytes that say how a file is to be written and read; empty when nothing is.
-
-    SQLite trusts them: with other ones it takes the file for read-only, locked or gone. To be asked only of a file that
-    could not be opened, or not be written: closing it takes away the locks that this process has on it.
-    """
-    try:
-        with path.open("rb") as file:
-            versions = tuple(file.read(20)[18:])
-    except OSError:
-        return ""
-    if versions in ((), (1, 1), (2, 2)):
-        return ""
-    return f"its header is damaged: bytes 18 and 19 are {' and '.join(map(str, versions))}, they should both be 2"
-
-
-_MEANINGS: dict[str | int | None, type[TasktrailError]] = {
-    "SQLITE_FULL": LogFull,
-    errno.ENOSPC: LogFull,
-    errno.EDQUOT: LogFull,
-    "SQLITE_CORRUPT": LogCorrupt,
-    "SQLITE_NOTADB": LogCorrupt,
-    "SQLITE_ERROR": LogCorrupt,
-    "SQLITE_FORMAT": LogCorrupt,
-    "SQLITE_BUSY": LogLocked,
-    "SQLITE_LOCKED": LogLocked,
-    "SQLITE_PROTOCOL": LogLocked,
-    "SQLITE_READONLY": LogNotWritable,
-    "SQLITE_CANTOPEN": LogNotWritable,
-    "SQLITE_PERM": LogNotWritable,
-    "SQLITE_AUTH": LogNotWritable,
-    errno.EACCES: LogNotWritable,
-    errno.EPERM: LogNotWritable,
-    errno.EROFS: LogNotWritable,
-    "SQLITE_IOERR": DiskFailed,
-    errno.EIO: DiskFailed,
-    errno.ENOENT: LogGone,
-}
-"""First two words of SQLite's name of an error, or the system's number → what it means."""
-
-
-def _illegible(path: Path) -> LogCorrupt:
-    """SQLite's complaint repeats what it found in a damaged schema, and Python cannot read that."""
-    return LogCorrupt(f"{path} cannot be read: its schema holds text that is no UTF-8")
-
-
-def _is_full(path: Path) -> bool:
-    try:
-        return shutil.disk_usage(path.parent).free < _NO_ROOM
-    except OSError:
-        return False
-
-
-def _fetch(
-    conn: sqlite3.Connection, statement: str, parameters: tuple[object, ...] | dict[str, object] = ()
-) -> list[tuple[Any, ...]]:
-    try:
-        return conn.execute(statement, parameters).fetchall()
-    except sqlite3.OperationalError as error:
-        raise explained(error, _file_of(conn), "cannot be read") from error
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise LogCorrupt(f"The log's file cannot be read: {error}") from error
-        raise
-
-
-def _file_of(conn: sqlite3.Connection) -> Path:
-    return Path(conn.execute("PRAGMA database_list").fetchone()[2])
-
-
-def read_head(conn: sqlite3.Connection) -> Head:
-    """Where the log of this connection ends."""
-    rows = _fetch(conn, "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1")
-    return Head(*rows[0]) if rows else Head(0, GENESIS)
-
-
-def _pages(conn: sqlite3.Connection, after: int, limit: int | None, columns: str = "") -> Iterator[tuple[Any, ...]]:
-    """Rows in order of position, which is the first column, in transactions of a page each."""
-    select = f"SELECT {columns} FROM events" if columns else _SELECT  # noqa: S608 - names of columns, of ours
-    archives = Archives(conn)
-    after = max(after, 0)
-    while limit is None or limit > 0:
-        if after < archives.until():
-            for row in islice(archives.rows(after), limit):
-                after, limit = row[0], None if limit is None else limit - 1
-                yield (*row[:3], row[14]) if columns else row
-            continue
-        size = _PAGE if limit is None else min(_PAGE, limit)
-        page = _fetch(conn, f"{select} WHERE position > ? ORDER BY position LIMIT ?", (after, size))
-        if page and page[0][0] != after + 1 and after < archives.until():  # archived since
-            continue
-        for row in page:
-            after += 1
-            if row[0] != after:  # never skip over what is not there
-                raise LogCorrupt(f"Position {after} of the log is missing: position {row[0]} stands in its place")
-            yield row
-        if len(page) < size:
-            return
-        limit = None if limit is None else limit - size
-
-
-def read_records(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:
-    """Decoded records in order of position."""
-    for row in _pages(conn, after, limit):
-        yield from_row(row[:14], row[14], decrypt)
-
-
-def read_task(conn: sqlite3.Connection, task_id: int, decrypt: Decrypt, *, adjusted: bool = False) -> list[Recorded]:
-    """Decoded records of one task in order of position; `adjusted`: and the service's adjustments of it."""
-    where = WITH_ADJUSTMENTS if adjusted else "task_id = :task_id ORDER BY version"
-    rows = _fetch(conn, f"{_SELECT} WHERE {where}", {"task_id": task_id})
-    if not any(row[1] == task_id and row[2] == 1 for row in rows):
-        rows = _joined(Archives(conn).of_task(task_id, adjusted=adjusted), rows)
-    _refuse_gap(task_id, 0, [row for row in rows if row[1] == task_id])
-    return [from_row(row[:14], row[14], decrypt) for row in rows]
-
-
-def read_parts(conn: sqlite3.Connection, parts: Sequence[Part], until: int, decrypt: Decrypt) -> list[Recorded]:
-    """Decoded records of parts of tasks' lives in order of position."""
-    wanted = {"parts": msgspec.json.encode(parts).decode(), "until": until}
-    rows = _fetch(conn, f"{_SELECT} WHERE {OF_PARTS}", wanted)
-    reached = {part.task_id: part.after for part in parts}
-    archives = Archives(conn)
-    if archives.until() > min((part.adjusted_after for part in parts), default=0):
-        rows = _joined(_archived_parts(archives, parts, until), rows)
-    for row in rows:
-        if row[1]:
-            _refuse_gap(row[1], reached[row[1]], [row])
-            reached[row[1]] = row[2]
-    return [from_row(row[:14], row[14], decrypt) for row in rows]
-
-
-def _archived_parts(archives: Archives, parts: Sequence[Part], until: int) -> list[tuple[Any, ...]]:
-    found = [
-        row
-        for part in parts
-        for row in archives.of_task(part.task_id, until=until, adjusted=True)
-        if (part.after < row[2] <= part.last if row[1] else row[0] > part.adjusted_after)
-    ]
-    return sorted(found)
-
-
-def version_at(conn: sqlite3.Connection, task_id: int, position: int = MAX_INTEGER) -> int:
-    """The last version of a task up to a position; 0 when there was none."""
-    wanted = "SELECT version FROM events WHERE task_id = ? AND position <= ? ORDER BY version DESC LIMIT 1"
-    rows = _fetch(conn, wanted, (task_id, position))
-    if rows:
-        return int(rows[0][0])
-    return next((row[2] for row in Archives(conn).of_task_backwards(task_id) if row[0] <= position), 0)
-
-
-def _joined(archived: Iterable[tuple[Any, ...]], stored: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows from archives, and those of the table behind them: some may still be in both."""
-    rows = list(archived)
-    last = rows[-1][0] if rows else 0
-    return [*rows, *(row for row in stored if row[0] > last)]
-
-
-def _refuse_gap(task_id: int, after: int, rows: list[tuple[Any, ...]]) -> None:
-    for expected, row in enumerate(rows, after + 1):
-        if row[2] != expected:
-            raise LogCorrupt(f"The records of task {task_id} cannot all be found: version {expected} is missing")
+        raise explained(error, path, OPENING) from error
 
 
 def _as_ours(error: BaseException, path: Path) -> BaseException:

@@ -28,7 +28,7 @@ from ..batches.watcher import ACTOR, Watcher
 from ..config.load import Reloaded, checked, load_config
 from ..config.settings import Config
 from ..events import Accepted, Command, CreateGraph, RedeliverNotice, Task
-from ..events.commands import digest
+from ..events.commands import EraseUser, digest
 from ..events.errors import NotReady, OutputTaken, TasktrailError, WaitTimeout
 from ..events.log.archives import Archived
 from ..events.state import FINISHED
@@ -312,6 +312,8 @@ class TaskService(Questions, Commands, Blocking):
             if self.is_of(command.task_id, only_user):
                 found = redelivery(log_id(first), self.events(command.task_id), command.notice_id)
             intake = replace(intake, redelivery=found)
+        elif isinstance(command, EraseUser):  # here, so that the Scheduler need not look through the whole log
+            intake = replace(intake, belongings=self.source.log().belongings(command.user_id))
         fresh = not command.command_id
         if fresh:
             command = replace(command, command_id=new_command_id())

@@ -8,10 +8,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ..events.errors import BackupFailed, LogCorrupt
+from ..events.log.archive_faults import archive_faults
 from ..events.log.archive_file import file_digest
 from ..events.log.archives import Archives, KnownArchive, folder_of
 from ..events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
-from ..events.log.integrity import archive_faults
 from .check import open_log
 from .evidence import sync_copy
 

@@ -8,7 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,7 @@ _PAGES = 2048
 def part_file(path: Path) -> Iterator[Path]:
     """A file to write to, beside `path`. It is removed afterwards unless it was given another name.
 
-    What a killed process has left under this name is overwritten. Raises `BackupFailed` when another one writes to it.
+    What a killed process has left under this name is overwritten. Raises `BackupFailed` when somebody writes to it.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -44,10 +44,11 @@ def part_file(path: Path) -> Iterator[Path]:
     try:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            there = part.stat()
         except OSError as error:
-            raise BackupFailed(
-                f"{path} is being written by another process", remedy="Wait until it is done."
-            ) from error
+            raise BackupFailed(f"{path} is being written by somebody else", remedy="Wait until it is done.") from error
+        if not os.path.samestat(there, os.fstat(held)):  # whoever held it has just removed it, and another has made it
+            raise BackupFailed(f"{path} is being written by somebody else", remedy="Wait until it is done.")
         try:
             os.ftruncate(held, 0)
             yield part
@@ -155,7 +156,8 @@ def back_up(
         BaseUnfit: `base` is a file, and the log does not go on from where it ends; or it is damaged.
         LogCorrupt: the log is damaged. A backup of it would be no backup, so there is none.
         HistoryMissing: views, snapshots or the mark beside the log have seen records that it lacks.
-        BackupFailed: it could not be written; then nothing is left of it.
+        BackupFailed: it could not be written, or another backup with archives is being written to this folder; then
+            nothing is left of it.
     """
     paths = DataPaths(path_of(data, "data"))
     paths.refuse_strangers()
@@ -164,10 +166,13 @@ def back_up(
     refuse_older_log(paths)  # a backup every night would replace the good ones
     earlier = path_of(base, "base").absolute() if base is not None else None
     target, named = _target(path_of(destination, "destination").absolute())
-    with part_file(target) as part, called(part, target):
+    with part_file(target) as part, called(part, target), ExitStack() as held:
         taken = _copy(paths.log, part, earlier, lambda reached, goal: progress(reached, 2 * goal))
         size = part.stat().st_size
         after = 0 if check else taken.before.position
+        archives = archives_of(part)
+        if archives:  # one at a time: another backup could find there what this one takes away when it fails
+            held.enter_context(part_file(folder_of(part)))
         added = copy_archives(paths.log, part)
         try:
             check_archives(part)
@@ -178,7 +183,6 @@ def back_up(
             if not named:
                 now = datetime.now(UTC)
                 target = target.with_name(f"tasktrail-{now:%Y%m%dT%H%M%SZ}-{taken.head.position}.db")
-            archives = archives_of(part)
             _give_name(part, target)
         except BaseException:
             remove(added, folder_of(part))

@@ -45,6 +45,7 @@ _MIGRATIONS = "SELECT migration_set, name FROM {log}_sqlite_migrations"
 _HEAD = "SELECT position, hash FROM {log}events ORDER BY position DESC LIMIT 1"
 _HASH = "SELECT hash FROM {log}events WHERE position = ?"
 _ARCHIVED = "SELECT max(last) FROM log.archives"
+_OF_ARCHIVES = ("archives", "archived_kinds", "archived_tasks")
 _DROPS = f"SELECT 1 FROM log.events WHERE event = '{DROPPING}' AND position > ? LIMIT 1"
 
 
@@ -189,7 +190,7 @@ class _Pair:
                 "later time, or of another log",
                 remedy="If the log has lost its end, restore that backup; if not, take a full one, without --base.",
             )
-        self._archives = ("table", "archives") in {row[:2] for row in there}
+        self._archives = ("table", _OF_ARCHIVES[-1]) in {row[:2] for row in there}
         (until,) = self._of_log(_ARCHIVED)[0] if self._archives else (0,)
         if 0 < before.position <= (until or 0):
             raise BaseUnfit(f"What follows on {self._base} was archived since in {self._log}")
@@ -234,7 +235,8 @@ class _Pair:
                 self._conn.execute(f"INSERT INTO main.answers {_ANSWERS.format(log='log.')}", stretch)
             self._conn.execute(f"INSERT OR IGNORE INTO main.epochs {_EPOCHS.format(log='log.')}")
             if self._archives:
-                self._conn.execute("INSERT OR REPLACE INTO main.archives SELECT * FROM log.archives")
+                for table in _OF_ARCHIVES:
+                    self._conn.execute(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM log.{table}")
                 self._conn.execute("DELETE FROM main.events WHERE position <= (SELECT max(last) FROM main.archives)")
             self._conn.execute("COMMIT")
         except sqlite3.Error as error:

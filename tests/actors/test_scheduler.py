@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, Committed, Orders, StateQuery, Ticket
 from tasktrail.actors.core.limits import Limits
-from tasktrail.actors.core.messages import Archive, Boot, Close, Delivered, Intake, Sampled, Submit, Tick
+from tasktrail.actors.core.messages import Archive, Boot, Close, Delivered, Forget, Intake, Sampled, Submit, Tick
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.scheduler import Scheduler, _Kept
@@ -43,9 +44,13 @@ from tasktrail.events.errors import (
     LogGone,
     LogNotWritable,
     OutcomeUnknown,
+    TaskForgotten,
     UnknownTask,
 )
 from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.log.stubs import digest_of
+from tasktrail.events.ranges import to_ranges
+from tasktrail.events.recorded import Stub, timestamp
 from tasktrail.events.reports import (
     AttemptBeat,
     AttemptCheckpointed,
@@ -58,7 +63,13 @@ from tasktrail.events.reports import (
     Saved,
     Stop,
 )
-from tasktrail.events.system_events import ClockJumped, DeliveryAttempted, SegmentArchived
+from tasktrail.events.system_events import (
+    ClockJumped,
+    DeliveryAttempted,
+    RetentionRule,
+    SegmentArchived,
+    TasksForgotten,
+)
 
 WITHIN = 10
 
@@ -453,6 +464,30 @@ def test_who_wants_an_archive_recorded_is_answered_at_once_while_the_log_cannot_
     assert isinstance(promise.get(), OutcomeUnknown)
     _repeat_until_accepted(house, create("after"))
     assert not [record for record in house.log.read() if isinstance(record.event, SegmentArchived)]
+
+
+def test_what_comes_right_behind_what_was_forgotten_finds_it_gone(house: House) -> None:
+    """In one message, so that nothing else decides where a commit comes."""
+    house.send(create("c", held=True), CancelTask(task_id=1, command_id="x"))[1].get()
+    gone = house.log.read_task(1)
+    left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
+    positions = to_ranges(one.position for one in gone)
+    event = TasksForgotten(tasks="1", positions=positions, stubs=digest_of(left), rule=RetentionRule(older_than=0.0))
+    promises = [Promise() for _ in range(4)]
+    first, second, retried, dependent = (Ticket(one.set, str(n), b"", fresh=True) for n, one in enumerate(promises))
+    forget = Forget(tasks={1: 2}, event=event, actor="ann")
+    house.ref.tell(
+        [
+            replace(forget, token=first),
+            replace(forget, token=second),
+            Submit(RetryTask(task_id=1, force=True), Intake(), retried),
+            Submit(create("d", depends_on=(1,)), Intake(), dependent),
+        ]
+    )
+    assert isinstance(promises[0].get(), Accepted)
+    assert [type(one.get()) for one in promises[1:]] == [TaskForgotten] * 3
+    assert house.fatal == []
+    assert [type(one.event) for one in house.log.read_task(1)] == [Stub, Stub]
 
 
 def test_a_start_is_ordered_once_although_its_commit_was_told_as_failed(house: House) -> None:

@@ -130,9 +130,9 @@ def _life(chance: Random, task_id: int) -> Iterator[tuple[Event, str, str]]:
         yield told, "notifier", ""
 
 
-def write_log(path: Path, records: int) -> None:
+def write_log(path: Path, records: int, kind: type[SqliteEventLog] = SqliteEventLog) -> None:
     """A log of such a month, with answers to its commands."""
-    log = SqliteEventLog(path, now=BEGIN)
+    log = kind(path, now=BEGIN)
     begin = ServiceStarted(version="0", epoch=1, pid=1, host="here")
     position = len(log.append([Fact(0, 1, begin, BEGIN)], expected=0))
     of_month = facts(records)

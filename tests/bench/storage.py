@@ -15,6 +15,7 @@ from typing import Any
 
 import month
 import msgspec
+from archiving import ArchivingEventLog
 from floors import in_batches, one_by_one, raw_log
 from harness import SUPPORT, Goal, Table, scratch, seconds
 from msgspec.structs import replace
@@ -41,6 +42,8 @@ from tasktrail.projections.proof.seals import make_seal
 from tasktrail.testing import RecordingContext
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_SMALL = 1024
+"""Records in each of many archives."""
 
 
 def tables(*, quick: bool) -> list[Table]:
@@ -77,18 +80,6 @@ def tables(*, quick: bool) -> list[Table]:
     hashing.add("once more, when its task completes", lambda: _hashed(size))
     forget = Table("D9", f"Forget {ended:,} such tasks as in D3, until nothing is left of them", "tasks/s")
     forget.add("tasktrail", lambda: _forgotten(ended)[1])
-    busy = 70_000 if quick else 200_000
-    disk_of_month = Table("D10", f"Disk of a record of a busy month, of {busy:,} (`tests/bench/month.py`)", "bytes")
-    disk_of_month.add("log.db, before it is archived", lambda: _month(busy)["log.db"])
-    disk_of_month.add("archive", lambda: _month(busy)["archive"], Goal(at_most=60))
-    disk_of_month.add("log.db, that stays in use of an archived one", lambda: _month(busy)["left"])
-    disk_of_month.add("tiles, where they are exported", lambda: _month(busy)["tiles"], Goal(at_most=33.2))
-    moved = Table("D11", "The same month", "ms")
-    moved.add("archive 65,536 records", lambda: _month(busy)["move"])
-    moved.add("history of a task, from log.db", lambda: _month(busy)["task before"])
-    moved.add("history of the same task, from an archive", lambda: _month(busy)["task after"])
-    moved.add("seal 65,536 records, from log.db", lambda: _month(busy)["seal before"])
-    moved.add("seal 65,536 records, from an archive", lambda: _month(busy)["seal after"])
     lives = 100 if quick else 5_000
     title = "of lives of four records, of 100 users, 100 lives a commit"
     kept = Table("D6", f"Append {title}", "events/s", yardstick="in plain text")
@@ -98,7 +89,31 @@ def tables(*, quick: bool) -> list[Table]:
         kept.add(name, partial(_append_lives, lives, encrypted=encrypted))
         read.add(name, partial(_read_lives, lives, encrypted=encrypted))
         bytes_of.add(name, partial(_disk_of_lives, lives, encrypted=encrypted))
-    return [*append, replay, disk, film, hashing, kept, read, bytes_of, forget, disk_of_month, moved, restart, memory]
+    month_of = _tables_of_a_month(70_000 if quick else 200_000)
+    return [*append, replay, disk, film, hashing, kept, read, bytes_of, forget, *month_of, restart, memory]
+
+
+def _tables_of_a_month(records: int) -> list[Table]:
+    """What a history of so many records costs, and what is gained by archives."""
+    disk = Table("D10", f"Disk of a record of a busy month, of {records:,} (`tests/bench/month.py`)", "bytes")
+    disk.add("log.db, before it is archived", lambda: _month(records)["log.db"])
+    disk.add("archive", lambda: _month(records)["archive"], Goal(at_most=60))
+    disk.add("log.db, that stays in use of an archived one", lambda: _month(records)["left"])
+    disk.add("tiles, where they are exported", lambda: _month(records)["tiles"], Goal(at_most=33.2))
+    moved = Table("D11", "The same month", "ms")
+    moved.add("archive 65,536 records", lambda: _month(records)["move"])
+    moved.add("history of a task, from log.db", lambda: _month(records)["task before"])
+    moved.add("history of the same task, from an archive", lambda: _month(records)["task after"])
+    many = records // _SMALL
+    moved.add(f"history of a task, from one of {many} archives", lambda: _of_many(records), Goal(at_most=10))
+    moved.add("seal 65,536 records, from log.db", lambda: _month(records)["seal before"])
+    moved.add("seal 65,536 records, from an archive", lambda: _month(records)["seal after"])
+    file = Table("D12", "The file log.db of the same month, for each of its records", "bytes")
+    file.add("before it is archived", lambda: _month(records)["file"])
+    file.add("when it is archived: the room is used again", lambda: _month(records)["file archived"])
+    file.add("when each range is archived as it is full", lambda: _archived_at_once(records))
+    file.add("after the next start: the room is given back", lambda: _month(records)["file started"])
+    return [disk, moved, file]
 
 
 def _append_lives(number: int, *, encrypted: bool) -> float:
@@ -173,13 +188,21 @@ def _month(number: int) -> dict[str, float]:
     with scratch() as folder:
         path = folder / "log.db"
         month.write_log(path, number)
-        before = _in_use(path)
-        found = {"log.db": before / number, "task before": _history(path), "seal before": _sealed(path, folder / "a")}
+        before, whole = _in_use(path), path.stat().st_size
+        found = {
+            "log.db": before / number,
+            "file": whole / number,
+            "task before": _history(path),
+            "seal before": _sealed(path, folder / "a"),
+        }
         with TaskService.open(folder, config=Config(workers=1), own_only=True) as service:
             service.stats()  # the views are there by then
             began = time.perf_counter()
             done = service.archive()
             found["move"] = 1000 * (time.perf_counter() - began) * RANGE / done.records
+        found["file archived"] = path.stat().st_size / number
+        SqliteEventLog(path, now=datetime.now(UTC)).close()
+        found["file started"] = path.stat().st_size / number
         hot = before / number * (number - done.records)
         found["archive"] = sum(file.stat().st_size for file in (folder / "archive").iterdir()) / done.records
         found["left"] = (_in_use(path) - hot) / done.records
@@ -190,6 +213,27 @@ def _month(number: int) -> dict[str, float]:
             tiles = [file for file in (out / "tile").glob("[0-9]*/**/*") if file.is_file()]
             found["tiles"] = sum(file.stat().st_size for file in tiles) / number
         return found
+
+
+class _InRanges(ArchivingEventLog):
+    size = RANGE
+
+
+def _archived_at_once(number: int) -> float:
+    """Bytes of log.db for each record where no more than a range is in there."""
+    with scratch() as folder:
+        month.write_log(folder / "log.db", number, _InRanges)
+        return (folder / "log.db").stat().st_size / number
+
+
+def _of_many(number: int) -> float:
+    """Milliseconds for a history where the month is in many archives, each of fewer records than there are usually."""
+    with scratch() as folder:
+        month.write_log(folder / "log.db", number)
+        with TaskService.open(folder, config=Config(workers=1), own_only=True) as service:
+            service._system.archiver.size = _SMALL
+            service.archive()
+        return _history(folder / "log.db")
 
 
 def _history(path: Path) -> float:

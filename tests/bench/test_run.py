@@ -31,6 +31,7 @@ def test_every_axis_gives_figures(tmp_path: Path) -> None:
         "D9",
         "D10",
         "D11",
+        "D12",
         "E",
         "H",
         "I",

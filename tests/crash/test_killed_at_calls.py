@@ -1,4 +1,4 @@
-"""Whoever forgets, erases or archives is killed at some calls of the system: a short form of the campaigns."""
+"""Whoever forgets, erases, archives or gives room back is killed at some calls: a short form of the campaigns."""
 
 import os
 import subprocess
@@ -18,6 +18,7 @@ SUPPORT = Path(__file__).parent.parent / "support"
         ("forget", "fdatasync,fsync,ftruncate,link,rename"),
         ("erase", "fdatasync,fsync,ftruncate,link,rename"),
         ("archive", "fdatasync,fsync,rename,unlink"),
+        ("room", "fdatasync,ftruncate,pwrite64"),
     ],
 )
 def test_all_is_done_or_nothing_whenever_it_is_killed(campaign: str, calls: str) -> None:

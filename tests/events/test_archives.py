@@ -2,8 +2,9 @@
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -18,10 +19,12 @@ from histories import BEGIN, Journal, random_history
 from tasktrail.events import Fact
 from tasktrail.events.errors import ConcurrencyError, LogCorrupt
 from tasktrail.events.log import integrity, sqlite
+from tasktrail.events.log.archive_faults import archive_faults
 from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive
-from tasktrail.events.log.archives import folder_of
+from tasktrail.events.log.archives import Archives, folder_of
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.event_log import Part
+from tasktrail.events.log.schema import APPLIED, epoch_sum
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.system_events import ServiceStarted, ServiceStopped
@@ -112,7 +115,7 @@ def test_verify_finds_nothing(readers: Readers) -> None:
 
 
 def test_what_is_read_while_it_is_archived_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_PAGE", 10)
+    monkeypatch.setattr("tasktrail.events.log.reading._PAGE", 10)
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)
     random_history(journal, STEPS, seed=9)
@@ -153,6 +156,30 @@ def test_no_row_goes_before_it_is_archived(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_start_gives_back_the_room_of_what_is_archived(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(journal.log, SqliteEventLog)
+    path = journal.log._path
+    archive(journal, len(journal.records) - 9)
+    journal.log.close()
+    before = path.stat().st_size
+    SqliteEventLog(path, now=BEGIN).close()
+    assert path.stat().st_size >= before  # it is not worth it
+    monkeypatch.setattr(sqlite, "_WORTH_GIVING", 4096)
+    with closing(LogReader(path)) as reader:
+        reader._conn.execute("BEGIN")
+        there = list(reader.raw_rows())
+        log = SqliteEventLog(path, now=BEGIN)  # although somebody reads
+        assert list(reader.raw_rows()) == there
+    log.close()
+    assert path.stat().st_size < before / 2
+    small = path.stat().st_size
+    SqliteEventLog(path, now=BEGIN).close()
+    assert path.stat().st_size == small
+    with closing(LogReader(path)) as reader:
+        assert list(reader.raw_rows()) == there
+        assert [one for one in reader.faults() if one.code != "epoch"] == []
+
+
 def test_versions_and_ends_of_archived_records_are_taken(tmp_path: Path) -> None:
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)
@@ -172,6 +199,95 @@ def test_versions_and_ends_of_archived_records_are_taken(tmp_path: Path) -> None
         with pytest.raises(ConcurrencyError):
             log.append([fact], expected=head)
     log.append([Fact(other, 2, Cancelled(), BEGIN, life=1), Fact(one, 4, Cancelled(), BEGIN, life=2)], expected=head)
+    log.close()
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Iterator[Journal]:
+    """A history in many archives, in the last of which a task of the first one goes on."""
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    chance = Random(5)
+    first = journal.create(held=True)
+    for _ in range(25):
+        random_history(journal, 40, seed=chance.randrange(1000))
+        archive(journal, log.head().position - chance.randrange(1, 9))
+    if not journal.states[first].finished:
+        journal.record(first, Cancelled())
+    archive(journal, log.head().position)
+    yield journal
+    log.close()
+
+
+def holding(path: Path, wanted: Callable[[ArchiveFile], object]) -> set[int]:
+    """The archives of which something is true, by their first positions; each is looked into."""
+    with closing(LogReader(path)) as log:
+        archives = Archives(log._conn)
+        return {one.first for one in log.segments() if wanted(archives.file(one))}
+
+
+def test_only_the_archives_that_hold_a_task_or_a_kind_are_looked_into(many: Journal, tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(LogReader(path)) as log:
+        archives = Archives(log._conn)
+        for task_id in many.states:
+            there = holding(path, partial(ArchiveFile.of_task, task_id=task_id))
+            assert {one.first for one in archives.with_task(task_id)} == there
+            assert log.read_task(task_id) == [one for one in many.records if one.task_id == task_id]
+        for kind in {one.name for one in many.records}:
+            there = holding(path, partial(ArchiveFile.with_tag, tag=kind))
+            assert {one.first for one in archives.with_kind(kind)} == there
+        assert any(1 < len(archives.with_task(task_id)) < len(log.segments()) for task_id in many.states)
+        assert archives.with_kind("tasks_forgotten") == archives.with_task(len(many.states) + 1) == []
+
+
+@pytest.mark.parametrize(("table", "column"), [("archived_kinds", "event"), ("archived_tasks", "task_id")])
+def test_what_is_noted_of_archives_is_held_against_them_and_made_anew(
+    many: Journal, tmp_path: Path, table: str, column: str
+) -> None:
+    many.log.close()
+    path = tmp_path / "log.db"
+
+    def noted(conn: sqlite3.Connection) -> list[tuple[Any, ...]]:
+        return conn.execute(f"SELECT {column}, first FROM {table} ORDER BY first DESC, {column} DESC").fetchall()
+
+    def faults(conn: sqlite3.Connection) -> list[tuple[int, str]]:
+        return [(one.position, one.code) for one in archive_faults(conn)]
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        before = noted(conn)
+        value, first = before[0]
+        conn.execute(f"DELETE FROM {table} WHERE {column} = ? AND first = ?", (value, first))
+        assert faults(conn) == [(first, "index")]
+        conn.execute(f"INSERT INTO {table} VALUES (?, ?), (?, ?)", (value, first, 10**6, first))
+        assert faults(conn) == [(first, "index")]
+        for every in ("archived_kinds", "archived_tasks"):
+            conn.execute(f"DELETE FROM {every} WHERE first = ?", (first,))
+        assert faults(conn) == []
+    with closing(LogReader(path)) as log:
+        for task_id in many.states:
+            assert log.read_task(task_id) == [one for one in many.records if one.task_id == task_id]
+    SqliteEventLog(path, now=BEGIN).close()
+    with closing(sqlite3.connect(path)) as conn:
+        assert noted(conn) == before
+
+
+def test_a_log_of_before_is_noted_at_the_next_start(many: Journal, tmp_path: Path) -> None:
+    many.log.close()
+    path = tmp_path / "log.db"
+    with forging(path) as conn:
+        conn.execute("DROP TABLE archived_kinds")
+        conn.execute("DROP TABLE archived_tasks")
+        conn.execute("DELETE FROM _sqlite_migrations WHERE name = 'find_in_archives'")
+        applied = conn.execute(APPLIED).fetchall()
+        for row in conn.execute("SELECT epoch, pid, host, started_at FROM epochs").fetchall():
+            conn.execute("UPDATE epochs SET sum = ? WHERE epoch = ?", (epoch_sum(row, applied), row[0]))
+    with closing(LogReader(path)) as reader:
+        assert list(reader.faults()) == []
+        for task_id in many.states:
+            assert reader.read_task(task_id) == [one for one in many.records if one.task_id == task_id]
+    log = SqliteEventLog(path, now=BEGIN)
+    assert log._archives.not_noted() == []
     log.close()
 
 

@@ -16,6 +16,7 @@ from golden_logs import FORMS, unfit
 from tasktrail.events import Created, Fact
 from tasktrail.events.errors import LogTooNew
 from tasktrail.events.forms import Forms, forms_fingerprint, known_forms, lacking
+from tasktrail.events.log.schema import NAMES, SET
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.log.writers import added_forms, writer_of
 from tasktrail.events.recorded import EVENT_TAGS
@@ -194,9 +195,8 @@ def digest_of(folder: Path, position: int) -> bytes:
 def test_tables_of_a_later_version_are_not_called_damage(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     log_of(path, started({}))
-    by_hand(
-        path, """INSERT INTO "_sqlite_migrations" VALUES (6, 'tasktrail.log', 'keep_more', '2027-01-01T00:00:00Z')"""
-    )
+    later = (len(NAMES) + 1, SET, "keep_more", "2027-01-01T00:00:00Z")
+    by_hand(path, f'INSERT INTO "_sqlite_migrations" VALUES {later}')
     with pytest.raises(LogTooNew, match="keep_more"):
         SqliteEventLog(path, now=NOW)
 

@@ -1,9 +1,8 @@
 """Logs that earlier versions wrote: their rows, their chain and the states that they led to stay what they were."""
 
-import gzip
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from golden_logs import FOLDER, LOGS, Golden, hash_of, write_log
+from golden_logs import ARCHIVES, FOLDER, LOGS, Golden, hash_of, unpack, write_archived_log, write_log
 
 from tasktrail.api.reader import Reader
 from tasktrail.events import Recorded
 from tasktrail.events.log.chain import GENESIS, link
-from tasktrail.events.log.integrity import Damage
+from tasktrail.events.log.faults import Damage
 from tasktrail.events.log.rows import from_row, to_row
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.recorded import EVENT_TAGS
@@ -90,7 +89,7 @@ each_log = pytest.mark.parametrize("name", GOLDEN_LOGS)
 @pytest.fixture
 def old(tmp_path: Path, name: str) -> Path:
     """A data folder with nothing but the log of an earlier version."""
-    (tmp_path / "log.db").write_bytes(gzip.decompress((FOLDER / f"{name}.db.gz").read_bytes()))
+    unpack(name, tmp_path)
     return tmp_path
 
 
@@ -106,10 +105,15 @@ def test_an_old_file_opens_verifies_and_folds_to_the_states_it_led_to(old: Path,
         assert (found.ok, found.findings, found.views_position) == (True, (), log.head().position)
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Log and archives."""
+    return {path.name: path.read_bytes() for path in (folder / "log.db", *folder.glob("archive/*"))}
+
+
 @each_log
 def test_an_old_file_answers_questions_without_being_opened_for_writing(old: Path, name: str) -> None:
     """What an auditor does with a copy: the log is read, and not brought up to date first."""
-    before = (old / "log.db").read_bytes()
+    before = files_of(old)
     with closing(Reader(old)) as reader:
         tasks, total = reader.list_tasks(TaskFilters(limit=500))
         counts = {status: number for status, number in reader.stats().counts.items() if number}
@@ -118,7 +122,7 @@ def test_an_old_file_answers_questions_without_being_opened_for_writing(old: Pat
     assert Counter(task.status for task in tasks) == GOLDEN_LOGS[name].statuses == counts
     assert total == len(tasks) == len(list(filter(None, histories)))
     assert kinds == {*GOLDEN_LOGS[name].events}
-    assert (old / "log.db").read_bytes() == before
+    assert files_of(old) == before
 
 
 @each_log
@@ -134,14 +138,32 @@ def test_a_record_of_an_old_file_is_written_again_byte_for_byte(old: Path, name:
 
 def test_the_golden_logs_have_every_event_of_a_task_and_stay_small() -> None:
     """Each but one: that of a service with workers has what the service did."""
-    lacking = [name for name, golden in GOLDEN_LOGS.items() if not {*golden.events} >= {*TAGS.values()}]
-    assert len(GOLDEN_LOGS) > len(lacking) + 5
+    whole = [golden for name, golden in GOLDEN_LOGS.items() if not name.endswith(ARCHIVES)]
+    lacking = [golden for golden in whole if not {*golden.events} >= {*TAGS.values()}]
+    assert len(whole) > len(lacking) + 5
     assert sum(path.stat().st_size for path in FOLDER.glob("*.gz")) < 300_000
 
 
-def test_the_log_that_is_made_for_this_version_is_sound_and_has_every_event(tmp_path: Path) -> None:
-    golden = write_log(tmp_path / "log.db")
-    assert {*golden.events} == {*EVENT_TAGS.values()} - {EVENT_TAGS[SegmentArchived]}
+def test_a_golden_log_has_archives_of_which_one_was_written_again(tmp_path: Path) -> None:
+    names = [name for name in GOLDEN_LOGS if name.endswith(ARCHIVES)]
+    assert names
+    unpack(names[-1], tmp_path)
+    with closing(LogReader(tmp_path / "log.db")) as log:
+        archived = [record.event for record in log.read() if isinstance(record.event, SegmentArchived)]
+        assert len(log.segments()) == 3
+        assert any(event.replaces for event in archived)
+        assert verify(log).stubs
+
+
+@pytest.mark.parametrize("write", [write_log, write_archived_log])
+def test_the_log_that_is_made_for_this_version_is_sound(tmp_path: Path, write: Callable[[Path], Golden]) -> None:
+    golden = write(tmp_path / "log.db")
     with closing(LogReader(tmp_path / "log.db")) as log:
         assert verify(log).findings == ()
         assert log.head().hash.hex() == golden.head
+
+
+def test_the_logs_that_are_made_for_this_version_have_every_event(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    both = write_log(tmp_path / "log.db"), write_archived_log(tmp_path / "other" / "log.db")
+    assert {name for golden in both for name in golden.events} == {*EVENT_TAGS.values()}

@@ -12,7 +12,8 @@ from sqlite_utils import Database
 
 from tasktrail.events import Answer, Created, Fact, Started
 from tasktrail.events.errors import LogCorrupt
-from tasktrail.events.log.integrity import Fault, can_be_rebuilt, damaged_indexes
+from tasktrail.events.log.faults import Fault
+from tasktrail.events.log.integrity import can_be_rebuilt, damaged_indexes
 from tasktrail.events.log.schema import NAMES, SET, migrations
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 

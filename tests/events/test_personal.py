@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
 import pytest
+from archiving import archive
 from histories import BEGIN, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events import Answer, Created, Fact, Failed
-from tasktrail.events.errors import KeysUnreadable, LogCorrupt
+from tasktrail.events import Answer, Cancelled, Created, Fact, Failed
+from tasktrail.events.context import Belongings
+from tasktrail.events.errors import ChangedMeanwhile, KeysUnreadable, LogCorrupt
 from tasktrail.events.forms import known_forms
 from tasktrail.events.log.event_log import Erasable, already_appended
 from tasktrail.events.log.keys import Keys
@@ -219,6 +222,41 @@ def test_nothing_new_is_encrypted_with_a_key_that_is_to_be_destroyed(tmp_path: P
         assert isinstance(read[3], DeliveryAttempted)
         assert read[3].target == ERASED
     assert "https://x" not in str(list(rows_of(tmp_path / "log.db")))
+
+
+def test_what_belongs_to_a_user_is_found_in_one_look_or_in_two(tmp_path: Path) -> None:
+    """Wherever the first one ends, and whatever is archived between them."""
+    chance = Random(3)
+    with closing(opened(tmp_path / "log.db")) as log:
+        journal = Journal(log)
+        looks = list[dict[int, Belongings]]()
+        for _ in range(12):
+            random_history(journal, 40, seed=chance.randrange(1000))
+            if chance.random() < 0.6:
+                archive(journal, log.head().position - chance.randrange(1, 20))
+            looks.append({user: log.belongings(user) for user in range(4)})
+        tasks = {user: {one.id for one in journal.states.values() if one.spec.user_id == user} for user in range(4)}
+        for user in range(4):
+            whole = looks[-1][user]
+            assert whole.position == log.head().position
+            assert (set(whole.tasks), whole.plain) == ((tasks[user], 0) if user else (set(), len(tasks[0])))
+            assert all(log.belongings(user, look[user]) == whole for look in looks)
+
+
+def test_what_is_gone_between_two_looks_is_not_taken_for_there(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "log.db")) as log:
+        journal = Journal(log)
+        one, other = journal.create(user_id=7), journal.create(user_id=8)
+        known = {user: log.belongings(user) for user in (7, 8)}
+        log.destroy(known[7].keys)
+        with pytest.raises(ChangedMeanwhile):
+            log.belongings(7, known[7])
+        assert log.belongings(8, known[8]).tasks == (other,)
+        journal.record(one, Cancelled())
+        journal.forget(one)
+        with pytest.raises(ChangedMeanwhile):
+            log.belongings(8, known[8])
+        assert log.belongings(8).tasks == (other,)
 
 
 def test_an_older_copy_of_the_keys_is_of_no_use_once_one_was_destroyed(tmp_path: Path) -> None:

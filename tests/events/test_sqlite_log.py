@@ -28,9 +28,10 @@ from tasktrail.events.errors import (
     OutcomeUnknown,
     TasktrailError,
 )
-from tasktrail.events.log.integrity import Damage
+from tasktrail.events.log.faults import Damage
 from tasktrail.events.log.schema import WITH_ADJUSTMENTS
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog, explained
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite_errors import explained
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -269,7 +270,7 @@ def test_a_reader_in_the_middle_of_the_log_does_not_hold_up_the_writer(log: Sqli
 
 
 def test_pages_join_without_gap_or_repetition(log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.events.log.sqlite._PAGE", 3)
+    monkeypatch.setattr("tasktrail.events.log.reading._PAGE", 3)
     log.append([created(task_id) for task_id in range(1, 11)], expected=0)
     for after, limit, last in ((0, None, 10), (0, 7, 7), (2, 6, 8), (0, 3, 3)):
         assert [record.position for record in log.read(after, limit)] == list(range(after + 1, last + 1))
@@ -354,7 +355,7 @@ def test_sqlites_word_for_a_disk_without_room_for_its_index_file_is_told_as_a_fu
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.touch()
-    monkeypatch.setattr("tasktrail.events.log.sqlite.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr("tasktrail.events.log.sqlite_errors.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
     assert type(explained(_Complaint("SQLITE_IOERR_SHMSIZE"), path, "failed")) is LogFull
 
 

@@ -1,14 +1,16 @@
 """Logs as each version wrote them, and the forms that events have now.
 
-`make golden` pins the forms, where they have only grown. `make golden ARGS=--log`, before a release, keeps a log of
-this version as well. `logs.json` says of each log what it has to lead to: its head, the hash of its states, how many
-tasks there are of each status, and the kinds of its events. A log that is there is never written again.
+`make golden` pins the forms, where they have only grown. `make golden ARGS=--log`, before a release, keeps two logs of
+this version as well: one with nearly every event, and one with archives. `logs.json` says of each log what it has to
+lead to: its head, the hash of its states, how many tasks there are of each status, and the kinds of its events. A log
+that is there is never written again.
 """
 
 import gzip
 import sys
+import tarfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+from archiving import archive, forget
 from histories import BEGIN, Journal, random_history
 from msgspec import inspect
 
@@ -32,8 +35,10 @@ FOLDER = Path(__file__).parent
 FORMS = FOLDER / "forms.json"
 LOGS = FOLDER / "logs.json"
 STEPS = 250
-KEPT_ELSEWHERE = (TasksForgotten, SegmentArchived)
-"""The events by which records leave the table: the first comes at the end, and an archive would be a second file."""
+ARCHIVES = "archives"
+"""Ends the name of a log that has some. It is kept as a folder, packed."""
+BY_THEMSELVES = (TasksForgotten, SegmentArchived)
+"""The events by which records leave the table. They have to tell the truth."""
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,11 +101,58 @@ def write_log(path: Path) -> Golden:
         random_history(journal, STEPS, seed=7)
         journal.record(len(journal.states) + 1, _sample(Created))
         for event in SYSTEM_TAGS:
-            if event not in KEPT_ELSEWHERE and not any(type(record.event) is event for record in journal.records):
+            if event not in BY_THEMSELVES and not any(type(record.event) is event for record in journal.records):
                 journal.record(0, _sample(event, task_id=len(journal.states)))
         journal.forget(*journal.over()[-1:])  # for `tasks_forgotten`, and stubs
         log._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return golden_of(journal.records)
+
+
+def write_archived_log(path: Path) -> Golden:
+    """A history whose first records are in archives, of which one has taken the place of another since."""
+    with closing(SqliteEventLog(path, now=BEGIN)) as log:
+        journal = Journal(log)
+        journal.record(0, _start())
+        journal._epoch = 1
+        for seed in range(3):
+            random_history(journal, STEPS, seed=seed)
+            archive(journal, log.head().position - 40)
+        forget(journal, journal.over()[0])
+        random_history(journal, 20, seed=4)
+        log._archives.remove_strays()
+        log._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return golden_of(journal.records)
+
+
+def unpack(name: str, folder: Path) -> None:
+    """Put a log that is kept into an empty folder."""
+    if name.endswith(ARCHIVES):
+        with tarfile.open(FOLDER / f"{name}.tar.gz") as packed:
+            packed.extractall(folder, filter="data")
+    else:
+        (folder / "log.db").write_bytes(gzip.decompress((FOLDER / f"{name}.db.gz").read_bytes()))
+
+
+def _pack(name: str, folder: Path) -> Path:
+    if not name.endswith(ARCHIVES):
+        packed = FOLDER / f"{name}.db.gz"
+        packed.write_bytes(gzip.compress((folder / "log.db").read_bytes(), mtime=0))
+        return packed
+    packed = FOLDER / f"{name}.tar.gz"
+    with (
+        packed.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w") as tar,
+    ):
+        for path in (folder / "log.db", *sorted((folder / "archive").iterdir())):
+            tar.add(path, path.relative_to(folder), filter=_of_nobody)
+    return packed
+
+
+def _of_nobody(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.mtime = info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    return info
 
 
 def golden_of(records: list[Recorded]) -> Golden:
@@ -165,17 +217,22 @@ def main(arguments: list[str]) -> int:
     FORMS.write_bytes(msgspec.json.format(msgspec.json.encode(known_forms(), order="deterministic"), indent=1) + b"\n")
     logs = msgspec.json.decode(LOGS.read_bytes(), type=dict[str, Golden])
     name = f"{__version__}-{forms_fingerprint()}"
-    if arguments == ["--log"] and name not in logs:
-        with TemporaryDirectory() as folder:
-            path = Path(folder, "log.db")
-            logs[name] = write_log(path)
-            with closing(LogReader(path)) as log:
-                assert log.head().hash.hex() == logs[name].head
-            packed = FOLDER / f"{name}.db.gz"
-            packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
-        LOGS.write_bytes(msgspec.json.format(msgspec.json.encode(logs, order="deterministic"), indent=1) + b"\n")
-        sys.stdout.write(f"{packed.name}: {packed.stat().st_size} bytes\n")
+    for one, write in ((name, write_log), (f"{name}-{ARCHIVES}", write_archived_log)):
+        if arguments == ["--log"] and one not in logs:
+            logs[one] = _kept(one, write)
+    LOGS.write_bytes(msgspec.json.format(msgspec.json.encode(logs, order="deterministic"), indent=1) + b"\n")
     return 0
+
+
+def _kept(name: str, write: Callable[[Path], Golden]) -> Golden:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "log.db")
+        golden = write(path)
+        with closing(LogReader(path)) as log:
+            assert log.head().hash.hex() == golden.head
+        packed = _pack(name, path.parent)
+        sys.stdout.write(f"{packed.name}: {packed.stat().st_size} bytes\n")
+        return golden
 
 
 if __name__ == "__main__":

@@ -524,6 +524,22 @@ def archive_not_known(change: Change) -> Range:
     return event.first, event.first
 
 
+def contents_of_an_archive(change: Change) -> Range:
+    """What is noted of it leads past some of its records, or to it for none."""
+    event, _path = any_archive(change)
+    table, column = change.chance.choice((("archived_kinds", "event"), ("archived_tasks", "task_id")))
+    with forging(change.log) as conn:
+        there = conn.execute(f"SELECT {column} FROM {table} WHERE first = ?", (event.first,)).fetchall()
+        if change.chance.random() < 0.5:
+            conn.execute(
+                f"DELETE FROM {table} WHERE {column} = ? AND first = ?",
+                (*change.chance.choice(there), event.first),
+            )
+        else:
+            conn.execute(f"INSERT INTO {table} VALUES (?, ?)", (1_000_000, event.first))
+    return event.first, event.first
+
+
 def record_in_an_archive(change: Change) -> Range:
     """Its line alone; everybody else's stay as they are."""
     event, path = any_archive(change)
@@ -596,6 +612,7 @@ OF_ARCHIVES: dict[str, Callable[[Change], Range]] = {
     "archive: exchanged": archives_exchanged,
     "archive: of another log": archive_of_another_log,
     "archive: not known": archive_not_known,
+    "archive: what is in it": contents_of_an_archive,
     "archive: a record": record_in_an_archive,
     "archive: by an insider": archive_by_insider,
 }

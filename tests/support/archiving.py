@@ -2,18 +2,21 @@
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from histories import Journal
+from histories import Journal, speaks_of
 
+from tasktrail.actors.archiver import without
 from tasktrail.events import Answer, Fact, Recorded
 from tasktrail.events.log.archive_file import file_name, write_archive
 from tasktrail.events.log.archives import archived_until, delete_archived, folder_of, put
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.integrity import raw_rows
-from tasktrail.events.log.sqlite import SqliteEventLog
-from tasktrail.events.system_events import SegmentArchived
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.ranges import NumberRange, overlaps, spans_of, to_ranges
+from tasktrail.events.system_events import RetentionRule, SegmentArchived, TasksForgotten
 from tasktrail.projections.proof.merkle import GrowingRoot, leaf_hash
 
 
@@ -49,12 +52,17 @@ class ArchivingEventLog(SqliteEventLog):
 
     kept = 1
     """How many records stay in the table."""
+    size = 0
+    """How many records an archive has; 0: as many as there are."""
 
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
         """Append, and archive what was there before the last record."""
         records = super().append(facts, answers, expected=expected)
+        until = archived_until(self._conn)
         last = self.head().position - self.kept
-        if records and last > archived_until(self._conn):
+        if self.size:
+            last -= (last - until) % self.size
+        if records and last > until:
             self.archive(last)
         return records
 
@@ -72,3 +80,19 @@ def archive(journal: Journal, last: int) -> SegmentArchived:
     journal.record(0, event)
     journal.log.delete_archived(last)
     return event
+
+
+def forget(journal: Journal, *task_ids: int) -> None:
+    """Drop all of tasks of which something is archived, as the service does."""
+    assert isinstance(journal.log, SqliteEventLog)
+    path = journal.log._path
+    notes = [one.position for one in journal.records if speaks_of(one) in task_ids]
+    with closing(LogReader(path)) as log:
+        positions, stubs = log.to_drop(task_ids, notes)
+        spans = spans_of(positions)
+        changed = [one for one in log.segments() if overlaps(NumberRange(one.first, one.last), spans)]
+    rule = RetentionRule(older_than=0.0)
+    event = TasksForgotten(tasks=to_ranges(task_ids), positions=positions, stubs=stubs, rule=rule)
+    journal.record(0, event, *(without(path, one, spans) for one in changed))
+    journal.records = list(journal.log.read())
+    journal.forgotten.update(task_ids)

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,9 +17,11 @@ from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors.archiver import Archiver, discard_archive
+from tasktrail.actors.core.messages import Archive, Forget
+from tasktrail.actors.retention import Forgetter
 from tasktrail.backups.restore import _put_archives_aside, restore
 from tasktrail.cli.app import run
-from tasktrail.events.errors import BackupFailed, InvalidValue, LogCorrupt, TaskForgotten
+from tasktrail.events.errors import BackupFailed, InvalidValue, LogCorrupt, LogLocked, TaskForgotten
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.system_events import RetentionConfigured, SegmentArchived
@@ -162,6 +166,41 @@ def test_what_is_forgotten_is_in_no_archive_and_in_no_file(open_service: Opener)
     assert service.rebuild().differences == ()
 
 
+def test_what_is_forgotten_beside_an_archive_that_waits_for_the_disk_ends_no_service(
+    open_service: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found out from a log that lacks the archive, and recorded in one that has it."""
+    service = open_service()
+    gone = done(service, 8)
+    record, send = Archiver._record, Forgetter._send
+    with closing(sqlite3.connect(service.paths.log, isolation_level=None)) as other:
+
+        def in_vain(archiver: Archiver, message: Archive) -> int:
+            other.execute("BEGIN IMMEDIATE")
+            return record(archiver, message)
+
+        monkeypatch.setattr(Archiver, "_record", in_vain)
+        with pytest.raises(LogLocked):
+            service.archive()
+
+        def later(forgetter: Forgetter, message: Forget) -> int:
+            if other.in_transaction:
+                assert not message.archives
+                other.execute("ROLLBACK")
+                deadline = monotonic() + 30
+                while not service.ready:
+                    assert monotonic() < deadline
+                    threading.Event().wait(0.02)
+            return send(forgetter, message)
+
+        monkeypatch.setattr(Forgetter, "_send", later)
+        assert service.forget(0).tasks == len(gone)
+    assert service.fatal is None
+    assert any(isinstance(record.event, SegmentArchived) and record.event.replaces for record in service.log())
+    assert service.verify().findings == ()
+    assert service.wait(service.create_task(type="echo"), 60).status == "completed"
+
+
 def test_seals_and_proofs_hold_across_the_boundary(open_service: Opener) -> None:
     service = open_service()
     done(service, 6)
@@ -265,6 +304,35 @@ def test_archives_belong_to_the_backup(open_service: Opener, tmp_path: Path) -> 
     with pytest.raises(LogCorrupt, match="missing"):
         restore(third.path, tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_two_backups_with_archives_are_not_made_in_one_folder_at_once(
+    service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that fails takes back the archives that it has copied, and another would have relied on them."""
+    (tmp_path / "backups").mkdir()
+    done(service, 6)
+    assert service.archive().archives
+    copied, go_on = threading.Event(), threading.Event()
+
+    def then_fails(copy: Path) -> None:
+        copied.set()
+        assert go_on.wait(60)
+        raise BackupFailed(f"no room for {copy}")
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor(1) as pool:
+        patched.setattr("tasktrail.backups.backup.check_archives", then_fails)
+        first = pool.submit(service.backup, tmp_path / "backups" / "first.db")
+        assert copied.wait(60)
+        with pytest.raises(BackupFailed, match="archive is being written by somebody else"):
+            service.backup(tmp_path / "backups" / "second.db")
+        go_on.set()
+        with pytest.raises(BackupFailed, match="no room"):
+            first.result(60)
+    assert list((tmp_path / "backups").iterdir()) == []
+    second = service.backup(tmp_path / "backups" / "second.db")
+    assert second.archives == second.archives_added > 0
+    assert restore(second.path, tmp_path / "again").position == second.position
 
 
 def test_a_damaged_archive_makes_no_backup(service: TaskService, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -21,9 +22,10 @@ from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors import eraser
 from tasktrail.config.settings import Config
 from tasktrail.events import Created, Recorded
+from tasktrail.events.context import Belongings
 from tasktrail.events.errors import CommandIdReused, Erased, KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
 from tasktrail.events.log.event_log import Erasable
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.system_events import ErasureFinished, RetentionRule, UserErased
 from tasktrail.events.task_events import ERASED
 from tasktrail.http.server import HttpServer
@@ -311,6 +313,57 @@ def test_a_task_that_nobody_can_read_is_kept_where_any_user_is(encrypted: Opener
         wait_until_finished(tasks, tasks.erase_user(ADA).position)
         assert tasks._system.forgetter.forget((keep, all_others), 1, actor="retention").tasks == 0
         assert tasks._system.forgetter.forget((all_others,), actor="retention").tasks == 1
+
+
+def test_others_are_served_while_it_is_looked_for_what_belongs_to_a_user(
+    encrypted: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = encrypted()
+    first = service.create_task(type="echo", user_id=ADA)
+    service.wait(first, WITHIN)
+    looked, go_on = Event(), Event()
+    search = LogReader.belongings
+
+    def slow(log: LogReader, user_id: int) -> Belongings:
+        found = search(log, user_id)
+        looked.set()
+        assert go_on.wait(WITHIN)
+        return found
+
+    monkeypatch.setattr(LogReader, "belongings", slow)
+    with ThreadPoolExecutor(1) as pool:
+        erasing = pool.submit(service.erase_user, ADA)
+        assert looked.wait(WITHIN)
+        second, other = service.create_task(type="echo", user_id=ADA), service.create_task(type="echo", user_id=BOB)
+        for task_id in (second, other):
+            assert service.wait(task_id, WITHIN).status == "completed"
+        go_on.set()
+        position = erasing.result(WITHIN).position
+    event = next(service.log(position - 1, 1)).event
+    assert isinstance(event, UserErased)
+    assert event.tasks == (first, second)
+    wait_until_finished(service, position)
+    assert service.list_tasks(TaskFilters(user_id=ADA))[1] == 0
+    assert service.list_tasks(TaskFilters(user_id=BOB))[1] == 1
+
+
+def test_the_scheduler_looks_through_nothing_that_was_looked_through_before(
+    encrypted: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = encrypted()
+    for _ in range(3):
+        service.wait(service.create_task(type="echo", user_id=ADA), WITHIN)
+    known: list[Belongings] = []
+    search = SqliteEventLog.belongings
+
+    def noting(log: SqliteEventLog, user_id: int, told: Belongings) -> Belongings:
+        known.append(told)
+        return search(log, user_id, told)
+
+    monkeypatch.setattr(SqliteEventLog, "belongings", noting)
+    position = service.erase_user(ADA).position
+    assert [told.tasks for told in known] == [(1, 2, 3)]
+    wait_until_finished(service, position)
 
 
 def test_views_are_built_by_one_at_a_time(encrypted: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from core_harness import Core
 
-from tasktrail.actors.core.messages import Delivered, ErasureDone, Tick
+from tasktrail.actors.core.messages import Archive, Delivered, ErasureDone, Tick
 from tasktrail.events import AdjustTask, Command, CreateTask, EnableEndpoint
 from tasktrail.events.commands import (
     AddSchedule,
@@ -23,7 +23,7 @@ from tasktrail.events.commands import (
     SetLimits,
 )
 from tasktrail.events.context import Belongings
-from tasktrail.events.system_events import DeliveryAttempted, RetentionRule
+from tasktrail.events.system_events import DeliveryAttempted, RetentionRule, SegmentArchived
 from tasktrail.events.task_events import Estimated
 
 TYPES = ("work", "other")
@@ -165,6 +165,9 @@ def _delivered(core: Core, dice: Random, _number: int) -> None:
 def _time(core: Core, dice: Random, _number: int) -> None:
     core.wait(dice.choice([60, 1000]))
     core.tell(Tick())
+    until = max((one.last for one in core.state.durable.archives.values()), default=0)
+    event = SegmentArchived(first=until + 1, last=core.state.position, root="", sha256="", size=0, newest_task=0)
+    core.tell(Archive(event=event, actor="retention", token="archive"))
 
 
 def _clock_set(core: Core, dice: Random, _number: int) -> None:

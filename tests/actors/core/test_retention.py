@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from core_harness import Core
+from msgspec.structs import replace
 
 from tasktrail.actors.core.messages import Archive, Close, Forget, Tick
 from tasktrail.events import Accepted, CreateTask, TasktrailError
@@ -18,7 +19,9 @@ from tasktrail.events.system_events import RetentionConfigured, RetentionRule, S
 DAY = 86400.0
 
 
-def forget(core: Core, tasks: Sequence[int], version: int = 0, **rule: Any) -> Accepted | TasktrailError:
+def forget(
+    core: Core, tasks: Sequence[int], version: int = 0, archives: tuple[SegmentArchived, ...] = (), **rule: Any
+) -> Accepted | TasktrailError:
     """Have tasks forgotten, as of their versions of this moment."""
     gone = [one for one in core.log.read() if one.task_id in tasks]
     left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
@@ -29,7 +32,7 @@ def forget(core: Core, tasks: Sequence[int], version: int = 0, **rule: Any) -> A
         rule=RetentionRule(**({"older_than": DAY} | rule)),
     )
     versions = {task_id: version or core.read(task_id).version for task_id in tasks}
-    core.tell(Forget(tasks=versions, event=event, actor="ann", reason="old", token="forget"))
+    core.tell(Forget(tasks=versions, event=event, archives=archives, actor="ann", reason="old", token="forget"))
     return core.answers["forget"]
 
 
@@ -140,6 +143,42 @@ def test_an_archive_is_recorded_unless_it_may_hold_something_of_an_unfinished_ta
     )
     core.tell(Close())
     assert isinstance(archive(core, 2), NotReady)
+
+
+RANGE = SegmentArchived(first=1, last=3, root="a", sha256="b", size=7, newest_task=2)
+
+
+def test_a_range_is_archived_once_and_behind_the_last_one(core: Core) -> None:
+    def archived(event: SegmentArchived) -> Accepted | TasktrailError:
+        core.tell(Archive(event=event, actor="ann", token="archive"))
+        return core.answers["archive"]
+
+    assert isinstance(archived(replace(RANGE, first=2)), ChangedMeanwhile)
+    assert isinstance(archived(RANGE), Accepted)
+    assert isinstance(archived(RANGE), ChangedMeanwhile)
+    assert isinstance(archived(replace(RANGE, first=5, last=6)), ChangedMeanwhile)
+    assert isinstance(archived(replace(RANGE, first=4, last=6)), Accepted)
+    assert core.again().state.durable.archives == {1: RANGE, 4: replace(RANGE, first=4, last=6)}
+
+
+@pytest.mark.parametrize(
+    "archives",
+    [
+        (),
+        (replace(RANGE, sha256="d", replaces="c"),),
+        (replace(RANGE, sha256="d", replaces="b"), replace(RANGE, first=4, last=6, replaces="b")),
+    ],
+    ids=["none", "of another file", "one too many"],
+)
+def test_what_is_forgotten_of_an_archive_that_has_changed_meanwhile_stays(
+    core: Core, archives: tuple[SegmentArchived, ...]
+) -> None:
+    core.tell(Archive(event=RANGE, actor="ann", token="archive"))
+    head = core.log.head()
+    assert isinstance(forget(core, [1, 2], archives=archives), ChangedMeanwhile)
+    assert core.log.head() == head
+    assert isinstance(forget(core, [1, 2], archives=(replace(RANGE, sha256="d", replaces="b"),)), Accepted)
+    assert core.state.durable.archives[1].sha256 == "d"
 
 
 def test_the_age_from_which_on_records_are_archived_is_recorded_with_the_rules() -> None:

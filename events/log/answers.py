@@ -1,0 +1,193 @@
+"""Each answer beside the records that its command led to, in the table of events or in archives."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from ..errors import TasktrailError
+from ..recorded import STUB
+from .archives import Archives
+from .chain import checksum
+from .faults import UNREADABLE, Fault
+from .schema import APPLIED, sums_rows
+
+_UNANSWERED = """
+    SELECT max(position) AS last, command_id FROM events
+    WHERE position > ? AND command_id != '' AND NOT (command_id GLOB 'schedule:*' AND actor GLOB 'schedule:*')
+        AND NOT EXISTS (SELECT 1 FROM answers WHERE answers.command_id = events.command_id)
+    GROUP BY command_id
+    HAVING NOT EXISTS (SELECT 1 FROM events AS next WHERE next.position = last + 1 AND next.event = 'stub')
+    ORDER BY 1
+"""
+"""What a schedule causes nobody waits for. An answer goes with the last record of its command."""
+_MISLED = """
+    SELECT answers.position, answers.command_id FROM answers
+    LEFT JOIN events ON events.position = answers.position
+    WHERE answers.position > ? AND events.command_id IS NOT answers.command_id
+"""
+_ANSWER_TO = "SELECT 1 FROM answers WHERE command_id = ?"
+_EVENT_AT = "SELECT event FROM events WHERE position = ?"
+_SUMMED = "SELECT command_id, digest, task_id, position, sum FROM answers"
+_ANSWERED = """
+    SELECT answers.command_id, answers.task_id, answers.position, events.command_id,
+        events.task_id, events.event, events.data, answers.digest,
+        CASE earlier.event WHEN 'stub' THEN answers.command_id ELSE earlier.command_id END, {sum}
+    FROM answers
+    LEFT JOIN events ON events.position = answers.position
+    LEFT JOIN events AS earlier ON earlier.position = answers.position - 1
+    WHERE answers.command_id > ? AND answers.position NOT BETWEEN 1 AND ? ORDER BY answers.command_id LIMIT ?
+"""
+_POINTING = """
+    SELECT command_id, task_id, position, digest, {sum} FROM answers
+    WHERE position BETWEEN 1 AND ? ORDER BY position, command_id
+"""
+_BACKWARDS = """
+    SELECT command_id, task_id, event, data FROM events WHERE position <= ? AND position > ? ORDER BY position DESC
+"""
+_FIRST_DATA = "SELECT data FROM events WHERE task_id = ? AND version = 1"
+
+
+def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
+    """The last position and the id of each command that led to records and has no answer.
+
+    The records of a command stand in a row, so no more is kept in mind of archived ones than those without an answer.
+    Raises `sqlite3.Error`, and `LogCorrupt` for what cannot be read of an archive.
+    """
+    missing = dict[str, int]()
+    until, command_id = 0, ""
+    for row in Archives(conn).rows():
+        caused_by = "" if _is_of_a_schedule(row) else row[7]
+        if command_id and caused_by != command_id:
+            _look_for_answer(conn, missing, command_id, until, is_stub=row[3] == STUB)
+        until, command_id = row[0], caused_by
+    if command_id:
+        follows = conn.execute(_EVENT_AT, (until + 1,)).fetchone()
+        _look_for_answer(conn, missing, command_id, until, is_stub=follows == (STUB,))
+    yield from ((position, command_id) for command_id, position in missing.items())
+    yield from conn.execute(_UNANSWERED, (until,)).fetchall()
+
+
+def _is_of_a_schedule(row: tuple[Any, ...]) -> bool:
+    return bool(row[7].startswith("schedule:") and row[5].startswith("schedule:"))
+
+
+def _look_for_answer(
+    conn: sqlite3.Connection, missing: dict[str, int], command_id: str, last: int, *, is_stub: bool
+) -> None:
+    """Note a command without an answer. `is_stub`: a stub follows on its last record, and took the answer along."""
+    missing.pop(command_id, None)
+    if not is_stub and not conn.execute(_ANSWER_TO, (command_id,)).fetchone():
+        missing[command_id] = last
+
+
+def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """Answers that are not as they were written, point at what another command caused, or are missing."""
+    try:
+        for position, command_id in unanswered(conn):
+            yield Fault(position, "answer", f"the answer to {command_id} is missing")
+        archives = Archives(conn)
+        misled = conn.execute(_MISLED, (archives.until(),))
+        for position, command_id in chain(misled, _misled_into(archives, conn)):
+            yield Fault(position, "answer", f"the answer to {command_id} points at what it did not cause")
+        if has_sums(conn):
+            for *row, found in conn.execute(_SUMMED):
+                if not is_as_written(tuple(row), found):
+                    yield Fault(row[3], "answer", f"the answer to {row[0]} is not as it was written")
+    except (*UNREADABLE, TypeError, TasktrailError) as error:
+        yield Fault(0, "file", f"the answers cannot be read: {error}")
+
+
+def _misled_into(archives: Archives, conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
+    return ((row[2], row[0]) for row in _answered_by(archives, conn, "NULL") if row[3] != row[0])
+
+
+def _answered_by(archives: Archives, conn: sqlite3.Connection, total: str) -> Iterator[tuple[Any, ...]]:
+    """What `read_answered` tells, of answers that point into archives, in order of position."""
+    answers = conn.execute(_POINTING.format(sum=total), (archives.until(),))
+    rows, row, before = archives.rows(), None, None
+    for command_id, task_id, position, digest, found in answers:
+        while row is None or row[0] < position:
+            before, row = row, next(rows)
+        earlier = None if before is None else _own_if_stub(before, command_id)
+        yield command_id, task_id, position, row[7], row[1], row[3], row[13], digest, earlier, found
+
+
+def is_as_written(row: tuple[Any, ...], found: bytes) -> bool:
+    """Whether the values of an answer fit their sum."""
+    return tuple(map(type, row)) == (str, bytes, int, int) and checksum(row) == found
+
+
+def has_sums(conn: sqlite3.Connection) -> bool:
+    """Whether the log is of a version that sums the rows outside the chain. Raises `sqlite3.Error`."""
+    return sums_rows(len(conn.execute(APPLIED).fetchall()))
+
+
+def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterator[tuple[Any, ...]]:
+    """Each answer beside the record it points at, `page` at a time. Raises `sqlite3.Error` and `LogCorrupt`.
+
+    (command id, task id, position, and of the record: command id, task id, event, data; the answer's digest; the
+    command id of the record before, which may be its own where a stub stands there; the answer's sum, null without
+    `sums`.)
+    """
+    statement = _ANSWERED.format(sum="answers.sum" if sums else "NULL")
+    after = ""
+    archives = Archives(conn)
+    until = archives.until()
+    yield from _answered_by(archives, conn, "sum" if sums else "NULL")
+    while rows := conn.execute(statement, (after, until, page)).fetchall():
+        for row in rows:
+            if row[3] is None and until < row[2] <= archives.until():  # archived since
+                yield _from_archive(archives, row)
+            elif row[2] == until + 1 and (before := archives.row(until)) is not None:
+                yield (*row[:8], _own_if_stub(before, row[0]), row[9])
+            else:
+                yield row
+        if rows[-1][0] <= after:
+            raise sqlite3.DatabaseError("the answers do not stand in the order of their command ids")
+        after = rows[-1][0]
+
+
+def _from_archive(archives: Archives, answer: tuple[Any, ...]) -> tuple[Any, ...]:
+    row, before = archives.row(answer[2]), archives.row(answer[2] - 1)
+    assert row is not None
+    earlier = None if before is None else _own_if_stub(before, answer[0])
+    return (*answer[:3], row[7], row[1], row[3], row[13], answer[7], earlier, answer[9])
+
+
+def _own_if_stub(row: tuple[Any, ...], command_id: str) -> object:
+    return command_id if row[3] == STUB else row[7]
+
+
+def first_of(conn: sqlite3.Connection, command_id: str, position: int) -> tuple[Any, ...] | None:
+    """Task id, event and data of the first record that the command led to; the last is at `position`.
+
+    They stand in a row. A stub right before them is taken for one of them: it may be. Raises `sqlite3.Error`.
+    """
+    first = None
+    archives = Archives(conn)
+    archived = ((row[7], row[1], row[3], row[13]) for row in archives.backwards(position))
+    stored = conn.execute(_BACKWARDS, (position, archives.until()))
+    for caused_by, *record in chain(stored, archived):
+        if caused_by != command_id and record[1] != STUB:
+            break
+        first = tuple(record)
+        if caused_by != command_id:
+            break
+    return first
+
+
+def line_of(conn: sqlite3.Connection, task_id: int) -> list[int]:
+    """The task, its parent, the parent of that, and so on. Raises `sqlite3.Error`."""
+    line: list[int] = []
+    one: object = task_id
+    while isinstance(one, int) and one not in line:
+        line.append(one)
+        row = conn.execute(_FIRST_DATA, (one,)).fetchone()
+        data = row[0] if row else next((row[13] for row in Archives(conn).of_task(one)), "{}")
+        try:
+            one = json.loads(data).get("parent_task_id")
+        except (ValueError, AttributeError, RecursionError):
+            break
+    return line

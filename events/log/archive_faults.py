@@ -1,0 +1,113 @@
+"""Whether the archives of a log are those that its records name, and what is noted of them is in them."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+
+import msgspec
+
+from ..errors import TasktrailError
+from ..recorded import EVENT_TAGS
+from ..system_events import SegmentArchived
+from .archive_file import ArchiveDamaged, file_digest
+from .archives import Archives, KnownArchive, also_before, is_as_noted, noted_contents, segment_of, table_of
+from .faults import UNREADABLE, Fault
+
+_ARCHIVING = EVENT_TAGS[SegmentArchived]
+_ARCHIVINGS = f"SELECT data FROM events WHERE event = '{_ARCHIVING}' AND position > ? ORDER BY position"  # noqa: S608 - our own names
+_ARCHIVED = msgspec.json.Decoder(SegmentArchived)
+_NOTE_ANEW = "a start notes them anew where the tables archived_kinds and archived_tasks are empty"
+_AGAIN = 5
+"""How often archives are looked at anew while a service changes them."""
+
+
+def archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """Archives that are not those that the log's records name. What is wrong inside of one `chain_faults` tells.
+
+    A service that archives or forgets meanwhile changes table, records and files: then all is looked at once more.
+    """
+    found: list[Fault] = []
+    for _ in range(_AGAIN):
+        before, found = _table_now(conn), list(_archive_faults(conn))
+        if not found or _table_now(conn) == before:
+            break
+    yield from found
+
+
+def _table_now(conn: sqlite3.Connection) -> object:
+    try:
+        return table_of(conn)
+    except UNREADABLE:
+        return None
+
+
+def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    events: dict[int, SegmentArchived] = {}
+    all_known = True
+    try:
+        table = table_of(conn)
+        for data in _archivings(conn):
+            with suppress(msgspec.DecodeError, UnicodeError):  # told by others
+                event = _ARCHIVED.decode(data)
+                events[event.first] = event
+        kinds, tasks = noted_contents(conn)
+    except UNREADABLE as error:
+        yield Fault(0, "archive", f"which archives there are cannot be read: {error}")
+        return
+    except TasktrailError:  # some of these records are in an archive that is damaged, which is told where it is read
+        all_known = False
+    due, newest = 1, -1
+    for *row, found in table:
+        if not is_as_noted(row, found):
+            yield Fault(due, "archive", "what the log says of an archive is not as it was written")
+            return
+        segment = KnownArchive(*row)
+        archived = events.pop(segment.first, None)
+        known = archived is not None and segment_of(archived) == segment
+        if segment.first != due or (all_known and not known):
+            yield Fault(segment.first, "archive", "what is said of the archive is not what the log has recorded of it")
+        elif fault := _file_fault(Archives(conn), segment):
+            yield Fault(segment.first, "archive", fault)
+        elif fault := _noted_fault(Archives(conn), segment, newest, kinds[segment.first], tasks[segment.first]):
+            yield Fault(segment.first, "index", fault)
+        newest = max(newest, segment.newest_task)
+        due = segment.last + 1
+    for event in events.values() if all_known else ():
+        yield Fault(event.first, "archive", "the log has recorded an archive from here on, and does not know it")
+
+
+def _archivings(conn: sqlite3.Connection) -> Iterator[str]:
+    archives = Archives(conn)
+    until = archives.until()
+    yield from (row[13] for row in archives.of_kind(_ARCHIVING))
+    yield from (data for (data,) in conn.execute(_ARCHIVINGS, (until,)))
+
+
+def _file_fault(archives: Archives, segment: KnownArchive) -> str:
+    try:
+        file = archives.file(segment)
+        if file_digest(file.path) == (segment.sha256, segment.size):
+            return ""
+        for _row in file.rows():
+            pass
+    except (ArchiveDamaged, TasktrailError, OSError):  # told where its rows are read
+        return ""
+    return f"the archive {segment.name} was changed or replaced: it does not have the SHA-256 that is recorded"
+
+
+def _noted_fault(archives: Archives, segment: KnownArchive, newest: int, kinds: set[str], tasks: set[int]) -> str:
+    """What is wrong with what is noted of an archive. `newest`: the newest task in those in front of it."""
+    if not (kinds or tasks):
+        return ""  # then it is looked into each time
+    try:
+        file = archives.file(segment)
+    except TasktrailError:  # told where its rows are read
+        return ""
+    there = file.tasks()
+    if max(there, default=0) != segment.newest_task:
+        return f"the newest task in it is {max(there, default=0)}, not {segment.newest_task}"
+    if kinds != file.kinds():
+        return f"the kinds of records in the archive from here on are not those that are noted; {_NOTE_ANEW}"
+    if not {0, *also_before(file, newest)} <= tasks <= {0, *there}:
+        return f"the tasks that the archive from here on goes on with are not those that are noted; {_NOTE_ANEW}"
+    return ""

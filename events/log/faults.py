@@ -1,0 +1,30 @@
+"""What is said of a log that is not as its writer made it."""
+
+import sqlite3
+from typing import NamedTuple
+
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""SQLite's complaint may repeat what it found in a damaged schema, which Python then cannot read."""
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong."""
+
+    position: int
+    code: str
+    """schema, file, index, archive, chain, gap, stub, unreadable or answer; newer for what a newer version wrote."""
+    message: str
+
+
+class Damage(NamedTuple):
+    """Stands where a row should be."""
+
+    position: int
+    reason: str
+    last: int = 0
+    """Up to here nothing more is told; 0: only of this one."""
+
+    @property
+    def end(self) -> int:
+        """The last position that it speaks of."""
+        return max(self.position, self.last)

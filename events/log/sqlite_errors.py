@@ -1,0 +1,96 @@
+"""What an error of SQLite or of the system means for the log, as an error of ours with a remedy of its own."""
+
+import errno
+import shutil
+import sqlite3
+from pathlib import Path
+
+from ..errors import (
+    DiskFailed,
+    LogCorrupt,
+    LogFull,
+    LogGone,
+    LogLocked,
+    LogNotWritable,
+    OutcomeUnknown,
+    TasktrailError,
+)
+
+OPENING = "cannot be opened"
+_NO_ROOM = 1 << 16
+"""With fewer bytes free SQLite's complaint, whatever it is, is that of a full disk: it cannot make its index file."""
+
+
+def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> TasktrailError:
+    """What an error of SQLite or of the system means for the log in `path`, as an error with a remedy of its own.
+
+    Only what says that the content is wrong is called damage: a full disk, a broken one, a lock or a missing permission
+    tell nothing about the log, and to restore a backup because of them would throw good history away.
+    """
+    text = f"{path} {what}: {error}"
+    # Text that is no UTF-8 is the one operational error without a name.
+    unnamed = "SQLITE_CORRUPT" if type(error) is sqlite3.OperationalError else ""
+    name = getattr(error, "sqlite_errorname", unnamed)
+    kind = "_".join(name.split("_")[:2])
+    if what == OPENING or kind == "SQLITE_READONLY":
+        wrong = header_fault(path)
+        if wrong:
+            return LogCorrupt(f"{path}: {wrong}")
+    if kind in ("SQLITE_IOERR", "SQLITE_CANTOPEN") and _is_full(path):
+        return LogFull(text)
+    if name == "SQLITE_READONLY_DBMOVED" or (kind == "SQLITE_CANTOPEN" and not path.exists()):
+        return LogGone(text)
+    return _MEANINGS.get(kind or getattr(error, "errno", None), OutcomeUnknown)(text)
+
+
+def header_fault(path: Path) -> str:
+    """What is wrong with the two bytes that say how a file is to be written and read; empty when nothing is.
+
+    SQLite trusts them: with other ones it takes the file for read-only, locked or gone. To be asked only of a file that
+    could not be opened, or not be written: closing it takes away the locks that this process has on it.
+    """
+    try:
+        with path.open("rb") as file:
+            versions = tuple(file.read(20)[18:])
+    except OSError:
+        return ""
+    if versions in ((), (1, 1), (2, 2)):
+        return ""
+    return f"its header is damaged: bytes 18 and 19 are {' and '.join(map(str, versions))}, they should both be 2"
+
+
+_MEANINGS: dict[str | int | None, type[TasktrailError]] = {
+    "SQLITE_FULL": LogFull,
+    errno.ENOSPC: LogFull,
+    errno.EDQUOT: LogFull,
+    "SQLITE_CORRUPT": LogCorrupt,
+    "SQLITE_NOTADB": LogCorrupt,
+    "SQLITE_ERROR": LogCorrupt,
+    "SQLITE_FORMAT": LogCorrupt,
+    "SQLITE_BUSY": LogLocked,
+    "SQLITE_LOCKED": LogLocked,
+    "SQLITE_PROTOCOL": LogLocked,
+    "SQLITE_READONLY": LogNotWritable,
+    "SQLITE_CANTOPEN": LogNotWritable,
+    "SQLITE_PERM": LogNotWritable,
+    "SQLITE_AUTH": LogNotWritable,
+    errno.EACCES: LogNotWritable,
+    errno.EPERM: LogNotWritable,
+    errno.EROFS: LogNotWritable,
+    "SQLITE_IOERR": DiskFailed,
+    errno.EIO: DiskFailed,
+    errno.ENOENT: LogGone,
+}
+"""First two words of SQLite's name of an error, or the system's number → what it means."""
+
+
+def illegible(path: Path) -> LogCorrupt:
+    """SQLite's complaint repeats what it found in a damaged schema, and Python cannot read that."""
+    return LogCorrupt(f"{path} cannot be read: its schema holds text that is no UTF-8")
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < _NO_ROOM
+    except OSError:
+        return False
