@@ -47,6 +47,7 @@ CASE WHEN EXISTS (SELECT 1 FROM texts WHERE id = tasks.id) THEN EXISTS (
         + (SELECT max(number) FROM texts WHERE id = tasks.id AND since <= :position))
 ELSE EXISTS (SELECT 1 FROM search WHERE search MATCH {{words}} AND rowid = tasks.id) END
 """  # noqa: S608 - our own number
+_BUT_IN_ERROR = "{{type input_file output_file}} : ({0})"
 _NEVER_CHANGED = "search.rowid <= :top AND NOT EXISTS (SELECT 1 FROM texts WHERE id = search.rowid)"
 _TEXT_OF_THEN = f"""
 past_search.rowid < ((:top + 1) << {TEXTS}) AND (past_search.rowid & {(1 << TEXTS) - 1}) = (
@@ -306,7 +307,8 @@ class PastWalk:
                 yield _Lead(sources, frozenset((field,)), sum(map(self._probe, sources)))
         if self._words:
             words = self._name(self._words)
-            now = _Source("search", f"search MATCH {words} AND {_NEVER_CHANGED}", "search.rowid", "search.rowid {way}")
+            others = self._name(_BUT_IN_ERROR.format(self._words))  # of these tasks, none ever had an error
+            now = _Source("search", f"search MATCH {others} AND {_NEVER_CHANGED}", "search.rowid", "search.rowid {way}")
             then = _Source(
                 "past_search",
                 f"past_search MATCH {words} AND {_TEXT_OF_THEN}",
@@ -314,7 +316,10 @@ class PastWalk:
                 "past_search.rowid {way}",
                 f"past_search.rowid {{sign}} ({{begin}} << {TEXTS}) + {{edge}} * {(1 << TEXTS) - 1}",
             )
-            found = (source._replace(where=f"{source.tables} MATCH {words}") for source in (now, then))
+            found = (
+                now._replace(where=f"search MATCH {others}"),
+                then._replace(where=f"past_search MATCH {words}"),
+            )
             yield _Lead((now, then), frozenset(("search",)), sum(map(self._probe, found)))
 
     def _by_counts(self) -> Iterator[_Lead]:

@@ -92,6 +92,16 @@ def tables(*, quick: bool) -> Iterator[Table]:
     lists.add("of these, with about as much to find at both", lambda: _count(tasks, asked, _Asked.differs_of_itself))
     lists.add("of these, by more than 1 ms", lambda: _count(tasks, asked, _Asked.is_felt))
     lists.add("of so many", lambda: len(_FILTERS) * len(_ORDERS))
+    lists.add(
+        "lists that take more than 2 ms now, without a search",
+        lambda: _count(tasks, asked, _takes(2.0), search=False),
+        Goal(at_most=0),
+    )
+    lists.add(
+        "lists that take more than 20 ms now, with one",
+        lambda: _count(tasks, asked, _takes(20.0), search=True),
+        Goal(at_most=0),
+    )
     yield lists
     one = Table("T2", "Other answers as of random positions", "ms, p99")
     one.add("one task", lambda: _others(tasks, asked, lambda past, task_id: past.get(task_id)), Goal(at_most=1))
@@ -298,8 +308,13 @@ class _Asked(NamedTuple):
         return self.differs_of_itself() and abs(self.early - self.late) > 1
 
 
-def _count(tasks: int, asked: int, holds: Callable[[_Asked], bool]) -> float:
-    return float(sum(holds(_asked(tasks, asked, name, order)) for name in _FILTERS for order in _ORDERS))
+def _count(tasks: int, asked: int, holds: Callable[[_Asked], bool], *, search: bool | None = None) -> float:
+    names = [name for name, filters in _FILTERS.items() if search in (None, bool(filters.search))]
+    return float(sum(holds(_asked(tasks, asked, name, order)) for name in names for order in _ORDERS))
+
+
+def _takes(most: float) -> Callable[[_Asked], bool]:
+    return lambda one: one.now > most
 
 
 @contextmanager
