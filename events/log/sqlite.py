@@ -584,28 +584,27 @@ class LogReader:
         refuse_gap(task_id, 0, rows)
         return rows
 
-    def last_with_result(self, digest: str) -> int:
-        """The last task that completed with a file of this SHA-256; 0: none. It looks through the log."""
-        wanted = "SELECT task_id, position FROM events WHERE event = 'completed' AND"
-        newest = "ORDER BY position DESC"
-        rows = fetch(self._conn, f"{wanted} json_extract(data, '$.result.sha256') = ? {newest} LIMIT 1", (digest,))
-        task_id, position = rows[0] if rows else (0, 0)
-        later = f"{wanted} substr(data, 1, ?) = ? AND position > ? {newest}"
-        encrypted = fetch(self._conn, later, (len(BEGINS), BEGINS, position))
-        for other, at in encrypted:
-            (record,) = self.read(at - 1, 1)
+    def with_result(self, digest: str) -> list[int]:
+        """The tasks that completed with a file of this SHA-256, the newest first. It looks through the log."""
+        wanted = "SELECT position, task_id FROM events WHERE event = 'completed' AND"
+        found = {
+            **self._archived_with_result(digest),
+            **dict(fetch(self._conn, f"{wanted} json_extract(data, '$.result.sha256') = ?", (digest,))),
+        }
+        for position, task_id in fetch(self._conn, f"{wanted} substr(data, 1, ?) = ?", (len(BEGINS), BEGINS)):
+            (record,) = self.read(position - 1, 1)
             if isinstance(record.event, Completed) and record.event.result.get("sha256") == digest:
-                return int(other)
-        return int(task_id) or self._last_archived_with_result(digest)
+                found[position] = task_id
+        return [found[position] for position in sorted(found, reverse=True)]
 
-    def _last_archived_with_result(self, digest: str) -> int:
-        decrypt = self._decrypt.anew()
-        for row in Archives(self._conn).of_kind_backwards("completed"):
+    def _archived_with_result(self, digest: str) -> dict[int, int]:
+        decrypt, found = self._decrypt.anew(), dict[int, int]()
+        for row in Archives(self._conn).of_kind("completed"):
             if digest in row[13] or row[13].startswith(BEGINS):
                 event = from_row(row[:14], row[14], decrypt).event
                 if isinstance(event, Completed) and event.result.get("sha256") == digest:
-                    return int(row[1])
-        return 0
+                    found[row[0]] = row[1]
+        return found
 
     def file_faults(self) -> Iterator[Fault]:
         """What is wrong with the schema, with the structure of the file and its indexes, and with the epochs."""

@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,8 +14,8 @@ from ...events import Completed, Created, Recorded, Started
 from ...events.errors import Erased, InvalidPath, UnknownTask
 from ...events.log.sqlite import LogReader
 from ...events.log.stubs import forgotten
-from ...events.recorded import Stub, timestamp
-from ...events.system_events import ServiceStarted
+from ...events.recorded import EVENT_TAGS, Stub, timestamp
+from ...events.system_events import ServiceStarted, UserErased
 from ...events.task_events import is_erased
 from ..errors import SealUnfit
 from .notes import PrivateKey
@@ -22,29 +24,57 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def maker_of(log: LogReader, file: Path) -> int:
-    """The last task that has made a file with these very bytes. Raises `UnknownTask`, `InvalidPath`."""
+class Makers(NamedTuple):
+    """Who has made a file with these very bytes."""
+
+    task_id: int
+    """The task whose output the file is where it lies; else the newest one."""
+    others: tuple[int, ...]
+    """All others, in order."""
+
+
+def makers_of(log: LogReader, file: Path) -> Makers:
+    """The tasks that have made a file with these very bytes. Raises `UnknownTask`, `InvalidPath`."""
     try:
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
         raise InvalidPath(f"{str(file)!r} cannot be read: {error.strerror}", field="file") from error
-    if task_id := log.last_with_result(digest):
-        return task_id
+    if found := log.with_result(digest):
+        place = os.path.realpath(file)
+        task_id = next((one for one in found if _has_written(log, one, place)), found[0])
+        return Makers(task_id, tuple(sorted(set(found) - {task_id})))
     raise UnknownTask(
-        f"No task of this log has made {str(file)!r}, whose SHA-256 is {digest}",
+        f"No task of this log has made {str(file)!r}, whose SHA-256 is {digest}, as far as it can tell",
         field="file",
-        remedy="It was changed since, or made elsewhere.",
+        remedy=_why_unknown(log),
     )
 
 
-def statement(log: LogReader, task_id: int, builder: str) -> dict[str, Any]:
+def _has_written(log: LogReader, task_id: int, place: str) -> bool:
+    """Whether the output of a task lies at this real path."""
+    (created,) = log.read_task_after(task_id, 0, 1)
+    return isinstance(created.event, Created) and os.path.realpath(created.event.output_file) == place
+
+
+def _why_unknown(log: LogReader) -> str:
+    gone = {
+        "erased": log.newest_of(EVENT_TAGS[UserErased], 0, log.head().position, 1),
+        "forgotten": log.drops(),
+    }
+    if lost := " or ".join(word for word, found in gone.items() if found):
+        return f"It was changed since, or made elsewhere, or by a task that was {lost}: what those made is gone."
+    return "It was changed since, or made elsewhere."
+
+
+def statement(log: LogReader, task_id: int, builder: str, others: Sequence[int] = ()) -> dict[str, Any]:
     """What the log says of how a task's output was made.
 
     Args:
         log: the log.
         task_id: the task.
         builder: the name of the log, which stands for whoever runs it.
+        others: the tasks that have made the same bytes, too, if somebody has looked for them.
 
     Raises:
         UnknownTask: there is none.
@@ -69,9 +99,12 @@ def statement(log: LogReader, task_id: int, builder: str) -> dict[str, Any]:
     if source and read is not None:
         source |= {"digest": {"sha256": read.sha256}} if read.sha256 else {}
         source["annotations"] = {"size": read.size, "modified_ns": read.modified}
+    subject: dict[str, Any] = {"name": Path(created.output_file).name, "digest": {"sha256": made}}
+    if others:
+        subject["annotations"] = {"also_made_by": list(others)}
     return {
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": Path(created.output_file).name, "digest": {"sha256": made}}],
+        "subject": [subject],
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..projections.proof.notes import PublicKey, WitnessKey
     from ..projections.proof.stamps import Authorities
 
+_SHOWN = 10
+"""Tasks that are listed on a line."""
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 KEY_OPTION = click.option(
     "--key", metavar="KEY|FILE", help="The public key of the seals, kept elsewhere; else the one that lies with them."
@@ -173,7 +175,8 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
     """Say from what and how an output was made: an in-toto statement with SLSA provenance, signed (DSSE).
 
     A file is found by its SHA-256, wherever it lies now. The statement names the task, and the position of the record
-    that says so. It is signed with the key that `tasktrail seal` uses.
+    that says so. It is signed with the key that `tasktrail seal` uses. Where several tasks have made these bytes, the
+    one whose output lies there is named, else the newest, and the others with it.
     """
     import msgspec
 
@@ -196,6 +199,9 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
         digest = source.get("digest", {}).get("sha256", "not recorded")
         say(f"from {plain(source['uri'])}, sha256 {digest}")
     say(f"recorded at position {run['byproducts'][0]['annotations']['position']}")
+    if others := subject.get("annotations", {}).get("also_made_by"):
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        say(f"the same bytes were made by task {', '.join(map(str, others[:_SHOWN]))}{more}, too")
     for manifest in run["byproducts"][1:]:
         kept = ", with that of the input" if manifest["annotations"]["input_manifest"] else ""
         say(f"carries the C2PA manifest {plain(manifest['annotations']['manifest'])}{kept}")

@@ -356,13 +356,14 @@ class Environment:
         """A signed statement of how a task's output, or a file, was made. Reads the files, service or not."""
         from ..events.log.sqlite import LogReader
         from ..paths import give_to_owner
-        from ..projections.proof.provenance import maker_of, signed, statement
+        from ..projections.proof.provenance import Makers, makers_of, signed, statement
         from ..projections.proof.seals import name_of, private_key
 
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
             name = name_of(next(log.read(limit=1)))
-            said = statement(log, made if isinstance(made, int) else maker_of(log, made), name)
+            task_id, others = Makers(made, ()) if isinstance(made, int) else makers_of(log, made)
+            said = statement(log, task_id, name, others)
             found = signed(said, private_key(paths.seal_key, name))
         give_to_owner(paths)
         return found

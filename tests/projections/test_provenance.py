@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from hashlib import sha256
@@ -11,19 +13,24 @@ from typing import Any
 
 import msgspec
 import pytest
+from archiving import archive
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from histories import BEGIN, Journal
 from PIL import Image
 
 from tasktrail import TaskService, __version__
 from tasktrail.config.settings import Config
+from tasktrail.events import Completed
 from tasktrail.events.errors import InvalidPath, UnknownTask
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.system_events import UserErased
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.notes import PrivateKey
-from tasktrail.projections.proof.provenance import maker_of, signed, statement
+from tasktrail.projections.proof.provenance import makers_of, signed, statement
 
 NAME = "tasktrail/0123456789ab"
+CHECKER = Path(__file__).parents[2] / "docs" / "examples" / "check_provenance.py"
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +106,86 @@ def test_the_signature_is_that_of_a_dsse_envelope(log: LogReader) -> None:
         public.verify(signature, covered.replace(b"small.jpg", b"other.jpg"))
 
 
+def test_a_checker_that_was_not_written_by_us_takes_the_statement_and_no_other_file(
+    house: Path, log: LogReader, tmp_path: Path
+) -> None:
+    key = PrivateKey.made(NAME)
+    written = tmp_path / "task-1.intoto.json"
+    written.write_text(json.dumps(signed(statement(log, 1, NAME), key)))
+
+    def check(file: str, by: str) -> tuple[int, str]:
+        command = [sys.executable, str(CHECKER), str(written), str(house / file), by]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not done.stderr
+        return done.returncode, done.stdout
+
+    code, told = check("small.jpg", key.public.text)
+    assert code == 0
+    assert told.startswith(f"made by {NAME}/tasks/1/attempts/1 (image_thumbnail)\nfrom file:///")
+    assert check("other.jpg", key.public.text)[0] == 4
+    assert check("small.jpg", PrivateKey.made(NAME).public.text)[0] == 4
+
+
 def test_the_maker_of_a_file_is_found_wherever_it_lies_and_not_once_it_was_changed(
     house: Path, log: LogReader, tmp_path: Path
 ) -> None:
     file = tmp_path / "moved.bin"
     file.write_bytes((house / "small.jpg").read_bytes())
-    assert (maker_of(log, file), maker_of(log, house / "other.jpg")) == (1, 2)
+    assert (makers_of(log, file), makers_of(log, house / "other.jpg")) == ((1, ()), (2, ()))
     with file.open("r+b") as opened:
         opened.seek(30)
         opened.write(b"x")
-    with pytest.raises(UnknownTask, match="No task of this log has made"):
-        maker_of(log, file)
+    with pytest.raises(UnknownTask, match="No task of this log has made") as refused:
+        makers_of(log, file)
+    assert refused.value.advice == "It was changed since, or made elsewhere."
     with pytest.raises(InvalidPath, match="cannot be read"):
-        maker_of(log, tmp_path / "none")
+        makers_of(log, tmp_path / "none")
+
+
+def complete(journal: Journal, output: Path) -> int:
+    """The number of a task that has made a file."""
+    output.write_bytes(b"made")
+    task_id = journal.create(output_file=str(output))
+    journal.start(task_id)
+    journal.record(task_id, Completed(result={"sha256": sha256(b"made").hexdigest()}))
+    return task_id
+
+
+@pytest.mark.parametrize("gone", [(), ("forgotten",), ("erased",), ("erased", "forgotten")])
+def test_of_a_file_without_a_maker_it_is_said_what_the_log_has_lost(tmp_path: Path, gone: tuple[str, ...]) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    task_id = complete(journal, tmp_path / "made.jpg")
+    if "erased" in gone:
+        journal.record(0, UserErased(keys=("0123456789abcdef",), tasks=(task_id,)))
+    if "forgotten" in gone:
+        journal.forget(task_id)
+    (tmp_path / "made.jpg").write_bytes(b"other")
+    with closing(LogReader(tmp_path / "log.db")) as reader, pytest.raises(UnknownTask) as refused:
+        makers_of(reader, tmp_path / "made.jpg")
+    told = f", or by a task that was {' or '.join(gone)}: what those made is gone." if gone else "."
+    assert refused.value.advice == f"It was changed since, or made elsewhere{told}"
+    log.close()
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_of_several_makers_the_one_whose_output_lies_there_is_named(tmp_path: Path, *, archived: bool) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    for name in ("first.jpg", "again.jpg", "third.jpg"):
+        complete(journal, tmp_path / name)
+    if archived:
+        archive(journal, 7)
+    elsewhere = tmp_path / "elsewhere.jpg"
+    elsewhere.write_bytes(b"made")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "again.jpg")
+    with closing(LogReader(tmp_path / "log.db")) as reader:
+        assert makers_of(reader, tmp_path / "first.jpg") == (1, (2, 3))
+        assert makers_of(reader, tmp_path / "link.jpg") == (2, (1, 3))
+        assert makers_of(reader, elsewhere) == (3, (1, 2))
+        (subject,) = statement(reader, 1, NAME, (2, 3))["subject"]
+    assert subject["annotations"] == {"also_made_by": [2, 3]}
+    log.close()
 
 
 def test_what_has_made_no_file_says_so(log: LogReader) -> None:

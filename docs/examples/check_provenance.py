@@ -1,0 +1,51 @@
+"""Check a statement that `tasktrail provenance --out` has written: with securesystemslib, and without tasktrail.
+
+    pip install 'securesystemslib[crypto]'
+    python check_provenance.py STATEMENT FILE KEY
+
+Take KEY from whoever runs the log on another way than the file. Exit code 0: the log says so of FILE; 4: it does not.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import SSlibKey
+
+
+def checked(statement: Path, file: Path, key: str) -> dict:
+    """What was signed of the file. Raises an error unless all of it holds."""
+    name, _hash, public = key.split("+", 2)
+    raw = base64.b64decode(public)
+    if raw[:1] != b"\x01":
+        raise ValueError("the key is of another kind than Ed25519")
+    envelope = Envelope.from_dict(json.loads(statement.read_text()))
+    envelope.verify([SSlibKey(name, "ed25519", "ed25519", {"public": raw[1:].hex()})], threshold=1)
+    said = json.loads(envelope.payload)
+    if (
+        envelope.payload_type != "application/vnd.in-toto+json"
+        or said["predicateType"] != "https://slsa.dev/provenance/v1"
+    ):
+        raise ValueError("what was signed is no statement of provenance")
+    (subject,) = said["subject"]
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if subject["digest"] != {"sha256": digest}:
+        raise ValueError("the file is not the one that the statement is about")
+    return said["predicate"]
+
+
+try:
+    found = checked(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+except (LookupError, OSError, ValueError, VerificationError) as error:
+    print(f"NOT shown: {error}")
+    sys.exit(4)
+run, built = found["runDetails"], found["buildDefinition"]
+print(f"made by {run['metadata']['invocationId']} ({built['externalParameters']['type']})")
+for source in built["resolvedDependencies"]:
+    print(f"from {source['uri']}, sha256 {source.get('digest', {}).get('sha256', 'not recorded')}")
+print(f"recorded at position {run['byproducts'][0]['annotations']['position']}")
