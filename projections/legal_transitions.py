@@ -49,6 +49,8 @@ class _Track(msgspec.Struct, gc=False):
     attempt: int = 0
     life: int = 1
     position: int = 0
+    created: bool = False
+    """Whether its first record was there, so that it is known whether it has a key."""
 
 
 class Lawbook:
@@ -61,6 +63,8 @@ class Lawbook:
         self._holders: dict[str, int] = {}
         """Key → the open task that has it."""
         self._epoch = 0
+        self._unknown = False
+        """Whether there may be tasks of which no record was there to be judged."""
 
     @property
     def tasks(self) -> int:
@@ -86,6 +90,8 @@ class Lawbook:
         """Records are not there to be judged, and whose they were is not known."""
         for track in self._tracks.values():
             track.status = "lost"
+        self._holders.clear()
+        self._unknown = True
 
     def end(self) -> Iterator[tuple[int, str]]:
         """What is wrong with the end of the log: (position, words)."""
@@ -97,10 +103,12 @@ class Lawbook:
         event, task_id = record.event, record.task_id
         if isinstance(event, Created):
             yield from self._judge_created(event, task_id)
-        track = self._tracks.setdefault(task_id, _Track())
+        track = self._tracks.setdefault(task_id, _Track("lost" if self._unknown else "new"))
+        track.created |= isinstance(event, Created)
         move = _move(event)
         if track.status == "lost":
-            self._tracks[task_id] = _Track(_LEADS_TO[move], record.attempt, record.life, record.position)
+            life, position = record.life, record.position
+            self._tracks[task_id] = _Track(_LEADS_TO[move], record.attempt, life, position, track.created)
             return
         after = _LAW.get((track.status, move))
         if after is None:
@@ -121,6 +129,10 @@ class Lawbook:
             yield f"task {task_id} is in life {track.life}, the record says {record.life}"
 
     def _judge_created(self, event: Created, task_id: int) -> Iterator[str]:
+        if self._unknown:  # each task has a larger number than those before it
+            for before in range(1, task_id):
+                self._tracks.setdefault(before, _Track("lost"))
+            self._unknown = False
         expected = len(self._tracks) + 1
         if task_id not in self._tracks and task_id != expected:
             yield f"task {task_id} is created where task {expected} is due"
@@ -146,15 +158,20 @@ class Lawbook:
                 self._epoch = max(epoch, self._epoch)
             case Adjusted(task_id=task_id):
                 status = self._tracks[task_id].status if task_id in self._tracks else "unknown"
-                if status not in _WAITING:
+                if status not in (*_WAITING, "lost") and not (status == "unknown" and self._unknown):
                     yield f"task {task_id} is {status} and cannot be adjusted"
-            case Deduplicated(task_id=task_id):
+            case Deduplicated(task_id=task_id) if self._knows(task_id):
                 if task_id not in self._keys or self._holders.get(self._keys[task_id]) != task_id:
                     yield f"task {task_id} is the answer to a command, and is not open with a key"
             case DeliveryAttempted() | DeliveryPostponed() | RedeliveryRequested():
                 task_id = event.task_id
-                if task_id not in self._tracks:
+                if task_id not in self._tracks and not self._unknown:
                     yield f"a delivery speaks of task {task_id}, which does not exist"
+
+    def _knows(self, task_id: int) -> bool:
+        """Whether it is known if a task is open with a key."""
+        track = self._tracks.get(task_id)
+        return not self._unknown if track is None else track.created and track.status != "lost"
 
 
 def _move(event: Event) -> _Move:

@@ -6,7 +6,6 @@ live service, on a copy, or with no service at all.
 
 import json
 import sqlite3
-from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -60,7 +59,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 REMEDIES = {
     "views": "Run `tasktrail rebuild`: views are built from the log, which is the truth. The service may go on.",
     "snapshot": "Run `tasktrail rebuild`, or delete the folder `snapshots`: it is made anew.",
-    "archive": "Keep the file for whoever looks into it, and put that archive from a backup in its place.",
+    "archive": "Keep the file for whoever looks into it, and put that archive from a backup in its place. If none has "
+    "it, restore the newest backup that `tasktrail verify` finds sound.",
     "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
     "newer": LogTooNew.remedy,
     "seal": "Keep log and seals for whoever looks into it, and compare with a backup: what was sealed was another log.",
@@ -99,7 +99,10 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     None: there are none, the log itself is damaged, or they still have tasks that were forgotten and are built anew.
     """
     sealed: int | None = None
-    """Up to here the log is as the largest of its seals says. None: it was not held against seals."""
+    """Up to here the log is as the largest of its seals says. None: it was not held against seals.
+
+    A seal covers hashes. It ends in front of a record that is not what its hash says, even if all hashes fit.
+    """
     written_by: tuple[WrittenBy, ...] = ()
     """In order; the last one wrote the end."""
     witnessed: tuple[Witnessed, ...] = ()
@@ -136,7 +139,7 @@ class Findings:
 __all__ = ["Verification", "verify"]
 
 _EVERY = 5000
-_DAMAGE = ("chain", "gap", "unreadable", "version", "newer")
+_DAMAGE = ("chain", "gap", "unreadable", "archive", "version", "newer")
 """What is found of a record that was changed or removed."""
 _ABOUT_A_TASK = tuple(SYSTEM_TAGS[event] for event in (Adjusted, Deduplicated, RedeliveryRequested))
 _CANCELLED = EVENT_TAGS[Cancelled]
@@ -187,7 +190,7 @@ def verify(
         head=walk.hash.hex(),
         answers=answers,
         views_position=views_position,
-        sealed=None if seals is None else seals.sealed,
+        sealed=None if seals is None else min(seals.sealed, walk.sound_until()),
         written_by=tuple(walk.written_by),
         witnessed=() if seals is None else seals.witnessed,
         stamped=None if seals is None else seals.stamped,
@@ -242,16 +245,18 @@ class _Walk:
         self._writer: Writer | None = None
         self._astray = False
         """Whether the last row stood behind one of a later position."""
-        self._versions: defaultdict[int, int] = defaultdict(int)
+        self._versions: dict[int, int] = {}
+        self._lost_until = 0
+        """The end of the last range of records that was not there."""
         self._recorded_at = datetime.min.replace(tzinfo=UTC)
 
     def check(self, row: tuple[Any, ...] | Damage) -> None:
         """One row in order of position, its hash last."""
         if isinstance(row, Damage):
-            self._findings.add(row.position, "unreadable", row.reason)
+            self._findings.add(row.position, row.code, row.reason)
             self.position, self.hash = row.end, b""
             if row.end > row.position:
-                self.law.lose_all()
+                self._lose_all(row)
             return
         position, digest = row[0], row[14]
         self.records += 1
@@ -276,12 +281,19 @@ class _Walk:
         self._check_version(position, row[1], row[2])
         self._check_record(row[:14], digest)
 
+    def _lose_all(self, lost: Damage) -> None:
+        """Records are not there, and whose they were is not known: of each task, what comes next is believed."""
+        self.law.lose_all()
+        self.stubs.lose(lost.position, lost.end)
+        self._versions.clear()
+        self._lost_until = lost.end
+
     def _check_chain(self, row: tuple[Any, ...], digest: bytes) -> None:
         if link(self.hash, row) != digest:
             self._findings.add(row[0], "chain", "the record or one before it was changed: its hash does not fit")
 
     def _check_version(self, position: int, task_id: int, version: int) -> None:
-        expected = self._versions[task_id] + 1
+        expected = self._versions.get(task_id, version - 1 if self._lost_until else 0) + 1
         if version != expected:
             self._findings.add(position, "version", f"task {task_id} is at version {version}, {expected} is due")
         self._versions[task_id] = version
@@ -329,6 +341,11 @@ class _Walk:
         for position, fault in self.law.end():
             self._findings.add(position, "illegal", fault)
 
+    def sound_until(self) -> int:
+        """The position in front of the first record that is not what its hash says."""
+        damaged = [one.position for one in self._findings.listed if one.code in (*_DAMAGE, "stub") and one.position]
+        return min(damaged, default=self.position + 1) - 1
+
     def tell_of_stubs(self, sealed: int | None) -> None:
         """Add what is wrong with stubs. Where the record that explains one may be at fault itself, it has no position.
 
@@ -336,6 +353,8 @@ class _Walk:
         """
         damaged = sorted(one.position for one in self._findings.listed if one.code in _DAMAGE)
         for position, dropped_at, message in (*self._wrong_stubs, *self.stubs.faults()):
+            if not dropped_at and position < self._lost_until:
+                continue  # what explains it may be among what was not there
             in_doubt = damaged and (dropped_at in damaged if dropped_at else damaged[-1] > position)
             if sealed is not None:
                 in_doubt = in_doubt or not 0 < dropped_at <= sealed
@@ -371,7 +390,8 @@ def _fault_of(
     """What is wrong with where an answer points, in words. `record` is there; `before` caused the one before that."""
     command_id, digest, task_id, position = answer
     if caused_by is None:
-        return "points behind the end of the log"
+        behind = position > log.head().position
+        return "points behind the end of the log" if behind else "points at a position where there is no record"
     if caused_by != command_id:
         return f"points at an event of {caused_by!r}"
     first = record if before != command_id else log.first_of(command_id, position)

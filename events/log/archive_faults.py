@@ -46,11 +46,11 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     all_known = True
     try:
         table = table_of(conn)
+        kinds, tasks = noted_contents(conn)
         for data in _archivings(conn):
             with suppress(msgspec.DecodeError, UnicodeError):  # told by others
                 event = _ARCHIVED.decode(data)
                 events[event.first] = event
-        kinds, tasks = noted_contents(conn)
     except UNREADABLE as error:
         yield Fault(0, "archive", f"which archives there are cannot be read: {error}")
         return

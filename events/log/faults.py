@@ -23,6 +23,8 @@ class Damage(NamedTuple):
     reason: str
     last: int = 0
     """Up to here nothing more is told; 0: only of this one."""
+    code: str = "unreadable"
+    """As that of a `Fault`."""
 
     @property
     def end(self) -> int:

@@ -152,17 +152,18 @@ def _archived_rows(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any,
         try:
             file = archives.file(segment)
         except TasktrailError as error:
-            yield Damage(segment.first, error.message, segment.last)
+            yield Damage(segment.first, error.message, segment.last, "archive")
             continue
         for number in range(max(0, after + 1 - segment.first) // FRAME, len(file.index.frames)):
             try:
                 yield from (row for row in _frame_of(archives, segment, file, number) if row[0] > after)
             except ArchiveDamaged as error:
                 yield from error.sound
-                yield Damage(error.position, error.reason, error.last)
+                yield Damage(error.position, error.reason, error.last, "archive")
             except OSError as error:
                 begin = segment.first + number * FRAME
-                yield Damage(begin, f"the archive cannot be read: {error}", min(begin + FRAME - 1, segment.last))
+                end = min(begin + FRAME - 1, segment.last)
+                yield Damage(begin, f"the archive cannot be read: {error}", end, "archive")
     return last
 
 
@@ -253,7 +254,8 @@ def chain_faults(conn: sqlite3.Connection, progress: Callable[[int], None] | Non
     stubs, wrong = stub_check(conn), list[Fault]()
     for row in raw_rows(conn):
         if isinstance(row, Damage):
-            yield Fault(row.position, "unreadable", row.reason)
+            yield Fault(row.position, row.code, row.reason)
+            stubs.lose(row.position, row.end)
             last, digest = row.end, b""
             continue
         position = row[0]

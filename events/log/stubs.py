@@ -229,6 +229,10 @@ class StubCheck:
             self._excused.update(() if number is None else (number,))
         return StubFault(position, dropped_at, wrong) if wrong else None
 
+    def lose(self, first: int, last: int) -> None:
+        """The records in this range are not there to be told of."""
+        self._excused.update(number for span, number in self._spans if span.first <= last and span.last >= first)
+
     def _take_more(self) -> None:
         """A service may have dropped records since they were told of."""
         known = len(self._drops)

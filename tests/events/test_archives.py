@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from archiving import archive, written
+from archiving import archive, forget, written
 from forgery import forging
 from histories import BEGIN, Journal, random_history
 
@@ -397,10 +397,36 @@ def test_a_file_that_was_changed_is_found(both: Both, tmp_path: Path, change: st
     with closing(LogReader(tmp_path / "data" / "log.db")) as log:
         found = verify(log)
         assert found.findings
-        assert min(one.position for one in found.findings if one.position) == position
+        assert [(one.position, one.code) for one in found.findings] == [(position, "archive")]
         with pytest.raises(LogCorrupt, match="osition 1"):
             list(log.read())
         assert next(log.read(both.edges[1])).position == both.edges[1] + 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int) -> None:
+    chance = Random(seed)
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    for _ in range(4):
+        random_history(journal, 60, seed=chance.randrange(1 << 30))
+        over = [task_id for task_id in journal.over() if task_id not in journal.forgotten]
+        if gone := over[: chance.randrange(5)]:
+            forget(journal, *gone)
+        archive(journal, log.head().position - chance.randrange(1, 9))
+    log.close()
+    for file in sorted((tmp_path / "archive").iterdir()):
+        content = file.read_bytes()
+        with closing(LogReader(tmp_path / "log.db")) as reader:
+            assert verify(reader).ok
+            file.unlink()
+            (missing,) = verify(reader).findings
+            assert (missing.code, missing.position) == ("archive", int(file.name.split("-")[0]))
+            assert "put that archive from a backup in its place. If none has it" in missing.remedy
+            place = chance.randrange(len(content))
+            file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            assert [one.code for one in verify(reader).findings] == ["archive"]
+        file.write_bytes(content)
 
 
 def test_the_first_record_that_was_changed_is_named(both: Both, tmp_path: Path) -> None:

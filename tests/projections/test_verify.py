@@ -261,6 +261,14 @@ def test_a_changed_answer_is_found(folder: Path, change: str, word: str) -> None
     assert any(word in finding.message for finding in found.findings)
 
 
+def test_an_answer_to_a_record_that_is_gone_does_not_point_behind_the_end(folder: Path) -> None:
+    gone = "SELECT position FROM answers WHERE command_id = 'create-0'"
+    by_hand(folder / "log.db", f"DELETE FROM events WHERE position = ({gone})")
+    told = [finding.message for finding in checked(folder).findings if finding.code == "answer"]
+    assert any("points at a position where there is no record" in message for message in told)
+    assert not any("behind the end" in message for message in told)
+
+
 def test_a_deleted_answer_is_found_where_it_was_due(folder: Path) -> None:
     with closing(opened(folder / "log.db")) as conn:
         [[position]] = conn.execute("DELETE FROM answers WHERE command_id = 'create-0' RETURNING position")
