@@ -4,7 +4,6 @@ It does nothing before there is a key: `tasktrail seal` makes one. The process r
 asks the witnesses once the seal is kept.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -84,11 +83,15 @@ class Sealer(Actor):
         self._process.kill()
         self._process.forget()
         self._start()
-        if self._process.process is not None:
-            try:
-                self._process.process.wait(_LAST_WITHIN)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+        if not self._process.running:
+            return
+        if (ended := self._process.wait(_LAST_WITHIN)) is not None:
+            self._note(ended)
+            return
+        self._process.kill()
+        logger.warning(
+            "the end of the log is not sealed", why=f"it took more than {_LAST_WITHIN:g} s; a start seals it"
+        )
 
     def receive(self, message: Any) -> None:
         """Start the process, or note its end."""
@@ -100,10 +103,13 @@ class Sealer(Actor):
                     self._start()
             case ProcessEnded():
                 self._process.forget()
-                self._tell_of_witnesses(message.output)
-                if message.code:
-                    logger.warning("the log could not be sealed", exit_code=message.code, error=message.last_error)
-                    self._sealed = 0
+                self._note(message)
+
+    def _note(self, ended: ProcessEnded) -> None:
+        self._tell_of_witnesses(ended.output)
+        if ended.code:
+            logger.warning("the log could not be sealed", exit_code=ended.code, error=ended.last_error)
+            self._sealed = 0
 
     def _tell_of_witnesses(self, output: str) -> None:
         for line in output.splitlines():

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 import msgspec
 import pykka
@@ -45,6 +46,7 @@ class SideProcess:
         self._module = module
         self._tell = tell
         self.process: subprocess.Popen[str] | None = None
+        self._ended: SimpleQueue[ProcessEnded] = SimpleQueue()
 
     @property
     def running(self) -> bool:
@@ -63,18 +65,28 @@ class SideProcess:
             env=worker_environment((), (), os.environ),
             start_new_session=True,
         )
-        self.process = process
+        self.process, self._ended = process, SimpleQueue()
+        ended = self._ended
 
         def wait() -> None:
             output, errors = process.communicate()
+            end = ProcessEnded(process.returncode, output, errors)
+            ended.put(end)
             with suppress(pykka.ActorDeadError):
-                self._tell(ProcessEnded(process.returncode, output, errors))
+                self._tell(end)
 
         threading.Thread(target=wait, name=f"{self._module.rpartition('.')[2]}-process", daemon=True).start()
 
     def forget(self) -> None:
         """The actor has handled its end: the next one may start."""
         self.process = None
+
+    def wait(self, seconds: float) -> ProcessEnded | None:
+        """Its end, for an actor that stops and gets no messages any more; none: it still runs after so many seconds."""
+        try:
+            return self._ended.get(timeout=seconds)
+        except Empty:
+            return None
 
     def kill(self) -> None:
         """End it if it runs."""

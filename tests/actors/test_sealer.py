@@ -1,17 +1,19 @@
 """A service seals its log by itself once there is a key: what was left, by the clock, and what it ends with."""
 
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pykka import ActorRef
 from scripted_witness import ScriptedWitness
 from structlog.testing import capture_logs
 
 from tasktrail import TaskService
 from tasktrail.actors.sealer import Sealer
+from tasktrail.actors.side_process import ProcessEnded
 from tasktrail.config.settings import Config
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.sqlite import LogReader
@@ -68,12 +70,19 @@ class Told:
     """Counts starts of the process, which is not started."""
 
     def __init__(self) -> None:
-        self.process = None
         self.started = threading.Semaphore(0)
         self.running = False
+        self.runs = False
+        """Whether a start is one."""
+        self.end: ProcessEnded | None = None
+        """How it ends while a stop waits."""
 
     def start(self, *_arguments: str) -> None:
+        self.running = self.runs
         self.started.release()
+
+    def wait(self, _seconds: float) -> ProcessEnded | None:
+        return self.end
 
     def kill(self) -> None:
         """Nothing runs."""
@@ -89,18 +98,22 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     return made
 
 
-def test_it_seals_again_by_the_clock_and_only_what_has_grown(told: Told, tmp_path: Path) -> None:
-    (tmp_path / "seal-key").touch()
-    position = 5
-    sealer = Sealer.start(
-        log_path=tmp_path / "log.db",
-        folder=tmp_path / "seals",
-        key_file=tmp_path / "seal-key",
-        witnesses=tmp_path / "witnesses.json",
-        every=0.02,
+def sealer_of(folder: Path, every: float, position: Callable[[], int]) -> ActorRef[Sealer]:
+    (folder / "seal-key").touch()
+    return Sealer.start(
+        log_path=folder / "log.db",
+        folder=folder / "seals",
+        key_file=folder / "seal-key",
+        witnesses=folder / "witnesses.json",
+        every=every,
         clock=SystemClock(),
-        position=lambda: position,
+        position=position,
     )
+
+
+def test_it_seals_again_by_the_clock_and_only_what_has_grown(told: Told, tmp_path: Path) -> None:
+    position = 5
+    sealer = sealer_of(tmp_path, 0.02, lambda: position)
     try:
         assert told.started.acquire(timeout=WITHIN)
         assert not told.started.acquire(timeout=0.2), "nothing was recorded"
@@ -108,6 +121,24 @@ def test_it_seals_again_by_the_clock_and_only_what_has_grown(told: Told, tmp_pat
         assert told.started.acquire(timeout=WITHIN)
     finally:
         sealer.stop()
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (ProcessEnded(1, "", "Traceback\nLogCorrupt: the archive is missing\n"), "LogCorrupt: the archive is missing"),
+        (None, "it took more than 3 s; a start seals it"),
+        (ProcessEnded(0, "", ""), ""),
+    ],
+)
+def test_a_stop_that_leaves_no_seal_says_why(told: Told, tmp_path: Path, end: ProcessEnded | None, why: str) -> None:
+    position = 5
+    sealer = sealer_of(tmp_path, 0, lambda: position)
+    assert told.started.acquire(timeout=WITHIN)
+    position, told.runs, told.end = 6, True, end
+    with capture_logs() as lines:
+        sealer.stop()
+    assert [line.get("error") or line.get("why") for line in lines if "sealed" in line["event"]] == [why] * bool(why)
 
 
 def test_a_log_that_was_changed_is_not_sealed_again_and_the_log_of_the_service_says_so(data: Path) -> None:
