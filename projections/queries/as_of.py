@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -30,6 +30,7 @@ Point: TypeAlias = int | datetime
 """A position, or an aware time: everything recorded up to and at it."""
 
 _PAGE = 20_000
+_CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 def parse_point(text: str | Point, field: str = "as_of") -> Point:
@@ -48,6 +49,17 @@ def parse_point(text: str | Point, field: str = "as_of") -> Point:
         return text.astimezone(UTC)
     except OverflowError:
         raise InvalidValue(f"{text.isoformat()} is out of range", field=field) from None
+
+
+def refuse_future(point: str | Point, now: datetime, field: str = "as_of") -> None:
+    """Raise `BeyondTheLog` for a time that is still to come. Clocks of two machines may differ by a minute."""
+    point = parse_point(point, field)
+    if isinstance(point, datetime) and point > now + _CLOCKS_DIFFER:
+        raise BeyondTheLog(
+            f"{point.isoformat()} is still to come",
+            field=field,
+            remedy="Name a time up to now, or a position of the log.",
+        )
 
 
 def _read(text: str, field: str) -> Point:

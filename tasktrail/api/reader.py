@@ -48,7 +48,7 @@ from ..projections import (
 from ..projections.attempts import Attempt
 from ..projections.attempts import attempts as attempts_of
 from ..projections.describe import describe
-from ..projections.queries.as_of import FoldedPast, Point, fold_to, parse_point, position_of, task_as_of
+from ..projections.queries.as_of import FoldedPast, Point, fold_to, parse_point, position_of, refuse_future, task_as_of
 from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.queries.past import Past
 from ..projections.verification import verify
@@ -112,7 +112,8 @@ class Questions:
                 return question(folded)
 
     def at_once(self, point: str | Point, question: Callable[[Past], T]) -> T:
-        """Ask how it was. Raises `ViewsFailed` where the views cannot tell."""
+        """Ask how it was. Raises `ViewsFailed` where the views cannot tell, and `BeyondTheLog`."""
+        refuse_future(point, self.source.clock.now())
         return self.source.ask(lambda views: question(Past(views, self.source.log(), point)))
 
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
@@ -237,7 +238,10 @@ class Questions:
     def attempts(self, task_id: int, *, as_of: Point | None = None) -> list[Attempt]:
         """All attempts of a task, now or as of a position or time. Raises `UnknownTask`."""
         check_task_id(task_id)
-        position = MAX_INTEGER if as_of is None else position_of(self.source.log(), as_of)
+        position = MAX_INTEGER
+        if as_of is not None:
+            refuse_future(as_of, self.source.clock.now())
+            position = position_of(self.source.log(), as_of)
         version = self.version_at(task_id, position)
         if not version:
             raise UnknownTask(f"Task {task_id} {'does' if as_of is None else 'did'} not exist", field="task_id")
@@ -366,6 +370,7 @@ def task_seen_by(source: Source, user_id: int | None, task_id: int, as_of: Point
         now = source.clock.now()
         return source.ask(lambda views: replace(views.get(task_id, now), children=views.children(task_id, user_id)))
     point = parse_point(as_of)
+    refuse_future(point, source.clock.now())
 
     def then(views: TaskQueries) -> Task:
         past = Past(views, source.log(), point)

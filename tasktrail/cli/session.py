@@ -258,8 +258,12 @@ class Environment:
     def changes(self, session: Session, begin: int | datetime, end: int | datetime | None) -> "Iterator[TaskChange]":
         """What became of the tasks between two points. Reads the file, whether a service runs or not."""
         from ..events.log.sqlite import LogReader
+        from ..projections.queries.as_of import refuse_future
         from ..projections.queries.diff import changes
 
+        for point, field in ((begin, "from"), (end, "to")):
+            if point is not None:
+                refuse_future(point, datetime.now(UTC), field)
         with closing(LogReader(_with_log(session).log)) as log:
             yield from changes(log, begin, end)
 

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec
 
 from ..words import duration, moment, percent, size
 from .command import CliCommand, pass_session
@@ -166,19 +167,21 @@ def show_command(session: Session, task_id: int, as_of: int | datetime | None) -
     """Show one task; times are UTC.
 
     On a terminal the fields that say something are shown: not what is unset, and not what nobody has asked for. With
-    --wide, with --json and in a pipe all are.
+    --wide, with --json and in a pipe all are. As of an earlier time, as_of_position is the last record that counts.
     """
     with session.reading() as reading:
         task = reading.get_task(task_id, as_of=as_of)
+        position = reading.stats(as_of=as_of).position if isinstance(as_of, datetime) else as_of
         brief = session.as_json or as_of is not None
         notices = [] if brief else reading.notices(task_id)
         failed = bool(task.error) or task.status == "retrying"
         printed = last_lines(reading, task_id, task.attempt) if failed and task.attempt and not brief else []
     if session.as_json:
-        print_json(task)
+        print_json(task if position is None else msgspec.to_builtins(task) | {"as_of_position": position})
     else:
         print_pairs(
             [
+                *([] if position is None else [("as_of_position", str(position))]),
                 *field_pairs(task, every=session.layout().width is None),
                 *([("notices", in_short(notices))] if notices else []),
             ]

@@ -13,7 +13,7 @@ from ..api.reader import Questions, attempts_until
 from ..events import Recorded, Task
 from ..projections import BeyondTheLog, TaskFilters, ViewsFailed
 from ..projections.attempts import Attempt
-from ..projections.queries.as_of import FoldedPast, fold_to, parse_point
+from ..projections.queries.as_of import FoldedPast, fold_to, parse_point, refuse_future
 from ..projections.queries.filters import MAX_LIMIT
 from ..projections.queries.past import Past
 from ..projections.queries.reader import Every
@@ -86,6 +86,7 @@ def _from_files(reading: Questions, filters: TaskFilters) -> Iterator[Every]:
         with source.views_apart() as views, views.every(filters, source.clock.now()) as every:
             yield every
         return
+    refuse_future(filters.as_of, source.clock.now())
     with ExitStack() as stack:
         past: Past | FoldedPast
         try:

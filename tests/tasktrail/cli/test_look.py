@@ -147,7 +147,9 @@ def test_show_as_json_is_the_task(cli: Callable[..., Any], tasks: Any, story: in
 def test_show_answers_about_the_past(cli: Callable[..., Any], story: int) -> None:
     assert json.loads(cli("show", str(story), "--as-of", "3", "--json").out)["progress"] == 10.0
     at = "2026-01-31T12:00:06Z"
-    assert json.loads(cli("show", str(story), "--as-of", at, "--json").out)["progress"] == 10.0
+    told = json.loads(cli("show", str(story), "--as-of", at, "--json").out)
+    assert (told["progress"], told["as_of_position"]) == (10.0, 3)
+    assert cli("show", str(story), "--as-of", at).out.splitlines()[0].split() == ["as_of_position", "3"]
 
 
 def test_a_task_that_is_not_there_is_exit_code_1(cli: Callable[..., Any]) -> None:

@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -187,6 +187,16 @@ def test_children_batches_and_numbers_of_the_past_can_be_asked_for(tasks: Tasks,
     assert tasks.stats(as_of=now).counts == tasks.stats().counts
     with pytest.raises(BeyondTheLog):
         tasks.stats(as_of=now + 10**6)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    for question in (
+        lambda: tasks.stats(as_of=later),
+        lambda: tasks.get_task(parent, as_of=later),
+        lambda: tasks.attempts(parent, as_of=later),
+        lambda: tasks.batches(as_of=later),
+        lambda: tasks.list_tasks(TaskFilters(as_of=later.isoformat())),
+    ):
+        with pytest.raises(BeyondTheLog, match="is still to come"):
+            question()
 
 
 @pytest.mark.parametrize(
