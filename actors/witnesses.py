@@ -171,7 +171,7 @@ _LATER = (
 )
 _COMPARE = (
     "This is an older copy, or the past was changed. Keep log and seals for whoever looks into it, and run "
-    "`tasktrail verify --seals` with seals that were kept elsewhere."
+    "`tasktrail verify --seals DIR` with seals that were kept elsewhere."
 )
 
 

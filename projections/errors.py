@@ -56,6 +56,14 @@ class SealUnfit(TasktrailError):
     remedy = "Take the seal and the key as they were kept, away from the log that they speak of."
 
 
+class NotAsSealed(SealUnfit):
+    """The log is another one than a seal speaks of."""
+
+    code = "not_as_sealed"
+    title = "The log is not as it was sealed"
+    remedy = "Find out what differs: `tasktrail verify --seals DIR`, with the folder of the seals."
+
+
 class WitnessExists(TasktrailError):
     """A witness has a key of this name already."""
 

@@ -12,10 +12,9 @@ from ...events.log.chain import GENESIS
 from ...events.log.sqlite import LogReader
 from ...events.log.stubs import forgotten
 from ...events.recorded import STUB
-from ..errors import SealUnfit
 from .merkle import Tree, leaf_hash
 from .notes import PublicKey
-from .seals import damaged, newest_seal
+from .seals import damaged, newest_seal, not_as_sealed
 from .trees import task_leaf
 
 _FORMAT = "tasktrail proof 1"
@@ -75,7 +74,8 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
 
     Raises:
         UnknownTask: there is none, or it was created after the newest seal.
-        SealUnfit: there is no seal, or the newest one does not fit the log.
+        SealUnfit: there is no seal.
+        NotAsSealed: the newest one does not fit the log.
     """
     seal = newest_seal(folder, key)
     size = seal.checkpoint.size
@@ -93,7 +93,7 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     except IndexError as error:
         raise damaged(error) from error
     if not seal.fits(records, tasks):
-        raise SealUnfit(f"{seal.path} does not fit the log", remedy="Run `tasktrail verify --seals`.")
+        raise not_as_sealed(seal)
     hashes = _Hashes()
     proven = [
         ProvenRecord(row=row[:-1], after=_before(log, row[0]).hex(), path=hashes.path(records.inclusion(row[0] - 1)))

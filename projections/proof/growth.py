@@ -12,7 +12,7 @@ from ...events.log.sqlite import LogReader
 from ..errors import SealUnfit
 from .merkle import Tree, leaf_hash
 from .notes import PublicKey
-from .seals import Seal, named_seal, newest_seal
+from .seals import Seal, named_seal, newest_seal, not_as_sealed
 
 _FORMAT = "tasktrail growth 1"
 
@@ -42,7 +42,8 @@ def prove_growth(
         key: the key of the seals; none: the one that lies with them.
 
     Raises:
-        SealUnfit: there is no such seal, one of them does not fit the log, or they are the wrong way round.
+        SealUnfit: there is no such seal, or they are the wrong way round.
+        NotAsSealed: one of them does not fit the log.
     """
     earlier = named_seal(folder, old, key)
     later = named_seal(folder, new, key) if new else newest_seal(folder, key)
@@ -72,4 +73,4 @@ def tree_of(log: LogReader, size: int) -> Tree:
 def _refuse_others(seal: Seal, tree: Tree) -> None:
     size = seal.checkpoint.size
     if size > tree.size or tree.root(size) != seal.checkpoint.root:
-        raise SealUnfit(f"{seal.path} does not fit the log", remedy="Run `tasktrail verify --seals`.")
+        raise not_as_sealed(seal)

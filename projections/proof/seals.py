@@ -16,7 +16,7 @@ import msgspec
 from ...events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from ...events.log.sqlite import LogReader
 from ...events.recorded import Recorded, to_the_second
-from ..errors import SealUnfit
+from ..errors import NotAsSealed, SealUnfit
 from ..notices import log_id
 from .merkle import GrowingRoot, Tree
 from .notes import LONGEST_NOTE, LogCheckpoint, PrivateKey, PublicKey, WitnessKey
@@ -59,7 +59,8 @@ def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tu
         now: what the seal says when it was made.
 
     Raises:
-        SealUnfit: the log is empty, the file holds no key of this log, or the newest seal speaks of another log.
+        SealUnfit: the log is empty, the file holds no key of this log, or the newest seal cannot be read.
+        NotAsSealed: the newest seal speaks of another log.
         OSError: a file cannot be written.
     """
     first = next(iter(log.read(limit=1)), None)
@@ -124,10 +125,22 @@ def damaged(error: IndexError) -> SealUnfit:
 
 def _refuse_others(seal: Seal, trees: Trees) -> None:
     if not seal.fits(trees.records, trees.tasks):
-        raise SealUnfit(
-            f"The log is not as {seal.path} says, and is not sealed again",
-            remedy="Run `tasktrail verify --seals`. A backup that was restored is another log: move its seals away.",
+        raise not_as_sealed(
+            seal,
+            ", and is not sealed again",
+            " If a backup was restored on purpose, give what is there now another folder for its seals: `seals_dir` in "
+            "tasktrail.toml.",
         )
+
+
+def not_as_sealed(seal: Seal, more: str = "", advice: str = "") -> NotAsSealed:
+    """What to raise for a log of which a seal does not speak. The seals are never to be moved: they show it."""
+    folder = seal.path.parent
+    return NotAsSealed(
+        f"The log is not as {seal.path} says{more}",
+        remedy=f"Find out what differs: `tasktrail verify --seals {folder}`, or better with a copy of that folder "
+        f"that was kept elsewhere. Leave the seals as they are: they are the evidence.{advice}",
+    )
 
 
 def checkpoint_of(origin: str, trees: Trees, now: datetime) -> LogCheckpoint:
@@ -353,12 +366,21 @@ class SealCheck:
         for found in self.witnessed if self._needed else ():
             if not found.position:
                 yield SealFault(0, f"no seal that fits is signed by the witness {found.witness}")
+        missed = [seal.checkpoint for seal in reversed(self._seals) if seal.checkpoint.size <= position]
+        if missed:
+            which = f"the seal of {missed[0].sealed_at}"
+            if len(missed) > 1:
+                which = f"the {len(missed)} seals of {missed[0].sealed_at} to {missed[-1].sealed_at}"
+            broken = self._trees.records.size + 1
+            why = f"{which} cannot be compared: a record is missing, or cannot be read, at {broken}"
+            if broken > self.sealed + 1:
+                why += f"; no seal shows those at {self.sealed + 1} to {broken - 1} to be as they were"
+            yield SealFault(self.sealed + 1, why)
         for seal in reversed(self._seals):
             said = seal.checkpoint
-            why = f"the seal of {said.sealed_at} cannot be compared: records are missing"
             if said.size > position:
                 why = f"the log ends at {position}, and the seal of {said.sealed_at} has seen {said.size} records"
-            yield SealFault(self.sealed + 1, why)
+                yield SealFault(self.sealed + 1, why)
 
 
 def name_of(first: Recorded) -> str:

@@ -20,7 +20,9 @@ INTERRUPTED: Final = 130
 
 
 def exit_code(error: TasktrailError) -> int:
-    """3 when there is no service to talk to, else 1."""
+    """3 when there is no service to talk to, 4 when the log is not as it was sealed, else 1."""
+    if error.code == "not_as_sealed":
+        return CHECK_FAILED
     return NO_SERVICE if isinstance(error, ServiceUnreachable | NotReady) else REFUSED
 
 

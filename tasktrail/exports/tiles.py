@@ -11,7 +11,7 @@ from ..events.log.event_log import ReportProgress
 from ..events.log.sqlite import LogReader
 from ..projections.errors import SealUnfit
 from ..projections.proof.notes import LogCheckpoint, PublicKey
-from ..projections.proof.seals import Seal, damaged, newest_seal, public_key, read_seal
+from ..projections.proof.seals import Seal, damaged, newest_seal, not_as_sealed, public_key, read_seal
 from ..projections.proof.tiles import tiles_of
 from ..projections.proof.trees import Trees
 
@@ -50,7 +50,8 @@ def write_tiles(
         key: the key of the seals; none: the one that lies with them.
 
     Raises:
-        SealUnfit: there is no seal, or the log is not as it says.
+        SealUnfit: there is no seal.
+        NotAsSealed: the log is not as it says.
         InvalidPath: the folder has the tree of another log, or cannot be written to.
     """
     key = key or public_key(seals)
@@ -106,7 +107,7 @@ def _refuse_others(
         if seen % _TELL_EVERY == 0:
             tell(seen)
     if not seal.fits(trees.records, trees.tasks):
-        raise SealUnfit(f"The log is not as {seal.path} says", remedy="Run `tasktrail verify --seals`.")
+        raise not_as_sealed(seal)
 
 
 def _digests(log: LogReader, size: int, tell: Callable[[int], None]) -> Iterator[bytes]:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from histories import Journal
 from scripted_witness import ScriptedWitness
+from sealed_logs import chained_anew
 from time_authority import TimeAuthority
 
 from tasktrail.cli.session import Environment
 from tasktrail.events.clock import SystemClock
+from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import SqliteEventLog
 
 
@@ -93,6 +95,14 @@ def test_witnesses_are_added_listed_and_removed(cli: Callable[..., Any], data: P
     missing = cli("witness", "remove", *ask, "x")
     assert (missing.code, "There is no witness x" in missing.err) == (1, True)
     assert cli("witness", "list", *ask, "--json").out == ""
+
+
+def test_a_log_that_is_not_as_it_was_sealed_makes_the_exit_code_4(cli: Callable[..., Any], data: Path) -> None:
+    assert cli("seal", "--data", str(data)).code == 0
+    chained_anew(data / "log.db", lambda rows: rows[1].__setitem__(COLUMNS.index("reason"), "another"))
+    for command in (("seal",), ("prove", "1"), ("prove", "--from", "3")):
+        told = cli(*command, "--data", str(data), "--json")
+        assert (told.code, json.loads(told.err)["code"]) == (4, "not_as_sealed")
 
 
 @pytest.mark.parametrize("url", ["ftp://a", "http://a:b@c", "witness.example", "https://a/b?c"])
