@@ -72,7 +72,8 @@ class Archiver:
         with closing(LogReader(self._log_path)) as log:
             found = list(self._ranges(log, before))
             until = found[-1].last if found else _end(log.segments())
-        return Archived(archives=len(found), records=len(found) * self.size, until=until)
+        records = len(found) * self.size
+        return Archived(archives=len(found), records=records, until=until, next_until=until + self.size)
 
     def archive(
         self,
@@ -113,8 +114,14 @@ class Archiver:
                 size, done = size + event.size, done + 1
                 if self._stopping():
                     break
+            until = _end(log.segments())
             return Archived(
-                archives=done, records=done * self.size, size=size, until=_end(log.segments()), position=position
+                archives=done,
+                records=done * self.size,
+                size=size,
+                until=until,
+                position=position,
+                next_until=until + self.size,
             )
 
     def finish(self) -> None:

@@ -72,6 +72,8 @@ class Archived(msgspec.Struct, frozen=True, kw_only=True):
     """All records up to here are archived now, or would be; 0: none."""
     position: int = 0
     """Where the last range is recorded; 0: nothing was archived."""
+    next_until: int = 0
+    """Where the next range ends. It is archived when all records up to there may be."""
 
 
 def folder_of(log: Path) -> Path:

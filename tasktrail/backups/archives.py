@@ -7,7 +7,7 @@ import shutil
 from contextlib import closing, suppress
 from pathlib import Path
 
-from ..events.errors import BackupFailed, LogCorrupt
+from ..events.errors import BackupFailed, InvalidPath, LogCorrupt
 from ..events.log.archive_faults import archive_faults
 from ..events.log.archive_file import file_digest
 from ..events.log.archives import Archives, KnownArchive, folder_of
@@ -20,6 +20,17 @@ def archives_of(log: Path) -> list[KnownArchive]:
     """The archives of a log, or of a copy of it. Raises `LogCorrupt`, or `OutcomeUnknown` when it cannot be read."""
     with closing(open_log(log)) as conn:
         return Archives(conn).segments()
+
+
+def refuse_missing(copy: Path) -> None:
+    """Raise `InvalidPath` for a backup beside which some of its archives are missing; else as `archives_of`."""
+    segments, folder = archives_of(copy), folder_of(copy)
+    if missing := [one.name for one in segments if not (folder / one.name).exists()]:
+        raise InvalidPath(
+            f"Of {len(segments)} archives of the backup {copy}, {len(missing)} are missing in {folder}: {missing[0]}",
+            field="src",
+            remedy="Bring the folder `archive` that lies beside the backup where it was taken. Nothing was changed.",
+        )
 
 
 def copy_archives(log: Path, copy: Path) -> list[Path]:

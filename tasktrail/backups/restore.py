@@ -18,7 +18,7 @@ from ..events.log.sqlite import LogReader
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths, give_to_owner, path_of
 from ..projections.verification import verify
-from .archives import copy_archives, remove
+from .archives import copy_archives, refuse_missing, remove
 from .backup import called, copy_log, log_end, part_file
 from .check import check_file, silent
 from .evidence import Acceptance, note_loss, sync_copy
@@ -69,7 +69,7 @@ def restore(
         progress: is told how far it is; the first half is the copy, the second its check.
 
     Raises:
-        InvalidPath: there is no backup at `source`.
+        InvalidPath: there is no backup at `source`, or its archives are not beside it.
         DataNotEmpty: the data folder has a log, and `force` is not set.
         DataInUse: a service works on the data folder.
         LogCorrupt: the backup is damaged. Nothing was changed.
@@ -80,6 +80,7 @@ def restore(
     origin = _origin(path_of(source, "source"), paths)
     if only_check:
         with called(origin, origin, _OTHER_BACKUP):
+            refuse_missing(origin)
             return _checked(origin, paths, 0, progress)
     with (
         _made(paths),
@@ -90,6 +91,7 @@ def restore(
         before, its_hash = log_end(paths.log) if paths.log.exists() else (0, b"")
         if not force and (paths.log.exists() or _wal(paths.log).exists()):
             raise DataNotEmpty(f"{paths.data} holds a log already, which ends at position {before}")
+        refuse_missing(origin)
         copy_log(origin, part, lambda reached, goal: progress(reached, 2 * goal))
         added = copy_archives(origin, part)
         try:

@@ -51,7 +51,11 @@ def archive_command(
 
 def _told(done: "Archived", *, dry_run: bool) -> str:
     if not done.archives:
-        return f"nothing to archive; archived already: {done.until} records"
+        return (
+            f"nothing to archive; archived already: {done.until} records\n"
+            f"A range has {done.next_until - done.until} records. The next one ends at position {done.next_until}, and "
+            "all up to there has to be recorded, before --before, and of tasks that are over."
+        )
     many = f"{done.records} records"
     if dry_run:
         return f"would be archived: {many}, up to position {done.until}"

@@ -21,7 +21,7 @@ from tasktrail.actors.core.messages import Archive, Forget
 from tasktrail.actors.retention import Forgetter
 from tasktrail.backups.restore import _put_archives_aside, restore
 from tasktrail.cli.app import run
-from tasktrail.events.errors import BackupFailed, InvalidValue, LogCorrupt, LogLocked, TaskForgotten
+from tasktrail.events.errors import BackupFailed, InvalidPath, InvalidValue, LogCorrupt, LogLocked, TaskForgotten
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.system_events import RetentionConfigured, SegmentArchived
@@ -301,8 +301,10 @@ def test_archives_belong_to_the_backup(open_service: Opener, tmp_path: Path) -> 
     assert len(list(service.paths.archive.iterdir())) == old
     gone = next((tmp_path / "backups" / "archive").iterdir())
     gone.unlink()
-    with pytest.raises(LogCorrupt, match="missing"):
-        restore(third.path, tmp_path / "nowhere")
+    for only_check in (False, True):
+        with pytest.raises(InvalidPath, match=f"1 are missing in .*archive: {gone.name}") as refused:
+            restore(third.path, tmp_path / "nowhere", only_check=only_check)
+        assert "Bring the folder `archive`" in refused.value.advice
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -374,7 +376,8 @@ def test_on_the_command_line_no_service_is_needed(
     assert run([*called, "--before", "2020-01-01"]) == 0
     assert run([*called, "--before", str(SIZE + 1), "--dry-run"]) == 0
     assert run([*called, "--reason", "house rule", "--json"]) == 0
-    nothing, would, told = capsys.readouterr().out.splitlines()
+    nothing, why, would, told = capsys.readouterr().out.splitlines()
+    assert why.startswith(f"A range has {SIZE} records. The next one ends at position {SIZE}, ")
     assert nothing == "nothing to archive; archived already: 0 records"
     assert would == f"would be archived: {SIZE} records, up to position {SIZE}"
     assert json.loads(told)["until"] >= 2 * SIZE
