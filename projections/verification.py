@@ -491,7 +491,7 @@ def compare(
                 fold.finish()
         finally:
             fold.close()
-    except (*UNREADABLE, TasktrailError, TypeError) as error:
+    except (*UNREADABLE, TasktrailError, TypeError, ValueError) as error:  # a page may hold values of another table
         findings.add(0, "views", f"{path} cannot be compared: {error}")
         return None
     else:

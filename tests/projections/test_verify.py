@@ -438,6 +438,14 @@ def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> Non
     assert [(finding.position, finding.code) for finding in found.findings] == [(retried - 1, "illegal")]
 
 
+_A_TEXT_FOR_A_POSITION = """
+    DROP TABLE forgotten;
+    CREATE TABLE forgotten (first, last, position, rule, checksum);
+    INSERT INTO forgotten VALUES (1, 9, 'image_thumbnail', '', 0)
+"""
+"""As when a page of another table stands there."""
+
+
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
@@ -465,10 +473,11 @@ def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> Non
         ("UPDATE totals SET type = CAST(x'f0' AS TEXT) WHERE type = 'video_convert'", ["cannot be compared"]),
         ("UPDATE tasks SET status = CAST(x'f0' AS TEXT) WHERE id = 2", ["cannot be compared"]),
         ("CREATE INDEX more ON tasks (label, status)", ["index more does not belong there"]),
+        (_A_TEXT_FOR_A_POSITION, ["cannot be compared"]),
     ],
 )
 def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str, words: list[str]) -> None:
-    by_hand(folder / "views.db", statement)
+    by_hand(folder / "views.db", *statement.split(";"))
     found = checked(folder)
     assert codes(found) == {"views"}
     for word in words:
