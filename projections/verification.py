@@ -351,7 +351,8 @@ class _Walk:
 
         `sealed`: the end of the last seal that fits, if one does not; None: all do.
         """
-        damaged = sorted(one.position for one in self._findings.listed if one.code in _DAMAGE)
+        # What explains a stub is found by the index, or by what is noted of archives.
+        damaged = sorted(one.position for one in self._findings.listed if one.code in (*_DAMAGE, "index"))
         for position, dropped_at, message in (*self._wrong_stubs, *self.stubs.faults()):
             if not dropped_at and position < self._lost_until:
                 continue  # what explains it may be among what was not there
