@@ -376,7 +376,9 @@ def _check_answers(log: LogReader, findings: Findings) -> int:
         for command_id, task_id, position, caused_by, *record, digest, before, found in log.answered(sums=summed):
             number += 1
             if fault := _fault_of(log, (command_id, digest, task_id, position), caused_by, tuple(record), before):
-                findings.add(position, "answer", f"the answer to {command_id} {fault}")
+                gone = record[1] == STUB  # with it goes its answer: either is of another time, and which is not known
+                at, more = (0, f" (position {position})") if gone else (position, "")
+                findings.add(at, "answer", f"the answer to {command_id} {fault}{more}")
             elif summed and not is_as_written((command_id, digest, task_id, position), found):
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
     except (*UNREADABLE, TypeError, TasktrailError) as error:
