@@ -5,7 +5,8 @@
 A folder with tasks of every state is made once. For each flip a copy of it gets one changed bit somewhere in views.db;
 then a service is started on it and asked for everything. Whatever it answers has to be what the log says. The same
 again with the bit changed under the running service: there a task's values have to be right or refused, and a list
-that leaves a task out is counted apart, because a damaged index is found only at the next start.
+that leaves a task out is counted apart, because a damaged index is found only at the next start. Words in the index of
+the search are found by `verify` alone: that is counted apart as well, and the rebuild that it names has to help.
 """
 
 import argparse
@@ -121,8 +122,9 @@ def before_start(whole: Path, work: Path, rng: random.Random, due: Answers) -> C
     print(f"  before a start: {where}", flush=True)
     with TaskService.open(data, config=CONFIG) as service:
         found = compare(answers(service), due, running=False)
-        if not service.verify().ok:
-            found["not sound afterwards"] += 1
+        if not service.verify().ok:  # words of the search, which a start does not read; the remedy has to help
+            service.rebuild()
+            found["found by verify" if service.verify().ok else "not sound afterwards"] += 1
     shutil.rmtree(data)
     return found
 
