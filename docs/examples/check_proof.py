@@ -15,7 +15,8 @@ import sys
 
 P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D, ROOT_OF_MINUS_ONE = -121665 * pow(121666, -1, P) % P, pow(2, (P - 1) // 4, P)
-POSITION, TASK, VERSION, EVENT, TIME, ACTOR, REASON, DATA, COLUMNS = 0, 1, 2, 3, 4, 5, 6, 13, 14
+POSITION, TASK, VERSION, EVENT, TIME, ACTOR, REASON, DATA = 0, 1, 2, 3, 4, 5, 6, 13
+FORM = [int, int, int, str, str, str, str, str, str, str, int, int, int, str]
 NUMBER, HASH = "(0|[1-9][0-9]{0,18})", "([A-Za-z0-9+/]{43}=)"
 SEAL = re.compile(rf"(\S+)\n{NUMBER}\n{HASH}\ntasks {NUMBER} {HASH}\ntime ([0-9T:-]{{19}}Z)\n")
 
@@ -109,11 +110,12 @@ def check(proof, key):
     hashes = [base64.b64decode(text, validate=True) for text in proof["hashes"]]
     rows, last = [], b""
     for version, record in enumerate(proof["records"], 1):
-        row = record["row"]
-        need(len(row) == COLUMNS and all(type(value) in (str, int) for value in row), "a record has another form")
+        row, after = record["row"], bytes.fromhex(record["after"])
+        # Lengths and types are part of what is proven: another cut of the same bytes would be another record.
+        need([type(value) for value in row] == FORM and len(after) == 32, "a record has another form")
         need(row[VERSION] == version and row[TASK] == proof["task"]["id"], "the records are not those of one task")
         parts = [value.encode() if type(value) is str else b"%d" % value for value in row]
-        last = digest(bytes.fromhex(record["after"]) + b"".join(b"%d:%b" % (len(part), part) for part in parts))
+        last = digest(after + b"".join(b"%d:%b" % (len(part), part) for part in parts))
         found = root_of(last, row[POSITION] - 1, size, [hashes[place] for place in record["path"]])
         need(found == root, f"the record at {row[POSITION]} is not in the log")
         rows.append(row)

@@ -431,6 +431,45 @@ def test_text_of_users_is_only_text(tmp_path: Path) -> None:
     assert origin == public_key(house.seals).name
 
 
+def covered(row: Sequence[str | int]) -> bytes:
+    """What a hash covers of a row, besides the hash before it."""
+    values = [str(value).encode() for value in row]
+    return b"".join(b"%d:%b" % (len(value), value) for value in values)
+
+
+def test_bytes_that_a_user_has_chosen_are_no_record_of_their_own(tmp_path: Path) -> None:
+    """Each hash covers one string of bytes; what comes before the row in it has a length that is fixed."""
+    house = Sealed(tmp_path)
+    log = SqliteEventLog(house.path, now=BEGIN)
+    journal = Journal(log)
+    journal.create("image_thumbnail", input_file="HERE")
+    house.seal()
+    # Anybody can learn this of a task of their own.
+    behind = house.proof(1)["records"][0]["row"][13].partition("HERE")[2]
+    said = [2, 2, 1, "completed", "2026-11-27T12:00:00.000000Z", "root", "paid", *[""] * 3, *[1] * 3, "all" + behind]
+    crafted = covered(said).removesuffix(behind.encode()).decode()
+    journal.create("image_thumbnail", input_file=crafted)
+    log.close()
+    house.seal(1)
+    proof = house.proof(2)
+    (record,) = proof["records"]
+    assert told(proof, house.key)[2] == [record["row"]]
+    whole = bytes.fromhex(record["after"]) + covered(record["row"])
+    forged = {**record, "after": whole.removesuffix(covered(said)).hex(), "row": said}
+    assert bytes.fromhex(forged["after"]) + covered(said) == whole
+    assert told(proof | {"records": [forged]}, house.key) is None
+
+
+def test_a_text_of_digits_is_no_number(sealed: Sealed) -> None:
+    """Both have the same hash; what is shown of them is not the same."""
+    proof = sealed.proof(1)
+    first = proof["records"][0]
+    for column, value in enumerate(first["row"]):
+        other = str(value) if type(value) is int else int(value) if value.isdigit() else bool(value)
+        row = [*first["row"][:column], other, *first["row"][column + 1 :]]
+        assert told(proof | {"records": [{**first, "row": row}, *proof["records"][1:]]}, sealed.key) is None
+
+
 def test_the_program_for_auditors_is_short_and_prints_what_is_proven(
     sealed: Sealed, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
