@@ -7,11 +7,11 @@ that all the records of the kept seal are the first ones of the newer seal, as t
 """
 
 import argparse
-import base64
 import json
 import sys
+from hashlib import sha256
 
-from check_proof import digest, need, opened
+from check_proof import decoded, need, opened
 
 
 def need_growth(old, old_root, new, new_root, path):
@@ -28,11 +28,11 @@ def need_growth(old, old_root, new, new_root, path):
     for part in path[1:] if first else path:
         need(last > 0, "the proof is too long")
         if first & 1 or first == last:
-            from_old, from_new = digest(b"\1" + part + from_old), digest(b"\1" + part + from_new)
+            from_old, from_new = (sha256(b"\1" + part + root).digest() for root in (from_old, from_new))
             while first and not first & 1:
                 first, last = first >> 1, last >> 1
         else:
-            from_new = digest(b"\1" + from_new + part)
+            from_new = sha256(b"\1" + from_new + part).digest()
         first, last = first >> 1, last >> 1
     need(last == 0, "the proof is too short")
     need(from_old == old_root and from_new == new_root, "the log is not the one that was sealed before")
@@ -43,7 +43,7 @@ def check(growth, kept, key):
     need(growth["format"] == "tasktrail growth 1", "this is no proof of growth, or one of another version")
     old, new = opened(kept, key), opened(growth["seal"], key)
     need(old[0] == new[0], "the seals are of two logs")
-    path = [base64.b64decode(text, validate=True) for text in growth["path"]]
+    path = [decoded(text) for text in growth["path"]]
     need_growth(old[1], old[2], new[1], new[2], path)
     return old, new
 

@@ -8,10 +8,10 @@ from whoever runs the log on another way than the proof. Exit code 0: proven; 4:
 
 import argparse
 import base64
-import hashlib
 import json
 import re
 import sys
+from hashlib import sha256, sha512
 
 P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D, ROOT_OF_MINUS_ONE = -121665 * pow(121666, -1, P) % P, pow(2, (P - 1) // 4, P)
@@ -26,8 +26,10 @@ def need(held, why):
         raise ValueError(why)
 
 
-def digest(content):
-    return hashlib.sha256(content).digest()
+def decoded(text):
+    content = base64.b64decode(text, validate=True)
+    need(base64.b64encode(content).decode() == text, "base64 has another form")
+    return content
 
 
 # Ed25519 (RFC 8032): a point is x, y, z, t.
@@ -40,10 +42,8 @@ def add(p, q):
 
 def times(number, p):
     q = (0, 1, 1, 0)
-    while number:
-        if number & 1:
-            q = add(q, p)
-        p, number = add(p, p), number >> 1
+    for bit in f"{number:b}":
+        q = add(add(q, q), p) if bit == "1" else add(q, q)
     return q
 
 
@@ -52,18 +52,16 @@ def point(raw):
     sign, y = y >> 255, y & (1 << 255) - 1
     square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
     x = pow(square, (P + 3) // 8, P)
-    if (x * x - square) % P:
-        x = x * ROOT_OF_MINUS_ONE % P
+    x = x * ROOT_OF_MINUS_ONE % P if (x * x - square) % P else x
     need(len(raw) == 32 and y < P and (x * x - square) % P == 0 and (x or not sign), "a point is not on the curve")
-    if x & 1 != sign:
-        x = P - x
+    x = x if x & 1 == sign else P - x
     return x, y, 1, x * y % P
 
 
 def is_signed(key, message, signature):
     s = int.from_bytes(signature[32:], "little")
     need(len(signature) == 64 and s < ORDER, "a signature is written wrongly")
-    number = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % ORDER
+    number = int.from_bytes(sha512(signature[:32] + key + message).digest(), "little") % ORDER
     left = times(s, point((4 * pow(5, -1, P) % P).to_bytes(32, "little")))
     right = add(point(signature[:32]), times(number, point(key)))
     return all((left[side] * right[2] - right[side] * left[2]) % P == 0 for side in (0, 1))
@@ -72,13 +70,13 @@ def is_signed(key, message, signature):
 def opened(note, key):
     """What the key has signed: origin, size, root, tasks, root of the tasks, time."""
     name, named, text = key.strip().split("+", 2)
-    raw = base64.b64decode(text, validate=True)
-    short = digest(name.encode() + b"\n" + raw)[:4]
+    raw = decoded(text)
+    short = sha256(name.encode() + b"\n" + raw).digest()[:4]
     need(raw[:1] == b"\1" and short.hex() == named, "this is no key for seals")
     body, _, signatures = note.rpartition("\n\n")
     for line in signatures.split("\n"):
         whose, _, signature = line.rpartition(" ")
-        found = base64.b64decode(signature, validate=True) if whose == "— " + name else b""
+        found = decoded(signature) if whose == "— " + name else b""
         if found[:4] == short:
             need(is_signed(raw[1:], (body + "\n").encode(), found[4:]), "the signature is none of this seal")
             origin, size, root, tasks, tasks_root, time = SEAL.fullmatch(body + "\n").groups()
@@ -89,15 +87,15 @@ def opened(note, key):
 def root_of(leaf, index, size, path):
     """The root of a tree with this leaf (RFC 9162, 2.1.3.2)."""
     need(0 <= index < size, "a leaf is not within its tree")
-    last, root = size - 1, digest(b"\0" + leaf)
+    last, root = size - 1, sha256(b"\0" + leaf).digest()
     for part in path:
         need(last > 0 and len(part) == 32, "a path is too long")
         if index & 1 or index == last:
-            root = digest(b"\1" + part + root)
+            root = sha256(b"\1" + part + root).digest()
             while index and not index & 1:
                 index, last = index >> 1, last >> 1
         else:
-            root = digest(b"\1" + root + part)
+            root = sha256(b"\1" + root + part).digest()
         index, last = index >> 1, last >> 1
     need(last == 0, "a path is too short")
     return root
@@ -107,15 +105,18 @@ def check(proof, key):
     """Origin, time and records that are proven. Raises ValueError, or what else a wrong form leads to."""
     need(proof["format"] == "tasktrail proof 1", "this is no proof, or one of another version")
     origin, size, root, tasks, tasks_root, time = opened(proof["seal"], key)
-    hashes = [base64.b64decode(text, validate=True) for text in proof["hashes"]]
-    rows, last = [], b""
+    hashes, rows, last = [decoded(text) for text in proof["hashes"]], [], b""
+    places = [place for part in (*proof["records"], proof["task"]) for place in part["path"]]
+    in_order = [*dict.fromkeys(map(repr, places))] == [*map(repr, range(len(hashes)))]
+    need(in_order and len({*hashes}) == len(hashes), "the hashes have another form")
     for version, record in enumerate(proof["records"], 1):
         row, after = record["row"], bytes.fromhex(record["after"])
         # Lengths and types are part of what is proven: another cut of the same bytes would be another record.
-        need([type(value) for value in row] == FORM and len(after) == 32, "a record has another form")
-        need(row[VERSION] == version and row[TASK] == proof["task"]["id"], "the records are not those of one task")
+        right = [type(value) for value in row] == FORM and len(after) == 32 and after.hex() == record["after"]
+        need(right and row[VERSION] == version, "a record has another form, or one is missing")
+        need(repr(row[TASK]) == repr(proof["task"]["id"]), "the records are not those of one task")
         parts = [value.encode() if type(value) is str else b"%d" % value for value in row]
-        last = digest(after + b"".join(b"%d:%b" % (len(part), part) for part in parts))
+        last = sha256(after + b"".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
         found = root_of(last, row[POSITION] - 1, size, [hashes[place] for place in record["path"]])
         need(found == root, f"the record at {row[POSITION]} is not in the log")
         rows.append(row)

@@ -460,6 +460,25 @@ def test_bytes_that_a_user_has_chosen_are_no_record_of_their_own(tmp_path: Path)
     assert told(proof | {"records": [forged]}, house.key) is None
 
 
+def test_a_proof_is_written_in_one_way_only(sealed: Sealed) -> None:
+    """So whoever compares two proofs by their bytes sees all that differs."""
+    proof = max(map(sealed.proof, range(1, 20)), key=lambda proof: len(proof["records"]))
+    first, *others = proof["records"]
+    hashes, path = proof["hashes"], first["path"]
+    number = proof["task"]["id"]
+    last_bits = hashes[0][:-2] + chr(ord(hashes[0][-2]) + 1) + "="  # they stand for nothing
+    for forged in (
+        {"hashes": [last_bits, *hashes[1:]]},
+        {"hashes": [*hashes, hashes[0]]},
+        {"records": [{**first, "after": first["after"].upper()}, *others]},
+        {"records": [{**first, "path": [place - len(hashes) for place in path]}, *others]},
+        {"records": [{**first, "path": [float(place) for place in path]}, *others]},
+        {"task": proof["task"] | {"id": float(number)}},
+        {"seal": proof["seal"].rstrip("=\n") + "==\n"},
+    ):
+        assert told(proof | forged, sealed.key) is None, forged
+
+
 def test_a_text_of_digits_is_no_number(sealed: Sealed) -> None:
     """Both have the same hash; what is shown of them is not the same."""
     proof = sealed.proof(1)
