@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from ..context import NOTHING_KNOWN, Belongings
 from ..errors import ChangedMeanwhile, KeysUnreadable, LogCorrupt
 from ..recorded import Fact
-from ..system_events import ScheduleAdded, SourceAdded, UserErased
+from ..system_events import CommandRefused, ScheduleAdded, SourceAdded, UserErased
 from ..task_events import Cancelled, Created
 from .archives import Archives
 from .event_log import Answer, Erasable
@@ -185,6 +185,8 @@ class Encryption:
             case SourceAdded() as event:
                 user_id = event.task.get("user_id", 0)
                 return self._new_for(user_id if isinstance(user_id, int) else 0)
+            case CommandRefused(named_task=named):
+                return self._known(named or 0)
             case event:
                 return self._known(fact.task_id or getattr(event, "task_id", 0))
 

@@ -23,7 +23,15 @@ from tasktrail.actors import eraser
 from tasktrail.config.settings import Config
 from tasktrail.events import Created, Recorded
 from tasktrail.events.context import Belongings
-from tasktrail.events.errors import CommandIdReused, Erased, KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
+from tasktrail.events.errors import (
+    CommandIdReused,
+    Erased,
+    IllegalTransition,
+    KeptInPlain,
+    KeysUnreadable,
+    NothingToChange,
+    UserHasWork,
+)
 from tasktrail.events.log.event_log import Erasable
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.system_events import ErasureFinished, RetentionRule, UserErased
@@ -39,7 +47,7 @@ ADA, BOB = 7, 8
 SUPPORT = str(Path(__file__).parents[1] / "support")
 PLACES = (
     "input", "output", "label", "batch", "unique", "webhook", "actor", "cancelled", "complained", "printed",
-    "told", "saved", "returned", "drawn",
+    "told", "saved", "returned", "drawn", "refused",
 )  # fmt: skip
 
 Opener = Callable[..., TaskService]
@@ -119,6 +127,8 @@ def live(tasks: TaskService, folder: Path, port: int, user: int = ADA) -> dict[s
     assert tasks.wait(broken, WITHIN).status == "failed"
     held = tasks.create_task(**common, output_file=str(folder / "held.out"), held=True, unique=word("unique"))
     tasks.cancel_task(held, reason=word("cancelled"), actor=word("actor"))
+    with pytest.raises(IllegalTransition):  # that is recorded, too
+        tasks.cancel_task(held, actor=word("refused"))
     return {"done": done, "broken": broken, "held": held}
 
 
