@@ -14,6 +14,7 @@ from ...events.errors import CONTRADICTION, InvalidValue
 from ...events.state import WAITING, Status
 from ...events.values import check_plain, check_whole, in_words
 from ..views.rows import match_expression
+from ..views.schema import OVER
 
 STATUSES: tuple[str, ...] = get_args(Status)
 SORTS = ("created_at", "id", "updated_at", "priority", "effective_priority")
@@ -21,6 +22,7 @@ MAX_LIMIT = 500
 _MAX_INT = 2**53
 MAX_VALUES = 100
 _TEXTS = ("status", "type", "label", "batch")
+_IDS = ("user_id", "document_id", "parent_task_id")
 MAX_TEXT = 1000
 
 Texts: TypeAlias = str | tuple[str, ...]
@@ -152,6 +154,26 @@ Counts: TypeAlias = Mapping[tuple[str, str], int]
 Query: TypeAlias = tuple[str, list[object]]
 _V = TypeVar("_V")
 
+BY_VALUE = {
+    "parent_task_id": "tasks_by_parent",
+    "document_id": "tasks_by_document",
+    "user_id": "tasks_by_user",
+    "label": "tasks_by_label",
+    "batch": "tasks_by_batch",
+}
+"""The index in which the tasks with a value stand, …"""
+_INDEX_OF: dict[tuple[str, ...], str] = {
+    **{(field,): index for field, index in BY_VALUE.items()},
+    ("status",): "tasks_by_status",
+    ("type",): "tasks_by_type",
+    ("status", "type"): "tasks_by_status_and_type",
+}
+"""… and those with values of several fields."""
+BY_SORT = {"priority": "tasks_by_priority", "updated_at": "tasks_by_update", "queue_key": "tasks_by_queue_key"}
+"""The index in which all tasks stand in an order."""
+_OVER = frozenset(OVER)
+_TO_SORT = 16
+"""What it costs to read and sort a task, beside what it costs to pass one along an order."""
 _MAX_BRANCHES = 16
 _DEEP = 20_000
 
@@ -161,20 +183,47 @@ def kept_total(filters: TaskFilters, counts: Counts) -> int | None:
     return None if _by_text(filters) or _by_id(filters) else _passing(filters, counts)
 
 
+def by_user(filters: TaskFilters) -> bool:
+    """Whether no more than user, status and type are asked for, of which the numbers are kept as well."""
+    others = (filters.search.strip(), *map(values_of, (filters.label, filters.batch)))
+    return bool(ids_of(filters.user_id)) and not any(
+        (*others, ids_of(filters.document_id), ids_of(filters.parent_task_id))
+    )
+
+
 def count(filters: TaskFilters) -> Query:
     """The statement that counts all tasks that pass."""
-    where, values = _where(filters, plus=_by_text(filters) or _by_id(filters))
-    source, expressions = _source(filters, rows=bool(where))
-    return f"SELECT count(*) FROM {source}{where}", expressions + values  # noqa: S608 - our own names
+    if _by_text(filters):
+        source, parameters = _source(filters, rows=False)
+        terms = [(_in_index(named, filters, "hit"), values) for named, values in _together(filters)]
+        where = f" WHERE {' AND '.join(term for term, _values in terms)}" if terms else ""
+        return f"SELECT count(*) FROM {source}{where}", parameters + [value for _term, some in terms for value in some]  # noqa: S608 - our own names
+    where, values = _where(filters, plus=_by_id(filters))
+    return f"SELECT count(*) FROM tasks{where}", values  # noqa: S608 - our own names
 
 
-def page(filters: TaskFilters, counts: Counts) -> Query:
-    """The statement that finds the ids of one page, in order."""
+def page(filters: TaskFilters, counts: Counts, total: int, users: int) -> Query:
+    """The statement that finds the ids of one page, in order.
+
+    `total`: how many tasks pass. `users`: how many tasks there are of the users that are named.
+    """
+    statuses = values_of(filters.status)
+    if column_of(filters) == "queue_key" and statuses and WAITING.isdisjoint(statuses):
+        filters = replace(filters, sort="id" if filters.sort.startswith("-") else "-id")  # none of them has a place
+    # Only tasks that wait have a place in the queue.
+    queued = column_of(filters) == "queue_key" and _only_waiting(filters)
+    among = sum(number for (_kind, status), number in counts.items() if not queued or status in WAITING)
+    passed = (filters.offset + filters.limit) * among / max(1, total)
+    if column_of(filters) != "id" and not _by_text(filters):
+        if passed <= _TO_SORT * total:
+            return _walked(filters, counts, total, users, passed)
+        if statuses and _OVER.issuperset(statuses) and not _by_id(filters):
+            return _of_those_over(filters)
     order, keys = _order(filters)
     selects: list[str] = []
     parameters: list[object] = []
     for branch in _branches(filters):
-        where, values = _where(branch, plus=_tries_each_row(branch, counts))
+        where, values = _where(branch, plus=_tries_each_row(branch))
         source, expressions = _source(branch, rows=bool(where) or "tasks." in order)
         selects.append(f"SELECT {keys} FROM {source}{where} ORDER BY {order}")  # noqa: S608 - our own names
         parameters += expressions + values
@@ -184,6 +233,61 @@ def page(filters: TaskFilters, counts: Counts) -> Query:
         union = " UNION ALL ".join(f"SELECT * FROM ({select} LIMIT {last:d})" for select in selects)  # noqa: S608 - our own names
         selects = [f"SELECT * FROM ({union}) AS tasks ORDER BY {order}"]  # noqa: S608 - our own names
     return f"{selects[0]} LIMIT ? OFFSET ?", [*parameters, filters.limit, filters.offset]
+
+
+def _walked(filters: TaskFilters, counts: Counts, total: int, users: int, passed: float) -> Query:
+    """A walk along the order. Each index holds ids, so what is passed is told from others by indexes alone."""
+    order, _keys = _order(filters)
+    column = column_of(filters)
+    asked = list(_together(filters))
+    terms: list[str] = []
+    parameters: list[object] = []
+    for named, values in asked:
+        if not {"status", "type"}.isdisjoint(named):
+            size = _passing(filters, counts)
+        elif len(asked) == 1:
+            size = total
+        else:
+            size = users if named == ("user_id",) else sum(counts.values())
+        terms.append(_in_index(named, filters, "tasks.id", at_once=size <= passed))
+        parameters += values
+    if column == "queue_key" and _only_waiting(filters):
+        terms.append("tasks.queue_key IS NOT NULL")
+    where = f" WHERE {' AND '.join(terms)}" if terms else ""
+    statement = f"SELECT tasks.id FROM tasks INDEXED BY {BY_SORT[column]}{where} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608 - our own names
+    return statement, [*parameters, filters.limit, filters.offset]
+
+
+def _together(filters: TaskFilters) -> Iterator[tuple[tuple[str, ...], list[object]]]:
+    """The fields that are asked for, those of one index together; and their values."""
+    asked = {field: values for field in (*_TEXTS, *_IDS) if (values := _values_of(filters, field))}
+    if "status" in asked and "type" in asked:
+        yield ("status", "type"), [*asked.pop("status"), *asked.pop("type")]
+    for field, values in asked.items():
+        yield (field,), list(values)
+
+
+def _in_index(named: tuple[str, ...], filters: TaskFilters, task: str, *, at_once: bool = False) -> str:
+    """The term that a task has a value of each of the fields; `at_once`: those that have one are looked up first."""
+    own = f"tasks AS own INDEXED BY {_INDEX_OF[named]}"
+    where = " AND ".join(f"own.{field} IN ({', '.join('?' * len(_values_of(filters, field)))})" for field in named)
+    if at_once:
+        return f"+{task} IN (SELECT own.id FROM {own} WHERE {where})"  # noqa: S608 - our own names
+    return f"EXISTS (SELECT 1 FROM {own} WHERE {where} AND own.id = {task})"  # noqa: S608 - our own names
+
+
+def _values_of(filters: TaskFilters, field: str) -> tuple[object, ...]:
+    value = getattr(filters, field)
+    return ids_of(value) if field in _IDS else values_of(value)
+
+
+def _of_those_over(filters: TaskFilters) -> Query:
+    """Failed and cancelled tasks, which are few, have an index with all that they are sorted by."""
+    order, _keys = _order(filters)
+    where, values = _where(filters, plus=False)
+    source = f"tasks INDEXED BY tasks_over{where} AND tasks.status IN {OVER}"  # as the index has it
+    statement = f"SELECT tasks.id FROM {source} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608 - our own names
+    return statement, [*values, filters.limit, filters.offset]
 
 
 def every(filters: TaskFilters, columns: str) -> Query:
@@ -276,20 +380,10 @@ def _order(filters: TaskFilters) -> tuple[str, str]:
     return f"tasks.{column} {way}, tasks.id {way}", f"tasks.id, tasks.{column}"
 
 
-def _tries_each_row(filters: TaskFilters, counts: Counts) -> bool:
-    """Whether status and type are tried on each row of a walk in the order asked for, not looked up and then sorted.
-
-    Sorting costs a look at every task that passes; a walk ends when the page is full, after one task in
-    `all / passing` on average.
-    """
-    if _by_text(filters) or _by_id(filters):
-        return True
-    column = column_of(filters)
-    if column == "id":
-        return False
-    passing = _passing(filters, counts)
-    walk = (filters.offset + filters.limit) * sum(counts.values()) / max(1, passing)
-    return walk < passing or (column == "queue_key" and _only_waiting(filters))
+def _tries_each_row(filters: TaskFilters) -> bool:
+    """Whether status and type are tried on each row that something else leads to."""
+    queued = column_of(filters) == "queue_key" and _only_waiting(filters)
+    return _by_text(filters) or _by_id(filters) or queued
 
 
 def _source(filters: TaskFilters, *, rows: bool) -> Query:

@@ -61,7 +61,9 @@ class _Version(NamedTuple):
     since: int
     id: int
     status: str
+    was: str
     kind: int
+    user_id: int
     lane: int
     queue_key: float | None
     changed: int

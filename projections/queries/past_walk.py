@@ -12,40 +12,46 @@ from heapq import heapify, heappop, heappush, merge
 from itertools import chain, groupby, islice, product
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from ...events.state import WAITING
 from ..views import zones
+from ..views.schema import PASSING, SELDOM
+from ..views.shares import number_in, read_share
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
-from .filters import STATUSES, TaskFilters, column_of, ids_of, values_of
-from .walk import BRANCHES, BY_VALUE, END, FEW, START, Hit, Place, Values
+from .filters import BY_VALUE, STATUSES, TaskFilters, by_user, column_of, ids_of, values_of
+from .walk import BRANCHES, END, FEW, START, Hit, Place, Values
 
 Times: TypeAlias = Callable[[Sequence[int]], Mapping[int, float]]
 """Tasks that ran → when each had changed last."""
 
 _TO_SEARCH = 50
 """What it costs to look for words in one task that leads, beside what it costs to go on to the next."""
-_MOST = 20_000
-"""Tasks that are sorted at most, where a walk along the order is longer still."""
-_TO_BEGIN = 200
+_MOST = 50_000
+"""What it may cost to sort those that lead, where a walk along the order is longer still."""
+_TO_SORT = 8
+"""What it costs to sort one task that leads, beside what it costs to pass one along an order."""
+_TO_BEGIN = 600
 """What it costs to begin the walk along an order, beside the same."""
 _SLACK = 0.001
 """Seconds that the rounding of sums is less than."""
 _LATEST = "(SELECT max(since) FROM versions WHERE id = {id} AND since <= :position)"
-_LAST_CHANGE = f"""
-(SELECT changed FROM versions AS last NOT INDEXED WHERE last.since = {_LATEST.format(id="then_.id")})
-"""  # noqa: S608 - our own words
+# `versions_by_task` has these two columns: the row itself need not be read.
+_LAST = "(SELECT {what} FROM versions WHERE id = {id} AND since <= :position ORDER BY since DESC LIMIT 1)"
+_CHANGED_LAST = f"then_.since = {_LAST.format(what='changed', id='then_.id')}"
+_IS_ONE_OF = " AND then_.status IN {0}"
+"""As an index has it that has these statuses alone: else SQLite does not see that it may be used."""
 _IN_ZONE = "zones.list = {name} AND zones.since <= :position AND (zones.until IS NULL OR zones.until > :position)"
 _BY_BLOCK = "zones.block {way}, zones.since {way}, {id} {way}"
 _KEYS = {"id": "NULL", "priority": "then_.lane", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
 _WORDS_OF_THEN = f"""
-CASE WHEN EXISTS (SELECT 1 FROM texts WHERE id = tasks.id) THEN EXISTS (
-    SELECT 1 FROM past_search WHERE past_search MATCH {{words}} AND rowid = (tasks.id << {TEXTS})
-        + (SELECT max(number) FROM texts WHERE id = tasks.id AND since <= :position))
-ELSE EXISTS (SELECT 1 FROM search WHERE search MATCH {{words}} AND rowid = tasks.id) END
+CASE WHEN EXISTS (SELECT 1 FROM texts WHERE id = {{id}}) THEN EXISTS (
+    SELECT 1 FROM past_search WHERE past_search MATCH {{words}} AND rowid = ({{id}} << {TEXTS})
+        + (SELECT max(number) FROM texts WHERE id = {{id}} AND since <= :position))
+ELSE EXISTS (SELECT 1 FROM search WHERE search MATCH {{words}} AND rowid = {{id}}) END
 """  # noqa: S608 - our own number
 _BUT_IN_ERROR = "{{type input_file output_file}} : ({0})"
 _NEVER_CHANGED = "search.rowid <= :top AND NOT EXISTS (SELECT 1 FROM texts WHERE id = search.rowid)"
@@ -82,8 +88,8 @@ class _Source(NamedTuple):
     """What holds of those behind a task, up or down."""
     has_then: bool = False
     """Whether the versions of then are among the tables."""
-    has_tasks: bool = False
-    """Whether `tasks` is."""
+    holds: str = ""
+    """What makes a version that of then, if it is among them. It is tried last, as it is the dearest."""
     values: Mapping[str, object] = MappingProxyType({})
     """Parameters of its own."""
 
@@ -143,6 +149,9 @@ class PastWalk:
             "document_id": ids_of(filters.document_id),
             "parent_task_id": ids_of(filters.parent_task_id),
         }
+        users = self._wanted["user_id"] if len(self._wanted["user_id"]) <= BRANCHES else ()
+        self._shares = [read_share(conn, cast("int", user_id), position) for user_id in users]
+        """The numbers of each user that is asked for."""
         self._lead = min(self._leads(), key=self._cost)
 
     # --- what is asked ---
@@ -171,10 +180,13 @@ class PastWalk:
     def page(self, limit: int, offset: int, total: int) -> list[int]:
         """The ids of one page of `total` tasks that pass."""
         last = min(limit + offset, total)
-        walk = _TO_BEGIN + last * self._in_statuses(self._statuses or STATUSES) / max(1, total)
-        if column_of(self._filters) == "updated_at":  # all changes are looked at, and of each task only one is the last
-            walk *= self._position / max(1, self._top)
-        work = max(self._lead.size, self._lead.work)
+        passed: float = self._in_statuses(self._statuses or STATUSES)
+        if column_of(self._filters) == "updated_at":
+            if len(self._shares) == 1:
+                passed = number_in(self._shares)
+            passed *= self._position / max(1, self._top)  # of the changes of a task only one is the last
+        walk = _TO_BEGIN + last * passed / max(1, total)
+        work = _TO_SORT * max(self._lead.size, self._lead.work)
         sort = bool(self._words) or work <= min(walk, _MOST) or (total <= FEW and walk > _MOST)
         self._only = True
         return [hit[0] for hit in islice(self.hits(START, sort=sort), offset, last)]
@@ -186,6 +198,9 @@ class PastWalk:
 
     def number(self) -> int:
         """How many pass. It finds out as well how many lead."""
+        if self._shares and by_user(self._filters):
+            kinds = {self._kinds.get(str(kind), -1) for kind in self._wanted["type"]}
+            return number_in(self._shares, kinds, self._statuses)
         numbers = [
             self._find(source, self._lead, "count(*), sum({passes})").fetchone() for source in self._lead.sources
         ]
@@ -195,7 +210,7 @@ class PastWalk:
     def statuses(self) -> Iterator[tuple[str, int]]:
         """The status of each task that leads, and whether it passes; in no order."""
         for source in self._lead.sources:
-            yield from self._find(source, self._lead, "then_.status, {passes}", then=True)
+            yield from self._find(source, self._lead, f"{_status_of(source)}, {{passes}}")
 
     # --- statements ---
 
@@ -214,18 +229,14 @@ class PastWalk:
         self, source: _Source, lead: _Lead, what: str, *, more: str = "", order: str = "", then: bool = False
     ) -> sqlite3.Cursor:
         """Ask a source for `what`, `{passes}` in it, with what its tests need; `then`: `what` asks for the versions."""
-        tests = self._tests(source, lead)
-        tables, on_then = source.tables, then or any("then_." in test for test in tests)
-        if on_then and not source.has_then:
+        tests, tables = self._tests(source, lead), source.tables
+        if then and not source.has_then:
             tables += f" CROSS JOIN versions AS then_ ON then_.since = {_LATEST.format(id=source.id)}"
-        if not source.has_tasks and any("tasks." in test for test in tests):
-            # Without the plus SQLite takes both ids for one, and forgets where a block ends.
-            tables += f" CROSS JOIN tasks ON tasks.id = +{source.id}"
-        terms = [source.where, more] if more else [source.where]
+        terms = [source.where, more]
         if self._only:
             terms, tests = [*terms, *tests], []
         passes = " AND ".join(f"({test})" for test in tests) or "1"
-        where = " AND ".join(terms)
+        where = " AND ".join(filter(None, (*terms, source.holds)))
         return self._run(f"SELECT {what.format(passes=passes)} FROM {tables} WHERE {where} {order}", source.values)  # noqa: S608 - our own names
 
     def _tests(self, source: _Source, lead: _Lead) -> list[str]:
@@ -236,14 +247,19 @@ class PastWalk:
 
         left = {field: values for field, values in self._wanted.items() if values and field not in lead.covers}
         tests = []
-        if "type" in left and source.has_then and not source.has_tasks:
+        if "type" in left and source.has_then:
             kinds = tuple(self._kinds.get(str(name), -1) for name in left.pop("type"))
             tests.append(one_of("then_.kind", kinds))
-        tests += [one_of(f"tasks.{field}", values) for field, values in left.items()]
+        if "user_id" in left and source.has_then:
+            tests.append(one_of("then_.user_id", left.pop("user_id")))
+        for field, values in left.items():  # the index has the id beside the value: the row itself need not be read
+            own = f"tasks AS own INDEXED BY {BY_VALUE.get(field, 'tasks_by_type')}"
+            where = f"{one_of(f'own.{field}', values)} AND own.id = {source.id}"
+            tests.append(f"EXISTS (SELECT 1 FROM {own} WHERE {where})")  # noqa: S608 - our own names
         if self._statuses and "status" not in lead.covers:
-            tests.append(one_of("then_.status", self._statuses))
+            tests.append(one_of(_status_of(source), self._statuses))
         if self._words and "search" not in lead.covers:
-            tests.append(_WORDS_OF_THEN.format(words=self._name(self._words)))
+            tests.append(_WORDS_OF_THEN.format(words=self._name(self._words), id=source.id))
         return tests
 
     def _in_status(self, status: str, kind: str = "") -> _Source:
@@ -251,35 +267,33 @@ class PastWalk:
         named = self._name(status)
         if status == "running":
             then = f"versions AS then_ ON then_.since = {_LATEST.format(id='ran.value')}"
-            tasks, where = "", "1"
-            if kind:
-                tasks, where = "CROSS JOIN tasks ON tasks.id = ran.value", f"tasks.type = {self._name(kind)}"
-            tables = f"json_each(:running) AS ran CROSS JOIN {then} {tasks}"
-            return _Source(tables, where, "then_.id", has_then=True, has_tasks=bool(kind))
+            where = f"then_.kind = {self._name(self._kinds.get(kind, -1))}" if kind else "1"
+            return _Source(f"json_each(:running) AS ran CROSS JOIN {then}", where, "then_.id", has_then=True)
         zone = _IN_ZONE.format(name=self._name(zones.by_id(status, kind)))
         power = zones.KINDS if kind else zones.TASKS
         first = f"(zones.block << {power})"
         bounds = f"BETWEEN {first} AND {first} + {(1 << power) - 1}"
         bound = f"{{id}} {{sign}} {{begin}} AND zones.block {{sign}}= {{begin}} >> {power}"
         if kind:
+            last = _LAST.format(what="status", id="tasks.id")
             return _Source(
-                "zones CROSS JOIN tasks INDEXED BY tasks_by_type"
-                f" CROSS JOIN versions AS then_ ON then_.since = {_LATEST.format(id='tasks.id')}",
-                f"{zone} AND tasks.type = {self._name(kind)} AND tasks.id {bounds} AND then_.status = {named}",
+                "zones CROSS JOIN tasks INDEXED BY tasks_by_type",
+                f"{zone} AND tasks.type = {self._name(kind)} AND tasks.id {bounds} AND {last} = {named}",
                 "tasks.id",
                 _BY_BLOCK,
                 bound,
-                has_then=True,
-                has_tasks=True,
             )
+        index, seldom = "versions_by_task", ""
+        if status in SELDOM:
+            index, seldom = "versions_by_status", _IS_ONE_OF.format(SELDOM)
         return _Source(
-            "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_status",
-            f"{zone} AND then_.status = {named} AND then_.id {bounds} AND then_.since <= :position"
-            f" AND then_.since = {_LATEST.format(id='then_.id')}",
+            f"zones CROSS JOIN versions AS then_ INDEXED BY {index}",
+            f"{zone} AND then_.status = {named}{seldom} AND then_.id {bounds} AND then_.since <= :position",
             "then_.id",
             _BY_BLOCK,
             bound,
             has_then=True,
+            holds=f"then_.since = {_LATEST.format(id='then_.id')}",
         )
 
     # --- which of them leads ---
@@ -304,7 +318,8 @@ class PastWalk:
             if 0 < len(values) <= BRANCHES:
                 tables = f"tasks INDEXED BY {index}"
                 sources = tuple(_tasks(tables, f"tasks.{field} = {self._name(value)}") for value in values)
-                yield _Lead(sources, frozenset((field,)), sum(map(self._probe, sources)))
+                size = number_in(self._shares) if field == "user_id" else sum(map(self._probe, sources))
+                yield _Lead(sources, frozenset((field,)), size)
         if self._words:
             words = self._name(self._words)
             others = self._name(_BUT_IN_ERROR.format(self._words))  # of these tasks, none ever had an error
@@ -372,47 +387,104 @@ class PastWalk:
     def _along(self, column: str, part: _Part, *, down: bool) -> Iterator[Hit]:
         """Walk the order, and try everything on each."""
         if part.keyless:
-            others = [status for status in self._statuses or STATUSES if status not in WAITING]
-            lead = self._of_statuses(others)
-            return self._by_id(lead, Place(back=False, key=None, id=part.id) if part.id else START, down=down)
+            place = Place(back=False, key=None, id=part.id) if part.id else START
+            return self._by_id(self._of_those_without_a_key(), place, down=down)
         if column == "priority":
             return self._by_priority(part, down=down)
         return self._by_queue(part, down=down) if column == "queue_key" else self._by_change(part, down=down)
 
+    def _of_those_without_a_key(self) -> _Lead:
+        """What leads to the tasks that have no place in the queue."""
+        statuses = [status for status in self._statuses or STATUSES if status not in WAITING]
+        lead = self._of_statuses(statuses)
+        if "status" in self._lead.covers or self._lead.size > lead.size:
+            return lead
+        named = ", ".join(map(self._name, statuses))
+        sources = tuple(
+            source._replace(where=f"{source.where} AND {_status_of(source)} IN ({named})")
+            for source in self._lead.sources
+        )
+        return self._lead._replace(sources=sources, covers=self._lead.covers | {"status"})
+
     def _by_change(self, part: _Part, *, down: bool) -> Iterator[Hit]:
         """The order of the last change: that of positions, but for tasks that ran, of which there are few."""
-        way = "DESC" if down else "ASC"
-        bound = self._bound_of_time(part, down=down)
-        first = f"(zones.block << {zones.TIMES})"
-        streams: list[Iterable[Hit]] = []
-        for status in self._statuses or STATUSES:
-            if status == "running":
-                streams.append(self._running(part, down=down))
-                continue
-            source = _Source(
-                "zones CROSS JOIN versions AS then_ NOT INDEXED",
-                f"{_IN_ZONE.format(name=self._name(zones.by_change(status)))}{bound}"
-                f" AND then_.since BETWEEN {first} AND {first} + {(1 << zones.TIMES) - 1}"
-                f" AND then_.since <= :position AND then_.status = {self._name(status)}"
-                f" AND then_.since = {_LAST_CHANGE}",
-                "then_.id",
-                has_then=True,
-            )
-            order = f"ORDER BY zones.block {way}, zones.since {way}, then_.since {way}"
-            rows = self._find(source, _OF_A_STATUS, "then_.id, then_.updated_at, {passes}", order=order)
-            streams.append(_ties_by_id(rows, part, down=down))
+        statuses = [status for status in self._statuses or STATUSES if status != "running"]
+        changes = self._changes_in_blocks if len(statuses) > 1 else self._changes
+        if len(self._wanted["user_id"]) == 1:
+            changes = self._changes_of_user
+        streams = [_ties_by_id(changes(statuses, part, down=down), part, down=down)] if statuses else []
+        if not self._statuses or "running" in self._statuses:
+            streams.append(self._running(part, down=down))
         return merge(*streams, key=_by_key, reverse=down)
 
-    def _bound_of_time(self, part: _Part, *, down: bool) -> str:
-        """Blocks that lie before the part need not be looked at."""
+    def _changes(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
+        """The tasks in a status, in the order of the positions of their last change."""
+        (status,), way = statuses, "DESC" if down else "ASC"
+        first = f"(zones.block << {zones.TIMES})"
+        bound = self._bound_of_time(part, "zones.block", zones.TIMES, down=down)
+        index, passing = "NOT INDEXED", ""
+        if status in PASSING:
+            index, passing = "INDEXED BY versions_by_change", _IS_ONE_OF.format(PASSING)
+        source = _Source(
+            f"zones CROSS JOIN versions AS then_ {index}",
+            f"{_IN_ZONE.format(name=self._name(zones.by_change(status)))}{bound}"
+            f" AND then_.since BETWEEN {first} AND {first} + {(1 << zones.TIMES) - 1}"
+            f" AND then_.since <= :position AND then_.status = {self._name(status)}{passing}",
+            "then_.id",
+            has_then=True,
+            holds=_CHANGED_LAST,
+        )
+        order = f"ORDER BY zones.block {way}, zones.since {way}, then_.since {way}"
+        yield from self._find(source, _OF_A_STATUS, "then_.id, then_.updated_at, {passes}", order=order)
+
+    def _changes_of_user(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
+        """The same of one user, whose versions have an index of their own."""
+        (user_id,), way = self._wanted["user_id"], "DESC" if down else "ASC"
+        source = _Source(
+            "versions AS then_ INDEXED BY versions_by_user",
+            f"then_.user_id = {self._name(user_id)} AND then_.since <= :position"
+            f" AND then_.status IN ({', '.join(map(self._name, statuses))})"
+            f"{self._bound_of_time(part, 'then_.since', down=down)}",
+            "then_.id",
+            has_then=True,
+            holds=_CHANGED_LAST,
+        )
+        order = f"ORDER BY then_.since {way}"
+        yield from self._find(source, _OF_A_USER, "then_.id, then_.updated_at, {passes}", order=order)
+
+    def _changes_in_blocks(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
+        """The same of several statuses: each block is read once, in which a task in any of them stood."""
+        way = "DESC" if down else "ASC"
+        bound = self._bound_of_time(part, "zones.block", zones.TIMES, down=down)
+        streams = []
+        for status in statuses:
+            zone = _IN_ZONE.format(name=self._name(zones.by_change(status)))
+            streams.append(self._run(f"SELECT zones.block FROM zones WHERE {zone}{bound} ORDER BY zones.block {way}"))  # noqa: S608 - our own names
+        named = ", ".join(map(self._name, statuses))
+        source = _Source(
+            "versions AS then_ NOT INDEXED",
+            f"then_.since BETWEEN :first AND :last AND then_.status IN ({named})",
+            "then_.id",
+            has_then=True,
+            holds=_CHANGED_LAST,
+        )
+        for (block,), _same in groupby(merge(*streams, reverse=down)):
+            first = block << zones.TIMES
+            last = min(first + (1 << zones.TIMES) - 1, self._position)
+            within = source._replace(values={"first": first, "last": last})
+            what, order = "then_.id, then_.updated_at, {passes}", f"ORDER BY then_.since {way}"
+            yield from self._find(within, _OF_A_STATUS, what, order=order)
+
+    def _bound_of_time(self, part: _Part, what: str, power: int = 0, *, down: bool) -> str:
+        """What is before the part need not be looked at. `what` holds positions, or blocks of 2 to a power of them."""
         if part.key is None:
             return ""
         positions = range(1, self._position + 1)
         if down:
             last = bisect_right(positions, part.key, key=self._time_at)
-            return f" AND zones.block <= {last >> zones.TIMES:d}"
+            return f" AND {what} <= {last >> power:d}"
         before = bisect_left(positions, part.key, key=self._time_at)
-        return f" AND zones.block >= {(before + 1) >> zones.TIMES:d}"
+        return f" AND {what} >= {(before + 1) >> power:d}"
 
     def _time_at(self, position: int) -> float:
         """When the last task had changed that a position or one before tells of."""
@@ -450,7 +522,7 @@ class PastWalk:
                 block = self._head(status, lane, begin, down=down)
                 if block is not None:
                     bound = ((block + 1) << zones.LANES) - 1 if down else block << zones.LANES
-                    streams.append((bound, self._lane(status, lane, begin, down=down)))
+                    streams.append((bound, self._lane(status, lane, begin, block, down=down)))
             for task_id, _key, passes in _lazily(streams, itemgetter(0), down=down):
                 yield task_id, priority, passes
 
@@ -468,7 +540,7 @@ class PastWalk:
                 if block is not None:
                     edge = min(((block + 1) << zones.LANES) - 1, self._top) if down else max(block << zones.LANES, 1)
                     bound = key_of(lane, self._created(edge)) + (_SLACK if down else -_SLACK)
-                    stream = _beyond(self._lane(status, lane, begin, down=down), part, down=down)
+                    stream = _beyond(self._lane(status, lane, begin, block, down=down), part, down=down)
                     streams.append(((bound, edge), stream))
         return _lazily(streams, _by_key, down=down)
 
@@ -495,30 +567,40 @@ class PastWalk:
         row = self._run(wanted, {"list": zones.by_lane(status, lane), "block": begin >> zones.LANES}).fetchone()
         return None if row is None else int(row[0])
 
-    def _lane(self, status: str, lane: int, begin: int | None, *, down: bool) -> Iterator[Hit]:
-        """The tasks of a lane in the order of ids, behind one if one is named."""
+    def _lane(
+        self, status: str, lane: int, begin: int | None, block: int | None = None, *, down: bool
+    ) -> Iterator[Hit]:
+        """The tasks of a lane in the order of ids, behind one if one is named; `block`: the first that is not empty."""
         way, sign = ("DESC", "<") if down else ("ASC", ">")
         first = f"(zones.block << {zones.LANES})"
         source = _Source(
-            "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_status",
-            f"{_IN_ZONE.format(name=':list')} AND then_.status = :status AND then_.lane = :lane"
-            f" AND then_.id BETWEEN {first} AND {first} + {(1 << zones.LANES) - 1}"
-            f" AND then_.since <= :position AND then_.since = {_LATEST.format(id='then_.id')}",
+            "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_lane",
+            f"{_IN_ZONE.format(name=':list')} AND then_.status = :status AND then_.status <> 'running'"
+            " AND then_.lane = :lane"
+            f" AND then_.id BETWEEN {first} AND {first} + {(1 << zones.LANES) - 1} AND then_.since <= :position",
             "then_.id",
             has_then=True,
+            holds=f"then_.since = {_LATEST.format(id='then_.id')}",
             values={"list": zones.by_lane(status, lane), "status": status, "lane": lane, "begin": begin or 0},
         )
-        bound = f"zones.block {sign}= :begin >> {zones.LANES} AND then_.id {sign} :begin" if begin is not None else ""
+        bound = "" if block is None else f"zones.block {sign}= {block:d}"
+        bound += "" if begin is None else f" AND then_.id {sign} :begin"
         order = f"ORDER BY zones.block {way}, zones.since {way}, then_.id {way}"
         yield from self._find(source, _OF_A_STATUS, "then_.id, then_.queue_key, {passes}", more=bound, order=order)
 
 
 _OF_A_STATUS = _Lead((), frozenset(("status",)), 0)
-"""Where tasks of one status are found otherwise."""
+"""Where tasks of the statuses are found otherwise."""
+_OF_A_USER = _Lead((), frozenset(("status", "user_id")), 0)
+"""Where the same of one user are found."""
 
 
 def _tasks(tables: str, where: str) -> _Source:
-    return _Source(tables, f"{where} AND tasks.id <= :top", "tasks.id", has_tasks=True)
+    return _Source(tables, f"{where} AND tasks.id <= :top", "tasks.id")
+
+
+def _status_of(source: _Source) -> str:
+    return "then_.status" if source.has_then else _LAST.format(what="status", id=source.id)
 
 
 def _key(column: str, key: Any) -> Any:

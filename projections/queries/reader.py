@@ -22,9 +22,11 @@ from ..views.forgotten import forgotten_in, number_forgotten
 from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import identity
+from ..views.shares import number_in, read_share
+from ..views.tallies import read_numbers
 from .activity import Span, read_activity
 from .batches import Batch, last_readers, last_writers, read_batch, read_batches
-from .filters import TaskFilters, count, every, kept_total, page
+from .filters import TaskFilters, by_user, count, every, ids_of, kept_total, page, values_of
 from .stats import Stats, count_stats, read_counts, read_stats
 from .walk import START, Census, Place, Stretch, all_ids, census, walk
 
@@ -149,14 +151,26 @@ class TaskQueries:
         with self.moment() as conn:
             counts = read_counts(conn)
             total = kept_total(filters, counts)
-            if total is None:
+            shares = [read_share(conn, user_id) for user_id in ids_of(filters.user_id)]
+            if total is None and by_user(filters):
+                total = number_in(shares, self._kinds(conn, filters), values_of(filters.status))
+            elif total is None:
                 total = conn.execute(*count(filters)).fetchone()[0]
-            ids = [row[0] for row in conn.execute(*page(filters, counts))] if total > filters.offset else []
+            asked = page(filters, counts, total, number_in(shares))
+            ids = [row[0] for row in conn.execute(*asked)] if total > filters.offset else []
             rows = conn.execute(MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
             states = {row[0]: state_of(row) for row in rows}
             if len(ids) != min(filters.limit, max(0, total - filters.offset)) or len(states) != len(ids):
                 raise ViewsDamaged(f"There should be {total} tasks; of this page, {len(states)} were found")
         return [view(states[task_id], now) for task_id in ids], total
+
+    def _kinds(self, conn: sqlite3.Connection, filters: TaskFilters) -> tuple[int, ...]:
+        """The numbers of the types that are named."""
+        if not values_of(filters.type):
+            return ()
+        ((_one, position, *_rest),) = sound(conn.execute("SELECT * FROM progress"))
+        types = read_numbers(conn, position).types
+        return tuple(types.index(kind) if kind in types else -1 for kind in values_of(filters.type))
 
     @contextmanager
     def every(self, filters: TaskFilters, now: datetime) -> Iterator[Every]:

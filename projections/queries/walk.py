@@ -23,7 +23,7 @@ from ...events import Task
 from ...events.errors import InvalidValue
 from ...events.state import WAITING
 from ..views.rows import match_expression
-from .filters import STATUSES, Counts, TaskFilters, column_of, ids_of, kept_total, values_of
+from .filters import BY_SORT, BY_VALUE, STATUSES, Counts, TaskFilters, column_of, ids_of, kept_total, values_of
 
 PATIENCE = 0.03
 """Seconds that a walk may take before it ends where it stands."""
@@ -44,14 +44,6 @@ _BEGINNING = 3
 BRANCHES = 32
 """Alternatives that are walked side by side; with more of them another index leads."""
 
-BY_VALUE = {
-    "parent_task_id": "tasks_by_parent",
-    "document_id": "tasks_by_document",
-    "user_id": "tasks_by_user",
-    "label": "tasks_by_label",
-    "batch": "tasks_by_batch",
-}
-_BY_SORT = {"priority": "tasks_by_priority", "updated_at": "tasks_by_update", "queue_key": "tasks_by_queue_key"}
 
 Values: TypeAlias = tuple[object, ...]
 Hit: TypeAlias = tuple[int, float | None, int]
@@ -320,7 +312,7 @@ class _Walk:
         tests, tested = self._tests(frozenset())
         way = "DESC" if down else "ASC"
         order = f"tasks.id {way}" if part.keyless else f"tasks.{column} {way}, tasks.id {way}"
-        select = f"SELECT tasks.id, tasks.{column}, {tests} FROM tasks INDEXED BY {_BY_SORT[column]}"  # noqa: S608 - our own names
+        select = f"SELECT tasks.id, tasks.{column}, {tests} FROM tasks INDEXED BY {BY_SORT[column]}"  # noqa: S608 - our own names
         yield from self._conn.execute(f"{select} WHERE {part.where} ORDER BY {order}", (*tested, *part.values))
 
     def _sorted(self, column: str, part: _Part, *, down: bool) -> Iterator[Hit]:

@@ -95,7 +95,9 @@ CREATE TABLE versions (
     since INTEGER PRIMARY KEY,
     id INTEGER NOT NULL,
     status TEXT NOT NULL,
+    was TEXT NOT NULL,
     kind INTEGER NOT NULL,
+    user_id INTEGER NOT NULL,
     lane INTEGER NOT NULL,
     queue_key REAL,
     changed INTEGER NOT NULL,
@@ -105,12 +107,16 @@ CREATE TABLE versions (
     checksum INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE zones (
-    list TEXT NOT NULL, block INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER, number INTEGER NOT NULL,
+    list TEXT NOT NULL, block INTEGER NOT NULL, since INTEGER NOT NULL, number INTEGER NOT NULL, until INTEGER,
     checksum INTEGER NOT NULL, PRIMARY KEY (list, block, since)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE tallies (
     block INTEGER PRIMARY KEY, base TEXT NOT NULL, moves TEXT NOT NULL, checksum INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE shares (
+    user_id INTEGER NOT NULL, since INTEGER NOT NULL, numbers TEXT NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (user_id, since)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE texts (
     id INTEGER NOT NULL, number INTEGER NOT NULL, since INTEGER NOT NULL, checksum INTEGER NOT NULL,
     PRIMARY KEY (id, number)
@@ -119,11 +125,19 @@ CREATE VIRTUAL TABLE search USING fts5 (type, input_file, output_file, error, co
 CREATE VIRTUAL TABLE past_search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
 """
 
+# In `zones`, the first column behind the key must not be NULL. Else SQLite does not see that blocks differ, and sorts
+# what a walk finds in each before it tells of the first.
 # Ids are given in order of creation, and every index ends in the id: a filter by one of these and the order of
 # creation come from one walk.
 OUTPUT = "coalesce(json_extract(spec, '$.output_real'), json_extract(spec, '$.output_file'))"
 """What the output of a row of tasks is known by, as `output_of` says it."""
 INPUT = "json_extract(spec, '$.input_file')"
+OVER = ("cancelled", "failed")
+"""Statuses of tasks that are over, and few."""
+PASSING = ("cancelled", "failed", "pending", "retrying")
+"""Statuses that most tasks leave, or never have."""
+SELDOM = ("cancelled", "failed", "retrying")
+"""Statuses that few versions have."""
 INDEXES = f"""
 CREATE INDEX tasks_by_status ON tasks (status);
 CREATE INDEX tasks_by_type ON tasks (type);
@@ -139,8 +153,12 @@ CREATE INDEX tasks_by_priority ON tasks (priority);
 CREATE INDEX tasks_by_queue_key ON tasks (queue_key);
 CREATE INDEX tasks_by_update ON tasks (updated_at);
 CREATE INDEX tasks_failed ON tasks (updated_at) WHERE status = 'failed';
-CREATE INDEX versions_by_task ON versions (id);
-CREATE INDEX versions_by_status ON versions (status, id, kind, lane);
+CREATE INDEX tasks_over ON tasks (status, type, updated_at, priority) WHERE status IN {OVER};
+CREATE INDEX versions_by_task ON versions (id, since, status, kind, user_id, changed);
+CREATE INDEX versions_by_status ON versions (status, id, kind, user_id) WHERE status IN {SELDOM};
+CREATE INDEX versions_by_lane ON versions (status, lane, id, kind, user_id) WHERE status <> 'running';
+CREATE INDEX versions_by_user ON versions (user_id, since, id, kind, status, was);
+CREATE INDEX versions_by_change ON versions (status, since, id, kind, user_id) WHERE status IN {PASSING};
 CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
 """
 

@@ -14,6 +14,7 @@ from . import zones
 from .checksums import row_sum
 from .fold import Change
 from .rows import Standing, encode_state, standing, text_of
+from .shares import Shares
 from .tallies import Tallies
 from .zones import Zones
 
@@ -24,7 +25,7 @@ FEW = 2
 TEXTS = 24
 """Binary digits for the number of a text of a task, below the task's id."""
 
-_VERSION = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_VERSION = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _TEXT = "INSERT INTO past_search (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)"
 _MOST = 1 << 30
 
@@ -67,6 +68,7 @@ class Versions:
         self._conn = conn
         self._zones = Zones(conn)
         self._tallies = Tallies(conn)
+        self._shares = Shares(conn)
 
     def write(
         self, records: Sequence[Recorded], changes: Sequence[Change], changed: Mapping[int, int]
@@ -97,12 +99,16 @@ class Versions:
             at = reached[task_id] = standing(change.after, change.position if change.own else before)
             lane = self._move(change, before)
             if _has_row(change):
-                rows.append(_row(change, self._tallies.kind_of(change.after.spec.type), lane, at))
+                kind = self._tallies.kind_of(change.after.spec.type)
+                was = "" if change.before is None else change.before.status
+                self._shares.see(change.after.spec.user_id, kind, was, change.after.status, position)
+                rows.append(_row(change, was, kind, lane, at))
             if change.before is not None and change.own:
                 self._note_text(change.before, change.after, change.position)
             change = next(following, None)
         self._conn.executemany(_VERSION, rows)
         self._zones.write()
+        self._shares.write()
         self._tallies.write()
         return reached
 
@@ -162,14 +168,16 @@ def _has_state(change: Change) -> bool:
     return change.own and (change.after.status == "retrying" or change.after.version % KEPT == 0)
 
 
-def _row(change: Change, kind: int, lane: int, at: Standing) -> tuple[object, ...]:
+def _row(change: Change, was: str, kind: int, lane: int, at: Standing) -> tuple[object, ...]:
     state = change.after
     queue_key, updated_at, changed = at
     row = (
         change.position,
         state.id,
         state.status,
+        was,
         kind,
+        state.spec.user_id,
         lane,
         queue_key,
         changed,

@@ -15,7 +15,7 @@ TASKS = 8
 """Blocks in the order of ids hold 2 to this power of neighbours, …"""
 KINDS = 10
 """… those of one type more, as few of the neighbours are of it, …"""
-LANES = 8
+LANES = 10
 """… so do those of a lane, where only some of the neighbours stand, …"""
 TIMES = 8
 """… and those in the order of changes."""
@@ -77,7 +77,7 @@ class Zones:
         zone = self._last.get(key) or self._load(key)
         if not zone.number and position - zone.until > GAP:
             if zone.changed:
-                self._left.append((name, block, zone.since, zone.until, 0))
+                self._left.append((name, block, zone.since, 0, zone.until))
             zone.since = position
         zone.number += 1
         if not zone.changed:
@@ -101,11 +101,11 @@ class Zones:
 
     def write(self) -> None:
         """Write what has changed, within the transaction that is open."""
-        rows: list[tuple[str, int, int, int | None, int]] = [*self._left]
+        rows: list[tuple[str, int, int, int, int | None]] = [*self._left]
         for key in self._changed:
             zone = self._last[key]
             zone.changed = False
-            rows.append((*key, zone.since, None if zone.number else zone.until, zone.number))
+            rows.append((*key, zone.since, zone.number, None if zone.number else zone.until))
         self._conn.executemany(_WRITE, [(*row, row_sum(*row)) for row in rows])
         self._left.clear()
         self._changed.clear()

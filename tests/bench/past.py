@@ -8,8 +8,8 @@ import atexit
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from heapq import heappop, heappush
@@ -17,24 +17,44 @@ from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 from typing import NamedTuple
+from unittest.mock import patch
 
+import submit
+from archiving import ArchivingEventLog
 from harness import Goal, Table, quantile
 from msgspec.structs import replace
 
-from tasktrail.events import Cancelled, Completed, Created, Event, Fact, Failed, Progressed, Retried, Started
+from tasktrail.api.service import TaskService
+from tasktrail.events import (
+    Cancelled,
+    Completed,
+    Created,
+    Event,
+    Fact,
+    Failed,
+    Progressed,
+    Recorded,
+    Retried,
+    Started,
+)
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
 from tasktrail.events.system_events import Adjusted
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries.filters import SORTS, STATUSES
 from tasktrail.projections.queries.past import Past
 from tasktrail.projections.queries.reader import TasksAndTotal
+from tasktrail.projections.views import writer
+from tasktrail.projections.views.fold import Change
 from tasktrail.projections.views.rebuild import BULK_PAGE, pull
+from tasktrail.projections.views.rows import Standing, standing
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _TICK = timedelta(milliseconds=5)
 _AT_ONCE = 32
 _PER_COMMIT = 20
 _PAGE = 2_000
+_IN_ARCHIVE = 4_096
+"""Records in each archive."""
 _MOST_WAITING = """
 SELECT max(waiting) FROM (SELECT sum(waits - coalesce(waited, 0)) OVER (ORDER BY since) AS waiting FROM (
     SELECT since, waits, lag(waits) OVER (PARTITION BY id ORDER BY since) AS waited
@@ -62,6 +82,15 @@ _FILTERS = {
     "search": TaskFilters(search="holiday"),
     "search an error": TaskFilters(search="refused"),
     "search, failed": TaskFilters(search="codec", status="failed"),
+}
+_BARE = "views without the past"
+_OF_ARCHIVED: dict[str, TaskFilters | None] = {
+    "one task": None,
+    "page and total of all": TaskFilters(),
+    "of those that wait, in the queue's order": TaskFilters(status=("pending", "retrying"), sort="-effective_priority"),
+    "of those that are over, by their last change": TaskFilters(
+        status=("completed", "failed", "cancelled"), sort="-updated_at"
+    ),
 }
 _ORDERS = tuple(f"{sign}{field}" for field in SORTS if field != "created_at" for sign in ("-", ""))
 
@@ -107,6 +136,9 @@ def tables(*, quick: bool) -> Iterator[Table]:
     one.add("one task", lambda: _others(tasks, asked, lambda past, task_id: past.get(task_id)), Goal(at_most=1))
     one.add("the numbers over all tasks", lambda: _others(tasks, asked, lambda past, _task_id: past.stats()))
     one.add("the charts of a day", lambda: _others(tasks, asked, lambda past, _task_id: past.activity(24 * 60, 30)))
+    few = 1_500 if quick else 20_000
+    for name, filters in _OF_ARCHIVED.items():
+        one.add(f"archived records: {name}", lambda filters=filters: _archived(few, asked, filters))  # type: ignore[misc]  # one a list
     yield one
     cost = Table("T3", "What keeping the past costs", "mixed")
     cost.add("tasks", lambda: float(tasks))
@@ -116,6 +148,20 @@ def tables(*, quick: bool) -> Iterator[Table]:
     cost.add("the same, 2,000 at a time", lambda: _past(tasks).followed, Goal(at_least=25_000))
     cost.add("bytes of the views, over those without", lambda: _share(tasks), Goal(at_most=2.5))
     yield cost
+    for axis, title, send, each in (
+        ("T4", "one caller, one at a time", submit.send_one_by_one, 100 if quick else 3_000),
+        ("T5", "100 a call", submit.send_in_bulk, 1_000 if quick else 30_000),
+    ):
+        rate = Table(
+            axis, f"Durable submit with what the past needs, and without it: {title}", "commands/s", yardstick=_BARE
+        )
+        rate.add(_BARE, lambda send=send, each=each: _submitted(send, each, bare=True))  # type: ignore[misc]  # one a table
+        rate.add(
+            "with it",
+            lambda send=send, each=each: _submitted(send, each, bare=False),  # type: ignore[misc]  # one a table
+            Goal(at_least=0.98, ratio=True),
+        )
+        yield rate
 
 
 # --- the log ---
@@ -262,7 +308,7 @@ def _share(tasks: int) -> float:
     """Bytes of the views, packed, over those without what is kept of the past."""
     folder = _past(tasks)
     sizes = []
-    for without in ((), ("versions", "zones", "tallies", "texts", "past_search")):
+    for without in ((), ("versions", "zones", "tallies", "shares", "texts", "past_search")):
         copy = folder.path / "copy.db"
         copy.unlink(missing_ok=True)
         with closing(sqlite3.connect(folder.path / "views.db")) as conn:
@@ -357,6 +403,55 @@ def _others(tasks: int, asked: int, ask: Callable[[Past, int], object]) -> float
             task_id = 1 + chance.randrange(max(1, Past(queries, log, position).stats().total))
             took.append(_cpu(lambda at, task_id=task_id: ask(Past(queries, log, at), task_id), position))  # type: ignore[misc]  # one a task
     return quantile(took, 0.99)
+
+
+@cache
+def _archive(tasks: int) -> _Folder:
+    """A log of which nine tenths are in archives, and its views."""
+    folder = _past(tasks)
+    with closing(ArchivingEventLog(folder.path / "log.db", now=_NOW)) as log:
+        for last in range(_IN_ARCHIVE, folder.head * 9 // 10, _IN_ARCHIVE):
+            log.archive(last)
+    return folder._replace(head=folder.head * 9 // 10 // _IN_ARCHIVE * _IN_ARCHIVE)
+
+
+def _archived(tasks: int, asked: int, filters: TaskFilters | None) -> float:
+    """The same where the records of then are in archives: one task, or a list."""
+    head, chance = _archive(tasks).head, Random(2)
+    took = []
+    with _opened(tasks) as (queries, log):
+        for _ in range(asked):
+            position = chance.randrange(10, head + 1)
+            task_id = 1 + chance.randrange(max(1, Past(queries, log, position).stats().total))
+
+            def ask(at: int, task_id: int = task_id) -> None:
+                past = Past(queries, log, at)
+                past.get(task_id) if filters is None else past.list(filters)
+
+            took.append(_cpu(ask, position))
+    return quantile(took, 0.99)
+
+
+class _NoPast:
+    """Stands for `Versions`, and writes nothing."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None: ...
+
+    def write(
+        self, _records: Sequence[Recorded], changes: Sequence[Change], changed: Mapping[int, int]
+    ) -> dict[int, Standing]:
+        reached: dict[int, Standing] = {}
+        for change in changes:
+            task_id = change.after.id
+            before = reached[task_id][-1] if task_id in reached else changed.get(task_id, 0)
+            reached[task_id] = standing(change.after, change.position if change.own else before)
+        return reached
+
+
+def _submitted(send: Callable[[TaskService, int], None], number: int, *, bare: bool) -> float:
+    """Commands a second; until the views have followed, nothing else is measured."""
+    with patch.object(writer, "Versions", _NoPast) if bare else nullcontext():
+        return submit.ours(lambda tasks: send(tasks, number), number)
 
 
 def _cpu(work: Callable[[int], object], position: int) -> float:

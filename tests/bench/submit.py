@@ -20,17 +20,17 @@ def tables(*, quick: bool) -> list[Table]:
     single = Table("A1", "Durable submit, one caller, one at a time", "commands/s", yardstick="raw SQLite, WAL FULL")
     single.add("raw SQLite, WAL FULL", lambda: _raw(lambda conn: one_by_one(conn, number), number))
     single.add(
-        "tasktrail", lambda: _ours(lambda tasks: _one_by_one(tasks, number), number), Goal(at_least=0.6, ratio=True)
+        "tasktrail", lambda: ours(lambda tasks: send_one_by_one(tasks, number), number), Goal(at_least=0.6, ratio=True)
     )
     single.add("huey, SQLite FULL", lambda: _huey(number))
     each = 20 if quick else 300
     many = Table("A2", "Durable submit, 16 callers", "commands/s", yardstick="raw SQLite, writer thread")
     many.add("raw SQLite, writer thread", lambda: _raw(lambda conn: many_callers(conn, 16, each), 16 * each))
-    many.add("tasktrail", lambda: _ours(lambda tasks: _callers(tasks, 16, each), 16 * each), Goal(at_least=6000))
+    many.add("tasktrail", lambda: ours(lambda tasks: _callers(tasks, 16, each), 16 * each), Goal(at_least=6000))
     bulk = Table("A3", "Durable submit, 100 a call", "commands/s", yardstick="raw SQLite, executemany")
     total = 1000 if quick else 20_000
     bulk.add("raw SQLite, executemany", lambda: _raw(lambda conn: in_batches(conn, total, 100), total))
-    bulk.add("tasktrail", lambda: _ours(lambda tasks: _bulk(tasks, total), total), Goal(at_least=25_000))
+    bulk.add("tasktrail", lambda: ours(lambda tasks: send_in_bulk(tasks, total), total), Goal(at_least=25_000))
     return [single, many, bulk]
 
 
@@ -42,25 +42,25 @@ def _raw(work: Callable[..., None], number: int) -> float:
         return rate
 
 
-def _ours(work: Callable[[TaskService], None], number: int) -> float:
+def ours(work: Callable[[TaskService], None], number: int) -> float:
     with scratch() as folder, service(folder, workers=1) as tasks:
         return number / seconds(lambda: work(tasks))
 
 
-def _one_by_one(tasks: TaskService, number: int) -> None:
+def send_one_by_one(tasks: TaskService, number: int) -> None:
     for _ in range(number):
         tasks.send(_HELD)
 
 
 def _callers(tasks: TaskService, callers: int, each: int) -> None:
-    threads = [threading.Thread(target=_one_by_one, args=(tasks, each)) for _ in range(callers)]
+    threads = [threading.Thread(target=send_one_by_one, args=(tasks, each)) for _ in range(callers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def _bulk(tasks: TaskService, total: int) -> None:
+def send_in_bulk(tasks: TaskService, total: int) -> None:
     for _ in range(0, total, 100):
         tasks.send_many([_HELD] * 100)
 

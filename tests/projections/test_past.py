@@ -1,8 +1,10 @@
 """What the views tell of the past is what a fold of the log up to there would tell."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -11,6 +13,7 @@ from archiving import archive
 from histories import BEGIN, OPERATIONS, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tasktrail.events import EventLog, Recorded, RetryTask
 from tasktrail.events.errors import UnknownTask
@@ -26,7 +29,7 @@ from tasktrail.projections.queries.as_of import task_as_of
 from tasktrail.projections.queries.filters import SORTS, STATUSES
 from tasktrail.projections.queries.past import Past
 from tasktrail.projections.queries.walk import END, START, collect, parse_place, tell
-from tasktrail.projections.views import tallies, versions, zones
+from tasktrail.projections.views import shares, tallies, versions, zones
 from tasktrail.projections.views.checksums import WRITTEN
 
 TYPES = ("image_thumbnail", "video_convert", "document_preview")
@@ -65,10 +68,12 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(function, "__kwdefaults__", {**(function.__kwdefaults__ or {}), "within": 60.0})
 
 
-@pytest.fixture(params=[0, walk.FEW], ids=["along the order", "sorted"])
+@pytest.fixture(params=[(0, 10**9), (walk.FEW, 0)], ids=["along the order", "sorted"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to an order, however short the list."""
-    monkeypatch.setattr(past_walk, "FEW", request.param)
+    few, to_sort = request.param
+    monkeypatch.setattr(past_walk, "FEW", few)
+    monkeypatch.setattr(past_walk, "_TO_SORT", to_sort)
 
 
 @pytest.fixture
@@ -79,6 +84,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zones, "GAP", 5)
     monkeypatch.setattr(tallies, "BLOCK", 16)
     monkeypatch.setattr(tallies, "_WITH_DURATIONS", 3)
+    monkeypatch.setattr(shares, "EVERY", 4)
     for module in (versions, past):
         monkeypatch.setattr(module, "KEPT", 3)
 
@@ -162,8 +168,8 @@ def compare_at_every_position(journal: Journal, seed: int) -> None:
             assert then.children(task_id, user) == live.children(task_id, user)
         with pytest.raises(UnknownTask):
             then.get(there + 1)
-        for _ in range(4):
-            filters = some_filters(chance)
+        theirs = replace(some_filters(chance), user_id=user or (1, 3), document_id=(), parent_task_id=())
+        for filters in (*(some_filters(chance) for _ in range(3)), replace(theirs, label=(), batch=(), search="")):
             assert then.list(filters) == live.list(filters, at), (record.position, filters)
             with then.every(filters) as every:
                 assert [task.id for task in every.tasks] == sorted(then_ids(live, filters, at))
@@ -263,6 +269,46 @@ def test_views_that_are_behind_do_not_tell(history: Journal) -> None:
     assert Past(queries, history.log, 100).stats().position == 100
     with pytest.raises(ViewsFailed, match="have not reached position 101"):
         Past(queries, history.log, 101)
+
+
+@pytest.mark.usefixtures("few")
+def test_no_walk_sorts_before_it_tells_of_the_first(history: Journal) -> None:
+    """A block is passed task by task: SQLite must see that what is behind comes in order."""
+    views, asked = TaskViews(":memory:"), set[str]()
+    views.apply(history.records)
+    views.connection.set_trace_callback(asked.add)
+    then = Past(TaskQueries(views.connection), history.log, len(history.records) // 2)
+    statuses = (*STATUSES, "pending,retrying", "completed,failed,cancelled", "")
+    for status, kind, user, sort in product(statuses, ("", TYPES[0]), ("", "1"), SORTS):
+        then.list(TaskFilters.parse({"status": status, "type": kind, "user_id": user, "sort": sort}))
+    views.connection.set_trace_callback(None)
+    walks = [statement for statement in asked if "zones" in statement and "CROSS JOIN" in statement]
+    assert walks
+    for statement in walks:
+        plan = str(views.connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall())
+        assert "TEMP B-TREE" not in plan, statement
+
+
+def test_the_numbers_of_a_user_are_told_at_every_position(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With rows that are kept, in their middle and before the first."""
+    monkeypatch.setattr(shares, "EVERY", 5)
+    random_history(journal, 120, seed=4)
+    views, fold = TaskViews(":memory:"), TaskViews(":memory:")
+    views.apply(journal.records)
+    assert views.connection.execute("SELECT count(*) FROM shares").fetchone()[0] > 5
+    for record in journal.records:
+        fold.apply([record])
+        for user_id in range(4):
+            counted = fold.connection.execute(
+                "SELECT status, count(*) FROM tasks WHERE user_id = ? GROUP BY status", (user_id,)
+            )
+            told = Counter[str]()
+            for (_kind, status), number in shares.read_share(views.connection, user_id, record.position).items():
+                told[status] += number
+            assert +told == dict(counted)
+            assert shares.read_share(fold.connection, user_id) == shares.read_share(
+                views.connection, user_id, record.position
+            )
 
 
 @pytest.mark.usefixtures("small")
