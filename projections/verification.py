@@ -450,6 +450,7 @@ _NUMBERS = {
     "zones": "SELECT list, block, since, number, until FROM zones ORDER BY list, block, since",
     "tallies": "SELECT block, base, moves FROM tallies ORDER BY block",
     "shares": "SELECT user_id, since, numbers FROM shares ORDER BY user_id, since",
+    "ranks": "SELECT label, id, number FROM ranks ORDER BY label, id",
     "texts": "SELECT id, number, since FROM texts ORDER BY id, number",
     "search": "SELECT term, doc, col, offset FROM temp.search_places",
     "past_search": "SELECT term, doc, col, offset FROM temp.past_search_places",

@@ -183,6 +183,12 @@ def kept_total(filters: TaskFilters, counts: Counts) -> int | None:
     return None if _by_text(filters) or _by_id(filters) else _passing(filters, counts)
 
 
+def by_label(filters: TaskFilters) -> bool:
+    """Whether no more than the label is asked for."""
+    others = replace(filters, label="", sort="id", limit=1, offset=0, as_of="")
+    return bool(values_of(filters.label)) and others == TaskFilters(sort="id", limit=1)
+
+
 def by_user(filters: TaskFilters) -> bool:
     """Whether no more than user, status and type are asked for, of which the numbers are kept as well."""
     others = (filters.search.strip(), *map(values_of, (filters.label, filters.batch)))

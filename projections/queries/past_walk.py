@@ -18,11 +18,12 @@ import msgspec
 
 from ...events.state import WAITING
 from ..views import zones
+from ..views.ranks import number_with
 from ..views.schema import PASSING, SELDOM
 from ..views.shares import number_in, read_share
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
-from .filters import BY_VALUE, STATUSES, TaskFilters, by_user, column_of, ids_of, values_of
+from .filters import BY_VALUE, STATUSES, TaskFilters, by_label, by_user, column_of, ids_of, values_of
 from .walk import BRANCHES, END, FEW, START, Hit, Place, Values
 
 Times: TypeAlias = Callable[[Sequence[int]], Mapping[int, float]]
@@ -201,6 +202,11 @@ class PastWalk:
         if self._shares and by_user(self._filters):
             kinds = {self._kinds.get(str(kind), -1) for kind in self._wanted["type"]}
             return number_in(self._shares, kinds, self._statuses)
+        if by_label(self._filters):
+            number = sum(number_with(self._conn, str(label), self._top) for label in self._wanted["label"])
+            if "label" in self._lead.covers:
+                self._lead = self._lead._replace(size=number)
+            return number
         numbers = [
             self._find(source, self._lead, "count(*), sum({passes})").fetchone() for source in self._lead.sources
         ]
@@ -572,7 +578,7 @@ class PastWalk:
     ) -> Iterator[Hit]:
         """The tasks of a lane in the order of ids, behind one if one is named; `block`: the first that is not empty."""
         way, sign = ("DESC", "<") if down else ("ASC", ">")
-        first = f"(zones.block << {zones.LANES})"
+        name, first = zones.by_lane(status, lane), f"(zones.block << {zones.LANES})"
         source = _Source(
             "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_lane",
             f"{_IN_ZONE.format(name=':list')} AND then_.status = :status AND then_.status <> 'running'"
@@ -581,9 +587,9 @@ class PastWalk:
             "then_.id",
             has_then=True,
             holds=f"then_.since = {_LATEST.format(id='then_.id')}",
-            values={"list": zones.by_lane(status, lane), "status": status, "lane": lane, "begin": begin or 0},
+            values={"list": name, "status": status, "lane": lane, "begin": begin, "block": block},
         )
-        bound = "" if block is None else f"zones.block {sign}= {block:d}"
+        bound = "" if block is None else f"zones.block {sign}= :block"
         bound += "" if begin is None else f" AND then_.id {sign} :begin"
         order = f"ORDER BY zones.block {way}, zones.since {way}, then_.id {way}"
         yield from self._find(source, _OF_A_STATUS, "then_.id, then_.queue_key, {passes}", more=bound, order=order)

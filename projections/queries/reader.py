@@ -20,13 +20,14 @@ from ..views.checksums import OF_TASKS, is_damage, sound, teach
 from ..views.dependants import read_dependants
 from ..views.forgotten import forgotten_in, number_forgotten
 from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
+from ..views.ranks import number_with
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import identity
 from ..views.shares import number_in, read_share
 from ..views.tallies import read_numbers
 from .activity import Span, read_activity
 from .batches import Batch, last_readers, last_writers, read_batch, read_batches
-from .filters import TaskFilters, by_user, count, every, ids_of, kept_total, page, values_of
+from .filters import TaskFilters, by_label, by_user, count, every, ids_of, kept_total, page, values_of
 from .stats import Stats, count_stats, read_counts, read_stats
 from .walk import START, Census, Place, Stretch, all_ids, census, walk
 
@@ -154,6 +155,8 @@ class TaskQueries:
             shares = [read_share(conn, user_id) for user_id in ids_of(filters.user_id)]
             if total is None and by_user(filters):
                 total = number_in(shares, self._kinds(conn, filters), values_of(filters.status))
+            elif total is None and by_label(filters):
+                total = sum(number_with(conn, label) for label in values_of(filters.label))
             elif total is None:
                 total = conn.execute(*count(filters)).fetchone()[0]
             asked = page(filters, counts, total, number_in(shares))

@@ -13,6 +13,7 @@ from ...events.priority import static_priority
 from . import zones
 from .checksums import row_sum
 from .fold import Change
+from .ranks import Ranks
 from .rows import Standing, encode_state, standing, text_of
 from .shares import Shares
 from .tallies import Tallies
@@ -69,6 +70,7 @@ class Versions:
         self._zones = Zones(conn)
         self._tallies = Tallies(conn)
         self._shares = Shares(conn)
+        self._ranks = Ranks(conn)
 
     def write(
         self, records: Sequence[Recorded], changes: Sequence[Change], changed: Mapping[int, int]
@@ -94,7 +96,9 @@ class Versions:
             if change is None or change.position != position:
                 continue
             self._tallies.see(change)
-            task_id = change.after.id
+            task_id, label = change.after.id, change.after.spec.label
+            if change.before is None and label:
+                self._ranks.see(label, task_id)
             before = reached[task_id][-1] if task_id in reached else changed.get(task_id, 0)
             at = reached[task_id] = standing(change.after, change.position if change.own else before)
             lane = self._move(change, before)
@@ -109,6 +113,7 @@ class Versions:
         self._conn.executemany(_VERSION, rows)
         self._zones.write()
         self._shares.write()
+        self._ranks.write()
         self._tallies.write()
         return reached
 

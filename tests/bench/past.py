@@ -308,7 +308,7 @@ def _share(tasks: int) -> float:
     """Bytes of the views, packed, over those without what is kept of the past."""
     folder = _past(tasks)
     sizes = []
-    for without in ((), ("versions", "zones", "tallies", "shares", "texts", "past_search")):
+    for without in ((), ("versions", "zones", "tallies", "shares", "ranks", "texts", "past_search")):
         copy = folder.path / "copy.db"
         copy.unlink(missing_ok=True)
         with closing(sqlite3.connect(folder.path / "views.db")) as conn:

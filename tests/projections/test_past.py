@@ -29,7 +29,7 @@ from tasktrail.projections.queries.as_of import task_as_of
 from tasktrail.projections.queries.filters import SORTS, STATUSES
 from tasktrail.projections.queries.past import Past
 from tasktrail.projections.queries.walk import END, START, collect, parse_place, tell
-from tasktrail.projections.views import shares, tallies, versions, zones
+from tasktrail.projections.views import ranks, shares, tallies, versions, zones
 from tasktrail.projections.views.checksums import WRITTEN
 
 TYPES = ("image_thumbnail", "video_convert", "document_preview")
@@ -85,6 +85,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tallies, "BLOCK", 16)
     monkeypatch.setattr(tallies, "_WITH_DURATIONS", 3)
     monkeypatch.setattr(shares, "EVERY", 4)
+    monkeypatch.setattr(ranks, "EVERY", 3)
     for module in (versions, past):
         monkeypatch.setattr(module, "KEPT", 3)
 
@@ -169,7 +170,10 @@ def compare_at_every_position(journal: Journal, seed: int) -> None:
         with pytest.raises(UnknownTask):
             then.get(there + 1)
         theirs = replace(some_filters(chance), user_id=user or (1, 3), document_id=(), parent_task_id=())
-        for filters in (*(some_filters(chance) for _ in range(3)), replace(theirs, label=(), batch=(), search="")):
+        asked = [some_filters(chance) for _ in range(3)]
+        asked.append(replace(theirs, label=(), batch=(), search=""))
+        asked.append(TaskFilters(label=chance.choice(("night", "night,import-7", "none")), sort=theirs.sort))
+        for filters in asked:
             assert then.list(filters) == live.list(filters, at), (record.position, filters)
             with then.every(filters) as every:
                 assert [task.id for task in every.tasks] == sorted(then_ids(live, filters, at))
