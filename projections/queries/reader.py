@@ -29,7 +29,7 @@ from .activity import Span, read_activity
 from .batches import Batch, last_readers, last_writers, read_batch, read_batches
 from .filters import TaskFilters, by_label, by_user, count, every, ids_of, kept_total, page, values_of
 from .stats import Stats, count_stats, read_counts, read_stats
-from .walk import START, Census, Place, Stretch, all_ids, census, walk
+from .walk import BRANCHES, START, Census, Place, Stretch, all_ids, census, walk
 
 _ONE = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id = ?"  # noqa: S608 - our own names
 MANY = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
@@ -152,14 +152,15 @@ class TaskQueries:
         with self.moment() as conn:
             counts = read_counts(conn)
             total = kept_total(filters, counts)
-            shares = [read_share(conn, user_id) for user_id in ids_of(filters.user_id)]
-            if total is None and by_user(filters):
+            users = ids_of(filters.user_id)
+            shares = [read_share(conn, user_id) for user_id in users] if len(users) <= BRANCHES else []
+            if total is None and shares and by_user(filters):
                 total = number_in(shares, self._kinds(conn, filters), values_of(filters.status))
             elif total is None and by_label(filters):
                 total = sum(number_with(conn, label) for label in values_of(filters.label))
             elif total is None:
                 total = conn.execute(*count(filters)).fetchone()[0]
-            asked = page(filters, counts, total, number_in(shares))
+            asked = page(filters, counts, total, number_in(shares) if shares else sum(counts.values()))
             ids = [row[0] for row in conn.execute(*asked)] if total > filters.offset else []
             rows = conn.execute(MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
             states = {row[0]: state_of(row) for row in rows}

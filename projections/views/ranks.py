@@ -9,6 +9,7 @@ EVERY = 1024
 
 _REMEMBERED = 50_000
 """Labels whose numbers are remembered."""
+_INDEX = "SELECT 1 FROM sqlite_schema WHERE name = 'tasks_by_label'"
 _KEPT = "SELECT * FROM ranks WHERE label = ? AND id <= ? ORDER BY id DESC LIMIT 1"
 _BEHIND = "SELECT count(*) FROM tasks INDEXED BY tasks_by_label WHERE label = ? AND id > ? AND id <= ?"
 _END = 2**62
@@ -22,14 +23,14 @@ class Ranks:
         self._known: dict[str, int] = {}
         """Label → how many tasks have it."""
         self._rows: list[tuple[str, int, int]] = []
-        self._from_first = conn.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is None
-        """Whether all labels that there are, are known: views that are built in one go have no index to look into."""
+        self._indexed = conn.execute(_INDEX).fetchone() is not None
+        """Views that are built in one go have no index to look into: all labels that there are, are remembered."""
 
     def see(self, label: str, task_id: int) -> None:
         """A task is created with a label."""
         number = self._known.get(label)
         if number is None:
-            number = 0 if self._from_first else number_with(self._conn, label)
+            number = number_with(self._conn, label) if self._indexed else 0
         self._known[label] = number = number + 1
         if number % EVERY == 0:
             self._rows.append((label, task_id, number))
@@ -39,7 +40,7 @@ class Ranks:
         rows = [(*row, row_sum(*row)) for row in self._rows]
         self._conn.executemany("INSERT INTO ranks VALUES (?, ?, ?, ?)", rows)
         self._rows.clear()
-        if len(self._known) > _REMEMBERED and not self._from_first:
+        if len(self._known) > _REMEMBERED and self._indexed:
             self._known.clear()
 
 

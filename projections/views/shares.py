@@ -22,6 +22,7 @@ Share: TypeAlias = Counter[tuple[int, str]]
 _STATUSES: tuple[str, ...] = get_args(Status)
 _REMEMBERED = 50_000
 """Users whose numbers are remembered."""
+_INDEX = "SELECT 1 FROM sqlite_schema WHERE name = 'versions_by_user'"
 _KEPT = "SELECT * FROM shares WHERE user_id = ? AND since <= ? ORDER BY since DESC LIMIT 1"
 _MOVED = """
 SELECT kind, was, status FROM versions INDEXED BY versions_by_user WHERE user_id = ? AND since > ? AND since <= ?
@@ -37,14 +38,14 @@ class Shares:
         self._known: dict[int, tuple[Share, list[int]]] = {}
         """User → numbers, and how many versions came since these were kept."""
         self._rows: list[tuple[int, int, str]] = []
-        self._from_first = conn.execute("SELECT 1 FROM versions LIMIT 1").fetchone() is None
-        """Whether all users that there are, are known: views that are built in one go have no index to look into."""
+        self._indexed = conn.execute(_INDEX).fetchone() is not None
+        """Views that are built in one go have no index to look into: all users that there are, are remembered."""
 
     def see(self, user_id: int, kind: int, was: str, status: str, position: int) -> None:
         """A version of a task of the user: of this type, in a status before (none if it is new) and now."""
         known = self._known.get(user_id)
         if known is None:
-            known = self._known[user_id] = (Counter(), [0]) if self._from_first else _read(self._conn, user_id, _END)
+            known = self._known[user_id] = _read(self._conn, user_id, _END) if self._indexed else (Counter(), [0])
         share, number = known
         if was != status:
             if was:
@@ -60,7 +61,7 @@ class Shares:
         rows = [(*row, row_sum(*row)) for row in self._rows]
         self._conn.executemany("INSERT INTO shares VALUES (?, ?, ?, ?)", rows)
         self._rows.clear()
-        if len(self._known) > _REMEMBERED and not self._from_first:
+        if len(self._known) > _REMEMBERED and self._indexed:
             self._known.clear()
 
 
