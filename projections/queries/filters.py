@@ -185,7 +185,7 @@ def kept_total(filters: TaskFilters, counts: Counts) -> int | None:
 
 def by_label(filters: TaskFilters) -> bool:
     """Whether no more than the label is asked for."""
-    others = replace(filters, label="", sort="id", limit=1, offset=0, as_of="")
+    others = replace(filters, label=(), sort="id", limit=1, offset=0, as_of="")
     return bool(values_of(filters.label)) and others == TaskFilters(sort="id", limit=1)
 
 

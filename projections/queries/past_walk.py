@@ -33,8 +33,10 @@ _TO_SEARCH = 50
 """What it costs to look for words in one task that leads, beside what it costs to go on to the next."""
 _MOST = 50_000
 """What it may cost to sort those that lead, where a walk along the order is longer still."""
-_TO_SORT = 8
-"""What it costs to sort one task that leads, beside what it costs to pass one along an order."""
+_TO_SORT = 10
+"""What it costs to sort one task that leads, beside what it costs to pass one along an order …"""
+_TO_LOOK = 3
+"""… and to look into another index for each."""
 _TO_BEGIN = 600
 """What it costs to begin the walk along an order, beside the same."""
 _SLACK = 0.001
@@ -62,10 +64,10 @@ past_search.rowid < ((:top + 1) << {TEXTS}) AND (past_search.rowid & {(1 << TEXT
 """  # noqa: S608 - our own number
 _LANES = """
 WITH RECURSIVE lanes (name) AS (
-    SELECT min(list) FROM zones WHERE list >= ? AND list <= ?2
-    UNION ALL SELECT (SELECT min(list) FROM zones WHERE list > lanes.name AND list <= ?2)
+    SELECT min(list) FROM zones WHERE list >= :first AND list <= :last
+    UNION ALL SELECT (SELECT min(list) FROM zones WHERE list > lanes.name AND list <= :last)
     FROM lanes WHERE lanes.name IS NOT NULL
-) SELECT name FROM lanes WHERE name IS NOT NULL
+) SELECT name, ({head}) FROM lanes WHERE name IS NOT NULL
 """
 _HEAD_OF_LANE = """
 SELECT zones.block FROM zones WHERE {in_zone} AND zones.block {sign} :block
@@ -186,7 +188,8 @@ class PastWalk:
             if len(self._shares) == 1:
                 passed = number_in(self._shares)
             passed *= self._position / max(1, self._top)  # of the changes of a task only one is the last
-        walk = _TO_BEGIN + last * passed / max(1, total)
+        looks = any(values for field, values in self._wanted.items() if field not in ("type", "user_id"))
+        walk = _TO_BEGIN + last * passed / max(1, total) * (_TO_LOOK if looks else 1)
         work = _TO_SORT * max(self._lead.size, self._lead.work)
         sort = bool(self._words) or work <= min(walk, _MOST) or (total <= FEW and walk > _MOST)
         self._only = True
@@ -418,19 +421,30 @@ class PastWalk:
         changes = self._changes_in_blocks if len(statuses) > 1 else self._changes
         if len(self._wanted["user_id"]) == 1:
             changes = self._changes_of_user
+        of_kinds = len(statuses) == 1 and statuses[0] in PASSING and 0 < len(self._wanted["type"]) <= BRANCHES
+        if of_kinds:
+            changes = self._changes_of_kinds
         streams = [_ties_by_id(changes(statuses, part, down=down), part, down=down)] if statuses else []
         if not self._statuses or "running" in self._statuses:
             streams.append(self._running(part, down=down))
         return merge(*streams, key=_by_key, reverse=down)
 
-    def _changes(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
-        """The tasks in a status, in the order of the positions of their last change."""
+    def _changes_of_kinds(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
+        """The same of some types, each of which has its own place in an index."""
+        kinds = [self._kinds.get(str(kind), -1) for kind in self._wanted["type"]]
+        streams = [self._changes(statuses, part, kind, down=down) for kind in kinds]
+        return merge(*streams, key=itemgetter(1), reverse=down)
+
+    def _changes(self, statuses: Sequence[str], part: _Part, kind: int | None = None, *, down: bool) -> Iterator[Hit]:
+        """The tasks in a status, and of a type if one is named, in the order of the positions of their last change."""
         (status,), way = statuses, "DESC" if down else "ASC"
         first = f"(zones.block << {zones.TIMES})"
         bound = self._bound_of_time(part, "zones.block", zones.TIMES, down=down)
         index, passing = "NOT INDEXED", ""
-        if status in PASSING:
-            index, passing = "INDEXED BY versions_by_change", _IS_ONE_OF.format(PASSING)
+        if kind is not None:
+            index, passing = "INDEXED BY versions_by_kind", _IS_ONE_OF.format(PASSING) + f" AND then_.kind = {kind:d}"
+        elif status in SELDOM:
+            index, passing = "INDEXED BY versions_by_change", _IS_ONE_OF.format(SELDOM)
         source = _Source(
             f"zones CROSS JOIN versions AS then_ {index}",
             f"{_IN_ZONE.format(name=self._name(zones.by_change(status)))}{bound}"
@@ -441,7 +455,9 @@ class PastWalk:
             holds=_CHANGED_LAST,
         )
         order = f"ORDER BY zones.block {way}, zones.since {way}, then_.since {way}"
-        yield from self._find(source, _OF_A_STATUS, "then_.id, then_.updated_at, {passes}", order=order)
+        yield from self._find(
+            source, _OF_A_STATUS if kind is None else _OF_A_KIND, "then_.id, then_.updated_at, {passes}", order=order
+        )
 
     def _changes_of_user(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
         """The same of one user, whose versions have an index of their own."""
@@ -516,16 +532,16 @@ class PastWalk:
 
     def _by_lanes(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
         """Priority by priority, the lanes that have it side by side."""
-        lanes = [(status, lane) for status in statuses for lane in self._lanes(status)]
+        lanes = [(status, lane, head) for status in statuses for lane, head in self._lanes(status, down=down)]
         if part.key is not None:
             first, last = lanes_with(int(part.key))
-            lanes = [(status, lane) for status, lane in lanes if (lane <= last if down else lane >= first)]
+            lanes = [one for one in lanes if (one[1] <= last if down else one[1] >= first)]
         lanes.sort(key=lambda one: priority_of(one[1]), reverse=down)
         for priority, group in groupby(lanes, key=lambda one: priority_of(one[1])):
             begin = part.id if part.key is not None and priority == part.key else None
             streams = []
-            for status, lane in group:
-                block = self._head(status, lane, begin, down=down)
+            for status, lane, head in group:
+                block = head if begin is None else self._head(status, lane, begin, down=down)
                 if block is not None:
                     bound = ((block + 1) << zones.LANES) - 1 if down else block << zones.LANES
                     streams.append((bound, self._lane(status, lane, begin, block, down=down)))
@@ -536,13 +552,13 @@ class PastWalk:
         """The queue: in each lane ids have its order, but for tasks that count from a time they were for."""
         streams: list[tuple[tuple[float, int] | None, Iterator[Hit]]] = []
         for status in self._statuses or STATUSES:
-            for lane in self._lanes(status) if status in WAITING else ():
+            for lane, head in self._lanes(status, down=down) if status in WAITING else ():
                 if not is_ordered(lane):
                     rows = list(self._lane(status, lane, None, down=down))
                     streams.append((None, _in_order(rows, part, down=down)))
                     continue
                 begin = None if part.key is None else self._around(part.key - key_of(lane, 0.0), down=down)
-                block = self._head(status, lane, begin, down=down)
+                block = head if begin is None else self._head(status, lane, begin, down=down)
                 if block is not None:
                     edge = min(((block + 1) << zones.LANES) - 1, self._top) if down else max(block << zones.LANES, 1)
                     bound = key_of(lane, self._created(edge)) + (_SLACK if down else -_SLACK)
@@ -561,14 +577,19 @@ class PastWalk:
             return bisect_right(ids, created + _SLACK, key=self._created) + 1
         return bisect_left(ids, created - _SLACK, key=self._created)
 
-    def _lanes(self, status: str) -> list[int]:
-        first, last = zones.by_lane(status, 0), zones.by_lane(status, 10**20 - 1)
-        return [int(name.rpartition(" ")[2]) for (name,) in self._conn.execute(_LANES, (first, last))]
-
-    def _head(self, status: str, lane: int, begin: int | None, *, down: bool) -> int | None:
-        """The first block of a lane that is not empty."""
+    def _lanes(self, status: str, *, down: bool) -> list[tuple[int, int | None]]:
+        """The lanes that anybody in a status ever had, and the first block of each that is not empty."""
         way, sign = ("DESC", "<=") if down else ("ASC", ">=")
-        begin = (self._top if down else 0) if begin is None else begin
+        wanted = _LANES.format(
+            head=_HEAD_OF_LANE.format(in_zone=_IN_ZONE.format(name="lanes.name"), sign=sign, way=way)
+        )
+        first, last = zones.by_lane(status, 0), zones.by_lane(status, 10**20 - 1)
+        rows = self._run(wanted, {"first": first, "last": last, "block": self._top >> zones.LANES if down else 0})
+        return [(int(name.rpartition(" ")[2]), block) for name, block in rows]
+
+    def _head(self, status: str, lane: int, begin: int, *, down: bool) -> int | None:
+        """The first block of a lane from a task on that is not empty."""
+        way, sign = ("DESC", "<=") if down else ("ASC", ">=")
         wanted = _HEAD_OF_LANE.format(in_zone=_IN_ZONE.format(name=":list"), sign=sign, way=way)
         row = self._run(wanted, {"list": zones.by_lane(status, lane), "block": begin >> zones.LANES}).fetchone()
         return None if row is None else int(row[0])
@@ -597,6 +618,7 @@ class PastWalk:
 
 _OF_A_STATUS = _Lead((), frozenset(("status",)), 0)
 """Where tasks of the statuses are found otherwise."""
+_OF_A_KIND = _Lead((), frozenset(("status", "type")), 0)
 _OF_A_USER = _Lead((), frozenset(("status", "user_id")), 0)
 """Where the same of one user are found."""
 

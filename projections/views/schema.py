@@ -162,7 +162,8 @@ CREATE INDEX versions_by_task ON versions (id, since, status, kind, user_id, cha
 CREATE INDEX versions_by_status ON versions (status, id, kind, user_id) WHERE status IN {SELDOM};
 CREATE INDEX versions_by_lane ON versions (status, lane, id, kind, user_id) WHERE status <> 'running';
 CREATE INDEX versions_by_user ON versions (user_id, since, id, kind, status, was);
-CREATE INDEX versions_by_change ON versions (status, since, id, kind, user_id) WHERE status IN {PASSING};
+CREATE INDEX versions_by_change ON versions (status, since, id, kind, user_id) WHERE status IN {SELDOM};
+CREATE INDEX versions_by_kind ON versions (status, kind, since, id, user_id) WHERE status IN {PASSING};
 CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
 """
 
