@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ...events import Task, TaskState
 from ...events.errors import UnknownTask
 from ...events.log.event_log import Part, ReadableLog
+from ...events.state import create
 from ...events.task import Children, view
 from ...events.values import check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
@@ -207,12 +208,18 @@ class Past:
         return [view(states[task_id], self.moment) for task_id in ids]
 
     def _states(self, conn: sqlite3.Connection, ids: Sequence[int]) -> dict[int, TaskState]:
-        """The states of tasks then: those of now where nothing came after, else folded from a few records."""
+        """The states of tasks then: those of now where nothing came after, else folded from a few records.
+
+        Of a task to which nothing had happened yet, the views know what it began with.
+        """
         rows, changed_later = self._versions(conn, ids)
-        now = [row.id for row in rows if row.id not in changed_later and row.status != "running"]
+        new = {row.id for row in rows if row.version == 1 and row.changed == row.since}
+        now = {row.id for row in rows if row.id not in changed_later and row.status != "running"}
         states: dict[int, TaskState] = {}
-        if now:
-            states = {row[0]: state_of(row) for row in conn.execute(MANY, (_json(now),))}
+        if new or now:
+            for row in conn.execute(MANY, (_json(sorted(new | now)),)):
+                known = state_of(row)
+                states[row[0]] = known if row[0] in now else create(row[0], known.spec, known.created_at)
         others = [row for row in rows if row.id not in states]
         if others:
             states.update(self._folded(conn, others))

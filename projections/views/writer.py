@@ -38,7 +38,7 @@ from .rows import (
 from .versions import Versions
 
 _HOT = 8192
-_CACHE = 8192
+_CACHE = 16_384
 """Kilobytes: what a batch changes should fit, or SQLite writes some of it twice."""
 _CHECKPOINT = 4000
 """Pages in the write-ahead log. A large batch changes more than the 1,000 after which SQLite copies them otherwise."""
