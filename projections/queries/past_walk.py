@@ -19,7 +19,7 @@ import msgspec
 from ...events.state import WAITING
 from ..views import zones
 from ..views.ranks import number_with
-from ..views.schema import PASSING, SELDOM
+from ..views.schema import SELDOM
 from ..views.shares import number_in, read_share
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
@@ -45,8 +45,8 @@ _LATEST = "(SELECT max(since) FROM versions WHERE id = {id} AND since <= :positi
 # `versions_by_task` has these two columns: the row itself need not be read.
 _LAST = "(SELECT {what} FROM versions WHERE id = {id} AND since <= :position ORDER BY since DESC LIMIT 1)"
 _CHANGED_LAST = f"then_.since = {_LAST.format(what='changed', id='then_.id')}"
-_IS_ONE_OF = " AND then_.status IN {0}"
-"""As an index has it that has these statuses alone: else SQLite does not see that it may be used."""
+_IS_SELDOM = f" AND then_.status IN {SELDOM}"
+"""As an index has it that has these alone: else SQLite does not see that it may be used."""
 _IN_ZONE = "zones.list = {name} AND zones.since <= :position AND (zones.until IS NULL OR zones.until > :position)"
 _BY_BLOCK = "zones.block {way}, zones.since {way}, {id} {way}"
 _KEYS = {"id": "NULL", "priority": "then_.lane", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
@@ -294,7 +294,7 @@ class PastWalk:
             )
         index, seldom = "versions_by_task", ""
         if status in SELDOM:
-            index, seldom = "versions_by_status", _IS_ONE_OF.format(SELDOM)
+            index, seldom = "versions_by_status", _IS_SELDOM
         return _Source(
             f"zones CROSS JOIN versions AS then_ INDEXED BY {index}",
             f"{zone} AND then_.status = {named}{seldom} AND then_.id {bounds} AND then_.since <= :position",
@@ -421,43 +421,30 @@ class PastWalk:
         changes = self._changes_in_blocks if len(statuses) > 1 else self._changes
         if len(self._wanted["user_id"]) == 1:
             changes = self._changes_of_user
-        of_kinds = len(statuses) == 1 and statuses[0] in PASSING and 0 < len(self._wanted["type"]) <= BRANCHES
-        if of_kinds:
-            changes = self._changes_of_kinds
         streams = [_ties_by_id(changes(statuses, part, down=down), part, down=down)] if statuses else []
         if not self._statuses or "running" in self._statuses:
             streams.append(self._running(part, down=down))
         return merge(*streams, key=_by_key, reverse=down)
 
-    def _changes_of_kinds(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
-        """The same of some types, each of which has its own place in an index."""
-        kinds = [self._kinds.get(str(kind), -1) for kind in self._wanted["type"]]
-        streams = [self._changes(statuses, part, kind, down=down) for kind in kinds]
-        return merge(*streams, key=itemgetter(1), reverse=down)
-
-    def _changes(self, statuses: Sequence[str], part: _Part, kind: int | None = None, *, down: bool) -> Iterator[Hit]:
-        """The tasks in a status, and of a type if one is named, in the order of the positions of their last change."""
+    def _changes(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
+        """The tasks in a status, in the order of the positions of their last change."""
         (status,), way = statuses, "DESC" if down else "ASC"
         first = f"(zones.block << {zones.TIMES})"
         bound = self._bound_of_time(part, "zones.block", zones.TIMES, down=down)
-        index, passing = "NOT INDEXED", ""
-        if kind is not None:
-            index, passing = "INDEXED BY versions_by_kind", _IS_ONE_OF.format(PASSING) + f" AND then_.kind = {kind:d}"
-        elif status in SELDOM:
-            index, passing = "INDEXED BY versions_by_change", _IS_ONE_OF.format(SELDOM)
+        index, seldom = "NOT INDEXED", ""
+        if status in SELDOM:
+            index, seldom = "INDEXED BY versions_by_change", _IS_SELDOM
         source = _Source(
             f"zones CROSS JOIN versions AS then_ {index}",
             f"{_IN_ZONE.format(name=self._name(zones.by_change(status)))}{bound}"
             f" AND then_.since BETWEEN {first} AND {first} + {(1 << zones.TIMES) - 1}"
-            f" AND then_.since <= :position AND then_.status = {self._name(status)}{passing}",
+            f" AND then_.since <= :position AND then_.status = {self._name(status)}{seldom}",
             "then_.id",
             has_then=True,
             holds=_CHANGED_LAST,
         )
         order = f"ORDER BY zones.block {way}, zones.since {way}, then_.since {way}"
-        yield from self._find(
-            source, _OF_A_STATUS if kind is None else _OF_A_KIND, "then_.id, then_.updated_at, {passes}", order=order
-        )
+        yield from self._find(source, _OF_A_STATUS, "then_.id, then_.updated_at, {passes}", order=order)
 
     def _changes_of_user(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
         """The same of one user, whose versions have an index of their own."""
@@ -618,7 +605,6 @@ class PastWalk:
 
 _OF_A_STATUS = _Lead((), frozenset(("status",)), 0)
 """Where tasks of the statuses are found otherwise."""
-_OF_A_KIND = _Lead((), frozenset(("status", "type")), 0)
 _OF_A_USER = _Lead((), frozenset(("status", "user_id")), 0)
 """Where the same of one user are found."""
 

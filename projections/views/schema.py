@@ -138,8 +138,6 @@ OUTPUT = "coalesce(json_extract(spec, '$.output_real'), json_extract(spec, '$.ou
 INPUT = "json_extract(spec, '$.input_file')"
 OVER = ("cancelled", "failed")
 """Statuses of tasks that are over, and few."""
-PASSING = ("cancelled", "failed", "pending", "retrying")
-"""Statuses that most tasks leave, or never have."""
 SELDOM = ("cancelled", "failed", "retrying")
 """Statuses that few versions have."""
 INDEXES = f"""
@@ -163,7 +161,6 @@ CREATE INDEX versions_by_status ON versions (status, id, kind, user_id) WHERE st
 CREATE INDEX versions_by_lane ON versions (status, lane, id, kind, user_id) WHERE status <> 'running';
 CREATE INDEX versions_by_user ON versions (user_id, since, id, kind, status, was);
 CREATE INDEX versions_by_change ON versions (status, since, id, kind, user_id) WHERE status IN {SELDOM};
-CREATE INDEX versions_by_kind ON versions (status, kind, since, id, user_id) WHERE status IN {PASSING};
 CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
 """
 
