@@ -14,7 +14,7 @@ from . import schema
 from .checksums import sound
 from .writer import TaskViews
 
-_PAGE = 2000
+_PAGE = 5000
 BULK_PAGE = 20_000
 
 

@@ -156,14 +156,17 @@ _IDEOGRAPH = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\
 
 
 def _spaced(text: str) -> str:
-    return text if text.isascii() else _IDEOGRAPH.sub(r" \1 ", text)
+    return _IDEOGRAPH.sub(r" \1 ", text)
 
 
 def text_of(state: TaskState) -> TaskText:
     """The words a task is found by. Its message is left out: that changes with every progress."""
     spec = state.spec
-    error = state.error or state.last_error
-    return _spaced(spec.type), _spaced(spec.input_file), _spaced(spec.output_file), _spaced(error)
+    texts = (spec.type, spec.input_file, spec.output_file, state.error or state.last_error)
+    if all(map(str.isascii, texts)):
+        return texts
+    kind, source, output, error = map(_spaced, texts)
+    return kind, source, output, error
 
 
 def write_text(conn: sqlite3.Connection, changes: Sequence[tuple[int, TaskText | None, TaskText]]) -> None:

@@ -137,8 +137,8 @@ class Tallies:
         self.last = (self._block + 1) * BLOCK
         self._base = _text(self._numbers, durations=self._block % _WITH_DURATIONS == 0)
 
-    def see(self, change: Change) -> None:
-        """It made this of its task."""
+    def see(self, change: Change, kind: int) -> None:
+        """It made this of its task, whose type has this number."""
         before, after = change.before, change.after
         was = _NEW if before is None else _PLACE[before.status]
         now = _PLACE[after.status]
@@ -154,7 +154,6 @@ class Tallies:
             detail = max(0.0, (change.at - before.queued_since).total_seconds())
         elif after.status == "completed":
             detail = bucket(after.duration)
-        kind = self.kind_of(after.spec.type)
         task_id = after.id if _RUNNING in (was, now) or was == _NEW else 0
         move = [offset, kind, was, now, attempts, retries, detail, task_id]
         self._moves.append(move)

@@ -89,26 +89,28 @@ class Versions:
         rows: list[tuple[object, ...]] = []
         following = iter(changes)
         change = next(following, None)
+        kind_of, count, share = self._tallies.kind_of, self._tallies.see, self._shares.see
         for record in records:
             position = record.position
             if position > self._tallies.last:
                 self._tallies.go_on(position)
             if change is None or change.position != position:
                 continue
-            self._tallies.see(change)
-            task_id, label = change.after.id, change.after.spec.label
-            if change.before is None and label:
-                self._ranks.see(label, task_id)
+            old, new = change.before, change.after
+            task_id, spec = new.id, new.spec
+            kind = kind_of(spec.type)
+            count(change, kind)
+            if old is None and spec.label:
+                self._ranks.see(spec.label, task_id)
             before = reached[task_id][-1] if task_id in reached else changed.get(task_id, 0)
-            at = reached[task_id] = standing(change.after, change.position if change.own else before)
+            at = reached[task_id] = standing(new, position if change.own else before)
             lane = self._move(change, before)
             if _has_row(change):
-                kind = self._tallies.kind_of(change.after.spec.type)
-                was = "" if change.before is None else change.before.status
-                self._shares.see(change.after.spec.user_id, kind, was, change.after.status, position)
+                was = "" if old is None else old.status
+                share(spec.user_id, kind, was, new.status, position)
                 rows.append(_row(change, was, kind, lane, at))
-            if change.before is not None and change.own:
-                self._note_text(change.before, change.after, change.position)
+            if old is not None and change.own:
+                self._note_text(old, new, position)
             change = next(following, None)
         self._conn.executemany(_VERSION, rows)
         self._zones.write()

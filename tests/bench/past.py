@@ -52,7 +52,7 @@ _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _TICK = timedelta(milliseconds=5)
 _AT_ONCE = 32
 _PER_COMMIT = 20
-_PAGE = 2_000
+_PAGE = 5_000
 _IN_ARCHIVE = 4_096
 """Records in each archive."""
 _MOST_WAITING = """
@@ -145,7 +145,7 @@ def tables(*, quick: bool) -> Iterator[Table]:
     cost.add("rows of versions", lambda: _number(tasks, "SELECT count(*) FROM versions"))
     cost.add("most that waited at once", lambda: _number(tasks, _MOST_WAITING))
     cost.add("events a CPU second, built in one go", lambda: _past(tasks).rate, Goal(at_least=25_000))
-    cost.add("the same, 2,000 at a time", lambda: _past(tasks).followed, Goal(at_least=25_000))
+    cost.add("the same, 5,000 at a time", lambda: _past(tasks).followed, Goal(at_least=25_000))
     cost.add("bytes of the views, over those without", lambda: _share(tasks), Goal(at_most=2.5))
     yield cost
     for axis, title, send, each in (
