@@ -17,8 +17,8 @@ P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D, ROOT_OF_MINUS_ONE = -121665 * pow(121666, -1, P) % P, pow(2, (P - 1) // 4, P)
 POSITION, TASK, VERSION, EVENT, TIME, ACTOR, REASON, DATA = 0, 1, 2, 3, 4, 5, 6, 13
 FORM = [int, int, int, str, str, str, str, str, str, str, int, int, int, str]
-NUMBER, HASH = "(0|[1-9][0-9]{0,18})", "([A-Za-z0-9+/]{43}=)"
-SEAL = re.compile(rf"(\S+)\n{NUMBER}\n{HASH}\ntasks {NUMBER} {HASH}\ntime ([0-9T:-]{{19}}Z)\n")
+NUMBER, HASH, WHEN = "(0|[1-9][0-9]{0,18})", "([A-Za-z0-9+/]{43}=)", "(2[0-9-]{9}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"
+SEAL = re.compile(rf"(\S+)\n{NUMBER}\n{HASH}\ntasks {NUMBER} {HASH}\ntime {WHEN}\n")
 
 
 def need(held, why):
@@ -136,12 +136,12 @@ def main():
     try:
         with open(asked.proof, encoding="utf-8") as file:
             origin, time, rows = check(json.load(file), asked.key)
-        need(time >= asked.since, f"the seal is of {time}, before {asked.since}")
+        need(re.fullmatch(f"|{WHEN}", asked.since) and time >= asked.since, f"a seal of {time}, --since {asked.since}")
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as why:
         print(f"NOT PROVEN: {why!r}", file=sys.stderr)
         return 4
     for row in rows:
-        print(*(ascii(row[column])[1:-1] for column in (TIME, EVENT, ACTOR, REASON, DATA) if row[column]))
+        print(*(ascii(row[column])[1:-1] for column in (TIME, EVENT, ACTOR, REASON, DATA)), sep="\t")
     print(f"proven: these are all {len(rows)} records of task {rows[0][TASK]} of {origin}, as of {time}")
     return 0
 

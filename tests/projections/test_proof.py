@@ -496,7 +496,9 @@ def test_the_program_for_auditors_is_short_and_prints_what_is_proven(
     assert len(program.read_text(encoding="utf-8").splitlines()) <= 150
     file = tmp_path / "proof.json"
     file.write_text(json.dumps(sealed.proof(3)))
-    for more, code in (((), 0), (("--since", "2026-01-31T12:03:00Z"), 0), (("--since", "2026-01-31T12:03:01Z"), 4)):
+    of_the_seal = "2026-01-31T12:03:00Z"
+    others = ("2026-01-31T12:03:01Z", "2026-01-31 23:59:59", "2026-01-31T07:04:00-05:00", "2026-01-31T12:03:00.5Z")
+    for more, code in (((), 0), (("--since", of_the_seal), 0), *((("--since", other), 4) for other in others)):
         monkeypatch.setattr("sys.argv", ["check_proof.py", str(file), sealed.key, *more])
         assert CHECKER["main"]() == code
     said = capsys.readouterr()
