@@ -48,4 +48,7 @@ run, built = found["runDetails"], found["buildDefinition"]
 print(f"made by {run['metadata']['invocationId']} ({built['externalParameters']['type']})")
 for source in built["resolvedDependencies"]:
     print(f"from {source['uri']}, sha256 {source.get('digest', {}).get('sha256', 'not recorded')}")
-print(f"recorded at position {run['byproducts'][0]['annotations']['position']}")
+beside = {one["name"]: one["annotations"] for one in run["byproducts"]}
+print(f"recorded at position {beside['log']['position']}")
+if seal := beside.get("seal"):
+    print(f"sealed with {seal['size']} records, {seal['sealed_at']}, root {seal['root']}")

@@ -6,7 +6,7 @@ from typing import Any
 from ...events.log.sqlite import LogReader
 from ...events.recorded import timestamp
 from .provenance import signed
-from .seals import Seal, name_of, newest_seal, private_key
+from .seals import name_of, newest_seal, private_key
 
 PREDICATE = "urn:tasktrail:export:1"
 
@@ -51,18 +51,7 @@ class ExportSigner:
                 "recorded_at": timestamp(record.recorded_at) if record else "",
                 "query": query,
                 "rows": rows,
-                "seal": _told(newest_seal(self._seals, self._key.public)),
+                "seal": newest_seal(self._seals, self._key.public).told(),
             },
         }
         return signed(said, self._key)
-
-
-def _told(seal: Seal) -> dict[str, Any]:
-    """The seal, and the note by which others check it."""
-    said = seal.checkpoint
-    return {
-        "size": said.size,
-        "root": said.root.hex(),
-        "sealed_at": said.sealed_at,
-        "note": seal.note,
-    }

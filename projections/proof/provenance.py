@@ -19,6 +19,7 @@ from ...events.system_events import ServiceStarted, UserErased
 from ...events.task_events import is_erased
 from ..errors import SealUnfit
 from .notes import PrivateKey
+from .seals import Seal
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -67,7 +68,9 @@ def _why_unknown(log: LogReader) -> str:
     return "It was changed since, or made elsewhere."
 
 
-def statement(log: LogReader, task_id: int, builder: str, others: Sequence[int] = ()) -> dict[str, Any]:
+def statement(
+    log: LogReader, task_id: int, builder: str, others: Sequence[int] = (), seal: Seal | None = None
+) -> dict[str, Any]:
     """What the log says of how a task's output was made.
 
     Args:
@@ -75,6 +78,7 @@ def statement(log: LogReader, task_id: int, builder: str, others: Sequence[int] 
         task_id: the task.
         builder: the name of the log, which stands for whoever runs it.
         others: the tasks that have made the same bytes, too, if somebody has looked for them.
+        seal: the newest one, if there is any. It is named if it covers the record.
 
     Raises:
         UnknownTask: there is none.
@@ -99,6 +103,7 @@ def statement(log: LogReader, task_id: int, builder: str, others: Sequence[int] 
     if source and read is not None:
         source |= {"digest": {"sha256": read.sha256}} if read.sha256 else {}
         source["annotations"] = {"size": read.size, "modified_ns": read.modified}
+    covered = seal is not None and done.position <= seal.checkpoint.size
     subject: dict[str, Any] = {"name": Path(created.output_file).name, "digest": {"sha256": made}}
     if others:
         subject["annotations"] = {"also_made_by": list(others)}
@@ -130,6 +135,7 @@ def statement(log: LogReader, task_id: int, builder: str, others: Sequence[int] 
                 "byproducts": [
                     {"name": "log", "annotations": {"position": done.position, "hash": done.hash.hex()}},
                     *_manifest_of(done.event.result),
+                    *([{"name": "seal", "annotations": seal.told()}] if covered and seal else []),
                 ],
             },
         },

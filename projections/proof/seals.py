@@ -42,6 +42,11 @@ class Seal(NamedTuple):
     checkpoint: LogCheckpoint
     note: str
 
+    def told(self) -> dict[str, str | int]:
+        """What a statement says of it, with the note by which others check that."""
+        said = self.checkpoint
+        return {"size": said.size, "root": said.root.hex(), "sealed_at": said.sealed_at, "note": self.note}
+
     def fits(self, records: GrowingRoot | Tree, tasks: Tree) -> bool:
         """Whether it speaks of a log with these trees."""
         said = self.checkpoint

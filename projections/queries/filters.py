@@ -46,9 +46,9 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     search: str = ""
     """Words, all of which must begin a word in type, paths or error."""
     sort: str = "-created_at"
-    """A field of `SORTS`, with `-` for the greatest first; equal ones stand in the order of ids.
+    """A field of `SORTS`, with `-` for the greatest first. Equal ones stand in the order of ids, with `-` against it.
 
-    `-effective_priority` is the order of the queue; tasks that do not wait follow.
+    `-effective_priority` is the order of the queue: equal ones in the order of ids; tasks that do not wait follow.
     """
     limit: int = 50
     offset: int = 0

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Self, TypeAlias
 
@@ -177,10 +177,15 @@ class TaskQueries:
         return tuple(types.index(kind) if kind in types else -1 for kind in values_of(filters.type))
 
     @contextmanager
-    def every(self, filters: TaskFilters, now: datetime) -> Iterator[Every]:
-        """All tasks that pass, as of one moment, for as long as it lasts; nothing else can be asked meanwhile."""
+    def every(self, filters: TaskFilters, now: datetime | None = None) -> Iterator[Every]:
+        """All tasks that pass, as of one moment, for as long as it lasts; nothing else can be asked meanwhile.
+
+        `now`: how long tasks have waited is told as of then; without it as of the last record.
+        """
         with self.moment() as conn:
-            ((_one, position, *_rest),) = sound(conn.execute("SELECT * FROM progress"))
+            ((_one, position, _hash, recorded_at, _log),) = sound(conn.execute("SELECT * FROM progress"))
+            if now is None:
+                now = datetime.fromisoformat(recorded_at) if recorded_at else datetime.min.replace(tzinfo=UTC)
             total = kept_total(filters, read_counts(conn))
             if total is None:
                 total = conn.execute(*count(filters)).fetchone()[0]

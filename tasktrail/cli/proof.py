@@ -198,12 +198,17 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
     for source in asked["resolvedDependencies"]:
         digest = source.get("digest", {}).get("sha256", "not recorded")
         say(f"from {plain(source['uri'])}, sha256 {digest}")
-    say(f"recorded at position {run['byproducts'][0]['annotations']['position']}")
+    beside = {one["name"]: one["annotations"] for one in run["byproducts"]}
+    say(f"recorded at position {beside['log']['position']}")
+    if seal := beside.get("seal"):
+        say(f"sealed with {seal['size']} records at {seal['sealed_at']}")
+    else:
+        say("not sealed yet: `tasktrail seal` does it")
     if others := subject.get("annotations", {}).get("also_made_by"):
         more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
         say(f"the same bytes were made by task {', '.join(map(str, others[:_SHOWN]))}{more}, too")
-    for manifest in run["byproducts"][1:]:
-        kept = ", with that of the input" if manifest["annotations"]["input_manifest"] else ""
-        say(f"carries the C2PA manifest {plain(manifest['annotations']['manifest'])}{kept}")
+    if manifest := beside.get("c2pa"):
+        kept = ", with that of the input" if manifest["input_manifest"] else ""
+        say(f"carries the C2PA manifest {plain(manifest['manifest'])}{kept}")
     if out is not None:
         say(f"{plain(str(out))}: {len(written)} bytes")

@@ -361,14 +361,15 @@ class Environment:
         from ..events.log.sqlite import LogReader
         from ..paths import give_to_owner
         from ..projections.proof.provenance import Makers, makers_of, signed, statement
-        from ..projections.proof.seals import name_of, private_key
+        from ..projections.proof.seals import name_of, newest_seal, private_key, seal_files
 
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
             name = name_of(next(log.read(limit=1)))
             task_id, others = Makers(made, ()) if isinstance(made, int) else makers_of(log, made)
-            said = statement(log, task_id, name, others)
-            found = signed(said, private_key(paths.seal_key, name))
+            key, seals = private_key(paths.seal_key, name), _seals(session, paths)
+            seal = newest_seal(seals, key.public) if seals.is_dir() and seal_files(seals) else None
+            found = signed(statement(log, task_id, name, others, seal), key)
         give_to_owner(paths)
         return found
 

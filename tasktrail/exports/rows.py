@@ -79,11 +79,11 @@ def _every_task(reading: Reading, filters: TaskFilters) -> Iterator[Every]:
 
 @contextmanager
 def _from_files(reading: Questions, filters: TaskFilters) -> Iterator[Every]:
-    """One by one, within one transaction of the views."""
+    """One by one, within one transaction of the views; whoever exports as of the same position gets the same."""
     source = reading.source
     reading.check_types(filters)
     if filters.as_of == "":
-        with source.views_apart() as views, views.every(filters, source.clock.now()) as every:
+        with source.views_apart() as views, views.every(filters) as every:
             yield every
         return
     refuse_future(filters.as_of, source.clock.now())

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +29,7 @@ from tasktrail.events.system_events import UserErased
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.notes import PrivateKey
 from tasktrail.projections.proof.provenance import makers_of, signed, statement
+from tasktrail.projections.proof.seals import make_seal
 
 NAME = "tasktrail/0123456789ab"
 CHECKER = Path(__file__).parents[2] / "docs" / "examples" / "check_provenance.py"
@@ -124,6 +126,21 @@ def test_a_checker_that_was_not_written_by_us_takes_the_statement_and_no_other_f
     assert told.startswith(f"made by {NAME}/tasks/1/attempts/1 (image_thumbnail)\nfrom file:///")
     assert check("other.jpg", key.public.text)[0] == 4
     assert check("small.jpg", PrivateKey.made(NAME).public.text)[0] == 4
+
+
+def test_the_newest_seal_is_named_where_it_covers_the_record(log: LogReader, tmp_path: Path) -> None:
+    seal, key = make_seal(log, tmp_path / "seals", tmp_path / "seal-key", datetime(2026, 1, 31, tzinfo=UTC))
+
+    def named(size: int) -> list[dict[str, Any]]:
+        one = seal._replace(checkpoint=seal.checkpoint._replace(size=size))
+        beside = statement(log, 1, NAME, seal=one)["predicate"]["runDetails"]["byproducts"]
+        return [found["annotations"] for found in beside if found["name"] == "seal"]
+
+    (told,) = named(seal.checkpoint.size)
+    assert key.opened(told["note"]) == seal.checkpoint
+    assert (told["size"], told["root"]) == (log.head().position, seal.checkpoint.root.hex())
+    done = log.read_task(1)[-1].position
+    assert (len(named(done)), named(done - 1)) == (1, [])
 
 
 def test_the_maker_of_a_file_is_found_wherever_it_lies_and_not_once_it_was_changed(

@@ -169,6 +169,13 @@ def test_the_log_is_all_records_or_those_about_the_tasks_that_pass(
     assert {one.task_id for one in own} > chosen  # and what the service noted of them, under task id 0
 
 
+def test_who_exports_again_as_of_its_position_gets_the_same(export: Command, history: tuple[Path, Journal]) -> None:
+    """How long tasks have waited counts up to the last record, and not up to the moment of asking."""
+    now = export("tasks", "--status", "pending")
+    assert "effective_priority" in now
+    assert now == export("tasks", "--status", "pending", "--as-of", str(len(history[1].records)))
+
+
 def test_json_lines_are_what_the_commands_print(export: Command, reader: Reader, history: tuple[Path, Journal]) -> None:
     assert lines(export("log")) == [json.loads(msgspec.json.encode(one.flat())) for one in history[1].records]
     (first, *_rest) = lines(export("tasks", "--status", "completed"))
