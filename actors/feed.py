@@ -179,6 +179,10 @@ class Endings:
                     for wake in self._waiting.get(record.task_id, ()):
                         wake()
 
+    def awaits(self, task_id: int) -> bool:
+        """Whether somebody waits for this task."""
+        return task_id in self._waiting
+
     @contextmanager
     def expecting(self, task_id: int, wake: Callable[[], object]) -> Iterator[None]:
         """Call `wake` each time that the task ends, in the Scheduler's thread, which must not be held up.

@@ -50,7 +50,9 @@ from ..events.log.stubs import forgotten
 from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
 from ..events.state import fold
 from ..events.system_events import ClockJumped, Deduplicated
+from ..events.task_events import is_terminal
 from .base import Actor, Alarm, Committed, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket, logger
+from .commit_delay import CommitDelay
 from .core.erasure import refuse_unreadable
 from .core.messages import (
     Answered,
@@ -75,6 +77,7 @@ from .core.sources import WatchedFolder
 from .core.state import Running, SchedulerState
 from .core.step import needed, resume_from_log, step
 from .core.tokens import Token
+from .inbox import Inbox
 from .refusals import Refusals
 from .snapshots import folded_state
 
@@ -170,10 +173,13 @@ class Scheduler(Actor):
         snapshot: the file from which the fold goes on, if it can be used.
         watch: sees each step.
         refusals: refused commands that are to be recorded.
+        is_awaited: whether somebody waits for the end of a task.
 
     `state` is the memory, and `trouble` the reason why the log cannot be written just now. Both belong to the actor's
     thread.
     """
+
+    actor_inbox: Inbox
 
     def __init__(
         self,
@@ -193,8 +199,11 @@ class Scheduler(Actor):
         snapshot: Path | None = None,
         watch: SchedulerWatch | None = None,
         refusals: Refusals | None = None,
+        is_awaited: Callable[[int], bool] = lambda _task_id: False,
     ) -> None:
         super().__init__()
+        self._is_awaited = is_awaited
+        self._delay = CommitDelay()
         self._refusals = refusals
         self._open_log = open_log
         self._read_log = read_log
@@ -221,6 +230,10 @@ class Scheduler(Actor):
 
         self._maintain_at = 0.0
         self._begin_batch_of({})
+
+    @staticmethod
+    def _create_actor_inbox() -> Inbox:
+        return Inbox()
 
     @property
     def _log(self) -> EventLog:
@@ -307,15 +320,34 @@ class Scheduler(Actor):
         """Step a message, or each of a list; commit when nothing more waits."""
         if isinstance(message, Close):
             self._take_refusals(last=True)
-        for one in message if isinstance(message, list) else (message,):
+        messages = message if isinstance(message, list) else [message]
+        if any(isinstance(one, Submit) for one in messages):
+            self._delay.commands_came(self._clock.monotonic())
+        for one in messages:
             self._take_or_drop(one)
             if isinstance(one, Forget | Archive):  # what comes next has to find it in the log, or gone from there
                 self._commit()
         self._take_refusals()
-        if self.actor_inbox.empty() or len(self._facts) >= MAX_BATCH:
+        if len(self._facts) >= MAX_BATCH or not self._more_comes():
             self._commit()
             self._maintain()
         return None
+
+    def _more_comes(self) -> bool:
+        """Whether another message shares the next commit: one that is there, or one that is worth waiting for."""
+        if not self.actor_inbox.empty():
+            return True
+        if self.trouble is not None or not self._can_wait():
+            return False
+        left = self._delay.left(self._clock.monotonic())
+        return left > 0 and self.actor_inbox.fills_within(left)
+
+    def _can_wait(self) -> bool:
+        """Whether something is staged for which nobody waits: no sender, no worker, nobody who asked for an end."""
+        if self._answered or self._orders:
+            return False
+        awaited = (self._is_awaited(fact.task_id) for fact in self._facts if is_terminal(fact.event))
+        return bool(self._facts) and not any(awaited)
 
     def _take_refusals(self, *, last: bool = False) -> None:
         """Refused commands are recorded with what is committed anyway; after a while, or at the end, by themselves."""

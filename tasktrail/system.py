@@ -401,6 +401,7 @@ class System:
             read_log=lambda: LogReader(self.paths.log),
             snapshot=self._snapshot(SCHEDULER_SNAPSHOT.name),
             refusals=self.refusals,
+            is_awaited=self.endings.awaits,
         )
 
     def _open_log(self) -> SqliteEventLog:

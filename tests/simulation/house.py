@@ -64,6 +64,10 @@ class HandInbox:
         """Whether this batch is over."""
         return self.dry
 
+    def fills_within(self, _seconds: float) -> bool:
+        """Nothing comes to a batch that is over."""
+        return False
+
 
 class SimulatedTypes(NamedTuple):
     """The task types that a service has."""
@@ -110,7 +114,7 @@ class House(SchedulerWatch):
             watch=self,
         )
         self.quiet = False
-        inbox: Any = self.inbox  # all that the Scheduler does with it is ask whether it is empty
+        inbox: Any = self.inbox  # all that the Scheduler does with it is ask whether more is there, or comes
         self._scheduler.actor_inbox = inbox
 
     # --- what the Scheduler does (see `SchedulerWatch`) ---------------------------------------------------------
