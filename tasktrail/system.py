@@ -35,6 +35,7 @@ from .actors.dependency_results import DependencyResults
 from .actors.eraser import Eraser, Folders
 from .actors.executor import Executor
 from .actors.feed import Endings, Feed, Watermark
+from .actors.handover import Handover
 from .actors.inspector import Inspector
 from .actors.janitor import Janitor
 from .actors.machine import Machine, disk_size
@@ -143,7 +144,7 @@ class System:
         self.clock = clock or SystemClock()
         self.registry = registry or Registry.load(config.handlers, presets=config.presets)
         self._make_executor = executor or self._worker_processes
-        self._executor: Executor | None = None
+        self._handover: Handover | None = None
         self.committed = Watermark()
         self.refusals = Refusals(self.clock)
         self.projected = Watermark()
@@ -413,7 +414,8 @@ class System:
         )
 
     def _order(self, orders: Orders) -> None:
-        self.pool.tell(orders if self.tracing is None else self.tracing.marked(orders))
+        if self._handover is not None:
+            self._handover.order(orders if self.tracing is None else self.tracing.marked(orders))
 
     def _log_id(self) -> str:
         with closing(LogReader(self.paths.log)) as reader:
@@ -506,16 +508,16 @@ class System:
 
     def memory_of_attempts(self) -> dict[tuple[int, int], int]:
         """Task and number of each attempt that runs → the bytes that it has in memory, where that is known."""
-        return self._executor.memory() if self._executor is not None else {}
+        return self._handover.executor.memory() if self._handover is not None else {}
 
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
-        self._executor = self._make_executor()
-        return WorkerPool.start(
-            executor=self._executor,
-            report=self.scheduler.tell,
-            close_within=_STOP_WITHIN / 2,
+        self._handover = Handover(
+            self._make_executor(),
             results=DependencyResults(lambda: LogReader(self.paths.log)),
+            defer=self.pool.tell,
+            report=self.scheduler.tell,
         )
+        return WorkerPool.start(handover=self._handover, compare=self.scheduler.tell, close_within=_STOP_WITHIN / 2)
 
     def _start_monitor(self) -> "ResourceMonitor.ref":  # type: ignore[name-defined]
         return ResourceMonitor.start(

@@ -115,6 +115,8 @@ class LocalExecutor:
         """Runs that no worker has yet, and how each travels."""
         self._attempts: dict[tuple[int, int], Slot] = {}
         self._ended: dict[tuple[int, int], None] = {}
+        self._ordered: deque[Order] = deque()
+        """What is still to be carried out, in order."""
         self._reports: list[Report] = []
         self._told_capacity = CapacityChanged(-1)
         self._capacity_touched = True
@@ -170,13 +172,27 @@ class LocalExecutor:
         return {key: resident for key, resident in found.items() if resident}
 
     def do(self, orders: Sequence[Order]) -> None:
-        """See `Executor`."""
+        """See `Executor`. What comes while the executor's thread is at work, it carries out itself."""
+        self._ordered.extend(orders)
+        if self.lock.acquire(blocking=False):
+            try:
+                self._carry_out()
+            finally:
+                self.lock.release()
+        else:
+            self.reactor.post(self._catch_up)
+
+    def _catch_up(self) -> None:
         with self.lock:
-            for order in orders:
-                try:
-                    self._do(order)
-                except Exception:  # one order that breaks must not cost the others; `TellHeld` finds what it has lost
-                    logger.exception("order_failed", order=type(order).__name__)
+            self._carry_out()
+
+    def _carry_out(self) -> None:
+        while self._ordered:
+            order = self._ordered.popleft()
+            try:
+                self._do(order)
+            except Exception:  # one order that breaks must not cost the others; `TellHeld` finds what it has lost
+                logger.exception("order_failed", order=type(order).__name__)
 
     def _do(self, order: Order) -> None:
         match order:

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -445,3 +446,21 @@ def test_a_report_that_cannot_be_recorded_replaces_the_worker_and_ends_the_attem
     assert (ended.outcome, ended.error_type) == ("lost", "ProtocolError")
     executor.do([run("noop", task_id=2)])
     assert reports.end(2).outcome == "completed"
+
+
+def test_whoever_gives_orders_never_waits_for_the_executors_thread(make: MakeExecutor) -> None:
+    """It may be starting a process just then. It carries them out itself afterwards, in their order."""
+    executor = make()
+    reports = Reports(executor)
+    reports.capacity(1)
+    given = threading.Event()
+
+    def give() -> None:
+        executor.do([run("patient")])
+        executor.do([Stop(1, 1)])
+        given.set()
+
+    with executor.lock:
+        threading.Thread(target=give).start()
+        assert given.wait(20), "it waits"
+    assert reports.end(1).outcome == "stopped"

@@ -14,6 +14,7 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Intake, Submit
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.executor import Reporter
+from tasktrail.actors.handover import Handover
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.worker_pool import RECONCILE_EVERY, WorkerPool
 from tasktrail.events import Completed, CreateTask, Failed, Recorded, Started
@@ -65,6 +66,7 @@ class House:
         self.told: list[Report] = []
         self.recorded = Condition()
         self.pool: Any = None
+        self.handover = Handover(executor, results=None, defer=self._defer, report=self._report)
         self.scheduler = Scheduler.start(
             open_log=MemoryEventLog,
             new_state=lambda: SchedulerState(Limits(max_concurrent=4), grace=dict.fromkeys(TYPES, 0.5)),
@@ -75,7 +77,9 @@ class House:
             on_fatal=lambda error: pytest.fail(repr(error)),
         )
         self.scheduler.ask(PING, timeout=WITHIN)
-        self.pool = WorkerPool.start(executor=executor, report=self._report, close_within=1.0, reconcile_every=0.01)
+        self.pool = WorkerPool.start(
+            handover=self.handover, compare=self._report, close_within=1.0, reconcile_every=0.01
+        )
         self.pool.ask(PING, timeout=WITHIN)
 
     def _report(self, message: Any) -> None:
@@ -85,6 +89,9 @@ class House:
         self.scheduler.tell(message)
 
     def _order(self, orders: Orders) -> None:
+        self.handover.order(orders)
+
+    def _defer(self, orders: Orders) -> None:
         self.pool.tell(orders)
 
     def _publish(self, message: Committed) -> None:
@@ -139,7 +146,7 @@ def test_an_attempt_that_nobody_wants_is_stopped(house: House) -> None:
     """One beside a running one, which goes on: somebody has given the executor an order behind the Scheduler's back."""
     house.create(1, "patient")
     house.until(lambda record: isinstance(record.event, Started))
-    house.pool.tell(Orders([Run(99, 4, "patient", "", "", {}, None, "/nowhere")]))
+    house.handover.order(Orders([Run(99, 4, "patient", "", "", {}, None, "/nowhere")]))
     house.until_told(lambda report: isinstance(report, AttemptEnded) and report.task_id == 99)
     assert house.running() == 1
 
