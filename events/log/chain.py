@@ -26,6 +26,13 @@ def link(previous: bytes, values: Iterable[Value]) -> bytes:
     return sha256(previous + b"".join([_raw(value) for value in values])).digest()
 
 
+def link_row(previous: bytes, row: Iterable[str | int]) -> bytes:
+    """The same of a row that is about to be stored, in less time: there are only texts and numbers in it."""
+    text = "".join([f"{len(one)}:{one}" for one in map(str, row)])
+    # A text of other letters has more bytes than characters.
+    return sha256(previous + text.encode()).digest() if text.isascii() else link(previous, row)
+
+
 def checksum(values: Iterable[Value]) -> bytes:
     """For rows outside the chain: eight bytes that show whether the values are those that were written."""
     return link(b"", values)[:8]

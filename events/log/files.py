@@ -9,7 +9,6 @@ import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import LogGone
 from .event_log import Head
@@ -40,14 +39,6 @@ _WAIT_FOR_READERS = 2000
 """Milliseconds that saving what stands in the write-ahead log waits for those who read it."""
 
 
-class _Seen(NamedTuple):
-    device: int
-    inode: int
-    size: int
-    changed: int
-    """When it was written last, in ns."""
-
-
 class LogFiles:
     """What the files of a log looked like last. While it is open, only its one writer changes them."""
 
@@ -69,13 +60,13 @@ class LogFiles:
                 found = _look(name)
             except FileNotFoundError:
                 return f"{name} was deleted while the service ran"
-            if (found.device, found.inode) != (seen.device, seen.inode):
+            if found.st_ino != seen.st_ino or found.st_dev != seen.st_dev:
                 return f"{name} was replaced while the service ran"
-            if found.size < seen.size:
+            if found.st_size < seen.st_size:
                 return f"{name} was cut while the service ran"
             if written:
                 self._seen[number] = found
-            elif found.changed != seen.changed and number < _SHARED:
+            elif number < _SHARED and found.st_mtime_ns != seen.st_mtime_ns:
                 touched = touched or name
         self._touched = touched
         return ""
@@ -89,7 +80,7 @@ class LogFiles:
         for number, name in enumerate(self._names):
             with suppress(OSError):
                 found, seen = _look(name), self._seen[number]
-                if (found.device, found.inode) == (seen.device, seen.inode) and (cut or found.size >= seen.size):
+                if _same(found, seen) and (cut or found.st_size >= seen.st_size):
                     self._seen[number] = found
 
     def rescue(self, conn: sqlite3.Connection) -> str:
@@ -118,9 +109,9 @@ class LogFiles:
             found = _look(self._names[number])
         except OSError:
             return "gone"
-        if (found.device, found.inode) != (seen.device, seen.inode):
+        if not _same(found, seen):
             return "gone"
-        return "there" if found.size >= seen.size and found.changed == seen.changed else "overwritten"
+        return "there" if found.st_size >= seen.st_size and found.st_mtime_ns == seen.st_mtime_ns else "overwritten"
 
     def _fold(self, conn: sqlite3.Connection, into: str) -> str:
         conn.execute(f"PRAGMA busy_timeout = {_WAIT_FOR_READERS}")
@@ -138,7 +129,7 @@ class LogFiles:
             for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are enough
                 with suppress(OSError):
                     status = os.stat(f"/proc/self/fd/{number}")  # noqa: PTH116 - through the descriptor
-                    if (status.st_dev, status.st_ino) == (self._seen[0].device, self._seen[0].inode):
+                    if _same(status, self._seen[0]):
                         return os.readlink(f"/proc/self/fd/{number}") if status.st_nlink else ""  # noqa: PTH115 - as above
         return ""
 
@@ -212,9 +203,12 @@ def read_mark(log: Path) -> Head | None:
         return None
 
 
-def _look(name: str) -> _Seen:
-    status = os.stat(name)  # noqa: PTH116 - the hot path
-    return _Seen(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+_look = os.stat  # before and after each commit
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether they are of the same file."""
+    return one.st_ino == other.st_ino and one.st_dev == other.st_dev
 
 
 def sync(path: Path) -> None:

@@ -11,7 +11,7 @@ from ..ranges import numbers_of
 from ..recorded import Fact, Recorded, record_at, timestamp
 from ..system_events import Adjusted
 from ..task_events import Created, is_terminal
-from .chain import GENESIS, link
+from .chain import GENESIS, link_row
 from .event_log import Answer, Head, Part
 from .rows import to_row
 from .stubs import DROPS, Drop, digest_of, stub_of
@@ -51,7 +51,7 @@ class MemoryEventLog:
         records: list[Recorded] = []
         previous = head.hash
         for position, fact in enumerate(facts, expected + 1):
-            previous = link(previous, to_row(fact, position))
+            previous = link_row(previous, to_row(fact, position))
             records.append(record_at(fact, position, previous))
         dropped = [self._dropped_by(record) for record in records if isinstance(record.event, DROPS)]
         for record in records:

@@ -30,7 +30,7 @@ from .answers import answer_faults, first_of, has_sums, is_as_written, line_of, 
 from .archive_faults import archive_faults
 from .archives import Archives, KnownArchive, delete_archived, note_contents
 from .archives import put as note_archive
-from .chain import checksum, link
+from .chain import checksum, link_row
 from .encryption import Decryption, Encryption, belongings, erasable, opened_digest, refuse_lost_keys
 from .event_log import Answer, Erasable, Head, Part
 from .faults import UNREADABLE, Damage, Fault
@@ -99,6 +99,8 @@ class SqliteEventLog:
         self._decrypt = Decryption(path)
         self._head: Head | None = None
         self._lost: LogGone | None = None
+        self._newest_archived: int | None = None
+        """See `Archives.newest_task`; asked again once it may be another."""
         self._folded_at = 0
         self._guard: sqlite3.Connection | None = None
         self._db = Database(_connect(path), execute_plugins=False)
@@ -284,7 +286,7 @@ class SqliteEventLog:
             row = to_row(fact, position)
             if encryption is not None:
                 row = encryption.stored(fact, row)
-            digest = link(digest, row)
+            digest = link_row(digest, row)
             rows.append((*row, digest))
             lost = encryption is not None and is_lost(row)  # whoever is told must not know more than the log
             records.append(from_row(row, digest) if lost else record_at(fact, position, digest))
@@ -318,7 +320,7 @@ class SqliteEventLog:
             conn.execute("COMMIT")
             self._look_at_files(written=True)  # once more: what was written to a ghost is not acknowledged
         except BaseException as error:
-            self._head = None
+            self._head = self._newest_archived = None
             self._roll_back()
             ours = _as_ours(error, self._path)
             if self._lost is None:
@@ -328,6 +330,7 @@ class SqliteEventLog:
             raise ours from error
         self._unfolded = self._unfolded or any(isinstance(record.event, DROPS) for record in moving)
         if moving:
+            self._newest_archived = None
             self._archives.remove_replaced(moving)
         if self._lock_patience != _LOCK_PATIENCE:
             self._wait_for_locks(_LOCK_PATIENCE)
@@ -337,7 +340,9 @@ class SqliteEventLog:
 
         A version is taken only once, and a life ends only once.
         """
-        newest = self._archives.newest_task()
+        if self._newest_archived is None:
+            self._newest_archived = self._archives.newest_task()
+        newest = self._newest_archived
         known: dict[int, int] = {}
         for row in rows:
             task_id, version = row[1], row[2]
