@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from heapq import heapify, heappop, heappush
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -16,6 +17,7 @@ from .task_events import Created, DependencyPolicies, unique_key
 
 _WORKED_OUT = ("estimated_time", "resumable", "on_dependency_failure", "notify_on", "notify_targets", "preset")
 _COPIED = tuple(name for name in TaskFields.__struct_fields__ if name not in _WORKED_OUT)
+_values_of = attrgetter(*_COPIED)
 
 
 def created_event(command: CreateTask, context: DecisionContext) -> tuple[Event, ...]:
@@ -34,7 +36,7 @@ def created_event(command: CreateTask, context: DecisionContext) -> tuple[Event,
     can_resume = context.can_resume
     return (
         Created(
-            **{name: getattr(command, name) for name in _COPIED},
+            **dict(zip(_COPIED, _values_of(command), strict=True)),
             estimated_time=command.estimated_time or _expected(context),
             resumable=can_resume if command.resumable is None else command.resumable and can_resume,
             output_real=context.output_real,

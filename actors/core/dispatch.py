@@ -80,7 +80,7 @@ class Choice(NamedTuple):
 def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
     """Decide which of the waiting tasks, given in the order of the queue, starts next. Changes nothing."""
     limits, sample, reserved = situation.limits, situation.sample, situation.reserved
-    ceiling = situation.ceiling()
+    ceiling: Ceiling | None = None
     # Keeping resources helps only while something runs that will give some back, or has just done so.
     bound = situation.bound if situation.others_run or reserved.more_to_come else math.inf
     passed: list[TaskState] = []
@@ -88,6 +88,7 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
     for task in waiting:
         if fits(task, limits, sample, reserved):
             return Choice(task, passed, too_big)
+        ceiling = ceiling or situation.ceiling()
         if not ceiling.suffices_for(task):
             too_big.append(task)
             continue
@@ -102,6 +103,8 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
 def dispatch(work: UnitOfWork) -> None:
     """Start whatever can start now. When nothing could, the queue is not looked at again before something changes."""
     state = work.state
+    if not state.queue and not state.set_aside:
+        return
     if state.looked_in_vain_at == _what_decides(state):
         return
     _take_back(work)
@@ -142,6 +145,8 @@ def _what_decides(state: SchedulerState) -> tuple[object, ...]:
 def _take_back(work: UnitOfWork) -> None:
     """Queue the tasks that stood aside and may fit now: all of them, or the best could come behind the others."""
     state = work.state
+    if not state.set_aside:
+        return
     ceiling = ceiling_of(state.limits, state.sample, state.reserved)
     back = [state.tasks[task_id] for task_id in state.set_aside.fitting(ceiling)]
     if len(back) > _ONE_BY_ONE:
@@ -157,9 +162,8 @@ def _next_fitting(state: SchedulerState) -> TaskState | None:
         state.limits, state.sample, state.reserved, bool(state.running), state.overtaken, bound_of(state)
     )
     choice = choose(situation, iter(partial(_pop, state, state.free_slots > 0), None))
-    ceiling = situation.ceiling()
     for task in choice.too_big:
-        state.set_aside.park(task, ceiling)
+        state.set_aside.park(task, situation.ceiling())
         state.overtaken.pop(task.id, None)
     for task in choice.passed:
         state.queue.push(task)

@@ -60,8 +60,10 @@ class Workers(msgspec.Struct):
     """Workers that short attempts hold."""
     short: int = 0
     """Attempts that hold them."""
-    _whole: Counter[Offer] = msgspec.field(default_factory=Counter)
+    _alone: int = 0
     """Workers that are held by one attempt each."""
+    _whole: Counter[Offer] = msgspec.field(default_factory=Counter)
+    """These, by what they offer."""
 
     def change(self, slots: int, offers: Iterable[Offer]) -> None:
         """So many workers are there now, and this is what each offers."""
@@ -78,7 +80,7 @@ class Workers(msgspec.Struct):
     @property
     def held(self) -> int:
         """Workers that are held."""
-        return self.shared + sum(self._whole.values())
+        return self.shared + self._alone
 
     def free(self) -> Counter[Offer]:
         """What the workers offer that nobody holds."""
@@ -98,11 +100,20 @@ class Workers(msgspec.Struct):
         room = self.room(most)
         if room != 0 or not short:
             return room > 0
-        return self.short < self.at_once * self.shared and self.free()[()] >= 0
+        return self.short < self.at_once * self.shared and self._plain() >= 0
+
+    def _plain(self) -> int:
+        """How many workers that offer nothing are free; below 0 when some are gone that are still held."""
+        return self.offers[()] - self._whole[()] - self.shared if self.offers else self.slots - self.held
 
     def place(self, label: str, most: int, *, short: bool) -> Offer | None:
         """What the worker offers that the next attempt gets; None: there is none for it."""
-        free = pick(self.free(), label) if self.room(most) > 0 else None
+        if self.room(most) <= 0:
+            free = None
+        elif self.offers or label:
+            free = pick(self.free(), label)
+        else:
+            free = ()
         if free is None and short and self.has_room(most, short=True):
             return ()
         return free
@@ -110,15 +121,17 @@ class Workers(msgspec.Struct):
     def take(self, offer: Offer, most: int, *, short: bool) -> None:
         """An attempt begins in its place."""
         if not short:
+            self._alone += 1
             self._whole[offer] += 1
             return
-        if self.room(most) > 0 and self.free()[()] > 0:
+        if self.room(most) > 0 and self._plain() > 0:
             self.shared += 1
         self.short += 1
 
     def give_back(self, offer: Offer, *, short: bool) -> None:
         """It is over."""
         if not short:
+            self._alone -= 1
             self._whole[offer] -= 1
             return
         self.short -= 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import asdict
 
 from ..events import Command
 from ..events.errors import InvalidValue
@@ -62,17 +63,13 @@ def _unwritable(fields: Mapping[str, Any]) -> InvalidValue:
 
 def validated(command: Command) -> Command:
     """The command with every value checked. Raises `InvalidValue` naming the field."""
-    return command_from_fields(type(command), _fields(command))
-
-
-def _fields(struct: msgspec.Struct) -> dict[str, Any]:
-    return {name: getattr(struct, name) for name in struct.__struct_fields__}
+    return command_from_fields(type(command), asdict(command))
 
 
 def _taken_apart(value: Any) -> Any:
     """A Struct as its fields, also within a list; anything else as it is."""
     if isinstance(value, msgspec.Struct):
-        return {name: _taken_apart(one) for name, one in _fields(value).items()}
+        return {name: _taken_apart(one) for name, one in asdict(value).items()}
     if isinstance(value, list | tuple) and any(isinstance(one, msgspec.Struct) for one in value):
         return [_taken_apart(one) for one in value]
     return value

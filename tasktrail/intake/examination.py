@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from ..actors.core.limits import EACH
 from ..actors.core.messages import Intake
@@ -292,8 +292,7 @@ def refuse_odd(command: Command | GraphTask | FileTask) -> None:
     """Raise `InvalidValue` for texts, times and values that cannot be recorded."""
     if isinstance(command, AddSchedule | AddSource):
         refuse_odd(command.task)
-    for name in command.__struct_fields__:
-        value = getattr(command, name)
+    for name, value in zip(command.__struct_fields__, astuple(command), strict=True):
         if not value:  # most fields of most commands; nothing in an empty text or object is odd
             continue
         if isinstance(value, datetime):
