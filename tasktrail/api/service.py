@@ -31,6 +31,7 @@ from ..events import Accepted, Command, CreateGraph, RedeliverNotice, Task
 from ..events.commands import EraseUser, digest
 from ..events.errors import NotReady, OutputTaken, TasktrailError, WaitTimeout
 from ..events.log.archives import Archived
+from ..events.recorded import Stub
 from ..events.state import FINISHED
 from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
@@ -335,12 +336,22 @@ class TaskService(Questions, Commands, Blocking):
         timeout = check_patience(timeout)
         ended = threading.Event()
         with self.expecting(task_id, ended.set):
-            task = self.get_task(task_id)  # an end from before we listened is in the log by now
-            if task.status in FINISHED:
+            # An end from before we listened is in the log by now. The views would have to catch up with it first.
+            if not self._is_open(task_id) and (task := self.get_task(task_id)).status in FINISHED:
                 return task
             if not ended.wait(timeout):
                 raise WaitTimeout(f"Task {task_id} is still {self.get_task(task_id).status} after {timeout:g} s")
         return self.get_task(task_id)
+
+    def _is_open(self, task_id: int) -> bool:
+        """Whether the log says so. Where it says nothing, the views do, or why nobody can tell."""
+        if self._running.closed:
+            return False
+        try:
+            last = self.source.log().last_of(task_id)
+        except TasktrailError:
+            return False
+        return last is not None and not last.ends_life and not isinstance(last.event, Stub)
 
     def backup(self, destination: str | Path, *, base: str | Path | None = None, check: bool = False) -> Backup:
         """Copy the log to a file, or into a folder, while the work goes on; see `backups.backup.back_up`.

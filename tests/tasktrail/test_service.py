@@ -33,8 +33,10 @@ from tasktrail.events.errors import (
     InvalidPath,
     InvalidValue,
     LogGone,
+    LogLocked,
     Malformed,
     NeverFits,
+    NotReady,
     OutputExists,
     OutputTaken,
     RetriesExhausted,
@@ -43,6 +45,7 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
+from tasktrail.events.log.sqlite import LogReader
 from tasktrail.events.system_events import Deduplicated
 from tasktrail.handlers.registry import Registry
 
@@ -353,6 +356,28 @@ def test_deleted_views_come_back_the_same(service: TaskService, open_service: Op
         path.unlink()
     again = open_service()
     assert (again.list_tasks(), again.list_tasks(TaskFilters(search="timeout")), again.stats().counts) == before
+
+
+def test_who_waits_at_a_service_that_is_closed_is_told(service: TaskService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: its files are not opened any more, and nobody would tell of an end."""
+    task_id = service.create_task(type="noop", held=True)
+    service.close()
+    monkeypatch.setattr(LogReader, "last_of", lambda *_: pytest.fail("it was opened"))
+    with pytest.raises(NotReady):
+        service.wait(task_id, timeout=1)
+
+
+def test_who_waits_while_another_program_has_locked_the_log_hears_of_the_end(
+    service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = service.create_task(type="noop")
+    service.wait(task_id, timeout=WITHIN)
+
+    def locked(_reader: LogReader, _task_id: int) -> None:
+        raise LogLocked("somebody has it")
+
+    monkeypatch.setattr(LogReader, "last_of", locked)
+    assert service.wait(task_id, timeout=WITHIN).status == "completed"
 
 
 def test_waiting_for_a_task_that_has_just_ended_comes_back(service: TaskService) -> None:
