@@ -16,11 +16,12 @@ from pathlib import Path
 
 import psutil
 from drain import huey_consumer, run_huey
-from harness import SUPPORT, Goal, Table, scratch
+from harness import SUPPORT, Goal, Table, scratch, seconds
 from served import served
 from services import service
 
 from tasktrail import Client
+from tasktrail.api.service import TaskService
 from tasktrail.events import CreateTask, Recorded
 
 _NOOP = CreateTask(type="noop")
@@ -96,7 +97,10 @@ def tables(*, quick: bool) -> list[Table]:
     left.add("log and views", lambda: leaves("all"), Goal(at_most=900))
     left.add("log", lambda: leaves("log"))
     left.add("views", lambda: leaves("views"))
-    return [one, many, http, lines, cost, left]
+    trips = Table("N7", "Live: a no-op task sent and waited for, then the next, 2 workers", "round trips/s")
+    trips.add("tasktrail", lambda: _round_trips(number // 4))
+    trips.add("tasktrail, Client", lambda: _round_trips_of_a_client(number // 4))
+    return [one, many, http, lines, cost, left, trips]
 
 
 def _embedded(callers: int, each: int, *, workers: int) -> float:
@@ -105,6 +109,21 @@ def _embedded(callers: int, each: int, *, workers: int) -> float:
         begun = time.time()
         _call(callers, lambda: [tasks.send(_NOOP) for _ in range(each)])
         return callers * each / (_last_end(tasks.follow(head, events=("completed",)), callers * each) - begun)
+
+
+def _round_trips(number: int) -> float:
+    with scratch() as folder, service(folder, 2) as tasks:
+        return number / seconds(lambda: _one_after_the_other(tasks, number))
+
+
+def _round_trips_of_a_client(number: int) -> float:
+    with scratch() as folder, _served(folder) as (_process, client, _address):
+        return number / seconds(lambda: _one_after_the_other(client, number))
+
+
+def _one_after_the_other(tasks: TaskService | Client, number: int) -> None:
+    for _ in range(number):
+        tasks.wait(tasks.send(_NOOP).task_id, timeout=_WITHIN)
 
 
 def _call(callers: int, work: Callable[[], object]) -> None:

@@ -42,6 +42,7 @@ def test_every_axis_gives_figures(tmp_path: Path) -> None:
         "N4",
         "N5",
         "N6",
+        "N7",
         "P1",
         "P2",
         "P3",
