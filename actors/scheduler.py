@@ -321,7 +321,7 @@ class Scheduler(Actor):
         if isinstance(message, Close):
             self._take_refusals(last=True)
         messages = message if isinstance(message, list) else [message]
-        if any(isinstance(one, Submit) for one in messages):
+        if messages and isinstance(messages[0], Submit):  # a list holds commands or reports, never both
             self._delay.commands_came(self._clock.monotonic())
         for one in messages:
             self._take_or_drop(one)
@@ -565,9 +565,10 @@ class Scheduler(Actor):
         return left > 0
 
     def _tell(self, records: list[Recorded], seconds: float) -> None:
-        """Everything staged is durable now: publish, order, answer, and forget finished tasks.
+        """Everything staged is durable now: publish, answer, order, and forget finished tasks.
 
-        Answers come last, because a caller that has one may ask for its position at once.
+        Who has an answer may ask for its position at once, so answers come after the publishing. Several callers send
+        what they have next while the orders go out; one alone would only keep the interpreter from that.
         """
         if self.trouble is not None:
             logger.info("the log can be written again")
@@ -581,11 +582,17 @@ class Scheduler(Actor):
         self._begin_batch_of(self.state.running)
         if records:
             self._pass_on(self._publish, committed)
+        if len(answered) > 1:
+            self._reply(answered)
         if orders:
             self._pass_on(self._order, Orders(orders))
+        if len(answered) == 1:
+            self._reply(answered)
+        self._alarm.set(self.state.next_wake())
+
+    def _reply(self, answered: list[tuple[Ticket, Accepted | TasktrailError]]) -> None:
         for ticket, answer in answered:
             self._pass_on(ticket.reply, answer)
-        self._alarm.set(self.state.next_wake())
 
     def _committed(self, records: list[Recorded], seconds: float) -> Committed:
         """The records, with what only memory knows of their tasks."""
@@ -695,8 +702,8 @@ def _can_be_written(report: Message) -> bool:
     return True
 
 
-NOTICED = timedelta(seconds=1)
-"""A smaller difference is no jump, for the two clocks cannot be read at the same moment."""
+NOTICED = 1.0
+"""Seconds. A smaller difference is no jump, for the two clocks cannot be read at the same moment."""
 
 
 class JumpWatch:
@@ -714,8 +721,9 @@ class JumpWatch:
         for _ in range(2):  # a thread may be held up between two readings, but hardly twice
             # The monotonic clock first: a delay between the two then looks like a jump forward and ends nothing early.
             monotonic, wall = self._clock.monotonic(), self._clock.now()
-            shown = self._wall + timedelta(seconds=monotonic - self._monotonic)
-            if abs(wall - shown) < NOTICED:
+            passed = monotonic - self._monotonic
+            if abs((wall - self._wall).total_seconds() - passed) < NOTICED:
                 return wall, None
+        shown = self._wall + timedelta(seconds=passed)
         self._monotonic, self._wall = monotonic, wall
         return wall, ClockJumped(shown=shown, shows=wall)

@@ -125,7 +125,7 @@ class World:
         self.people.waiting.clear()  # whoever still waits is cut off, and does not know
         self.notifier = SimulatedNotifier(self.rng, self.log, self.receivers, self.deliveries.append)
         self.stopwatch = Stopwatch(self.ledger)
-        if abs(self._set_by - self._known_to_be_set_by) > NOTICED.total_seconds():
+        if abs(self._set_by - self._known_to_be_set_by) > NOTICED:
             self.windows.forget()
         self._known_to_be_set_by = self._set_by
         self.clock_was_set = False
