@@ -3,14 +3,14 @@
 The Scheduler's memory does not hold what is completed, and a replay of its decisions has no use for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from ..events import Completed, Recorded, TasktrailError
-from ..events.reports import Run
+from ..events.reports import Order, Run
 
 _MOST = 1024 * 1024
 """Bytes of results that one attempt may be given. One result has at most 64 KiB."""
@@ -33,18 +33,23 @@ class DependencyResults:
         self._open_log = open_log
         self._log: LastRecords | None = None
 
-    def given_to(self, run: Run) -> Run:
-        """The order with the results. Where they are too many or cannot be read, it says so: the handler may not care.
+    def given_to(self, orders: Sequence[Order]) -> list[Order]:
+        """The orders, runs with their results. What several of them wait for is read once."""
+        known: dict[int, Recorded | None] = {}
+        return [self._run_with(order, known) if isinstance(order, Run) else order for order in orders]
+
+    def _run_with(self, run: Run, known: dict[int, Recorded | None]) -> Run:
+        """Where the results are too many or cannot be read, the order says so: the handler may not care.
 
         A dependency that has ended otherwise and is ignored has no result, and is left out.
         """
-        if not run.depends_on:
-            return run
         results, size = {}, 0
         try:
-            self._log = self._log or self._open_log()
             for task_id in run.depends_on:
-                last = self._log.last_of(task_id)
+                if task_id not in known:
+                    self._log = self._log or self._open_log()
+                    known[task_id] = self._log.last_of(task_id)
+                last = known[task_id]
                 if last is None or not isinstance(last.event, Completed):
                     continue
                 results[task_id] = last.event.result
@@ -54,7 +59,7 @@ class DependencyResults:
         except (TasktrailError, OSError) as error:
             self.close()
             return replace(run, no_results=f"the log could not be read: {error}")
-        return replace(run, results=results)
+        return replace(run, results=results) if results else run
 
     def close(self) -> None:
         """Close the reader; it is opened again when it is needed."""

@@ -60,12 +60,9 @@ class Handover:
     def carry_out(self, orders: Orders) -> None:
         """Carry out what was deferred. From the WorkerPool's thread."""
         try:
-            self._give([self._with_results(order) for order in orders.orders])
+            self._give(orders.orders if self._results is None else self._results.given_to(orders.orders))
         finally:
             self._done += 1
-
-    def _with_results(self, order: Order) -> Order:
-        return self._results.given_to(order) if self._results is not None and isinstance(order, Run) else order
 
     def _give(self, orders: list[Order]) -> None:
         """An executor that breaks at one order gets the others one by one: repeating one changes nothing."""

@@ -33,7 +33,11 @@ class Told:
 class Answering:
     """A log in which every task has completed."""
 
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
     def last_of(self, task_id: int) -> Recorded | None:
+        self.asked.append(task_id)
         return Recorded(task_id, 3, Completed(result={"answer": task_id}), datetime(2026, 1, 1, tzinfo=UTC))
 
     def close(self) -> None:
@@ -48,9 +52,10 @@ class House:
         self.deferred: list[Orders] = []
         self.reports: list[Report] = []
         executor: Any = self.told  # nothing else of it is used
+        self.log = Answering()
         self.handover = Handover(
             executor,
-            results=DependencyResults(Answering),
+            results=DependencyResults(lambda: self.log),
             defer=self.deferred.append,
             report=self.reports.extend,
         )
@@ -82,6 +87,18 @@ def test_an_attempt_that_is_handed_results_waits_until_they_are_read() -> None:
     (given,) = house.told.orders
     assert isinstance(given, Run)
     assert given.results == {1: {"answer": 1}}
+
+
+def test_what_several_attempts_wait_for_is_read_once() -> None:
+    house = House()
+    house.order(run(2, 1), run(3, 1), run(4, 5, 1))
+    house.work_off()
+    assert house.log.asked == [1, 5]
+    assert [order.results for order in house.told.orders if isinstance(order, Run)] == [
+        {1: {"answer": 1}},
+        {1: {"answer": 1}},
+        {5: {"answer": 5}, 1: {"answer": 1}},
+    ]
 
 
 def test_nothing_passes_an_order_that_waits() -> None:

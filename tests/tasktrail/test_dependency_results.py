@@ -125,9 +125,14 @@ def test_a_log_that_cannot_be_read_is_told_and_read_the_next_time(service: TaskS
     results = DependencyResults(opened)
     order = Run(2, 1, "told", "", "", {}, None, "", depends_on=(done.id,))
 
-    assert "somebody has it" in results.given_to(order).no_results
-    assert results.given_to(order).results == {done.id: {"value": 3}}
-    assert results.given_to(Run(3, 1, "told", "", "", {}, None, "")).results == {}
+    def given(run: Run) -> Run:
+        (told,) = results.given_to([run])
+        assert isinstance(told, Run)
+        return told
+
+    assert "somebody has it" in given(order).no_results
+    assert given(order).results == {done.id: {"value": 3}}
+    assert given(Run(3, 1, "told", "", "", {}, None, "")).results == {}
     results.close()
 
 
