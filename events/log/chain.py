@@ -4,11 +4,12 @@ It shows any change, deletion or insertion inside the history. It cannot show a 
 elsewhere.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import TypeAlias
 
 GENESIS = sha256(b"tasktrail log 1").digest()
+_PLAIN = frozenset((str, int))
 
 Value: TypeAlias = str | bytes | int | None
 """Text may also come as the bytes that are stored: they are what is covered."""
@@ -26,11 +27,13 @@ def link(previous: bytes, values: Iterable[Value]) -> bytes:
     return sha256(previous + b"".join([_raw(value) for value in values])).digest()
 
 
-def link_row(previous: bytes, row: Iterable[str | int]) -> bytes:
+def link_row(previous: bytes, row: Sequence[str | int]) -> bytes:
     """The same of a row that is about to be stored, in less time: there are only texts and numbers in it."""
-    text = "".join([f"{len(one)}:{one}" for one in map(str, row)])
-    # A text of other letters has more bytes than characters.
-    return sha256(previous + text.encode()).digest() if text.isascii() else link(previous, row)
+    if _PLAIN.issuperset(map(type, row)):  # what is shown of a text may be another one, such as the name in an enum
+        text = "".join([f"{len(one)}:{one}" for one in map(str, row)])
+        if text.isascii():  # a text of other letters has more bytes than characters
+            return sha256(previous + text.encode()).digest()
+    return link(previous, row)
 
 
 def checksum(values: Iterable[Value]) -> bytes:
