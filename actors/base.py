@@ -212,7 +212,7 @@ WAKE = Wake()
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """For the WorkerPool, in order."""
+    """For the executor, in order."""
 
     orders: list[Order]
 

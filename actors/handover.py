@@ -26,7 +26,6 @@ class Handover:
     Args:
         executor: carries out the orders.
         results: reads what attempts are handed; belongs to the WorkerPool's thread.
-        defer: has `carry_out` called in the WorkerPool's thread.
         report: gets reports, in the executor's thread.
     """
 
@@ -35,19 +34,23 @@ class Handover:
         executor: Executor,
         *,
         results: DependencyResults | None,
-        defer: Callable[[Orders], None],
         report: Callable[[list[Report]], None],
     ) -> None:
         self.executor = executor
         self._results = results
-        self._defer = defer
         self._report = report
+        self._defer: Callable[[Orders], None] = self.carry_out
         self._deferred = 0
         """How often orders went to the WorkerPool's thread; counted by the Scheduler's."""
         self._done = 0
         """How often they were carried out there; counted there."""
         self._outputs: dict[tuple[int, int], str] = {}
         """Output of each attempt that is running and has one."""
+
+    def open(self, defer: Callable[[Orders], None]) -> None:
+        """Start the executor. `defer` has `carry_out` called in the WorkerPool's thread, which this is."""
+        self._defer = defer
+        self.executor.open(self.pass_on)
 
     def order(self, orders: Orders) -> None:
         """Have orders carried out, behind all earlier ones. From the Scheduler's thread."""

@@ -306,8 +306,9 @@ class Scheduler(Actor):
 
     def on_receive(self, message: Any) -> Any:
         """Answer a question from memory. An error in it goes to its sender and is no fault of memory."""
-        if isinstance(message, StateQuery):
+        if isinstance(message, StateQuery | DestroyKeys | DeleteArchived):
             self._commit()
+        if isinstance(message, StateQuery):
             return message.function(self.state)
         if isinstance(message, DestroyKeys):
             self._log.destroy(message.keys)

@@ -38,7 +38,7 @@ class WorkerPool(Actor):
 
     def on_start(self) -> None:
         """Start the workers; the Scheduler learns the capacity by a report."""
-        self._executor.open(self._handover.pass_on)
+        self._handover.open(self.actor_ref.tell)
         self._beat.start()
 
     def on_stop(self) -> None:

@@ -514,7 +514,6 @@ class System:
         self._handover = Handover(
             self._make_executor(),
             results=DependencyResults(lambda: LogReader(self.paths.log)),
-            defer=self.pool.tell,
             report=self.scheduler.tell,
         )
         return WorkerPool.start(handover=self._handover, compare=self.scheduler.tell, close_within=_STOP_WITHIN / 2)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.actors.base import Alarm, Orders, StateQuery, Ticket
+from tasktrail.actors.base import Alarm, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket
 from tasktrail.actors.commit_delay import SOON, CommitDelay
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Intake, Submit
@@ -195,6 +195,15 @@ def test_whoever_asks_sees_only_what_is_durable() -> None:
     house.end(2)
     house.scheduler.settle()
     assert house.log.commits == [["completed"], ["completed"]]
+
+
+@pytest.mark.parametrize("message", [DeleteArchived(0), DestroyKeys(())])
+def test_what_is_done_to_the_log_beside_the_steps_strands_nothing(message: DeleteArchived | DestroyKeys) -> None:
+    house = House()
+    house.submit_two_soon()
+    house.end(1)
+    house.scheduler.on_receive(message)
+    assert house.log.commits == [["completed"]]
 
 
 def test_what_is_put_off_is_recorded_at_the_stop() -> None:

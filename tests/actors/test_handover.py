@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from tasktrail.actors.base import Orders
 from tasktrail.actors.dependency_results import DependencyResults
+from tasktrail.actors.executor import Reporter
 from tasktrail.actors.handover import Handover
 from tasktrail.events import Completed, Recorded
 from tasktrail.events.reports import AttemptEnded, Order, Report, Run, Stop
@@ -22,6 +23,9 @@ class Told:
     def __init__(self) -> None:
         self.orders: list[Order] = []
         self.breaks_at = 0
+
+    def open(self, report: Reporter) -> None:
+        pass
 
     def do(self, orders: Sequence[Order]) -> None:
         for order in orders:
@@ -56,9 +60,9 @@ class House:
         self.handover = Handover(
             executor,
             results=DependencyResults(lambda: self.log),
-            defer=self.deferred.append,
             report=self.reports.extend,
         )
+        self.handover.open(self.deferred.append)
 
     def order(self, *orders: Order) -> None:
         self.handover.order(Orders(list(orders)))

@@ -66,7 +66,7 @@ class House:
         self.told: list[Report] = []
         self.recorded = Condition()
         self.pool: Any = None
-        self.handover = Handover(executor, results=None, defer=self._defer, report=self._report)
+        self.handover = Handover(executor, results=None, report=self._report)
         self.scheduler = Scheduler.start(
             open_log=MemoryEventLog,
             new_state=lambda: SchedulerState(Limits(max_concurrent=4), grace=dict.fromkeys(TYPES, 0.5)),
@@ -90,9 +90,6 @@ class House:
 
     def _order(self, orders: Orders) -> None:
         self.handover.order(orders)
-
-    def _defer(self, orders: Orders) -> None:
-        self.pool.tell(orders)
 
     def _publish(self, message: Committed) -> None:
         with self.recorded:
