@@ -98,7 +98,9 @@ class SnapshotKind(Generic[_F]):
 
     def take(self, log: ReadableLog, path: Path, head: Head) -> _F:
         """Fold the log up to `head`, from the older snapshot on if possible, and write the result in its place."""
-        folded = self.recalled(log, path) or self.blank(log)
+        folded = self.recalled(log, path)
+        if folded is None:
+            folded = self.blank(log)
         self.advance(folded, between(log, folded.position, head.position), log)
         header = SnapshotHeader(kind=self.name, code=self.code(), position=head.position, hash=head.hash.hex())
         write(path, header, self.lines_of(folded, log))
@@ -186,7 +188,9 @@ def folded_state(
     `also` names tasks that must be in memory although they may be finished.
     """
     with uncollected():
-        state = SCHEDULER_SNAPSHOT.recalled(log, path, new_state) or new_state()
+        state = SCHEDULER_SNAPSHOT.recalled(log, path, new_state)
+        if state is None:
+            state = new_state()
         SCHEDULER_SNAPSHOT.advance(state, log.read(after=state.position), log)
         _complete(state, loader(log), also)
     return state
@@ -195,7 +199,9 @@ def folded_state(
 def folded_outbox(log: ReadableLog, path: Path | None = None) -> Dispatcher:
     """The outbox at the end of the log: from the snapshot in `path` on, if that can be used."""
     with uncollected():
-        dispatcher = OUTBOX_SNAPSHOT.recalled(log, path) or OUTBOX_SNAPSHOT.blank(log)
+        dispatcher = OUTBOX_SNAPSHOT.recalled(log, path)
+        if dispatcher is None:  # one without notices is there, and has the length 0
+            dispatcher = OUTBOX_SNAPSHOT.blank(log)
         OUTBOX_SNAPSHOT.advance(dispatcher, log.read(after=dispatcher.position), log)
     return dispatcher
 

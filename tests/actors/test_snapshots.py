@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -26,6 +26,7 @@ from tasktrail.actors.snapshots import (
     with_snapshots,
 )
 from tasktrail.actors.snapshotter import SnapshotPace, Snapshotter
+from tasktrail.events import Recorded
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
@@ -139,6 +140,31 @@ def test_a_good_snapshot_is_used(log: MemoryEventLog, snapshots: Path) -> None:
     assert state is not None
     assert state.position == log.head().position // 2
     assert OUTBOX_SNAPSHOT.recalled(log, snapshots / "outbox") is not None
+
+
+class ReadFrom(MemoryEventLog):
+    """Notes from where on it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[int] = []
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        self.reads.append(after)
+        return super().read(after, limit)
+
+
+def test_what_a_snapshot_without_any_notice_holds_is_not_read_again(tmp_path: Path) -> None:
+    log = ReadFrom()
+    journal = Journal(log)
+    journal.create()
+    journal.create()
+    take_snapshots(log, tmp_path)
+    assert len(folded_outbox(log)) == 0, "nobody is to be told"
+    log.reads.clear()
+    folded_outbox(log, tmp_path / "outbox")
+    take_snapshots(log, tmp_path)
+    assert 0 not in log.reads
 
 
 def test_any_flipped_bit_is_noticed(log: MemoryEventLog, snapshots: Path) -> None:
