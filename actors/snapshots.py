@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from ..events import Recorded, TaskState
+from ..events import TaskState
 from ..events.errors import LogCorrupt
 from ..events.log.event_log import Head, ReadableLog
 from ..events.log.stubs import forgotten
@@ -64,8 +64,8 @@ class SnapshotKind(Generic[_F]):
         """Something to fold into."""
         raise NotImplementedError
 
-    def advance(self, folded: _F, records: Iterable[Recorded], log: ReadableLog) -> None:
-        """Fold further records in."""
+    def advance(self, folded: _F, log: ReadableLog, last: int | None = None) -> None:
+        """Fold further records in, up to a position or to the end."""
         raise NotImplementedError
 
     def lines_of(self, folded: _F, log: ReadableLog) -> Iterator[bytes]:
@@ -101,7 +101,7 @@ class SnapshotKind(Generic[_F]):
         folded = self.recalled(log, path)
         if folded is None:
             folded = self.blank(log)
-        self.advance(folded, between(log, folded.position, head.position), log)
+        self.advance(folded, log, head.position)
         header = SnapshotHeader(kind=self.name, code=self.code(), position=head.position, hash=head.hash.hex())
         write(path, header, self.lines_of(folded, log))
         return folded
@@ -111,7 +111,7 @@ class SnapshotKind(Generic[_F]):
         try:
             with reading(path, self.name, self.code(), log) as (header, lines):
                 whole = self.blank(log)
-                self.advance(whole, between(log, 0, header.position), log)
+                self.advance(whole, log, header.position)
                 differs = any(one != other for one, other in zip_longest(lines, self.lines_of(whole, log)))
         except (Absent, OtherCode, Outdated):  # these are not read at a start either
             return
@@ -134,10 +134,10 @@ class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
     def blank(self, log: ReadableLog) -> SchedulerState:  # noqa: ARG002 - the state asks no log
         return SchedulerState(Limits(), grace={})  # neither limits nor types have a part in the fold
 
-    def advance(self, folded: SchedulerState, records: Iterable[Recorded], log: ReadableLog) -> None:
+    def advance(self, folded: SchedulerState, log: ReadableLog, last: int | None = None) -> None:
         """A finished task that goes on comes back from the log."""
         load, tasks = loader(log), folded.tasks
-        for record in records:
+        for record in log.read_to_fold(folded.position, _number(folded, last)):
             if record.version > 1 and record.task_id not in tasks and record.task_id and type(record.event) is not Stub:
                 tasks[record.task_id] = load(record.task_id, record.position - 1)
             folded.apply(record, record.position)
@@ -165,8 +165,8 @@ class _OutboxSnapshot(SnapshotKind[Dispatcher]):
     def blank(self, log: ReadableLog) -> Dispatcher:
         return Dispatcher(Outbox(recall_from(log)))
 
-    def advance(self, folded: Dispatcher, records: Iterable[Recorded], log: ReadableLog) -> None:  # noqa: ARG002 - the outbox was given it
-        folded.apply(records)
+    def advance(self, folded: Dispatcher, log: ReadableLog, last: int | None = None) -> None:
+        folded.apply(log.read(folded.position, _number(folded, last)))
 
     def lines_of(self, folded: Dispatcher, log: ReadableLog) -> Iterator[bytes]:  # noqa: ARG002 - the outbox was given it
         yield _ENCODER.encode(folded.kept())
@@ -191,7 +191,7 @@ def folded_state(
         state = SCHEDULER_SNAPSHOT.recalled(log, path, new_state)
         if state is None:
             state = new_state()
-        SCHEDULER_SNAPSHOT.advance(state, log.read(after=state.position), log)
+        SCHEDULER_SNAPSHOT.advance(state, log)
         _complete(state, loader(log), also)
     return state
 
@@ -202,7 +202,7 @@ def folded_outbox(log: ReadableLog, path: Path | None = None) -> Dispatcher:
         dispatcher = OUTBOX_SNAPSHOT.recalled(log, path)
         if dispatcher is None:  # one without notices is there, and has the length 0
             dispatcher = OUTBOX_SNAPSHOT.blank(log)
-        OUTBOX_SNAPSHOT.advance(dispatcher, log.read(after=dispatcher.position), log)
+        OUTBOX_SNAPSHOT.advance(dispatcher, log)
     return dispatcher
 
 
@@ -308,9 +308,9 @@ def loader(log: ReadableLog) -> LoadTask:
     return load
 
 
-def between(log: ReadableLog, after: int, last: int) -> Iterator[Recorded]:
-    """The records after one position, up to another one."""
-    return log.read(after=after, limit=max(0, last - after))
+def _number(folded: _Folded, last: int | None) -> int | None:
+    """How many records there are from what is folded up to a position; none for all."""
+    return None if last is None else max(0, last - folded.position)
 
 
 def _chunks(tasks: Iterable[TaskState]) -> Iterator[Sequence[TaskState]]:

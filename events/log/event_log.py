@@ -65,6 +65,12 @@ class ReadableLog(Protocol):
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records in order of position, from `after + 1` on."""
 
+    def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """The same for a fold that only asks when a task's event was: who, why, attempt, life and hash may be left out.
+
+        Half of the time of reading goes into these. Records of the service itself are whole.
+        """
+
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
 

@@ -1,10 +1,10 @@
 """Reads records in the order of their positions or of a task: from the table, and what it lacks from archives."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -14,7 +14,8 @@ from ..values import MAX_INTEGER
 from .archives import Archives
 from .chain import GENESIS
 from .event_log import Head, Part
-from .rows import COLUMNS, Decrypt, from_row
+from .personal import BEGINS
+from .rows import COLUMNS, Decrypt, decode, from_row, moment
 from .schema import OF_PARTS, WITH_ADJUSTMENTS
 from .sqlite_errors import explained
 
@@ -47,8 +48,17 @@ def read_head(conn: sqlite3.Connection) -> Head:
     return Head(*rows[0]) if rows else Head(0, GENESIS)
 
 
-def pages(conn: sqlite3.Connection, after: int, limit: int | None, columns: str = "") -> Iterator[tuple[Any, ...]]:
-    """Rows in order of position, which is the first column, in transactions of a page each."""
+def pages(
+    conn: sqlite3.Connection,
+    after: int,
+    limit: int | None,
+    columns: str = "",
+    of_archived: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple,
+) -> Iterator[tuple[Any, ...]]:
+    """Rows in order of position, which is the first column, in transactions of a page each.
+
+    `of_archived` picks the same columns of a whole row.
+    """
     select = f"SELECT {columns} FROM events" if columns else SELECT  # noqa: S608 - names of columns, of ours
     archives = Archives(conn)
     after = max(after, 0)
@@ -56,7 +66,7 @@ def pages(conn: sqlite3.Connection, after: int, limit: int | None, columns: str 
         if after < archives.until():
             for row in islice(archives.rows(after), limit):
                 after, limit = row[0], None if limit is None else limit - 1
-                yield (*row[:3], row[14]) if columns else row
+                yield of_archived(row)
             continue
         size = _PAGE if limit is None else min(_PAGE, limit)
         page = fetch(conn, f"{select} WHERE position > ? ORDER BY position LIMIT ?", (after, size))
@@ -76,6 +86,35 @@ def read_records(conn: sqlite3.Connection, after: int, limit: int | None, decryp
     """Decoded records in order of position."""
     for row in pages(conn, after, limit):
         yield from_row(row[:14], row[14], decrypt)
+
+
+_TO_FOLD = """
+    position, task_id, version, event, recorded_at, data,
+    iif(task_id, NULL, json_array(actor, reason, command_id, correlation_id, causation_id, attempt, life, hex(hash)))
+"""
+"""Each column costs as much as to decode an event does. So what folds need of system events alone stands in one."""
+_Rest: TypeAlias = tuple[str, str, str, str, str, int, int, str]
+_REST = msgspec.json.Decoder(_Rest)
+
+
+def read_to_fold(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:
+    """Decoded records in order of position: see `ReadableLog.read_to_fold`."""
+    for position, task_id, version, event, at, data, rest in pages(conn, after, limit, _TO_FOLD, _to_fold):
+        if rest is None and not data.startswith(BEGINS):
+            yield Recorded(task_id, version, decode(event, data, position), moment(at, position), position=position)
+            continue
+        *texts, attempt, life, digest = _NOTHING if rest is None else _REST.decode(rest)
+        row = (position, task_id, version, event, at, *texts, attempt, life, 0, data)
+        yield from_row(row, bytes.fromhex(digest), decrypt)
+
+
+_NOTHING: _Rest = ("", "", "", "", "", 0, 0, "")
+
+
+def _to_fold(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What `_TO_FOLD` asks for, of a row from an archive."""
+    rest = None if row[1] else msgspec.json.encode([*row[5:12], row[14].hex()])
+    return (*row[:5], row[13], rest)
 
 
 def read_task(conn: sqlite3.Connection, task_id: int, decrypt: Decrypt, *, adjusted: bool = False) -> list[Recorded]:

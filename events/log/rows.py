@@ -115,10 +115,13 @@ def from_row(row: StoredRow, digest: bytes, decrypt: Decrypt | None = None) -> R
     position = row[0]
     if row[13].startswith(BEGINS):
         row = erased(row) if decrypt is None else decrypt(row)
+    event, at = decode(row[3], row[13], position), moment(row[4], position)
+    return Recorded(row[1], row[2], event, at, *row[5:10], row[10], row[11], position, digest)
+
+
+def moment(recorded_at: str, position: int) -> datetime:
+    """The time of a record. Raises `LogCorrupt` where it is none."""
     try:
-        recorded_at = datetime.fromisoformat(row[4])
+        return datetime.fromisoformat(recorded_at)
     except ValueError as error:
-        raise LogCorrupt(f"Position {position} has no readable time: {row[4]!r}") from error
-    return Recorded(
-        row[1], row[2], decode(row[3], row[13], position), recorded_at, *row[5:10], row[10], row[11], position, digest
-    )
+        raise LogCorrupt(f"Position {position} has no readable time: {recorded_at!r}") from error

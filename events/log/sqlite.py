@@ -58,6 +58,7 @@ from .reading import (
     read_parts,
     read_records,
     read_task,
+    read_to_fold,
     refuse_gap,
     version_at,
 )
@@ -444,6 +445,10 @@ class SqliteEventLog:
         """Records in order of position, from `after + 1` on, in pages: no reader holds the file open for long."""
         return read_records(self._conn, after, limit, self._decrypt.anew())
 
+    def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
+        return read_to_fold(self._conn, after, limit, self._decrypt.anew())
+
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
         return read_task(self._conn, task_id, self._decrypt.anew(), adjusted=adjusted)
@@ -512,6 +517,11 @@ class SqliteEventLog:
             return True
 
 
+def _hashed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What `LogReader.hashes` tells of a whole row."""
+    return *row[:3], row[14]
+
+
 class LogReader:
     """The log, read-only. Never blocks the writer; every page is a short transaction of its own."""
 
@@ -544,6 +554,10 @@ class LogReader:
         """Records in order of position, from `after + 1` on."""
         return read_records(self._conn, after, limit, self._decrypt.anew())
 
+    def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
+        return read_to_fold(self._conn, after, limit, self._decrypt.anew())
+
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
         return read_task(self._conn, task_id, self._decrypt.anew(), adjusted=adjusted)
@@ -572,7 +586,7 @@ class LogReader:
 
     def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
         """Position, task id, version and hash of each record from `after + 1` on; of rows no more is read."""
-        for row in pages(self._conn, after, limit, "position, task_id, version, hash"):
+        for row in pages(self._conn, after, limit, "position, task_id, version, hash", _hashed):
             if (type(row[1]), type(row[2]), type(row[3])) != (int, int, bytes):
                 raise LogCorrupt(f"Position {row[0]} of the log has no task, version or hash that can be read")
             yield row

@@ -224,6 +224,15 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_log_on_the_disk_folds_as_one_in_memory_does(data: Path) -> None:
+    whole = MemoryEventLog()
+    random_history(Journal(whole), 300, seed=6)
+    log = LogReader(data / "log.db")
+    ours, theirs = folded_state(log, new_state), folded_state(whole, new_state)
+    log.close()
+    assert (ours.tasks, ours.durable) == (theirs.tasks, theirs.durable)
+
+
 _SLOW_WRITER = """
 import sys, os
 from pathlib import Path

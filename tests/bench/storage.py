@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from tasktrail import Config, TaskService
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.snapshots import folded_state
 from tasktrail.events import Answer, Checkpoint, Checkpointed, Completed, Created, Event, Fact, Progressed, Started
 from tasktrail.events.log.archive_file import RANGE
 from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
@@ -397,16 +398,11 @@ def fill(path: Path, tasks: int, *, ended: bool) -> int:
 
 
 def _replay(events: int) -> float:
+    """Events in a second, from the file to the state of every task, as a start without a snapshot folds them."""
     with scratch() as folder:
         number = fill(folder / "log.db", events // 3, ended=True)
         log = SqliteEventLog(folder / "log.db", now=_NOW)
-        state = SchedulerState(Limits(), grace={"noop": 0.5})
-
-        def fold() -> None:
-            for record in log.read():
-                state.apply(record, record.position)
-
-        rate = number / seconds(fold)
+        rate = number / seconds(lambda: folded_state(log, lambda: SchedulerState(Limits(), grace={"noop": 0.5})))
         log.close()
         return rate
 

@@ -85,6 +85,20 @@ def test_what_was_appended_is_read_back_whole(log: EventLog) -> None:
     assert appended[0].recorded_at == NOW
 
 
+def test_a_fold_gets_the_events_of_tasks_and_whole_records_of_the_service(log: EventLog) -> None:
+    stopped = Fact(0, 1, ServiceStopped(), NOW, "alice", "a reason", "c9", "corr", "cause")
+    mine = Fact(1, 3, Completed(result={"a": "b"}, message="done"), NOW, "worker", attempt=1, life=1)
+    log.append([created(1), progressed(1, 2), stopped, mine, created(2)], expected=0)
+
+    def folded(record: Recorded) -> tuple[object, ...]:
+        return record.position, record.task_id, record.version, record.event, record.recorded_at
+
+    records = list(log.read())
+    assert list(map(folded, log.read_to_fold())) == list(map(folded, records))
+    assert [record for record in log.read_to_fold() if not record.task_id] == [records[2]]
+    assert list(map(folded, log.read_to_fold(1, 3))) == list(map(folded, records[1:4]))
+
+
 def test_each_hash_covers_the_record_and_the_hash_before(plain: EventLog) -> None:
     previous = GENESIS
     for record in plain.append([created(1), created(2), progressed(2, 2)], expected=0):
