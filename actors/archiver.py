@@ -156,7 +156,7 @@ class Archiver:
 
 def oldest_unfinished(state: SchedulerState) -> int:
     """The unfinished task with the lowest number; 0: there is none."""
-    return min((task.id for task in state.tasks.values() if not task.finished), default=0)
+    return next(iter(state.tasks.open_ids()), 0)
 
 
 def write_and_check(

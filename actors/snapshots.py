@@ -5,10 +5,10 @@ log is folded.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
@@ -28,6 +28,7 @@ from ..projections.views.schema import FOLD
 from .base import logger
 from .core.limits import Limits
 from .core.state import Durable, SchedulerState
+from .core.tasks import Tasks
 from .delivery.dispatcher import Dispatcher, Kept
 from .snapshot_file import Absent, OtherCode, Outdated, SnapshotHeader, SnapshotUnusable, clear_parts, reading, write
 
@@ -129,7 +130,7 @@ class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
     name = "scheduler"
     shapes = (Durable, TaskState)
     _durable = msgspec.json.Decoder(Durable)
-    _tasks = msgspec.json.Decoder(list[TaskState])
+    _tasks = msgspec.json.Decoder(list[msgspec.Raw])
 
     def blank(self, log: ReadableLog) -> SchedulerState:  # noqa: ARG002 - the state asks no log
         return SchedulerState(Limits(), grace={})  # neither limits nor types have a part in the fold
@@ -143,15 +144,16 @@ class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
             folded.apply(record, record.position)
 
     def lines_of(self, folded: SchedulerState, log: ReadableLog) -> Iterator[bytes]:
-        tasks = tasks_of(folded, loader(log))
+        ids = kept_ids(folded, loader(log))
         yield _AS_IT_IS.encode(folded.durable)
-        yield from (_ENCODER.encode(chunk) for chunk in _chunks(tasks))
+        for first in range(0, len(ids), CHUNK):
+            yield b"[" + b",".join(map(folded.tasks.encoded, ids[first : first + CHUNK])) + b"]"
 
     def restore(self, blank: SchedulerState, lines: Iterator[bytes]) -> None:
         durable = self._durable.decode(next(lines, b""))
-        tasks: list[TaskState] = []
+        tasks = Tasks()
         for line in lines:
-            tasks += self._tasks.decode(line)
+            tasks.hold(self._tasks.decode(line))
         blank.restore(durable, tasks)
 
 
@@ -253,11 +255,10 @@ def delete_snapshots(folder: Path) -> None:
         (folder / kind.name).unlink(missing_ok=True)
 
 
-def tasks_of(state: SchedulerState, load: LoadTask) -> list[TaskState]:
-    """The open tasks, and the finished ones that they need, in the order of their ids."""
-    needed = _complete(state, load)
-    kept = [task for task in state.tasks.values() if not task.finished]
-    return sorted(kept + needed, key=lambda task: task.id)
+def kept_ids(state: SchedulerState, load: LoadTask) -> list[int]:
+    """The open tasks, and the finished ones that they need, which memory then holds, in the order of their ids."""
+    needed = [task.id for task in _complete(state, load)]
+    return sorted([*needed, *state.tasks.open_ids()])
 
 
 def _complete(state: SchedulerState, load: LoadTask, also: Iterable[int] = ()) -> list[TaskState]:
@@ -274,7 +275,7 @@ def _complete(state: SchedulerState, load: LoadTask, also: Iterable[int] = ()) -
             needed[task_id] = task
         return task
 
-    for task in tasks.values():
+    for task in tasks.special():
         spec = task.spec
         parent = spec.parent_task_id
         if (parent is None and not spec.depends_on) or task.finished:
@@ -311,13 +312,6 @@ def loader(log: ReadableLog) -> LoadTask:
 def _number(folded: _Folded, last: int | None) -> int | None:
     """How many records there are from what is folded up to a position; none for all."""
     return None if last is None else max(0, last - folded.position)
-
-
-def _chunks(tasks: Iterable[TaskState]) -> Iterator[Sequence[TaskState]]:
-    """The tasks of one line after another."""
-    rest = iter(tasks)
-    while chunk := tuple(islice(rest, CHUNK)):
-        yield chunk
 
 
 @contextmanager

@@ -705,12 +705,15 @@ def _recovery(records: list[Recorded]) -> RecoveryReport:
 
 def count_unfinished(state: SchedulerState) -> int:
     """How many tasks are not finished."""
-    return sum(not task.finished for task in state.tasks.values())
+    return len(state.tasks) - len(state.tasks.over)
 
 
 def open_tasks(state: SchedulerState) -> set[int]:
     """Tasks that are not finished, or that may still have a process."""
-    return {task_id for task_id, task in state.tasks.items() if not task.finished} | set(state.running)
+    found = set(state.tasks)
+    found -= state.tasks.over
+    found |= state.running.keys()
+    return found
 
 
 def open_erasures(state: SchedulerState) -> dict[int, UserErased]:

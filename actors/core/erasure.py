@@ -49,7 +49,7 @@ def _unfinished(state: SchedulerState, user_id: int, theirs: frozenset[int]) -> 
 
 def refuse_unreadable(state: SchedulerState) -> None:
     """Raises `KeysUnreadable` when there is an open task that nobody can read: it would fail, and could have run."""
-    lost = [f"task {task.id}" for task in state.tasks.values() if not task.finished and is_erased(task.spec)]
+    lost = [f"task {task.id}" for task in state.tasks.special() if not task.finished and is_erased(task.spec)]
     if lost:
         raise KeysUnreadable(f"The keys are missing of what is to be done: {_some(lost)}")
 

@@ -1,6 +1,6 @@
 """Start, with the recovery of what a crash left open, and stop; and what the machine and the configuration change."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -15,7 +15,7 @@ from .dependencies import ended
 from .limits import Limits
 from .messages import Boot
 from .resources import MachineSample, temp_quota
-from .state import Running
+from .state import Running, SchedulerState
 from .timeouts import tick
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
@@ -64,10 +64,9 @@ def recover(work: UnitOfWork, running: Mapping[int, Running]) -> None:
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
             work.stop(entry)
-    # By their ids: after a whole replay a retried task has another place than after one from a snapshot.
-    for task in sorted((task for task in state.tasks.values() if task.status == "running"), key=_number):
+    for task in state.tasks.special():
         held = running.get(task.id)
-        if held is None or held.attempt != task.attempt:
+        if task.status == "running" and (held is None or held.attempt != task.attempt):
             _interrupt(work, task, "the service was gone while the attempt ran")
     _place_all(work)
     # A task whose limit was reached meanwhile must not be started first.
@@ -79,12 +78,13 @@ def recover(work: UnitOfWork, running: Mapping[int, Running]) -> None:
 
 def _place_all(work: UnitOfWork) -> None:
     """Queue the waiting tasks, forget the finished ones."""
-    state = work.state
-    finished, waiting = set(), []
-    for task in state.tasks.values():  # perhaps a million: nothing is called that would do nothing
-        if task.finished:
-            finished.add(task.id)
-            continue
+    work.place_all(_waiting(work.state))
+    work.state.forget_finished(set(work.state.tasks.over))
+
+
+def _waiting(state: SchedulerState) -> Iterator[TaskState]:
+    """The waiting tasks, one by one: there may be a million."""
+    for task in state.tasks.open():  # nothing is called that would do nothing
         if task.spec.output_file:
             state.outputs.claim(task)
         if task.spec.parent_task_id is not None:
@@ -93,14 +93,7 @@ def _place_all(work: UnitOfWork) -> None:
             continue
         if task.spec.depends_on:
             state.block(task)
-        waiting.append(task)
-    waiting.sort(key=_number)
-    work.place_all(waiting)
-    state.forget_finished(finished)
-
-
-def _number(task: TaskState) -> int:
-    return task.id
+        yield task
 
 
 def _interrupt(work: UnitOfWork, task: TaskState, error: str) -> None:

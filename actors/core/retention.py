@@ -41,12 +41,12 @@ def forget_tasks(work: UnitOfWork, message: Forget) -> None:
 
 def archive_range(work: UnitOfWork, message: Archive) -> None:
     """Record that a range is archived, or answer with the reason why not: records of unfinished tasks stay."""
-    for task in work.state.tasks.values():
-        if not task.finished and task.id <= message.event.newest_task:
+    for task_id in work.state.tasks.open_ids():
+        if task_id <= message.event.newest_task:
             work.answer(
                 message.token,
                 ChangedMeanwhile(
-                    f"Task {task.id} is not finished, and may have records at "
+                    f"Task {task_id} is not finished, and may have records at "
                     f"{message.event.first} to {message.event.last}, which were to be archived"
                 ),
             )
@@ -82,7 +82,7 @@ def _check(work: UnitOfWork, message: Forget, task: TaskState, version: int) -> 
 
 
 def _check_not_needed(state: SchedulerState, message: Forget) -> None:
-    for task in state.tasks.values():
+    for task in state.tasks.special():
         if task.finished:
             continue
         for other in (*task.spec.depends_on, task.spec.parent_task_id):

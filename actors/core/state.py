@@ -61,6 +61,7 @@ from .resources import MachineSample, Reserved, SetAside
 from .routing import Offer, Workers, labels_of, pick
 from .schedules import NextRuns, Schedules
 from .sources import Sources
+from .tasks import Tasks
 from .tokens import Tokens
 from .windows import Windows
 
@@ -315,7 +316,7 @@ class SchedulerState:
         own: set[int] | None = None,
     ) -> None:
         self.durable = Durable()
-        self.tasks: dict[int, TaskState] = {}
+        self.tasks = Tasks()
         self.configured = self.limits = limits
         """`limits` are those that hold: the configured ones, with the operators' changes laid over them."""
         self.retry_rules = retry_rules
@@ -371,10 +372,10 @@ class SchedulerState:
         """The log is folded up to here."""
         return self.durable.position
 
-    def restore(self, durable: Durable, tasks: Iterable[TaskState]) -> None:
+    def restore(self, durable: Durable, tasks: Tasks) -> None:
         """Bring a new state to where a snapshot was taken."""
         self.durable = durable
-        self.tasks = {task.id: task for task in tasks}
+        self.tasks = tasks
         self.next_runs = NextRuns(durable.schedules)
         self.configure(self.configured)
         self.rates = Rates(rates_over(durable.configured_rates, durable.limit_changes.merged))
@@ -402,9 +403,10 @@ class SchedulerState:
             durable.last_task_id = max(task_id, durable.last_task_id)
         elif isinstance(event, Created):
             durable.last_task_id = task_id
-            self.tasks[task_id] = create(task_id, event, fact.recorded_at)
+            task = create(task_id, event, fact.recorded_at)
+            self.tasks.put(task)
             if event.unique:
-                self._hold_key(self.tasks[task_id])
+                self._hold_key(task)
             if event.fire_time is not None:
                 self._apply_to_schedules(fact, position)
         else:
@@ -413,7 +415,7 @@ class SchedulerState:
                 event,  # type: ignore[arg-type]  # a task's facts hold task events
                 fact.recorded_at,
             )
-            self.tasks[task_id] = task
+            self.tasks.put(task)
             if not task.waiting:
                 self.parked.put(task_id, None)
             if durable.adjusted_at and task.finished:
@@ -519,8 +521,7 @@ class SchedulerState:
         task_ids = task_ids | self._passing  # the end of a cancelled attempt is recorded nowhere
         self._passing = set()
         for task_id in task_ids:
-            task = self.tasks.get(task_id)
-            if task is not None and task.finished and task_id not in self.running:
+            if task_id in self.tasks.over and task_id not in self.running:
                 del self.tasks[task_id]
 
     def look_at(self, sample: MachineSample) -> None:

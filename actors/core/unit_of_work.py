@@ -1,5 +1,6 @@
 """The unit of work of one message: it stages facts, folds them into memory, and collects effects."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -140,7 +141,7 @@ class UnitOfWork:
         else:
             self.state.queue.remove(task.id)
 
-    def place_all(self, tasks: list[TaskState]) -> None:
+    def place_all(self, tasks: Iterable[TaskState]) -> None:
         """Place all that wait, when none of them is in the queue yet."""
         self.state.queue.fill(task for task in tasks if self._is_ready(task))
 

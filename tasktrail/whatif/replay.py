@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ..actors.core.messages import Answered, Boot, Close, Commanded, Jumped, Message, Staged, Submit, Tick
 from ..actors.core.state import Running, SchedulerState
 from ..actors.core.step import needed, resume_from_log, step
+from ..actors.core.tasks import Tasks
 from ..events import CreateTask, Recorded, Started, TaskState, TasktrailError
 from ..events.reports import CapacityChanged, Run, Stop
 from ..events.system_events import ClockJumped
@@ -227,7 +228,7 @@ class Replay:
             for other in (*task.spec.depends_on, *self._above(task)):
                 state.tasks.setdefault(other, self._known[other])
         state.queue.wake_all()
-        state.tasks = dict(sorted(state.tasks.items()))
+        state.tasks = Tasks(state.tasks[task_id] for task_id in sorted(state.tasks))
         self._step(boot)
 
     def _above(self, task: TaskState) -> Iterator[int]:

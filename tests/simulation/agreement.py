@@ -21,8 +21,8 @@ def check_folded(house: House, ledger: Ledger) -> None:
     live, folded = house.state, house.folded()
     must(folded.tasks == ledger.tasks, "I4: the fold of the log is not what was recorded")
     in_memory = live.tasks.keys()
-    folded.tasks = {task_id: task for task_id, task in folded.tasks.items() if task_id in in_memory}
-    must(live.tasks == folded.tasks, f"I4: `tasks` are {live.tasks} in memory and {folded.tasks} in the log")
+    recorded = {task_id: task for task_id, task in folded.tasks.items() if task_id in in_memory}
+    must(live.tasks == recorded, f"I4: `tasks` are {dict(live.tasks)} in memory and {recorded} in the log")
     for name in Durable.__struct_fields__:
         ours, theirs = getattr(live.durable, name), getattr(folded.durable, name)
         if name == "schedules":  # a missed run that was given up is done, and recorded nowhere

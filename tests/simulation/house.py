@@ -8,6 +8,7 @@ from broken import BrokenInvariantError
 from disk import SimulatedLog
 
 from tasktrail.actors.base import Alarm, Committed, Orders
+from tasktrail.actors.core import tasks
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Close, Message, Staged
 from tasktrail.actors.core.state import SchedulerState
@@ -16,6 +17,8 @@ from tasktrail.actors.snapshots import folded_state
 from tasktrail.events import Recorded, TaskState, TasktrailError
 from tasktrail.events.clock import Clock
 from tasktrail.events.reports import Order
+
+tasks.FRESH = 3  # so that all but a few are held as bytes, as those of a long queue are
 
 
 class Watcher(Protocol):

@@ -1,9 +1,19 @@
 """Fixtures of the Scheduler core's tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from core_harness import Core
+
+from tasktrail.actors.core import tasks
+
+
+@pytest.fixture(autouse=True, scope="package")
+def few_fresh_tasks() -> Iterator[None]:
+    """All but a few tasks are held as bytes, as those of a long queue are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "FRESH", 3)
+        yield
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from tasktrail.actors.snapshots import (
     SCHEDULER_SNAPSHOT,
     folded_outbox,
     folded_state,
+    kept_ids,
     loader,
-    tasks_of,
 )
 from tasktrail.events import AdjustTask
 from tasktrail.events.log.event_log import Head
@@ -98,9 +98,8 @@ def test_the_outbox_of_a_snapshot_and_the_rest_is_that_of_the_whole_log(
 def test_the_memory_of_a_living_service_is_what_the_log_says(seed: int) -> None:
     core = live(seed, 200)
     folded = folded_state(core.log, new_state)
-    assert [task for task in tasks_of(folded, loader(core.log)) if not task.finished] == sorted(
-        (task for task in core.state.tasks.values() if not task.finished), key=lambda task: task.id
-    )
+    kept = [folded.tasks[task_id] for task_id in kept_ids(folded, loader(core.log))]
+    assert [task for task in kept if not task.finished] == list(core.state.tasks.open())
     ours, theirs = core.state.durable, folded.durable
     for field in Durable.__struct_fields__:
         if field != "schedules":  # a run that was missed and given up is done, and nowhere recorded
