@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import product
 from math import prod
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Any, NamedTuple, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -174,6 +174,10 @@ BY_SORT = {"priority": "tasks_by_priority", "updated_at": "tasks_by_update", "qu
 _OVER = frozenset(OVER)
 _TO_SORT = 16
 """What it costs to read and sort a task, beside what it costs to pass one along an order."""
+_INSTRUCTIONS = 8
+"""Of SQLite's machine, for passing one task or looking it up in an index, at most."""
+_PATIENCE = 2
+"""How many times as long as it was expected to be a walk may be."""
 _MAX_BRANCHES = 16
 _DEEP = 20_000
 
@@ -208,23 +212,21 @@ def count(filters: TaskFilters) -> Query:
     return f"SELECT count(*) FROM tasks{where}", values  # noqa: S608 - our own names
 
 
-def page(filters: TaskFilters, counts: Counts, total: int, users: int) -> Query:
-    """The statement that finds the ids of one page, in order.
-
-    `total`: how many tasks pass. `users`: how many tasks there are of the users that are named.
-    """
+def _in_place(filters: TaskFilters) -> TaskFilters:
+    """The same list by id where none of its tasks has a place in the queue."""
     statuses = values_of(filters.status)
     if column_of(filters) == "queue_key" and statuses and WAITING.isdisjoint(statuses):
-        filters = replace(filters, sort="id" if filters.sort.startswith("-") else "-id")  # none of them has a place
-    # Only tasks that wait have a place in the queue.
-    queued = column_of(filters) == "queue_key" and _only_waiting(filters)
-    among = sum(number for (_kind, status), number in counts.items() if not queued or status in WAITING)
-    passed = (filters.offset + filters.limit) * among / max(1, total)
-    if column_of(filters) != "id" and not _by_text(filters):
-        if passed <= _TO_SORT * total:
-            return _walked(filters, counts, total, users, passed)
-        if statuses and _OVER.issuperset(statuses) and not _by_id(filters):
-            return _of_those_over(filters)
+        return replace(filters, sort="id" if filters.sort.startswith("-") else "-id")
+    return filters
+
+
+def page(filters: TaskFilters) -> Query:
+    """The statement that finds the ids of one page, in order: it sorts what passes, or walks along the ids."""
+    filters = _in_place(filters)
+    statuses = values_of(filters.status)
+    over = bool(statuses) and _OVER.issuperset(statuses) and not (_by_text(filters) or _by_id(filters))
+    if over and column_of(filters) != "id":
+        return _of_those_over(filters)
     order, keys = _order(filters)
     selects: list[str] = []
     parameters: list[object] = []
@@ -241,11 +243,30 @@ def page(filters: TaskFilters, counts: Counts, total: int, users: int) -> Query:
     return f"{selects[0]} LIMIT ? OFFSET ?", [*parameters, filters.limit, filters.offset]
 
 
-def _walked(filters: TaskFilters, counts: Counts, total: int, users: int, passed: float) -> Query:
-    """A walk along the order. Each index holds ids, so what is passed is told from others by indexes alone."""
-    order, _keys = _order(filters)
+class WalkedPage(NamedTuple):
+    """A walk along an order. What stands in it before the page is told from what passes by indexes alone."""
+
+    query: Query
+    instructions: float
+    """That it may take. If what passes does not lie evenly in the order, it takes many more."""
+
+
+def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) -> WalkedPage | None:
+    """The walk that finds a page, where that can be expected to be shorter than to sort all that passes.
+
+    `total`: how many tasks pass. `users`: how many tasks there are of the users that are named.
+    """
+    filters = _in_place(filters)
     column = column_of(filters)
+    if column == "id" or _by_text(filters):
+        return None
+    # Only tasks that wait have a place in the queue.
+    queued = column == "queue_key" and _only_waiting(filters)
+    among = sum(number for (_kind, status), number in counts.items() if not queued or status in WAITING)
+    passed = (filters.offset + filters.limit) * among / max(1, total)
+    order, _keys = _order(filters)
     asked = list(_together(filters))
+    looked_up = 0.0
     terms: list[str] = []
     parameters: list[object] = []
     for named, values in asked:
@@ -255,13 +276,18 @@ def _walked(filters: TaskFilters, counts: Counts, total: int, users: int, passed
             size = total
         else:
             size = users if named == ("user_id",) else sum(counts.values())
-        terms.append(_in_index(named, filters, "tasks.id", at_once=size <= passed))
+        looks = passed * prod(len(_values_of(filters, field)) for field in named)
+        terms.append(_in_index(named, filters, "tasks.id", at_once=size <= looks))
         parameters += values
+        looked_up += min(size, looks)
+    if max(passed, looked_up) > _TO_SORT * total:
+        return None
     if column == "queue_key" and _only_waiting(filters):
         terms.append("tasks.queue_key IS NOT NULL")
     where = f" WHERE {' AND '.join(terms)}" if terms else ""
     statement = f"SELECT tasks.id FROM tasks INDEXED BY {BY_SORT[column]}{where} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608 - our own names
-    return statement, [*parameters, filters.limit, filters.offset]
+    query = statement, [*parameters, filters.limit, filters.offset]
+    return WalkedPage(query, _PATIENCE * (passed + looked_up + filters.limit) * _INSTRUCTIONS)
 
 
 def _together(filters: TaskFilters) -> Iterator[tuple[tuple[str, ...], list[object]]]:

@@ -17,12 +17,14 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import msgspec
 
 from ...events.state import WAITING
+from ...events.values import MAX_INTEGER
 from ..views import zones
 from ..views.ranks import number_with
 from ..views.schema import SELDOM
 from ..views.shares import number_in, read_share
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
+from .attempt import attempted
 from .filters import BY_VALUE, STATUSES, TaskFilters, by_label, by_user, column_of, ids_of, values_of
 from .walk import BRANCHES, END, FEW, START, Hit, Place, Values
 
@@ -39,6 +41,12 @@ _TO_LOOK = 3
 """… and to look into another index for each."""
 _TO_BEGIN = 600
 """What it costs to begin the walk along an order, beside the same."""
+_MOST_AFTER_ALL = 500_000
+"""What it may cost to sort them when a walk has turned out too long."""
+_INSTRUCTIONS = 30
+"""Of SQLite's machine, for passing one task, at most."""
+_PATIENCE = 4
+"""How many times as long as it was expected to be a walk may be."""
 _SLACK = 0.001
 """Seconds that the rounding of sums is less than."""
 _LATEST = "(SELECT max(since) FROM versions WHERE id = {id} AND since <= :position)"
@@ -188,12 +196,22 @@ class PastWalk:
             if len(self._shares) == 1:
                 passed = number_in(self._shares)
             passed *= self._position / max(1, self._top)  # of the changes of a task only one is the last
-        looks = any(values for field, values in self._wanted.items() if field not in ("type", "user_id"))
-        walk = _TO_BEGIN + last * passed / max(1, total) * (_TO_LOOK if looks else 1)
+        looks = sum(len(values) for field, values in self._wanted.items() if field not in ("type", "user_id"))
+        walk = _TO_BEGIN + last * passed / max(1, total) * (_TO_LOOK * looks or 1)
         work = _TO_SORT * max(self._lead.size, self._lead.work)
         sort = bool(self._words) or work <= min(walk, _MOST) or (total <= FEW and walk > _MOST)
         self._only = True
-        return [hit[0] for hit in islice(self.hits(START, sort=sort), offset, last)]
+
+        def found() -> list[int]:
+            return [hit[0] for hit in islice(self.hits(START, sort=sort), offset, last)]
+
+        if sort or work > _MOST_AFTER_ALL:
+            return found()
+        ids = attempted(self._conn, _PATIENCE * walk * _INSTRUCTIONS, found)
+        if ids is None:
+            sort = True
+            ids = found()
+        return ids
 
     def ids(self) -> Iterator[int]:
         """The ids of all that pass, in the order of the list."""
@@ -521,7 +539,7 @@ class PastWalk:
         """Priority by priority, the lanes that have it side by side."""
         lanes = [(status, lane, head) for status in statuses for lane, head in self._lanes(status, down=down)]
         if part.key is not None:
-            first, last = lanes_with(int(part.key))
+            first, last = lanes_with(int(max(-MAX_INTEGER, min(part.key, MAX_INTEGER))))  # it may be infinite
             lanes = [one for one in lanes if (one[1] <= last if down else one[1] >= first)]
         lanes.sort(key=lambda one: priority_of(one[1]), reverse=down)
         for priority, group in groupby(lanes, key=lambda one: priority_of(one[1])):

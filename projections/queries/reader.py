@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self, TypeAlias
 
@@ -26,8 +27,21 @@ from ..views.schema import identity
 from ..views.shares import number_in, read_share
 from ..views.tallies import read_numbers
 from .activity import Span, read_activity
+from .attempt import attempted
 from .batches import Batch, last_readers, last_writers, read_batch, read_batches
-from .filters import TaskFilters, by_label, by_user, count, every, ids_of, kept_total, page, values_of
+from .filters import (
+    Query,
+    TaskFilters,
+    by_label,
+    by_user,
+    count,
+    every,
+    ids_of,
+    kept_total,
+    page,
+    values_of,
+    walked_page,
+)
 from .stats import Stats, count_stats, read_counts, read_stats
 from .walk import BRANCHES, START, Census, Place, Stretch, all_ids, census, walk
 
@@ -160,8 +174,12 @@ class TaskQueries:
                 total = sum(number_with(conn, label) for label in values_of(filters.label))
             elif total is None:
                 total = conn.execute(*count(filters)).fetchone()[0]
-            asked = page(filters, counts, total, number_in(shares) if shares else sum(counts.values()))
-            ids = [row[0] for row in conn.execute(*asked)] if total > filters.offset else []
+            ids: list[int] = []
+            if total > filters.offset:
+                quick = walked_page(filters, counts, total, number_in(shares) if shares else sum(counts.values()))
+                if quick is not None:
+                    ids = attempted(conn, quick.instructions, partial(_ids, conn, quick.query)) or []
+                ids = ids or _ids(conn, page(filters))
             rows = conn.execute(MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
             states = {row[0]: state_of(row) for row in rows}
             if len(ids) != min(filters.limit, max(0, total - filters.offset)) or len(states) != len(ids):
@@ -296,6 +314,10 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         kind = ViewsDamaged if isinstance(error, UnicodeError) or is_damage(error) else ViewsFailed
         raise kind(f"{path} cannot be read: {error}") from error
     return teach(conn), frozen
+
+
+def _ids(conn: sqlite3.Connection, query: Query) -> list[int]:
+    return [row[0] for row in conn.execute(*query)]
 
 
 def _each(conn: sqlite3.Connection, filters: TaskFilters, now: datetime, total: int) -> Iterator[Task]:

@@ -76,7 +76,7 @@ def sound(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether what stands in the file is at fault; also text that is no UTF-8, which has no name of its own."""
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
-    told = ("no such table", "no such column", "malformed", "user-defined function raised")
+    told = ("no such table", "no such column", "no such index", "malformed", "user-defined function raised")
     return name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or str(error).startswith(told)
 
 

@@ -9,7 +9,6 @@ EVERY = 1024
 
 _REMEMBERED = 50_000
 """Labels whose numbers are remembered."""
-_INDEX = "SELECT 1 FROM sqlite_schema WHERE name = 'tasks_by_label'"
 _KEPT = "SELECT * FROM ranks WHERE label = ? AND id <= ? ORDER BY id DESC LIMIT 1"
 _BEHIND = "SELECT count(*) FROM tasks INDEXED BY tasks_by_label WHERE label = ? AND id > ? AND id <= ?"
 _END = 2**62
@@ -18,12 +17,12 @@ _END = 2**62
 class Ranks:
     """Keeps them while tasks are created."""
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
+    def __init__(self, conn: sqlite3.Connection, *, indexed: bool) -> None:
         self._conn = conn
         self._known: dict[str, int] = {}
         """Label → how many tasks have it."""
         self._rows: list[tuple[str, int, int]] = []
-        self._indexed = conn.execute(_INDEX).fetchone() is not None
+        self._indexed = indexed
         """Views that are built in one go have no index to look into: all labels that there are, are remembered."""
 
     def see(self, label: str, task_id: int) -> None:

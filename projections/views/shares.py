@@ -22,7 +22,6 @@ Share: TypeAlias = Counter[tuple[int, str]]
 _STATUSES: tuple[str, ...] = get_args(Status)
 _REMEMBERED = 50_000
 """Users whose numbers are remembered."""
-_INDEX = "SELECT 1 FROM sqlite_schema WHERE name = 'versions_by_user'"
 _KEPT = "SELECT * FROM shares WHERE user_id = ? AND since <= ? ORDER BY since DESC LIMIT 1"
 _MOVED = """
 SELECT kind, was, status FROM versions INDEXED BY versions_by_user WHERE user_id = ? AND since > ? AND since <= ?
@@ -33,12 +32,12 @@ _END = 2**62
 class Shares:
     """Keeps the numbers, version by version."""
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
+    def __init__(self, conn: sqlite3.Connection, *, indexed: bool) -> None:
         self._conn = conn
         self._known: dict[int, tuple[Share, list[int]]] = {}
         """User → numbers, and how many versions came since these were kept."""
         self._rows: list[tuple[int, int, str]] = []
-        self._indexed = conn.execute(_INDEX).fetchone() is not None
+        self._indexed = indexed
         """Views that are built in one go have no index to look into: all users that there are, are remembered."""
 
     def see(self, user_id: int, kind: int, was: str, status: str, position: int) -> None:
@@ -52,7 +51,7 @@ class Shares:
                 share[kind, was] -= 1
             share[kind, status] += 1
         number[0] += 1
-        if number[0] == EVERY:
+        if number[0] >= EVERY:
             number[0] = 0
             self._rows.append((user_id, position, _text(share)))
 

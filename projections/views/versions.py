@@ -65,12 +65,13 @@ def lanes_with(priority: int) -> tuple[int, int]:
 class Versions:
     """Writes what is told of the past. One batch after another, within the transaction that is open."""
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
+    def __init__(self, conn: sqlite3.Connection, *, indexed: bool) -> None:
+        """`indexed`: whether the tables have their indexes already."""
         self._conn = conn
         self._zones = Zones(conn)
         self._tallies = Tallies(conn)
-        self._shares = Shares(conn)
-        self._ranks = Ranks(conn)
+        self._shares = Shares(conn, indexed=indexed)
+        self._ranks = Ranks(conn, indexed=indexed)
 
     def write(
         self, records: Sequence[Recorded], changes: Sequence[Change], changed: Mapping[int, int]

@@ -360,15 +360,18 @@ class Environment:
         """A signed statement of how a task's output, or a file, was made. Reads the files, service or not."""
         from ..events.log.sqlite import LogReader
         from ..paths import give_to_owner
+        from ..projections.errors import SealUnfit
         from ..projections.proof.provenance import Makers, makers_of, signed, statement
-        from ..projections.proof.seals import name_of, newest_seal, private_key, seal_files
+        from ..projections.proof.seals import name_of, newest_seal, private_key
 
         paths = _with_log(session)
         with closing(LogReader(paths.log)) as log:
             name = name_of(next(log.read(limit=1)))
             task_id, others = Makers(made, ()) if isinstance(made, int) else makers_of(log, made)
             key, seals = private_key(paths.seal_key, name), _seals(session, paths)
-            seal = newest_seal(seals, key.public) if seals.is_dir() and seal_files(seals) else None
+            seal = None
+            with suppress(SealUnfit):  # there is none that can be read, which is for `verify --seals` to tell
+                seal = newest_seal(seals, key.public)
             found = signed(statement(log, task_id, name, others, seal), key)
         give_to_owner(paths)
         return found

@@ -68,12 +68,19 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(function, "__kwdefaults__", {**(function.__kwdefaults__ or {}), "within": 60.0})
 
 
-@pytest.fixture(params=[(0, 10**9), (walk.FEW, 0)], ids=["along the order", "sorted"])
+@pytest.fixture(
+    params=[(0, 10**9, 0), (walk.FEW, 0, 0), (0, 10**9, 10**30)], ids=["along the order", "sorted", "given up"]
+)
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to an order, however short the list."""
-    few, to_sort = request.param
+    """Both ways to an order, however short the list, and the one after the other."""
+    few, to_sort, after_all = request.param
     monkeypatch.setattr(past_walk, "FEW", few)
     monkeypatch.setattr(past_walk, "_TO_SORT", to_sort)
+    monkeypatch.setattr(past_walk, "_MOST_AFTER_ALL", after_all)
+    if after_all:
+        for module in ("past_walk", "filters"):
+            monkeypatch.setattr(f"tasktrail.projections.queries.{module}._INSTRUCTIONS", 0)
+        monkeypatch.setattr("tasktrail.projections.queries.attempt._EVERY", 1)
 
 
 @pytest.fixture
@@ -93,6 +100,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def then_ids(live: TaskQueries, filters: TaskFilters, at: datetime) -> list[int]:
     with live.every(filters, at) as every:
         return [task.id for task in every.tasks]
+
+
+@pytest.mark.parametrize("sort", ["priority", "updated_at"])
+def test_places_beyond_everything_find_nothing_then(sort: str, few: None) -> None:
+    del few
+    journal = busy_history(40, 5)
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        then = Past(TaskQueries(views.connection), journal.log, len(journal.records) - 5)
+        for text in ("after~1e999~1", "after~1e308~999999999999999"):
+            assert then.stretch(TaskFilters(sort=sort), parse_place(text))[0].tasks == ()
 
 
 def busy_history(steps: int, seed: int, log: EventLog | None = None) -> Journal:

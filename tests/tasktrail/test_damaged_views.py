@@ -142,6 +142,23 @@ def test_a_fold_that_meets_damage_builds_the_views_anew(data: Path, open_service
     assert service.verify().ok
 
 
+@pytest.mark.parametrize(
+    ("index", "as_of"),
+    [("versions_by_user", ""), ("versions_by_user", 20), ("tasks_by_user", 20), ("tasks_by_update", "")],
+)
+def test_an_index_that_is_gone_is_made_anew_by_whoever_needs_it(
+    data: Path, open_service: Open, index: str, as_of: str | int
+) -> None:
+    asked = TaskFilters(user_id=(0, 1), sort="-updated_at", as_of=as_of)
+    service = open_service()
+    due = service.list_tasks(asked)
+    by_hand(data / "views.db", f"DROP INDEX {index}")
+    service.start_task(4)  # what is folded meanwhile may need it as well
+    assert service.wait(4, 30).status == "completed"
+    assert service.list_tasks(asked)[1] == due[1]
+    assert service.verify().ok
+
+
 @pytest.mark.parametrize("change", [*CHANGES[:4], *OF_THE_PAST])
 def test_without_a_service_damage_is_mended_by_whoever_reads(data: Path, due: Any, change: str) -> None:
     by_hand(data / "views.db", change)

@@ -1,0 +1,29 @@
+"""A statement that gives up after some work: which of two ways is the shorter one may only show when one is tried."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_EVERY = 1000
+"""Instructions of SQLite's machine between two looks at how many there were."""
+
+
+def attempted(conn: sqlite3.Connection, instructions: float, ask: Callable[[], _T]) -> _T | None:
+    """What `ask` gives, or nothing if one of its statements needs more instructions of SQLite's machine than these."""
+    left = instructions
+
+    def look() -> bool:
+        nonlocal left
+        left -= _EVERY
+        return left < 0
+
+    conn.set_progress_handler(look, _EVERY)
+    try:
+        return ask()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return None
+        raise
+    finally:
+        conn.set_progress_handler(None, 0)

@@ -1,0 +1,62 @@
+"""A walk that turns out too long is given up, and the same list is found in another way."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tasktrail.projections.queries.attempt import attempted
+from tasktrail.projections.queries.filters import TaskFilters, walked_page
+from tasktrail.projections.views import schema
+from tasktrail.projections.views.checksums import teach
+
+_COUNT = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT count(*) FROM n"
+
+
+@pytest.fixture
+def conn() -> Iterator[sqlite3.Connection]:
+    with closing(teach(sqlite3.connect(":memory:", isolation_level=None))) as opened:
+        yield opened
+
+
+def test_what_is_too_long_is_given_up_and_the_moment_goes_on(conn: sqlite3.Connection) -> None:
+    conn.execute("CREATE TABLE one (a)")
+    conn.execute("BEGIN")
+    conn.execute("INSERT INTO one VALUES (1)")
+    conn.execute("SELECT * FROM one").fetchall()
+
+    def count(number: int) -> int:
+        return int(conn.execute(_COUNT, (number,)).fetchone()[0])
+
+    assert attempted(conn, 10_000, lambda: count(1_000_000)) is None
+    assert conn.in_transaction
+    assert attempted(conn, 10_000, lambda: count(10)) == 10
+    assert count(20_000) == 20_000, "nothing is given up any more"
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        attempted(conn, 10_000, lambda: conn.execute("SELECT * FROM none"))
+
+
+TASKS = 30_000
+OWN = 600
+_INSERT = """
+WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :tasks)
+INSERT INTO tasks SELECT i, 'completed', 'noop', 0, 0, 0, CASE WHEN {} THEN 'l' || (i % :labels) ELSE '' END, '', 5,
+    NULL, i, i, '{{}}', '{{}}', 0, 0 FROM n
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "in_time"), [(f"i % {TASKS // OWN} = 0", True), (f"i <= {OWN}", False)], ids=["spread", "all the oldest"]
+)
+@pytest.mark.parametrize("labels", [1, 20])
+def test_a_walk_ends_where_what_it_looks_for_does_not_lie_as_expected(
+    conn: sqlite3.Connection, rule: str, labels: int, *, in_time: bool
+) -> None:
+    schema.create_tables(conn)
+    conn.execute(_INSERT.format(rule), {"tasks": TASKS, "labels": labels})
+    asked = TaskFilters(label=tuple(f"l{number}" for number in range(labels)), sort="-updated_at")
+    walk = walked_page(asked, {("noop", "completed"): TASKS}, OWN, TASKS)
+    assert walk is not None
+    found = attempted(conn, walk.instructions, lambda: conn.execute(*walk.query).fetchall())
+    assert (found is not None) == in_time
