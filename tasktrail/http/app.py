@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from litestar import Litestar, Request, Response
+from litestar.connection import ASGIConnection
 from litestar.datastructures import State
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException
-from litestar.handlers import HTTPRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
 from .. import __version__
 from . import batches, commands, login, queries
@@ -39,21 +40,41 @@ def build_app(backend: Backend, access: Access) -> Litestar:
         route_handlers=[*_options_routes(ROUTES), *ROUTES, page_router()],
         dependencies={
             "backend": Provide(lambda: backend, sync_to_thread=False),
-            "access": Provide(lambda: access, sync_to_thread=False),
+            "access": Provide(_access, sync_to_thread=False),
             "who": Provide(_who, sync_to_thread=False),
         },
         exception_handlers={**PROBLEM_HANDLERS, HTTPException: refused_anywhere},
-        guards=[permitted, from_own_page, known_only, possible_task],
+        guards=[_checked],
         openapi_config=openapi_config(__version__, backend.service),
-        state=State({"backend": backend, "hub": Hub(backend), "activity": {}, "checks": set()}),
+        state=State({"backend": backend, "access": access, "hub": Hub(backend), "activity": {}, "checks": set()}),
         logging_config=None,  # Litestar's own would replace the handlers of the root logger
         request_max_body_size=MAX_BODY,
     )
 
 
-def _who(request: Request[Any, Any, Any]) -> Identity:
+# Litestar makes what knows nothing of each other at the same time, each in a task of its own, which takes longer than
+# the rest of its work. So each dependency names the one before it.
+
+
+def _access(request: Request[Any, Any, Any], backend: NamedDependency[Backend]) -> Access:  # noqa: ARG001 - see above
+    access: Access = request.app.state["access"]
+    return access
+
+
+def _who(request: Request[Any, Any, Any], access: NamedDependency[Access]) -> Identity:  # noqa: ARG001 - see above
     who: Identity = request.scope["state"]["who"]
     return who
+
+
+async def _checked(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """The guard of all routes. It awaits, because Litestar hands those that do not to a thread, and there is but one.
+
+    Litestar copies the handler for each guard.
+    """
+    permitted(connection, handler)
+    await from_own_page(connection, handler)
+    known_only(connection, handler)
+    possible_task(connection, handler)
 
 
 def _options_routes(routes: Sequence[HTTPRouteHandler]) -> Iterator[HTTPRouteHandler]:

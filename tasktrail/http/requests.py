@@ -216,10 +216,14 @@ def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRout
 
     One that is given twice and takes one value is refused too: nobody could say which of them is meant.
     """
-    known = dict(handler.parsed_fn_signature.parameters)
-    for provided in handler.resolve_dependencies().values():
-        known |= provided.parsed_fn_signature.parameters
     given = connection.query_params
+    if not given:
+        return
+    known = dict(handler.parsed_fn_signature.parameters)
+    dependencies = handler.resolve_dependencies()
+    for provided in dependencies.values():
+        known |= provided.parsed_fn_signature.parameters
+    known = {name: takes for name, takes in known.items() if name not in dependencies}  # the service gives those
     for name in given:
         if name not in known:
             raise _unknown(name, list(known))

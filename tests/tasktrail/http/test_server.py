@@ -42,6 +42,21 @@ def test_it_answers_on_a_port_and_on_the_unix_socket(serve: Serve, tmp_path: Pat
         assert unix.get("http://whatever.example/healthz").json() == {"status": "ok"}
 
 
+def test_a_request_needs_no_thread_of_the_loop(serve: Serve) -> None:
+    """Litestar hands a guard that does not await to a thread, which takes longer than all the rest of a request."""
+    server = serve()
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")}
+    assert httpx.get(f"{server.address}/v1/types", headers=AUTH, trust_env=False).status_code == 200
+    assert {thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")} <= before
+
+
+@pytest.mark.parametrize("name", ["access", "backend", "who"])
+@pytest.mark.parametrize("path", ["/v1/commands", "/v1/queue/resume"])
+def test_what_the_service_itself_gives_a_route_is_no_parameter(serve: Serve, path: str, name: str) -> None:
+    answer = httpx.post(f"{serve().address}{path}?{name}=1", headers=AUTH, trust_env=False)
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (400, "malformed", name)
+
+
 def test_the_socket_is_for_its_owner_only(serve: Serve, tmp_path: Path) -> None:
     serve()
     assert stat.S_IMODE((tmp_path / "other.sock").stat().st_mode) == 0o600
