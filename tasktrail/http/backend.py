@@ -6,14 +6,18 @@ Commands have theirs, so that no question keeps them waiting. What takes long is
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from ctypes import CDLL
+from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple
 
 import msgspec
 
+from ..actors.logger import get_logger
 from ..actors.workers.worker_process import worker_environment
 from ..api.commands import Commands
 from ..api.either_way import Blocking
@@ -57,8 +61,34 @@ _TRIM_EVERY = 30.0
 malloc_trim: Callable[[int], object] | None = getattr(CDLL(None), "malloc_trim", None)
 """Gives the system what Python has freed after a flood, which glibc keeps otherwise."""
 
+logger = get_logger("tasktrail.http")
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+class LoopNews:
+    """Calls functions in the event loop, for threads. All that comes until the loop gets round to it wakes it once."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Callable[[], object]] = deque()
+        self._woken = False
+
+    def tell(self, loop: asyncio.AbstractEventLoop, function: Callable[[*Ts], object], *args: *Ts) -> None:
+        """Have it called soon; never, once the loop is closed. From any thread; it is always the same loop."""
+        self._calls.append(partial(function, *args))
+        if not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._call)
+
+    def _call(self) -> None:
+        self._woken = False  # before the look: what comes after it wakes the loop again
+        while self._calls:
+            try:
+                self._calls.popleft()()
+            except Exception:
+                logger.exception("an answer could not be given to the loop")  # the others get theirs
 
 
 class Backend:
@@ -72,6 +102,7 @@ class Backend:
         self.check = Check()
         self.waiters = Waiters(service)
         self.held = StreamBuffers()
+        self._news = LoopNews()
         environment = worker_environment((), (), os.environ)
         self._lanes = [ReaderProcess(service.paths, environment) for _ in range(_APART)]
         self._free: SimpleQueue[ReaderProcess] = SimpleQueue()
@@ -187,29 +218,41 @@ class Backend:
         """
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[list[Accepted | TasktrailError]] = loop.create_future()
+        items: Sequence[Item] = ()
+        since: float | None = None
+        clock: asyncio.TimerHandle
 
-        def settle(answers: list[Accepted | TasktrailError]) -> None:
-            if not answered.done():
-                answered.set_result(answers)
+        def hand_over() -> None:
+            nonlocal items, since
+            try:
+                items = [_allowed(self.service, who, item) for item in decode()]
+                commands = [item for item in items if not isinstance(item, TasktrailError)]
+                since = loop.time()
+                if commands:
+                    self.service.submit(commands, reply, checked=True, only_user=who.user_id)
+                else:
+                    reply([])
+            except BaseException as error:  # noqa: BLE001 - whoever has asked gets it
+                self._news.tell(loop, _fail, answered, error)
 
         def reply(answers: list[Accepted | TasktrailError]) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(settle, answers)
+            self._news.tell(loop, _settle, answered, answers)
 
-        def hand_over() -> list[Item]:
-            items = [_allowed(self.service, who, item) for item in decode()]
-            commands = [item for item in items if not isinstance(item, TasktrailError)]
-            if commands:
-                self.service.submit(commands, reply, checked=True, only_user=who.user_id)
+        def look() -> None:
+            """Give up once the time is over, which begins when the commands are handed over."""
+            nonlocal clock
+            left = _ANSWER_WITHIN if since is None else since + _ANSWER_WITHIN - loop.time()
+            if since is None or left > 0:
+                clock = loop.call_later(left, look)
             else:
-                reply([])
-            return items
+                _fail(answered, _unanswered(items))
 
-        items = await asyncio.get_running_loop().run_in_executor(self._commanding, hand_over)
+        clock = loop.call_later(_ANSWER_WITHIN, look)
+        self._commanding.submit(hand_over)
         try:
-            answers = await asyncio.wait_for(answered, _ANSWER_WITHIN)
-        except TimeoutError:
-            raise _unanswered(items) from None
+            answers = await answered
+        finally:
+            clock.cancel()
         following = iter(answers)
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
 
@@ -268,7 +311,18 @@ def _allowed(service: TaskService, who: Identity, item: Item) -> Item:
         return error
 
 
+def _settle(answered: asyncio.Future[T], answer: T) -> None:
+    if not answered.done():
+        answered.set_result(answer)
+
+
+def _fail(answered: asyncio.Future[T], error: BaseException) -> None:
+    if not answered.done():
+        answered.set_exception(error)
+
+
 def _unanswered(items: Sequence[Item]) -> OutcomeUnknown:
     ids = [item.command_id or "(none)" for item in items if not isinstance(item, TasktrailError)]
     more = f" and {len(ids) - 1} more" if ids[1:] else ""
-    return OutcomeUnknown(f"No answer within {_ANSWER_WITHIN:g} s to the command with id {ids[0]}{more}")
+    sent = f"the command with id {ids[0]}{more}" if ids else "no command"
+    return OutcomeUnknown(f"No answer within {_ANSWER_WITHIN:g} s to {sent}")

@@ -1,5 +1,7 @@
 """Commands over plain HTTP: what is accepted, what is refused, and how a refusal looks."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +9,14 @@ import httpx
 import msgspec
 import pytest
 from owner import AUTH
+from structlog.testing import capture_logs
 
 from tasktrail.api.service import TaskService
+from tasktrail.events import CreateTask
+from tasktrail.events.errors import Malformed, OutcomeUnknown
 from tasktrail.http import backend
+from tasktrail.http.identity import OWNER, Identity
+from tasktrail.http.requests import Item
 from tasktrail.http.server import HttpServer
 
 Wish = Callable[..., dict[str, Any]]
@@ -281,6 +288,59 @@ def test_a_command_without_answer_in_time_is_an_unknown_outcome_with_its_id(
     assert "remember-me" in assert_problem(answer, 503, "outcome_unknown")["detail"]
 
 
+def sent(service: Any, decode: Callable[[Callable[[], None]], list[Item]]) -> list[Any]:
+    """What `Backend.send` answers, or raises. `decode` gets what lets the loop look at the clock several times."""
+    looked = threading.Semaphore(0)
+
+    async def send() -> list[Any]:
+        one = backend.Backend(service)
+        loop = asyncio.get_running_loop()
+
+        def look(left: int) -> None:
+            if left:
+                loop.call_later(0, look, left - 1)
+            else:
+                looked.release()
+
+        def clock() -> None:
+            loop.call_soon_threadsafe(look, 5)
+            assert looked.acquire(timeout=20)
+
+        who = Identity(name=OWNER, role="admin", way="token", credential="")
+        try:
+            return list(await one.send(who, lambda: decode(clock)))
+        finally:
+            one.close()
+
+    return asyncio.run(send())
+
+
+def test_the_time_for_an_answer_begins_when_the_command_is_handed_over(
+    service: TaskService, wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then nobody could say which command is in doubt."""
+    monkeypatch.setattr(backend, "_ANSWER_WITHIN", 0.0)
+
+    def decode(clock: Callable[[], None]) -> list[Item]:
+        clock()
+        return [Malformed("this one is none"), CreateTask(**wish(command_id="slowly-read"))]
+
+    with pytest.raises(OutcomeUnknown, match="slowly-read"):
+        sent(Silent(service), decode)
+
+
+def test_a_wait_that_ends_while_a_command_is_read_is_a_fault_and_no_doubt(service: TaskService) -> None:
+    def decode(_clock: Callable[[], None]) -> list[Item]:
+        raise TimeoutError("of a disk")
+
+    with pytest.raises(TimeoutError, match="of a disk"):
+        sent(service, decode)
+
+
+def test_no_answer_for_nothing_that_was_sent_can_be_told() -> None:
+    assert "no command" in backend._unanswered([Malformed("this one is none")]).message
+
+
 class Broken(Silent):
     """A service with a fault of its own."""
 
@@ -355,3 +415,36 @@ def test_many_are_retried_with_a_count_and_a_problem_for_each_refusal(web: httpx
 )
 def test_a_retry_of_many_that_means_nothing_is_refused(web: httpx.Client, body: Any, code: str, field: str) -> None:
     assert_problem(web.post("/v1/tasks/retry", json=body), 400, code, field)
+
+
+def test_all_that_threads_tell_the_loop_until_it_looks_wakes_it_once() -> None:
+    woken: list[Callable[[], None]] = []
+    called: list[int] = []
+
+    class Loop:
+        def call_soon_threadsafe(self, call: Callable[[], None]) -> None:
+            woken.append(call)
+
+    news, loop = backend.LoopNews(), Loop()
+    for number in range(3):
+        news.tell(loop, called.append, number)  # type: ignore[arg-type]  # all that it uses of a loop
+    assert len(woken) == 1
+    woken[0]()
+    assert called == [0, 1, 2]
+    news.tell(loop, called.append, 3)  # type: ignore[arg-type]  # as above
+    assert len(woken) == 2
+
+
+def test_what_goes_wrong_with_one_call_in_the_loop_keeps_no_other_from_it() -> None:
+    called: list[int] = []
+
+    async def tell() -> None:
+        news, loop = backend.LoopNews(), asyncio.get_running_loop()
+        news.tell(loop, called.remove, 1)
+        news.tell(loop, called.append, 2)
+        await asyncio.sleep(0)
+
+    with capture_logs() as lines:
+        asyncio.run(tell())
+    assert called == [2]
+    assert [line["log_level"] for line in lines] == ["error"]
