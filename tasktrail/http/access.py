@@ -21,12 +21,12 @@ import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..actors.core.tokens import Token
-from ..errors import Forbidden, Unauthorized, WrongHost, WrongOrigin, problem
+from ..errors import Forbidden, Unauthorized, WrongHost, WrongOrigin
 from ..events import TasktrailError
 from .identity import OWNER, Identity
 from .network import Proxies, RequestOrigin
 from .pace import FailedLogins, Pace
-from .problems import MEDIA_TYPE, headers_of
+from .problems import send_problem
 from .sessions import Sessions, csrf_of, make_room, session_digest
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class AccessMiddleware:
             await _come_again(send)
             return
         except TasktrailError as error:
-            await _refuse(error, send)
+            await send_problem(error, send)
             return
         path: str = scope["path"]
         if who is None and path not in self._public[0] and not path.startswith(self._public[1]):
@@ -332,12 +332,4 @@ async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) ->
         await send({"type": "http.response.start", "status": 303, "headers": [(b"location", location.encode())]})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     else:
-        await _refuse(Unauthorized("The request shows neither the secret of this service nor a token"), send)
-
-
-async def _refuse(error: TasktrailError, send: Send) -> None:
-    body = msgspec.json.encode(problem(error))
-    said = {**headers_of(error), "content-type": MEDIA_TYPE, "content-length": str(len(body))}
-    headers = [(name.encode(), value.encode()) for name, value in said.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+        await send_problem(Unauthorized("The request shows neither the secret of this service nor a token"), send)

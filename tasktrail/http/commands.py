@@ -100,7 +100,13 @@ def request_trace(request: Json) -> str:
 
 
 async def one(backend: Backend, who: Identity, decode: Callable[[], Item]) -> AcceptedResponse:
-    """Send one command for `who`. The answer to a new task says where the task is. Raises the refusal."""
+    """Send one command for `who`. Raises the refusal."""
+    accepted, headers = await _accepted(backend, who, decode)
+    return Response(accepted, headers=headers)
+
+
+async def _accepted(backend: Backend, who: Identity, decode: Callable[[], Item]) -> tuple[Accepted, dict[str, str]]:
+    """The answer, and what its headers say beside: of a new task, where it is."""
     sent: list[Item] = []
 
     def decoded() -> list[Item]:
@@ -111,7 +117,17 @@ async def one(backend: Backend, who: Identity, decode: Callable[[], Item]) -> Ac
     if isinstance(answer, TasktrailError):
         raise answer
     created = isinstance(sent[0], CreateTask)
-    return Response(answer, headers={"location": f"/v1/tasks/{answer.task_id}"} if created else None)
+    return answer, {"location": f"/v1/tasks/{answer.task_id}"} if created else {}
+
+
+async def carry_out(
+    backend: Backend, who: Identity, body: bytes, trace: str
+) -> tuple[Accepted | list[dict[str, Any] | Accepted], dict[str, str]]:
+    """The answer to the commands in a body, and headers of it. `trace`: of the request; empty without one."""
+    if not is_array(body):
+        return await _accepted(backend, who, lambda: in_trace(decode_command(body), trace))
+    answers = await backend.send(who, lambda: [in_trace(item, trace) for item in decode_array(body)])
+    return [problem(answer) if isinstance(answer, TasktrailError) else answer for answer in answers], {}
 
 
 @post("/v1/commands", needs=SUBMIT, status_code=202, request_max_body_size=MAX_BODY)
@@ -119,11 +135,8 @@ async def send_commands(
     request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity]
 ) -> AcceptedResponse | list[dict[str, Any] | Accepted]:
     """One command, or an array of them. In an array a refused one is answered by its problem; the others stand."""
-    body, trace = await json_body(request), request_trace(request)
-    if not is_array(body):
-        return await one(backend, who, lambda: in_trace(decode_command(body), trace))
-    answers = await backend.send(who, lambda: [in_trace(item, trace) for item in decode_array(body)])
-    return [problem(answer) if isinstance(answer, TasktrailError) else answer for answer in answers]
+    answer, headers = await carry_out(backend, who, await json_body(request), request_trace(request))
+    return Response(answer, headers=headers) if isinstance(answer, Accepted) else answer
 
 
 @post("/v1/tasks", needs=SUBMIT, status_code=202, request_max_body_size=MAX_COMMAND + SLACK)

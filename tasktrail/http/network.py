@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
@@ -90,7 +91,7 @@ class Proxies:
         """From the right, the first that is no proxy of ours: what stands left of it is its own word."""
         told = [text for name, value in headers if name == b"x-forwarded-for" for text in _parts(value)]
         for text in reversed(told):
-            address = _address(text)
+            address = _address(text) if len(text) <= _LONGEST else None
             if address is None:
                 return client
             client = str(address)
@@ -112,6 +113,11 @@ def _last(headers: list[tuple[bytes, bytes]], wanted: bytes) -> str:
     return values[-1] if values else ""
 
 
+_LONGEST = 64
+"""Characters of an address that somebody tells; what is kept of them must not fill the memory."""
+
+
+@lru_cache(1024)
 def _address(text: str) -> _Address | None:
     try:
         address = ip_address(text.strip("[]"))

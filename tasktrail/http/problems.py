@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import ExceptionHandlersMap
+from litestar.types import ExceptionHandlersMap, Send
 
 from ..actors.logger import get_logger
 from ..actors.service_log import first_line
@@ -45,11 +46,29 @@ def headers_of(error: TasktrailError) -> dict[str, str]:
             return {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
 
 
-def _typed(request: Request[Any, Any, Any], error: TasktrailError) -> Response[dict[str, Any]]:
+def noted(method: str, path: str, error: Exception) -> TasktrailError:
+    """The error as it is answered, once the service's log has what it should know of it."""
     if isinstance(error, Malformed):  # no command yet, of which the log would tell by itself
-        path, told = request.url.path, first_line(error.message)
-        logger.warning("a request could not be read", method=request.method, path=path, error=told, field=error.field)
-    return _answer(error, headers_of(error))
+        told = first_line(error.message)
+        logger.warning("a request could not be read", method=method, path=path, error=told, field=error.field)
+    elif not isinstance(error, TasktrailError):
+        logger.error("a request failed", method=method, path=path, exc_info=error)
+        return unexpected()
+    return error
+
+
+async def send_problem(error: TasktrailError, send: Send) -> None:
+    """Answer a request with an error, outside of the framework."""
+    body = msgspec.json.encode(problem(error))
+    said = {**headers_of(error), "content-type": MEDIA_TYPE, "content-length": str(len(body))}
+    headers = [(name.encode(), value.encode()) for name, value in said.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _raised(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    told = noted(request.method, request.url.path, error)
+    return _answer(told, headers_of(told))
 
 
 def refusal_of(request: Request[Any, Any, Any], error: HTTPException) -> TasktrailError | None:
@@ -73,16 +92,11 @@ def refusal_of(request: Request[Any, Any, Any], error: HTTPException) -> Tasktra
 
 def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
     refusal = refusal_of(request, error)
-    return _answer(refusal, error.headers) if refusal else _fault(request, error)
-
-
-def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    logger.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
-    return _answer(unexpected())
+    return _answer(refusal, error.headers) if refusal else _raised(request, error)
 
 
 PROBLEM_HANDLERS: ExceptionHandlersMap = {
-    TasktrailError: _typed,
+    TasktrailError: _raised,
     HTTPException: _framework,
-    Exception: _fault,
+    Exception: _raised,
 }

@@ -27,6 +27,7 @@ from .network import Network, Proxies
 from .owner_secret import secret_in
 from .permissions import public_paths
 from .sessions import Sessions
+from .straight import StraightCommands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +109,8 @@ class HttpServer:
         access.address = self.address
         hosts = LOOPBACK | {literal, *self._network.hosts}
         proxies = Proxies(self._network.trusted_proxies)
-        guarded = AccessMiddleware(app, access, hosts, public_paths(app), proxies)
+        straight = StraightCommands(app, backend)
+        guarded = AccessMiddleware(straight, access, hosts, public_paths(app), proxies)
         certificate = Certificate(self._network, context) if context else None
         self._server = _Server(CountingMiddleware(guarded, backend.requests), backend, access, certificate)
         self._thread = threading.Thread(
