@@ -1,18 +1,18 @@
 """HTTP from the client's side: requests that are repeated, lost connections, and streams."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from time import monotonic
 from typing import Any
 
-import httpx
+import httpcore
 import msgspec
 
 from ..events import TasktrailError
 from ..events.errors import NotReady, OutcomeUnknown, ServiceUnreachable
 from .forms import error_of, is_doubtful
-from .wire import SERVICE_CONNECT_WITHIN, Wire
+from .wire import BROKEN, NOT_CONNECTED, Answer, Params, Wire
 
 REPLY_WITHIN = 40.0
 """Seconds to wait for an answer by default; the service itself gives up a command after 30."""
@@ -26,9 +26,6 @@ _TRUST = (
 )
 _TOO_MANY = 429
 NOT_NOW = 503
-
-Params = Mapping[str, str | int | float | bool]
-_JSON = {"content-type": "application/json"}
 
 
 class StreamBroken(Exception):
@@ -77,11 +74,11 @@ class Connection:
             self.check_open()
             try:
                 return await self._answer("GET", path, within, again=again, params=params)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            except NOT_CONNECTED as error:
                 raise self.unreachable(error) from error
-            except httpx.TimeoutException as error:
+            except httpcore.TimeoutException as error:
                 raise NotReady(f"No answer from {self._wire.where} in time") from error
-            except httpx.TransportError as error:
+            except BROKEN as error:
                 if pause is None:
                     raise self.unreachable(error) from error
                 await self.pause(pause)
@@ -99,20 +96,20 @@ class Connection:
             if self._wire.closed:
                 break
             try:
-                return await self._answer("POST", path, within, content=body, headers=_JSON)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                return await self._answer("POST", path, within, json=body)
+            except NOT_CONNECTED as error:
                 if doubt is None:
                     raise self.unreachable(error) from error
-            except httpx.PoolTimeout as error:
+            except httpcore.PoolTimeout as error:
                 raise NotReady("All connections are in use", remedy="Send less at a time.") from error
             except TasktrailError as error:
                 if is_doubtful(error):
                     doubt = error
                 elif doubt is None or error.status not in (_TOO_MANY, NOT_NOW):
                     raise  # else the service says nothing about what it was sent before
-            except httpx.TransportError as error:
+            except BROKEN as error:
                 doubt = error
-                if isinstance(error, httpx.TimeoutException):
+                if isinstance(error, httpcore.TimeoutException):
                     break
             if pause is not None:
                 await self.pause(pause)
@@ -120,13 +117,12 @@ class Connection:
         raise OutcomeUnknown(f"No certain answer to the command with id {ids[0]}{more}: {_told(doubt)}") from doubt
 
     async def _answer(self, method: str, path: str, within: float | None, *, again: bool = True, **more: Any) -> bytes:
-        timeout = httpx.Timeout(within, connect=SERVICE_CONNECT_WITHIN)
         until = monotonic() + (inf if within is None else within)
         while True:
-            response = await self._wire.request(method, path, timeout=timeout, **more)
-            if response.is_success:
-                return response.content
-            error = _error_in(response, response.content)
+            answer = await self._wire.request(method, path, within, **more)
+            if answer.is_success:
+                return answer.body
+            error = _error_in(answer, answer.body, self._wire.where)
             if not again:
                 raise error
             await self._come_again(error, until)
@@ -142,17 +138,16 @@ class Connection:
     async def stream(self, path: str, params: Params) -> AsyncIterator[AsyncIterator[bytes]]:
         """A stream's bytes, as they come. Raises `StreamBroken` when the connection is lost."""
         self.check_open()
-        timeout = httpx.Timeout(SIGN_OF_LIFE_WITHIN, connect=SERVICE_CONNECT_WITHIN)
         until = monotonic() + self._answer_within
         try:
             while True:
-                async with self._wire.stream(path, params=params, timeout=timeout) as (response, pieces):
-                    if response.is_success:
+                async with self._wire.stream(path, SIGN_OF_LIFE_WITHIN, params) as (answer, pieces):
+                    if answer.is_success:
                         yield pieces
                         return
-                    error = _error_in(response, b"".join([piece async for piece in pieces]))
+                    error = _error_in(answer, b"".join([piece async for piece in pieces]), self._wire.where)
                 await self._come_again(error, until)
-        except httpx.TransportError as error:
+        except BROKEN as error:
             raise StreamBroken(str(error)) from error
 
 
@@ -176,10 +171,10 @@ def _told(doubt: Exception | None) -> str:
     return str(doubt or "") or "the connection was lost"
 
 
-def _error_in(response: httpx.Response, body: bytes) -> TasktrailError:
-    if response.headers.get("content-type", "").startswith("application/problem+json"):
+def _error_in(answer: Answer, body: bytes, where: str) -> TasktrailError:
+    if answer.header(b"content-type").startswith("application/problem+json"):
         try:
-            return error_of(msgspec.json.decode(body, type=dict[str, Any]), response.headers.get("retry-after", ""))
+            return error_of(msgspec.json.decode(body, type=dict[str, Any]), answer.header(b"retry-after"))
         except msgspec.DecodeError:
             pass
-    return NotReady(f"{response.url} answers {response.status_code}, which is no answer of tasktrail")
+    return NotReady(f"{where} answers {answer.status}, which is no answer of tasktrail")

@@ -40,11 +40,11 @@ from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import MAX_LIMIT, filters_of
 from ..projections.queries.forgettable import rule_of
 from .commands import Commands
-from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, LineSplitter, Params, StreamBroken
+from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, LineSplitter, StreamBroken
 from .either_way import either_stream, either_way
 from .forms import answers_in, chunks, decoded, encode_command, record_from_json, recorded_all, with_id
 from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
-from .wire import Wire
+from .wire import Params, Wire
 
 LOOK_AGAIN = 0.5
 """Seconds until a service that could not answer is asked again."""

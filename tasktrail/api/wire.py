@@ -8,11 +8,12 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import httpcore
 import httpx
 
 from ..events.errors import InvalidPath, InvalidValue, NotReady, ServiceUnreachable
@@ -21,12 +22,37 @@ from ..paths import UnixName
 
 SERVICE_CONNECT_WITHIN = 5.0
 """Seconds."""
-_NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=32)
-"""Whoever waits for a task, or follows, keeps a connection; a command must not wait for one of them."""
+_KEPT, _KEPT_FOR = 32, 5.0
+"""Connections that are kept for the next request, and seconds. There may be any number: whoever waits for a task, or
+follows, has one to himself, and a command must not wait for it."""
 _LAST_PORT = 65_535
 
-Opened: TypeAlias = tuple[httpx.Response, AsyncIterator[bytes]]
-"""A response whose body has not been read, and its pieces."""
+NOT_CONNECTED = (httpcore.ConnectError, httpcore.ConnectTimeout)
+BROKEN = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+"""What a wire raises when there is no answer; the others are among them."""
+
+Params: TypeAlias = Mapping[str, str | int | float | bool]
+
+
+class Answer(NamedTuple):
+    """A response, whole or only its head."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the service did what it was asked."""
+        return self.status // 100 == 2  # noqa: PLR2004 - as HTTP counts
+
+    def header(self, wanted: bytes) -> str:
+        """The value of a header; empty without it."""
+        return next((value.decode("latin-1") for name, value in self.headers if name.lower() == wanted), "")
+
+
+Opened: TypeAlias = tuple[Answer, AsyncIterator[bytes]]
+"""The head of a response, and the pieces of its body."""
 
 
 class Wire(ABC):
@@ -39,18 +65,11 @@ class Wire(ABC):
         if not isinstance(url, str):
             raise InvalidValue(f"{in_words(url)} is no address: it has to be text", field="url")
         self.where = str(socket) if socket else url
-        # Proxies in the environment are for other hosts, not for a service on this machine.
-        self._given: dict[str, Any] = {"base_url": url, "headers": _bearer(token), "trust_env": False}
+        self.closed = False
         self._process = os.getpid()
+        shown = _bearer(token)
         try:
-            # Where nothing is encrypted, the certificates are not read: that takes longer than a request.
-            verify = httpx.URL(url).scheme != "http"
-            self._name = _name_of_living(socket) if socket else None
-            uds = self._name.text if self._name else None
-            self._transport: dict[str, Any] = {"uds": uds, "verify": verify, "limits": _NO_LIMITS}
-            address = self._connect()
-        except OSError as error:
-            raise ServiceUnreachable(f"No service answers at {self.where}") from error
+            address = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise InvalidValue(f"{url!r} is no address: {error}", field="url") from error
         if address.scheme not in ("http", "https") or not address.host:
@@ -60,10 +79,29 @@ class Wire(ABC):
         host, port = address.host, address.port
         if (port or 0) > _LAST_PORT or ("%" in host and ":" not in host):  # the library would look it up nevertheless
             raise InvalidValue(f"{url!r} is no address", field="url")
+        self._scheme, self._host, self._port = address.raw_scheme, address.raw_host, address.port
+        self._before = address.raw_path.partition(b"?")[0].rstrip(b"/")
+        # Nothing is unpacked here, and without a word about it a proxy may pack what it likes.
+        plain = [] if socket else [(b"accept-encoding", b"identity")]
+        self._headers = [(b"host", address.netloc), (b"accept", b"*/*"), *plain, *shown]
+        try:
+            # Where nothing is encrypted, the certificates are not read: that takes longer than a request.
+            context = httpx.create_ssl_context() if address.scheme == "https" else None
+            self._name = _name_of_living(socket) if socket else None
+        except OSError as error:
+            raise ServiceUnreachable(f"No service answers at {self.where}") from error
+        self._pool_of: dict[str, Any] = {
+            "ssl_context": context,
+            "max_connections": None,
+            "max_keepalive_connections": _KEPT,
+            "keepalive_expiry": _KEPT_FOR,
+            "uds": self._name.text if self._name else None,
+        }
+        self._connect()
 
     @abstractmethod
-    def _connect(self) -> httpx.URL:
-        """Make the library's client. Returns the address in the form that it has there."""
+    def _connect(self) -> None:
+        """Make the library's pool of connections."""
 
     @abstractmethod
     def settle(self) -> None:
@@ -72,18 +110,15 @@ class Wire(ABC):
         Raises `NotReady` in a loop beside the one that uses it.
         """
 
-    @property
     @abstractmethod
-    def closed(self) -> bool:
-        """Whether it is closed."""
+    async def request(
+        self, method: str, path: str, within: float | None, *, params: Params | None = None, json: bytes | None = None
+    ) -> Answer:
+        """The whole response. `within`: seconds for each wait; `json`: a body. Raises what `BROKEN` names."""
 
     @abstractmethod
-    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """The whole response. Raises httpx's errors."""
-
-    @abstractmethod
-    def stream(self, path: str, **more: Any) -> AbstractAsyncContextManager[Opened]:
-        """The response to a GET, as it comes. Raises httpx's errors."""
+    def stream(self, path: str, within: float, params: Params) -> AbstractAsyncContextManager[Opened]:
+        """The response to a GET, as it comes. Raises what `BROKEN` names."""
 
     @abstractmethod
     async def pause(self, seconds: float) -> None:
@@ -94,13 +129,32 @@ class Wire(ABC):
         if self._name is not None:
             self._name.close()
 
+    def _asked(
+        self, method: str, path: str, within: float | None, params: Params | None, json: bytes | None
+    ) -> dict[str, Any]:
+        """The arguments of the library for a request."""
+        query = f"?{httpx.QueryParams(dict(params))}" if params else ""
+        headers = self._headers
+        if json is not None:
+            headers = [*headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(json))]
+        return {
+            "method": method,
+            "url": httpcore.URL(
+                scheme=self._scheme, host=self._host, port=self._port, target=self._before + f"{path}{query}".encode()
+            ),
+            "headers": headers,
+            "content": json,
+            "extensions": {
+                "timeout": {"connect": SERVICE_CONNECT_WITHIN, "read": within, "write": within, "pool": within}
+            },
+        }
+
 
 class BlockingWire(Wire):
     """May be used from many threads."""
 
-    def _connect(self) -> httpx.URL:
-        self._http = httpx.Client(transport=httpx.HTTPTransport(**self._transport), **self._given)
-        return self._http.base_url
+    def _connect(self) -> None:
+        self._pool = httpcore.ConnectionPool(**self._pool_of)
 
     def settle(self) -> None:
         """Leave the connections of the process that this one was forked from to that: they are its own."""
@@ -108,20 +162,18 @@ class BlockingWire(Wire):
             self._connect()
             self._process = os.getpid()
 
-    @property
-    def closed(self) -> bool:
-        """Whether it is closed."""
-        return self._http.is_closed
-
-    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+    async def request(
+        self, method: str, path: str, within: float | None, *, params: Params | None = None, json: bytes | None = None
+    ) -> Answer:
         """The whole response."""
-        return self._http.request(method, path, **more)
+        response = self._pool.request(**self._asked(method, path, within, params, json))
+        return Answer(response.status, response.headers, response.content)
 
     @asynccontextmanager
-    async def stream(self, path: str, **more: Any) -> AsyncIterator[Opened]:
+    async def stream(self, path: str, within: float, params: Params) -> AsyncIterator[Opened]:
         """The response to a GET, as it comes."""
-        with self._http.stream("GET", path, **more) as response:
-            yield response, _one_by_one(response.iter_bytes())
+        with self._pool.stream(**self._asked("GET", path, within, params, None)) as response:
+            yield Answer(response.status, response.headers), _one_by_one(response.iter_stream())
 
     async def pause(self, seconds: float) -> None:
         """Let time go by."""
@@ -129,7 +181,8 @@ class BlockingWire(Wire):
 
     async def close(self) -> None:
         """Close all connections."""
-        self._http.close()
+        self.closed = True
+        self._pool.close()
         await super().close()
 
 
@@ -138,9 +191,8 @@ class AwaitedWire(Wire):
 
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def _connect(self) -> httpx.URL:
-        self._http = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**self._transport), **self._given)
-        return self._http.base_url
+    def _connect(self) -> None:
+        self._pool = httpcore.AsyncConnectionPool(**self._pool_of)
 
     def settle(self) -> None:
         """Belong to the loop that runs, if the one before has ended, or ran in the process before a fork."""
@@ -155,27 +207,24 @@ class AwaitedWire(Wire):
             self._connect()
         self._loop, self._process = loop, os.getpid()
 
-    @property
-    def closed(self) -> bool:
-        """Whether it is closed."""
-        return self._http.is_closed
-
-    async def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+    async def request(
+        self, method: str, path: str, within: float | None, *, params: Params | None = None, json: bytes | None = None
+    ) -> Answer:
         """The whole response."""
-        response = await self._http.request(method, path, **more)
+        response = await self._pool.request(**self._asked(method, path, within, params, json))
         await self._drop_late(response)
-        return response
+        return Answer(response.status, response.headers, response.content)
 
     @asynccontextmanager
-    async def stream(self, path: str, **more: Any) -> AsyncIterator[Opened]:
+    async def stream(self, path: str, within: float, params: Params) -> AsyncIterator[Opened]:
         """The response to a GET, as it comes."""
-        async with self._http.stream("GET", path, **more) as response:
+        async with self._pool.stream(**self._asked("GET", path, within, params, None)) as response:
             try:
-                yield response, response.aiter_bytes()
+                yield Answer(response.status, response.headers), response.aiter_stream()
             finally:
                 await self._drop_late(response)
 
-    async def _drop_late(self, response: httpx.Response) -> None:
+    async def _drop_late(self, response: httpcore.Response) -> None:
         """Close a connection that was being made while all were closed: the library has forgotten it."""
         if self.closed:
             await response.extensions["network_stream"].aclose()
@@ -186,7 +235,8 @@ class AwaitedWire(Wire):
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        self.closed = True
+        await self._pool.aclose()
         await super().close()
 
 
@@ -215,20 +265,20 @@ def token_in(file: Path) -> str:
     return token
 
 
-def _bearer(token: str) -> dict[str, str]:
+def _bearer(token: str) -> list[tuple[bytes, bytes]]:
     """The header with the token. Raises `InvalidValue` for a token that no header can hold."""
     if not isinstance(token, str):
         raise InvalidValue(f"The token has to be text, not {type(token).__name__}", field="token")
     token = token.strip()  # the file with the secret ends with a line feed
     if not token:
-        return {}
+        return []
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise InvalidValue(
             "The token has characters that no token has",
             field="token",
             remedy="Give the token as `token add` printed it, or what the file http-token holds.",
         )
-    return {"authorization": f"Bearer {token}"}
+    return [(b"authorization", b"Bearer " + token.encode())]
 
 
 def _name_of_living(path: Path) -> UnixName:

@@ -440,6 +440,35 @@ def test_certificates_are_read_only_where_something_is_encrypted(
         assert len(read) == number
 
 
+def test_certificates_that_cannot_be_read_are_a_typed_error(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    with pytest.raises(ServiceUnreachable):
+        connect("https://localhost:1")
+    (tmp_path / "missing.pem").write_text("no certificate")
+    with pytest.raises(ServiceUnreachable):
+        connect("https://localhost:1")
+
+
+def test_a_proxy_in_between_is_asked_to_pack_nothing(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        asked: list[bytes] = []
+
+        def answer() -> None:
+            one, _ = listening.accept()
+            with one:
+                asked.append(one.recv(65536))
+                one.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with connect(f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
+            assert client.types() == []
+        answering.join()
+    assert b"\r\naccept-encoding: identity\r\n" in asked[0].lower()
+
+
 def test_something_else_at_the_address_is_a_typed_error(connect: Connect, server: HttpServer) -> None:
     address = httpx.URL(server.address)
     with connect(f"http://127.0.0.1:{address.port}/somewhere") as client, pytest.raises(TasktrailError):
