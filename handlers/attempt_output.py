@@ -56,7 +56,7 @@ class PrintedWriter:
     """
 
     def __init__(self, root: Path, task_id: int, attempt: int, limit: int, *, fresh: bool = True) -> None:
-        self._folder = root / str(task_id)
+        self._folder = f"{root}/{task_id}"  # a text: this is done for every attempt, and most of them print nothing
         self._attempt = attempt
         self._head, self._part = limit // 2, limit // 4
         self._fd = -1
@@ -113,14 +113,14 @@ class PrintedWriter:
 
     def _open(self) -> None:
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - as above
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             self._fd = os.open(self._path(self._starts[-1] if self._at else 0), flags, 0o600)
         except OSError:
             self._fd = -1
 
     def _continue(self) -> None:
-        files = _files(self._folder, self._attempt)
+        files = _files(Path(self._folder), self._attempt)
         if not files:
             return
         start, size = files[-1]
@@ -133,7 +133,9 @@ class PrintedWriter:
 
     def _forget_earlier(self) -> None:
         """Tasks and attempts of these numbers may have printed before the log was put back to an earlier state."""
-        for attempt, start in _names(self._folder):
+        if not os.access(self._folder, os.F_OK):
+            return
+        for attempt, start in _names(Path(self._folder)):
             if self._attempt in (attempt, 1):
                 with contextlib.suppress(OSError):
                     os.unlink(f"{self._folder}/{attempt}.{start}")  # noqa: PTH108 - as below

@@ -122,7 +122,9 @@ class KernelLimits:
         """Bind the process, and what it starts from now on, by what was reserved for the attempt."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu = used.ru_utime + used.ru_stime
-        for kind, soft in soft_limits(run, self._memory_limit, _size(), cpu, watched, self._cores).items():
+        # Reading the size takes longer than all the rest, so it is left out where nothing depends on it.
+        size = _size() if run.estimate.memory or self._memory_limit or watched is not None else ProcessSize(0, 0)
+        for kind, soft in soft_limits(run, self._memory_limit, size, cpu, watched, self._cores).items():
             before = resource.getrlimit(kind)
             self._before[kind] = before
             _set_soft(kind, soft, before)
@@ -185,6 +187,11 @@ _BLOCK = 512
 """`st_blocks` counts in these."""
 
 
+def may_be_bounded(run: Run, task_type: TaskType, sandbox: Sandbox) -> bool:
+    """Whether `bounds_for` has any."""
+    return task_type.bounds is not None or run.type in sandbox.cpu_limits
+
+
 def bounds_for(
     run: Run, task_type: TaskType, sandbox: Sandbox, *, cpu_before: float, resident: int, room: Room = ONE_CORE
 ) -> AttemptBounded | None:
@@ -198,10 +205,10 @@ def bounds_for(
         resident: bytes of memory that the worker has now.
         room: what it may take of the machine.
     """
+    if not may_be_bounded(run, task_type, sandbox):
+        return None
     rule = task_type.bounds
     configured = sandbox.cpu_limits.get(run.type)
-    if rule is None and configured is None:
-        return None
     cpu, per_probed, words, memory = configured or 0.0, 0.0, "it is set by cpu_limits", 0
     if rule is not None:
         if run.estimate.memory and task_type.limits:

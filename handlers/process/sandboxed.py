@@ -90,12 +90,15 @@ class _Child:
 
     def give(self, run: Run) -> None:
         """Let it begin. It waits for nothing else, so this waits until it has read all."""
-        os.set_blocking(self.job, True)
         data = encode_frame(run)
         with contextlib.suppress(BrokenPipeError):  # it has died; its report pipe tells
-            while data:
+            with contextlib.suppress(BlockingIOError):
                 data = data[os.write(self.job, data) :]
-        os.set_blocking(self.job, False)
+            if data:
+                os.set_blocking(self.job, True)
+                while data:
+                    data = data[os.write(self.job, data) :]
+                os.set_blocking(self.job, False)
 
     def tell(self, order: Any) -> None:
         """Pass on an order. A process that does not read its pipe goes without it."""
@@ -148,6 +151,10 @@ class SandboxedAttempts:
         if not alone:
             # What loses its parent comes to us then, so that we can tell it from the others of this user.
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def keeps_one_for(self, run: Run) -> bool:
+        """Whether there is a process that has run attempts on no files of this type, and the next is such, too."""
+        return self._kept is not None and self._kept.kind == run.type and not run.input_file and not run.output_file
 
     def perform(self, run: Run, task_type: TaskType, *, keep: bool) -> AttemptEnded:
         """Run it to its end. Does not return when the attempt's process dies: the worker dies the same way.

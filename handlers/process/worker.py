@@ -26,7 +26,7 @@ from ..manifests import Signing, sign
 from ..workspace import make_private_folder
 from .attempt import failure, finish_exchange, perform
 from .channel import AttemptBounded, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
-from .limits import KernelLimits, bounds_for
+from .limits import KernelLimits, bounds_for, may_be_bounded
 from .output_pipe import Printing, print_line_by_line, print_trace
 from .reaper import PR_SET_PDEATHSIG
 from .sandboxed import SandboxedAttempts, send_end
@@ -121,7 +121,8 @@ class Worker:
         """Run attempts until the service is gone."""
         while True:
             run = self._channel.next_run()
-            self._meter.start(run.type)
+            if self._sandboxed is None or not self._sandboxed.keeps_one_for(run):
+                self._meter.start(run.type)
             self._printing.begin(run)
             ended = self._run(run)
             self._printing.end()
@@ -153,11 +154,13 @@ class Worker:
             self._leftovers = Leftovers(0)
             self._leftovers.settle()
             self._clean.settle()
-        self._meter.begin_anew()
+        self._meter.begin_anew(run.type)
         task_type = self._types[run.type]
         return self._attempt(channel, run, task_type, self._bound(run, task_type), staged)
 
     def _bound(self, run: Run, task_type: TaskType) -> AttemptBounded | None:
+        if not may_be_bounded(run, task_type, self._setup.sandbox):
+            return None
         return bounds_for(
             run,
             task_type,

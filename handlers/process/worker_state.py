@@ -61,8 +61,9 @@ class UsageMeter:
         self._cpu = cpu_seconds()
         self._faults = getrusage(RUSAGE_CHILDREN).ru_minflt
 
-    def begin_anew(self) -> None:
+    def begin_anew(self, task_type: str) -> None:
         """Begin to count in a forked process: what the parent has used is not its own."""
+        self._type = task_type
         self._cpu = cpu_seconds()
         self._faults = getrusage(RUSAGE_CHILDREN).ru_minflt
 

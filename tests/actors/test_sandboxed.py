@@ -1,9 +1,11 @@
 """Attempts in processes of their own, behind what the kernel offers. tests/attack/hostile_handler.py tries far more."""
 
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeAlias
 
 import pytest
@@ -12,7 +14,9 @@ from inline_executor import Reports
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.events.reports import AttemptEnded, Run, WorkerGone
 from tasktrail.handlers.document.libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
+from tasktrail.handlers.process.channel import FrameBuffer, attempt_order_decoder
 from tasktrail.handlers.process.sandbox import Sandbox, sandbox_support
+from tasktrail.handlers.process.sandboxed import _Child
 from tasktrail.handlers.process.seccomp import available, program
 
 pytestmark = pytest.mark.skipif(not sandbox_support().whole, reason="this kernel has not all the means")
@@ -214,6 +218,30 @@ def test_a_missing_output_is_named(attempt: Attempt, tmp_path: Path) -> None:
 
     assert (ended.outcome, ended.error_type) == ("failed", "OutputMissing")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_run_that_its_pipe_does_not_hold_reaches_the_process_whole() -> None:
+    job_end, job = os.pipe()
+    control_end, control = os.pipe()
+    report, report_end = os.pipe()
+    child = _Child(0, job, control, report, "")
+    run = Run(7, 1, "echo", "", "", {"text": "x" * 1_000_000}, None, "/nowhere")
+    read: list[Run] = []
+
+    def reading() -> None:
+        frames = FrameBuffer(attempt_order_decoder)
+        while not read:
+            read.extend(frames.feed(os.read(job_end, 65536)))
+
+    reader = Thread(target=reading)
+    reader.start()
+    child.give(run)
+    reader.join()
+    assert read == [run]
+    assert not os.get_blocking(job)
+    for fd in (job_end, control_end, report_end):
+        os.close(fd)
+    child.close()
 
 
 def test_cost_is_that_of_the_attempt(attempt: Attempt) -> None:
