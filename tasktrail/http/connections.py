@@ -181,7 +181,7 @@ class GuardedConnection(H11Protocol):
         """Enter the room, or answer that it is full."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=_BUFFER)
-        transport.max_size = _READ  # type: ignore[attr-defined]  # asyncio's own; another's ignores it
+        transport.max_size = _READ  # type: ignore[attr-defined]  # asyncio's own
         if not self.room.enter(self):
             logger.warning("a connection was refused: all are busy", room=self.room.size)
             self._refuse(Busy("All connections are busy"))

@@ -186,6 +186,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                loop="asyncio",  # another, which may happen to be installed, reads as much at once as it likes
                 log_config=None,
                 log_level=logging.WARNING,
                 access_log=False,

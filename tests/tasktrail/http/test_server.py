@@ -3,9 +3,11 @@
 import os
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import pytest
@@ -193,3 +195,9 @@ def test_no_thread_and_no_descriptor_is_left_behind(
     for _ in range(3):
         once()
     assert eventually(lambda: left() <= before)
+
+
+def test_another_loop_that_is_installed_is_left_alone(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn takes uvloop where it finds it, whose transports have no bound of what they read at once."""
+    monkeypatch.setitem(sys.modules, "uvloop", ModuleType("uvloop"))
+    assert httpx.get(f"{serve().address}/healthz", headers=AUTH, trust_env=False).status_code == 200
