@@ -50,6 +50,8 @@ MAX_HEAD = 32 * 1024
 _READ = 32 * 1024
 _BODY_AHEAD = 16 * 1024
 """Bytes of a body that are taken before somebody asks for them."""
+_NEXT_AHEAD = 4 * 1024
+"""Bytes that may wait behind a request under way, and reading goes on."""
 _BUFFER = 32 * 1024
 """Bytes of an answer that wait in this process. The kernel's send buffer has the same size, which Linux doubles."""
 BODY_ROOM = 32 * 1024 * 1024
@@ -192,10 +194,16 @@ class GuardedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """Handle what has arrived. A body that no handler reads yet waits in the kernel."""
+        """Handle what has arrived. A body that no handler reads yet waits in the kernel.
+
+        A little of what follows a request is read while that is answered: who does not read does not see the client
+        hang up.
+        """
         super().handle_events()
         if self.cycle is not None and len(self.cycle.body) > _BODY_AHEAD and not self.cycle.response_complete:
             self.flow.pause_reading()
+        elif self.flow.read_paused and len(self.conn.trailing_data[0]) <= _NEXT_AHEAD:
+            self.flow.resume_reading()
         self._note()
 
     def on_response_complete(self) -> None:

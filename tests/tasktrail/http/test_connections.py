@@ -14,6 +14,7 @@ import pytest
 from owner import AUTH, LINE
 
 from tasktrail import Client
+from tasktrail.api.service import TaskService
 from tasktrail.errors import Busy
 from tasktrail.http import connections
 from tasktrail.http.connections import ConnectionRoom, Listener, Rooms, StreamBuffers, raise_descriptor_limit
@@ -22,6 +23,7 @@ from tasktrail.http.server import HttpServer
 
 Serve = Callable[..., HttpServer]
 Eventually = Callable[[Callable[[], bool]], bool]
+MIB = 1024 * 1024
 
 
 def connect(server: HttpServer) -> socket.socket:
@@ -180,6 +182,108 @@ def test_a_body_with_two_lengths_is_refused_and_what_hides_behind_it_is_not_read
         answer = one.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1") == 1
+
+
+def exchanged(server: HttpServer, sent: bytes) -> bytes:
+    """All that is answered until the service hangs up."""
+    with connect(server) as one, one.makefile("rb") as answers:
+        one.sendall(sent)
+        return answers.read()
+
+
+HEALTH = f"GET /healthz HTTP/1.1\r\nHost: localhost\r\n{LINE}\r\n".encode()
+JSON = "Content-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST /v1/commands HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n",
+        "POST /v1/commands HTTP/1.1\r\n",
+        "POST /v1/commands HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n",
+        "POST /v1/commands HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n",
+        "POST /v1/commands HTTP/1.1\r\nHost: localhost\r\nContent-Length: +5\r\n",
+        "POST /v1/commands HTTP/1.1\r\nHost : localhost\r\n",
+        "POST /v1/commands HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n",
+        "POST /v1/comm\xe4nds HTTP/1.1\r\nHost: localhost\r\n",
+    ],
+)
+def test_a_head_that_two_readers_could_understand_in_two_ways_is_refused(serve: Serve, head: str) -> None:
+    answer = exchanged(serve(), f"{head}{LINE}\r\n".encode("latin-1") + HEALTH)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/commands", "/v1/tasks", "/login"])
+def test_a_length_of_thousands_of_digits_is_refused(serve: Serve, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{LINE}{JSON}Content-Length: {'0' * 5000}2\r\n\r\n{{}}"
+    answer = exchanged(serve(), head.encode())
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("length", ["Content-Length: %d\r\n", "Transfer-Encoding: chunked\r\n"])
+def test_who_would_rather_speak_something_else_is_asked_for_the_body_nevertheless(serve: Serve, length: str) -> None:
+    """Java's client and `curl --http2` propose HTTP/2 with every request. Without its body this one would erase."""
+    body = '{"dry_run": true}'
+    sent = body if "%d" in length else f"{len(body):x}\r\n{body}\r\n0\r\n\r\n"
+    head = (
+        f"POST /v1/users/987654/erase HTTP/1.1\r\nHost: localhost\r\n{LINE}{JSON}{length.replace('%d', str(len(body)))}"
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+    )
+    close = HEALTH.removesuffix(b"\r\n") + b"Connection: close\r\n\r\n"
+    first, second = exchanged(serve(), f"{head}{sent}".encode() + close).split(b"HTTP/1.1 ")[1:]
+    assert (first[:3], second[:3]) == (b"200", b"200")  # to erase is answered with 202
+
+
+def waiting(room: ConnectionRoom) -> int:
+    """Bytes that have been read of what stands behind the requests under way."""
+    return max((len(one.conn.trailing_data[0]) for one in room.inside), default=0)
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_who_sends_more_behind_a_stream_and_hangs_up_ends_it(
+    serve: Serve, service: TaskService, eventually: Eventually, when: str
+) -> None:
+    server = serve()
+    room = server._server._rooms.known  # type: ignore[union-attr]  # it runs
+    silent = f"/v1/events?follow=true&after={service.watermark.position}"
+    following = f"GET {silent} HTTP/1.1\r\nHost: localhost\r\n{LINE}\r\n".encode()
+    with connect(server) as one:
+        one.sendall(following + (HEALTH if when == "at once" else b""))
+        assert one.recv(12) == b"HTTP/1.1 200"
+        assert eventually(lambda: room.streams.total() == 1)
+        if when == "later":
+            one.sendall(HEALTH)
+        assert eventually(lambda: waiting(room) == len(HEALTH))
+    assert eventually(lambda: room.streams.total() == 0)
+
+
+def test_only_a_little_of_what_stands_behind_a_stream_is_read(serve: Serve, eventually: Eventually) -> None:
+    server = serve()
+    room = server._server._rooms.known  # type: ignore[union-attr]  # it runs
+    with connect(server) as one:
+        one.sendall(f"GET /v1/events?follow=true HTTP/1.1\r\nHost: localhost\r\n{LINE}\r\n".encode())
+        assert one.recv(12) == b"HTTP/1.1 200"
+        one.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            one.sendall(b"x" * 64 * MIB)
+        assert eventually(lambda: waiting(room) > connections._NEXT_AHEAD)
+        assert waiting(room) <= connections._NEXT_AHEAD + connections._READ
+
+
+def test_white_space_behind_a_length_does_not_hide_the_body_from_its_room(serve: Serve, eventually: Eventually) -> None:
+    server = serve()
+    bodies = server._server._rooms.known.bodies  # type: ignore[union-attr]  # it runs
+    for path, kind in (("/v1/commands", "application/json"), ("/v1/commands", "text/json"), ("/v1/batches", "a/json")):
+        with connect(server) as half:
+            half.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{LINE}Content-Type: {kind}\r\n".encode()
+                + b"Content-Length: 1000000 \t\r\n\r\n{"
+            )
+            assert eventually(lambda: bodies.free == connections.BODY_ROOM - 1_000_000), path
+        assert eventually(lambda: bodies.free == connections.BODY_ROOM)
 
 
 def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
