@@ -33,7 +33,7 @@ from ..events.errors import NotReady, OutputTaken, TasktrailError, WaitTimeout
 from ..events.log.archives import Archived
 from ..events.recorded import Stub
 from ..events.state import FINISHED
-from ..events.values import check_patience, check_task_id
+from ..events.values import MAX_INTEGER, check_patience, check_task_id
 from ..intake.conversion import new_command_id
 from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
@@ -345,7 +345,7 @@ class TaskService(Questions, Commands, Blocking):
 
     def _is_open(self, task_id: int) -> bool:
         """Whether the log says so. Where it says nothing, the views do, or why nobody can tell."""
-        if self._running.closed:
+        if self._running.closed or not 1 <= task_id <= MAX_INTEGER:
             return False
         try:
             last = self.source.log().last_of(task_id)
