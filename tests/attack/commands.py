@@ -44,6 +44,8 @@ SENDERS = 2
 OUR_SPACE = str(Path("/proc/self/ns/pid").readlink())
 AHEAD = 100_000
 """A user level that goes before whatever waits."""
+NOBODY = 987_654_321_012
+"""A user of no other task."""
 RUNS_FOR = 5.0
 """Seconds that a task may be running and have no process."""
 NEVER_LONGER = 30.0
@@ -343,8 +345,11 @@ class Sender(threading.Thread):
 
 
 def lost_slots(client: Client, alive: Path, within: float = 90.0) -> int:
-    """Slots that a task which stays cannot be started in, ahead of all that waits."""
-    ids = [client.create_task(type="linger", user_level=AHEAD) for _ in range(WORKERS)]
+    """Slots that a task which stays cannot be started in, ahead of all that waits.
+
+    Its user is nobody whom a drawn limit can have named.
+    """
+    ids = [client.create_task(type="linger", user_level=AHEAD, user_id=NOBODY) for _ in range(WORKERS)]
     deadline = time.monotonic() + within
     there = 0
     while there < WORKERS and time.monotonic() < deadline:
