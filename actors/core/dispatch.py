@@ -161,7 +161,7 @@ def _next_fitting(state: SchedulerState) -> TaskState | None:
     situation = Situation(
         state.limits, state.sample, state.reserved, bool(state.running), state.overtaken, bound_of(state)
     )
-    choice = choose(situation, iter(partial(_pop, state, state.free_slots > 0), None))
+    choice = choose(situation, iter(partial(_pop, state, situation, state.free_slots > 0), None))
     for task in choice.too_big:
         state.set_aside.park(task, situation.ceiling())
         state.overtaken.pop(task.id, None)
@@ -172,13 +172,19 @@ def _next_fitting(state: SchedulerState) -> TaskState | None:
     return choice.task
 
 
-def _pop(state: SchedulerState, worker_is_free: bool) -> TaskState | None:  # noqa: FBT001 - for `partial`
-    """The next that may start. Where one needs a worker to itself and none is free, all behind it wait with it."""
+def _pop(state: SchedulerState, situation: Situation, worker_is_free: bool) -> TaskState | None:  # noqa: FBT001 - for `partial`
+    """The next to be looked at. Where one needs a worker to itself and none is free, all behind it wait with it.
+
+    But for one that could not start in any: it is put aside.
+    """
     task_id = state.queue.peek()
-    if task_id is None or not (worker_is_free or state.is_short(state.tasks[task_id])):
+    if task_id is None:
+        return None
+    task = state.tasks[task_id]
+    if not (worker_is_free or state.is_short(task)) and situation.ceiling().suffices_for(task):
         return None
     state.queue.remove(task_id)
-    return state.tasks[task_id]
+    return task
 
 
 def bound_of(state: SchedulerState) -> int:
@@ -437,6 +443,8 @@ class _DryRun:
                 continue
             task = self._state.tasks[entry[1]]
             if not self._in_use.has_room(short=self._state.is_short(task)):
+                if not self.situation().ceiling().suffices_for(task):
+                    continue  # it would be put aside
                 self.held_up_by = task.id
                 return
             self._looked_at.append((entry, number))

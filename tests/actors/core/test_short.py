@@ -1,5 +1,7 @@
 """Short attempts share workers, in the core: how many, with whom, and whom that may not keep waiting."""
 
+from typing import Any
+
 from core_harness import Core
 
 from tasktrail.actors.core.explanation import WaitReason
@@ -9,8 +11,8 @@ from tasktrail.events.reports import CapacityChanged, Run
 TYPES = {"work": 0.5, "quick": 0.5}
 
 
-def made(*offers: tuple[str, ...], at_once: int = 4, max_concurrent: int = 100) -> Core:
-    core = Core(slots=0, grace=TYPES, short=("quick",), max_concurrent=max_concurrent)
+def made(*offers: tuple[str, ...], at_once: int = 4, max_concurrent: int = 100, **limits: Any) -> Core:
+    core = Core(slots=0, grace=TYPES, short=("quick",), max_concurrent=max_concurrent, **limits)
     core.state.workers.at_once = at_once
     core.tell(CapacityChanged(len(offers), offers if any(offers) else ()))
     return core
@@ -54,6 +56,15 @@ def test_one_that_needs_a_worker_to_itself_waits_for_a_free_one_and_nothing_pass
     assert [one.tasks for one in core.why(behind[0]).reasons] == [(alone,)]
     core.end(tasks[0])
     assert alone in core.running()
+
+
+def test_one_that_fits_nowhere_keeps_nobody_waiting() -> None:
+    core = made((), at_once=4, max_memory=6)
+    tasks = quick(core, 1)
+    too_big = core.create(type="work", memory=9)
+    tasks += quick(core, 1)
+    assert core.running() == tasks
+    assert WaitReason.MEMORY in [one.reason for one in core.why(too_big).reasons]
 
 
 def test_max_concurrent_counts_the_workers_that_they_share() -> None:
