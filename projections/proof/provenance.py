@@ -103,7 +103,6 @@ def statement(
     if source and read is not None:
         source |= {"digest": {"sha256": read.sha256}} if read.sha256 else {}
         source["annotations"] = {"size": read.size, "modified_ns": read.modified}
-    covered = seal is not None and done.position <= seal.checkpoint.size
     subject: dict[str, Any] = {"name": Path(created.output_file).name, "digest": {"sha256": made}}
     if others:
         subject["annotations"] = {"also_made_by": list(others)}
@@ -135,7 +134,7 @@ def statement(
                 "byproducts": [
                     {"name": "log", "annotations": {"position": done.position, "hash": done.hash.hex()}},
                     *_manifest_of(done.event.result),
-                    *([{"name": "seal", "annotations": seal.told()}] if covered and seal else []),
+                    *_seal_over(done.position, seal),
                 ],
             },
         },
@@ -146,6 +145,13 @@ def _manifest_of(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The C2PA manifest that the output carries, if it carries one."""
     told = result.get("c2pa")
     return [{"name": "c2pa", "annotations": told}] if isinstance(told, dict) else []
+
+
+def _seal_over(position: int, seal: Seal | None) -> list[dict[str, Any]]:
+    """The seal, if there is one that covers the record at a position."""
+    if seal is None or position > seal.checkpoint.size:
+        return []
+    return [{"name": "seal", "annotations": seal.told()}]
 
 
 def signed(said: dict[str, Any], key: PrivateKey) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ..views.schema import SELDOM
 from ..views.shares import number_in, read_share
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
-from .attempt import attempted
+from .bounded import bounded
 from .filters import BY_VALUE, STATUSES, TaskFilters, by_label, by_user, column_of, ids_of, values_of
 from .walk import BRANCHES, END, FEW, START, Hit, Place, Values
 
@@ -207,7 +207,7 @@ class PastWalk:
 
         if sort or work > _MOST_AFTER_ALL:
             return found()
-        ids = attempted(self._conn, _PATIENCE * walk * _INSTRUCTIONS, found)
+        ids = bounded(self._conn, _PATIENCE * walk * _INSTRUCTIONS, found)
         if ids is None:
             sort = True
             ids = found()

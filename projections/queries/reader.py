@@ -27,8 +27,8 @@ from ..views.schema import identity
 from ..views.shares import number_in, read_share
 from ..views.tallies import read_numbers
 from .activity import Span, read_activity
-from .attempt import attempted
 from .batches import Batch, last_readers, last_writers, read_batch, read_batches
+from .bounded import bounded
 from .filters import (
     Query,
     TaskFilters,
@@ -178,7 +178,7 @@ class TaskQueries:
             if total > filters.offset:
                 quick = walked_page(filters, counts, total, number_in(shares) if shares else sum(counts.values()))
                 if quick is not None:
-                    ids = attempted(conn, quick.instructions, partial(_ids, conn, quick.query)) or []
+                    ids = bounded(conn, quick.instructions, partial(_ids, conn, quick.query)) or []
                 ids = ids or _ids(conn, page(filters))
             rows = conn.execute(MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
             states = {row[0]: state_of(row) for row in rows}

@@ -80,7 +80,7 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     if after_all:
         for module in ("past_walk", "filters"):
             monkeypatch.setattr(f"tasktrail.projections.queries.{module}._INSTRUCTIONS", 0)
-        monkeypatch.setattr("tasktrail.projections.queries.attempt._EVERY", 1)
+        monkeypatch.setattr("tasktrail.projections.queries.bounded._EVERY", 1)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A statement that gives up after some work: which of two ways is the shorter one may only show when one is tried."""
+"""A question that is given up after some work: which of two ways is the shorter one may only show when one is tried."""
 
 import sqlite3
 from collections.abc import Callable
@@ -9,8 +9,8 @@ _EVERY = 1000
 """Instructions of SQLite's machine between two looks at how many there were."""
 
 
-def attempted(conn: sqlite3.Connection, instructions: float, ask: Callable[[], _T]) -> _T | None:
-    """What `ask` gives, or nothing if one of its statements needs more instructions of SQLite's machine than these."""
+def bounded(conn: sqlite3.Connection, instructions: float, ask: Callable[[], _T]) -> _T | None:
+    """What `ask` gives, or nothing if its statements need more instructions of SQLite's machine than about these."""
     left = instructions
 
     def look() -> bool:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from tasktrail.projections.queries.attempt import attempted
+from tasktrail.projections.queries.bounded import bounded
 from tasktrail.projections.queries.filters import TaskFilters, walked_page
 from tasktrail.projections.views import schema
 from tasktrail.projections.views.checksums import teach
@@ -29,12 +29,12 @@ def test_what_is_too_long_is_given_up_and_the_moment_goes_on(conn: sqlite3.Conne
     def count(number: int) -> int:
         return int(conn.execute(_COUNT, (number,)).fetchone()[0])
 
-    assert attempted(conn, 10_000, lambda: count(1_000_000)) is None
+    assert bounded(conn, 10_000, lambda: count(1_000_000)) is None
     assert conn.in_transaction
-    assert attempted(conn, 10_000, lambda: count(10)) == 10
+    assert bounded(conn, 10_000, lambda: count(10)) == 10
     assert count(20_000) == 20_000, "nothing is given up any more"
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        attempted(conn, 10_000, lambda: conn.execute("SELECT * FROM none"))
+        bounded(conn, 10_000, lambda: conn.execute("SELECT * FROM none"))
 
 
 TASKS = 30_000
@@ -58,5 +58,5 @@ def test_a_walk_ends_where_what_it_looks_for_does_not_lie_as_expected(
     asked = TaskFilters(label=tuple(f"l{number}" for number in range(labels)), sort="-updated_at")
     walk = walked_page(asked, {("noop", "completed"): TASKS}, OWN, TASKS)
     assert walk is not None
-    found = attempted(conn, walk.instructions, lambda: conn.execute(*walk.query).fetchall())
+    found = bounded(conn, walk.instructions, lambda: conn.execute(*walk.query).fetchall())
     assert (found is not None) == in_time
