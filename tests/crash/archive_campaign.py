@@ -19,6 +19,7 @@ from tasktrail import TaskService
 from tasktrail.actors.archiver import Archiver
 from tasktrail.config.settings import Config
 from tasktrail.events import Recorded
+from tasktrail.events.log import sqlite
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.archives import folder_of
 from tasktrail.events.log.sqlite import LogReader
@@ -43,6 +44,7 @@ def prepare(data: Path) -> None:
 def archive(data: Path, begin: Begin) -> None:
     """What the child does."""
     Archiver.size = SIZE
+    sqlite._CHECKPOINT_PAGES = 40  # or nearly all of its calls would only make room in the write-ahead log
     with TaskService.open(data, config=CONFIG, own_only=True) as service:
         begin()
         assert service.archive().archives > 1
