@@ -80,7 +80,8 @@ class AsyncClient(Remote, Awaited):
 
     async def _ending(self, task_id: int, within: float) -> Task:
         """The stream that all share tells when the task has ended."""
-        if within:
+        task = await self._task(task_id, again=False)
+        if within and task.status not in FINISHED:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(within, _ONE_WATCH)), self._watch.expecting(task_id) as ended:
                     task = await self._task(task_id, again=False)
@@ -89,7 +90,8 @@ class AsyncClient(Remote, Awaited):
                     await ended.wait()
             if self._watch.failed:
                 await asyncio.sleep(min(within, LOOK_AGAIN))
-        return await self._task(task_id, again=False)
+            task = await self._task(task_id, again=False)
+        return task
 
     async def _ended(self) -> AsyncGenerator[int, None]:
         """0 once no end can be missed any more, and then the tasks that end."""

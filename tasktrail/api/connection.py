@@ -38,6 +38,8 @@ class Connection:
     def __init__(self, wire: Wire, answer_within: float = REPLY_WITHIN) -> None:
         self._wire = wire
         self._answer_within = answer_within
+        self.heard = False
+        """Whether the service has ever answered."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -120,6 +122,7 @@ class Connection:
         until = monotonic() + (inf if within is None else within)
         while True:
             answer = await self._wire.request(method, path, within, **more)
+            self.heard = True
             if answer.is_success:
                 return answer.body
             error = _error_in(answer, answer.body, self._wire.where)

@@ -51,6 +51,11 @@ class OneUser:
         self._check(task_id)
         return task_seen_by(self._service.source, self._user_id, task_id, as_of)
 
+    def is_open(self, task_id: int) -> bool:
+        """Whether the log says that the task's life is not over; see `TaskService.is_open`."""
+        self._check(task_id)
+        return self._service.is_open(task_id)
+
     def get_task_progress(self, task_id: int) -> tuple[float, str]:
         """Percent and message."""
         self._check(task_id)

@@ -413,8 +413,9 @@ class Remote(Commands):
         """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
         timeout = check_patience(timeout)
         deadline = inf if timeout is None else monotonic() + timeout
-        deaf_since = -inf  # a service that was never heard of is not waited for
-        within = 0.0
+        heard = self._connection.heard
+        deaf_since = inf if heard else -inf  # a service that was never heard of is not waited for
+        within = max(deadline - monotonic(), 0.0) if heard else 0.0
         while True:
             self._connection.check_open()
             try:

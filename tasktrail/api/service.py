@@ -337,14 +337,14 @@ class TaskService(Questions, Commands, Blocking):
         ended = threading.Event()
         with self.expecting(task_id, ended.set):
             # An end from before we listened is in the log by now. The views would have to catch up with it first.
-            if not self._is_open(task_id) and (task := self.get_task(task_id)).status in FINISHED:
+            if not self.is_open(task_id) and (task := self.get_task(task_id)).status in FINISHED:
                 return task
             if not ended.wait(timeout):
                 raise WaitTimeout(f"Task {task_id} is still {self.get_task(task_id).status} after {timeout:g} s")
         return self.get_task(task_id)
 
-    def _is_open(self, task_id: int) -> bool:
-        """Whether the log says so. Where it says nothing, the views do, or why nobody can tell."""
+    def is_open(self, task_id: int) -> bool:
+        """Whether the log says that its life is not over. Where it says nothing, `get_task` does, or raises why."""
         if self._running.closed or not 1 <= task_id <= MAX_INTEGER:
             return False
         try:

@@ -22,15 +22,21 @@ class Waiters:
         self.closed = False
 
     async def ended(
-        self, look: Callable[[], Awaitable[Task]], seconds: float, connection: GuardedConnection, receive: Receive
+        self,
+        task_id: int,
+        is_open: Callable[[], Awaitable[bool]],
+        look: Callable[[], Awaitable[Task]],
+        seconds: float,
+        connection: GuardedConnection,
+        receive: Receive,
     ) -> Task:
         """The task that `look` finds, once it has ended; after `seconds`, or when the service stops, as it is.
 
+        While `is_open` says that it has not ended, nobody looks: the views would have to catch up with the log first.
         Nobody is waited for who has hung up. Raises `Busy`.
         """
         room, loop = connection.room, asyncio.get_running_loop()
-        task = await look()
-        if task.status in FINISHED:
+        if not await is_open() and (task := await look()).status in FINISHED:
             return task
         if room.waiters >= room.max_waiters:
             raise Busy(
@@ -41,16 +47,17 @@ class Waiters:
         leaving = asyncio.ensure_future(_hung_up(receive))
         room.waiters += 1
         try:
-            with self._expecting(task.id) as woken:
+            with self._expecting(task_id) as woken:
                 leaving.add_done_callback(lambda _: woken.set())
                 while True:
                     woken.clear()
-                    task = await look()
-                    left = deadline - loop.time()
-                    if task.status in FINISHED or left <= 0 or self.closed or leaving.done():
-                        return task
+                    over = loop.time() >= deadline or self.closed or leaving.done()
+                    if over or not await is_open():
+                        task = await look()
+                        if over or task.status in FINISHED:
+                            return task
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(woken.wait(), left)
+                        await asyncio.wait_for(woken.wait(), deadline - loop.time())
         finally:
             room.waiters -= 1
             leaving.cancel()

@@ -167,7 +167,12 @@ async def get_task(
             remedy="Leave `wait` or `as_of` out.",
             status=CONTRADICTION,
         )
-    return await backend.waiters.ended(look, wait, request.scope["state"]["connection"], request.receive)
+
+    async def is_open() -> bool:
+        return await backend.read(min_position, backend.seen_by(who).is_open, task_id)
+
+    connection = request.scope["state"]["connection"]
+    return await backend.waiters.ended(task_id, is_open, look, wait, connection, request.receive)
 
 
 @get("/v1/tasks/{task_id:int}/progress", needs=SEE)

@@ -328,6 +328,26 @@ def test_a_wait_ends_with_the_life_of_the_task(service: TaskService, any_client:
     timer.join()
 
 
+def test_a_wait_is_one_request_to_a_service_that_was_heard_of(
+    service: TaskService, data: Path, wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    with Client.connect(data) as client:
+        task_id = client.create_task(**wish())
+        get = client._connection.get
+
+        async def count(path: str, *args: Any, **more: Any) -> bytes:
+            asked.append(path)
+            return await get(path, *args, **more)
+
+        monkeypatch.setattr(client._connection, "get", count)
+        timer = threading.Timer(0.1, service.cancel_task, (task_id,))
+        timer.start()
+        assert client.wait(task_id, timeout=20).status == "cancelled"
+        timer.join()
+    assert asked == [f"/v1/tasks/{task_id}"]
+
+
 def test_types_and_numbers(tasks: Tasks, wish: Wish) -> None:
     assert {"image_thumbnail", "video_convert"} <= {known.name for known in tasks.types()}
     position = tasks.send(CreateTask(**wish())).position

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tasktrail.api.service import TaskService
+from tasktrail.events import Task
 from tasktrail.http.connections import ConnectionRoom
 from tasktrail.http.server import HttpServer
 
@@ -31,6 +32,25 @@ def test_it_answers_when_the_task_has_ended(web: httpx.Client, service: TaskServ
     assert web.get(f"/v1/tasks/{task_id}?wait=60", timeout=30).json()["status"] == "cancelled"
     timer.join()
     assert web.get(f"/v1/tasks/{task_id}?wait=60").json()["status"] == "cancelled"
+
+
+def test_nobody_looks_into_the_views_before_the_task_has_ended(
+    web: httpx.Client, service: TaskService, wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    get_task = service.get_task
+
+    def look(task_id: int, **more: Any) -> Task:
+        looked.append(task_id)
+        return get_task(task_id, **more)
+
+    monkeypatch.setattr(service, "get_task", look)
+    task_id = service.create_task(**wish())
+    timer = threading.Timer(0.2, service.cancel_task, (task_id,))
+    timer.start()
+    assert web.get(f"/v1/tasks/{task_id}?wait=60", timeout=30).json()["status"] == "cancelled"
+    timer.join()
+    assert looked == [task_id]
 
 
 def test_it_answers_when_the_time_is_up(web: httpx.Client, service: TaskService, wish: Wish) -> None:
