@@ -38,7 +38,7 @@ from tasktrail.config.settings import Config
 from tasktrail.events import Task
 from tasktrail.events.errors import WaitTimeout
 
-SHORT, FULL = 40, 1000
+SHORT, FULL = 24, 1000
 WITHIN = 120.0
 AGAIN = 8
 """Further undisturbed tasks on a damaged film, which may come out in several ways."""

@@ -34,7 +34,7 @@ from tasktrail import Client
 from tasktrail.events.system_events import Role
 
 SUPPORT = Path(__file__).parent.parent / "support"
-FULL, SHORT = 1800, 40
+FULL, SHORT = 1800, 20
 """Seconds, for all roles together."""
 MORE = 120
 """Seconds that schemathesis may take beyond its time: it ends what it has begun."""
