@@ -36,8 +36,6 @@ START_WITHIN = 30.0
 GRACE = 0.5
 """Seconds that answers under way get to end by themselves when the server stops."""
 
-_TICKS = 10
-
 logger = get_logger("tasktrail.http")
 
 
@@ -141,7 +139,7 @@ class HttpServer:
             self._made = None
         if self._server is None or self._thread is None:
             return True
-        self._server.should_exit = True
+        self._server.leave()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -203,9 +201,18 @@ class _Server(uvicorn.Server):
         self._rooms = Rooms(raise_descriptor_limit())
         self.up = threading.Event()
         self.fault: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """Stop serving. May be called in any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._leaving.set)
 
     def serve_on(self, sockets: list[socket.socket]) -> None:
-        """Serve until `should_exit`; the thread's whole work."""
+        """Serve until `leave`; the thread's whole work."""
         try:
             self.run(sockets)
         except BaseException as error:  # the last frame of the thread: `start` waits for it
@@ -232,7 +239,7 @@ class _Server(uvicorn.Server):
                 None if self._certificate is None else self._certificate.context,
             ),
         ]
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
 
         def changed() -> None:
             if not loop.is_closed():
@@ -254,17 +261,22 @@ class _Server(uvicorn.Server):
             if who is not None and not self._access.still_holds(who):
                 connection.transport.abort()
 
+    async def main_loop(self) -> None:
+        """Look around once a second. Uvicorn's own loop wakes ten times for it."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), 1.0)
+
     async def on_tick(self, counter: int) -> bool:
-        """Called every tenth of a second. Once a second the deadlines are checked."""
-        if not counter % _TICKS:
-            now = asyncio.get_running_loop().time()
-            self._backend.tidy(now)
-            self._cut_invalid()
-            if self._certificate is not None:
-                self._certificate.look(now)
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, GuardedConnection):
-                    connection.look(now)
+        """Check what has a deadline."""
+        now = asyncio.get_running_loop().time()
+        self._backend.tidy(now)
+        self._cut_invalid()
+        if self._certificate is not None:
+            self._certificate.look(now)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, GuardedConnection):
+                connection.look(now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
