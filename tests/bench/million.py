@@ -28,7 +28,7 @@ def tables(*, quick: bool) -> Iterator[Table]:
     """Seconds from exec until ready, and bytes of memory for each task that waits."""
     number = 2_000 if quick else 1_000_000
     start = Table("S1", f"Process start until ready, {number:,} waiting tasks", "s")
-    start.add("from the snapshot", lambda: started(million_tasks(number), snapshot_every=_EVERY)[0], Goal(at_most=10))
+    start.add("from the snapshot", lambda: started(million_tasks(number), snapshot_every=_EVERY)[0], Goal(at_most=3))
     start.add("by the whole log", lambda: started(million_tasks(number))[0])
     yield start
     memory = Table("S2", f"Resident memory of a waiting task, {number:,} of them", "bytes")

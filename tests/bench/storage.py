@@ -59,12 +59,12 @@ def tables(*, quick: bool) -> list[Table]:
         append.append(table)
     events = 3_000 if quick else 120_000
     replay = Table("D2", "Replay to all states", "events/s")
-    replay.add("tasktrail", lambda: _replay(events), Goal(at_least=250_000))
+    replay.add("tasktrail", lambda: _replay(events), Goal(at_least=500_000))
     open_tasks = 2_000 if quick else 100_000
     restart = Table("E", f"Process start until ready, {open_tasks:,} unfinished tasks", "s")
-    restart.add("tasktrail", lambda: _restart(open_tasks)[0], Goal(at_most=4))
+    restart.add("tasktrail", lambda: _restart(open_tasks)[0], Goal(at_most=0.8))
     memory = Table("H", "Resident memory of an unfinished task in the service", "bytes")
-    memory.add("tasktrail", lambda: _restart(open_tasks)[1], Goal(at_most=1024))
+    memory.add("tasktrail", lambda: _restart(open_tasks)[1], Goal(at_most=700))
     ended = 1_000 if quick else 20_000
     disk = Table(
         "D3", "Disk of a completed task: paths of 40 characters, two options, a result of eight fields", "bytes"
