@@ -14,8 +14,6 @@ from .either_way import Awaited, Blocking
 from .remote import LOOK_AGAIN, Remote
 from .wire import AwaitedWire, BlockingWire
 
-_ONE_POLL = 30.0
-"""Seconds that the service is asked to wait for a task before it answers in any case."""
 _ONE_WATCH = 60.0
 """Seconds after which a task that others watch for is asked for nevertheless."""
 
@@ -40,11 +38,6 @@ class Client(Remote, Blocking):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def _ending(self, task_id: int, within: float) -> Task:
-        """The service answers when the task has ended."""
-        span = min(within, _ONE_POLL)
-        return await self._task(task_id, {"wait": span} if span else {}, patience=span, again=False)
-
 
 class AsyncClient(Remote, Awaited):
     """The methods of `Client` for a program with an event loop, which they never block: each is awaited.
@@ -67,6 +60,8 @@ class AsyncClient(Remote, Awaited):
         """A client of the service at `url`, or behind a Unix socket. The arguments are those of `Client`."""
         super().__init__(url, token=token, socket=socket, answer_within=answer_within)
         self._watch = _Watch(self._ended)
+        self._polling = False
+        """Whether a request waits for a task."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,7 +74,13 @@ class AsyncClient(Remote, Awaited):
         await self._watch.end()
 
     async def _ending(self, task_id: int, within: float) -> Task:
-        """The stream that all share tells when the task has ended."""
+        """The first to wait has a request for it. A stream that all others share tells when their tasks have ended."""
+        if not self._polling:
+            self._polling = True
+            try:
+                return await super()._ending(task_id, within)
+            finally:
+                self._polling = False
         task = await self._task(task_id, again=False)
         if within and task.status not in FINISHED:
             with suppress(TimeoutError):

@@ -1,7 +1,6 @@
 """The commands and questions over HTTP, written once for `Client` and `AsyncClient`."""
 
 import threading
-from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from math import inf
@@ -46,6 +45,8 @@ from .forms import answers_in, chunks, decoded, encode_command, record_from_json
 from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
 from .wire import Params, Wire
 
+_ONE_POLL = 30.0
+"""Seconds that the service is asked to wait for a task before it answers in any case."""
 LOOK_AGAIN = 0.5
 """Seconds until a service that could not answer is asked again."""
 _BACK_WITHIN = 30.0
@@ -105,9 +106,10 @@ class Remote(Commands):
             raise paths.no_service()
         return cls("http://localhost", socket=paths.socket)
 
-    @abstractmethod
     async def _ending(self, task_id: int, within: float) -> Task:
         """The task once it has ended, or as it is after some time, which is at most `within` seconds."""
+        span = min(within, _ONE_POLL)
+        return await self._task(task_id, {"wait": span} if span else {}, patience=span, again=False)
 
     @either_way
     async def close(self) -> None:

@@ -50,6 +50,13 @@ def at(socket: Path) -> AsyncClient:
     return AsyncClient("http://localhost", socket=socket)
 
 
+def one_of_many(socket: Path) -> AsyncClient:
+    """A client of which somebody waits by a request already, so that all others share the stream."""
+    client = at(socket)
+    client._polling = True
+    return client
+
+
 def test_many_tasks_of_a_loop_share_one_client(socket: Path, wish: Wish) -> None:
     async def program() -> None:
         async with at(socket) as client:
@@ -92,7 +99,7 @@ def test_a_task_that_ends_while_the_stream_begins_is_not_missed(
     monkeypatch.setattr(AsyncClient, "_position", late)
 
     async def program() -> None:
-        async with at(socket) as client:
+        async with one_of_many(socket) as client:
             assert (await client.wait(task_id, timeout=20)).status == "cancelled"
 
     asyncio.run(program())
@@ -110,12 +117,34 @@ def test_without_a_stream_the_task_is_asked_for_again_and_again(
     monkeypatch.setattr("tasktrail.api.client.LOOK_AGAIN", 0.01)
 
     async def program() -> None:
-        async with at(socket) as client:
+        async with one_of_many(socket) as client:
             waiting = asyncio.create_task(client.wait(task_id, timeout=20))
             with pytest.raises(WaitTimeout):
                 await client.wait(task_id, timeout=0.1)
             await asyncio.to_thread(service.cancel_task, task_id)
             assert (await waiting).status == "cancelled"
+
+    asyncio.run(program())
+
+
+def test_who_waits_alone_needs_no_stream(
+    socket: Path, own_server: HttpServer, service: TaskService, wish: Wish
+) -> None:
+    task_id = service.create_task(**wish())
+
+    async def program() -> None:
+        async with at(socket) as client:
+            await client.get_task(task_id)
+            waiting = asyncio.create_task(client.wait(task_id))
+            await until(lambda: service._system.endings.awaits(task_id))
+            assert streams_of(own_server) == 0
+            waiting.cancel()
+            await until(lambda: not service._system.endings.awaits(task_id))
+            again = asyncio.create_task(client.wait(task_id))
+            await until(lambda: service._system.endings.awaits(task_id))
+            await asyncio.to_thread(service.cancel_task, task_id)
+            assert (await again).status == "cancelled"
+            assert streams_of(own_server) == 0
 
     asyncio.run(program())
 
@@ -126,7 +155,7 @@ def test_who_stops_waiting_leaves_no_stream_and_disturbs_nobody(
     task_id = service.create_task(**wish())
 
     async def program() -> None:
-        async with at(socket) as client:
+        async with one_of_many(socket) as client:
             first, second = (asyncio.create_task(client.wait(task_id)) for _ in range(2))
             await until(lambda: streams_of(own_server) == 1)
             first.cancel()
@@ -203,11 +232,12 @@ def test_a_closed_client_says_so_to_those_that_wait(socket: Path, service: TaskS
 
     async def program() -> None:
         client = at(socket)
-        waiting = asyncio.create_task(client.wait(task_id))
-        await until(lambda: bool(client._watch._waiting))
+        waiting = [asyncio.create_task(client.wait(task_id)) for _ in range(2)]
+        await until(lambda: bool(client._polling and client._watch._waiting))
         await client.close()
-        with pytest.raises(NotReady, match="closed"):
-            await waiting
+        for one in waiting:
+            with pytest.raises(NotReady, match="closed"):
+                await one
         with pytest.raises(NotReady, match="closed"):
             await client.get_task(task_id)
 
@@ -236,7 +266,7 @@ def test_a_client_goes_on_in_the_next_loop_when_the_first_has_ended(
     socket: Path, own_server: HttpServer, service: TaskService, wish: Wish
 ) -> None:
     task_id = service.create_task(**wish())
-    client = at(socket)
+    client = one_of_many(socket)
 
     async def leave() -> None:
         waiting = asyncio.ensure_future(client.wait(task_id))
@@ -278,7 +308,7 @@ def test_closing_waits_for_a_stream_that_still_gives_its_connection_back(
                 given_back = True
 
         monkeypatch.setattr(AsyncClient, "_ended", slow)
-        client = at(socket)
+        client = one_of_many(socket)
         with pytest.raises(WaitTimeout):
             await client.wait(task_id, timeout=0.05)
         asyncio.get_running_loop().call_later(0.2, may_end.set)
