@@ -16,6 +16,7 @@ from call_by_call import Begin, Campaign, main
 from tasktrail import TaskFilters, TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events.errors import TaskForgotten
+from tasktrail.events.log import sqlite
 from tasktrail.events.log.sqlite import LogReader
 from tasktrail.projections.verification import verify
 
@@ -38,6 +39,7 @@ def prepare(data: Path) -> None:
 
 def forget(data: Path, begin: Begin) -> None:
     """What the child does."""
+    sqlite._CHECKPOINT_PAGES = 40  # or nearly all of its calls would only make room in the write-ahead log
     with TaskService.open(data, config=CONFIG, own_only=True) as service:
         begin()
         assert service.forget(0, user_id=0).tasks == GONE
