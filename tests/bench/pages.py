@@ -31,7 +31,6 @@ PAGES = (
 )
 SEEN = ("/", "/tasks", "/tasks/1", "/log")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FOLLOWERS = 200
 SHARED = ("/live", "/live/log")
 EVENTS_A_SECOND = 100
 _SERVE = """
@@ -74,7 +73,7 @@ with TaskService.open(sys.argv[1], config=config) as tasks:
 def tables(*, quick: bool) -> Iterator[Table]:
     """Milliseconds and bytes of each page; share of a processor and growth for those who look on."""
     number = 2_000 if quick else 1_000_000
-    loads = 20 if quick else 200
+    loads, followers = (5, 20) if quick else (200, 200)
     found: dict[str, tuple[float, float]] = {}
 
     def page(path: str, which: int) -> float:
@@ -109,10 +108,10 @@ def tables(*, quick: bool) -> Iterator[Table]:
 
     def look(what: str) -> float:
         if what not in looked:
-            looked.update(_look_on(number, 2 if quick else 20))
+            looked.update(_look_on(number, followers, 2 if quick else 20))
         return looked.pop(what)
 
-    following = Table("P3", f"{FOLLOWERS} open pages at {EVENTS_A_SECOND} events a second, {number:,} tasks", "mixed")
+    following = Table("P3", f"{followers} open pages at {EVENTS_A_SECOND} events a second, {number:,} tasks", "mixed")
     following.add("CPU of the service, percent of a core", lambda: look("cpu"), Goal(at_most=100))
     following.add("CPU without followers, percent of a core", lambda: look("alone"))
     following.add("resident memory at the end over its start, MB", lambda: look("growth"))
@@ -189,13 +188,13 @@ def _painted(house: House, visits: int) -> dict[str, float]:
     return found
 
 
-def _look_on(number: int, seconds: float) -> dict[str, float]:
+def _look_on(number: int, followers: int, seconds: float) -> dict[str, float]:
     with served(number, EVENTS_A_SECOND) as house:
         process = psutil.Process(house.process.pid)
         assert house.web.get("/healthz").status_code == 200
         socket = million_tasks(number) / "tasktrail.sock"
         alone = _cpu_over(process, seconds)
-        figures = asyncio.run(_followed(str(socket), process, seconds))
+        figures = asyncio.run(_followed(str(socket), process, followers, seconds))
         return {**figures, "alone": alone}
 
 
@@ -210,9 +209,9 @@ def _followed_at(place: int) -> str:
     return f"/live/log?task={place}" if place % 2 else SHARED[place // 2 % len(SHARED)]
 
 
-async def _followed(socket: str, process: psutil.Process, seconds: float) -> dict[str, float]:
+async def _followed(socket: str, process: psutil.Process, followers: int, seconds: float) -> dict[str, float]:
     """All but the last few read what comes; those read nothing after the first bytes."""
-    got = [0] * FOLLOWERS
+    got = [0] * followers
     first = asyncio.Event()
     transport = httpx.AsyncHTTPTransport(uds=socket, limits=httpx.Limits(max_connections=None))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as web:
@@ -223,10 +222,10 @@ async def _followed(socket: str, process: psutil.Process, seconds: float) -> dic
                     got[place] += line.startswith("data: ")
                     if min(got):
                         first.set()
-                    if place >= FOLLOWERS - 5 and got[place]:
+                    if place >= followers - 5 and got[place]:
                         await asyncio.sleep(1000)  # it reads no more
 
-        lookers = [asyncio.create_task(look(place)) for place in range(FOLLOWERS)]
+        lookers = [asyncio.create_task(look(place)) for place in range(followers)]
         async with asyncio.timeout(60):
             await first.wait()
         await asyncio.sleep(min(5, seconds))
@@ -241,7 +240,7 @@ async def _followed(socket: str, process: psutil.Process, seconds: float) -> dic
         wall = time.perf_counter() - begun
         cpu = 100 * (sum(process.cpu_times()[:2]) - before) / wall
         growth = (process.memory_info().rss - resident) / 1e6
-        updates = (sum(got) - seen) / wall / FOLLOWERS
+        updates = (sum(got) - seen) / wall / followers
         for one in lookers:
             one.cancel()
         await asyncio.gather(*lookers, return_exceptions=True)

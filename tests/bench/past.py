@@ -47,6 +47,7 @@ from tasktrail.projections.views import writer
 from tasktrail.projections.views.fold import Change
 from tasktrail.projections.views.rebuild import BULK_PAGE, pull
 from tasktrail.projections.views.rows import Standing, standing
+from tasktrail.projections.views.versions import Versions
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _TICK = timedelta(milliseconds=5)
@@ -432,10 +433,8 @@ def _archived(tasks: int, asked: int, filters: TaskFilters | None) -> float:
     return quantile(took, 0.99)
 
 
-class _NoPast:
-    """Stands for `Versions`, and writes nothing."""
-
-    def __init__(self, conn: sqlite3.Connection) -> None: ...
+class _NoPast(Versions):
+    """Writes nothing."""
 
     def write(
         self, _records: Sequence[Recorded], changes: Sequence[Change], changed: Mapping[int, int]

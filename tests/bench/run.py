@@ -27,6 +27,10 @@ import submit
 import whole_films
 from harness import machine, show
 
+SCRIPTS = (submit, drain, live, storage, reading, queueing, million, pages, past)
+FETCHING = (media, whole_films)
+"""These fetch and make their inputs, so they are not asked without need."""
+
 
 def _names_one(wanted: tuple[str, ...], axes: tuple[str, ...]) -> bool:
     return any(name.startswith(axes) for name in wanted)
@@ -43,11 +47,9 @@ def main() -> None:
     print(machine())
     wanted = tuple(name for name in options.only.split(",") if name)
     figures = []
-    modules = [submit, drain, live, storage, reading, queueing, million, pages, past]
-    # These fetch and make their inputs, so they are not asked without need.
-    modules += [module for module in (media, whole_films) if not wanted or _names_one(wanted, module.AXES)]
-    for module in modules:
-        for table in module.tables(quick=options.quick):
+    needed = [script for script in FETCHING if not wanted or _names_one(wanted, script.AXES)]
+    for script in (*SCRIPTS, *needed):
+        for table in script.tables(quick=options.quick):
             if (wanted and not table.axis.startswith(wanted)) or (table.seldom and table.axis not in wanted):
                 continue
             rows = table.run(1 if options.quick else options.rounds)
