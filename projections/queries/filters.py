@@ -177,7 +177,9 @@ _TO_SORT = 16
 _INSTRUCTIONS = 8
 """Of SQLite's machine, for passing one task or looking it up in an index, at most."""
 _PATIENCE = 2
-"""How many times as long as it was expected to be a walk may be."""
+"""How many times as long as it was expected to be a walk may be, …"""
+_OF_A_SORT = 0.25
+"""… and how much of what it costs to sort what passes, if that is more: to give up is dear where much passes."""
 _MAX_BRANCHES = 16
 _DEEP = 20_000
 
@@ -287,7 +289,8 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
     where = f" WHERE {' AND '.join(terms)}" if terms else ""
     statement = f"SELECT tasks.id FROM tasks INDEXED BY {BY_SORT[column]}{where} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608 - our own names
     query = statement, [*parameters, filters.limit, filters.offset]
-    return WalkedPage(query, _PATIENCE * (passed + looked_up + filters.limit) * _INSTRUCTIONS)
+    patience = max(_PATIENCE * (passed + looked_up + filters.limit), _OF_A_SORT * _TO_SORT * total)
+    return WalkedPage(query, patience * _INSTRUCTIONS)
 
 
 def _together(filters: TaskFilters) -> Iterator[tuple[tuple[str, ...], list[object]]]:

@@ -46,7 +46,9 @@ _MOST_AFTER_ALL = 500_000
 _INSTRUCTIONS = 30
 """Of SQLite's machine, for passing one task, at most."""
 _PATIENCE = 4
-"""How many times as long as it was expected to be a walk may be."""
+"""How many times as long as it was expected to be a walk may be, …"""
+_OF_A_SORT = 0.25
+"""… and how much of what it costs to sort, if that is more: to give up is dear where many lead."""
 _SLACK = 0.001
 """Seconds that the rounding of sums is less than."""
 _LATEST = "(SELECT max(since) FROM versions WHERE id = {id} AND since <= :position)"
@@ -207,7 +209,7 @@ class PastWalk:
 
         if sort or work > _MOST_AFTER_ALL:
             return found()
-        ids = bounded(self._conn, _PATIENCE * walk * _INSTRUCTIONS, found)
+        ids = bounded(self._conn, max(_PATIENCE * walk, _OF_A_SORT * work) * _INSTRUCTIONS, found)
         if ids is None:
             sort = True
             ids = found()

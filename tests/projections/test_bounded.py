@@ -39,6 +39,7 @@ def test_what_is_too_long_is_given_up_and_the_moment_goes_on(conn: sqlite3.Conne
 
 TASKS = 30_000
 OWN = 600
+LATEST = 2_000
 _INSERT = """
 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :tasks)
 INSERT INTO tasks SELECT i, 'completed', 'noop', 0, 0, 0, CASE WHEN {} THEN 'l' || (i % :labels) ELSE '' END, '', 5,
@@ -47,16 +48,22 @@ INSERT INTO tasks SELECT i, 'completed', 'noop', 0, 0, 0, CASE WHEN {} THEN 'l' 
 
 
 @pytest.mark.parametrize(
-    ("rule", "in_time"), [(f"i % {TASKS // OWN} = 0", True), (f"i <= {OWN}", False)], ids=["spread", "all the oldest"]
+    ("rule", "own", "in_time"),
+    [
+        (f"i % {TASKS // OWN} = 0", OWN, True),
+        (f"i <= {OWN}", OWN, False),
+        (f"i % 2 AND i < {TASKS - LATEST}", (TASKS - LATEST) // 2, True),
+    ],
+    ids=["spread", "all the oldest", "so many that to sort them costs more"],
 )
 @pytest.mark.parametrize("labels", [1, 20])
 def test_a_walk_ends_where_what_it_looks_for_does_not_lie_as_expected(
-    conn: sqlite3.Connection, rule: str, labels: int, *, in_time: bool
+    conn: sqlite3.Connection, rule: str, labels: int, own: int, *, in_time: bool
 ) -> None:
     schema.create_tables(conn)
     conn.execute(_INSERT.format(rule), {"tasks": TASKS, "labels": labels})
     asked = TaskFilters(label=tuple(f"l{number}" for number in range(labels)), sort="-updated_at")
-    walk = walked_page(asked, {("noop", "completed"): TASKS}, OWN, TASKS)
+    walk = walked_page(asked, {("noop", "completed"): TASKS}, own, TASKS)
     assert walk is not None
     found = bounded(conn, walk.instructions, lambda: conn.execute(*walk.query).fetchall())
     assert (found is not None) == in_time

@@ -1,7 +1,8 @@
 """What the views tell of the past is what a fold of the log up to there would tell."""
 
+import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import product
@@ -26,6 +27,7 @@ from tasktrail.events.task_events import ReadInput
 from tasktrail.projections import BeyondTheLog, TaskFilters, TaskQueries, TaskViews, ViewsFailed
 from tasktrail.projections.queries import past, past_walk, walk
 from tasktrail.projections.queries.as_of import task_as_of
+from tasktrail.projections.queries.bounded import bounded
 from tasktrail.projections.queries.filters import SORTS, STATUSES
 from tasktrail.projections.queries.past import Past
 from tasktrail.projections.queries.walk import END, START, collect, parse_place, tell
@@ -309,6 +311,33 @@ def test_no_walk_sorts_before_it_tells_of_the_first(history: Journal) -> None:
     for statement in walks:
         plan = str(views.connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall())
         assert "TEMP B-TREE" not in plan, statement
+
+
+def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be_sorted(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The latest thousand tasks have no label: it passes more than four times as many as it was expected to."""
+    for name in ("FEW", "_MOST", "_TO_BEGIN"):
+        monkeypatch.setattr(past_walk, name, 0)
+    monkeypatch.setattr("tasktrail.projections.queries.bounded._EVERY", 1)
+    given_up: list[bool] = []
+
+    def watched(conn: sqlite3.Connection, instructions: float, ask: Callable[[], list[int]]) -> list[int] | None:
+        found = bounded(conn, instructions, ask)
+        given_up.append(found is None)
+        return found
+
+    monkeypatch.setattr(past_walk, "bounded", watched)
+    for number in range(1600):
+        journal.create(label="night" if number < 600 else "")
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        then = Past(TaskQueries(views.connection), journal.log, len(journal.records))
+        asked = TaskFilters(label="night", sort="-priority", limit=10)
+        assert [task.id for task in then.list(asked)[0]] == list(range(600, 590, -1))
+        monkeypatch.setattr(past_walk, "_OF_A_SORT", 0)
+        assert [task.id for task in then.list(asked)[0]] == list(range(600, 590, -1))
+    assert given_up == [False, True]
 
 
 def test_the_numbers_of_a_user_are_told_at_every_position(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
