@@ -268,17 +268,20 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
     passed = (filters.offset + filters.limit) * among / max(1, total)
     order, _keys = _order(filters)
     asked = list(_together(filters))
-    looked_up = 0.0
+    left, looked_up = passed, 0.0
     terms: list[str] = []
     parameters: list[object] = []
+    if own := ids_of(filters.user_id):  # the index of each order has it: no more is tried on the tasks of others
+        terms.append(f"tasks.user_id IN ({', '.join('?' * len(own))})")
+        parameters += own
+        asked = [(named, values) for named, values in asked if named != ("user_id",)]
+        left *= users / max(1, sum(counts.values()))
     for named, values in asked:
         if not {"status", "type"}.isdisjoint(named):
             size = _passing(filters, counts)
-        elif len(asked) == 1:
-            size = total
         else:
-            size = users if named == ("user_id",) else sum(counts.values())
-        looks = passed * prod(len(_values_of(filters, field)) for field in named)
+            size = total if len(asked) == 1 and not own else sum(counts.values())
+        looks = left * prod(len(_values_of(filters, field)) for field in named)
         terms.append(_in_index(named, filters, "tasks.id", at_once=size <= looks))
         parameters += values
         looked_up += min(size, looks)
