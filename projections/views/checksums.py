@@ -43,6 +43,11 @@ def row_sum(*values: Any) -> int:
     return crc32(_PACK(values))
 
 
+def with_sums(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """The rows, each with its checksum behind it."""
+    return ((*row, crc32(_PACK(row))) for row in rows)
+
+
 def teach(conn: sqlite3.Connection) -> sqlite3.Connection:
     """Give a connection the function."""
     conn.create_function("row_sum", -1, row_sum, deterministic=True)

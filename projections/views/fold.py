@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from math import ceil, log
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -53,7 +53,8 @@ class Minute(msgspec.Struct):
         """An attempt starts after so many seconds in the queue."""
         self.started += 1
         self.longest_wait = max(self.longest_wait, round(waited * 1000))
-        self.waits[bucket(waited)] = self.waits.get(bucket(waited), 0) + 1
+        number = bucket(waited)
+        self.waits[number] = self.waits.get(number, 0) + 1
 
     def add(self, other: "Minute") -> None:
         """Both together."""
@@ -170,7 +171,7 @@ def touched(records: Iterable[Recorded]) -> tuple[set[int], set[int]]:
     return tasks, created
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """What one record made of its task."""
 
     position: int

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from .checksums import row_sum, sound
+from .checksums import sound, with_sums
 
 EVERY = 1024
 """Tasks with a label from one that is kept to the next."""
@@ -36,8 +36,7 @@ class Ranks:
 
     def write(self) -> None:
         """Write the rows that are due, within the transaction that is open."""
-        rows = [(*row, row_sum(*row)) for row in self._rows]
-        self._conn.executemany("INSERT INTO ranks VALUES (?, ?, ?, ?)", rows)
+        self._conn.executemany("INSERT INTO ranks VALUES (?, ?, ?, ?)", with_sums(self._rows))
         self._rows.clear()
         if len(self._known) > _REMEMBERED and self._indexed:
             self._known.clear()

@@ -3,6 +3,8 @@
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
+from itertools import compress, product
+from operator import ne
 from typing import Any, TypeAlias
 
 import msgspec
@@ -57,10 +59,13 @@ COLUMNS = (
 )
 
 INSERT = f"INSERT INTO tasks ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - our own names
-# Two kinds of update, because SQLite rewrites the index of every column that a statement names.
+# SQLite rewrites the index of every column that a statement names: each names those that have another value.
+_PLACE = ("status = ?, ", "priority = ?, ", "queue_key = ?, ")
 _TOUCHED = "updated_at = ?, changed = ?, state = ?, state_sum = ? WHERE id = ?"
-MOVE = f"UPDATE tasks SET status = ?, priority = ?, queue_key = ?, {_TOUCHED}"  # noqa: S608 - our own names
-TOUCH = f"UPDATE tasks SET {_TOUCHED}"  # noqa: S608 - our own names
+_UPDATES = {
+    moved: f"UPDATE tasks SET {''.join(compress(_PLACE, moved))}{_TOUCHED}"  # noqa: S608 - our own names
+    for moved in product((False, True), repeat=len(_PLACE))
+}
 
 
 def encode_state(state: TaskState) -> str:
@@ -87,11 +92,6 @@ def state_of(row: Row) -> TaskState:
 def rank(state: TaskState) -> float | None:
     """Where a waiting task stands in the queue, smaller runs first; none for the others."""
     return float(queue_key(state)[0]) if state.waiting else None
-
-
-def same_place(one: TaskState, other: TaskState) -> bool:
-    """Whether both states fill the columns alike, but for the time of the update."""
-    return one.status == other.status and one.priority == other.priority and one.scheduled_for == other.scheduled_for
 
 
 def changed_of(row: Row) -> int:
@@ -135,16 +135,12 @@ def to_insert(state: TaskState, at: Standing) -> Row:
     )
 
 
-def to_move(state: TaskState, at: Standing) -> Row:
-    """The parameters of `MOVE`."""
+def to_update(before: TaskState, state: TaskState, at: Standing) -> tuple[str, Row]:
+    """The statement that brings a row up to a state, and its parameters."""
     changing = _changing(state, at)
-    return (*changing[1:], row_sum(*changing), state.id)
-
-
-def to_touch(state: TaskState, at: Standing) -> Row:
-    """The parameters of `TOUCH`."""
-    changing = _changing(state, at)
-    return (*changing[-3:], row_sum(*changing), state.id)
+    place = changing[1:4]
+    moved = tuple(map(ne, place, (before.status, before.priority, rank(before))))
+    return _UPDATES[moved], (*compress(place, moved), *changing[4:], row_sum(*changing), state.id)
 
 
 # --- full text over type, paths and error ---

@@ -11,7 +11,7 @@ from typing import TypeAlias, get_args
 import msgspec
 
 from ...events import Status
-from .checksums import row_sum, sound
+from .checksums import sound, with_sums
 
 EVERY = 256
 """Versions of the tasks of one user between two rows."""
@@ -57,8 +57,7 @@ class Shares:
 
     def write(self) -> None:
         """Write the rows that are due, within the transaction that is open."""
-        rows = [(*row, row_sum(*row)) for row in self._rows]
-        self._conn.executemany("INSERT INTO shares VALUES (?, ?, ?, ?)", rows)
+        self._conn.executemany("INSERT INTO shares VALUES (?, ?, ?, ?)", with_sums(self._rows))
         self._rows.clear()
         if len(self._known) > _REMEMBERED and self._indexed:
             self._known.clear()

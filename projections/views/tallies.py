@@ -10,7 +10,7 @@ import msgspec
 from ...events import Status
 from ...events.state import FINISHED
 from ..errors import ViewsDamaged
-from .checksums import row_sum, sound
+from .checksums import sound, with_sums
 from .fold import Change, Minute, bucket, minute_of
 
 BLOCK = 64
@@ -185,9 +185,7 @@ class Tallies:
     def write(self) -> None:
         """Write the rows that have changed, within the transaction that is open."""
         self._end()
-        self._conn.executemany(
-            "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?)", [(*row, row_sum(*row)) for row in self._rows]
-        )
+        self._conn.executemany("INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?)", with_sums(self._rows))
         self._rows.clear()
 
 

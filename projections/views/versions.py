@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from ...events import Recorded, TaskState
 from ...events.priority import static_priority
 from . import zones
-from .checksums import row_sum
+from .checksums import with_sums
 from .fold import Change
 from .ranks import Ranks
 from .rows import Standing, encode_state, standing, text_of
@@ -113,7 +113,7 @@ class Versions:
             if old is not None and change.own:
                 self._note_text(old, new, position)
             change = next(following, None)
-        self._conn.executemany(_VERSION, rows)
+        self._conn.executemany(_VERSION, with_sums(rows))
         self._zones.write()
         self._shares.write()
         self._ranks.write()
@@ -159,8 +159,7 @@ class Versions:
         self._add_text(after, (last or 0) + 1, position)
 
     def _add_text(self, state: TaskState, number: int, since: int) -> None:
-        row = (state.id, number, since)
-        self._conn.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", (*row, row_sum(*row)))
+        self._conn.executemany("INSERT INTO texts VALUES (?, ?, ?, ?)", with_sums([(state.id, number, since)]))
         self._conn.execute(_TEXT, ((state.id << TEXTS) + number, *text_of(state)))
 
 
@@ -179,7 +178,7 @@ def _has_state(change: Change) -> bool:
 def _row(change: Change, was: str, kind: int, lane: int, at: Standing) -> tuple[object, ...]:
     state = change.after
     queue_key, updated_at, changed = at
-    row = (
+    return (
         change.position,
         state.id,
         state.status,
@@ -193,4 +192,3 @@ def _row(change: Change, was: str, kind: int, lane: int, at: Standing) -> tuple[
         state.version,
         encode_state(state) if _has_state(change) else None,
     )
-    return (*row, row_sum(*row))

@@ -21,17 +21,14 @@ from .notice_table import write_notices
 from .rows import (
     COLUMNS,
     INSERT,
-    MOVE,
-    TOUCH,
+    Row,
     Standing,
     TaskText,
     changed_of,
-    same_place,
     state_of,
     text_of,
     to_insert,
-    to_move,
-    to_touch,
+    to_update,
     write_notes,
     write_text,
 )
@@ -208,7 +205,8 @@ class TaskViews:
     def _write_rows(
         self, before: dict[int, TaskState], after: dict[int, TaskState], standings: dict[int, Standing]
     ) -> None:
-        inserts, moves, touches = [], [], []
+        inserts: list[Row] = []
+        updates: dict[str, list[Row]] = {}
         texts: list[tuple[int, TaskText | None, TaskText]] = []
         for task_id, state in after.items():
             old, at = before.get(task_id), standings[task_id]
@@ -216,13 +214,11 @@ class TaskViews:
                 inserts.append(to_insert(state, at))
                 texts.append((task_id, None, text_of(state)))
                 continue
-            if same_place(old, state):
-                touches.append(to_touch(state, at))
-            else:
-                moves.append(to_move(state, at))
+            statement, row = to_update(old, state, at)
+            updates.setdefault(statement, []).append(row)
             if (old.error or old.last_error) != (state.error or state.last_error):
                 texts.append((task_id, text_of(old), text_of(state)))
-        for statement, rows in ((INSERT, inserts), (MOVE, moves), (TOUCH, touches)):
+        for statement, rows in ((INSERT, inserts), *updates.items()):
             self._conn.executemany(statement, rows)
         write_text(self._conn, texts)
 

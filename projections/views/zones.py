@@ -9,7 +9,7 @@ from functools import cache
 
 import msgspec
 
-from .checksums import row_sum
+from .checksums import with_sums
 
 TASKS = 8
 """Blocks in the order of ids hold 2 to this power of neighbours, …"""
@@ -106,7 +106,7 @@ class Zones:
             zone = self._last[key]
             zone.changed = False
             rows.append((*key, zone.since, zone.number, None if zone.number else zone.until))
-        self._conn.executemany(_WRITE, [(*row, row_sum(*row)) for row in rows])
+        self._conn.executemany(_WRITE, with_sums(rows))
         self._left.clear()
         self._changed.clear()
         if len(self._last) > _REMEMBERED:
