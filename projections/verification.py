@@ -487,13 +487,12 @@ def compare(
         fold = TaskViews(beside, bulk=True)
         try:
             pull(log, fold, position, BULK_PAGE, progress)
+            fold.finish(indexes=bool(beside))
             _compare_rows(conn, fold.connection, position, findings)
             _compare_numbers(conn, fold.connection, position, findings)
             _compare_schema(conn, position, findings)
             if not findings and (damage := find_damage(conn)):
                 findings.add(position, "views", f"{path} is damaged: {damage}. The next start builds it anew.")
-            if beside:
-                fold.finish()
         finally:
             fold.close()
     except (*UNREADABLE, TasktrailError, TypeError, ValueError) as error:  # a page may hold values of another table

@@ -11,25 +11,28 @@ _REMEMBERED = 50_000
 """Labels whose numbers are remembered."""
 _KEPT = "SELECT * FROM ranks WHERE label = ? AND id <= ? ORDER BY id DESC LIMIT 1"
 _BEHIND = "SELECT count(*) FROM tasks INDEXED BY tasks_by_label WHERE label = ? AND id > ? AND id <= ?"
+_ALL = """
+INSERT INTO ranks SELECT label, id, number, row_sum(label, id, number) FROM (
+    SELECT label, id, row_number() OVER (PARTITION BY label ORDER BY id) AS number FROM tasks WHERE label <> ''
+) WHERE number % ? = 0
+"""
 _END = 2**62
 
 
 class Ranks:
     """Keeps them while tasks are created."""
 
-    def __init__(self, conn: sqlite3.Connection, *, indexed: bool) -> None:
+    def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
         self._known: dict[str, int] = {}
         """Label → how many tasks have it."""
         self._rows: list[tuple[str, int, int]] = []
-        self._indexed = indexed
-        """Views that are built in one go have no index to look into: all labels that there are, are remembered."""
 
     def see(self, label: str, task_id: int) -> None:
         """A task is created with a label."""
         number = self._known.get(label)
         if number is None:
-            number = number_with(self._conn, label) if self._indexed else 0
+            number = number_with(self._conn, label)
         self._known[label] = number = number + 1
         if number % EVERY == 0:
             self._rows.append((label, task_id, number))
@@ -38,8 +41,13 @@ class Ranks:
         """Write the rows that are due, within the transaction that is open."""
         self._conn.executemany("INSERT INTO ranks VALUES (?, ?, ?, ?)", with_sums(self._rows))
         self._rows.clear()
-        if len(self._known) > _REMEMBERED and self._indexed:
+        if len(self._known) > _REMEMBERED:
             self._known.clear()
+
+
+def write_ranks(conn: sqlite3.Connection) -> None:
+    """All rows at once, where views are built in one go."""
+    conn.execute(_ALL, (EVERY,))
 
 
 def number_with(conn: sqlite3.Connection, label: str, top: int = _END) -> int:

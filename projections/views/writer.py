@@ -188,7 +188,7 @@ class TaskViews:
             raise ViewsGap(f"Somebody else has moved {self._path} away from {self._position}")
         if fresh[0].position == 1:
             conn.execute("UPDATE progress SET log = ?", (log_id(fresh[0]),))
-        versions = versions or Versions(conn, indexed=not self._bulk)
+        versions = versions or Versions(conn, bulk=self._bulk)
         standings = versions.write(fresh, changes, changed)
         changed.update((task_id, at[-1]) for task_id, at in standings.items())
         self._write_rows(before, after, standings)
@@ -250,10 +250,12 @@ class TaskViews:
         except (sqlite3.Error, OSError) as error:
             raise ViewsFailed(f"{self._path} cannot be made anew: {error}") from error
 
-    def finish(self) -> None:
-        """The end of a bulk build: add the indexes."""
+    def finish(self, *, indexes: bool = True) -> None:
+        """The end of a bulk build: add the indexes, unless only rows are wanted, and what is counted by them."""
         self._conn.execute("BEGIN IMMEDIATE")
-        schema.create_indexes(self._conn)
+        if indexes:
+            schema.create_indexes(self._conn)
+        Versions.complete(self._conn)
         self._conn.execute("COMMIT")
 
     def close(self) -> None:

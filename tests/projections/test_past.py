@@ -363,6 +363,26 @@ def test_the_numbers_of_a_user_are_told_at_every_position(journal: Journal, monk
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("remembered", [0, 50_000])
+@pytest.mark.parametrize("indexes", [True, False])
+def test_what_is_counted_of_users_and_labels_is_the_same_however_views_are_built(
+    monkeypatch: pytest.MonkeyPatch, remembered: int, *, indexes: bool
+) -> None:
+    for module in (shares, ranks):
+        monkeypatch.setattr(module, "_REMEMBERED", remembered)
+    journal = busy_history(120, 8)
+    with closing(TaskViews(":memory:")) as followed, closing(TaskViews(":memory:", bulk=True)) as built:
+        for start in range(0, len(journal.records), 7):
+            followed.apply(journal.records[start : start + 7])
+            built.apply(journal.records[start : start + 7])
+        built.finish(indexes=indexes)
+        for table in ("shares", "ranks"):
+            rows = followed.connection.execute(f"SELECT * FROM {table}").fetchall()
+            assert len(rows) > 1
+            assert built.connection.execute(f"SELECT * FROM {table}").fetchall() == rows
+
+
+@pytest.mark.usefixtures("small")
 def test_a_list_that_is_nearly_always_empty_has_few_zones(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zones, "GAP", 50)
     for _ in range(40):
