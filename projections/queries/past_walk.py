@@ -8,7 +8,7 @@ neighbours are told by `zones`. Where few lead they are sorted; else the order t
 import sqlite3
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from heapq import heapify, heappop, heappush, merge
+from heapq import merge
 from itertools import chain, groupby, islice, product
 from operator import itemgetter
 from types import MappingProxyType
@@ -26,6 +26,7 @@ from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
 from .bounded import bounded
 from .filters import BY_VALUE, STATUSES, TaskFilters, by_label, by_user, column_of, ids_of, values_of
+from .streams import Part, beyond, by_key, in_order, lazily, parts, ties_by_id
 from .walk import BRANCHES, END, FEW, START, Hit, Place, Values
 
 Times: TypeAlias = Callable[[Sequence[int]], Mapping[int, float]]
@@ -118,13 +119,10 @@ class _Lead(NamedTuple):
     """How many are looked at for that, where these are more."""
 
 
-class _Part(NamedTuple):
-    """The tasks behind a place that have a key, or those that have none and stand in the order of ids."""
-
-    keyless: bool
-    key: float | None = None
-    id: int = 0
-    """What they stand behind, if behind any."""
+_OF_A_STATUS = _Lead((), frozenset(("status",)), 0)
+"""Where tasks of the statuses are found otherwise."""
+_OF_A_USER = _Lead((), frozenset(("status", "user_id")), 0)
+"""Where the same of one user are found."""
 
 
 class PastWalk:
@@ -185,10 +183,10 @@ class PastWalk:
                 return self._by_id(self._lead, place, down=down)
             every = bool(self._statuses) and WAITING.issuperset(self._statuses)
         sort = self._lead.size <= FEW if sort is None else sort
-        parts = _parts(place, down=down, every=every)
+        pieces = parts(place, down=down, every=every)
         if sort:
-            return self._sorted(column, parts, down=down)
-        return chain.from_iterable(self._along(column, part, down=down) for part in parts)
+            return self._sorted(column, pieces, down=down)
+        return chain.from_iterable(self._along(column, part, down=down) for part in pieces)
 
     def page(self, limit: int, offset: int, total: int) -> list[int]:
         """The ids of one page of `total` tasks that pass."""
@@ -401,7 +399,7 @@ class PastWalk:
             streams.append(self._find(source, lead, f"{source.id}, NULL, {{passes}}", more=more, order=order))
         return merge(*streams, key=itemgetter(0), reverse=down)
 
-    def _sorted(self, column: str, parts: Sequence[_Part], *, down: bool) -> Iterator[Hit]:
+    def _sorted(self, column: str, pieces: Sequence[Part], *, down: bool) -> Iterator[Hit]:
         """Read all that leads, and sort it."""
         found: list[tuple[int, Any, int, str]] = []
         for source in self._lead.sources:
@@ -411,9 +409,9 @@ class PastWalk:
         if column == "updated_at":
             times = self._times([task_id for task_id, _key, _passes, status in found if status == "running"])
         hits = [(task_id, times.get(task_id, _key(column, key)), passes) for task_id, key, passes, _status in found]
-        return chain.from_iterable(_in_order(hits, part, down=down) for part in parts)
+        return chain.from_iterable(in_order(hits, part, down=down) for part in pieces)
 
-    def _along(self, column: str, part: _Part, *, down: bool) -> Iterator[Hit]:
+    def _along(self, column: str, part: Part, *, down: bool) -> Iterator[Hit]:
         """Walk the order, and try everything on each."""
         if part.keyless:
             place = Place(back=False, key=None, id=part.id) if part.id else START
@@ -435,18 +433,18 @@ class PastWalk:
         )
         return self._lead._replace(sources=sources, covers=self._lead.covers | {"status"})
 
-    def _by_change(self, part: _Part, *, down: bool) -> Iterator[Hit]:
+    def _by_change(self, part: Part, *, down: bool) -> Iterator[Hit]:
         """The order of the last change: that of positions, but for tasks that ran, of which there are few."""
         statuses = [status for status in self._statuses or STATUSES if status != "running"]
         changes = self._changes_in_blocks if len(statuses) > 1 else self._changes
         if len(self._wanted["user_id"]) == 1:
             changes = self._changes_of_user
-        streams = [_ties_by_id(changes(statuses, part, down=down), part, down=down)] if statuses else []
+        streams = [ties_by_id(changes(statuses, part, down=down), part, down=down)] if statuses else []
         if not self._statuses or "running" in self._statuses:
             streams.append(self._running(part, down=down))
-        return merge(*streams, key=_by_key, reverse=down)
+        return merge(*streams, key=by_key, reverse=down)
 
-    def _changes(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
+    def _changes(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
         """The tasks in a status, in the order of the positions of their last change."""
         (status,), way = statuses, "DESC" if down else "ASC"
         first = f"(zones.block << {zones.TIMES})"
@@ -454,34 +452,27 @@ class PastWalk:
         index, seldom = "NOT INDEXED", ""
         if status in SELDOM:
             index, seldom = "INDEXED BY versions_by_change", _IS_SELDOM
-        source = _Source(
+        return self._last_changes(
             f"zones CROSS JOIN versions AS then_ {index}",
             f"{_IN_ZONE.format(name=self._name(zones.by_change(status)))}{bound}"
             f" AND then_.since BETWEEN {first} AND {first} + {(1 << zones.TIMES) - 1}"
             f" AND then_.since <= :position AND then_.status = {self._name(status)}{seldom}",
-            "then_.id",
-            has_then=True,
-            holds=_CHANGED_LAST,
+            f"zones.block {way}, zones.since {way}, then_.since {way}",
         )
-        order = f"ORDER BY zones.block {way}, zones.since {way}, then_.since {way}"
-        yield from self._find(source, _OF_A_STATUS, "then_.id, then_.updated_at, {passes}", order=order)
 
-    def _changes_of_user(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
+    def _changes_of_user(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
         """The same of one user, whose versions have an index of their own."""
         (user_id,), way = self._wanted["user_id"], "DESC" if down else "ASC"
-        source = _Source(
+        return self._last_changes(
             "versions AS then_ INDEXED BY versions_by_user",
             f"then_.user_id = {self._name(user_id)} AND then_.since <= :position"
             f" AND then_.status IN ({', '.join(map(self._name, statuses))})"
             f"{self._bound_of_time(part, 'then_.since', down=down)}",
-            "then_.id",
-            has_then=True,
-            holds=_CHANGED_LAST,
+            f"then_.since {way}",
+            lead=_OF_A_USER,
         )
-        order = f"ORDER BY then_.since {way}"
-        yield from self._find(source, _OF_A_USER, "then_.id, then_.updated_at, {passes}", order=order)
 
-    def _changes_in_blocks(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
+    def _changes_in_blocks(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
         """The same of several statuses: each block is read once, in which a task in any of them stood."""
         way = "DESC" if down else "ASC"
         bound = self._bound_of_time(part, "zones.block", zones.TIMES, down=down)
@@ -490,21 +481,27 @@ class PastWalk:
             zone = _IN_ZONE.format(name=self._name(zones.by_change(status)))
             streams.append(self._run(f"SELECT zones.block FROM zones WHERE {zone}{bound} ORDER BY zones.block {way}"))  # noqa: S608 - our own names
         named = ", ".join(map(self._name, statuses))
-        source = _Source(
-            "versions AS then_ NOT INDEXED",
-            f"then_.since BETWEEN :first AND :last AND then_.status IN ({named})",
-            "then_.id",
-            has_then=True,
-            holds=_CHANGED_LAST,
-        )
+        where = f"then_.since BETWEEN :first AND :last AND then_.status IN ({named})"
         for (block,), _same in groupby(merge(*streams, reverse=down)):
             first = block << zones.TIMES
             last = min(first + (1 << zones.TIMES) - 1, self._position)
-            within = source._replace(values={"first": first, "last": last})
-            what, order = "then_.id, then_.updated_at, {passes}", f"ORDER BY then_.since {way}"
-            yield from self._find(within, _OF_A_STATUS, what, order=order)
+            block_of = {"first": first, "last": last}
+            yield from self._last_changes("versions AS then_ NOT INDEXED", where, f"then_.since {way}", values=block_of)
 
-    def _bound_of_time(self, part: _Part, what: str, power: int = 0, *, down: bool) -> str:
+    def _last_changes(
+        self,
+        tables: str,
+        where: str,
+        order: str,
+        *,
+        lead: _Lead = _OF_A_STATUS,
+        values: Mapping[str, object] = MappingProxyType({}),
+    ) -> Iterator[Hit]:
+        """The last changes of tasks among some versions."""
+        source = _Source(tables, where, "then_.id", has_then=True, holds=_CHANGED_LAST, values=values)
+        return self._find(source, lead, "then_.id, then_.updated_at, {passes}", order=f"ORDER BY {order}")
+
+    def _bound_of_time(self, part: Part, what: str, power: int = 0, *, down: bool) -> str:
         """What is before the part need not be looked at. `what` holds positions, or blocks of 2 to a power of them."""
         if part.key is None:
             return ""
@@ -521,13 +518,13 @@ class PastWalk:
         row = self._conn.execute(wanted, (position,)).fetchone()
         return float(row[0]) if row else 0.0
 
-    def _running(self, part: _Part, *, down: bool) -> Iterator[Hit]:
+    def _running(self, part: Part, *, down: bool) -> Iterator[Hit]:
         """Those that ran, by their last change: steps within an attempt are read from the log."""
         found = self._find(self._in_status("running"), _OF_A_STATUS, "then_.id, {passes}").fetchall()
         times = self._times([task_id for task_id, _passes in found])
-        yield from _in_order([(task_id, times[task_id], passes) for task_id, passes in found], part, down=down)
+        yield from in_order([(task_id, times[task_id], passes) for task_id, passes in found], part, down=down)
 
-    def _by_priority(self, part: _Part, *, down: bool) -> Iterator[Hit]:
+    def _by_priority(self, part: Part, *, down: bool) -> Iterator[Hit]:
         """What ran, which stands in no lane, among the others."""
         statuses = self._statuses or STATUSES
         others = self._by_lanes([status for status in statuses if status != "running"], part, down=down)
@@ -535,9 +532,9 @@ class PastWalk:
             return others
         ran = self._find(self._in_status("running"), _OF_A_STATUS, "then_.id, then_.lane, {passes}")
         hits = [(task_id, priority_of(lane), passes) for task_id, lane, passes in ran]
-        return merge(others, _in_order(hits, part, down=down), key=_by_key, reverse=down)
+        return merge(others, in_order(hits, part, down=down), key=by_key, reverse=down)
 
-    def _by_lanes(self, statuses: Sequence[str], part: _Part, *, down: bool) -> Iterator[Hit]:
+    def _by_lanes(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
         """Priority by priority, the lanes that have it side by side."""
         lanes = [(status, lane, head) for status in statuses for lane, head in self._lanes(status, down=down)]
         if part.key is not None:
@@ -552,26 +549,26 @@ class PastWalk:
                 if block is not None:
                     bound = ((block + 1) << zones.LANES) - 1 if down else block << zones.LANES
                     streams.append((bound, self._lane(status, lane, begin, block, down=down)))
-            for task_id, _key, passes in _lazily(streams, itemgetter(0), down=down):
+            for task_id, _key, passes in lazily(streams, itemgetter(0), down=down):
                 yield task_id, priority, passes
 
-    def _by_queue(self, part: _Part, *, down: bool) -> Iterator[Hit]:
+    def _by_queue(self, part: Part, *, down: bool) -> Iterator[Hit]:
         """The queue: in each lane ids have its order, but for tasks that count from a time they were for."""
         streams: list[tuple[tuple[float, int] | None, Iterator[Hit]]] = []
         for status in self._statuses or STATUSES:
             for lane, head in self._lanes(status, down=down) if status in WAITING else ():
                 if not is_ordered(lane):
                     rows = list(self._lane(status, lane, None, down=down))
-                    streams.append((None, _in_order(rows, part, down=down)))
+                    streams.append((None, in_order(rows, part, down=down)))
                     continue
                 begin = None if part.key is None else self._around(part.key - key_of(lane, 0.0), down=down)
                 block = head if begin is None else self._head(status, lane, begin, down=down)
                 if block is not None:
                     edge = min(((block + 1) << zones.LANES) - 1, self._top) if down else max(block << zones.LANES, 1)
                     bound = key_of(lane, self._created(edge)) + (_SLACK if down else -_SLACK)
-                    stream = _beyond(self._lane(status, lane, begin, block, down=down), part, down=down)
+                    stream = beyond(self._lane(status, lane, begin, block, down=down), part, down=down)
                     streams.append(((bound, edge), stream))
-        return _lazily(streams, _by_key, down=down)
+        return lazily(streams, by_key, down=down)
 
     def _created(self, task_id: int) -> float:
         """When a task was created; of one that was forgotten the one before it, or the first."""
@@ -623,12 +620,6 @@ class PastWalk:
         yield from self._find(source, _OF_A_STATUS, "then_.id, then_.queue_key, {passes}", more=bound, order=order)
 
 
-_OF_A_STATUS = _Lead((), frozenset(("status",)), 0)
-"""Where tasks of the statuses are found otherwise."""
-_OF_A_USER = _Lead((), frozenset(("status", "user_id")), 0)
-"""Where the same of one user are found."""
-
-
 def _tasks(tables: str, where: str) -> _Source:
     return _Source(tables, f"{where} AND tasks.id <= :top", "tasks.id")
 
@@ -639,72 +630,3 @@ def _status_of(source: _Source) -> str:
 
 def _key(column: str, key: Any) -> Any:
     return priority_of(key) if column == "priority" else key
-
-
-def _by_key(hit: Hit) -> tuple[float, int]:
-    return hit[1] or 0.0, hit[0]
-
-
-def _parts(place: Place, *, down: bool, every: bool) -> list[_Part]:
-    """The pieces behind the place, in order; `every`: all tasks that pass have a key."""
-    named = place not in (START, END)
-    keyed = _Part(keyless=False, key=place.key, id=place.id)
-    keyless = _Part(keyless=True, id=place.id if named and place.key is None else 0)
-    if every:
-        return [keyed]
-    order = [keyless, keyed] if down else [keyed, keyless]
-    beyond_first = named and order[0].keyless != (place.key is None)
-    return order[1:] if beyond_first else order
-
-
-def _beyond(hits: Iterable[Hit], part: _Part, *, down: bool) -> Iterator[Hit]:
-    """Those that stand behind what the part begins with."""
-    for hit in hits:
-        if part.keyless:
-            behind = not part.id or (hit[0] < part.id if down else hit[0] > part.id)
-        else:
-            at = None if part.key is None else (part.key, part.id)
-            behind = at is None or (_by_key(hit) < at if down else _by_key(hit) > at)
-        if behind:
-            yield hit
-
-
-def _in_order(hits: Iterable[Hit], part: _Part, *, down: bool) -> Iterator[Hit]:
-    """The hits that belong to a part, sorted."""
-    own = (hit for hit in hits if (hit[1] is None) == part.keyless)
-    return iter(sorted(_beyond(own, part, down=down), key=_by_key, reverse=down))
-
-
-def _ties_by_id(hits: Iterable[Hit], part: _Part, *, down: bool) -> Iterator[Hit]:
-    """Hits in the order of their keys, those with the same one in the order of ids."""
-    for _at, same in groupby(hits, key=itemgetter(1)):
-        yield from _in_order(same, part, down=down)
-
-
-def _lazily(streams: Iterable[tuple[Any, Iterator[Hit]]], key: Callable[[Hit], Any], *, down: bool) -> Iterator[Hit]:
-    """Merge streams that are each in order. One is not begun before something that none of it stands before is met."""
-    turn = _turned if down else _as_is
-    waiting: list[tuple[Any, int, Hit | None, Iterator[Hit]]] = []
-    for number, (bound, stream) in enumerate(streams):
-        if bound is None:
-            head = next(stream, None)
-            if head is not None:
-                waiting.append((turn(key(head)), number, head, stream))
-        else:
-            waiting.append((turn(bound), -number - 1, None, stream))
-    heapify(waiting)
-    while waiting:
-        _at, number, hit, stream = heappop(waiting)
-        if hit is not None:
-            yield hit
-        hit = next(stream, None)
-        if hit is not None:
-            heappush(waiting, (turn(key(hit)), abs(number), hit, stream))
-
-
-def _as_is(key: Any) -> Any:
-    return key
-
-
-def _turned(key: Any) -> Any:
-    return tuple(-one for one in key) if isinstance(key, tuple) else -key
