@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import compress, product
 from operator import ne
 from typing import Any, TypeAlias
@@ -165,15 +165,19 @@ def text_of(state: TaskState) -> TaskText:
     return kind, source, output, error
 
 
-def write_text(conn: sqlite3.Connection, changes: Sequence[tuple[int, TaskText | None, TaskText]]) -> None:
-    """Index (id, old text, new text). The index keeps no texts, so it must be told what to take out."""
-    conn.executemany(
-        "INSERT INTO search (search, rowid, type, input_file, output_file, error) VALUES ('delete', ?, ?, ?, ?, ?)",
-        [(task_id, *old) for task_id, old, _new in changes if old is not None],
-    )
+def add_texts(conn: sqlite3.Connection, states: Iterable[TaskState]) -> None:
+    """Have tasks found by the words of their states."""
     conn.executemany(
         "INSERT INTO search (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)",
-        [(task_id, *new) for task_id, _old, new in changes],
+        ((state.id, *text_of(state)) for state in states),
+    )
+
+
+def remove_texts(conn: sqlite3.Connection, states: Iterable[TaskState]) -> None:
+    """Have tasks found by these words no longer: the index keeps no texts, so it must be told what to take out."""
+    conn.executemany(
+        "INSERT INTO search (search, rowid, type, input_file, output_file, error) VALUES ('delete', ?, ?, ?, ?, ?)",
+        ((state.id, *text_of(state)) for state in states),
     )
 
 

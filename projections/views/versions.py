@@ -105,12 +105,11 @@ class Versions:
                 ranks.see(spec.label, task_id)
             before = reached[task_id][-1] if task_id in reached else changed.get(task_id, 0)
             at = reached[task_id] = standing(new, position if change.own else before)
-            lane = self._move(change, before)
             if _has_row(change):
                 was = "" if old is None else old.status
                 if shares is not None:
                     shares.see(spec.user_id, kind, was, new.status, position)
-                rows.append(_row(change, was, kind, lane, at))
+                rows.append(_row(change, was, kind, self._move(change, before), at))
             if old is not None and change.own:
                 self._note_text(old, new, position)
             change = next(following, None)

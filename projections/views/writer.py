@@ -23,14 +23,13 @@ from .rows import (
     INSERT,
     Row,
     Standing,
-    TaskText,
+    add_texts,
     changed_of,
+    remove_texts,
     state_of,
-    text_of,
     to_insert,
     to_update,
     write_notes,
-    write_text,
 )
 from .versions import Versions
 
@@ -205,22 +204,21 @@ class TaskViews:
     def _write_rows(
         self, before: dict[int, TaskState], after: dict[int, TaskState], standings: dict[int, Standing]
     ) -> None:
-        inserts: list[Row] = []
+        new = [state for task_id, state in after.items() if task_id not in before]
+        self._conn.executemany(INSERT, (to_insert(state, standings[state.id]) for state in new))
+        add_texts(self._conn, new)
         updates: dict[str, list[Row]] = {}
-        texts: list[tuple[int, TaskText | None, TaskText]] = []
-        for task_id, state in after.items():
-            old, at = before.get(task_id), standings[task_id]
-            if old is None:
-                inserts.append(to_insert(state, at))
-                texts.append((task_id, None, text_of(state)))
-                continue
-            statement, row = to_update(old, state, at)
+        told_otherwise: list[tuple[TaskState, TaskState]] = []
+        for task_id, old in before.items():
+            state = after[task_id]
+            statement, row = to_update(old, state, standings[task_id])
             updates.setdefault(statement, []).append(row)
             if (old.error or old.last_error) != (state.error or state.last_error):
-                texts.append((task_id, text_of(old), text_of(state)))
-        for statement, rows in ((INSERT, inserts), *updates.items()):
+                told_otherwise.append((old, state))
+        for statement, rows in updates.items():
             self._conn.executemany(statement, rows)
-        write_text(self._conn, texts)
+        remove_texts(self._conn, (old for old, _state in told_otherwise))
+        add_texts(self._conn, (state for _old, state in told_otherwise))
 
     def _roll_back(self) -> None:
         # After a commit there is nothing to roll back; after a full disk SQLite has done it by itself.
