@@ -173,7 +173,9 @@ BY_SORT = {"priority": "tasks_by_priority", "updated_at": "tasks_by_update", "qu
 """The index in which all tasks stand in an order."""
 _OVER = frozenset(OVER)
 _TO_SORT = 16
-"""What it costs to read and sort a task, beside what it costs to pass one along an order."""
+"""What it costs to read and sort a task, beside what it costs to pass one along an order; …"""
+_TO_SORT_OVER = 1
+"""… and to sort a failed or cancelled one, of which an index has all that is sorted by."""
 _INSTRUCTIONS = 8
 """Of SQLite's machine, for passing one task or looking it up in an index, at most."""
 _PATIENCE = 2
@@ -225,9 +227,7 @@ def _in_place(filters: TaskFilters) -> TaskFilters:
 def page(filters: TaskFilters) -> Query:
     """The statement that finds the ids of one page, in order: it sorts what passes, or walks along the ids."""
     filters = _in_place(filters)
-    statuses = values_of(filters.status)
-    over = bool(statuses) and _OVER.issuperset(statuses) and not (_by_text(filters) or _by_id(filters))
-    if over and column_of(filters) != "id":
+    if _only_over(filters) and column_of(filters) != "id":
         return _of_those_over(filters)
     order, keys = _order(filters)
     selects: list[str] = []
@@ -285,14 +285,15 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
         terms.append(_in_index(named, filters, "tasks.id", at_once=size <= looks))
         parameters += values
         looked_up += min(size, looks)
-    if max(passed, looked_up) > _TO_SORT * total:
+    to_sort = _TO_SORT_OVER if _only_over(filters) else _TO_SORT
+    if max(passed, looked_up) > to_sort * total:
         return None
     if column == "queue_key" and _only_waiting(filters):
         terms.append("tasks.queue_key IS NOT NULL")
     where = f" WHERE {' AND '.join(terms)}" if terms else ""
     statement = f"SELECT tasks.id FROM tasks INDEXED BY {BY_SORT[column]}{where} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608 - our own names
     query = statement, [*parameters, filters.limit, filters.offset]
-    patience = max(_PATIENCE * (passed + looked_up + filters.limit), _OF_A_SORT * _TO_SORT * total)
+    patience = max(_PATIENCE * (passed + looked_up + filters.limit), _OF_A_SORT * to_sort * total)
     return WalkedPage(query, patience * _INSTRUCTIONS)
 
 
@@ -382,6 +383,12 @@ def _by_id(filters: TaskFilters) -> bool:
     """Whether a filter is set that lets far fewer tasks pass than status and type do."""
     ids = any(map(ids_of, _ids_of(filters)))
     return ids or bool(values_of(filters.label) or values_of(filters.batch))
+
+
+def _only_over(filters: TaskFilters) -> bool:
+    """Whether no more than failed or cancelled tasks are asked for, and perhaps of which type."""
+    statuses = values_of(filters.status)
+    return bool(statuses) and _OVER.issuperset(statuses) and not (_by_text(filters) or _by_id(filters))
 
 
 def _only_waiting(filters: TaskFilters) -> bool:

@@ -124,7 +124,8 @@ wishes = st.builds(
 @pytest.fixture(params=[0, 10**9], ids=["look up", "walk"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to an order, however many tasks there are."""
-    monkeypatch.setattr(selection_module, "_TO_SORT", request.param)
+    for name in ("_TO_SORT", "_TO_SORT_OVER"):
+        monkeypatch.setattr(selection_module, name, request.param)
 
 
 @pytest.mark.usefixtures("way")
