@@ -67,17 +67,17 @@ DBOS.destroy()
 
 def tables(*, quick: bool) -> list[Table]:
     """The rate from the first command to the last end; then what a task costs the service and leaves on the disk."""
-    number = 100 if quick else 2000
+    number, most = (100, 4) if quick else (2000, 16)
     one = Table("N1", "Live: one caller, one at a time, no-op tasks to their end", "tasks/s", yardstick=_PEER)
     one.add(_PEER, lambda: _huey(1, number))
     one.add("tasktrail, 2 workers", lambda: _embedded(1, number, workers=2), Goal(at_least=1.5, ratio=True))
-    one.add("tasktrail, 16 workers", lambda: _embedded(1, number, workers=16))
+    one.add(f"tasktrail, {most} workers", lambda: _embedded(1, number, workers=most))
     one.add("tasktrail, 2 workers, Client", lambda: _client(number)["rate"])
     one.add(_OTHER, lambda: _dbos(1, number // 10))
     many = Table("N2", "Live: 16 callers, no-op tasks to their end", "tasks/s", yardstick=_PEER)
     many.add(_PEER, lambda: _huey(16, number // 16))
     many.add("tasktrail, 2 workers", lambda: _embedded(16, number // 16, workers=2), Goal(at_least=4, ratio=True))
-    many.add("tasktrail, 16 workers", lambda: _embedded(16, number // 16, workers=16))
+    many.add(f"tasktrail, {most} workers", lambda: _embedded(16, number // 16, workers=most))
     many.add(_OTHER, lambda: _dbos(16, max(1, number // 160)))
     http = Table("N3", "Live: through HTTP, 16 connections, answered durable", "commands/s")
     http.add("one command a request", lambda: _through_http(number, 1), Goal(at_least=2500))
