@@ -12,14 +12,13 @@ from msgspec.structs import replace
 from ...events import Task, TaskState
 from ...events.errors import UnknownTask
 from ...events.log.event_log import Part, ReadableLog
-from ...events.state import create
 from ...events.task import Children, view
 from ...events.values import check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
 from ..views.checksums import sound
 from ..views.fold import Tally, fold_batch
 from ..views.forgotten import forgotten_in
-from ..views.rows import decode_state, match_expression, state_of
+from ..views.rows import beginning_of, decode_state, match_expression, state_of
 from ..views.tallies import Numbers, read_numbers
 from ..views.versions import FEW as FEW_VERSIONS
 from ..views.versions import KEPT
@@ -218,8 +217,7 @@ class Past:
         states: dict[int, TaskState] = {}
         if new or now:
             for row in conn.execute(MANY, (_json(sorted(new | now)),)):
-                known = state_of(row)
-                states[row[0]] = known if row[0] in now else create(row[0], known.spec, known.created_at)
+                states[row[0]] = state_of(row) if row[0] in now else beginning_of(row)
         others = [row for row in rows if row.id not in states]
         if others:
             states.update(self._folded(conn, others))

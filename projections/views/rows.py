@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import compress, product
 from operator import ne
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ from msgspec.structs import astuple, fields
 
 from ...events import Created, Recorded, TaskState
 from ...events.priority import queue_key
+from ...events.state import create
 from ...events.system_events import (
     Adjusted,
     Deduplicated,
@@ -36,6 +38,15 @@ _Changing = msgspec.defstruct(
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _SPEC = msgspec.json.Decoder(Created)
 _CHANGING: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Changing)
+
+
+class _Beginning(msgspec.Struct, gc=False):
+    """What stays of it over a task's life."""
+
+    created_at: datetime
+
+
+_BEGINNING = msgspec.json.Decoder(_Beginning)
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -80,13 +91,23 @@ def decode_state(task_id: int, spec: str | bytes, state: str | bytes) -> TaskSta
 
 def state_of(row: Row) -> TaskState:
     """The state that a whole row holds. Raises `ViewsDamaged` when the row is not as it was written."""
+    return decode_state(*_parts_of(row))
+
+
+def beginning_of(row: Row) -> TaskState:
+    """The state that the task of a whole row was created with. Raises like `state_of`."""
+    number, spec, state = _parts_of(row)
+    return create(number, _SPEC.decode(spec), _BEGINNING.decode(state).created_at)
+
+
+def _parts_of(row: Row) -> tuple[int, str, str]:
     number, status, *owners, priority, key, updated, changed, spec, state, spec_sum, state_sum = row
     if (
         row_sum(number, *owners, spec) != spec_sum
         or row_sum(number, status, priority, key, updated, changed, state) != state_sum
     ):
         raise ViewsDamaged(f"Task {number} has changed in the views since it was written there")
-    return decode_state(number, spec, state)
+    return number, spec, state
 
 
 def rank(state: TaskState) -> float | None:
