@@ -19,7 +19,8 @@ from ..events.log.archive_file import RANGE, ArchiveDamaged, ArchiveFile, file_d
 from ..events.log.archives import Archived, KnownArchive, folder_of, segment_of
 from ..events.log.chain import GENESIS
 from ..events.log.files import PRIVATE_FOLDER, sync
-from ..events.log.sqlite import LogReader
+from ..events.log.log_reader import LogReader
+from ..events.log.opening import read_log
 from ..events.log.stubs import as_stub
 from ..events.ranges import NumberRange, is_within
 from ..events.recorded import STUB
@@ -69,7 +70,7 @@ class Archiver:
 
     def count(self, before: int | datetime | None) -> Archived:
         """What `archive` would archive."""
-        with closing(LogReader(self._log_path)) as log:
+        with closing(read_log(self._log_path)) as log:
             found = list(self._ranges(log, before))
             until = found[-1].last if found else _end(log.segments())
         records = len(found) * self.size
@@ -97,7 +98,7 @@ class Archiver:
             NotReady, OutcomeUnknown: it could not be recorded. What was archived until then stays so.
             DiskFailed, LogCorrupt: a file could not be written, or does not hold what the log does.
         """
-        with self._alone, closing(LogReader(self._log_path)) as log:
+        with self._alone, closing(read_log(self._log_path)) as log:
             self.finish()
             found = list(self._ranges(log, before))
             size = position = done = 0
@@ -204,7 +205,7 @@ def write_and_check(
 def without(log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange]) -> SegmentArchived:
     """Write an archive once more, with stubs in the place of what is to be dropped; the event to be recorded of it."""
     span = NumberRange(segment.first, segment.last)
-    with closing(LogReader(log_path)) as log:
+    with closing(read_log(log_path)) as log:
         before = _hash_before(log, span.first)
         rows = (
             as_stub(row) if row[3] != STUB and is_within(row[0], dropped) else row
@@ -215,7 +216,7 @@ def without(log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange
 
 def discard_archive(log: Path, event: SegmentArchived) -> None:
     """Remove the file of an archive that was not recorded. Not one that was: the same content has the same name."""
-    with closing(LogReader(log)) as reader:
+    with closing(read_log(log)) as reader:
         if event.sha256 not in {segment.sha256 for segment in reader.segments()}:
             (folder_of(log) / segment_of(event).name).unlink(missing_ok=True)
 

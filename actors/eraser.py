@@ -16,7 +16,7 @@ import pykka
 from ..events import TasktrailError
 from ..events.clock import Clock
 from ..events.errors import NotReady
-from ..events.log.sqlite import LogReader
+from ..events.log.opening import read_log
 from ..events.system_events import UserErased
 from ..projections.rebuilding import build_anew
 from .base import WAKE, Actor, DeleteSnapshots, DestroyKeys, PutInPlace, Wake, logger
@@ -114,7 +114,7 @@ class Eraser(Actor):
 
     def _replace_views(self) -> None:
         beside = self._folders.views.with_name(f"{self._folders.views.name}.erasing")
-        with closing(LogReader(self._folders.log)) as log:
+        with closing(read_log(self._folders.log)) as log:
             build_anew(log, beside, self._on_progress)
         answer = self._ask_projector(PutInPlace(beside), _WITHIN)
         if isinstance(answer, TasktrailError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..events.errors import LogCorrupt, LogTooNew, TasktrailError
-from ..events.log.sqlite import LogReader
+from ..events.log.opening import read_log
 from .base import WAKE, Actor, Wake, logger
 from .side_process import ProcessEnded, SideProcess, stay_behind
 
@@ -71,7 +71,7 @@ def main(path: str, parent: str) -> None:
     """Print the first fault of a log as a JSON object, or null."""
     if not stay_behind(parent):
         return
-    with closing(LogReader(Path(path))) as reader:
+    with closing(read_log(Path(path))) as reader:
         try:
             fault = next(reader.faults(), None)
         except TasktrailError as error:

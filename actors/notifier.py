@@ -18,7 +18,7 @@ import pykka
 
 from ..events import EventLog, Recorded
 from ..events.clock import Clock
-from ..events.log.sqlite import LogReader
+from ..events.log.log_reader import LogReader
 from ..projections.outbox import Notice
 from .base import WAKE, Actor, Alarm, Wake, logger
 from .core.messages import Delivered, Tick

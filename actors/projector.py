@@ -16,7 +16,7 @@ import pykka
 from ..events import Recorded, TasktrailError
 from ..events.clock import Clock
 from ..events.errors import LogCorrupt
-from ..events.log.sqlite import LogReader
+from ..events.log.log_reader import LogReader
 from ..projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from ..projections.queries.reader import connect
 from ..projections.rebuilding import clear_write_ahead_log, discard, put_in_place

@@ -23,7 +23,8 @@ import msgspec
 from ..events import TasktrailError
 from ..events.clock import Clock
 from ..events.errors import ChangedMeanwhile, NotReady
-from ..events.log.sqlite import LogReader
+from ..events.log.log_reader import LogReader
+from ..events.log.opening import read_log
 from ..events.log.stubs import Drop
 from ..events.ranges import NumberRange, is_within, spans_of, to_ranges
 from ..events.system_events import DeliveryAttempted, RetentionRule, SegmentArchived, TasksForgotten, UserErased
@@ -138,7 +139,7 @@ class Forgetter:
         return some
 
     def _message(self, some: list[Over], rule: RetentionRule, actor: str, reason: str, configured_at: int) -> Forget:
-        with closing(LogReader(self._log_path)) as log:
+        with closing(read_log(self._log_path)) as log:
             noted = chain.from_iterable(over.notes for over in some)
             notes = [position for position in noted if _may_go(log, position)]
             positions, stubs = log.to_drop((over.task_id for over in some), notes)
@@ -291,7 +292,7 @@ class Retention(Actor):
     def _clear(self) -> None:
         if self._building:
             return
-        with closing(LogReader(self._log_path)) as log:
+        with closing(read_log(self._log_path)) as log:
             drops = log.drops()
         last = drops[-1].position if drops else 0
         if last <= self._cleared.position:
@@ -374,7 +375,7 @@ def main(log_path: str, views_path: str, parent: str) -> None:
     """Build the views anew in a file beside."""
     if not stay_behind(parent):
         return
-    with closing(LogReader(Path(log_path))) as log:
+    with closing(read_log(Path(log_path))) as log:
         build(log, Path(views_path))
 
 

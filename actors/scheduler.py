@@ -45,7 +45,7 @@ from ..events.errors import (
     OutcomeUnknown,
 )
 from ..events.log.event_log import already_appended
-from ..events.log.sqlite import LogReader
+from ..events.log.log_reader import LogReader
 from ..events.log.stubs import forgotten
 from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
 from ..events.state import fold

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ..events.clock import Clock, SystemClock
-from ..events.log.sqlite import LogReader
+from ..events.log.opening import read_log
 from ..projections.errors import WitnessesDamaged
 from ..projections.proof.seals import make_seal
 from ..projections.proof.witness_list import read_witnesses
@@ -134,7 +134,7 @@ def main(log_path: str, folder: str, key_file: str, witnesses: str, parent: str)
     """Seal the log as it is now. Prints which witnesses have not signed. Ends when the parent process does."""
     if not stay_behind(parent):
         return
-    with closing(LogReader(Path(log_path))) as log:
+    with closing(read_log(Path(log_path))) as log:
         seal, key = make_seal(log, Path(folder), Path(key_file), SystemClock().now())
         try:
             named = read_witnesses(Path(witnesses))

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from ..events.log.sqlite import LogReader
+from ..events.log.opening import read_log
 from .base import WAKE, Actor, DeleteSnapshots, Wake, logger
 from .side_process import ProcessEnded, SideProcess, stay_behind
 from .snapshot_file import SnapshotUnusable, header_of
@@ -130,7 +130,7 @@ def main(path: str, folder: str, parent: str) -> None:
         return
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for the answer
     gc.disable()  # it makes a million objects, no garbage, and ends
-    log = LogReader(Path(path))
+    log = read_log(Path(path))
     try:
         sys.stdout.write("{} {}".format(*take_snapshots(log, Path(folder))))
     finally:

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import httpx
 import msgspec
 
-from ..events.log.sqlite import LogReader
+from ..events.log.log_reader import LogReader
 from ..projections.errors import SealUnfit
 from ..projections.proof.growth import tree_of
 from ..projections.proof.merkle import Tree

@@ -22,9 +22,9 @@ from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.faults import UNREADABLE, Damage
 from ..events.log.integrity import is_well_typed
+from ..events.log.log_reader import LogReader
 from ..events.log.rows import from_row
 from ..events.log.schema import objects
-from ..events.log.sqlite import LogReader
 from ..events.log.stubs import StubCheck, StubFault
 from ..events.log.writers import Writer, writer_of
 from ..events.recorded import EVENT_TAGS, STUB

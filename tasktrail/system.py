@@ -61,8 +61,9 @@ from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, LogGone, NotReady
 from .events.forms import forms_fingerprint
 from .events.log.files import refuse_rescued
+from .events.log.integrity import AT_ONCE
 from .events.log.lock import DataLock
-from .events.log.sqlite import AT_ONCE, LogReader, SqliteEventLog
+from .events.log.opening import open_log, read_log
 from .events.log.writers import added_forms
 from .events.state import RESUMING
 from .events.system_events import RetentionRule, TasksForgotten, UserErased
@@ -399,14 +400,14 @@ class System:
             on_trouble=self._on_trouble,
             on_tokens=self._on_tokens,
             on_sources=self._on_sources,
-            read_log=lambda: LogReader(self.paths.log),
+            read_log=lambda: read_log(self.paths.log),
             snapshot=self._snapshot(SCHEDULER_SNAPSHOT.name),
             refusals=self.refusals,
             is_awaited=self.endings.awaits,
         )
 
-    def _open_log(self) -> SqliteEventLog:
-        return SqliteEventLog(
+    def _open_log(self) -> EventLog:
+        return open_log(
             self.paths.log,
             now=self.clock.now(),
             encrypted=self.config.personal_data == "encrypted",
@@ -418,7 +419,7 @@ class System:
             self._handover.order(orders if self.tracing is None else self.tracing.marked(orders))
 
     def _log_id(self) -> str:
-        with closing(LogReader(self.paths.log)) as reader:
+        with closing(read_log(self.paths.log)) as reader:
             return log_id(next(reader.read(limit=1)))
 
     def _new_state(self) -> SchedulerState:
@@ -438,17 +439,16 @@ class System:
         )
 
     def _boot(self, opened: EventLog) -> Boot:
-        epoch, rebuilt = (opened.epoch, opened.rebuilt) if isinstance(opened, SqliteEventLog) else (1, ())
-        if rebuilt:
-            logger.warning("indexes of the log were damaged and have been rebuilt", indexes=rebuilt)
+        if opened.rebuilt:
+            logger.warning("indexes of the log were damaged and have been rebuilt", indexes=opened.rebuilt)
         self._is_long = opened.head().position > AT_ONCE
         pid, host = os.getpid(), socket.gethostname()
         boot = Boot(
             version=__version__,
-            epoch=epoch,
+            epoch=opened.epoch,
             pid=pid,
             host=host,
-            rebuilt_indexes=rebuilt,
+            rebuilt_indexes=opened.rebuilt,
             schema=forms_fingerprint(),
             forms=added_forms(),
             retention=None if self._own is not None else self.config.retention_rules(),
@@ -471,7 +471,7 @@ class System:
             feed=self._to_projector,
             open_views=lambda: TaskViews(self.paths.views),
             path=self.paths.views,
-            open_log=lambda: LogReader(self.paths.log),
+            open_log=lambda: read_log(self.paths.log),
             watermark=self.projected,
             clock=self.clock,
             on_trouble=self._on_views_trouble,
@@ -513,7 +513,7 @@ class System:
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
         self._handover = Handover(
             self._make_executor(),
-            results=DependencyResults(lambda: LogReader(self.paths.log)),
+            results=DependencyResults(lambda: read_log(self.paths.log)),
             report=self.scheduler.tell,
         )
         return WorkerPool.start(handover=self._handover, compare=self.scheduler.tell, close_within=_STOP_WITHIN / 2)
@@ -530,7 +530,7 @@ class System:
         self._senders = self._make_senders()
         return Notifier.start(
             feed=self._to_notifier,
-            open_log=lambda: LogReader(self.paths.log),
+            open_log=lambda: read_log(self.paths.log),
             deliver=self._deliver,
             report=self.scheduler.tell,
             clock=self.clock,
@@ -658,7 +658,7 @@ class System:
         )
 
     def _first_record(self, task_id: int) -> Recorded | None:
-        with closing(LogReader(self.paths.log)) as reader:
+        with closing(read_log(self.paths.log)) as reader:
             return next(iter(reader.read_task_after(task_id, 0, 1)), None)
 
     def _publish(self, message: Committed) -> None:

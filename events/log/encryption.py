@@ -7,7 +7,7 @@ values of `personal` stand in it. So what a destroyed key has encrypted is gone 
 import base64
 import binascii
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -51,13 +51,26 @@ def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int, known: Belong
     """
     head = int(conn.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0])
     names = keys.of_user(user_id)  # a key is there before a record is encrypted with it
-    if known.position and (not {*known.keys} <= {*names} or any(read_drops(conn, known.position))):
-        raise ChangedMeanwhile(f"Something of user {user_id} was erased or forgotten while it was looked for")
-    tasks, plain = set(known.tasks), set[int]()
+    if known.position:
+        refuse_change(user_id, known, names, dropped=any(read_drops(conn, known.position)))
     # Records that are moved into an archive meanwhile are found there, or twice.
     stored = conn.execute(_FIRSTS, (known.position, head))
     archived = ((row[1], row[13]) for row in Archives(conn).of_kind("created", known.position) if row[0] <= head)
-    for task_id, data in chain(stored, archived):
+    return found_in(chain(stored, archived), names, user_id, known, head)
+
+
+def refuse_change(user_id: int, known: Belongings, names: Sequence[str], *, dropped: bool) -> None:
+    """Raises `ChangedMeanwhile` when something of what was found before is gone. `dropped`: records were, since."""
+    if dropped or not {*known.keys} <= {*names}:
+        raise ChangedMeanwhile(f"Something of user {user_id} was erased or forgotten while it was looked for")
+
+
+def found_in(
+    firsts: Iterable[tuple[int, str]], names: tuple[str, ...], user_id: int, known: Belongings, head: int
+) -> Belongings:
+    """What there is of a user up to `head`: what was known, and what first records, by task id and data, tell."""
+    tasks, plain = set(known.tasks), set[int]()
+    for task_id, data in firsts:
         if data.startswith(BEGINS):
             if key_in(data) in names:
                 tasks.add(task_id)
@@ -98,6 +111,15 @@ def erasable(conn: sqlite3.Connection, keys: Keys, user_id: int) -> Erasable:
     return Erasable(user_id=user_id, tasks=len(there.tasks), records=records, plain=there.plain)
 
 
+def key_of(conn: sqlite3.Connection, task_id: int) -> str:
+    """The name of the key with which a task is encrypted; empty for one that is not. Raises `sqlite3.Error`."""
+    row = conn.execute(_KEY_OF, (task_id,)).fetchone()
+    if row:
+        return str(row[0])
+    first = next(Archives(conn).of_task(task_id), None)
+    return key_in(first[13]) if first is not None and first[2] == 1 else ""
+
+
 def refuse_lost_keys(conn: sqlite3.Connection, keys: Keys) -> None:
     """Raises `KeysUnreadable` where a log has encrypted records and there is no file of keys at all."""
     if not keys.exist() and (conn.execute(_ANY).fetchone() or any(Archives(conn).encrypted())):
@@ -134,13 +156,13 @@ class Encryption:
     """Encrypts the records of a log, and the digests of commands that led to them.
 
     Args:
-        conn: the log, in which the first record of a task names its key.
+        key_of: the key that the first record of a task names in the log; empty where there is none.
         keys: of the users; they must be there.
         new: whether new tasks are encrypted. What follows on an encrypted first record is in any case.
     """
 
-    def __init__(self, conn: sqlite3.Connection, keys: Keys, *, new: bool) -> None:
-        self._conn = conn
+    def __init__(self, key_of: Callable[[int], str], keys: Keys, *, new: bool) -> None:
+        self._stored_key_of = key_of
         self._keys = keys
         self._new = new
         self._key_of: dict[int, str] = {}
@@ -198,15 +220,10 @@ class Encryption:
         if not task_id:
             return ""
         if task_id not in self._key_of:
-            row = self._conn.execute(_KEY_OF, (task_id,)).fetchone() or self._archived_key_of(task_id)
             if len(self._key_of) > _MOST_KNOWN:
                 self._key_of.clear()
-            self._key_of[task_id] = row[0] if row else ""
+            self._key_of[task_id] = self._stored_key_of(task_id)
         return self._key_of[task_id]
-
-    def _archived_key_of(self, task_id: int) -> tuple[str] | None:
-        row = next(Archives(self._conn).of_task(task_id), None)
-        return None if row is None or row[2] != 1 else (key_in(row[13]),)
 
     def finish(self, answers: Sequence[Answer]) -> Sequence[Answer]:
         """The batch is complete, and its keys are on the disk. Its answers: a digest is one of what is personal."""

@@ -84,6 +84,13 @@ class ReadableLog(Protocol):
 class EventLog(ReadableLog, Protocol):
     """Facts in, records out. All appends of a process go through one object, used by one thread at a time."""
 
+    rebuilt: tuple[str, ...]
+    """The indexes that were found damaged, and made anew, when it was opened."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of this ownership of the log; grows with every service that opens it."""
+
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
         """All or nothing, durable on return, at positions `expected + 1`, `expected + 2`, …
 

@@ -6,7 +6,7 @@ Nothing here raises on damage: a fault is told with the position it was found at
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +23,8 @@ from .schema import APPLIED, NAMES, SET, epoch_sum, expected, objects, sums_rows
 from .stubs import Drop, StubCheck, read_drops
 from .writers import newest_writer
 
+AT_ONCE = 20_000
+"""A log of at most this many records is checked whole when it is opened."""
 _MOST = 100
 """Faults of one kind: a damaged file has easily one for each row."""
 _PAGE = 5000
@@ -245,14 +247,14 @@ def _is_broken(value: str) -> bool:
     return False
 
 
-def chain_faults(conn: sqlite3.Connection, progress: Callable[[int], None] | None = None) -> Iterator[Fault]:
+def chain_faults(rows: Iterable[tuple[Any, ...] | Damage], stubs: StubCheck) -> Iterator[Fault]:
     """Gaps, broken links, stubs that nothing explains, and rows that cannot be decoded.
 
     It takes the memory of what was dropped, as ranges.
     """
     last, digest = 0, GENESIS
-    stubs, wrong = stub_check(conn), list[Fault]()
-    for row in raw_rows(conn):
+    wrong = list[Fault]()
+    for row in rows:
         if isinstance(row, Damage):
             yield Fault(row.position, row.code, row.reason)
             stubs.lose(row.position, row.end)
@@ -272,8 +274,6 @@ def chain_faults(conn: sqlite3.Connection, progress: Callable[[int], None] | Non
         else:
             yield from _decoding_faults(row)
         last, digest = position, row[14]
-        if progress is not None and position % _PAGE == 0:
-            progress(position)
     yield from wrong  # last: it may be the record that explains them which was changed
     for at, _dropped_at, message in stubs.faults():
         yield Fault(at, "stub", message)
@@ -305,7 +305,7 @@ def whole_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     yield from structure_faults(conn)
     yield from epoch_faults(conn)
     yield from archive_faults(conn)
-    yield from chain_faults(conn)
+    yield from chain_faults(raw_rows(conn), stub_check(conn))
     yield from answer_faults(conn)
 
 

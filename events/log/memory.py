@@ -28,6 +28,7 @@ class MemoryEventLog:
         self._answers: dict[str, Answer] = {}
         self._owners = [1]
         self.epoch = 1
+        self.rebuilt: tuple[str, ...] = ()
 
     def taken_over(self) -> Self:
         """The same records in the hands of a newer service: appends through this object are refused from now on."""

@@ -99,7 +99,12 @@ _REST = msgspec.json.Decoder(_Rest)
 
 def read_to_fold(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:
     """Decoded records in order of position: see `ReadableLog.read_to_fold`."""
-    for position, task_id, version, event, at, data, rest in pages(conn, after, limit, _TO_FOLD, _to_fold):
+    yield from folded(pages(conn, after, limit, _TO_FOLD, _to_fold), decrypt)
+
+
+def folded(rows: Iterable[tuple[Any, ...]], decrypt: Decrypt) -> Iterator[Recorded]:
+    """Records for a fold, of rows that have in one JSON array what only system events need."""
+    for position, task_id, version, event, at, data, rest in rows:
         if rest is None and not data.startswith(BEGINS):
             yield Recorded(task_id, version, decode(event, data, position), moment(at, position), position=position)
             continue

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,19 +23,20 @@ from ..errors import (
     LogTooNew,
 )
 from ..ranges import spans_of
-from ..recorded import Fact, Recorded, record_at, timestamp
+from ..recorded import Fact, Recorded, timestamp
 from ..system_events import SegmentArchived
 from ..task_events import Completed
 from .answers import answer_faults, first_of, has_sums, is_as_written, line_of, read_answered, unanswered
 from .archive_faults import archive_faults
 from .archives import Archives, KnownArchive, delete_archived, note_contents
 from .archives import put as note_archive
-from .chain import checksum, link_row
-from .encryption import Decryption, Encryption, belongings, erasable, opened_digest, refuse_lost_keys
+from .chain import checksum
+from .encryption import Decryption, Encryption, belongings, erasable, key_of, opened_digest, refuse_lost_keys
 from .event_log import Answer, Erasable, Head, Part
 from .faults import UNREADABLE, Damage, Fault
 from .files import HeadMark, LogFiles, create_private
 from .integrity import (
+    AT_ONCE,
     can_be_rebuilt,
     chain_faults,
     damaged_indexes,
@@ -47,7 +48,8 @@ from .integrity import (
     stub_check,
     whole_faults,
 )
-from .personal import BEGINS, is_lost
+from .linking import linked
+from .personal import BEGINS
 from .reading import (
     SELECT,
     fetch,
@@ -62,7 +64,7 @@ from .reading import (
     refuse_gap,
     version_at,
 )
-from .rows import COLUMNS, from_row, to_row
+from .rows import COLUMNS, from_row
 from .schema import APPLIED, STATUS_SINCE, epoch_sum, migrate
 from .sqlite_errors import OPENING, explained, header_fault, illegible
 from .stubs import DROPS, Drop, StubCheck, put_stubs, read_drops, to_drop
@@ -82,10 +84,6 @@ _LOCK_PATIENCE = 1.0
 """Seconds that a commit waits for a foreign lock. The thread that waits can answer no question meanwhile."""
 _LOCK_IMPATIENCE = 0.05
 """The same while the lock is known to be held."""
-
-
-AT_ONCE = 20_000
-"""A log of at most this many records is checked whole when it is opened."""
 
 
 class SqliteEventLog:
@@ -149,7 +147,7 @@ class SqliteEventLog:
         if not encrypted and not keys.exist():
             return None
         keys.make(master)
-        return Encryption(self._conn, keys, new=encrypted)
+        return Encryption(lambda task_id: key_of(self._conn, task_id), keys, new=encrypted)
 
     def _give_room_back(self) -> None:
         """Copy what is in use together, where that is less than half of the file: archives and stubs leave free pages.
@@ -201,7 +199,7 @@ class SqliteEventLog:
         """
         found = list(structure_faults(self._conn))
         if found and can_be_rebuilt(found):
-            self._refuse(chain_faults(self._conn))
+            self._refuse(chain_faults(raw_rows(self._conn), stub_check(self._conn)))
             try:
                 self._conn.execute("REINDEX")
             except sqlite3.IntegrityError as error:
@@ -211,7 +209,7 @@ class SqliteEventLog:
         self._refuse(iter(found))
         self._refuse(epoch_faults(self._conn))
         if self.head().position <= AT_ONCE:
-            self._refuse(chain_faults(self._conn))
+            self._refuse(chain_faults(raw_rows(self._conn), stub_check(self._conn)))
             self._refuse(answer_faults(self._conn))
 
     def _refuse(self, faults: Iterator[Fault]) -> None:
@@ -277,24 +275,12 @@ class SqliteEventLog:
         head = self.head()
         if head.position != expected:
             raise ConcurrencyError("The log has grown", current=head.position, expected=expected)
-        records: list[Recorded] = []
-        rows: list[tuple[Any, ...]] = []
-        digest = head.hash
         encryption = self._encryption
-        if encryption is not None:
-            encryption.begin()
-        for position, fact in zip(count(expected + 1), facts, strict=False):
-            row = to_row(fact, position)
-            if encryption is not None:
-                row = encryption.stored(fact, row)
-            digest = link_row(digest, row)
-            rows.append((*row, digest))
-            lost = encryption is not None and is_lost(row)  # whoever is told must not know more than the log
-            records.append(from_row(row, digest) if lost else record_at(fact, position, digest))
+        rows, records = linked(facts, head, encryption)
         moving = [record for record in records if isinstance(record.event, DROPS | SegmentArchived)]
         self._commit(rows, answers if encryption is None else encryption.finish(answers), moving)
         if records:
-            self._head = Head(records[-1].position, digest)
+            self._head = Head(records[-1].position, records[-1].hash)
             self._mark.write(self._head)
         return records
 
@@ -499,9 +485,9 @@ class SqliteEventLog:
         """Destroy these keys of users for ever."""
         self._decrypt.keys.destroy(keys)
 
-    def reader(self) -> "LogReader":
+    def reader(self) -> "SqliteLogReader":
         """A read-only view of the same file for another thread."""
-        return LogReader(self._path)
+        return SqliteLogReader(self._path)
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it. Files that are not ours are not touched."""
@@ -518,11 +504,11 @@ class SqliteEventLog:
 
 
 def _hashed(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What `LogReader.hashes` tells of a whole row."""
+    """What `SqliteLogReader.hashes` tells of a whole row."""
     return *row[:3], row[14]
 
 
-class LogReader:
+class SqliteLogReader:
     """The log, read-only. Never blocks the writer; every page is a short transaction of its own."""
 
     def __init__(self, path: Path) -> None:

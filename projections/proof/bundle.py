@@ -9,7 +9,7 @@ import msgspec
 
 from ...events.errors import UnknownTask
 from ...events.log.chain import GENESIS
-from ...events.log.sqlite import LogReader
+from ...events.log.log_reader import LogReader
 from ...events.log.stubs import forgotten
 from ...events.recorded import STUB
 from .merkle import Tree, leaf_hash

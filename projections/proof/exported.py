@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ...events.log.sqlite import LogReader
+from ...events.log.log_reader import LogReader
 from ...events.recorded import timestamp
 from .provenance import signed
 from .seals import name_of, newest_seal, private_key

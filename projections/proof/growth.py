@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from ...events.log.sqlite import LogReader
+from ...events.log.log_reader import LogReader
 from ..errors import SealUnfit
 from .merkle import Tree, leaf_hash
 from .notes import PublicKey

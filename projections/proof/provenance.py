@@ -12,7 +12,7 @@ import msgspec
 
 from ...events import Completed, Created, Recorded, Started
 from ...events.errors import Erased, InvalidPath, UnknownTask
-from ...events.log.sqlite import LogReader
+from ...events.log.log_reader import LogReader
 from ...events.log.stubs import forgotten
 from ...events.recorded import EVENT_TAGS, Stub, timestamp
 from ...events.system_events import ServiceStarted, UserErased

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from ...events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
-from ...events.log.sqlite import LogReader
+from ...events.log.log_reader import LogReader
 from ...events.recorded import Recorded, to_the_second
 from ..errors import NotAsSealed, SealUnfit
 from ..notices import log_id

@@ -22,7 +22,8 @@ from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.lock import DataLock
-from ..events.log.sqlite import LogReader
+from ..events.log.log_reader import LogReader
+from ..events.log.opening import read_log
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import TaskQueries, TaskViews, ViewsDamaged, catch_up, rebuild_views
@@ -69,7 +70,7 @@ class Source:
 
     def log(self) -> LogReader:
         """This thread's reader of the log."""
-        reader: LogReader = self._own("log", lambda: LogReader(self.paths.log))
+        reader: LogReader = self._own("log", lambda: read_log(self.paths.log))
         return reader
 
     def ask(self, question: Callable[[TaskQueries], T]) -> T:

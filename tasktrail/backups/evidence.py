@@ -16,7 +16,8 @@ from ..actors.base import logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, TasktrailError
 from ..events.log.files import create_private, mark_of, read_mark
-from ..events.log.sqlite import LogReader
+from ..events.log.log_reader import LogReader
+from ..events.log.opening import read_log
 from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
@@ -57,7 +58,7 @@ def what_is_missing(paths: DataPaths) -> tuple[KnownRecord, int, datetime | None
         return None
     if not paths.log.exists() or not paths.log.stat().st_size:  # a new log would be begun in an empty file
         return max(known, key=_position), 0, None
-    with suppress(TasktrailError), closing(LogReader(paths.log)) as log:
+    with suppress(TasktrailError), closing(read_log(paths.log)) as log:
         missing = [one for one in known if not _holds(log, one)]
         if missing:
             head = log.head().position
@@ -153,7 +154,7 @@ def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:
     """Whether the log has a record of the loss, or no loss at all because the restore that noted it failed."""
     if not paths.log.exists():
         return False
-    with closing(LogReader(paths.log)) as log:
+    with closing(read_log(paths.log)) as log:
         if _holds(log, KnownRecord(file="", position=loss.known_position, hash=loss.known_hash)):
             return True
         return any(

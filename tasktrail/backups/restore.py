@@ -14,7 +14,7 @@ from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt,
 from ..events.log.event_log import ReportProgress
 from ..events.log.files import mark_of
 from ..events.log.lock import DataLock
-from ..events.log.sqlite import LogReader
+from ..events.log.opening import read_log
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths, give_to_owner, path_of
 from ..projections.verification import verify
@@ -142,7 +142,7 @@ def _checked(part: Path, paths: DataPaths, before: int, progress: ReportProgress
     """Check the copy as `tasktrail verify` would. Raises `LogCorrupt` or `LogTooNew`."""
     size = part.stat().st_size
     check_file(part)
-    with closing(LogReader(part)) as log:
+    with closing(read_log(part)) as log:
         found = verify(log, None, lambda reached, goal: progress(size + size * reached // max(goal, 1), 2 * size))
         if not found.ok:
             first = found.findings[0]
@@ -167,7 +167,7 @@ def _checked(part: Path, paths: DataPaths, before: int, progress: ReportProgress
 
 def _note(paths: DataPaths, part: Path, acceptance: Acceptance, before: int, its_hash: bytes) -> None:
     """If the restored log lacks records of the old one, note it, so that the next start records the loss."""
-    with closing(LogReader(part)) as log:
+    with closing(read_log(part)) as log:
         last = next(log.read(before - 1, 1), None) if before else None
         if not before or (last is not None and last.position == before and last.hash == its_hash):
             return

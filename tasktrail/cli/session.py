@@ -246,38 +246,38 @@ class Environment:
             with session.tasks() as tasks:
                 return tasks.verify()
         from ..backups.evidence import with_missing
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
         from ..projections.verification import verify
 
         # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
         paths = _with_log(session)
-        with closing(LogReader(paths.log)) as log:
+        with closing(read_log(paths.log)) as log:
             found = verify(log, paths.views if paths.views.exists() else None, progress, seals)
         return with_missing(found, paths)
 
     def changes(self, session: Session, begin: int | datetime, end: int | datetime | None) -> "Iterator[TaskChange]":
         """What became of the tasks between two points. Reads the file, whether a service runs or not."""
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
         from ..projections.queries.as_of import refuse_future
         from ..projections.queries.diff import changes
 
         for point, field in ((begin, "from"), (end, "to")):
             if point is not None:
                 refuse_future(point, datetime.now(UTC), field)
-        with closing(LogReader(_with_log(session).log)) as log:
+        with closing(read_log(_with_log(session).log)) as log:
             yield from changes(log, begin, end)
 
     def seal(self, session: Session) -> Sealing:
         """Seal the log, and have the witnesses sign. Reads the file, whether a service runs or not."""
         from ..actors.witnesses import ask_witnesses
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
         from ..paths import give_to_owner
         from ..projections.errors import WitnessesDamaged
         from ..projections.proof.seals import make_seal
         from ..projections.proof.witness_list import read_witnesses
 
         paths = _with_log(session)
-        with closing(LogReader(paths.log)) as log:
+        with closing(read_log(paths.log)) as log:
             seal, key = make_seal(log, _seals(session, paths), paths.seal_key, self.now())
             give_to_owner(paths)
             try:
@@ -329,43 +329,43 @@ class Environment:
 
     def prove(self, session: Session, task_id: int, seals: Path | None, key: "PublicKey | None") -> "Proof":
         """The proof of a task's history. Reads the files, whether a service runs or not."""
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
         from ..projections.proof.bundle import prove
 
         paths = _with_log(session)
-        with closing(LogReader(paths.log)) as log:
+        with closing(read_log(paths.log)) as log:
             return prove(log, seals or _seals(session, paths), task_id, key)
 
     def prove_growth(
         self, session: Session, old: str, new: str | None, seals: Path | None, key: "PublicKey | None"
     ) -> "Growth":
         """The proof that the log has grown from one seal to another. Reads the files, whether a service runs or not."""
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
         from ..projections.proof.growth import prove_growth
 
         paths = _with_log(session)
-        with closing(LogReader(paths.log)) as log:
+        with closing(read_log(paths.log)) as log:
             return prove_growth(log, seals or _seals(session, paths), old, new, key)
 
     def tiles(self, session: Session, out: Path, progress: "ReportProgress") -> "WrittenTiles":
         """Write the tree over the records. Reads the files, whether a service runs or not."""
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
         from ..exports.tiles import write_tiles
 
         paths = _with_log(session)
-        with closing(LogReader(paths.log)) as log:
+        with closing(read_log(paths.log)) as log:
             return write_tiles(log, _seals(session, paths), out, progress)
 
     def provenance(self, session: Session, made: int | Path) -> dict[str, Any]:
         """A signed statement of how a task's output, or a file, was made. Reads the files, service or not."""
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
         from ..paths import give_to_owner
         from ..projections.errors import SealUnfit
         from ..projections.proof.provenance import Makers, makers_of, signed, statement
         from ..projections.proof.seals import name_of, newest_seal, private_key
 
         paths = _with_log(session)
-        with closing(LogReader(paths.log)) as log:
+        with closing(read_log(paths.log)) as log:
             name = name_of(next(log.read(limit=1)))
             task_id, others = Makers(made, ()) if isinstance(made, int) else makers_of(log, made)
             key, seals = private_key(paths.seal_key, name), _seals(session, paths)
@@ -379,20 +379,20 @@ class Environment:
     @contextmanager
     def export_signer(self, session: Session) -> "Iterator[ExportSigner]":
         """What signs exports. Reads the files, whether a service runs or not."""
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
         from ..projections.proof.exported import ExportSigner
 
         paths = _with_log(session)
-        with closing(LogReader(paths.log)) as log:
+        with closing(read_log(paths.log)) as log:
             yield ExportSigner(log, _seals(session, paths), paths.seal_key)
 
     def whatif(self, session: Session, question: dict[str, Any], progress: "ReportProgress") -> "WhatIf":
         """Play the log again. Reads the file, whether a service runs or not."""
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
         from ..whatif.ask import what_if
 
         paths = _with_log(session)
-        with closing(LogReader(paths.log)) as log:
+        with closing(read_log(paths.log)) as log:
             total = log.head().position
             return what_if(log.read(), session.load_config(), progress=progress, total=total, **question)
 
@@ -404,7 +404,7 @@ class Environment:
         from ..api.source import rebuild_beside
         from ..backups.evidence import refuse_older_log
         from ..events.log.lock import DataLock
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
         from ..paths import give_to_owner
         from ..projections.rebuilding import put_in_place
 
@@ -414,7 +414,7 @@ class Environment:
                 return service.rebuild(progress)
         paths = _with_log(session)
         refuse_older_log(paths)  # the views may be all that knows of what it lacks
-        with DataLock(paths.lock, "rebuild"), closing(LogReader(paths.log)) as log:
+        with DataLock(paths.lock, "rebuild"), closing(read_log(paths.log)) as log:
             built = rebuild_beside(log, paths, progress)
             put_in_place(log, paths.views)
             give_to_owner(paths)
@@ -428,13 +428,13 @@ class Environment:
 
     def erasable(self, session: Session, user_id: int) -> "Erasable":
         """How much an erasure of a user would take. The service says it, or the files when none runs."""
-        from ..events.log.sqlite import LogReader
+        from ..events.log.opening import read_log
 
         service = session.service_or_none()
         if service is not None:
             with closing(service):
                 return service.erasable(user_id)
-        with closing(LogReader(_with_log(session).log)) as log:
+        with closing(read_log(_with_log(session).log)) as log:
             return log.erasable(user_id)
 
     def restore(self, session: Session, source: Path, progress: "ReportProgress", **how: Any) -> "Restored":

@@ -29,7 +29,7 @@ from ..backups.evidence import refuse_older_log
 from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, LogTooNew, TasktrailError
-from ..events.log.sqlite import LogReader
+from ..events.log.opening import read_log
 from ..handlers.contract import Finding, TaskType, missing_packages
 from ..handlers.manifests import Claims
 from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
@@ -287,7 +287,7 @@ def _last_recorded(path: Path) -> tuple[datetime | None, str, tuple[str, str]]:
         return None, "", ("", "")
     version = ""
     try:
-        with closing(LogReader(path)) as log:
+        with closing(read_log(path)) as log:
             if (writer := log.newest_writer()) is not None:
                 version = writer.version
                 if writer.fault:

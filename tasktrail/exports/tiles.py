@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..events.errors import InvalidPath
 from ..events.log.event_log import ReportProgress
-from ..events.log.sqlite import LogReader
+from ..events.log.log_reader import LogReader
 from ..projections.errors import SealUnfit
 from ..projections.proof.notes import LogCheckpoint, PublicKey
 from ..projections.proof.seals import Seal, damaged, newest_seal, not_as_sealed, public_key, read_seal

@@ -7,7 +7,7 @@ import msgspec
 from ..actors.core.limits import LimitChanges, Pauses
 from ..actors.core.schedules import Schedules
 from ..events import Recorded
-from ..events.log.sqlite import LogReader
+from ..events.log.log_reader import LogReader
 from ..events.system_events import LimitsChanged
 
 _PAGE = 1000

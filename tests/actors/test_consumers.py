@@ -14,7 +14,7 @@ from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import DiskFailed
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.projections import TaskViews, ViewsFailed
 
 WITHIN = 10.0
@@ -53,7 +53,7 @@ class House:
             open_views=self._opened,
             path=self.folder / "views.db",
             health=ViewsHealth(),
-            open_log=lambda: LogReader(self.folder / "log.db"),
+            open_log=lambda: SqliteLogReader(self.folder / "log.db"),
             watermark=self.watermark,
             clock=SystemClock(),
             on_trouble=self._hear,

@@ -16,7 +16,7 @@ from tasktrail.actors.sealer import Sealer
 from tasktrail.actors.side_process import ProcessEnded
 from tasktrail.config.settings import Config
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections.proof.notes import WitnessKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
 from tasktrail.projections.proof.witness_list import add_witness
@@ -34,7 +34,7 @@ def sizes(folder: Path) -> list[int]:
 
 
 def head(data: Path) -> int:
-    with closing(LogReader(data / "log.db")) as log:
+    with closing(SqliteLogReader(data / "log.db")) as log:
         return log.head().position
 
 
@@ -44,7 +44,7 @@ def data(tmp_path: Path) -> Path:
     with service(tmp_path / "data") as tasks:
         tasks.create_task(type="noop", held=True)
     assert not (tmp_path / "data" / "seals").exists(), "nothing is sealed before there is a key"
-    with closing(LogReader(tmp_path / "data" / "log.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
         make_seal(log, tmp_path / "data" / "seals", tmp_path / "data" / "seal-key", SystemClock().now())
     return tmp_path / "data"
 
@@ -53,7 +53,7 @@ def test_a_service_seals_what_it_ends_with(data: Path) -> None:
     with service(data) as tasks:
         tasks.create_task(type="noop", held=True)
     assert sizes(data / "seals")[-1] == head(data)
-    with closing(LogReader(data / "log.db")) as log:
+    with closing(SqliteLogReader(data / "log.db")) as log:
         found = verify(log, seals=SealCheck(data / "seals", public_key(data / "seals")))
     assert (found.ok, found.sealed) == (True, head(data))
 
@@ -175,7 +175,7 @@ def test_a_service_has_witnesses_sign_and_says_which_did_not(data: Path) -> None
             tasks.create_task(type="noop", held=True)
     assert (told["log_level"], told["witness"]) == ("error", "bad")
     assert "other records" in told["why"]
-    with closing(LogReader(data / "log.db")) as log:
+    with closing(SqliteLogReader(data / "log.db")) as log:
         check = SealCheck(data / "seals", public_key(data / "seals"), [WitnessKey(good.named.key)])
         found = verify(log, seals=check)
     assert found.ok

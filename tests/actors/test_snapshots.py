@@ -29,7 +29,7 @@ from tasktrail.actors.snapshotter import SnapshotPace, Snapshotter
 from tasktrail.events import Recorded
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.projections.verification import verify
 
 WITHIN = 30
@@ -227,7 +227,7 @@ def data(tmp_path: Path) -> Path:
 def test_a_log_on_the_disk_folds_as_one_in_memory_does(data: Path) -> None:
     whole = MemoryEventLog()
     random_history(Journal(whole), 300, seed=6)
-    log = LogReader(data / "log.db")
+    log = SqliteLogReader(data / "log.db")
     ours, theirs = folded_state(log, new_state), folded_state(whole, new_state)
     log.close()
     assert (ours.tasks, ours.durable) == (theirs.tasks, theirs.durable)
@@ -249,7 +249,7 @@ snapshotter.main(sys.argv[1], sys.argv[2], str(os.getppid()))
 
 @pytest.mark.crash
 def test_a_writer_that_is_killed_leaves_the_older_snapshot(data: Path) -> None:
-    reader = LogReader(data / "log.db")
+    reader = SqliteLogReader(data / "log.db")
     folder = data / "snapshots"
     take_snapshots(reader, folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -325,7 +325,7 @@ def _snapshotter(data: Path, folder: Path, pace: SnapshotPace, position: int) ->
 
 
 def test_the_snapshotter_has_both_taken_by_another_process(data: Path) -> None:
-    reader = LogReader(data / "log.db")
+    reader = SqliteLogReader(data / "log.db")
     head = reader.head().position
     pace = _Pace()
     ref = _snapshotter(data, data / "snapshots", pace, head)
@@ -380,7 +380,7 @@ def _command_of(process: Path) -> bytes:
 
 
 def test_verify_finds_nothing_wrong_with_a_good_snapshot(data: Path) -> None:
-    reader = LogReader(data / "log.db")
+    reader = SqliteLogReader(data / "log.db")
     take_snapshots(reader, data / "snapshots")
     assert with_snapshots(verify(reader), reader, data / "snapshots").ok
     reader.close()
@@ -389,7 +389,7 @@ def test_verify_finds_nothing_wrong_with_a_good_snapshot(data: Path) -> None:
 @pytest.mark.parametrize("kind", ["scheduler", "outbox"])
 def test_verify_finds_a_snapshot_that_is_not_the_fold(data: Path, kind: str) -> None:
     """Its hash fits, but a task in it has another state than the log says."""
-    reader = LogReader(data / "log.db")
+    reader = SqliteLogReader(data / "log.db")
     take_snapshots(reader, data / "snapshots")
     path = data / "snapshots" / kind
     lines = path.read_bytes().splitlines()
@@ -403,7 +403,7 @@ def test_verify_finds_a_snapshot_that_is_not_the_fold(data: Path, kind: str) -> 
 
 
 def test_verify_says_when_a_snapshot_is_damaged_and_is_silent_about_one_of_other_code(data: Path) -> None:
-    reader = LogReader(data / "log.db")
+    reader = SqliteLogReader(data / "log.db")
     take_snapshots(reader, data / "snapshots")
     flip(0.5)(data / "snapshots" / "scheduler")
     with_header(code="0")(data / "snapshots" / "outbox")

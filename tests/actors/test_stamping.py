@@ -16,7 +16,7 @@ from sealed_logs import Sealed
 from time_authority import TimeAuthority
 
 from tasktrail.actors.stamping import have_stamped
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.projections.errors import NoStamp, SealUnfit
 from tasktrail.projections.proof.seals import Seal, SealCheck, make_seal, public_key
 from tasktrail.projections.proof.stamps import Authorities
@@ -38,11 +38,11 @@ class Log(Sealed):
         log.close()
 
     def sealed(self) -> Seal:
-        with closing(LogReader(self.path)) as log:
+        with closing(SqliteLogReader(self.path)) as log:
             return make_seal(log, self.seals, self.key_file, BEGIN)[0]
 
     def stamped(self, root: Path) -> Verification:
-        with closing(LogReader(self.path)) as log:
+        with closing(SqliteLogReader(self.path)) as log:
             return verify(log, seals=SealCheck(self.seals, public_key(self.seals), authorities=Authorities(root)))
 
 

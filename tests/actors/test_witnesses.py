@@ -21,7 +21,7 @@ from sealed_logs import Sealed, chained_anew
 
 from tasktrail.actors.witnesses import Asked, ask_witnesses
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.state import create
 from tasktrail.events.task_events import Created
 from tasktrail.projections.errors import SealUnfit
@@ -56,7 +56,7 @@ class Log(Sealed):
             log.close()
 
     def show(self, *witnesses: Witness) -> list[Asked]:
-        with closing(LogReader(self.path)) as log:
+        with closing(SqliteLogReader(self.path)) as log:
             seal, key = make_seal(log, self.seals, self.key_file, BEGIN)
             return list(ask_witnesses(log, seal, key, witnesses, context=context()))
 
@@ -66,7 +66,7 @@ class Log(Sealed):
 
     def witnessed(self, *witnesses: Witness, needed: bool = False) -> Verification:
         keys = [WitnessKey(witness.key) for witness in witnesses]
-        with closing(LogReader(self.path)) as log:
+        with closing(SqliteLogReader(self.path)) as log:
             return verify(log, seals=SealCheck(self.seals, public_key(self.seals), keys, needed=needed))
 
 
@@ -140,7 +140,7 @@ def test_a_hundred_growing_seals_are_signed_by_an_independent_witness(
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "newest.note").write_bytes(httpx.get(address, verify=context(), trust_env=False).content)
-    with closing(LogReader(log.path)) as reader:
+    with closing(SqliteLogReader(log.path)) as reader:
         check = SealCheck(kept, public_key(log.seals), [WitnessKey(independent.named.key)], needed=True)
         assert verify(reader, seals=check).sealed == found.sealed, "what the witness itself has kept is a seal, too"
 
@@ -337,7 +337,7 @@ def test_signatures_that_come_to_several_processes_at_once_are_all_kept(
     log: Log, scripted: Callable[..., ScriptedWitness]
 ) -> None:
     witnesses = [scripted(name=f"w{number}") for number in range(4)]
-    with closing(LogReader(log.path)) as reader:
+    with closing(SqliteLogReader(log.path)) as reader:
         seal, _ = make_seal(reader, log.seals, log.key_file, BEGIN)
 
     def sign(witness: ScriptedWitness) -> None:

@@ -31,7 +31,7 @@ import psutil
 from tasktrail.events import Created, Fact
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.log.event_log import Answer
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.projections.verification import verify
 
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -168,7 +168,7 @@ def digest_of(path: Path) -> str:
 
 def missing_in(log: Path, acknowledged: dict[str, int]) -> list[str]:
     """Commands that a log does not have where they were acknowledged."""
-    with closing(LogReader(log)) as reader:
+    with closing(SqliteLogReader(log)) as reader:
         have = {record.command_id: record.position for record in reader.read() if record.command_id.startswith("now-")}
     return [one for one, position in acknowledged.items() if have.get(one) != position]
 
@@ -235,7 +235,7 @@ class Attack:
         self.killed += 1
         self.half_way += part.exists()
         if copy.exists():
-            with closing(LogReader(copy)) as log:
+            with closing(SqliteLogReader(copy)) as log:
                 if not verify(log).ok:
                     self.found.append(f"a killed {kind} backup has a name and is not sound: {copy.name}")
             copy.unlink()
@@ -253,7 +253,7 @@ class Attack:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         self.killed += 1
-        with closing(LogReader(data / "log.db")) as log:
+        with closing(SqliteLogReader(data / "log.db")) as log:
             if _head(data / "log.db") not in due or not verify(log).ok:
                 self.found.append("a killed restore has left a log that was never there")
         again = told(tasktrail("--data", data, "restore", copy, "--force"))
@@ -263,7 +263,7 @@ class Attack:
 
 
 def _head(log: Path) -> tuple[int, str]:
-    with closing(LogReader(log)) as reader:
+    with closing(SqliteLogReader(log)) as reader:
         head = reader.head()
     return head.position, head.hash.hex()
 

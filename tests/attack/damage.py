@@ -35,7 +35,7 @@ from tasktrail.backups.evidence import refuse_older_log
 from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import HistoryMissing, LogCorrupt, LogGone, TasktrailError
 from tasktrail.events.log.files import refuse_rescued
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.paths import DataPaths
 from tasktrail.projections.verification import Finding, verify
 
@@ -166,7 +166,7 @@ def flips(folder: Path, number: int, chance: random.Random) -> Counter[str]:
 
 def _flipped(path: Path, place: Place, whole: list[Any]) -> str:
     try:
-        with closing(LogReader(path)) as reader:
+        with closing(SqliteLogReader(path)) as reader:
             found = verify(reader)
     except TasktrailError:
         return "found"  # the file cannot even be opened
@@ -195,7 +195,7 @@ def _opened(path: Path, outcome: str, whole: list[Any]) -> str:
     log.close()
     if outcome == "found" and not rebuilt:
         raise Broken("verify finds damage, and a start serves it")
-    with closing(LogReader(path)) as reader:
+    with closing(SqliteLogReader(path)) as reader:
         if not verify(reader).ok:
             raise Broken("what was opened is still damaged")
     if everything(path)[4] != whole[4]:
@@ -379,7 +379,7 @@ def _start_again(hands: Hands, last: int, *, killed: bool) -> str:
 
 
 def _ends(path: Path) -> int:
-    with closing(LogReader(path)) as reader:
+    with closing(SqliteLogReader(path)) as reader:
         return reader.head().position if verify(reader).ok else -1
 
 

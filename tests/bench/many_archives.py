@@ -22,7 +22,7 @@ from tasktrail.events.log.archive_file import RANGE, file_name, write_archive
 from tasktrail.events.log.archives import folder_of, put
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import to_row
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import SegmentArchived
 
 _TASKS = 20
@@ -63,13 +63,13 @@ def write(path: Path, archives: int) -> int:
     return month.tasks
 
 
-def _histories(log: LogReader, tasks: Iterable[int]) -> None:
+def _histories(log: SqliteLogReader, tasks: Iterable[int]) -> None:
     for task_id in tasks:
         assert log.read_task(task_id)
 
 
 def _measure(path: Path, places: dict[str, int], how: str) -> None:
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         for name, before in places.items():
             wanted = [before + 1000 + 300 * number for number in range(_TASKS)]
             took = seconds(partial(_histories, log, wanted))

@@ -18,7 +18,7 @@ from harness import SUPPORT, Goal, Table, quantile, scratch
 from storage import fill, started
 
 from tasktrail.actors.snapshots import take_snapshots
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 
 _EVERY = 10**9
 """Records until the next snapshot: none is taken while it is measured."""
@@ -68,11 +68,11 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections.proof.growth import tree_of
 from tasktrail.projections.proof.seals import make_seal
 folder = Path(sys.argv[2])
-with closing(LogReader(Path(sys.argv[1]))) as log:
+with closing(SqliteLogReader(Path(sys.argv[1]))) as log:
     seal, _ = make_seal(log, folder / "seals", folder / "seal-key", datetime.now(UTC))
     if len(sys.argv) > 3:
         tree_of(log, seal.checkpoint.size).consistency(seal.checkpoint.size - 1)
@@ -152,7 +152,7 @@ def million_tasks(number: int) -> Path:
     atexit.register(rmtree, folder, ignore_errors=True)
     fill(folder / "log.db", number, ended=False)
     started(folder)
-    log = LogReader(folder / "log.db")
+    log = SqliteLogReader(folder / "log.db")
     take_snapshots(log, folder / "snapshots")
     log.close()
     return folder

@@ -37,7 +37,7 @@ from tasktrail.events import (
     Retried,
     Started,
 )
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import Adjusted
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries.filters import SORTS, STATUSES
@@ -279,7 +279,7 @@ def _past(tasks: int) -> _Folder:
     log.append(batch, expected=position) if batch else None
     position += len(batch)
     log.close()
-    with closing(LogReader(folder / "log.db")) as reader:
+    with closing(SqliteLogReader(folder / "log.db")) as reader:
         views = TaskViews(folder / "views.db", bulk=True)
         begun = time.thread_time()
         pull(reader, views, position, BULK_PAGE)
@@ -292,7 +292,7 @@ def _past(tasks: int) -> _Folder:
     return _Folder(folder, position, tasks, rate, followed)
 
 
-def _followed(log: LogReader, path: Path, until: int) -> float:
+def _followed(log: SqliteLogReader, path: Path, until: int) -> float:
     """Events a CPU second of views that get some records at a time. Reading the log is not counted."""
     views = TaskViews(path)
     spent = 0.0
@@ -365,9 +365,9 @@ def _takes(most: float) -> Callable[[_Asked], bool]:
 
 
 @contextmanager
-def _opened(tasks: int) -> Iterator[tuple[TaskQueries, LogReader]]:
+def _opened(tasks: int) -> Iterator[tuple[TaskQueries, SqliteLogReader]]:
     path = _past(tasks).path
-    with closing(TaskQueries.open(path / "views.db")) as queries, closing(LogReader(path / "log.db")) as log:
+    with closing(TaskQueries.open(path / "views.db")) as queries, closing(SqliteLogReader(path / "log.db")) as log:
         yield queries, log
 
 

@@ -26,7 +26,7 @@ from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.snapshots import folded_state
 from tasktrail.events import Answer, Checkpoint, Checkpointed, Completed, Created, Event, Fact, Progressed, Started
 from tasktrail.events.log.archive_file import RANGE
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.exports.tiles import write_tiles
 from tasktrail.handlers.inputs import Input
 from tasktrail.handlers.video.convert.checkpoint import (
@@ -209,7 +209,7 @@ def _month(number: int, size: int) -> dict[str, float]:
         found["archive"] = sum(file.stat().st_size for file in (folder / "archive").iterdir()) / done.records
         found["left"] = (_in_use(path) - hot) / done.records
         found["task after"], found["seal after"] = _history(path), _sealed(path, folder / "b")
-        with closing(LogReader(path)) as log:
+        with closing(SqliteLogReader(path)) as log:
             out = folder / "tiles"
             write_tiles(log, folder / "b" / "seals", out, lambda _done, _all: None)
             tiles = [file for file in (out / "tile").glob("[0-9]*/**/*") if file.is_file()]
@@ -239,14 +239,14 @@ def _of_many(number: int) -> float:
 
 
 def _history(path: Path) -> float:
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         tasks = range(1000, 5000, 40)
         return 1000 * seconds(lambda: [log.read_task(task_id) for task_id in tasks]) / len(tasks)
 
 
 def _sealed(path: Path, folder: Path) -> float:
     folder.mkdir()
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         took = seconds(lambda: make_seal(log, folder / "seals", folder / "key", datetime.now(UTC)))
         return 1000 * took * RANGE / log.head().position
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import month
 
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 
 def test_a_made_month_is_sound(tmp_path: Path) -> None:
     month.write_log(tmp_path / "log.db", 3000)
-    with closing(LogReader(tmp_path / "log.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
         found = verify(log)
     assert (found.findings, found.position) == ((), 3001)

@@ -22,7 +22,7 @@ from tasktrail.events import Recorded
 from tasktrail.events.log import sqlite
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.archives import folder_of
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.recorded import Stub
 
 CANARY = "qzxcanary"
@@ -65,7 +65,7 @@ def check(data: Path, said: str) -> str:
         if forgotten:
             assert service._system.cleared.wait(1, WITHIN), "nothing was cleared up"
         service.archive(1)  # it finishes what was begun, and archives nothing more
-        with closing(LogReader(data / "log.db")) as log:
+        with closing(SqliteLogReader(data / "log.db")) as log:
             (first,) = log._conn.execute("SELECT min(position) FROM events").fetchone()
         assert first == until + 1
         assert _files(data) == _named(data)
@@ -97,7 +97,7 @@ def _same(before: list[Recorded], after: list[Recorded], *, dropped: bool) -> No
 
 
 def _archived_until(data: Path) -> int:
-    with closing(LogReader(data / "log.db")) as log:
+    with closing(SqliteLogReader(data / "log.db")) as log:
         return max((segment.last for segment in log.segments()), default=0)
 
 
@@ -107,12 +107,12 @@ def _files(data: Path) -> set[str]:
 
 
 def _named(data: Path) -> set[str]:
-    with closing(LogReader(data / "log.db")) as log:
+    with closing(SqliteLogReader(data / "log.db")) as log:
         return {segment.name for segment in log.segments()}
 
 
 def _archived(data: Path) -> list[tuple[Any, ...]]:
-    with closing(LogReader(data / "log.db")) as log:
+    with closing(SqliteLogReader(data / "log.db")) as log:
         files = [ArchiveFile(folder_of(data / "log.db") / one.name, one.first, one.last) for one in log.segments()]
     return [row for file in files for row in file.rows()]
 

@@ -17,7 +17,7 @@ from tasktrail import TaskFilters, TaskService
 from tasktrail.config.settings import Config
 from tasktrail.events.errors import TaskForgotten
 from tasktrail.events.log import sqlite
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 CANARY = "qzxcanary"
@@ -48,7 +48,7 @@ def forget(data: Path, begin: Begin) -> None:
 
 def check(data: Path, said: str) -> str:
     """Whether it was forgotten, in words, after a kill and after the start behind it. Raises AssertionError."""
-    with closing(LogReader(data / "log.db")) as log:
+    with closing(SqliteLogReader(data / "log.db")) as log:
         found = verify(log)
         assert not found.findings, found.findings
         gone = bool(log.drops())

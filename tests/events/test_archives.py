@@ -25,7 +25,7 @@ from tasktrail.events.log.archives import Archives, folder_of
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.event_log import Part
 from tasktrail.events.log.schema import APPLIED, epoch_sum
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.system_events import ServiceStarted, ServiceStopped
 from tasktrail.events.task_events import Cancelled, Progressed
@@ -67,16 +67,16 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def readers(both: Both) -> Iterator[tuple[LogReader, LogReader]]:
-    with closing(LogReader(both.plain)) as plain, closing(LogReader(both.path)) as archived:
+def readers(both: Both) -> Iterator[tuple[SqliteLogReader, SqliteLogReader]]:
+    with closing(SqliteLogReader(both.plain)) as plain, closing(SqliteLogReader(both.path)) as archived:
         yield plain, archived
 
 
-Readers = tuple[LogReader, LogReader]
+Readers = tuple[SqliteLogReader, SqliteLogReader]
 
 
 def test_all_that_is_asked_of_records_is_answered_alike(both: Both, readers: Readers) -> None:
-    def questions(log: LogReader) -> Iterator[Any]:
+    def questions(log: SqliteLogReader) -> Iterator[Any]:
         head = log.head().position
         yield head
         for after in (0, 1, *both.edges, both.edges[1] - 1, both.edges[1] + 1, head - 1, head):
@@ -165,7 +165,7 @@ def test_a_start_gives_back_the_room_of_what_is_archived(journal: Journal, monke
     SqliteEventLog(path, now=BEGIN).close()
     assert path.stat().st_size >= before  # it is not worth it
     monkeypatch.setattr(sqlite, "_WORTH_GIVING", 4096)
-    with closing(LogReader(path)) as reader:
+    with closing(SqliteLogReader(path)) as reader:
         reader._conn.execute("BEGIN")
         there = list(reader.raw_rows())
         log = SqliteEventLog(path, now=BEGIN)  # although somebody reads
@@ -175,7 +175,7 @@ def test_a_start_gives_back_the_room_of_what_is_archived(journal: Journal, monke
     small = path.stat().st_size
     SqliteEventLog(path, now=BEGIN).close()
     assert path.stat().st_size == small
-    with closing(LogReader(path)) as reader:
+    with closing(SqliteLogReader(path)) as reader:
         assert list(reader.raw_rows()) == there
         assert [one for one in reader.faults() if one.code != "epoch"] == []
 
@@ -221,14 +221,14 @@ def many(tmp_path: Path) -> Iterator[Journal]:
 
 def holding(path: Path, wanted: Callable[[ArchiveFile], object]) -> set[int]:
     """The archives of which something is true, by their first positions; each is looked into."""
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         archives = Archives(log._conn)
         return {one.first for one in log.segments() if wanted(archives.file(one))}
 
 
 def test_only_the_archives_that_hold_a_task_or_a_kind_are_looked_into(many: Journal, tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         archives = Archives(log._conn)
         for task_id in many.states:
             there = holding(path, partial(ArchiveFile.of_task, task_id=task_id))
@@ -264,7 +264,7 @@ def test_what_is_noted_of_archives_is_held_against_them_and_made_anew(
         for every in ("archived_kinds", "archived_tasks"):
             conn.execute(f"DELETE FROM {every} WHERE first = ?", (first,))
         assert faults(conn) == []
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         for task_id in many.states:
             assert log.read_task(task_id) == [one for one in many.records if one.task_id == task_id]
     SqliteEventLog(path, now=BEGIN).close()
@@ -282,7 +282,7 @@ def test_a_log_of_before_is_noted_at_the_next_start(many: Journal, tmp_path: Pat
         applied = conn.execute(APPLIED).fetchall()
         for row in conn.execute("SELECT epoch, pid, host, started_at FROM epochs").fetchall():
             conn.execute("UPDATE epochs SET sum = ? WHERE epoch = ?", (epoch_sum(row, applied), row[0]))
-    with closing(LogReader(path)) as reader:
+    with closing(SqliteLogReader(path)) as reader:
         assert list(reader.faults()) == []
         for task_id in many.states:
             assert reader.read_task(task_id) == [one for one in many.records if one.task_id == task_id]
@@ -347,7 +347,7 @@ def test_stray_files_are_removed_at_a_start_and_rows_that_are_left_are_deleted(t
 
 
 def rows_of(both: Both) -> list[tuple[Any, ...]]:
-    with closing(LogReader(both.plain)) as log:
+    with closing(SqliteLogReader(both.plain)) as log:
         return list(log.rows(0, log.head().position))
 
 
@@ -394,7 +394,7 @@ def test_a_file_that_was_changed_is_found(both: Both, tmp_path: Path, change: st
             shutil.copy(second, first)
         case "longer":
             first.write_bytes(content + b"x")
-    with closing(LogReader(tmp_path / "data" / "log.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
         found = verify(log)
         assert found.findings
         assert [(one.position, one.code) for one in found.findings] == [(position, "archive")]
@@ -417,7 +417,7 @@ def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int
     log.close()
     for file in sorted((tmp_path / "archive").iterdir()):
         content = file.read_bytes()
-        with closing(LogReader(tmp_path / "log.db")) as reader:
+        with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
             assert verify(reader).ok
             file.unlink()
             (missing,) = verify(reader).findings
@@ -436,7 +436,7 @@ def test_the_first_record_that_was_changed_is_named(both: Both, tmp_path: Path) 
     rows = rows_of(both)[: both.edges[0]]
     rows[place] = (*rows[place][:5], "somebody else", *rows[place][6:])
     write_archive(first, rows, GENESIS)
-    with closing(LogReader(tmp_path / "data" / "log.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
         assert min(one.position for one in verify(log).findings if one.position) == place + 1
 
 
@@ -457,7 +457,7 @@ def test_what_is_archived_while_rows_are_read_is_read_all_the_same(
 ) -> None:
     monkeypatch.setattr(integrity, "_PAGE", 50)
     path = tmp_path / "log.db"
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         before = list(log.raw_rows())
         reading = log.raw_rows()
         read = [next(reading) for _ in range(120)]
@@ -473,7 +473,7 @@ def test_a_table_of_archives_with_a_gap_is_damage(journal: Journal, tmp_path: Pa
     journal.log.close()
     with forging(tmp_path / "log.db") as conn:
         conn.execute("DELETE FROM archives WHERE first = 1")
-    with closing(LogReader(tmp_path / "log.db")) as log, pytest.raises(LogCorrupt, match="Position 1:"):
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log, pytest.raises(LogCorrupt, match="Position 1:"):
         list(log.read(0))
 
 
@@ -505,7 +505,7 @@ def test_damage_of_the_table_of_archives_is_told_as_damage(journal: Journal, tmp
     with (tmp_path / "log.db").open("r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(bytes(4096))
-    with closing(LogReader(tmp_path / "log.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
         with pytest.raises(LogCorrupt):
             list(log.read(0))
         with pytest.raises(LogCorrupt):

@@ -17,7 +17,7 @@ from tasktrail.events import Created, Fact
 from tasktrail.events.errors import LogTooNew
 from tasktrail.events.forms import Forms, forms_fingerprint, known_forms, lacking
 from tasktrail.events.log.schema import NAMES, SET
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.log.writers import added_forms, writer_of
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.system_events import ServiceStarted
@@ -204,7 +204,7 @@ def test_tables_of_a_later_version_are_not_called_damage(tmp_path: Path) -> None
 def test_verify_tells_what_is_newer_from_what_is_damaged_and_who_wrote(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     log_of(path, started({}, version="0.1"), started({}, version="0.1", epoch=2), started(NEWER, epoch=3))
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         found = verify(log)
     assert [(one.position, one.code) for one in found.findings] == [(3, "newer")]
     assert "Install" in found.findings[0].remedy
@@ -217,7 +217,7 @@ def test_verify_takes_nothing_that_a_newer_version_wrote_for_damage(tmp_path: Pa
     path = tmp_path / "log.db"
     log_of(path, started(forms))
     by_hand(path, "DROP TRIGGER events_are_not_changed", """UPDATE events SET data = '{"type":7}' WHERE position = 2""")
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         codes = {(one.position, one.code) for one in verify(log).findings if one.code in ("newer", "unreadable")}
     assert codes == {(1, "newer"), (2, "newer")}
 

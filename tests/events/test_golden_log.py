@@ -17,7 +17,7 @@ from tasktrail.events import Recorded
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.faults import Damage
 from tasktrail.events.log.rows import from_row, to_row
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.system_events import SegmentArchived
 from tasktrail.events.task_events import TAGS
@@ -97,7 +97,7 @@ def old(tmp_path: Path, name: str) -> Path:
 def test_an_old_file_opens_verifies_and_folds_to_the_states_it_led_to(old: Path, name: str) -> None:
     with closing(SqliteEventLog(old / "log.db", now=datetime.now(UTC))) as log:
         assert log.head().hash.hex() == GOLDEN_LOGS[name].head
-    with closing(LogReader(old / "log.db")) as log:
+    with closing(SqliteLogReader(old / "log.db")) as log:
         folded = fold_batch(log.read(), {}, Tally())
         assert hash_of(folded[task_id] for task_id in sorted(folded)) == GOLDEN_LOGS[name].states
         rebuild_views(log, old / "views.db")
@@ -128,7 +128,7 @@ def test_an_old_file_answers_questions_without_being_opened_for_writing(old: Pat
 @each_log
 def test_a_record_of_an_old_file_is_written_again_byte_for_byte(old: Path, name: str) -> None:
     """So it has the same hash: a field that came later has a default, and is left out."""
-    with closing(LogReader(old / "log.db")) as log:
+    with closing(SqliteLogReader(old / "log.db")) as log:
         for row in log.raw_rows():
             assert not isinstance(row, Damage)
             if row[3] in SHORTER.get(name, ()):
@@ -148,7 +148,7 @@ def test_a_golden_log_has_archives_of_which_one_was_written_again(tmp_path: Path
     names = [name for name in GOLDEN_LOGS if name.endswith(ARCHIVES)]
     assert names
     unpack(names[-1], tmp_path)
-    with closing(LogReader(tmp_path / "log.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
         archived = [record.event for record in log.read() if isinstance(record.event, SegmentArchived)]
         assert len(log.segments()) == 3
         assert any(event.replaces for event in archived)
@@ -158,7 +158,7 @@ def test_a_golden_log_has_archives_of_which_one_was_written_again(tmp_path: Path
 @pytest.mark.parametrize("write", [write_log, write_archived_log])
 def test_the_log_that_is_made_for_this_version_is_sound(tmp_path: Path, write: Callable[[Path], Golden]) -> None:
     golden = write(tmp_path / "log.db")
-    with closing(LogReader(tmp_path / "log.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
         assert verify(log).findings == ()
         assert log.head().hash.hex() == golden.head
 

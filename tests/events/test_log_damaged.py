@@ -15,7 +15,7 @@ from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.faults import Fault
 from tasktrail.events.log.integrity import can_be_rebuilt, damaged_indexes
 from tasktrail.events.log.schema import NAMES, SET, migrations
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PAGE = 4096
@@ -105,10 +105,10 @@ def test_a_schema_with_illegible_names_is_a_typed_error(whole: Path, path: Path)
             reopened(path).close()
         except LogCorrupt:
             refused += 1
-            with suppress(LogCorrupt), closing(LogReader(path)) as reader:
+            with suppress(LogCorrupt), closing(SqliteLogReader(path)) as reader:
                 assert list(reader.faults())
         else:  # between the cells
-            with closing(LogReader(path)) as reader:
+            with closing(SqliteLogReader(path)) as reader:
                 assert list(reader.faults()) == []
     assert refused > 100
 
@@ -124,7 +124,7 @@ def test_whatever_stands_in_the_head_of_a_page_reading_comes_to_an_end(whole: Pa
             changed = bytearray(content)
             changed[at] ^= 1 << at % 8
             path.write_bytes(changed)
-            with suppress(LogCorrupt), closing(LogReader(path)) as reader:
+            with suppress(LogCorrupt), closing(SqliteLogReader(path)) as reader:
                 assert sum(1 for _ in islice(reader.raw_rows(), 10_000)) < 10_000
 
 
@@ -144,13 +144,13 @@ def flip_in_index(path: Path, name: str) -> None:
 
 def test_a_damaged_index_is_rebuilt_from_its_table_and_that_is_told(path: Path) -> None:
     flip_in_index(path, "one_version_once")
-    with closing(LogReader(path)) as reader:
+    with closing(SqliteLogReader(path)) as reader:
         assert {fault.code for fault in reader.faults()} == {"index"}
     log = reopened(path)
     assert log.rebuilt == ("one_version_once",)
     assert [record.version for record in log.read_task(1)] == [1, 2]
     log.close()
-    with closing(LogReader(path)) as reader:
+    with closing(SqliteLogReader(path)) as reader:
         assert list(reader.faults()) == []
     again = reopened(path)
     assert again.rebuilt == ()
@@ -184,7 +184,7 @@ def long(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_of_a_long_log_the_chain_is_left_to_the_inspector(long: Path) -> None:
     by_hand(long, "UPDATE events SET reason = 'another' WHERE position = 302")
     reopened(long).close()
-    with closing(LogReader(long)) as reader:
+    with closing(SqliteLogReader(long)) as reader:
         assert [(fault.position, fault.code) for fault in reader.faults()] == [(302, "chain")]
 
 

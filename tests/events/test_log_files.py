@@ -13,7 +13,7 @@ from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import ConcurrencyError, LogGone
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.files import LogFiles, mark_of, read_mark, refuse_rescued
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BEFORE = 20
@@ -41,7 +41,7 @@ def append(log: SqliteEventLog, task_id: int) -> None:
 
 
 def tasks_in(path: Path) -> list[int]:
-    with closing(LogReader(path)) as reader:
+    with closing(SqliteLogReader(path)) as reader:
         assert list(reader.file_faults()) == []
         return [record.task_id for record in reader.read()]
 

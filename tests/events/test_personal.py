@@ -24,7 +24,7 @@ from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.personal import BEGINS, PERSONAL, divided, erased, stored, whole
 from tasktrail.events.log.rows import from_row, to_row
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import DeliveryAttempted, ScheduleAdded, SourceAdded, UserErased
@@ -58,7 +58,7 @@ def _of(user: int, record: Fact) -> Fact:
     return msgspec.structs.replace(fact, event=event, actor="s3cret", reason="s3cret")
 
 
-def findings(log: LogReader) -> list[str]:
+def findings(log: SqliteLogReader) -> list[str]:
     """But for the epochs, which are those of the history's own services."""
     return [one.message for one in verify(log).findings if one.code != "epoch"]
 
@@ -71,7 +71,7 @@ def rows_of(path: Path) -> Iterator[tuple[Any, ...]]:
 def test_a_log_reads_as_it_was_written_and_its_file_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     facts = history(path)
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         for record, fact in zip(log.read(), facts, strict=True):
             assert to_row(record, record.position) == to_row(fact, record.position)
         assert findings(log) == []
@@ -84,7 +84,7 @@ def test_without_the_key_every_task_folds_to_the_same_life(tmp_path: Path) -> No
     facts = history(path)
     tasks = {fact.task_id for fact in facts if fact.task_id}
     encrypted = [row for row in rows_of(path) if row[13].startswith(BEGINS)]
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         assert log.erasable(7) == Erasable(user_id=7, tasks=len(tasks), records=len(encrypted), plain=0)
         with closing(Keys(path)) as other:
             (key,) = other.of_user(7)
@@ -107,7 +107,7 @@ def test_without_the_key_every_task_folds_to_the_same_life(tmp_path: Path) -> No
             assert records[0].actor == records[0].reason == ERASED
         assert findings(log) == []
     (path.parent / "keys.db").unlink()
-    with closing(LogReader(path)) as log:  # as of a copy without any keys
+    with closing(SqliteLogReader(path)) as log:  # as of a copy without any keys
         assert findings(log) == []
         assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)][:1] == [0]
 
@@ -172,7 +172,7 @@ def test_an_encrypted_text_cannot_be_moved_to_another_record(tmp_path: Path) -> 
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.execute("DROP TRIGGER events_are_not_changed")
         conn.execute("UPDATE events SET data = ? WHERE position = 2", (rows[0][13],))
-    with closing(LogReader(path)) as log, pytest.raises(LogCorrupt, match="Position 2"):
+    with closing(SqliteLogReader(path)) as log, pytest.raises(LogCorrupt, match="Position 2"):
         list(log.read())
 
 
@@ -267,13 +267,13 @@ def test_an_older_copy_of_the_keys_is_of_no_use_once_one_was_destroyed(tmp_path:
         log.destroy(log.belongings(7).keys)
         assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)] == [0, 8]
     (tmp_path / "keys.db").write_bytes(copy)
-    with closing(LogReader(path)) as reader, pytest.raises(KeysUnreadable, match="master key"):
+    with closing(SqliteLogReader(path)) as reader, pytest.raises(KeysUnreadable, match="master key"):
         list(reader.read())
 
 
 def test_a_reader_notices_that_a_key_was_destroyed(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    with closing(opened(path)) as log, closing(LogReader(path)) as reader:
+    with closing(opened(path)) as log, closing(SqliteLogReader(path)) as reader:
         log.append([created(1, label="seen")], expected=0)
         assert [record.event.label for record in reader.read() if isinstance(record.event, Created)] == ["seen"]
         log.destroy(log.belongings(7).keys)

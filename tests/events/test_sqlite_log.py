@@ -30,7 +30,7 @@ from tasktrail.events.errors import (
 )
 from tasktrail.events.log.faults import Damage
 from tasktrail.events.log.schema import WITH_ADJUSTMENTS
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.log.sqlite_errors import explained
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -172,7 +172,7 @@ def test_an_event_of_a_later_version_stops_the_reader(path: Path, log: SqliteEve
     log.append([created(1)], expected=0)
     log.close()
     by_hand(path, "DROP TRIGGER events_are_not_changed", "UPDATE events SET event = 'paused'")
-    with closing(LogReader(path)) as reader, pytest.raises(LogTooNew, match="paused"):
+    with closing(SqliteLogReader(path)) as reader, pytest.raises(LogTooNew, match="paused"):
         list(reader.read())
 
 
@@ -181,7 +181,7 @@ def test_a_damaged_record_is_told_with_its_position(path: Path, log: SqliteEvent
     log.append([created(1), created(2)], expected=0)
     log.close()
     by_hand(path, "DROP TRIGGER events_are_not_changed", f"UPDATE events SET {column} = {value} WHERE position = 2")
-    reader = LogReader(path)
+    reader = SqliteLogReader(path)
     with pytest.raises(LogCorrupt, match="Position 2"):
         list(reader.read())
     reader.close()
@@ -190,7 +190,7 @@ def test_a_damaged_record_is_told_with_its_position(path: Path, log: SqliteEvent
 def test_a_file_that_is_no_database_is_a_typed_error(path: Path) -> None:
     path.write_bytes(b"this is not a database, but long enough to be looked at" * 100)
     with pytest.raises(LogCorrupt):
-        LogReader(path)
+        SqliteLogReader(path)
     with pytest.raises(LogCorrupt):
         SqliteEventLog(path, now=NOW)
 
@@ -201,7 +201,7 @@ def test_pages_of_the_file_that_were_overwritten_are_a_typed_error(path: Path, l
     content = bytearray(path.read_bytes())
     content[60_000:100_000] = b"\xff" * 40_000
     path.write_bytes(content)
-    reader = LogReader(path)
+    reader = SqliteLogReader(path)
     with pytest.raises(LogCorrupt):
         list(reader.read())
     assert any(isinstance(row, Damage) for row in reader.raw_rows())
@@ -213,7 +213,7 @@ def test_text_that_is_no_text_is_a_typed_error(path: Path, log: SqliteEventLog) 
     log.append([created(1)], expected=0)
     log.close()
     by_hand(path, "DROP TRIGGER events_are_not_changed", "UPDATE events SET actor = CAST(X'ff80' AS TEXT)")
-    reader = LogReader(path)
+    reader = SqliteLogReader(path)
     with pytest.raises(LogCorrupt):
         list(reader.read())
     reader.close()
@@ -234,7 +234,7 @@ def test_a_disk_that_is_full_when_the_log_is_opened_is_a_typed_error(
 
 def test_a_reader_of_nothing_is_a_typed_error_and_makes_no_file(path: Path) -> None:
     with pytest.raises(LogGone):
-        LogReader(path)
+        SqliteLogReader(path)
     assert not path.exists()
 
 
@@ -386,7 +386,7 @@ def test_a_log_is_read_as_it_stands_where_sqlite_can_make_no_index_file_and_foll
         return frozen
 
     monkeypatch.setattr("tasktrail.events.log.sqlite.sqlite3.connect", without_room)
-    with closing(LogReader(path)) as reader:
+    with closing(SqliteLogReader(path)) as reader:
         assert [record.position for record in reader.read()] == [1]
         monkeypatch.undo()
         with closing(SqliteEventLog(path, now=NOW)) as log:

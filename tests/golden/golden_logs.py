@@ -26,7 +26,7 @@ from msgspec import inspect
 from tasktrail import __version__
 from tasktrail.events import Created, Event, Recorded, TaskState
 from tasktrail.events.forms import Forms, forms_fingerprint, known_forms, lacking
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.log.writers import added_forms
 from tasktrail.events.system_events import SYSTEM_TAGS, SegmentArchived, ServiceStarted, TasksForgotten
 from tasktrail.projections.views.fold import Tally, fold_batch
@@ -228,7 +228,7 @@ def _kept(name: str, write: Callable[[Path], Golden]) -> Golden:
     with TemporaryDirectory() as folder:
         path = Path(folder, "log.db")
         golden = write(path)
-        with closing(LogReader(path)) as log:
+        with closing(SqliteLogReader(path)) as log:
             assert log.head().hash.hex() == golden.head
         packed = _pack(name, path.parent)
         sys.stdout.write(f"{packed.name}: {packed.stat().st_size} bytes\n")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasktrail.events.errors import InvalidValue, UnknownTask
 from tasktrail.events.log.memory import MemoryEventLog
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections import BeyondTheLog, TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries.as_of import fold_to, parse_point, task_as_of
 
@@ -104,7 +104,7 @@ def test_a_task_that_was_not_there_yet_is_a_typed_error(history: Journal) -> Non
 
 
 def test_the_past_reads_a_log_on_disk_too(filed: Journal, tmp_path: Path) -> None:
-    reader = LogReader(tmp_path / "log.db")
+    reader = SqliteLogReader(tmp_path / "log.db")
     with fold_to(reader, len(filed.records)) as past:
         assert {task.id: task.status for task in past.list(EVERYTHING)[0]} == {
             state.id: state.status for state in filed.states.values()

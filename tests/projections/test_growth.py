@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sealed_logs import Sealed, chained_anew
 
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.merkle import Tree, leaf_hash
 from tasktrail.projections.proof.notes import LogCheckpoint, PrivateKey
@@ -191,7 +191,7 @@ def test_seals_and_proofs_of_1000_sizes_open_with_another_implementation(tmp_pat
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     random_history(Journal(log), 3000, seed=5)
     log.close()
-    with closing(LogReader(tmp_path / "log.db")) as reader:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
         rows = list(reader.hashes())
     chance = Random(7)
     sizes = sorted(chance.sample(range(1, len(rows) + 1), 1000))

@@ -22,7 +22,7 @@ from sealed_logs import Sealed, chained_anew
 
 from tasktrail.events.errors import LogCorrupt, UnknownTask
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.projections.errors import NotAsSealed, SealUnfit
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.merkle import EMPTY, GrowingRoot, Tree, leaf_hash, node_hash
@@ -306,7 +306,7 @@ def test_a_log_that_lacks_a_whole_task_is_told_as_damaged(sealed: Sealed) -> Non
 
 def test_a_log_without_records_or_seals_says_what_to_do(tmp_path: Path) -> None:
     SqliteEventLog(tmp_path / "log.db", now=BEGIN).close()
-    with closing(LogReader(tmp_path / "log.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
         with pytest.raises(SealUnfit, match="nothing to seal"):
             make_seal(log, tmp_path / "seals", tmp_path / "seal-key", BEGIN)
         with pytest.raises(SealUnfit, match="cannot be read"):
@@ -330,7 +330,7 @@ def told(proof: Any, key: str) -> Any:
 def test_the_proof_of_every_task_has_all_its_records(sealed: Sealed, made: tuple[Path, list[int], int]) -> None:
     _, sizes, _ = made
     proven = 0
-    with closing(LogReader(sealed.path)) as log:
+    with closing(SqliteLogReader(sealed.path)) as log:
         for task_id in range(1, 10**6):
             records = [record for record in log.read_task(task_id) if record.position <= sizes[-1]]
             if not records:

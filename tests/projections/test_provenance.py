@@ -24,7 +24,7 @@ from tasktrail import TaskService, __version__
 from tasktrail.config.settings import Config
 from tasktrail.events import Completed
 from tasktrail.events.errors import InvalidPath, UnknownTask
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import UserErased
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.notes import PrivateKey
@@ -60,8 +60,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def log(house: Path) -> Iterator[LogReader]:
-    with closing(LogReader(house / "data" / "log.db")) as opened:
+def log(house: Path) -> Iterator[SqliteLogReader]:
+    with closing(SqliteLogReader(house / "data" / "log.db")) as opened:
         yield opened
 
 
@@ -69,7 +69,7 @@ def digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_statement_names_input_output_options_times_and_the_record(house: Path, log: LogReader) -> None:
+def test_a_statement_names_input_output_options_times_and_the_record(house: Path, log: SqliteLogReader) -> None:
     said = statement(log, 1, NAME)
     assert said["subject"] == [{"name": "small.jpg", "digest": {"sha256": digest(house / "small.jpg")}}]
     built, run = said["predicate"]["buildDefinition"], said["predicate"]["runDetails"]
@@ -85,18 +85,18 @@ def test_a_statement_names_input_output_options_times_and_the_record(house: Path
 
 
 @pytest.mark.parametrize("task_id", [1, 2, 5])
-def test_the_input_is_told_by_its_hash_in_a_batch_or_alone(task_id: int, house: Path, log: LogReader) -> None:
+def test_the_input_is_told_by_its_hash_in_a_batch_or_alone(task_id: int, house: Path, log: SqliteLogReader) -> None:
     (source,) = statement(log, task_id, NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert source["digest"] == {"sha256": digest(house / "in.png")}
 
 
-def test_an_input_whose_bytes_nobody_hashed_is_told_by_size_and_time(house: Path, log: LogReader) -> None:
+def test_an_input_whose_bytes_nobody_hashed_is_told_by_size_and_time(house: Path, log: SqliteLogReader) -> None:
     (source,) = statement(log, 4, NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert "digest" not in source
     assert source["annotations"]["size"] == (house / "in.png").stat().st_size
 
 
-def test_the_signature_is_that_of_a_dsse_envelope(log: LogReader) -> None:
+def test_the_signature_is_that_of_a_dsse_envelope(log: SqliteLogReader) -> None:
     key = PrivateKey.made(NAME)
     envelope = json.loads(json.dumps(signed(statement(log, 1, NAME), key)))
     payload = base64.b64decode(envelope["payload"])
@@ -109,7 +109,7 @@ def test_the_signature_is_that_of_a_dsse_envelope(log: LogReader) -> None:
 
 
 def test_a_checker_that_was_not_written_by_us_takes_the_statement_and_no_other_file(
-    house: Path, log: LogReader, tmp_path: Path
+    house: Path, log: SqliteLogReader, tmp_path: Path
 ) -> None:
     key = PrivateKey.made(NAME)
     written = tmp_path / "task-1.intoto.json"
@@ -128,7 +128,7 @@ def test_a_checker_that_was_not_written_by_us_takes_the_statement_and_no_other_f
     assert check("small.jpg", PrivateKey.made(NAME).public.text)[0] == 4
 
 
-def test_the_newest_seal_is_named_where_it_covers_the_record(log: LogReader, tmp_path: Path) -> None:
+def test_the_newest_seal_is_named_where_it_covers_the_record(log: SqliteLogReader, tmp_path: Path) -> None:
     seal, key = make_seal(log, tmp_path / "seals", tmp_path / "seal-key", datetime(2026, 1, 31, tzinfo=UTC))
 
     def named(size: int) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def test_the_newest_seal_is_named_where_it_covers_the_record(log: LogReader, tmp
 
 
 def test_the_maker_of_a_file_is_found_wherever_it_lies_and_not_once_it_was_changed(
-    house: Path, log: LogReader, tmp_path: Path
+    house: Path, log: SqliteLogReader, tmp_path: Path
 ) -> None:
     file = tmp_path / "moved.bin"
     file.write_bytes((house / "small.jpg").read_bytes())
@@ -178,7 +178,7 @@ def test_of_a_file_without_a_maker_it_is_said_what_the_log_has_lost(tmp_path: Pa
     if "forgotten" in gone:
         journal.forget(task_id)
     (tmp_path / "made.jpg").write_bytes(b"other")
-    with closing(LogReader(tmp_path / "log.db")) as reader, pytest.raises(UnknownTask) as refused:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader, pytest.raises(UnknownTask) as refused:
         makers_of(reader, tmp_path / "made.jpg")
     told = f", or by a task that was {' or '.join(gone)}: what those made is gone." if gone else "."
     assert refused.value.advice == f"It was changed since, or made elsewhere{told}"
@@ -196,7 +196,7 @@ def test_of_several_makers_the_one_whose_output_lies_there_is_named(tmp_path: Pa
     elsewhere = tmp_path / "elsewhere.jpg"
     elsewhere.write_bytes(b"made")
     (tmp_path / "link.jpg").symlink_to(tmp_path / "again.jpg")
-    with closing(LogReader(tmp_path / "log.db")) as reader:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
         assert makers_of(reader, tmp_path / "first.jpg") == (1, (2, 3))
         assert makers_of(reader, tmp_path / "link.jpg") == (2, (1, 3))
         assert makers_of(reader, elsewhere) == (3, (1, 2))
@@ -205,7 +205,7 @@ def test_of_several_makers_the_one_whose_output_lies_there_is_named(tmp_path: Pa
     log.close()
 
 
-def test_what_has_made_no_file_says_so(log: LogReader) -> None:
+def test_what_has_made_no_file_says_so(log: SqliteLogReader) -> None:
     with pytest.raises(SealUnfit, match="has not completed"):
         statement(log, 3, NAME)
     with pytest.raises(UnknownTask):

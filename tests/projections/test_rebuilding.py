@@ -13,7 +13,7 @@ import pytest
 from histories import BEGIN, Journal, random_history
 
 from tasktrail.events.errors import HistoryMissing
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.projections import TaskViews, ViewsFailed, catch_up
 from tasktrail.projections.rebuilding import Rebuilt, beside_of, build_beside, discard, put_in_place
 from tasktrail.projections.verification import verify
@@ -56,7 +56,7 @@ GHOST = """
 
 
 def rebuilt(folder: Path) -> Rebuilt:
-    with closing(LogReader(folder / "log.db")) as log:
+    with closing(SqliteLogReader(folder / "log.db")) as log:
         found = build_beside(log, folder / "views.db")
         put_in_place(log, folder / "views.db")
     return found
@@ -95,14 +95,14 @@ def test_what_has_drifted_is_found_and_gone_afterwards(tmp_path: Path, views: Pa
     plant(views, statement)
     assert told in " ".join(one.message for one in rebuilt(tmp_path).differences)
     assert dump(views) == sound
-    with closing(LogReader(tmp_path / "log.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
         assert verify(log, views).findings == ()
     assert rebuilt(tmp_path).differences == ()
 
 
 def test_what_is_written_while_it_is_built_is_in_it_too(tmp_path: Path, journal: Journal, views: Path) -> None:
     plant(views, GHOST)
-    with closing(LogReader(tmp_path / "log.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
         grown = False
 
         def grow(_reached: int, _goal: int) -> None:
@@ -161,7 +161,7 @@ def test_views_of_another_log_stay_what_they_are(tmp_path: Path, journal: Journa
             catch_up(journal.log, beside)
         with pytest.raises(HistoryMissing):
             put_in_place(log, views)
-    with closing(LogReader(tmp_path / "log.db")) as reader:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
         assert verify(reader, views).findings == ()
 
 
@@ -188,10 +188,10 @@ def note(event, _args):
     if event.startswith(("socket.", "subprocess", "os.fork")):
         seen.append(event)
 sys.addaudithook(note)
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections.rebuilding import build_beside, put_in_place
 seen.clear()
-log = LogReader(Path(sys.argv[1], "log.db"))
+log = SqliteLogReader(Path(sys.argv[1], "log.db"))
 build_beside(log, Path(sys.argv[2]))
 put_in_place(log, Path(sys.argv[2]))
 log.close()

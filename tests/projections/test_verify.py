@@ -17,7 +17,7 @@ from tasktrail.events import Cancelled, Created, Event, Fact
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.schema import migrations
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.recorded import record_at
 from tasktrail.events.system_events import Deduplicated
 from tasktrail.events.task_events import TAGS
@@ -42,7 +42,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         random_history(journal, 5, seed=seed)
         seed += 1
     log.close()
-    with closing(LogReader(folder / "log.db")) as reader:
+    with closing(SqliteLogReader(folder / "log.db")) as reader:
         rebuild_views(reader, folder / "views.db")
     return folder
 
@@ -54,7 +54,7 @@ def folder(sound: Path, tmp_path: Path) -> Path:
 
 
 def checked(folder: Path, *, views: bool = True) -> Verification:
-    with closing(LogReader(folder / "log.db")) as reader:
+    with closing(SqliteLogReader(folder / "log.db")) as reader:
         return verify(reader, folder / "views.db" if views else None)
 
 
@@ -91,7 +91,7 @@ def test_a_sound_log_and_its_views_pass(folder: Path) -> None:
     assert found.ok
     assert found.records == found.position == found.views_position == len(rows(folder))
     assert found.answers > 0
-    reader = LogReader(folder / "log.db")
+    reader = SqliteLogReader(folder / "log.db")
     assert found.head == reader.head().hash.hex()
     reader.close()
 
@@ -385,7 +385,7 @@ def test_damage_of_a_page_is_told_at_its_first_position_and_what_lies_behind_is_
     positions = [finding.position for finding in found.findings if finding.code in ("unreadable", "chain", "gap")]
     assert 1 < positions[0] < last
     assert positions[-1] == last
-    with closing(LogReader(path)) as reader:
+    with closing(SqliteLogReader(path)) as reader:
         assert [record.position for record in reader.read(0, positions[0] - 1)] == list(range(1, positions[0]))
 
 
@@ -490,7 +490,7 @@ def test_words_that_the_index_holds_and_does_not_find_are_found(tmp_path: Path) 
     for number in range(400):
         journal.create(input_file=f"/in/{number**5}.mp4")
     log.close()
-    with closing(LogReader(tmp_path / "log.db")) as reader:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
         rebuild_views(reader, tmp_path / "views.db")
     assert checked(tmp_path).ok
     by_hand(tmp_path / "views.db", "DELETE FROM search_idx WHERE pgno = (SELECT max(pgno) FROM search_idx)")
@@ -569,7 +569,7 @@ def test_views_whose_tables_or_indexes_are_made_otherwise_are_found(folder: Path
 
 def test_views_that_lag_behind_are_compared_where_they_stand(folder: Path) -> None:
     (folder / "views.db").unlink()
-    reader = LogReader(folder / "log.db")
+    reader = SqliteLogReader(folder / "log.db")
     views = TaskViews(folder / "views.db")
     views.apply(list(reader.read(0, 17)))
     views.close()
@@ -643,7 +643,7 @@ def test_the_number_of_findings_is_bounded(folder: Path, monkeypatch: pytest.Mon
 def test_progress_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasktrail.projections.verification._EVERY", 10)
     told: list[tuple[int, int]] = []
-    reader = LogReader(folder / "log.db")
+    reader = SqliteLogReader(folder / "log.db")
     verify(reader, None, lambda position, head: told.append((position, head)))
     head = reader.head().position
     assert told == [(position, head) for position in range(10, head + 1, 10)]

@@ -38,7 +38,7 @@ from tasktrail.events.log.archive_file import file_name, write_archive
 from tasktrail.events.log.archives import archived_until, segment_of
 from tasktrail.events.log.chain import GENESIS, checksum, link
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.recorded import STUB
 from tasktrail.events.system_events import SegmentArchived, ServiceStopped
 from tasktrail.projections import rebuild_views
@@ -93,7 +93,7 @@ class World:
             over = [task_id for task_id in journal.over() if task_id not in journal.forgotten]
             if over and chance.random() < 0.3:
                 journal.forget(*over[:5])
-            with closing(LogReader(self.path)) as reader:
+            with closing(SqliteLogReader(self.path)) as reader:
                 seal, self.key = make_seal(reader, self.kept, folder / "seal-key", BEGIN + timedelta(hours=number))
             self.sizes.append(seal.checkpoint.size)
             self._keep(number)
@@ -104,7 +104,7 @@ class World:
         self.private = PrivateKey((folder / "seal-key").read_text())
         if not self.open:
             log.close()
-        with closing(LogReader(self.path)) as reader:
+        with closing(SqliteLogReader(self.path)) as reader:
             rebuild_views(reader, self.folder / "views.db")
         found = [path for path in self.folder.rglob("*") if path.is_file() and not path.name.endswith("-shm")]
         self.files = {str(path.relative_to(self.folder)): path.read_bytes() for path in found}
@@ -129,7 +129,7 @@ class World:
     @cached_property
     def rows(self) -> Rows:
         if self.archives:
-            with closing(LogReader(self.path)) as log:
+            with closing(SqliteLogReader(self.path)) as log:
                 return [list(row) for row in log.rows(0, log.head().position)]
         return rows_of(self.path) or []
 
@@ -300,7 +300,7 @@ def by_insider(how: Callable[[Change, Rows], None]) -> Mutation:
 def sealed_anew(change: Change) -> None:
     """As an insider with the key: the seals are made anew, too. Those that were kept are elsewhere."""
     by_insider(change.chance.choice(INSIDER))(change)
-    with closing(LogReader(change.log)) as log, suppress(TasktrailError):
+    with closing(SqliteLogReader(change.log)) as log, suppress(TasktrailError):
         make_seal(log, change.folder / "seals", change.world.kept.parent / "seal-key", BEGIN)
 
 
@@ -627,7 +627,7 @@ ABOUT_SEALS = frozenset(name for name in MUTATIONS if name.startswith(("byte of 
 def told_of(folder: Path, seals: Path, key: PublicKey, *, views: bool, apart: tuple[str, ...] = ("views",)) -> Told:
     """What `tasktrail verify --seals` says. `apart`: codes of findings whose positions are not told."""
     try:
-        with closing(LogReader(folder / "log.db")) as log:
+        with closing(SqliteLogReader(folder / "log.db")) as log:
             found = verify(log, folder / "views.db" if views else None, seals=SealCheck(seals, key))
     except TasktrailError as error:
         return Told(found=True, words=error.message)
@@ -781,11 +781,11 @@ def images(scratch: Path, chance: random.Random) -> list[tuple[str, Path, Path, 
             log.maintain()
         if number and chance.random() < ARCHIVED:
             archive(journal, chance.randrange(archived_until(log._conn) + 1, len(journal.records)))
-        with closing(LogReader(folder / "log.db")) as reader:
+        with closing(SqliteLogReader(folder / "log.db")) as reader:
             at = BEGIN + timedelta(hours=number)
             size = make_seal(reader, folder / "seals", folder / "seal-key", at)[0].checkpoint.size
     if chance.random() < 0.5:
-        with closing(LogReader(folder / "log.db")) as reader:
+        with closing(SqliteLogReader(folder / "log.db")) as reader:
             rebuild_views(reader, folder / "views.db")
     durable = (folder / "log.db-wal").stat().st_size
     written = len(journal.records)

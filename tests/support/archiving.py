@@ -14,7 +14,7 @@ from tasktrail.events.log.archive_file import file_name, write_archive
 from tasktrail.events.log.archives import archived_until, delete_archived, folder_of, put
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.integrity import raw_rows
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.ranges import NumberRange, overlaps, spans_of, to_ranges
 from tasktrail.events.system_events import RetentionRule, SegmentArchived, TasksForgotten
 from tasktrail.projections.proof.merkle import GrowingRoot, leaf_hash
@@ -87,7 +87,7 @@ def forget(journal: Journal, *task_ids: int) -> None:
     assert isinstance(journal.log, SqliteEventLog)
     path = journal.log._path
     notes = [one.position for one in journal.records if speaks_of(one) in task_ids]
-    with closing(LogReader(path)) as log:
+    with closing(SqliteLogReader(path)) as log:
         positions, stubs = log.to_drop(task_ids, notes)
         spans = spans_of(positions)
         changed = [one for one in log.segments() if overlaps(NumberRange(one.first, one.last), spans)]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from tasktrail.events import Recorded
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections.verification import verify
 
 CALLS = (
@@ -55,7 +55,7 @@ class Campaign(NamedTuple):
 
 def records_of(data: Path) -> list[Recorded]:
     """All of a log that has to verify."""
-    with closing(LogReader(data / "log.db")) as log:
+    with closing(SqliteLogReader(data / "log.db")) as log:
         found = verify(log)
         assert not found.findings, found.findings
         records = list(log.read())

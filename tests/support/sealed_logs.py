@@ -13,7 +13,7 @@ from histories import BEGIN
 
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.growth import prove_growth
 from tasktrail.projections.proof.notes import LogCheckpoint
@@ -28,19 +28,19 @@ class Sealed:
         self.path, self.seals, self.key_file = folder / "log.db", folder / "seals", folder / "seal-key"
 
     def seal(self, minutes: int = 0) -> LogCheckpoint:
-        with closing(LogReader(self.path)) as log:
+        with closing(SqliteLogReader(self.path)) as log:
             return make_seal(log, self.seals, self.key_file, BEGIN + timedelta(minutes=minutes))[0].checkpoint
 
     def checked(self) -> Verification:
-        with closing(LogReader(self.path)) as log:
+        with closing(SqliteLogReader(self.path)) as log:
             return verify(log, seals=SealCheck(self.seals, public_key(self.seals)))
 
     def proof(self, task_id: int) -> Any:
-        with closing(LogReader(self.path)) as log:
+        with closing(SqliteLogReader(self.path)) as log:
             return json.loads(msgspec.json.encode(prove(log, self.seals, task_id)))
 
     def growth(self, old: int | Path, new: int | Path | None = None) -> Any:
-        with closing(LogReader(self.path)) as log:
+        with closing(SqliteLogReader(self.path)) as log:
             made = prove_growth(log, self.seals, str(old), None if new is None else str(new))
             return json.loads(msgspec.json.encode(made))
 

@@ -23,7 +23,7 @@ from tasktrail.backups.restore import _put_archives_aside, restore
 from tasktrail.cli.app import run
 from tasktrail.events.errors import BackupFailed, InvalidPath, InvalidValue, LogCorrupt, LogLocked, TaskForgotten
 from tasktrail.events.log.archive_file import ArchiveFile
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, SegmentArchived
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.bundle import prove
@@ -66,7 +66,7 @@ def answers(service: TaskService, until: int) -> list[Any]:
 
 def stored(service: TaskService) -> int:
     """The first position that the table of the log has."""
-    with closing(LogReader(service.paths.log)) as log:
+    with closing(SqliteLogReader(service.paths.log)) as log:
         return int(log._conn.execute("SELECT min(position) FROM events").fetchone()[0])
 
 
@@ -205,7 +205,7 @@ def test_seals_and_proofs_hold_across_the_boundary(open_service: Opener) -> None
     service = open_service()
     done(service, 6)
     seals, key = service.paths.seals, service.paths.seal_key
-    with closing(LogReader(service.paths.log)) as log:
+    with closing(SqliteLogReader(service.paths.log)) as log:
         first = make_seal(log, seals, key, datetime.now(UTC))[0]
         done(service, 4)
         second = make_seal(log, seals, key, datetime.now(UTC))[0]
@@ -250,7 +250,7 @@ def test_a_restore_that_ends_half_way_leaves_the_old_log_whole(
     monkeypatch.setattr("tasktrail.backups.restore._put_archives_aside", _then_no_room)
     with pytest.raises(BackupFailed):
         restore(made.path, service.paths.data, force=True)
-    with closing(LogReader(service.paths.log)) as log:
+    with closing(SqliteLogReader(service.paths.log)) as log:
         assert verify(log).findings == ()
 
 
@@ -263,7 +263,7 @@ def test_an_archive_that_is_recorded_is_not_discarded(open_service: Opener) -> N
     service = open_service()
     done(service, 6)
     assert service.archive().archives
-    with closing(LogReader(service.paths.log)) as log:
+    with closing(SqliteLogReader(service.paths.log)) as log:
         events = [record.event for record in log.read(0) if isinstance(record.event, SegmentArchived)]
     for event in events:
         discard_archive(service.paths.log, event)
@@ -295,7 +295,7 @@ def test_archives_belong_to_the_backup(open_service: Opener, tmp_path: Path) -> 
     put_back = restore(second.path, service.paths.data, force=True)
     kept = Path(put_back.kept)
     assert len(list((kept / "archive").iterdir())) == old + new
-    with closing(LogReader(kept / "log.db")) as log:
+    with closing(SqliteLogReader(kept / "log.db")) as log:
         assert verify(log).findings == ()
     open_service().close()
     assert len(list(service.paths.archive.iterdir())) == old

@@ -33,7 +33,7 @@ from tasktrail.events.errors import BackupFailed, BaseUnfit, DataInUse, DataNotE
 from tasktrail.events.log.chain import link
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.schema import migrations
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import EndpointEnabled, ServiceStarted
 from tasktrail.projections import TaskViews, catch_up
 from tasktrail.projections.verification import verify
@@ -67,7 +67,7 @@ def data_in(tmp_path: Path) -> Path:
 
 
 def head_of(log: Path) -> tuple[int, str]:
-    with closing(LogReader(log)) as reader:
+    with closing(SqliteLogReader(log)) as reader:
         head = reader.head()
     return head.position, head.hash.hex()
 
@@ -97,7 +97,7 @@ def test_a_backup_is_one_file_that_ends_where_the_log_ends(data: Path, tmp_path:
     assert (taken.position, taken.head) == head_of(data / "log.db")
     assert taken.size == (tmp_path / "copy.db").stat().st_size
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "data"]
-    with closing(LogReader(tmp_path / "copy.db")) as log:
+    with closing(SqliteLogReader(tmp_path / "copy.db")) as log:
         assert verify(log).ok
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "data"], "it needs no file beside it"
 
@@ -341,7 +341,7 @@ def test_while_the_service_works_all_that_was_acknowledged_before_is_in_it(
         for number in range(3):
             acknowledged = service.create_task(type="quick")
             taken = service.backup(tmp_path / f"{number}.db")
-            with closing(LogReader(Path(taken.path))) as log:
+            with closing(SqliteLogReader(Path(taken.path))) as log:
                 found = verify(log)
             assert found.ok
             assert found.tasks >= acknowledged
@@ -388,7 +388,7 @@ def test_a_backup_from_an_earlier_one_is_row_for_row_a_whole_one(
             taken = back_up(folder / "data", folder / f"{number}.db", base=base)
             assert rows_of(folder / f"{number}.db") == rows_of(folder / f"whole-{number}.db")
             assert (taken.position, taken.head) == (whole.position, whole.head)
-            with closing(LogReader(folder / f"{number}.db")) as copy:
+            with closing(SqliteLogReader(folder / f"{number}.db")) as copy:
                 assert verify(copy).ok
             base = folder / f"{number}.db"
 
@@ -714,7 +714,7 @@ def test_under_load_each_backup_may_come_from_the_one_before(service: TaskServic
             taken = service.backup(tmp_path / f"{number}.db", base=base)
             assert taken.base == str(base or "")
             base = tmp_path / f"{number}.db"
-            with closing(LogReader(base)) as log:
+            with closing(SqliteLogReader(base)) as log:
                 found = verify(log)
                 assert log.read_task(acknowledged.task_id)
             assert found.ok
@@ -770,7 +770,7 @@ def test_by_force_the_old_log_is_kept_with_all_that_belongs_to_it(data: Path, tm
     started = ServiceStarted(version="1", epoch=99, pid=1, host="here")
     fact = Fact(0, 1_000, started, BEGIN, "test", "", "", "", "", 0, 0)
     log.append([fact], expected=log.head().position)
-    with closing(LogReader(data / "log.db")) as reader, closing(TaskViews(data / "views.db")) as views:
+    with closing(SqliteLogReader(data / "log.db")) as reader, closing(TaskViews(data / "views.db")) as views:
         catch_up(reader, views)
     (data / "snapshots").mkdir()
     (data / "snapshots" / "scheduler").write_text("one")
@@ -810,7 +810,7 @@ def test_a_write_ahead_log_never_meets_the_restored_log(
     with Reader(tmp_path / "killed") as reader:
         assert reader.verify().ok
         assert [record.position for record in reader.log()][-1] == restored.position
-    with closing(LogReader(Path(restored.kept) / "log.db")) as old:
+    with closing(SqliteLogReader(Path(restored.kept) / "log.db")) as old:
         assert old.read_task(late), "what was only in the write-ahead log is kept"
 
 
@@ -877,7 +877,7 @@ def test_no_flipped_bit_of_a_backup_is_restored(data: Path, tmp_path: Path) -> N
             refused += 1
             assert not (folder / "log.db").exists()
             continue
-        with closing(LogReader(folder / "log.db")) as log:
+        with closing(SqliteLogReader(folder / "log.db")) as log:
             assert list(log.read()) == due
             assert verify(log).ok
     assert refused > 10

@@ -12,7 +12,7 @@ from tasktrail.actors.dependency_results import DependencyResults
 from tasktrail.config.settings import Config
 from tasktrail.events import Created
 from tasktrail.events.errors import LogLocked
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.reports import Run
 from tasktrail.functions.task_function import NamedTask
 from tasktrail.testing import context_for, inline_service, run_handler
@@ -117,10 +117,10 @@ def test_a_log_that_cannot_be_read_is_told_and_read_the_next_time(service: TaskS
     done.result(WITHIN)
     faults = [LogLocked("somebody has it")]
 
-    def opened() -> LogReader:
+    def opened() -> SqliteLogReader:
         if faults:
             raise faults.pop()
-        return LogReader(service.paths.log)
+        return SqliteLogReader(service.paths.log)
 
     results = DependencyResults(opened)
     order = Run(2, 1, "told", "", "", {}, None, "", depends_on=(done.id,))

@@ -33,7 +33,7 @@ from tasktrail.events.errors import (
     UserHasWork,
 )
 from tasktrail.events.log.event_log import Erasable
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, RetentionRule, UserErased
 from tasktrail.events.task_events import ERASED
 from tasktrail.http.server import HttpServer
@@ -176,7 +176,7 @@ def test_no_file_holds_a_word_of_an_erased_user_and_all_of_another_stays(
     assert canary(BOB, "printed") in str(tasks.output(other["done"]))
     assert tasks.verify().findings == ()
     assert tasks.rebuild().differences == ()
-    with closing(LogReader(Path(backup.path))) as log:
+    with closing(SqliteLogReader(Path(backup.path))) as log:
         assert verify(log).ok
         assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)] == [0] * 6
         assert what_if(log.read(), tasks.config, total=log.head().position)
@@ -243,7 +243,7 @@ def test_an_erased_user_may_come_back_under_another_key(encrypted: Opener) -> No
     wait_until_finished(tasks, tasks.erase_user(ADA).position)
     with pytest.raises(Erased):
         tasks.retry_task(first, force=True)
-    with closing(LogReader(tasks.paths.log)) as log, pytest.raises(Erased):
+    with closing(SqliteLogReader(tasks.paths.log)) as log, pytest.raises(Erased):
         statement(log, first, "name")
     with pytest.raises(CommandIdReused):  # nobody can say any more whether it is the same
         tasks.create_task(type="noop", user_id=ADA, label="one", command_id="the first")
@@ -311,7 +311,7 @@ def test_what_says_that_a_user_was_erased_outlives_the_tasks(encrypted: Opener) 
         erasure = tasks.erase_user(ADA).position
         wait_until_finished(tasks, erasure)
         assert tasks.forget(0).tasks == 1
-        with closing(LogReader(tasks.paths.log)) as log:
+        with closing(SqliteLogReader(tasks.paths.log)) as log:
             assert isinstance(next(log.read(erasure - 1, 1)).event, UserErased)
         assert tasks.verify().findings == ()
 
@@ -332,15 +332,15 @@ def test_others_are_served_while_it_is_looked_for_what_belongs_to_a_user(
     first = service.create_task(type="echo", user_id=ADA)
     service.wait(first, WITHIN)
     looked, go_on = Event(), Event()
-    search = LogReader.belongings
+    search = SqliteLogReader.belongings
 
-    def slow(log: LogReader, user_id: int) -> Belongings:
+    def slow(log: SqliteLogReader, user_id: int) -> Belongings:
         found = search(log, user_id)
         looked.set()
         assert go_on.wait(WITHIN)
         return found
 
-    monkeypatch.setattr(LogReader, "belongings", slow)
+    monkeypatch.setattr(SqliteLogReader, "belongings", slow)
     with ThreadPoolExecutor(1) as pool:
         erasing = pool.submit(service.erase_user, ADA)
         assert looked.wait(WITHIN)

@@ -19,7 +19,7 @@ from tasktrail.config.settings import Config
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import HistoryMissing
 from tasktrail.events.log.files import mark_of
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import AcceptedLoss, ServiceStarted
 from tasktrail.paths import DataPaths
 
@@ -43,7 +43,7 @@ def older(open_service: Callable[..., TaskService], tmp_path: Path) -> Path:
 
 
 def head_of(log: Path) -> tuple[int, str]:
-    with closing(LogReader(log)) as reader:
+    with closing(SqliteLogReader(log)) as reader:
         head = reader.head()
     return head.position, head.hash.hex()
 

@@ -29,7 +29,7 @@ from tasktrail import TaskFilters
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.events.errors import InvalidPath
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.recorded import timestamp
 from tasktrail.exports import parquet
 from tasktrail.exports.columns import EXPORT_COLUMNS, row_values
@@ -421,7 +421,7 @@ class Signed(NamedTuple):
 def sealed(history: tuple[Path, Journal], export: Command, tmp_path: Path) -> Iterator[Signed]:
     """Failed tasks as of position 700, of a log that was sealed at its end."""
     data = history[0]
-    with closing(LogReader(data / "log.db")) as log:
+    with closing(SqliteLogReader(data / "log.db")) as log:
         _seal, key = make_seal(log, data / "seals", data / "seal-key", BEGIN)
     out = tmp_path / "failed.csv"
     export("tasks", "--status", "failed", "--as-of", "700", "--format", "csv", "--out", str(out), "--sign")

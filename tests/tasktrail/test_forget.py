@@ -17,7 +17,7 @@ from tasktrail.actors.retention import Retention
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.events.errors import BaseUnfit, InvalidValue, TaskForgotten
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.bundle import prove
@@ -272,7 +272,7 @@ def test_an_earlier_backup_is_no_base_any_more(open_service: Opener, tmp_path: P
     whole = service.backup(tmp_path / "whole.db")
     assert CANARY.encode() not in Path(whole.path).read_bytes()
     assert service.backup(tmp_path / "more.db", base=whole.path, check=True).base
-    with closing(LogReader(Path(whole.path))) as log:
+    with closing(SqliteLogReader(Path(whole.path))) as log:
         assert verify(log).findings == ()
 
 
@@ -280,7 +280,7 @@ def test_what_was_sealed_before_still_fits_and_other_tasks_are_still_proven(open
     service = open_service()
     gone, kept = done(service, 2)
     seals, key = service.paths.seals, service.paths.seal_key
-    with closing(LogReader(service.paths.log)) as log:
+    with closing(SqliteLogReader(service.paths.log)) as log:
         make_seal(log, seals, key, datetime.now(UTC))
         before = prove(log, seals, kept)
         service.cancel_task(service.create_task(type="echo", held=True, user_id=9))

@@ -11,7 +11,7 @@ import pytest
 from tasktrail import TaskFilters, TaskService
 from tasktrail.events import CreateGraph, GraphTask
 from tasktrail.events.errors import CommandIdReused, GraphCycle, InvalidValue, OutputExists, RetriesExhausted
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.retry import RetryRule
 from tasktrail.projections.verification import verify
 
@@ -76,7 +76,7 @@ def test_an_answer_that_names_a_relative_of_its_task_is_found(service: TaskServi
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         for command_id, task_id in wrong:
             conn.execute("UPDATE answers SET task_id = ? WHERE command_id = ?", (task_id, command_id))
-            with closing(LogReader(path)) as reader:
+            with closing(SqliteLogReader(path)) as reader:
                 messages = [finding.message for finding in verify(reader).findings]
             assert messages == [f"the answer to {command_id} names task {task_id}, not the event's"]
             conn.execute("UPDATE answers SET task_id = ? WHERE command_id = ?", (right[command_id], command_id))

@@ -45,7 +45,7 @@ from tasktrail.events.errors import (
     UnknownType,
     WaitTimeout,
 )
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import Deduplicated
 from tasktrail.handlers.registry import Registry
 
@@ -362,7 +362,7 @@ def test_who_waits_at_a_service_that_is_closed_is_told(service: TaskService, mon
     """At once: its files are not opened any more, and nobody would tell of an end."""
     task_id = service.create_task(type="noop", held=True)
     service.close()
-    monkeypatch.setattr(LogReader, "last_of", lambda *_: pytest.fail("it was opened"))
+    monkeypatch.setattr(SqliteLogReader, "last_of", lambda *_: pytest.fail("it was opened"))
     with pytest.raises(NotReady):
         service.wait(task_id, timeout=1)
 
@@ -373,10 +373,10 @@ def test_who_waits_while_another_program_has_locked_the_log_hears_of_the_end(
     task_id = service.create_task(type="noop")
     service.wait(task_id, timeout=WITHIN)
 
-    def locked(_reader: LogReader, _task_id: int) -> None:
+    def locked(_reader: SqliteLogReader, _task_id: int) -> None:
         raise LogLocked("somebody has it")
 
-    monkeypatch.setattr(LogReader, "last_of", locked)
+    monkeypatch.setattr(SqliteLogReader, "last_of", locked)
     assert service.wait(task_id, timeout=WITHIN).status == "completed"
 
 

@@ -16,7 +16,7 @@ from sealed_logs import Sealed, chained_anew
 
 from tasktrail.events.errors import InvalidPath
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.sqlite import LogReader, SqliteEventLog
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.exports.tiles import WrittenTiles, write_tiles
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.tiles import tiles_of
@@ -54,7 +54,7 @@ def sizes(sealed: Sealed) -> list[int]:
 
 
 def written(sealed: Sealed, out: Path) -> WrittenTiles:
-    with closing(LogReader(sealed.path)) as log:
+    with closing(SqliteLogReader(sealed.path)) as log:
         return write_tiles(log, sealed.seals, out, lambda _done, _goal: None)
 
 
@@ -100,7 +100,7 @@ def test_a_stock_verifier_opens_the_checkpoint_and_proves_any_record_and_any_gro
         tlog.tree_root_from_tiles(reader, said.size),
         told.root,
     )
-    with closing(LogReader(sealed.path)) as log:
+    with closing(SqliteLogReader(sealed.path)) as log:
         digests = [digest for *_, digest in log.hashes(limit=said.size)]
     chance = Random(3)
     for index in (0, said.size - 1, *(chance.randrange(said.size) for _ in range(50))):
@@ -139,7 +139,7 @@ def _size_of(note: bytes) -> int:
 
 def test_only_hashes_leave(sealed: Sealed, tmp_path: Path) -> None:
     written(sealed, tmp_path / "out")
-    with closing(LogReader(sealed.path)) as log:
+    with closing(SqliteLogReader(sealed.path)) as log:
         allowed = {digest for *_, digest in log.hashes()}
         actors = {record.actor for record in log.read() if len(record.actor) > 3}
     files = content(tmp_path / "out")

@@ -13,7 +13,7 @@ from tasktrail.backups.restore import restore
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import LogTooNew
 from tasktrail.events.forms import Forms, forms_fingerprint, known_forms
-from tasktrail.events.log.sqlite import LogReader
+from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import ServiceStarted
 from tasktrail.projections.verification import verify
 
@@ -71,7 +71,7 @@ def test_the_older_version_says_so_wherever_it_is_asked_and_does_not_call_it_dam
     with open_service() as service:
         service.wait(service.create_task(type="echo"), timeout=20)
     newer()
-    with closing(LogReader(service.paths.log)) as log:
+    with closing(SqliteLogReader(service.paths.log)) as log:
         (finding,) = verify(log).findings
     assert (finding.code, finding.position, finding.remedy) == ("newer", 1, LogTooNew.remedy)
     with pytest.raises(LogTooNew):
