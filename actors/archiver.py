@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from ..events import Accepted
-from ..events.errors import ChangedMeanwhile, DiskFailed, LogCorrupt, NotReady, TasktrailError
+from ..events.errors import ChangedMeanwhile, DiskFailed, LogCorrupt, NotReady, OnlyInFiles, TasktrailError
+from ..events.log.address import is_address
 from ..events.log.archive_file import RANGE, ArchiveDamaged, ArchiveFile, file_digest, file_name, write_archive
 from ..events.log.archives import Archived, KnownArchive, folder_of, segment_of
 from ..events.log.chain import GENESIS
@@ -96,8 +97,11 @@ class Archiver:
 
         Raises:
             NotReady, OutcomeUnknown: it could not be recorded. What was archived until then stays so.
+            OnlyInFiles: the log is on PostgreSQL.
             DiskFailed, LogCorrupt: a file could not be written, or does not hold what the log does.
         """
+        if is_address(self._log_path):
+            raise OnlyInFiles("Archives are files beside a log in a file, and this one is on PostgreSQL")
         with self._alone, closing(read_log(self._log_path)) as log:
             self.finish()
             found = list(self._ranges(log, before))

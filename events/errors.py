@@ -352,6 +352,27 @@ class LogLocked(OutcomeUnknown):
     )
 
 
+class LogUnreachable(OutcomeUnknown):
+    """The database that holds the log does not answer, or the connection was lost."""
+
+    code = "log_unreachable"
+    title = "The database of the log does not answer"
+    remedy = (
+        "See that PostgreSQL runs, that the address in DATA/log.postgresql leads to it, and that its password is in "
+        "~/.pgpass or PGPASSWORD: the service then goes on by itself. Whoever has sent a command repeats it with the "
+        "same command id."
+    )
+
+
+class OnlyInFiles(TasktrailError):
+    """Only a log in files can do what was asked for; this one is on PostgreSQL."""
+
+    code = "only_in_files"
+    status = 409
+    title = "A log on PostgreSQL has other means for that"
+    remedy = "See docs/how-to/postgresql.md for what takes its place."
+
+
 class LogNotWritable(OutcomeUnknown):
     """The log may not be opened or written: permissions, owner, or a file system that is mounted read-only."""
 

@@ -12,6 +12,7 @@ from typing import Self
 
 from .errors import ListenFailed
 from .events.errors import InvalidPath, ServiceUnreachable
+from .events.log.address import NAME as ADDRESS_FILE
 from .events.log.archives import folder_of
 from .events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from .events.log.lock import holder, role
@@ -41,9 +42,12 @@ def user_name(user: int) -> str:
 class DataPaths:
     """The files of one data folder. Only `log` is the truth; `views` and `snapshots` may be deleted."""
 
-    def __init__(self, data: Path, temp_dir: Path | None = None) -> None:
+    def __init__(self, data: Path, temp_dir: Path | None = None, address: str = "") -> None:
+        """`address`: that of the log, where the configuration says that it is on PostgreSQL."""
         self.data = data.absolute()
-        self.log = self.data / "log.db"
+        on_postgresql = self.data / ADDRESS_FILE
+        is_there = os.path.exists(on_postgresql)  # noqa: PTH110 - never raises: the folder may be closed to this user
+        self.log = on_postgresql if address or is_there else self.data / "log.db"
         self.archive = folder_of(self.log)
         self.views = self.data / "views.db"
         self.seals = self.data / "seals"
@@ -149,7 +153,7 @@ class UnixName:
 
 _OTHERS = 0o077
 _FILES = re.compile(
-    r"\.?(log|views)\.db.*|lock|workers\.lock|\.?tasktrail\.sock.*|\.?http-(token|sessions).*|tasktrail\.toml|seal-key|keys\.db.*|\.?master-key.*|accepted-loss\.json.*"
+    r"\.?(log|views)\.(db|postgresql).*|lock|workers\.lock|\.?tasktrail\.sock.*|\.?http-(token|sessions).*|tasktrail\.toml|seal-key|keys\.db.*|\.?master-key.*|accepted-loss\.json.*"
     r"|\.?witnesses\.json.*"
 )
 _FOLDERS = re.compile(r"archive|snapshots|output|pictures|tmp|seals|replaced-\d{8}T\d+Z")

@@ -245,7 +245,7 @@ def inline_service(folder: str | Path, *handlers: object, config: "Config | None
     for target in handlers:
         registry.add(task_type_of(target), "inline")
     types, slots = {task_type.name: task_type for task_type in registry}, config.max_concurrent or config.workers
-    paths = DataPaths(Path(folder), Path(config.temp_dir) if config.temp_dir else None)
+    paths = DataPaths(Path(folder), Path(config.temp_dir) if config.temp_dir else None, config.log)
     system = System(paths, config, registry=registry, executor=lambda: InlineExecutor(types, slots))
     system.start()
     with TaskService(system) as service:

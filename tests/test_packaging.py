@@ -114,6 +114,7 @@ MEDIA_ROOMS = (
     "handlers/video",
     "tasktrail/demo",
 )
+ON_POSTGRESQL = "events/log/postgresql/"
 AFTER_A_LOOK = {"actors/delivery/apprise_process.py", "projections/proof/stamps.py"}
 """Loaded only where the package is."""
 
@@ -126,7 +127,8 @@ def test_the_plain_install_has_all_that_is_loaded_outside_of_the_media_types() -
         (path, name)
         for folder in ("actors", "events", "handlers", "projections", "tasktrail")
         for path, name in loaded_by(folder)
-        if not path.startswith(MEDIA_ROOMS) and path not in AFTER_A_LOOK and name not in sys.stdlib_module_names
+        if not path.startswith((*MEDIA_ROOMS, ON_POSTGRESQL))
+        if path not in AFTER_A_LOOK and name not in sys.stdlib_module_names
         if not any(home.lower().replace("_", "-") in plain for home in homes.get(name, ()))
     }
     assert "click" in plain

@@ -44,6 +44,15 @@ class Erasable(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks that would stay readable: they were recorded before personal data was encrypted."""
 
 
+class Epoch(NamedTuple):
+    """A service that has had the log."""
+
+    number: int
+    pid: int
+    host: str
+    started_at: str
+
+
 class Part(NamedTuple):
     """A part of one task's life."""
 

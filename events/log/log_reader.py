@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..context import Belongings
 from ..recorded import Recorded
-from .event_log import Erasable, ReadableLog
+from .event_log import Epoch, Erasable, ReadableLog
 from .faults import Damage, Fault
 
 if TYPE_CHECKING:
@@ -77,6 +77,9 @@ class LogReader(ReadableLog, Protocol):
     def answered(self, *, sums: bool = True) -> Iterator[tuple[Any, ...]]:
         """Each answer beside the record it points at, undecoded; see `read_answered`. Null where there is none."""
 
+    def epochs(self) -> list[Epoch]:
+        """The services that have had the log."""
+
     def first_of(self, command_id: str, position: int) -> tuple[Any, ...] | None:
         """Task id, event and data of the first of a command's records, the last of which is at `position`."""
 
@@ -85,6 +88,9 @@ class LogReader(ReadableLog, Protocol):
 
     def status_since(self, task_id: int) -> int:
         """Position of the record that gave a task the status it has; 0: there is no such task."""
+
+    def size(self) -> int:
+        """Bytes that it takes on the disk."""
 
     def close(self) -> None:
         """Let go of the log."""

@@ -1,8 +1,11 @@
 """Opens a log by its place in the data folder: the one function for whoever writes it, and the one for who reads it."""
 
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 
+from ..errors import ConfigurationError
+from .address import is_address
 from .event_log import EventLog
 from .log_reader import LogReader
 from .sqlite import SqliteEventLog, SqliteLogReader
@@ -13,9 +16,41 @@ def open_log(place: Path, *, now: datetime, encrypted: bool = False, master: Pat
 
     `encrypted`: what is personal of new tasks; `master`: where the master key of the keys lies.
     """
+    if is_address(place):
+        need_client()
+        from .postgresql.log import PostgresqlEventLog  # noqa: PLC0415 - its library is optional
+
+        return PostgresqlEventLog(place, now=now, encrypted=encrypted, master=master)
     return SqliteEventLog(place, now=now, encrypted=encrypted, master=master)
 
 
 def read_log(place: Path) -> LogReader:
     """A reader of the log at that place, for one thread."""
+    if is_address(place):
+        need_client()
+        from .postgresql.reader import PostgresqlLogReader  # noqa: PLC0415 - its library is optional
+
+        return PostgresqlLogReader(place)
     return SqliteLogReader(place)
+
+
+def is_begun(place: Path) -> bool:
+    """Whether there is a log at that place; otherwise a new one would be begun. Raises `LogUnreachable`."""
+    if is_address(place) and place.exists():
+        need_client()
+        from .postgresql.reader import is_begun as has_log  # noqa: PLC0415 - its library is optional
+
+        return has_log(place)
+    return place.exists() and place.stat().st_size > 0
+
+
+def need_client() -> None:
+    """Raises `ConfigurationError` where the library is not installed that talks to PostgreSQL."""
+    try:
+        import_module("psycopg")
+    except ImportError as error:  # it is not there, or finds no libpq
+        raise ConfigurationError(
+            f"The log is on PostgreSQL, and the library that talks to it cannot be used: {error}",
+            field="log",
+            remedy="Install tasktrail[postgresql].",
+        ) from error

@@ -32,7 +32,7 @@ from .archives import Archives, KnownArchive, delete_archived, note_contents
 from .archives import put as note_archive
 from .chain import checksum
 from .encryption import Decryption, Encryption, belongings, erasable, key_of, opened_digest, refuse_lost_keys
-from .event_log import Answer, Erasable, Head, Part
+from .event_log import Answer, Epoch, Erasable, Head, Part
 from .faults import UNREADABLE, Damage, Fault
 from .files import HeadMark, LogFiles, create_private
 from .integrity import (
@@ -698,6 +698,11 @@ class SqliteLogReader:
         """Each answer beside the record it points at, undecoded; see `read_answered`. Null where there is none."""
         return read_answered(self._conn, _PAGE, sums=sums)
 
+    def epochs(self) -> list[Epoch]:
+        """The services that have had the log."""
+        rows = fetch(self._conn, "SELECT epoch, pid, host, started_at FROM epochs ORDER BY epoch")
+        return [Epoch(*row) for row in rows]
+
     def first_of(self, command_id: str, position: int) -> tuple[Any, ...] | None:
         """Task id, event and data of the first of a command's records, the last of which is at `position`."""
         return first_of(self._conn, command_id, position)
@@ -713,6 +718,10 @@ class SqliteLogReader:
             return since
         archived = Archives(self._conn).of_task_backwards(task_id)
         return next((row[0] for row in archived if row[3] not in ("progressed", "checkpointed")), 0)
+
+    def size(self) -> int:
+        """Bytes of the file and its write-ahead log."""
+        return sum(path.stat().st_size for path in (self._path, Path(f"{self._path}-wal")) if path.exists())
 
     def close(self) -> None:
         """Let go of the file."""

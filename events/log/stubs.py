@@ -32,11 +32,11 @@ _MARK = 2
 LEFT = "position, task_id, version, recorded_at, hash"
 """The columns that a stub keeps."""
 _EMPTY = {"event": STUB, "data": "{}", "attempt": 0, "life": 0, "terminal": 0}
-_STUB_ROW = tuple(_EMPTY.get(column, "") for column in COLUMNS[5:])
+STUB_ROW = tuple(_EMPTY.get(column, "") for column in COLUMNS[5:])
 _DROP = "DELETE FROM events WHERE position BETWEEN ? AND ?"
 _PUT = f"""
     INSERT INTO events ({", ".join(COLUMNS)}, hash)
-    VALUES (?1, ?2, ?3, '{STUB}', ?4, {", ".join(map(repr, _STUB_ROW))}, ?5)
+    VALUES (?1, ?2, ?3, '{STUB}', ?4, {", ".join(map(repr, STUB_ROW))}, ?5)
 """  # noqa: S608 - our own names
 _LEFT_IN = f"SELECT {LEFT} FROM events WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608 - our own names
 _POSITIONS = "SELECT position FROM events WHERE task_id = ? ORDER BY version"
@@ -129,7 +129,7 @@ def left_in(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def as_stub(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The row of the stub that takes the place of a row, its hash last."""
-    return (*row[:3], STUB, row[4], *_STUB_ROW, row[14])
+    return (*row[:3], STUB, row[4], *STUB_ROW, row[14])
 
 
 def stub_of(record: Recorded) -> Recorded:
@@ -242,7 +242,7 @@ class StubCheck:
     def _wrong_with(self, row: tuple[Any, ...], number: int | None, dropped_at: int) -> str:
         digest, at = (None, 0) if number is None else (self._digests[number], _MARK * self._digests[number].number)
         mark = b"" if digest is None else digest.add(row[0], row[1], row[2], row[4], row[14])
-        if row[5:14] != _STUB_ROW:
+        if row[5:14] != STUB_ROW:
             return "it is a stub, and not as one is made"
         if number is None or dropped_at <= row[0]:
             return "the record is gone, and no later one says why"

@@ -153,7 +153,7 @@ class TaskService(Questions, Commands, Blocking):
         """
         folder = path_of(data, "data")
         config = load_config(folder) if config is None else checked(config)
-        paths = DataPaths(folder, Path(config.temp_dir) if config.temp_dir else None)
+        paths = DataPaths(folder, Path(config.temp_dir) if config.temp_dir else None, config.log)
         acceptance = Acceptance(actor=actor, reason=accept_loss) if accept_loss else None
         system = System(paths, config, acceptance=acceptance, own_only=own_only)
         system.start()
@@ -389,6 +389,12 @@ class TaskService(Questions, Commands, Blocking):
         """What has happened since the start, in numbers."""
         return self._system.numbers
 
+    def _log_size(self) -> int:
+        try:
+            return self.source.log().size()
+        except (TasktrailError, OSError):  # whoever measures is told of that elsewhere
+            return 0
+
     def readings(self) -> Readings:
         """A look at the service as it is. It does not wait for views that lag, and hardly for the Scheduler."""
         system = self._system
@@ -398,7 +404,7 @@ class TaskService(Questions, Commands, Blocking):
             tasks=self._running.counts(),
             load=load,
             position=position,
-            log_bytes=sum(map(_size, (system.paths.log, Path(f"{system.paths.log}-wal")))),
+            log_bytes=self._log_size(),
             views_lag=max(0, position - system.projected.position),
             notices_lag=max(0, position - system.notices.position),
             notices_waiting=system.notices.waiting,
@@ -544,13 +550,6 @@ def _taken(state: SchedulerState, outputs: Sequence[str], user_id: int | None) -
         for output in outputs
         if (holder := state.outputs.first.get(output))
     }
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # gone, which the watch over the log notices
-        return 0
 
 
 class _Running(Source):

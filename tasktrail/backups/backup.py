@@ -16,7 +16,8 @@ from typing import NamedTuple
 import msgspec
 
 from ..events import Head
-from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt, TasktrailError
+from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt, OnlyInFiles, TasktrailError
+from ..events.log.address import is_address
 from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import ReportProgress
@@ -163,6 +164,12 @@ def back_up(
     paths.refuse_strangers()
     if not paths.log.exists():
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
+    if is_address(paths.log):
+        raise OnlyInFiles(
+            f"The log of {paths.data} is on PostgreSQL, and a backup here is the copy of a file",
+            remedy="Back up the database with PostgreSQL's own means (pg_basebackup, pg_dump), or copy the log into a "
+            "file with `tasktrail migrate`. Keep the data folder's keys.db and master key, too.",
+        )
     refuse_older_log(paths)  # a backup every night would replace the good ones
     earlier = path_of(base, "base").absolute() if base is not None else None
     target, named = _target(path_of(destination, "destination").absolute())

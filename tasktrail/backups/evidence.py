@@ -17,7 +17,7 @@ from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, TasktrailError
 from ..events.log.files import create_private, mark_of, read_mark
 from ..events.log.log_reader import LogReader
-from ..events.log.opening import read_log
+from ..events.log.opening import is_begun, read_log
 from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
@@ -51,12 +51,13 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
 def what_is_missing(paths: DataPaths) -> tuple[KnownRecord, int, datetime | None] | None:
     """The latest record that the log should have and lacks; where the log ends; and when its last record was made.
 
-    None if nothing is missing, as far as is known. A log that cannot be read is refused when it is opened.
+    None if nothing is missing, as far as is known. A log that cannot be read is refused when it is opened. Raises
+    `LogUnreachable`: what a server that does not answer lacks is not known.
     """
     known = [one for one in _known(paths) if one.position]
     if not known:
         return None
-    if not paths.log.exists() or not paths.log.stat().st_size:  # a new log would be begun in an empty file
+    if not is_begun(paths.log):
         return max(known, key=_position), 0, None
     with suppress(TasktrailError), closing(read_log(paths.log)) as log:
         missing = [one for one in known if not _holds(log, one)]
@@ -152,7 +153,7 @@ def _missing(paths: DataPaths, known: KnownRecord, head: int, since: datetime | 
 
 def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:
     """Whether the log has a record of the loss, or no loss at all because the restore that noted it failed."""
-    if not paths.log.exists():
+    if not is_begun(paths.log):
         return False
     with closing(read_log(paths.log)) as log:
         if _holds(log, KnownRecord(file="", position=loss.known_position, hash=loss.known_hash)):

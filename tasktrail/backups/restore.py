@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew
+from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew, OnlyInFiles
+from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.files import mark_of
 from ..events.log.lock import DataLock
@@ -77,6 +78,11 @@ def restore(
         BackupFailed: there is no room, or something cannot be moved.
     """
     paths = DataPaths(path_of(data, "data"), temp_dir)
+    if is_address(paths.log) and not only_check:
+        raise OnlyInFiles(
+            f"The log of {paths.data} is on PostgreSQL, and a backup here is put in place as a file",
+            remedy="Restore it into another data folder, and move it with `tasktrail migrate`.",
+        )
     origin = _origin(path_of(source, "source"), paths)
     if only_check:
         with called(origin, origin, _OTHER_BACKUP):

@@ -18,6 +18,7 @@ import msgspec
 from ..actors.secret import Secret
 from ..events.commands import RateName, RateText
 from ..events.errors import InvalidValue
+from ..events.log.address import check_address as check_log_address
 from ..events.retry import RetryRule
 from ..events.state import FINISHED
 from ..events.system_events import RetentionRule
@@ -545,6 +546,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "unfinished is among them. See `tasktrail archive`.",
             'a duration with its unit, such as `"90d"`; empty: never',
             check=check_age,
+        ),
+    ] = ""
+    log: Annotated[
+        str,
+        _key(
+            "Address of the log where it is on PostgreSQL; see docs/how-to/postgresql.md. The first start keeps it in "
+            "the data folder, so that every command finds the log.",
+            "`postgresql://USER@HOST/DATABASE`, without a password, which comes from ~/.pgpass or PGPASSWORD; "
+            "empty: as the data folder says, or the file `log.db` in it",
+            check=check_log_address,
         ),
     ] = ""
     seals_dir: Annotated[

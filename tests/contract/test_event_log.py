@@ -1,17 +1,20 @@
 """What every `EventLog` promises, whatever it stores its records in."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from archiving import ArchivingEventLog
+from postgresql_server import needs_postgresql, new_place
 
 from tasktrail.events import Answer, Cancelled, Completed, Created, EventLog, Fact, Progressed, Recorded, Started
 from tasktrail.events.errors import ConcurrencyError, LogCorrupt
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.event_log import Part
 from tasktrail.events.log.memory import MemoryEventLog
+from tasktrail.events.log.opening import open_log
 from tasktrail.events.log.rows import to_row
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.stubs import digest_of
@@ -23,34 +26,46 @@ from tasktrail.events.task_events import Failed
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-def opened(kind: str, folder: Path) -> EventLog:
-    if kind == "memory":
-        return MemoryEventLog()
-    opened = ArchivingEventLog if kind.startswith("archived") else SqliteEventLog
-    return opened(folder / "log.db", now=NOW, encrypted=kind.endswith("encrypted"))
+POSTGRESQL = pytest.param("postgresql", marks=needs_postgresql)
+POSTGRESQL_ENCRYPTED = pytest.param("postgresql encrypted", marks=needs_postgresql)
 
 
-@pytest.fixture(params=["memory", "sqlite", "encrypted", "archived", "archived and encrypted"])
+@contextmanager
+def opened(kind: str, folder: Path) -> Iterator[EventLog]:
+    with ExitStack() as stack:
+        log: EventLog
+        if kind == "memory":
+            log = MemoryEventLog()
+        elif kind.startswith("postgresql"):
+            place = stack.enter_context(new_place(folder))
+            log = open_log(place, now=NOW, encrypted=kind.endswith("encrypted"))
+        else:
+            kept = ArchivingEventLog if kind.startswith("archived") else SqliteEventLog
+            log = kept(folder / "log.db", now=NOW, encrypted=kind.endswith("encrypted"))
+        with closing(log):
+            yield log
+
+
+@pytest.fixture(
+    params=["memory", "sqlite", "encrypted", "archived", "archived and encrypted", POSTGRESQL, POSTGRESQL_ENCRYPTED]
+)
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
-    log = opened(request.param, tmp_path)
-    yield log
-    log.close()
+    with opened(request.param, tmp_path) as log:
+        yield log
 
 
-@pytest.fixture(params=["memory", "sqlite", "encrypted"])
+@pytest.fixture(params=["memory", "sqlite", "encrypted", POSTGRESQL, POSTGRESQL_ENCRYPTED])
 def whole(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
     """One that has all of its records itself."""
-    log = opened(request.param, tmp_path)
-    yield log
-    log.close()
+    with opened(request.param, tmp_path) as log:
+        yield log
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", POSTGRESQL])
 def plain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
     """One that stores its records as they are."""
-    log = opened(request.param, tmp_path)
-    yield log
-    log.close()
+    with opened(request.param, tmp_path) as log:
+        yield log
 
 
 def created(task_id: int, version: int = 1) -> Fact:

@@ -18,6 +18,8 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -246,10 +248,18 @@ def left_processes(data: Path) -> list[int]:
     return left
 
 
-def run(kills: int, seed: int, *, loud: bool = True) -> list[str]:
+def run(kills: int, seed: int, *, loud: bool = True, backend: str = "sqlite") -> list[str]:
     """A whole campaign; what was wrong."""
-    rng = random.Random(seed)
     data = Path(tempfile.mkdtemp(prefix="tasktrail-crash-"))
+    with ExitStack() as stack:
+        if backend == "postgresql":
+            sys.path.insert(0, str(SUPPORT))
+            stack.enter_context(import_module("postgresql_server").new_place(data))
+        return _run(data, kills, seed, loud=loud)
+
+
+def _run(data: Path, kills: int, seed: int, *, loud: bool) -> list[str]:
+    rng = random.Random(seed)
     client = Client(rng)
     for number in range(1, kills + 1):
         sent = one_round(data, client)
@@ -274,8 +284,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--backend", choices=["sqlite", "postgresql"], default="sqlite")
     options = parser.parse_args()
-    found = run(options.kills, options.seed)
+    found = run(options.kills, options.seed, backend=options.backend)
     print(*found[:50], sep="\n")
     sys.exit(1 if found else 0)
 

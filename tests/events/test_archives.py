@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from archiving import archive, forget, written
 from forgery import forging
 from histories import BEGIN, Journal, random_history
+from log_questions import questions
 
 from tasktrail.events import Fact
 from tasktrail.events.errors import ConcurrencyError, LogCorrupt
@@ -23,7 +23,6 @@ from tasktrail.events.log.archive_faults import archive_faults
 from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive
 from tasktrail.events.log.archives import Archives, folder_of
 from tasktrail.events.log.chain import GENESIS
-from tasktrail.events.log.event_log import Part
 from tasktrail.events.log.schema import APPLIED, epoch_sum
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.log.stubs import digest_of
@@ -76,34 +75,8 @@ Readers = tuple[SqliteLogReader, SqliteLogReader]
 
 
 def test_all_that_is_asked_of_records_is_answered_alike(both: Both, readers: Readers) -> None:
-    def questions(log: SqliteLogReader) -> Iterator[Any]:
-        head = log.head().position
-        yield head
-        for after in (0, 1, *both.edges, both.edges[1] - 1, both.edges[1] + 1, head - 1, head):
-            yield list(log.read(after))
-            yield [list(log.read(after, limit)) for limit in (0, 1, 7, FRAME)]
-            yield list(log.hashes(after))
-            yield log.drops(after)
-            yield log.newest_of("created", after, head, 5), log.newest_of("service_started", 0, after, 1)
-        yield list(log.raw_rows())
-        for task_id in range(len(both.journal.states) + 2):
-            yield log.read_task(task_id), log.read_task(task_id, adjusted=True)
-            yield log.last_of(task_id), log.status_since(task_id), log.line_of(task_id)
-            yield [log.version_at(task_id, position) for position in range(0, head + 1, 7)]
-            yield [log.read_task_after(task_id, version, 3) for version in range(9)]
-            yield log.rows_of(task_id, both.edges[1] + 5)
-            parts = [Part(task_id, after, last, place) for after, last in pairwise(range(6)) for place in (0, 90)]
-            yield [log.read_parts([part], head - 9) for part in parts if task_id]
-        yield log.read_parts([Part(one, 0, 9, 0) for one in sorted(both.journal.states)], head)
-        yield log.to_drop(sorted(both.journal.states)[:4], [3, both.edges[1] + 2])
-        yield log.erasable(2), log.newest_writer()
-        yield list(log.unanswered())
-        yield from sorted(log.answered())
-        for command_id, _task_id, position, *_ in sorted(log.answered()):
-            yield log.first_of(command_id, position)
-
-    plain, archived = readers
-    for number, (one, other) in enumerate(zip(questions(plain), questions(archived), strict=True)):
+    asked = [questions(log, both.edges, sorted(both.journal.states)) for log in readers]
+    for number, (one, other) in enumerate(zip(*asked, strict=True)):
         assert one == other, number
 
 

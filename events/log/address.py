@@ -1,0 +1,69 @@
+"""Where a log is that is kept on PostgreSQL: a file in the data folder holds its address, which has no password.
+
+So whoever finds the data folder finds the log. The password comes from what PostgreSQL's own programs read:
+`~/.pgpass`, a service file, a certificate, or `PGPASSWORD`.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from ..errors import ConfigurationError, LogGone
+from .files import PRIVATE_FILE, sync
+
+NAME = "log.postgresql"
+_SCHEMES = ("postgresql", "postgres")
+_SECRETS = ("password", "sslpassword")
+
+
+def check_address(text: str) -> None:
+    """A `postgresql://` address. Raises `ValueError`, and `ConfigurationError` where it holds a password.
+
+    The latter says so without repeating it.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in _SCHEMES or "\n" in text:
+        raise ValueError("not an address of PostgreSQL")
+    told = parse_qs(parts.query, keep_blank_values=True)
+    if ":" in parts.netloc.rpartition("@")[0] or not set(_SECRETS).isdisjoint(told):
+        raise ConfigurationError(
+            "The address of the log holds a password, which would stand in files and messages",
+            field="log",
+            remedy="Leave it out, and put it into ~/.pgpass, a service file (`postgresql://?service=NAME`) or "
+            "PGPASSWORD: PostgreSQL's client library reads them.",
+        )
+
+
+def is_address(place: Path) -> bool:
+    """Whether a log's place in a data folder holds the address of one on PostgreSQL."""
+    return place.name == NAME
+
+
+def read_address(place: Path) -> str:
+    """The address in the file. Raises `LogGone`, and `ConfigurationError` for what is none."""
+    try:
+        address = place.read_text(encoding="utf-8").strip()
+        check_address(address)
+    except OSError as error:
+        raise LogGone(f"{place} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{place} does not hold an address of PostgreSQL", field="log") from error
+    return address
+
+
+def write_address(place: Path, address: str) -> None:
+    """Put the address into the file, durably. Raises `OSError`."""
+    check_address(address)
+    part = place.with_name(f".{NAME}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_FILE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"{address}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(place)
+    sync(place.parent)
+
+
+def shown(address: str) -> str:
+    """The address as it stands in messages: without its parameters."""
+    return address.partition("?")[0]

@@ -1,0 +1,1 @@
+"""The log on PostgreSQL: the same records, the same bytes and the same hashes as in a file of SQLite."""

@@ -1,0 +1,314 @@
+"""The log on PostgreSQL: one writer that gives out the positions, and commits that are on the server's disk."""
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from msgspec.structs import astuple
+
+from ...context import NOTHING_KNOWN, Belongings
+from ...errors import ConcurrencyError, Fenced, KeysUnreadable, LogCorrupt, LogGone, LogTooNew
+from ...ranges import spans_of
+from ...recorded import STUB, Fact, Recorded
+from ..address import read_address
+from ..answers import is_as_written
+from ..chain import checksum
+from ..encryption import Decryption, Encryption, opened_digest
+from ..event_log import Answer, Head
+from ..files import HeadMark
+from ..integrity import AT_ONCE
+from ..linking import linked
+from ..personal import BEGINS
+from ..rows import COLUMNS
+from ..stubs import DROPS, STUB_ROW, digest_of
+from . import ownership
+from .connection import Conn, Database, Values, is_lost, refuse_unsafe, roll_back
+from .reader import PostgresqlLogReader
+from .reading import Reading
+from .schema import create, schema_faults
+from .texts import kept, kept_row
+
+_COLUMNS = ", ".join((*COLUMNS, "hash"))
+COPY_EVENTS = f"COPY tasktrail.events ({_COLUMNS}) FROM STDIN"
+_INSERT_EVENT = f"INSERT INTO tasktrail.events ({_COLUMNS}) VALUES ({', '.join(['%s'] * 15)})"  # noqa: S608 - our own names
+COPY_ANSWERS = "COPY tasktrail.answers (command_id, digest, task_id, position, sum) FROM STDIN"
+_INSERT_ANSWER = (
+    "INSERT INTO tasktrail.answers (command_id, digest, task_id, position, sum) VALUES (%s, %s, %s, %s, %s)"
+)
+_FENCE = "SELECT epoch FROM tasktrail.owner FOR KEY SHARE"
+"""Who takes over changes the epoch, and waits for those who look at it; who looks waits for who takes over."""
+_FEW = 8
+"""Rows that are quicker to send one by one than by COPY, which takes more journeys."""
+_ANSWER = "SELECT command_id, digest, task_id, position, sum FROM tasktrail.answers WHERE command_id = %s"
+_AT = "SELECT hash FROM tasktrail.events WHERE position = %s"
+_PUT_STUBS = f"""
+    UPDATE tasktrail.events SET event = '{STUB}', {", ".join(f"{name} = %s" for name in COLUMNS[5:])}
+    WHERE position BETWEEN %s AND %s
+"""  # noqa: S608 - our own names
+_DROP_ANSWERS = "DELETE FROM tasktrail.answers WHERE position BETWEEN %s AND %s"
+_ANY_ENCRYPTED = f"SELECT 1 FROM tasktrail.events WHERE starts_with(data, '{BEGINS}') LIMIT 1"  # noqa: S608 - our own words
+
+
+class PostgresqlEventLog(Reading):
+    """The log whose address is in the file `place`, which lies in the data folder. Opening it takes the epoch.
+
+    The keys of users stay in the data folder: a replica or a backup of the database has no key that was destroyed.
+    """
+
+    def __init__(self, place: Path, *, now: datetime, encrypted: bool = False, master: Path | None = None) -> None:
+        """`encrypted`: what is personal of new tasks; `master`: where the master key of the keys lies."""
+        self.rebuilt: tuple[str, ...] = ()
+        self._place = place
+        self._database = Database(read_address(place))
+        self._decrypt = Decryption(place)
+        self._conn: Conn | None = self._database.connect("log", writes=True)
+        self._heart: ownership.Heart | None = None
+        self._mark: HeadMark | None = None
+        self._head: Head | None = None
+        self._durable: Head | None = None
+        """The last end that was known to be on the disk: no later one may lack it."""
+        self._unswept = False
+        try:
+            refuse_unsafe(self._conn, self._database.name)
+            create(self._conn)
+            for fault in schema_faults(self._conn):
+                raise (LogTooNew if fault.code == "newer" else LogCorrupt)(f"{self._database.name}: {fault.message}")
+            ownership.lock(self._conn, self._database.name)
+            self._check()
+            self._epoch = ownership.take(self._conn, self._database.name, os.getpid(), now)
+            self._heart = ownership.Heart(self._database, self._epoch)
+            self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
+            self._mark = HeadMark(place)
+            self._note(super().head())
+        except psycopg.Error as error:
+            self.close()
+            raise self._database.explained(error, "cannot be opened") from error
+        except BaseException:  # Ctrl-C too: an open connection would keep the log locked
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        """Refuse a damaged log. A long one is checked while the service runs."""
+        reader = PostgresqlLogReader(self._place)
+        try:
+            if reader.head().position > AT_ONCE:
+                return
+            for fault in reader.faults():
+                where = f"position {fault.position}: " if fault.position else ""
+                kind = LogTooNew if fault.code == "newer" else LogCorrupt
+                raise kind(f"{self._database.name}: {where}{fault.message}")
+        finally:
+            reader.close()
+
+    def _prepare_keys(self, *, encrypted: bool, master: Path | None) -> Encryption | None:
+        """None for a log of which nothing is, or was, encrypted."""
+        keys = self._decrypt.keys
+        if not keys.exist():
+            if self._fetch(_ANY_ENCRYPTED):
+                raise KeysUnreadable(f"The log holds encrypted personal data, and {keys.path} is not there")
+            if not encrypted:
+                return None
+        keys.make(master)
+        return Encryption(self._key_of, keys, new=encrypted)
+
+    @property
+    def epoch(self) -> int:
+        """The number of this ownership of the log; grows with every service that opens it."""
+        return self._epoch
+
+    # --- the connection -----------------------------------------------------------------------------------------
+
+    def _owned(self) -> Conn:
+        """A connection that owns the log; made again where it was lost, once the old one is surely gone.
+
+        Raises `Fenced` when a newer service has the log, and `LogGone` when it lacks what was acknowledged.
+        """
+        if self._conn is not None and not is_lost(self._conn):
+            return self._conn
+        self._head = None
+        conn = self._database.connect("log", writes=True)
+        try:
+            refuse_unsafe(conn, self._database.name)
+            if not ownership.resume(conn, self._database.name, self._epoch):
+                raise Fenced(f"A newer service has taken {self._database.name}")
+            self._refuse_older(conn)
+        except psycopg.Error as error:
+            conn.close()
+            raise self._database.explained(error, "cannot be written") from error
+        except BaseException:
+            conn.close()
+            raise
+        self._conn = conn
+        return conn
+
+    def _refuse_older(self, conn: Conn) -> None:
+        """After a fail-over the log may have lost its end: whoever goes on then contradicts what was acknowledged."""
+        known = self._durable
+        if known is None or not known.position:
+            return
+        if conn.execute(_AT, (known.position,)).fetchall() != [(known.hash,)]:
+            raise LogGone(
+                f"{self._database.name} lacks position {known.position}, which was acknowledged",
+                remedy="Look whether the server is a replica that had fallen behind; the next start says what is "
+                "missing, and how to go on without it.",
+            )
+
+    def _fetch(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        conn = self._owned()
+        try:
+            return conn.execute(statement, values or None, binary=True).fetchall()
+        except psycopg.Error as error:
+            raise self._database.explained(error, "cannot be read") from error
+
+    def _note(self, head: Head) -> None:
+        self._head = self._durable = head
+        if self._mark is not None:
+            self._mark.write(head)
+
+    def head(self) -> Head:
+        """Where the log ends. Read anew after a failed commit, which may have happened all the same."""
+        self._owned()
+        if self._head is None:
+            self._note(super().head())
+        assert self._head is not None
+        return self._head
+
+    # --- appending ----------------------------------------------------------------------------------------------
+
+    def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
+        """All or nothing, on the server's disk on return; see `EventLog.append`."""
+        head = self.head()
+        if head.position != expected:
+            raise ConcurrencyError("The log has grown", current=head.position, expected=expected)
+        encryption = self._encryption
+        rows, records = linked(facts, head, encryption)
+        answers = answers if encryption is None else encryption.finish(answers)
+        dropping = [record for record in records if isinstance(record.event, DROPS)]
+        self._commit(rows, [_kept_answer(answer) for answer in answers], dropping)
+        if records:
+            self._note(Head(records[-1].position, records[-1].hash))
+        self._unswept = self._unswept or bool(dropping)
+        return records
+
+    def _commit(self, rows: list[tuple[Any, ...]], answers: list[tuple[Any, ...]], dropping: list[Recorded]) -> None:
+        conn = self._owned()
+        try:
+            if not rows and not answers:
+                self._refuse_fenced(conn.execute(_FENCE).fetchone())
+            elif len(rows) <= _FEW and len(answers) <= _FEW and not dropping:
+                self._send_few(conn, rows, answers)
+            else:
+                self._send_many(conn, rows, answers, dropping)
+        except BaseException as error:
+            self._head = None
+            roll_back(conn)
+            if isinstance(error, psycopg.Error):
+                raise self._database.explained(error, "could not be written") from error
+            raise
+
+    def _refuse_fenced(self, found: tuple[Any, ...] | None) -> None:
+        if found is None:
+            raise LogCorrupt(f"{self._database.name} does not say who owns it")
+        if found[0] != self._epoch:
+            raise Fenced(f"A newer service has taken {self._database.name}")
+
+    def _send_few(self, conn: Conn, rows: Sequence[tuple[Any, ...]], answers: Sequence[tuple[Any, ...]]) -> None:
+        """In two journeys: all that is to be committed, and the commit."""
+        with conn.pipeline():
+            conn.execute("BEGIN")
+            fence = conn.execute(_FENCE)
+            for row in rows:
+                conn.execute(_INSERT_EVENT, kept_row(row))
+            for answer in answers:
+                conn.execute(_INSERT_ANSWER, answer)
+        self._refuse_fenced(fence.fetchone())
+        conn.execute("COMMIT")
+
+    def _send_many(
+        self, conn: Conn, rows: list[tuple[Any, ...]], answers: list[tuple[Any, ...]], dropping: list[Recorded]
+    ) -> None:
+        begun = conn.execute(f"BEGIN; {_FENCE}")
+        begun.nextset()
+        self._refuse_fenced(begun.fetchone())
+        for record in dropping:  # the schema lets a stub take a place only while that record is the last one
+            ahead = record.position - rows[0][0] + 1
+            copy_in(conn, COPY_EVENTS, map(kept_row, rows[:ahead]))
+            rows = rows[ahead:]
+            self._put_stubs(conn, record)
+        copy_in(conn, COPY_EVENTS, map(kept_row, rows))
+        copy_in(conn, COPY_ANSWERS, answers)
+        conn.execute("COMMIT")
+
+    def _put_stubs(self, conn: Conn, record: Recorded) -> None:
+        event = record.event
+        assert isinstance(event, DROPS)
+        if digest_of(self._left_of(event.positions)) != event.stubs:
+            raise LogCorrupt(
+                f"{self._database.name}: the records that are to be dropped at {record.position} are other ones"
+            )
+        for span in spans_of(event.positions):
+            conn.execute(_PUT_STUBS, (*STUB_ROW, *span))
+            conn.execute(_DROP_ANSWERS, span)
+
+    # --- the rest -----------------------------------------------------------------------------------------------
+
+    def answer(self, command_id: str) -> Answer | None:
+        """What was answered to a command id, if it was accepted before."""
+        rows = self._fetch(_ANSWER, (kept(command_id),))
+        if not rows:
+            return None
+        _, digest, task_id, position, total = rows[0]
+        if not is_as_written((command_id, digest, task_id, position), total):
+            raise LogCorrupt(f"Position {position}: the answer to {command_id} is not as it was written")
+        return Answer(command_id, opened_digest(digest, command_id, self._decrypt.keys), task_id, position)
+
+    def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
+        """What there is of a user; see `EventLog.belongings`."""
+        return self._belongings(user_id, known)
+
+    def destroy(self, keys: Collection[str]) -> None:
+        """Destroy these keys of users for ever."""
+        self._decrypt.keys.destroy(keys)
+
+    def delete_archived(self, limit: int) -> int:  # noqa: ARG002 - as the protocol says
+        """Nothing is archived."""
+        return 0
+
+    def maintain(self) -> None:
+        """Between appends: have PostgreSQL let go of what was dropped, which it keeps until then."""
+        conn = self._owned()
+        if not self._unswept:
+            return
+        try:
+            conn.execute("VACUUM tasktrail.events")
+            conn.execute("VACUUM tasktrail.answers")
+            self._unswept = False
+        except psycopg.Error as error:
+            raise self._database.explained(error, "cannot be swept") from error
+
+    def close(self) -> None:
+        """Let go of the log: another service may take it at once."""
+        if self._heart is not None:
+            self._heart.stop()
+        if self._mark is not None:
+            self._mark.close()
+        if self._conn is not None:
+            with suppress(psycopg.Error):
+                self._conn.close()
+        self._decrypt.close()
+
+
+def _kept_answer(answer: Answer) -> tuple[Any, ...]:
+    row = astuple(answer)
+    return (kept(answer.command_id), *row[1:], checksum(row))
+
+
+def copy_in(conn: Conn, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Have rows copied. Raises `psycopg.Error`."""
+    with conn.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)

@@ -1,0 +1,143 @@
+"""Who may write a log: one service at a time.
+
+Each that takes it gets the next epoch, and every append checks in its own transaction that the epoch still holds. That
+alone keeps an older service from writing. The rest makes taking over quick: a lock that goes with the session of a
+service that has died, and a heartbeat that stops when one hangs or its cable is cut.
+"""
+
+import socket
+import threading
+from contextlib import suppress
+from datetime import datetime
+
+import psycopg
+
+from ...errors import DataInUse, LogCorrupt, LogUnreachable, TasktrailError
+from ...recorded import timestamp
+from ..chain import checksum
+from .connection import Conn, Database
+
+LEASE = 5.0
+"""Seconds without a heartbeat after which another service may take the log."""
+BEAT_EVERY = 1.0
+_LOOK_EVERY = 0.1
+_LAST_EPOCH = 2**62
+_KEY = (0x7461736B, 0x74726169)
+_TRY = "SELECT pg_try_advisory_lock(%s, %s)"
+_END_HOLDER = """
+    SELECT pg_terminate_backend(pid) FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND objsubid = 2 AND pid != pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_BEAT = "UPDATE tasktrail.owner SET beat = clock_timestamp() WHERE epoch = %s"
+_LOOK = "SELECT epoch, beat, extract(epoch FROM clock_timestamp() - beat)::float8 FROM tasktrail.owner"
+_TAKE = "UPDATE tasktrail.owner SET epoch = epoch + 1, beat = clock_timestamp() RETURNING epoch"
+_WHO = "SELECT pid, host, started_at FROM tasktrail.epochs WHERE epoch = %s"
+_EPOCHS = "SELECT epoch, pid, host, started_at, sum FROM tasktrail.epochs ORDER BY epoch"
+
+
+def lock(conn: Conn, name: str) -> None:
+    """Lock the log for the session of this connection, once no other service has it.
+
+    Raises `DataInUse` where another one has it whose heart beats, and `psycopg.Error`.
+    """
+    pause = threading.Event()
+    first = None
+    while not _has_lock(conn):
+        seen = conn.execute(_LOOK).fetchone()
+        if seen is None:
+            raise LogCorrupt(f"{name} does not say who owns it")
+        epoch, beat, silent = seen
+        if silent > LEASE:
+            conn.execute(_END_HOLDER, _KEY)
+        elif first is not None and beat > first:
+            raise DataInUse(f"{_who(conn, epoch)} works on {name}", remedy="Talk to that service, or stop it first.")
+        first = first or beat
+        pause.wait(_LOOK_EVERY)
+
+
+def take(conn: Conn, name: str, pid: int, now: datetime) -> int:
+    """Take the log, and answer with the new epoch. It waits for what is in the middle of an append.
+
+    Raises `LogCorrupt` and `psycopg.Error`.
+    """
+    with conn.transaction():
+        row = conn.execute(_TAKE).fetchone()
+        if row is None or row[0] > _LAST_EPOCH:
+            raise LogCorrupt(f"{name} does not say how many services it has had: its epochs were altered")
+        taken = (int(row[0]), pid, socket.gethostname(), timestamp(now))
+        conn.execute("INSERT INTO tasktrail.epochs VALUES (%s, %s, %s, %s, %s)", (*taken, checksum(taken)))
+    return taken[0]
+
+
+def _has_lock(conn: Conn) -> bool:
+    return conn.execute(_TRY, _KEY).fetchall() == [(True,)]
+
+
+def _who(conn: Conn, epoch: int) -> str:
+    row = conn.execute(_WHO, (epoch,)).fetchone()
+    return f"The service with pid {row[0]} on {row[1]}, started at {row[2]}," if row else "Another service"
+
+
+def resume(conn: Conn, name: str, epoch: int) -> bool:
+    """Own the log on a new connection after the old one was lost; false when a newer service has taken it.
+
+    The lock is free only when the old session is gone, and all that it had begun is committed or is not. So only then
+    the end of the log tells what became of an append. Raises `LogUnreachable` and `psycopg.Error`.
+    """
+    pause = threading.Event()
+    for _ in range(round(LEASE / _LOOK_EVERY)):
+        seen = conn.execute(_LOOK).fetchone()
+        if seen is None or seen[0] != epoch:
+            return False
+        if _has_lock(conn):
+            return True
+        conn.execute(_END_HOLDER, _KEY)  # the epoch is ours, so the session is ours
+        pause.wait(_LOOK_EVERY)
+    raise LogUnreachable(f"The old session on {name} does not end")
+
+
+def epoch_faults(conn: Conn) -> list[str]:
+    """What is wrong with the list of services that have had the log. Raises `psycopg.Error`."""
+    rows = conn.execute(_EPOCHS).fetchall()
+    for number, (*row, found) in enumerate(rows, 1):
+        if row[0] != number:
+            return [f"epoch {number} is missing: epoch {row[0]} stands in its place"]
+        if checksum(row) != found:
+            return [f"epoch {number} is not as it was written"]
+    owners = [int(row[0]) for row in conn.execute(_LOOK)]
+    return [] if owners == [len(rows)] else [f"the owner is {owners}, and the last epoch that is known is {len(rows)}"]
+
+
+class Heart:
+    """Beats for the owner of a log, on a connection and a thread of its own: a long append does not stop it."""
+
+    def __init__(self, database: Database, epoch: int) -> None:
+        self._database = database
+        self._epoch = epoch
+        self._stopping = threading.Event()
+        self._conn: Conn | None = None
+        self._thread = threading.Thread(target=self._run, name="log-heart", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(BEAT_EVERY):
+            try:
+                if self._conn is None:
+                    self._conn = self._database.connect("heart", writes=True)
+                    self._conn.execute("SET synchronous_commit = off")
+                self._conn.execute(_BEAT, (self._epoch,))
+            except (psycopg.Error, TasktrailError):  # the next append will find out
+                self._let_go()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._conn is not None:
+            with suppress(psycopg.Error):
+                self._conn.close()
+            self._conn = None
+
+    def stop(self) -> None:
+        """It beats no more."""
+        self._stopping.set()
+        self._thread.join(LEASE)

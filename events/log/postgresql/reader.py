@@ -1,0 +1,335 @@
+"""Reads a log on PostgreSQL: what proves, seals, verifies and answers questions."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+
+from ...context import NOTHING_KNOWN, Belongings
+from ...errors import LogCorrupt, LogUnreachable, TasktrailError
+from ...ranges import to_ranges
+from ...recorded import STUB, Recorded
+from ...task_events import Completed
+from ..address import read_address
+from ..answers import is_as_written
+from ..archives import KnownArchive
+from ..encryption import Decryption
+from ..event_log import Epoch, Erasable
+from ..faults import Damage, Fault
+from ..integrity import chain_faults
+from ..personal import BEGINS, KEY_LENGTH
+from ..reading import refuse_gap
+from ..stubs import Drop, StubCheck, digest_of
+from ..writers import Writer, writer_of
+from . import ownership
+from .connection import Conn, Database, Values, is_lost
+from .reading import PAGE, SELECT, Reading
+from .schema import is_there, schema_faults
+from .texts import kept, told, told_row
+
+T = TypeVar("T")
+
+_POSITIONS = "SELECT position FROM tasktrail.events WHERE task_id = ANY(%s)"
+_COMPLETED = """
+    SELECT position FROM tasktrail.events
+    WHERE event = 'completed' AND (strpos(data, %s) > 0 OR starts_with(data, %s)) ORDER BY position DESC
+"""
+_NEWEST_START = """
+    SELECT position, data FROM tasktrail.events
+    WHERE task_id = 0 AND event = 'service_started' ORDER BY version DESC LIMIT 1
+"""
+_ENCRYPTED_WITH = f"""
+    SELECT count(*) FROM tasktrail.events
+    WHERE starts_with(data, '{BEGINS}') AND substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) = ANY(%s)
+"""  # noqa: S608 - our own words
+_VERSION_AT = "SELECT coalesce(max(version), 0) FROM tasktrail.events WHERE task_id = %s AND position <= %s"
+_NEWEST_OF = """
+    SELECT position FROM tasktrail.events WHERE position > %s AND position <= %s AND event = %s
+    ORDER BY position DESC LIMIT %s
+"""
+_STATUS_SINCE = """
+    SELECT position FROM tasktrail.events WHERE task_id = %s AND event NOT IN ('progressed', 'checkpointed')
+    ORDER BY version DESC LIMIT 1
+"""
+_UNANSWERED = """
+    SELECT last, command_id FROM (
+        SELECT max(position) AS last, command_id FROM tasktrail.events
+        WHERE command_id != '' AND NOT (starts_with(command_id, 'schedule:') AND starts_with(actor, 'schedule:'))
+        GROUP BY command_id
+    ) AS caused
+    WHERE NOT EXISTS (SELECT 1 FROM tasktrail.answers WHERE answers.command_id = caused.command_id)
+        AND NOT EXISTS (SELECT 1 FROM tasktrail.events AS next WHERE next.position = last + 1 AND next.event = 'stub')
+    ORDER BY 1
+"""
+"""What a schedule causes nobody waits for. An answer goes with the last record of its command."""
+_ANSWERED = """
+    SELECT answers.command_id, answers.task_id, answers.position, events.command_id,
+        events.task_id, events.event, events.data, answers.digest,
+        CASE earlier.event WHEN 'stub' THEN answers.command_id ELSE earlier.command_id END, answers.sum
+    FROM tasktrail.answers
+    LEFT JOIN tasktrail.events ON events.position = answers.position
+    LEFT JOIN tasktrail.events AS earlier ON earlier.position = answers.position - 1
+    WHERE answers.command_id > %s ORDER BY answers.command_id LIMIT %s
+"""
+_BACKWARDS = """
+    SELECT position, command_id, task_id, event, data FROM tasktrail.events
+    WHERE position <= %s ORDER BY position DESC LIMIT %s
+"""
+_SIZE = "SELECT pg_total_relation_size('tasktrail.events') + pg_total_relation_size('tasktrail.answers')"
+_EPOCHS = "SELECT epoch, pid, host, started_at FROM tasktrail.epochs ORDER BY epoch"
+_FEW = 50
+
+
+def is_begun(place: Path) -> bool:
+    """Whether the database has a log. Raises `LogUnreachable`."""
+    database = Database(read_address(place))
+    with closing(database.connect("reader")) as conn:
+        try:
+            return is_there(conn)
+        except psycopg.Error as error:
+            raise database.explained(error, "cannot be read") from error
+
+
+class PostgresqlLogReader(Reading):
+    """The log whose address is in a file. A connection that was lost is made again with the next question."""
+
+    def __init__(self, place: Path, address: str = "") -> None:
+        """`address`: instead of that in the file, which need not be there; keys lie beside it in any case."""
+        self._database = Database(address or read_address(place))
+        self._decrypt = Decryption(place)
+        self._conn: Conn | None = None
+        self._refuse_none()
+
+    def _refuse_none(self) -> None:
+        if not self._ask(is_there):
+            self.close()
+            raise LogCorrupt(
+                f"{self._database.name} holds no log",
+                remedy="Check the address in DATA/log.postgresql; `tasktrail serve` begins a log where there is none.",
+            )
+
+    def _ask(self, question: Callable[[Conn], T]) -> T:
+        """What the question finds; asked once more where the connection turns out to be lost."""
+        for again in (True, False):
+            conn = self._conn = self._conn or self._database.connect("reader")
+            try:
+                return question(conn)
+            except psycopg.Error as error:
+                if not is_lost(conn):
+                    raise self._database.explained(error, "cannot be read") from error
+                self._conn = None
+                if not again:
+                    raise LogUnreachable(f"{self._database.name} cannot be read: {error}") from error
+        raise AssertionError("the second time ends it")
+
+    def _fetch(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        return self._ask(lambda conn: conn.execute(statement, values or None, binary=True).fetchall())
+
+    def to_drop(self, tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
+        """The `positions` and `stubs` of an event that drops all records of tasks, and others."""
+        found = {*others, *(row[0] for row in self._fetch(_POSITIONS, (list(tasks),)))}
+        positions = to_ranges(found)
+        return positions, digest_of(self._left_of(positions))
+
+    def stub_check(self) -> StubCheck:
+        """Holds stubs against the records that say why they are there."""
+
+        def drops(after: int) -> list[Drop]:
+            try:
+                return self.drops(after)
+            except TasktrailError:  # then no stub is explained; what cannot be read is told by others
+                return []
+
+        return StubCheck(drops)
+
+    def rows_of(self, task_id: int, until: int) -> list[tuple[Any, ...]]:
+        """The raw stored values of a task's records up to a position, each with its hash last."""
+        wanted = f"{SELECT} WHERE task_id = %s AND position <= %s ORDER BY version"
+        rows = list(map(told_row, self._fetch(wanted, (task_id, until))))
+        refuse_gap(task_id, 0, rows)
+        return rows
+
+    def with_result(self, digest: str) -> list[int]:
+        """The tasks that completed with a file of this SHA-256, the newest first. It looks through the log."""
+        found = list[int]()
+        for (position,) in self._fetch(_COMPLETED, (digest, BEGINS)):
+            (record,) = self.read(position - 1, 1)
+            if isinstance(record.event, Completed) and record.event.result.get("sha256") == digest:
+                found.append(record.task_id)
+        return found
+
+    def newest_writer(self) -> Writer | None:
+        """The service that has started last; none when there is none, or its record cannot be read."""
+        with suppress(TasktrailError):
+            rows = self._fetch(_NEWEST_START)
+            return writer_of(*rows[0]) if rows else None
+        return None
+
+    def read_task_after(self, task_id: int, version: int, limit: int) -> list[Recorded]:
+        """The next records of one task behind a version: a long life is read piece by piece."""
+        wanted = f"{SELECT} WHERE task_id = %s AND version > %s ORDER BY version LIMIT %s"
+        rows = self._fetch(wanted, (task_id, version, limit))
+        refuse_gap(task_id, version, rows)
+        return self._records(rows)
+
+    def last_of(self, task_id: int) -> Recorded | None:
+        """The latest event of a task."""
+        rows = self._fetch(f"{SELECT} WHERE task_id = %s ORDER BY version DESC LIMIT 1", (task_id,))
+        return self._records(rows)[0] if rows else None
+
+    def erasable(self, user_id: int) -> Erasable:
+        """How much an erasure of a user would take. It looks through all records."""
+        there = self.belongings(user_id)
+        records = self._fetch(_ENCRYPTED_WITH, (list(there.keys),))[0][0] if there.keys else 0
+        return Erasable(user_id=user_id, tasks=len(there.tasks), records=records, plain=there.plain)
+
+    def belongings(self, user_id: int) -> Belongings:
+        """What there is of a user; see `EventLog.belongings`."""
+        return self._belongings(user_id, NOTHING_KNOWN)
+
+    def version_at(self, task_id: int, position: int) -> int:
+        """The last version of a task up to a position; 0 when there was none."""
+        return int(self._fetch(_VERSION_AT, (task_id, position))[0][0])
+
+    def newest_of(self, event: str, after: int, until: int, limit: int) -> list[int]:
+        """The positions of the newest records of a kind in a stretch of the log, newest first. It looks at each."""
+        return [int(row[0]) for row in self._fetch(_NEWEST_OF, (after, until, event, limit))]
+
+    def segments(self) -> list[KnownArchive]:
+        """There are none: PostgreSQL has all records in its tables."""
+        return []
+
+    def has_sums(self) -> bool:
+        """They have, from the first version on."""
+        return True
+
+    def unanswered(self) -> Iterator[tuple[int, str]]:
+        """The last position and the id of each command that led to records and has no answer."""
+        return ((row[0], told(row[1])) for row in self._fetch(_UNANSWERED))
+
+    def answered(self, *, sums: bool = True) -> Iterator[tuple[Any, ...]]:
+        """Each answer beside the record it points at, undecoded; see `read_answered`. Null where there is none."""
+        after = ""
+        while page := self._fetch(_ANSWERED, (after, PAGE)):
+            for command_id, task_id, position, caused_by, *record, before, total in page:
+                one, by, earlier = (None if text is None else told(text) for text in (command_id, caused_by, before))
+                yield (one, task_id, position, by, *record, earlier, total if sums else None)
+            after = page[-1][0]
+
+    def epochs(self) -> list[Epoch]:
+        """The services that have had the log."""
+        return [Epoch(*row) for row in self._fetch(_EPOCHS)]
+
+    def first_of(self, command_id: str, position: int) -> tuple[Any, ...] | None:
+        """Task id, event and data of the first of a command's records, the last of which is at `position`.
+
+        They stand in a row. A stub right before them is taken for one of them: it may be.
+        """
+        first, caused = None, kept(command_id)
+        while rows := self._fetch(_BACKWARDS, (position, _FEW)):
+            for _, by, *record in rows:
+                if by != caused and record[1] != STUB:
+                    return first
+                first = tuple(record)
+                if by != caused:
+                    return first
+            position = rows[-1][0] - 1
+        return first
+
+    def line_of(self, task_id: int) -> list[int]:
+        """The task, its parent, the parent of that, and so on."""
+        line: list[int] = []
+        one: object = task_id
+        while isinstance(one, int) and one not in line:
+            line.append(one)
+            try:
+                one = json.loads(self._first_data(one) or "{}").get("parent_task_id")
+            except (ValueError, AttributeError, RecursionError):
+                break
+        return line
+
+    def status_since(self, task_id: int) -> int:
+        """Position of the record that gave a task the status it has; 0: there is no such task."""
+        rows = self._fetch(_STATUS_SINCE, (task_id,))
+        return int(rows[0][0]) if rows else 0
+
+    # --- checks -------------------------------------------------------------------------------------------------
+
+    def file_faults(self) -> Iterator[Fault]:
+        """What is wrong with the tables, and with the epochs. The pages below them are PostgreSQL's own concern."""
+        try:
+            faults = self._ask(lambda conn: list(schema_faults(conn)))
+            epochs = self._ask(ownership.epoch_faults)
+        except TasktrailError as error:
+            yield Fault(0, "schema", f"the schema cannot be read: {error.message}")
+            return
+        yield from faults
+        yield from (Fault(0, "epoch", wrong) for wrong in epochs)
+
+    def faults(self) -> Iterator[Fault]:
+        """Everything that is wrong with the log and its rows; `verify` looks at the rules and the views as well."""
+        yield from self.file_faults()
+        writer = self.newest_writer()
+        if writer is not None and writer.lacks:
+            yield Fault(writer.position, "newer", writer.fault)
+        yield from chain_faults(self.raw_rows(), self.stub_check())
+        try:
+            yield from self._answer_faults()
+        except TasktrailError as error:
+            yield Fault(0, "file", f"the answers cannot be read: {error.message}")
+
+    def _answer_faults(self) -> Iterator[Fault]:
+        for position, command_id in self.unanswered():
+            yield Fault(position, "answer", f"the answer to {command_id} is missing")
+        for command_id, task_id, position, caused_by, *_record, digest, _before, total in self.answered():
+            if caused_by != command_id:
+                yield Fault(position, "answer", f"the answer to {command_id} points at what it did not cause")
+            if not is_as_written((command_id, digest, task_id, position), total):
+                yield Fault(position, "answer", f"the answer to {command_id} is not as it was written")
+
+    def raw_rows(self) -> Iterator[tuple[Any, ...] | Damage]:
+        """The raw stored values of each record, undecoded, its hash last: what a verifier works on.
+
+        A page that cannot be read is asked for record by record. Raises `LogUnreachable`.
+        """
+        after, wanted = 0, f"{SELECT} WHERE position > %s ORDER BY position LIMIT %s"
+        while True:
+            try:
+                page = self._fetch(wanted, (after, PAGE))
+            except LogUnreachable:
+                raise
+            except TasktrailError:
+                end = int(self._fetch("SELECT max(position) FROM tasktrail.events")[0][0])
+                for position in range(after + 1, min(after + PAGE, end) + 1):
+                    yield self._row(position)
+                after += PAGE
+                if after >= end:
+                    return
+                continue
+            yield from map(told_row, page)
+            if len(page) < PAGE:
+                return
+            after = page[-1][0]
+
+    def _row(self, position: int) -> tuple[Any, ...] | Damage:
+        try:
+            rows = self._fetch(f"{SELECT} WHERE position = %s", (position,))
+        except LogUnreachable:
+            raise
+        except TasktrailError as error:
+            return Damage(position, f"the record cannot be read: {error.message}")
+        return told_row(rows[0]) if rows else Damage(position, "the record cannot be found by its position")
+
+    def size(self) -> int:
+        """Bytes on the server's disk, with indexes."""
+        return int(self._fetch(_SIZE)[0][0])
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._decrypt.close()
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None

@@ -1,0 +1,163 @@
+"""What `ReadableLog` asks of a log, asked of PostgreSQL; for whoever writes it and who only reads it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from ...context import Belongings
+from ...errors import LogCorrupt
+from ...ranges import NumberRange, spans_of
+from ...recorded import Recorded
+from ...system_events import TasksForgotten
+from ..chain import GENESIS
+from ..encryption import Decryption, found_in, key_in, refuse_change
+from ..event_log import Head, Part
+from ..reading import folded, refuse_gap
+from ..rows import COLUMNS, from_row
+from ..stubs import DROPPING, LEFT, Drop
+from .connection import Values
+from .schema import ADJUSTED_TASK
+from .texts import told_row
+
+PAGE = 5000
+SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM tasktrail.events"  # noqa: S608 - our own names
+_NEXT = "WHERE position > %s ORDER BY position LIMIT %s"
+_TO_FOLD = """
+    SELECT position, task_id, version, event, recorded_at, data, CASE WHEN task_id = 0 THEN json_build_array(
+        actor, reason, command_id, correlation_id, causation_id, attempt, life, encode(hash, 'hex'))::text END
+    FROM tasktrail.events
+"""
+"""What folds need of system events alone stands in one column: each costs as much as to decode an event does."""
+_HASHES = "SELECT position, task_id, version, hash FROM tasktrail.events"
+_END = "SELECT position, hash FROM tasktrail.events ORDER BY position DESC LIMIT 1"
+_OF_TASK = f"{SELECT} WHERE task_id = %(task_id)s ORDER BY version"
+_WITH_ADJUSTMENTS = f"""
+    {SELECT} WHERE position IN (
+        SELECT position FROM tasktrail.events WHERE task_id = %(task_id)s
+        UNION ALL
+        SELECT position FROM tasktrail.events WHERE event = 'adjusted' AND {ADJUSTED_TASK} = %(task_id)s
+    ) ORDER BY position
+"""  # noqa: S608 - our own names
+_OF_PARTS = f"""
+    {SELECT} WHERE position IN (
+        SELECT position FROM tasktrail.events
+        JOIN unnest(%(tasks)s::bigint[], %(afters)s::bigint[], %(lasts)s::bigint[]) AS part (task, after, last)
+            ON task_id = part.task AND version > part.after AND version <= part.last
+        UNION ALL
+        SELECT position FROM tasktrail.events
+        JOIN unnest(%(tasks)s::bigint[], %(adjusted)s::bigint[]) AS part (task, after)
+            ON event = 'adjusted' AND {ADJUSTED_TASK} = part.task AND position > part.after
+    ) AND position <= %(until)s ORDER BY position
+"""  # noqa: S608 - our own names
+_DROPS = f"SELECT position, data FROM tasktrail.events WHERE event = '{DROPPING}' AND position > %s ORDER BY position"  # noqa: S608 - our own names
+_LEFT = f"SELECT {LEFT} FROM tasktrail.events WHERE position BETWEEN %s AND %s ORDER BY position"  # noqa: S608 - our own names
+_FIRSTS = """
+    SELECT task_id, data FROM tasktrail.events
+    WHERE position > %s AND position <= %s AND version = 1 AND event = 'created'
+"""
+_FIRST_DATA = "SELECT data FROM tasktrail.events WHERE task_id = %s AND version = 1"
+_DROP = msgspec.json.Decoder(TasksForgotten)
+
+
+class Reading:
+    """Asks a log on PostgreSQL; who derives from it has a connection."""
+
+    _decrypt: Decryption
+
+    def _fetch(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """All rows that are asked for. Raises errors of ours."""
+        raise NotImplementedError
+
+    def head(self) -> Head:
+        """Where the log ends now."""
+        rows = self._fetch(_END)
+        return Head(*rows[0]) if rows else Head(0, GENESIS)
+
+    def _pages(self, after: int, limit: int | None, select: str = SELECT) -> Iterator[tuple[Any, ...]]:
+        """Rows in order of position, which is the first column, in questions of a page each."""
+        after = max(after, 0)
+        while limit is None or limit > 0:
+            size = PAGE if limit is None else min(PAGE, limit)
+            page = self._fetch(f"{select} {_NEXT}", (after, size))
+            for row in page:
+                after += 1
+                if row[0] != after:  # never skip over what is not there
+                    raise LogCorrupt(f"Position {after} of the log is missing: position {row[0]} stands in its place")
+                yield row
+            if len(page) < size:
+                return
+            limit = None if limit is None else limit - size
+
+    def rows(self, after: int, limit: int | None = None) -> Iterator[tuple[Any, ...]]:
+        """The raw stored values of records from `after + 1` on, each with its hash last."""
+        return map(told_row, self._pages(after, limit))
+
+    def hashes(self, after: int = 0, limit: int | None = None) -> Iterator[tuple[int, int, int, bytes]]:
+        """Position, task id, version and hash of each record from `after + 1` on; of rows no more is read."""
+        return ((row[0], row[1], row[2], row[3]) for row in self._pages(after, limit, _HASHES))
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records in order of position, from `after + 1` on."""
+        decrypt = self._decrypt.anew()
+        return (from_row(row[:14], row[14], decrypt) for row in self.rows(after, limit))
+
+    def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
+        return folded(self._pages(after, limit, _TO_FOLD), self._decrypt.anew())
+
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
+        rows = self._fetch(_WITH_ADJUSTMENTS if adjusted else _OF_TASK, {"task_id": task_id})
+        refuse_gap(task_id, 0, [row for row in rows if row[1] == task_id])
+        return self._records(rows)
+
+    def read_parts(self, parts: Sequence[Part], until: int) -> list[Recorded]:
+        """The records of parts of tasks' lives; see `ReadableLog.read_parts`."""
+        wanted = {
+            "tasks": [part.task_id for part in parts],
+            "afters": [part.after for part in parts],
+            "lasts": [part.last for part in parts],
+            "adjusted": [part.adjusted_after for part in parts],
+            "until": until,
+        }
+        rows = self._fetch(_OF_PARTS, wanted)
+        reached = {part.task_id: part.after for part in parts}
+        for row in rows:
+            if row[1]:
+                refuse_gap(row[1], reached[row[1]], [row])
+                reached[row[1]] = row[2]
+        return self._records(rows)
+
+    def _records(self, rows: Iterable[tuple[Any, ...]]) -> list[Recorded]:
+        decrypt = self._decrypt.anew()
+        return [from_row(row[:14], row[14], decrypt) for row in map(told_row, rows)]
+
+    def drops(self, after: int = 0) -> list[Drop]:
+        """The records behind a position that have dropped others. One that cannot be read is left to other checks."""
+        found = list[Drop]()
+        for position, data in self._fetch(_DROPS, (after,)):
+            with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+                found.append(Drop(position, _DROP.decode(data)))
+        return found
+
+    def _left_of(self, positions: str) -> list[tuple[Any, ...]]:
+        """What will be, or is, left of the records at these positions."""
+        return [row for first, last in spans_of(positions) for row in self._fetch(_LEFT, NumberRange(first, last))]
+
+    def _belongings(self, user_id: int, known: Belongings) -> Belongings:
+        head = self.head().position
+        names = self._decrypt.keys.of_user(user_id)  # a key is there before a record is encrypted with it
+        if known.position:
+            refuse_change(user_id, known, names, dropped=bool(self.drops(known.position)))
+        firsts = ((row[0], row[1]) for row in self._fetch(_FIRSTS, (known.position, head)))
+        return found_in(firsts, names, user_id, known, head)
+
+    def _first_data(self, task_id: int) -> str:
+        """The payload of a task's first record; empty where there is none."""
+        rows = self._fetch(_FIRST_DATA, (task_id,))
+        return str(rows[0][0]) if rows else ""
+
+    def _key_of(self, task_id: int) -> str:
+        return key_in(self._first_data(task_id))

@@ -1,0 +1,140 @@
+"""The tables of a log in the schema `tasktrail`, and whether they are as they were made."""
+
+from collections.abc import Iterator
+
+from ..faults import Fault
+from .connection import Conn
+
+ADJUSTED_TASK = "(data::json->>'task_id')::bigint"
+"""An index is used where a query says just this."""
+MIGRATIONS = ("create_log",)
+"""Those there are, in order. Never rename one."""
+_CREATE_LOG = (
+    """
+    CREATE TABLE tasktrail.events (
+        position BIGINT PRIMARY KEY CHECK (position > 0),
+        task_id BIGINT NOT NULL,
+        version BIGINT NOT NULL,
+        event TEXT COLLATE "C" NOT NULL,
+        recorded_at TEXT COLLATE "C" NOT NULL,
+        actor TEXT COLLATE "C" NOT NULL,
+        reason TEXT COLLATE "C" NOT NULL,
+        command_id TEXT COLLATE "C" NOT NULL,
+        correlation_id TEXT COLLATE "C" NOT NULL,
+        causation_id TEXT COLLATE "C" NOT NULL,
+        attempt BIGINT NOT NULL,
+        life BIGINT NOT NULL,
+        terminal BIGINT NOT NULL,
+        data TEXT COLLATE "C" NOT NULL,
+        hash BYTEA NOT NULL
+    )
+    """,
+    "CREATE UNIQUE INDEX one_version_once ON tasktrail.events (task_id, version)",
+    "CREATE UNIQUE INDEX one_end_a_life ON tasktrail.events (task_id, life) WHERE terminal = 1",
+    f"CREATE INDEX adjustments ON tasktrail.events (({ADJUSTED_TASK})) WHERE event = 'adjusted'",
+    "CREATE INDEX drops ON tasktrail.events (position) WHERE event = 'tasks_forgotten'",
+    """
+    CREATE TABLE tasktrail.answers (
+        command_id TEXT COLLATE "C" PRIMARY KEY,
+        digest BYTEA NOT NULL,
+        task_id BIGINT NOT NULL,
+        position BIGINT NOT NULL,
+        sum BYTEA NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE tasktrail.epochs (
+        epoch BIGINT PRIMARY KEY,
+        pid BIGINT NOT NULL,
+        host TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        sum BYTEA NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE tasktrail.owner (
+        epoch BIGINT PRIMARY KEY,
+        beat TIMESTAMPTZ NOT NULL
+    )
+    """,
+    "INSERT INTO tasktrail.owner VALUES (0, 'epoch')",
+    """
+    CREATE FUNCTION tasktrail.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'UPDATE' AND (SELECT event FROM tasktrail.events ORDER BY position DESC LIMIT 1) = 'tasks_forgotten'
+        THEN
+            RETURN NEW;
+        END IF;
+        RAISE EXCEPTION 'the log is append-only';
+    END
+    $$
+    """,
+    """
+    CREATE TRIGGER events_are_not_changed BEFORE UPDATE OR DELETE ON tasktrail.events
+    FOR EACH ROW EXECUTE FUNCTION tasktrail.refuse_change()
+    """,
+    """
+    CREATE TRIGGER events_are_not_cut BEFORE TRUNCATE ON tasktrail.events
+    FOR EACH STATEMENT EXECUTE FUNCTION tasktrail.refuse_change()
+    """,
+)
+_INDEXES = {
+    "events_pkey": True,
+    "one_version_once": True,
+    "one_end_a_life": True,
+    "adjustments": False,
+    "drops": False,
+    "answers_pkey": True,
+    "epochs_pkey": True,
+    "owner_pkey": True,
+}
+"""Name → whether it is unique."""
+_TRIGGERS = {"events_are_not_changed", "events_are_not_cut"}
+_APPLIED = "SELECT name FROM tasktrail.migrations ORDER BY number"
+_FIND_INDEXES = """
+    SELECT relname, indisunique, indisvalid AND indisready FROM pg_index
+    JOIN pg_class ON pg_class.oid = indexrelid WHERE relnamespace = 'tasktrail'::regnamespace
+"""
+_FIND_TRIGGERS = """
+    SELECT tgname, tgenabled = 'O' FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+    WHERE relnamespace = 'tasktrail'::regnamespace AND NOT tgisinternal
+"""
+
+
+def is_there(conn: Conn) -> bool:
+    """Whether the database has a log. Raises `psycopg.Error`."""
+    return conn.execute("SELECT to_regclass('tasktrail.migrations') IS NOT NULL").fetchall() == [(True,)]
+
+
+def create(conn: Conn) -> None:
+    """Make the tables where there are none, all of them or none. Raises `psycopg.Error`."""
+    with conn.transaction():
+        conn.execute("SELECT pg_advisory_xact_lock(hashtext('tasktrail.schema'))")
+        if is_there(conn):
+            return
+        conn.execute("CREATE SCHEMA IF NOT EXISTS tasktrail")
+        conn.execute("CREATE TABLE tasktrail.migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL)")
+        for statement in _CREATE_LOG:
+            conn.execute(statement)
+        conn.execute("INSERT INTO tasktrail.migrations VALUES (1, %s)", (MIGRATIONS[0],))
+
+
+def schema_faults(conn: Conn) -> Iterator[Fault]:
+    """What differs from what was made. Raises `psycopg.Error`."""
+    names = tuple(str(name) for (name,) in conn.execute(_APPLIED))
+    if len(names) > len(MIGRATIONS) and names[: len(MIGRATIONS)] == MIGRATIONS:
+        yield Fault(
+            0, "newer", f"a newer version has given it tables that this one does not know: {names[len(MIGRATIONS)]}"
+        )
+        return
+    if names != MIGRATIONS:
+        yield Fault(0, "schema", f"the migrations that were applied are {list(names)}, not {list(MIGRATIONS)}")
+        return
+    indexes = {name: (unique, usable) for name, unique, usable in conn.execute(_FIND_INDEXES)}
+    for name, unique in _INDEXES.items():
+        if indexes.get(name) != (unique, True):
+            yield Fault(0, "index", f"index {name} is missing, invalid, or not as it was made")
+    triggers = {str(name): bool(works) for name, works in conn.execute(_FIND_TRIGGERS)}
+    for name in _TRIGGERS:
+        if not triggers.get(name):
+            yield Fault(0, "schema", f"trigger {name} is missing or switched off: the log can be changed")

@@ -1,0 +1,404 @@
+"""What a log on PostgreSQL promises beyond the contract: the same bytes as a file, and one writer whatever happens."""
+
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from histories import BEGIN, Journal, random_history
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from log_questions import questions
+from postgresql_server import connect, needs_postgresql, new_place, server_folder
+
+from tasktrail.events import Answer, Created, Fact
+from tasktrail.events.errors import (
+    ConcurrencyError,
+    ConfigurationError,
+    DataInUse,
+    Fenced,
+    LogCorrupt,
+    LogGone,
+    LogTooNew,
+    LogUnreachable,
+    TasktrailError,
+)
+from tasktrail.events.log.address import NAME, check_address, read_address, write_address
+from tasktrail.events.log.event_log import EventLog, already_appended
+from tasktrail.events.log.opening import open_log, read_log
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.projections.verification import verify
+
+pytestmark = needs_postgresql
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def created(task_id: int, command_id: str = "") -> Fact:
+    return Fact(task_id, 1, Created(type="noop"), NOW, "alice", command_id=command_id)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    with new_place(tmp_path) as place:
+        yield place
+
+
+def opened(place: Path) -> EventLog:
+    return open_log(place, now=NOW)
+
+
+@pytest.fixture
+def log(place: Path) -> Iterator[EventLog]:
+    with closing(opened(place)) as log:
+        yield log
+
+
+def database(place: Path) -> str:
+    return read_address(place).removeprefix("postgresql:///").partition("?")[0]
+
+
+def run(place: Path, statement: str) -> list[Any]:
+    """Do it in the log's database, as somebody else."""
+    with connect(database(place)) as conn:
+        cursor = conn.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def silence(place: Path) -> None:
+    """As if the heart of whoever has the log had not beaten for long."""
+    run(place, "UPDATE tasktrail.owner SET beat = clock_timestamp() - interval '1 minute'")
+
+
+# --- the same log as in a file ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_questions_are_answered_as_by_a_file(place: Path, tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(place)) as first, closing(SqliteEventLog(path, now=BEGIN)) as second:
+        for log in (first, second):
+            journal = Journal(log)
+            random_history(journal, 300, seed=seed)
+            journal.forget(*journal.over()[:3])
+            journal.create()
+    tasks = sorted(journal.states)
+    with closing(read_log(place)) as one, closing(SqliteLogReader(path)) as other:
+        asked = [questions(log, (5, len(journal.records) // 2), tasks) for log in (one, other)]
+        for number, (mine, due) in enumerate(zip(*asked, strict=True)):
+            assert mine == due, number
+        assert list(one.faults()) == []
+        found = verify(one)
+        assert (found.findings, found.head, found.records) == ((), other.head().hash.hex(), len(journal.records))
+
+
+def test_a_nul_in_a_text_survives(log: EventLog, place: Path) -> None:
+    odd = "a\0b\x1b0c\x1b"
+    answer = Answer(odd, b"d", 1, 1)
+    fact = Fact(1, 1, Created(type="noop"), NOW, odd, odd, odd, odd, odd)
+    [record] = log.append([fact], [answer], expected=0)
+    assert list(log.read()) == [record]
+    assert log.answer(odd) == answer
+    with closing(read_log(place)) as reader:
+        assert list(reader.faults()) == []
+        assert next(reader.raw_rows())[5:10] == (odd,) * 5
+
+
+# --- one writer ------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_that_a_living_service_has_is_refused(log: EventLog, place: Path) -> None:
+    with pytest.raises(DataInUse, match="The service with pid"):
+        opened(place)
+    log.append([created(1)], expected=0)
+
+
+def test_a_service_whose_heart_has_stopped_is_replaced_and_appends_nothing_more(log: EventLog, place: Path) -> None:
+    log.append([created(1)], expected=0)
+    log._heart.stop()  # type: ignore[attr-defined]
+    silence(place)
+    with closing(opened(place)) as newer:
+        assert newer.epoch == log.epoch + 1
+        with pytest.raises(LogUnreachable):  # its session was ended; whether it appended is not known at first
+            log.append([created(2)], expected=1)
+        with pytest.raises(Fenced):
+            log.append([created(2)], expected=1)
+        with pytest.raises(Fenced):
+            log.append([], expected=1)  # orders alone
+        newer.append([created(2)], expected=1)
+
+
+def test_the_epoch_alone_fences_a_service_that_still_has_its_session(log: EventLog, place: Path) -> None:
+    log.append([created(1)], expected=0)
+    run(place, "UPDATE tasktrail.owner SET epoch = epoch + 1")
+    for facts in ([created(2)], [created(number) for number in range(2, 40)], []):
+        with pytest.raises(Fenced):
+            log.append(facts, expected=1)
+    assert run(place, "SELECT count(*) FROM tasktrail.events") == [(1,)]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.integers(0, 1), st.sampled_from(["append", "append", "many", "take over"]))))
+def test_of_two_writers_one_wins_each_position_and_there_are_no_gaps(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str]]
+) -> None:
+    with ExitStack() as stack:
+        place = stack.enter_context(new_place(tmp_path_factory.mktemp("log")))
+        writers = [stack.enter_context(closing(opened(place)))]
+        owner, won, tasks = 0, list[int](), count(1)
+        for number, step in [(1, "take over"), *steps]:
+            if step == "take over":
+                writers[owner]._heart.stop()  # type: ignore[attr-defined]
+                silence(place)
+                writers.append(stack.enter_context(closing(opened(place))))
+                owner = len(writers) - 1
+                continue
+            which = owner if number else owner - 1
+            facts = [created(next(tasks)) for _ in range(20 if step == "many" else 1)]
+            try:
+                won += [one.task_id for one in writers[which].append(facts, expected=len(won))]
+            except (Fenced, ConcurrencyError, LogUnreachable):
+                assert which != owner
+            else:
+                assert which == owner
+        records = list(writers[owner].read())
+        assert [record.task_id for record in records] == won
+        assert [record.position for record in records] == list(range(1, len(won) + 1))
+
+
+def test_what_is_written_behind_the_writers_back_is_a_conflict(log: EventLog, place: Path) -> None:
+    run(place, "INSERT INTO tasktrail.events SELECT 1, 9, 1, 'x', '', '', '', '', '', '', 0, 0, 0, '{}', ''")
+    with pytest.raises(ConcurrencyError):
+        log.append([created(1)], expected=0)
+    assert run(place, "SELECT task_id FROM tasktrail.events") == [(9,)]
+
+
+def test_who_reads_beside_appends_misses_nothing(log: EventLog, place: Path) -> None:
+    most, seen = 400, list[int]()
+
+    def follow() -> None:
+        with closing(read_log(place)) as reader:
+            while len(seen) < most:
+                seen.extend(record.position for record in reader.read(len(seen)))
+
+    reading = threading.Thread(target=follow)
+    reading.start()
+    done = 0
+    for size in [1, 3, 16] * 40:
+        size = min(size, most - done)  # noqa: PLW2901 - the last ones
+        log.append([created(number) for number in range(done + 1, done + size + 1)], expected=done)
+        done += size
+    reading.join(60)
+    assert seen == list(range(1, most + 1))
+
+
+# --- lost connections ------------------------------------------------------------------------------------------------
+
+
+class Proxy:
+    """Stands between a log and its server, and cuts the connection at the COMMIT when it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cut = ""
+        """`before`: the server does not get it; `after`: the reply is swallowed."""
+        self.cuts = 0
+        self._name = ".s.PGSQL.5432"
+        self._threads = list[threading.Thread]()
+        self._ends = list[socket.socket]()
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(folder / self._name))
+        self._listening.listen()
+        self._begin(self._accept)
+
+    def _begin(self, work: Callable[..., None], *arguments: object) -> None:
+        self._threads.append(threading.Thread(target=work, args=arguments))
+        self._threads[-1].start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(str(server_folder() / self._name))
+                self._ends += [client, server]
+                self._begin(self._pass_on, client, server, "before")
+                self._begin(self._pass_on, server, client, "after")
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, when: str) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                if self.cut == when and b"COMMIT\0" in data:
+                    self.cut, self.cuts = "", self.cuts + 1
+                    break
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for end in (*self._ends, self._listening):
+            end.close()
+
+
+@contextmanager
+def behind_a_proxy(place: Path, folder: Path) -> Iterator[tuple[Path, Proxy]]:
+    with closing(Proxy(folder)) as proxy:
+        write_address(folder / NAME, f"postgresql:///{database(place)}?host={folder}&user=postgres")
+        yield folder / NAME, proxy
+
+
+@pytest.mark.parametrize("number", [1, 50])
+@pytest.mark.parametrize(("when", "there"), [("before", False), ("after", True)])
+def test_a_connection_lost_during_commit_loses_and_repeats_nothing(
+    place: Path, tmp_path_factory: pytest.TempPathFactory, when: str, number: int, *, there: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("x")
+    with behind_a_proxy(place, folder) as (through, proxy), closing(opened(through)) as log:
+        log.append([created(1)], expected=0)
+        proxy.cut = when
+        facts = [created(task_id) for task_id in range(2, number + 2)]
+        with pytest.raises(LogUnreachable):
+            log.append(facts, expected=1)
+        assert proxy.cuts == 1
+        records = already_appended(log, facts, 1)
+        assert (records is not None) == there
+        if records is None:
+            records = log.append(facts, expected=1)
+        assert [one.task_id for one in log.read()] == list(range(1, number + 2))
+        log.append([created(900)], expected=number + 1)
+        with closing(read_log(place)) as reader:
+            assert list(reader.faults()) == []
+
+
+def test_a_service_whose_session_was_ended_goes_on(log: EventLog, place: Path) -> None:
+    log.append([created(1)], expected=0)
+    with closing(read_log(place)) as reader:
+        assert reader.head().position == 1
+        run(
+            place,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid != pg_backend_pid()",
+        )
+        with pytest.raises(LogUnreachable):
+            log.append([created(2)], expected=1)
+        assert log.append([created(2)], expected=1)[0].position == 2
+        assert reader.head().position == 2
+
+
+def test_a_log_that_has_lost_its_end_in_a_fail_over_is_not_written(log: EventLog, place: Path) -> None:
+    log.append([created(1), created(2)], expected=0)
+    run(
+        place,
+        "ALTER TABLE tasktrail.events DISABLE TRIGGER ALL; DELETE FROM tasktrail.events WHERE position = 2;"
+        "ALTER TABLE tasktrail.events ENABLE TRIGGER ALL; SELECT pg_terminate_backend(pid, 5000) "
+        "FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()",
+    )
+    with suppress(LogUnreachable):
+        log.append([created(3)], expected=2)
+    with pytest.raises(LogGone, match="lacks position 2, which was acknowledged"):
+        log.head()
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_records_cannot_be_changed_or_deleted(log: EventLog, place: Path) -> None:
+    log.append([created(1)], expected=0)
+    for statement in ("UPDATE tasktrail.events SET actor = ''", "DELETE FROM tasktrail.events"):
+        with pytest.raises(Exception, match="append-only"):
+            run(place, statement)
+    with pytest.raises(Exception, match="append-only"):
+        run(place, "TRUNCATE tasktrail.events")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DROP TRIGGER events_are_not_changed ON tasktrail.events", "events_are_not_changed is missing"),
+        ("ALTER TABLE tasktrail.events DISABLE TRIGGER events_are_not_cut", "switched off"),
+        ("DROP INDEX tasktrail.one_version_once", "index one_version_once is missing"),
+        ("UPDATE tasktrail.epochs SET pid = 9", "epoch 1 is not as it was written"),
+        ("UPDATE tasktrail.owner SET epoch = 7", r"the owner is \[7\], and the last epoch that is known is 1"),
+        ("UPDATE tasktrail.answers SET task_id = 2", "the answer to c1 is not as it was written"),
+        ("DELETE FROM tasktrail.answers", "the answer to c1 is missing"),
+        (
+            "SET session_replication_role = replica; UPDATE tasktrail.events SET actor = 'eve'",
+            "position 1: the record or one before it was changed",
+        ),
+    ],
+)
+def test_what_was_changed_behind_the_log_is_found_at_the_start(place: Path, statement: str, said: str) -> None:
+    with closing(opened(place)) as log:
+        log.append([created(1, "c1")], [Answer("c1", b"d", 1, 1)], expected=0)
+    run(place, statement)
+    with pytest.raises(LogCorrupt, match=said):
+        opened(place)
+    with closing(read_log(place)) as reader:
+        assert len(list(reader.faults())) == 1
+
+
+def test_a_log_of_a_newer_version_is_refused(place: Path) -> None:
+    opened(place).close()
+    run(place, "INSERT INTO tasktrail.migrations VALUES (2, 'split_log')")
+    with pytest.raises(LogTooNew, match="split_log"):
+        opened(place)
+
+
+def test_a_database_without_a_log_is_not_read(place: Path) -> None:
+    with pytest.raises(LogCorrupt, match="holds no log"):
+        read_log(place)
+
+
+def test_a_server_that_is_not_there_is_told_without_its_parameters(tmp_path: Path) -> None:
+    write_address(tmp_path / NAME, f"postgresql:///x?host={tmp_path}")
+    attempts: tuple[Callable[[Path], Any], ...] = (opened, read_log)
+    for attempt in attempts:
+        with pytest.raises(LogUnreachable, match="postgresql:///x cannot be reached"):
+            attempt(tmp_path / NAME)
+
+
+def test_a_server_that_does_not_fsync_is_refused(place: Path) -> None:
+    run(place, f"ALTER DATABASE {database(place)} SET synchronous_commit = off")
+    with closing(opened(place)) as log:
+        assert log._fetch("SHOW synchronous_commit") == [("on",)]  # type: ignore[attr-defined]
+    run(place, f"ALTER DATABASE {database(place)} RESET ALL")
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://me:secret@host/db", "postgres://host/db?password=secret", "postgresql://:@host/db"]
+)
+def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        write_address(tmp_path / NAME, address)
+    assert "secret" not in str(refusal.value)
+    assert not (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize("text", ["", "log.db", "mysql://host/db", "postgresql://host/db\nx"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not an address"):
+        check_address(text)
+
+
+def test_keys_of_users_stay_in_the_data_folder(place: Path) -> None:
+    with closing(open_log(place, now=NOW, encrypted=True)) as log:
+        log.append([Fact(1, 1, Created(type="noop", user_id=7, label="mine"), NOW, "alice")], expected=0)
+        assert b"mine" not in str(run(place, "SELECT data FROM tasktrail.events")).encode()
+        there = log.belongings(7)
+        assert (there.tasks, len(there.keys)) == ((1,), 1)
+    other = place.parent / "other"
+    other.mkdir()
+    shutil.copy(place, other)
+    with pytest.raises(TasktrailError, match=r"keys\.db is not there"):
+        opened(other / NAME)

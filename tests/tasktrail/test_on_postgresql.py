@@ -1,0 +1,164 @@
+"""A service whose log is on PostgreSQL: everything is as with a file, or is refused with what to do instead."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from postgresql_server import connect, needs_postgresql, new_database
+
+from tasktrail import Config, TaskService
+from tasktrail.api.reader import Reader
+from tasktrail.backups.backup import back_up
+from tasktrail.doctor.rules import examine
+from tasktrail.events.errors import (
+    ConfigurationError,
+    DataInUse,
+    DataNotEmpty,
+    HistoryMissing,
+    LogUnreachable,
+    OnlyInFiles,
+)
+from tasktrail.events.log.address import NAME, read_address
+from tasktrail.events.log.opening import read_log
+from tasktrail.projections import TaskFilters
+
+pytestmark = needs_postgresql
+HANDLERS = ("sample_handlers",)
+SUPPORT = Path(__file__).parent.parent / "support"
+
+
+@pytest.fixture
+def where() -> Iterator[str]:
+    with new_database() as where:
+        yield where
+
+
+@pytest.fixture
+def config(where: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))  # for workers
+    return Config(log=where, workers=1, handlers=HANDLERS)
+
+
+def run(where: str, statement: str) -> None:
+    with connect(where.removeprefix("postgresql:///").partition("?")[0]) as conn:
+        conn.execute(statement)
+
+
+def test_a_service_works_and_its_log_is_read_by_whoever_finds_the_data_folder(tmp_path: Path, config: Config) -> None:
+    with TaskService.open(tmp_path, config=config) as service:
+        done = service.create_task(type="noop", command_id="once")
+        assert service.wait(done, timeout=60).status == "completed"
+        assert service.create_task(type="noop", command_id="once") == done
+        assert [task.id for task in service.list_tasks(TaskFilters())[0]] == [done]
+        assert service.verify().ok
+        assert service.readings().log_bytes > 8192
+        assert service.get_task(done, as_of=service.stats().position).status == "completed"
+    assert read_address(tmp_path / NAME) == config.log
+    assert not (tmp_path / "log.db").exists()
+    with Reader(tmp_path) as reader:
+        assert [record.name for record in reader.events(done)][-1] == "completed"
+        assert reader.verify().ok
+    with TaskService.open(tmp_path, config=Config(workers=1, handlers=HANDLERS)) as service:  # the folder knows where
+        assert service.get_task(done).status == "completed"
+        assert service.create_task(type="noop") == done + 1
+    (tmp_path / "views.db").unlink()
+    with Reader(tmp_path) as reader:
+        assert len(reader.list_tasks(TaskFilters())[0]) == 2
+
+
+def test_two_data_folders_have_one_service_on_one_log(tmp_path: Path, config: Config) -> None:
+    with (
+        TaskService.open(tmp_path / "one", config=config),
+        pytest.raises(DataInUse, match="The service with pid"),
+    ):
+        TaskService.open(tmp_path / "two", config=config)
+
+
+def test_a_service_goes_on_when_the_server_has_ended_its_sessions(tmp_path: Path, config: Config, where: str) -> None:
+    with TaskService.open(tmp_path, config=config) as service:
+        first = service.create_task(type="noop")
+        service.wait(first, timeout=60)
+        run(
+            where,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid != pg_backend_pid()",
+        )
+        again = None
+        while again is None:  # the first finds out, and is repeated under its command id until it is accepted
+            try:
+                again = service.create_task(type="noop", command_id="again")
+            except LogUnreachable:
+                continue
+        assert again == first + 1
+        assert service.wait(again, timeout=60).status == "completed"
+        assert service.verify().ok
+
+
+def test_what_only_files_have_is_refused_with_what_to_do(tmp_path: Path, config: Config) -> None:
+    with TaskService.open(tmp_path, config=config) as service:
+        service.create_task(type="noop")
+        with pytest.raises(OnlyInFiles):
+            service.archive()
+    with pytest.raises(OnlyInFiles, match="tasktrail migrate"):
+        back_up(tmp_path, tmp_path / "backups")
+    with pytest.raises(ConfigurationError, match="archive_after"):
+        TaskService.open(tmp_path, config=Config(log=config.log, archive_after="90d"))
+
+
+def test_a_folder_with_a_log_of_its_own_is_refused(tmp_path: Path, config: Config) -> None:
+    with TaskService.open(tmp_path, config=Config(workers=1)):
+        pass
+    with pytest.raises(DataNotEmpty, match=r"log\.db holds a log, and the configuration names another"):
+        TaskService.open(tmp_path, config=config)
+    with TaskService.open(tmp_path, config=Config(workers=1)):
+        pass
+
+
+def test_a_database_that_has_lost_the_log_is_not_begun_anew(tmp_path: Path, config: Config, where: str) -> None:
+    with TaskService.open(tmp_path, config=config) as service:
+        service.create_task(type="noop")
+    run(where, "DROP SCHEMA tasktrail CASCADE")
+    with pytest.raises(HistoryMissing):
+        TaskService.open(tmp_path, config=config)
+
+
+def test_a_server_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LogUnreachable):
+        TaskService.open(tmp_path, config=Config(log=f"postgresql:///none?host={tmp_path}"))
+    found = {finding.name: finding for finding in examine(tmp_path)}
+    assert "does not answer" in found["log"].message or "cannot be reached" in found["log"].message
+
+
+def test_a_password_in_the_address_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        TaskService.open(tmp_path, config=Config(log="postgresql://me:hush@host/db"))
+    assert "hush" not in str(refusal.value)
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+def test_a_killed_service_has_lost_nothing(tmp_path: Path, where: str) -> None:
+    data = tmp_path / "data"
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "TASKTRAIL_LOG": where, "TASKTRAIL_DATA": str(data)}
+    environment["TASKTRAIL_HANDLERS"] = "sample_handlers"
+    command = [sys.executable, "-m", "tasktrail"]
+    accepted = list[int]()
+    for _ in range(3):
+        with subprocess.Popen([*command, "serve", "--port", "0"], env=environment, stderr=subprocess.PIPE) as service:
+            assert service.stderr is not None
+            next(line for line in service.stderr if b"ready" in line)
+            for _ in range(5 if service.poll() is None else 0):
+                told = subprocess.run(
+                    [*command, "submit", "noop", "--json"], env=environment, capture_output=True, check=True
+                )
+                accepted.append(int(told.stdout.split(b'"task_id":')[1].split(b",")[0].strip(b" }\n")))
+            service.send_signal(signal.SIGKILL)
+    assert accepted == list(range(1, 16))
+    with closing(read_log(data / NAME)) as log:
+        assert {record.task_id for record in log.read() if record.name == "created"} == set(accepted)
+        assert list(log.faults()) == []
