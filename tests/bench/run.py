@@ -18,6 +18,7 @@ import drain
 import live
 import media
 import million
+import on_postgresql
 import pages
 import past
 import queueing
@@ -27,7 +28,7 @@ import submit
 import whole_films
 from harness import machine, show
 
-SCRIPTS = (submit, drain, live, storage, reading, queueing, million, pages, past)
+SCRIPTS = (submit, drain, live, storage, reading, queueing, million, pages, past, on_postgresql)
 FETCHING = (media, whole_films)
 """These fetch and make their inputs, so they are not asked without need."""
 
