@@ -55,6 +55,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Keep": {
         "backup": "data_folder",
         "restore": "data_folder",
+        "migrate": "migrate",
         "archive": "archive",
         "forget": "forget",
         "erase": "erase",

@@ -1,0 +1,80 @@
+"""Moves a whole log into PostgreSQL, row by row as it is stored, and lends one to who moves it out."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import psycopg
+
+from ...errors import DataNotEmpty, LogCorrupt, LogTooNew
+from ...recorded import timestamp
+from ..chain import checksum
+from ..event_log import Epoch
+from . import ownership
+from .connection import Conn, Database, refuse_unsafe
+from .log import COPY_ANSWERS, COPY_EVENTS, copy_in
+from .schema import create, schema_faults
+from .texts import kept, kept_row
+
+_COPY_EPOCHS = "COPY tasktrail.epochs (epoch, pid, host, started_at, sum) FROM STDIN"
+
+
+class Held(NamedTuple):
+    """A log that nobody else has."""
+
+    conn: Conn
+    name: str
+    epoch: int
+
+
+@contextmanager
+def held(address: str, now: datetime) -> Iterator[Held]:
+    """The log at an address, begun where there is none. An older service can append nothing more.
+
+    Raises `DataInUse` when a service works on it, `LogCorrupt` and `LogTooNew`.
+    """
+    database = Database(address)
+    conn = database.connect("migrate", writes=True)
+    try:
+        refuse_unsafe(conn, database.name)
+        create(conn)
+        for fault in schema_faults(conn):
+            raise (LogTooNew if fault.code == "newer" else LogCorrupt)(f"{database.name}: {fault.message}")
+        ownership.lock(conn, database.name)
+        epoch = ownership.take(conn, database.name, os.getpid(), now)
+        heart = ownership.Heart(database, epoch)
+        try:
+            yield Held(conn, database.name, epoch)
+        finally:
+            heart.stop()
+    except psycopg.Error as error:
+        raise database.explained(error, "cannot be written") from error
+    finally:
+        conn.close()
+
+
+def fill(
+    target: Held,
+    rows: Iterable[tuple[Any, ...]],
+    answers: Iterable[tuple[Any, ...]],
+    epochs: Sequence[Epoch],
+    now: datetime,
+) -> None:
+    """Put a log into an empty one: all of it or nothing. Its last epoch is that of whoever moves it.
+
+    Raises `DataNotEmpty` and `psycopg.Error`.
+    """
+    mover = Epoch(max(len(epochs) + 1, target.epoch), os.getpid(), os.uname().nodename, timestamp(now))
+    with target.conn.transaction():
+        if target.conn.execute("SELECT 1 FROM tasktrail.events LIMIT 1").fetchone():
+            raise DataNotEmpty(f"{target.name} holds another log already", remedy="Move it into an empty database.")
+        target.conn.execute("DELETE FROM tasktrail.epochs")
+        copy_in(target.conn, COPY_EVENTS, map(kept_row, rows))
+        copy_in(target.conn, COPY_ANSWERS, ((kept(row[0]), *row[1:], checksum(row)) for row in answers))
+        gap = [
+            Epoch(number, mover.pid, mover.host, mover.started_at) for number in range(len(epochs) + 1, mover.number)
+        ]
+        copy_in(target.conn, _COPY_EPOCHS, ((*one, checksum(one)) for one in (*epochs, *gap, mover)))
+        target.conn.execute("UPDATE tasktrail.owner SET epoch = %s", (mover.number,))

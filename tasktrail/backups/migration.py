@@ -1,0 +1,175 @@
+"""Moves the log of a data folder from its file into a database of PostgreSQL, and back: same positions, same hashes.
+
+The target gets all of it in one commit, or under its name only when it is whole. So a move that was killed is begun
+again, or finished where only the names were left to change.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..events.errors import DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew
+from ..events.log.address import NAME, check_address, read_address, shown, write_address
+from ..events.log.chain import GENESIS, link_row
+from ..events.log.event_log import Head, ReportProgress
+from ..events.log.files import sync
+from ..events.log.lock import DataLock
+from ..events.log.log_reader import LogReader
+from ..events.log.opening import need_client, read_log
+from ..events.log.sqlite_filling import fill as fill_file
+from ..events.recorded import STUB
+from ..paths import DataPaths, give_to_owner, path_of
+from .backup import part_file
+from .evidence import refuse_older_log
+
+_FILE = "log.db"
+
+
+class Migrated(msgspec.Struct, frozen=True, kw_only=True):
+    """A log that was moved."""
+
+    source: str
+    target: str
+    position: int
+    head: str
+    """The hash of the last record, in hex."""
+    kept: str
+    """Where the old log is now; nothing reads it."""
+
+
+def migrate(source: str | Path, target: str | Path, *, progress: ReportProgress) -> Migrated:
+    """Move the log. One of the two is a data folder, the other the address of a database.
+
+    The data folder then says where its log is, and keeps all else. What was moved stays: a file under another name.
+
+    Raises:
+        InvalidPath: these two are not a folder and an address, or there is no log to move.
+        DataNotEmpty: the target holds another log.
+        DataInUse: a service works on the log.
+        HistoryMissing, LogCorrupt, LogTooNew: the log is not whole, and stays where it is.
+    """
+    into_database, out_of_database = _is_address(target), _is_address(source)
+    if into_database == out_of_database:
+        raise InvalidPath(
+            "One of the two has to be a data folder, and the other the address of a database",
+            remedy="From file to file a log is copied by `tasktrail backup`, from database to database by pg_dump.",
+        )
+    need_client()
+    address = str(target if into_database else source)
+    check_address(address)
+    paths = DataPaths(path_of(source if into_database else target, "from" if into_database else "to"))
+    paths.refuse_strangers()
+    if into_database and not (paths.data / _FILE).exists():
+        raise InvalidPath(f"There is no log in {paths.data}", field="from", remedy="Name the data folder.")
+    paths.make()
+    with DataLock(paths.lock, "migrate"):
+        moved = (_into_database if into_database else _into_file)(paths, address, progress)
+        give_to_owner(paths)
+    return moved
+
+
+def _is_address(text: str | Path) -> bool:
+    return "://" in str(text)
+
+
+def _into_database(paths: DataPaths, address: str, progress: ReportProgress) -> Migrated:
+    from ..events.log.postgresql.moving import fill, held
+
+    file, place = paths.data / _FILE, paths.data / NAME
+    if place.exists() and read_address(place) != address:
+        raise DataNotEmpty(f"The log of {paths.data} is at {shown(read_address(place))}", field="to")
+    if not place.exists():
+        refuse_older_log(paths)
+    now = datetime.now(UTC)
+    with held(address, now) as database, closing(read_log(file)) as log:
+        head = log.head()
+        if _end_of(place, address) != head:
+            _refuse_unsound(log, file, progress)
+            fill(database, _checked(log, head, progress), _answers(log), log.epochs(), now)
+    write_address(place, address)
+    kept = _set_aside(file, now)
+    return Migrated(
+        source=str(file), target=shown(address), position=head.position, head=head.hash.hex(), kept=str(kept)
+    )
+
+
+def _into_file(paths: DataPaths, address: str, progress: ReportProgress) -> Migrated:
+    from ..events.log.postgresql.moving import held
+    from ..events.log.postgresql.reader import PostgresqlLogReader
+
+    file, place = paths.data / _FILE, paths.data / NAME
+    if place.exists() and read_address(place) != address:
+        raise DataNotEmpty(f"The log of {paths.data} is at {shown(read_address(place))}, not there", field="to")
+    now = datetime.now(UTC)
+    with held(address, now), closing(PostgresqlLogReader(place, address)) as log:
+        head = log.head()
+        if not head.position:
+            raise InvalidPath(f"There is no log at {shown(address)}", field="from")
+        if not file.exists():
+            if place.exists():
+                refuse_older_log(paths)
+            _refuse_unsound(log, Path(shown(address)), progress)
+            with part_file(file) as part:
+                fill_file(part, _checked(log, head, progress), _answers(log), log.epochs())
+                with closing(read_log(part)) as copy:
+                    _refuse_unsound(copy, part, lambda _reached, _goal: None)
+                part.replace(file)
+            sync(paths.data)
+        else:
+            with closing(read_log(file)) as there:
+                if there.head() != head:
+                    raise DataNotEmpty(f"{file} holds another log already", field="to")
+    kept = ""
+    if place.exists():
+        kept = str(_set_aside(place, now))
+    return Migrated(source=shown(address), target=str(file), position=head.position, head=head.hash.hex(), kept=kept)
+
+
+def _end_of(place: Path, address: str) -> Head:
+    from ..events.log.postgresql.reader import PostgresqlLogReader
+
+    with closing(PostgresqlLogReader(place, address)) as log:
+        return log.head()
+
+
+def _refuse_unsound(log: LogReader, where: Path, progress: ReportProgress) -> None:
+    """Raises `LogCorrupt` and `LogTooNew`."""
+    head = log.head().position
+    progress(0, 2 * head)
+    for fault in log.faults():
+        kind = LogTooNew if fault.code == "newer" else LogCorrupt
+        raise kind(f"{where}: position {fault.position}: {fault.message}")
+
+
+def _checked(log: LogReader, head: Head, progress: ReportProgress) -> Iterator[tuple[Any, ...]]:
+    """The rows as they are stored, held against the chain once more on their way."""
+    previous = GENESIS
+    for row in log.rows(0, head.position):
+        if row[3] != STUB and link_row(previous, row[:14]) != row[14]:
+            raise LogCorrupt(f"Position {row[0]} was changed while it was copied")
+        previous = row[14]
+        progress(head.position + row[0], 2 * head.position)
+        yield row
+    if previous != head.hash:
+        raise LogCorrupt("The log has changed while it was copied")
+
+
+def _answers(log: LogReader) -> Iterator[tuple[str, bytes, int, int]]:
+    return ((row[0], row[7], row[1], row[2]) for row in log.answered())
+
+
+def _set_aside(path: Path, now: datetime) -> Path:
+    """Give what was moved another name, with its write-ahead log, so that nothing opens it by mistake."""
+    if not path.exists():
+        return path
+    aside = path.with_name(f"{path.name}.moved-{now:%Y%m%dT%H%M%SZ}")
+    path.rename(aside)
+    for end in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(f"{path.name}{end}").rename(f"{aside}{end}")
+    sync(path.parent)
+    return aside

@@ -1,0 +1,197 @@
+"""A log that is moved into PostgreSQL and back has the same positions, hashes and answers, and gives the same views."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archiving import archive
+from click.testing import CliRunner
+from histories import BEGIN, Journal, random_history
+from log_questions import questions
+from postgresql_server import connect, needs_postgresql, new_database
+
+from tasktrail import Config, TaskService
+from tasktrail.backups import migration
+from tasktrail.backups.migration import migrate
+from tasktrail.cli.app import app
+from tasktrail.events.errors import DataInUse, DataNotEmpty, Fenced, InvalidPath, LogCorrupt, LogUnreachable
+from tasktrail.events.log.address import NAME, read_address
+from tasktrail.events.log.lock import DataLock
+from tasktrail.events.log.opening import open_log, read_log
+from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.paths import DataPaths
+from tasktrail.projections import TaskViews, catch_up
+from tasktrail.projections.verification import verify
+
+pytestmark = needs_postgresql
+
+
+@pytest.fixture
+def where() -> Iterator[str]:
+    with new_database() as where:
+        yield where
+
+
+def silent(_reached: int, _goal: int) -> None: ...
+
+
+def history(data: Path, steps: int = 300, *, encrypted: bool = False, archived: int = 0) -> Journal:
+    data.mkdir()
+    with closing(SqliteEventLog(data / "log.db", now=BEGIN, encrypted=encrypted)) as log:
+        journal = Journal(log)
+        random_history(journal, steps, seed=5)
+        journal.forget(*journal.over()[:3])
+        if archived:
+            archive(journal, archived)
+    return journal
+
+
+def asked(place: Path, journal: Journal) -> list[Any]:
+    with closing(read_log(place)) as log:
+        assert list(log.faults()) == []
+        answers = [sorted(log.answered()), *questions(log, (5, 90), sorted(journal.states))]
+        assert verify(log).ok
+        return answers
+
+
+def views(folder: Path, place: Path) -> list[Any]:
+    folder.mkdir()
+    with closing(read_log(place)) as log, closing(TaskViews(folder / "views.db")) as made:
+        catch_up(log, made)
+    with closing(sqlite3.connect(folder / "views.db")) as conn:
+        return [conn.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in ("tasks", "versions")]
+
+
+@pytest.mark.parametrize("how", [{}, {"encrypted": True}, {"archived": 120}])
+def test_there_and_back_all_is_the_same(tmp_path: Path, where: str, how: dict[str, Any]) -> None:
+    data = tmp_path / "data"
+    journal = history(data, **how)
+    before, seen = asked(data / "log.db", journal), views(tmp_path / "a", data / "log.db")
+    reached = list[tuple[int, int]]()
+    there = migrate(data, where, progress=lambda *told: reached.append(told))
+    assert (there.position, there.head) == (len(journal.records), before[1].hash.hex())
+    assert reached[-1] == (2 * there.position, 2 * there.position)
+    assert not (data / "log.db").exists()
+    assert read_address(data / NAME) == where
+    assert asked(data / NAME, journal) == before
+    assert views(tmp_path / "b", data / NAME) == seen
+    back = migrate(where, data, progress=silent)
+    assert (back.position, back.head) == (there.position, there.head)
+    assert not (data / NAME).exists()
+    assert asked(data / "log.db", journal) == before
+    assert views(tmp_path / "c", data / "log.db") == seen
+    assert len([path for path in data.iterdir() if ".moved-" in path.name and "-wal" not in path.name]) >= 2
+
+
+def test_a_service_goes_on_after_each_move(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent / "support"))  # for workers
+    data = tmp_path / "data"
+
+    def add(*, expected: int) -> None:
+        with TaskService.open(data, config=Config(workers=1, handlers=("sample_handlers",))) as service:
+            assert service.create_task(type="noop") == expected
+            assert service.wait(expected, timeout=60).status == "completed"
+            assert service.verify().ok
+
+    add(expected=1)
+    migrate(data, where, progress=silent)
+    add(expected=2)
+    migrate(where, data, progress=silent)
+    add(expected=3)
+    with closing(read_log(data / "log.db")) as log:
+        assert [epoch.number for epoch in log.epochs()] == [1, 2, 3, 4, 5]  # two of them moved it
+
+
+def test_an_older_service_on_the_database_appends_nothing_more(tmp_path: Path, where: str) -> None:
+    data = tmp_path / "data"
+    journal = history(data)
+    migrate(data, where, progress=silent)
+    older = open_log(data / NAME, now=BEGIN)
+    with closing(older):
+        older._heart.stop()  # type: ignore[attr-defined]
+        with connect(where.removeprefix("postgresql:///").partition("?")[0]) as conn:
+            conn.execute("UPDATE tasktrail.owner SET beat = clock_timestamp() - interval '1 minute'")
+        migrate(where, data, progress=silent)
+        position = len(journal.records)
+        with pytest.raises(LogUnreachable):  # its session was ended
+            older.append([], expected=position)
+        with pytest.raises(Fenced):
+            older.append([], expected=position)
+
+
+@pytest.mark.parametrize("step", ["fill", "write_address", "_set_aside"])
+def test_a_move_that_was_cut_off_is_repeated(
+    tmp_path: Path, where: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    data = tmp_path / "data"
+    journal = history(data)
+    before = asked(data / "log.db", journal)
+    with monkeypatch.context() as patch:
+        target = "tasktrail.events.log.postgresql.moving.copy_in" if step == "fill" else f"{migration.__name__}.{step}"
+        patch.setattr(target, killed)
+        with pytest.raises(Killed):
+            migrate(data, where, progress=silent)
+    migrate(data, where, progress=silent)
+    assert asked(data / NAME, journal) == before
+    assert not (data / "log.db").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(migration, "fill_file" if step == "fill" else "_set_aside", killed)
+        with pytest.raises(Killed):
+            migrate(where, data, progress=silent)
+    migrate(where, data, progress=silent)
+    assert asked(data / "log.db", journal) == before
+    assert not (data / NAME).exists()
+
+
+def test_a_target_that_holds_another_log_is_refused(tmp_path: Path, where: str) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    history(one)
+    history(other, steps=200)
+    migrate(one, where, progress=silent)
+    with pytest.raises(DataNotEmpty, match="holds another log"):
+        migrate(other, where, progress=silent)
+    with pytest.raises(DataNotEmpty, match="holds another log"):
+        migrate(where, other, progress=silent)
+    assert (other / "log.db").exists()
+
+
+def test_what_cannot_be_moved_is_refused(tmp_path: Path, where: str) -> None:
+    data = tmp_path / "data"
+    for source, target in ((data, tmp_path), (where, where), (data, where)):
+        with pytest.raises(InvalidPath):
+            migrate(source, target, progress=silent)
+    with pytest.raises(InvalidPath, match="There is no log at"):
+        migrate(where, data, progress=silent)
+    history(tmp_path / "log")
+    with DataLock(DataPaths(tmp_path / "log").lock, "serve"), pytest.raises(DataInUse):
+        migrate(tmp_path / "log", where, progress=silent)
+
+
+def test_a_damaged_log_stays_where_it_is(tmp_path: Path, where: str) -> None:
+    data = tmp_path / "data"
+    history(data)
+    with closing(sqlite3.connect(data / "log.db")) as conn:
+        conn.execute("DROP TRIGGER events_are_not_changed")
+        conn.execute("UPDATE events SET actor = 'eve' WHERE position = 7")
+        conn.commit()
+    with pytest.raises(LogCorrupt):
+        migrate(data, where, progress=silent)
+    assert (data / "log.db").exists()
+    assert not (data / NAME).exists()
+
+
+def test_the_command_says_what_it_has_done(tmp_path: Path, where: str) -> None:
+    data = tmp_path / "data"
+    journal = history(data)
+    said = CliRunner().invoke(app, ["migrate", str(data), where]).output
+    assert f"moved: {len(journal.records)} records from {data / 'log.db'} to postgresql:///" in said
+    assert "user=postgres" not in said
