@@ -553,7 +553,7 @@ class Scheduler(Actor):
         self._maintain_at = now + MAINTAIN_EVERY
         try:
             self._opened.maintain()
-        except LogGone as error:
+        except (Fenced, LogGone) as error:
             self._append_failed(error)
         except TasktrailError as error:
             logger.warning("the log could not be looked after", error=str(error))

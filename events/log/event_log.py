@@ -125,7 +125,10 @@ class EventLog(ReadableLog, Protocol):
         """Delete at most so many rows of records that are archived; how many are left."""
 
     def maintain(self) -> None:
-        """What has to be done now and then between appends. Raises `LogGone` when nothing more can be appended."""
+        """What has to be done now and then between appends.
+
+        Raises `LogGone`, or `Fenced`, when nothing more can be appended.
+        """
 
     def close(self) -> None:
         """Let go of files. The log cannot be used afterwards."""

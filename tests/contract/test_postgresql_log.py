@@ -15,7 +15,7 @@ from histories import BEGIN, Journal, random_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from log_questions import questions
-from postgresql_server import connect, needs_postgresql, new_place, server_folder
+from postgresql_server import connect, needs_postgresql, new_place, own_server, server_folder
 
 from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import (
@@ -135,7 +135,10 @@ def test_a_service_whose_heart_has_stopped_is_replaced_and_appends_nothing_more(
 
 def test_the_epoch_alone_fences_a_service_that_still_has_its_session(log: EventLog, place: Path) -> None:
     log.append([created(1)], expected=0)
+    log.maintain()
     run(place, "UPDATE tasktrail.owner SET epoch = epoch + 1")
+    with pytest.raises(Fenced):
+        log.maintain()
     for facts in ([created(2)], [created(number) for number in range(2, 40)], []):
         with pytest.raises(Fenced):
             log.append(facts, expected=1)
@@ -402,3 +405,31 @@ def test_keys_of_users_stay_in_the_data_folder(place: Path) -> None:
     shutil.copy(place, other)
     with pytest.raises(TasktrailError, match=r"keys\.db is not there"):
         opened(other / NAME)
+
+
+# --- the server ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+def test_a_server_that_is_killed_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    with own_server() as (server, address):
+        write_address(tmp_path / NAME, address)
+        with closing(opened(tmp_path / NAME)) as log:
+            done, kills = 0, 0
+            while kills < 3:
+                size = (1, 3, 30)[done % 3]
+                facts = [created(number) for number in range(done + 1, done + size + 1)]
+                try:
+                    log.append(facts, expected=done)
+                except LogUnreachable:
+                    server.start_again()
+                    kills += 1
+                    if already_appended(log, facts, done) is None:
+                        log.append(facts, expected=done)
+                done += size
+                if done % 7 == 0:
+                    server.kill()
+            assert [record.task_id for record in log.read()] == list(range(1, done + 1))
+        with closing(read_log(tmp_path / NAME)) as reader:
+            assert list(reader.faults()) == []

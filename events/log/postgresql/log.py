@@ -39,7 +39,8 @@ COPY_ANSWERS = "COPY tasktrail.answers (command_id, digest, task_id, position, s
 _INSERT_ANSWER = (
     "INSERT INTO tasktrail.answers (command_id, digest, task_id, position, sum) VALUES (%s, %s, %s, %s, %s)"
 )
-_FENCE = "SELECT epoch FROM tasktrail.owner FOR KEY SHARE"
+_EPOCH = "SELECT epoch FROM tasktrail.owner"
+_FENCE = f"{_EPOCH} FOR KEY SHARE"
 """Who takes over changes the epoch, and waits for those who look at it; who looks waits for who takes over."""
 _FEW = 8
 """Rows that are quicker to send one by one than by COPY, which takes more journeys."""
@@ -279,11 +280,15 @@ class PostgresqlEventLog(Reading):
         return 0
 
     def maintain(self) -> None:
-        """Between appends: have PostgreSQL let go of what was dropped, which it keeps until then."""
+        """Between appends: see whether the log is ours, and have PostgreSQL let go of what was dropped.
+
+        So a service that was replaced while it had nothing to record ends as well. Raises `Fenced`.
+        """
         conn = self._owned()
-        if not self._unswept:
-            return
         try:
+            self._refuse_fenced(conn.execute(_EPOCH).fetchone())
+            if not self._unswept:
+                return
             conn.execute("VACUUM tasktrail.events")
             conn.execute("VACUUM tasktrail.answers")
             self._unswept = False
