@@ -18,7 +18,11 @@ from .events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
 from .events.log.lock import holder, role
 from .events.values import in_words
 
-NO_SOCKET = {"run": "`tasktrail run`", "program": "A program that has opened it with TaskService"}
+NO_SOCKET = {
+    "run": "`tasktrail run`",
+    "standby": "`tasktrail serve --standby`",
+    "program": "A program that has opened it with TaskService",
+}
 """Programs that may hold a data folder without taking commands of others, in words."""
 
 

@@ -58,9 +58,8 @@ from .config.load import Reloaded, with_live_keys
 from .config.settings import Config, parse_limits, usable_cpus
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
-from .events.errors import ConfigurationError, DataNotEmpty, LogGone, NotReady
+from .events.errors import ConfigurationError, LogGone, NotReady
 from .events.forms import forms_fingerprint
-from .events.log.address import is_address, read_address, shown, write_address
 from .events.log.files import refuse_rescued
 from .events.log.integrity import AT_ONCE
 from .events.log.lock import DataLock
@@ -75,6 +74,7 @@ from .handlers.process.sandbox import sandbox_support
 from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
+from .log_place import settle_place
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
 from .projections.notices import Notice, log_id
@@ -222,7 +222,7 @@ class System:
         try:
             close_to_others(self.paths)
             refuse_rescued(self.paths.log)
-            self._settle_place()
+            settle_place(self.paths, self.config)
             if not wait_for_orphans(self.paths.workers_lock, _ORPHANS_WITHIN):
                 raise NotReady("Processes of an earlier service are still there and cannot be killed")
             self._accepted = accept_loss(self.paths, self._accepted)
@@ -237,30 +237,6 @@ class System:
             self._close_onlookers()
             self._lock.release()
             raise (self.fatal or error) from None
-
-    def _settle_place(self) -> None:
-        """Keep the configured address in the data folder, unless that has a log of its own. A changed one is kept, too.
-
-        Raises `DataNotEmpty` and `ConfigurationError`.
-        """
-        address, place = self.config.log, self.paths.log
-        if not is_address(place):
-            return
-        if self.config.archive_after:
-            raise ConfigurationError(
-                "`archive_after` is set, and a log on PostgreSQL has no archives",
-                field="archive_after",
-                remedy="Leave it out.",
-            )
-        file = self.paths.data / "log.db"
-        if not place.exists() and file.exists() and file.stat().st_size:
-            raise DataNotEmpty(
-                f"{file} holds a log, and the configuration names another, {shown(address)}",
-                field="log",
-                remedy="Move it with `tasktrail migrate`, or use another data folder.",
-            )
-        if address and not (place.exists() and read_address(place) == address):
-            write_address(place, address)
 
     def ceiling(self) -> Ceiling:
         """What a task could get if nothing else ran, by the configuration and the machine at the start."""

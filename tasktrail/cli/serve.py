@@ -7,13 +7,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec.structs import replace
 
-from ..events.errors import ConfigurationError, TasktrailError
+from ..events.errors import ConfigurationError, DataInUse, TasktrailError
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED, exit_code, json_bytes
 from .fields import default_actor, reason_and_actor
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 STOP_WITHIN = 20.0
 """Seconds for a stop in good order. What takes longer is left to recovery."""
 _LOOK_EVERY = 0.5
+_TURN_EVERY = 0.1
 _DOES_NOT_RUN = "the service does not run"
 
 
@@ -42,6 +44,7 @@ _DOES_NOT_RUN = "the service does not run"
         ("tasktrail serve", "on ./tasktrail-data; other commands find it there"),
         ("tasktrail serve app.py", "with the task types of this file, too"),
         ("tasktrail serve --data /srv/tasks --port 8080", "with the HTTP routes on a fixed port"),
+        ("tasktrail serve --standby", "on a second machine: takes over when the service on the first is gone"),
     ],
 )
 @click.argument("handlers", nargs=-1, type=click.Path(), metavar="[FILE|MODULE]…")
@@ -61,6 +64,11 @@ _DOES_NOT_RUN = "the service does not run"
     is_flag=True,
     help="Go on although the log lacks records that it once had; needs --reason, and is recorded.",
 )
+@click.option(
+    "--standby",
+    is_flag=True,
+    help="Wait until no other service has the log, and take over then; for a log on PostgreSQL.",
+)
 @click.option("--strict", is_flag=True, help="Do not start when handlers cannot be loaded.")
 @reason_and_actor
 @pass_session
@@ -73,6 +81,7 @@ def serve_command(
     actor: str | None,
     *,
     accept_loss: bool,
+    standby: bool,
     strict: bool,
 ) -> int:
     """Run the service: it takes commands, runs tasks and recovers those that a crash has interrupted.
@@ -84,6 +93,9 @@ def serve_command(
     commands are accepted it prints `ready` with its addresses on standard error, and an address that logs a browser in:
     once, and within an hour. `tasktrail open` makes another. SIGTERM or Ctrl-C stops it in good order, a second one at
     once.
+
+    With --standby it follows the log of the service that has it, and takes over when that one is gone or hangs. Until
+    then commands that read find all in its data folder, and it takes no others.
 
     SIGHUP makes it read its configuration again. It says which keys hold at once, and which wait for the next start.
 
@@ -118,9 +130,13 @@ def serve_command(
         if strict:
             refuse_broken_handlers(config.handlers)
         refuse_broken_handlers(own, installed=False)
-        with TaskService.open(
-            session.data, config=config, accept_loss=accepted, actor=actor or default_actor()
-        ) as service:
+        service = _opened(
+            lambda: TaskService.open(session.data, config=config, accept_loss=accepted, actor=actor or default_actor()),
+            (lambda: _has_turn(session, config, reporter)) if standby else None,
+        )
+        if service is None:
+            return DONE
+        with service:
             server = HttpServer(
                 service,
                 socket_path=service.paths.socket,
@@ -135,6 +151,36 @@ def serve_command(
         if not reporter.lines:
             raise  # the command line tells it
         return reporter.complain(error)
+
+
+def _opened(open_service: "Callable[[], TaskService]", has_turn: Callable[[], bool] | None) -> "TaskService | None":
+    """The service, for a standby once it has its turn; none when a signal has ended the wait."""
+    if has_turn is None:
+        return open_service()
+    while has_turn():
+        try:
+            return open_service()
+        except DataInUse:  # another standby was quicker
+            continue
+    return None
+
+
+def _has_turn(session: Session, config: "Config", reporter: "Announcer") -> bool:
+    """Wait until nobody has the log; false when a signal came first."""
+    from ..paths import DataPaths
+    from ..standby import Standby
+
+    paths = DataPaths(session.data, Path(config.temp_dir) if config.temp_dir else None, config.log)
+    with closing(Standby(paths, config)) as standby, Signals() as signals:
+        if standby.may_take_over():
+            return True
+        _tell_systemd("READY=1", "STATUS=standby: another service has the log")
+        reporter.say("info", "standby: another service has the log", "standby: another service has the log")
+        while signals.next(_TURN_EVERY) is None:
+            if standby.may_take_over():
+                reporter.say("info", "taking over the log", "taking over the log")
+                return True
+    return False
 
 
 def refuse_broken_handlers(modules: Sequence[str], *, installed: bool = True) -> None:

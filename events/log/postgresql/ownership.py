@@ -29,6 +29,12 @@ _END_HOLDER = """
     WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND objsubid = 2 AND pid != pg_backend_pid()
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+_IS_FREE = """
+    SELECT NOT EXISTS (
+        SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND objsubid = 2
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) OR EXISTS (SELECT 1 FROM tasktrail.owner WHERE clock_timestamp() - beat > make_interval(secs => %s))
+"""
 _BEAT = "UPDATE tasktrail.owner SET beat = clock_timestamp() WHERE epoch = %s"
 _LOOK = "SELECT epoch, beat, extract(epoch FROM clock_timestamp() - beat)::float8 FROM tasktrail.owner"
 _TAKE = "UPDATE tasktrail.owner SET epoch = epoch + 1, beat = clock_timestamp() RETURNING epoch"
@@ -72,6 +78,13 @@ def take(conn: Conn, name: str, pid: int, now: datetime) -> int:
 
 def _has_lock(conn: Conn) -> bool:
     return conn.execute(_TRY, _KEY).fetchall() == [(True,)]
+
+
+def is_free(conn: Conn) -> bool:
+    """Whether no service has the log, or the heart of the one that has it has stopped. Raises `psycopg.Error`."""
+    if conn.execute("SELECT to_regclass('tasktrail.owner') IS NULL").fetchall() == [(True,)]:
+        return True
+    return conn.execute(_IS_FREE, (*_KEY, LEASE)).fetchall() == [(True,)]
 
 
 def _who(conn: Conn, epoch: int) -> str:

@@ -1,0 +1,142 @@
+"""A standby takes over the log of a service that is gone or hangs, and that one appends nothing any more."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pytest
+from postgresql_server import needs_postgresql, new_database
+
+from tasktrail import Client, Config
+from tasktrail.api.reader import Reader
+from tasktrail.events import Recorded
+from tasktrail.events.errors import ConfigurationError
+from tasktrail.events.log.address import NAME
+from tasktrail.events.log.opening import read_log
+from tasktrail.events.system_events import ServiceStarted
+from tasktrail.paths import DataPaths
+from tasktrail.projections import TaskFilters
+from tasktrail.standby import Standby
+
+SUPPORT = Path(__file__).parent.parent / "support"
+LEASE = 5.0
+WITHIN = 20.0
+"""Seconds. On a machine with nothing else to do it is less than one."""
+
+
+class Served:
+    """`tasktrail serve` on a data folder."""
+
+    def __init__(self, data: Path, where: str, *arguments: str) -> None:
+        self.data = data
+        self.errors = data.with_name(f"{data.name}.err")
+        environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "TASKTRAIL_LOG": where, "TASKTRAIL_WORKERS": "1"}
+        environment["TASKTRAIL_HANDLERS"] = "sample_handlers"
+        command = [sys.executable, "-m", "tasktrail", "serve", "--data", str(data), "--port", "0", *arguments]
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(command, env=environment, stderr=errors)
+
+    def until(self, said: str) -> None:
+        wait_for(lambda: said in self.errors.read_text() or self.process.poll() is not None)
+        assert said in self.errors.read_text()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+        self.process.wait()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def pair(folder: Path) -> Iterator[tuple[Served, Served]]:
+    """A service, with a task that it has done, and a standby that has seen all of it."""
+    with ExitStack() as stack:
+        where = stack.enter_context(new_database())
+        leader = stack.enter_context(closing(Served(folder / "leader", where)))
+        leader.until("ready")
+        with Client.connect(leader.data) as client:
+            assert client.wait(client.create_task(type="noop"), timeout=60).status == "completed"
+        standby = stack.enter_context(closing(Served(folder / "standby", where, "--standby")))
+        standby.until("standby: another service has the log")
+        yield leader, standby
+
+
+def records(data: Path) -> list[Recorded]:
+    with closing(read_log(data / NAME)) as log:
+        return list(log.read())
+
+
+def starts(data: Path) -> list[Recorded]:
+    return [record for record in records(data) if isinstance(record.event, ServiceStarted)]
+
+
+@needs_postgresql
+@pytest.mark.slow
+@pytest.mark.crash
+def test_a_standby_takes_over_when_the_service_is_killed(tmp_path: Path) -> None:
+    with pair(tmp_path) as (leader, standby):
+        with Reader(standby.data) as reader:  # what it keeps answers questions
+            assert [task.status for task in reader.list_tasks(TaskFilters())[0]] == ["completed"]
+        leader.process.kill()
+        killed = time.monotonic()
+        wait_for(lambda: len(starts(standby.data)) == 2)
+        took = time.monotonic() - killed
+        print(f"first append {took:.2f} s after SIGKILL")
+        assert took < WITHIN
+        standby.until("ready")
+        with Client.connect(standby.data) as client:
+            again = client.create_task(type="noop")
+            assert client.wait(again, timeout=60).status == "completed"
+            assert client.verify().ok
+        assert again == 2
+
+
+@needs_postgresql
+@pytest.mark.slow
+@pytest.mark.crash
+def test_a_standby_takes_over_when_the_service_hangs_and_that_one_appends_nothing_more(tmp_path: Path) -> None:
+    with pair(tmp_path) as (leader, standby):
+        leader.process.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        wait_for(lambda: len(starts(standby.data)) == 2)
+        took = time.monotonic() - stopped
+        print(f"first append {took:.2f} s after SIGSTOP")
+        assert LEASE - 1.5 < took < LEASE + WITHIN
+        standby.until("ready")
+        leader.process.send_signal(signal.SIGCONT)
+        assert leader.process.wait(60) != 0
+        assert "has taken postgresql:///" in leader.errors.read_text()
+        epochs = [record.event.epoch for record in starts(standby.data) if isinstance(record.event, ServiceStarted)]
+        assert epochs == [1, 2]
+        after = [record for record in records(standby.data) if record.position > starts(standby.data)[1].position]
+        with Client.connect(standby.data) as client:
+            client.create_task(type="noop")
+        assert [record.name for record in after if not record.task_id] == []
+
+
+@needs_postgresql
+@pytest.mark.slow
+@pytest.mark.crash
+def test_a_standby_that_is_not_needed_ends_at_a_signal(tmp_path: Path) -> None:
+    with pair(tmp_path) as (leader, standby):
+        standby.process.terminate()
+        assert standby.process.wait(60) == 0
+        assert leader.process.poll() is None
+        assert len(starts(leader.data)) == 1
+
+
+def test_a_log_in_a_file_has_no_standby(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="Only a log on PostgreSQL"):
+        Standby(DataPaths(tmp_path), Config())
