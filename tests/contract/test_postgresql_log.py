@@ -23,16 +23,17 @@ from tasktrail.events.errors import (
     ConfigurationError,
     DataInUse,
     Fenced,
+    KeysUnreadable,
     LogCorrupt,
     LogGone,
     LogTooNew,
     LogUnreachable,
-    TasktrailError,
 )
 from tasktrail.events.log.address import NAME, check_address, read_address, write_address
 from tasktrail.events.log.event_log import EventLog, already_appended
 from tasktrail.events.log.opening import open_log, read_log
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.system_events import UserErased
 from tasktrail.projections.verification import verify
 
 pytestmark = needs_postgresql
@@ -403,8 +404,28 @@ def test_keys_of_users_stay_in_the_data_folder(place: Path) -> None:
     other = place.parent / "other"
     other.mkdir()
     shutil.copy(place, other)
-    with pytest.raises(TasktrailError, match=r"keys\.db is not there"):
+    with pytest.raises(KeysUnreadable, match=r"keys\.db is not there"):
         opened(other / NAME)
+
+
+def test_keys_that_nobody_has_destroyed_are_missed(place: Path) -> None:
+    def of_user(user_id: int) -> Fact:
+        return Fact(user_id, 1, Created(type="noop", user_id=user_id, label="mine"), NOW, "alice")
+
+    other = place.parent / "other"
+    with closing(open_log(place, now=NOW, encrypted=True)) as log:
+        log.append([of_user(1), of_user(2)], expected=0)
+        shutil.copytree(place.parent, other)
+        erased = log.belongings(1).keys
+        log.append([Fact(0, 1, UserErased(keys=erased, tasks=(1,)), NOW)], expected=2)
+        log.destroy(erased)
+    with closing(open_log(other / NAME, now=NOW, encrypted=True)) as log:  # it has all that are in use, and one more
+        log.append([of_user(3)], expected=3)
+    with pytest.raises(KeysUnreadable, match="lacks 1 keys"):
+        opened(place)
+    shutil.copy(other / "keys.db", place.parent)
+    shutil.copy(other / "master-key", place.parent)
+    opened(place).close()
 
 
 # --- the server ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 from msgspec.structs import astuple
 
@@ -14,15 +15,16 @@ from ...context import NOTHING_KNOWN, Belongings
 from ...errors import ConcurrencyError, Fenced, KeysUnreadable, LogCorrupt, LogGone, LogTooNew
 from ...ranges import spans_of
 from ...recorded import STUB, Fact, Recorded
+from ...system_events import UserErased
 from ..address import read_address
 from ..answers import is_as_written
 from ..chain import checksum
 from ..encryption import Decryption, Encryption, opened_digest
 from ..event_log import Answer, Head
-from ..files import HeadMark
+from ..files import HeadMark, read_mark
 from ..integrity import AT_ONCE
 from ..linking import linked
-from ..personal import BEGINS
+from ..personal import BEGINS, KEY_LENGTH
 from ..rows import COLUMNS
 from ..stubs import DROPS, STUB_ROW, digest_of
 from . import ownership
@@ -51,6 +53,12 @@ _PUT_STUBS = f"""
     WHERE position BETWEEN %s AND %s
 """  # noqa: S608 - our own names
 _DROP_ANSWERS = "DELETE FROM tasktrail.answers WHERE position BETWEEN %s AND %s"
+_ERASURES = "SELECT data FROM tasktrail.events WHERE event = 'user_erased'"
+_ERASED = msgspec.json.Decoder(UserErased)
+_KEYS = f"""
+    SELECT DISTINCT substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) FROM tasktrail.events
+    WHERE starts_with(data, '{BEGINS}')
+"""  # noqa: S608 - our own words
 _ANY_ENCRYPTED = f"SELECT 1 FROM tasktrail.events WHERE starts_with(data, '{BEGINS}') LIMIT 1"  # noqa: S608 - our own words
 
 
@@ -114,7 +122,24 @@ class PostgresqlEventLog(Reading):
             if not encrypted:
                 return None
         keys.make(master)
+        self._refuse_lost_keys()
         return Encryption(self._key_of, keys, new=encrypted)
+
+    def _refuse_lost_keys(self) -> None:
+        """Raises `KeysUnreadable` where keys are missing that nobody has destroyed: they would be taken for destroyed.
+
+        It looks through the log, unless this data folder had it last.
+        """
+        if read_mark(self._place) == super().head():
+            return
+        erased = {key for (data,) in self._fetch(_ERASURES) for key in _ERASED.decode(data).keys}
+        used = {str(key) for (key,) in self._fetch(_KEYS)}
+        lacking = [key for key in used - erased if self._decrypt.keys.cipher(key) is None]
+        if lacking:
+            raise KeysUnreadable(
+                f"{self._decrypt.keys.path} lacks {len(lacking)} keys of users with which the log is encrypted",
+                remedy="Copy `keys.db` and the master key from the data folder of the service that had the log last.",
+            )
 
     @property
     def epoch(self) -> int:
