@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from postgresql_server import connect, needs_postgresql, new_database
+from postgresql_server import connect, needs_postgresql, new_database, own_server
 
 from tasktrail import Config, TaskService
 from tasktrail.api.reader import Reader
@@ -138,6 +138,31 @@ def test_a_password_in_the_address_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         TaskService.open(tmp_path, config=Config(log="postgresql://me:hush@host/db"))
     assert "hush" not in str(refusal.value)
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+def test_a_service_goes_on_when_its_server_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))  # for workers
+    with own_server() as (server, address):
+        config = Config(log=address, workers=1, handlers=HANDLERS)
+        with TaskService.open(tmp_path, config=config) as service:
+            before = [service.create_task(type="noop") for _ in range(20)]
+            server.kill()
+            with pytest.raises(LogUnreachable):
+                service.create_task(type="noop", command_id="again")
+            assert not service.ready
+            server.start_again()
+            again = None
+            while again is None:
+                try:
+                    again = service.create_task(type="noop", command_id="again")
+                except LogUnreachable:
+                    continue
+            assert again == len(before) + 1
+            for task_id in (*before, again):
+                assert service.wait(task_id, timeout=60).status == "completed"
+            assert service.verify().ok
 
 
 @pytest.mark.slow
