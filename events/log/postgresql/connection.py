@@ -51,13 +51,15 @@ class Database:
     def connect(self, role: str, *, writes: bool = False) -> Conn:
         """A connection on which each statement is a transaction of its own, unless it says `BEGIN`.
 
-        `role`: what PostgreSQL's own tools show of who it is; `writes`: so no server that only follows another will do.
+        `role`: what PostgreSQL's own tools show of who it is; `writes`: so no server that only follows another will do,
+        whatever the address says.
         """
         try:
             given = conninfo_to_dict(self._address)
-            wanted = {**_IN_CARE, "application_name": f"tasktrail {role}", **given}
+            # A replica may lag behind, and whoever reads here has to see what was acknowledged.
+            wanted = {**_IN_CARE, "application_name": f"tasktrail {role}", "target_session_attrs": "primary", **given}
             if writes:
-                wanted.setdefault("target_session_attrs", "read-write")
+                wanted["target_session_attrs"] = "read-write"
             conn = psycopg.connect(make_conninfo("", **wanted), autocommit=True)
         except psycopg.Error as error:
             raise self.explained(error, "cannot be reached") from error

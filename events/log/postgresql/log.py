@@ -86,10 +86,10 @@ class PostgresqlEventLog(Reading):
             create(self._conn)
             for fault in schema_faults(self._conn):
                 raise (LogTooNew if fault.code == "newer" else LogCorrupt)(f"{self._database.name}: {fault.message}")
-            ownership.lock(self._conn, self._database.name)
+            before = ownership.lock(self._conn, self._database.name)
+            self._heart = ownership.Heart(self._database, before)
             self._check()
-            self._epoch = ownership.take(self._conn, self._database.name, os.getpid(), now)
-            self._heart = ownership.Heart(self._database, self._epoch)
+            self._epoch = self._heart.epoch = ownership.take(self._conn, self._database.name, os.getpid(), now)
             self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
             self._mark = HeadMark(place)
             self._note(super().head())

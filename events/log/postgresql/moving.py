@@ -42,10 +42,9 @@ def held(address: str, now: datetime) -> Iterator[Held]:
         create(conn)
         for fault in schema_faults(conn):
             raise (LogTooNew if fault.code == "newer" else LogCorrupt)(f"{database.name}: {fault.message}")
-        ownership.lock(conn, database.name)
-        epoch = ownership.take(conn, database.name, os.getpid(), now)
-        heart = ownership.Heart(database, epoch)
+        heart = ownership.Heart(database, ownership.lock(conn, database.name))
         try:
+            epoch = heart.epoch = ownership.take(conn, database.name, os.getpid(), now)
             yield Held(conn, database.name, epoch)
         finally:
             heart.stop()

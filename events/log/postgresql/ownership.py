@@ -36,14 +36,17 @@ _IS_FREE = """
     ) OR EXISTS (SELECT 1 FROM tasktrail.owner WHERE clock_timestamp() - beat > make_interval(secs => %s))
 """
 _BEAT = "UPDATE tasktrail.owner SET beat = clock_timestamp() WHERE epoch = %s"
+_BEAT_ANEW = "UPDATE tasktrail.owner SET beat = clock_timestamp() RETURNING epoch"
 _LOOK = "SELECT epoch, beat, extract(epoch FROM clock_timestamp() - beat)::float8 FROM tasktrail.owner"
 _TAKE = "UPDATE tasktrail.owner SET epoch = epoch + 1, beat = clock_timestamp() RETURNING epoch"
 _WHO = "SELECT pid, host, started_at FROM tasktrail.epochs WHERE epoch = %s"
 _EPOCHS = "SELECT epoch, pid, host, started_at, sum FROM tasktrail.epochs ORDER BY epoch"
 
 
-def lock(conn: Conn, name: str) -> None:
-    """Lock the log for the session of this connection, once no other service has it.
+def lock(conn: Conn, name: str) -> int:
+    """Lock the log for the session of this connection, once no other service has it; answers with the epoch until now.
+
+    The heart of whoever has the lock has to beat from then on.
 
     Raises `DataInUse` where another one has it whose heart beats, and `psycopg.Error`.
     """
@@ -60,6 +63,7 @@ def lock(conn: Conn, name: str) -> None:
             raise DataInUse(f"{_who(conn, epoch)} works on {name}", remedy="Talk to that service, or stop it first.")
         first = first or beat
         pause.wait(_LOOK_EVERY)
+    return int(conn.execute(_BEAT_ANEW).fetchall()[0][0])
 
 
 def take(conn: Conn, name: str, pid: int, now: datetime) -> int:
@@ -123,11 +127,12 @@ def epoch_faults(conn: Conn) -> list[str]:
 
 
 class Heart:
-    """Beats for the owner of a log, on a connection and a thread of its own: a long append does not stop it."""
+    """Beats for who has a log, on a connection and a thread of its own: a long append does not stop it."""
 
     def __init__(self, database: Database, epoch: int) -> None:
         self._database = database
-        self._epoch = epoch
+        self.epoch = epoch
+        """It beats as long as this is the epoch of the log."""
         self._stopping = threading.Event()
         self._conn: Conn | None = None
         self._thread = threading.Thread(target=self._run, name="log-heart", daemon=True)
@@ -139,7 +144,7 @@ class Heart:
                 if self._conn is None:
                     self._conn = self._database.connect("heart", writes=True)
                     self._conn.execute("SET synchronous_commit = off")
-                self._conn.execute(_BEAT, (self._epoch,))
+                self._conn.execute(_BEAT, (self.epoch,))
             except (psycopg.Error, TasktrailError):  # the next append will find out
                 self._let_go()
         self._let_go()
