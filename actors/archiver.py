@@ -70,7 +70,8 @@ class Archiver:
         self._stopping = stopping
 
     def count(self, before: int | datetime | None) -> Archived:
-        """What `archive` would archive."""
+        """What `archive` would archive. Raises `OnlyInFiles`."""
+        self._refuse_database()
         with closing(read_log(self._log_path)) as log:
             found = list(self._ranges(log, before))
             until = found[-1].last if found else _end(log.segments())
@@ -100,8 +101,7 @@ class Archiver:
             OnlyInFiles: the log is on PostgreSQL.
             DiskFailed, LogCorrupt: a file could not be written, or does not hold what the log does.
         """
-        if is_address(self._log_path):
-            raise OnlyInFiles("Archives are files beside a log in a file, and this one is on PostgreSQL")
+        self._refuse_database()
         with self._alone, closing(read_log(self._log_path)) as log:
             self.finish()
             found = list(self._ranges(log, before))
@@ -128,6 +128,10 @@ class Archiver:
                 position=position,
                 next_until=until + self.size,
             )
+
+    def _refuse_database(self) -> None:
+        if is_address(self._log_path):
+            raise OnlyInFiles("Archives are files beside a log in a file, and this one is on PostgreSQL")
 
     def finish(self) -> None:
         """Delete the rows that are archived and still there."""

@@ -102,8 +102,9 @@ def test_a_service_goes_on_when_the_server_has_ended_its_sessions(tmp_path: Path
 def test_what_only_files_have_is_refused_with_what_to_do(tmp_path: Path, config: Config) -> None:
     with TaskService.open(tmp_path, config=config) as service:
         service.create_task(type="noop")
-        with pytest.raises(OnlyInFiles):
-            service.archive()
+        for dry_run in (True, False):
+            with pytest.raises(OnlyInFiles):
+                service.archive(dry_run=dry_run)
     with pytest.raises(OnlyInFiles, match="tasktrail migrate"):
         back_up(tmp_path, tmp_path / "backups")
     with pytest.raises(ConfigurationError, match="archive_after"):
