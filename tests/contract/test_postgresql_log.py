@@ -33,7 +33,7 @@ from tasktrail.events.log.address import NAME, check_address, read_address, writ
 from tasktrail.events.log.event_log import EventLog, already_appended
 from tasktrail.events.log.opening import open_log, read_log
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
-from tasktrail.events.system_events import UserErased
+from tasktrail.events.system_events import ServiceStarted, UserErased
 from tasktrail.projections.verification import verify
 
 pytestmark = needs_postgresql
@@ -356,6 +356,19 @@ def test_a_log_of_a_newer_version_is_refused(place: Path) -> None:
     opened(place).close()
     run(place, "INSERT INTO tasktrail.migrations VALUES (2, 'split_log')")
     with pytest.raises(LogTooNew, match="split_log"):
+        opened(place)
+
+
+@pytest.mark.parametrize("at_once", [0, 20_000])
+def test_a_log_that_a_newer_version_has_written_is_refused_however_long_it_is(
+    place: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.events.log.postgresql.log.AT_ONCE", at_once)
+    forms = {"progressed": {"speed": "float"}}
+    start = ServiceStarted(version="9.0", epoch=1, pid=1, host="here", schema="f" * 16, forms=forms)
+    with closing(opened(place)) as log:
+        log.append([Fact(0, 1, start, NOW)], expected=0)
+    with pytest.raises(LogTooNew, match=r"tasktrail 9\.0 has worked on this log"):
         opened(place)
 
 

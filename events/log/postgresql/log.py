@@ -12,7 +12,7 @@ import psycopg
 from msgspec.structs import astuple
 
 from ...context import NOTHING_KNOWN, Belongings
-from ...errors import ConcurrencyError, Fenced, KeysUnreadable, LogCorrupt, LogGone, LogTooNew
+from ...errors import ConcurrencyError, Fenced, KeysUnreadable, LogCorrupt, LogGone, LogTooNew, LogUnreachable
 from ...ranges import spans_of
 from ...recorded import STUB, Fact, Recorded
 from ...system_events import UserErased
@@ -81,6 +81,7 @@ class PostgresqlEventLog(Reading):
         self._durable: Head | None = None
         """The last end that was known to be on the disk: no later one may lack it."""
         self._unswept = False
+        self._epoch = 0
         try:
             refuse_unsafe(self._conn, self._database.name)
             create(self._conn)
@@ -101,12 +102,11 @@ class PostgresqlEventLog(Reading):
             raise
 
     def _check(self) -> None:
-        """Refuse a damaged log. A long one is checked while the service runs."""
+        """Refuse a damaged log, and one of a newer version. A long one is checked whole while the service runs."""
         reader = PostgresqlLogReader(self._place)
         try:
-            if reader.head().position > AT_ONCE:
-                return
-            for fault in reader.faults():
+            is_long = reader.head().position > AT_ONCE
+            for fault in reader.quick_faults() if is_long else reader.faults():
                 where = f"position {fault.position}: " if fault.position else ""
                 kind = LogTooNew if fault.code == "newer" else LogCorrupt
                 raise kind(f"{self._database.name}: {where}{fault.message}")
@@ -155,6 +155,8 @@ class PostgresqlEventLog(Reading):
         """
         if self._conn is not None and not is_lost(self._conn):
             return self._conn
+        if not self._epoch:
+            raise LogUnreachable(f"The connection to {self._database.name} was lost while it was opened")
         self._head = None
         conn = self._database.connect("log", writes=True)
         try:
