@@ -1,10 +1,12 @@
 """A PostgreSQL server for tests, from a wheel: one for all processes of a run, gone with the last of them."""
 
+import json
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -28,7 +30,17 @@ def _server() -> Any:
     return _started(os.environ.get("PYTEST_XDIST_TESTRUNUID", f"pid{os.getpid()}")[:16])
 
 
+def _remove_left_behind() -> None:
+    """The folders of runs of which no process is left: one that ends in a hurry deletes nothing."""
+    for folder in Path(tempfile.gettempdir()).glob("tasktrail-postgresql-*"):
+        with suppress(OSError, ValueError):
+            users = json.loads((folder / ".handle_pids.json").read_text())
+            if not any(map(psutil.pid_exists, users)) and not (folder / "postmaster.pid").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _started(name: str) -> Any:
+    _remove_left_behind()
     # Not below pytest's folders: the server runs as another user where root runs the tests, who may not look into them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
