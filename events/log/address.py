@@ -6,31 +6,33 @@ So whoever finds the data folder finds the log. The password comes from what Pos
 
 import os
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from ..errors import ConfigurationError, LogGone
 from .files import PRIVATE_FILE, sync
 
 NAME = "log.postgresql"
 _SCHEMES = ("postgresql", "postgres")
-_SECRETS = ("password", "sslpassword")
+_SECRETS = {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 
 
 def check_address(text: str) -> None:
     """A `postgresql://` address. Raises `ValueError`, and `ConfigurationError` where it holds a password.
 
-    The latter says so without repeating it.
+    The latter says so without repeating it. PostgreSQL's client library reads addresses otherwise than browsers do: a
+    password may have a `#`, `?` or `/` in it. So all is refused that may be one.
     """
-    parts = urlsplit(text)
-    if parts.scheme not in _SCHEMES or "\n" in text:
+    scheme, _, rest = text.partition("://")
+    if scheme not in _SCHEMES or not text.isprintable():
         raise ValueError("not an address of PostgreSQL")
-    told = parse_qs(parts.query, keep_blank_values=True)
-    if ":" in parts.netloc.rpartition("@")[0] or not set(_SECRETS).isdisjoint(told):
+    told = parse_qs(rest.partition("?")[2], keep_blank_values=True)
+    if "#" in rest or ":" in rest.rpartition("@")[0] or not _SECRETS.isdisjoint(told):
         raise ConfigurationError(
-            "The address of the log holds a password, which would stand in files and messages",
+            "The address of the log holds a password, or a `#`, `:` or `@` that may be part of one; it would stand in "
+            "files and messages",
             field="log",
             remedy="Leave it out, and put it into ~/.pgpass, a service file (`postgresql://?service=NAME`) or "
-            "PGPASSWORD: PostgreSQL's client library reads them.",
+            "PGPASSWORD: PostgreSQL's client library reads them. In what is no password write %23, %3A and %40.",
         )
 
 

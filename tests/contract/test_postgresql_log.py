@@ -393,7 +393,20 @@ def test_a_server_that_does_not_fsync_is_refused(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["postgresql://me:secret@host/db", "postgres://host/db?password=secret", "postgresql://:@host/db"]
+    "address",
+    [
+        "postgresql://me:secret@host/db",
+        "postgres://host/db?password=secret",
+        "postgresql://:@host/db",
+        "postgresql://me:se#secret@host/db",
+        "postgresql://me:se?secret@host/db",
+        "postgresql://me:se/secret@host/db",
+        "postgresql://me:secret@x@host/db",
+        "postgresql://host/db#?password=secret",
+        "postgresql://host/db?pass%77ord=secret",
+        "postgresql://host/db?oauth_client_secret=secret",
+        "postgresql://host/db?scram_client_key=secret",
+    ],
 )
 def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path, address: str) -> None:
     with pytest.raises(ConfigurationError) as refusal:
@@ -402,7 +415,20 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path, 
     assert not (tmp_path / NAME).exists()
 
 
-@pytest.mark.parametrize("text", ["", "log.db", "mysql://host/db", "postgresql://host/db\nx"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me@[::1]:5432,other:5433/db?sslmode=verify-full",
+        "postgresql:///db?host=/run/postgresql&user=me",
+        "postgresql://?service=tasks",
+        "postgresql://me%40here@host/a%23b",
+    ],
+)
+def test_an_address_without_a_password_is_taken(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize("text", ["", "log.db", "mysql://host/db", "postgresql://host/db\nx", "postgresql://ho\tst/db"])
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an address"):
         check_address(text)
