@@ -163,7 +163,7 @@ def test_a_start_that_cannot_write_answers_reads_and_takes_commands_when_it_can(
         raise LogFull("log.db cannot grow")
 
     with monkeypatch.context() as patch:
-        patch.setattr(system, "SqliteEventLog", no_room)
+        patch.setattr(system, "open_log", no_room)
         service = TaskService.open(data, config=Config(workers=1))
         assert isinstance(service.obstacle, LogFull)
         assert service.get_task(1).id == 1
