@@ -34,6 +34,11 @@ class ProcessEnded(msgspec.Struct, frozen=True):
         return self.errors.strip().rpartition("\n")[2]
 
 
+def reader_environment() -> dict[str, str]:
+    """What a process of ours sees that reads the log: as a worker, and what PostgreSQL's client library asks for."""
+    return worker_environment((), (name for name in os.environ if name.startswith("PG")), os.environ)
+
+
 class SideProcess:
     """Runs `python -m MODULE ARGUMENTS… PID`, one at a time. The module has to call `stay_behind(PID)`.
 
@@ -62,7 +67,7 @@ class SideProcess:
             stderr=subprocess.PIPE,
             text=True,
             cwd="/",
-            env=worker_environment((), (), os.environ),
+            env=reader_environment(),
             start_new_session=True,
         )
         self.process, self._ended = process, SimpleQueue()

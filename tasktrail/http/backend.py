@@ -5,7 +5,6 @@ Commands have theirs, so that no question keeps them waiting. What takes long is
 """
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from typing import TypeVar, TypeVarTuple
 import msgspec
 
 from ..actors.logger import get_logger
-from ..actors.workers.worker_process import worker_environment
+from ..actors.side_process import reader_environment
 from ..api.commands import Commands
 from ..api.either_way import Blocking
 from ..api.one_user import OneUser
@@ -103,8 +102,7 @@ class Backend:
         self.waiters = Waiters(service)
         self.held = StreamBuffers()
         self._news = LoopNews()
-        environment = worker_environment((), (), os.environ)
-        self._lanes = [ReaderProcess(service.paths, environment) for _ in range(_APART)]
+        self._lanes = [ReaderProcess(service.paths, reader_environment()) for _ in range(_APART)]
         self._free: SimpleQueue[ReaderProcess] = SimpleQueue()
         for lane in self._lanes:
             self._free.put(lane)

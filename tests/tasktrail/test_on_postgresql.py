@@ -1,5 +1,6 @@
 """A service whose log is on PostgreSQL: everything is as with a file, or is refused with what to do instead."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,10 @@ import pytest
 from postgresql_server import connect, needs_postgresql, new_database, own_server
 
 from tasktrail import Config, TaskService
+from tasktrail.actors.side_process import SideProcess, reader_environment
+from tasktrail.actors.workers.worker_process import worker_environment
 from tasktrail.api.reader import Reader
+from tasktrail.api.reader_process import ReaderProcess, VerifyQuestion
 from tasktrail.backups.backup import back_up
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import (
@@ -139,6 +143,27 @@ def test_a_password_in_the_address_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         TaskService.open(tmp_path, config=Config(log="postgresql://me:hush@host/db"))
     assert "hush" not in str(refusal.value)
+
+
+def test_processes_that_read_the_log_get_the_variables_of_its_client_and_workers_do_not(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, parameters = where.removeprefix("postgresql:///").partition("?")
+    host = parameters.partition("&")[0].removeprefix("host=")
+    monkeypatch.setenv("PGHOST", host)
+    monkeypatch.setenv("PGPASSWORD", "hush")
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))  # for workers
+    config = Config(log=f"postgresql://postgres@/{name}", workers=1, handlers=HANDLERS)
+    with TaskService.open(tmp_path, config=config) as service:
+        service.create_task(type="noop")
+        with closing(ReaderProcess(service.paths, reader_environment())) as lane:
+            assert json.loads(lane.ask(VerifyQuestion()))["ok"]
+        process = SideProcess("tasktrail.actors.snapshotter", lambda _: None)
+        process.start(str(service.paths.log), str(tmp_path / "snapshots"))
+        ended = process.wait(60)
+        assert ended is not None
+        assert ended.code == 0, ended.errors
+    assert "PGPASSWORD" not in worker_environment((), (), os.environ)
 
 
 @pytest.mark.slow
