@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tasktrail.events.errors import (
     KeysUnreadable,
     LogCorrupt,
     LogGone,
+    LogNotWritable,
     LogTooNew,
     LogUnreachable,
 )
@@ -385,11 +387,93 @@ def test_a_server_that_is_not_there_is_told_without_its_parameters(tmp_path: Pat
             attempt(tmp_path / NAME)
 
 
-def test_a_server_that_does_not_fsync_is_refused(place: Path) -> None:
-    run(place, f"ALTER DATABASE {database(place)} SET synchronous_commit = off")
-    with closing(opened(place)) as log:
-        assert log._fetch("SHOW synchronous_commit") == [("on",)]  # type: ignore[attr-defined]
-    run(place, f"ALTER DATABASE {database(place)} RESET ALL")
+@contextmanager
+def database_set(place: Path, name: str, value: str) -> Iterator[None]:
+    run(place, f"ALTER DATABASE {database(place)} SET {name} = {value}")
+    try:
+        yield
+    finally:
+        run(place, f"ALTER DATABASE {database(place)} RESET ALL")
+
+
+@pytest.mark.parametrize(("before", "used"), [("off", "on"), ("on", "on"), ("remote_apply", "remote_apply")])
+def test_a_commit_is_on_the_disk_whatever_is_set_for_the_database_or_later(place: Path, before: str, used: str) -> None:
+    with database_set(place, "synchronous_commit", before), closing(opened(place)) as log:
+        assert log._fetch("SELECT setting, source FROM pg_settings WHERE name = 'synchronous_commit'") == [  # type: ignore[attr-defined]
+            (used, "session")  # so what is reloaded does not change it
+        ]
+
+
+def test_a_server_that_does_not_fsync_any_more_is_not_written_to(
+    log: EventLog, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        told = import_module("tasktrail.events.log.postgresql.connection").SAFETY.replace(
+            "current_setting('fsync')", "'off'"
+        )
+        patch.setattr("tasktrail.events.log.postgresql.log._FENCE", f"SELECT 1, {told} FROM tasktrail.owner")
+        for number in (1, 40):
+            with pytest.raises(LogNotWritable, match="runs with fsync off"):
+                log.append([created(task_id) for task_id in range(1, number + 1)], expected=0)
+    assert run(place, "SELECT count(*) FROM tasktrail.events") == [(0,)]
+    log.append([created(1)], expected=0)
+
+
+def test_a_pooler_that_changes_the_session_is_not_written_through(log: EventLog) -> None:
+    log._pid = 1  # type: ignore[attr-defined]
+    with pytest.raises(LogNotWritable, match="a pooler"):
+        log.append([created(1)], expected=0)
+    with pytest.raises(LogNotWritable, match="a pooler"):
+        log.maintain()
+
+
+def test_nobody_asks_a_replica(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    psycopg = import_module("psycopg")
+    connection = import_module("tasktrail.events.log.postgresql.connection")
+    asked = list[str]()
+
+    def connected(told: str, **_: object) -> Any:
+        asked.append(told.partition("target_session_attrs=")[2].split()[0])
+        raise psycopg.OperationalError
+
+    address = f"{read_address(place)}&target_session_attrs=any"
+    for writes in (False, True):
+        with monkeypatch.context() as patch, pytest.raises(LogUnreachable):
+            patch.setattr("psycopg.connect", connected)
+            connection.Database(address).connect("x", writes=writes)
+    assert asked == ["primary", "read-write"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("client_encoding", "'LATIN1'"),
+        ("DateStyle", "'SQL, DMY'"),
+        ("statement_timeout", "7"),
+    ],
+)
+def test_what_is_set_for_the_database_changes_nothing(place: Path, name: str, value: str) -> None:
+    with database_set(place, name, value), closing(opened(place)) as log:
+        log.append([created(1, "\u4efb")], expected=0)
+        with closing(read_log(place)) as reader:
+            assert next(reader.read()).command_id == "\u4efb"
+        assert log._fetch("SELECT pg_sleep(0.02)::text")  # type: ignore[attr-defined]
+        with pytest.raises(DataInUse):
+            opened(place)
+
+
+def test_what_the_server_refuses_is_told_without_values_and_is_no_trouble_that_passes(
+    log: EventLog, place: Path
+) -> None:
+    run(place, "ALTER TABLE tasktrail.events ADD CHECK (actor != 'hush')")
+    with pytest.raises(import_module("psycopg").errors.CheckViolation) as violation:
+        log.append([Fact(1, 1, Created(type="noop"), NOW, "hush")], expected=0)
+    assert "hush" not in str(violation.value)
+    log.append([created(1)], expected=0)
+    run(place, "INSERT INTO tasktrail.events SELECT 2, 9, 1, 'x', '', 'x', '', '', '', '', 0, 0, 0, '{}', ''")
+    with pytest.raises(ConcurrencyError) as refused:
+        log.append([created(2)], expected=1)
+    assert "(position)=(2)" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

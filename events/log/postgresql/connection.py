@@ -35,9 +35,20 @@ _IN_CARE: dict[str, str] = {
 """So that a cut cable is noticed, which by default takes hours. The address may say otherwise."""
 _SERVER_IN_CARE = """
     SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3;
-    SET tcp_user_timeout = 4000
+    SET tcp_user_timeout = 4000;
+    SET DateStyle = 'ISO'; SET default_transaction_isolation = 'read committed';
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN (
+        'statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')
 """
-"""The same on the other side, which holds the locks of whoever is gone."""
+"""The same on the other side, which holds the locks of whoever is gone; and what a role may have set otherwise."""
+_AS_NEEDED = {"client_encoding": "UTF8"}
+_KEEP_SAFE = """
+    SELECT current_setting('server_encoding'), pg_backend_pid(), set_config(
+        'synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false)
+"""
+"""Set for the session, the mode stays although the server's configuration changes."""
+SAFETY = "current_setting('fsync'), current_setting('full_page_writes'), pg_backend_pid()"
+"""For `refuse_changed`, which is told what this finds."""
 
 
 class Database:
@@ -51,15 +62,14 @@ class Database:
     def connect(self, role: str, *, writes: bool = False) -> Conn:
         """A connection on which each statement is a transaction of its own, unless it says `BEGIN`.
 
-        `role`: what PostgreSQL's own tools show of who it is; `writes`: so no server that only follows another will do,
-        whatever the address says.
+        `role`: what PostgreSQL's own tools show of who it is; `writes`: so the server has to take writes. No server that
+        only follows another will do, whatever the address says: it may lag behind, and whoever reads here has to see
+        what was acknowledged.
         """
         try:
             given = conninfo_to_dict(self._address)
-            # A replica may lag behind, and whoever reads here has to see what was acknowledged.
-            wanted = {**_IN_CARE, "application_name": f"tasktrail {role}", "target_session_attrs": "primary", **given}
-            if writes:
-                wanted["target_session_attrs"] = "read-write"
+            wanted = {**_IN_CARE, "application_name": f"tasktrail {role}", **given, **_AS_NEEDED}
+            wanted["target_session_attrs"] = "read-write" if writes else "primary"
             conn = psycopg.connect(make_conninfo("", **wanted), autocommit=True)
         except psycopg.Error as error:
             raise self.explained(error, "cannot be reached") from error
@@ -72,26 +82,26 @@ class Database:
 
     def explained(self, error: psycopg.Error, what: str) -> TasktrailError:
         """What an error of PostgreSQL means for the log."""
-        told = " ".join(str(error).split())
-        text = f"{self.name} {what}: {told}"
-        for kind, ours, remedy in _MEANINGS:
-            if isinstance(error, kind):
+        text = f"{self.name} {what}: {told(error)}"
+        for kinds, ours, remedy in _MEANINGS:
+            if isinstance(error, kinds):
                 return ours(text, remedy=remedy) if remedy else ours(text)
-        lost = isinstance(error, errors.OperationalError | errors.InterfaceError)
-        return LogUnreachable(text) if lost else OutcomeUnknown(text)
+        return OutcomeUnknown(text) if is_refusal(error) else LogUnreachable(text)
 
 
-_MEANINGS: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], type[TasktrailError], str], ...] = (
-    (errors.UniqueViolation, ConcurrencyError, ""),
+_NOT_NOW = ("08", "28", "3D", "53", "57P")
+"""Classes of errors of who cannot be reached: the connection, the login, the database, its resources, a shutdown."""
+_MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], str], ...] = (
+    ((errors.UniqueViolation,), ConcurrencyError, ""),
     (
-        errors.DiskFull,
+        (errors.DiskFull,),
         LogFull,
         (
             "Free disk space on the database's server: the service then goes on by itself. Whoever has sent a command "
             "repeats it with the same command id."
         ),
     ),
-    (errors.IoError, DiskFailed, "Look at the messages of the database's server and at its disk."),
+    ((errors.IoError,), DiskFailed, "Look at the messages of the database's server and at its disk."),
     (
         (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction),
         LogNotWritable,
@@ -121,6 +131,20 @@ _MEANINGS: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], ty
 )
 
 
+def told(error: psycopg.Error) -> str:
+    """What it says, without details: values of columns stand in them."""
+    return " ".join((error.diag.message_primary or str(error)).split())
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Whether the server, or the library, refuses what it was told to do, and would do so again."""
+    if any(isinstance(error, kinds) for kinds, *_ in _MEANINGS):
+        return False
+    if error.sqlstate is None:
+        return not isinstance(error, errors.OperationalError | errors.InterfaceError)
+    return not error.sqlstate.startswith(_NOT_NOW)
+
+
 def is_lost(conn: Conn) -> bool:
     """Whether the server, or the way to it, is gone."""
     return conn.closed or conn.broken
@@ -136,18 +160,35 @@ def roll_back(conn: Conn) -> None:
     conn.close()
 
 
-def refuse_unsafe(conn: Conn, name: str) -> None:
-    """Raises `ConfigurationError` where a commit would not be on the disk when it is acknowledged."""
-    told = conn.execute(
-        "SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('server_encoding')"
-    ).fetchone()
-    if told != ("on", "on", "UTF8"):
+def refuse_unsafe(conn: Conn, name: str) -> int:
+    """Raises `ConfigurationError` where a commit would not be on the disk when it is acknowledged.
+
+    Answers with the pid of the server's process, for `refuse_changed`.
+    """
+    encoding, pid, _ = conn.execute(_KEEP_SAFE).fetchall()[0]
+    fsync, full_pages, _ = conn.execute(f"SELECT {SAFETY}").fetchall()[0]  # noqa: S608 - our own words
+    found = (fsync, full_pages, encoding)
+    if found != ("on", "on", "UTF8"):
         raise ConfigurationError(
-            f"{name} runs with fsync, full_page_writes and server_encoding {told}, not on, on and UTF8",
+            f"{name} runs with fsync, full_page_writes and server_encoding {found}, not on, on and UTF8",
             field="log",
             remedy="Set both to `on` in postgresql.conf; a database in UTF-8 is made by "
             "`createdb --encoding=UTF8 --template=template0 NAME`.",
         )
-    conn.execute(
-        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-    )
+    return int(pid)
+
+
+def refuse_changed(name: str, pid: int, found: tuple[Any, ...]) -> None:
+    """Raises `LogNotWritable` where what was so at the start is so no more. `found`: what `SAFETY` finds."""
+    fsync, full_pages, process = found
+    if (fsync, full_pages) != ("on", "on"):
+        raise LogNotWritable(
+            f"{name} runs with fsync {fsync} and full_page_writes {full_pages} now",
+            remedy="Set both to `on` in postgresql.conf and reload it: the service then goes on by itself. Whoever has "
+            "sent a command repeats it with the same command id.",
+        )
+    if process != pid:
+        raise LogNotWritable(
+            f"{name} is reached by a pooler that gives each transaction another session",
+            remedy="Let the address lead to PostgreSQL itself, or to a pooler in session mode.",
+        )

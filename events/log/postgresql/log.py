@@ -28,7 +28,18 @@ from ..personal import BEGINS, KEY_LENGTH
 from ..rows import COLUMNS
 from ..stubs import DROPS, STUB_ROW, digest_of
 from . import ownership
-from .connection import Conn, Database, Values, is_lost, refuse_unsafe, roll_back
+from .connection import (
+    SAFETY,
+    Conn,
+    Database,
+    Values,
+    is_lost,
+    is_refusal,
+    refuse_changed,
+    refuse_unsafe,
+    roll_back,
+    told,
+)
 from .reader import PostgresqlLogReader
 from .reading import Reading
 from .schema import create, schema_faults
@@ -41,7 +52,7 @@ COPY_ANSWERS = "COPY tasktrail.answers (command_id, digest, task_id, position, s
 _INSERT_ANSWER = (
     "INSERT INTO tasktrail.answers (command_id, digest, task_id, position, sum) VALUES (%s, %s, %s, %s, %s)"
 )
-_EPOCH = "SELECT epoch FROM tasktrail.owner"
+_EPOCH = f"SELECT epoch, {SAFETY} FROM tasktrail.owner"  # noqa: S608 - our own words
 _FENCE = f"{_EPOCH} FOR KEY SHARE"
 """Who takes over changes the epoch, and waits for those who look at it; who looks waits for who takes over."""
 _FEW = 8
@@ -83,7 +94,7 @@ class PostgresqlEventLog(Reading):
         self._unswept = False
         self._epoch = 0
         try:
-            refuse_unsafe(self._conn, self._database.name)
+            self._pid = refuse_unsafe(self._conn, self._database.name)
             create(self._conn)
             for fault in schema_faults(self._conn):
                 raise (LogTooNew if fault.code == "newer" else LogCorrupt)(f"{self._database.name}: {fault.message}")
@@ -160,7 +171,7 @@ class PostgresqlEventLog(Reading):
         self._head = None
         conn = self._database.connect("log", writes=True)
         try:
-            refuse_unsafe(conn, self._database.name)
+            pid = refuse_unsafe(conn, self._database.name)
             if not ownership.resume(conn, self._database.name, self._epoch):
                 raise Fenced(f"A newer service has taken {self._database.name}")
             self._refuse_older(conn)
@@ -170,7 +181,7 @@ class PostgresqlEventLog(Reading):
         except BaseException:
             conn.close()
             raise
-        self._conn = conn
+        self._conn, self._pid = conn, pid
         return conn
 
     def _refuse_older(self, conn: Conn) -> None:
@@ -235,14 +246,18 @@ class PostgresqlEventLog(Reading):
             self._head = None
             roll_back(conn)
             if isinstance(error, psycopg.Error):
+                if is_refusal(error):  # no trouble that passes
+                    raise type(error)(told(error)) from None
                 raise self._database.explained(error, "could not be written") from error
             raise
 
     def _refuse_fenced(self, found: tuple[Any, ...] | None) -> None:
         if found is None:
             raise LogCorrupt(f"{self._database.name} does not say who owns it")
-        if found[0] != self._epoch:
+        epoch, *safety = found
+        if epoch != self._epoch:
             raise Fenced(f"A newer service has taken {self._database.name}")
+        refuse_changed(self._database.name, self._pid, tuple(safety))
 
     def _send_few(self, conn: Conn, rows: Sequence[tuple[Any, ...]], answers: Sequence[tuple[Any, ...]]) -> None:
         """In two journeys: all that is to be committed, and the commit."""

@@ -143,8 +143,9 @@ class Heart:
             try:
                 if self._conn is None:
                     self._conn = self._database.connect("heart", writes=True)
-                    self._conn.execute("SET synchronous_commit = off")
-                self._conn.execute(_BEAT, (self.epoch,))
+                with self._conn.transaction():  # behind a pooler the session may be that of appends, too
+                    self._conn.execute("SET LOCAL synchronous_commit = off")
+                    self._conn.execute(_BEAT, (self.epoch,))
             except (psycopg.Error, TasktrailError):  # the next append will find out
                 self._let_go()
         self._let_go()
