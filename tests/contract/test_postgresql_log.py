@@ -27,6 +27,7 @@ from tasktrail.events.errors import (
     KeysUnreadable,
     LogCorrupt,
     LogGone,
+    LogLocked,
     LogNotWritable,
     LogTooNew,
     LogUnreachable,
@@ -201,6 +202,57 @@ def test_who_reads_beside_appends_misses_nothing(log: EventLog, place: Path) -> 
         done += size
     reading.join(60)
     assert seen == list(range(1, most + 1))
+
+
+# --- what was dropped ------------------------------------------------------------------------------------------------
+
+
+def swept(place: Path) -> int:
+    counted = "SELECT vacuum_count FROM pg_stat_user_tables WHERE relid = 'tasktrail.events'::regclass"
+    return int(run(place, counted)[0][0])
+
+
+def until_swept(log: EventLog) -> None:
+    log._sweep.thread.join(60)  # type: ignore[attr-defined]
+
+
+def test_what_was_dropped_is_swept_also_when_a_kill_came_before(place: Path) -> None:
+    with closing(opened(place)) as log:
+        journal = Journal(log)
+        random_history(journal, 100, seed=1)
+        log.maintain()
+        assert log._sweep.thread is None  # type: ignore[attr-defined]
+        journal.forget(*journal.over()[:2])
+    assert swept(place) == 0
+    with closing(opened(place)) as log:
+        log.maintain()
+        until_swept(log)
+        assert swept(place) == 1
+        log.maintain()
+        journal.log = log
+        journal.forget(*journal.over()[:1])
+        log.maintain()
+        until_swept(log)
+        assert swept(place) == 2
+
+
+def test_no_append_waits_for_a_sweep_and_one_that_was_cut_off_is_done_again(place: Path) -> None:
+    with closing(opened(place)) as log:
+        journal = Journal(log)
+        random_history(journal, 100, seed=1)
+        journal.forget(*journal.over()[:2])
+        with connect(database(place)) as other:
+            other.execute("BEGIN; LOCK TABLE tasktrail.events IN SHARE UPDATE EXCLUSIVE MODE")
+            log.maintain()
+            journal.create()
+            while not other.execute("SELECT pg_cancel_backend(pid) FROM pg_locks WHERE NOT granted").fetchall():
+                pass
+            until_swept(log)
+        with pytest.raises(LogLocked):
+            log.maintain()
+        log.maintain()
+        until_swept(log)
+        assert swept(place) == 1
 
 
 # --- lost connections ------------------------------------------------------------------------------------------------
@@ -438,9 +490,10 @@ def test_nobody_asks_a_replica(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     address = f"{read_address(place)}&target_session_attrs=any"
     for writes in (False, True):
-        with monkeypatch.context() as patch, pytest.raises(LogUnreachable):
+        with monkeypatch.context() as patch:
             patch.setattr("psycopg.connect", connected)
-            connection.Database(address).connect("x", writes=writes)
+            with pytest.raises(LogUnreachable):
+                connection.Database(address).connect("x", writes=writes)
     assert asked == ["primary", "read-write"]
 
 

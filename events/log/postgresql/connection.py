@@ -62,9 +62,9 @@ class Database:
     def connect(self, role: str, *, writes: bool = False) -> Conn:
         """A connection on which each statement is a transaction of its own, unless it says `BEGIN`.
 
-        `role`: what PostgreSQL's own tools show of who it is; `writes`: so the server has to take writes. No server that
-        only follows another will do, whatever the address says: it may lag behind, and whoever reads here has to see
-        what was acknowledged.
+        `role`: what PostgreSQL's own tools show of who it is; `writes`: so the server has to take writes. One that only
+        follows another never does, whatever the address says: it may lag behind, and whoever reads here has to see what
+        was acknowledged.
         """
         try:
             given = conninfo_to_dict(self._address)
@@ -166,7 +166,7 @@ def refuse_unsafe(conn: Conn, name: str) -> int:
     Answers with the pid of the server's process, for `refuse_changed`.
     """
     encoding, pid, _ = conn.execute(_KEEP_SAFE).fetchall()[0]
-    fsync, full_pages, _ = conn.execute(f"SELECT {SAFETY}").fetchall()[0]  # noqa: S608 - our own words
+    fsync, full_pages, _ = conn.execute(f"SELECT {SAFETY}").fetchall()[0]
     found = (fsync, full_pages, encoding)
     if found != ("on", "on", "UTF8"):
         raise ConfigurationError(

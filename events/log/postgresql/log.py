@@ -43,6 +43,7 @@ from .connection import (
 from .reader import PostgresqlLogReader
 from .reading import Reading
 from .schema import create, schema_faults
+from .sweeping import Sweep
 from .texts import kept, kept_row
 
 _COLUMNS = ", ".join((*COLUMNS, "hash"))
@@ -91,7 +92,7 @@ class PostgresqlEventLog(Reading):
         self._head: Head | None = None
         self._durable: Head | None = None
         """The last end that was known to be on the disk: no later one may lack it."""
-        self._unswept = False
+        self._sweep: Sweep | None = None
         self._epoch = 0
         try:
             self._pid = refuse_unsafe(self._conn, self._database.name)
@@ -105,6 +106,7 @@ class PostgresqlEventLog(Reading):
             self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
             self._mark = HeadMark(place)
             self._note(super().head())
+            self._sweep = Sweep(self._database, due=bool(self.drops()))
         except psycopg.Error as error:
             self.close()
             raise self._database.explained(error, "cannot be opened") from error
@@ -230,7 +232,8 @@ class PostgresqlEventLog(Reading):
         self._commit(rows, [_kept_answer(answer) for answer in answers], dropping)
         if records:
             self._note(Head(records[-1].position, records[-1].hash))
-        self._unswept = self._unswept or bool(dropping)
+        if dropping and self._sweep is not None:
+            self._sweep.due = True
         return records
 
     def _commit(self, rows: list[tuple[Any, ...]], answers: list[tuple[Any, ...]], dropping: list[Recorded]) -> None:
@@ -329,16 +332,15 @@ class PostgresqlEventLog(Reading):
         conn = self._owned()
         try:
             self._refuse_fenced(conn.execute(_EPOCH).fetchone())
-            if not self._unswept:
-                return
-            conn.execute("VACUUM tasktrail.events")
-            conn.execute("VACUUM tasktrail.answers")
-            self._unswept = False
         except psycopg.Error as error:
-            raise self._database.explained(error, "cannot be swept") from error
+            raise self._database.explained(error, "cannot be read") from error
+        if self._sweep is not None:
+            self._sweep.look()
 
     def close(self) -> None:
         """Let go of the log: another service may take it at once."""
+        if self._sweep is not None:
+            self._sweep.stop()
         if self._heart is not None:
             self._heart.stop()
         if self._mark is not None:
