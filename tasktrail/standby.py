@@ -7,10 +7,11 @@ import sqlite3
 import threading
 from contextlib import closing
 
-from .actors.base import WAKE, logger
+from .actors.base import WAKE, DeleteSnapshots, logger
 from .actors.snapshotter import SnapshotPace, Snapshotter
 from .backups.evidence import refuse_older_log
 from .config.settings import Config
+from .erased_elsewhere import erase_here, is_erasing
 from .events.errors import ConfigurationError, TasktrailError
 from .events.log.address import is_address
 from .events.log.lock import DataLock
@@ -75,11 +76,15 @@ class Standby:
             self._stopping.wait(_AFTER_TROUBLE)
 
     def _follow(self) -> None:
+        """Until the log erases something: then all that was folded before is folded anew, and it begins again."""
+        erase_here(self._paths, lambda: self._snapshotter.ask(DeleteSnapshots()))
         with closing(read_log(self._paths.log)) as log:
             try:
                 with closing(TaskViews(self._paths.views)) as views:
+                    before = views.position
                     catch_up(log, views)
-                    self._keep_up(log, views)
+                    if not is_erasing(log, before, views.position):
+                        self._keep_up(log, views)
             except ViewsDamaged as error:
                 logger.warning("the views are built anew", error=str(error))
                 rebuild_views(log, self._paths.views)
@@ -91,7 +96,10 @@ class Standby:
                 self._snapshotter.tell(WAKE)
             if self._stopping.wait(_FOLLOW_EVERY):
                 return
-            pull(log, views, log.head().position)
+            head = log.head().position
+            if is_erasing(log, self._position, head):
+                return
+            pull(log, views, head)
 
     def close(self) -> None:
         """Follow no more, and let go of the data folder."""

@@ -56,10 +56,12 @@ from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.load import Reloaded, with_live_keys
 from .config.settings import Config, parse_limits, usable_cpus
+from .erased_elsewhere import erase_here
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, LogGone, NotReady
 from .events.forms import forms_fingerprint
+from .events.log.address import is_address
 from .events.log.files import refuse_rescued
 from .events.log.integrity import AT_ONCE
 from .events.log.lock import DataLock
@@ -226,6 +228,8 @@ class System:
             if not wait_for_orphans(self.paths.workers_lock, _ORPHANS_WITHIN):
                 raise NotReady("Processes of an earlier service are still there and cannot be killed")
             self._accepted = accept_loss(self.paths, self._accepted)
+            if is_address(self.paths.log) and (self._accepted is None or self._accepted.loss is None):
+                erase_here(self.paths)
             for child in self._children():
                 self._supervisor.start(child, within=_START_WITHIN)
             self._log_identity = _identity(self.paths.log)

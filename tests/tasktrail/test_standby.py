@@ -1,26 +1,31 @@
 """A standby takes over the log of a service that is gone or hangs, and that one appends nothing any more."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from postgresql_server import needs_postgresql, new_database
+from postgresql_server import needs_postgresql, new_database, new_place
 
-from tasktrail import Client, Config
+from tasktrail import Client, Config, TaskService
 from tasktrail.api.reader import Reader
-from tasktrail.events import Recorded
+from tasktrail.events import Cancelled, Created, Fact, Recorded
 from tasktrail.events.errors import ConfigurationError
-from tasktrail.events.log.address import NAME
-from tasktrail.events.log.opening import read_log
-from tasktrail.events.system_events import ServiceStarted
+from tasktrail.events.log.address import NAME, read_address
+from tasktrail.events.log.event_log import EventLog
+from tasktrail.events.log.keys import Keys
+from tasktrail.events.log.opening import open_log, read_log
+from tasktrail.events.system_events import ErasureFinished, ServiceStarted, UserErased
 from tasktrail.paths import DataPaths
-from tasktrail.projections import TaskFilters
+from tasktrail.projections import TaskFilters, TaskViews, catch_up
+from tasktrail.projections.views.rebuild import known_end
 from tasktrail.standby import Standby
 
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -135,6 +140,67 @@ def test_a_standby_that_is_not_needed_ends_at_a_signal(tmp_path: Path) -> None:
         assert standby.process.wait(60) == 0
         assert leader.process.poll() is None
         assert len(starts(leader.data)) == 1
+
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+@contextmanager
+def of_two_users(folder: Path) -> Iterator[tuple[EventLog, DataPaths]]:
+    """A log with a task of each of two users, and another data folder, which has the keys, too."""
+    (folder / "leader").mkdir()
+    with new_place(folder / "leader") as place, closing(open_log(place, now=NOW, encrypted=True)) as log:
+        log.append([of_user(1), of_user(2), Fact(1, 2, Cancelled(), NOW, "alice")], expected=0)
+        shutil.copytree(place.parent, folder / "other", ignore=shutil.ignore_patterns("*-head"))
+        yield log, DataPaths(folder / "other", None, read_address(place))
+
+
+def of_user(user: int) -> Fact:
+    return Fact(user, 1, Created(type="noop", user_id=user, label=f"canary-{user}"), NOW, "alice")
+
+
+def erase(log: EventLog, user: int) -> tuple[str, ...]:
+    head, erased = log.head().position, log.belongings(user)
+    log.append([Fact(0, 1, UserErased(keys=erased.keys, tasks=erased.tasks), NOW)], expected=head)
+    log.destroy(erased.keys)
+    return erased.keys
+
+
+def holds(folder: Path, user: int) -> bool:
+    return any(f"canary-{user}".encode() in path.read_bytes() for path in folder.glob("views.db*"))
+
+
+def has_folded(paths: DataPaths, position: int) -> bool:
+    end = known_end(paths.views)
+    return end is not None and end.position == position
+
+
+@needs_postgresql
+def test_what_is_erased_is_gone_from_a_standby(tmp_path: Path) -> None:
+    with of_two_users(tmp_path) as (log, paths), closing(Standby(paths, Config())):
+        wait_for(lambda: has_folded(paths, 3))
+        assert holds(paths.data, 1)
+        (key,) = erase(log, 1)
+        wait_for(lambda: has_folded(paths, 4) and not holds(paths.data, 1))
+        assert holds(paths.data, 2)
+        with closing(Keys(paths.log)) as keys:
+            assert keys.cipher(key) is None
+
+
+@needs_postgresql
+def test_a_data_folder_that_missed_an_erasure_holds_nothing_of_it_after_a_start(tmp_path: Path) -> None:
+    with of_two_users(tmp_path) as (log, paths):
+        with closing(read_log(paths.log)) as reader, closing(TaskViews(paths.views)) as views:
+            catch_up(reader, views)
+        assert holds(paths.data, 1)
+        (key,) = erase(log, 1)
+        log.append([Fact(0, 2, ErasureFinished(erasure=4), NOW)], expected=4)
+        log.close()
+        with TaskService.open(paths.data, config=Config(workers=1)) as service:
+            assert service.get_task(2).label == "canary-2"
+            assert not holds(paths.data, 1)
+        with closing(Keys(paths.log)) as keys:
+            assert keys.cipher(key) is None
 
 
 def test_a_log_in_a_file_has_no_standby(tmp_path: Path) -> None:
