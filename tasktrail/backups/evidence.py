@@ -14,7 +14,7 @@ import msgspec
 
 from ..actors.base import logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
-from ..events.errors import BackupFailed, HistoryMissing, TasktrailError
+from ..events.errors import BackupFailed, HistoryMissing, LogUnreachable, TasktrailError
 from ..events.log.files import create_private, mark_of, read_mark
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import is_begun, read_log
@@ -59,12 +59,17 @@ def what_is_missing(paths: DataPaths) -> tuple[KnownRecord, int, datetime | None
         return None
     if not is_begun(paths.log):
         return max(known, key=_position), 0, None
-    with suppress(TasktrailError), closing(read_log(paths.log)) as log:
-        missing = [one for one in known if not _holds(log, one)]
-        if missing:
-            head = log.head().position
-            last = next(log.read(head - 1, 1), None) if head else None
-            return max(missing, key=_position), head, last.recorded_at if last else None
+    try:
+        with closing(read_log(paths.log)) as log:
+            missing = [one for one in known if not _holds(log, one)]
+            if missing:
+                head = log.head().position
+                last = next(log.read(head - 1, 1), None) if head else None
+                return max(missing, key=_position), head, last.recorded_at if last else None
+    except LogUnreachable:
+        raise
+    except TasktrailError:
+        pass
     return None
 
 

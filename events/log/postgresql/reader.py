@@ -140,6 +140,8 @@ class PostgresqlLogReader(Reading):
         def drops(after: int) -> list[Drop]:
             try:
                 return self.drops(after)
+            except LogUnreachable:
+                raise
             except TasktrailError:  # then no stub is explained; what cannot be read is told by others
                 return []
 
@@ -259,10 +261,15 @@ class PostgresqlLogReader(Reading):
     # --- checks -------------------------------------------------------------------------------------------------
 
     def file_faults(self) -> Iterator[Fault]:
-        """What is wrong with the tables, and with the epochs. The pages below them are PostgreSQL's own concern."""
+        """What is wrong with the tables, and with the epochs. The pages below them are PostgreSQL's own concern.
+
+        Raises `LogUnreachable`.
+        """
         try:
             faults = self._ask(lambda conn: list(schema_faults(conn)))
             epochs = self._ask(ownership.epoch_faults)
+        except LogUnreachable:  # that is no damage
+            raise
         except TasktrailError as error:
             yield Fault(0, "schema", f"the schema cannot be read: {error.message}")
             return
@@ -282,6 +289,8 @@ class PostgresqlLogReader(Reading):
         yield from chain_faults(self.raw_rows(), self.stub_check())
         try:
             yield from self._answer_faults()
+        except LogUnreachable:
+            raise
         except TasktrailError as error:
             yield Fault(0, "file", f"the answers cannot be read: {error.message}")
 
