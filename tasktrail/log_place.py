@@ -1,18 +1,24 @@
 """Keeps the address of a log on PostgreSQL in the data folder, where the configuration names one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from .config.settings import Config
 from .events.errors import ConfigurationError, DataNotEmpty
 from .events.log.address import is_address, read_address, shown, write_address
 from .paths import DataPaths
 
 
-def settle_place(paths: DataPaths, config: Config) -> None:
-    """Write the configured address into the data folder, unless that has a log of its own. A changed one, too.
+@contextmanager
+def settled_place(paths: DataPaths, config: Config) -> Iterator[None]:
+    """Write the configured address into the data folder, unless that has a log of its own.
 
-    Raises `DataNotEmpty` and `ConfigurationError`.
+    A changed one stays only if what is done with it raises nothing: so the log there is looked at first. Raises
+    `DataNotEmpty` and `ConfigurationError`.
     """
     address, place = config.log, paths.log
     if not is_address(place):
+        yield
         return
     if config.archive_after:
         raise ConfigurationError(
@@ -27,5 +33,12 @@ def settle_place(paths: DataPaths, config: Config) -> None:
             field="log",
             remedy="Move it with `tasktrail migrate`, or use another data folder.",
         )
-    if address and not (place.exists() and read_address(place) == address):
+    before = read_address(place) if place.exists() else ""
+    if address and before != address:
         write_address(place, address)
+    try:
+        yield
+    except BaseException:
+        if before and read_address(place) != before:
+            write_address(place, before)
+        raise

@@ -17,7 +17,7 @@ from .events.log.address import is_address
 from .events.log.lock import DataLock
 from .events.log.log_reader import LogReader
 from .events.log.opening import is_begun, need_client, read_log
-from .log_place import settle_place
+from .log_place import settled_place
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews, ViewsDamaged, catch_up, rebuild_views
 from .projections.views.rebuild import pull
@@ -47,8 +47,8 @@ class Standby:
         self._stopping = threading.Event()
         try:
             close_to_others(paths)
-            settle_place(paths, config)
-            refuse_older_log(paths)
+            with settled_place(paths, config):
+                refuse_older_log(paths)
             TaskViews(paths.views).close()  # from now on whoever reads finds them
             self._watch = OwnerWatch(paths.log)
         except BaseException:

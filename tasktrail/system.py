@@ -76,7 +76,7 @@ from .handlers.process.sandbox import sandbox_support
 from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
-from .log_place import settle_place
+from .log_place import settled_place
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
 from .projections.notices import Notice, log_id
@@ -224,10 +224,10 @@ class System:
         try:
             close_to_others(self.paths)
             refuse_rescued(self.paths.log)
-            settle_place(self.paths, self.config)
-            if not wait_for_orphans(self.paths.workers_lock, _ORPHANS_WITHIN):
-                raise NotReady("Processes of an earlier service are still there and cannot be killed")
-            self._accepted = accept_loss(self.paths, self._accepted)
+            with settled_place(self.paths, self.config):
+                if not wait_for_orphans(self.paths.workers_lock, _ORPHANS_WITHIN):
+                    raise NotReady("Processes of an earlier service are still there and cannot be killed")
+                self._accepted = accept_loss(self.paths, self._accepted)
             if is_address(self.paths.log) and (self._accepted is None or self._accepted.loss is None):
                 erase_here(self.paths)
             for child in self._children():

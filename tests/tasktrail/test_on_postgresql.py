@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from postgresql_server import connect, needs_postgresql, new_database, own_server
 
 from tasktrail import Config, TaskService
@@ -18,6 +19,7 @@ from tasktrail.actors.workers.worker_process import worker_environment
 from tasktrail.api.reader import Reader
 from tasktrail.api.reader_process import ReaderProcess, VerifyQuestion
 from tasktrail.backups.backup import back_up
+from tasktrail.backups.evidence import refuse_older_log
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import (
     ConfigurationError,
@@ -29,7 +31,9 @@ from tasktrail.events.errors import (
 )
 from tasktrail.events.log.address import NAME, read_address
 from tasktrail.events.log.opening import read_log
+from tasktrail.paths import DataPaths
 from tasktrail.projections import TaskFilters
+from tasktrail.standby import Standby
 
 pytestmark = needs_postgresql
 HANDLERS = ("sample_handlers",)
@@ -130,6 +134,44 @@ def test_a_database_that_has_lost_the_log_is_not_begun_anew(tmp_path: Path, conf
     run(where, "DROP SCHEMA tasktrail CASCADE")
     with pytest.raises(HistoryMissing):
         TaskService.open(tmp_path, config=config)
+
+
+def test_another_database_is_not_kept_as_the_place_of_the_log_unless_it_holds_it(
+    tmp_path: Path, config: Config, where: str
+) -> None:
+    with TaskService.open(tmp_path, config=config) as service:
+        service.create_task(type="noop")
+    with new_database() as other:
+        with pytest.raises(HistoryMissing):
+            TaskService.open(tmp_path, config=replace(config, log=other))
+        assert read_address(tmp_path / NAME) == where
+        with pytest.raises(HistoryMissing):
+            Standby(DataPaths(tmp_path, None, other), replace(config, log=other))
+        assert read_address(tmp_path / NAME) == where
+    same = f"{where}&application_name=x"
+    with TaskService.open(tmp_path, config=replace(config, log=same)):
+        assert read_address(tmp_path / NAME) == same
+
+
+def test_a_server_that_is_lost_while_it_is_read_is_not_taken_for_a_whole_or_a_damaged_log(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TaskService.open(tmp_path, config=config) as service:
+        service.create_task(type="noop")
+    paths = DataPaths(tmp_path)
+
+    def lost(*_: object) -> None:
+        raise LogUnreachable("gone")
+
+    with closing(read_log(paths.log)) as log:
+        for question in ("_ask", "unanswered"):
+            with monkeypatch.context() as patch:
+                patch.setattr(log, question, lost)
+                with pytest.raises(LogUnreachable):
+                    list(log.faults())
+    monkeypatch.setattr("tasktrail.events.log.postgresql.reader.PostgresqlLogReader.read", lost)
+    with pytest.raises(LogUnreachable):
+        refuse_older_log(paths)
 
 
 def test_a_server_that_does_not_answer_is_told(tmp_path: Path) -> None:
