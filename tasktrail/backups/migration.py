@@ -16,7 +16,7 @@ from ..events.errors import DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew
 from ..events.log.address import NAME, check_address, read_address, shown, write_address
 from ..events.log.chain import GENESIS, link_row
 from ..events.log.event_log import Head, ReportProgress
-from ..events.log.files import sync
+from ..events.log.files import mark_of, sync
 from ..events.log.lock import DataLock
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import need_client, read_log
@@ -89,6 +89,7 @@ def _into_database(paths: DataPaths, address: str, progress: ReportProgress) -> 
         head = log.head()
         if _end_of(place, address) != head:
             _refuse_unsound(log, file, progress)
+            mark_of(place).unlink(missing_ok=True)  # of an earlier time there, from which records may be lost
             fill(database, _checked(log, head, progress), _answers(log), log.epochs(), now)
     write_address(place, address)
     kept = _set_aside(file, now)
@@ -117,6 +118,8 @@ def _into_file(paths: DataPaths, address: str, progress: ReportProgress) -> Migr
                 fill_file(part, _checked(log, head, progress), _answers(log), log.epochs())
                 with closing(read_log(part)) as copy:
                     _refuse_unsound(copy, part, lambda _reached, _goal: None)
+                mark_of(file).unlink(missing_ok=True)
+                _set_parts_aside(file, _aside(file, now))  # left by a move there that was killed: of another time
                 part.replace(file)
             sync(paths.data)
         else:
@@ -166,10 +169,18 @@ def _set_aside(path: Path, now: datetime) -> Path:
     """Give what was moved another name, with its write-ahead log, so that nothing opens it by mistake."""
     if not path.exists():
         return path
-    aside = path.with_name(f"{path.name}.moved-{now:%Y%m%dT%H%M%SZ}")
+    aside = _aside(path, now)
     path.rename(aside)
+    _set_parts_aside(path, aside)
+    sync(path.parent)
+    return aside
+
+
+def _aside(path: Path, now: datetime) -> Path:
+    return path.with_name(f"{path.name}.moved-{now:%Y%m%dT%H%M%SZ}")
+
+
+def _set_parts_aside(path: Path, aside: Path) -> None:
     for end in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
             path.with_name(f"{path.name}{end}").rename(f"{aside}{end}")
-    sync(path.parent)
-    return aside

@@ -15,6 +15,7 @@ from postgresql_server import connect, needs_postgresql, new_database
 
 from tasktrail import Config, TaskService
 from tasktrail.backups import migration
+from tasktrail.backups.evidence import refuse_older_log
 from tasktrail.backups.migration import migrate
 from tasktrail.cli.app import app
 from tasktrail.events.errors import DataInUse, DataNotEmpty, Fenced, InvalidPath, LogCorrupt, LogUnreachable
@@ -150,6 +151,22 @@ def test_a_move_that_was_cut_off_is_repeated(
     migrate(where, data, progress=silent)
     assert asked(data / "log.db", journal) == before
     assert not (data / NAME).exists()
+
+
+def test_what_a_move_before_has_left_belongs_to_no_log_that_is_moved_there_later(tmp_path: Path, where: str) -> None:
+    data = tmp_path / "data"
+    journal = history(data)
+    before = asked(data / "log.db", journal)
+    (data / "log.postgresql-head").write_text(f"{10**6:020} {'ab' * 32}\n")
+    migrate(data, where, progress=silent)
+    refuse_older_log(DataPaths(data))
+    (data / "log.db-wal").write_bytes(b"of another time")  # killed between two names
+    (data / "log.db-shm").write_bytes(b"of another time")
+    (data / "log.db-head").write_text(f"{10**6:020} {'ab' * 32}\n")
+    migrate(where, data, progress=silent)
+    assert asked(data / "log.db", journal) == before
+    refuse_older_log(DataPaths(data))
+    assert [path.read_bytes() for path in data.glob("log.db.moved-*-wal")] == [b"of another time"]
 
 
 def test_a_target_that_holds_another_log_is_refused(tmp_path: Path, where: str) -> None:
