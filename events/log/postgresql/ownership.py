@@ -1,8 +1,9 @@
 """Who may write a log: one service at a time.
 
 Each that takes it gets the next epoch, and every append checks in its own transaction that the epoch still holds. That
-alone keeps an older service from writing. The rest makes taking over quick: a lock that goes with the session of a
-service that has died, and a heartbeat that stops when one hangs or its cable is cut.
+alone keeps an older service from writing. The rest makes taking over quick: locks that go with the sessions of a
+service that has died, and a heartbeat that stops when one hangs or its cable is cut. There are two locks, that of the
+log and that of the heart, because a service that lives may lose one session.
 """
 
 import socket
@@ -23,18 +24,24 @@ BEAT_EVERY = 1.0
 _LOOK_EVERY = 0.1
 _LAST_EPOCH = 2**62
 _KEY = (0x7461736B, 0x74726169)
+_HEART = (0x7461736B, 0x68656172)
 _TRY = "SELECT pg_try_advisory_lock(%s, %s)"
 _END_HOLDER = """
     SELECT pg_terminate_backend(pid) FROM pg_locks
     WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND objsubid = 2 AND pid != pg_backend_pid()
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-_IS_FREE = """
-    SELECT NOT EXISTS (
-        SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND objsubid = 2
+_IS_HELD = """
+    EXISTS (
+        SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND (classid, objid) IN ({}) AND objsubid = 2
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    ) OR EXISTS (SELECT 1 FROM tasktrail.owner WHERE clock_timestamp() - beat > make_interval(secs => %s))
+    )
 """
+_IS_FREE = f"""
+    SELECT NOT {_IS_HELD.format("(%s, %s), (%s, %s)")}
+        OR EXISTS (SELECT 1 FROM tasktrail.owner WHERE clock_timestamp() - beat > make_interval(secs => %s))
+"""  # noqa: S608 - our own words
+_HAS_HEART = f"SELECT {_IS_HELD.format('(%s, %s)')}"
 _BEAT = "UPDATE tasktrail.owner SET beat = clock_timestamp() WHERE epoch = %s"
 _BEAT_ANEW = "UPDATE tasktrail.owner SET beat = clock_timestamp() RETURNING epoch"
 _LOOK = "SELECT epoch, beat, extract(epoch FROM clock_timestamp() - beat)::float8 FROM tasktrail.owner"
@@ -52,18 +59,21 @@ def lock(conn: Conn, name: str) -> int:
     """
     pause = threading.Event()
     first = None
-    while not _has_lock(conn):
+    was_silent = False
+    while True:
         seen = conn.execute(_LOOK).fetchone()
         if seen is None:
             raise LogCorrupt(f"{name} does not say who owns it")
         epoch, beat, silent = seen
-        if silent > LEASE:
+        is_silent = silent > LEASE
+        if (is_silent or not conn.execute(_HAS_HEART, _HEART).fetchall()[0][0]) and _has_lock(conn):
+            return int(conn.execute(_BEAT_ANEW).fetchall()[0][0])
+        if is_silent and was_silent:  # who has just got the lock needs a moment to beat
             conn.execute(_END_HOLDER, _KEY)
         elif first is not None and beat > first:
             raise DataInUse(f"{_who(conn, epoch)} works on {name}", remedy="Talk to that service, or stop it first.")
-        first = first or beat
+        first, was_silent = first or beat, is_silent
         pause.wait(_LOOK_EVERY)
-    return int(conn.execute(_BEAT_ANEW).fetchall()[0][0])
 
 
 def take(conn: Conn, name: str, pid: int, now: datetime) -> int:
@@ -88,7 +98,7 @@ def is_free(conn: Conn) -> bool:
     """Whether no service has the log, or the heart of the one that has it has stopped. Raises `psycopg.Error`."""
     if conn.execute("SELECT to_regclass('tasktrail.owner') IS NULL").fetchall() == [(True,)]:
         return True
-    return conn.execute(_IS_FREE, (*_KEY, LEASE)).fetchall() == [(True,)]
+    return conn.execute(_IS_FREE, (*_KEY, *_HEART, LEASE)).fetchall() == [(True,)]
 
 
 def _who(conn: Conn, epoch: int) -> str:
@@ -135,22 +145,32 @@ class Heart:
         """It beats as long as this is the epoch of the log."""
         self._stopping = threading.Event()
         self._conn: Conn | None = None
+        self._has_lock = False
         self._thread = threading.Thread(target=self._run, name="log-heart", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopping.wait(BEAT_EVERY):
+        while True:
             try:
-                if self._conn is None:
-                    self._conn = self._database.connect("heart", writes=True)
-                with self._conn.transaction():  # behind a pooler the session may be that of appends, too
-                    self._conn.execute("SET LOCAL synchronous_commit = off")
-                    self._conn.execute(_BEAT, (self.epoch,))
+                self._beat()
             except (psycopg.Error, TasktrailError):  # the next append will find out
                 self._let_go()
-        self._let_go()
+            if self._stopping.wait(BEAT_EVERY):
+                self._let_go()
+                return
+
+    def _beat(self) -> None:
+        conn = self._conn = self._conn or self._database.connect("heart", writes=True)
+        with conn.transaction():  # behind a pooler the session may be that of appends, too
+            conn.execute("SET LOCAL synchronous_commit = off")
+            beaten = conn.execute(_BEAT, (self.epoch,)).rowcount
+        if not beaten:  # another one has the log, or just this one is taking it
+            self._let_go()
+        elif not self._has_lock:
+            self._has_lock = conn.execute(_TRY, _HEART).fetchall() == [(True,)]
 
     def _let_go(self) -> None:
+        self._has_lock = False
         if self._conn is not None:
             with suppress(psycopg.Error):
                 self._conn.close()
