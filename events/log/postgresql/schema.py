@@ -9,6 +9,15 @@ ADJUSTED_TASK = "(data::json->>'task_id')::bigint"
 """An index is used where a query says just this."""
 MIGRATIONS = ("create_log",)
 """Those there are, in order. Never rename one."""
+_REFUSE_CHANGE = """
+    BEGIN
+        IF TG_OP = 'UPDATE' AND (SELECT event FROM tasktrail.events ORDER BY position DESC LIMIT 1) = 'tasks_forgotten'
+        THEN
+            RETURN NEW;
+        END IF;
+        RAISE EXCEPTION 'the log is append-only';
+    END
+    """
 _CREATE_LOG = (
     """
     CREATE TABLE tasktrail.events (
@@ -58,17 +67,7 @@ _CREATE_LOG = (
     )
     """,
     "INSERT INTO tasktrail.owner VALUES (0, 'epoch')",
-    """
-    CREATE FUNCTION tasktrail.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF TG_OP = 'UPDATE' AND (SELECT event FROM tasktrail.events ORDER BY position DESC LIMIT 1) = 'tasks_forgotten'
-        THEN
-            RETURN NEW;
-        END IF;
-        RAISE EXCEPTION 'the log is append-only';
-    END
-    $$
-    """,
+    f"CREATE FUNCTION tasktrail.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $${_REFUSE_CHANGE}$$",
     """
     CREATE TRIGGER events_are_not_changed BEFORE UPDATE OR DELETE ON tasktrail.events
     FOR EACH ROW EXECUTE FUNCTION tasktrail.refuse_change()
@@ -79,25 +78,32 @@ _CREATE_LOG = (
     """,
 )
 _INDEXES = {
-    "events_pkey": True,
-    "one_version_once": True,
-    "one_end_a_life": True,
-    "adjustments": False,
-    "drops": False,
-    "answers_pkey": True,
-    "epochs_pkey": True,
-    "owner_pkey": True,
+    "events_pkey": (True, "events", "1", False),
+    "one_version_once": (True, "events", "2 3", False),
+    "one_end_a_life": (True, "events", "2 12", True),
+    "adjustments": (False, "events", "0", True),
+    "drops": (False, "events", "1", True),
+    "answers_pkey": (True, "answers", "1", False),
+    "epochs_pkey": (True, "epochs", "1", False),
+    "owner_pkey": (True, "owner", "1", False),
 }
-"""Name → whether it is unique."""
-_TRIGGERS = {"events_are_not_changed", "events_are_not_cut"}
+"""Name → whether it is unique, its table, the numbers of the columns, and whether it is for some rows only."""
+_TRIGGERS = {"events_are_not_changed": 1 + 2 + 8 + 16, "events_are_not_cut": 2 + 32}
+"""Name → when it fires, as PostgreSQL has it: each row, before, DELETE, UPDATE, TRUNCATE."""
 _APPLIED = "SELECT name FROM tasktrail.migrations ORDER BY number"
 _FIND_INDEXES = """
-    SELECT relname, indisunique, indisvalid AND indisready FROM pg_index
-    JOIN pg_class ON pg_class.oid = indexrelid WHERE relnamespace = 'tasktrail'::regnamespace
+    SELECT made.relname, indisvalid AND indisready, indisunique, its.relname, indkey::text, indpred IS NOT NULL
+    FROM pg_index JOIN pg_class AS made ON made.oid = indexrelid JOIN pg_class AS its ON its.oid = indrelid
+    WHERE made.relnamespace = 'tasktrail'::regnamespace
 """
 _FIND_TRIGGERS = """
-    SELECT tgname, tgenabled = 'O' FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-    WHERE relnamespace = 'tasktrail'::regnamespace AND NOT tgisinternal
+    SELECT tgname, tgtype::int FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+    WHERE tgrelid = 'tasktrail.events'::regclass AND tgenabled = 'O' AND tgqual IS NULL AND tgattr::text = ''
+        AND pronamespace = 'tasktrail'::regnamespace AND proname = 'refuse_change' AND prosrc = %s
+"""
+_FIND_UNSAFE = """
+    SELECT relname FROM pg_class
+    WHERE relnamespace = 'tasktrail'::regnamespace AND relkind = 'r' AND relpersistence != 'p' ORDER BY relname
 """
 
 
@@ -130,11 +136,17 @@ def schema_faults(conn: Conn) -> Iterator[Fault]:
     if names != MIGRATIONS:
         yield Fault(0, "schema", f"the migrations that were applied are {list(names)}, not {list(MIGRATIONS)}")
         return
-    indexes = {name: (unique, usable) for name, unique, usable in conn.execute(_FIND_INDEXES)}
-    for name, unique in _INDEXES.items():
-        if indexes.get(name) != (unique, True):
+    indexes = {name: tuple(made) for name, *made in conn.execute(_FIND_INDEXES)}
+    for name, made in _INDEXES.items():
+        if indexes.get(name) != (True, *made):
             yield Fault(0, "index", f"index {name} is missing, invalid, or not as it was made")
-    triggers = {str(name): bool(works) for name, works in conn.execute(_FIND_TRIGGERS)}
-    for name in _TRIGGERS:
-        if not triggers.get(name):
-            yield Fault(0, "schema", f"trigger {name} is missing or switched off: the log can be changed")
+    triggers: dict[str, int] = dict(conn.execute(_FIND_TRIGGERS, (_REFUSE_CHANGE,)).fetchall())
+    for name, fires in _TRIGGERS.items():
+        if triggers.get(name) != fires:
+            yield Fault(
+                0,
+                "schema",
+                f"trigger {name} is missing, switched off, or not as it was made: the log can be changed",
+            )
+    for (name,) in conn.execute(_FIND_UNSAFE):
+        yield Fault(0, "schema", f"table {name} is not logged: it is empty after a crash of the server")
