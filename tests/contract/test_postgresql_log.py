@@ -36,7 +36,7 @@ from tasktrail.events.log.address import NAME, check_address, read_address, writ
 from tasktrail.events.log.event_log import EventLog, already_appended
 from tasktrail.events.log.opening import open_log, read_log
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
-from tasktrail.events.system_events import ServiceStarted, UserErased
+from tasktrail.events.system_events import ErasureFinished, ServiceStarted, UserErased
 from tasktrail.projections.verification import verify
 
 pytestmark = needs_postgresql
@@ -107,6 +107,9 @@ def test_a_nul_in_a_text_survives(log: EventLog, place: Path) -> None:
     fact = Fact(1, 1, Created(type="noop"), NOW, odd, odd, odd, odd, odd)
     [record] = log.append([fact], [answer], expected=0)
     assert list(log.read()) == [record]
+    system = Fact(0, 1, ErasureFinished(erasure=1), NOW, odd, odd, odd, odd, odd)
+    log.append([system], expected=1)
+    assert list(log.read_to_fold(1)) == list(log.read(1))
     assert log.answer(odd) == answer
     with closing(read_log(place)) as reader:
         assert list(reader.faults()) == []
@@ -120,6 +123,64 @@ def test_a_log_that_a_living_service_has_is_refused(log: EventLog, place: Path) 
     with pytest.raises(DataInUse, match="The service with pid"):
         opened(place)
     log.append([created(1)], expected=0)
+
+
+def test_a_service_that_has_lost_one_of_its_two_sessions_is_not_replaced(log: EventLog, place: Path) -> None:
+    held = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database "
+        "WHERE datname = current_database())"
+    )
+    with closing(import_module("tasktrail.events.log.postgresql.watch").OwnerWatch(place)) as watch:
+        for session in ("log", "heart"):
+            while run(place, held) != [(2,)]:
+                pass
+            run(
+                place,
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                f"WHERE datname = current_database() AND application_name = 'tasktrail {session}'",
+            )
+            assert not watch.is_free()
+            with pytest.raises(DataInUse):
+                opened(place)
+            with suppress(LogUnreachable):
+                log.append([], expected=0)
+            log.append([], expected=0)
+
+
+def test_of_two_starts_after_a_long_silence_one_gets_the_log_and_is_left_alone(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(place).close()
+    silence(place)
+    ownership = import_module("tasktrail.events.log.postgresql.ownership")
+    has_lock = ownership._has_lock
+    others = list[threading.Thread]()
+    refused = list[BaseException]()
+
+    def start() -> None:
+        try:
+            opened(place)
+        except DataInUse as error:
+            refused.append(error)
+
+    def locked(conn: Any) -> bool:
+        got: bool = has_lock(conn)
+        if got and not others:  # the other one comes before the first beat
+            others.append(threading.Thread(target=start))
+            others[0].start()
+            while not run(
+                place,
+                "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory%' "
+                "AND state = 'idle' AND datname = current_database() OFFSET 1",
+            ):
+                pass
+        return got
+
+    monkeypatch.setattr(ownership, "_has_lock", locked)
+    with closing(opened(place)) as log:
+        others[0].join(60)
+        log.append([created(1)], expected=0)
+    assert len(refused) == 1
 
 
 def test_a_service_whose_heart_has_stopped_is_replaced_and_appends_nothing_more(log: EventLog, place: Path) -> None:
@@ -380,11 +441,30 @@ def test_records_cannot_be_changed_or_deleted(log: EventLog, place: Path) -> Non
         run(place, "TRUNCATE tasktrail.events")
 
 
+OTHER_TRIGGER = """
+    CREATE OR REPLACE TRIGGER events_are_not_changed BEFORE UPDATE OR DELETE ON tasktrail.events
+    FOR EACH ROW WHEN (OLD.position < 0) EXECUTE FUNCTION tasktrail.refuse_change()
+"""
+OTHER_INDEX = """
+    DROP INDEX tasktrail.one_end_a_life;
+    CREATE UNIQUE INDEX one_end_a_life ON tasktrail.events (task_id, life, version)
+"""
+
+
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
         ("DROP TRIGGER events_are_not_changed ON tasktrail.events", "events_are_not_changed is missing"),
         ("ALTER TABLE tasktrail.events DISABLE TRIGGER events_are_not_cut", "switched off"),
+        (
+            OTHER_TRIGGER,
+            "events_are_not_changed is missing, switched off, or not as it was made",
+        ),
+        ("ALTER TABLE tasktrail.events SET UNLOGGED", "table events is not logged"),
+        (
+            OTHER_INDEX,
+            "index one_end_a_life is missing, invalid, or not as it was made",
+        ),
         ("DROP INDEX tasktrail.one_version_once", "index one_version_once is missing"),
         ("UPDATE tasktrail.epochs SET pid = 9", "epoch 1 is not as it was written"),
         ("UPDATE tasktrail.owner SET epoch = 7", r"the owner is \[7\], and the last epoch that is known is 1"),
@@ -404,6 +484,17 @@ def test_what_was_changed_behind_the_log_is_found_at_the_start(place: Path, stat
         opened(place)
     with closing(read_log(place)) as reader:
         assert len(list(reader.faults())) == 1
+
+
+def test_a_function_that_lets_changes_pass_is_found(place: Path) -> None:
+    opened(place).close()
+    run(
+        place,
+        "CREATE OR REPLACE FUNCTION tasktrail.refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN RETURN NEW; END'",
+    )
+    with pytest.raises(LogCorrupt, match="the log can be changed"):
+        opened(place)
 
 
 def test_a_log_of_a_newer_version_is_refused(place: Path) -> None:

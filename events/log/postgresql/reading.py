@@ -19,7 +19,7 @@ from ..rows import COLUMNS, from_row
 from ..stubs import DROPPING, LEFT, Drop
 from .connection import Values
 from .schema import ADJUSTED_TASK
-from .texts import told_row
+from .texts import MARK_IN_JSON, told, told_row
 
 PAGE = 5000
 SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM tasktrail.events"  # noqa: S608 - our own names
@@ -59,6 +59,15 @@ _FIRSTS = """
 """
 _FIRST_DATA = "SELECT data FROM tasktrail.events WHERE task_id = %s AND version = 1"
 _DROP = msgspec.json.Decoder(TasksForgotten)
+
+
+def _told_to_fold(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What stands in one column as it was; texts with a NUL are rare."""
+    *others, known = row
+    if MARK_IN_JSON not in known:
+        return row
+    told_texts = [told(value) if isinstance(value, str) else value for value in msgspec.json.decode(known)]
+    return (*others, msgspec.json.encode(told_texts).decode())
 
 
 class Reading:
@@ -105,7 +114,8 @@ class Reading:
 
     def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
-        return folded(self._pages(after, limit, _TO_FOLD), self._decrypt.anew())
+        pages = self._pages(after, limit, _TO_FOLD)
+        return folded((row if row[6] is None else _told_to_fold(row) for row in pages), self._decrypt.anew())
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 _NUL, _MARK = "\0", "\x1b"
+MARK_IN_JSON = r"\u001b"
 _AS = {_NUL: f"{_MARK}0", _MARK: f"{_MARK}1"}
 _FIRST, _END = 5, 10
 """The columns with texts of others: `actor` to `causation_id`. The rest is ours, or JSON, which has no bare NUL."""
