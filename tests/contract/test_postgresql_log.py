@@ -429,6 +429,20 @@ def test_a_log_that_has_lost_its_end_in_a_fail_over_is_not_written(log: EventLog
         log.head()
 
 
+def test_a_replica_that_does_not_know_of_the_service_is_not_taken_for_one_with_a_newer(
+    log: EventLog, place: Path
+) -> None:
+    run(
+        place,
+        "UPDATE tasktrail.owner SET epoch = 0; SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid != pg_backend_pid()",
+    )
+    with suppress(LogUnreachable):
+        log.append([created(1)], expected=0)
+    with pytest.raises(LogGone, match="epoch 1, and its last one is 0"):
+        log.head()
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 

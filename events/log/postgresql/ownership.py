@@ -13,7 +13,7 @@ from datetime import datetime
 
 import psycopg
 
-from ...errors import DataInUse, LogCorrupt, LogUnreachable, TasktrailError
+from ...errors import DataInUse, LogCorrupt, LogGone, LogUnreachable, TasktrailError
 from ...recorded import timestamp
 from ..chain import checksum
 from .connection import Conn, Database
@@ -110,11 +110,17 @@ def resume(conn: Conn, name: str, epoch: int) -> bool:
     """Own the log on a new connection after the old one was lost; false when a newer service has taken it.
 
     The lock is free only when the old session is gone, and all that it had begun is committed or is not. So only then
-    the end of the log tells what became of an append. Raises `LogUnreachable` and `psycopg.Error`.
+    the end of the log tells what became of an append. Raises `LogUnreachable`, `LogGone` and `psycopg.Error`.
     """
     pause = threading.Event()
     for _ in range(round(LEASE / _LOOK_EVERY)):
         seen = conn.execute(_LOOK).fetchone()
+        if seen is not None and seen[0] < epoch:
+            raise LogGone(
+                f"{name} does not know of the service that has it: epoch {epoch}, and its last one is {seen[0]}",
+                remedy="Look whether the server is a replica that had fallen behind; the next start says what is "
+                "missing, and how to go on without it.",
+            )
         if seen is None or seen[0] != epoch:
             return False
         if _has_lock(conn):
