@@ -119,7 +119,7 @@ def _into_file(paths: DataPaths, address: str, progress: ReportProgress) -> Migr
                 with closing(read_log(part)) as copy:
                     _refuse_unsound(copy, part, lambda _reached, _goal: None)
                 mark_of(file).unlink(missing_ok=True)
-                _set_parts_aside(file, _aside(file, now))  # left by a move there that was killed: of another time
+                _set_parts_aside(file, _aside(file, "left", now))  # by a move that was killed: of another time
                 part.replace(file)
             sync(paths.data)
         else:
@@ -169,15 +169,15 @@ def _set_aside(path: Path, now: datetime) -> Path:
     """Give what was moved another name, with its write-ahead log, so that nothing opens it by mistake."""
     if not path.exists():
         return path
-    aside = _aside(path, now)
+    aside = _aside(path, "moved", now)
     path.rename(aside)
     _set_parts_aside(path, aside)
     sync(path.parent)
     return aside
 
 
-def _aside(path: Path, now: datetime) -> Path:
-    return path.with_name(f"{path.name}.moved-{now:%Y%m%dT%H%M%SZ}")
+def _aside(path: Path, why: str, now: datetime) -> Path:
+    return path.with_name(f"{path.name}.{why}-{now:%Y%m%dT%H%M%SZ}")
 
 
 def _set_parts_aside(path: Path, aside: Path) -> None:

@@ -166,7 +166,7 @@ def test_what_a_move_before_has_left_belongs_to_no_log_that_is_moved_there_later
     migrate(where, data, progress=silent)
     assert asked(data / "log.db", journal) == before
     refuse_older_log(DataPaths(data))
-    assert [path.read_bytes() for path in data.glob("log.db.moved-*-wal")] == [b"of another time"]
+    assert [path.read_bytes() for path in data.glob("log.db.left-*-wal")] == [b"of another time"]
 
 
 def test_a_target_that_holds_another_log_is_refused(tmp_path: Path, where: str) -> None:
