@@ -40,6 +40,8 @@ class Connection:
         self._answer_within = answer_within
         self.heard = False
         """Whether the service has ever answered."""
+        self.cut_off_at = -inf
+        """When a request that had reached it got no answer the last time."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -81,6 +83,7 @@ class Connection:
             except httpcore.TimeoutException as error:
                 raise NotReady(f"No answer from {self._wire.where} in time") from error
             except BROKEN as error:
+                self.cut_off_at = monotonic()
                 if pause is None:
                     raise self.unreachable(error) from error
                 await self.pause(pause)

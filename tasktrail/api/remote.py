@@ -415,9 +415,8 @@ class Remote(Commands):
         """The task, once its life is over. Raises `WaitTimeout` after `timeout` seconds."""
         timeout = check_patience(timeout)
         deadline = inf if timeout is None else monotonic() + timeout
-        heard = self._connection.heard
-        deaf_since = inf if heard else -inf  # a service that was never heard of is not waited for
-        within = max(deadline - monotonic(), 0.0) if heard else 0.0
+        within = max(deadline - monotonic(), 0.0) if self._connection.heard else 0.0
+        began, deaf_since, was_there = monotonic(), inf, False
         while True:
             self._connection.check_open()
             try:
@@ -425,14 +424,15 @@ class Remote(Commands):
             except TasktrailError as error:
                 now = monotonic()
                 deaf_since = min(deaf_since, now)
-                gone = isinstance(error, ServiceUnreachable) and now - deaf_since > _BACK_WITHIN
+                was_there = was_there or self._connection.cut_off_at >= began
+                gone = isinstance(error, ServiceUnreachable) and not (was_there and now - deaf_since <= _BACK_WITHIN)
                 if gone or (error.status != NOT_NOW and error.retry_after is None):
                     raise
                 if now >= deadline:
                     raise WaitTimeout(f"Task {task_id} has not ended in {timeout:g} s: {error.message}") from error
                 await self._connection.pause(min(deadline - now, error.retry_after or LOOK_AGAIN))
             else:
-                deaf_since = inf
+                deaf_since, was_there = inf, True
                 if task.status in FINISHED:
                     return task
                 if monotonic() >= deadline:

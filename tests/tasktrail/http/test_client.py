@@ -329,9 +329,10 @@ def test_a_wait_ends_with_the_life_of_the_task(service: TaskService, any_client:
 
 
 def test_a_wait_is_one_request_to_a_service_that_was_heard_of(
-    service: TaskService, data: Path, wish: Wish, monkeypatch: pytest.MonkeyPatch
+    service: TaskService, server: HttpServer, data: Path, wish: Wish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
+    assert server.address
     with Client.connect(data) as client:
         task_id = client.create_task(**wish())
         get = client._connection.get
@@ -346,6 +347,26 @@ def test_a_wait_is_one_request_to_a_service_that_was_heard_of(
         assert client.wait(task_id, timeout=20).status == "cancelled"
         timer.join()
     assert asked == [f"/v1/tasks/{task_id}"]
+
+
+def test_who_is_cut_off_while_he_waits_waits_until_the_service_is_back(
+    service: TaskService, server: HttpServer, data: Path, wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert server.address
+    with Client.connect(data) as client:
+        task_id = client.create_task(**wish())
+        service.cancel_task(task_id)
+        broken = iter([connection.BROKEN[1]("cut off")] * 3 + [connection.NOT_CONNECTED[0]("nobody there")])
+        request = client._connection._wire.request
+
+        async def breaks(*args: Any, **more: Any) -> Any:
+            if error := next(broken, None):
+                raise error
+            return await request(*args, **more)
+
+        monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0))
+        monkeypatch.setattr(client._connection._wire, "request", breaks)
+        assert client.wait(task_id, timeout=20).status == "cancelled"
 
 
 def test_types_and_numbers(tasks: Tasks, wish: Wish) -> None:
