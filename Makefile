@@ -5,10 +5,12 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Of its own: what comes with Ray would otherwise decide what all the rest is tested with.
+RAY := $(VENV)-ray
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser screenshots check coverage bench gallery estimates crash crash-types attack mutations sim fuzz photos corpus ci long pins golden python-page clean
+.PHONY: help setup demo test test-all test-ray test-browser screenshots check coverage bench gallery estimates crash crash-types attack mutations sim fuzz photos corpus ci long pins golden python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,6 +46,17 @@ test-all: $(READY) ## Run all that CI does: every test but the long ones, and a 
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not long" $(ARGS) || $(BIN)/pytest -m "not long" --last-failed --last-failed-no-failures none $(ARGS)
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS) || $(BIN)/pytest -m browser tests/browser --last-failed --last-failed-no-failures none $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 20
+
+test-ray: $(RAY)/.ready ## Run attempts on a Ray cluster on this machine, with kills of whatever takes part
+	$(RAY)/bin/python -m pytest -m ray tests/contract/test_executor.py tests/ray $(ARGS)
+
+$(RAY)/.ready: pyproject.toml constraints.txt $(READY)
+	@$(BIN)/python -m venv --clear $(RAY)
+	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
+	@PYTHONWARNINGS="ignore:Editable installation" $(RAY)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray]' \
+		pytest pytest-randomly pytest-timeout hypothesis
+	@touch $(RAY)/.ready
 
 test-browser: $(READY) ## Look at the page in Chromium, as a person does (CHROMIUM=/usr/bin/chromium names another)
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS)
@@ -122,7 +135,7 @@ long: $(READY) ## What CI has no time for: the long tests, a million simulated s
 pins: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-pins && $(or $(PYTHON),python3.11) -m venv .venv-pins
 	.venv-pins/bin/pip install --quiet --upgrade pip setuptools
-	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media]' --group dev --group bench --group outside
+	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media,ray]' --group dev --group bench --group outside
 	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
 	  .venv-pins/bin/pip freeze --all --exclude tasktrail; \
 	  $(BIN)/pip freeze | grep '^aics-' || true; } > constraints.txt

@@ -268,8 +268,17 @@ class Scheduler(Actor):
             raise
         self._opened = opened
         self._begin_batch_of(self.state.running)
-        self._stage(self._boot(opened))
+        boot = self._boot(opened)
+        self._stage(replace(boot, started=self._starts()) if self.state.outlived else boot)
         _warn_of_jumps(fact.event for fact in self._facts)
+
+    def _starts(self) -> dict[int, int]:
+        """Running task → where the start of its attempt is recorded."""
+        return {
+            task.id: max(record.position for record in self._log.read_task(task.id) if type(record.event) is Started)
+            for task in list(self.state.tasks.special())
+            if task.status == "running"
+        }
 
     def _read_only(self, error: OutcomeUnknown) -> None:
         """The log is there and cannot be written yet: fold it from a reader, and go on trying."""

@@ -29,6 +29,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray cluster on this machine, one for all tests."""
+    pytest.importorskip("ray", reason="Ray is not installed; `make test-ray` has it")
+    from ray_head import RayHead  # noqa: PLC0415 - most tests need none
+
+    head = RayHead()
+    yield head.address
+    head.close()
+
+
 @pytest.fixture(autouse=True)
 def _in_ordinary_time() -> Iterator[None]:
     """As root, the AV1 encoder makes its caller a real-time process, and whatever that starts starves all others."""

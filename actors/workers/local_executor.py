@@ -216,6 +216,15 @@ class LocalExecutor:
         if not self.reactor.inside():
             self._thread.join(timeout + _LAST_RESORT)
 
+    def end_attempts(self, why: str) -> None:
+        """Kill all attempts now, without a grace; they end as stopped. From any thread."""
+        with self.lock:
+            for key in (*self._waiting, *self._attempts):
+                self._stop(Stop(*key))
+            for slot in self._slots:
+                if slot.running is not None:
+                    slot.kill(why)
+
     def _run(self, run: Run) -> None:
         key = (run.task_id, run.attempt)
         if key in self._attempts or key in self._waiting or key in self._ended:
