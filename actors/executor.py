@@ -42,6 +42,10 @@ class Executor(Protocol):
     def capabilities(self) -> Capabilities:
         """What can be promised on this machine."""
 
+    @property
+    def trouble(self) -> str:
+        """Why fewer attempts can run than should, in words; empty where nothing is known of."""
+
     def open(self, report: Reporter) -> None:
         """Begin. `report` is called from the executor's own thread with all that came at once; it may call `do`."""
 

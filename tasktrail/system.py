@@ -143,7 +143,10 @@ class System:
         self.config = config
         self.clock = clock or SystemClock()
         self.registry = registry or Registry.load(config.handlers, presets=config.presets)
-        self._make_executor = executor or self._worker_processes
+        self._on_cluster = executor is None and config.executor == "ray"
+        """Whether attempts run on other machines, and outlive this service."""
+        self._make_executor = executor or (self._cluster if self._on_cluster else self._worker_processes)
+        self._epoch = 1
         self._handover: Handover | None = None
         self.committed = Watermark()
         self.refusals = Refusals(self.clock)
@@ -214,7 +217,12 @@ class System:
     def start(self) -> None:
         """Take the folder, recover, and be ready. If that fails, the error is raised and nothing is left running."""
         check_targets(self.config.apprise)
-        self._check_sandbox()
+        if self._on_cluster:
+            from .cluster import check_cluster
+
+            check_cluster(self.config)
+        else:
+            self._check_sandbox()
         self.paths.make()
         self._lock = DataLock(self.paths.lock)
         try:
@@ -371,6 +379,8 @@ class System:
             found.append(f"the Scheduler has not answered within {_LOOK_WITHIN:g} s")
         elif not load.resources.slots:
             found.append("no worker process is ready: nothing starts")
+        if self._handover is not None and (trouble := self._handover.executor.trouble):
+            found.append(trouble)
         if load is not None and load.resources.sample.disk_low:
             found.append("temp space has run low: nothing starts until there is more")
         if self._claims is not None and (trouble := self._claims.trouble(self.clock.now())):
@@ -435,10 +445,12 @@ class System:
             work_root=str(self.paths.temp),
             retry_rules=config.retry_rules,
             own=self._own,
+            outlived=self._on_cluster,
         )
 
     def _boot(self, opened: EventLog) -> Boot:
         epoch, rebuilt = (opened.epoch, opened.rebuilt) if isinstance(opened, SqliteEventLog) else (1, ())
+        self._epoch = epoch
         if rebuilt:
             logger.warning("indexes of the log were damaged and have been rebuilt", indexes=rebuilt)
         self._is_long = opened.head().position > AT_ONCE
@@ -494,6 +506,18 @@ class System:
             room=self.room(),
         )
 
+    def _cluster(self) -> Executor:
+        from .cluster import cluster_executor
+
+        return cluster_executor(
+            self.config,
+            self.paths,
+            homes=self.registry.homes(),
+            cluster=self._log_id(),
+            epoch=self._epoch,
+            claims=self._claims,
+        )
+
     @cached_property
     def _claims(self) -> Claims | None:
         """With what manifests of outputs are signed. Raises `ConfigurationError`."""
@@ -515,6 +539,7 @@ class System:
             self._make_executor(),
             results=DependencyResults(lambda: LogReader(self.paths.log)),
             report=self.scheduler.tell,
+            outputs=self.scheduler.ask(StateQuery(outputs_of_attempts), timeout=30) if self._on_cluster else None,
         )
         return WorkerPool.start(handover=self._handover, compare=self.scheduler.tell, close_within=_STOP_WITHIN / 2)
 
@@ -734,6 +759,15 @@ def retention_at(state: SchedulerState) -> int:
 def outputs_of_running(state: SchedulerState) -> dict[int, str]:
     """Running task → where its output will be."""
     return {task_id: running.reserved_for.spec.output_file for task_id, running in state.running.items()}
+
+
+def outputs_of_attempts(state: SchedulerState) -> dict[tuple[int, int], str]:
+    """Task and number of each running attempt that has an output → where that will be."""
+    return {
+        (entry.task_id, entry.attempt): entry.reserved_for.spec.output_file
+        for entry in state.running.values()
+        if entry.reserved_for.spec.output_file
+    }
 
 
 def count_running(state: SchedulerState) -> int:

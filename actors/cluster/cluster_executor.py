@@ -236,7 +236,7 @@ class ClusterExecutor:
 
     @property
     def trouble(self) -> str:
-        """Why there are fewer slots than there should be, in words; empty when there is no reason known."""
+        """See `Executor`."""
         return self._trouble
 
     def nodes(self) -> tuple[Node, ...]:

@@ -147,6 +147,9 @@ class LocalExecutor:
 
     # --- from any thread -------------------------------------------------------------------------------------------
 
+    trouble = ""
+    """See `Executor`: what becomes of workers is told as it happens."""
+
     def open(self, report: Reporter) -> None:
         """Start the thread; it starts the workers, a few at a time. Returns at once."""
         self._report = report
