@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -38,6 +39,16 @@ def ray_address() -> Iterator[str]:
     head = RayHead()
     yield head.address
     head.close()
+
+
+@pytest.fixture(scope="session")
+def ray_gateway(ray_address: str) -> Iterator[Any]:
+    """One gateway process for the executors of many tests."""
+    from cluster_executors import SharedGateway  # noqa: PLC0415 - as above
+
+    gateway = SharedGateway(ray_address)
+    yield gateway
+    gateway.close()
 
 
 @pytest.fixture(autouse=True)

@@ -86,6 +86,7 @@ _SETTLES_IN = 3.0
 """Seconds after which a new host stands in what the engine says to be free."""
 _RESTART, _RESTART_MAX = 0.1, 5.0
 """Seconds until a gateway that is gone is replaced, doubling while none connects."""
+_CONNECTING = "A node of it has to run on this machine, and both have to know the same token (RAY_AUTH_TOKEN_PATH)."
 _LOST = "HostLost"
 """The error type of an attempt whose host is gone."""
 
@@ -679,7 +680,7 @@ class ClusterExecutor:
         for number in list(self._calls):
             self._forget_call(number)
         if not self._closing:
-            self._set_trouble(f"The cluster cannot be reached: {why}")
+            self._set_trouble(f"The cluster cannot be reached: {why}. {_CONNECTING}")
             self.reactor.at(self._restart_in, self._connect)
             self._restart_in = min(_RESTART_MAX, self._restart_in * 2)
 
@@ -735,13 +736,16 @@ class ClusterExecutor:
     def _go_on_closing(self, now: float) -> None:
         if self._closed:
             return
+        if self._replaced:  # they are another's now
+            self._hosts.clear()
         left = [host for host in self._hosts.values() if host.held or host.state == "sought"]
         if not left or now >= self._close_at:
             self._closed = True
             for host in self._hosts.values():
                 self.link.send(Kill(host.name))
             self._hosts = {host.name: host for host in left}
-            self._write_roster()
+            if not self._replaced:
+                self._write_roster()
             self.link.close()
             self.reactor.finish()
 

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 import pytest
-from cluster_executors import on_cluster, on_ray
+from cluster_executors import on_cluster
 from in_process_cluster import InProcessCluster
 from inline_executor import InlineExecutor, Reports
 
@@ -65,7 +65,7 @@ def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         case "cluster":
             made = on_cluster(request.getfixturevalue("in_process_cluster").link, registry)
         case _:
-            made = on_ray(request.getfixturevalue("ray_address"), registry)
+            made = on_cluster(request.getfixturevalue("ray_gateway").link, registry)
     yield made
     made.close(5.0)
 

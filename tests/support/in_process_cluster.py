@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tasktrail.actors.cluster.wire import GatewayOrder, GatewayReport
     from tasktrail.actors.workers.reactor import Reactor
 
+_BEAT = 0.1
 NODE = Node("n1", "one", "127.0.0.1", {"CPU": 4.0, "memory": 4e9}, {"CPU": 4.0, "memory": 4e9})
 
 
@@ -71,16 +72,20 @@ class InProcessLink:
         self._on_report, self._on_gone = on_report, on_gone
         self._generation += 1
         if self._cluster.is_up:
-            self._tell(Pulse(self._cluster.nodes, 0.0))
+            self._beat(self._generation)
         else:
             self._reactor.post(lambda: self._gone(self._generation, "nobody is there"))
 
-    def pulse(self) -> None:
+    def _beat(self, generation: int) -> None:
         """As the gateway does every second."""
-        self._tell(Pulse(self._cluster.nodes, 0.0))
+        if generation == self._generation:
+            self._tell(Pulse(self._cluster.nodes, 0.0))
+            self._reactor.at(_BEAT, lambda: self._beat(generation))
 
     def send(self, order: GatewayOrder) -> None:
         generation = self._generation
+        if isinstance(order, Create):
+            self._cluster.made.append(order)
         self._cluster.work(lambda: self._carry_out(order, generation))
 
     def kill(self) -> None:
@@ -114,7 +119,6 @@ class InProcessLink:
             case Find():
                 answer = Found(tuple(name for name in cluster.hosts if name.startswith(order.prefix)))
             case Create():
-                cluster.made.append(order)
                 cluster.hosts[order.name] = Host(order.name, order.settings, cluster.clock, lambda _: None)
             case Call():
                 answer = self._call(order)

@@ -36,6 +36,7 @@ class RayHead:
                 *("--num-cpus", str(cpus), "--object-store-memory", "80000000", "--disable-usage-stats"),
                 *("--temp-dir", str(self._folder / "s"), "--block"),
             ],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},  # of the handlers
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

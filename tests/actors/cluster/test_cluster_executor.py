@@ -1,0 +1,333 @@
+"""What the executor makes of gateways that die, hosts that are not heard of, and services before and after it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_executors import on_cluster
+from in_process_cluster import InProcessCluster
+from inline_executor import Reports
+
+from tasktrail.actors.cluster.cluster_executor import ClusterExecutor, HostNeeds
+from tasktrail.actors.cluster.wire import Node
+from tasktrail.events.reports import (
+    AllFound,
+    AttemptEnded,
+    AttemptFound,
+    AttemptProgressed,
+    AttemptsHeld,
+    CapacityChanged,
+    PublishWanted,
+    Report,
+    Run,
+    Settled,
+    Stop,
+    TellHeld,
+)
+from tasktrail.handlers.registry import Registry
+
+SUPPORT = Path(__file__).parents[2] / "support"
+SHORT = 1.0
+"""Seconds of a lease that a test waits for."""
+
+
+@pytest.fixture
+def cluster() -> Iterator[InProcessCluster]:
+    made = InProcessCluster()
+    yield made
+    made.close()
+
+
+class Services:
+    """Services on one cluster, one after another, with the same name and roster."""
+
+    def __init__(self, cluster: InProcessCluster, folder: Path) -> None:
+        self._cluster = cluster
+        self._registry = Registry()
+        self._registry.add_home("sample_handlers")
+        self.folder = folder
+        self.epoch = 0
+        self.open: list[ClusterExecutor] = []
+
+    def start(self, **given: Any) -> tuple[ClusterExecutor, Reports]:
+        self.epoch += 1
+        options: dict[str, Any] = {
+            "cluster": "c",
+            "roster": self.folder / "hosts.json",
+            "epoch": self.epoch,
+            "margin": 0.3,
+        } | given
+        executor = on_cluster(self._cluster.link, self._registry, **options)
+        self.open.append(executor)
+        return executor, Reports(executor)
+
+    def kill(self) -> None:
+        """As by -9: it says no word more, to nobody."""
+        self._cluster.links[-1].close()
+        executor = self.open[-1]
+        executor._reports.clear()
+        executor.reactor.post(executor.reactor.finish)
+
+    def run(self, task_type: str, task_id: int = 1, attempt: int = 1, *, output: str = "", **options: Any) -> Run:
+        return Run(task_id, attempt, task_type, "", output, options, None, str(self.folder / "work" / str(task_id)))
+
+
+@pytest.fixture
+def services(cluster: InProcessCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    monkeypatch.syspath_prepend(str(SUPPORT))
+    made = Services(cluster, tmp_path)
+    yield made
+    for executor in made.open:
+        executor.close(5.0)
+
+
+def is_progress(report: Report) -> bool:
+    return isinstance(report, AttemptProgressed)
+
+
+def test_attempts_survive_the_gateway(services: Services, cluster: InProcessCluster) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    pid = cluster.hosts[cluster.made[0].name]
+
+    cluster.links[-1].kill()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    assert not any(isinstance(report, AttemptEnded) for report in reports.all)
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
+    assert list(cluster.hosts.values()) == [pid]
+
+
+def test_while_no_gateway_connects_it_is_said_why_and_orders_wait(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    cluster.is_up = False
+    executor, reports = services.start()
+    reports.until(lambda _: "nobody is there" in executor.trouble)
+    executor.do([services.run("noop")])
+    assert executor.capacity() == 0
+
+    cluster.is_up = True
+
+    assert reports.end(1).outcome == "completed"
+    assert executor.trouble == ""
+
+
+@pytest.mark.parametrize("method", ["hello", "give", "watch"])
+def test_a_lost_answer_costs_nothing(services: Services, cluster: InProcessCluster, method: str) -> None:
+    cluster.swallowed.add(method)
+    executor, reports = services.start()
+    executor.do([services.run("echo", value=1), services.run("echo", 2, value=2)])
+
+    assert [reports.end(1).result["value"], reports.end(2).result["value"]] == [1, 2]
+    assert not cluster.swallowed
+    assert [report.task_id for report in reports.all if isinstance(report, AttemptEnded)] == [1, 2]
+
+
+def test_the_next_service_goes_on_with_what_runs(services: Services, cluster: InProcessCluster) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    services.kill()
+
+    executor, reports = services.start()
+    found = reports.until(lambda report: isinstance(report, AllFound))
+
+    assert reports.all[: reports.all.index(found)].count(AttemptFound(1, 1, publishing=False)) == 1
+    assert len(cluster.made) == 1
+    executor.do([TellHeld(3)])
+    assert reports.until(lambda report: report == AttemptsHeld(3, ((1, 1),)))
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+
+
+def test_an_end_that_no_service_has_recorded_is_told_before_all_are_found(services: Services) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("echo", value=5), services.run("echo", 2, value=6)])
+    reports.end(2)
+    executor.do([Settled(1, 1)])
+    executor.do([services.run("noop", 3)])
+    reports.end(3)  # behind the word that the first is settled
+    services.kill()
+
+    _, reports = services.start()
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    told = [report for report in reports.all if isinstance(report, AttemptEnded | AllFound)]
+    assert [getattr(report, "task_id", 0) for report in told] == [2, 3, 0]
+
+
+def test_an_attempt_that_waits_for_its_grant_asks_the_next_service(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inline_executor._answers", lambda _report: [])
+    executor, reports = services.start()
+    executor.do([services.run("write", output=str(tmp_path / "out.txt"), value="x")])
+    reports.until(lambda report: report == PublishWanted(1, 1))
+    services.kill()
+    monkeypatch.undo()
+
+    monkeypatch.syspath_prepend(str(SUPPORT))
+    _, reports = services.start()
+
+    assert reports.end(1).outcome == "completed"
+    assert (tmp_path / "out.txt").read_text() == "x"
+
+
+def test_a_service_that_is_back_later_than_the_lease_finds_the_attempt_interrupted(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    (host,) = cluster.hosts.values()
+    services.kill()
+    with host._changed:
+        assert host._changed.wait_for(lambda: any(isinstance(one, AttemptEnded) for one in host._kept.values()), 20)
+
+    _, reports = services.start(lease=SHORT)
+
+    assert reports.end(1).outcome == "interrupted"
+    reports.until(lambda report: isinstance(report, AllFound))
+
+
+def test_an_attempt_behind_a_cut_cable_is_lost_only_after_its_lease(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    (host,) = cluster.hosts.values()
+    cluster.cut.set()
+
+    ended = reports.end(1)
+
+    assert (ended.outcome, ended.error_type) == ("lost", "HostLost")
+    assert all(known.is_over for known in host._attempts.values()), "its process was dead before its end was told"
+    cluster.cut.clear()
+    executor.do([services.run("noop", attempt=2)])
+    assert reports.end(1, 2).outcome == "completed"
+    assert [report.attempt for report in reports.all if isinstance(report, AttemptEnded)] == [1, 2]
+
+
+def test_a_cable_that_is_cut_for_less_than_the_lease_costs_nothing(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=4.0)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    cluster.cut.set()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+
+    cluster.cut.clear()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
+
+
+def test_a_host_that_dies_is_replaced_at_once_and_its_attempt_is_lost_after_the_lease(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+
+    cluster.lose(cluster.made[0].name)
+    executor.do([services.run("noop", 2)])
+
+    assert reports.end(2).outcome == "completed"
+    assert reports.end(1).outcome == "lost"
+
+
+def test_a_service_that_was_replaced_is_obeyed_no_more(services: Services) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    old, old_reports = executor, reports
+
+    executor, reports = services.start()
+    reports.until(lambda report: isinstance(report, AllFound))
+    old.do([Stop(1, 1)])
+    old_reports.until(lambda _: "A later service" in old.trouble)
+
+    assert not any(isinstance(report, AttemptEnded) for report in [*old_reports.all, *reports.all])
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+
+
+def test_nothing_starts_before_each_host_of_the_last_service_is_found_or_surely_stopped(
+    services: Services, tmp_path: Path
+) -> None:
+    """The cluster lists a node that it has lost no more; what runs there may live until its lease is over."""
+    (tmp_path / "hosts.json").write_text(json.dumps(["c-0-aaaa"]))
+    executor, reports = services.start(lease=SHORT)
+    reports.until(lambda _: executor.capacity() == 1)
+    executor.do([services.run("noop")])
+
+    assert reports.end(1).outcome == "completed"
+    kinds = [type(report) for report in reports.all]
+    assert kinds.index(AllFound) < kinds.index(AttemptEnded)
+    assert executor._clock() - executor._opened_at >= SHORT
+    assert "c-0-aaaa" not in json.loads((tmp_path / "hosts.json").read_text())
+
+
+def test_a_service_that_stops_in_good_order_leaves_no_host(
+    services: Services, cluster: InProcessCluster, tmp_path: Path
+) -> None:
+    executor, reports = services.start(slots=2)
+    executor.do([services.run("patient"), services.run("patient", 2)])
+    reports.until(lambda _: len([report for report in reports.all if is_progress(report)]) == 2)
+
+    executor.close(5.0)
+
+    assert {reports.end(1).outcome, reports.end(2).outcome} == {"stopped"}
+    assert json.loads((tmp_path / "hosts.json").read_text()) == []
+    assert cluster.hosts == {}
+
+
+def test_a_worker_that_fits_on_no_node_is_told_with_what_it_needs(services: Services) -> None:
+    executor, reports = services.start(needs=HostNeeds(cpus=64, resources={"GPU": 1.0}))
+
+    reports.until(lambda _: "No node of the cluster is large enough" in executor.trouble)
+
+    assert "64 CPU, 1 GPU" in executor.trouble
+    assert executor.capacity() == 0
+
+
+def test_no_more_hosts_are_made_than_fit_now_and_more_when_there_is_room(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(slots=3, needs=HostNeeds(cpus=2.0))
+    reports.until(lambda _: executor.capacity() == 2)
+    assert executor.trouble == "1 of 3 workers have no node: none has 2 CPU free"
+
+    cluster.nodes = (*cluster.nodes, Node("n2", "two", "127.0.0.2", {"CPU": 2.0}, {"CPU": 2.0}))
+    reports.until(lambda _: executor.capacity() == 3)
+    assert [one.node for one in cluster.made] == ["n1", "n1", "n2"]
+    assert executor.trouble == ""
+
+
+def test_hosts_of_other_settings_end_what_they_run_and_are_replaced(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=30.0)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    services.kill()
+
+    executor, reports = services.start(lease=20.0)
+    reports.until(lambda report: report == AttemptFound(1, 1, publishing=False))
+    executor.do([services.run("noop", 2)])
+    assert reports.end(2).outcome == "completed"
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
+    executor.do([Settled(1, 1)])
+    reports.until(lambda _: cluster.made[0].name not in cluster.hosts)
+    assert len(cluster.hosts) == 1
