@@ -76,6 +76,8 @@ _WATCHES = 4
 """Watches in the time of a lease. Each renews it."""
 _LOOKS = 20
 """Looks at hosts and fences in the time of a lease."""
+_ASTRAY, _ASTRAY_SILENT = 0.4, 0.1
+"""Share of a lease after which a call is made once more; the second is for hosts that are not heard of."""
 _MADE_WITHIN = 30.0
 """Seconds that a new host may take until it answers."""
 _AGAIN_AFTER = 0.2
@@ -410,7 +412,8 @@ class ClusterExecutor:
             return
         if host.orders:
             self._call(host, "give", Give(self._epoch, stamp, host.first, tuple(host.orders)))
-        self._call(host, "watch", Watch(self._epoch, stamp, host.after, self._lease / _WATCHES))
+        seconds = 0.0 if host.state == "silent" else self._lease / _WATCHES
+        self._call(host, "watch", Watch(self._epoch, stamp, host.after, seconds))
 
     def _call(self, host: _Host, method: Literal["hello", "give", "watch"], payload: Any) -> None:
         if method not in host.calls:
@@ -702,7 +705,8 @@ class ClusterExecutor:
         if host.state in ("ready", "outdated") and now - host.heard_at > self._lease / 2:
             host.state = "silent"
             self._capacity_touched = True
-        astray = [number for number, since in host.calls.values() if now - since > self._lease / 2]
+        patience = self._lease * (_ASTRAY_SILENT if host.state == "silent" else _ASTRAY)
+        astray = [number for number, since in host.calls.values() if now - since > patience]
         for number in astray:
             self._forget_call(number)
         if astray:

@@ -218,7 +218,7 @@ def test_an_attempt_behind_a_cut_cable_is_lost_only_after_its_lease(
 def test_a_cable_that_is_cut_for_less_than_the_lease_costs_nothing(
     services: Services, cluster: InProcessCluster
 ) -> None:
-    executor, reports = services.start(lease=4.0)
+    executor, reports = services.start(lease=6.0)
     executor.do([services.run("patient")])
     reports.until(is_progress)
     cluster.cut.set()

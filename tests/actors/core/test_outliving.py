@@ -4,7 +4,7 @@ from typing import Any
 
 from core_harness import Core
 
-from tasktrail.actors.core.messages import Close, Drain, Reconcile
+from tasktrail.actors.core.messages import Close, Drain, Reconcile, Tick
 from tasktrail.events import Accepted, Cancelled, Completed, Created, Failed, Retried, Started
 from tasktrail.events.reports import (
     AllFound,
@@ -131,7 +131,7 @@ def test_time_limits_act_on_an_attempt_once_it_is_found() -> None:
     assert core.read(task_id).status == "running"
 
     core.tell(AttemptFound(task_id, 1, publishing=False))
-    core.wait(0.0)
+    core.tell(Tick())
 
     assert core.orders == [Stop(task_id, 1)]
     assert core.read(task_id).status == "failed"

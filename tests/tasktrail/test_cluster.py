@@ -1,0 +1,54 @@
+"""What a service does with the configuration of a cluster before it has reached one. Ray is not needed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasktrail import Config, TaskService
+from tasktrail.cluster import check_cluster
+from tasktrail.config.load import load_config
+from tasktrail.doctor.rules import examine
+from tasktrail.events.errors import ConfigurationError
+
+
+def test_a_cluster_is_never_guessed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no cluster is named.*It is never guessed"):
+        TaskService.open(tmp_path, config=Config(executor="ray"))
+
+
+def test_a_missing_ray_is_told_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.cluster.find_spec", lambda _name: None)
+    with pytest.raises(ConfigurationError, match=r"Install tasktrail\[ray\]"):
+        check_cluster(Config(executor="ray", ray_address="head:6379"))
+
+
+@pytest.mark.parametrize("address", ["head", "ray://head:10001", "head:x"])
+def test_an_address_without_a_port_or_with_a_scheme_is_refused(tmp_path: Path, address: str) -> None:
+    (tmp_path / "tasktrail.toml").write_text(f'ray_address = "{address}"\n')
+    with pytest.raises(ConfigurationError, match="ray_address"):
+        load_config(tmp_path)
+
+
+def test_doctor_says_what_is_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(executor="ray", ray_address="head:6379", workers=3, ray_cpus=2.0)
+    monkeypatch.setattr("tasktrail.cluster.find_spec", lambda _name: object())
+    (found,) = [finding for finding in examine(tmp_path, config) if finding.name == "cluster"]
+    assert found.level == "ok"
+    assert "head:6379: 3 workers that book 2 CPUs each" in found.message
+
+    monkeypatch.setattr("tasktrail.cluster.find_spec", lambda _name: None)
+    (found,) = [finding for finding in examine(tmp_path, config) if finding.name == "cluster"]
+    assert (found.level, "tasktrail[ray]" in found.remedy) == ("fail", True)
+    assert not [finding for finding in examine(tmp_path, Config()) if finding.name == "cluster"]
+
+
+def test_one_machine_loads_nothing_of_it(tmp_path: Path) -> None:
+    program = (
+        "import sys; from tasktrail import TaskService\n"
+        f"with TaskService.open({str(tmp_path)!r}): pass\n"
+        "print([name for name in sys.modules if name == 'ray' or name.startswith('tasktrail.actors.cluster')])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
