@@ -18,9 +18,13 @@ class RayHead:
     """A head, and after it any number of nodes. Each is a process group of its own.
 
     Sets the variables by which Ray's clients in this process find its token.
+
+    Args:
+        cpus: those that workers can book.
+        handlers: folders that nodes import task types from, beside this one.
     """
 
-    def __init__(self, cpus: int = 8) -> None:
+    def __init__(self, cpus: int = 8, handlers: tuple[Path, ...] = ()) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="rh"))  # a short path: sockets lie below it
         token = self._folder / "token"
         token.write_text(secrets.token_hex(32))
@@ -36,7 +40,7 @@ class RayHead:
                 *("--num-cpus", str(cpus), "--object-store-memory", "80000000", "--disable-usage-stats"),
                 *("--temp-dir", str(self._folder / "s"), "--block"),
             ],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},  # of the handlers
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent, *handlers)))},
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -14,7 +14,7 @@ from tasktrail.events.errors import ConfigurationError
 
 
 def test_a_cluster_is_never_guessed(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no cluster is named.*It is never guessed"):
+    with pytest.raises(ConfigurationError, match=r"no cluster is named.*It is never guessed"):
         TaskService.open(tmp_path, config=Config(executor="ray"))
 
 
