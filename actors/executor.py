@@ -20,8 +20,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it also ends processes that left for a session of their own or were daemonised."""
     finds_orphans: bool
     """Whether descendants are still found when the keeping process itself was killed."""
-    outlives: bool = False
-    """Whether attempts go on while no service is there, for a while, and the next one takes them over."""
 
 
 class Executor(Protocol):
@@ -33,7 +31,7 @@ class Executor(Protocol):
     retry, and never start anything without an order. A `Run` that cannot be handed over ends as rejected, by name.
     `TellHeld` is answered by one `AttemptsHeld`, after the ends that were reported before it.
 
-    An executor that `outlives` the service tells, after `open`, what it finds of the attempts of earlier services:
+    One whose attempts outlive the service tells, after `open`, what it finds of the attempts of earlier services:
     `AttemptFound` for each that runs, its end for each that ran, and `AllFound` once no other one can be alive. Until
     then it starts nothing, so that no task has two. It keeps an end, for the next service, until it is `Settled`.
     """

@@ -1,5 +1,6 @@
 """The executor on a cluster, as the configuration asks for it."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 
 from . import __version__
@@ -34,7 +35,7 @@ def cluster_executor(
     *,
     homes: dict[str, str],
     cluster: str,
-    epoch: int,
+    epoch: Callable[[], int],
     claims: Claims | None,
 ) -> ClusterExecutor:
     """An executor that is not open yet.
@@ -44,7 +45,7 @@ def cluster_executor(
         paths: the data folder's. Nodes have to see what attempts read and write there.
         homes: task type → `module:attribute`.
         cluster: names the service's log among those that use the cluster.
-        epoch: of this service.
+        epoch: asks for that of this service; 0: its log is not open yet.
         claims: with what manifests of outputs are signed.
     """
     cores = max(1, int(config.ray_cpus))
@@ -53,6 +54,7 @@ def cluster_executor(
         cluster=cluster,
         lease=config.ray_lease,
         homes=homes,
+        pass_environment=("CUDA_VISIBLE_DEVICES",),  # Ray says there which of them the worker has booked
         nice=config.worker_nice,
         io=config.worker_io,
         cores=min(cores, config.max_cores or cores),

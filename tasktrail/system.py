@@ -12,6 +12,7 @@ from copy import copy
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -80,6 +81,9 @@ from .telemetry.numbers import ServiceNumbers
 from .telemetry.otlp import receiver_for
 from .telemetry.tracing import Tracing
 
+if TYPE_CHECKING:
+    from .actors.cluster.cluster_executor import ClusterExecutor
+
 _ORPHANS_WITHIN = 10.0
 """Seconds to wait until the processes of a killed service are gone."""
 _START_WITHIN = 600.0
@@ -146,7 +150,9 @@ class System:
         self._on_cluster = executor is None and config.executor == "ray"
         """Whether attempts run on other machines, and outlive this service."""
         self._make_executor = executor or (self._cluster if self._on_cluster else self._worker_processes)
-        self._epoch = 1
+        self._cluster_executor: ClusterExecutor | None = None
+        self._epoch = 0
+        """Of the log, once it is open."""
         self._handover: Handover | None = None
         self.committed = Watermark()
         self.refusals = Refusals(self.clock)
@@ -246,7 +252,7 @@ class System:
     def ceiling(self) -> Ceiling:
         """What a task could get if nothing else ran, by the configuration and the machine at the start."""
         limits, disk = self.config.limits(), disk_size(self.paths.temp)
-        memory = Machine(self.paths.temp).limits().memory
+        memory = UNLIMITED if self._on_cluster else Machine(self.paths.temp).limits().memory
         return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
 
     def room(self) -> Room:
@@ -506,17 +512,25 @@ class System:
             room=self.room(),
         )
 
+    def _machine(self) -> Machine:
+        if (executor := self._cluster_executor) is None:
+            return Machine(self.paths.temp)
+        from .actors.cluster.cluster_machine import ClusterMachine
+
+        return ClusterMachine(self.paths.temp, executor.use)
+
     def _cluster(self) -> Executor:
         from .cluster import cluster_executor
 
-        return cluster_executor(
+        self._cluster_executor = cluster_executor(
             self.config,
             self.paths,
             homes=self.registry.homes(),
             cluster=self._log_id(),
-            epoch=self._epoch,
+            epoch=lambda: self._epoch,
             claims=self._claims,
         )
+        return self._cluster_executor
 
     @cached_property
     def _claims(self) -> Claims | None:
@@ -545,7 +559,7 @@ class System:
 
     def _start_monitor(self) -> "ResourceMonitor.ref":  # type: ignore[name-defined]
         return ResourceMonitor.start(
-            machine=Machine(self.paths.temp),
+            machine=self._machine(),
             report=self.scheduler.tell,
             is_busy=self._log_has_grown,
             temp_used=self._temp_used,

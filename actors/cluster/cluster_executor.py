@@ -61,6 +61,7 @@ from .wire import (
     HostSettings,
     Kill,
     Node,
+    NodeUse,
     Pulse,
     Refused,
     Told,
@@ -141,6 +142,8 @@ class _Host:
         self.held: dict[_Key, Run | None] = {}
         """Attempts that it has, and that have not ended. None: one that an earlier service gave it."""
         self.stopping: set[_Key] = set()
+        self.unsettled: set[_Key] = set()
+        """Attempts that have ended there, and whose end may not be recorded yet."""
         self.orders: deque[HostOrder] = deque()
         """What it has not carried out, as far as is known."""
         self.first = 1
@@ -150,6 +153,10 @@ class _Host:
         self.calls: dict[str, tuple[int, float]] = {}
         """Method → number of the call that is on its way, and since when."""
         self.memory: dict[_Key, int] = {}
+        self.use: NodeUse | None = None
+        """What its node has, and …"""
+        self.promised = 0
+        """… what of its memory was promised here since then."""
 
     @property
     def shares(self) -> bool:
@@ -165,7 +172,7 @@ class ClusterExecutor:
         slots: attempts at once.
         settings: what each host is made with.
         needs: what each host books on its node.
-        epoch: of this service, higher than that of every earlier one.
+        epoch: asks for that of this service, higher than that of every earlier one; 0: its log is not open yet.
         labels: label → how many of the slots offer it.
         roster: file that names the hosts for the next service; None: there is none.
         margin: seconds that a host may take to end what it runs once its lease is over.
@@ -179,7 +186,7 @@ class ClusterExecutor:
         *,
         slots: int,
         settings: HostSettings,
-        epoch: int,
+        epoch: Callable[[], int],
         needs: HostNeeds | None = None,
         labels: Mapping[str, int] | None = None,
         roster: Path | None = None,
@@ -195,7 +202,8 @@ class ClusterExecutor:
         self._lease = settings.lease
         self._margin = margin
         self._needs = needs or HostNeeds()
-        self._epoch = epoch
+        self._ask_epoch = epoch
+        self._epoch = 0
         self._offers = offers_of(labels or {}, slots) or ((),) * slots
         self._roster = Roster(roster)
         self._clock = clock
@@ -234,17 +242,12 @@ class ClusterExecutor:
             hard_kill_tree="a reaper per worker on each node, as `tasktrail doctor` shows it there; and a lease",
             kills_escaped=True,
             finds_orphans=True,
-            outlives=True,
         )
 
     @property
     def trouble(self) -> str:
         """See `Executor`."""
         return self._trouble
-
-    def nodes(self) -> tuple[Node, ...]:
-        """The nodes of the cluster, as the gateway saw them last."""
-        return self._nodes
 
     # --- from any thread -------------------------------------------------------------------------------------------
 
@@ -312,6 +315,8 @@ class ClusterExecutor:
             return ()
         if isinstance(order, Stop):
             host.stopping.add(key)
+        elif isinstance(order, Settled):
+            host.unsettled.discard(key)
         host.orders.append(order)
         return (host,)
 
@@ -362,6 +367,7 @@ class ClusterExecutor:
             del self._waiting[key]
             self._attempts[key] = host
             host.held[key] = run
+            host.promised += run.estimate.memory
             host.orders.append(msgspec.structs.replace(run, offer=()))  # the host has one slot and knows no labels
             used.append(host)
         return used
@@ -370,11 +376,32 @@ class ClusterExecutor:
         usable = [host for host in self._usable() if self._offers[host.slot] == run.offer]
         shared = [host for host in usable if host.shares] if run.shared_workers else []
         if len(shared) < self._may_be_shared or not run.shared_workers:
-            idle = next((host for host in usable if not host.held), None)
+            idle = max((host for host in usable if not host.held), key=self._memory_near, default=None)
             if idle is not None:
                 return idle
         roomy = min(shared, key=lambda host: len(host.held), default=None)
         return roomy if roomy is not None and len(roomy.held) < SHORT_AT_ONCE else None
+
+    def _memory_near(self, host: _Host) -> int:
+        """Bytes that are free on its node, less what was promised there since that was seen."""
+        seen = [other for other in self._hosts.values() if other.use is not None and self._are_neighbours(host, other)]
+        free = min((other.use.memory_available for other in seen if other.use is not None), default=0)
+        return free - sum(other.promised for other in seen)
+
+    @staticmethod
+    def _are_neighbours(one: _Host, other: _Host) -> bool:
+        return one is other or (bool(one.node) and one.node == other.node)
+
+    def use(self) -> NodeUse | None:
+        """Of the node that the next attempt goes to: no attempt can have more. None: none is known. From any thread."""
+        with self.lock:
+            usable = [host for host in self._usable() if host.use is not None]
+            free = [host for host in usable if not host.held] or usable
+            best = max(free, key=self._memory_near, default=None)
+            if best is None or best.use is None:
+                return None
+            largest = max(host.use.memory_total for host in usable if host.use is not None)
+            return NodeUse(largest, max(0, self._memory_near(best)), best.use.cpu_percent)
 
     def _end(self, ended: AttemptEnded) -> None:
         """An attempt is over for good."""
@@ -383,6 +410,7 @@ class ClusterExecutor:
         if host is not None:
             host.held.pop(key, None)
             host.stopping.discard(key)
+            host.unsettled.add(key)
         self._ended[key] = host.name if host is not None else ""
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
@@ -465,6 +493,7 @@ class ClusterExecutor:
 
     def _on_greeting(self, host: _Host, greeting: Greeting) -> None:
         host.greeted = True
+        host.node = greeting.node
         taken = any(
             other.slot == host.slot and other is not host and other.state in ("ready", "silent")
             for other in self._hosts.values()
@@ -491,11 +520,13 @@ class ClusterExecutor:
             if number > host.after:
                 self._pass_on(host, report)
         host.after = max(host.after, told.last)
+        if told.node is not None and told.node != host.use:
+            host.use, host.promised = told.node, 0
         host.memory = {(task_id, attempt): used for task_id, attempt, used in told.memory}
         if not host.caught_up:
             host.caught_up = True
             self._perhaps_all_found()
-        if host.outdated and not host.held and not host.orders:
+        if host.outdated and not (host.held or host.unsettled or host.orders):
             self._drop(host)
 
     def _pass_on(self, host: _Host, report: HostReport) -> None:
@@ -615,6 +646,10 @@ class ClusterExecutor:
         with self.lock:
             if self._closing:
                 return
+            self._epoch = self._ask_epoch()
+            if not self._epoch:  # no host may be told anything
+                self.reactor.at(_AGAIN_AFTER, self._connect)
+                return
             self._pulse_at = self._clock()
             try:
                 self.link.start(self._on_report, self._on_gone)
@@ -693,6 +728,7 @@ class ClusterExecutor:
             now = self._clock()
             if self._connected and now - self._pulse_at > self._lease:
                 logger.error("gateway_is_silent")
+                self._pulse_at = now
                 self.link.kill()
             for host in list(self._hosts.values()):
                 self._look_at(host, now)

@@ -136,10 +136,11 @@ class Gateway:
                 max_concurrency=_CALLS_AT_ONCE,
                 num_cpus=order.cpus,
                 memory=order.memory or None,
-                resources=order.resources,
+                num_gpus=order.resources.get("GPU", 0),  # Ray has a word of its own for these
+                resources={name: number for name, number in order.resources.items() if name != "GPU"},
                 scheduling_strategy=NodeAffinitySchedulingStrategy(order.node, soft=False),
             )
-            host = options.remote(order.name, order.settings)
+            host = options.remote(order.name, order.settings, order.node)
         except Exception as error:  # noqa: BLE001 - as above
             self._waiting_for(order.name)
             self._tell(self._broken(0, order.name, error))

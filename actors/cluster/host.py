@@ -34,6 +34,7 @@ from ...events.reports import (
 )
 from ...handlers.contract import Room
 from ...handlers.process.sandbox import sandbox_support
+from ..machine import Machine
 from ..workers.local_executor import LocalExecutor
 from ..workers.worker_process import wait_for_orphans
 from .lease import Lease
@@ -47,6 +48,7 @@ from .wire import (
     HostOrder,
     HostReport,
     HostSettings,
+    NodeUse,
     Refused,
     Told,
     Watch,
@@ -60,8 +62,8 @@ _LOOKS = 50
 """Looks at the lease while one lasts, …"""
 _LOOK_EVERY = 0.1
 """… but at least so often, in seconds."""
-_MEMORY_EVERY = 1.0
-"""Seconds between two looks at how much memory an attempt uses."""
+_LOOK_AT_USE_EVERY = 1.0
+"""Seconds between two looks at what the attempt and the node use."""
 _PASSING = (AttemptProgressed, AttemptBeat, WorkerGone)
 """What is kept only until it was heard, …"""
 _ROOM = 256
@@ -90,6 +92,7 @@ class Host:
     Args:
         name: its own.
         settings: `HostSettings`, encoded.
+        node: the engine's name for where it is.
         clock: seconds, monotonic; counts the lease.
         leave: ends the process.
     """
@@ -98,11 +101,13 @@ class Host:
         self,
         name: str,
         settings: bytes,
+        node: str = "",
         clock: Callable[[], float] = boot_seconds,
         leave: Callable[[int], None] = os._exit,
     ) -> None:
         self._settings = msgspec.msgpack.decode(settings, type=HostSettings)
         self._fingerprint = fingerprint(settings)
+        self._on = node
         self._clock = clock
         self._leave = leave
         self._lease = Lease(self._settings.lease, clock())
@@ -117,7 +122,9 @@ class Host:
         """Of what counts only as the latest: its number."""
         self._number = 0
         self._memory: tuple[tuple[int, int, int], ...] = ()
-        self._memory_at = 0.0
+        self._looked_at = 0.0
+        self._machine = Machine(Path(tempfile.gettempdir()))
+        self._node: NodeUse | None = None
         self._closed = threading.Event()
         self._executor = self._make_executor(name)
         self._executor.open(self._on_reports)
@@ -156,7 +163,7 @@ class Host:
             held = (
                 HeldAttempt(*key, is_over=known.is_over, granted=known.granted) for key, known in self._attempts.items()
             )
-            return packed_answer(Greeting(self._clock(), self._fingerprint, os.getpid(), tuple(held), self._trouble()))
+            return packed_answer(Greeting(self._clock(), self._fingerprint, self._on, tuple(held), self._trouble()))
 
     def give(self, payload: bytes) -> bytes:
         """Carry out orders, each once and in their order."""
@@ -189,7 +196,7 @@ class Host:
             if watch.epoch != self._epoch:
                 return self._refuse("epoch")
             reports = tuple((number, report) for number, report in self._kept.items() if number > watch.after)
-            return packed_answer(Told(self._clock(), self._number, reports, self._memory))
+            return packed_answer(Told(self._clock(), self._number, reports, self._memory, self._node))
 
     def close(self) -> None:
         """End all that runs, and the lease's thread. In tests; the engine just ends the process."""
@@ -280,7 +287,7 @@ class Host:
             now = self._clock()
             if not self._lease.is_over(now):
                 over_since = None
-                self._look_at_memory()
+                self._look_at_use()
                 continue
             over_since = now if over_since is None else over_since
             self._end_all()
@@ -295,10 +302,12 @@ class Host:
         if running:
             self._executor.end_attempts("nobody has renewed the lease")
 
-    def _look_at_memory(self) -> None:
+    def _look_at_use(self) -> None:
         now = time.monotonic()
-        if now - self._memory_at >= _MEMORY_EVERY:
-            self._memory_at = now
+        if now - self._looked_at >= _LOOK_AT_USE_EVERY:
+            self._looked_at = now
+            sample = self._machine.sample()
+            self._node = NodeUse(sample.memory_total, sample.memory_available, sample.cpu_percent)
             self._memory = tuple((*key, used) for key, used in self._executor.memory().items())
 
 

@@ -5,7 +5,6 @@ to a host and its answer back, and understands neither: so all that must survive
 """
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -87,7 +86,8 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True):
     stamp: float
     settings: str
     """`fingerprint` of those that the host was made with."""
-    pid: int
+    node: str
+    """The engine's name for where it is."""
     attempts: tuple[HeldAttempt, ...]
     trouble: str = ""
     """Why no attempt may run there; empty: they may."""
@@ -125,6 +125,14 @@ HostReport: TypeAlias = (
 )
 
 
+class NodeUse(msgspec.Struct, frozen=True, array_like=True):
+    """What a node has, as a host there sees it; not what is booked."""
+
+    memory_total: int
+    memory_available: int
+    cpu_percent: float
+
+
 class Told(msgspec.Struct, frozen=True, array_like=True):
     """The answer to `Watch`."""
 
@@ -135,6 +143,8 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     """Each with its number."""
     memory: tuple[tuple[int, int, int], ...] = ()
     """Task, attempt, and the bytes that its processes have in memory."""
+    node: NodeUse | None = None
+    """None: it has not been looked at yet."""
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -257,11 +267,6 @@ def unpacked_answer(payload: bytes, kind: Any) -> Any:
     """The answer: of this kind, or `Refused`. Raises `msgspec.MsgspecError`."""
     answer = _answers.decode(payload)
     return answer if isinstance(answer, Refused) else msgspec.msgpack.decode(answer.answer, type=kind)
-
-
-def with_free(nodes: Iterable[Node], name: str) -> float:
-    """What of a resource is free on all nodes."""
-    return sum(node.free.get(name, 0.0) for node in nodes)
 
 
 def fingerprint(settings: bytes) -> str:

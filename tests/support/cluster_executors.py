@@ -39,7 +39,7 @@ def host_settings(registry: Registry, *, cluster: str = "", lease: float = 10.0)
 def on_cluster(link: Any, registry: Registry, *, slots: int = 1, epoch: int = 1, **options: Any) -> ClusterExecutor:
     """An executor on whatever the link leads to."""
     named = {name: options.pop(name) for name in ("cluster", "lease") if name in options}
-    return ClusterExecutor(link, slots=slots, settings=host_settings(registry, **named), epoch=epoch, **options)
+    return ClusterExecutor(link, slots=slots, settings=host_settings(registry, **named), epoch=lambda: epoch, **options)
 
 
 def on_ray(address: str, registry: Registry, **options: Any) -> ClusterExecutor:

@@ -119,7 +119,7 @@ class InProcessLink:
             case Find():
                 answer = Found(tuple(name for name in cluster.hosts if name.startswith(order.prefix)))
             case Create():
-                cluster.hosts[order.name] = Host(order.name, order.settings, cluster.clock, lambda _: None)
+                cluster.hosts[order.name] = Host(order.name, order.settings, order.node, cluster.clock, lambda _: None)
             case Call():
                 answer = self._call(order)
             case Kill() if order.host in cluster.hosts:

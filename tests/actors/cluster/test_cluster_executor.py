@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cluster_executors import on_cluster
 from in_process_cluster import InProcessCluster
 from inline_executor import Reports
 
 from tasktrail.actors.cluster.cluster_executor import ClusterExecutor, HostNeeds
-from tasktrail.actors.cluster.wire import Node
+from tasktrail.actors.cluster.cluster_machine import ClusterMachine
+from tasktrail.actors.cluster.wire import Node, NodeUse
+from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.events.reports import (
     AllFound,
     AttemptEnded,
@@ -26,9 +29,11 @@ from tasktrail.events.reports import (
     Stop,
     TellHeld,
 )
+from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.registry import Registry
 
 SUPPORT = Path(__file__).parents[2] / "support"
+GIB = 1024**3
 SHORT = 1.0
 """Seconds of a lease that a test waits for."""
 
@@ -239,6 +244,7 @@ def test_a_host_that_dies_is_replaced_at_once_and_its_attempt_is_lost_after_the_
     reports.until(is_progress)
 
     cluster.lose(cluster.made[0].name)
+    reports.until(lambda _: len(cluster.made) > 1)
     executor.do([services.run("noop", 2)])
 
     assert reports.end(2).outcome == "completed"
@@ -331,3 +337,51 @@ def test_hosts_of_other_settings_end_what_they_run_and_are_replaced(
     executor.do([Settled(1, 1)])
     reports.until(lambda _: cluster.made[0].name not in cluster.hosts)
     assert len(cluster.hosts) == 1
+
+
+def test_an_attempt_goes_to_the_node_with_the_most_free_memory(services: Services, cluster: InProcessCluster) -> None:
+    cluster.nodes = tuple(Node(f"n{n}", f"node {n}", "127.0.0.1", {"CPU": 1.0}, {"CPU": 1.0}) for n in range(3))
+    executor, reports = services.start(slots=3)
+    reports.until(lambda _: executor.capacity() == 3)
+    for made in cluster.made:
+        host = cluster.hosts[made.name]
+        host._looked_at = float("inf")
+        host._node = NodeUse(8 * GIB, {"n0": 2, "n1": 6, "n2": 5}[made.node] * GIB, 10.0)
+    reports.until(lambda _: executor.use() == NodeUse(8 * GIB, 6 * GIB, 10.0))
+
+    for task_id in (1, 2, 3):
+        run = services.run("patient", task_id)
+        executor.do([msgspec.structs.replace(run, estimate=Estimated(memory=4 * GIB))])
+        reports.until(lambda report, of=task_id: is_progress(report) and report.task_id == of)  # type: ignore[misc]  # it has one
+
+    assert [executor._attempts[task_id, 1].node for task_id in (1, 2, 3)] == ["n1", "n2", "n0"]
+
+
+def test_what_was_promised_on_a_node_is_not_free_before_it_is_seen(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(slots=2)
+    reports.until(lambda _: executor.capacity() == 2)
+    for host in cluster.hosts.values():
+        host._looked_at = float("inf")
+        host._node = NodeUse(8 * GIB, 6 * GIB, 10.0)
+    reports.until(lambda _: executor.use() == NodeUse(8 * GIB, 6 * GIB, 10.0))
+
+    executor.do([msgspec.structs.replace(services.run("patient"), estimate=Estimated(memory=4 * GIB))])
+
+    assert executor.use() == NodeUse(8 * GIB, 2 * GIB, 10.0)
+    sample = ClusterMachine(services.folder, executor.use).sample()
+    assert (sample.memory_total, sample.memory_available, sample.cpu_percent) == (8 * GIB, 2 * GIB, 10.0)
+    assert ClusterMachine(services.folder, lambda: None).sample().memory_available == UNLIMITED
+
+
+def test_nothing_is_told_to_hosts_before_the_log_is_open(services: Services) -> None:
+    """Its disk may be full at the start. An epoch that is not known yet must not look like an old one."""
+    executor, reports = services.start(epoch=0)
+    executor.do([services.run("noop")])
+    reports.until(lambda _: bool(reports.all))
+    assert executor.capacity() == 0
+
+    executor._ask_epoch = lambda: 7
+
+    assert reports.end(1).outcome == "completed"

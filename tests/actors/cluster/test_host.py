@@ -92,7 +92,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Clock) -> Itera
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     registry = Registry()
     registry.add_home("sample_handlers")
-    made = Host("c-0-a", pack(host_settings(registry, cluster="c", lease=LEASE)), clock)
+    made = Host("c-0-a", pack(host_settings(registry, cluster="c", lease=LEASE)), clock=clock)
     yield made
     made.close()
 
