@@ -96,7 +96,7 @@ class TellHeld(Frame, frozen=True, tag="tell_held"):
 
 
 class Settled(Frame, frozen=True, tag="settled"):
-    """The end of the attempt is recorded: nobody will ask for it again. Only for an executor whose attempts outlive us."""
+    """The end of the attempt is recorded: nobody asks for it again. Said where attempts outlive the service."""
 
     task_id: int
     attempt: int

@@ -141,6 +141,8 @@ class InProcessLink:
         payload = getattr(host, call.method)(call.payload)
         if cluster.cut.is_set():
             return None
+        if cluster.hosts.get(call.host) is not host:  # a process that is killed has no last words
+            return Broken(call.number, call.host, is_dead=True, why="it died")
         if call.method in cluster.swallowed:
             cluster.swallowed.discard(call.method)
             return Broken(call.number, call.host, is_dead=False, why="the answer was lost")
