@@ -65,7 +65,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
 @pytest.fixture
 def executor(ray_gateway: Any, registry: Registry) -> Iterator[ClusterExecutor]:
     """One slot, through the gateway of all tests."""
-    made = on_cluster(ray_gateway.link, registry, lease=3.0)
+    made = on_cluster(ray_gateway.link, registry, lease=5.0)
     yield made
     made.close(5.0)
 
@@ -160,7 +160,7 @@ def test_an_earlier_service_is_obeyed_no_more(
     reports = Reports(executor)
     executor.do([run("parent", shape="plain")])
     tree = pids_of(reports)
-    later = on_cluster(ray_gateway.link, registry, lease=3.0, epoch=2, cluster=executor._cluster)
+    later = on_cluster(ray_gateway.link, registry, lease=5.0, epoch=2, cluster=executor._cluster)
     found = Reports(later)
     found.until(lambda report: report == AttemptFound(1, 1, publishing=False))
     found.until(lambda report: isinstance(report, AllFound))
@@ -291,10 +291,11 @@ def test_a_killed_service_goes_on_with_the_same_processes(service: Service) -> N
     assert task(client, running).status == "cancelled"
     waiting = client.create_task(type="echo", options={"value": 3})
     assert client.wait(waiting, timeout=WITHIN).result == {"value": 3, "frames": None}
+    assert client.verify().ok
     service.stop()
 
 
-@pytest.mark.parametrize("service", [2.0], indirect=True)
+@pytest.mark.parametrize("service", [4.0], indirect=True)
 def test_a_service_that_is_back_too_late_runs_it_once_more(service: Service) -> None:
     client = service.start()
     running = client.create_task(type="parent", options={"shape": "session"})

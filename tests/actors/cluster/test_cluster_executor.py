@@ -34,7 +34,7 @@ from tasktrail.handlers.registry import Registry
 
 SUPPORT = Path(__file__).parents[2] / "support"
 GIB = 1024**3
-SHORT = 1.0
+SHORT = 2.0
 """Seconds of a lease that a test waits for."""
 
 
@@ -184,6 +184,7 @@ def test_an_attempt_that_waits_for_its_grant_asks_the_next_service(
     assert (tmp_path / "out.txt").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_a_service_that_is_back_later_than_the_lease_finds_the_attempt_interrupted(
     services: Services, cluster: InProcessCluster
 ) -> None:
@@ -201,6 +202,7 @@ def test_a_service_that_is_back_later_than_the_lease_finds_the_attempt_interrupt
     reports.until(lambda report: isinstance(report, AllFound))
 
 
+@pytest.mark.slow
 def test_an_attempt_behind_a_cut_cable_is_lost_only_after_its_lease(
     services: Services, cluster: InProcessCluster
 ) -> None:
@@ -220,6 +222,7 @@ def test_an_attempt_behind_a_cut_cable_is_lost_only_after_its_lease(
     assert [report.attempt for report in reports.all if isinstance(report, AttemptEnded)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_cable_that_is_cut_for_less_than_the_lease_costs_nothing(
     services: Services, cluster: InProcessCluster
 ) -> None:
@@ -236,6 +239,7 @@ def test_a_cable_that_is_cut_for_less_than_the_lease_costs_nothing(
     assert reports.end(1).outcome == "stopped"
 
 
+@pytest.mark.slow
 def test_a_host_that_dies_is_replaced_at_once_and_its_attempt_is_lost_after_the_lease(
     services: Services, cluster: InProcessCluster
 ) -> None:
@@ -267,6 +271,7 @@ def test_a_service_that_was_replaced_is_obeyed_no_more(services: Services) -> No
     assert reports.end(1).outcome == "stopped"
 
 
+@pytest.mark.slow
 def test_nothing_starts_before_each_host_of_the_last_service_is_found_or_surely_stopped(
     services: Services, tmp_path: Path
 ) -> None:
