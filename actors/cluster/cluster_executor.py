@@ -83,7 +83,7 @@ _MADE_WITHIN = 30.0
 """Seconds that a new host may take until it answers."""
 _AGAIN_AFTER = 0.2
 """Seconds until a call is made again that has come to nothing."""
-_MAKE_AGAIN_AFTER = 2.0
+_MAKE_AGAIN_AFTER = 5.0
 """Seconds until a host is made again that could not be."""
 _SETTLES_IN = 3.0
 """Seconds after which a new host stands in what the engine says to be free."""
@@ -501,6 +501,7 @@ class ClusterExecutor:
         is_ours = host.slot < self._slots and greeting.settings == fingerprint(self._settings)
         host.outdated = taken or not is_ours or bool(greeting.trouble)
         if greeting.trouble:
+            self._make_at = self._clock() + _MAKE_AGAIN_AFTER
             self._set_trouble(f"Node {self._name_of(host.node)}: {greeting.trouble}")
         host.state = "outdated" if host.outdated else "ready"
         for one in greeting.attempts:
@@ -584,8 +585,13 @@ class ClusterExecutor:
     def _name_of(self, node: str) -> str:
         return next((one.name for one in self._nodes if one.id == node), node or "unknown")
 
-    def _write_roster(self) -> None:
-        self._roster.write(self._hosts)
+    def _write_roster(self) -> str:
+        """Why that came to nothing, or nothing. Names too many do no harm."""
+        try:
+            self._roster.write(self._hosts)
+        except OSError as error:
+            return str(error)
+        return ""
 
     # --- with the lock held: nodes ---------------------------------------------------------------------------------
 
@@ -609,8 +615,12 @@ class ClusterExecutor:
             host.caught_up = True
             made.append(host)
         self._set_trouble(trouble)
-        if made:
-            self._write_roster()
+        if made and (error := self._write_roster()):  # a host that the next service did not know of could not be fenced
+            for host in made:
+                del self._hosts[host.name]
+            self._make_at = self._clock() + _MAKE_AGAIN_AFTER
+            self._set_trouble(f"No worker can be made while their list cannot be written: {error}")
+            return
         for host in made:
             needs = self._needs
             self.link.send(

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
 from ...handlers.process.channel import FrameBuffer, encode_frame
@@ -165,7 +166,7 @@ class Gateway:
         is_dead = unknown or isinstance(error, exceptions.ActorDiedError | exceptions.ActorUnschedulableError)
         if is_dead:
             self._hosts.pop(host, None)
-        return Broken(number, host, is_dead, f"{type(error).__name__}: {error}"[:1000])
+        return Broken(number, host, is_dead, f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
 
     # --- in threads of their own -----------------------------------------------------------------------------------
 
@@ -179,9 +180,7 @@ class Gateway:
             time.sleep(_PULSE_EVERY)
 
     def _look(self) -> tuple[Node, ...]:
-        from ray._private.state import available_resources_per_node  # noqa: PLC0415 - there is no public way
-
-        free = available_resources_per_node()
+        free = import_module("ray._private.state").available_resources_per_node()  # there is no public way
         return tuple(
             Node(
                 node["NodeID"],

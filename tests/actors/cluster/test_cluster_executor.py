@@ -390,3 +390,18 @@ def test_nothing_is_told_to_hosts_before_the_log_is_open(services: Services) -> 
     executor._ask_epoch = lambda: 7
 
     assert reports.end(1).outcome == "completed"
+
+
+def test_no_host_is_made_that_the_next_service_could_not_know_of(
+    services: Services, cluster: InProcessCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._MAKE_AGAIN_AFTER", 0.1)
+    executor, reports = services.start(roster=tmp_path / "full" / "hosts.json")
+    reports.until(lambda _: "their list cannot be written" in executor.trouble)
+    assert cluster.made == []
+
+    (tmp_path / "full").mkdir()
+
+    reports.until(lambda _: executor.capacity() == 1)
+    assert json.loads((tmp_path / "full" / "hosts.json").read_text()) == [cluster.made[0].name]
+    assert executor.trouble == ""
