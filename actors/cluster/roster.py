@@ -25,7 +25,7 @@ class Roster:
         if self._path is None or new == self._names:
             return
         beside = self._path.with_name(f"{self._path.name}.new")
-        with beside.open("w", encoding="utf-8") as file:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - nobody else may read it
             json.dump(sorted(new), file)
             file.flush()
             os.fsync(file.fileno())
