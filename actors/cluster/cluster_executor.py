@@ -356,7 +356,10 @@ class ClusterExecutor:
             return []
         used = []
         shut = set[tuple[Offer, bool]]()
+        alive = {task_id for task_id, _ in self._attempts} if self._waiting else set()
         for key, run in list(self._waiting.items()):
+            if key[0] in alive:
+                continue  # an earlier attempt of the task, which the log has ended, takes its time to end
             short = bool(run.shared_workers)
             if (run.offer, False) in shut or (run.offer, short) in shut:
                 continue
@@ -366,6 +369,7 @@ class ClusterExecutor:
                 continue
             del self._waiting[key]
             self._attempts[key] = host
+            alive.add(key[0])
             host.held[key] = run
             host.promised += run.estimate.memory
             host.orders.append(msgspec.structs.replace(run, offer=()))  # the host has one slot and knows no labels
@@ -743,6 +747,8 @@ class ClusterExecutor:
             for host in list(self._hosts.values()):
                 self._look_at(host, now)
             self._perhaps_all_found()
+            for host in self._hand_out():  # the end of a lost attempt has let the next one go
+                self._pump(host)
             if self._closing:
                 self._go_on_closing(now)
             self.reactor.at(self._lease / _LOOKS, self._look)

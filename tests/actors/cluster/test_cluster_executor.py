@@ -405,3 +405,22 @@ def test_no_host_is_made_that_the_next_service_could_not_know_of(
     reports.until(lambda _: executor.capacity() == 1)
     assert json.loads((tmp_path / "full" / "hosts.json").read_text()) == [cluster.made[0].name]
     assert executor.trouble == ""
+
+
+def test_an_attempt_waits_for_the_end_of_an_earlier_one_of_its_task(services: Services) -> None:
+    """The log may have ended that one, by a cancel, before the last service could have it stopped."""
+    executor, reports = services.start(slots=3)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    services.kill()
+    executor, reports = services.start(slots=3)
+    reports.until(lambda _: executor.capacity() == 3)
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    executor.do([services.run("noop", attempt=2), services.run("noop", 2)])
+    reports.end(2)
+    assert (1, 2) in executor._waiting
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1, 2).outcome == "completed"
+    assert [report.attempt for report in reports.of(1) if isinstance(report, AttemptEnded)] == [1, 2]
