@@ -222,6 +222,7 @@ class LocalExecutor:
     def end_attempts(self, why: str) -> None:
         """Kill all attempts now, without a grace; they end as stopped. From any thread."""
         with self.lock:
+            self._carry_out()  # what was ordered before is ended, too
             for key in (*self._waiting, *self._attempts):
                 self._stop(Stop(*key))
             for slot in self._slots:
