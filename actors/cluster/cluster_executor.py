@@ -87,6 +87,8 @@ _MAKE_AGAIN_AFTER = 5.0
 """Seconds until a host is made again that could not be."""
 _SETTLES_IN = 3.0
 """Seconds after which a new host stands in what the engine says to be free."""
+_CONNECTS_WITHIN = 60.0
+"""Seconds that a gateway may take to reach the cluster."""
 _RESTART, _RESTART_MAX = 0.1, 5.0
 """Seconds until a gateway that is gone is replaced, doubling while none connects."""
 _CONNECTING = "A node of it has to run on this machine, and both have to know the same token (RAY_AUTH_TOKEN_PATH)."
@@ -210,7 +212,8 @@ class ClusterExecutor:
         self._opened_at = 0.0
         self._hosts: dict[str, _Host] = {}
         self._nodes: tuple[Node, ...] = ()
-        self._connected = False
+        self._has_gateway = self._connected = False
+        """Whether there is one, and whether it has reached the cluster."""
         self._listed = False
         """Whether the gateway has told which hosts there are."""
         self._all_found = False
@@ -665,6 +668,7 @@ class ClusterExecutor:
                 self.reactor.at(_AGAIN_AFTER, self._connect)
                 return
             self._pulse_at = self._clock()
+            self._has_gateway = True
             try:
                 self.link.start(self._on_report, self._on_gone)
             except OSError as error:
@@ -727,7 +731,7 @@ class ClusterExecutor:
 
     def _on_gone(self, why: str) -> None:
         """The gateway is gone. Attempts are not; only nobody is heard until the next gateway is there."""
-        self._connected = False
+        self._has_gateway = self._connected = False
         self._capacity_touched = True
         for number in list(self._calls):
             self._forget_call(number)
@@ -738,20 +742,23 @@ class ClusterExecutor:
 
     def _look(self) -> None:
         """Every now and then: who is not heard of any more, and whose fence is passed."""
+        self.reactor.at(self._lease / _LOOKS, self._look)  # first: whatever breaks below, fences go on to be looked at
         with self.lock:
             now = self._clock()
-            if self._connected and now - self._pulse_at > self._lease:
+            if self._has_gateway and now - self._pulse_at > (self._lease if self._connected else _CONNECTS_WITHIN):
                 logger.error("gateway_is_silent")
                 self._pulse_at = now
                 self.link.kill()
             for host in list(self._hosts.values()):
-                self._look_at(host, now)
+                try:
+                    self._look_at(host, now)
+                except Exception:  # one host that breaks must not cost the others
+                    logger.exception("look_failed", host=host.name)
             self._perhaps_all_found()
             for host in self._hand_out():  # the end of a lost attempt has let the next one go
                 self._pump(host)
             if self._closing:
                 self._go_on_closing(now)
-            self.reactor.at(self._lease / _LOOKS, self._look)
 
     def _look_at(self, host: _Host, now: float) -> None:
         if host.state in ("ready", "outdated") and now - host.heard_at > self._lease / 2:
@@ -797,13 +804,15 @@ class ClusterExecutor:
         left = [host for host in self._hosts.values() if host.held or host.state == "sought"]
         if not left or now >= self._close_at:
             self._closed = True
-            for host in self._hosts.values():
-                self.link.send(Kill(host.name))
-            self._hosts = {host.name: host for host in left}
-            if not self._replaced:
-                self._write_roster()
-            self.link.close()
-            self.reactor.finish()
+            try:
+                for host in self._hosts.values():
+                    self.link.send(Kill(host.name))
+                self._hosts = {host.name: host for host in left}
+                if not self._replaced:
+                    self._write_roster()
+                self.link.close()
+            finally:
+                self.reactor.finish()
 
     def _after_turn(self) -> None:
         if self._capacity_touched:

@@ -34,6 +34,7 @@ from ...events.reports import (
 )
 from ...handlers.contract import Room
 from ...handlers.process.sandbox import sandbox_support
+from ..logger import get_logger
 from ..machine import Machine
 from ..workers.local_executor import LocalExecutor
 from ..workers.worker_process import wait_for_orphans
@@ -57,7 +58,9 @@ from .wire import (
 )
 
 LINGER = 600.0
-"""Seconds without a lease after which a host ends itself: its service is gone for good."""
+"""Seconds without a lease after which a host ends itself that keeps nothing: its service is gone for good."""
+LINGER_WITH_ENDS = 7 * 86400.0
+"""The same for one that keeps ends which no service has recorded."""
 _LOOKS = 50
 """Looks at the lease while one lasts, …"""
 _LOOK_EVERY = 0.1
@@ -70,6 +73,8 @@ _ROOM = 256
 """… and when so much is kept already, only the latest of an attempt."""
 
 _Key = tuple[int, int]
+
+logger = get_logger(__name__)
 
 
 def boot_seconds() -> float:
@@ -111,6 +116,8 @@ class Host:
         self._clock = clock
         self._leave = leave
         self._lease = Lease(self._settings.lease, clock())
+        self._over_since: float | None = None
+        """Since when the lease is, as far as was looked."""
         self._changed = threading.Condition()
         self._epoch = 0
         self._carried_out = 0
@@ -122,13 +129,13 @@ class Host:
         """Of what counts only as the latest: its number."""
         self._number = 0
         self._memory: tuple[tuple[int, int, int], ...] = ()
-        self._looked_at = 0.0
         self._machine = Machine(Path(tempfile.gettempdir()))
         self._node: NodeUse | None = None
         self._closed = threading.Event()
         self._executor = self._make_executor(name)
         self._executor.open(self._on_reports)
         threading.Thread(target=self._keep_to_lease, name="lease", daemon=True).start()
+        threading.Thread(target=self._keep_looking_at_use, name="use", daemon=True).start()
 
     def _make_executor(self, name: str) -> LocalExecutor:
         of = self._settings
@@ -279,36 +286,48 @@ class Host:
             return msgspec.structs.replace(ended, outcome="interrupted", error=error)
         return ended
 
-    # --- from the lease's thread -----------------------------------------------------------------------------------
+    # --- from threads of their own ---------------------------------------------------------------------------------
 
     def _keep_to_lease(self) -> None:
-        over_since: float | None = None
+        """Nothing that may fail or wait stands here beside the lease, and no failure ends it."""
         while not self._closed.wait(min(_LOOK_EVERY, self._settings.lease / _LOOKS)):
+            try:
+                self._look_at_lease()
+            except Exception:  # what has to end is ended at the next look
+                logger.exception("lease_not_kept")
+
+    def _look_at_lease(self) -> None:
+        with self._changed:
             now = self._clock()
             if not self._lease.is_over(now):
-                over_since = None
-                self._look_at_use()
-                continue
-            over_since = now if over_since is None else over_since
+                self._over_since = None
+                return
+            self._over_since = now if self._over_since is None else self._over_since
             self._end_all()
-            if now - over_since >= LINGER:
+            if now - self._over_since >= (LINGER_WITH_ENDS if self._attempts else LINGER):
                 self._leave(0)
 
     def _end_all(self) -> None:
-        with self._changed:
-            running = [known for known in self._attempts.values() if not (known.is_over or known.lease_is_over)]
-            for known in running:
-                known.lease_is_over = True
+        """At each look, as long as something is not over."""
+        running = [known for known in self._attempts.values() if not known.is_over]
+        for known in running:
+            known.lease_is_over = True
         if running:
             self._executor.end_attempts("nobody has renewed the lease")
 
+    def _keep_looking_at_use(self) -> None:
+        while True:
+            try:
+                self._look_at_use()
+            except Exception:  # it is looked at again
+                logger.exception("use_not_seen")
+            if self._closed.wait(_LOOK_AT_USE_EVERY):
+                return
+
     def _look_at_use(self) -> None:
-        now = time.monotonic()
-        if now - self._looked_at >= _LOOK_AT_USE_EVERY:
-            self._looked_at = now
-            sample = self._machine.sample()
-            self._node = NodeUse(sample.memory_total, sample.memory_available, sample.cpu_percent)
-            self._memory = tuple((*key, used) for key, used in self._executor.memory().items())
+        sample = self._machine.sample()
+        self._node = NodeUse(sample.memory_total, sample.memory_available, sample.cpu_percent)
+        self._memory = tuple((*key, used) for key, used in self._executor.memory().items())
 
 
 def _key_of(report: HostReport) -> _Key:

@@ -1,6 +1,7 @@
 """What the executor makes of gateways that die, hosts that are not heard of, and services before and after it."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from inline_executor import Reports
 
 from tasktrail.actors.cluster.cluster_executor import ClusterExecutor, HostNeeds
 from tasktrail.actors.cluster.cluster_machine import ClusterMachine
+from tasktrail.actors.cluster.host import Host
 from tasktrail.actors.cluster.wire import Node, NodeUse
 from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.events.reports import (
@@ -344,14 +346,18 @@ def test_hosts_of_other_settings_end_what_they_run_and_are_replaced(
     assert len(cluster.hosts) == 1
 
 
+def _shows(host: Host, free: int) -> None:
+    """Its node has so many GiB free, and does not change."""
+    host._look_at_use = lambda: None  # type: ignore[method-assign]
+    host._node = NodeUse(8 * GIB, free * GIB, 10.0)
+
+
 def test_an_attempt_goes_to_the_node_with_the_most_free_memory(services: Services, cluster: InProcessCluster) -> None:
     cluster.nodes = tuple(Node(f"n{n}", f"node {n}", "127.0.0.1", {"CPU": 1.0}, {"CPU": 1.0}) for n in range(3))
     executor, reports = services.start(slots=3)
     reports.until(lambda _: executor.capacity() == 3)
     for made in cluster.made:
-        host = cluster.hosts[made.name]
-        host._looked_at = float("inf")
-        host._node = NodeUse(8 * GIB, {"n0": 2, "n1": 6, "n2": 5}[made.node] * GIB, 10.0)
+        _shows(cluster.hosts[made.name], {"n0": 2, "n1": 6, "n2": 5}[made.node])
     reports.until(lambda _: executor.use() == NodeUse(8 * GIB, 6 * GIB, 10.0))
 
     for task_id in (1, 2, 3):
@@ -368,8 +374,7 @@ def test_what_was_promised_on_a_node_is_not_free_before_it_is_seen(
     executor, reports = services.start(slots=2)
     reports.until(lambda _: executor.capacity() == 2)
     for host in cluster.hosts.values():
-        host._looked_at = float("inf")
-        host._node = NodeUse(8 * GIB, 6 * GIB, 10.0)
+        _shows(host, 6)
     reports.until(lambda _: executor.use() == NodeUse(8 * GIB, 6 * GIB, 10.0))
 
     executor.do([msgspec.structs.replace(services.run("patient"), estimate=Estimated(memory=4 * GIB))])
@@ -405,6 +410,22 @@ def test_no_host_is_made_that_the_next_service_could_not_know_of(
     reports.until(lambda _: executor.capacity() == 1)
     assert json.loads((tmp_path / "full" / "hosts.json").read_text()) == [cluster.made[0].name]
     assert executor.trouble == ""
+
+
+def test_a_look_that_breaks_is_followed_by_the_next(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, reports = services.start(lease=1.0)
+    reports.until(lambda _: executor.capacity() == 1)
+    looks, again = list[float](), threading.Event()
+
+    def broken(_host: object, now: float) -> None:
+        looks.append(now)
+        if len(looks) > 1:
+            again.set()
+        raise OSError("no room")
+
+    monkeypatch.setattr(executor, "_look_at", broken)
+
+    assert again.wait(10)
 
 
 def test_an_attempt_waits_for_the_end_of_an_earlier_one_of_its_task(services: Services) -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 from cluster_executors import host_settings
 
-from tasktrail.actors.cluster.host import Host, boot_seconds
+from tasktrail.actors.cluster.host import LINGER, LINGER_WITH_ENDS, Host, boot_seconds
 from tasktrail.actors.cluster.wire import (
     Give,
     Given,
@@ -213,6 +213,61 @@ def test_a_renewal_keeps_the_attempt(host: Host, clock: Clock, tmp_path: Path) -
     service.give(Stop(1, 1), stamp=stamp)
 
     assert service.until(AttemptEnded).outcome == "stopped"
+
+
+def test_what_cannot_be_measured_keeps_no_attempt_alive(
+    host: Host, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> NoReturn:
+        raise OSError("no /proc")
+
+    monkeypatch.setattr(host, "_look_at_use", broken)
+    service = Service(host, 1)
+    service.give(run("patient", folder=tmp_path))
+    service.until(AttemptProgressed)
+
+    clock.ahead += LEASE
+
+    assert service.until(AttemptEnded).outcome == "interrupted"
+
+
+def test_what_does_not_end_at_once_is_ended_again(
+    host: Host, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(host, 1)
+    service.give(run("patient", folder=tmp_path))
+    service.until(AttemptProgressed)
+    end, asked = host._executor.end_attempts, list[str]()
+
+    def deaf_at_first(why: str) -> None:
+        asked.append(why)
+        if len(asked) > 1:
+            end(why)
+
+    monkeypatch.setattr(host._executor, "end_attempts", deaf_at_first)
+    clock.ahead += LEASE
+
+    assert service.until(AttemptEnded).outcome == "interrupted"
+
+
+def test_a_host_stays_longer_while_it_keeps_an_end(host: Host, clock: Clock, tmp_path: Path) -> None:
+    """The service may be away for a night."""
+    left: list[int] = []
+    host._leave = left.append
+    service = Service(host, 1)
+    service.give(run("echo", folder=tmp_path, value=7))
+    service.until(AttemptEnded)
+    clock.ahead += LEASE
+    host._look_at_lease()
+    clock.ahead += LINGER + 1
+    host._look_at_lease()
+    assert left == []
+    assert Service(host, 2).until(AttemptEnded).result["value"] == 7
+
+    clock.ahead += LINGER_WITH_ENDS
+    host._look_at_lease()
+
+    assert 0 in left
 
 
 def test_settings_of_another_form_are_refused() -> None:
