@@ -92,7 +92,8 @@ def _said(
                 running.reported_at = work.now
         case AttemptCheckpointed():
             running.moved_at = work.now
-            work.record_all(report.task_id, events, _origin(running))
+            if not _is_recorded(work, running, report):
+                work.record_all(report.task_id, events, _origin(running))
             work.order(Saved(report.task_id, report.attempt))
         case PublishWanted():
             _grant(work, running)
@@ -108,6 +109,12 @@ def _too_soon(work: UnitOfWork, running: Running, progress: float) -> bool:
     is_the_last = progress >= _DONE > work.state.tasks[running.task_id].progress
     since = work.now - running.reported_at  # negative when the clock was set back
     return not is_the_last and timedelta(0) <= since < RECORD_PROGRESS_EVERY
+
+
+def _is_recorded(work: UnitOfWork, running: Running, report: AttemptCheckpointed) -> bool:
+    """Whether the last service has recorded it, and was gone before it could say so. Only the first is told again."""
+    told_again, running.outlived = running.outlived, False
+    return told_again and work.state.tasks[report.task_id].checkpoint == report.checkpoint
 
 
 def _grant(work: UnitOfWork, running: Running) -> None:
@@ -127,6 +134,7 @@ def _found(work: UnitOfWork, report: AttemptFound) -> None:
     if not running.sought:
         return
     running.sought = False
+    running.heard_at = running.moved_at = work.now  # nobody has looked at it meanwhile, so silence counts from here on
     if report.offer != running.offer:
         work.state.move(running, report.offer)
     if report.publishing:

@@ -50,7 +50,15 @@ def _outliving(state: SchedulerState, started: Mapping[int, int]) -> dict[int, R
         task = state.tasks[task_id]
         since = state.durable.jumps.moved(task.started_at or task.updated_at)
         running[task_id] = Running(
-            task_id, task.attempt, position, task, since, short=state.is_short(task), percent=task.progress, sought=True
+            task_id,
+            task.attempt,
+            position,
+            task,
+            since,
+            short=state.is_short(task),
+            percent=task.progress,
+            sought=True,
+            outlived=True,
         )
     return running
 

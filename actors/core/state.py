@@ -114,6 +114,8 @@ class Running(msgspec.Struct):
     """Since when the task had waited for free resources only; None: it was started by hand while it waited for more."""
     sought: bool = False
     """Whether an earlier service has started it, and the executor has not told yet whether it lives."""
+    outlived: bool = False
+    """Whether an earlier service has started it, which may have recorded already what is told next of a checkpoint."""
 
     def signs(self) -> Signs:
         """The times that the limits of an attempt are measured from."""

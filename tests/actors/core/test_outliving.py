@@ -5,7 +5,7 @@ from typing import Any
 from core_harness import Core
 
 from tasktrail.actors.core.messages import Close, Drain, Reconcile, Tick
-from tasktrail.events import Accepted, Cancelled, Completed, Created, Failed, Retried, Started
+from tasktrail.events import Accepted, Cancelled, Checkpointed, Completed, Created, Failed, Retried, Started
 from tasktrail.events.reports import (
     AllFound,
     AttemptEnded,
@@ -14,6 +14,7 @@ from tasktrail.events.reports import (
     CapacityChanged,
     Grant,
     PublishWanted,
+    Saved,
     Settled,
     Stop,
     TellHeld,
@@ -192,3 +193,31 @@ def test_the_start_is_recorded_first() -> None:
     core, _ = running()
     starts = [record for record in core.log.read() if isinstance(record.event, ServiceStarted)]
     assert len(starts) == 2
+
+
+def test_a_checkpoint_that_is_told_again_is_recorded_once_and_answered() -> None:
+    """The last service has recorded it and was killed before it could say so."""
+    core = Core(outlived=True)
+    task_id = core.create()
+    core.checkpoint(task_id)
+    core = Core(outlived=True, log=core.log, after=5.0)
+    core.tell(AttemptFound(task_id, 1, publishing=False))
+
+    assert core.checkpoint(task_id) == []
+    assert core.orders == [Saved(task_id, 1)]
+
+    assert [type(event) for event in core.checkpoint(task_id)] == [Checkpointed], "the next one is the attempt's wish"
+
+
+def test_no_silence_is_counted_while_nobody_listened() -> None:
+    core = Core(outlived=True)
+    task_id = core.create(no_progress_timeout=60.0)
+    core = Core(outlived=True, log=core.log, after=61.0)
+
+    core.tell(AttemptFound(task_id, 1, publishing=False))
+    core.wait(1.0)
+    core.tell(Tick())
+    core.tell(Tick())
+
+    assert core.orders == []
+    assert core.read(task_id).status == "running"
