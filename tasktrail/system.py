@@ -455,7 +455,7 @@ class System:
         )
 
     def _boot(self, opened: EventLog) -> Boot:
-        epoch, rebuilt = (opened.epoch, opened.rebuilt) if isinstance(opened, SqliteEventLog) else (1, ())
+        epoch, rebuilt = getattr(opened, "epoch", 1), getattr(opened, "rebuilt", ())  # a log in memory has neither
         self._epoch = epoch
         if rebuilt:
             logger.warning("indexes of the log were damaged and have been rebuilt", indexes=rebuilt)
