@@ -693,11 +693,12 @@ class ClusterExecutor:
             self._restart_in = _RESTART
             self._capacity_touched = True
             logger.info("cluster_reached", nodes=len(pulse.nodes))
-            self.link.send(Find(f"{self._cluster}-"))
             for host in list(self._hosts.values()):
                 self._pump(host)
             for host in self._hand_out():
                 self._pump(host)
+        if not self._listed:  # also when the last question has come to nothing
+            self.link.send(Find(f"{self._cluster}-"))
         self._make_missing()
 
     def _on_found(self, found: Found) -> None:

@@ -116,6 +116,8 @@ class InProcessLink:
         cluster = self._cluster
         answer: Any = None
         match order:
+            case Find() if "find" in cluster.swallowed:
+                cluster.swallowed.discard("find")
             case Find():
                 answer = Found(tuple(name for name in cluster.hosts if name.startswith(order.prefix)))
             case Create():

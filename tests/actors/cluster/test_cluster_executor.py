@@ -125,7 +125,7 @@ def test_while_no_gateway_connects_it_is_said_why_and_orders_wait(
     assert executor.trouble == ""
 
 
-@pytest.mark.parametrize("method", ["hello", "give", "watch"])
+@pytest.mark.parametrize("method", ["find", "hello", "give", "watch"])
 def test_a_lost_answer_costs_nothing(services: Services, cluster: InProcessCluster, method: str) -> None:
     cluster.swallowed.add(method)
     executor, reports = services.start()
