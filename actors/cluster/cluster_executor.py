@@ -42,7 +42,7 @@ from ..logger import get_logger
 from ..workers.reactor import Reactor
 from .gateway_process import GatewayLink
 from .lease import Fence
-from .roster import Roster
+from .roster import STOPS_WITHIN, HostName, Roster, host_name, parsed_name
 from .wire import (
     Answer,
     Broken,
@@ -128,9 +128,10 @@ class HostNeeds(msgspec.Struct, frozen=True, kw_only=True):
 class _Host:
     """What is known of a host. It is guarded by the executor's lock."""
 
-    def __init__(self, name: str, state: _HostState, fence: Fence, now: float, node: str = "") -> None:
+    def __init__(self, name: str, named: HostName, state: _HostState, fence: Fence, now: float, node: str = "") -> None:
         self.name = name
-        self.slot = int(name.rsplit("-", 2)[1])
+        self.slot = named.slot
+        self.lease = named.lease
         self.state = state
         self.fence = fence
         self.node = node
@@ -192,7 +193,7 @@ class ClusterExecutor:
         needs: HostNeeds | None = None,
         labels: Mapping[str, int] | None = None,
         roster: Path | None = None,
-        margin: float = 1.0,
+        margin: float = STOPS_WITHIN,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lock = threading.RLock()
@@ -206,10 +207,18 @@ class ClusterExecutor:
         self._needs = needs or HostNeeds()
         self._ask_epoch = epoch
         self._epoch = 0
+        self._service = secrets.token_hex(8)
+        """Tells this service from one with the same epoch: of a copy of the log, or of a backup."""
         self._offers = offers_of(labels or {}, slots) or ((),) * slots
         self._roster = Roster(roster)
+        self._roster_epoch = 0
+        """The last service's, as long as only that one's list is known to be whole."""
+        self._is_known = self._roster_touched = False
+        """Whether the last service has left a list of all hosts; and whether it has to be written anew."""
         self._clock = clock
         self._opened_at = 0.0
+        self._fence = Fence(self._lease, margin, 0.0)
+        """When hosts have surely stopped of which nothing is known."""
         self._hosts: dict[str, _Host] = {}
         self._nodes: tuple[Node, ...] = ()
         self._has_gateway = self._connected = False
@@ -258,9 +267,10 @@ class ClusterExecutor:
         """Start the thread; it connects, and finds the hosts of earlier services first. Returns at once."""
         self._report = report
         self._opened_at = self._pulse_at = self._clock()
-        for name in self._roster.read():
-            if name.startswith(f"{self._cluster}-"):
-                self._seek(name)
+        self._fence = Fence(self._lease, self._margin, self._opened_at)
+        self._roster_epoch, names = self._roster.read()
+        for name in names:
+            self._seek(name)
         self.reactor.post(self._connect)
         self.reactor.at(self._lease / _LOOKS, self._look)
         self._thread.start()
@@ -430,25 +440,30 @@ class ClusterExecutor:
 
     # --- with the lock held: hosts ---------------------------------------------------------------------------------
 
-    def _seek(self, name: str) -> None:
-        fence = Fence(self._lease, self._margin, self._opened_at)
-        host = self._hosts[name] = _Host(name, "sought", fence, self._clock())
+    def _seek(self, name: str) -> _Host | None:
+        """Whatever else is named so there is no host of this log."""
+        named = parsed_name(name)
+        if named is None or named.cluster != self._cluster:
+            return None
+        fence = Fence(named.lease, self._margin, self._opened_at)
+        host = self._hosts[name] = _Host(name, named, "sought", fence, self._clock())
         host.earlier = True
+        return host
 
     def _pump(self, host: _Host) -> None:
         """Make the calls to a host that are to be made and are not on their way."""
         if not self._connected or host.state == "dead":
             return
         if not host.greeted:
-            self._call(host, "hello", Hello(self._epoch))
+            self._call(host, "hello", Hello(self._epoch, self._service))
             return
         stamp = host.fence.grant()
         if stamp is None:
             return
         if host.orders:
-            self._call(host, "give", Give(self._epoch, stamp, host.first, tuple(host.orders)))
-        seconds = 0.0 if host.state == "silent" else self._lease / _WATCHES
-        self._call(host, "watch", Watch(self._epoch, stamp, host.after, seconds))
+            self._call(host, "give", Give(self._epoch, self._service, stamp, host.first, tuple(host.orders)))
+        seconds = 0.0 if host.state == "silent" else host.lease / _WATCHES
+        self._call(host, "watch", Watch(self._epoch, self._service, stamp, host.after, seconds))
 
     def _call(self, host: _Host, method: Literal["hello", "give", "watch"], payload: Any) -> None:
         if method not in host.calls:
@@ -484,7 +499,7 @@ class ClusterExecutor:
             self._capacity_touched = True
         match answer:
             case Refused(why="epoch"):
-                self._is_replaced(host)
+                self._is_replaced(host, answer.epoch)
                 return
             case Greeting():
                 self._on_greeting(host, answer)
@@ -551,9 +566,10 @@ class ClusterExecutor:
         """Nothing is started before each host of an earlier service was heard out, or has surely ended what it ran."""
         if self._all_found or any(host.earlier and not host.caught_up for host in self._hosts.values()):
             return
-        if self._listed or self._clock() >= self._opened_at + self._lease + self._margin:
+        if (self._listed and self._is_known) or self._fence.is_passed(self._clock()):
             self._all_found = True
             self._tell(AllFound())
+            self._claim_roster()
             for host in self._hand_out():
                 self._pump(host)
 
@@ -571,15 +587,24 @@ class ClusterExecutor:
         del self._hosts[host.name]
         if host.state != "dead":
             self.link.send(Kill(host.name))
-        self._write_roster()
+        self._roster_touched = True  # a name too many does no harm meanwhile
         self._capacity_touched = True
 
-    def _is_replaced(self, host: _Host) -> None:
-        """A later service has taken the host over. So this one is none any more; the log will tell it so."""
+    def _is_replaced(self, host: _Host, epoch: int) -> None:
+        """A later service has taken the host over. So this one is none any more; the log will tell it so.
+
+        Unless it was restored from a backup, which knows nothing of that service. Only a person can tell.
+        """
         if not self._replaced:
-            logger.error("service_was_replaced", host=host.name)
+            logger.error("service_was_replaced", host=host.name, epoch=epoch, own=self._epoch)
         self._replaced = True
-        self._set_trouble("A later service has taken over the workers")
+        trouble = "A later service has taken over the workers"
+        if epoch > self._epoch:
+            trouble += (
+                f": they obey epoch {epoch}, and this one has {self._epoch}. If that service is gone, because this log "
+                "was restored from a backup, end what it has left with `ray stop` on each node, and start again"
+            )
+        self._set_trouble(trouble)
         host.state = "silent"
         self._capacity_touched = True
 
@@ -592,10 +617,26 @@ class ClusterExecutor:
     def _name_of(self, node: str) -> str:
         return next((one.name for one in self._nodes if one.id == node), node or "unknown")
 
+    def _claim_roster(self) -> None:
+        """From here on the list names all hosts that may hold attempts, unless some may be unknown."""
+        if self._epoch and (self._is_known or self._all_found) and self._roster_epoch != self._epoch:
+            self._roster_epoch, self._roster_touched = self._epoch, True
+
+    def _write_what_has_changed(self) -> None:
+        """Once for all that a turn has brought. A host that must not be missing in it was written before."""
+        with self.lock:
+            if error := self._write_roster():
+                logger.warning("hosts_not_written", error=error)
+                self.reactor.at(_MAKE_AGAIN_AFTER, self._touch_roster)
+
+    def _touch_roster(self) -> None:
+        self._roster_touched = True
+
     def _write_roster(self) -> str:
         """Why that came to nothing, or nothing. Names too many do no harm."""
+        self._roster_touched = False
         try:
-            self._roster.write(self._hosts)
+            self._roster.write(self._roster_epoch, self._hosts)
         except OSError as error:
             return str(error)
         return ""
@@ -616,9 +657,9 @@ class ClusterExecutor:
             if node is None:
                 trouble = self._why_no_node(len(missing) - len(made))
                 break
-            name = f"{self._cluster}-{slot}-{secrets.token_hex(6)}"
-            now = self._clock()
-            host = self._hosts[name] = _Host(name, "new", Fence(self._lease, self._margin, now), now, node.id)
+            name = host_name(self._cluster, slot, self._lease)
+            named, now = HostName(self._cluster, slot, self._lease), self._clock()
+            host = self._hosts[name] = _Host(name, named, "new", Fence(self._lease, self._margin, now), now, node.id)
             host.caught_up = True
             made.append(host)
         self._set_trouble(trouble)
@@ -667,6 +708,8 @@ class ClusterExecutor:
             if not self._epoch:  # no host may be told anything
                 self.reactor.at(_AGAIN_AFTER, self._connect)
                 return
+            self._is_known = self._is_known or self._roster_epoch == self._epoch - 1
+            self._claim_roster()
             self._pulse_at = self._clock()
             self._has_gateway = True
             try:
@@ -703,9 +746,8 @@ class ClusterExecutor:
 
     def _on_found(self, found: Found) -> None:
         for name in found.names:
-            if name not in self._hosts:
-                self._seek(name)
-                self._pump(self._hosts[name])
+            if name not in self._hosts and (host := self._seek(name)) is not None:
+                self._pump(host)
         self._listed = True
         self._perhaps_all_found()
         self._make_missing()
@@ -743,7 +785,8 @@ class ClusterExecutor:
 
     def _look(self) -> None:
         """Every now and then: who is not heard of any more, and whose fence is passed."""
-        self.reactor.at(self._lease / _LOOKS, self._look)  # first: whatever breaks below, fences go on to be looked at
+        shortest = min([self._lease, *(host.lease for host in list(self._hosts.values()))])
+        self.reactor.at(shortest / _LOOKS, self._look)  # first: whatever breaks below, fences go on to be looked at
         with self.lock:
             now = self._clock()
             if self._has_gateway and now - self._pulse_at > (self._lease if self._connected else _CONNECTS_WITHIN):
@@ -762,10 +805,10 @@ class ClusterExecutor:
                 self._go_on_closing(now)
 
     def _look_at(self, host: _Host, now: float) -> None:
-        if host.state in ("ready", "outdated") and now - host.heard_at > self._lease / 2:
+        if host.state in ("ready", "outdated") and now - host.heard_at > host.lease / 2:
             host.state = "silent"
             self._capacity_touched = True
-        patience = self._lease * (_ASTRAY_SILENT if host.state == "silent" else _ASTRAY)
+        patience = host.lease * (_ASTRAY_SILENT if host.state == "silent" else _ASTRAY)
         astray = [number for number, since in host.calls.values() if now - since > patience]
         for number in astray:
             self._forget_call(number)
@@ -816,6 +859,8 @@ class ClusterExecutor:
                 self.reactor.finish()
 
     def _after_turn(self) -> None:
+        if self._roster_touched and not (self._closing or self._replaced):
+            self._write_what_has_changed()
         if self._capacity_touched:
             self._tell_capacity()
         if self._closing:

@@ -119,9 +119,10 @@ class Host:
         self._over_since: float | None = None
         """Since when the lease is, as far as was looked."""
         self._changed = threading.Condition()
-        self._epoch = 0
+        self._obeyed = (0, "")
+        """Epoch and name of the service."""
         self._carried_out = 0
-        """The number of the last order of this epoch that was."""
+        """The number of the last of its orders that was."""
         self._attempts: dict[_Key, _Attempt] = {}
         self._kept: dict[int, HostReport] = {}
         """What may still be asked for, by its number, in order."""
@@ -160,12 +161,12 @@ class Host:
 
     def hello(self, payload: bytes) -> bytes:
         """Obey this service from now on, if it is not an earlier one."""
-        epoch = msgspec.msgpack.decode(payload, type=Hello).epoch
+        hello = msgspec.msgpack.decode(payload, type=Hello)
         with self._changed:
-            if epoch < self._epoch:
+            if hello.epoch < self._obeyed[0]:
                 return self._refuse("epoch")
-            if epoch > self._epoch:
-                self._epoch, self._carried_out = epoch, 0
+            if (hello.epoch, hello.service) != self._obeyed:
+                self._obeyed, self._carried_out = (hello.epoch, hello.service), 0
                 self._changed.notify_all()  # who watches for an earlier one is refused
             held = (
                 HeldAttempt(*key, is_over=known.is_over, granted=known.granted) for key, known in self._attempts.items()
@@ -176,7 +177,7 @@ class Host:
         """Carry out orders, each once and in their order."""
         give = msgspec.msgpack.decode(payload, type=Give)
         with self._changed:
-            if give.epoch != self._epoch:
+            if (give.epoch, give.service) != self._obeyed:
                 return self._refuse("epoch")
             self._lease.renew(give.stamp)
             if self._lease.is_over(self._clock()):
@@ -192,15 +193,16 @@ class Host:
         watch = msgspec.msgpack.decode(payload, type=Watch)
         deadline = time.monotonic() + watch.seconds
         with self._changed:
-            if watch.epoch == self._epoch:
+            service = (watch.epoch, watch.service)
+            if service == self._obeyed:
                 self._lease.renew(watch.stamp)
                 self._forget_heard(watch.after)
-            while watch.epoch == self._epoch and self._number <= watch.after and not self._closed.is_set():
+            while service == self._obeyed and self._number <= watch.after and not self._closed.is_set():
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
-            if watch.epoch != self._epoch:
+            if service != self._obeyed:
                 return self._refuse("epoch")
             reports = tuple((number, report) for number, report in self._kept.items() if number > watch.after)
             return packed_answer(Told(self._clock(), self._number, reports, self._memory, self._node))
@@ -211,7 +213,7 @@ class Host:
         self._executor.close(5.0)
 
     def _refuse(self, why: str) -> bytes:
-        return packed_answer(Refused(self._clock(), why))  # type: ignore[arg-type]  # a literal each time
+        return packed_answer(Refused(self._clock(), why, self._obeyed[0]))  # type: ignore[arg-type]  # a literal each time
 
     def _trouble(self) -> str:
         if self._settings.sandbox.mode == "require" and not sandbox_support().whole:

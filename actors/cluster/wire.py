@@ -69,6 +69,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     """The first words of a service to a host. From here on the host obeys no earlier one."""
 
     epoch: int
+    service: str
+    """Tells services apart that have the same epoch, because one has a copy of the log. The last to greet is obeyed."""
 
 
 class HeldAttempt(msgspec.Struct, frozen=True, array_like=True):
@@ -97,6 +99,7 @@ class Give(msgspec.Struct, frozen=True, array_like=True):
     """Orders in their order. A host carries out each number once, and none whose predecessor is missing."""
 
     epoch: int
+    service: str
     stamp: float
     first: int
     """The number of the first."""
@@ -115,6 +118,7 @@ class Watch(msgspec.Struct, frozen=True, array_like=True):
     """Asks for what was told after a number; answered as soon as there is something, or after some seconds."""
 
     epoch: int
+    service: str
     stamp: float
     after: int
     seconds: float
@@ -152,6 +156,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     stamp: float
     why: Literal["epoch", "lease"]
+    epoch: int
+    """Of the service that is obeyed."""
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -62,13 +63,24 @@ class Services:
         self.epoch += 1
         options: dict[str, Any] = {
             "cluster": "c",
-            "roster": self.folder / "hosts.json",
+            "roster": self.roster,
             "epoch": self.epoch,
             "margin": 0.3,
         } | given
         executor = on_cluster(self._cluster.link, self._registry, **options)
         self.open.append(executor)
         return executor, Reports(executor)
+
+    @property
+    def roster(self) -> Path:
+        return self.folder / "hosts.json"
+
+    def left(self, *names: str) -> None:
+        """The last service has left these hosts."""
+        self.roster.write_text(json.dumps({"epoch": self.epoch, "hosts": names}))
+
+    def listed(self) -> Any:
+        return json.loads(self.roster.read_text())["hosts"]
 
     def kill(self) -> None:
         """As by -9: it says no word more, to nobody."""
@@ -275,11 +287,11 @@ def test_a_service_that_was_replaced_is_obeyed_no_more(services: Services) -> No
 
 @pytest.mark.slow
 def test_nothing_starts_before_each_host_of_the_last_service_is_found_or_surely_stopped(
-    services: Services, tmp_path: Path
+    services: Services,
 ) -> None:
-    """The cluster lists a node that it has lost no more; what runs there may live until its lease is over."""
-    (tmp_path / "hosts.json").write_text(json.dumps(["c-0-aaaa"]))
-    executor, reports = services.start(lease=SHORT)
+    """The cluster lists a node that it has lost no more; what runs there may live until its own lease is over."""
+    services.left("c-0-2000-aaaa")
+    executor, reports = services.start(lease=1.0)
     reports.until(lambda _: executor.capacity() == 1)
     executor.do([services.run("noop")])
 
@@ -287,12 +299,10 @@ def test_nothing_starts_before_each_host_of_the_last_service_is_found_or_surely_
     kinds = [type(report) for report in reports.all]
     assert kinds.index(AllFound) < kinds.index(AttemptEnded)
     assert executor._clock() - executor._opened_at >= SHORT
-    assert "c-0-aaaa" not in json.loads((tmp_path / "hosts.json").read_text())
+    assert "c-0-2000-aaaa" not in services.listed()
 
 
-def test_a_service_that_stops_in_good_order_leaves_no_host(
-    services: Services, cluster: InProcessCluster, tmp_path: Path
-) -> None:
+def test_a_service_that_stops_in_good_order_leaves_no_host(services: Services, cluster: InProcessCluster) -> None:
     executor, reports = services.start(slots=2)
     executor.do([services.run("patient"), services.run("patient", 2)])
     reports.until(lambda _: len([report for report in reports.all if is_progress(report)]) == 2)
@@ -300,7 +310,7 @@ def test_a_service_that_stops_in_good_order_leaves_no_host(
     executor.close(5.0)
 
     assert {reports.end(1).outcome, reports.end(2).outcome} == {"stopped"}
-    assert json.loads((tmp_path / "hosts.json").read_text()) == []
+    assert services.listed() == []
     assert cluster.hosts == {}
 
 
@@ -408,7 +418,7 @@ def test_no_host_is_made_that_the_next_service_could_not_know_of(
     (tmp_path / "full").mkdir()
 
     reports.until(lambda _: executor.capacity() == 1)
-    assert json.loads((tmp_path / "full" / "hosts.json").read_text()) == [cluster.made[0].name]
+    assert json.loads((tmp_path / "full" / "hosts.json").read_text())["hosts"] == [cluster.made[0].name]
     assert executor.trouble == ""
 
 
@@ -426,6 +436,58 @@ def test_a_look_that_breaks_is_followed_by_the_next(services: Services, monkeypa
     monkeypatch.setattr(executor, "_look_at", broken)
 
     assert again.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("roster", ["", "[", '{"epoch": 3, "hosts": []}', '{"epoch": 4, "hosts": ["c-x"]}'])
+def test_without_the_list_of_the_last_service_nothing_starts_before_all_leases_are_over(
+    services: Services, roster: str
+) -> None:
+    services.epoch = 4
+    if roster:
+        services.roster.write_text(roster)
+    executor, reports = services.start(lease=1.0)
+
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    assert executor._clock() - executor._opened_at >= 1.3
+    reports.until(lambda _: executor.capacity() == 1)
+    assert json.loads(services.roster.read_text())["epoch"] == 5
+
+
+def test_what_else_is_named_so_is_no_host(services: Services, cluster: InProcessCluster) -> None:
+    cluster.hosts["c-x"] = SimpleNamespace(close=lambda: None)  # type: ignore[assignment]
+    executor, reports = services.start()
+    executor.do([services.run("noop")])
+
+    assert reports.end(1).outcome == "completed"
+
+
+def test_a_log_that_is_older_than_its_hosts_is_told(services: Services) -> None:
+    executor, reports = services.start(epoch=7)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    services.kill()
+
+    executor, reports = services.start(epoch=5)
+
+    reports.until(lambda _: "restored from a backup" in executor.trouble)
+    assert "they obey epoch 7, and this one has 5" in executor.trouble
+
+
+def test_a_restored_log_of_the_same_epoch_is_obeyed_from_its_first_order_on(services: Services) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("noop")])
+    reports.end(1)
+    services.kill()
+    services.epoch -= 1
+    executor, reports = services.start(lease=10.0)
+    reports.until(lambda _: executor.capacity() == 1)
+
+    executor._all_found = True  # it would wait for all leases: the list is not the last service's
+    executor.do([services.run("echo", 2, value=3)])
+
+    assert reports.end(2).result["value"] == 3
 
 
 def test_an_attempt_waits_for_the_end_of_an_earlier_one_of_its_task(services: Services) -> None:

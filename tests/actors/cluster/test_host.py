@@ -51,22 +51,22 @@ class Clock:
 class Service:
     """One service's end of the conversation."""
 
-    def __init__(self, host: Host, epoch: int) -> None:
+    def __init__(self, host: Host, epoch: int, name: str = "a") -> None:
         self.host = host
-        self.epoch = epoch
+        self.epoch, self.name = epoch, name
         self.after = 0
         self.next = 1
         self.heard: list[HostReport] = []
-        self.greeting = unpacked_answer(host.hello(pack(Hello(epoch))), Greeting)
+        self.greeting = unpacked_answer(host.hello(pack(Hello(epoch, self.name))), Greeting)
 
     def give(self, *orders: Any, stamp: float | None = None, again: bool = False) -> Any:
         first = self.next - len(orders) if again else self.next
         self.next = first + len(orders)
         stamp = self.greeting.stamp if stamp is None else stamp
-        return unpacked_answer(self.host.give(pack(Give(self.epoch, stamp, first, orders))), Given)
+        return unpacked_answer(self.host.give(pack(Give(self.epoch, self.name, stamp, first, orders))), Given)
 
     def watch(self, seconds: float = 5.0, stamp: float = 0.0) -> Any:
-        told = unpacked_answer(self.host.watch(pack(Watch(self.epoch, stamp, self.after, seconds))), Told)
+        told = unpacked_answer(self.host.watch(pack(Watch(self.epoch, self.name, stamp, self.after, seconds))), Told)
         if isinstance(told, Told):
             self.heard += [report for _, report in told.reports]
             self.after = told.last
@@ -107,12 +107,27 @@ def test_an_earlier_service_is_refused_whatever_it_wants(host: Host, tmp_path: P
     old.until(AttemptProgressed)
     new = Service(host, 2)
 
-    refused = old.give(Stop(1, 1)), old.watch(), unpacked_answer(host.hello(pack(Hello(1))), Greeting)
+    refused = old.give(Stop(1, 1)), old.watch(), unpacked_answer(host.hello(pack(Hello(1, "a"))), Greeting)
 
     assert [type(answer) for answer in refused] == [Refused, Refused, Refused]
     assert [(one.task_id, one.is_over) for one in new.greeting.attempts] == [(1, False)]
     new.give(Stop(1, 1))
     assert new.until(AttemptEnded).outcome == "stopped"
+
+
+def test_of_two_services_with_one_epoch_the_last_to_greet_is_obeyed(host: Host, tmp_path: Path) -> None:
+    """A copy of the log, or a backup, knows nothing of what the other one has ordered."""
+    old = Service(host, 3)
+    old.give(run("noop", folder=tmp_path))
+    old.until(AttemptEnded)
+    new = Service(host, 3, "b")
+
+    assert new.give(run("noop", 2, folder=tmp_path)).carried_out == 1
+    refused = old.give(Settled(1, 1)), old.watch()
+
+    assert [(type(answer), answer.epoch) for answer in refused] == [(Refused, 3), (Refused, 3)]
+    while not any(isinstance(report, AttemptEnded) and report.task_id == 2 for report in new.heard):
+        new.watch()
 
 
 def test_an_order_is_carried_out_once_however_often_it_is_given(host: Host, tmp_path: Path) -> None:
