@@ -151,7 +151,7 @@ class UnixName:
 _OTHERS = 0o077
 _FILES = re.compile(
     r"\.?(log|views)\.db.*|lock|workers\.lock|\.?tasktrail\.sock.*|\.?http-(token|sessions).*|tasktrail\.toml|seal-key|keys\.db.*|\.?master-key.*|accepted-loss\.json.*"
-    r"|\.?witnesses\.json.*"
+    r"|\.?witnesses\.json.*|hosts\.json.*"
 )
 _FOLDERS = re.compile(r"archive|snapshots|output|pictures|tmp|seals|replaced-\d{8}T\d+Z")
 _TASKS_OWN = re.compile(r"\d+")

@@ -236,6 +236,7 @@ class System:
             refuse_rescued(self.paths.log)
             if not wait_for_orphans(self.paths.workers_lock, _ORPHANS_WITHIN):
                 raise NotReady("Processes of an earlier service are still there and cannot be killed")
+            self._outlive_hosts()
             self._accepted = accept_loss(self.paths, self._accepted)
             for child in self._children():
                 self._supervisor.start(child, within=_START_WITHIN)
@@ -275,6 +276,13 @@ class System:
                 "`sandbox` is `require`, and this machine cannot wall attempts in wholly",
                 remedy='See `tasktrail doctor` for what is missing; `sandbox = "auto"` does with what there is.',
             )
+
+    def _outlive_hosts(self) -> None:
+        """Nothing is run here that may still run on the cluster that the last service has used."""
+        if not self._on_cluster and self.paths.hosts.exists():
+            from .actors.cluster.roster import outlive_hosts
+
+            outlive_hosts(self.paths.hosts, self._stopping.wait)
 
     def _children(self) -> tuple[Child, ...]:
         """The start list. The Scheduler opens the log. Tasks run only when all actors that follow the log are there."""

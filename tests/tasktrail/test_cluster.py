@@ -1,5 +1,6 @@
 """What a service does with the configuration of a cluster before it has reached one. Ray is not needed."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tasktrail import Config, TaskService
+from tasktrail.actors.cluster.roster import outlive_hosts
 from tasktrail.cluster import check_cluster
 from tasktrail.config.load import load_config
 from tasktrail.doctor.rules import examine
-from tasktrail.events.errors import ConfigurationError
+from tasktrail.events.errors import ConfigurationError, NotReady
 
 
 def test_a_cluster_is_never_guessed(tmp_path: Path) -> None:
@@ -42,6 +44,28 @@ def test_doctor_says_what_is_in_force(tmp_path: Path, monkeypatch: pytest.Monkey
     (found,) = [finding for finding in examine(tmp_path, config) if finding.name == "cluster"]
     assert (found.level, "tasktrail[ray]" in found.remedy) == ("fail", True)
     assert not [finding for finding in examine(tmp_path, Config()) if finding.name == "cluster"]
+
+
+def test_attempts_that_may_live_on_a_cluster_are_outlived_before_they_run_here(tmp_path: Path) -> None:
+    waits: list[float] = []
+    path = tmp_path / "hosts.json"
+    path.write_text(json.dumps({"epoch": 3, "hosts": ["c-0-10000-aa", "c-1-60000-bb"]}))
+
+    outlive_hosts(path, waits.append)
+
+    assert waits == [pytest.approx(61.6)]
+    assert not path.exists()
+    path.write_text(json.dumps({"epoch": 3, "hosts": []}))
+    outlive_hosts(path, waits.append)
+    assert len(waits) == 1
+
+
+def test_no_task_runs_here_while_it_is_not_known_what_lives_on_a_cluster(tmp_path: Path) -> None:
+    with TaskService.open(tmp_path):
+        pass
+    (tmp_path / "hosts.json").write_text("[")
+    with pytest.raises(NotReady, match=r"may live on a cluster.*`ray_lease`"):
+        TaskService.open(tmp_path)
 
 
 def test_one_machine_loads_nothing_of_it(tmp_path: Path) -> None:
