@@ -270,6 +270,8 @@ class Scheduler(Actor):
         self._begin_batch_of(self.state.running)
         boot = self._boot(opened)
         self._stage(replace(boot, started=self._starts()) if self.state.outlived else boot)
+        if self.state.outlived:  # the slots as they are, should memory have to be made anew before the first commit
+            self._running_before = _copied(self.state.running)
         _warn_of_jumps(fact.event for fact in self._facts)
 
     def _starts(self) -> dict[int, int]:
@@ -518,7 +520,7 @@ class Scheduler(Actor):
         self._jumps: list[ClockJumped] = []
         """Jumps that may not be recorded yet."""
         self._watch.batch_begins()
-        self._running_before = {task_id: msgspec.structs.replace(entry) for task_id, entry in running.items()}
+        self._running_before = _copied(running)
 
     def _commit(self) -> None:
         """Record what is staged and tell others; then take the messages that were kept meanwhile."""
@@ -694,6 +696,10 @@ class Scheduler(Actor):
             self._wait(error, START_OVER_AFTER)
         except BaseException as fatal:  # noqa: BLE001 - the log itself cannot be read, so nothing can go on
             self._on_fatal(fatal)
+
+
+def _copied(running: dict[int, Running]) -> dict[int, Running]:
+    return {task_id: msgspec.structs.replace(entry) for task_id, entry in running.items()}
 
 
 def _warn_of_jumps(events: Iterable[Event]) -> None:

@@ -87,6 +87,8 @@ _MAKE_AGAIN_AFTER = 5.0
 """Seconds until a host is made again that could not be."""
 _SETTLES_IN = 3.0
 """Seconds after which a new host stands in what the engine says to be free."""
+_NODES_HOLD = 10.0
+"""Seconds for which it is believed what nodes there are."""
 _CONNECTS_WITHIN = 60.0
 """Seconds that a gateway may take to reach the cluster."""
 _RESTART, _RESTART_MAX = 0.1, 5.0
@@ -226,8 +228,7 @@ class ClusterExecutor:
         self._listed = False
         """Whether the gateway has told which hosts there are."""
         self._all_found = False
-        self._pulse_at = 0.0
-        self._make_at = 0.0
+        self._pulse_at = self._nodes_seen = self._make_at = 0.0
         self._restart_in = _RESTART
         self._numbers = count(1)
         self._calls: dict[int, tuple[_Host, str]] = {}
@@ -486,7 +487,7 @@ class ClusterExecutor:
         kind = {"hello": Greeting, "give": Given, "watch": Told}[method]
         try:
             answer = unpacked_answer(report.payload, kind)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             logger.exception("host_not_understood", host=host.name)
             self._is_dead(host)
             self.link.send(Kill(host.name))
@@ -528,6 +529,9 @@ class ClusterExecutor:
         host.state = "outdated" if host.outdated else "ready"
         for one in greeting.attempts:
             key = (one.task_id, one.attempt)
+            if not host.earlier or key in self._attempts or key in self._waiting:
+                logger.warning("attempt_not_believed", host=host.name, attempt=key)
+                continue  # a host made here has none yet, and no attempt has two
             if not one.is_over:
                 self._attempts[key] = host
                 host.held[key] = None
@@ -653,7 +657,7 @@ class ClusterExecutor:
         made: list[_Host] = []
         trouble = "" if not missing and not any(host.state == "new" for host in self._hosts.values()) else self._trouble
         for slot in missing:
-            node = self._roomiest()
+            node = self._roomiest() if self._clock() - self._nodes_seen < _NODES_HOLD else None
             if node is None:
                 trouble = self._why_no_node(len(missing) - len(made))
                 break
@@ -694,6 +698,10 @@ class ClusterExecutor:
         return max(roomy, default=(0.0, "", None))[2]
 
     def _why_no_node(self, missing: int) -> str:
+        if (ago := self._clock() - self._nodes_seen) >= _NODES_HOLD:
+            return f"{missing} of {self._slots} workers have no node: the cluster's head was last heard {ago:.0f} s ago"
+        if not self._nodes:
+            return "The cluster has no node that lives"
         if all(self._needs.missing_in(node.total) for node in self._nodes):
             return f"No node of the cluster is large enough for a worker, which needs {self._needs}"
         return f"{missing} of {self._slots} workers have no node: none has {self._needs} free"
@@ -730,7 +738,7 @@ class ClusterExecutor:
 
     def _on_pulse(self, pulse: Pulse) -> None:
         self._pulse_at = self._clock()
-        self._nodes = pulse.nodes
+        self._nodes, self._nodes_seen = pulse.nodes, self._clock() - pulse.seen
         if not self._connected:
             self._connected = True
             self._restart_in = _RESTART

@@ -66,14 +66,11 @@ class Gateway:
     def do(self, order: Any) -> None:
         """Carry out an order. Never waits."""
         match order:
-            case Call() if order.host in self._hosts:
-                self._call(self._hosts[order.host], order)
             case Call():
-                with self._lock:
-                    is_sought = order.host in self._sought
-                    self._sought.setdefault(order.host, []).append(order)
-                if not is_sought:
-                    self._slow.submit(self._look_up, order.host)
+                if (host := self._hosts.get(order.host)) is not None:
+                    self._call(host, order)
+                else:
+                    self._seek(order)
             case Find():
                 self._slow.submit(self._find, order)
             case Create():
@@ -82,6 +79,13 @@ class Gateway:
                 self._slow.submit(self._create, order)
             case Kill():
                 self._slow.submit(self._kill, order)
+
+    def _seek(self, call: Call) -> None:
+        with self._lock:
+            is_sought = call.host in self._sought
+            self._sought.setdefault(call.host, []).append(call)
+        if not is_sought:
+            self._slow.submit(self._look_up, call.host)
 
     def _call(self, host: Any, call: Call) -> None:
         try:
@@ -101,8 +105,9 @@ class Gateway:
         try:
             host = self._ray.get_actor(name, namespace=NAMESPACE)
         except Exception as error:  # noqa: BLE001 - as above
+            unknown = isinstance(error, ValueError)  # there is no actor of that name
             for call in self._waiting_for(name):
-                self._tell(self._broken(call.number, name, error))
+                self._tell(self._broken(call.number, name, error, is_dead=unknown))
         else:
             self._have(name, host)
 
@@ -159,11 +164,10 @@ class Gateway:
         """Carry out what is still to be done."""
         self._slow.shutdown(wait=True)
 
-    def _broken(self, number: int, host: str, error: BaseException) -> Broken:
+    def _broken(self, number: int, host: str, error: BaseException, *, is_dead: bool = False) -> Broken:
         """Unavailable is undecided: the host may live and may have heard. Only a death is a death."""
         exceptions = self._ray.exceptions
-        unknown = isinstance(error, ValueError)  # there is no actor of that name
-        is_dead = unknown or isinstance(error, exceptions.ActorDiedError | exceptions.ActorUnschedulableError)
+        is_dead = is_dead or isinstance(error, exceptions.ActorDiedError | exceptions.ActorUnschedulableError)
         if is_dead:
             self._hosts.pop(host, None)
         return Broken(number, host, is_dead, f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
@@ -252,10 +256,14 @@ def main() -> int:
     for work in (gateway.keep_looking, gateway.keep_beating):
         threading.Thread(target=work, daemon=True).start()
     orders = FrameBuffer(gateway_order_decoder)
-    while data := os.read(0, _CHUNK):
-        for order in orders.feed(data):
-            gateway.do(order)
-    gateway.finish()
+    try:
+        while data := os.read(0, _CHUNK):
+            for order in orders.feed(data):
+                gateway.do(order)
+        gateway.finish()
+    except Exception as error:  # noqa: BLE001 - a gateway that hears no orders must not go on beating: it is replaced
+        _say(f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
+        os._exit(1)
     os._exit(0)  # at once: Ray's own goodbye may take seconds
 
 

@@ -24,7 +24,10 @@ logger = get_logger(__name__)
 
 
 class GatewayLink(Protocol):
-    """The way to the gateway. All of it is called in the reactor's thread with the lock held, and calls back so."""
+    """The way to the gateway. All of it is called with the lock held, and calls back so, in the reactor's thread.
+
+    Only `send` is called in other threads, too.
+    """
 
     def start(self, on_report: Callable[[GatewayReport], None], on_gone: Callable[[str], None]) -> None:
         """Have a gateway. It connects, and reports a `Pulse`; or it is gone soon, and it is said why."""
@@ -139,7 +142,10 @@ class GatewayProcess:
                 process.kill()
                 return
             for report in reports:
-                self._on_report(report)
+                try:
+                    self._on_report(report)
+                except Exception:  # one report that breaks must not cost the others
+                    logger.exception("report_failed", report=type(report).__name__)
 
     def _read_words(self) -> None:
         process = self._process

@@ -20,6 +20,7 @@ from ...events.reports import (
     AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
+    AttemptProbed,
     AttemptProgressed,
     AttemptsHeld,
     CapacityChanged,
@@ -245,7 +246,7 @@ class Host:
                 self._attempts.pop(key, None)
                 for number in [number for number, report in self._kept.items() if _key_of(report) == key]:
                     del self._kept[number]
-                for kind in (*_PASSING, AttemptCheckpointed, PublishWanted):
+                for kind in (*_PASSING, AttemptCheckpointed, AttemptProbed, PublishWanted):
                     self._latest.pop((kind, key), None)
             case Stop():
                 pass
@@ -274,7 +275,9 @@ class Host:
         self._number += 1
         if len(self._kept) > _ROOM and isinstance(report, AttemptProgressed | AttemptBeat):
             self._drop(type(report), key)
-        if isinstance(report, AttemptProgressed | AttemptBeat | AttemptCheckpointed | PublishWanted):
+        if isinstance(report, AttemptProbed):
+            self._drop(AttemptProbed, key)
+        if isinstance(report, AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted):
             self._latest[type(report), key] = self._number
         self._kept[self._number] = report
 
@@ -343,5 +346,7 @@ def _lock_path(cluster: str, name: str) -> Path:
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
     for path in folder.glob("*.lock"):
-        wait_for_orphans(path, 0.0)
+        is_new = time.time() - path.stat().st_mtime < LINGER  # its host may be about to lock it
+        if wait_for_orphans(path, 0.0) and not is_new:
+            path.unlink(missing_ok=True)
     return folder / f"{name}.lock"

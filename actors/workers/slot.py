@@ -430,6 +430,8 @@ class Slot:
             raise GarbageFrame(f"{type(frame).__name__} about an attempt it was not given")
         _refuse_unkeepable(frame)
         match frame:
+            case AttemptEnded(outcome="interrupted") | Retiring(ended=AttemptEnded(outcome="interrupted")):
+                raise GarbageFrame("only a service that was gone interrupts an attempt")  # it would be free, for ever
             case AttemptEnded():
                 self._on_ended(frame)
             case AttemptBounded() | AttemptUsed():

@@ -3,13 +3,14 @@
 import threading
 from typing import NoReturn
 
+import pytest
 from structlog.testing import capture_logs
 
 from tasktrail.actors.workers.reactor import Reactor
 from tasktrail.actors.workers.slot import Given, Slot, SlotRules
 from tasktrail.actors.workers.worker_process import Exit
 from tasktrail.events.reports import AttemptEnded, Report, Run, WorkerGone
-from tasktrail.handlers.process.channel import Setup
+from tasktrail.handlers.process.channel import GarbageFrame, Retiring, Setup
 
 
 class FakeHub:
@@ -120,3 +121,16 @@ def test_one_that_was_to_stop_does_not_begin_again_when_its_worker_is_killed_for
 
     ends = {report.task_id: report.outcome for report in hub.told if isinstance(report, AttemptEnded)}
     assert ends == {1: "completed", 2: "stopped"}
+
+
+def test_no_worker_says_that_it_was_interrupted() -> None:
+    """That is for a service that was gone: such an attempt is tried again without end, and costs no crash."""
+    hub = FakeHub()
+    slot = Slot(hub, cannot_launch, Setup({}, 0), SlotRules())
+    slot._process = FakeProcess()  # type: ignore[assignment]
+    slot.give(Run(1, 1, "echo", "", "", {}, None, "/nowhere"), b"")
+    ended = AttemptEnded(1, 1, "interrupted")
+
+    for frame in (ended, Retiring(ended, "worn")):
+        with pytest.raises(GarbageFrame):
+            slot._on_frame(frame)
