@@ -853,12 +853,14 @@ class ClusterExecutor:
             return
         if self._replaced:  # they are another's now
             self._hosts.clear()
-        left = [host for host in self._hosts.values() if host.held or host.state == "sought"]
-        if not left or now >= self._close_at:
+        at_work = [host for host in self._hosts.values() if host.held or host.state == "sought"]
+        if not (at_work or self._reports) or now >= self._close_at:
             self._closed = True
             try:
+                left = [host for host in self._hosts.values() if host in at_work or host.unsettled]
                 for host in self._hosts.values():
-                    self.link.send(Kill(host.name))
+                    if not host.unsettled:  # an end that may not be recorded is told to the next service again
+                        self.link.send(Kill(host.name))
                 self._hosts = {host.name: host for host in left}
                 if not self._replaced:
                     self._write_roster()
@@ -871,9 +873,6 @@ class ClusterExecutor:
             self._write_what_has_changed()
         if self._capacity_touched:
             self._tell_capacity()
-        if self._closing:
-            with self.lock:
-                self._go_on_closing(self._clock())
         while self._reports:
             with self.lock:
                 reports, self._reports = self._reports, []
@@ -881,6 +880,9 @@ class ClusterExecutor:
                 self._report(reports)
             except Exception:  # a listener's fault must not end the thread that all workers hang on
                 logger.exception("executor_report_failed", reports=len(reports))
+        if self._closing:
+            with self.lock:
+                self._go_on_closing(self._clock())
 
     def _tell_capacity(self) -> None:
         self._capacity_touched = False

@@ -180,7 +180,7 @@ def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) ->
         never_fits = why_it_never_fits(found.memory, found.temp, state.limits, state.sample)
     return replace(
         work.decision_context(),
-        draining=state.draining,
+        draining=state.draining or running.sought,  # the last service had stopped it, and could not record that
         probed=found,
         never_fits=never_fits,
         temp_peak=running.temp_peak,

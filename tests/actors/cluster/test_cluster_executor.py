@@ -69,7 +69,7 @@ class Services:
         } | given
         executor = on_cluster(self._cluster.link, self._registry, **options)
         self.open.append(executor)
-        return executor, Reports(executor)
+        return executor, Reports(executor, settle=False)
 
     @property
     def roster(self) -> Path:
@@ -307,11 +307,31 @@ def test_a_service_that_stops_in_good_order_leaves_no_host(services: Services, c
     executor.do([services.run("patient"), services.run("patient", 2)])
     reports.until(lambda _: len([report for report in reports.all if is_progress(report)]) == 2)
 
+    executor.do([Stop(1, 1), Stop(2, 1)])
+    assert {reports.end(1).outcome, reports.end(2).outcome} == {"stopped"}
+    executor.do([Settled(1, 1), Settled(2, 1)])
+
     executor.close(5.0)
 
-    assert {reports.end(1).outcome, reports.end(2).outcome} == {"stopped"}
     assert services.listed() == []
     assert cluster.hosts == {}
+
+
+def test_an_end_that_could_not_be_recorded_before_the_stop_is_told_to_the_next_service(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("echo", value=4), services.run("patient", 2)])
+    reports.end(1)
+    reports.until(is_progress)
+
+    executor.close(5.0)
+
+    assert reports.end(2).outcome == "stopped"
+    assert services.listed() == list(cluster.hosts)
+    _, reports = services.start()
+    reports.until(lambda report: isinstance(report, AllFound))
+    assert [reports.end(1).result["value"], reports.end(2).outcome] == [4, "stopped"]
 
 
 def test_a_worker_that_fits_on_no_node_is_told_with_what_it_needs(services: Services) -> None:

@@ -221,3 +221,13 @@ def test_no_silence_is_counted_while_nobody_listened() -> None:
 
     assert core.orders == []
     assert core.read(task_id).status == "running"
+
+
+def test_what_the_last_service_had_stopped_when_it_ended_is_interrupted() -> None:
+    core, task_id = running()
+
+    events = core.end(task_id, "stopped", attempt=1)
+
+    assert isinstance(events[0], Failed)
+    assert events[0].outcome == "interrupted"
+    assert [type(event) for event in events[1:]] == [Retried, Started]
