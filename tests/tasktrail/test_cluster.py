@@ -13,6 +13,7 @@ from tasktrail.cluster import check_cluster
 from tasktrail.config.load import load_config
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import ConfigurationError, NotReady
+from tasktrail.paths import DataPaths, close_to_others
 
 
 def test_a_cluster_is_never_guessed(tmp_path: Path) -> None:
@@ -66,6 +67,16 @@ def test_no_task_runs_here_while_it_is_not_known_what_lives_on_a_cluster(tmp_pat
     (tmp_path / "hosts.json").write_text("[")
     with pytest.raises(NotReady, match=r"may live on a cluster.*`ray_lease`"):
         TaskService.open(tmp_path)
+
+
+def test_nobody_else_may_read_which_hosts_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.json"
+    path.write_text('{"epoch": 1, "hosts": []}')
+    path.chmod(0o644)
+
+    close_to_others(DataPaths(tmp_path, tmp_path / "tmp"))
+
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_one_machine_loads_nothing_of_it(tmp_path: Path) -> None:

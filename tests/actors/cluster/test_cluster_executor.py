@@ -16,7 +16,7 @@ from inline_executor import Reports
 from tasktrail.actors.cluster.cluster_executor import ClusterExecutor, HostNeeds
 from tasktrail.actors.cluster.cluster_machine import ClusterMachine
 from tasktrail.actors.cluster.host import Host
-from tasktrail.actors.cluster.wire import Node, NodeUse
+from tasktrail.actors.cluster.wire import Greeting, HeldAttempt, Node, NodeUse
 from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.events.reports import (
     AllFound,
@@ -508,6 +508,17 @@ def test_a_restored_log_of_the_same_epoch_is_obeyed_from_its_first_order_on(serv
     executor.do([services.run("echo", 2, value=3)])
 
     assert reports.end(2).result["value"] == 3
+
+
+def test_a_host_that_was_made_here_is_not_believed_to_have_attempts(services: Services) -> None:
+    executor, reports = services.start()
+    reports.until(lambda _: executor.capacity() == 1)
+
+    with executor.lock:
+        (host,) = executor._hosts.values()
+        executor._on_greeting(host, Greeting(0.0, "", host.node, (HeldAttempt(9, 1, is_over=False, granted=True),)))
+
+    assert (9, 1) not in executor._attempts
 
 
 def test_an_attempt_waits_for_the_end_of_an_earlier_one_of_its_task(services: Services) -> None:

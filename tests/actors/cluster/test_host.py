@@ -24,6 +24,7 @@ from tasktrail.actors.cluster.wire import (
 from tasktrail.events.reports import (
     AttemptCheckpointed,
     AttemptEnded,
+    AttemptProbed,
     AttemptProgressed,
     Grant,
     PublishWanted,
@@ -32,6 +33,7 @@ from tasktrail.events.reports import (
     Settled,
     Stop,
 )
+from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.registry import Registry
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -283,6 +285,13 @@ def test_a_host_stays_longer_while_it_keeps_an_end(host: Host, clock: Clock, tmp
     host._look_at_lease()
 
     assert 0 in left
+
+
+def test_of_looks_into_an_input_only_the_last_is_kept(host: Host) -> None:
+    for seconds in range(500):
+        host._on_reports([AttemptProbed(1, 1, Estimated(seconds=float(seconds)))])
+
+    assert list(host._kept.values()) == [AttemptProbed(1, 1, Estimated(seconds=499.0))]
 
 
 def test_settings_of_another_form_are_refused() -> None:
