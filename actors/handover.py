@@ -27,6 +27,7 @@ class Handover:
         executor: carries out the orders.
         results: reads what attempts are handed; belongs to the WorkerPool's thread.
         report: gets reports, in the executor's thread.
+        outputs: output of each attempt that an earlier service has started and that may live.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Handover:
         *,
         results: DependencyResults | None,
         report: Callable[[list[Report]], None],
+        outputs: dict[tuple[int, int], str] | None = None,
     ) -> None:
         self.executor = executor
         self._results = results
@@ -44,7 +46,7 @@ class Handover:
         """How often orders went to the WorkerPool's thread; counted by the Scheduler's."""
         self._done = 0
         """How often they were carried out there; counted there."""
-        self._outputs: dict[tuple[int, int], str] = {}
+        self._outputs: dict[tuple[int, int], str] = outputs or {}
         """Output of each attempt that is running and has one."""
 
     def open(self, defer: Callable[[Orders], None]) -> None:

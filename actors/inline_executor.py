@@ -48,6 +48,9 @@ class InlineExecutor:
         hard_kill_tree="none: threads cannot be killed", kills_escaped=False, finds_orphans=False
     )
 
+    trouble = ""
+    """See `Executor`: threads are always there."""
+
     def __init__(self, types: Mapping[str, TaskType], slots: int = 1) -> None:
         self._types = types
         self._slots = slots

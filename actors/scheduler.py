@@ -268,8 +268,19 @@ class Scheduler(Actor):
             raise
         self._opened = opened
         self._begin_batch_of(self.state.running)
-        self._stage(self._boot(opened))
+        boot = self._boot(opened)
+        self._stage(replace(boot, started=self._starts()) if self.state.outlived else boot)
+        if self.state.outlived:  # the slots as they are, should memory have to be made anew before the first commit
+            self._running_before = _copied(self.state.running)
         _warn_of_jumps(fact.event for fact in self._facts)
+
+    def _starts(self) -> dict[int, int]:
+        """Running task → where the start of its attempt is recorded."""
+        return {
+            task.id: max(record.position for record in self._log.read_task(task.id) if type(record.event) is Started)
+            for task in list(self.state.tasks.special())
+            if task.status == "running"
+        }
 
     def _read_only(self, error: OutcomeUnknown) -> None:
         """The log is there and cannot be written yet: fold it from a reader, and go on trying."""
@@ -509,7 +520,7 @@ class Scheduler(Actor):
         self._jumps: list[ClockJumped] = []
         """Jumps that may not be recorded yet."""
         self._watch.batch_begins()
-        self._running_before = {task_id: msgspec.structs.replace(entry) for task_id, entry in running.items()}
+        self._running_before = _copied(running)
 
     def _commit(self) -> None:
         """Record what is staged and tell others; then take the messages that were kept meanwhile."""
@@ -685,6 +696,10 @@ class Scheduler(Actor):
             self._wait(error, START_OVER_AFTER)
         except BaseException as fatal:  # noqa: BLE001 - the log itself cannot be read, so nothing can go on
             self._on_fatal(fatal)
+
+
+def _copied(running: dict[int, Running]) -> dict[int, Running]:
+    return {task_id: msgspec.structs.replace(entry) for task_id, entry in running.items()}
 
 
 def _warn_of_jumps(events: Iterable[Event]) -> None:

@@ -102,9 +102,14 @@ class SideProcess:
 
 def stay_behind(parent: str) -> bool:
     """Called in the process: give way to others, and die with the parent. False when the parent is gone already."""
-    with suppress(OSError, AttributeError):  # not every system can do it; then the process just finishes its work
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
+    if not die_with(parent):
         return False
     os.nice(_NICE)
     return True
+
+
+def die_with(parent: str) -> bool:
+    """Called in the process: die with the parent. False when the parent is gone already."""
+    with suppress(OSError, AttributeError):  # not every system can do it; then the process just finishes its work
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == int(parent)

@@ -230,6 +230,8 @@ def _ended(state: TaskState, report: AttemptEnded, context: DecisionContext) -> 
             )
         case "lost":
             return _after_crash(state, _failure(report, "lost", context), context)
+        case "interrupted":
+            return _after_interruption(_failure(report, "interrupted", context))
         case "stopped" if context.draining:
             return _after_interruption(
                 _failure(report, "interrupted", context, "the service was stopped while the attempt ran")

@@ -10,7 +10,7 @@ import msgspec
 
 from .task_events import Checkpoint, Estimated, Original, ReadInput
 
-AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "lost", "outgrown"]
+AttemptEnd: TypeAlias = Literal["completed", "failed", "rejected", "stopped", "interrupted", "lost", "outgrown"]
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, tag_field="frame", gc=False):
@@ -95,10 +95,17 @@ class TellHeld(Frame, frozen=True, tag="tell_held"):
     number: int
 
 
+class Settled(Frame, frozen=True, tag="settled"):
+    """The end of the attempt is recorded: nobody asks for it again. Said where attempts outlive the service."""
+
+    task_id: int
+    attempt: int
+
+
 WorkerBound: TypeAlias = Run | Stop | Grant | Saved
 
 
-Order: TypeAlias = WorkerBound | TellHeld
+Order: TypeAlias = WorkerBound | TellHeld | Settled
 
 
 # --- reports: from a worker to its executor, and on to the Scheduler ---
@@ -149,7 +156,8 @@ class AttemptEnded(Frame, frozen=True, tag="ended"):
     """The attempt is over: its process tree is gone, or its worker is idle again and has no child left.
 
     `lost` means that the worker died by itself; `error` then tells how. An attempt that was killed after `Stop` is
-    `stopped`, one that found its estimate to be more than was reserved is `outgrown`.
+    `stopped`, one that found its estimate to be more than was reserved is `outgrown`. `interrupted` is no fault of the
+    attempt's: it was ended because no service was there for it.
     """
 
     task_id: int
@@ -201,8 +209,23 @@ class AttemptsHeld(Frame, frozen=True, tag="held"):
     """Task and attempt."""
 
 
+class AttemptFound(Frame, frozen=True, tag="found"):
+    """An attempt that an earlier service has started goes on, and all that it says is told from here on."""
+
+    task_id: int
+    attempt: int
+    publishing: bool
+    """Whether it was granted that its output appears."""
+    offer: tuple[str, ...] = ()
+    """The labels of its worker."""
+
+
+class AllFound(Frame, frozen=True, tag="all_found"):
+    """Of earlier services no other attempt than those that were told lives any more."""
+
+
 AttemptReport: TypeAlias = (
     AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted | AttemptEnded
 )
 """What an attempt says. `decide` takes it as it is, and refuses it when the attempt is over."""
-Report: TypeAlias = AttemptReport | WorkerGone | CapacityChanged | AttemptsHeld
+Report: TypeAlias = AttemptReport | WorkerGone | CapacityChanged | AttemptsHeld | AttemptFound | AllFound

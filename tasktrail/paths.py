@@ -62,6 +62,7 @@ class DataPaths:
         self.pictures = self.data / "pictures"
         self.lock = self.data / "lock"
         self.workers_lock = self.data / "workers.lock"
+        self.hosts = self.data / "hosts.json"
         self.socket = self.data / "tasktrail.sock"
         self.http_token = self.data / "http-token"
         self.http_sessions = self.data / "http-sessions"
@@ -158,7 +159,7 @@ class UnixName:
 _OTHERS = 0o077
 _FILES = re.compile(
     r"\.?(log|views)\.(db|postgresql).*|lock|workers\.lock|\.?tasktrail\.sock.*|\.?http-(token|sessions).*|tasktrail\.toml|seal-key|keys\.db.*|\.?master-key.*|accepted-loss\.json.*"
-    r"|\.?witnesses\.json.*"
+    r"|\.?witnesses\.json.*|hosts\.json.*"
 )
 _FOLDERS = re.compile(r"archive|snapshots|output|pictures|tmp|seals|replaced-\d{8}T\d+Z")
 _TASKS_OWN = re.compile(r"\d+")

@@ -12,6 +12,7 @@ from copy import copy
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -84,6 +85,9 @@ from .telemetry.numbers import ServiceNumbers
 from .telemetry.otlp import receiver_for
 from .telemetry.tracing import Tracing
 
+if TYPE_CHECKING:
+    from .actors.cluster.cluster_executor import ClusterExecutor
+
 _ORPHANS_WITHIN = 10.0
 """Seconds to wait until the processes of a killed service are gone."""
 _START_WITHIN = 600.0
@@ -147,7 +151,12 @@ class System:
         self.config = config
         self.clock = clock or SystemClock()
         self.registry = registry or Registry.load(config.handlers, presets=config.presets)
-        self._make_executor = executor or self._worker_processes
+        self._on_cluster = executor is None and config.executor == "ray"
+        """Whether attempts run on other machines, and outlive this service."""
+        self._make_executor = executor or (self._cluster if self._on_cluster else self._worker_processes)
+        self._cluster_executor: ClusterExecutor | None = None
+        self._epoch = 0
+        """Of the log, once it is open."""
         self._handover: Handover | None = None
         self.committed = Watermark()
         self.refusals = Refusals(self.clock)
@@ -218,7 +227,12 @@ class System:
     def start(self) -> None:
         """Take the folder, recover, and be ready. If that fails, the error is raised and nothing is left running."""
         check_targets(self.config.apprise)
-        self._check_sandbox()
+        if self._on_cluster:
+            from .cluster import check_cluster
+
+            check_cluster(self.config)
+        else:
+            self._check_sandbox()
         self.paths.make()
         self._lock = DataLock(self.paths.lock)
         try:
@@ -227,6 +241,7 @@ class System:
             with settled_place(self.paths, self.config):
                 if not wait_for_orphans(self.paths.workers_lock, _ORPHANS_WITHIN):
                     raise NotReady("Processes of an earlier service are still there and cannot be killed")
+                self._outlive_hosts()
                 self._accepted = accept_loss(self.paths, self._accepted)
             if is_address(self.paths.log) and (self._accepted is None or self._accepted.loss is None):
                 erase_here(self.paths)
@@ -245,7 +260,7 @@ class System:
     def ceiling(self) -> Ceiling:
         """What a task could get if nothing else ran, by the configuration and the machine at the start."""
         limits, disk = self.config.limits(), disk_size(self.paths.temp)
-        memory = Machine(self.paths.temp).limits().memory
+        memory = UNLIMITED if self._on_cluster else Machine(self.paths.temp).limits().memory
         return Ceiling(min(limits.max_memory, memory), min(limits.max_temp_size, disk or UNLIMITED))
 
     def room(self) -> Room:
@@ -268,6 +283,13 @@ class System:
                 "`sandbox` is `require`, and this machine cannot wall attempts in wholly",
                 remedy='See `tasktrail doctor` for what is missing; `sandbox = "auto"` does with what there is.',
             )
+
+    def _outlive_hosts(self) -> None:
+        """Nothing is run here that may still run on the cluster that the last service has used."""
+        if not self._on_cluster and self.paths.hosts.exists():
+            from .actors.cluster.roster import outlive_hosts
+
+            outlive_hosts(self.paths.hosts, self._stopping.wait)
 
     def _children(self) -> tuple[Child, ...]:
         """The start list. The Scheduler opens the log. Tasks run only when all actors that follow the log are there."""
@@ -378,6 +400,8 @@ class System:
             found.append(f"the Scheduler has not answered within {_LOOK_WITHIN:g} s")
         elif not load.resources.slots:
             found.append("no worker process is ready: nothing starts")
+        if self._handover is not None and (trouble := self._handover.executor.trouble):
+            found.append(trouble)
         if load is not None and load.resources.sample.disk_low:
             found.append("temp space has run low: nothing starts until there is more")
         if self._claims is not None and (trouble := self._claims.trouble(self.clock.now())):
@@ -442,9 +466,11 @@ class System:
             work_root=str(self.paths.temp),
             retry_rules=config.retry_rules,
             own=self._own,
+            outlived=self._on_cluster,
         )
 
     def _boot(self, opened: EventLog) -> Boot:
+        self._epoch = opened.epoch
         if opened.rebuilt:
             logger.warning("indexes of the log were damaged and have been rebuilt", indexes=opened.rebuilt)
         self._is_long = opened.head().position > AT_ONCE
@@ -500,6 +526,26 @@ class System:
             room=self.room(),
         )
 
+    def _machine(self) -> Machine:
+        if (executor := self._cluster_executor) is None:
+            return Machine(self.paths.temp)
+        from .actors.cluster.cluster_machine import ClusterMachine
+
+        return ClusterMachine(self.paths.temp, executor.use)
+
+    def _cluster(self) -> Executor:
+        from .cluster import cluster_executor
+
+        self._cluster_executor = cluster_executor(
+            self.config,
+            self.paths,
+            homes=self.registry.homes(),
+            cluster=self._log_id(),
+            epoch=lambda: self._epoch,
+            claims=self._claims,
+        )
+        return self._cluster_executor
+
     @cached_property
     def _claims(self) -> Claims | None:
         """With what manifests of outputs are signed. Raises `ConfigurationError`."""
@@ -521,12 +567,13 @@ class System:
             self._make_executor(),
             results=DependencyResults(lambda: read_log(self.paths.log)),
             report=self.scheduler.tell,
+            outputs=self.scheduler.ask(StateQuery(outputs_of_attempts), timeout=30) if self._on_cluster else None,
         )
         return WorkerPool.start(handover=self._handover, compare=self.scheduler.tell, close_within=_STOP_WITHIN / 2)
 
     def _start_monitor(self) -> "ResourceMonitor.ref":  # type: ignore[name-defined]
         return ResourceMonitor.start(
-            machine=Machine(self.paths.temp),
+            machine=self._machine(),
             report=self.scheduler.tell,
             is_busy=self._log_has_grown,
             temp_used=self._temp_used,
@@ -740,6 +787,15 @@ def retention_at(state: SchedulerState) -> int:
 def outputs_of_running(state: SchedulerState) -> dict[int, str]:
     """Running task → where its output will be."""
     return {task_id: running.reserved_for.spec.output_file for task_id, running in state.running.items()}
+
+
+def outputs_of_attempts(state: SchedulerState) -> dict[tuple[int, int], str]:
+    """Task and number of each running attempt that has an output → where that will be."""
+    return {
+        (entry.task_id, entry.attempt): entry.reserved_for.spec.output_file
+        for entry in state.running.values()
+        if entry.reserved_for.spec.output_file
+    }
 
 
 def count_running(state: SchedulerState) -> int:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -27,6 +28,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:], left_out = parts
     if left_out:
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray cluster on this machine, one for all tests."""
+    pytest.importorskip("ray", reason="Ray is not installed; `make test-ray` has it")
+    from ray_head import RayHead  # noqa: PLC0415 - most tests need none
+
+    head = RayHead()
+    yield head.address
+    head.close()
+
+
+@pytest.fixture(scope="session")
+def ray_gateway(ray_address: str) -> Iterator[Any]:
+    """One gateway process for the executors of many tests."""
+    from cluster_executors import SharedGateway  # noqa: PLC0415 - as above
+
+    gateway = SharedGateway(ray_address)
+    yield gateway
+    gateway.close()
 
 
 @pytest.fixture(autouse=True)

@@ -18,9 +18,11 @@ from ...events.context import DecisionContext
 from ...events.decide import decide
 from ...events.errors import StaleAttempt
 from ...events.reports import (
+    AllFound,
     AttemptBeat,
     AttemptCheckpointed,
     AttemptEnded,
+    AttemptFound,
     AttemptProbed,
     AttemptProgressed,
     AttemptsHeld,
@@ -29,6 +31,7 @@ from ...events.reports import (
     PublishWanted,
     Report,
     Saved,
+    Settled,
     Stop,
     TellHeld,
     WorkerGone,
@@ -58,6 +61,10 @@ def handle_report(work: UnitOfWork, report: Report) -> None:
             work.record(0, WorkerExited(pid=report.pid, exit_code=report.exit_code, why=report.why), BY_SCHEDULER)
         case AttemptsHeld():
             reconcile(work, report)
+        case AttemptFound():
+            _found(work, report)
+        case AllFound():
+            _all_found(work)
         case _:
             with suppress(TasktrailError):
                 _said(work, report)
@@ -85,7 +92,8 @@ def _said(
                 running.reported_at = work.now
         case AttemptCheckpointed():
             running.moved_at = work.now
-            work.record_all(report.task_id, events, _origin(running))
+            if not _is_recorded(work, running, report):
+                work.record_all(report.task_id, events, _origin(running))
             work.order(Saved(report.task_id, report.attempt))
         case PublishWanted():
             _grant(work, running)
@@ -103,6 +111,12 @@ def _too_soon(work: UnitOfWork, running: Running, progress: float) -> bool:
     return not is_the_last and timedelta(0) <= since < RECORD_PROGRESS_EVERY
 
 
+def _is_recorded(work: UnitOfWork, running: Running, report: AttemptCheckpointed) -> bool:
+    """Whether the last service has recorded it, and was gone before it could say so. Only the first is told again."""
+    told_again, running.outlived = running.outlived, False
+    return told_again and work.state.tasks[report.task_id].checkpoint == report.checkpoint
+
+
 def _grant(work: UnitOfWork, running: Running) -> None:
     """The grant is the last moment at which a cancel can win; a later one waits for the end of publishing."""
     if running.granted_at is None:
@@ -111,8 +125,39 @@ def _grant(work: UnitOfWork, running: Running) -> None:
     work.order(Grant(running.task_id, running.attempt))
 
 
+def _found(work: UnitOfWork, report: AttemptFound) -> None:
+    """An attempt of an earlier service lives: it goes on, or is stopped when it should not be there."""
+    running = work.state.running.get(report.task_id)
+    if running is None or running.attempt != report.attempt:
+        work.order(Stop(report.task_id, report.attempt))
+        return
+    if not running.sought:
+        return
+    running.sought = False
+    running.heard_at = running.moved_at = work.now  # nobody has looked at it meanwhile, so silence counts from here on
+    if report.offer != running.offer:
+        work.state.move(running, report.offer)
+    if report.publishing:
+        running.granted_at = work.now
+    elif work.state.draining:
+        work.stop(running)
+    work.watch_attempt(running)
+    if not report.publishing:
+        deferred, running.deferred = running.deferred, []
+        commands.handle_deferred(work, deferred)
+
+
+def _all_found(work: UnitOfWork) -> None:
+    """What has not been found by now is dead."""
+    error = "the service was gone while the attempt ran, and so is the attempt"
+    for entry in [entry for entry in work.state.running.values() if entry.sought]:
+        _ended(work, AttemptEnded(entry.task_id, entry.attempt, "interrupted", error=error))
+
+
 def _ended(work: UnitOfWork, report: AttemptEnded) -> None:
     state = work.state
+    if state.outlived:
+        work.order(Settled(report.task_id, report.attempt))
     running = state.running.get(report.task_id)
     if running is None or running.attempt != report.attempt:
         return  # it holds no slot
@@ -135,7 +180,7 @@ def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) ->
         never_fits = why_it_never_fits(found.memory, found.temp, state.limits, state.sample)
     return replace(
         work.decision_context(),
-        draining=state.draining,
+        draining=state.draining or running.sought,  # the last service had stopped it, and could not record that
         probed=found,
         never_fits=never_fits,
         temp_peak=running.temp_peak,
@@ -149,7 +194,7 @@ def ask_for_held(work: UnitOfWork) -> None:
     if not state.running and not last.held and not last.strange:
         return
     last.number += 1
-    last.asked = frozenset((entry.task_id, entry.attempt) for entry in state.running.values())
+    last.asked = frozenset((entry.task_id, entry.attempt) for entry in state.running.values() if not entry.sought)
     work.order(TellHeld(last.number))
 
 

@@ -40,7 +40,27 @@ def boot(work: UnitOfWork, message: Boot) -> None:
         configured_now = RetentionConfigured(rules=message.retention, archive_after=message.archive_after)
         if configured_now != work.state.durable.retention:
             work.record(0, configured_now, BY_SCHEDULER)
-    recover(work, {})
+    recover(work, _outliving(work.state, message.started or {}))
+
+
+def _outliving(state: SchedulerState, started: Mapping[int, int]) -> dict[int, Running]:
+    """The attempts of the last service that may live: they go on until the executor tells that one does not."""
+    running = {}
+    for task_id, position in started.items():
+        task = state.tasks[task_id]
+        since = state.durable.jumps.moved(task.started_at or task.updated_at)
+        running[task_id] = Running(
+            task_id,
+            task.attempt,
+            position,
+            task,
+            since,
+            short=state.is_short(task),
+            percent=task.progress,
+            sought=True,
+            outlived=True,
+        )
+    return running
 
 
 def configured(work: UnitOfWork) -> None:

@@ -73,6 +73,9 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """The configured rules; None: those that are recorded stay."""
     archive_after: float | None = None
     """Configured, as the rules are."""
+    started: dict[int, int] | None = None
+    """Where attempts outlive the service: running task → where the start of its attempt is recorded. None: no attempt
+    of an earlier service lives any more."""
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -112,6 +112,10 @@ class Running(msgspec.Struct):
     """Whether it shares the worker with others."""
     queued_at: datetime | None = None
     """Since when the task had waited for free resources only; None: it was started by hand while it waited for more."""
+    sought: bool = False
+    """Whether an earlier service has started it, and the executor has not told yet whether it lives."""
+    outlived: bool = False
+    """Whether an earlier service has started it, which may have recorded already what is told next of a checkpoint."""
 
     def signs(self) -> Signs:
         """The times that the limits of an attempt are measured from."""
@@ -128,8 +132,8 @@ class Running(msgspec.Struct):
 
     @property
     def publishing(self) -> bool:
-        """Whether its output may appear at any moment."""
-        return self.granted_at is not None
+        """Whether its output may appear at any moment. An earlier service may have granted it."""
+        return self.granted_at is not None or self.sought
 
 
 class Reconciliation(msgspec.Struct):
@@ -314,6 +318,7 @@ class SchedulerState:
         work_root: str = "",
         retry_rules: tuple[RetryRule, ...] = (),
         own: set[int] | None = None,
+        outlived: bool = False,
     ) -> None:
         self.durable = Durable()
         self.tasks = Tasks()
@@ -323,6 +328,8 @@ class SchedulerState:
         """The user's own, before the built-in ones."""
         self.own = own
         """The tasks to work on when all others stay as they are; None: all."""
+        self.outlived = outlived
+        """Whether the executor's attempts outlive the service. It is told then which ends are recorded."""
         self.work_root = work_root
         """Folder that holds the work folder of each task."""
         self.grace = grace
@@ -591,6 +598,12 @@ class SchedulerState:
             self.queue.wake((LimitKind.WORKER, label))
         self.queue.share_changed(task.spec.user_id)
         self._passing.add(running.task_id)
+
+    def move(self, running: Running, offer: Offer) -> None:
+        """The worker of an attempt turns out to offer this."""
+        self.workers.give_back(running.offer, short=running.short)
+        running.offer = offer
+        self.workers.take(offer, self.limits.max_concurrent, short=running.short)
 
     def link(self, task: TaskState) -> None:
         """The task is open: link it to those above it. Memory must hold them, up to one that is linked already."""

@@ -66,6 +66,8 @@ def _look_at_attempt(work: UnitOfWork, task: TaskState, attempt: int) -> None:
     running = work.state.running.get(task.id)
     if running is None or running.attempt != attempt or running.stopping or task.status != "running":
         return
+    if running.sought:
+        return  # it is watched once it is found
     if running.granted_at is not None:
         end = _hung_publishing(work, running, running.granted_at + PUBLISH_PATIENCE)
     else:

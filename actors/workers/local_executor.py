@@ -147,6 +147,9 @@ class LocalExecutor:
 
     # --- from any thread -------------------------------------------------------------------------------------------
 
+    trouble = ""
+    """See `Executor`: what becomes of workers is told as it happens."""
+
     def open(self, report: Reporter) -> None:
         """Start the thread; it starts the workers, a few at a time. Returns at once."""
         self._report = report
@@ -215,6 +218,16 @@ class LocalExecutor:
         self.reactor.at(timeout, self._kill_reapers)
         if not self.reactor.inside():
             self._thread.join(timeout + _LAST_RESORT)
+
+    def end_attempts(self, why: str) -> None:
+        """Kill all attempts now, without a grace; they end as stopped. From any thread."""
+        with self.lock:
+            self._carry_out()  # what was ordered before is ended, too
+            for key in (*self._waiting, *self._attempts):
+                self._stop(Stop(*key))
+            for slot in self._slots:
+                if slot.running is not None:
+                    slot.kill(why)
 
     def _run(self, run: Run) -> None:
         key = (run.task_id, run.attempt)

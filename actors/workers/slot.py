@@ -302,11 +302,16 @@ class Slot:
             self._ahead.remove(given)
         if self._at is not None and answer.begun < self._at.number:
             back.insert(0, self._at)
-            self._to_stop |= {self._at.key} if self._stop_wanted else set()
+            self._keep_stop()
             self._at = None
         self._give_back(back)
         if self._at is None and self.state == "busy":
             self._come_to_rest()
+
+    def _keep_stop(self) -> None:
+        """What the worker seemed to be at has not begun: if it was to stop, it will not."""
+        if self._at is not None and self._stop_wanted:
+            self._to_stop.add(self._at.key)
 
     def _give_back(self, runs: list[Given]) -> None:
         """These have not begun."""
@@ -425,6 +430,8 @@ class Slot:
             raise GarbageFrame(f"{type(frame).__name__} about an attempt it was not given")
         _refuse_unkeepable(frame)
         match frame:
+            case AttemptEnded(outcome="interrupted") | Retiring(ended=AttemptEnded(outcome="interrupted")):
+                raise GarbageFrame("only a service that was gone interrupts an attempt")  # it would be free, for ever
             case AttemptEnded():
                 self._on_ended(frame)
             case AttemptBounded() | AttemptUsed():
@@ -455,6 +462,7 @@ class Slot:
         if self._at is not None:
             if self._is_innocent(self._at):
                 left.insert(0, self._at)
+                self._keep_stop()
                 self._at = None
             else:
                 self._tell_end(self._held or self._end_of(self._at, ending))

@@ -192,6 +192,14 @@ def check_endpoint(text: str) -> None:
         raise ValueError(f"neither host nor host:port: {text}")
 
 
+def check_address_of_head(text: str) -> None:
+    """Nothing, or `host:port`."""
+    if text:
+        check_endpoint(text)
+        if not re.search(r":\d+$", text):
+            raise ValueError(f"no port: {text}")
+
+
 def check_host(text: str) -> None:
     """A name, or an IPv6 address in brackets; no port, no scheme, no path."""
     if not re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", text):
@@ -341,6 +349,51 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key(
             "Labels that some workers offer, and how many do. A task that needs one runs there and nowhere else.",
             "a list of `label=number`, numbers from 1",
+            check=check_limit,
+        ),
+    ] = ()
+    executor: Annotated[
+        Literal["local", "ray"],
+        _key(
+            "Where attempts run: in processes of this machine, or on the nodes of a Ray cluster (extra `ray`).",
+            "local or ray",
+        ),
+    ] = "local"
+    ray_address: Annotated[
+        str,
+        _key(
+            "The head of the Ray cluster. Ray's own settings (`RAY_AUTH_…`, `RAY_TLS_…`) say how it is talked to.",
+            "`host:port`",
+            default="none",
+            check=check_address_of_head,
+        ),
+    ] = ""
+    ray_lease: Annotated[
+        float,
+        _key(
+            "How long an attempt on a node goes on when the service is not heard of; so long a lost one is waited for.",
+            'seconds from 1 to 3600, or a text such as `"30s"`',
+            default="`10s`",
+            read=parse_duration,
+            ge=1,
+            le=3600,
+        ),
+    ] = 10.0
+    ray_cpus: Annotated[
+        float,
+        _key(
+            "CPUs that each worker books on its node; its attempt may keep so many busy.",
+            "0.1 to 1024",
+            ge=0.1,
+            le=1024,
+        ),
+    ] = 1.0
+    ray_memory: Annotated[int, _bytes("Memory that each worker books on its node; 0: none is booked.")] = 0
+    ray_resources: Annotated[
+        tuple[str, ...],
+        _key(
+            "What else each worker books on its node, `GPU` or a resource of your own.",
+            "a list of `name=number`, numbers from 1",
             check=check_limit,
         ),
     ] = ()

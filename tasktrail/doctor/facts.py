@@ -26,6 +26,7 @@ from ..actors.machine import Machine, MachineLimits, nearest_existing
 from ..actors.workers.local_executor import LocalExecutor
 from ..api.client import Client
 from ..backups.evidence import refuse_older_log
+from ..cluster import check_cluster
 from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, LogTooNew, TasktrailError
@@ -113,6 +114,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """With what manifests of outputs are signed; none unless it is configured, and can be used."""
     claims_trouble: tuple[str, str] = ("", "")
     """Why what is configured for that cannot be used, and what to do."""
+    cluster_trouble: tuple[str, str] = ("", "")
+    """Why no attempt can run on the cluster that is configured, and what to do."""
     open_files: int
     """Most files that this process may have open."""
     now: datetime
@@ -163,6 +166,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
         witnesses_trouble=unread,
         claims=claims,
         claims_trouble=unusable,
+        cluster_trouble=_cluster_trouble(config),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         now=datetime.now(UTC),
         last_recorded=last,
@@ -270,6 +274,15 @@ def _capabilities(config: Config) -> Capabilities:
         return executor.capabilities
     finally:
         executor.close(0)
+
+
+def _cluster_trouble(config: Config) -> tuple[str, str]:
+    try:
+        if config.executor == "ray":
+            check_cluster(config)
+    except ConfigurationError as error:
+        return error.message, error.advice
+    return "", ""
 
 
 def _service_trouble(data: Path) -> tuple[tuple[str, str], tuple[str, ...]]:

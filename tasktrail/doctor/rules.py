@@ -250,6 +250,23 @@ def _sandbox(facts: Facts, config: Config) -> Iterator[Finding]:
     )
 
 
+def _cluster(facts: Facts, config: Config) -> Iterator[Finding]:
+    if config.executor == "local":
+        return
+    trouble, remedy = facts.cluster_trouble
+    if trouble:
+        yield Finding("cluster", "fail", trouble, remedy)
+        return
+    memory = f" and {config.ray_memory / 1e9:.1f} GB of memory" if config.ray_memory else ""
+    yield Finding(
+        "cluster",
+        "ok",
+        f"attempts run on the nodes of the Ray cluster at {config.ray_address}: {config.workers} workers that book "
+        f"{config.ray_cpus:g} CPUs{memory} each; what is not heard of for {config.ray_lease:g} s is ended. What is "
+        "said of processes here holds there as far as each node has the means",
+    )
+
+
 def _wall(name: str, level: Level, there: str, missing: str, remedy: str) -> Finding:
     return Finding(name, "ok", there) if there else Finding(name, level, missing, remedy)
 
@@ -258,7 +275,7 @@ def _resources(facts: Facts, config: Config) -> Iterator[Finding]:
     limits = facts.limits
     where = "the container allows" if limits.memory_is_limited or limits.cpu_is_limited else "the machine has"
     yield Finding("machine", "ok", f"{where} {limits.cpus:g} CPUs and {limits.memory / 1e9:.1f} GB of memory")
-    if config.workers > limits.cpus:
+    if config.executor == "local" and config.workers > limits.cpus:
         message = f"{config.workers} workers share {limits.cpus:g} CPUs"
         yield Finding("workers", "warn", message, "Lower `workers`, unless the tasks mostly wait.")
     if config.max_memory > limits.memory:
@@ -366,6 +383,7 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _clock,
     _killing,
     _sandbox,
+    _cluster,
     _resources,
     _open_files,
     _handlers,

@@ -123,6 +123,7 @@ class House:
         *,
         log: TroubledLog | None = None,
         settle: bool = True,
+        outlived: bool = False,
         fatal: list[BaseException] | None = None,
     ) -> None:
         self.log = log or TroubledLog()
@@ -134,7 +135,7 @@ class House:
         self.ref = Scheduler.start(
             open_log=self.log.open,
             read_log=lambda: self.log,
-            new_state=lambda: SchedulerState(Limits(max_concurrent=4), grace={"noop": 0.5}),
+            new_state=lambda: SchedulerState(Limits(max_concurrent=4), grace={"noop": 0.5}, outlived=outlived),
             boot=lambda _log: Boot(version="1", epoch=1, pid=1, host="here"),
             clock=clock or SystemClock(),
             order=self._order,
@@ -332,6 +333,21 @@ def _repeat_until_accepted(house: House, command: Command) -> Accepted:
             return answer
         threading.Event().wait(0.01)
     raise AssertionError("the log never came back")
+
+
+def test_a_first_commit_that_breaks_interrupts_no_attempt_that_may_live() -> None:
+    first = House(outlived=True)
+    first.ref.tell(CapacityChanged(1))
+    task_id = first.send(create("a"))[0].get().task_id
+    first.settle()
+    first.ref.stop(timeout=WITHIN)
+    first.log.trouble = [(RuntimeError("planted"), False)]
+
+    second = House(log=first.log, outlived=True)
+
+    assert second.state(lambda state: [entry.sought for entry in state.running.values()]) == [True]
+    assert second.state(lambda state: state.tasks[task_id].status) == "running"
+    second.ref.stop(timeout=WITHIN)
 
 
 class ShiftedClock(SystemClock):

@@ -253,3 +253,12 @@ def _kill_one(dice: random.Random) -> None:
         dice.choice(psutil.Process().children(recursive=True)).send_signal(signal.SIGKILL)
     except (IndexError, psutil.NoSuchProcess):
         return
+
+
+def test_what_was_ordered_before_all_were_ended_is_ended_too(make: MakeExecutor) -> None:
+    executor, reports = make()
+    executor._ordered.append(short("patient", 1))  # as when the executor's thread is at work
+
+    executor.end_attempts("nobody has renewed the lease")
+
+    assert reports.end(1).outcome == "stopped"

@@ -3,12 +3,14 @@
 import threading
 from typing import NoReturn
 
+import pytest
 from structlog.testing import capture_logs
 
 from tasktrail.actors.workers.reactor import Reactor
 from tasktrail.actors.workers.slot import Given, Slot, SlotRules
+from tasktrail.actors.workers.worker_process import Exit
 from tasktrail.events.reports import AttemptEnded, Report, Run, WorkerGone
-from tasktrail.handlers.process.channel import Setup
+from tasktrail.handlers.process.channel import GarbageFrame, Retiring, Setup
 
 
 class FakeHub:
@@ -87,3 +89,48 @@ def test_wishes_to_an_empty_slot_do_nothing() -> None:
 
     assert (slot.state, hub.told) == ("empty", [])
     assert not any(isinstance(report, AttemptEnded | Run) for report in hub.told)
+
+
+class FakeProcess:
+    """A worker that hears everything and says nothing."""
+
+    reaper = 0
+
+    def send(self, _frame: bytes) -> bool:
+        return True
+
+    def tell(self, _frame: bytes) -> None: ...
+
+    def wish_end(self, _frame: bytes) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+def test_one_that_was_to_stop_does_not_begin_again_when_its_worker_is_killed_for_another() -> None:
+    """The end of the other was on its way when the worker was killed; so the slot comes to the next one."""
+    hub = FakeHub()
+    slot = Slot(hub, cannot_launch, Setup({}, 0), SlotRules())
+    slot._process = FakeProcess()  # type: ignore[assignment]
+    for task_id in (1, 2):
+        slot.give(Run(task_id, 1, "echo", "", "", {}, None, "/nowhere", shared_workers=1), b"")
+    slot.stop((2, 1))
+    slot.kill("nobody has renewed the lease")
+    slot._on_frame(AttemptEnded(1, 1, "completed"))
+
+    slot._on_exit(Exit(code=-9))
+
+    ends = {report.task_id: report.outcome for report in hub.told if isinstance(report, AttemptEnded)}
+    assert ends == {1: "completed", 2: "stopped"}
+
+
+def test_no_worker_says_that_it_was_interrupted() -> None:
+    """That is for a service that was gone: such an attempt is tried again without end, and costs no crash."""
+    hub = FakeHub()
+    slot = Slot(hub, cannot_launch, Setup({}, 0), SlotRules())
+    slot._process = FakeProcess()  # type: ignore[assignment]
+    slot.give(Run(1, 1, "echo", "", "", {}, None, "/nowhere"), b"")
+    ended = AttemptEnded(1, 1, "interrupted")
+
+    for frame in (ended, Retiring(ended, "worn")):
+        with pytest.raises(GarbageFrame):
+            slot._on_frame(frame)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from harness import Goal, Table, quantile, scratch
 from services import service
@@ -24,19 +25,19 @@ def tables(*, quick: bool) -> list[Table]:
     number, most = (200, 4) if quick else (3000, 16)
     two = Table("B1", "No-op tasks end to end, 2 workers", "tasks/s", yardstick="huey, SQLite FULL, 2 processes")
     two.add("huey, SQLite FULL, 2 processes", lambda: _huey(number))
-    two.add("tasktrail", lambda: _ours(number, 2), Goal(at_least=5, ratio=True))
+    two.add("tasktrail", lambda: drained(number, 2), Goal(at_least=5, ratio=True))
     sixteen = Table("B2", f"No-op tasks end to end, {most} workers", "tasks/s")
-    sixteen.add("tasktrail", lambda: _ours(number * 2, most), Goal(at_least=20_000))
+    sixteen.add("tasktrail", lambda: drained(number * 2, most), Goal(at_least=20_000))
     tasks = 50 if quick else 300
     latency = Table("C", "Submit to the handler's first line, idle", "ms")
-    latency.add("tasktrail, p50", lambda: _latency(tasks, 0.5), Goal(at_most=0.9))
-    latency.add("tasktrail, p99", lambda: _latency(tasks, 0.99), Goal(at_most=3))
+    latency.add("tasktrail, p50", lambda: latency_of(tasks, 0.5), Goal(at_most=0.9))
+    latency.add("tasktrail, p99", lambda: latency_of(tasks, 0.99), Goal(at_most=3))
     return [two, sixteen, latency]
 
 
-def _ours(number: int, workers: int) -> float:
+def drained(number: int, workers: int, **settings: Any) -> float:
     """The rate from the first tenth to the last end, by the recorded times of the ends."""
-    with scratch() as folder, service(folder, workers) as tasks:
+    with scratch() as folder, service(folder, workers, **settings) as tasks:
         gate = tasks.create_task(type="noop", held=True)
         head = tasks.stats().position
         waiting = [CreateTask(type="noop", depends_on=(gate,)) for _ in range(number)]
@@ -60,8 +61,9 @@ def _rate(tasks: TaskService, head: int, number: int) -> float:
     return (len(ends) - first) / (ends[-1] - ends[first])
 
 
-def _latency(number: int, share: float) -> float:
-    with scratch() as folder, service(folder, 2) as tasks:
+def latency_of(number: int, share: float, **settings: Any) -> float:
+    """Milliseconds; that share of the starts took no longer."""
+    with scratch() as folder, service(folder, 2, **settings) as tasks:
         begun: dict[int, float] = {}
         due = time.monotonic()
         for _ in range(number):

@@ -7,6 +7,7 @@ The goals are those of the milestones; docs/reference/benchmarks.md has a run wi
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
+import cluster
 import drain
 import live
 import media
@@ -27,8 +29,11 @@ import storage
 import submit
 import whole_films
 from harness import machine, show
+from postgresql_server import IS_INSTALLED
 
-SCRIPTS = (submit, drain, live, storage, reading, queueing, million, pages, past, on_postgresql)
+ON_RAY = (cluster,) if find_spec("ray") else ()
+ON_POSTGRESQL = (on_postgresql,) if IS_INSTALLED else ()
+SCRIPTS = (submit, drain, live, storage, reading, queueing, million, pages, past, *ON_POSTGRESQL, *ON_RAY)
 FETCHING = (media, whole_films)
 """These fetch and make their inputs, so they are not asked without need."""
 

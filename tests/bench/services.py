@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from harness import SUPPORT
 
@@ -13,13 +14,13 @@ from tasktrail.config.settings import Config
 
 
 @contextmanager
-def service(folder: Path, workers: int) -> Iterator[TaskService]:
+def service(folder: Path, workers: int, **settings: Any) -> Iterator[TaskService]:
     """Open, with all workers ready; closed afterwards."""
     os.environ["PYTHONPATH"] = str(SUPPORT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode; workers would compile it anew
     if str(SUPPORT) not in sys.path:
         sys.path.append(str(SUPPORT))
-    config = Config(workers=workers, handlers=("bench_types",))
+    config = Config(workers=workers, handlers=("bench_types",), **settings)
     with TaskService.open(folder, config=config) as tasks:
         warm = [tasks.create_task(type="noop") for _ in range(workers * 2)]
         for task_id in warm:

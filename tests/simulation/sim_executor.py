@@ -11,6 +11,7 @@ from ledger import Key, Ledger
 from tasktrail.actors.core.routing import offers_of
 from tasktrail.events import Checkpoint
 from tasktrail.events.reports import (
+    AllFound,
     AttemptCheckpointed,
     AttemptEnd,
     AttemptEnded,
@@ -219,7 +220,7 @@ class SimulatedExecutor:
         if report is None or isinstance(report, AttemptEnded | CapacityChanged | WorkerGone):
             return
         self.channel.popleft()
-        if isinstance(report, AttemptsHeld):
+        if isinstance(report, AttemptsHeld | AllFound):
             return
         attempt = self.live.get((report.task_id, report.attempt))
         if attempt is not None and not isinstance(report, AttemptProgressed | AttemptProbed):

@@ -15,6 +15,7 @@ from tasktrail.events.reports import (
     PublishWanted,
     Report,
     Saved,
+    Settled,
 )
 
 if TYPE_CHECKING:
@@ -26,14 +27,18 @@ if TYPE_CHECKING:
 class Reports:
     """Collects what an executor reports, and answers it: every checkpoint is saved and every output granted.
 
+    Each end counts as recorded.
+
     Args:
         executor: is opened with this as its reporter.
         answer: False to leave the answers to the test.
+        settle: False to have no end recorded.
     """
 
-    def __init__(self, executor: Executor, *, answer: bool = True) -> None:
+    def __init__(self, executor: Executor, *, answer: bool = True, settle: bool = True) -> None:
         self._executor = executor
         self._answer = answer
+        self._settle = settle
         self._changed = threading.Condition()
         self.all: list[Report] = []
         executor.open(self._take)
@@ -65,6 +70,8 @@ class Reports:
             self._changed.notify_all()
         if self._answer:
             self._executor.do([answer for report in reports for answer in _answers(report)])
+        if self._settle and (ends := [report for report in reports if isinstance(report, AttemptEnded)]):
+            self._executor.do([Settled(report.task_id, report.attempt) for report in ends])
 
 
 def _answers(report: Report) -> list[Order]:

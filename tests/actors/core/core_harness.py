@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from tasktrail.actors.core.explanation import Why, explain
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Answered, Boot, Commanded, Intake, Jumped, Message, Submit
@@ -19,6 +21,7 @@ from tasktrail.events import (
     Fact,
     Recorded,
     RetryTask,
+    Started,
     StartTask,
     TaskEvent,
     TaskState,
@@ -56,6 +59,7 @@ class Core:
         at: datetime | None = None,
         own: set[int] | None = None,
         short: Collection[str] = (),
+        outlived: bool = False,
         retention: tuple[RetentionRule, ...] | None = None,
         archive_after: float | None = None,
         **limits: Any,
@@ -68,13 +72,21 @@ class Core:
         """What the last message had recorded."""
         self.answers: dict[Any, Accepted | TasktrailError] = {}
         limits = {"max_concurrent": 8} | limits
-        self.state = SchedulerState(Limits(**limits), grace=grace, short=short, work_root="/data/tmp", own=own)
+        self.state = SchedulerState(
+            Limits(**limits), grace=grace, short=short, work_root="/data/tmp", own=own, outlived=outlived
+        )
         for record in self.log.read():
             self.state.apply(record, record.position)
         if self.log.head().position:
             self.now = at or max(self.now, self.state.durable.last_at or self.now) + timedelta(seconds=after)
-        self.tell(Boot(version="1", epoch=1, pid=1, host="here", retention=retention, archive_after=archive_after))
+        boot = Boot(version="1", epoch=1, pid=1, host="here", retention=retention, archive_after=archive_after)
+        self.tell(replace(boot, started=self._starts()) if outlived else boot)
         self.tell(CapacityChanged(slots))
+
+    def _starts(self) -> dict[int, int]:
+        """As the Scheduler's shell finds them."""
+        starts = {record.task_id: record.position for record in self.log.read() if isinstance(record.event, Started)}
+        return {task.id: starts[task.id] for task in self.state.tasks.special() if task.status == "running"}
 
     def tell(self, message: Message) -> list[Event]:
         """Step and commit one message; the events it led to."""

@@ -18,6 +18,7 @@ from tasktrail import AsyncClient, Client
 from tasktrail.api import connection
 from tasktrail.api.protocol import Tasks
 from tasktrail.api.service import TaskService
+from tasktrail.api.wire import BROKEN, NOT_CONNECTED
 from tasktrail.events import Accepted, CancelTask, Checkpoint, CreateTask, StartTask, TasktrailError
 from tasktrail.events.errors import (
     IllegalTransition,
@@ -356,7 +357,7 @@ def test_who_is_cut_off_while_he_waits_waits_until_the_service_is_back(
     with Client.connect(data) as client:
         task_id = client.create_task(**wish())
         service.cancel_task(task_id)
-        broken = iter([connection.BROKEN[1]("cut off")] * 3 + [connection.NOT_CONNECTED[0]("nobody there")])
+        broken = iter([BROKEN[1]("cut off")] * 3 + [NOT_CONNECTED[0]("nobody there")])
         request = client._connection._wire.request
 
         async def breaks(*args: Any, **more: Any) -> Any:

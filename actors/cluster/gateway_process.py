@@ -1,0 +1,176 @@
+"""The gateway's process, as the service holds it: how it is started, talked to through two pipes, and ended."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import RLock
+from typing import Protocol
+
+from ...handlers.process.channel import FrameBuffer, GarbageFrame, encode_frame
+from ..logger import get_logger
+from ..workers.reactor import PipeWriter, Reactor
+from ..workers.worker_process import MARK, family, open_shared_lock, worker_environment
+from .wire import GatewayOrder, GatewayReport, gateway_report_decoder
+
+_CHUNK = 1 << 20
+_SHOWN = 4096
+"""Characters of its last words that are kept."""
+_LAST_WORDS_WITHIN = 3.0
+"""Seconds that it may take to carry out what it was told last."""
+
+logger = get_logger(__name__)
+
+
+class GatewayLink(Protocol):
+    """The way to the gateway. All of it is called with the lock held, and calls back so, in the reactor's thread.
+
+    Only `send` is called in other threads, too.
+    """
+
+    def start(self, on_report: Callable[[GatewayReport], None], on_gone: Callable[[str], None]) -> None:
+        """Have a gateway. It connects, and reports a `Pulse`; or it is gone soon, and it is said why."""
+
+    def send(self, order: GatewayOrder) -> None:
+        """Tell it something. What is told to none, or to one that dies, is lost."""
+
+    def kill(self) -> None:
+        """It does not answer: end it. It is told that it is gone."""
+
+    def close(self) -> None:
+        """It carries out what it was told, and ends."""
+
+
+class GatewayProcess:
+    """A `GatewayLink` to a process of its own.
+
+    Args:
+        address: the head of the cluster, `HOST:PORT`.
+        lock_path: file on which the process holds a shared lock; see `wait_for_orphans`.
+        reactor: watches the pipes.
+        lock: guards the executor.
+    """
+
+    def __init__(self, address: str, lock_path: Path | None, reactor: Reactor, lock: RLock) -> None:
+        self._address = address
+        self._lock_path = lock_path
+        self._reactor = reactor
+        self._lock = lock
+        self._process: subprocess.Popen[bytes] | None = None
+        self._on_report: Callable[[GatewayReport], None] = lambda _: None
+        self._on_gone: Callable[[str], None] = lambda _: None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return None if self._process is None else self._process.pid
+
+    def start(self, on_report: Callable[[GatewayReport], None], on_gone: Callable[[str], None]) -> None:
+        """See `GatewayLink`."""
+        self._on_report, self._on_gone = on_report, on_gone
+        self._frames = FrameBuffer(gateway_report_decoder)
+        self._said = b""
+        environment = worker_environment((), [name for name in os.environ if name.startswith("RAY_")], os.environ)
+        held: tuple[int, ...] = ()
+        if self._lock_path is not None:
+            held = (open_shared_lock(self._lock_path),)
+            environment[MARK] = family(self._lock_path)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", f"{__package__}.gateway", self._address, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env=environment,
+                pass_fds=held,
+                start_new_session=True,
+            )
+        finally:
+            for fd in held:
+                os.close(fd)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._process = process
+        self._orders = PipeWriter(os.dup(process.stdin.fileno()), self._reactor, self._lock)
+        process.stdin.close()
+        os.set_blocking(process.stderr.fileno(), False)
+        self._reactor.on_readable(process.stdout.fileno(), self._read)
+        self._reactor.on_readable(process.stderr.fileno(), self._read_words)
+
+    def send(self, order: GatewayOrder) -> None:
+        """See `GatewayLink`."""
+        if self._process is not None:
+            try:
+                self._orders.write(encode_frame(order))
+            except BrokenPipeError:
+                return  # its end is read soon
+
+    def kill(self) -> None:
+        """See `GatewayLink`."""
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """See `GatewayLink`."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self._forget(process)
+        self._orders.close()
+        try:
+            process.wait(_LAST_WORDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _read(self) -> None:
+        process = self._process
+        if process is None or process.stdout is None:
+            return
+        data = os.read(process.stdout.fileno(), _CHUNK)
+        with self._lock:
+            if not data:
+                self._is_gone(process)
+                return
+            try:
+                reports = self._frames.feed(data)
+            except GarbageFrame:
+                logger.exception("gateway_sent_garbage")
+                process.kill()
+                return
+            for report in reports:
+                try:
+                    self._on_report(report)
+                except Exception:  # one report that breaks must not cost the others
+                    logger.exception("report_failed", report=type(report).__name__)
+
+    def _read_words(self) -> None:
+        process = self._process
+        if process is None or process.stderr is None:
+            return
+        try:
+            data = os.read(process.stderr.fileno(), _CHUNK)
+        except BlockingIOError:
+            return
+        self._said = (self._said + data)[-_SHOWN:]
+        if not data:
+            self._reactor.forget(process.stderr.fileno())
+
+    def _is_gone(self, process: "subprocess.Popen[bytes]") -> None:
+        self._read_words()
+        self._process = None
+        self._forget(process)
+        self._orders.close()
+        process.kill()
+        code = process.wait()
+        lines = [line for line in self._said.decode(errors="replace").splitlines() if line.strip()]
+        self._on_gone(lines[-1].strip() if lines else f"it ended with exit code {code}")
+
+    def _forget(self, process: "subprocess.Popen[bytes]") -> None:
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                self._reactor.forget(pipe.fileno())
+                pipe.close()

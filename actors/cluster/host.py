@@ -1,0 +1,352 @@
+"""The host of a slot: it runs attempts on its node, one at a time, with the same reaper and worker as a local slot.
+
+It lives in a process of the cluster's engine, of which it knows nothing. A service asks it, through its gateway; it
+never asks anybody. What it tells is numbered and kept until nobody can ask for it again: progress until it was heard, a
+checkpoint until it is saved, an end until it is settled. So no service that dies takes anything with it.
+
+It obeys the latest service only. When that is not heard of for the seconds of the lease, all that runs is killed.
+"""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ...events.reports import (
+    AttemptBeat,
+    AttemptCheckpointed,
+    AttemptEnded,
+    AttemptProbed,
+    AttemptProgressed,
+    AttemptsHeld,
+    CapacityChanged,
+    Grant,
+    PublishWanted,
+    Report,
+    Run,
+    Saved,
+    Settled,
+    Stop,
+    WorkerGone,
+)
+from ...handlers.contract import Room
+from ...handlers.process.sandbox import sandbox_support
+from ..logger import get_logger
+from ..machine import Machine
+from ..workers.local_executor import LocalExecutor
+from ..workers.worker_process import wait_for_orphans
+from .lease import Lease
+from .wire import (
+    EndAll,
+    Give,
+    Given,
+    Greeting,
+    HeldAttempt,
+    Hello,
+    HostOrder,
+    HostReport,
+    HostSettings,
+    NodeUse,
+    Refused,
+    Told,
+    Watch,
+    fingerprint,
+    packed_answer,
+)
+
+LINGER = 600.0
+"""Seconds without a lease after which a host ends itself that keeps nothing: its service is gone for good."""
+LINGER_WITH_ENDS = 7 * 86400.0
+"""The same for one that keeps ends which no service has recorded."""
+_LOOKS = 50
+"""Looks at the lease while one lasts, …"""
+_LOOK_EVERY = 0.1
+"""… but at least so often, in seconds."""
+_LOOK_AT_USE_EVERY = 1.0
+"""Seconds between two looks at what the attempt and the node use."""
+_PASSING = (AttemptProgressed, AttemptBeat, WorkerGone)
+"""What is kept only until it was heard, …"""
+_ROOM = 256
+"""… and when so much is kept already, only the latest of an attempt."""
+
+_Key = tuple[int, int]
+
+logger = get_logger(__name__)
+
+
+def boot_seconds() -> float:
+    """A clock that nobody can set, and that also counts while the machine sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class _Attempt:
+    """What the host knows of an attempt until its end is settled."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self.granted = False
+        self.lease_is_over = False
+
+
+class Host:
+    """Answers `hello`, `give` and `watch`, each from any thread, with bytes for bytes.
+
+    Args:
+        name: its own.
+        settings: `HostSettings`, encoded.
+        node: the engine's name for where it is.
+        clock: seconds, monotonic; counts the lease.
+        leave: ends the process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: bytes,
+        node: str = "",
+        clock: Callable[[], float] = boot_seconds,
+        leave: Callable[[int], None] = os._exit,
+    ) -> None:
+        self._settings = msgspec.msgpack.decode(settings, type=HostSettings)
+        self._fingerprint = fingerprint(settings)
+        self._on = node
+        self._clock = clock
+        self._leave = leave
+        self._lease = Lease(self._settings.lease, clock())
+        self._over_since: float | None = None
+        """Since when the lease is, as far as was looked."""
+        self._changed = threading.Condition()
+        self._obeyed = (0, "")
+        """Epoch and name of the service."""
+        self._carried_out = 0
+        """The number of the last of its orders that was."""
+        self._attempts: dict[_Key, _Attempt] = {}
+        self._kept: dict[int, HostReport] = {}
+        """What may still be asked for, by its number, in order."""
+        self._latest: dict[tuple[type, _Key], int] = {}
+        """Of what counts only as the latest: its number."""
+        self._number = 0
+        self._memory: tuple[tuple[int, int, int], ...] = ()
+        self._machine = Machine(Path(tempfile.gettempdir()))
+        self._node: NodeUse | None = None
+        self._closed = threading.Event()
+        self._executor = self._make_executor(name)
+        self._executor.open(self._on_reports)
+        threading.Thread(target=self._keep_to_lease, name="lease", daemon=True).start()
+        threading.Thread(target=self._keep_looking_at_use, name="use", daemon=True).start()
+
+    def _make_executor(self, name: str) -> LocalExecutor:
+        of = self._settings
+        return LocalExecutor(
+            slots=1,
+            homes=of.homes,
+            lock_path=_lock_path(of.cluster, name),
+            pythonpath=of.pythonpath,
+            pass_environment=of.pass_environment,
+            nice=of.nice,
+            io=of.io,
+            room=Room(of.cores, of.memory),
+            rules=of.rules,
+            sandbox=of.sandbox,
+            output_root=Path(of.output_root) if of.output_root else None,
+            max_output=of.max_output,
+            hash_up_to=of.hash_up_to,
+            claims=of.claims,
+        )
+
+    # --- what a service asks ---------------------------------------------------------------------------------------
+
+    def hello(self, payload: bytes) -> bytes:
+        """Obey this service from now on, if it is not an earlier one."""
+        hello = msgspec.msgpack.decode(payload, type=Hello)
+        with self._changed:
+            if hello.epoch < self._obeyed[0]:
+                return self._refuse("epoch")
+            if (hello.epoch, hello.service) != self._obeyed:
+                self._obeyed, self._carried_out = (hello.epoch, hello.service), 0
+                self._changed.notify_all()  # who watches for an earlier one is refused
+            held = (
+                HeldAttempt(*key, is_over=known.is_over, granted=known.granted) for key, known in self._attempts.items()
+            )
+            return packed_answer(Greeting(self._clock(), self._fingerprint, self._on, tuple(held), self._trouble()))
+
+    def give(self, payload: bytes) -> bytes:
+        """Carry out orders, each once and in their order."""
+        give = msgspec.msgpack.decode(payload, type=Give)
+        with self._changed:
+            if (give.epoch, give.service) != self._obeyed:
+                return self._refuse("epoch")
+            self._lease.renew(give.stamp)
+            if self._lease.is_over(self._clock()):
+                return self._refuse("lease")
+            for number, order in enumerate(give.orders, start=give.first):
+                if number == self._carried_out + 1:
+                    self._carried_out = number
+                    self._carry_out(order)
+            return packed_answer(Given(self._clock(), self._carried_out))
+
+    def watch(self, payload: bytes) -> bytes:
+        """Wait until there is something after that number, and tell it."""
+        watch = msgspec.msgpack.decode(payload, type=Watch)
+        deadline = time.monotonic() + watch.seconds
+        with self._changed:
+            service = (watch.epoch, watch.service)
+            if service == self._obeyed:
+                self._lease.renew(watch.stamp)
+                self._forget_heard(watch.after)
+            while service == self._obeyed and self._number <= watch.after and not self._closed.is_set():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            if service != self._obeyed:
+                return self._refuse("epoch")
+            reports = tuple((number, report) for number, report in self._kept.items() if number > watch.after)
+            return packed_answer(Told(self._clock(), self._number, reports, self._memory, self._node))
+
+    def close(self) -> None:
+        """End all that runs, and the lease's thread. In tests; the engine just ends the process."""
+        self._closed.set()
+        self._executor.close(5.0)
+
+    def _refuse(self, why: str) -> bytes:
+        return packed_answer(Refused(self._clock(), why, self._obeyed[0]))  # type: ignore[arg-type]  # a literal each time
+
+    def _trouble(self) -> str:
+        if self._settings.sandbox.mode == "require" and not sandbox_support().whole:
+            return "`sandbox` is `require`, and this node cannot wall attempts in wholly"
+        return ""
+
+    # --- with the lock held ----------------------------------------------------------------------------------------
+
+    def _carry_out(self, order: HostOrder) -> None:
+        if isinstance(order, EndAll):
+            self._executor.end_attempts(order.why)
+            return
+        self._note(order)
+        if not isinstance(order, Settled):
+            self._executor.do([order])
+
+    def _note(self, order: Run | Stop | Grant | Saved | Settled) -> None:
+        key = (order.task_id, order.attempt)
+        match order:
+            case Run():
+                self._attempts.setdefault(key, _Attempt())
+            case Grant():
+                if known := self._attempts.get(key):
+                    known.granted = True
+                self._drop(PublishWanted, key)
+            case Saved():
+                self._drop(AttemptCheckpointed, key)
+            case Settled():
+                self._attempts.pop(key, None)
+                for number in [number for number, report in self._kept.items() if _key_of(report) == key]:
+                    del self._kept[number]
+                for kind in (*_PASSING, AttemptCheckpointed, AttemptProbed, PublishWanted):
+                    self._latest.pop((kind, key), None)
+            case Stop():
+                pass
+
+    def _drop(self, kind: type, key: _Key) -> None:
+        self._kept.pop(self._latest.pop((kind, key), 0), None)
+
+    def _forget_heard(self, after: int) -> None:
+        heard = [number for number, report in self._kept.items() if number <= after and isinstance(report, _PASSING)]
+        for number in heard:
+            del self._kept[number]
+
+    # --- from the executor's thread --------------------------------------------------------------------------------
+
+    def _on_reports(self, reports: list[Report]) -> None:
+        with self._changed:
+            for report in reports:
+                if not isinstance(report, CapacityChanged | AttemptsHeld):
+                    self._keep(report)  # type: ignore[arg-type]  # this executor tells nothing else
+            self._changed.notify_all()
+
+    def _keep(self, report: HostReport) -> None:
+        key = _key_of(report)
+        if type(report) is AttemptEnded:
+            report = self._end(key, report)
+        self._number += 1
+        if len(self._kept) > _ROOM and isinstance(report, AttemptProgressed | AttemptBeat):
+            self._drop(type(report), key)
+        if isinstance(report, AttemptProbed):
+            self._drop(AttemptProbed, key)
+        if isinstance(report, AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted):
+            self._latest[type(report), key] = self._number
+        self._kept[self._number] = report
+
+    def _end(self, key: _Key, ended: AttemptEnded) -> AttemptEnded:
+        known = self._attempts.get(key)
+        if known is None:
+            return ended
+        known.is_over = True
+        if known.lease_is_over and ended.outcome == "stopped":
+            error = f"No service was heard of for {self._settings.lease:g} s, so the attempt was ended"
+            return msgspec.structs.replace(ended, outcome="interrupted", error=error)
+        return ended
+
+    # --- from threads of their own ---------------------------------------------------------------------------------
+
+    def _keep_to_lease(self) -> None:
+        """Nothing that may fail or wait stands here beside the lease, and no failure ends it."""
+        while not self._closed.wait(min(_LOOK_EVERY, self._settings.lease / _LOOKS)):
+            try:
+                self._look_at_lease()
+            except Exception:  # what has to end is ended at the next look
+                logger.exception("lease_not_kept")
+
+    def _look_at_lease(self) -> None:
+        with self._changed:
+            now = self._clock()
+            if not self._lease.is_over(now):
+                self._over_since = None
+                return
+            self._over_since = now if self._over_since is None else self._over_since
+            self._end_all()
+            if now - self._over_since >= (LINGER_WITH_ENDS if self._attempts else LINGER):
+                self._leave(0)
+
+    def _end_all(self) -> None:
+        """At each look, as long as something is not over."""
+        running = [known for known in self._attempts.values() if not known.is_over]
+        for known in running:
+            known.lease_is_over = True
+        if running:
+            self._executor.end_attempts("nobody has renewed the lease")
+
+    def _keep_looking_at_use(self) -> None:
+        while True:
+            try:
+                self._look_at_use()
+            except Exception:  # it is looked at again
+                logger.exception("use_not_seen")
+            if self._closed.wait(_LOOK_AT_USE_EVERY):
+                return
+
+    def _look_at_use(self) -> None:
+        sample = self._machine.sample()
+        self._node = NodeUse(sample.memory_total, sample.memory_available, sample.cpu_percent)
+        self._memory = tuple((*key, used) for key, used in self._executor.memory().items())
+
+
+def _key_of(report: HostReport) -> _Key:
+    return (0, 0) if isinstance(report, WorkerGone) else (report.task_id, report.attempt)
+
+
+def _lock_path(cluster: str, name: str) -> Path:
+    """The file that says that something of this host is left. What is left of those that are gone is killed here."""
+    folder = Path(tempfile.gettempdir(), f"tasktrail-{os.getuid()}-{cluster}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else")
+    for path in folder.glob("*.lock"):
+        is_new = time.time() - path.stat().st_mtime < LINGER  # its host may be about to lock it
+        if wait_for_orphans(path, 0.0) and not is_new:
+            path.unlink(missing_ok=True)
+    return folder / f"{name}.lock"

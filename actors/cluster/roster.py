@@ -1,0 +1,107 @@
+"""The file of the hosts that may hold attempts: the next service has to find each, or wait until its lease is over.
+
+A host's name says how long its lease is, because the settings of the next service may say something else.
+"""
+
+import json
+import math
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from ...events.errors import NotReady
+from ..logger import get_logger
+from .lease import Fence
+
+STOPS_WITHIN = 1.0
+"""Seconds that a host may take to end what it runs once its lease is over."""
+_NAME = re.compile(r"(.+)-(\d{1,9})-(\d{1,9})-[0-9a-f]+")
+_UNREADABLE = -1
+
+logger = get_logger(__name__)
+
+
+class HostName(NamedTuple):
+    """What the name of a host says."""
+
+    cluster: str
+    slot: int
+    lease: float
+    """Seconds."""
+
+
+def host_name(cluster: str, slot: int, lease: float) -> str:
+    """A new one."""
+    return f"{cluster}-{slot}-{math.ceil(lease * 1000)}-{secrets.token_hex(6)}"
+
+
+def parsed_name(name: str) -> HostName | None:
+    """None: no host is named so."""
+    found = _NAME.fullmatch(name)
+    return HostName(found[1], int(found[2]), int(found[3]) / 1000) if found else None
+
+
+class Roster:
+    """Names in a file. Without a path there is none: then hosts are only found where the cluster still lists them."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._written: tuple[int, frozenset[str]] = (0, frozenset())
+
+    def read(self) -> tuple[int, frozenset[str]]:
+        """The epoch up to which it names all, and the names. Epoch 0: there is no file; less: it cannot be used."""
+        if self._path is not None and self._path.exists():
+            try:
+                self._written = _content(self._path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logger.warning("hosts_unreadable", path=str(self._path), error=str(error))
+                self._written = (_UNREADABLE, frozenset())
+        return self._written
+
+    def write(self, epoch: int, names: Iterable[str]) -> None:
+        """These may hold attempts from now on, and no others. Durable on return; nothing is written twice."""
+        new = (epoch, frozenset(names))
+        if self._path is None or new == self._written:
+            return
+        beside = self._path.with_name(f"{self._path.name}.new")
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - nobody else may read it
+            json.dump({"epoch": epoch, "hosts": sorted(new[1])}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        self._written = new
+
+
+def _content(text: str) -> tuple[int, frozenset[str]]:
+    content = json.loads(text)
+    epoch, names = content["epoch"], frozenset(content["hosts"])
+    if not isinstance(epoch, int) or not all(isinstance(name, str) and parsed_name(name) for name in names):
+        raise ValueError("it holds something else than an epoch and names of hosts")
+    return epoch, names
+
+
+def outlive_hosts(path: Path, wait: Callable[[float], object]) -> None:
+    """Wait until the hosts of a service that was killed have ended what they run; then forget them.
+
+    For a service that uses no cluster any more, and is about to run the same tasks here.
+    """
+    epoch, names = Roster(path).read()
+    if epoch == _UNREADABLE:
+        raise NotReady(
+            f"Attempts of an earlier service may live on a cluster, and {path} does not tell for how long",
+            remedy="Wait until the `ray_lease` of that time is over, and delete the file.",
+        )
+    leases = [named.lease for name in names if (named := parsed_name(name))]
+    if leases:
+        seconds = Fence(max(leases), STOPS_WITHIN, 0.0).at
+        logger.warning("cluster_left", waits=seconds, why="attempts on its nodes may live until their lease is over")
+        wait(seconds)
+    path.unlink(missing_ok=True)

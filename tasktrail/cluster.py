@@ -1,0 +1,80 @@
+"""The executor on a cluster, as the configuration asks for it."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from . import __version__
+from .actors.cluster.cluster_executor import ClusterExecutor, HostNeeds
+from .actors.cluster.gateway_process import GatewayProcess
+from .actors.cluster.wire import HostSettings
+from .config.settings import Config, parse_limits
+from .events.errors import ConfigurationError
+from .handlers.manifests import Claims
+from .paths import DataPaths
+
+
+def check_cluster(config: Config) -> None:
+    """Raises ConfigurationError when no attempt could ever run there."""
+    if not config.ray_address:
+        raise ConfigurationError(
+            "`executor` is `ray`, and no cluster is named",
+            field="ray_address",
+            remedy="Set `ray_address` to HOST:PORT of the cluster's head. It is never guessed.",
+        )
+    if find_spec("ray") is None:
+        raise ConfigurationError(
+            "`executor` is `ray`, and Ray is not installed",
+            field="executor",
+            remedy="Install tasktrail[ray], here and on each node, with the same version of Python.",
+        )
+
+
+def cluster_executor(
+    config: Config,
+    paths: DataPaths,
+    *,
+    homes: dict[str, str],
+    cluster: str,
+    epoch: Callable[[], int],
+    claims: Claims | None,
+) -> ClusterExecutor:
+    """An executor that is not open yet.
+
+    Args:
+        config: says where the cluster is, and what workers book.
+        paths: the data folder's. Nodes have to see what attempts read and write there.
+        homes: task type → `module:attribute`.
+        cluster: names the service's log among those that use the cluster.
+        epoch: asks for that of this service; 0: its log is not open yet.
+        claims: with what manifests of outputs are signed.
+    """
+    cores = max(1, int(config.ray_cpus))
+    settings = HostSettings(
+        version=__version__,
+        cluster=cluster,
+        lease=config.ray_lease,
+        homes=homes,
+        pass_environment=("CUDA_VISIBLE_DEVICES",),  # Ray says there which of them the worker has booked
+        nice=config.worker_nice,
+        io=config.worker_io,
+        cores=min(cores, config.max_cores or cores),
+        memory=config.ray_memory // 2,
+        sandbox=config.for_workers(paths.protected()),
+        output_root=str(paths.output) if config.max_output else "",
+        max_output=config.max_output,
+        hash_up_to=config.hash_inputs_up_to,
+        claims=claims,
+    )
+    return ClusterExecutor(
+        lambda *thread: GatewayProcess(config.ray_address, paths.workers_lock, *thread),
+        slots=config.workers,
+        settings=settings,
+        epoch=epoch,
+        needs=HostNeeds(
+            cpus=config.ray_cpus,
+            memory=config.ray_memory,
+            resources={name: float(number) for name, number in parse_limits(config.ray_resources).items()},
+        ),
+        labels=parse_limits(config.worker_labels),
+        roster=paths.hosts,
+    )

@@ -1,0 +1,540 @@
+"""What the executor makes of gateways that die, hosts that are not heard of, and services before and after it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from cluster_executors import on_cluster
+from in_process_cluster import InProcessCluster
+from inline_executor import Reports
+
+from tasktrail.actors.cluster.cluster_executor import ClusterExecutor, HostNeeds
+from tasktrail.actors.cluster.cluster_machine import ClusterMachine
+from tasktrail.actors.cluster.host import Host
+from tasktrail.actors.cluster.wire import Greeting, HeldAttempt, Node, NodeUse
+from tasktrail.actors.core.limits import UNLIMITED
+from tasktrail.events.reports import (
+    AllFound,
+    AttemptEnded,
+    AttemptFound,
+    AttemptProgressed,
+    AttemptsHeld,
+    CapacityChanged,
+    PublishWanted,
+    Report,
+    Run,
+    Settled,
+    Stop,
+    TellHeld,
+)
+from tasktrail.events.task_events import Estimated
+from tasktrail.handlers.registry import Registry
+
+SUPPORT = Path(__file__).parents[2] / "support"
+GIB = 1024**3
+SHORT = 2.0
+"""Seconds of a lease that a test waits for."""
+
+
+@pytest.fixture
+def cluster() -> Iterator[InProcessCluster]:
+    made = InProcessCluster()
+    yield made
+    made.close()
+
+
+class Services:
+    """Services on one cluster, one after another, with the same name and roster."""
+
+    def __init__(self, cluster: InProcessCluster, folder: Path) -> None:
+        self._cluster = cluster
+        self._registry = Registry()
+        self._registry.add_home("sample_handlers")
+        self.folder = folder
+        self.epoch = 0
+        self.open: list[ClusterExecutor] = []
+
+    def start(self, **given: Any) -> tuple[ClusterExecutor, Reports]:
+        self.epoch += 1
+        options: dict[str, Any] = {
+            "cluster": "c",
+            "roster": self.roster,
+            "epoch": self.epoch,
+            "margin": 0.3,
+        } | given
+        executor = on_cluster(self._cluster.link, self._registry, **options)
+        self.open.append(executor)
+        return executor, Reports(executor, settle=False)
+
+    @property
+    def roster(self) -> Path:
+        return self.folder / "hosts.json"
+
+    def left(self, *names: str) -> None:
+        """The last service has left these hosts."""
+        self.roster.write_text(json.dumps({"epoch": self.epoch, "hosts": names}))
+
+    def listed(self) -> Any:
+        return json.loads(self.roster.read_text())["hosts"]
+
+    def kill(self) -> None:
+        """As by -9: it says no word more, to nobody."""
+        self._cluster.links[-1].close()
+        executor = self.open[-1]
+        executor._reports.clear()
+        executor.reactor.post(executor.reactor.finish)
+
+    def run(self, task_type: str, task_id: int = 1, attempt: int = 1, *, output: str = "", **options: Any) -> Run:
+        return Run(task_id, attempt, task_type, "", output, options, None, str(self.folder / "work" / str(task_id)))
+
+
+@pytest.fixture
+def services(cluster: InProcessCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    monkeypatch.syspath_prepend(str(SUPPORT))
+    made = Services(cluster, tmp_path)
+    yield made
+    for executor in made.open:
+        executor.close(5.0)
+
+
+def is_progress(report: Report) -> bool:
+    return isinstance(report, AttemptProgressed)
+
+
+def test_attempts_survive_the_gateway(services: Services, cluster: InProcessCluster) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    pid = cluster.hosts[cluster.made[0].name]
+
+    cluster.links[-1].kill()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    assert not any(isinstance(report, AttemptEnded) for report in reports.all)
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
+    assert list(cluster.hosts.values()) == [pid]
+
+
+def test_while_no_gateway_connects_it_is_said_why_and_orders_wait(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    cluster.is_up = False
+    executor, reports = services.start()
+    reports.until(lambda _: "nobody is there" in executor.trouble)
+    executor.do([services.run("noop")])
+    assert executor.capacity() == 0
+
+    cluster.is_up = True
+
+    assert reports.end(1).outcome == "completed"
+    assert executor.trouble == ""
+
+
+@pytest.mark.parametrize("method", ["find", "hello", "give", "watch"])
+def test_a_lost_answer_costs_nothing(services: Services, cluster: InProcessCluster, method: str) -> None:
+    cluster.swallowed.add(method)
+    executor, reports = services.start()
+    executor.do([services.run("echo", value=1), services.run("echo", 2, value=2)])
+
+    assert [reports.end(1).result["value"], reports.end(2).result["value"]] == [1, 2]
+    assert not cluster.swallowed
+    assert [report.task_id for report in reports.all if isinstance(report, AttemptEnded)] == [1, 2]
+
+
+def test_the_next_service_goes_on_with_what_runs(services: Services, cluster: InProcessCluster) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    services.kill()
+
+    executor, reports = services.start()
+    found = reports.until(lambda report: isinstance(report, AllFound))
+
+    assert reports.all[: reports.all.index(found)].count(AttemptFound(1, 1, publishing=False)) == 1
+    assert len(cluster.made) == 1
+    executor.do([TellHeld(3)])
+    assert reports.until(lambda report: report == AttemptsHeld(3, ((1, 1),)))
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+
+
+def test_an_end_that_no_service_has_recorded_is_told_before_all_are_found(services: Services) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("echo", value=5), services.run("echo", 2, value=6)])
+    reports.end(2)
+    executor.do([Settled(1, 1)])
+    executor.do([services.run("noop", 3)])
+    reports.end(3)  # behind the word that the first is settled
+    services.kill()
+
+    _, reports = services.start()
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    told = [report for report in reports.all if isinstance(report, AttemptEnded | AllFound)]
+    assert [getattr(report, "task_id", 0) for report in told] == [2, 3, 0]
+
+
+def test_an_attempt_that_waits_for_its_grant_asks_the_next_service(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inline_executor._answers", lambda _report: [])
+    executor, reports = services.start()
+    executor.do([services.run("write", output=str(tmp_path / "out.txt"), value="x")])
+    reports.until(lambda report: report == PublishWanted(1, 1))
+    services.kill()
+    monkeypatch.undo()
+
+    monkeypatch.syspath_prepend(str(SUPPORT))
+    _, reports = services.start()
+
+    assert reports.end(1).outcome == "completed"
+    assert (tmp_path / "out.txt").read_text() == "x"
+
+
+@pytest.mark.slow
+def test_a_service_that_is_back_later_than_the_lease_finds_the_attempt_interrupted(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    (host,) = cluster.hosts.values()
+    services.kill()
+    with host._changed:
+        assert host._changed.wait_for(lambda: any(isinstance(one, AttemptEnded) for one in host._kept.values()), 20)
+
+    _, reports = services.start(lease=SHORT)
+
+    assert reports.end(1).outcome == "interrupted"
+    reports.until(lambda report: isinstance(report, AllFound))
+
+
+@pytest.mark.slow
+def test_an_attempt_behind_a_cut_cable_is_lost_only_after_its_lease(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    (host,) = cluster.hosts.values()
+    cluster.cut.set()
+
+    ended = reports.end(1)
+
+    assert (ended.outcome, ended.error_type) == ("lost", "HostLost")
+    assert all(known.is_over for known in host._attempts.values()), "its process was dead before its end was told"
+    cluster.cut.clear()
+    executor.do([services.run("noop", attempt=2)])
+    assert reports.end(1, 2).outcome == "completed"
+    assert [report.attempt for report in reports.all if isinstance(report, AttemptEnded)] == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_cable_that_is_cut_for_less_than_the_lease_costs_nothing(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=6.0)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    cluster.cut.set()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+
+    cluster.cut.clear()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
+
+
+@pytest.mark.slow
+def test_a_host_that_dies_is_replaced_at_once_and_its_attempt_is_lost_after_the_lease(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+
+    cluster.lose(cluster.made[0].name)
+    reports.until(lambda _: len(cluster.made) > 1)
+    executor.do([services.run("noop", 2)])
+
+    assert reports.end(2).outcome == "completed"
+    assert reports.end(1).outcome == "lost"
+
+
+def test_a_service_that_was_replaced_is_obeyed_no_more(services: Services) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    old, old_reports = executor, reports
+
+    executor, reports = services.start()
+    reports.until(lambda report: isinstance(report, AllFound))
+    old.do([Stop(1, 1)])
+    old_reports.until(lambda _: "A later service" in old.trouble)
+
+    assert not any(isinstance(report, AttemptEnded) for report in [*old_reports.all, *reports.all])
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+
+
+@pytest.mark.slow
+def test_nothing_starts_before_each_host_of_the_last_service_is_found_or_surely_stopped(
+    services: Services,
+) -> None:
+    """The cluster lists a node that it has lost no more; what runs there may live until its own lease is over."""
+    services.left("c-0-2000-aaaa")
+    executor, reports = services.start(lease=1.0)
+    reports.until(lambda _: executor.capacity() == 1)
+    executor.do([services.run("noop")])
+
+    assert reports.end(1).outcome == "completed"
+    kinds = [type(report) for report in reports.all]
+    assert kinds.index(AllFound) < kinds.index(AttemptEnded)
+    assert executor._clock() - executor._opened_at >= SHORT
+    assert "c-0-2000-aaaa" not in services.listed()
+
+
+def test_a_service_that_stops_in_good_order_leaves_no_host(services: Services, cluster: InProcessCluster) -> None:
+    executor, reports = services.start(slots=2)
+    executor.do([services.run("patient"), services.run("patient", 2)])
+    reports.until(lambda _: len([report for report in reports.all if is_progress(report)]) == 2)
+
+    executor.do([Stop(1, 1), Stop(2, 1)])
+    assert {reports.end(1).outcome, reports.end(2).outcome} == {"stopped"}
+    executor.do([Settled(1, 1), Settled(2, 1)])
+
+    executor.close(5.0)
+
+    assert services.listed() == []
+    assert cluster.hosts == {}
+
+
+def test_an_end_that_could_not_be_recorded_before_the_stop_is_told_to_the_next_service(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("echo", value=4), services.run("patient", 2)])
+    reports.end(1)
+    reports.until(is_progress)
+
+    executor.close(5.0)
+
+    assert reports.end(2).outcome == "stopped"
+    assert services.listed() == list(cluster.hosts)
+    _, reports = services.start()
+    reports.until(lambda report: isinstance(report, AllFound))
+    assert [reports.end(1).result["value"], reports.end(2).outcome] == [4, "stopped"]
+
+
+def test_a_worker_that_fits_on_no_node_is_told_with_what_it_needs(services: Services) -> None:
+    executor, reports = services.start(needs=HostNeeds(cpus=64, resources={"GPU": 1.0}))
+
+    reports.until(lambda _: "No node of the cluster is large enough" in executor.trouble)
+
+    assert "64 CPU, 1 GPU" in executor.trouble
+    assert executor.capacity() == 0
+
+
+def test_no_more_hosts_are_made_than_fit_now_and_more_when_there_is_room(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(slots=3, needs=HostNeeds(cpus=2.0))
+    reports.until(lambda _: executor.capacity() == 2)
+    assert executor.trouble == "1 of 3 workers have no node: none has 2 CPU free"
+
+    cluster.nodes = (*cluster.nodes, Node("n2", "two", "127.0.0.2", {"CPU": 2.0}, {"CPU": 2.0}))
+    reports.until(lambda _: executor.capacity() == 3)
+    assert [one.node for one in cluster.made] == ["n1", "n1", "n2"]
+    assert executor.trouble == ""
+
+
+def test_hosts_of_other_settings_end_what_they_run_and_are_replaced(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=30.0)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    services.kill()
+
+    executor, reports = services.start(lease=20.0)
+    reports.until(lambda report: report == AttemptFound(1, 1, publishing=False))
+    executor.do([services.run("noop", 2)])
+    assert reports.end(2).outcome == "completed"
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
+    executor.do([Settled(1, 1)])
+    reports.until(lambda _: cluster.made[0].name not in cluster.hosts)
+    assert len(cluster.hosts) == 1
+
+
+def _shows(host: Host, free: int) -> None:
+    """Its node has so many GiB free, and does not change."""
+    host._look_at_use = lambda: None  # type: ignore[method-assign]
+    host._node = NodeUse(8 * GIB, free * GIB, 10.0)
+
+
+def test_an_attempt_goes_to_the_node_with_the_most_free_memory(services: Services, cluster: InProcessCluster) -> None:
+    cluster.nodes = tuple(Node(f"n{n}", f"node {n}", "127.0.0.1", {"CPU": 1.0}, {"CPU": 1.0}) for n in range(3))
+    executor, reports = services.start(slots=3)
+    reports.until(lambda _: executor.capacity() == 3)
+    for made in cluster.made:
+        _shows(cluster.hosts[made.name], {"n0": 2, "n1": 6, "n2": 5}[made.node])
+    reports.until(lambda _: executor.use() == NodeUse(8 * GIB, 6 * GIB, 10.0))
+
+    for task_id in (1, 2, 3):
+        run = services.run("patient", task_id)
+        executor.do([msgspec.structs.replace(run, estimate=Estimated(memory=4 * GIB))])
+        reports.until(lambda report, of=task_id: is_progress(report) and report.task_id == of)  # type: ignore[misc]  # it has one
+
+    assert [executor._attempts[task_id, 1].node for task_id in (1, 2, 3)] == ["n1", "n2", "n0"]
+
+
+def test_what_was_promised_on_a_node_is_not_free_before_it_is_seen(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(slots=2)
+    reports.until(lambda _: executor.capacity() == 2)
+    for host in cluster.hosts.values():
+        _shows(host, 6)
+    reports.until(lambda _: executor.use() == NodeUse(8 * GIB, 6 * GIB, 10.0))
+
+    executor.do([msgspec.structs.replace(services.run("patient"), estimate=Estimated(memory=4 * GIB))])
+
+    assert executor.use() == NodeUse(8 * GIB, 2 * GIB, 10.0)
+    sample = ClusterMachine(services.folder, executor.use).sample()
+    assert (sample.memory_total, sample.memory_available, sample.cpu_percent) == (8 * GIB, 2 * GIB, 10.0)
+    assert ClusterMachine(services.folder, lambda: None).sample().memory_available == UNLIMITED
+
+
+def test_nothing_is_told_to_hosts_before_the_log_is_open(services: Services) -> None:
+    """Its disk may be full at the start. An epoch that is not known yet must not look like an old one."""
+    executor, reports = services.start(epoch=0)
+    executor.do([services.run("noop")])
+    reports.until(lambda _: bool(reports.all))
+    assert executor.capacity() == 0
+
+    executor._ask_epoch = lambda: 7
+
+    assert reports.end(1).outcome == "completed"
+
+
+def test_no_host_is_made_that_the_next_service_could_not_know_of(
+    services: Services, cluster: InProcessCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._MAKE_AGAIN_AFTER", 0.1)
+    executor, reports = services.start(roster=tmp_path / "full" / "hosts.json")
+    reports.until(lambda _: "their list cannot be written" in executor.trouble)
+    assert cluster.made == []
+
+    (tmp_path / "full").mkdir()
+
+    reports.until(lambda _: executor.capacity() == 1)
+    assert json.loads((tmp_path / "full" / "hosts.json").read_text())["hosts"] == [cluster.made[0].name]
+    assert executor.trouble == ""
+
+
+def test_a_look_that_breaks_is_followed_by_the_next(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, reports = services.start(lease=1.0)
+    reports.until(lambda _: executor.capacity() == 1)
+    looks, again = list[float](), threading.Event()
+
+    def broken(_host: object, now: float) -> None:
+        looks.append(now)
+        if len(looks) > 1:
+            again.set()
+        raise OSError("no room")
+
+    monkeypatch.setattr(executor, "_look_at", broken)
+
+    assert again.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("roster", ["", "[", '{"epoch": 3, "hosts": []}', '{"epoch": 4, "hosts": ["c-x"]}'])
+def test_without_the_list_of_the_last_service_nothing_starts_before_all_leases_are_over(
+    services: Services, roster: str
+) -> None:
+    services.epoch = 4
+    if roster:
+        services.roster.write_text(roster)
+    executor, reports = services.start(lease=1.0)
+
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    assert executor._clock() - executor._opened_at >= 1.3
+    reports.until(lambda _: executor.capacity() == 1)
+    assert json.loads(services.roster.read_text())["epoch"] == 5
+
+
+def test_what_else_is_named_so_is_no_host(services: Services, cluster: InProcessCluster) -> None:
+    cluster.hosts["c-x"] = SimpleNamespace(close=lambda: None)  # type: ignore[assignment]
+    executor, reports = services.start()
+    executor.do([services.run("noop")])
+
+    assert reports.end(1).outcome == "completed"
+
+
+def test_a_log_that_is_older_than_its_hosts_is_told(services: Services) -> None:
+    executor, reports = services.start(epoch=7)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    services.kill()
+
+    executor, reports = services.start(epoch=5)
+
+    reports.until(lambda _: "restored from a backup" in executor.trouble)
+    assert "they obey epoch 7, and this one has 5" in executor.trouble
+
+
+def test_a_restored_log_of_the_same_epoch_is_obeyed_from_its_first_order_on(services: Services) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("noop")])
+    reports.end(1)
+    services.kill()
+    services.epoch -= 1
+    executor, reports = services.start(lease=10.0)
+    reports.until(lambda _: executor.capacity() == 1)
+
+    executor._all_found = True  # it would wait for all leases: the list is not the last service's
+    executor.do([services.run("echo", 2, value=3)])
+
+    assert reports.end(2).result["value"] == 3
+
+
+def test_a_host_that_was_made_here_is_not_believed_to_have_attempts(services: Services) -> None:
+    executor, reports = services.start()
+    reports.until(lambda _: executor.capacity() == 1)
+
+    with executor.lock:
+        (host,) = executor._hosts.values()
+        executor._on_greeting(host, Greeting(0.0, "", host.node, (HeldAttempt(9, 1, is_over=False, granted=True),)))
+
+    assert (9, 1) not in executor._attempts
+
+
+def test_an_attempt_waits_for_the_end_of_an_earlier_one_of_its_task(services: Services) -> None:
+    """The log may have ended that one, by a cancel, before the last service could have it stopped."""
+    executor, reports = services.start(slots=3)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    services.kill()
+    executor, reports = services.start(slots=3)
+    reports.until(lambda _: executor.capacity() == 3)
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    executor.do([services.run("noop", attempt=2), services.run("noop", 2)])
+    reports.end(2)
+    assert (1, 2) in executor._waiting
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1, 2).outcome == "completed"
+    assert [report.attempt for report in reports.of(1) if isinstance(report, AttemptEnded)] == [1, 2]

@@ -1,0 +1,70 @@
+"""What the gateway makes of an engine's errors. The engine is a fake: Ray is not needed."""
+
+import threading
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tasktrail.actors.cluster.gateway import Gateway
+from tasktrail.actors.cluster.wire import Broken, Call, GatewayReport
+
+
+class Died(Exception):
+    """As Ray's."""
+
+
+class Engine:
+    """Has one host, `c-0`, which answers each call with an error."""
+
+    exceptions = SimpleNamespace(ActorDiedError=Died, ActorUnschedulableError=Died)
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def get_actor(self, name: str, namespace: str) -> Any:
+        if name != "c-0":
+            raise ValueError(f"there is no actor {name} in {namespace}")
+        return SimpleNamespace(hello=SimpleNamespace(remote=self._call))
+
+    def _call(self, _payload: bytes) -> Any:
+        future: Future[bytes] = Future()
+        future.set_exception(self._error)
+        return SimpleNamespace(future=lambda: future)
+
+
+class Told:
+    """What a gateway tells."""
+
+    def __init__(self) -> None:
+        self._came = threading.Event()
+        self._report: GatewayReport | None = None
+
+    def __call__(self, report: GatewayReport) -> None:
+        self._report = report
+        self._came.set()
+
+    def broken(self) -> Broken:
+        assert self._came.wait(10)
+        assert isinstance(self._report, Broken)
+        return self._report
+
+
+@pytest.mark.parametrize(
+    ("host", "error", "is_dead"),
+    [
+        ("c-1", ValueError("never asked"), True),
+        ("c-0", ValueError("the host has raised it"), False),
+        ("c-0", Died("gone"), True),
+        ("c-0", OSError("not now"), False),
+    ],
+)
+def test_only_who_never_was_or_has_died_is_dead(host: str, error: Exception, is_dead: bool) -> None:  # noqa: FBT001
+    told = Told()
+    gateway = Gateway(Engine(error), told)
+
+    gateway.do(Call(1, host, "hello", b""))
+
+    assert told.broken().is_dead is is_dead
+    gateway.finish()

@@ -1,0 +1,299 @@
+"""A host on its node: whom it obeys, what it keeps, and how it ends what nobody asks for any more."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import pytest
+from cluster_executors import host_settings
+
+from tasktrail.actors.cluster.host import LINGER, LINGER_WITH_ENDS, Host, boot_seconds
+from tasktrail.actors.cluster.wire import (
+    Give,
+    Given,
+    Greeting,
+    Hello,
+    HostReport,
+    Refused,
+    Told,
+    Watch,
+    pack,
+    unpacked_answer,
+)
+from tasktrail.events.reports import (
+    AttemptCheckpointed,
+    AttemptEnded,
+    AttemptProbed,
+    AttemptProgressed,
+    Grant,
+    PublishWanted,
+    Run,
+    Saved,
+    Settled,
+    Stop,
+)
+from tasktrail.events.task_events import Estimated
+from tasktrail.handlers.registry import Registry
+
+SUPPORT = Path(__file__).parents[2] / "support"
+LEASE = 60.0
+
+
+class Clock:
+    """The host's, which a test moves on."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return boot_seconds() + self.ahead
+
+
+class Service:
+    """One service's end of the conversation."""
+
+    def __init__(self, host: Host, epoch: int, name: str = "a") -> None:
+        self.host = host
+        self.epoch, self.name = epoch, name
+        self.after = 0
+        self.next = 1
+        self.heard: list[HostReport] = []
+        self.greeting = unpacked_answer(host.hello(pack(Hello(epoch, self.name))), Greeting)
+
+    def give(self, *orders: Any, stamp: float | None = None, again: bool = False) -> Any:
+        first = self.next - len(orders) if again else self.next
+        self.next = first + len(orders)
+        stamp = self.greeting.stamp if stamp is None else stamp
+        return unpacked_answer(self.host.give(pack(Give(self.epoch, self.name, stamp, first, orders))), Given)
+
+    def watch(self, seconds: float = 5.0, stamp: float = 0.0) -> Any:
+        told = unpacked_answer(self.host.watch(pack(Watch(self.epoch, self.name, stamp, self.after, seconds))), Told)
+        if isinstance(told, Told):
+            self.heard += [report for _, report in told.reports]
+            self.after = told.last
+        return told
+
+    def until(self, kind: type[HostReport]) -> Any:
+        for _ in range(200):
+            for report in self.heard:
+                if isinstance(report, kind):
+                    return report
+            assert isinstance(self.watch(), Told)
+        raise TimeoutError(self.heard)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Clock) -> Iterator[Host]:
+    monkeypatch.syspath_prepend(str(SUPPORT))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    registry = Registry()
+    registry.add_home("sample_handlers")
+    made = Host("c-0-a", pack(host_settings(registry, cluster="c", lease=LEASE)), clock=clock)
+    yield made
+    made.close()
+
+
+def run(task_type: str, task_id: int = 1, *, folder: Path, output: str = "", **options: Any) -> Run:
+    return Run(task_id, 1, task_type, "", output, options, None, str(folder / "work"))
+
+
+def test_an_earlier_service_is_refused_whatever_it_wants(host: Host, tmp_path: Path) -> None:
+    old = Service(host, 1)
+    old.give(run("patient", folder=tmp_path))
+    old.until(AttemptProgressed)
+    new = Service(host, 2)
+
+    refused = old.give(Stop(1, 1)), old.watch(), unpacked_answer(host.hello(pack(Hello(1, "a"))), Greeting)
+
+    assert [type(answer) for answer in refused] == [Refused, Refused, Refused]
+    assert [(one.task_id, one.is_over) for one in new.greeting.attempts] == [(1, False)]
+    new.give(Stop(1, 1))
+    assert new.until(AttemptEnded).outcome == "stopped"
+
+
+def test_of_two_services_with_one_epoch_the_last_to_greet_is_obeyed(host: Host, tmp_path: Path) -> None:
+    """A copy of the log, or a backup, knows nothing of what the other one has ordered."""
+    old = Service(host, 3)
+    old.give(run("noop", folder=tmp_path))
+    old.until(AttemptEnded)
+    new = Service(host, 3, "b")
+
+    assert new.give(run("noop", 2, folder=tmp_path)).carried_out == 1
+    refused = old.give(Settled(1, 1)), old.watch()
+
+    assert [(type(answer), answer.epoch) for answer in refused] == [(Refused, 3), (Refused, 3)]
+    while not any(isinstance(report, AttemptEnded) and report.task_id == 2 for report in new.heard):
+        new.watch()
+
+
+def test_an_order_is_carried_out_once_however_often_it_is_given(host: Host, tmp_path: Path) -> None:
+    service = Service(host, 1)
+    order = run("noop", folder=tmp_path)
+    service.give(order)
+    assert service.give(order, again=True).carried_out == 1  # its answer was lost
+    service.until(AttemptEnded)
+    service.give(run("noop", 2, folder=tmp_path))
+    while len([report for report in service.heard if isinstance(report, AttemptEnded)]) < 2:
+        service.watch()
+
+    assert [report.task_id for report in service.heard if isinstance(report, AttemptEnded)] == [1, 2]
+
+
+def test_what_is_not_settled_is_told_to_the_next_service(host: Host, tmp_path: Path) -> None:
+    first = Service(host, 1)
+    first.give(run("echo", folder=tmp_path, value=7))
+    ended = first.until(AttemptEnded)
+    second = Service(host, 2)
+    assert [(one.task_id, one.is_over) for one in second.greeting.attempts] == [(1, True)]
+    assert second.until(AttemptEnded) == ended
+
+    second.give(Settled(1, 1))
+
+    assert Service(host, 3).greeting.attempts == ()
+    third = Service(host, 3)
+    third.watch(0.0)
+    assert third.heard == []
+
+
+def test_a_checkpoint_is_told_again_until_it_is_saved(host: Host, tmp_path: Path) -> None:
+    first = Service(host, 1)
+    first.give(run("save", folder=tmp_path, count=1))
+    saved = first.until(AttemptCheckpointed)
+    second = Service(host, 2)
+    assert second.until(AttemptCheckpointed) == saved
+
+    second.give(Saved(1, 1))
+    second.until(AttemptEnded)
+
+    third = Service(host, 3)
+    third.until(AttemptEnded)
+    assert AttemptCheckpointed not in map(type, third.heard)
+
+
+def test_the_next_service_learns_that_publishing_was_granted(host: Host, tmp_path: Path) -> None:
+    first = Service(host, 1)
+    first.give(run("write", folder=tmp_path, output=str(tmp_path / "out.txt"), value="x"))
+    first.until(PublishWanted)
+    assert not Service(host, 2).greeting.attempts[0].granted
+
+    second = Service(host, 2)
+    second.until(PublishWanted)
+    second.give(Grant(1, 1))
+    second.until(AttemptEnded)
+
+    assert Service(host, 3).greeting.attempts[0].granted
+
+
+def test_without_a_renewal_the_attempt_is_killed_when_the_lease_is_over(
+    host: Host, clock: Clock, tmp_path: Path
+) -> None:
+    service = Service(host, 1)
+    service.give(run("patient", folder=tmp_path), run("noop", 2, folder=tmp_path))
+    service.until(AttemptProgressed)
+
+    clock.ahead += LEASE
+
+    while len([report for report in service.heard if isinstance(report, AttemptEnded)]) < 2:
+        service.watch(stamp=service.greeting.stamp)  # late: its time is over, so it gives none
+    ends = {report.task_id: report for report in service.heard if isinstance(report, AttemptEnded)}
+    assert {end.outcome for end in ends.values()} == {"interrupted"}
+    assert "No service was heard of for 60 s" in ends[1].error
+
+
+def test_an_order_without_a_lease_is_refused_and_carried_out_with_one(host: Host, clock: Clock, tmp_path: Path) -> None:
+    service = Service(host, 1)
+    clock.ahead += LEASE
+    refused = service.give(run("noop", folder=tmp_path))
+    assert isinstance(refused, Refused)
+    assert refused.why == "lease"
+
+    service.next = 1
+    service.give(run("noop", folder=tmp_path), stamp=refused.stamp)
+
+    assert service.until(AttemptEnded).outcome == "completed"
+
+
+def test_a_renewal_keeps_the_attempt(host: Host, clock: Clock, tmp_path: Path) -> None:
+    service = Service(host, 1)
+    service.give(run("patient", folder=tmp_path))
+    service.until(AttemptProgressed)
+    stamp = service.greeting.stamp
+    for _ in range(4):
+        clock.ahead += LEASE / 2
+        stamp = service.watch(0.0, stamp).stamp
+    service.give(Stop(1, 1), stamp=stamp)
+
+    assert service.until(AttemptEnded).outcome == "stopped"
+
+
+def test_what_cannot_be_measured_keeps_no_attempt_alive(
+    host: Host, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> NoReturn:
+        raise OSError("no /proc")
+
+    monkeypatch.setattr(host, "_look_at_use", broken)
+    service = Service(host, 1)
+    service.give(run("patient", folder=tmp_path))
+    service.until(AttemptProgressed)
+
+    clock.ahead += LEASE
+
+    assert service.until(AttemptEnded).outcome == "interrupted"
+
+
+def test_what_does_not_end_at_once_is_ended_again(
+    host: Host, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(host, 1)
+    service.give(run("patient", folder=tmp_path))
+    service.until(AttemptProgressed)
+    end, asked = host._executor.end_attempts, list[str]()
+
+    def deaf_at_first(why: str) -> None:
+        asked.append(why)
+        if len(asked) > 1:
+            end(why)
+
+    monkeypatch.setattr(host._executor, "end_attempts", deaf_at_first)
+    clock.ahead += LEASE
+
+    assert service.until(AttemptEnded).outcome == "interrupted"
+
+
+def test_a_host_stays_longer_while_it_keeps_an_end(host: Host, clock: Clock, tmp_path: Path) -> None:
+    """The service may be away for a night."""
+    left: list[int] = []
+    host._leave = left.append
+    service = Service(host, 1)
+    service.give(run("echo", folder=tmp_path, value=7))
+    service.until(AttemptEnded)
+    clock.ahead += LEASE
+    host._look_at_lease()
+    clock.ahead += LINGER + 1
+    host._look_at_lease()
+    assert left == []
+    assert Service(host, 2).until(AttemptEnded).result["value"] == 7
+
+    clock.ahead += LINGER_WITH_ENDS
+    host._look_at_lease()
+
+    assert 0 in left
+
+
+def test_of_looks_into_an_input_only_the_last_is_kept(host: Host) -> None:
+    for seconds in range(500):
+        host._on_reports([AttemptProbed(1, 1, Estimated(seconds=float(seconds)))])
+
+    assert list(host._kept.values()) == [AttemptProbed(1, 1, Estimated(seconds=499.0))]
+
+
+def test_settings_of_another_form_are_refused() -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        Host("c-0-a", b"no settings")

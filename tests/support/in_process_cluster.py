@@ -1,0 +1,151 @@
+"""A cluster without an engine: its hosts are objects of this process, and every way to them can be cut."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from tasktrail.actors.cluster.host import Host, boot_seconds
+from tasktrail.actors.cluster.wire import Answer, Broken, Call, Create, Find, Found, Kill, Node, Pulse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tasktrail.actors.cluster.wire import GatewayOrder, GatewayReport
+    from tasktrail.actors.workers.reactor import Reactor
+
+_BEAT = 0.1
+NODE = Node("n1", "one", "127.0.0.1", {"CPU": 4.0, "memory": 4e9}, {"CPU": 4.0, "memory": 4e9})
+
+
+class InProcessCluster:
+    """Hosts by name. They outlive the links to them, as those of an engine outlive its clients."""
+
+    def __init__(self, nodes: tuple[Node, ...] = (NODE,), clock: Callable[[], float] = boot_seconds) -> None:
+        self.nodes = nodes
+        self.clock = clock
+        self.hosts: dict[str, Host] = {}
+        self.made: list[Create] = []
+        self.is_up = True
+        """Whether a gateway can connect."""
+        self.cut = threading.Event()
+        """Set: no call arrives."""
+        self.swallowed: set[str] = set()
+        """Methods whose next answer is lost on the way: the host has heard."""
+        self.links: list[InProcessLink] = []
+        self._pool = ThreadPoolExecutor(32)
+
+    def link(self, reactor: Reactor, lock: threading.RLock) -> InProcessLink:
+        """A way to them, as an executor makes it."""
+        link = InProcessLink(self, reactor, lock)
+        self.links.append(link)
+        return link
+
+    def work(self, job: Callable[[], None]) -> None:
+        """Do something in another thread."""
+        self._pool.submit(job)
+
+    def lose(self, name: str) -> None:
+        """The host's process dies, and what it ran with it."""
+        self.hosts.pop(name).close()
+
+    def close(self) -> None:
+        """End all."""
+        for host in list(self.hosts.values()):
+            host.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class InProcessLink:
+    """Implements `GatewayLink`."""
+
+    def __init__(self, cluster: InProcessCluster, reactor: Reactor, lock: threading.RLock) -> None:
+        self._cluster = cluster
+        self._reactor = reactor
+        self._lock = lock
+        self._generation = 0
+        self._on_report: Callable[[GatewayReport], None] = lambda _: None
+        self._on_gone: Callable[[str], None] = lambda _: None
+
+    def start(self, on_report: Callable[[GatewayReport], None], on_gone: Callable[[str], None]) -> None:
+        self._on_report, self._on_gone = on_report, on_gone
+        self._generation += 1
+        if self._cluster.is_up:
+            self._beat(self._generation)
+        else:
+            self._reactor.post(lambda: self._gone(self._generation, "nobody is there"))
+
+    def _beat(self, generation: int) -> None:
+        """As the gateway does every second."""
+        if generation == self._generation:
+            self._tell(Pulse(self._cluster.nodes, 0.0))
+            self._reactor.at(_BEAT, lambda: self._beat(generation))
+
+    def send(self, order: GatewayOrder) -> None:
+        generation = self._generation
+        if isinstance(order, Create):
+            self._cluster.made.append(order)
+        self._cluster.work(lambda: self._carry_out(order, generation))
+
+    def kill(self) -> None:
+        """Also for tests: the gateway dies, and with it whatever was on its way."""
+        generation = self._generation
+        self._reactor.post(lambda: self._gone(generation, "it was killed"))
+
+    def close(self) -> None:
+        self._generation += 1
+
+    def _gone(self, generation: int, why: str) -> None:
+        with self._lock:
+            if generation == self._generation:
+                self._generation += 1
+                self._on_gone(why)
+
+    def _tell(self, report: GatewayReport) -> None:
+        generation = self._generation
+
+        def told() -> None:
+            with self._lock:
+                if generation == self._generation:
+                    self._on_report(report)
+
+        self._reactor.post(told)
+
+    def _carry_out(self, order: GatewayOrder, generation: int) -> None:
+        cluster = self._cluster
+        answer: Any = None
+        match order:
+            case Find() if "find" in cluster.swallowed:
+                cluster.swallowed.discard("find")
+            case Find():
+                answer = Found(tuple(name for name in cluster.hosts if name.startswith(order.prefix)))
+            case Create():
+                cluster.hosts[order.name] = Host(order.name, order.settings, order.node, cluster.clock, lambda _: None)
+            case Call():
+                answer = self._call(order)
+            case Kill() if order.host in cluster.hosts:
+                cluster.lose(order.host)
+        if answer is not None and generation == self._generation:
+            self._tell(answer)
+
+    def _call(self, call: Call) -> GatewayReport | None:
+        cluster = self._cluster
+        if cluster.cut.is_set():
+            return None
+        for _ in range(200):  # a call waits for its host, which may just be made
+            if call.host in cluster.hosts or call.host not in [one.name for one in cluster.made]:
+                break
+            threading.Event().wait(0.01)
+        host = cluster.hosts.get(call.host)
+        if host is None:
+            return Broken(call.number, call.host, is_dead=True, why="there is none")
+        payload = getattr(host, call.method)(call.payload)
+        if cluster.cut.is_set():
+            return None
+        if cluster.hosts.get(call.host) is not host:  # a process that is killed has no last words
+            return Broken(call.number, call.host, is_dead=True, why="it died")
+        if call.method in cluster.swallowed:
+            cluster.swallowed.discard(call.method)
+            return Broken(call.number, call.host, is_dead=False, why="the answer was lost")
+        return Answer(call.number, payload)

@@ -1,0 +1,89 @@
+"""What a service does with the configuration of a cluster before it has reached one. Ray is not needed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasktrail import Config, TaskService
+from tasktrail.actors.cluster.roster import outlive_hosts
+from tasktrail.cluster import check_cluster
+from tasktrail.config.load import load_config
+from tasktrail.doctor.rules import examine
+from tasktrail.events.errors import ConfigurationError, NotReady
+from tasktrail.paths import DataPaths, close_to_others
+
+
+def test_a_cluster_is_never_guessed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no cluster is named.*It is never guessed"):
+        TaskService.open(tmp_path, config=Config(executor="ray"))
+
+
+def test_a_missing_ray_is_told_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.cluster.find_spec", lambda _name: None)
+    with pytest.raises(ConfigurationError, match=r"Install tasktrail\[ray\]"):
+        check_cluster(Config(executor="ray", ray_address="head:6379"))
+
+
+@pytest.mark.parametrize("address", ["head", "ray://head:10001", "head:x"])
+def test_an_address_without_a_port_or_with_a_scheme_is_refused(tmp_path: Path, address: str) -> None:
+    (tmp_path / "tasktrail.toml").write_text(f'ray_address = "{address}"\n')
+    with pytest.raises(ConfigurationError, match="ray_address"):
+        load_config(tmp_path)
+
+
+def test_doctor_says_what_is_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(executor="ray", ray_address="head:6379", workers=3, ray_cpus=2.0)
+    monkeypatch.setattr("tasktrail.cluster.find_spec", lambda _name: object())
+    (found,) = [finding for finding in examine(tmp_path, config) if finding.name == "cluster"]
+    assert found.level == "ok"
+    assert "head:6379: 3 workers that book 2 CPUs each" in found.message
+
+    monkeypatch.setattr("tasktrail.cluster.find_spec", lambda _name: None)
+    (found,) = [finding for finding in examine(tmp_path, config) if finding.name == "cluster"]
+    assert (found.level, "tasktrail[ray]" in found.remedy) == ("fail", True)
+    assert not [finding for finding in examine(tmp_path, Config()) if finding.name == "cluster"]
+
+
+def test_attempts_that_may_live_on_a_cluster_are_outlived_before_they_run_here(tmp_path: Path) -> None:
+    waits: list[float] = []
+    path = tmp_path / "hosts.json"
+    path.write_text(json.dumps({"epoch": 3, "hosts": ["c-0-10000-aa", "c-1-60000-bb"]}))
+
+    outlive_hosts(path, waits.append)
+
+    assert waits == [pytest.approx(61.6)]
+    assert not path.exists()
+    path.write_text(json.dumps({"epoch": 3, "hosts": []}))
+    outlive_hosts(path, waits.append)
+    assert len(waits) == 1
+
+
+def test_no_task_runs_here_while_it_is_not_known_what_lives_on_a_cluster(tmp_path: Path) -> None:
+    with TaskService.open(tmp_path):
+        pass
+    (tmp_path / "hosts.json").write_text("[")
+    with pytest.raises(NotReady, match=r"may live on a cluster.*`ray_lease`"):
+        TaskService.open(tmp_path)
+
+
+def test_nobody_else_may_read_which_hosts_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.json"
+    path.write_text('{"epoch": 1, "hosts": []}')
+    path.chmod(0o644)
+
+    close_to_others(DataPaths(tmp_path, tmp_path / "tmp"))
+
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_one_machine_loads_nothing_of_it(tmp_path: Path) -> None:
+    program = (
+        "import sys; from tasktrail import TaskService\n"
+        f"with TaskService.open({str(tmp_path)!r}): pass\n"
+        "print([name for name in sys.modules if name == 'ray' or name.startswith('tasktrail.actors.cluster')])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
