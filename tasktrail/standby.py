@@ -55,6 +55,7 @@ class Standby:
             self._lock.release()
             raise
         self._position = 0
+        self._trouble = ""
         self._pace = SnapshotPace(config.snapshot_every)
         self._snapshotter = Snapshotter.start(
             log_path=paths.log, folder=paths.snapshots, pace=self._pace, position=lambda: self._position
@@ -72,8 +73,16 @@ class Standby:
                 if is_begun(self._paths.log):
                     self._follow()
             except (TasktrailError, sqlite3.Error, OSError) as error:
-                logger.warning("the log cannot be followed now", error=str(error))
+                self._tell(str(error))
             self._stopping.wait(_AFTER_TROUBLE)
+
+    def _tell(self, trouble: str) -> None:
+        """Say it once, and that it is over."""
+        if trouble and trouble != self._trouble:
+            logger.warning("the log cannot be followed now", error=trouble)
+        elif self._trouble and not trouble:
+            logger.info("the log is followed again")
+        self._trouble = trouble
 
     def _follow(self) -> None:
         """Until the log erases something: then all that was folded before is folded anew, and it begins again."""
@@ -90,6 +99,7 @@ class Standby:
                 rebuild_views(log, self._paths.views)
 
     def _keep_up(self, log: LogReader, views: TaskViews) -> None:
+        self._tell("")
         while True:
             self._position = views.position
             if self._pace.is_due(self._position):

@@ -174,8 +174,9 @@ def _has_turn(session: Session, config: "Config", reporter: "Announcer") -> bool
     with closing(Standby(paths, config)) as standby, Signals() as signals:
         if standby.may_take_over():
             return True
-        _tell_systemd("READY=1", "STATUS=standby: another service has the log")
-        reporter.say("info", "standby: another service has the log", "standby: another service has the log")
+        said = "standby: waits until no other service has the log"
+        _tell_systemd("READY=1", f"STATUS={said}")
+        reporter.say("info", said, said)
         while signals.next(_TURN_EVERY) is None:
             if standby.may_take_over():
                 reporter.say("info", "taking over the log", "taking over the log")

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import pytest
 from postgresql_server import needs_postgresql, new_database, new_place
+from structlog.testing import capture_logs
 
 from tasktrail import Client, Config, TaskService
 from tasktrail.api.reader import Reader
 from tasktrail.events import Cancelled, Created, Fact, Recorded
-from tasktrail.events.errors import ConfigurationError
+from tasktrail.events.errors import ConfigurationError, LogUnreachable
 from tasktrail.events.log.address import NAME, read_address
 from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.keys import Keys
@@ -74,7 +76,7 @@ def pair(folder: Path) -> Iterator[tuple[Served, Served]]:
         with Client.connect(leader.data) as client:
             assert client.wait(client.create_task(type="noop"), timeout=60).status == "completed"
         standby = stack.enter_context(closing(Served(folder / "standby", where, "--standby")))
-        standby.until("standby: another service has the log")
+        standby.until("standby: waits until no other service has the log")
         yield leader, standby
 
 
@@ -206,3 +208,21 @@ def test_a_data_folder_that_missed_an_erasure_holds_nothing_of_it_after_a_start(
 def test_a_log_in_a_file_has_no_standby(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="Only a log on PostgreSQL"):
         Standby(DataPaths(tmp_path), Config())
+
+
+def test_a_server_that_does_not_answer_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg")
+    asked = threading.Semaphore(0)
+
+    def nobody(_place: Path) -> bool:
+        asked.release()
+        raise LogUnreachable("nobody answers")
+
+    monkeypatch.setattr("tasktrail.standby.is_begun", nobody)
+    monkeypatch.setattr("tasktrail.standby.refuse_older_log", lambda _paths: None)
+    monkeypatch.setattr("tasktrail.standby._AFTER_TROUBLE", 0.01)
+    config = Config(log="postgresql://127.0.0.1:1/tasks")
+    with capture_logs() as lines, closing(Standby(DataPaths(tmp_path, None, config.log), config)):
+        for _ in range(3):
+            assert asked.acquire(timeout=30)
+    assert [line["event"] for line in lines] == ["the log cannot be followed now"]
