@@ -38,6 +38,7 @@ from ..manifests import Sign
 from ..publish import stage, staged_path
 from ..workspace import make_private_folder
 from .attempt import ERROR_LIMIT, deliver, discard_output, failure
+from .away import Away
 from .channel import (
     MAX_REPORT,
     AttemptUsed,
@@ -126,6 +127,7 @@ class SandboxedAttempts:
         sign: signs the manifests of outputs; none: there are none.
         alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
         work: runs the handler, in the forked process.
+        credentials: a descriptor that no attempt may have; -1: there is none.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class SandboxedAttempts:
         sign: Sign | None,
         alone: bool,
         work: AttemptWork,
+        credentials: int = -1,
     ) -> None:
         self._channel = channel
         self._sandbox = sandbox
@@ -146,6 +149,7 @@ class SandboxedAttempts:
         self._sign = sign
         self._alone = alone
         self._work = work
+        self._credentials = credentials
         self._reach = Reach(sandbox.protected)
         self._kept: _Child | None = None
         if not alone:
@@ -156,10 +160,11 @@ class SandboxedAttempts:
         """Whether there is a process that has run attempts on no files of this type, and the next is such, too."""
         return self._kept is not None and self._kept.kind == run.type and not run.input_file and not run.output_file
 
-    def perform(self, run: Run, task_type: TaskType, *, keep: bool) -> AttemptEnded:
+    def perform(self, run: Run, task_type: TaskType, *, keep: bool, away: Away | None = None) -> AttemptEnded:
         """Run it to its end. Does not return when the attempt's process dies: the worker dies the same way.
 
         keep: whether the attempt is one on no files, so that its process may run the next of the type as well.
+        away: stores the output elsewhere.
         """
         source: Input | None = None
         staged: Path | None = None
@@ -174,7 +179,7 @@ class SandboxedAttempts:
                 stage(Path(run.output_file), run.task_id)
                 staged = staged_path(Path(run.output_file), run.task_id)
             if run.input_file and task_type.steady_input:
-                source = Input(run.input_file)
+                source = Input(run.input_file, run.input_version)
             child = self._child(run, task_type, staged, keep=keep)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
             ended = failure(run, error)
@@ -184,7 +189,7 @@ class SandboxedAttempts:
             self._dismiss(child, keep=type(said) is AttemptEnded)
             ended = said.ended if isinstance(said, Retiring) else said
         if run.output_file or source is not None:
-            ended = deliver(run, task_type, self._channel, self._sandbox, source, ended, self._hash_up_to)
+            ended = deliver(run, task_type, self._channel, self._sandbox, source, ended, self._hash_up_to, away)
         if source is not None:
             source.close()
         return ended
@@ -231,6 +236,8 @@ class SandboxedAttempts:
                 os.close(fd)
             self._channel.close()
             self._printing.close()
+            if self._credentials >= 0:
+                os.close(self._credentials)
             _seed_again()
             channel = WorkerChannel(*theirs)
             grants = self._reach.grants(run, task_type, str(staged.parent) if staged else "")
