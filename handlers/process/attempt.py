@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -37,10 +37,12 @@ from ..manifests import Signing
 from ..originals import exchange, finish, kept, published_note, why_kept
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
-from .away import Away
 from .context import MESSAGE_LIMIT, AttemptContext, Link, enough_for, plain_json, plain_text
 from .output_pipe import flush, print_causes, print_trace
 from .sandbox import Sandbox, is_confined, recheck_input, recheck_output
+
+if TYPE_CHECKING:
+    from .away import Away
 
 ERROR_LIMIT = 4096
 RESULT_LIMIT = 64 * 1024
@@ -62,7 +64,7 @@ def perform(
     room: Room = ONE_CORE,
     hash_up_to: int = 0,
     signing: Signing | None = None,
-    away: Away | None = None,
+    away: "Away | None" = None,
 ) -> AttemptEnded:
     """Run the handler and publish what it wrote. Never raises, whatever the handler does.
 
@@ -114,7 +116,7 @@ def deliver(
     source: Input | None,
     said: AttemptEnded,
     hash_up_to: int = 0,
-    away: Away | None = None,
+    away: "Away | None" = None,
 ) -> AttemptEnded:
     """Publish what a handler has staged, if it completed; clear away what it left. Never raises.
 
@@ -223,7 +225,7 @@ def _complete(
     ending: AttemptEnded,
     tools: Mapping[str, str],
     hash_up_to: int,
-    away: Away | None,
+    away: "Away | None",
 ) -> AttemptEnded:
     """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
     ending = msgspec.structs.replace(ending, tools=dict(tools))
@@ -359,7 +361,7 @@ def _plain_result(result: object) -> dict[str, Any]:
 
 
 def _publish(
-    run: Run, link: Link, source: Input | None, ending: AttemptEnded, away: Away | None
+    run: Run, link: Link, source: Input | None, ending: AttemptEnded, away: "Away | None"
 ) -> AttemptEnded | None:
     """Publish under a grant, and return the end. None when the attempt is no longer wanted; then nothing appears.
 
@@ -381,7 +383,7 @@ def _publish(
     return ending
 
 
-def _store(run: Run, link: Link, source: Input | None, ending: AttemptEnded, away: Away) -> AttemptEnded | None:
+def _store(run: Run, link: Link, source: Input | None, ending: AttemptEnded, away: "Away") -> AttemptEnded | None:
     """The same for an output that is stored elsewhere: the slow half of that comes before the grant, too."""
     part = part_path(Path(run.output_file), run.task_id)
     try:

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from ...events.reports import (
     AttemptBeat,
@@ -38,7 +38,6 @@ from ..manifests import Sign
 from ..publish import stage, staged_path
 from ..workspace import make_private_folder
 from .attempt import ERROR_LIMIT, deliver, discard_output, failure
-from .away import Away
 from .channel import (
     MAX_REPORT,
     AttemptUsed,
@@ -59,6 +58,9 @@ from .output_pipe import Printing
 from .reaper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
 from .sandbox import Reach, Sandbox, confine, recheck_input, recheck_output
 from .worker_state import signal_tools
+
+if TYPE_CHECKING:
+    from .away import Away
 
 _CHUNK = 65536
 _PAUSE = 0.001
@@ -160,7 +162,7 @@ class SandboxedAttempts:
         """Whether there is a process that has run attempts on no files of this type, and the next is such, too."""
         return self._kept is not None and self._kept.kind == run.type and not run.input_file and not run.output_file
 
-    def perform(self, run: Run, task_type: TaskType, *, keep: bool, away: Away | None = None) -> AttemptEnded:
+    def perform(self, run: Run, task_type: TaskType, *, keep: bool, away: "Away | None" = None) -> AttemptEnded:
         """Run it to its end. Does not return when the attempt's process dies: the worker dies the same way.
 
         keep: whether the attempt is one on no files, so that its process may run the next of the type as well.

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -26,7 +26,6 @@ from ..manifests import Signing, sign
 from ..urls import is_url
 from ..workspace import make_private_folder
 from .attempt import failure, finish_exchange, perform
-from .away import Away
 from .channel import AttemptBounded, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
 from .limits import KernelLimits, bounds_for, may_be_bounded
 from .output_pipe import Printing, print_line_by_line, print_trace
@@ -34,6 +33,9 @@ from .reaper import PR_SET_PDEATHSIG
 from .sandboxed import SandboxedAttempts, send_end
 from .seccomp import PR_SET_NO_NEW_PRIVS
 from .worker_state import Baseline, Leftovers, UsageMeter, cpu_seconds, signal_tools, trim
+
+if TYPE_CHECKING:
+    from .away import Away
 
 TRIM_ABOVE = 48 * 1024 * 1024
 """Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
@@ -147,6 +149,8 @@ class Worker:
             return self._measured(ended)
         if not is_url(run.input_file) and not is_url(run.output_file):
             return self._run_here(run, task_type)
+        from .away import Away  # noqa: PLC0415 - few workers ever need it
+
         try:
             with Away(self._channel, self._setup.sandbox, self._credentials, listens=self._sandboxed is None) as away:
                 return self._run_here(away.brought_here(run), task_type, away)
@@ -155,7 +159,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
             return self._measured(failure(run, error))
 
-    def _run_here(self, run: Run, task_type: TaskType, away: Away | None = None) -> AttemptEnded | Retiring:
+    def _run_here(self, run: Run, task_type: TaskType, away: "Away | None" = None) -> AttemptEnded | Retiring:
         watched = self._bound(run, task_type)
         if watched is not None:
             self._channel.send(watched)
@@ -194,7 +198,7 @@ class Worker:
         task_type: TaskType,
         watched: AttemptBounded | None,
         staged: Path | None = None,
-        away: Away | None = None,
+        away: "Away | None" = None,
     ) -> AttemptEnded | Retiring:
         self._clean.enter(_folder(run), run.traceparent)
         ending = self._perform(channel, run, task_type, watched, staged, away)
@@ -214,7 +218,7 @@ class Worker:
         task_type: TaskType,
         watched: AttemptBounded | None,
         staged: Path | None,
-        away: Away | None,
+        away: "Away | None",
     ) -> AttemptEnded:
         sandbox, room = self._setup.sandbox, self._setup.room
         hash_up_to = 0 if self._sandboxed else self._setup.hash_up_to  # what a sandboxed one says of it is not believed
