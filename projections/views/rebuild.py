@@ -1,11 +1,13 @@
 """Pulling the views up to the log: what was missed, or everything."""
 
 import sqlite3
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from ...events import Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.log.event_log import ReadableLog, ReportProgress
 from ...events.log.files import create_private
@@ -65,14 +67,21 @@ def known_end(path: Path) -> ViewsEnd | None:
 
 
 def pull(
-    log: ReadableLog, views: TaskViews, until: int, size: int = _PAGE, progress: ReportProgress | None = None
+    log: ReadableLog,
+    views: TaskViews,
+    until: int,
+    size: int = _PAGE,
+    progress: ReportProgress | None = None,
+    took: Callable[[Sequence[Recorded]], None] | None = None,
 ) -> None:
-    """Fold in page after page, up to a position that the log has reached."""
+    """Fold in page after page, up to a position that the log has reached; `took` gets each page that is in."""
     while views.position < until:
         page = list(log.read(views.position, min(size, until - views.position)))
         if not page:
             raise LogCorrupt(f"The log holds nothing behind position {views.position}, but should reach {until}")
         views.apply(page)
+        if took is not None:
+            took(page)
         if progress is not None:
             progress(views.position, until)
 

@@ -31,9 +31,8 @@ from ..events import Accepted, Command, CreateGraph, RedeliverNotice, Task
 from ..events.commands import EraseUser, digest
 from ..events.errors import NotReady, OutputTaken, TasktrailError, WaitTimeout
 from ..events.log.archives import Archived
-from ..events.recorded import Stub
 from ..events.state import FINISHED
-from ..events.values import MAX_INTEGER, check_patience, check_task_id
+from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
 from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
@@ -49,7 +48,7 @@ from ..telemetry.readings import Readings
 from .commands import Commands
 from .declared_schedules import apply_declared_schedules
 from .either_way import Blocking, answer_without_waiting
-from .reader import Questions
+from .served import Served
 from .source import Source, rebuild_beside
 
 T = TypeVar("T")
@@ -67,7 +66,7 @@ VIEWS_TROUBLE_FOR = 1.0
 _LOOK_EVERY = 0.2
 
 
-class TaskService(Questions, Commands, Blocking):
+class TaskService(Served, Commands, Blocking):
     """Tasks on one data folder. Safe to use from many threads.
 
     ```python
@@ -345,13 +344,7 @@ class TaskService(Questions, Commands, Blocking):
 
     def is_open(self, task_id: int) -> bool:
         """Whether the log says that its life is not over. Where it says nothing, `get_task` does, or raises why."""
-        if self._running.closed or not 1 <= task_id <= MAX_INTEGER:
-            return False
-        try:
-            last = self.source.log().last_of(task_id)
-        except TasktrailError:
-            return False
-        return last is not None and not last.ends_life and not isinstance(last.event, Stub)
+        return not self._running.closed and super().is_open(task_id)
 
     def backup(self, destination: str | Path, *, base: str | Path | None = None, check: bool = False) -> Backup:
         """Copy the log to a file, or into a folder, while the work goes on; see `backups.backup.back_up`.
@@ -366,16 +359,6 @@ class TaskService(Questions, Commands, Blocking):
         return self._system.recovery
 
     # --- for the HTTP server ------------------------------------------------------------------------------------
-
-    @property
-    def ready(self) -> bool:
-        """Whether commands are accepted."""
-        return self.obstacle is None
-
-    @property
-    def obstacle(self) -> TasktrailError | None:
-        """Why commands are not accepted now; None if they are."""
-        return next(iter(self.obstacles), None)
 
     @property
     def obstacles(self) -> list[TasktrailError]:

@@ -1,0 +1,288 @@
+"""A reader answers everything from the log of a service elsewhere, changes nothing, and says what it does not know."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from log_services import Served, pair, starts, wait_for
+from owner import SECRET, secret_file
+from postgresql_server import needs_postgresql, new_database, own_server
+
+from tasktrail import Client, Config, TaskFilters, TaskService
+from tasktrail.api import read_only
+from tasktrail.api.read_only import ReadOnlyService
+from tasktrail.api.reader import Reader
+from tasktrail.cli.app import run
+from tasktrail.errors import OnlyAtService, ReadOnly, Unauthorized
+from tasktrail.events.errors import ConfigurationError, DataInUse, LogUnreachable, NotReady, UnknownTask
+from tasktrail.http.server import HttpServer
+
+HANDLERS = ("sample_handlers",)
+SUPPORT = Path(__file__).parent.parent / "support"
+
+
+@pytest.fixture
+def where() -> Iterator[str]:
+    with new_database() as where:
+        yield where
+
+
+@contextmanager
+def leading(folder: Path, where: str) -> Iterator[TaskService]:
+    """A service that starts nothing: what is in its log is for the tests to say."""
+    config = Config(log=where, workers=1, handlers=HANDLERS)
+    with TaskService.open(folder / "leader", config=config) as service:
+        service.pause(reason="so that all waits")
+        yield service
+
+
+@contextmanager
+def reading(folder: Path, where: str) -> Iterator[ReadOnlyService]:
+    """A reader that has caught up."""
+    config = Config(log=where, handlers=HANDLERS)
+    with ReadOnlyService.open(folder / "reader", config) as service:
+        assert service.caught_up(60)
+        yield service
+
+
+@contextmanager
+def at_port(service: ReadOnlyService) -> Iterator[HttpServer]:
+    """Its routes."""
+    secret = secret_file(service.paths.data)
+    server = HttpServer(service, socket_path=service.paths.socket, secret_file=secret)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def follow(reader: ReadOnlyService, leader: TaskService) -> None:
+    assert reader.watermark.wait(leader.source.log().head().position, 60)
+
+
+def get(server: HttpServer, path: str, token: str = SECRET) -> httpx.Response:
+    return httpx.get(server.address + path, headers={"authorization": f"Bearer {token}"}, timeout=30)
+
+
+@needs_postgresql
+def test_a_reader_answers_what_the_service_answers(tmp_path: Path, where: str) -> None:
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
+        first = leader.create_task(type="noop", user_id=7, label="one", batch="b")
+        then = leader.create_task(type="noop", user_id=7, depends_on=[first], priority=8)
+        gone = leader.create_task(type="noop", user_id=8)
+        leader.cancel_task(gone, reason="not needed")
+        follow(reader, leader)
+        assert reader.list_tasks(TaskFilters())[1] == 3
+        for task_id in (first, then, gone):
+            assert reader.get_task(task_id).status == leader.get_task(task_id).status
+            assert reader.events(task_id) == leader.events(task_id)
+            assert reader.attempts(task_id) == leader.attempts(task_id)
+        assert reader.get_task(gone, as_of=leader.events(gone)[0].position).status == "pending"
+        assert reader.stats().counts == leader.stats().counts
+        assert reader.stats(as_of=leader.events(first)[0].position).counts["pending"] == 1
+        assert reader.batch("b").total == 1
+        board, theirs = reader.queue(), leader.queue()
+        assert [one.task_id for one in board.entries] == [one.task_id for one in theirs.entries] == [first]
+        assert (board.live, board.blocked, board.pauses) == (False, 1, theirs.pauses)
+        assert {one.reason for one in reader.why(then).reasons} == {"Dependency", "Paused"}
+        assert reader.why(gone).remark == leader.why(gone).remark
+        assert reader.limits().changes == leader.limits().changes
+        assert reader.verify().ok
+        with pytest.raises(UnknownTask):
+            reader.get_task(99)
+        late = leader.create_task(type="noop")
+        follow(reader, leader)
+        assert reader.get_task(late).status == "pending"
+
+
+@needs_postgresql
+def test_what_was_done_is_seen_by_a_reader_and_what_it_printed_is_not(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))  # for workers
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
+        leader.resume()
+        done = leader.create_task(type="noop")
+        with reader.expecting(done, lambda: None):
+            assert leader.wait(done, timeout=60).status == "completed"
+        follow(reader, leader)
+        assert reader.get_task(done) == leader.get_task(done)
+        with pytest.raises(OnlyAtService, match="on the machine of the service"):
+            reader.output(done)
+
+
+@needs_postgresql
+def test_a_reader_changes_nothing_and_says_where_the_service_is(
+    tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader, at_port(reader) as server:
+        task_id = leader.create_task(type="noop")
+        head = leader.source.log().head().position
+        follow(reader, leader)
+        with Client.connect(reader.paths.data) as client:
+            for change in (
+                lambda: client.create_task(type="noop"),
+                lambda: client.cancel_task(task_id),
+                client.pause,
+                client.rebuild,
+                lambda: client.forget(60.0),
+                lambda: client.erase_user(7),
+                lambda: client.add_token("x", role="reader"),
+            ):
+                with pytest.raises(ReadOnly, match=r"changes nothing. The service with pid \d+ on \S+ has the log"):
+                    change()
+            assert client.get_task(task_id).status == "pending"
+        assert leader.source.log().head().position == head
+        assert run(["--data", str(reader.paths.data), "cancel", str(task_id)]) == 1
+        assert "changes nothing" in capsys.readouterr().err
+        page = get(server, "/submit")
+        assert (page.status_code, "changes nothing" in page.text) == (403, True)
+
+
+@needs_postgresql
+def test_every_page_of_a_reader_is_shown(tmp_path: Path, where: str) -> None:
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader, at_port(reader) as server:
+        task_id = leader.create_task(type="noop")
+        follow(reader, leader)
+        for path in ("/", "/tasks", f"/tasks/{task_id}", "/schedules", "/limits", "/log"):
+            page = get(server, path)
+            assert page.status_code == 200
+            assert "changes nothing" in page.text
+            assert 'href="/submit"' not in page.text
+
+
+@needs_postgresql
+def test_the_routes_of_a_reader(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReadOnlyService, "patience", 0.2)
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader, at_port(reader) as server:
+        token = leader.add_token("ci", role="reader")
+        task_id = leader.create_task(type="noop")
+        head = leader.source.log().head().position
+        follow(reader, leader)
+        found = get(server, f"/v1/tasks/{task_id}?min_position={head}", token)
+        assert found.json()["status"] == "pending"
+        assert get(server, "/readyz", token).json() == {"ready": True, "position": head, "degraded": []}
+        beyond = get(server, f"/v1/tasks?min_position={head + 1}", token)
+        assert (beyond.status_code, beyond.json()["code"]) == (503, "not_ready")
+        assert f"come to position {head}, and {head + 1} has not come" in beyond.json()["detail"]
+        metrics = get(server, "/metrics", token).text
+        assert f"tasktrail_log_position {float(head)}" in metrics
+        assert 'tasktrail_lag_records{reader="views"} 0.0' in metrics
+        assert "tasktrail_log_silent_seconds" in metrics
+        assert "tasktrail_tasks_accepted" not in metrics  # the service counts that
+        assert get(server, "/v1/tasks", "nobody's").status_code == 401
+
+
+@needs_postgresql
+def test_a_token_that_is_revoked_opens_nothing_more(tmp_path: Path, where: str) -> None:
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader, at_port(reader) as server:
+        token = leader.add_token("ci", role="reader")
+        follow(reader, leader)
+        with Client(server.address, token=token) as client:
+            assert client.stats().counts["pending"] == 0
+            leader.revoke_token("ci")
+            follow(reader, leader)
+            with pytest.raises(Unauthorized):
+                client.stats()
+
+
+@needs_postgresql
+def test_tokens_hold_no_longer_than_a_silence_in_which_they_may_have_been_revoked(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
+        leader.add_token("ci", role="reader")
+        follow(reader, leader)
+        assert len(reader.known_tokens) == 1
+        monkeypatch.setattr(read_only, "TOKENS_HOLD", -1.0)
+        assert not reader.known_tokens
+
+
+@needs_postgresql
+@pytest.mark.slow
+def test_a_reader_goes_on_while_the_database_is_away_and_says_so(tmp_path: Path) -> None:
+    with own_server() as (server, where), ExitStack() as stack:
+        leader = stack.enter_context(leading(tmp_path, where))
+        reader = stack.enter_context(reading(tmp_path, where))
+        task_id = leader.create_task(type="noop")
+        follow(reader, leader)
+        server.kill()
+        wait_for(lambda: not reader.ready)
+        assert "as of position" in str(reader.obstacle)
+        began = time.monotonic()
+        assert reader.get_task(task_id).status == "pending"
+        assert reader.queue().ready == 1
+        with pytest.raises(LogUnreachable):
+            reader.events(task_id)
+        assert reader.readings().position
+        with pytest.raises(NotReady, match="has not come"):
+            reader.find(10_000, "min_position")
+        assert time.monotonic() - began < 5
+        server.start_again()
+        wait_for(lambda: reader.ready)
+        wait_for(lambda: leader.ready)
+        again = leader.create_task(type="noop")
+        follow(reader, leader)
+        assert reader.get_task(again).status == "pending"
+
+
+@needs_postgresql
+def test_damaged_views_are_built_anew_when_a_question_finds_them(tmp_path: Path, where: str) -> None:
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
+        task_id = leader.create_task(type="noop")
+        follow(reader, leader)
+        generation = reader.source.generation()
+        assert reader.source.mend(generation, None)  # type: ignore[arg-type]  # it finds out itself what is damaged
+        assert reader.source.generation() > generation
+        assert reader.get_task(task_id).status == "pending"
+
+
+def test_a_log_in_a_file_has_no_reader(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="Only a log on PostgreSQL"):
+        ReadOnlyService.open(tmp_path, Config())
+
+
+@needs_postgresql
+def test_a_folder_that_a_service_holds_takes_no_reader(tmp_path: Path, where: str) -> None:
+    with leading(tmp_path, where), pytest.raises(DataInUse):
+        ReadOnlyService.open(tmp_path / "leader", Config(log=where))
+
+
+def test_a_reader_neither_waits_for_the_log_nor_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for other in (["--standby"], ["--accept-loss", "--reason", "because"]):
+        assert run(["serve", "--read-only", *other]) == 2
+        assert "never takes the log" in capsys.readouterr().err
+
+
+@needs_postgresql
+@pytest.mark.slow
+@pytest.mark.crash
+def test_a_reader_follows_a_take_over_and_a_restart_goes_on_from_its_views(tmp_path: Path) -> None:
+    with pair(tmp_path) as (leader, standby):
+        where = leader.where
+        with closing(Served(tmp_path / "reader", where, "--read-only")) as reader:
+            reader.until("ready")
+            leader.process.kill()
+            wait_for(lambda: len(starts(standby.data)) == 2)
+            standby.until("ready")
+            with Client.connect(standby.data) as client:
+                accepted = client.create_task(type="noop")
+                assert client.wait(accepted, timeout=60).status == "completed"
+            with Client.connect(reader.data) as asked:
+                wait_for(lambda: asked.list_tasks(TaskFilters())[1] == 2)
+                assert asked.wait(accepted, timeout=60).status == "completed"
+                with pytest.raises(ReadOnly, match=f"pid {standby.process.pid} "):
+                    asked.cancel_task(accepted)
+            reader.process.send_signal(signal.SIGTERM)
+            assert reader.process.wait(60) == 0
+        with Reader(reader.data) as files:
+            assert files.list_tasks(TaskFilters())[1] == 2
+        with closing(Served(tmp_path / "reader", where, "--read-only")) as again:
+            again.until("ready")
+            with Client.connect(again.data) as asked:
+                assert asked.verify().ok
