@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .actors.core.limits import Limits
 from .actors.core.state import Running, SchedulerState
-
 from .actors.core.unit_of_work import UnitOfWork
 from .actors.snapshots import SCHEDULER_SNAPSHOT, loader, uncollected
 from .events import Completed, Recorded, TaskState

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -24,12 +24,13 @@ LEASE = 5.0
 class Served:
     """`tasktrail serve` on a data folder."""
 
-    def __init__(self, data: Path, where: str, *arguments: str) -> None:
+    def __init__(self, data: Path, where: str, *arguments: str, before: Sequence[str] = ()) -> None:
+        """`before`: what starts a program on another machine."""
         self.data, self.where = data, where
         self.errors = data.with_name(f"{data.name}.err")
         environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "TASKTRAIL_LOG": where, "TASKTRAIL_WORKERS": "1"}
         environment["TASKTRAIL_HANDLERS"] = "sample_handlers"
-        command = [sys.executable, "-m", "tasktrail", "serve", "--data", str(data), "--port", "0", *arguments]
+        command = [*before, sys.executable, "-m", "tasktrail", "serve", "--data", str(data), "--port", "0", *arguments]
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(command, env=environment, stderr=errors)
 

@@ -32,6 +32,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 @pytest.fixture
 def log(journal: Journal, tmp_path: Path) -> Iterator[LogReader]:
     with closing(SqliteLogReader(tmp_path / "log.db")) as log:
+        assert log.head() == journal.log.head()
         yield log
 
 

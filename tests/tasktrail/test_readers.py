@@ -1,16 +1,18 @@
 """A reader answers everything from the log of a service elsewhere, changes nothing, and says what it does not know."""
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 from log_services import Served, pair, starts, wait_for
 from owner import SECRET, secret_file
-from postgresql_server import needs_postgresql, new_database, own_server
+from postgresql_server import needs_postgresql, new_database, new_place, own_server
 
 from tasktrail import Client, Config, TaskFilters, TaskService
 from tasktrail.api import read_only
@@ -18,7 +20,13 @@ from tasktrail.api.read_only import ReadOnlyService
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.errors import OnlyAtService, ReadOnly, Unauthorized
+from tasktrail.events import Created, Fact
 from tasktrail.events.errors import ConfigurationError, DataInUse, LogUnreachable, NotReady, UnknownTask
+from tasktrail.events.log.address import read_address
+from tasktrail.events.log.event_log import EventLog
+from tasktrail.events.log.keys import Keys
+from tasktrail.events.log.opening import open_log
+from tasktrail.events.system_events import UserErased
 from tasktrail.http.server import HttpServer
 
 HANDLERS = ("sample_handlers",)
@@ -286,3 +294,54 @@ def test_a_reader_follows_a_take_over_and_a_restart_goes_on_from_its_views(tmp_p
             again.until("ready")
             with Client.connect(again.data) as asked:
                 assert asked.verify().ok
+
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+@contextmanager
+def encrypted(folder: Path, *, with_keys: bool) -> Iterator[tuple[EventLog, Path]]:
+    """A log with a task of each of two users, and another data folder, which has the keys, or has not."""
+    (folder / "leader").mkdir()
+    with new_place(folder / "leader") as place, closing(open_log(place, now=NOW, encrypted=True)) as log:
+        log.append([of_user(1), of_user(2)], expected=0)
+        keys = [] if with_keys else ["keys*", "*master*"]
+        shutil.copytree(place.parent, folder / "reader", ignore=shutil.ignore_patterns("*-head", *keys))
+        yield log, place
+
+
+def of_user(user: int) -> Fact:
+    return Fact(user, 1, Created(type="noop", user_id=user, label=f"canary-{user}"), NOW, "alice")
+
+
+def traces(folder: Path, user: int) -> list[str]:
+    return [path.name for path in folder.glob("views.db*") if f"canary-{user}".encode() in path.read_bytes()]
+
+
+@needs_postgresql
+def test_what_the_service_erases_is_gone_from_a_reader(tmp_path: Path) -> None:
+    with encrypted(tmp_path, with_keys=True) as (log, place), reading(tmp_path, read_address(place)) as reader:
+        assert reader.get_task(1).label == "canary-1"
+        assert [one.label for one in reader.queue().entries] == ["canary-1", "canary-2"]
+        erased = log.belongings(1)
+        log.append([Fact(0, 1, UserErased(keys=erased.keys, tasks=erased.tasks), NOW)], expected=2)
+        log.destroy(erased.keys)
+        wait_for(lambda: reader.watermark.position == 3 and not traces(reader.paths.data, 1))
+        wait_for(lambda: reader.ready)
+        assert reader.get_task(1).label != "canary-1"
+        assert "canary-1" not in str(reader.queue())
+        assert "canary-1" not in str(reader.events(1))
+        assert reader.get_task(2).label == "canary-2"
+        with closing(Keys(reader.paths.log)) as keys:
+            assert keys.cipher(erased.keys[0]) is None
+
+
+@needs_postgresql
+def test_a_reader_without_keys_shows_what_is_encrypted_as_what_it_cannot_read(tmp_path: Path) -> None:
+    with encrypted(tmp_path, with_keys=False) as (_log, place), reading(tmp_path, read_address(place)) as reader:
+        assert not list(reader.paths.data.glob("keys*"))
+        task = reader.get_task(1)
+        assert (task.status, "canary" in str(task)) == ("pending", False)
+        assert reader.list_tasks(TaskFilters())[1] == 2
+        assert "canary" not in str(reader.events(1)) + str(reader.queue()) + str(reader.why(1))
+        assert reader.stats().counts["pending"] == 2

@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 
 from tasktrail import Client, Config, TaskService
 from tasktrail.api.reader import Reader
-from tasktrail.events import Cancelled, Created, Fact, Recorded
+from tasktrail.events import Cancelled, Created, Fact
 from tasktrail.events.errors import ConfigurationError, LogUnreachable
-from tasktrail.events.log.address import NAME, read_address
+from tasktrail.events.log.address import read_address
 from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.opening import open_log, read_log
