@@ -30,6 +30,7 @@ from ..config.settings import Config
 from ..events import Accepted, Command, CreateGraph, RedeliverNotice, Task
 from ..events.commands import EraseUser, digest
 from ..events.errors import NotReady, OutputTaken, TasktrailError, WaitTimeout
+from ..events.log.address import is_address
 from ..events.log.archives import Archived
 from ..events.state import FINISHED
 from ..events.values import check_patience, check_task_id
@@ -43,6 +44,7 @@ from ..projections.notices import log_id, redelivery
 from ..projections.queries.as_of import parse_point
 from ..projections.queries.forgettable import rule_of
 from ..system import RecoveryReport, System
+from ..telemetry.log_size import LogSize
 from ..telemetry.numbers import ServiceNumbers
 from ..telemetry.readings import Readings
 from .commands import Commands
@@ -80,6 +82,7 @@ class TaskService(Served, Commands, Blocking):
         self._running = _Running(system)
         super().__init__(self._running)
         self._system = system
+        self._size = LogSize(system.paths.log) if is_address(system.paths.log) else None
         self._intake = self._make_intake()
         self.pictures = PictureMaker(
             system.paths.pictures,
@@ -173,6 +176,8 @@ class TaskService(Served, Commands, Blocking):
             self.watcher.stop()
             self._running.closed = True
             self.pictures.close()
+            if self._size is not None:
+                self._size.close()
             self.source.disconnect()  # the last to close the log merges its write-ahead log, which a reader cannot
             self._system.stop()
             self.source.disconnect()
@@ -372,11 +377,13 @@ class TaskService(Served, Commands, Blocking):
         """What has happened since the start, in numbers."""
         return self._system.numbers
 
-    def _log_size(self) -> int:
+    def _log_size(self) -> int | None:
+        if self._size is not None:
+            return self._size.bytes()
         try:
             return self.source.log().size()
         except (TasktrailError, OSError):  # whoever measures is told of that elsewhere
-            return 0
+            return None
 
     def readings(self) -> Readings:
         """A look at the service as it is. It does not wait for views that lag, and hardly for the Scheduler."""

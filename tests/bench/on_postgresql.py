@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,8 +75,7 @@ def _cpu(number: int, readers: int) -> _Used:
         _work(client, number)
         after = _seconds(service), sum(map(_seconds, (server, *server.children())))
         for one in beside:
-            with Client.connect(one.data) as asked:
-                wait_for(lambda asked=asked: asked.stats().counts["completed"] >= number)
+            wait_for(partial(_has_seen, one.data, number))
         used = [(late - early) * 1000 / number for early, late in zip(before, after, strict=True)]
         return _Used(*used)
 
@@ -86,6 +86,11 @@ def _work(client: Client, number: int) -> None:
     last = accepted[-1]
     assert isinstance(last, Accepted)
     client.wait(last.task_id, timeout=300)
+
+
+def _has_seen(data: Path, number: int) -> bool:
+    with Client.connect(data) as asked:
+        return asked.stats().counts["completed"] >= number
 
 
 def _seconds(process: psutil.Process) -> float:

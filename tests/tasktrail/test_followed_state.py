@@ -67,7 +67,7 @@ def test_what_is_folded_as_it_comes_is_what_the_whole_log_folds_to(
     monkeypatch.setattr(followed_state, "_OVER", 3)  # so that finished tasks go, and some come back
     chance = Random(seed)
     random_history(journal, 60, seed)
-    followed = FollowedState(None, Limits(), Shown(journal))  # type: ignore[arg-type]  # as much of a clock as it needs
+    followed = FollowedState(None, Limits(), Shown(journal))
     followed.caught_up(log, log.head().position)
     for step in range(15):
         before = log.head().position
@@ -85,7 +85,7 @@ def test_a_task_waits_no_more_for_one_that_has_completed(
     monkeypatch.setattr(followed_state, "_OVER", 0)
     first = journal.create(output_file="/out/1")
     then = journal.create(output_file="/out/2", depends_on=(first,))
-    followed = FollowedState(None, Limits(), Shown(journal))  # type: ignore[arg-type]
+    followed = FollowedState(None, Limits(), Shown(journal))
     followed.caught_up(log, log.head().position)
     assert followed.ask(lambda state, now: queue_board(state, now, 9, live=False)).blocked == 1
     followed.took(journal.start(first))
@@ -103,7 +103,7 @@ def test_tokens_are_known_as_soon_as_they_are_recorded_and_forgotten_when_they_a
     journal: Journal, log: LogReader
 ) -> None:
     told = list[int]()
-    followed = FollowedState(None, Limits(), Shown(journal), lambda: told.append(len(followed.tokens)))  # type: ignore[arg-type]
+    followed = FollowedState(None, Limits(), Shown(journal), lambda: told.append(len(followed.tokens)))
     followed.caught_up(log, 0)
     assert followed.tokens == {}
     followed.took(journal.record(0, TokenAdded(token="ci", role="reader", digest="d" * 64)))
@@ -116,7 +116,7 @@ def test_tokens_are_known_as_soon_as_they_are_recorded_and_forgotten_when_they_a
 
 def test_nothing_is_answered_from_memory_that_may_hold_what_was_erased(journal: Journal, log: LogReader) -> None:
     journal.create(label="canary")
-    followed = FollowedState(None, Limits(), Shown(journal))  # type: ignore[arg-type]
+    followed = FollowedState(None, Limits(), Shown(journal))
     followed.caught_up(log, 1)
     followed.erasing()
     with pytest.raises(Exception, match="being folded"):
@@ -127,7 +127,7 @@ def test_a_page_that_fails_in_the_middle_leads_to_a_new_fold(
     journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = journal.create(output_file="/out/1")
-    followed = FollowedState(None, Limits(), Shown(journal))  # type: ignore[arg-type]
+    followed = FollowedState(None, Limits(), Shown(journal))
     followed.caught_up(log, 1)
     journal.create(output_file="/out/2", depends_on=(first,))
     with monkeypatch.context() as patch:
