@@ -12,7 +12,7 @@ import httpx
 import pytest
 from log_services import Served, pair, starts, wait_for
 from owner import SECRET, secret_file
-from postgresql_server import needs_postgresql, new_database, new_place, own_server
+from postgresql_server import connect, needs_postgresql, new_database, new_place, own_server
 
 from tasktrail import Client, Config, TaskFilters, TaskService
 from tasktrail.api import read_only
@@ -237,6 +237,23 @@ def test_a_reader_goes_on_while_the_database_is_away_and_says_so(tmp_path: Path)
         again = leader.create_task(type="noop")
         follow(reader, leader)
         assert reader.get_task(again).status == "pending"
+
+
+@needs_postgresql
+def test_a_reader_needs_no_more_of_the_database_than_to_read(tmp_path: Path, where: str) -> None:
+    with leading(tmp_path, where) as leader, connect(where.removeprefix("postgresql:///").partition("?")[0]) as conn:
+        conn.execute("DROP ROLE IF EXISTS only_reads")
+        conn.execute("CREATE ROLE only_reads LOGIN")
+        conn.execute("GRANT USAGE ON SCHEMA tasktrail TO only_reads")
+        conn.execute("GRANT SELECT ON ALL TABLES IN SCHEMA tasktrail TO only_reads")
+        task_id = leader.create_task(type="noop")
+        with reading(tmp_path, where.replace("user=postgres", "user=only_reads")) as reader:
+            follow(reader, leader)
+            assert reader.get_task(task_id).status == "pending"
+            assert reader.why(task_id).waiting
+            assert reader.verify().ok
+        conn.execute("DROP OWNED BY only_reads")
+        conn.execute("DROP ROLE only_reads")
 
 
 @needs_postgresql
