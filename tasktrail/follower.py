@@ -16,7 +16,7 @@ from .config.settings import Config
 from .erased_elsewhere import erase_here, is_erasing
 from .events import Recorded, TasktrailError
 from .events.clock import Clock, SystemClock
-from .events.errors import ConfigurationError
+from .events.errors import ConfigurationError, NotReady
 from .events.log.address import is_address
 from .events.log.lock import DataLock
 from .events.log.log_reader import LogReader
@@ -24,6 +24,7 @@ from .events.log.opening import is_begun, need_client, read_log
 from .log_place import settled_place
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews, ViewsDamaged, catch_up, rebuild_views
+from .projections.rebuilding import clear_write_ahead_log
 from .projections.views.rebuild import known_end, pull
 
 _FOLLOW_EVERY = 0.25
@@ -138,6 +139,8 @@ class Follower:
                     settled = True
                 if is_begun(self._paths.log):
                     self._follow()
+                else:
+                    self._tell(NotReady("The database holds no log yet: the first service on it begins one"))
             except (TasktrailError, sqlite3.Error, OSError) as error:
                 self._tell(error)
             except Exception as error:  # noqa: BLE001 - it goes on, whatever it was
@@ -164,13 +167,17 @@ class Follower:
                 with closing(TaskViews(self._paths.views)) as views:
                     before = views.position
                     catch_up(log, views, self._reach)
-                    if is_erasing(log, before, views.position):
-                        self._observer.erasing()
-                    else:
+                    late = is_erasing(log, before, views.position)
+                    if not late:
                         self._observer.caught_up(log, views.position)
                         self._keep_up(log, views)
             except ViewsDamaged as error:
                 self._rebuild(log, str(error))
+            else:
+                if late:  # it came after the look of `erase_here`, and the views have passed it
+                    self._forget()
+                    self._rebuild(log, "something was erased while they were brought up")
+                    clear_write_ahead_log(self._paths.views)
 
     def _build_many(self, log: LogReader) -> None:
         """Views that have nothing of a long log are built in one go, which takes a third of the time."""

@@ -48,9 +48,9 @@ T = TypeVar("T")
 PATIENCE = 10.0
 """Seconds that a reader waits for a position which is asked for."""
 SILENT_FOR = 5.0
-"""Seconds without a word from the database after which what is answered may be old, and `readyz` says so."""
+"""Seconds without following the log after which what is answered may be old, and `readyz` says so."""
 TOKENS_HOLD = 300.0
-"""Seconds that tokens hold without a word from the database, in which any of them may have been revoked."""
+"""Seconds that tokens hold while the log is not followed, in which any of them may have been revoked."""
 _MENDED_WITHIN = 30.0
 _WORK = "look at the reader's log; it goes on by itself as soon as it can"
 _NOTHING = RecoveryReport(unfinished=0, interrupted=(), resuming=())
@@ -225,8 +225,9 @@ class ReadOnlyService(Served):
             return [NotReady(f"The log cannot be followed: {trouble}; {as_of}", remedy=_WORK)]
         silent = self._follower.silent()
         if silent is None or silent > SILENT_FOR:
-            for_long = "" if silent is None else f" for {silent:.0f} s"
-            return [LogUnreachable(f"The database of the log has not answered{for_long}; {as_of}")]
+            for_long = "yet" if silent is None else f"for {silent:.0f} s"
+            why = "the database does not answer, or the views are being built anew"
+            return [NotReady(f"The log was not followed {for_long}: {why}; {as_of}", remedy=f"Wait, or {_WORK}.")]
         return []
 
     @property
@@ -345,8 +346,8 @@ class _Followed(Source):
 
     def log(self) -> LogReader:
         """This thread's reader of the log. Raises at once while the follower knows that the database is away."""
-        if isinstance(self._follower.trouble, LogUnreachable):
-            raise self._follower.trouble
+        if isinstance(trouble := self._follower.trouble, LogUnreachable):
+            raise LogUnreachable(trouble.message)
         return super().log()
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:

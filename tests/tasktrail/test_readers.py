@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from histories import Journal
 from log_services import Served, pair, starts, wait_for
 from owner import SECRET, secret_file
 from postgresql_server import connect, needs_postgresql, new_database, new_place, own_server
@@ -20,7 +21,7 @@ from tasktrail.api.read_only import ReadOnlyService
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.errors import OnlyAtService, ReadOnly, Unauthorized
-from tasktrail.events import Created, Fact
+from tasktrail.events import CancelTask, Created, Fact
 from tasktrail.events.errors import ConfigurationError, DataInUse, LogUnreachable, NotReady, UnknownTask
 from tasktrail.events.log.address import read_address
 from tasktrail.events.log.event_log import EventLog
@@ -351,6 +352,23 @@ def test_what_the_service_erases_is_gone_from_a_reader(tmp_path: Path) -> None:
         assert reader.get_task(2).label == "canary-2"
         with closing(Keys(reader.paths.log)) as keys:
             assert keys.cipher(erased.keys[0]) is None
+
+
+@needs_postgresql
+def test_what_is_forgotten_while_a_reader_comes_up_is_gone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.follower.erase_here", lambda *_: False)  # it looked just before
+    (tmp_path / "leader").mkdir()
+    with new_place(tmp_path / "leader") as place, closing(open_log(place, now=NOW)) as log:
+        journal = Journal(log)
+        gone = journal.create(label="canary-1")
+        journal.send(CancelTask(task_id=gone))
+        with reading(tmp_path, read_address(place)) as reader:
+            assert traces(reader.paths.data, 1)
+        journal.forget(gone)
+        with reading(tmp_path, read_address(place)) as reader:
+            wait_for(lambda: reader.ready and reader.watermark.position == 3)
+            assert not traces(reader.paths.data, 1)
+            assert "canary-1" not in str(reader.queue())
 
 
 @needs_postgresql
