@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAGE = 5000
+_ASK_WITHIN = 2.0
+"""Seconds that a question waits for a page that is being folded."""
 _OVER = 2000
 """Finished tasks that are held before those are dropped that nobody waits for."""
 
@@ -41,7 +43,7 @@ class FollowedState(Observer):
         limits: those that the reader is configured with; the operators' changes, which the log has, are laid over.
         clock: what waits for a time waits no more when that has come.
         on_tokens: called when tokens were added or revoked.
-        on_records: gets what has come since it caught up, once it is folded.
+        on_records: gets what has come since it caught up, once it is folded; nothing when it has just caught up.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class FollowedState(Observer):
 
     def ask(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """What the function makes of the state and the time. Raises `NotReady` until the log is folded."""
-        with self._lock:
+        if not self._lock.acquire(timeout=_ASK_WITHIN):
+            raise NotReady("The log is being folded", remedy="Ask again in a moment.")
+        try:
             state = self._state
             if state is None:
                 raise NotReady("The log is being folded", remedy="Ask again in a moment.")
@@ -83,6 +87,8 @@ class FollowedState(Observer):
                 if task is not None and task.waiting:
                     work.place(task)
             return function(state, now)
+        finally:
+            self._lock.release()
 
     def configure(self, limits: Limits) -> None:
         """These limits are configured from now on."""
@@ -101,14 +107,16 @@ class FollowedState(Observer):
         with self._lock:
             self._log = log
             state, self._state = self._state, None  # what was left in the middle of a record is not gone on with
-            if state is None or state.position > position:
-                with uncollected():
-                    state = self._begin(log)
-            self._fold(state, log, position)
+        if state is None or state.position > position:  # without the lock: who asks meanwhile is told so at once
+            with uncollected():
+                state = self._begin(log)
+        self._fold(state, log, position)
+        with self._lock:
             self._state = state
         writer = log.newest_writer()
         self.service = None if writer is None else _start_at(log, writer.position)
         self._tell_tokens(state)
+        self._on_records(())
         self.began.set()
 
     def took(self, records: Sequence[Recorded]) -> None:

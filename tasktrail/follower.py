@@ -25,13 +25,17 @@ from .log_place import settled_place
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews, ViewsDamaged, catch_up, rebuild_views
 from .projections.rebuilding import clear_write_ahead_log
-from .projections.views.rebuild import known_end, pull
+from .projections.views.rebuild import known_end, pull, refuse_other
 
 _FOLLOW_EVERY = 0.25
 _AFTER_TROUBLE = 1.0
 _STOPS_WITHIN = 10.0
 _MANY = 20_000
 """Records."""
+
+
+class _Stopped(Exception):
+    """It is to end in the middle of what takes long."""
 
 
 class Observer:
@@ -81,15 +85,17 @@ class Follower:
         self.head = 0
         """Where the log ended when it was looked at last."""
         self.heard_at: float | None = None
-        """When that was, in monotonic seconds; none before the first time."""
+        """When all that was there was folded, in monotonic seconds; none before the first time."""
+        self.reached = 0
+        """How far it is while it catches up."""
         self.trouble: Exception | None = None
         """Why the log cannot be followed now."""
+        self._damaged = False
         self.views_generation = 0
         """Goes up whenever the views were built anew."""
         self._pace = SnapshotPace(config.snapshot_every)
         try:
             close_to_others(paths)
-            TaskViews(paths.views).close()  # from now on whoever reads finds them
             self._snapshotter = Snapshotter.start(
                 log_path=paths.log, folder=paths.snapshots, pace=self._pace, position=lambda: self.position.position
             )
@@ -109,6 +115,7 @@ class Follower:
         """
         with settled_place(self._paths, self._config):
             refuse_older_log(self._paths)
+        TaskViews(self._paths.views).close()  # from now on whoever reads finds them
 
     def look(self) -> None:
         """Look at the log now: somebody waits for what is in it."""
@@ -124,10 +131,8 @@ class Follower:
                 return False
         return self.views_generation != generation
 
-    _damaged = False
-
     def silent(self) -> float | None:
-        """Seconds since the log was heard of; none where it never was."""
+        """Seconds since all that was in the log was folded; none where it never was."""
         return None if self.heard_at is None else self._clock.monotonic() - self.heard_at
 
     def _run(self) -> None:
@@ -141,6 +146,8 @@ class Follower:
                     self._follow()
                 else:
                     self._tell(NotReady("The database holds no log yet: the first service on it begins one"))
+            except _Stopped:
+                return
             except (TasktrailError, sqlite3.Error, OSError) as error:
                 self._tell(error)
             except Exception as error:  # noqa: BLE001 - it goes on, whatever it was
@@ -162,7 +169,7 @@ class Follower:
             self.views_generation += 1
         with closing(read_log(self._paths.log)) as log:
             try:
-                self._heard(log.head().position)
+                self.head = log.head().position
                 self._build_many(log)
                 with closing(TaskViews(self._paths.views)) as views:
                     before = views.position
@@ -192,20 +199,21 @@ class Follower:
     def _rebuild(self, log: LogReader, why: str) -> None:
         logger.warning("the views are built anew", error=why)
         self._damaged = False
-        rebuild_views(log, self._paths.views)
+        rebuild_views(log, self._paths.views, self._reach)
         self.views_generation += 1
 
     def _reach(self, position: int, _end: int) -> None:
-        self.position.rise(position)
-
-    def _heard(self, head: int) -> None:
-        self.head = max(self.head, head)
-        self.heard_at = self._clock.monotonic()
+        """So far for the views: nobody may rely on it before all is folded that is told with them."""
+        self.reached = position
+        if self._stopping.is_set():
+            raise _Stopped
 
     def _keep_up(self, log: LogReader, views: TaskViews) -> None:
         self._tell(None)
         while True:
+            self.reached = views.position
             self.position.rise(views.position)
+            self.heard_at = self._clock.monotonic()
             if self._pace.is_due(views.position):
                 self._snapshotter.tell(WAKE)
             self._wanted.wait(_FOLLOW_EVERY)
@@ -214,11 +222,14 @@ class Follower:
                 return
             if self._damaged:
                 raise ViewsDamaged("a question has found them damaged")
-            head = log.head().position
-            self._heard(head)
-            if is_erasing(log, views.position, head):
+            head = log.head()
+            self.head = head.position
+            if (head.position, head.hash) == (views.position, views.hash):
+                continue
+            refuse_other(log, views)  # the server may be another one, which lacks what was seen
+            if is_erasing(log, views.position, head.position):
                 return
-            pull(log, views, head, took=self._observer.took)
+            pull(log, views, head.position, took=self._observer.took)
 
     def close(self, then: Callable[[], object] = lambda: None) -> None:
         """Follow no more, do that, and let go of the data folder."""

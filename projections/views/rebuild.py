@@ -26,13 +26,18 @@ def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None
     Raises `HistoryMissing` when they have seen records that the log does not hold: they may be all that knows of them.
     """
     views.refresh()
+    refuse_other(log, views)
+    pull(log, views, log.head().position, _PAGE, progress)
+    return views.position
+
+
+def refuse_other(log: ReadableLog, views: TaskViews) -> None:
+    """Raise `HistoryMissing` unless the log has the last record that the views have seen."""
     if not _belongs(log, views):
         raise HistoryMissing(
             f"The views have seen position {views.position}, which the log, that ends at {log.head().position}, "
             "does not hold or holds otherwise"
         )
-    pull(log, views, log.head().position, _PAGE, progress)
-    return views.position
 
 
 def _belongs(log: ReadableLog, views: TaskViews) -> bool:

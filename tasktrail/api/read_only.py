@@ -23,7 +23,7 @@ from ..batches.request import MadeBatch, NewBatch
 from ..config.load import Reloaded, load_config, with_live_keys
 from ..config.settings import Config
 from ..errors import OnlyAtService, ReadOnly
-from ..events import Accepted, Command, CreateGraph, TasktrailError
+from ..events import Accepted, Command, CreateGraph, Recorded, TasktrailError
 from ..events.clock import Clock, SystemClock
 from ..events.errors import LogUnreachable, NotReady
 from ..events.log.archives import Archived
@@ -69,7 +69,7 @@ class ReadOnlyService(Served):
         snapshot = paths.snapshots / SCHEDULER_SNAPSHOT.name if config.snapshot_every else None
         self._endings = Endings()
         self._token_watchers: list[Callable[[], None]] = []
-        self._folded = FollowedState(snapshot, limits, clock, self._tokens_changed, self._endings.note)
+        self._folded = FollowedState(snapshot, limits, clock, self._tokens_changed, self._note)
         self._follower = Follower(paths, config, "", observer=self._folded, clock=clock)
         self._followed = _Followed(paths, registry, clock, self._folded, self._follower)
         super().__init__(self._followed)
@@ -106,7 +106,7 @@ class ReadOnlyService(Served):
     @property
     def progress(self) -> str:
         """How far it is, in words."""
-        return f"folds the log: position {self._follower.position.position} of {self._follower.head}"
+        return f"folds the log: position {self._follower.reached} of {self._follower.head}"
 
     @property
     def config(self) -> Config:
@@ -286,6 +286,12 @@ class ReadOnlyService(Served):
     def _tokens_changed(self) -> None:
         for watcher in tuple(self._token_watchers):
             watcher()
+
+    def _note(self, records: Sequence[Recorded]) -> None:
+        if records:
+            self._endings.note(records)
+        else:
+            self._endings.wake_all()
 
     @property
     def watermark(self) -> Watermark:

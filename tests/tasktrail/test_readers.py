@@ -21,9 +21,9 @@ from tasktrail.api.read_only import ReadOnlyService
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.errors import OnlyAtService, ReadOnly, Unauthorized
-from tasktrail.events import CancelTask, Created, Fact
+from tasktrail.events import Cancelled, CancelTask, Created, Fact
 from tasktrail.events.errors import ConfigurationError, DataInUse, LogUnreachable, NotReady, UnknownTask
-from tasktrail.events.log.address import read_address
+from tasktrail.events.log.address import read_address, write_address
 from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.opening import open_log
@@ -332,6 +332,10 @@ def of_user(user: int) -> Fact:
     return Fact(user, 1, Created(type="noop", user_id=user, label=f"canary-{user}"), NOW, "alice")
 
 
+def other(task_id: int) -> Fact:
+    return Fact(task_id, 1, Created(type="noop", label="of another history"), NOW, "alice")
+
+
 def traces(folder: Path, user: int) -> list[str]:
     return [path.name for path in folder.glob("views.db*") if f"canary-{user}".encode() in path.read_bytes()]
 
@@ -380,3 +384,45 @@ def test_a_reader_without_keys_shows_what_is_encrypted_as_what_it_cannot_read(tm
         assert reader.list_tasks(TaskFilters())[1] == 2
         assert "canary" not in str(reader.events(1)) + str(reader.queue()) + str(reader.why(1))
         assert reader.stats().counts["pending"] == 2
+
+
+@needs_postgresql
+def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leader").mkdir()
+    with new_place(tmp_path / "leader") as place:
+        with closing(open_log(place, now=NOW)) as log:
+            log.append([of_user(1), of_user(2)], expected=0)
+        with reading(tmp_path, read_address(place)) as reader:
+            monkeypatch.setattr("tasktrail.follower._FOLLOW_EVERY", 600.0)
+            reader._follower.look()  # it sleeps from here on, while the log becomes another one
+            with connect(read_address(place).removeprefix("postgresql:///").partition("?")[0]) as conn:
+                conn.execute("DROP SCHEMA tasktrail CASCADE")
+            shutil.rmtree(tmp_path / "leader")
+            (tmp_path / "leader").mkdir()
+            write_address(place, read_address(reader.paths.log))
+            with closing(open_log(place, now=NOW)) as log:
+                log.append([other(number) for number in (1, 2, 3, 4)], expected=0)
+                log.append([Fact(1, 2, Cancelled(), NOW, "alice")], expected=4)
+            reader._follower.look()
+            wait_for(lambda: not reader.ready)
+            assert "does not hold or holds otherwise" in str(reader.obstacle)
+            assert reader.watermark.position == 2
+
+
+@needs_postgresql
+def test_tokens_lapse_while_the_database_answers_and_nothing_can_be_folded(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
+        leader.add_token("ci", role="reader")
+        follow(reader, leader)
+        assert len(reader.known_tokens) == 1
+        monkeypatch.setattr("tasktrail.followed_state.FollowedState._take", full)
+        monkeypatch.setattr(read_only, "TOKENS_HOLD", 0.5)
+        leader.revoke_token("ci")
+        wait_for(lambda: not reader.known_tokens)
