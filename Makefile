@@ -64,7 +64,7 @@ $(RAY)/.ready: pyproject.toml constraints.txt $(READY)
 	@$(BIN)/python -m venv --clear $(RAY)
 	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@PYTHONWARNINGS="ignore:Editable installation" $(RAY)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray]' \
+		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray,media]' \
 		pytest pytest-randomly pytest-timeout hypothesis
 	@touch $(RAY)/.ready
 

@@ -182,12 +182,12 @@ def _interrupted(tasks: "Tasks", task_id: int, display: Display, signals: Signal
     display.say(f"{what} task {task_id}; Ctrl-C again cancels it")
     if signals.next(SECOND_CTRL_C) is None:
         return None
-    for part in parts_of(tasks, tasks.get_task(task_id)):
+    parts = parts_of(tasks, tasks.get_task(task_id))
+    tasks.cancel_task(task_id, reason="second Ctrl-C", actor=default_actor())
+    for part in parts:
         if part.status not in ENDED:
             with suppress(IllegalTransition):  # it has just ended
                 tasks.cancel_task(part.id, reason="second Ctrl-C", actor=default_actor())
-    with suppress(IllegalTransition):
-        tasks.cancel_task(task_id, reason="second Ctrl-C", actor=default_actor())
     task = tasks.get_task(task_id)
     display.show(task)
     return task if task.status in ENDED else None
