@@ -1,0 +1,86 @@
+"""More nodes of a Ray cluster on this machine, each with a temp folder of its own under the name that all have."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ray_head import RayHead
+
+_MOUNT = 'mount -t tmpfs node "$1" && shift && exec "$@"'
+
+
+def may_have_own_folders() -> bool:
+    """Whether a process may have mounts that no other sees: as root, mostly."""
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+
+
+class RayNode:
+    """A node that has joined, in a mount namespace of its own.
+
+    Args:
+        head: the cluster's.
+        own: the folder that is this node's own: its files go with it.
+        cpus: those that workers can book.
+        core: the CPU that all of its processes run on; none: any.
+    """
+
+    def __init__(self, head: RayHead, own: Path, *, cpus: int = 1, core: int | None = None) -> None:
+        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it is read until the node is up
+        self._process = subprocess.Popen(
+            [
+                *("unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNT, "sh", str(own), *pinned),
+                *(str(Path(sys.executable).with_name("ray")), "start", "--address", head.address),
+                *("--node-ip-address", "127.0.0.1", "--num-cpus", str(cpus), "--object-store-memory", "80000000"),
+                *("--disable-usage-stats", "--include-log-monitor", "false", "--block"),
+            ],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._wait()
+
+    def _wait(self) -> None:
+        """Two nodes of one machine that start at once take the same ports."""
+        deadline = time.monotonic() + 60
+        while b"Ray runtime started" not in (said := os.pread(self._log.fileno(), 65536, 0)):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(said.decode(errors="replace"))
+            time.sleep(0.05)
+        self._own = self._space(self._process.pid)
+
+    def processes(self) -> list[int]:
+        """All that runs on the node: whoever sees its folder."""
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and self._space(int(name)) == self._own]
+
+    @staticmethod
+    def _space(pid: int) -> str:
+        try:
+            return os.readlink(f"/proc/{pid}/ns/mnt")
+        except OSError:
+            return ""
+
+    def kill(self) -> None:
+        """As a power failure ends it: everything, at once. What has lost its parent is reaped by whoever has it then."""
+        self._log.close()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            found = self.processes()
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if self._process.poll() is not None and not self._living():
+                return
+            time.sleep(0.01)
+        raise RuntimeError("a node of the cluster could not be ended")
+
+    def _living(self) -> list[int]:
+        return [pid for pid in self.processes() if pid != self._process.pid]
