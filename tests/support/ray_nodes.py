@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,12 +14,30 @@ from pathlib import Path
 
 from ray_head import RayHead
 
-_MOUNT = 'mount -t tmpfs node "$1" && shift && exec "$@"'
+_MOUNT = 'if [ "$1" ]; then echo $$ > "$1/cgroup.procs"; fi && mount -t tmpfs node "$2" && shift 2 && exec "$@"'
+_GROUPS = Path("/sys/fs/cgroup")
+_PERIOD = 100_000
+"""Microseconds."""
 
 
 def may_have_own_folders() -> bool:
     """Whether a process may have mounts that no other sees: as root, mostly."""
     return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+
+
+def _group_of(quota: float) -> Path:
+    """A new control group whose processes have so much CPU time. Raises OSError where we may make none."""
+    name, most = f"tasktrail-test-{secrets.token_hex(4)}", int(quota * _PERIOD)
+    if (_GROUPS / "cgroup.controllers").exists():
+        group = _GROUPS / name
+        group.mkdir()
+        (group / "cpu.max").write_text(f"{most} {_PERIOD}")
+        return group
+    group = _GROUPS / "cpu" / name
+    group.mkdir()
+    (group / "cpu.cfs_period_us").write_text(str(_PERIOD))
+    (group / "cpu.cfs_quota_us").write_text(str(most))
+    return group
 
 
 class RayNode:
@@ -28,15 +47,15 @@ class RayNode:
         head: the cluster's.
         own: the folder that is this node's own: its files go with it.
         cpus: those that workers can book.
-        core: the CPU that all of its processes run on; none: any.
+        quota: CPU seconds a second that all of its processes may use together; none: what there is.
     """
 
-    def __init__(self, head: RayHead, own: Path, *, cpus: int = 1, core: int | None = None) -> None:
-        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
+    def __init__(self, head: RayHead, own: Path, *, cpus: int = 1, quota: float | None = None) -> None:
+        self._group = None if quota is None else _group_of(quota)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it is read until the node is up
         self._process = subprocess.Popen(
             [
-                *("unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNT, "sh", str(own), *pinned),
+                *("unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNT, "sh", str(self._group or ""), str(own)),
                 *(str(Path(sys.executable).with_name("ray")), "start", "--address", head.address),
                 *("--node-ip-address", "127.0.0.1", "--num-cpus", str(cpus), "--object-store-memory", "80000000"),
                 *("--disable-usage-stats", "--include-log-monitor", "false", "--block"),
@@ -78,6 +97,8 @@ class RayNode:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             if self._process.poll() is not None and not self._living():
+                if self._group is not None:
+                    self._group.rmdir()
                 return
             time.sleep(0.01)
         raise RuntimeError("a node of the cluster could not be ended")
