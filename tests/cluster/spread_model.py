@@ -1,10 +1,8 @@
 """How long one film takes over several nodes: predicted from one node's run, and measured beside it.
 
-Each node is a Ray node of its own on this machine, with a temp folder of its own and a bounded share of the CPU, so that
-as many nodes as are asked for have as much as one has alone. Needs root, for the bounds; `make test-ray` makes the
-environment. Run it on a quiet machine:
-
-    .venv-ray/bin/python tests/cluster/spread_model.py --nodes 3 --quota 0.5
+Each node is a Ray node of its own on this machine, with a temp folder of its own and a bounded share of the CPU, so
+that as many nodes as are asked for have as much as one has alone. Needs root, for the bounds. Run it on a quiet
+machine, with `make spread-model`.
 """
 
 import argparse
@@ -14,9 +12,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
-
-SUPPORT = Path(__file__).parents[1] / "support"
-sys.path.insert(0, str(SUPPORT))
 
 import av
 from av.video.frame import PictureType
@@ -54,8 +49,8 @@ class OneNode(NamedTuple):
 def predicted(one: OneNode, share: float) -> float:
     """Seconds of the film over nodes like this one, of which the busiest makes this share of the picture, 0 to 1.
 
-    The parts start at once, and end with the one that has the longest share. Then the task that joins them starts, takes
-    over what they have made, and does what a single task does at its end.
+    The parts start at once, and end with the one that has the longest share. Then the task that joins them starts,
+    takes over what they have made, and does what a single task does at its end.
     """
     return one.start + share * one.picture + one.start + TAKEN * one.segments + one.join
 
@@ -142,7 +137,8 @@ def main() -> int:
         config = Config(executor="ray", ray_address=head.address, workers=asked.nodes)
         with TaskService.open(folder / "data", config=config) as service:
             warm = service.spread_film(
-                {"input_file": source, "output_file": folder / "warm.mp4", "options": {**options, "end": 5.0}}, asked.nodes
+                {"input_file": source, "output_file": folder / "warm.mp4", "options": {**options, "end": 5.0}},
+                asked.nodes,
             )
             service.wait(warm.task_id, timeout=300)
             alone = service.create_task("video_convert", source, folder / "one.mp4", options=options)
@@ -159,11 +155,14 @@ def main() -> int:
         head.close()
         shutil.rmtree(folder, ignore_errors=True)
     told = predicted(one, share)
-    off = took / told - 1
-    print(f"one node of {asked.quota:g} CPU: start {one.start:.1f} s, picture {one.picture:.1f} s, join {one.join:.1f} s")
-    print(f"{asked.nodes} nodes of {asked.quota:g} CPU each: the longest share is {100 * share:.0f} % of the picture")
-    print(f"predicted {told:.1f} s, measured {took:.1f} s ({100 * off:+.0f} %), {one.whole / took:.2f} times as fast as one node")
-    print(f"parts and join took {', '.join(map(str, each))} s; {'the same bytes' if same else 'OTHER BYTES'}")
+    off, faster = took / told - 1, one.whole / took
+    print(
+        f"one node of {asked.quota:g} CPU: start {one.start:.1f} s, picture {one.picture:.1f} s, join {one.join:.1f} s"
+    )
+    print(f"{asked.nodes} nodes of {asked.quota:g} CPU each: the longest share is {share:.0%} of the picture")
+    print(f"predicted {told:.1f} s, measured {took:.1f} s ({off:+.0%}), {faster:.2f} times as fast as one node")
+    bytes_are = "the same bytes" if same else "OTHER BYTES"
+    print(f"parts and join took {', '.join(map(str, each))} s; {bytes_are}")
     return 0 if same and abs(off) <= _TOLERATED else 1
 
 

@@ -11,8 +11,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ray_head import RayHead
+if TYPE_CHECKING:
+    from ray_head import RayHead
 
 _MOUNT = 'if [ "$1" ]; then echo $$ > "$1/cgroup.procs"; fi && mount -t tmpfs node "$2" && shift 2 && exec "$@"'
 _GROUPS = Path("/sys/fs/cgroup")
@@ -55,7 +57,18 @@ class RayNode:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it is read until the node is up
         self._process = subprocess.Popen(
             [
-                *("unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNT, "sh", str(self._group or ""), str(own)),
+                *(
+                    "unshare",
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    _MOUNT,
+                    "sh",
+                    str(self._group or ""),
+                    str(own),
+                ),
                 *(str(Path(sys.executable).with_name("ray")), "start", "--address", head.address),
                 *("--node-ip-address", "127.0.0.1", "--num-cpus", str(cpus), "--object-store-memory", "80000000"),
                 *("--disable-usage-stats", "--include-log-monitor", "false", "--block"),
@@ -78,17 +91,18 @@ class RayNode:
 
     def processes(self) -> list[int]:
         """All that runs on the node: whoever sees its folder."""
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and self._space(int(name)) == self._own]
+        pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+        return [pid for pid in pids if self._space(pid) == self._own]
 
     @staticmethod
     def _space(pid: int) -> str:
         try:
-            return os.readlink(f"/proc/{pid}/ns/mnt")
+            return str(Path(f"/proc/{pid}/ns/mnt").readlink())
         except OSError:
             return ""
 
     def kill(self) -> None:
-        """As a power failure ends it: everything, at once. What has lost its parent is reaped by whoever has it then."""
+        """As a power failure ends it: everything, at once."""
         self._log.close()
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
