@@ -92,7 +92,8 @@ class RayNode:
     def processes(self) -> list[int]:
         """All that runs on the node: whoever sees its folder."""
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-        return [pid for pid in pids if self._space(pid) == self._own]
+        bounded = (self._group / "cgroup.procs").read_text().split() if self._group is not None else []
+        return sorted({*(pid for pid in pids if self._space(pid) == self._own), *map(int, bounded)})
 
     @staticmethod
     def _space(pid: int) -> str:
@@ -111,9 +112,10 @@ class RayNode:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             if self._process.poll() is not None and not self._living():
-                if self._group is not None:
-                    self._group.rmdir()
-                return
+                with contextlib.suppress(OSError):  # the kernel may take a moment to see that nobody is in it
+                    if self._group is not None:
+                        self._group.rmdir()
+                    return
             time.sleep(0.01)
         raise RuntimeError("a node of the cluster could not be ended")
 
