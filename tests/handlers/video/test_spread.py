@@ -20,12 +20,14 @@ from tasktrail.handlers.contract import Job, Room
 from tasktrail.handlers.errors import PartMissing
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.checkpoint import SegmentPlan, shares_of, stretches_of
+from tasktrail.handlers.video.convert.estimate import estimate
 from tasktrail.handlers.video.convert.library_encoder import LibraryBackend
 from tasktrail.handlers.video.convert.options import VideoConvertOptions, choose_target
 from tasktrail.handlers.video.convert.options import check as check_film
 from tasktrail.handlers.video.convert.picture import PixelFormat
 from tasktrail.handlers.video.convert.spread import VideoPartOptions, bytes_depend_on, film_of, part_file
 from tasktrail.handlers.video.part import video_part
+from tasktrail.handlers.video.part.estimate import estimate as estimate_part
 from tasktrail.handlers.video.part.options import check as check_part
 from tasktrail.testing import RecordingContext, SimulatedCrash, run_handler
 
@@ -440,3 +442,15 @@ def test_the_fingerprint_of_a_conversion_says_nothing_of_how_it_is_spread() -> N
     assert of_film == bytes_depend_on(VideoPartOptions(crf=30, part=2, parts=3))
     assert {"parts", "part"}.isdisjoint(of_film)
     assert of_film["segments_at_once"] is None
+
+
+def test_a_join_is_estimated_as_the_copy_that_it_is_and_a_part_as_its_share(
+    clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    spread = Spread(clips(**CLOSE_KEYS), tmp_path)
+    job = spread.joined(2).job
+    alone = estimate(msgspec.structs.replace(job, options=msgspec.structs.replace(job.options, parts=None)))
+    joined, part = estimate(job), estimate_part(spread.part(1, 2).job)
+    assert joined.seconds < part.seconds == alone.seconds / 2
+    assert joined.memory < alone.memory == part.memory
+    assert part.temp == alone.temp // 2
