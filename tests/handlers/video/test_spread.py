@@ -448,9 +448,11 @@ def test_a_join_is_estimated_as_the_copy_that_it_is_and_a_part_as_its_share(
     clips: Callable[..., Path], tmp_path: Path
 ) -> None:
     spread = Spread(clips(**CLOSE_KEYS), tmp_path)
-    job = spread.joined(2).job
+    job, of_part = (
+        msgspec.structs.replace(one.job, input_size=100_000_000) for one in (spread.joined(2), spread.part(1, 2))
+    )
     alone = estimate(msgspec.structs.replace(job, options=msgspec.structs.replace(job.options, parts=None)))
-    joined, part = estimate(job), estimate_part(spread.part(1, 2).job)
+    joined, part = estimate(job), estimate_part(of_part)
     assert joined.seconds < part.seconds == alone.seconds / 2
     assert joined.memory < alone.memory == part.memory
     assert part.temp == alone.temp // 2
