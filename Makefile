@@ -10,7 +10,7 @@ RAY := $(VENV)-ray
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray test-browser screenshots check coverage bench gallery estimates crash crash-types attack mutations sim fuzz photos corpus ci long pins golden python-page clean
+.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types attack mutations sim fuzz photos corpus ci long pins golden python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -68,11 +68,14 @@ test-postgresql: $(POSTGRESQL_READY) ## Run the tests of a log on PostgreSQL, an
 test-ray: $(RAY)/.ready ## Run attempts on a Ray cluster on this machine, with kills of whatever takes part
 	$(RAY)/bin/python -m pytest -m ray tests/contract/test_executor.py tests/ray $(ARGS)
 
+spread-model: $(RAY)/.ready ## Predict and measure how long one film takes over several nodes (as root; ARGS="--nodes 3 --quota 0.5")
+	PYTHONPATH=tests/support $(RAY)/bin/python tests/cluster/spread_model.py $(ARGS)
+
 $(RAY)/.ready: pyproject.toml constraints.txt $(READY)
 	@$(BIN)/python -m venv --clear $(RAY)
 	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@PYTHONWARNINGS="ignore:Editable installation" $(RAY)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray]' \
+		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray,media]' \
 		pytest pytest-randomly pytest-timeout hypothesis
 	@touch $(RAY)/.ready
 
