@@ -87,6 +87,8 @@ _MAKE_AGAIN_AFTER = 5.0
 """Seconds until a host is made again that could not be."""
 _SETTLES_IN = 3.0
 """Seconds after which a new host stands in what the engine says to be free."""
+_SHUNNED = 60.0
+"""Seconds for which other nodes are preferred to one whose worker was not heard of; the engine may list it so long."""
 _NODES_HOLD = 10.0
 """Seconds for which it is believed what nodes there are."""
 _CONNECTS_WITHIN = 60.0
@@ -223,6 +225,8 @@ class ClusterExecutor:
         """When hosts have surely stopped of which nothing is known."""
         self._hosts: dict[str, _Host] = {}
         self._nodes: tuple[Node, ...] = ()
+        self._shunned: dict[str, float] = {}
+        """Node → until when no worker is made there, if another one has room."""
         self._has_gateway = self._connected = False
         """Whether there is one, and whether it has reached the cluster."""
         self._listed = False
@@ -495,6 +499,7 @@ class ClusterExecutor:
         now = self._clock()
         host.heard_at = now
         host.fence.heard(answer.stamp, now)
+        self._shunned.pop(host.node, None)
         if host.state == "silent":
             host.state = "outdated" if host.outdated else "ready"
             self._capacity_touched = True
@@ -694,8 +699,13 @@ class ClusterExecutor:
 
     def _roomiest(self) -> Node | None:
         free = [(self._free(node), node) for node in self._nodes]
-        roomy = [(there.get("CPU", 0.0), node.id, node) for there, node in free if not self._needs.missing_in(there)]
-        return max(roomy, default=(0.0, "", None))[2]
+        now = self._clock()
+        roomy = [
+            (self._shunned.get(node.id, now) <= now, there.get("CPU", 0.0), node.id, node)
+            for there, node in free
+            if not self._needs.missing_in(there)
+        ]
+        return max(roomy, default=(False, 0.0, "", None))[3]
 
     def _why_no_node(self, missing: int) -> str:
         if (ago := self._clock() - self._nodes_seen) >= _NODES_HOLD:
@@ -823,12 +833,15 @@ class ClusterExecutor:
         if astray:
             self._pump(host)
         if host.state == "new" and now - host.made_at > _MADE_WITHIN:
+            self._shunned[host.node] = now + _SHUNNED
             self._not_made(host, f"it did not answer within {_MADE_WITHIN:g} s")
         elif host.state in ("sought", "silent", "dead") and host.fence.is_passed(now) and not self._replaced:
             self._give_up(host)
 
     def _give_up(self, host: _Host) -> None:
         """It has surely ended what it ran."""
+        if host.state == "silent":
+            self._shunned[host.node] = self._clock() + _SHUNNED
         node = self._name_of(host.node)
         for key in list(host.held):
             outcome: Literal["stopped", "lost"] = "stopped" if key in host.stopping else "lost"
