@@ -229,9 +229,8 @@ class ClusterExecutor:
         """Node → until when no worker is made there, if another one has room."""
         self._has_gateway = self._connected = False
         """Whether there is one, and whether it has reached the cluster."""
-        self._listed = False
-        """Whether the gateway has told which hosts there are."""
-        self._all_found = False
+        self._listed = self._all_found = False
+        """Whether the gateway has told which hosts there are; and whether no other one can have an attempt."""
         self._pulse_at = self._nodes_seen = self._make_at = 0.0
         self._restart_in = _RESTART
         self._numbers = count(1)

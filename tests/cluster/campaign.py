@@ -3,8 +3,8 @@
     .venv-ray/bin/python tests/cluster/campaign.py --times 20 --seed 7
 
 Needs root: each machine is a set of namespaces of Linux, with a network of its own and a cable to a switch. A head, on
-whose machine the service runs, and three nodes of three workers each. Each round gives them 24 tasks, whose work is a
-real program that stamps when it lives; some start more, in sessions of their own. In the middle of that there is one
+whose machine the service runs, and three nodes that share nine workers. Each round gives them 20 tasks, whose work is a
+real program that stamps when it lives; some start more, in sessions of their own. While eight or nine run there is one
 fault. When all tasks have ended, each must have been completed once, no two attempts of one task may have lived at any
 instant, and no process may be left.
 
@@ -21,14 +21,13 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from machines import Machine
 
@@ -44,8 +43,10 @@ from stamps import Life, overlaps, read_stamps  # noqa: E402
 
 from tasktrail.events import Completed, Failed, Progressed, Started  # noqa: E402
 
-NODES, WORKERS_EACH, TASKS, RUNNING = 3, 3, 24, 8
-"""The cluster; tasks of a round, and how many of them have to run when the fault comes."""
+NODES, CPUS, WORKERS = 3, 5, 9
+"""The cluster: two nodes have room for all workers."""
+TASKS, RUNNING = 20, 8
+"""Of a round, and how many of them have to run when the fault comes."""
 RECORDED_WITHIN = 15.0
 """Seconds from a fault to the last failure that it leads to, in the log."""
 DIES_WITHIN = 1.0
@@ -73,22 +74,25 @@ class Rig:
         self.cluster = RayMachines(network, [SUPPORT])
         self.service = ServiceOnMachines(
             self.cluster,
-            f"workers = {NODES * WORKERS_EACH}",
+            f"workers = {WORKERS}",
             f"ray_lease = {lease}",
             'sandbox = "off"',
             'handlers = ["stamped_handlers"]',
         )
         with ThreadPoolExecutor(NODES) as threads:
-            list(threads.map(lambda _: self.cluster.add_node(WORKERS_EACH), range(NODES)))
+            list(threads.map(lambda _: self.cluster.add_node(CPUS), range(NODES)))
         self.service.start()
         self.until_whole()
 
     def until_whole(self) -> float:
         """Wait until all workers are there; the seconds that it took."""
-        return until(lambda: not self.service.client.check_ready(), WHOLE_WITHIN, self._why_not_whole)
+        return until(lambda: self._slots() == WORKERS, WHOLE_WITHIN, self._why_not_whole)
+
+    def _slots(self) -> int:
+        return self.service.client.queue(1).resources.slots
 
     def _why_not_whole(self) -> str:
-        return f"all workers are there again; but {'; '.join(self.service.client.check_ready())}"
+        return f"{WORKERS} workers, but {self._slots()}: {'; '.join(self.service.client.check_ready())}"
 
     @contextmanager
     def closing(self) -> Iterator[None]:
@@ -134,7 +138,7 @@ class Round:
         rng = self.rig.rng
         options = {
             "folder": str(self.folder),
-            "seconds": round(rng.uniform(0.4, 1.6) * self.rig.lease, 3),
+            "seconds": round(rng.uniform(0.4, 1.2) * self.rig.lease, 3),
             "shape": rng.choice(["plain", "session", "family"]),
         }
         return self.rig.service.client.create_task(type="stamped", options=options, retry_delay=0)
@@ -224,11 +228,19 @@ class Round:
 
     # --- what faults have in common --------------------------------------------------------------------------------
 
-    def strikes(self, *machines: Machine, outcome: str = "") -> None:
-        """The fault comes now; attempts there may be lost."""
+    def strikes(self, *machines: Machine, outcomes: tuple[str, ...] = ()) -> None:
+        """The fault comes now; attempts there may fail so."""
         self.hit = {machine.name for machine in machines}
-        self.outcomes = {outcome}
+        self.outcomes = set(outcomes)
         self.at = time.monotonic()
+
+    def replace(self, victim: Machine) -> None:
+        """The workers of a lost node are made elsewhere; when all has ended another machine takes its place."""
+        self.rig.until_whole()
+        self.measure("all workers after", time.monotonic() - self.at)
+        self.settle()
+        self.rig.cluster.kill_node(victim)
+        self.rig.cluster.add_node(CPUS)
 
     def dies_by_lease(self, of: set[str]) -> None:
         """What runs on these machines has to be dead when its lease is over, and a second later at the latest."""
@@ -244,37 +256,36 @@ class Round:
 
 
 def node_killed(this: Round) -> None:
-    """All processes of a node are killed at once; another machine takes its place."""
+    """All processes of a node are killed at once."""
     victim = this.node_at_work()
-    this.strikes(victim, outcome="lost")
-    this.rig.cluster.kill_node(victim)
-    this.rig.cluster.add_node(WORKERS_EACH)
+    this.strikes(victim, outcomes=("lost",))
+    victim.kill()
+    this.dies_by_lease({victim.name})
+    this.replace(victim)
 
 
 def ray_killed(this: Round) -> None:
     """Ray's processes on a node are killed, and nothing else; later they are started again."""
     victim = this.node_at_work()
-    this.strikes(victim, outcome="lost")
+    this.strikes(victim, outcomes=("lost",))
     this.rig.cluster.kill_ray(victim)
     this.dies_by_lease({victim.name})
-    this.rig.cluster.start_node(victim, WORKERS_EACH)
+    this.rig.cluster.start_node(victim, CPUS)
 
 
 def cut_for_good(this: Round) -> None:
-    """The cable of a node is cut and stays so; another machine takes its place when all has ended."""
+    """The cable of a node is cut and stays so."""
     victim = this.node_at_work()
-    this.strikes(victim, outcome="lost")
+    this.strikes(victim, outcomes=("lost",))
     victim.cut()
     this.dies_by_lease({victim.name})
-    this.settle()
-    this.rig.cluster.kill_node(victim)
-    this.rig.cluster.add_node(WORKERS_EACH)
+    this.replace(victim)
 
 
 def cut_long(this: Round) -> None:
     """The cable of a node is cut for longer than the lease, and mended."""
     victim = this.node_at_work()
-    this.strikes(victim, outcome="lost")
+    this.strikes(victim, outcomes=("lost", "interrupted"))  # who is heard of in the last moment says so by itself
     victim.cut()
     this.dies_by_lease({victim.name})
     time.sleep(this.rig.rng.uniform(0, this.rig.lease))
@@ -313,7 +324,7 @@ def service_killed(this: Round) -> None:
 def service_away(this: Round) -> None:
     """The service is killed, and started again when all leases are over."""
     alive = {(life.attempt, life.pid, life.machine) for life in this.alive()}
-    this.strikes(*this.rig.cluster.nodes, outcome="interrupted")
+    this.strikes(*this.rig.cluster.nodes, outcomes=("interrupted",))
     this.rig.service.kill()
     this.dies_by_lease({node.name for node in this.rig.cluster.nodes})
     this.check(bool(alive), "nothing ran")
@@ -336,14 +347,14 @@ def gateway_killed(this: Round) -> None:
 
 def head_killed(this: Round) -> None:
     """Ray's head is killed, and started again without its state; the nodes have to join anew."""
-    this.strikes(*this.rig.cluster.nodes, outcome="lost")
+    this.strikes(*this.rig.cluster.nodes, outcomes=("lost",))
     this.rig.cluster.kill_ray(this.rig.cluster.head)
     time.sleep(this.rig.rng.uniform(0, 2 * this.rig.lease))
     this.rig.cluster.start_head()
     for node in this.rig.cluster.nodes:
         this.rig.cluster.kill_ray(node)
     with ThreadPoolExecutor(NODES) as threads:
-        list(threads.map(lambda node: this.rig.cluster.start_node(node, WORKERS_EACH), this.rig.cluster.nodes))
+        list(threads.map(lambda node: this.rig.cluster.start_node(node, CPUS), this.rig.cluster.nodes))
     this.check(this.rig.service.process.is_alive(), "the service is gone")
 
 
@@ -423,6 +434,7 @@ def _summary(figures: dict[str, list[float]]) -> Iterator[str]:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folders go, too
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=20, help="rounds of each fault")
     parser.add_argument("--lease", type=float, default=4.0, help="`ray_lease`, in seconds")

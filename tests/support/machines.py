@@ -1,9 +1,9 @@
 """Machines on this one, each with a network, processes, a name and temp files of its own, joined by cables to a switch.
 
 Namespaces of Linux, made by root, none of them named: what belongs to a machine ends with its first process, and that
-one ends when its standard input does. So nothing is left however this process ends, and nothing of this machine, neither
-its addresses nor its interfaces, is touched. Files are those of this machine, but for the folder `Network.private` and
-`/dev/shm`, which each has for itself. The clocks are this machine's, so stamps of all machines can be compared.
+one ends when its standard input does. So nothing is left however this process ends. No address and no interface of this
+machine is touched. Files are those of this machine, but for the folder `Network.private` and `/dev/shm`, which each has
+for itself. The clocks are this machine's, too, so stamps of all machines can be compared.
 
     with Network() as network:
         one, two = network.machine("one"), network.machine("two")
@@ -131,23 +131,24 @@ class Machine:
         self._first = first
         self._pid = pid
         self._enter = ["nsenter", *_INTO, "--target", str(pid), "--"]
-        self._processes = os.readlink(f"/proc/{pid}/ns/pid")
+        self._entered: list[subprocess.Popen[bytes]] = []
+        self._processes = _processes_of(pid)
 
     def start(
         self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, output: Path | None = None
     ) -> Process:
         """Start a program there; what it says is added to the file `output`."""
         with (output or Path(os.devnull)).open("ab") as sink:
-            return Process(
-                subprocess.Popen(
-                    [*self._enter, *command],
-                    env=self._environment(environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=sink,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C is for who started it
-                )
+            entered = subprocess.Popen(
+                [*self._enter, *command],
+                env=self._environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for who started it
             )
+        self._entered.append(entered)
+        return Process(entered)
 
     def run(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
         """Run a program there to its end; what it says. Raises OSError if it fails."""
@@ -175,6 +176,8 @@ class Machine:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             _end(self._first)
+            for entered in self._entered:
+                entered.wait()
 
 
 class Process:
@@ -214,7 +217,7 @@ def command_of(pid: int) -> str:
 
 def _processes_of(pid: int) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:
         return ""
 

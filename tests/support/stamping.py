@@ -2,8 +2,8 @@
 
 Each of its processes has a file of its own, `TASK-ATTEMPT-PID.stamps`, a line a stamp: a word and the seconds of
 CLOCK_MONOTONIC, which all machines of a test share. It begins with `start` and the name of the machine, then `beat`
-every 20 ms, and `stop` when it ends by itself. As long as it has code to run it holds a lock, and at its start it looks whether a process of another
-attempt of its task holds one. Then it adds `overlap`, with the number of that attempt.
+every 20 ms, and `stop` when it ends by itself. As long as it has code to run it holds a lock, and at its start it looks
+whether a process of another attempt of its task holds one. Then it adds `overlap`, with the number of that attempt.
 
 Shapes: `plain`, `session` (in a session of its own), `family` (that, and one more that it starts in another session).
 """
@@ -33,7 +33,7 @@ def main() -> None:
         os.write(stamps, f"{word} {at:.6f} {more}\n".encode())
 
     stamp("start", begun, os.uname().nodename)
-    others = [name for name in os.listdir(folder) if name.startswith(f"{task}-") and name.endswith(".alive")]
+    others = [name for name in os.listdir(folder) if name.startswith(f"{task}-") and name.endswith(".alive")]  # noqa: PTH208 - starts fast
     for other in sorted(set(others) - {f"{task}-{attempt}.alive"}):
         if lives(f"{folder}/{other}"):
             stamp("overlap", time.monotonic(), other.removesuffix(".alive").partition("-")[2])

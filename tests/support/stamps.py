@@ -21,8 +21,6 @@ class Life(NamedTuple):
     start: float
     last: float
     """When it was last known to run code."""
-    pause: float
-    """The longest time between two stamps."""
     is_done: bool
     """Whether it has ended by itself."""
     overlaps: tuple[int, ...]
@@ -44,9 +42,8 @@ def _life(attempt: int, pid: int, text: str) -> Life | None:
     if not lines:
         return None
     times = [float(line[1]) for line in lines]
-    pause = max((after - before for before, after in zip(times, times[1:], strict=False)), default=0.0)
     overlaps = tuple(int(line[2]) for line in lines if line[0] == "overlap")
-    return Life(attempt, pid, lines[0][2].strip(), times[0], times[-1], pause, lines[-1][0] == "stop", overlaps)
+    return Life(attempt, pid, lines[0][2].strip(), times[0], times[-1], lines[-1][0] == "stop", overlaps)
 
 
 def overlaps(stamps: Mapping[int, Iterable[Life]]) -> list[str]:
