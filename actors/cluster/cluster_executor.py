@@ -586,6 +586,7 @@ class ClusterExecutor:
         if host.state != "dead":
             logger.warning("host_is_dead", host=host.name, attempts=len(host.held))
             host.state = "dead"
+            self._shun(host.node)  # perhaps all of it is gone; if not, the others there say so
             self._capacity_touched = True
             if not host.held and (host.caught_up or not host.earlier):
                 self._drop(host)
@@ -687,8 +688,13 @@ class ClusterExecutor:
     def _not_made(self, host: _Host, why: str) -> None:
         """Another one is made later: what is wrong there may stay so."""
         self._make_at = self._clock() + _MAKE_AGAIN_AFTER
+        self._shun(host.node)
         self._set_trouble(f"A worker could not be started on node {self._name_of(host.node)}: {why}")
         self._drop(host)
+
+    def _shun(self, node: str) -> None:
+        """Prefer other nodes, until a host there answers."""
+        self._shunned[node] = self._clock() + _SHUNNED
 
     def _free(self, node: Node) -> dict[str, float]:
         """What is free there, less what hosts have been promised that the engine may not have counted yet."""
@@ -832,7 +838,6 @@ class ClusterExecutor:
         if astray:
             self._pump(host)
         if host.state == "new" and now - host.made_at > _MADE_WITHIN:
-            self._shunned[host.node] = now + _SHUNNED
             self._not_made(host, f"it did not answer within {_MADE_WITHIN:g} s")
         elif host.state in ("sought", "silent", "dead") and host.fence.is_passed(now) and not self._replaced:
             self._give_up(host)
@@ -840,7 +845,7 @@ class ClusterExecutor:
     def _give_up(self, host: _Host) -> None:
         """It has surely ended what it ran."""
         if host.state == "silent":
-            self._shunned[host.node] = self._clock() + _SHUNNED
+            self._shun(host.node)
         node = self._name_of(host.node)
         for key in list(host.held):
             outcome: Literal["stopped", "lost"] = "stopped" if key in host.stopping else "lost"
