@@ -95,6 +95,14 @@ class Rig:
     def _why_not_whole(self) -> str:
         return f"{WORKERS} workers, but {self._slots()}: {'; '.join(self.service.client.check_ready())}"
 
+    def until_clean(self) -> float:
+        """Wait until there are no more hosts than workers: one that was given up books what others could have."""
+        return until(lambda: self._hosts() == WORKERS, WHOLE_WITHIN, lambda: f"{WORKERS} hosts, but {self._hosts()}")
+
+    def _hosts(self) -> int:
+        pids = (pid for machine in self.network.machines for pid in machine.pids())
+        return sum(command_of(pid).startswith("ray::Host") for pid in pids)
+
     @contextmanager
     def closing(self) -> Iterator[None]:
         """Stops the service at the end, and looks whether anything of it is left on a node."""
@@ -405,7 +413,7 @@ def run(faults: list[str], times: int, *, lease: float, seed: int, say: Callable
                 for number, name in enumerate(rounds, start=1):
                     this = Round(rig, name)
                     this.run(FAULTS[name])
-                    this.measure("whole again after", rig.until_whole())
+                    this.measure("whole again after", rig.until_whole() + rig.until_clean())
                     say(_line(number, this))
                     found += [f"round {number}, {name}: {what}" for what in this.found]
                     for figure, value in this.figures.items():
