@@ -147,7 +147,7 @@ class Round:
         rng = self.rig.rng
         options = {
             "folder": str(self.folder),
-            "seconds": round(rng.uniform(0.4, 1.2) * self.rig.lease, 3),
+            "seconds": round(rng.uniform(0.4, 2.4 if self.name == "service-away" else 1.2) * self.rig.lease, 3),
             "shape": rng.choice(["plain", "session", "family"]),
         }
         return self.rig.service.client.create_task(type="stamped", options=options, retry_delay=0)
@@ -179,6 +179,7 @@ class Round:
         fault(self)
         self.settle()
         self._judge()
+        self.check("lost" in self.figures or self.name not in LOSSES, "nothing was lost, so nothing was tried")
 
     def _running(self) -> int:
         return sum(any(not life.is_done for life in those) for those in read_stamps(self.folder).values())
@@ -379,6 +380,10 @@ FAULTS: dict[str, Callable[[Round], None]] = {
     "gateway-killed": gateway_killed,
     "head-killed": head_killed,
 }
+
+
+LOSSES = {"node-killed", "ray-killed", "cut-for-good", "cut-long", "service-away"}
+"""Those that have to cost an attempt."""
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------
