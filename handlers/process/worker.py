@@ -144,7 +144,7 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
             print_trace(error)
             return self._measured(failure(run, error))
-        ended = finish_exchange(run, self._channel, self._setup.sandbox)
+        ended = finish_exchange(run, task_type, self._channel, self._setup.sandbox)
         if ended is not None:
             return self._measured(ended)
         if not is_url(run.input_file) and not is_url(run.output_file):

@@ -120,6 +120,13 @@ class PathRules:
                     remedy="Choose another output: a file elsewhere does not give way to its result.",
                     status=CONFLICT,
                 )
+            if task_type.used_up(path, command.options):
+                raise InvalidPath(
+                    "A film that is joined from parts cannot be stored elsewhere: they lie beside it",
+                    field="output_file",
+                    remedy="Choose a path, or convert it in one task.",
+                    status=CONTRADICTION,
+                )
             return
         _check_form(path, "output_file")
         _check_root(path, self._output_roots, "output_file", "output_roots")

@@ -236,6 +236,15 @@ def test_an_output_goes_to_no_web_server_and_gives_way_to_nothing(start: Opener)
         )
 
 
+def test_a_film_that_is_joined_from_parts_is_not_stored_elsewhere(start: Opener) -> None:
+    service = start()
+
+    with pytest.raises(InvalidPath, match="joined from parts"):
+        service.create_task(
+            type="video_convert", input_file="s3://films/in/a", output_file="s3://results/a.mp4", options={"parts": 2}
+        )
+
+
 def test_a_host_that_means_this_machine_is_refused_although_it_is_named(
     start: Opener, server: S3Server, tmp_path: Path
 ) -> None:
