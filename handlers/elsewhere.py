@@ -1,16 +1,14 @@
 """Files that are elsewhere, as they lie on this machine meanwhile (`TEMP/elsewhere`), and what is said of moving them.
 
-* `fetched/KEY/NAME`: an input, whole, in the version that the key stands for. It is read in place by any number of
-  attempts, and written by none: an attempt may write into its own folder only. `KEY.part` is on its way.
+* `fetched/TASK-ATTEMPT`: the input of an attempt, which no other one ever reads.
 * `results/TASK-ATTEMPT`: where an output takes shape before it is stored.
 * `uploads/TASK-ATTEMPT.json`: an upload that has begun, so that what a kill leaves behind can be called off.
 
-Whoever uses one of them holds a lock on the file KEY.lock (TASK-ATTEMPT.lock) beside it. The kernel lets go of it when
+Whoever uses one of them holds a lock on the file TASK-ATTEMPT.lock beside it. The kernel lets go of it when
 its holder dies, however that happens. What nobody holds may be removed by anybody.
 """
 
 import fcntl
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -32,8 +30,6 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The module that moves the bytes, in a process of its own."""
     owner: str = ""
     """What this service's outputs are marked with, beside the task's number."""
-    cache: int = 0
-    """Bytes of inputs that are kept when nobody uses them."""
     largest: int = 0
     """Bytes that an input may have; 0: any."""
     private_hosts: tuple[str, ...] = ()
@@ -48,11 +44,11 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="say"):
 
 
 class Fetch(_Line, frozen=True, tag="fetch"):
-    """Have the input here. Answered by `Moved`…, then `Fetched` or `Refused`. It is held until the pipe is closed."""
+    """Have the input here. Answered by `Moved`…, then `Fetched` or `Refused`."""
 
     url: str
-    folder: str
-    """`TEMP/elsewhere`."""
+    place: str
+    """An empty folder that the asker holds."""
     storage: Storage
 
 
@@ -95,8 +91,6 @@ class Moved(_Line, frozen=True, tag="moved"):
     """Bytes."""
     total: int
     """0: nobody knows."""
-    waiting: bool = False
-    """Whether another attempt fetches it."""
 
 
 class Fetched(_Line, frozen=True, tag="fetched"):
@@ -150,12 +144,12 @@ class Busy(Exception):
     """Somebody holds it."""
 
 
-def hold(path: Path, *, shared: bool = False) -> int:
+def hold(path: Path) -> int:
     """A lock on the file, which is made when it is missing: the descriptor, to be closed. Raises Busy."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(fd).st_nlink:
                 return fd
         except BlockingIOError:
@@ -172,45 +166,22 @@ def lock_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
-def entry_of(folder: Path, url: str, version: str) -> Path:
-    """Where the version of an input lies, whole."""
-    key = hashlib.sha256(f"{url}\n{version}".encode()).hexdigest()[:40]
-    return folder / "fetched" / key
-
-
 def make_folders(folder: Path) -> None:
     """Make what is missing of `TEMP/elsewhere`."""
     for name in ("fetched", "results", "uploads"):
         make_private_folder(folder / name)
 
 
-def clear_up(folder: Path, keep: int) -> None:
-    """Remove what a kill has left, and unused inputs, the one that was used last last, until `keep` bytes remain."""
-    for path in _folders(folder / "results"):
-        _remove_unused(path)
-    for lock in (folder / "fetched").glob("*.lock"):
-        if not lock.with_suffix("").exists():
-            _remove_unused(lock.with_suffix(""))
-    kept: list[tuple[float, int, Path]] = []
-    for path in _folders(folder / "fetched"):
-        if path.name.endswith(".part"):
-            _remove_unused(path)
-            continue
-        with suppress(OSError):
-            size = sum(file.stat().st_size for file in path.iterdir())
-            used = lock_of(path)
-            kept.append((used.stat().st_mtime if used.exists() else 0.0, size, path))
-    too_much = sum(size for _used, size, _path in kept) - keep
-    for _used, size, path in sorted(kept):
-        if too_much <= 0:
-            break
-        if _remove_unused(path):
-            too_much -= size
+def clear_up(folder: Path) -> None:
+    """Remove inputs and results that nobody holds: a kill has left them."""
+    for name in ("fetched", "results"):
+        for path in _entries(folder / name):
+            _remove_unused(path.with_suffix("") if path.suffix == ".lock" else path)
 
 
-def _folders(folder: Path) -> Iterator[Path]:
+def _entries(folder: Path) -> Iterator[Path]:
     with suppress(OSError):
-        yield from [path for path in folder.iterdir() if path.is_dir()]
+        yield from sorted(folder.iterdir())
 
 
 def _remove_unused(path: Path) -> bool:

@@ -6,10 +6,13 @@ service has credentials of its own, in its environment or in files of its user.
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..events.errors import CONFLICT, CONTRADICTION, InvalidPath
+
+if TYPE_CHECKING:
+    from .contract import TaskType
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,253}[a-z0-9]")
@@ -185,4 +188,15 @@ def check_url(text: str, roots: Iterable[str], field: str, key: str, *, written:
     return url
 
 
-__all__ = ["READABLE", "WRITABLE", "Url", "check_url", "is_url", "lies_below", "parsed", "plain_path"]
+def check_only_read(task_type: "TaskType") -> None:
+    """Raise `InvalidPath` when the type changes its input: a file elsewhere is only read."""
+    if not task_type.steady_input:
+        raise InvalidPath(
+            f"{task_type.name} changes its input, and a file elsewhere is only read",
+            field="input_file",
+            remedy="Give it a file of this machine.",
+            status=CONTRADICTION,
+        )
+
+
+__all__ = ["READABLE", "WRITABLE", "Url", "check_only_read", "check_url", "is_url", "lies_below", "parsed", "plain_path"]

@@ -36,21 +36,22 @@ from ...handlers.elsewhere import (
     Sweep,
     Swept,
     Wish,
-    clear_up,
-    entry_of,
     hold,
     lock_of,
     make_folders,
 )
 from ...handlers.urls import Url, parsed
-from .places import Found, PlaceError, Source
+from .places import CHUNK, Found, PlaceError, Source
 
 _PR_SET_PDEATHSIG = 1
-_TRIES = 5
+_TRIES = 8
 """Of reading on after a connection broke, without a byte in between."""
-_LOOK_AGAIN = 0.2
+_PAUSE = 0.2
+"""Seconds before it is read on; twice as long each time, so half a minute in all."""
 _TELL_EVERY = 4 * 1024 * 1024
 """Bytes between two accounts."""
+_LOOK_EVERY = 8 * 1024 * 1024
+"""Bytes between two looks at how full the disk is."""
 _LEFT_FREE = 64 * 1024 * 1024
 """Bytes of the disk that no input takes."""
 
@@ -143,9 +144,7 @@ class Mover:
         return WebSource(url, storage.private_hosts)
 
     def _fetch(self, wish: Fetch) -> None:
-        url, folder = parsed(wish.url), Path(wish.folder)
-        make_folders(folder)
-        self._sweep(folder)
+        url, place = parsed(wish.url), Path(wish.place)
         source = self._source(url, wish.storage)
         found = source.look()
         if wish.storage.largest and found.size > wish.storage.largest:
@@ -154,47 +153,17 @@ class Mover:
                 f"{wish.url} has {found.size:,} bytes, and at most {wish.storage.largest:,} are allowed",
                 "Have the operator raise `max_temp_size`.",
             )
-        version = found.version or f"unknown {os.urandom(8).hex()}"
-        entry = entry_of(folder, wish.url, version)
-        part, waited = entry.with_name(f"{entry.name}.part"), False
-        while True:
-            try:
-                using = hold(lock_of(entry), shared=True)
-                if (entry / url.name).is_file():
-                    break
-                os.close(using)
-                making = hold(lock_of(part))
-            except Busy:
-                if not waited:
-                    self._say(Moved(done=0, total=found.size, waiting=True))
-                waited = True
-                time.sleep(_LOOK_AGAIN)
-                continue
-            try:
-                if not (entry / url.name).is_file():
-                    shutil.rmtree(entry, ignore_errors=True)
-                    self._download(source, found, part, url, wish.storage)
-                    part.rename(entry)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-                lock_of(part).unlink(missing_ok=True)
-                os.close(making)
-        os.utime(using)
-        clear_up(folder, wish.storage.cache)
-        self._say(Fetched(path=str(entry / url.name), version=version))
-        self._hear()  # until the attempt holds it itself
-        os.close(using)
+        self._download(source, found, place / url.name, url, wish.storage)
+        self._say(Fetched(path=str(place / url.name), version=found.version or f"unknown {os.urandom(8).hex()}"))
 
-    def _download(self, source: Source, found: Found, part: Path, url: Url, storage: Storage) -> None:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(mode=0o700)
+    def _download(self, source: Source, found: Found, path: Path, url: Url, storage: Storage) -> None:
         done, told, tries = 0, 0, 0
-        with (part / url.name).open("xb") as file:
+        with path.open("xb") as file:
             while True:
                 before = done
                 try:
                     for data in source.read(found, done):
-                        self._refuse_full(part, done + len(data), found.size, url, storage)
+                        self._refuse_full(path.parent, done + len(data), found.size, url, storage)
                         file.write(data)
                         done += len(data)
                         if done - told >= _TELL_EVERY:
@@ -204,23 +173,23 @@ class Mover:
                     tries = 0 if done > before else tries + 1
                     if error.kind != "unreachable" or tries >= _TRIES or (done and not found.resumes):
                         raise
-                    time.sleep(_LOOK_AGAIN)
+                    time.sleep(_PAUSE * 2**tries)
                     continue
                 break
             if found.size and done != found.size:
                 raise PlaceError("unreachable", f"{url.text} ended after {done:,} of {found.size:,} bytes")
-            file.flush()
-            os.fsync(file.fileno())
 
-    def _refuse_full(self, part: Path, done: int, size: int, url: Url, storage: Storage) -> None:
-        if (storage.largest and done > storage.largest) or (size and done > size):
-            raise PlaceError("large", f"{url.text} has more bytes than it said, or than are allowed")
-        if done % (64 * 1024 * 1024) < 1024 * 1024:  # now and then, and at the beginning for all that is to come
-            free = shutil.disk_usage(part).free
+    def _refuse_full(self, folder: Path, done: int, size: int, url: Url, storage: Storage) -> None:
+        if size and done > size:
+            raise PlaceError("changed", f"{url.text} has more bytes than it said")
+        if storage.largest and done > storage.largest:
+            raise PlaceError("large", f"{url.text} has more than the {storage.largest:,} bytes that are allowed")
+        if done % _LOOK_EVERY < CHUNK:  # and at the beginning, for all that is to come
+            free = shutil.disk_usage(folder).free
             if free - max(0, size - done) < _LEFT_FREE:
                 raise PlaceError(
                     "failed",
-                    f"no space left on device: {url.text} has {size:,} bytes, and {free:,} are free in {part.parent}",
+                    f"no space left on device: {url.text} has {size:,} bytes, and {free:,} are free in {folder}",
                     "Free space there, or choose another `temp_dir`.",
                 )
 

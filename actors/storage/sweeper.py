@@ -15,7 +15,7 @@ class Sweeper:
 
     Args:
         folder: `TEMP/elsewhere`; not necessarily there.
-        storage: what it is to keep, and who can call off uploads.
+        storage: who can call off uploads.
     """
 
     def __init__(self, folder: Path, storage: Storage) -> None:
@@ -30,7 +30,7 @@ class Sweeper:
             self._process = None
         if not self._folder.is_dir():
             return
-        clear_up(self._folder, self._storage.cache)
+        clear_up(self._folder)
         if any((self._folder / "uploads").glob("*.json")):
             with suppress(OSError, subprocess.SubprocessError):
                 self._process = MoverProcess(self._storage.mover, environment=storage_environment(os.environ))

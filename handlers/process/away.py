@@ -6,6 +6,7 @@ has the credentials; the worker hands them on without reading them, and an attem
 
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -19,11 +20,12 @@ from msgspec.structs import replace
 
 from ...events.errors import OutputExists, TasktrailError
 from ...events.reports import AttemptBeat, AttemptProgressed, Run
-from ..contract import StopAsked
+from ..contract import StopAsked, TaskType
 from ..elsewhere import (
     FOLDER,
     Answer,
     Appear,
+    Busy,
     Fetch,
     Fetched,
     Kind,
@@ -49,7 +51,7 @@ from ..errors import (
     StorageMissing,
     StorageUnreachable,
 )
-from ..urls import check_url, is_url
+from ..urls import check_only_read, check_url, is_url
 from .channel import WorkerChannel
 from .sandbox import Sandbox
 
@@ -154,8 +156,8 @@ class Away:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._held.close()
-        if self._folder.name and self._sandbox.storage is not None:
-            clear_up(self._folder, self._sandbox.storage.cache)
+        if self._folder.name:
+            clear_up(self._folder)
 
     @property
     def _storage(self) -> Storage:
@@ -165,11 +167,11 @@ class Away:
             )
         return self._sandbox.storage
 
-    def brought_here(self, run: Run) -> Run:
+    def brought_here(self, run: Run, task_type: TaskType) -> Run:
         """The run with files of this machine in place of those elsewhere.
 
         Raises:
-            InvalidPath: the address is not allowed by now.
+            InvalidPath: the address is not allowed by now, or the type changes its input.
             StopAsked: the attempt is to end.
             StorageMissing, StorageDenied, StorageUnreachable, StorageFailed, InputTooLarge, PackageMissing: by name.
         """
@@ -180,25 +182,33 @@ class Away:
             run = self._with_place_for_output(run)
         if is_url(run.input_file):
             check_url(run.input_file, self._sandbox.input_roots, "input_file", "input_roots")
+            check_only_read(task_type)
             run = self._with_input(run, storage)
         return replace(run, cores=self._channel.cores())
 
     def _with_place_for_output(self, run: Run) -> Run:
         url = check_url(run.output_file, self._sandbox.output_roots, "output_file", "output_roots", written=True)
-        place = self._folder / "results" / f"{run.task_id}-{run.attempt}"
-        self._held.callback(os.close, hold(lock_of(place)))
-        place.mkdir(mode=0o700, exist_ok=True)
+        place = self._place("results", run)
         return replace(run, output_url=run.output_file, output_file=str(place / url.name))
 
-    def _with_input(self, run: Run, storage: Storage) -> Run:
-        process = self._started()
+    def _place(self, name: str, run: Run) -> Path:
+        """An empty folder, held until the attempt is over."""
+        place = self._folder / name / f"{run.task_id}-{run.attempt}"
         try:
-            process.wish(Fetch(url=run.input_file, folder=str(self._folder), storage=storage))
+            self._held.callback(os.close, hold(lock_of(place)))
+        except Busy:
+            raise StorageUnreachable(f"Somebody else is still at {place}") from None
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(mode=0o700)
+        return place
+
+    def _with_input(self, run: Run, storage: Storage) -> Run:
+        place, process = self._place("fetched", run), self._started()
+        try:
+            process.wish(Fetch(url=run.input_file, place=str(place), storage=storage))
             found = self._heard(process, run, "fetching", 0.0)
             if not isinstance(found, Fetched):
                 raise StorageFailed(f"The input was not fetched: {type(found).__name__}")
-            lock = hold(lock_of(Path(found.path).parent), shared=True)
-            self._held.callback(os.close, lock)
         finally:
             process.close()
         return replace(run, input_url=run.input_file, input_file=found.path, input_version=found.version)
@@ -292,7 +302,5 @@ def as_error(refused: Refused) -> TasktrailError:
 
 
 def _told(moved: Moved, doing: str) -> str:
-    if moved.waiting:
-        return f"another attempt is {doing} it"
     total = f" of {moved.total / 1e6:,.0f}" if moved.total else ""
     return f"{doing}: {moved.done / 1e6:,.0f}{total} MB"

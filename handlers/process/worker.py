@@ -153,7 +153,7 @@ class Worker:
 
         try:
             with Away(self._channel, self._setup.sandbox, self._credentials, listens=self._sandboxed is None) as away:
-                return self._run_here(away.brought_here(run), task_type, away)
+                return self._run_here(away.brought_here(run, task_type), task_type, away)
         except StopAsked:
             return self._measured(AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped as asked"))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails

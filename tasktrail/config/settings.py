@@ -699,10 +699,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             check=check_written_place,
         ),
     ] = ()
-    fetch_cache: Annotated[
-        int,
-        _bytes("Inputs from elsewhere that are kept when no attempt uses them, for the next one; 0: none."),
-    ] = 2 * 1024**3
     sandbox: Annotated[
         Literal["auto", "off", "require"],
         _key(
@@ -837,7 +833,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return Storage(
             mover="tasktrail.actors.storage.mover",
             owner=owner,
-            cache=self.fetch_cache,
             largest=self.max_temp_size,
             private_hosts=self.allow_endpoints,
         )

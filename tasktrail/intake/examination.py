@@ -256,10 +256,12 @@ class CommandIntake:
     def _is_to_come(self, command: CreateTask | GraphTask, made: frozenset[str]) -> bool:
         """Whether a task that this one waits for has yet to write the input, so that it need not be there."""
         path = command.input_file
-        if not path or path in made:
-            return bool(path)
+        if not path or is_url(path):  # of an address only the form is looked at, and that is known
+            return False
+        if path in made:
+            return True
         others = [other for other in command.depends_on if isinstance(other, int)]
-        if not others or (not is_url(path) and os.path.lexists(path)):
+        if not others or os.path.lexists(path):
             return False
         return (path, command.user_id) in self._outputs_to_come(others)
 

@@ -11,7 +11,7 @@ from ..events.errors import CONFLICT, CONTRADICTION, InvalidPath, OutputExists
 from ..handlers.contract import TaskType
 from ..handlers.kinds import kind_by_name, kind_of
 from ..handlers.process.sandbox import check_apart
-from ..handlers.urls import check_url, is_url
+from ..handlers.urls import check_only_read, check_url, is_url
 
 _USUAL_NAME_MAX = 255
 
@@ -75,13 +75,7 @@ class PathRules:
 
     def _check_input_elsewhere(self, path: str, task_type: TaskType) -> None:
         check_url(path, self._input_roots, "input_file", "input_roots")
-        if not task_type.steady_input:
-            raise InvalidPath(
-                f"{task_type.name} changes its input, and a file elsewhere is only read",
-                field="input_file",
-                remedy="Give it a file of this machine.",
-                status=CONTRADICTION,
-            )
+        check_only_read(task_type)
 
     def check_looked_at(self, path: str) -> None:
         """Whether somebody may be told what is at a path: that it is below a root, and out of our own folders."""

@@ -35,6 +35,29 @@ def maker(context: TaskContext[Making]) -> None:
     context.output_part.write_bytes(os.urandom(8) + b"\0" * context.options.size)
 
 
+@handler("reader", needs_input=True, needs_output=False)
+def reader(context: TaskContext[Any]) -> dict[str, Any]:
+    """The input's text."""
+    return {"text": context.input_file.read_text()}
+
+
+def _scribble(context: TaskContext[Any]) -> None:
+    with context.input_file.open("r+b") as file:
+        file.write(b"POISON")
+
+
+@handler("scribbler", needs_input=True, needs_output=False)
+def scribbler(context: TaskContext[Any]) -> None:
+    """Change the input, although the type does not say so."""
+    _scribble(context)
+
+
+@handler("changer", needs_input=True, needs_output=False, steady_input=False)
+def changer(context: TaskContext[Any]) -> None:
+    """Change the input, as the type says."""
+    _scribble(context)
+
+
 @handler("resumer", needs_input=True, needs_output=False, resumable=True)
 def resumer(context: TaskContext[Any]) -> Finished | Rejected | Stopped:
     """Save a checkpoint and wait for the end; the second time tell what was saved."""

@@ -358,27 +358,69 @@ def test_a_folder_is_not_stored(start: Opener, s3: Any, tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
-# --- kept, shared, changed -------------------------------------------------------------------------------------------
+# --- changed, and not kept -------------------------------------------------------------------------------------------
 
 
-def test_an_input_is_fetched_once_for_two_attempts_at_once_and_for_the_next(
-    start: Opener, server: S3Server, s3: Any, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("sandbox", ["off", "auto"])
+def test_what_a_handler_does_to_its_copy_reaches_no_other_task(start: Opener, s3: Any, sandbox: str) -> None:
+    s3.put_object(Bucket="films", Key="in/a", Body=b"abcdefgh")
+    service = start(sandbox=sandbox)
+
+    service.wait(service.create_task(type="scribbler", input_file="s3://films/in/a", max_retries=0), WITHIN)
+    task = done(service, service.create_task(type="reader", input_file="s3://films/in/a"))
+
+    assert task.result == {"text": "abcdefgh"}
+
+
+def test_a_type_that_changes_its_input_gets_none_that_an_earlier_task_stores_elsewhere(start: Opener, s3: Any) -> None:
+    service = start(input_roots=("s3://results/",))
+    fields: dict[str, Any] = {"type": "changer", "input_file": "s3://results/x"}
+
+    with pytest.raises(InvalidPath, match="changes its input"):
+        service.create_graph(
+            [
+                {"name": "first", "type": "maker", "output_file": "s3://results/x"},
+                {"name": "second", "depends_on": ["first"], **fields},
+            ]
+        )
+    first = service.create_task(type="maker", output_file="s3://results/x")
+    with pytest.raises(InvalidPath, match="changes its input"):
+        service.create_task(depends_on=[first], **fields)
+
+
+def test_nothing_is_kept_of_an_input(start: Opener, s3: Any, tmp_path: Path) -> None:
+    """So an erased user leaves no copy, and nothing that is old or was changed is ever read again."""
     s3.put_object(Bucket="films", Key="in/a", Body=b"abc")
     service = start()
 
-    def create(name: str) -> int:
-        return service.create_task(type="copier", input_file="s3://films/in/a", output_file=str(tmp_path / name))
+    done(service, service.create_task(type="reader", input_file="s3://films/in/a"))
 
-    with server.holding(lambda method, path: (method, path) == ("GET", "/films/in/a")):
-        both = [create("one"), create("two")]
-        server.wait_held()
-    for task_id in both:
+    folder = tmp_path / "data" / "tmp" / "elsewhere" / "fetched"
+    wait_until(lambda: list(folder.iterdir()) == [])
+
+
+def test_an_erased_user_leaves_no_copy_that_a_kill_has_left(start: Opener, s3: Any, tmp_path: Path) -> None:
+    service = start(personal_data="encrypted")
+    s3.put_object(Bucket="films", Key="in/a", Body=b"abc")
+    mine, other = (service.create_task(type="reader", input_file="s3://films/in/a", user_id=user) for user in (7, 8))
+    for task_id in (mine, other):
         done(service, task_id)
-    done(service, create("three"))
+    folder = tmp_path / "data" / "tmp" / "elsewhere"
+    for name in ("fetched", "results"):
+        for task_id in (mine, other):
+            (folder / name / f"{task_id}-9").mkdir()
 
-    assert server.count("GET", "/films/in/a") == 1
-    assert {(tmp_path / name).read_bytes() for name in ("one", "two", "three")} == {b"abc"}
+    service.erase_user(7)
+
+    wait_until(lambda: not any((folder / name / f"{mine}-9").exists() for name in ("fetched", "results")))
+    assert (folder / "fetched" / f"{other}-9").exists()
+
+
+def wait_until(met: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WITHIN
+    while not met():
+        assert time.monotonic() < deadline, "it is still not so"
+        time.sleep(0.05)
 
 
 def test_another_version_is_fetched_anew(start: Opener, s3: Any, tmp_path: Path) -> None:
@@ -388,15 +430,6 @@ def test_another_version_is_fetched_anew(start: Opener, s3: Any, tmp_path: Path)
         out = tmp_path / f"{number}"
         done(service, service.create_task(type="copier", input_file="s3://films/in/a", output_file=str(out)))
         assert out.read_bytes() == content
-
-
-def test_without_a_cache_nothing_is_kept(start: Opener, s3: Any, tmp_path: Path) -> None:
-    s3.put_object(Bucket="films", Key="in/a", Body=b"abc")
-    service = start(fetch_cache=0)
-
-    done(service, service.create_task(type="copier", input_file="s3://films/in/a", output_file=str(tmp_path / "one")))
-
-    assert list((tmp_path / "data" / "tmp" / "elsewhere" / "fetched").iterdir()) == []
 
 
 def test_a_checkpoint_of_the_same_version_is_used_although_the_file_was_fetched_anew(start: Opener, s3: Any) -> None:
@@ -411,7 +444,7 @@ def test_a_checkpoint_of_another_version_is_not_used(start: Opener, s3: Any) -> 
 def resumed(start: Opener, s3: Any, later: bytes = b"") -> dict[str, Any]:
     """What the second attempt tells, whose input has become `later`."""
     s3.put_object(Bucket="films", Key="in/a", Body=b"abc")
-    service = start(fetch_cache=0, workers=1)
+    service = start(workers=1)
     task_id = service.create_task(type="resumer", input_file="s3://films/in/a")
     for record in service.follow(after=0):
         if record.task_id == task_id and type(record.event).__name__ == "Checkpointed":
@@ -577,9 +610,7 @@ def test_an_upload_that_was_killed_for_good_is_called_off_by_the_service(
     with server.holding(lambda method, _path: method == "DELETE"):
         start(workers=1)
         server.wait_held()
-    deadline = time.monotonic() + WITHIN
-    while uploads(s3) or left(tmp_path):
-        assert time.monotonic() < deadline, "it is still there"
+    wait_until(lambda: not (uploads(s3) or left(tmp_path)))
 
 
 def test_doctor_asks_each_place_and_shows_no_secret(server: S3Server, s3: Any, tmp_path: Path) -> None:

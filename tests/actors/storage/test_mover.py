@@ -5,27 +5,33 @@ import shutil
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_server import S3Server
 
+from tasktrail.actors.storage import s3
 from tasktrail.actors.storage.mover import Mover
 from tasktrail.actors.storage.places import PlaceError
+from tasktrail.actors.storage.s3 import make_client
 from tasktrail.actors.storage.web import WebSource
 from tasktrail.handlers.elsewhere import (
     Answer,
+    Appear,
     Busy,
     Fetch,
     Fetched,
     Moved,
+    Ready,
     Refused,
     Storage,
+    Store,
+    Sweep,
+    Swept,
     Wish,
     clear_up,
-    entry_of,
     hold,
     lock_of,
     make_folders,
@@ -41,6 +47,12 @@ class Web:
     def __init__(self) -> None:
         self.at_once = len(CONTENT)
         self.etag = '"1"'
+        self.length = True
+        """Whether it says how long an answer is."""
+        self.shift = 0
+        """How many bytes too early it begins in the middle."""
+        self.refused = 0
+        """The status of each answer to GET, if it refuses them."""
         self.asked: list[str] = []
         web = self
 
@@ -48,14 +60,27 @@ class Web:
             def do_GET(self) -> None:
                 wanted = self.headers.get("Range", "")
                 web.asked.append(wanted)
-                start = int(wanted[6:-1]) if wanted and self.headers.get("If-Range") == web.etag else 0
+                if web.refused:
+                    self.send_response(web.refused)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                condition = self.headers.get("If-Range") or self.headers.get("If-Match")
+                start = int(wanted[6:-1]) - web.shift if wanted and condition == web.etag else 0
                 self.send_response(206 if start else 200)
                 self.send_header("ETag", web.etag)
-                self.send_header("Content-Length", str(len(CONTENT) - start))
+                if web.length:
+                    self.send_header("Content-Length", str(len(CONTENT) - start))
                 if start:
                     self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
                 self.end_headers()
                 self.wfile.write(CONTENT[start : start + web.at_once])
+
+            def do_HEAD(self) -> None:
+                self.send_response(200)
+                self.send_header("ETag", web.etag)
+                self.send_header("Content-Length", str(len(CONTENT)))
+                self.end_headers()
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -80,15 +105,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fetched(folder: Path, web: Web, **storage: Any) -> list[Answer]:
+def fetched(folder: Path, web: Web, url: str = "", **storage: Any) -> list[Answer]:
     said: list[Answer] = []
-    wishes: list[Wish] = [Fetch(url=web.url, folder=str(folder), storage=settings(web, **storage))]
+    wishes: list[Wish] = [Fetch(url=url or web.url, place=str(folder / "fetched"), storage=settings(web, **storage))]
     Mover(said.append, lambda: wishes.pop(0) if wishes else None).serve()
     return [one for one in said if not isinstance(one, Moved)]
 
 
+@pytest.fixture
+def in_s3(web: Web, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address in S3 at which the web server is asked."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{web.host}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
+    return "s3://films/a.bin"
+
+
 def settings(web: Web, **more: Any) -> Storage:
-    return Storage(**{"mover": "", "private_hosts": (web.host,), "cache": 10**9, **more})
+    return Storage(**{"mover": "", "private_hosts": (web.host,), **more})
 
 
 def test_reading_goes_on_where_the_connection_broke(folder: Path, web: Web) -> None:
@@ -110,10 +144,50 @@ def test_a_file_that_changes_in_the_middle_is_not_put_together(web: Web) -> None
         list(source.read(found, 100))
 
 
-def test_what_is_known_is_not_fetched_again(folder: Path, web: Web) -> None:
-    (first,), (second,) = fetched(folder, web), fetched(folder, web)
+def test_reading_from_s3_goes_on_where_the_connection_broke(folder: Path, web: Web, in_s3: str) -> None:
+    web.at_once = 100_000
 
-    assert first == second
+    (answer,) = fetched(folder, web, in_s3)
+
+    assert isinstance(answer, Fetched), answer
+    assert Path(answer.path).read_bytes() == CONTENT
+    assert web.asked == ["", "bytes=100000-", "bytes=200000-"]
+
+
+@pytest.mark.parametrize("status", [412, 416])
+def test_an_object_that_changes_between_two_questions_is_told_as_changed(
+    folder: Path, web: Web, in_s3: str, status: int
+) -> None:
+    web.refused = status
+
+    (answer,) = fetched(folder, web, in_s3)
+
+    assert isinstance(answer, Refused)
+    assert (answer.kind, answer.message) == ("changed", "s3://films/a.bin changed while it was read")
+
+
+@pytest.mark.parametrize("where", ["web", "s3"])
+def test_other_bytes_than_were_asked_for_are_not_put_together(
+    folder: Path, web: Web, in_s3: str, where: str
+) -> None:
+    web.at_once, web.shift = 100_000, 1000
+
+    (answer,) = fetched(folder, web, in_s3 if where == "s3" else "")
+
+    assert isinstance(answer, Refused)
+    assert answer.kind == "changed"
+    assert "other bytes" in answer.message
+    assert web.asked == ["", "bytes=100000-"]
+
+
+def test_an_answer_of_which_nobody_can_tell_whether_it_is_whole_is_refused(folder: Path, web: Web) -> None:
+    web.length, web.at_once = False, 1000
+
+    (answer,) = fetched(folder, web)
+
+    assert isinstance(answer, Refused)
+    assert answer.kind == "failed"
+    assert "neither its length" in answer.message
 
 
 def test_a_host_is_refused_by_what_its_name_means(web: Web) -> None:
@@ -178,7 +252,6 @@ def test_a_file_that_does_not_fit_on_the_disk_is_refused_at_once(
 
     assert isinstance(answer, Refused)
     assert "no space left on device" in answer.message
-    assert [path for path in (folder / "fetched").iterdir() if path.is_dir()] == []
 
 
 def test_an_unknown_failure_is_told_without_its_words(folder: Path) -> None:
@@ -187,60 +260,93 @@ def test_an_unknown_failure_is_told_without_its_words(folder: Path) -> None:
             raise RuntimeError("canary")
 
     said: list[Answer] = []
-    wishes: list[Wish] = [Fetch(url="s3://films/a", folder=str(folder), storage=Storage(mover=""))]
+    wishes: list[Wish] = [Fetch(url="s3://films/a", place=str(folder), storage=Storage(mover=""))]
     Odd(said.append, lambda: wishes.pop(0) if wishes else None).serve()
 
     assert said == [Refused(kind="failed", message="The file could not be moved: RuntimeError")]
 
 
+# --- uploads ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    server = S3Server()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.close()
+
+
+def test_an_upload_that_cannot_be_called_off_is_called_off_later(
+    folder: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client()
+    client.create_bucket(Bucket="results")
+    file = folder / "file"
+    file.write_bytes(b"abc")
+    monkeypatch.setattr(s3, "call_off", lambda *_: False)
+
+    answered = told(Store(url="s3://results/a", path=str(file), folder=str(folder), name="1-1", owner="o/1", overwrite=False))
+    assert answered == [Ready()], "nobody asked for the output"
+    assert [path.name for path in sorted((folder / "uploads").iterdir())] == ["1-1.json", "1-1.json.lock"]
+
+    monkeypatch.undo()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    assert told(Sweep(folder=str(folder))) == [Swept(count=1)]
+    assert client.list_multipart_uploads(Bucket="results").get("Uploads", []) == []
+    assert list((folder / "uploads").iterdir()) == []
+
+
+def test_an_upload_that_somebody_else_has_called_off_may_be_tried_again(folder: Path, server: S3Server) -> None:
+    client = make_client()
+    client.create_bucket(Bucket="results")
+    file = folder / "file"
+    file.write_bytes(b"abc")
+    said: list[Answer] = []
+
+    def hear() -> Wish | None:
+        if not said:
+            return Store(url="s3://results/a", path=str(file), folder=str(folder), name="1-1", owner="o", overwrite=False)
+        if len(said) > 2:
+            return None
+        for found in client.list_multipart_uploads(Bucket="results")["Uploads"]:
+            client.abort_multipart_upload(Bucket="results", Key="a", UploadId=found["UploadId"])
+        return Appear()
+
+    Mover(said.append, hear).serve()
+
+    assert isinstance(said[-1], Refused)
+    assert said[-1].kind == "unreachable"
+
+
+def told(wish: Wish) -> list[Answer]:
+    said: list[Answer] = []
+    wishes = [wish]
+    Mover(said.append, lambda: wishes.pop(0) if wishes else None).serve()
+    return [one for one in said if not isinstance(one, Moved)]
+
+
 # --- what lies here ---------------------------------------------------------------------------------------------------
 
 
-def put(folder: Path, name: str, size: int, used: float) -> Path:
-    entry = entry_of(folder, name, "1")
-    entry.mkdir()
-    (entry / "file").write_bytes(b"x" * size)
-    os.close(hold(lock_of(entry)))
-    os.utime(lock_of(entry), (used, used))
-    return entry
-
-
-def test_what_was_used_last_is_kept_last(folder: Path) -> None:
-    old, middle, new = (put(folder, str(used), 100, used) for used in (1, 2, 3))
-
-    clear_up(folder, 200)
-    assert [path.exists() for path in (old, middle, new)] == [False, True, True]
-
-    clear_up(folder, 0)
-    assert list((folder / "fetched").iterdir()) == []
-
-
-def test_what_is_in_use_stays(folder: Path) -> None:
-    with ExitStack() as stack:
-        entry = put(folder, "a", 100, 1)
-        stack.callback(os.close, hold(lock_of(entry), shared=True))
-        stack.callback(os.close, hold(lock_of(entry), shared=True))
+def test_what_somebody_holds_stays_and_all_else_goes(folder: Path) -> None:
+    held, free = folder / "fetched" / "1-1", folder / "fetched" / "2-1"
+    for place in (held, free, folder / "results" / "2-1"):
+        place.mkdir()
+        (place / "file").write_text("x")
+    (folder / "results" / "3-1.lock").touch()
+    lock = hold(lock_of(held))
+    try:
         with pytest.raises(Busy):
-            hold(lock_of(entry))
-        clear_up(folder, 0)
-        assert entry.exists()
-    clear_up(folder, 0)
-    assert not entry.exists()
+            hold(lock_of(held))
+        clear_up(folder)
+        assert (held.exists(), free.exists()) == (True, False)
+        assert list((folder / "results").iterdir()) == []
+    finally:
+        os.close(lock)
 
+    clear_up(folder)
 
-def test_what_a_kill_has_left_goes(folder: Path) -> None:
-    (folder / "fetched" / "k.part").mkdir()
-    (folder / "fetched" / "k.part" / "half").write_text("x")
-    (folder / "results" / "1-1").mkdir()
-
-    clear_up(folder, 10**9)
-
-    assert list((folder / "fetched").iterdir()) == list((folder / "results").iterdir()) == []
-
-
-def test_two_fetches_of_what_cannot_be_told_apart_share_nothing(folder: Path, web: Web) -> None:
-    web.etag = ""
-
-    paths = {answer.path for _ in range(2) for answer in fetched(folder, web) if isinstance(answer, Fetched)}
-
-    assert len(paths) == 2
+    assert list((folder / "fetched").iterdir()) == []
