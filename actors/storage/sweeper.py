@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...handlers.elsewhere import Storage, Sweep, clear_up
 from ...handlers.process.away import MoverProcess
-from ..workers.worker_process import storage_environment
+from ..workers.worker_process import in_memory, storage_credentials, worker_environment
 
 
 class Sweeper:
@@ -33,8 +33,14 @@ class Sweeper:
         clear_up(self._folder)
         if any((self._folder / "uploads").glob("*.json")):
             with suppress(OSError, subprocess.SubprocessError):
-                self._process = MoverProcess(self._storage.mover, environment=storage_environment(os.environ))
+                credentials = in_memory(storage_credentials(os.environ))
+                try:
+                    environment = worker_environment((), (), os.environ)
+                    self._process = MoverProcess(self._storage.mover, credentials, environment)
+                finally:
+                    os.close(credentials)
                 self._process.wish(Sweep(folder=str(self._folder)))
+                self._process.no_more()
 
     def close(self) -> None:
         """End the process that may still be at it."""

@@ -80,18 +80,15 @@ def storage_credentials(source: Mapping[str, str]) -> bytes:
     return msgspec.json.encode({name: value for name, value in source.items() if name.startswith(_STORAGE)})
 
 
-def storage_environment(source: Mapping[str, str]) -> dict[str, str]:
-    """For a process of the service's own that moves files: what a worker sees, and the credentials."""
-    return worker_environment((), (name for name in source if name.startswith(_STORAGE)), source)
-
-
-def _in_memory(data: bytes) -> int:
-    """A descriptor of a file that has no name, and of which nothing is written to a disk where Linux can do so."""
+def in_memory(data: bytes) -> int:
+    """A descriptor of a file that has no name. On Linux it is never written to a disk, and never changed."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("credentials")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
+        fd = os.memfd_create("credentials", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.write(fd, data)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        return fd
+    with tempfile.TemporaryFile() as file:
+        fd = os.dup(file.fileno())
     os.write(fd, data)
     return fd
 
@@ -106,7 +103,7 @@ def launch(settings: LaunchSettings) -> Launched:
     status, status_end = os.pipe()
     lock = () if settings.lock is None else (settings.lock,)
     theirs = (job_end, control_end, report_end, lifeline_end, status_end)
-    handed = (_in_memory(settings.credentials),) if settings.credentials else ()
+    handed = (in_memory(settings.credentials),) if settings.credentials else ()
     try:
         process = subprocess.Popen(
             _reaper_command(settings, lifeline_end, status_end, (job_end, control_end, report_end), lock, handed),

@@ -104,16 +104,21 @@ class MoverProcess:
             self._wishes.write(msgspec.json.encode(wish) + b"\n")
             self._wishes.flush()
 
+    def no_more(self) -> None:
+        """It ends by itself when it has done what was wished."""
+        with suppress(BrokenPipeError):
+            self._wishes.close()
+
     @property
     def fd(self) -> int:
         """Readable when there is something for `answers`."""
         return self._answers.fileno()
 
     def answers(self) -> list[Answer]:
-        """What it has said meanwhile; waits for something. Raises StorageFailed when it has died."""
+        """What it has said meanwhile; waits for something. Raises StorageUnreachable when it has died."""
         data = os.read(self.fd, _CHUNK)
         if not data:
-            raise StorageFailed("The process that moves the bytes has died", remedy="Retry the task.")
+            raise StorageUnreachable("The process that moves the bytes has died")
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return [msgspec.json.decode(line, type=Answer) for line in lines]
 

@@ -372,7 +372,7 @@ def test_what_a_handler_does_to_its_copy_reaches_no_other_task(start: Opener, s3
     assert task.result == {"text": "abcdefgh"}
 
 
-def test_a_type_that_changes_its_input_gets_none_that_an_earlier_task_stores_elsewhere(start: Opener, s3: Any) -> None:
+def test_a_type_that_changes_its_input_gets_none_that_an_earlier_task_stores_elsewhere(start: Opener) -> None:
     service = start(input_roots=("s3://results/",))
     fields: dict[str, Any] = {"type": "changer", "input_file": "s3://results/x"}
 
@@ -610,6 +610,12 @@ def test_an_upload_that_was_killed_for_good_is_called_off_by_the_service(
     with server.holding(lambda method, _path: method == "DELETE"):
         start(workers=1)
         server.wait_held()
+        movers = [one for one in psutil.Process().children(recursive=True) if "mover" in " ".join(one.cmdline())]
+        assert movers
+        for process in movers:
+            with suppress(OSError):  # whoever is not root may not even look
+                environment = Path(f"/proc/{process.pid}/environ").read_text()
+                assert not any(secret in environment for secret in (KEY_ID, SECRET_KEY, SESSION))
     wait_until(lambda: not (uploads(s3) or left(tmp_path)))
 
 
