@@ -199,4 +199,14 @@ def check_only_read(task_type: "TaskType") -> None:
         )
 
 
-__all__ = ["READABLE", "WRITABLE", "Url", "check_only_read", "check_url", "is_url", "lies_below", "parsed", "plain_path"]
+__all__ = [
+    "READABLE",
+    "WRITABLE",
+    "Url",
+    "check_only_read",
+    "check_url",
+    "is_url",
+    "lies_below",
+    "parsed",
+    "plain_path",
+]

@@ -40,8 +40,9 @@ from ...handlers.elsewhere import (
     lock_of,
     make_folders,
 )
+from ...handlers.process.sandbox import hide_process
 from ...handlers.urls import Url, parsed
-from .places import CHUNK, Found, PlaceError, Source
+from .places import CHUNK, Found, PlaceError, Source, unreachable
 
 _PR_SET_PDEATHSIG = 1
 _TRIES = 8
@@ -58,6 +59,7 @@ _LEFT_FREE = 64 * 1024 * 1024
 
 def main() -> NoReturn:
     """Do what comes on standard input, and answer on standard output. Ends when the input is closed."""
+    hide_process()
     parent, credentials = int(sys.argv[1]), int(sys.argv[2])
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -202,7 +204,10 @@ class Mover:
         make_folders(folder)
         self._sweep(folder)
         note = folder / "uploads" / f"{wish.name}.json"
-        lock = hold(lock_of(note))
+        try:
+            lock = hold(lock_of(note))
+        except Busy:
+            raise unreachable(wish.url, "the upload is being called off") from None
         upload = S3Upload(self._client(), parsed(wish.url), wish.owner, note, overwrite=wish.overwrite)
         try:
             upload.send(Path(wish.path), lambda done, total: self._say(Moved(done=done, total=total)))
@@ -212,25 +217,27 @@ class Mover:
                 self._say(Stored())
         finally:
             upload.call_off()
-            lock_of(note).unlink(missing_ok=True)
+            if not note.exists():
+                lock_of(note).unlink(missing_ok=True)
             os.close(lock)
 
     def _sweep(self, folder: Path) -> int:
         """Call off what nobody goes on with; how many."""
         count = 0
-        for lock_path in sorted((folder / "uploads").glob("*.lock")):
-            note = lock_path.with_suffix("")
+        uploads = folder / "uploads"
+        for note in sorted({*uploads.glob("*.json"), *(path.with_suffix("") for path in uploads.glob("*.lock"))}):
             try:
-                lock = hold(lock_path)
+                lock = hold(lock_of(note))
             except (Busy, OSError):
                 continue
             try:
+                note.with_suffix(".new").unlink(missing_ok=True)
                 if note.exists():
                     from .s3 import call_off_noted  # noqa: PLC0415 - as above
 
                     count += call_off_noted(self._client, note)
                 if not note.exists():
-                    lock_path.unlink(missing_ok=True)
+                    lock_of(note).unlink(missing_ok=True)
             except PlaceError:
                 continue  # it stays for whoever comes with the right credentials
             finally:

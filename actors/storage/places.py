@@ -45,6 +45,16 @@ class Source(Protocol):
         """The bytes of that version from `start` on. Raises `PlaceError`, also when it has become another one."""
 
 
+def changed(url: Url) -> PlaceError:
+    """Another try begins with what is there now."""
+    return PlaceError("changed", f"{url.text} changed while it was read")
+
+
+def other_bytes(url: Url, start: int) -> PlaceError:
+    """The answer to a question for a part is not that part."""
+    return PlaceError("changed", f"{url.text}: the server has sent other bytes than those from {start:,} on")
+
+
 def unreachable(url: Url | str, why: str) -> PlaceError:
     """Another try may do better."""
     text = url if isinstance(url, str) else url.text

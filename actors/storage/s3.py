@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...handlers.urls import Url
-from .places import CHUNK, Found, PlaceError, Told, unreachable
+from .places import CHUNK, Found, PlaceError, Told, changed, other_bytes, unreachable
 
 MARK = "tasktrail-task"
 """Metadata of an object that a task has stored: which one."""
@@ -79,12 +79,27 @@ class S3Source:
 
     def read(self, found: Found, start: int) -> Iterator[bytes]:
         """See `Source`."""
-        wanted = {"IfMatch": found.version.split(" ")[0]} | ({"Range": f"bytes={start}-"} if start else {})
-        with _explained(self._url.text):
-            body = self._client.get_object(**self._at, **wanted)["Body"]
-            with contextlib.closing(body):
-                while data := body.read(CHUNK):
-                    yield data
+        etag = found.version.split(" ")[0]
+        wanted = {"IfMatch": etag} | ({"Range": f"bytes={start}-"} if start else {})
+        try:
+            with _explained(self._url.text):
+                answer = self._client.get_object(**self._at, **wanted)
+        except _Precondition:
+            raise changed(self._url) from None
+        with contextlib.closing(answer["Body"]) as body:
+            if answer["ETag"] != etag:
+                raise changed(self._url)
+            if start and answer.get("ContentRange") != f"bytes {start}-{found.size - 1}/{found.size}":
+                raise other_bytes(self._url, start)
+            while data := self._read(body):
+                yield data
+
+    def _read(self, body: Any) -> bytes:
+        try:
+            data: bytes = body.read(CHUNK)
+        except Exception as error:  # noqa: BLE001 - of botocore, urllib3, ssl or the socket: the connection is broken
+            raise unreachable(self._url, type(error).__name__) from None
+        return data
 
 
 class S3Upload:
@@ -105,20 +120,18 @@ class S3Upload:
         self._owner = owner
         self._overwrite = overwrite
         self._note = note
-        self._path = Path()
         self._id = ""
         self._parts: list[dict[str, Any]] = []
         self._metadata: dict[str, str] = {}
 
     def send(self, path: Path, told: Told) -> None:
         """Move the bytes there, where nobody can see them. Raises `PlaceError`."""
-        self._path = path
         self._refuse_taken()
         # Told apart from an earlier attempt, so that an answer that was lost is known for the answer to this one.
         self._metadata = {MARK: self._owner, f"{MARK}-attempt": f"{self._note.stem} {os.urandom(8).hex()}"}
         size = path.stat().st_size
-        if size <= _PART:
-            return  # it goes in one piece, at the end
+        if not size:
+            return  # it has no parts, and goes in the request that makes it appear
         with _explained(self._url.text):
             begun = self._client.create_multipart_upload(**self._at, Metadata=self._metadata, **_kind(self._url))
             self._id = begun["UploadId"]
@@ -139,6 +152,10 @@ class S3Upload:
                 with _explained(self._url.text):
                     self._complete(condition)
                 break
+            except PlaceError as error:
+                if error.kind == "unreachable" and self._is_this_one():
+                    break  # the answer was lost
+                raise
             except _Precondition:
                 if self._is_this_one():
                     break  # the first answer was lost, and this is the one to a repetition
@@ -150,14 +167,13 @@ class S3Upload:
 
     def call_off(self) -> None:
         """Leave nothing there of what has not appeared."""
-        if self._id:
-            call_off(self._client, self._at, self._id)
+        if self._id and not call_off(self._client, self._at, self._id):
+            return  # the note stays for whoever sweeps
         self._note.unlink(missing_ok=True)
 
     def _complete(self, condition: dict[str, str]) -> None:
         if not self._id:
-            data = self._path.read_bytes()
-            self._client.put_object(**self._at, Body=data, Metadata=self._metadata, **_kind(self._url), **condition)
+            self._client.put_object(**self._at, Body=b"", Metadata=self._metadata, **_kind(self._url), **condition)
             return
         try:
             self._client.complete_multipart_upload(
@@ -210,11 +226,18 @@ def _kind(url: Url) -> dict[str, str]:
 
 
 def write_down(note: Path, at: dict[str, str], upload: str) -> None:
-    """Durably, before the first part is sent."""
-    with note.open("w") as file:
+    """Durably and whole, before the first part is sent."""
+    half = note.with_suffix(".new")
+    with half.open("w") as file:
         json.dump({**at, "UploadId": upload}, file)
         file.flush()
         os.fsync(file.fileno())
+    half.replace(note)
+    folder = os.open(note.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def call_off_noted(make: Callable[[], Any], note: Path) -> bool:
@@ -291,10 +314,12 @@ def _as_place_error(error: BaseException, place: str) -> Exception:
     if isinstance(error, known.ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in _TAKEN or status in (409, 412):
+        if code in _TAKEN or status in (409, 412, 416):
             return _Precondition(code)
         if code == "NoSuchBucket":
             return PlaceError("missing", f"There is no bucket for {place}", "Check the bucket's name and region.")
+        if code == "NoSuchUpload":
+            return unreachable(place, "somebody has called the upload off")
         if code in _MISSING or status == 404:  # noqa: PLR2004
             return PlaceError("missing", f"There is nothing at {place}", "Check the address.")
         if code in _DENIED or status in (401, 403):

@@ -6,7 +6,6 @@ The rules for addresses are those of notices: a host has to be public, unless `a
 import re
 import ssl
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 
 import httpx
 
@@ -24,7 +23,7 @@ from ..delivery.ssrf import (
     parse_endpoint,
     resolve_name,
 )
-from .places import Found, PlaceError, unreachable
+from .places import Found, PlaceError, changed, other_bytes, unreachable
 
 _SILENCE = 60.0
 """Seconds without a byte after which the connection is given up."""
@@ -73,18 +72,18 @@ class WebSource:
             yield from asked[1]
             return
         more = {"Range": f"bytes={start}-", "If-Range": found.version.split(" ")[0]} if start else {}
-        now, body = self._ask(more, from_start=not start)
+        now, body = self._ask(more, start, found.size)
         if now.version != found.version:
-            raise PlaceError("changed", f"{self._url.text} changed while it was read")
+            raise changed(self._url)
         yield from body
 
-    def _ask(self, headers: dict[str, str], *, from_start: bool = True) -> tuple[Found, Iterator[bytes]]:
-        answer = self._answers(headers, from_start=from_start)
+    def _ask(self, headers: dict[str, str], start: int = 0, size: int = 0) -> tuple[Found, Iterator[bytes]]:
+        answer = self._answers(headers, start, size)
         found = next(answer)
         assert isinstance(found, Found)
         return found, answer  # type: ignore[return-value] # bytes follow
 
-    def _answers(self, headers: dict[str, str], *, from_start: bool) -> Iterator[Found | bytes]:
+    def _answers(self, headers: dict[str, str], start: int, size: int) -> Iterator[Found | bytes]:
         """What was found, and then its bytes."""
         try:
             url = parse_endpoint(self._url.text)
@@ -104,8 +103,10 @@ class WebSource:
                     ) as client,
                     client.stream("GET", url, headers={"Accept-Encoding": "identity", **headers}) as response,
                 ):
-                    self._refuse(response, 200 if from_start else 206)
-                    yield _found(response)
+                    self._refuse(response, 206 if start else 200)
+                    if start and response.headers.get("Content-Range") != f"bytes {start}-{size - 1}/{size}":
+                        raise other_bytes(self._url, start)
+                    yield self._found(response, size)
                     yield from response.iter_raw()
             except EndpointRefused as error:
                 raise PlaceError("denied", f"{self._url.text}: {error}", _PRIVATE) from None
@@ -134,7 +135,7 @@ class WebSource:
                 raise PlaceError("failed", f"{text} comes packed, which was not asked for")
             return
         if status in (200, 206, 412, 416):
-            raise PlaceError("changed", f"{text} changed while it was read")
+            raise changed(self._url)
         if status in (404, 410):
             raise PlaceError("missing", f"There is nothing at {text} (HTTP {status})", "Check the address.")
         if status in (401, 403, 407):
@@ -147,16 +148,22 @@ class WebSource:
             raise unreachable(text, f"the server answers with HTTP {status}")
         raise PlaceError("failed", f"{text}: the server answers with HTTP {status}")
 
+    def _found(self, response: httpx.Response, size: int) -> Found:
+        """A strong ETag says that bytes are the same; a weak one, or a time with the size, says it as a file's does.
 
-def _found(response: httpx.Response) -> Found:
-    """A strong ETag says that bytes are the same; a weak one, or a time with the size, says it as well as a file's."""
-    headers = response.headers
-    size = 0
-    with suppress(ValueError):
-        size = max(0, int(headers.get("Content-Length", 0)))
-        if response.status_code == 206:  # noqa: PLR2004
-            size = int(headers["Content-Range"].rpartition("/")[2])
-    etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
-    known = etag or (modified and size)
-    version = f"{etag or '-'} {size} {modified}".strip() if known else ""
-    return Found(version, size, resumes=_STRONG.fullmatch(etag) is not None)
+        `size`: of the whole, where this is the answer to a question for a part.
+        """
+        headers = response.headers
+        chunked = headers.get("Transfer-Encoding", "").lower() == "chunked"
+        if not chunked and "Content-Length" not in headers:
+            raise PlaceError(
+                "failed",
+                f"{self._url.text}: the server tells neither its length nor its end, so half of it would look whole",
+                "Have the server send Content-Length.",
+            )
+        if not size and not chunked:
+            size = int(headers["Content-Length"])
+        etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
+        known = etag or (modified and size)
+        version = f"{etag or '-'} {size} {modified}".strip() if known else ""
+        return Found(version, size, resumes=bool(size) and _STRONG.fullmatch(etag) is not None)

@@ -28,6 +28,7 @@ from tasktrail.handlers.elsewhere import (
     Refused,
     Storage,
     Store,
+    Stored,
     Sweep,
     Swept,
     Wish,
@@ -167,9 +168,7 @@ def test_an_object_that_changes_between_two_questions_is_told_as_changed(
 
 
 @pytest.mark.parametrize("where", ["web", "s3"])
-def test_other_bytes_than_were_asked_for_are_not_put_together(
-    folder: Path, web: Web, in_s3: str, where: str
-) -> None:
+def test_other_bytes_than_were_asked_for_are_not_put_together(folder: Path, web: Web, in_s3: str, where: str) -> None:
     web.at_once, web.shift = 100_000, 1000
 
     (answer,) = fetched(folder, web, in_s3 if where == "s3" else "")
@@ -270,45 +269,39 @@ def test_an_unknown_failure_is_told_without_its_words(folder: Path) -> None:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Of an empty bucket."""
     server = S3Server()
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    yield server
+    client = make_client()
+    client.create_bucket(Bucket="results")
+    yield client
     server.close()
 
 
 def test_an_upload_that_cannot_be_called_off_is_called_off_later(
-    folder: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch
+    folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = make_client()
-    client.create_bucket(Bucket="results")
-    file = folder / "file"
-    file.write_bytes(b"abc")
+    call_off = s3.call_off
     monkeypatch.setattr(s3, "call_off", lambda *_: False)
 
-    answered = told(Store(url="s3://results/a", path=str(file), folder=str(folder), name="1-1", owner="o/1", overwrite=False))
+    answered = told(stored(folder))
     assert answered == [Ready()], "nobody asked for the output"
     assert [path.name for path in sorted((folder / "uploads").iterdir())] == ["1-1.json", "1-1.json.lock"]
 
-    monkeypatch.undo()
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(s3, "call_off", call_off)
     assert told(Sweep(folder=str(folder))) == [Swept(count=1)]
     assert client.list_multipart_uploads(Bucket="results").get("Uploads", []) == []
     assert list((folder / "uploads").iterdir()) == []
 
 
-def test_an_upload_that_somebody_else_has_called_off_may_be_tried_again(folder: Path, server: S3Server) -> None:
-    client = make_client()
-    client.create_bucket(Bucket="results")
-    file = folder / "file"
-    file.write_bytes(b"abc")
+def test_an_upload_that_somebody_else_has_called_off_may_be_tried_again(folder: Path, client: Any) -> None:
     said: list[Answer] = []
 
     def hear() -> Wish | None:
         if not said:
-            return Store(url="s3://results/a", path=str(file), folder=str(folder), name="1-1", owner="o", overwrite=False)
+            return stored(folder)
         if len(said) > 2:
             return None
         for found in client.list_multipart_uploads(Bucket="results")["Uploads"]:
@@ -321,9 +314,29 @@ def test_an_upload_that_somebody_else_has_called_off_may_be_tried_again(folder: 
     assert said[-1].kind == "unreachable"
 
 
-def told(wish: Wish) -> list[Answer]:
+def test_a_lost_answer_is_no_failure_when_the_object_has_appeared(
+    folder: Path, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = s3.S3Upload._complete
+
+    def lost(self: s3.S3Upload, condition: dict[str, str]) -> None:
+        complete(self, condition)
+        raise PlaceError("unreachable", "the answer was lost")
+
+    monkeypatch.setattr(s3.S3Upload, "_complete", lost)
+    assert told(stored(folder), Appear()) == [Ready(), Stored()]
+    assert client.get_object(Bucket="results", Key="a")["Body"].read() == b"abc"
+
+
+def stored(folder: Path) -> Store:
+    file = folder / "file"
+    file.write_bytes(b"abc")
+    return Store(url="s3://results/a", path=str(file), folder=str(folder), name="1-1", owner="o/1", overwrite=False)
+
+
+def told(*asked: Wish) -> list[Answer]:
     said: list[Answer] = []
-    wishes = [wish]
+    wishes = list(asked)
     Mover(said.append, lambda: wishes.pop(0) if wishes else None).serve()
     return [one for one in said if not isinstance(one, Moved)]
 
