@@ -122,7 +122,9 @@ class Reached(_Line, frozen=True, tag="reached"):
     """Where the credentials came from, in words; never what they are."""
 
 
-Kind: TypeAlias = Literal["missing", "denied", "unreachable", "exists", "changed", "large", "package", "failed"]
+Kind: TypeAlias = Literal[
+    "missing", "denied", "forbidden", "unreachable", "exists", "changed", "large", "package", "failed"
+]
 
 
 class Refused(_Line, frozen=True, tag="refused"):

@@ -119,7 +119,8 @@ def _of_web(text: str, scheme: str, field: str) -> Url:
         raise InvalidPath("The address cannot be read", field=field, status=CONTRADICTION) from None
     if parts.fragment or "#" in text:
         raise InvalidPath("An address must not hold a fragment (#)", field=field, status=CONTRADICTION)
-    for parameter in parts.query.split("&") if parts.query else ():
+    of_parts = [parameter for part in parts.path.split("/") for parameter in part.split(";")[1:]]
+    for parameter in (*re.split("[&;]", parts.query), *of_parts):
         name, _, value = parameter.partition("=")
         if _SECRET.search(unquote(name)) or len(value) > _LONG_VALUE:
             raise InvalidPath(
@@ -130,9 +131,16 @@ def _of_web(text: str, scheme: str, field: str) -> Url:
             )
     if not _HOST.fullmatch(host.removesuffix(f":{port}") if port is not None else host):
         raise InvalidPath("The address names no host", field=field, status=CONTRADICTION)
-    _refuse_climbing(unquote(parts.path.removeprefix("/")), text, field)
+    _refuse_climbing(_as_servers_may_read(parts.path.removeprefix("/")), text, field)
     path = parts.path.removeprefix("/")
     return Url(text, scheme, host, f"{path}?{parts.query}" if parts.query else path)
+
+
+def _as_servers_may_read(path: str) -> str:
+    """Some decode it twice, and some leave out what follows a semicolon."""
+    while (plain := unquote(path)) != path:
+        path = plain
+    return "/".join(name.partition(";")[0] for name in path.replace("\\", "/").split("/"))
 
 
 def _refuse_climbing(path: str, text: str, field: str) -> None:

@@ -259,7 +259,7 @@ class Mover:
         try:
             self._source(url, wish.storage).look()
         except PlaceError as error:
-            if error.kind in ("unreachable", "failed") or "not allowed" in str(error):
+            if error.kind in ("forbidden", "unreachable", "failed"):  # else it answers, and the place is no file
                 raise
         self._say(Reached())
 

@@ -90,7 +90,7 @@ class WebSource:
             if not is_exempt(*host_and_port(url), self._allowed):
                 check_public(url)
         except EndpointRefused as error:
-            raise PlaceError("denied", f"{self._url.text}: {error}", _PRIVATE) from None
+            raise PlaceError("forbidden", f"{self._url.text}: {error}", _PRIVATE) from None
         with Deadline(_LONGEST) as deadline:
             backend = GuardedBackend(deadline, self._allowed, self._resolve)
             try:
@@ -109,7 +109,7 @@ class WebSource:
                     yield self._found(response, size)
                     yield from response.iter_raw()
             except EndpointRefused as error:
-                raise PlaceError("denied", f"{self._url.text}: {error}", _PRIVATE) from None
+                raise PlaceError("forbidden", f"{self._url.text}: {error}", _PRIVATE) from None
             except httpx.HTTPError as error:
                 raise self._failed(error) from None
             except (OSError, ValueError) as error:

@@ -65,6 +65,7 @@ _CHUNK = 65536
 _ERRORS: dict[Kind, type[TasktrailError]] = {
     "missing": StorageMissing,
     "denied": StorageDenied,
+    "forbidden": StorageDenied,
     "unreachable": StorageUnreachable,
     "exists": OutputExists,
     "changed": InputChanged,

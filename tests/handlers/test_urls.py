@@ -38,6 +38,8 @@ def test_a_name_is_one_that_a_file_can_have() -> None:
         *("https://u:p@h/a", "s3://k@bucket/a", "https://h/a#b", "https://h/a?token=1", "https://h/a?AccessKeyId=1"),
         *("https://h/a?sv=1&se=2", "https://h/../a", "https://h/%2e%2e/a", "https://h//a", "s3://B/a", "s3://b/a"),
         *("gs://bucket/a", "az://c/a", "https:///a", "https://h:x/a", "s3://bucket/a\\b", "s3://bucket/a\nb"),
+        *("https://h/a?x=1;sig=abc", "https://h/a;token=abc/f", "https://h/..;/a", "https://h/%252e%252e/a"),
+        *("https://h/a%5c..%5cb", "https://h/..;x=1/a"),
         "https://h/a?" + "x" * 10 + "=" + "y" * 65,
     ],
 )

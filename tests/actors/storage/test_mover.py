@@ -23,6 +23,7 @@ from tasktrail.handlers.elsewhere import (
     Busy,
     Fetch,
     Fetched,
+    Look,
     Moved,
     Ready,
     Refused,
@@ -195,8 +196,16 @@ def test_a_host_is_refused_by_what_its_name_means(web: Web) -> None:
         source = WebSource(url, (), resolve=lambda _host, _port, found=address: [found])  # type: ignore[misc]
         with pytest.raises(PlaceError, match="not allowed") as refused:
             source.look()
-        assert refused.value.kind == "denied"
+        assert refused.value.kind == "forbidden"
     assert web.asked == []
+
+
+@pytest.mark.parametrize("url", ["http://example.org/in/", "https://10.0.0.5/in/", "https://example.org:9000/in/"])
+def test_a_place_that_no_attempt_may_reach_is_not_told_as_reached(url: str) -> None:
+    (answer,) = told(Look(url=url, storage=Storage(mover="")))
+
+    assert isinstance(answer, Refused)
+    assert answer.kind == "forbidden"
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, web: Web) -> None:
