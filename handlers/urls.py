@@ -6,13 +6,10 @@ service has credentials of its own, in its environment or in files of its user.
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..events.errors import CONFLICT, CONTRADICTION, InvalidPath
-
-if TYPE_CHECKING:
-    from .contract import TaskType
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,253}[a-z0-9]")
@@ -196,11 +193,11 @@ def check_url(text: str, roots: Iterable[str], field: str, key: str, *, written:
     return url
 
 
-def check_only_read(task_type: "TaskType") -> None:
+def check_only_read(type_name: str, *, steady_input: bool) -> None:
     """Raise `InvalidPath` when the type changes its input: a file elsewhere is only read."""
-    if not task_type.steady_input:
+    if not steady_input:
         raise InvalidPath(
-            f"{task_type.name} changes its input, and a file elsewhere is only read",
+            f"{type_name} changes its input, and a file elsewhere is only read",
             field="input_file",
             remedy="Give it a file of this machine.",
             status=CONTRADICTION,

@@ -188,7 +188,7 @@ class Away:
             run = self._with_place_for_output(run)
         if is_url(run.input_file):
             check_url(run.input_file, self._sandbox.input_roots, "input_file", "input_roots")
-            check_only_read(task_type)
+            check_only_read(task_type.name, steady_input=task_type.steady_input)
             run = self._with_input(run, storage)
         return replace(run, cores=self._channel.cores())
 

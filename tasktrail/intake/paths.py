@@ -75,7 +75,7 @@ class PathRules:
 
     def _check_input_elsewhere(self, path: str, task_type: TaskType) -> None:
         check_url(path, self._input_roots, "input_file", "input_roots")
-        check_only_read(task_type)
+        check_only_read(task_type.name, steady_input=task_type.steady_input)
 
     def check_looked_at(self, path: str) -> None:
         """Whether somebody may be told what is at a path: that it is below a root, and out of our own folders."""
