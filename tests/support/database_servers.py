@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 
 _CONFIGURATION = """
-listen_addresses = '*'
 unix_socket_directories = ''
 shared_buffers = '16MB'
 max_connections = 40
@@ -76,7 +75,7 @@ class DatabaseServer:
         """An empty one."""
         self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         with (self.data / "postgresql.conf").open("a") as file:
-            file.write(_CONFIGURATION)
+            file.write(f"listen_addresses = '{self.host}'\n{_CONFIGURATION}")
         with (self.data / "pg_hba.conf").open("a") as file:
             file.write(_WHO)
 
