@@ -75,7 +75,7 @@ class DatabaseServer:
         """An empty one."""
         self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         with (self.data / "postgresql.conf").open("a") as file:
-            file.write(f"listen_addresses = '{self.host}'\n{_CONFIGURATION}")
+            file.write(_CONFIGURATION)
         with (self.data / "pg_hba.conf").open("a") as file:
             file.write(_WHO)
 
@@ -87,7 +87,8 @@ class DatabaseServer:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with (self.folder / "messages").open("ab") as messages:
-            command = self._command("postgres", "-D", str(self.data), "-p", str(self.port))
+            # Nobody else is to reach it, and a copy has the configuration of the other one.
+            command = self._command("postgres", "-D", str(self.data), "-h", self.host, "-p", str(self.port))
             self._process = subprocess.Popen(command, stdout=messages, stderr=messages, cwd="/")
         for _ in range(600):
             with suppress(import_module("psycopg").OperationalError):
