@@ -268,6 +268,8 @@ class _Conversion:
                         continue
                     if name and not opened.take(name, size, digest, folder, self._tick):
                         lost += 1
+                        if change.segment is not None and change.segment.number >= plan.count - 1:
+                            break  # behind the last cut the others follow on this one: all are made again
                         continue
                     self._saved = self._saved.after(change)
                     done = PICTURE_UNTIL * len(self._saved.segments) / plan.count

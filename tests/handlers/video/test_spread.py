@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tasktrail.events.errors import InvalidOptions, InvalidPath
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.contract import Job, Room
 from tasktrail.handlers.errors import PartMissing
+from tasktrail.handlers.video.convert import run as convert
 from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.checkpoint import SegmentPlan, shares_of, stretches_of
 from tasktrail.handlers.video.convert.estimate import estimate
@@ -25,10 +27,12 @@ from tasktrail.handlers.video.convert.library_encoder import LibraryBackend
 from tasktrail.handlers.video.convert.options import VideoConvertOptions, choose_target
 from tasktrail.handlers.video.convert.options import check as check_film
 from tasktrail.handlers.video.convert.picture import PixelFormat
+from tasktrail.handlers.video.convert.reshaping import WantedPart
 from tasktrail.handlers.video.convert.spread import VideoPartOptions, bytes_depend_on, film_of, part_file
 from tasktrail.handlers.video.part import video_part
 from tasktrail.handlers.video.part.estimate import estimate as estimate_part
 from tasktrail.handlers.video.part.options import check as check_part
+from tasktrail.handlers.video.source import VideoSource
 from tasktrail.testing import RecordingContext, SimulatedCrash, run_handler
 
 QUICK = {"preset": "superfast", "segment_seconds": 0.8}
@@ -251,6 +255,10 @@ def rewritten(path: Path, change: Callable[[dict[str, bytes]], None]) -> None:
             archive.writestr(name, content)
 
 
+def damage(name: str, entries: dict[str, bytes]) -> None:
+    entries[name] = entries[name][:-1] + bytes([entries[name][-1] ^ 1])
+
+
 def test_a_missing_part_is_named(clips: Callable[..., Path], tmp_path: Path) -> None:
     spread = Spread(clips(**CLOSE_KEYS), tmp_path)
     spread.make_parts(3)
@@ -265,16 +273,37 @@ def test_a_missing_part_is_named(clips: Callable[..., Path], tmp_path: Path) -> 
 def test_a_damaged_segment_is_made_again_and_the_result_says_so(clips: Callable[..., Path], tmp_path: Path) -> None:
     spread = Spread(clips(**CLOSE_KEYS), tmp_path)
     spread.make_parts(2)
-
-    def damage(entries: dict[str, bytes]) -> None:
-        name = min(name for name in entries if name.startswith("segment"))
-        entries[name] = entries[name][:-1] + bytes([entries[name][-1] ^ 1])
-
-    rewritten(part_file(spread.film, 2, 2), damage)
+    part = part_file(spread.film, 2, 2)
+    rewritten(part, partial(damage, min(name for name in entries_of(part) if name.startswith("segment"))))
     film = spread.joined(2)
     result = result_of(run_handler(video_convert, film))
     assert result["notes"] == ["part 2 of 2 was damaged: 1 of its pieces were made again"]
     assert digest(spread.film) == digest(spread.plain())
+
+
+def test_what_is_damaged_behind_the_last_cut_is_made_again(
+    clips: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, segments follow on each other as long as pictures come: none may be lost with the one before it."""
+    real = convert._plan
+
+    def too_short(source: VideoSource, window: WantedPart, length: float) -> SegmentPlan:
+        end = window.start + (window.end - window.start) * 2 // 5
+        return real(source, window._replace(end=end), length)
+
+    monkeypatch.setattr(convert, "_plan", too_short)
+    spread = Spread(clips(**CLOSE_KEYS), tmp_path)
+    last = spread.make_parts(2)[1]
+    names, whole = [name for name in saved_by(last).files if name.startswith("segment")], last.output_file.read_bytes()
+    assert len(names) > len(range(saved_by(last).plan.count)) - min(encoded(last)), "some are behind the last cut"
+    plain = digest(spread.plain())
+
+    for attempt, name in enumerate(names, 1):
+        last.output_file.write_bytes(whole)
+        rewritten(last.output_file, partial(damage, name))
+        result = result_of(run_handler(video_convert, spread.joined(2, attempt=attempt)))
+        assert any("was damaged" in note for note in result["notes"])
+        assert digest(spread.film) == plain, name
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a part", b"PK\5\6" + bytes(18)])
