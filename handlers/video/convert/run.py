@@ -3,7 +3,7 @@
 Each part leaves a durable file and a checkpoint, so the next attempt begins where the last one was.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import av
@@ -24,7 +24,7 @@ from .fitting import fitting_for
 from .join import EncodedPicture, Parts, duration_of, join
 from .journal import Journal
 from .library_encoder import LibraryBackend, require_hardware
-from .making import COPY_FROM, PICTURE_UNTIL, Making, Throttle
+from .making import COPY_FROM, PICTURE_UNTIL, SOUND_SHARE, Making, Throttle
 from .mastering import light_notes, with_light
 from .metadata import lost_disposition_notes, lost_tag_notes
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program, segment_length
@@ -184,19 +184,17 @@ class _Conversion:
         record = PartRecord(part=part, parts=parts, made=self._origin(), whole=self._why_whole())
         if not record.whole:
             share = shares_of(self._saved.plan, self._source.keyframes, parts)[part - 1]
-            making = self._making((0.0, _WRITTEN_FROM), sounds=self._sounds.kept[part - 1 :: parts], share=share)
+            making = self._making((0.0, _WRITTEN_FROM), sounds=(), share=share)
             self._saved = making.run()
             bad, good = making.read
             record = msgspec.structs.replace(
                 record,
                 segments=self._saved.segments,
-                audio=self._saved.audio,
-                silent=self._saved.silent,
                 bad=bad,
                 good=good,
                 faults=tuple(making.faults),
             )
-        size, written, throttle = self._taken_bytes(self._saved), 0, Throttle()
+        size, written, throttle = sum(segment.size for segment in self._saved.segments), 0, Throttle()
 
         def tick(count: int) -> None:
             nonlocal written
@@ -206,14 +204,13 @@ class _Conversion:
                 done = _WRITTEN_FROM + (100 - _WRITTEN_FROM) * written / max(1, size)
                 self._context.progress(done, f"writing part {part} of {parts}")
 
-        write_part(self._context.output_part, record, self._saved, self._context.work_dir, tick)
+        write_part(self._context.output_part, record, self._context.work_dir, tick)
         made = f"{len(self._saved.segments)} segments of {self._saved.plan.count}"
         result = {
             "part": part,
             "parts": parts,
             "segments": len(self._saved.segments),
             "frames": self._saved.frames,
-            "audio_tracks": len(self._saved.audio),
             "notes": [f"not spread: {record.whole}"] if record.whole else list(record.faults),
         }
         return Finished(result=result, message=f"not spread: {record.whole}" if record.whole else made)
@@ -247,7 +244,7 @@ class _Conversion:
         origin: Origin | None = None
         bad = good = 0
         for part, share in enumerate(shares_of(plan, self._source.keyframes, parts), 1):
-            if self._has_taken(share, self._sounds.kept[part - 1 :: parts]):
+            if self._made.issuperset(share):
                 continue
             path = part_file(self._context.output_file, part, parts)
             with open_part(path, part, parts) as opened:
@@ -263,32 +260,30 @@ class _Conversion:
                 bad, good = bad + record.bad, good + record.good
                 self._faults += record.faults
                 lost = 0
-                for change, name, size, digest in _pieces_of(record):
-                    if name in self._saved.files:
+                for segment in record.segments:
+                    if segment.number in self._made:
                         continue
-                    if name and not opened.take(name, size, digest, folder, self._tick):
+                    if not opened.take(segment, folder, self._tick):
                         lost += 1
-                        if change.segment is not None and change.segment.number >= plan.count - 1:
+                        if segment.number >= plan.count - 1:
                             break  # behind the last cut the others follow on this one: all are made again
                         continue
+                    change = FinishedPart(segment=segment)
                     self._saved = self._saved.after(change)
-                    done = PICTURE_UNTIL * len(self._saved.segments) / plan.count
-                    self._journal.save(self._saved, change, min(done, PICTURE_UNTIL), f"part {part} of {parts}")
+                    done = (PICTURE_UNTIL - SOUND_SHARE) * min(1.0, len(self._saved.segments) / plan.count)
+                    self._journal.save(self._saved, change, done, f"part {part} of {parts}")
                 if lost:
                     self._faults.append(f"part {part} of {parts} was damaged: {lost} of its pieces were made again")
         if beyond_use(bad, good):
             raise undecodable(self._source.path.name, self._source.codec, bad, good)
 
-    def _has_taken(self, share: range, sounds: Sequence[SoundPlan]) -> bool:
-        made = {segment.number for segment in self._saved.segments}
-        return made.issuperset(share) and all(self._saved.has_sound(sound.stream) for sound in sounds)
+    @property
+    def _made(self) -> set[int]:
+        """The numbers of the segments that are there."""
+        return {segment.number for segment in self._saved.segments}
 
     def _tick(self, _count: int) -> None:
         self._context.check_stop()
-
-    @staticmethod
-    def _taken_bytes(saved: SavedConversion) -> int:
-        return sum(segment.size for segment in saved.segments) + sum(track.size for track in saved.audio)
 
     def _clean_up(self) -> None:
         """Leave nothing but what is known to be finished."""
@@ -478,16 +473,6 @@ class _Conversion:
             *extras.notes,
             *lost,
         ]
-
-
-def _pieces_of(record: PartRecord) -> Iterator[tuple[FinishedPart, str, int, str]]:
-    """What a part holds: the change that each piece is, with name, size and hash of its file, if it has one."""
-    for stream in record.silent:
-        yield FinishedPart(silent=stream), "", 0, ""
-    for track in record.audio:
-        yield FinishedPart(sound=track), track.name, track.size, track.sha256
-    for segment in record.segments:
-        yield FinishedPart(segment=segment), segment.name, segment.size, segment.sha256
 
 
 def _plan(source: VideoSource, window: WantedPart, segment_seconds: float) -> SegmentPlan:

@@ -110,7 +110,7 @@ def test_a_spread_film_has_the_same_bytes(name: str, parts: int, clips: Callable
     assert len(set(numbers)) == len(numbers) == result["segments"]
     assert result["parts"] == parts
     assert not any("part" in note for note in result["notes"])
-    assert all(message.startswith(("part ", "joining")) for _, message in film.reports)
+    assert all(message.startswith(("part ", "sound", "joining")) for _, message in film.reports)
 
 
 @pytest.mark.parametrize("codec", ["h265", "vp9", "av1"])
@@ -140,8 +140,7 @@ def test_all_that_is_beside_the_picture_is_there(tmp_path: Path) -> None:
     result = result_of(run_handler(video_convert, spread.joined(2)))
     assert digest(spread.film) == digest(spread.plain())
     assert (result["audio_tracks"], result["subtitles"]) == (3, 1)
-    assert [len(saved_by(context).audio) for context in made] == [2, 1]
-    assert any(checkpoint.data["change"].get("sound") for checkpoint in made[0].checkpoints)
+    assert [saved_by(context).audio for context in made] == [(), ()], "the join makes all sound"
     with av.open(str(spread.film)) as container:
         assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["one", "two"]
 
@@ -203,7 +202,7 @@ def test_a_part_that_goes_on_on_another_node_makes_its_own_segments_again_and_no
     run_handler(video_part, spread.part(2, 2))
     run_handler(video_convert, spread.joined(2))
     assert digest(spread.film) == digest(spread.plain())
-    assert encoded(again) == list(range(len(encoded(again))))
+    assert sorted(encoded(again)) == list(range(len(encoded(again))))
 
 
 def test_a_part_holds_the_same_whenever_it_is_made(clips: Callable[..., Path], tmp_path: Path) -> None:
