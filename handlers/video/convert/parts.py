@@ -12,9 +12,8 @@ from typing import IO
 
 import msgspec
 
-from ...contract import Unusable
 from ...errors import PartMissing
-from ...pieces import seal
+from ...pieces import hash_of, seal
 from .checkpoint import Segment
 
 _RECORD = "part.json"
@@ -23,6 +22,10 @@ _LONGEST_RECORD = 16 * 1024 * 1024
 _BEGAN = (1980, 1, 1, 0, 0, 0)
 """The time of all entries: the same part has the same bytes whenever it is made."""
 _BLOCK = 1024 * 1024
+
+
+class Unfit(Exception):
+    """A part that cannot be used, and why, in words."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +41,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     software: str
     """Libraries and their versions, for people."""
     encoder: str
-    """What the encoder makes of a few frames."""
+    """What the encoder makes of a few frames; empty: it takes none."""
 
     def differs(self, other: "Origin") -> str:
         """In words, in what `other` differs; empty where all is the same."""
@@ -48,6 +51,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
             return "it was made with other options, or for another kind of output"
         if other.software != self.software:
             return f"it was made with other software: {other.software}; here it is {self.software}"
+        if not self.encoder:
+            return "the encoder takes no trial pictures"
         if other.encoder != self.encoder:
             return "its node has another build of the encoder, or a processor on which it gives other bytes"
         if other.fonts != self.fonts:
@@ -62,14 +67,17 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
     part: int
     parts: int
     made: Origin
-    whole: str = ""
-    """Why the film cannot be spread; the part then holds nothing."""
     segments: tuple[Segment, ...] = ()
     bad: int = 0
     """Packets that the decoder refused."""
     good: int = 0
     faults: tuple[str, ...] = ()
     """What encoders did wrong, in words."""
+
+    @property
+    def mark(self) -> str:
+        """A hash of what it holds; the same whenever the part is made."""
+        return hash_of(msgspec.to_builtins(self.made), msgspec.to_builtins(self.segments))
 
 
 def write_part(path: Path, record: PartRecord, folder: Path, tick: Callable[[int], None]) -> None:
@@ -120,28 +128,27 @@ def open_part(path: Path, part: int, parts: int) -> Iterator[Part]:
 
     Raises:
         PartMissing: it is not there.
-        Unusable: it is no part, or not this one, or its record is damaged.
+        Unfit: it is no part, or not this one, or its record is damaged.
     """
-    named = f"part {part} of {parts}, {path.name},"
     if path.is_symlink() or not path.is_file():
-        raise PartMissing(f"{named} is not in {path.parent}")
-    broken = f"{named} is damaged or no part of a film: convert the film again"
+        raise PartMissing(f"part {part} of {parts}, {path.name}, is not in {path.parent}")
+    broken = f"{path.name} is damaged or no part of a film"
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise Unusable(broken) from error
+        raise Unfit(broken) from error
     with archive:
         try:
             if archive.getinfo(_RECORD).file_size > _LONGEST_RECORD:
-                raise Unusable(broken)
+                raise Unfit(broken)
             record = msgspec.json.decode(archive.read(_RECORD), type=PartRecord)
         except (KeyError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, msgspec.DecodeError) as error:
-            raise Unusable(broken) from error
+            raise Unfit(broken) from error
         if record.layout != _LAYOUT:
-            raise Unusable(f"{named} was made by another version of tasktrail: have the same one on all nodes")
+            raise Unfit(f"{path.name} was made by another version of tasktrail")
         if (record.part, record.parts) != (part, parts):
-            raise Unusable(f"{named} says that it is part {record.part} of {record.parts}: convert the film again")
+            raise Unfit(f"{path.name} says that it is part {record.part} of {record.parts}")
         yield Part(archive, record)
 
 
-__all__ = ["Origin", "Part", "PartRecord", "open_part", "write_part"]
+__all__ = ["Origin", "Part", "PartRecord", "Unfit", "open_part", "write_part"]
