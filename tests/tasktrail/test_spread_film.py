@@ -1,6 +1,7 @@
 """One film by several tasks, on a real service: same bytes, nothing left, and a kill costs what was at work."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -135,6 +136,18 @@ def test_all_of_a_film_is_cancelled_by_its_batch(
         service.cancel_task(task_id)
     for task_id in (*made.parts, made.task_id):
         assert service.wait(task_id, timeout=60).status == "cancelled"
+
+
+def test_parts_go_also_where_the_original_stays(service: TaskService, source: Path, tmp_path: Path) -> None:
+    """The film is then complete without a result, and no retry needs them."""
+    original = tmp_path / "in.mp4"
+    shutil.copy(source, original)
+    options = {"preset": "ultrafast", "segment_seconds": 0.8, "crf": 1}
+    made = spread(service, original, tmp_path / "out.mp4", options=options, original="replace")
+    film = service.wait(made.task_id, timeout=60)
+    assert film.status == "completed"
+    assert "not smaller" in film.result["original"]["kept"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.mp4"]
 
 
 def test_a_part_that_is_gone_is_told_and_looked_for_again(service: TaskService, source: Path, tmp_path: Path) -> None:
