@@ -211,7 +211,6 @@ def test_what_is_told_of_the_film_is_told_once_and_the_parts_begin_when_it_would
         held=True,
         depends_on=(3,),
         on_dependency_failure="ignore",
-        unique="mine",
         priority=7,
         parent_task_id=2,
         estimated_time=60.0,
@@ -222,7 +221,6 @@ def test_what_is_told_of_the_film_is_told_once_and_the_parts_begin_when_it_would
     assert (first.held, joins.held) == (True, False)
     assert (first.depends_on, second.depends_on) == ((3,), (3,))
     assert (joins.depends_on, joins.on_dependency_failure) == (("part-1", "part-2", 3), ("fail", "fail", "ignore"))
-    assert (first.unique, second.unique, joins.unique) == ("mine:part-1-of-2", "mine:part-2-of-2", "mine")
     assert {one.priority for one in (first, second, joins)} == {7}
     assert {one.parent for one in (first, second, joins)} == {2}
     assert (first.overwrite, joins.overwrite) == (True, False)
@@ -242,7 +240,13 @@ def test_a_film_has_no_such_number_of_parts(parts: int) -> None:
         spread_over(FILM, parts)
 
 
-@pytest.mark.parametrize("change", [{"type": "video_preview"}, {"options": {"parts": 3}}])
+def test_a_film_with_so_long_a_name_that_parts_have_none_is_one_task() -> None:
+    film = msgspec.structs.replace(FILM, output_file=f"/f/{'n' * 228}.mp4")
+    assert isinstance(spread_over(film, 9).command, CreateGraph)
+    assert "its name is so long" in spread_over(film, 10).not_spread
+
+
+@pytest.mark.parametrize("change", [{"type": "video_preview"}, {"options": {"parts": 3}}, {"unique": "mine"}])
 def test_what_is_no_plain_conversion_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptions):
         spread_over(msgspec.structs.replace(FILM, **change), 3)
