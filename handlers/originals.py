@@ -209,4 +209,14 @@ def _is_same(output: Path, original: Path) -> bool:
     return here and output.name == original.name
 
 
-__all__ = ["ORIGINAL_FIELD", "Note", "exchange", "finish", "kept", "published_note", "remove_used", "use_up", "why_kept"]
+__all__ = [
+    "ORIGINAL_FIELD",
+    "Note",
+    "exchange",
+    "finish",
+    "kept",
+    "published_note",
+    "remove_used",
+    "use_up",
+    "why_kept",
+]
