@@ -112,9 +112,9 @@ def test_a_part_that_fails_ends_the_film_and_a_retry_of_both_keeps_the_others(
     service: TaskService, source: Path, tmp_path: Path
 ) -> None:
     made = spread(service, source, tmp_path / "out.mp4")
-    service.wait(made.parts[0], timeout=60)
     service.cancel_task(made.parts[1])
     film = service.wait(made.task_id, timeout=60)
+    service.wait(made.parts[0], timeout=60)
     assert film.status == "failed"
     assert f"{made.parts[1]}" in film.error
 
