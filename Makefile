@@ -10,7 +10,7 @@ RAY := $(VENV)-ray
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types attack mutations sim fuzz photos corpus ci long pins golden python-page clean
+.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations sim fuzz photos corpus ci long pins golden python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -66,7 +66,7 @@ test-postgresql: $(POSTGRESQL_READY) ## Run the tests of a log on PostgreSQL, an
 	$(BIN)/python tests/crash/campaign.py --kills 3 --backend postgresql
 
 test-ray: $(RAY)/.ready ## Run attempts on a Ray cluster on this machine, with kills of whatever takes part
-	$(RAY)/bin/python -m pytest -m ray tests/contract/test_executor.py tests/ray $(ARGS)
+	$(RAY)/bin/python -m pytest -m ray tests/contract/test_executor.py tests/ray tests/cluster $(ARGS)
 
 spread-model: $(RAY)/.ready ## Predict and measure how long one film takes over several nodes (as root; ARGS="--nodes 3 --quota 0.5")
 	PYTHONPATH=tests/support $(RAY)/bin/python tests/cluster/spread_model.py $(ARGS)
@@ -120,6 +120,9 @@ endif
 
 crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/types_campaign.py --kills $(or $(N),10)
+
+crash-cluster: $(RAY)/.ready ## Kill machines of a Ray cluster and cut their cables under load, N times each (N=20; needs root)
+	$(RAY)/bin/python tests/cluster/campaign.py --times $(or $(N),20) $(ARGS)
 
 attack: $(READY) ## Attack a service and its files from outside (ARGS="--short --only NAME --seed N")
 	PYTHONPATH=tests/support $(BIN)/python tests/attack/attack.py $(ARGS)

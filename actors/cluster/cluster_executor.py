@@ -87,6 +87,8 @@ _MAKE_AGAIN_AFTER = 5.0
 """Seconds until a host is made again that could not be."""
 _SETTLES_IN = 3.0
 """Seconds after which a new host stands in what the engine says to be free."""
+_SHUNNED = 60.0
+"""Seconds for which other nodes are preferred to one whose worker was not heard of; the engine may list it so long."""
 _NODES_HOLD = 10.0
 """Seconds for which it is believed what nodes there are."""
 _CONNECTS_WITHIN = 60.0
@@ -223,11 +225,12 @@ class ClusterExecutor:
         """When hosts have surely stopped of which nothing is known."""
         self._hosts: dict[str, _Host] = {}
         self._nodes: tuple[Node, ...] = ()
+        self._shunned: dict[str, float] = {}
+        """Node → until when no worker is made there, if another one has room."""
         self._has_gateway = self._connected = False
         """Whether there is one, and whether it has reached the cluster."""
-        self._listed = False
-        """Whether the gateway has told which hosts there are."""
-        self._all_found = False
+        self._listed = self._all_found = False
+        """Whether the gateway has told which hosts there are; and whether no other one can have an attempt."""
         self._pulse_at = self._nodes_seen = self._make_at = 0.0
         self._restart_in = _RESTART
         self._numbers = count(1)
@@ -495,6 +498,7 @@ class ClusterExecutor:
         now = self._clock()
         host.heard_at = now
         host.fence.heard(answer.stamp, now)
+        self._shunned.pop(host.node, None)
         if host.state == "silent":
             host.state = "outdated" if host.outdated else "ready"
             self._capacity_touched = True
@@ -582,6 +586,7 @@ class ClusterExecutor:
         if host.state != "dead":
             logger.warning("host_is_dead", host=host.name, attempts=len(host.held))
             host.state = "dead"
+            self._shun(host.node)  # perhaps all of it is gone; if not, the others there say so
             self._capacity_touched = True
             if not host.held and (host.caught_up or not host.earlier):
                 self._drop(host)
@@ -683,8 +688,13 @@ class ClusterExecutor:
     def _not_made(self, host: _Host, why: str) -> None:
         """Another one is made later: what is wrong there may stay so."""
         self._make_at = self._clock() + _MAKE_AGAIN_AFTER
+        self._shun(host.node)
         self._set_trouble(f"A worker could not be started on node {self._name_of(host.node)}: {why}")
         self._drop(host)
+
+    def _shun(self, node: str) -> None:
+        """Prefer other nodes, until a host there answers."""
+        self._shunned[node] = self._clock() + _SHUNNED
 
     def _free(self, node: Node) -> dict[str, float]:
         """What is free there, less what hosts have been promised that the engine may not have counted yet."""
@@ -694,8 +704,13 @@ class ClusterExecutor:
 
     def _roomiest(self) -> Node | None:
         free = [(self._free(node), node) for node in self._nodes]
-        roomy = [(there.get("CPU", 0.0), node.id, node) for there, node in free if not self._needs.missing_in(there)]
-        return max(roomy, default=(0.0, "", None))[2]
+        now = self._clock()
+        roomy = [
+            (self._shunned.get(node.id, now) <= now, there.get("CPU", 0.0), node.id, node)
+            for there, node in free
+            if not self._needs.missing_in(there)
+        ]
+        return max(roomy, default=(False, 0.0, "", None))[3]
 
     def _why_no_node(self, missing: int) -> str:
         if (ago := self._clock() - self._nodes_seen) >= _NODES_HOLD:
@@ -829,6 +844,8 @@ class ClusterExecutor:
 
     def _give_up(self, host: _Host) -> None:
         """It has surely ended what it ran."""
+        if host.state == "silent":
+            self._shun(host.node)
         node = self._name_of(host.node)
         for key in list(host.held):
             outcome: Literal["stopped", "lost"] = "stopped" if key in host.stopping else "lost"

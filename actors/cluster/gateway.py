@@ -9,6 +9,7 @@ it never starts anything again.
 """
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from ...handlers.process.channel import FrameBuffer, encode_frame
 from ..side_process import die_with
 from .host import Host
 from .wire import (
+    LAST_WORDS,
     Answer,
     Broken,
     Call,
@@ -40,6 +42,8 @@ _PULSE_EVERY = 1.0
 _CHUNK = 1 << 20
 _CALLS_AT_ONCE = 32
 """Calls that one host works at. A service has three at most; those of one that died may still wait."""
+_ANSWERS_WITHIN = 5.0
+"""Seconds in which the head of the cluster has to take a connection."""
 
 
 class Gateway:
@@ -211,7 +215,7 @@ class Gateway:
 
 def _say(text: str) -> None:
     """For the service, which shows the last line when this process has ended."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{LAST_WORDS}{text}\n")
 
 
 def _plain(resources: dict[str, float]) -> dict[str, float]:
@@ -220,7 +224,15 @@ def _plain(resources: dict[str, float]) -> dict[str, float]:
 
 
 def connect(address: str) -> Any:
-    """Ray, connected. Raises what Ray raises."""
+    """Ray, connected. Raises OSError if the head is not there, and what Ray raises.
+
+    Ray's client would wait for a head that is away, for minutes, and does not always notice when it is back.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWERS_WITHIN).close()
+    except OSError as error:
+        raise ConnectionError(f"Nothing answers at {address}: {error}") from error
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray  # noqa: PLC0415 - nobody else may pay for it
 

@@ -12,7 +12,7 @@ from ...handlers.process.channel import FrameBuffer, GarbageFrame, encode_frame
 from ..logger import get_logger
 from ..workers.reactor import PipeWriter, Reactor
 from ..workers.worker_process import MARK, family, open_shared_lock, worker_environment
-from .wire import GatewayOrder, GatewayReport, gateway_report_decoder
+from .wire import LAST_WORDS, GatewayOrder, GatewayReport, gateway_report_decoder
 
 _CHUNK = 1 << 20
 _SHOWN = 4096
@@ -166,8 +166,10 @@ class GatewayProcess:
         self._orders.close()
         process.kill()
         code = process.wait()
-        lines = [line for line in self._said.decode(errors="replace").splitlines() if line.strip()]
-        self._on_gone(lines[-1].strip() if lines else f"it ended with exit code {code}")
+        lines = [line.strip() for line in self._said.decode(errors="replace").splitlines() if line.strip()]
+        logger.info("gateway_is_gone", code=code, said=lines[-1:])
+        own = [line.removeprefix(LAST_WORDS) for line in lines if line.startswith(LAST_WORDS)]
+        self._on_gone(own[-1] if own else f"the process with its client ended with exit code {code}")
 
     def _forget(self, process: "subprocess.Popen[bytes]") -> None:
         for pipe in (process.stdout, process.stderr):

@@ -249,6 +249,9 @@ class Broken(Frame, frozen=True, tag="broken"):
     why: str
 
 
+LAST_WORDS = "gateway: "
+"""Before what the gateway says on standard error, where Ray and its crashes speak, too."""
+
 GatewayReport: TypeAlias = Pulse | Found | Answer | Broken
 
 gateway_order_decoder = msgspec.msgpack.Decoder(GatewayOrder)

@@ -31,6 +31,8 @@ class InProcessCluster:
         """Whether a gateway can connect."""
         self.cut = threading.Event()
         """Set: no call arrives."""
+        self.cut_off: set[str] = set()
+        """Nodes to which nothing comes through, though they are still listed."""
         self.swallowed: set[str] = set()
         """Methods whose next answer is lost on the way: the host has heard."""
         self.links: list[InProcessLink] = []
@@ -120,6 +122,8 @@ class InProcessLink:
                 cluster.swallowed.discard("find")
             case Find():
                 answer = Found(tuple(name for name in cluster.hosts if name.startswith(order.prefix)))
+            case Create() if order.node in cluster.cut_off:
+                pass
             case Create():
                 cluster.hosts[order.name] = Host(order.name, order.settings, order.node, cluster.clock, lambda _: None)
             case Call():
@@ -131,7 +135,8 @@ class InProcessLink:
 
     def _call(self, call: Call) -> GatewayReport | None:
         cluster = self._cluster
-        if cluster.cut.is_set():
+        on = next((one.node for one in cluster.made if one.name == call.host), "")
+        if cluster.cut.is_set() or on in cluster.cut_off:
             return None
         for _ in range(200):  # a call waits for its host, which may just be made
             if call.host in cluster.hosts or call.host not in [one.name for one in cluster.made]:
@@ -141,7 +146,7 @@ class InProcessLink:
         if host is None:
             return Broken(call.number, call.host, is_dead=True, why="there is none")
         payload = getattr(host, call.method)(call.payload)
-        if cluster.cut.is_set():
+        if cluster.cut.is_set() or on in cluster.cut_off:
             return None
         if cluster.hosts.get(call.host) is not host:  # a process that is killed has no last words
             return Broken(call.number, call.host, is_dead=True, why="it died")

@@ -356,6 +356,39 @@ def test_no_more_hosts_are_made_than_fit_now_and_more_when_there_is_room(
     assert executor.trouble == ""
 
 
+@pytest.fixture
+def two_nodes(cluster: InProcessCluster) -> InProcessCluster:
+    """One has more room than the other."""
+    cluster.nodes = tuple(Node(name, name, "", {"CPU": cpus}, {"CPU": cpus}) for name, cpus in (("a", 4.0), ("b", 2.0)))
+    return cluster
+
+
+def test_a_worker_that_has_died_is_made_on_another_node(services: Services, two_nodes: InProcessCluster) -> None:
+    """The engine may say so of a node that is lost before it says that of the node."""
+    _, reports = services.start()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+
+    two_nodes.lose(two_nodes.made[0].name)
+
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    assert [one.node for one in two_nodes.made] == ["a", "b"]
+
+
+def test_the_workers_of_a_node_that_is_cut_off_are_made_elsewhere(
+    services: Services, two_nodes: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=1.0)
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+
+    two_nodes.cut_off.add("a")  # the engine goes on listing it, with more room than the other
+
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    assert [one.node for one in two_nodes.made] == ["a", "b"]
+    assert executor.trouble == ""
+
+
 def test_hosts_of_other_settings_end_what_they_run_and_are_replaced(
     services: Services, cluster: InProcessCluster
 ) -> None:

@@ -1,14 +1,19 @@
 """What the gateway makes of an engine's errors. The engine is a fake: Ray is not needed."""
 
+import socket
+import sys
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tasktrail.actors.cluster.gateway import Gateway
+from tasktrail.actors.cluster.gateway import Gateway, connect
+from tasktrail.actors.cluster.gateway_process import GatewayProcess
 from tasktrail.actors.cluster.wire import Broken, Call, GatewayReport
+from tasktrail.actors.workers.reactor import Reactor
 
 
 class Died(Exception):
@@ -68,3 +73,38 @@ def test_only_who_never_was_or_has_died_is_dead(host: str, error: Exception, is_
 
     assert told.broken().is_dead is is_dead
     gateway.finish()
+
+
+def test_a_head_that_is_not_there_is_told_at_once() -> None:
+    """Ray's client would wait for minutes, and might not notice when one is there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(ConnectionError, match=f"Nothing answers at {address}"):
+        connect(address)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("echo 'gateway: OSError: no cluster' >&2;", "OSError: no cluster"),
+        ("", "the process with its client ended with exit code 6"),
+    ],
+)
+def test_it_is_said_why_a_gateway_is_gone_and_not_where_it_has_crashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, why: str
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{words} echo '/lib/libc.so.6(+0x1107b8)' >&2; exit 6\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    reactor = Reactor(lambda: None)
+    told: list[str] = []
+
+    def gone(said: str) -> None:
+        told.append(said)
+        reactor.finish()
+
+    link = GatewayProcess("nowhere:1", None, reactor, threading.RLock())
+    reactor.post(lambda: link.start(lambda _: None, gone))
+    reactor.run()
+    assert told == [why]
