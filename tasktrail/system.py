@@ -576,7 +576,7 @@ class System:
         return ResourceMonitor.start(
             machine=self._machine(),
             report=self.scheduler.tell,
-            is_busy=self._log_has_grown,
+            is_busy=lambda: self._on_cluster or self._log_has_grown(),  # on a node that nobody looks at nothing starts
             temp_used=self._temp_used,
         )
 

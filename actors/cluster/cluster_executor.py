@@ -402,14 +402,17 @@ class ClusterExecutor:
         lasting = (host for host in self._hosts.values() if host.state in ("new", "ready", "silent"))
         return bool(node) and all(self._placement.name_of(host.node) != node for host in lasting)
 
-    def uses(self) -> dict[str, tuple[NodeUse, float]]:
-        """Of each node with a host: what it has, and how many seconds ago that was looked at. From any thread."""
+    def uses(self) -> dict[str, tuple[NodeUse | None, float]]:
+        """Of each node: what it has, where a host has looked, and how many seconds ago it was seen. From any thread."""
         with self.lock:
             now = self._clock()
-            latest: dict[str, tuple[NodeUse, float]] = {}
+            latest: dict[str, tuple[NodeUse | None, float]] = {
+                node.node: (None, now - self._nodes_seen) for node in self._placement.seen()
+            }
             for host in self._usable():
                 name, age = self._placement.name_of(host.node), now - host.used_at
-                if host.use is not None and (name not in latest or age < latest[name][1]):
+                known = latest.get(name)
+                if host.use is not None and (known is None or known[0] is None or age < known[1]):
                     latest[name] = (host.use, age)
             return latest
 

@@ -12,10 +12,10 @@ class ClusterMachine(Machine):
     """Each node by itself. An attempt runs on one, so what all of them have together, or this machine, says nothing.
 
     Args:
-        uses: asks what nodes have, and how many seconds ago each was looked at.
+        uses: asks what nodes have, where that is known, and how many seconds ago each was seen.
     """
 
-    def __init__(self, uses: Callable[[], dict[str, tuple[NodeUse, float]]]) -> None:
+    def __init__(self, uses: Callable[[], dict[str, tuple[NodeUse | None, float]]]) -> None:
         self._uses = uses
 
     def sample(self) -> MachineSample:
@@ -26,7 +26,9 @@ class ClusterMachine(Machine):
         """See `Machine`."""
         return {
             name: NodeSample(
-                MachineSample(
+                None
+                if use is None
+                else MachineSample(
                     cpu_percent=use.cpu_percent,
                     memory_available=use.memory_available,
                     memory_total=use.memory_total,

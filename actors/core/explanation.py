@@ -427,6 +427,8 @@ def _no_node_fits(state: SchedulerState, task: TaskState, nodes: Nodes) -> Obsta
         lacks.append(f"has no {_lacking_labels(nearest.name, nearest.seen.labels, task.spec.requires)}")
     if not nearest.workers.slots:
         lacks.append("has no worker")
+    elif nearest.sampled_at is None:
+        lacks.append("has not been looked at yet")
     elif task.spec.worker_label and not offering(nearest.workers.offers, task.spec.worker_label):
         lacks.append(f"has no worker with {task.spec.worker_label}")
     numbers: dict[str, float] = {"nodes": len(there)}
@@ -456,7 +458,8 @@ def _how_far(node: Node, task: TaskState) -> tuple[bool, int, bool, int, str]:
     best = node.ceiling()
     missing = max(0, task.memory_needed - best.memory) + max(0, task.temp_needed - best.temp)
     labels = len(_lacking(node.name, node.seen.labels, task.spec.requires))
-    return node.draining, labels, not node.workers.slots, missing, node.name
+    blind = not node.workers.slots or node.sampled_at is None
+    return node.draining, labels, blind, missing, node.name
 
 
 def _lacking(name: str, labels: Mapping[str, str], requires: Mapping[str, str]) -> dict[str, str]:

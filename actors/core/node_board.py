@@ -112,7 +112,7 @@ def _board_of(state: SchedulerState, name: str) -> NodeBoard:
         workers=node.workers.slots,
         reserved_memory=node.reserved.memory,
         reserved_temp=node.reserved.temp,
-        last_seen=node.sampled_at,
+        last_seen=node.last_seen,
     )
     if node.sampled_at is None:
         return board

@@ -15,7 +15,7 @@ def nodes_seen(work: UnitOfWork, seen: tuple[NodeSeen, ...]) -> None:
 
 def note_nodes(work: UnitOfWork, seen: tuple[NodeSeen, ...]) -> None:
     """Record what has changed since the log was told last; nothing where nothing has."""
-    last_seen = {name: node.sampled_at for name, node in work.state.nodes.by_name.items()}
+    last_seen = {name: node.last_seen for name, node in work.state.nodes.by_name.items()}
     for event in what_changed(work.state.durable.nodes, seen, last_seen):
         work.record(0, event, BY_SCHEDULER)
 

@@ -9,7 +9,7 @@ smallest size, so that large nodes stay free for large tasks; and of equals the 
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -144,7 +144,8 @@ def has_labels(name: str, labels: Mapping[str, str], requires: Mapping[str, str]
 class NodeSample(msgspec.Struct, frozen=True):
     """What a node has free, and how many seconds ago that was looked at."""
 
-    sample: MachineSample
+    sample: MachineSample | None
+    """None: it is there, and nobody on it could look."""
     age: float = 0.0
 
 
@@ -158,6 +159,8 @@ class Node(msgspec.Struct):
     workers: Workers = msgspec.field(default_factory=Workers)
     sample: MachineSample = MachineSample()
     sampled_at: datetime | None = None
+    """None: it has not been looked at since it joined, and nothing can start there."""
+    last_seen: datetime | None = None
     reserved: Reserved = msgspec.field(default_factory=Reserved)
 
     @property
@@ -178,6 +181,7 @@ class Node(msgspec.Struct):
         label = task.spec.worker_label
         return (
             self.present
+            and self.sampled_at is not None
             and self.workers.slots > 0
             and self.is_asked_for(task)
             and (not label or offering(self.workers.offers, label) > 0)
@@ -204,6 +208,7 @@ class Node(msgspec.Struct):
         return replace(self, workers=self.workers.copy(), reserved=replace(self.reserved))
 
 
+_EVER = datetime.max.replace(tzinfo=UTC)
 _NO_LIMITS = Limits()
 """What operators allow holds for all nodes together, and is looked at elsewhere."""
 
@@ -237,11 +242,14 @@ class Nodes:
         """These are there now, and no others."""
         self.many = True
         self.changes += 1
+        before = {name for name, node in self.by_name.items() if node.present}
         for node in self.by_name.values():
             node.present = False
         for one in seen:
             node = self._of(one.node)
             node.seen, node.present = one, True
+            if one.node not in before:
+                node.sample, node.sampled_at = MachineSample(), None
         self.drained(drains)
 
     def drained(self, drains: Collection[str]) -> None:
@@ -265,8 +273,9 @@ class Nodes:
         self.changes += 1
         for name, one in samples.items():
             node = self._of(name)
-            node.sample = one.sample.after(node.sample, limits)
-            node.sampled_at = now - timedelta(seconds=one.age)
+            node.last_seen = now - timedelta(seconds=one.age)
+            if one.sample is not None:
+                node.sample, node.sampled_at = one.sample.after(node.sample, limits), node.last_seen
 
     def was_sampled_since(self, name: str, since: datetime) -> bool:
         """Whether the node was looked at after this."""
@@ -388,7 +397,7 @@ class Nodes:
             if NODE_LABEL in task.spec.requires:
                 node.seen = replace(node.seen, node=task.spec.requires[NODE_LABEL])
             node.workers.change(1, (tuple(filter(None, (task.spec.worker_label,))),) if task.spec.worker_label else ())
-            node.sample = MachineSample(memory_available=0, temp_free=0)
+            node.sample, node.sampled_at = MachineSample(memory_available=0, temp_free=0), _EVER
         workers, label = node.workers, task.spec.worker_label
         if workers.place(label, UNLIMITED, short=short) is None:
             workers.add((label,) if label else (), max(1, workers.held + 1 - workers.slots))

@@ -155,7 +155,7 @@ async def then(page: Page) -> dict[str, Any]:
 def _unknown(note: str) -> dict[str, Any]:
     """What the page shows when it shows nothing."""
     empty = {"whole": False, "stats": None, "board": None, "at_once": 0, "running_total": 0, "waiting_in_words": ""}
-    lists: dict[str, Any] = dict.fromkeys(("nodes", "running", "queue", "failures"), [])
+    lists: dict[str, Any] = {name: [] for name in ("nodes", "running", "queue", "failures")}
     return {**empty, **lists, "note": note, "may_retry": False}
 
 

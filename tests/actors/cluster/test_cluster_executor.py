@@ -486,12 +486,13 @@ def test_what_each_node_has_is_seen_there(services: Services, cluster: InProcess
     for made in cluster.made:
         _shows(cluster.hosts[made.name], {"n0": 2, "n1": 6}[made.node])
     for _ in range(1000):
-        if {use.memory_available for use, _age in executor.uses().values()} == {2 * GIB, 6 * GIB}:
+        if {use and use.memory_available for use, _age in executor.uses().values()} == {2 * GIB, 6 * GIB}:
             break
         threading.Event().wait(0.02)  # nothing is reported of it
 
     samples = ClusterMachine(executor.uses).nodes()
 
+    assert samples["node1"].sample is not None
     assert samples["node1"].sample.memory_available == 6 * GIB
     assert LOOKED_AT_EVERY <= samples["node1"].age < 10.0, "it may be that old when it comes"
     assert ClusterMachine(executor.uses).sample() == MachineSample()

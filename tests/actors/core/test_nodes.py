@@ -1,18 +1,20 @@
 """Several nodes: each task runs where it fits and where its labels are, and one that fits nowhere holds nobody up."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from core_harness import Core
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.explanation import Obstacle, WaitReason
 from tasktrail.actors.core.load import load_of
 from tasktrail.actors.core.messages import Sampled, Tick
 from tasktrail.actors.core.node_board import node_boards
-from tasktrail.actors.core.nodes import LOCAL, REMEMBERED, NodeSample
+from tasktrail.actors.core.nodes import LOCAL, REMEMBERED, Node, Nodes, NodeSample
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events import Accepted, Started
 from tasktrail.events.commands import DrainNode, UndrainNode
@@ -26,6 +28,7 @@ HERE = NodeSeen(node=LOCAL, address="host", cpus=4.0)
 
 def cluster(core: Core, **nodes: dict[str, Any]) -> Core:
     """Nodes: `memory` in GB, `temp` in GB, `workers`, `labels`, `gpus`."""
+    core.tell(CapacityChanged(0))
     core.tell(
         NodesSeen(
             tuple(
@@ -388,11 +391,8 @@ _STEP = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=150)
-@given(_SETUP, st.lists(_STEP, max_size=25), st.sampled_from([None, 0, 1]))
-def test_whatever_comes_no_node_gets_more_than_it_has_and_nobody_waits_without_a_reason(
-    first: dict[str, Any], steps: list[tuple[str, Any]], bound: int | None
-) -> None:
+def live(first: dict[str, Any], steps: list[tuple[str, Any]], bound: int | None) -> None:
+    """A cluster to which all this happens, looked at after each step."""
     core = cluster(Core(max_concurrent=5), **first)
     core.state.backfill_bound = bound
     for what, given_to in steps:
@@ -409,9 +409,79 @@ def test_whatever_comes_no_node_gets_more_than_it_has_and_nobody_waits_without_a
             case "nodes" if not core.running():
                 cluster(core, **given_to)
         check_nodes(core, set(core.state.running) - before)
+        if bound is None:
+            check_nobody_waits_for_nothing(core)
         for task_id in core.state.tasks:
             why = core.why(task_id)
             assert why.reasons or not why.waiting, task_id
+
+
+@settings(deadline=None, max_examples=100)
+@given(_SETUP, st.lists(_STEP, max_size=25), st.sampled_from([None, 0, 1]))
+def test_whatever_comes_no_node_gets_more_than_it_has_and_nobody_waits_for_nothing(
+    first: dict[str, Any], steps: list[tuple[str, Any]], bound: int | None
+) -> None:
+    live(first, steps, bound)
+
+
+def check_nobody_waits_for_nothing(core: Core) -> None:
+    """Told from the setup alone: no waiting task has a node with a free worker and with all that it needs."""
+    state, drains = core.state, core.state.durable.nodes.drains
+    if len(state.running) >= state.limits.max_concurrent:
+        return
+    for task in state.tasks.values():
+        for name, node in state.nodes.by_name.items():
+            there = [entry.reserved_for for entry in state.running.values() if entry.node == name]
+            has = {**node.seen.labels, "node": name}
+            open_to_it = node.present and name not in drains and len(there) < node.workers.slots
+            memory = node.sample.memory_total - sum(other.memory_needed for other in there)
+            temp = node.sample.temp_total - sum(other.temp_needed for other in there)
+            suits = all(has.get(key) == value for key, value in task.spec.requires.items())
+            room = task.memory_needed <= memory and task.temp_needed <= temp
+            assert not (task.waiting and open_to_it and suits and room), f"{task.id} waits, and fits on {name}"
+
+
+def _drains_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Nodes, "drained", lambda *_: None)
+
+
+def _labels_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Node, "is_asked_for", lambda *_: True)
+
+
+def _all_memory_on_each_node(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Node, "missing", lambda *_: 0)
+
+
+def _nothing_given_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Nodes, "give_back", lambda *_, **__: None)
+
+
+def _set_aside_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dispatch, "_take_back", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        _drains_forgotten,
+        _labels_ignored,
+        _all_memory_on_each_node,
+        _nothing_given_back,
+        _set_aside_for_ever,
+    ],
+    ids=lambda plant: plant.__name__.strip("_"),
+)
+def test_a_planted_fault_is_found(plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+
+    @settings(deadline=None, max_examples=500, phases=[Phase.generate], database=None, derandomize=True)
+    @given(_SETUP, st.lists(_STEP, max_size=25), st.none())
+    def lived(first: dict[str, Any], steps: list[tuple[str, Any]], bound: None) -> None:
+        live(first, steps, bound)
+
+    with pytest.raises((AssertionError, KeyError)):
+        lived()
 
 
 def check_nodes(core: Core, started: set[int]) -> None:
@@ -427,7 +497,7 @@ def check_nodes(core: Core, started: set[int]) -> None:
         node = state.nodes.by_name[entry.node]
         assert node.present
         assert node.is_asked_for(entry.reserved_for)
-        assert not node.draining
+        assert entry.node not in state.durable.nodes.drains
 
 
 @pytest.mark.parametrize("drained", [False, True])
