@@ -198,9 +198,7 @@ def _nodes(nodes: tuple[NodeBoard, ...]) -> Iterator[Metric]:
         ("node_temp_free_bytes", "Temp space that the node has free.", {one.node: one.temp_free for one in there}),
         ("node_last_seen_seconds", "When the node was last seen, as Unix time.", seen),
     ):
-        known = {node: value for node, value in values.items() if value is not None}
-        if known:
-            yield _gauges(name, says, "node", known)
+        yield _gauges(name, says, "node", {node: value for node, value in values.items() if value is not None})
 
 
 def _ratio(percent: float | None) -> float | None:
