@@ -41,7 +41,7 @@ def streams_of(server: HttpServer) -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - the server is in another thread
             await asyncio.sleep(0.01)
 
