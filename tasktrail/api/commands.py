@@ -141,7 +141,7 @@ class Commands(ABC):
         label: str = "",
         batch: str = "",
         worker_label: str = "",
-        requires: Mapping[str, str] | None = None,
+        requires: Mapping[str, str] = _NO_OPTIONS,
         unique: str = "",
         scheduled_for: datetime | str | None = None,
         held: bool = False,
