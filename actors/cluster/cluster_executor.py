@@ -26,7 +26,9 @@ from ...events.reports import (
     AttemptEnded,
     AttemptFound,
     AttemptsHeld,
+    Avoid,
     CapacityChanged,
+    NodesSeen,
     Order,
     Report,
     Run,
@@ -42,8 +44,10 @@ from ..logger import get_logger
 from ..workers.reactor import Reactor
 from .gateway_process import GatewayLink
 from .lease import Fence
+from .placement import GPU, Home, HostNeeds, Placement
 from .roster import STOPS_WITHIN, HostName, Roster, host_name, parsed_name
 from .wire import (
+    LOOKED_AT_EVERY,
     Answer,
     Broken,
     Call,
@@ -60,7 +64,6 @@ from .wire import (
     HostReport,
     HostSettings,
     Kill,
-    Node,
     NodeUse,
     Pulse,
     Refused,
@@ -85,8 +88,6 @@ _AGAIN_AFTER = 0.2
 """Seconds until a call is made again that has come to nothing."""
 _MAKE_AGAIN_AFTER = 5.0
 """Seconds until a host is made again that could not be."""
-_SETTLES_IN = 3.0
-"""Seconds after which a new host stands in what the engine says to be free."""
 _SHUNNED = 60.0
 """Seconds for which other nodes are preferred to one whose worker was not heard of; the engine may list it so long."""
 _NODES_HOLD = 10.0
@@ -106,35 +107,13 @@ _HostState: TypeAlias = Literal["sought", "new", "ready", "silent", "dead", "out
 logger = get_logger(__name__)
 
 
-class HostNeeds(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host books on its node: as much as its one attempt may use."""
-
-    cpus: float = 1.0
-    memory: int = 0
-    resources: dict[str, float] = {}
-
-    def of(self, name: str) -> float:
-        """How much of a resource."""
-        return {"CPU": self.cpus, "memory": float(self.memory), **self.resources}.get(name, 0.0)
-
-    def missing_in(self, there: Mapping[str, float]) -> list[str]:
-        """The resources of which there is not enough."""
-        names = ("CPU", "memory", *self.resources)
-        return [name for name in names if there.get(name, 0.0) < self.of(name)]
-
-    def __str__(self) -> str:
-        parts = [f"{self.cpus:g} CPU"]
-        parts += [f"{self.memory:,} bytes of memory"] if self.memory else []
-        parts += [f"{number:g} {name}" for name, number in sorted(self.resources.items())]
-        return ", ".join(parts)
-
-
 class _Host:
     """What is known of a host. It is guarded by the executor's lock."""
 
     def __init__(self, name: str, named: HostName, state: _HostState, fence: Fence, now: float, node: str = "") -> None:
         self.name = name
         self.slot = named.slot
+        self.gpus = named.gpus
         self.lease = named.lease
         self.state = state
         self.fence = fence
@@ -162,8 +141,8 @@ class _Host:
         self.memory: dict[_Key, int] = {}
         self.use: NodeUse | None = None
         """What its node has, and …"""
-        self.promised = 0
-        """… what of its memory was promised here since then."""
+        self.used_at = 0.0
+        """… when it said so."""
 
     @property
     def shares(self) -> bool:
@@ -208,7 +187,7 @@ class ClusterExecutor:
         self._cluster = settings.cluster
         self._lease = settings.lease
         self._margin = margin
-        self._needs = needs or HostNeeds()
+        self._placement = Placement(needs or HostNeeds())
         self._ask_epoch = epoch
         self._epoch = 0
         self._service = secrets.token_hex(8)
@@ -224,9 +203,6 @@ class ClusterExecutor:
         self._fence = Fence(self._lease, margin, 0.0)
         """When hosts have surely stopped of which nothing is known."""
         self._hosts: dict[str, _Host] = {}
-        self._nodes: tuple[Node, ...] = ()
-        self._shunned: dict[str, float] = {}
-        """Node → until when no worker is made there, if another one has room."""
         self._has_gateway = self._connected = False
         """Whether there is one, and whether it has reached the cluster."""
         self._listed = self._all_found = False
@@ -239,7 +215,8 @@ class ClusterExecutor:
         self._attempts: dict[_Key, _Host] = {}
         self._ended: dict[_Key, str] = {}
         """Ended attempt → its host, as long as its end may be to settle."""
-        self._may_be_shared = 0
+        self._may_be_shared: dict[str, int] = {}
+        """Node → how many of its hosts short attempts may keep busy."""
         self._ordered: deque[Order] = deque()
         self._reports: list[Report] = []
         self._told_capacity = CapacityChanged(-1)
@@ -321,6 +298,10 @@ class ClusterExecutor:
         if isinstance(order, TellHeld):
             self._tell(AttemptsHeld(order.number, (*self._attempts, *self._waiting)))
             return ()
+        if isinstance(order, Avoid):
+            self._placement.avoided = frozenset(order.nodes)
+            self.reactor.post(self._move_away)
+            return ()
         key = (order.task_id, order.attempt)
         if isinstance(order, Run):
             return self._run(key, order)
@@ -349,7 +330,8 @@ class ClusterExecutor:
             self._end(unencodable(run, error))
             return ()
         self._waiting[key] = run
-        self._may_be_shared = run.shared_workers or self._may_be_shared
+        if run.shared_workers:
+            self._may_be_shared[run.node] = run.shared_workers
         return self._hand_out()
 
     def close(self, timeout: float) -> None:
@@ -372,57 +354,68 @@ class ClusterExecutor:
         if not self._all_found or self._closing:
             return []
         used = []
-        shut = set[tuple[Offer, bool]]()
+        shut = set[tuple[str, Offer, bool]]()
         alive = {task_id for task_id, _ in self._attempts} if self._waiting else set()
         for key, run in list(self._waiting.items()):
             if key[0] in alive:
                 continue  # an earlier attempt of the task, which the log has ended, takes its time to end
             short = bool(run.shared_workers)
-            if (run.offer, False) in shut or (run.offer, short) in shut:
+            if (run.node, run.offer, False) in shut or (run.node, run.offer, short) in shut:
                 continue
             host = self._host_for(run)
+            if host is None and self._has_no_host(run.node):
+                del self._waiting[key]
+                why = f"Node {run.node} had no worker any more before the attempt could begin there"
+                self._end(AttemptEnded(*key, "interrupted", error=why))
+                continue
             if host is None:
-                shut.add((run.offer, short))
+                shut.add((run.node, run.offer, short))
                 continue
             del self._waiting[key]
             self._attempts[key] = host
             alive.add(key[0])
             host.held[key] = run
-            host.promised += run.estimate.memory
             host.orders.append(msgspec.structs.replace(run, offer=()))  # the host has one slot and knows no labels
             used.append(host)
         return used
 
     def _host_for(self, run: Run) -> _Host | None:
-        usable = [host for host in self._usable() if self._offers[host.slot] == run.offer]
+        usable = [
+            host
+            for host in self._usable()
+            if self._offer_of(host) == run.offer and run.node in ("", self._placement.name_of(host.node))
+        ]
         shared = [host for host in usable if host.shares] if run.shared_workers else []
-        if len(shared) < self._may_be_shared or not run.shared_workers:
-            idle = max((host for host in usable if not host.held), key=self._memory_near, default=None)
+        if len(shared) < self._may_be_shared.get(run.node, 0) or not run.shared_workers:
+            idle = next((host for host in usable if not host.held), None)
             if idle is not None:
                 return idle
         roomy = min(shared, key=lambda host: len(host.held), default=None)
         return roomy if roomy is not None and len(roomy.held) < SHORT_AT_ONCE else None
 
-    def _memory_near(self, host: _Host) -> int:
-        """Bytes that are free on its node, less what was promised there since that was seen."""
-        seen = [other for other in self._hosts.values() if other.use is not None and self._are_neighbours(host, other)]
-        free = min((other.use.memory_available for other in seen if other.use is not None), default=0)
-        return free - sum(other.promised for other in seen)
+    def _offer_of(self, host: _Host) -> Offer:
+        """The labels of its worker."""
+        labels = self._offers[host.slot] if host.slot < self._slots else ()
+        return tuple(sorted({*labels, GPU})) if host.gpus else labels
 
-    @staticmethod
-    def _are_neighbours(one: _Host, other: _Host) -> bool:
-        return one is other or (bool(one.node) and one.node == other.node)
+    def _has_no_host(self, node: str) -> bool:
+        """Whether nothing that waits for the node can begin there. What waits for none waits for any."""
+        lasting = (host for host in self._hosts.values() if host.state in ("new", "ready", "silent"))
+        return bool(node) and all(self._placement.name_of(host.node) != node for host in lasting)
 
-    def use(self) -> NodeUse | None:
-        """Of the node that the next attempt goes to: no attempt can have more. None: none is known. From any thread."""
+    def uses(self) -> dict[str, tuple[NodeUse | None, float]]:
+        """Of each node: what it has, where a host has looked, and how many seconds ago it was seen. From any thread."""
         with self.lock:
-            usable = [host for host in self._usable() if host.use is not None]
-            free = [host for host in usable if not host.held] or usable
-            best = max(free, key=self._memory_near, default=None)
-            if best is None or best.use is None:
-                return None
-            largest = max(host.use.memory_total for host in usable if host.use is not None)
-            return NodeUse(largest, max(0, self._memory_near(best)), best.use.cpu_percent)
+            now = self._clock()
+            latest: dict[str, tuple[NodeUse | None, float]] = {
+                node.node: (None, now - self._nodes_seen) for node in self._placement.seen()
+            }
+            for host in self._usable():
+                name, age = self._placement.name_of(host.node), now - host.used_at
+                known = latest.get(name)
+                if host.use is not None and (known is None or known[0] is None or age < known[1]):
+                    latest[name] = (host.use, age)
+            return latest
 
     def _end(self, ended: AttemptEnded) -> None:
         """An attempt is over for good."""
@@ -498,7 +491,7 @@ class ClusterExecutor:
         now = self._clock()
         host.heard_at = now
         host.fence.heard(answer.stamp, now)
-        self._shunned.pop(host.node, None)
+        self._placement.trust(host.node)
         if host.state == "silent":
             host.state = "outdated" if host.outdated else "ready"
             self._capacity_touched = True
@@ -539,8 +532,8 @@ class ClusterExecutor:
             if not one.is_over:
                 self._attempts[key] = host
                 host.held[key] = None
-                offer = self._offers[host.slot] if host.slot < self._slots else ()
-                self._tell(AttemptFound(*key, one.granted, offer))
+                node = self._placement.name_of(host.node)
+                self._tell(AttemptFound(*key, one.granted, self._offer_of(host), node))
             else:
                 self._attempts[key] = host  # its end is among what the host tells next
                 host.held[key] = None
@@ -551,8 +544,8 @@ class ClusterExecutor:
             if number > host.after:
                 self._pass_on(host, report)
         host.after = max(host.after, told.last)
-        if told.node is not None and told.node != host.use:
-            host.use, host.promised = told.node, 0
+        if told.node is not None:
+            host.use, host.used_at = told.node, self._clock() - LOOKED_AT_EVERY
         host.memory = {(task_id, attempt): used for task_id, attempt, used in told.memory}
         if not host.caught_up:
             host.caught_up = True
@@ -586,7 +579,7 @@ class ClusterExecutor:
         if host.state != "dead":
             logger.warning("host_is_dead", host=host.name, attempts=len(host.held))
             host.state = "dead"
-            self._shun(host.node)  # perhaps all of it is gone; if not, the others there say so
+            self._placement.shun(host.node, self._clock() + _SHUNNED)  # perhaps all of it is gone; if not, the others there say so
             self._capacity_touched = True
             if not host.held and (host.caught_up or not host.earlier):
                 self._drop(host)
@@ -624,7 +617,7 @@ class ClusterExecutor:
                 logger.warning("cluster_trouble", trouble=trouble)
 
     def _name_of(self, node: str) -> str:
-        return next((one.name for one in self._nodes if one.id == node), node or "unknown")
+        return self._placement.name_of(node) or "unknown"
 
     def _claim_roster(self) -> None:
         """From here on the list names all hosts that may hold attempts, unless some may be unknown."""
@@ -653,7 +646,7 @@ class ClusterExecutor:
     # --- with the lock held: nodes ---------------------------------------------------------------------------------
 
     def _make_missing(self) -> None:
-        """Make a host for each slot that has none, on the node with the most room."""
+        """Make a host for each slot that has none."""
         too_early = self._clock() < self._make_at
         if not self._listed or not self._connected or self._closing or self._replaced or too_early:
             return
@@ -662,12 +655,14 @@ class ClusterExecutor:
         made: list[_Host] = []
         trouble = "" if not missing and not any(host.state == "new" for host in self._hosts.values()) else self._trouble
         for slot in missing:
-            node = self._roomiest() if self._clock() - self._nodes_seen < _NODES_HOLD else None
-            if node is None:
+            now = self._clock()
+            place = self._placement.choose(self._homes(), now) if now - self._nodes_seen < _NODES_HOLD else None
+            if place is None:
                 trouble = self._why_no_node(len(missing) - len(made))
                 break
-            name = host_name(self._cluster, slot, self._lease)
-            named, now = HostName(self._cluster, slot, self._lease), self._clock()
+            node, gpus = place
+            named = HostName(self._cluster, slot, self._lease, gpus)
+            name = host_name(named)
             host = self._hosts[name] = _Host(name, named, "new", Fence(self._lease, self._margin, now), now, node.id)
             host.caught_up = True
             made.append(host)
@@ -679,47 +674,38 @@ class ClusterExecutor:
             self._set_trouble(f"No worker can be made while their list cannot be written: {error}")
             return
         for host in made:
-            needs = self._needs
-            self.link.send(
-                Create(host.name, self._settings, host.node, needs.cpus, needs.memory, dict(needs.resources))
-            )
+            needs = self._placement.needs
+            resources = {**needs.resources, **({"GPU": float(host.gpus)} if host.gpus else {})}
+            self.link.send(Create(host.name, self._settings, host.node, needs.cpus, needs.memory, resources))
             self._pump(host)
+
+    def _homes(self) -> Iterator[Home]:
+        for host in self._hosts.values():
+            yield Home(host.node, host.gpus, host.made_at, host.state in ("new", "ready", "silent"))
+
+    def _move_away(self) -> None:
+        """Give up idle hosts on nodes that are being drained: others take their slots where there is room."""
+        with self.lock:
+            awaited = {run.node for run in self._waiting.values()}
+            for host in [host for host in self._hosts.values() if host.state in ("new", "ready")]:
+                name = self._placement.name_of(host.node)
+                if name not in self._placement.avoided or name in awaited:
+                    continue
+                if not (host.held or host.unsettled or host.orders):
+                    self._drop(host)
+            self._make_missing()
 
     def _not_made(self, host: _Host, why: str) -> None:
         """Another one is made later: what is wrong there may stay so."""
         self._make_at = self._clock() + _MAKE_AGAIN_AFTER
-        self._shun(host.node)
+        self._placement.shun(host.node, self._clock() + _SHUNNED)
         self._set_trouble(f"A worker could not be started on node {self._name_of(host.node)}: {why}")
         self._drop(host)
-
-    def _shun(self, node: str) -> None:
-        """Prefer other nodes, until a host there answers."""
-        self._shunned[node] = self._clock() + _SHUNNED
-
-    def _free(self, node: Node) -> dict[str, float]:
-        """What is free there, less what hosts have been promised that the engine may not have counted yet."""
-        now = self._clock()
-        recent = sum(host.node == node.id and now - host.made_at < _SETTLES_IN for host in self._hosts.values())
-        return {name: number - recent * self._needs.of(name) for name, number in node.free.items()}
-
-    def _roomiest(self) -> Node | None:
-        free = [(self._free(node), node) for node in self._nodes]
-        now = self._clock()
-        roomy = [
-            (self._shunned.get(node.id, now) <= now, there.get("CPU", 0.0), node.id, node)
-            for there, node in free
-            if not self._needs.missing_in(there)
-        ]
-        return max(roomy, default=(False, 0.0, "", None))[3]
 
     def _why_no_node(self, missing: int) -> str:
         if (ago := self._clock() - self._nodes_seen) >= _NODES_HOLD:
             return f"{missing} of {self._slots} workers have no node: the cluster's head was last heard {ago:.0f} s ago"
-        if not self._nodes:
-            return "The cluster has no node that lives"
-        if all(self._needs.missing_in(node.total) for node in self._nodes):
-            return f"No node of the cluster is large enough for a worker, which needs {self._needs}"
-        return f"{missing} of {self._slots} workers have no node: none has {self._needs} free"
+        return self._placement.why_nowhere(missing, self._slots)
 
     # --- in the reactor's thread -----------------------------------------------------------------------------------
 
@@ -753,7 +739,9 @@ class ClusterExecutor:
 
     def _on_pulse(self, pulse: Pulse) -> None:
         self._pulse_at = self._clock()
-        self._nodes, self._nodes_seen = pulse.nodes, self._clock() - pulse.seen
+        self._nodes_seen = self._clock() - pulse.seen
+        if (seen := self._placement.told(pulse.nodes)) is not None or not self._connected:
+            self._tell(NodesSeen(self._placement.seen() if seen is None else seen))
         if not self._connected:
             self._connected = True
             self._restart_in = _RESTART
@@ -826,6 +814,8 @@ class ClusterExecutor:
                 self._pump(host)
             if self._closing:
                 self._go_on_closing(now)
+            elif self._placement.avoided:
+                self._move_away()
 
     def _look_at(self, host: _Host, now: float) -> None:
         if host.state in ("ready", "outdated") and now - host.heard_at > host.lease / 2:
@@ -845,7 +835,7 @@ class ClusterExecutor:
     def _give_up(self, host: _Host) -> None:
         """It has surely ended what it ran."""
         if host.state == "silent":
-            self._shun(host.node)
+            self._placement.shun(host.node, self._clock() + _SHUNNED)
         node = self._name_of(host.node)
         for key in list(host.held):
             outcome: Literal["stopped", "lost"] = "stopped" if key in host.stopping else "lost"
@@ -904,8 +894,10 @@ class ClusterExecutor:
     def _tell_capacity(self) -> None:
         self._capacity_touched = False
         with self.lock:
-            offers = tuple(self._offers[host.slot] for host in self._usable())
-            capacity = CapacityChanged(len(offers), offers if any(offers) else ())
+            usable = list(self._usable())
+            offers = tuple(self._offer_of(host) for host in usable)
+            nodes = tuple(self._placement.name_of(host.node) for host in usable)
+            capacity = CapacityChanged(len(offers), offers if any(offers) else (), nodes)
             if capacity != self._told_capacity and not self._closing:
                 self._told_capacity = capacity
                 self._reports.append(capacity)

@@ -192,7 +192,7 @@ class Gateway:
         return tuple(
             Node(
                 node["NodeID"],
-                node["NodeManagerHostname"],
+                _name_of(node),
                 node["NodeManagerAddress"],
                 _plain(node["Resources"]),
                 _plain(free.get(node["NodeID"], {})),
@@ -211,6 +211,12 @@ class Gateway:
     def first_look(self) -> None:
         """Before anything is said."""
         self._nodes, self._seen = self._look(), time.monotonic()
+
+
+def _name_of(node: dict[str, Any]) -> str:
+    """As `ray start --node-name` has it. Where that is only the address, the host's name says more."""
+    name = node.get("NodeName") or ""
+    return str(name if name and name != node["NodeManagerAddress"] else node["NodeManagerHostname"])
 
 
 def _say(text: str) -> None:

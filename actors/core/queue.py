@@ -19,7 +19,7 @@ import msgspec
 
 from ...events import TaskState
 from ...events.priority import queue_key
-from .limits import LimitKey, LimitKeys, LimitKind, queue_keys_of
+from .limits import LimitKey, LimitKeys, LimitKind, queue_keys_of, requirement
 
 Entry: TypeAlias = tuple[float, int, int]
 """Key, id, number of the bucket. With numbers only, the garbage collector need not look at a million tuples."""
@@ -188,10 +188,16 @@ class ReadyQueue:
     def fill(self, tasks: Iterable[TaskState]) -> None:
         """Add tasks that are not there yet. Each bucket is put in order once, however many tasks there are."""
         self.changes += 1
-        grown: dict[tuple[str, int, str, str], Bucket] = {}
+        grown: dict[tuple[str, int, str, str, str], Bucket] = {}
         for task in tasks:
             spec = task.spec
-            behind = (spec.type, spec.user_id, spec.label, spec.worker_label)
+            behind = (
+                spec.type,
+                spec.user_id,
+                spec.label,
+                spec.worker_label,
+                requirement(spec.requires) if spec.requires else "",
+            )
             bucket = grown.get(behind)
             if bucket is None:
                 bucket = grown[behind] = self._bucket(queue_keys_of(task))
@@ -253,6 +259,10 @@ class ReadyQueue:
                 heappush(self._heads, head)
                 return
         del self._parked[key]
+
+    def parked_at(self, kind: LimitKind) -> list[LimitKey]:
+        """Where anything is parked, of what is of this kind."""
+        return [key for key in self._parked if key[0] is kind]
 
     def wake_all(self) -> None:
         """Limits, pauses or fair sharing have changed: look at all buckets again."""

@@ -13,18 +13,22 @@ from cluster_executors import on_cluster
 from in_process_cluster import InProcessCluster
 from inline_executor import Reports
 
-from tasktrail.actors.cluster.cluster_executor import ClusterExecutor, HostNeeds
+from tasktrail.actors.cluster.cluster_executor import ClusterExecutor
 from tasktrail.actors.cluster.cluster_machine import ClusterMachine
 from tasktrail.actors.cluster.host import Host
-from tasktrail.actors.cluster.wire import Greeting, HeldAttempt, Node, NodeUse
-from tasktrail.actors.core.limits import UNLIMITED
+from tasktrail.actors.cluster.placement import HostNeeds, Placement
+from tasktrail.actors.cluster.wire import LOOKED_AT_EVERY, Greeting, HeldAttempt, Node, NodeUse
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events.reports import (
     AllFound,
     AttemptEnded,
     AttemptFound,
     AttemptProgressed,
     AttemptsHeld,
+    Avoid,
     CapacityChanged,
+    NodeSeen,
+    NodesSeen,
     PublishWanted,
     Report,
     Run,
@@ -32,7 +36,6 @@ from tasktrail.events.reports import (
     Stop,
     TellHeld,
 )
-from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.registry import Registry
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -114,7 +117,7 @@ def test_attempts_survive_the_gateway(services: Services, cluster: InProcessClus
 
     cluster.links[-1].kill()
     reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
     assert not any(isinstance(report, AttemptEnded) for report in reports.all)
     executor.do([Stop(1, 1)])
 
@@ -157,7 +160,7 @@ def test_the_next_service_goes_on_with_what_runs(services: Services, cluster: In
     executor, reports = services.start()
     found = reports.until(lambda report: isinstance(report, AllFound))
 
-    assert reports.all[: reports.all.index(found)].count(AttemptFound(1, 1, publishing=False)) == 1
+    assert reports.all[: reports.all.index(found)].count(AttemptFound(1, 1, publishing=False, node="one")) == 1
     assert len(cluster.made) == 1
     executor.do([TellHeld(3)])
     assert reports.until(lambda report: report == AttemptsHeld(3, ((1, 1),)))
@@ -247,7 +250,7 @@ def test_a_cable_that_is_cut_for_less_than_the_lease_costs_nothing(
     reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
 
     cluster.cut.clear()
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
     executor.do([Stop(1, 1)])
 
     assert reports.end(1).outcome == "stopped"
@@ -366,12 +369,12 @@ def two_nodes(cluster: InProcessCluster) -> InProcessCluster:
 def test_a_worker_that_has_died_is_made_on_another_node(services: Services, two_nodes: InProcessCluster) -> None:
     """The engine may say so of a node that is lost before it says that of the node."""
     _, reports = services.start()
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("a",)))
 
     two_nodes.lose(two_nodes.made[0].name)
 
     reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("b",)))
     assert [one.node for one in two_nodes.made] == ["a", "b"]
 
 
@@ -379,12 +382,12 @@ def test_the_workers_of_a_node_that_is_cut_off_are_made_elsewhere(
     services: Services, two_nodes: InProcessCluster
 ) -> None:
     executor, reports = services.start(lease=1.0)
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("a",)))
 
     two_nodes.cut_off.add("a")  # the engine goes on listing it, with more room than the other
 
     reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("b",)))
     assert [one.node for one in two_nodes.made] == ["a", "b"]
     assert executor.trouble == ""
 
@@ -398,7 +401,7 @@ def test_hosts_of_other_settings_end_what_they_run_and_are_replaced(
     services.kill()
 
     executor, reports = services.start(lease=20.0)
-    reports.until(lambda report: report == AttemptFound(1, 1, publishing=False))
+    reports.until(lambda report: report == AttemptFound(1, 1, publishing=False, node="one"))
     executor.do([services.run("noop", 2)])
     assert reports.end(2).outcome == "completed"
     executor.do([Stop(1, 1)])
@@ -415,37 +418,127 @@ def _shows(host: Host, free: int) -> None:
     host._node = NodeUse(8 * GIB, free * GIB, 10.0)
 
 
-def test_an_attempt_goes_to_the_node_with_the_most_free_memory(services: Services, cluster: InProcessCluster) -> None:
-    cluster.nodes = tuple(Node(f"n{n}", f"node {n}", "127.0.0.1", {"CPU": 1.0}, {"CPU": 1.0}) for n in range(3))
+def _nodes(*gpus: float, cpus: float = 1.0) -> tuple[Node, ...]:
+    """One for each, with so many GPUs."""
+    return tuple(
+        Node(
+            f"n{n}", f"node{n}", f"10.0.0.{n}", {"CPU": cpus, "GPU": there}, {"CPU": cpus, "GPU": there}, {"rack": "r1"}
+        )
+        for n, there in enumerate(gpus)
+    )
+
+
+def test_the_nodes_are_told_once_and_again_when_they_change(services: Services, cluster: InProcessCluster) -> None:
+    cluster.nodes = _nodes(0, 2)
+    _, reports = services.start(slots=2)
+    first = reports.until(lambda report: isinstance(report, NodesSeen))
+    assert first == NodesSeen(
+        (
+            NodeSeen(node="node0", address="10.0.0.0", cpus=1.0, labels={"rack": "r1"}),
+            NodeSeen(node="node1", address="10.0.0.1", cpus=1.0, gpus=2.0, labels={"rack": "r1"}),
+        )
+    )
+    reports.until(lambda report: report == CapacityChanged(2, nodes=("node1", "node0")))
+    kinds = [type(report) for report in reports.all if isinstance(report, NodesSeen | CapacityChanged)]
+    assert kinds.index(NodesSeen) < kinds.index(CapacityChanged) or reports.all[0] == CapacityChanged(0)
+    cluster.nodes = cluster.nodes[:1]
+    reports.until(lambda report: isinstance(report, NodesSeen) and [one.node for one in report.nodes] == ["node0"])
+    assert sum(isinstance(report, NodesSeen) for report in reports.all) == 2
+
+
+def test_an_attempt_runs_on_the_node_that_the_order_names(services: Services, cluster: InProcessCluster) -> None:
+    cluster.nodes = _nodes(0, 0, 0)
     executor, reports = services.start(slots=3)
     reports.until(lambda _: executor.capacity() == 3)
-    for made in cluster.made:
-        _shows(cluster.hosts[made.name], {"n0": 2, "n1": 6, "n2": 5}[made.node])
-    reports.until(lambda _: executor.use() == NodeUse(8 * GIB, 6 * GIB, 10.0))
 
-    for task_id in (1, 2, 3):
-        run = services.run("patient", task_id)
-        executor.do([msgspec.structs.replace(run, estimate=Estimated(memory=4 * GIB))])
+    for task_id, node in ((1, "node2"), (2, "node0")):
+        executor.do([msgspec.structs.replace(services.run("patient", task_id), node=node)])
         reports.until(lambda report, of=task_id: is_progress(report) and report.task_id == of)  # type: ignore[misc]  # it has one
 
-    assert [executor._attempts[task_id, 1].node for task_id in (1, 2, 3)] == ["n1", "n2", "n0"]
+    assert [executor._attempts[task_id, 1].node for task_id in (1, 2)] == ["n2", "n0"]
 
 
-def test_what_was_promised_on_a_node_is_not_free_before_it_is_seen(
+def test_what_waits_for_a_node_that_has_no_worker_any_more_is_given_back(
     services: Services, cluster: InProcessCluster
 ) -> None:
+    """It has not begun, so that is no fault of its own: the Scheduler starts it elsewhere."""
+    cluster.nodes = _nodes(0)
+    executor, reports = services.start()
+    reports.until(lambda _: executor.capacity() == 1)
+
+    executor.do([msgspec.structs.replace(services.run("noop"), node="elsewhere")])
+
+    ended = reports.end(1)
+    assert (ended.outcome, ended.error) == (
+        "interrupted",
+        "Node elsewhere had no worker any more before the attempt could begin there",
+    )
+
+
+def test_a_drained_node_keeps_no_idle_worker_and_another_one_is_made_elsewhere(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    cluster.nodes = _nodes(0, 0)
+    executor, reports = services.start(slots=1)
+    reports.until(lambda report: report == CapacityChanged(1, nodes=("node1",)))
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+
+    executor.do([Avoid(("node1",))])
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped", "what runs there goes on until it ends"
+    executor.do([Settled(1, 1)])
+
+    reports.until(lambda report: report == CapacityChanged(1, nodes=("node0",)))
+    executor.do([Avoid(("node0", "node1"))])
+    reports.until(lambda _: "all that there are are being drained" in executor.trouble)
+    executor.do([Avoid(())])
+    reports.until(lambda _: executor.capacity() == 1)
+
+
+def test_a_worker_that_has_booked_gpus_offers_them(services: Services, cluster: InProcessCluster) -> None:
+    cluster.nodes = _nodes(0, 1, cpus=2.0)
+    executor, reports = services.start(slots=3, needs=HostNeeds(gpus=1))
+    reports.until(lambda _: executor.capacity() == 3)
+    on = {made.node: made.resources for made in cluster.made if made.resources}
+    assert on == {"n1": {"GPU": 1.0}}
+    told = next(report for report in reports.all[::-1] if isinstance(report, CapacityChanged))
+    assert max(zip(told.offers, told.nodes, strict=True)) == (("gpu",), "node1")
+    executor.do([msgspec.structs.replace(services.run("patient"), node="node1", offer=("gpu",))])
+    reports.until(is_progress)
+    services.kill()
+
+    _, reports = services.start(slots=3, needs=HostNeeds(gpus=1))
+    reports.until(lambda report: report == AttemptFound(1, 1, publishing=False, offer=("gpu",), node="node1"))
+
+
+def test_what_each_node_has_is_seen_there(services: Services, cluster: InProcessCluster) -> None:
+    cluster.nodes = _nodes(0, 0)
     executor, reports = services.start(slots=2)
     reports.until(lambda _: executor.capacity() == 2)
-    for host in cluster.hosts.values():
-        _shows(host, 6)
-    reports.until(lambda _: executor.use() == NodeUse(8 * GIB, 6 * GIB, 10.0))
+    for made in cluster.made:
+        _shows(cluster.hosts[made.name], {"n0": 2, "n1": 6}[made.node])
+    for _ in range(1000):
+        if {use and use.memory_available for use, _age in executor.uses().values()} == {2 * GIB, 6 * GIB}:
+            break
+        threading.Event().wait(0.02)  # nothing is reported of it
 
-    executor.do([msgspec.structs.replace(services.run("patient"), estimate=Estimated(memory=4 * GIB))])
+    samples = ClusterMachine(executor.uses).nodes()
 
-    assert executor.use() == NodeUse(8 * GIB, 2 * GIB, 10.0)
-    sample = ClusterMachine(services.folder, executor.use).sample()
-    assert (sample.memory_total, sample.memory_available, sample.cpu_percent) == (8 * GIB, 2 * GIB, 10.0)
-    assert ClusterMachine(services.folder, lambda: None).sample().memory_available == UNLIMITED
+    assert samples["node1"].sample is not None
+    assert samples["node1"].sample.memory_available == 6 * GIB
+    assert LOOKED_AT_EVERY <= samples["node1"].age < 10.0, "it may be that old when it comes"
+    assert ClusterMachine(executor.uses).sample() == MachineSample()
+    assert reports.all
+
+
+def test_nodes_that_are_called_alike_are_told_apart_and_keep_their_names() -> None:
+    placement = Placement(HostNeeds())
+    first, second = (Node(f"{number}" * 20, "same", "", {}, {}) for number in (7, 3))
+    assert placement.told((first,)) == (NodeSeen(node="same"),)
+    assert placement.told((second, first)) == (NodeSeen(node="same"), NodeSeen(node="same-33333333"))
+    assert placement.told((second, first)) is None
+    assert placement.name_of(first.id) == "same"
 
 
 def test_nothing_is_told_to_hosts_before_the_log_is_open(services: Services) -> None:

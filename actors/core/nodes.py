@@ -1,0 +1,422 @@
+"""The nodes that attempts run on: what each has, what of it is promised, and which of them gets the next attempt.
+
+One machine is one node, called `local`. Nothing is counted for it here: its workers, its sample and what is reserved
+are the Scheduler's own, and the only question is whether it has the labels that a task requires.
+
+Of the nodes on which a task fits now it gets the one that holds its checkpoint; else one without GPUs, then one of the
+smallest size, so that large nodes stay free for large tasks; and of equals the one with the most memory free.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from ...events import Fact, TaskState
+from ...events.commands import DrainNode, UndrainNode
+from ...events.errors import NothingToChange, UnknownNode
+from ...events.reports import NodeSeen
+from ...events.system_events import NodeChanged, NodeDrainEnded, NodeDrainStarted, NodeJoined, NodeLeft
+from .limits import UNLIMITED, Limits
+from .resources import Ceiling, MachineSample, Reserved, Shortage, ceiling_of, machine_is_busy, shortages
+from .routing import Offer, Workers, offering, pick
+
+LOCAL = "local"
+"""The name of the machine of the service, where attempts run there."""
+NODE_LABEL = "node"
+"""The label that each node has: its name."""
+REMEMBERED = 100
+"""How many nodes that have left are remembered."""
+
+
+class NodeDrain(msgspec.Struct, frozen=True, kw_only=True):
+    """A drain that holds: who ordered it, why, and where it is recorded."""
+
+    since: datetime
+    actor: str
+    reason: str
+    position: int
+
+
+class RecordedNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as the log knows it."""
+
+    seen: NodeSeen
+    since: datetime
+    """When it joined or left."""
+    position: int
+    """Where the log says last what it offers, or that it left."""
+    left: bool = False
+    last_seen: datetime | None = None
+    """Of one that has left."""
+
+
+class RecordedNodes(msgspec.Struct):
+    """The nodes and the drains that the log knows of. A fold of it."""
+
+    by_name: dict[str, RecordedNode] = {}
+    drains: dict[str, NodeDrain] = {}
+
+    def apply(self, fact: Fact, position: int) -> None:
+        """Fold one record."""
+        match fact.event:
+            case NodeJoined() | NodeChanged() as event:
+                there = self.by_name.pop(event.node, None)
+                stays = there is not None and not there.left
+                since = there.since if there is not None and stays else fact.recorded_at
+                self.by_name[event.node] = RecordedNode(seen=seen_in(event), since=since, position=position)
+            case NodeLeft() as event:
+                there = self.by_name.pop(event.node, None)
+                self.by_name[event.node] = RecordedNode(
+                    seen=there.seen if there is not None else NodeSeen(node=event.node),
+                    since=fact.recorded_at,
+                    position=position,
+                    left=True,
+                    last_seen=event.last_seen,
+                )
+                gone = [name for name, node in self.by_name.items() if node.left]
+                if len(gone) > REMEMBERED:
+                    del self.by_name[gone[0]]
+            case NodeDrainStarted() as event:
+                self.drains[event.node] = NodeDrain(
+                    since=fact.recorded_at, actor=fact.actor, reason=fact.reason, position=position
+                )
+            case NodeDrainEnded() as event:
+                self.drains.pop(event.node, None)
+
+    def present(self) -> dict[str, RecordedNode]:
+        """Those that have not left."""
+        return {name: node for name, node in self.by_name.items() if not node.left}
+
+
+def seen_in(event: NodeJoined | NodeChanged) -> NodeSeen:
+    """What the event says of its node."""
+    return NodeSeen(**{name: getattr(event, name) for name in NodeSeen.__struct_fields__})
+
+
+def what_changed(
+    known: RecordedNodes, seen: Iterable[NodeSeen], last_seen: Mapping[str, datetime | None]
+) -> Iterator[NodeJoined | NodeChanged | NodeLeft]:
+    """What is to be recorded when these are the nodes that are there."""
+    there = {node.node: node for node in seen}
+    before = known.present()
+    for name in sorted(before.keys() - there.keys()):
+        yield NodeLeft(node=name, last_seen=last_seen.get(name))
+    for name, node in sorted(there.items()):
+        if name not in before:
+            yield NodeJoined(**msgspec.structs.asdict(node))
+        elif before[name].seen != node:
+            yield NodeChanged(**msgspec.structs.asdict(node))
+
+
+def changed_drain(
+    recorded: RecordedNodes, command: DrainNode | UndrainNode, *, many: bool
+) -> NodeDrainStarted | NodeDrainEnded:
+    """The event of a command about a node. Raises `UnknownNode`, `NothingToChange`."""
+    drain, known = recorded.drains.get(command.node), sorted(recorded.present()) if many else [LOCAL]
+    if isinstance(command, UndrainNode):
+        if drain is None:
+            _check_known(command.node, [*known, *recorded.by_name])
+            raise NothingToChange(f"The node {command.node} is not being drained", field="node")
+        return NodeDrainEnded(node=command.node)
+    _check_known(command.node, known)
+    if drain is not None:
+        raise NothingToChange(
+            f"The node {command.node} is being drained, since position {drain.position}", field="node"
+        )
+    return NodeDrainStarted(node=command.node)
+
+
+def _check_known(name: str, known: list[str]) -> None:
+    if name not in known:
+        there = ", ".join(dict.fromkeys(known)) or "none just now"
+        raise UnknownNode(f"There is no node {name}. There are: {there}", field="node")
+
+
+def has_labels(name: str, labels: Mapping[str, str], requires: Mapping[str, str]) -> bool:
+    """Whether a node of this name and with these labels is one that a task asks for."""
+    return all(labels.get(key) == value or (key == NODE_LABEL and value == name) for key, value in requires.items())
+
+
+class NodeSample(msgspec.Struct, frozen=True):
+    """What a node has free, and how many seconds ago that was looked at."""
+
+    sample: MachineSample | None
+    """None: it is there, and nobody on it could look."""
+    age: float = 0.0
+
+
+class Node(msgspec.Struct):
+    """What is known of a node just now."""
+
+    seen: NodeSeen
+    present: bool = False
+    """Whether it was among the nodes that are there, when they were told last."""
+    draining: bool = False
+    workers: Workers = msgspec.field(default_factory=Workers)
+    sample: MachineSample = MachineSample()
+    sampled_at: datetime | None = None
+    """None: it has not been looked at since it joined, and nothing can start there."""
+    last_seen: datetime | None = None
+    reserved: Reserved = msgspec.field(default_factory=Reserved)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.seen.node
+
+    def is_asked_for(self, task: TaskState) -> bool:
+        """Whether it has the labels that the task requires."""
+        return not task.spec.requires or has_labels(self.name, self.seen.labels, task.spec.requires)
+
+    def ceiling(self) -> Ceiling:
+        """What a task could have there once everything of ours has ended."""
+        return ceiling_of(_NO_LIMITS, self.sample, self.reserved)
+
+    def could_hold(self, task: TaskState) -> bool:
+        """Whether the task would fit if nothing of ours ran there."""
+        label = task.spec.worker_label
+        return (
+            self.present
+            and self.sampled_at is not None
+            and self.workers.slots > 0
+            and self.is_asked_for(task)
+            and (not label or offering(self.workers.offers, label) > 0)
+            and self.ceiling().suffices_for(task)
+        )
+
+    def has_room(self, task: TaskState, limits: Limits) -> bool:
+        """Whether it lacks nothing for starting the task now, but perhaps a worker."""
+        return self.missing(task) == 0 and not machine_is_busy(self.sample, limits)
+
+    def shortages(self, task: TaskState, limits: Limits) -> Iterator[Shortage]:
+        """What it lacks for starting the task now, but for a worker."""
+        own = replace(_NO_LIMITS, max_cpu=limits.max_cpu, temp_low=limits.temp_low, temp_high=limits.temp_high)
+        return shortages(task, own, self.sample, self.reserved)
+
+    def missing(self, task: TaskState) -> int:
+        """Bytes of memory and of temp space that it lacks for the task now."""
+        memory = self.reserved.unseen_memory + task.memory_needed - self.sample.memory_available
+        temp = self.reserved.unseen_temp + task.temp_needed - self.sample.temp_free
+        return max(0, memory) + max(0, temp)
+
+    def copy(self) -> "Node":
+        """One that changes by itself."""
+        return replace(self, workers=self.workers.copy(), reserved=replace(self.reserved))
+
+
+_EVER = datetime.max.replace(tzinfo=UTC)
+_NO_LIMITS = Limits()
+"""What operators allow holds for all nodes together, and is looked at elsewhere."""
+
+
+class Spot(NamedTuple):
+    """Where an attempt starts: the node, and what its worker there offers."""
+
+    node: str
+    offer: Offer
+
+
+class Nodes:
+    """The nodes just now.
+
+    Args:
+        labels: those of this machine, where it is the only node.
+    """
+
+    def __init__(self, labels: Mapping[str, str] | None = None) -> None:
+        self.labels = dict(labels or {})
+        self.many = False
+        """Whether attempts run on nodes that an executor tells of. Otherwise there is this machine, and no more."""
+        self.local_drains = False
+        self.by_name: dict[str, Node] = {}
+        self.changes = 0
+        """Counts everything that may let another task start."""
+
+    # --- what changes ----------------------------------------------------------------------------------------------
+
+    def told(self, seen: Iterable[NodeSeen], drains: Collection[str]) -> None:
+        """These are there now, and no others."""
+        self.many = True
+        self.changes += 1
+        before = {name for name, node in self.by_name.items() if node.present}
+        for node in self.by_name.values():
+            node.present = False
+        for one in seen:
+            node = self._of(one.node)
+            node.seen, node.present = one, True
+            if one.node not in before:
+                node.sample, node.sampled_at = MachineSample(), None
+        self.drained(drains)
+
+    def drained(self, drains: Collection[str]) -> None:
+        """These are being drained, and no others."""
+        self.changes += 1
+        self.local_drains = LOCAL in drains
+        for node in self.by_name.values():
+            node.draining = node.name in drains
+
+    def workers_changed(self, slots: int, offers: Iterable[Offer], nodes: tuple[str, ...]) -> None:
+        """Where each of the workers is, and what it offers."""
+        self.changes += 1
+        found: dict[str, list[Offer]] = {name: [] for name in self.by_name}
+        for offer, name in zip(tuple(offers) or ((),) * slots, nodes, strict=True):
+            found.setdefault(name, []).append(offer)
+        for name, there in found.items():
+            self._of(name).workers.change(len(there), there if any(there) else ())
+
+    def sampled(self, samples: Mapping[str, NodeSample], now: datetime, limits: Limits) -> None:
+        """Nodes were looked at. What started since is not in it; see `count_anew`."""
+        self.changes += 1
+        for name, one in samples.items():
+            node = self._of(name)
+            node.last_seen = now - timedelta(seconds=one.age)
+            if one.sample is not None:
+                node.sample, node.sampled_at = one.sample.after(node.sample, limits), node.last_seen
+
+    def was_sampled_since(self, name: str, since: datetime) -> bool:
+        """Whether the node was looked at after this."""
+        node = self.by_name.get(name)
+        return node is not None and node.sampled_at is not None and node.sampled_at > since
+
+    def count_anew(self, running: Iterable[tuple[str, TaskState, bool]]) -> None:
+        """What is promised: of each attempt its node, its task, and whether the last sample of that includes it."""
+        for node in self.by_name.values():
+            node.reserved = Reserved()
+        for name, task, seen in running:
+            reserved = self._of(name).reserved
+            reserved.take(task)
+            if seen:
+                reserved.unseen_memory -= task.memory_needed
+                reserved.unseen_temp -= task.temp_needed
+
+    def take(self, spot: Spot, task: TaskState, room: int, *, short: bool) -> None:
+        """An attempt begins."""
+        self.changes += 1
+        node = self._of(spot.node)
+        node.workers.take(spot.offer, node.workers.held + max(0, room), short=short)
+        node.reserved.take(task)
+
+    def give_back(self, spot: Spot, task: TaskState, *, short: bool, seen: bool) -> None:
+        """It is over."""
+        self.changes += 1
+        node = self._of(spot.node)
+        node.workers.give_back(spot.offer, short=short)
+        node.reserved.give_back(task, seen=seen)
+
+    def _of(self, name: str) -> Node:
+        if name not in self.by_name:
+            self.by_name[name] = Node(NodeSeen(node=name))
+        return self.by_name[name]
+
+    def without_attempts(self) -> "Nodes":
+        """The same nodes with nothing running on them, for a memory that is folded anew."""
+        others = Nodes(self.labels)
+        others.many, others.local_drains, others.changes = self.many, self.local_drains, self.changes + 1
+        for name, node in self.by_name.items():
+            workers = Workers(slots=node.workers.slots, offers=node.workers.offers.copy())
+            others.by_name[name] = replace(node, workers=workers, reserved=Reserved())
+        return others
+
+    def copy(self) -> "Nodes":
+        """Others that change by themselves."""
+        others = self.without_attempts()
+        others.by_name = {name: node.copy() for name, node in self.by_name.items()}
+        return others
+
+    # --- questions -------------------------------------------------------------------------------------------------
+
+    def count_into(self, together: Workers) -> None:
+        """The workers of all nodes. Those that are held on a node that is gone or drained take nothing from others."""
+        slots, kinds = 0, Counter[Offer]()
+        for node in self.by_name.values():
+            more, of_kind = node.workers.standing(usable=node.present and not node.draining)
+            slots += more
+            kinds += of_kind
+        together.slots = slots
+        together.offers = kinds if any(kinds) else Counter()
+        together.shared = sum(node.workers.shared for node in self.by_name.values())
+
+    @property
+    def slots(self) -> int:
+        """Workers that are really there."""
+        return sum(node.workers.slots for node in self.by_name.values())
+
+    def is_open_for(self, requirement: str) -> bool:
+        """Whether a node that has what is required has a worker free now."""
+        requires = dict(pair.split("=", 1) for pair in requirement.split(","))
+        if not self.many:
+            return has_labels(LOCAL, self.labels, requires)
+        return any(
+            node.present
+            and not node.draining
+            and has_labels(node.name, node.seen.labels, requires)
+            and node.workers.has_room(UNLIMITED, short=True)
+            for node in self.by_name.values()
+        )
+
+    def able(self, task: TaskState) -> list[Node]:
+        """Those where the task would fit if nothing of ours ran there."""
+        return [node for node in self.by_name.values() if not node.draining and node.could_hold(task)]
+
+    def could_hold(self, task: TaskState) -> bool:
+        """Whether there is one."""
+        return any(not node.draining and node.could_hold(task) for node in self.by_name.values())
+
+    def place(
+        self, task: TaskState, limits: Limits, room: int, *, short: bool, but: Collection[str] = ()
+    ) -> Spot | None:
+        """Where the task starts now; None: it fits nowhere. `room`: so many more workers may be held in all."""
+        best: tuple[tuple[object, ...], Spot] | None = None
+        for name, node in self.by_name.items():
+            if name in but or node.draining or not node.could_hold(task):
+                continue
+            offer = node.workers.place(task.spec.worker_label, node.workers.held + max(0, room), short=short)
+            if offer is None or not node.has_room(task, limits):
+                continue
+            shares = short and node.workers.room(node.workers.held + max(0, room)) <= 0
+            rank = (shares, *_preference(node, task), name)
+            if best is None or rank < best[0]:
+                best = (rank, Spot(name, offer))
+        return None if best is None else best[1]
+
+    def nearest(self, task: TaskState, among: Iterable[Node]) -> Node | None:
+        """The one that lacks the least for the task now."""
+        return min(among, key=lambda node: (node.missing(task), node.name), default=None)
+
+    def lift_for(self, task: TaskState, limits: Limits, *, short: bool, room: int) -> None:
+        """What keeps the task from starting is gone, on the node that comes nearest; or one more is there for it."""
+        if self.place(task, limits, room, short=short) is not None:
+            return
+        node = self.nearest(task, self.able(task))
+        if node is None:
+            node = self.by_name[""] = Node(NodeSeen(node="", labels=dict(task.spec.requires)), present=True)
+            if NODE_LABEL in task.spec.requires:
+                node.seen = replace(node.seen, node=task.spec.requires[NODE_LABEL])
+            node.workers.change(1, (tuple(filter(None, (task.spec.worker_label,))),) if task.spec.worker_label else ())
+            node.sample, node.sampled_at = MachineSample(memory_available=0, temp_free=0), _EVER
+        workers, label = node.workers, task.spec.worker_label
+        if workers.place(label, UNLIMITED, short=short) is None:
+            workers.add((label,) if label else (), max(1, workers.held + 1 - workers.slots))
+            if pick(workers.free(), label) is None:
+                workers.add((label,) if label else (), 1)
+        reserved, sample = node.reserved, node.sample
+        node.sample = replace(
+            sample,
+            cpu_percent=min(sample.cpu_percent, limits.max_cpu),
+            memory_available=max(sample.memory_available, reserved.unseen_memory + task.memory_needed),
+            memory_total=max(sample.memory_total, task.memory_needed),
+            temp_free=max(sample.temp_free, reserved.unseen_temp + task.temp_needed),
+            temp_total=max(sample.temp_total, task.temp_needed),
+            disk_low=False,
+        )
+
+
+def _preference(node: Node, task: TaskState) -> tuple[bool, bool, int, int]:
+    """The lower, the better."""
+    elsewhere = task.resume_from is None or task.node != node.name
+    free = node.sample.memory_available - node.reserved.unseen_memory
+    return elsewhere, node.seen.gpus > 0, node.sample.memory_total.bit_length(), -free
