@@ -58,6 +58,7 @@ from .wire import (
     GatewayReport,
     Give,
     Given,
+    Gone,
     Greeting,
     Hello,
     HostOrder,
@@ -92,6 +93,8 @@ _SHUNNED = 60.0
 """Seconds for which other nodes are preferred to one whose worker was not heard of; the engine may list it so long."""
 _NODES_HOLD = 10.0
 """Seconds for which it is believed what nodes there are."""
+_GONE_WITHIN = 2.0
+"""Seconds for which a service that stops in good order waits to hear that its hosts are gone."""
 _CONNECTS_WITHIN = 60.0
 """Seconds that a gateway may take to reach the cluster."""
 _RESTART, _RESTART_MAX = 0.1, 5.0
@@ -203,6 +206,8 @@ class ClusterExecutor:
         self._fence = Fence(self._lease, margin, 0.0)
         """When hosts have surely stopped of which nothing is known."""
         self._hosts: dict[str, _Host] = {}
+        self._ending: dict[str, float] = {}
+        """Hosts that are of no use any more, until the engine says that they are gone → when that was asked last."""
         self._has_gateway = self._connected = False
         """Whether there is one, and whether it has reached the cluster."""
         self._listed = self._all_found = False
@@ -224,7 +229,7 @@ class ClusterExecutor:
         self._trouble = "The cluster has not been reached yet"
         self._replaced = False
         self._closing = self._closed = False
-        self._close_at = 0.0
+        self._close_at = self._gone_at = 0.0
         self._report: Reporter = lambda _: None
         self._thread = threading.Thread(target=self.reactor.run, name="executor", daemon=True)
 
@@ -342,12 +347,13 @@ class ClusterExecutor:
         self._close_at = self._clock() + timeout
         self.reactor.post(self._begin_to_close)
         if not self.reactor.inside():
-            self._thread.join(timeout + 5.0)
+            self._thread.join(timeout + _GONE_WITHIN + 5.0)
 
     # --- with the lock held: what runs where -----------------------------------------------------------------------
 
     def _usable(self) -> Iterator[_Host]:
-        return (host for host in self._hosts.values() if host.state == "ready" and self._connected)
+        hosts = self._hosts.values() if self._connected else ()
+        return (host for host in hosts if host.state == "ready" and self._roster.names(host.name))
 
     def _hand_out(self) -> list[_Host]:
         """Give what waits to hosts, in its order: nothing passes what waits for a host of the same kind."""
@@ -587,10 +593,13 @@ class ClusterExecutor:
     def _drop(self, host: _Host) -> None:
         """Nothing is left there."""
         del self._hosts[host.name]
-        if host.state != "dead":
-            self.link.send(Kill(host.name))
-        self._roster_touched = True  # a name too many does no harm meanwhile
+        self._have_ended(host.name)
         self._capacity_touched = True
+
+    def _have_ended(self, name: str) -> None:
+        """It stays in the list meanwhile: whoever is not in it must not live."""
+        self._ending[name] = self._clock()
+        self.link.send(Kill(name))
 
     def _is_replaced(self, host: _Host, epoch: int) -> None:
         """A later service has taken the host over. So this one is none any more; the log will tell it so.
@@ -638,7 +647,7 @@ class ClusterExecutor:
         """Why that came to nothing, or nothing. Names too many do no harm."""
         self._roster_touched = False
         try:
-            self._roster.write(self._roster_epoch, self._hosts)
+            self._roster.write(self._roster_epoch, (*self._hosts, *self._ending))
         except OSError as error:
             return str(error)
         return ""
@@ -736,6 +745,8 @@ class ClusterExecutor:
                 self._on_answer(report)
             case Broken():
                 self._on_broken(report)
+            case Gone():
+                self._roster_touched |= self._ending.pop(report.host, None) is not None
 
     def _on_pulse(self, pulse: Pulse) -> None:
         self._pulse_at = self._clock()
@@ -747,6 +758,8 @@ class ClusterExecutor:
             self._restart_in = _RESTART
             self._capacity_touched = True
             logger.info("cluster_reached", nodes=len(pulse.nodes))
+            for name in self._ending:
+                self._have_ended(name)
             for host in list(self._hosts.values()):
                 self._pump(host)
             for host in self._hand_out():
@@ -756,8 +769,23 @@ class ClusterExecutor:
         self._make_missing()
 
     def _on_found(self, found: Found) -> None:
-        for name in found.names:
-            if name not in self._hosts and (host := self._seek(name)) is not None:
+        """Who was not known is heard out, but not before the next service would know of it.
+
+        When all others have surely ended what they ran, it is late: its attempts are recorded as interrupted.
+        """
+        strange = [name for name in found.names if name not in self._hosts and name not in self._ending]
+        if self._all_found:
+            for name in strange:
+                if _is_of(name, self._cluster):
+                    self._have_ended(name)
+        else:
+            sought = [host for name in strange if (host := self._seek(name)) is not None]
+            if sought and (error := self._write_roster()):
+                for host in sought:
+                    del self._hosts[host.name]
+                self._set_trouble(f"No worker can be used while their list cannot be written: {error}")
+                return  # they are asked for again
+            for host in sought:
                 self._pump(host)
         self._listed = True
         self._perhaps_all_found()
@@ -785,7 +813,7 @@ class ClusterExecutor:
 
     def _on_gone(self, why: str) -> None:
         """The gateway is gone. Attempts are not; only nobody is heard until the next gateway is there."""
-        self._has_gateway = self._connected = False
+        self._has_gateway = self._connected = self._listed = False
         self._capacity_touched = True
         for number in list(self._calls):
             self._forget_call(number)
@@ -809,6 +837,8 @@ class ClusterExecutor:
                     self._look_at(host, now)
                 except Exception:  # one host that breaks must not cost the others
                     logger.exception("look_failed", host=host.name)
+            for name in [name for name, asked in self._ending.items() if now - asked > _MAKE_AGAIN_AFTER]:
+                self._have_ended(name)
             self._perhaps_all_found()
             for host in self._hand_out():  # the end of a lost attempt has let the next one go
                 self._pump(host)
@@ -860,20 +890,27 @@ class ClusterExecutor:
             return
         if self._replaced:  # they are another's now
             self._hosts.clear()
-        at_work = [host for host in self._hosts.values() if host.held or host.state == "sought"]
-        if not (at_work or self._reports) or now >= self._close_at:
-            self._closed = True
-            try:
-                left = [host for host in self._hosts.values() if host in at_work or host.unsettled]
-                for host in self._hosts.values():
-                    if not host.unsettled:  # an end that may not be recorded is told to the next service again
-                        self.link.send(Kill(host.name))
-                self._hosts = {host.name: host for host in left}
-                if not self._replaced:
-                    self._write_roster()
-                self.link.close()
-            finally:
-                self.reactor.finish()
+            self._ending.clear()
+        at_work = any(host.held or host.state == "sought" for host in self._hosts.values())
+        if (at_work or self._reports) and now < self._close_at:
+            return
+        for host in list(self._hosts.values()):
+            if host.unsettled or host.state == "sought":
+                continue  # an end that may not be recorded is told to the next service again
+            if host.held:
+                self.link.send(Kill(host.name))  # the next service waits for it
+            else:
+                self._drop(host)
+        self._gone_at = self._gone_at or now + _GONE_WITHIN
+        if self._ending and self._connected and now < self._gone_at:
+            return
+        self._closed = True
+        try:
+            if not self._replaced:
+                self._write_roster()
+            self.link.close()
+        finally:
+            self.reactor.finish()
 
     def _after_turn(self) -> None:
         if self._roster_touched and not (self._closing or self._replaced):
@@ -902,3 +939,8 @@ class ClusterExecutor:
                 self._told_capacity = capacity
                 self._reports.append(capacity)
             self._make_missing()
+
+
+def _is_of(name: str, cluster: str) -> bool:
+    """Whether a host of this log is named so."""
+    return (named := parsed_name(name)) is not None and named.cluster == cluster

@@ -30,6 +30,7 @@ from .wire import (
     Find,
     Found,
     GatewayReport,
+    Gone,
     Kill,
     Node,
     Pulse,
@@ -158,10 +159,17 @@ class Gateway:
             self._have(order.name, host)
 
     def _kill(self, order: Kill) -> None:
+        """Ray forgets the name of one that it has killed. Whoever is not gone yet is asked for again."""
+        with self._lock:
+            if order.host in self._sought:  # it may just be made
+                return
+        self._hosts.pop(order.host, None)
         try:
-            host = self._hosts.pop(order.host, None) or self._ray.get_actor(order.host, namespace=NAMESPACE)
-            self._ray.kill(host, no_restart=True)
-        except Exception as error:  # noqa: BLE001 - it is gone already, or its lease ends it
+            for _ in range(2):
+                self._ray.kill(self._ray.get_actor(order.host, namespace=NAMESPACE), no_restart=True)
+        except ValueError:  # there is no actor of that name
+            self._tell(Gone(order.host))
+        except Exception as error:  # noqa: BLE001 - as above
             _say(f"host {order.host} could not be killed: {error}")
 
     def finish(self) -> None:

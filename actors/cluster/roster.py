@@ -64,6 +64,10 @@ class Roster:
                 self._written = (_UNREADABLE, frozenset())
         return self._written
 
+    def names(self, host: str) -> bool:
+        """Whether the next service would know of it; also if there is no file."""
+        return self._path is None or host in self._written[1]
+
     def write(self, epoch: int, names: Iterable[str]) -> None:
         """These may hold attempts from now on, and no others. Durable on return; nothing is written twice."""
         new = (epoch, frozenset(names))

@@ -206,7 +206,7 @@ class Call(Frame, frozen=True, tag="call"):
 
 
 class Kill(Frame, frozen=True, tag="kill"):
-    """End the process of a host; all that it has started ends with it."""
+    """End the process of a host; all that it has started ends with it. Answered with `Gone`, or not at all."""
 
     host: str
 
@@ -259,10 +259,16 @@ class Broken(Frame, frozen=True, tag="broken"):
     why: str
 
 
+class Gone(Frame, frozen=True, tag="host_gone"):
+    """The engine knows no host of this name any more, and none is being made."""
+
+    host: str
+
+
 LAST_WORDS = "gateway: "
 """Before what the gateway says on standard error, where Ray and its crashes speak, too."""
 
-GatewayReport: TypeAlias = Pulse | Found | Answer | Broken
+GatewayReport: TypeAlias = Pulse | Found | Answer | Broken | Gone
 
 gateway_order_decoder = msgspec.msgpack.Decoder(GatewayOrder)
 gateway_report_decoder = msgspec.msgpack.Decoder(GatewayReport)

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from tasktrail.actors.cluster.cluster_executor import ClusterExecutor
 from tasktrail.actors.cluster.cluster_machine import ClusterMachine
 from tasktrail.actors.cluster.host import Host
 from tasktrail.actors.cluster.placement import HostNeeds, Placement
+from tasktrail.actors.cluster.roster import Roster
 from tasktrail.actors.cluster.wire import LOOKED_AT_EVERY, Greeting, HeldAttempt, Node, NodeUse
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events.reports import (
@@ -220,6 +221,29 @@ def test_a_service_that_is_back_later_than_the_lease_finds_the_attempt_interrupt
 
 
 @pytest.mark.slow
+def test_a_kept_end_is_told_though_the_cluster_is_away_at_the_start_for_longer_than_the_lease(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=1.0)
+    executor.do([services.run("echo", value=5)])
+    reports.end(1)
+    services.kill()
+    cluster.is_up = False
+    executor, reports = services.start(lease=1.0)
+    for host in executor._hosts.values():
+        while not host.fence.is_passed(executor._clock()):
+            again = threading.Event()
+            executor.reactor.at(0.1, again.set)
+            assert again.wait(10)
+
+    cluster.is_up = True
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    told = [report for report in reports.all if isinstance(report, AttemptEnded | AllFound)]
+    assert [getattr(report, "outcome", "") for report in told] == ["completed", ""]
+
+
+@pytest.mark.slow
 def test_an_attempt_behind_a_cut_cable_is_lost_only_after_its_lease(
     services: Services, cluster: InProcessCluster
 ) -> None:
@@ -335,6 +359,116 @@ def test_an_end_that_could_not_be_recorded_before_the_stop_is_told_to_the_next_s
     _, reports = services.start()
     reports.until(lambda report: isinstance(report, AllFound))
     assert [reports.end(1).result["value"], reports.end(2).outcome] == [4, "stopped"]
+
+
+def test_a_host_that_is_found_is_listed_before_it_is_used(services: Services, cluster: InProcessCluster) -> None:
+    """Its service could neither end it nor list it. If the cluster lists it no more, only the list tells of it."""
+    executor, reports = services.start()
+    reports.until(lambda _: executor.capacity() == 1)
+    services.kill()
+    services.left()  # as one that did not know of it
+    executor, reports = services.start()
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    assert len(cluster.made) == 1
+    assert services.listed() == list(cluster.hosts)
+    services.kill()
+    (lost,) = cluster.hosts.values()
+    cluster.hosts.clear()
+
+    executor, reports = services.start()
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    assert all(known.is_over for known in lost._attempts.values())
+    lost.close()
+
+
+def test_a_host_that_is_found_is_not_used_while_the_list_cannot_be_written(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, reports = services.start()
+    reports.until(lambda _: executor.capacity() == 1)
+    services.kill()
+    services.left()
+    tried = list[set[str]]()
+    again = threading.Event()
+
+    def full(_roster: Roster, _epoch: int, names: Iterable[str]) -> None:
+        tried.append(set(names))
+        if tried.count(set(cluster.hosts)) > 1:
+            again.set()
+        raise OSError("no space left")
+
+    write = Roster.write
+    monkeypatch.setattr(Roster, "write", full)
+    executor, reports = services.start()
+    assert again.wait(10)
+    assert executor.capacity() == 0
+    assert not executor._all_found
+
+    monkeypatch.setattr(Roster, "write", write)
+
+    reports.until(lambda report: report == CapacityChanged(1, nodes=("one",)))
+    reports.until(lambda report: isinstance(report, AllFound))
+
+
+def test_a_host_whose_end_is_not_seen_stays_in_the_list(services: Services, cluster: InProcessCluster) -> None:
+    executor, reports = services.start()
+    reports.until(lambda _: executor.capacity() == 1)
+    cluster.is_up = False
+    cluster.links[-1].kill()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+
+    executor.close(5.0)
+
+    assert services.listed() == list(cluster.hosts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["gateway", "cable"])
+def test_a_host_that_was_given_up_is_ended_as_soon_as_it_can_be(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It would book its CPUs for days, because it keeps an end."""
+    monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._MAKE_AGAIN_AFTER", 0.5)
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    (first,) = cluster.hosts
+    if how == "gateway":
+        cluster.is_up = False
+        cluster.links[-1].kill()
+    else:
+        cluster.cut.set()
+    assert reports.end(1).outcome == "lost"
+    assert first in services.listed()
+
+    cluster.is_up = True
+    cluster.cut.clear()
+
+    executor.do([services.run("echo", 2, value=1)])
+    assert reports.end(2).outcome == "completed"
+    assert first not in cluster.hosts
+    executor.close(5.0)
+    assert first not in services.listed()
+
+
+def test_what_is_found_when_all_others_are_over_is_ended(services: Services, cluster: InProcessCluster) -> None:
+    """Such as a host that was being made when its gateway died."""
+    executor, reports = services.start()
+    executor.do([services.run("echo", value=1)])
+    reports.end(1)
+    late = "c-7-2000-aaaa"
+    cluster.hosts[late] = Host(late, executor._settings, "n1", cluster.clock, lambda _: None)
+
+    cluster.links[-1].kill()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
+    executor.do([services.run("echo", 2, value=1)])
+    reports.end(2)
+
+    executor.close(5.0)
+    assert late not in cluster.hosts
 
 
 def test_a_worker_that_fits_on_no_node_is_told_with_what_it_needs(services: Services) -> None:
@@ -563,7 +697,7 @@ def test_no_host_is_made_that_the_next_service_could_not_know_of(
 
     (tmp_path / "full").mkdir()
 
-    reports.until(lambda _: executor.capacity() == 1)
+    reports.until(lambda report: report == CapacityChanged(1, nodes=("one",)))
     assert json.loads((tmp_path / "full" / "hosts.json").read_text())["hosts"] == [cluster.made[0].name]
     assert executor.trouble == ""
 
