@@ -85,6 +85,8 @@ _ASTRAY, _ASTRAY_SILENT = 0.4, 0.1
 """Share of a lease after which a call is made once more; the second is for hosts that are not heard of."""
 _MADE_WITHIN = 30.0
 """Seconds that a new host may take until it answers."""
+_ANSWERS_WITHIN = 5.0
+"""Seconds that a host of an earlier service is given for its first answer, once the cluster is reached."""
 _AGAIN_AFTER = 0.2
 """Seconds until a call is made again that has come to nothing."""
 _MAKE_AGAIN_AFTER = 5.0
@@ -124,6 +126,8 @@ class _Host:
         self.made_at = self.heard_at = now
         self.earlier = False
         """Whether an earlier service has made it."""
+        self.asked_at: float | None = None
+        """When it was greeted first on this connection; None: it was not yet."""
         self.greeted = False
         self.outdated = False
         self.caught_up = False
@@ -458,6 +462,8 @@ class ClusterExecutor:
         if not self._connected or host.state == "dead":
             return
         if not host.greeted:
+            if host.asked_at is None:
+                host.asked_at = self._clock()
             self._call(host, "hello", Hello(self._epoch, self._service))
             return
         stamp = host.fence.grant()
@@ -573,7 +579,7 @@ class ClusterExecutor:
         """Nothing is started before each host of an earlier service was heard out, or has surely ended what it ran."""
         if self._all_found or any(host.earlier and not host.caught_up for host in self._hosts.values()):
             return
-        if (self._listed and self._is_known) or self._fence.is_passed(self._clock()):
+        if self._listed and (self._is_known or self._fence.is_passed(self._clock())):
             self._all_found = True
             self._tell(AllFound())
             self._claim_roster()
@@ -817,6 +823,8 @@ class ClusterExecutor:
         self._capacity_touched = True
         for number in list(self._calls):
             self._forget_call(number)
+        for host in self._hosts.values():
+            host.asked_at = None
         if not self._closing:
             self._set_trouble(f"The cluster cannot be reached: {why}. {_CONNECTING}")
             self.reactor.at(self._restart_in, self._connect)
@@ -859,8 +867,14 @@ class ClusterExecutor:
             self._pump(host)
         if host.state == "new" and now - host.made_at > _MADE_WITHIN:
             self._not_made(host, f"it did not answer within {_MADE_WITHIN:g} s")
-        elif host.state in ("sought", "silent", "dead") and host.fence.is_passed(now) and not self._replaced:
+        elif host.fence.is_passed(now) and not self._replaced and self._is_lost(host, now):
             self._give_up(host)
+
+    def _is_lost(self, host: _Host, now: float) -> bool:
+        """What an earlier service has left may keep ends that are worth waiting for: nothing starts meanwhile anyway."""
+        if host.state == "sought":
+            return host.asked_at is not None and now - host.asked_at > min(_ANSWERS_WITHIN, host.lease)
+        return host.state in ("silent", "dead")
 
     def _give_up(self, host: _Host) -> None:
         """It has surely ended what it ran."""
