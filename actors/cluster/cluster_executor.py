@@ -15,8 +15,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -235,7 +237,14 @@ class ClusterExecutor:
         self._closing = self._closed = False
         self._close_at = self._gone_at = 0.0
         self._report: Reporter = lambda _: None
-        self._thread = threading.Thread(target=self.reactor.run, name="executor", daemon=True)
+        self._to_report: SimpleQueue[list[Report]] = SimpleQueue()
+        """What the thread that reports is to pass on; nothing in a list ends it."""
+        self._reporting = 0
+        """How many of these lists are not passed on yet."""
+        self._unreported: set[_Key] = set()
+        """Attempts whose end is not yet. What they left may still be being removed."""
+        self._thread = threading.Thread(target=self._run_reactor, name="executor", daemon=True)
+        self._reporter = threading.Thread(target=self._keep_reporting, name="executor-reports", daemon=True)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -264,6 +273,7 @@ class ClusterExecutor:
         self.reactor.post(self._connect)
         self.reactor.at(self._lease / _LOOKS, self._look)
         self._thread.start()
+        self._reporter.start()
 
     def capacity(self) -> int:
         """Slots whose host is ready and was heard of lately."""
@@ -352,6 +362,7 @@ class ClusterExecutor:
         self.reactor.post(self._begin_to_close)
         if not self.reactor.inside():
             self._thread.join(timeout + _GONE_WITHIN + 5.0)
+            self._reporter.join(1.0)  # a listener that waits for a disk is not waited for
 
     # --- with the lock held: what runs where -----------------------------------------------------------------------
 
@@ -365,7 +376,7 @@ class ClusterExecutor:
             return []
         used = []
         shut = set[tuple[str, Offer, bool]]()
-        alive = {task_id for task_id, _ in self._attempts} if self._waiting else set()
+        alive = {task_id for task_id, _ in (*self._attempts, *self._unreported)} if self._waiting else set()
         for key, run in list(self._waiting.items()):
             if key[0] in alive:
                 continue  # an earlier attempt of the task, which the log has ended, takes its time to end
@@ -438,6 +449,7 @@ class ClusterExecutor:
         self._ended[key] = host.name if host is not None else ""
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
+        self._unreported.add(key)
         self._tell(ended)
 
     def _tell(self, report: Report) -> None:
@@ -906,7 +918,7 @@ class ClusterExecutor:
             self._hosts.clear()
             self._ending.clear()
         at_work = any(host.held or host.state == "sought" for host in self._hosts.values())
-        if (at_work or self._reports) and now < self._close_at:
+        if (at_work or self._reports or self._reporting) and now < self._close_at:
             return
         for host in list(self._hosts.values()):
             if host.unsettled or host.state == "sought":
@@ -931,16 +943,42 @@ class ClusterExecutor:
             self._write_what_has_changed()
         if self._capacity_touched:
             self._tell_capacity()
-        while self._reports:
-            with self.lock:
-                reports, self._reports = self._reports, []
-            try:
-                self._report(reports)
-            except Exception:  # a listener's fault must not end the thread that all workers hang on
-                logger.exception("executor_report_failed", reports=len(reports))
+        with self.lock:
+            if self._reports:
+                self._reporting += 1
+                self._to_report.put(self._reports)
+                self._reports = []
         if self._closing:
             with self.lock:
                 self._go_on_closing(self._clock())
+
+    def _run_reactor(self) -> None:
+        try:
+            self.reactor.run()
+        finally:
+            self._to_report.put([])
+
+    def _were_reported(self, reports: list[Report]) -> None:
+        with self.lock:
+            self._reporting -= 1
+            ended = {(one.task_id, one.attempt) for one in reports if isinstance(one, AttemptEnded)}
+            if ended:
+                self._unreported -= ended
+                for host in self._hand_out():
+                    self._pump(host)
+
+    # --- in the thread that reports --------------------------------------------------------------------------------
+
+    def _keep_reporting(self) -> None:
+        """Whoever listens may remove files on slow storage. No lease may wait for that."""
+        while reports := self._to_report.get():
+            try:
+                self._report(reports)
+            except Exception:  # a listener's fault must not end the thread that all ends go through
+                logger.exception("executor_report_failed", reports=len(reports))
+            self.reactor.post(partial(self._were_reported, reports))
+
+    # --- in the reactor's thread -----------------------------------------------------------------------------------
 
     def _tell_capacity(self) -> None:
         self._capacity_touched = False

@@ -36,7 +36,7 @@ class InProcessCluster:
         self.swallowed: set[str] = set()
         """Methods whose next answer is lost on the way: the host has heard."""
         self.links: list[InProcessLink] = []
-        self._pool = ThreadPoolExecutor(32)
+        self._pool = ThreadPoolExecutor(128)
 
     def link(self, reactor: Reactor, lock: threading.RLock) -> InProcessLink:
         """A way to them, as an executor makes it."""

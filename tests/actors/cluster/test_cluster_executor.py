@@ -281,6 +281,32 @@ def test_a_cable_that_is_cut_for_less_than_the_lease_costs_nothing(
 
 
 @pytest.mark.slow
+def test_whoever_listens_may_take_longer_than_a_lease(services: Services) -> None:
+    """As when a folder is removed on slow storage. The next attempt writes there, so it begins behind that."""
+    executor, reports = services.start(lease=SHORT, slots=3)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    report, order, is_removed = executor._report, list[str](), threading.Event()
+
+    def slow(told: list[Report]) -> None:
+        if any(isinstance(one, AttemptEnded) and one.task_id == 2 and one.attempt == 1 for one in told):
+            executor.do([services.run("echo", 2, 2, value=1)])
+            executor.reactor.at(SHORT * 1.6, is_removed.set)
+            assert is_removed.wait(20)
+            order.append("removed")
+            assert (2, 2) in executor._waiting
+        report(told)
+
+    executor._report = slow
+    executor.do([services.run("echo", 2, value=1)])
+
+    assert reports.end(2, 2).outcome == "completed"
+    assert order == ["removed"]
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+
+
+@pytest.mark.slow
 def test_a_host_that_dies_is_replaced_at_once_and_its_attempt_is_lost_after_the_lease(
     services: Services, cluster: InProcessCluster
 ) -> None:
