@@ -89,6 +89,8 @@ _MADE_WITHIN = 30.0
 """Seconds that a new host may take until it answers."""
 _ANSWERS_WITHIN = 5.0
 """Seconds that a host of an earlier service is given for its first answer, once the cluster is reached."""
+_LATE = 64
+"""Answers of a host that may still come after the same was asked again; each is as good."""
 _AGAIN_AFTER = 0.2
 """Seconds until a call is made again that has come to nothing."""
 _MAKE_AGAIN_AFTER = 5.0
@@ -147,6 +149,8 @@ class _Host:
         """The number of the last report that has come."""
         self.calls: dict[str, tuple[int, float]] = {}
         """Method → number of the call that is on its way, and since when."""
+        self.late: deque[int] = deque()
+        """Calls that were made again, and whose answers may still come."""
         self.memory: dict[_Key, int] = {}
         self.use: NodeUse | None = None
         """What its node has, and …"""
@@ -493,6 +497,18 @@ class ClusterExecutor:
             self._calls[number] = (host, method)
             self.link.send(Call(number, host.name, method, pack(payload)))
 
+    def _call_again(self, host: _Host, patience: float) -> None:
+        """Of what was not answered in time. Answers that are late count, too: a slow network is no lost host."""
+        now = self._clock()
+        astray = [(method, number) for method, (number, since) in host.calls.items() if now - since > patience]
+        for method, number in astray:
+            del host.calls[method]
+            host.late.append(number)
+        while len(host.late) > _LATE:
+            self._calls.pop(host.late.popleft(), None)
+        if astray:
+            self._pump(host)
+
     def _forget_call(self, number: int) -> tuple[_Host, str] | None:
         found = self._calls.pop(number, None)
         if found is not None and found[0].calls.get(found[1], (0, 0.0))[0] == number:
@@ -524,7 +540,8 @@ class ClusterExecutor:
                 self._is_replaced(host, answer.epoch)
                 return
             case Greeting():
-                self._on_greeting(host, answer)
+                if not host.greeted:
+                    self._on_greeting(host, answer)
             case Given():
                 while host.orders and host.first <= answer.carried_out:
                     host.orders.popleft()
@@ -611,6 +628,8 @@ class ClusterExecutor:
     def _drop(self, host: _Host) -> None:
         """Nothing is left there."""
         del self._hosts[host.name]
+        for number in (*host.late, *(number for number, _ in host.calls.values())):
+            self._calls.pop(number, None)
         self._have_ended(host.name)
         self._capacity_touched = True
 
@@ -837,6 +856,7 @@ class ClusterExecutor:
             self._forget_call(number)
         for host in self._hosts.values():
             host.asked_at = None
+            host.late.clear()
         if not self._closing:
             self._set_trouble(f"The cluster cannot be reached: {why}. {_CONNECTING}")
             self.reactor.at(self._restart_in, self._connect)
@@ -871,12 +891,7 @@ class ClusterExecutor:
         if host.state in ("ready", "outdated") and now - host.heard_at > host.lease / 2:
             host.state = "silent"
             self._capacity_touched = True
-        patience = host.lease * (_ASTRAY_SILENT if host.state == "silent" else _ASTRAY)
-        astray = [number for number, since in host.calls.values() if now - since > patience]
-        for number in astray:
-            self._forget_call(number)
-        if astray:
-            self._pump(host)
+        self._call_again(host, host.lease * (_ASTRAY_SILENT if host.state == "silent" else _ASTRAY))
         if host.state == "new" and now - host.made_at > _MADE_WITHIN:
             self._not_made(host, f"it did not answer within {_MADE_WITHIN:g} s")
         elif host.fence.is_passed(now) and not self._replaced and self._is_lost(host, now):

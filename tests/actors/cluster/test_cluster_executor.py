@@ -18,7 +18,7 @@ from tasktrail.actors.cluster.cluster_machine import ClusterMachine
 from tasktrail.actors.cluster.host import Host
 from tasktrail.actors.cluster.placement import HostNeeds, Placement
 from tasktrail.actors.cluster.roster import Roster
-from tasktrail.actors.cluster.wire import LOOKED_AT_EVERY, Greeting, HeldAttempt, Node, NodeUse
+from tasktrail.actors.cluster.wire import LOOKED_AT_EVERY, Call, Greeting, HeldAttempt, Node, NodeUse
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events.reports import (
     AllFound,
@@ -304,6 +304,34 @@ def test_whoever_listens_may_take_longer_than_a_lease(services: Services) -> Non
     assert order == ["removed"]
     executor.do([Stop(1, 1)])
     assert reports.end(1).outcome == "stopped"
+
+
+@pytest.mark.slow
+def test_a_slow_network_loses_no_host(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer takes a fifth of the lease, so it comes when the same was asked again."""
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    call, answers, enough = cluster.links[-1]._call, list[str](), threading.Event()
+
+    def slow(order: Call) -> Any:
+        answer = call(order)
+        arrives = threading.Event()
+        executor.reactor.at(SHORT * 0.2, arrives.set)
+        arrives.wait(10)
+        answers.append(order.method)
+        if len(answers) > 12:
+            enough.set()
+        return answer
+
+    monkeypatch.setattr(cluster.links[-1], "_call", slow)
+    assert enough.wait(60)
+
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+    assert len(cluster.made) == 1
 
 
 @pytest.mark.slow
