@@ -87,6 +87,8 @@ _ASTRAY, _ASTRAY_SILENT = 0.4, 0.1
 """Share of a lease after which a call is made once more; the second is for hosts that are not heard of."""
 _MADE_WITHIN = 30.0
 """Seconds that a new host may take until it answers."""
+_BEATS_MISSED = 3.0
+"""Seconds of silence after which a gateway is replaced, or a third of the lease if that is longer."""
 _ANSWERS_WITHIN = 5.0
 """Seconds that a host of an earlier service is given for its first answer, once the cluster is reached."""
 _LATE = 64
@@ -222,7 +224,7 @@ class ClusterExecutor:
         """Whether there is one, and whether it has reached the cluster."""
         self._listed = self._all_found = False
         """Whether the gateway has told which hosts there are; and whether no other one can have an attempt."""
-        self._pulse_at = self._nodes_seen = self._make_at = 0.0
+        self._pulse_at = self._nodes_seen = self._make_at = self._looked_at = self._patient_until = 0.0
         self._restart_in = _RESTART
         self._numbers = count(1)
         self._calls: dict[int, tuple[_Host, str]] = {}
@@ -269,7 +271,7 @@ class ClusterExecutor:
     def open(self, report: Reporter) -> None:
         """Start the thread; it connects, and finds the hosts of earlier services first. Returns at once."""
         self._report = report
-        self._opened_at = self._pulse_at = self._clock()
+        self._opened_at = self._pulse_at = self._looked_at = self._clock()
         self._fence = Fence(self._lease, self._margin, self._opened_at)
         self._roster_epoch, names = self._roster.read()
         for name in names:
@@ -868,7 +870,12 @@ class ClusterExecutor:
         self.reactor.at(shortest / _LOOKS, self._look)  # first: whatever breaks below, fences go on to be looked at
         with self.lock:
             now = self._clock()
-            if self._has_gateway and now - self._pulse_at > (self._lease if self._connected else _CONNECTS_WITHIN):
+            if now - self._looked_at > shortest / 4 + shortest / _LOOKS:  # this machine stood still: all are asked first
+                logger.warning("stood_still", seconds=now - self._looked_at)
+                self._patient_until = now + max(shortest / 4, _BEATS_MISSED)
+            self._looked_at = now
+            patience = max(self._lease / 3, _BEATS_MISSED) if self._connected else _CONNECTS_WITHIN
+            if self._has_gateway and now - self._pulse_at > patience and now >= self._patient_until:
                 logger.error("gateway_is_silent")
                 self._pulse_at = now
                 self.link.kill()
@@ -894,11 +901,13 @@ class ClusterExecutor:
         self._call_again(host, host.lease * (_ASTRAY_SILENT if host.state == "silent" else _ASTRAY))
         if host.state == "new" and now - host.made_at > _MADE_WITHIN:
             self._not_made(host, f"it did not answer within {_MADE_WITHIN:g} s")
-        elif host.fence.is_passed(now) and not self._replaced and self._is_lost(host, now):
+        elif host.fence.is_passed(now) and now >= self._patient_until and self._is_lost(host, now):
             self._give_up(host)
 
     def _is_lost(self, host: _Host, now: float) -> bool:
         """What an earlier service has left may keep ends that are worth waiting for: nothing starts meanwhile anyway."""
+        if self._replaced:
+            return False
         if host.state == "sought":
             return host.asked_at is not None and now - host.asked_at > min(_ANSWERS_WITHIN, host.lease)
         return host.state in ("silent", "dead")

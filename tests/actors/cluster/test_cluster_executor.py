@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from inline_executor import Reports
 
 from tasktrail.actors.cluster.cluster_executor import ClusterExecutor
 from tasktrail.actors.cluster.cluster_machine import ClusterMachine
-from tasktrail.actors.cluster.host import Host
+from tasktrail.actors.cluster.host import Host, boot_seconds
 from tasktrail.actors.cluster.placement import HostNeeds, Placement
 from tasktrail.actors.cluster.roster import Roster
 from tasktrail.actors.cluster.wire import LOOKED_AT_EVERY, Call, Greeting, HeldAttempt, Node, NodeUse
@@ -332,6 +333,54 @@ def test_a_slow_network_loses_no_host(
     executor.do([Stop(1, 1)])
     assert reports.end(1).outcome == "stopped"
     assert len(cluster.made) == 1
+
+
+def test_whoever_stood_still_for_longer_than_a_lease_asks_before_it_gives_anything_up(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine of service and node slept, just after an attempt had completed."""
+    slept = [0.0]
+    cluster.clock = lambda: boot_seconds() + slept[0]
+    executor, reports = services.start(lease=4.0, clock=lambda: time.monotonic() + slept[0])
+    reports.until(lambda _: executor.capacity() == 1)
+    call, is_awake, has_ended = cluster.links[-1]._call, threading.Event(), threading.Event()
+
+    def asleep(order: Call) -> Any:
+        answer = call(order)
+        return answer if order.method != "watch" or is_awake.is_set() else None
+
+    (host,) = cluster.hosts.values()
+    monkeypatch.setattr(cluster.links[-1], "_call", asleep)
+    executor.do([services.run("echo", value=1)])
+    with host._changed:
+        assert host._changed.wait_for(lambda: any(isinstance(one, AttemptEnded) for one in host._kept.values()), 10)
+    executor.reactor.at(0.3, has_ended.set)  # what is on its way from before
+    assert has_ended.wait(10)
+
+    is_awake.set()
+    slept[0] = 6.0
+    executor.reactor.post(lambda: None)
+
+    assert reports.end(1).outcome == "completed"
+
+
+@pytest.mark.slow
+def test_a_gateway_that_hangs_is_replaced_before_any_lease_is_over(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, reports = services.start(lease=9.0)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    link = cluster.links[-1]
+    hangs, tell, send = link._generation, link._tell, link.send
+    monkeypatch.setattr(link, "_tell", lambda report: tell(report) if link._generation != hangs else None)
+    monkeypatch.setattr(link, "send", lambda order: send(order) if link._generation != hangs else None)
+
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
 
 
 @pytest.mark.slow
