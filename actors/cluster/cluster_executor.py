@@ -382,19 +382,21 @@ class ClusterExecutor:
             return []
         used = []
         shut = set[tuple[str, Offer, bool]]()
+        lasting = self._lasting() if self._waiting else set()
         alive = {task_id for task_id, _ in (*self._attempts, *self._unreported)} if self._waiting else set()
         for key, run in list(self._waiting.items()):
+            if run.node and (run.node, run.offer) not in lasting:
+                del self._waiting[key]
+                labels = f" with {', '.join(run.offer)}" if run.offer else ""
+                why = f"Node {run.node} had no worker{labels} any more before the attempt could begin there"
+                self._end(AttemptEnded(*key, "interrupted", error=why))
+                continue
             if key[0] in alive:
                 continue  # an earlier attempt of the task, which the log has ended, takes its time to end
             short = bool(run.shared_workers)
             if (run.node, run.offer, False) in shut or (run.node, run.offer, short) in shut:
                 continue
             host = self._host_for(run)
-            if host is None and self._has_no_host(run.node):
-                del self._waiting[key]
-                why = f"Node {run.node} had no worker any more before the attempt could begin there"
-                self._end(AttemptEnded(*key, "interrupted", error=why))
-                continue
             if host is None:
                 shut.add((run.node, run.offer, short))
                 continue
@@ -425,10 +427,10 @@ class ClusterExecutor:
         labels = self._offers[host.slot] if host.slot < self._slots else ()
         return tuple(sorted({*labels, GPU})) if host.gpus else labels
 
-    def _has_no_host(self, node: str) -> bool:
-        """Whether nothing that waits for the node can begin there. What waits for none waits for any."""
+    def _lasting(self) -> set[tuple[str, Offer]]:
+        """Node and labels of each worker that is there, or will be: what waits for others can never begin."""
         lasting = (host for host in self._hosts.values() if host.state in ("new", "ready", "silent"))
-        return bool(node) and all(self._placement.name_of(host.node) != node for host in lasting)
+        return {(self._placement.name_of(host.node), self._offer_of(host)) for host in lasting}
 
     def uses(self) -> dict[str, tuple[NodeUse | None, float]]:
         """Of each node: what it has, where a host has looked, and how many seconds ago it was seen. From any thread."""

@@ -695,20 +695,23 @@ def test_an_attempt_runs_on_the_node_that_the_order_names(services: Services, cl
     assert [executor._attempts[task_id, 1].node for task_id in (1, 2)] == ["n2", "n0"]
 
 
-def test_what_waits_for_a_node_that_has_no_worker_any_more_is_given_back(
-    services: Services, cluster: InProcessCluster
+@pytest.mark.parametrize(
+    ("node", "offer", "missing"), [("elsewhere", (), "worker"), ("node0", ("lab",), "worker with lab")]
+)
+def test_what_waits_for_a_worker_that_is_not_there_any_more_is_given_back(
+    services: Services, cluster: InProcessCluster, node: str, offer: tuple[str, ...], missing: str
 ) -> None:
     """It has not begun, so that is no fault of its own: the Scheduler starts it elsewhere."""
     cluster.nodes = _nodes(0)
     executor, reports = services.start()
     reports.until(lambda _: executor.capacity() == 1)
 
-    executor.do([msgspec.structs.replace(services.run("noop"), node="elsewhere")])
+    executor.do([msgspec.structs.replace(services.run("noop"), node=node, offer=offer)])
 
     ended = reports.end(1)
     assert (ended.outcome, ended.error) == (
         "interrupted",
-        "Node elsewhere had no worker any more before the attempt could begin there",
+        f"Node {node} had no {missing} any more before the attempt could begin there",
     )
 
 
