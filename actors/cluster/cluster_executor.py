@@ -181,7 +181,7 @@ class ClusterExecutor:
         clock: seconds, monotonic.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - a line for each thing that it knows
         self,
         link: Callable[[Reactor, threading.RLock], GatewayLink],
         *,
@@ -582,6 +582,8 @@ class ClusterExecutor:
             else:
                 self._attempts[key] = host  # its end is among what the host tells next
                 host.held[key] = None
+        if self._closing:
+            host.orders.append(EndAll("the executor was closed"))
         self._capacity_touched = True
 
     def _on_told(self, host: _Host, told: Told) -> None:
@@ -624,7 +626,9 @@ class ClusterExecutor:
         if host.state != "dead":
             logger.warning("host_is_dead", host=host.name, attempts=len(host.held))
             host.state = "dead"
-            self._placement.shun(host.node, self._clock() + _SHUNNED)  # perhaps all of it is gone; if not, the others there say so
+            self._placement.shun(
+                host.node, self._clock() + _SHUNNED
+            )  # perhaps all of it is gone; if not, the others there say so
             self._capacity_touched = True
             if not host.held and (host.caught_up or not host.earlier):
                 self._drop(host)
@@ -738,8 +742,7 @@ class ClusterExecutor:
         with self.lock:
             awaited = {run.node for run in self._waiting.values()}
             for host in [host for host in self._hosts.values() if host.state in ("new", "ready")]:
-                name = self._placement.name_of(host.node)
-                if name not in self._placement.avoided or name in awaited:
+                if not self._placement.is_avoided(host.node) or self._placement.name_of(host.node) in awaited:
                     continue
                 if not (host.held or host.unsettled or host.orders):
                     self._drop(host)
@@ -872,7 +875,7 @@ class ClusterExecutor:
         self.reactor.at(shortest / _LOOKS, self._look)  # first: whatever breaks below, fences go on to be looked at
         with self.lock:
             now = self._clock()
-            if now - self._looked_at > shortest / 4 + shortest / _LOOKS:  # this machine stood still: all are asked first
+            if now - self._looked_at > shortest / 4 + shortest / _LOOKS:  # all stood still here: they are asked first
                 logger.warning("stood_still", seconds=now - self._looked_at)
                 self._patient_until = now + max(shortest / 4, _BEATS_MISSED)
             self._looked_at = now
@@ -907,7 +910,7 @@ class ClusterExecutor:
             self._give_up(host)
 
     def _is_lost(self, host: _Host, now: float) -> bool:
-        """What an earlier service has left may keep ends that are worth waiting for: nothing starts meanwhile anyway."""
+        """What an earlier service has left may keep ends. Nothing starts meanwhile, so they are waited for."""
         if self._replaced:
             return False
         if host.state == "sought":

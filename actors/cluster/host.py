@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -274,8 +275,8 @@ class Host:
         self._number += 1
         if len(self._kept) > _ROOM and isinstance(report, AttemptProgressed | AttemptBeat):
             self._drop(type(report), key)
-        if isinstance(report, AttemptProbed):
-            self._drop(AttemptProbed, key)
+        if isinstance(report, AttemptProbed | AttemptCheckpointed):
+            self._drop(type(report), key)  # an earlier one must not be told after the latest
         if isinstance(report, AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted):
             self._latest[type(report), key] = self._number
         self._kept[self._number] = report
@@ -347,7 +348,8 @@ def _lock_path(cluster: str, name: str) -> Path:
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
     for path in folder.glob("*.lock"):
-        is_new = time.time() - path.stat().st_mtime < LINGER  # its host may be about to lock it
-        if wait_for_orphans(path, 0.0) and not is_new:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another host that starts here has cleared it away
+            is_new = time.time() - path.stat().st_mtime < LINGER  # its host may be about to lock it
+            if wait_for_orphans(path, 0.0) and not is_new:
+                path.unlink(missing_ok=True)
     return folder / f"{name}.lock"

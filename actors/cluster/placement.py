@@ -69,38 +69,46 @@ class Placement:
     def told(self, nodes: tuple[Node, ...]) -> tuple[NodeSeen, ...] | None:
         """These nodes live; what is to be told of them, if that has changed.
 
-        A node is called as the engine calls it. Of two that are called alike, the one that came later gets a part of
-        its id behind its name.
+        A node is called as the engine calls it, whatever came first: a drain belongs to the name, and has to hold over
+        restarts of the service and of the node. Those that are called alike at one address are one: the engine may list
+        a machine that came back beside what it was before. At different addresses each gets its own behind its name.
         """
         before = self.seen()
         self.nodes = nodes
-        alive = {node.id for node in nodes}
-        taken = {name for node_id, name in self._names.items() if node_id in alive}
-        for node in sorted(nodes, key=lambda node: node.id):
-            if node.id not in self._names:
-                name = node.name if node.name not in taken else f"{node.name}-{node.id[:8]}"
-                self._names[node.id] = name
-                taken.add(name)
+        addresses: dict[str, set[str]] = {}
+        for node in nodes:
+            addresses.setdefault(node.name, set()).add(node.address)
+        for node in nodes:
+            alone = len(addresses[node.name]) == 1
+            self._names[node.id] = node.name if alone else f"{node.name}-{node.address}"
         now = self.seen()
         return now if now != before else None
 
     def seen(self) -> tuple[NodeSeen, ...]:
         """The nodes, as the Scheduler is told of them."""
+        alike: dict[str, list[Node]] = {}
+        for node in sorted(self.nodes, key=lambda node: (self._names[node.id], node.id)):
+            alike.setdefault(self._names[node.id], []).append(node)
         return tuple(
             NodeSeen(
-                node=self._names[node.id],
-                address=node.address,
-                cpus=node.total.get("CPU", 0.0),
-                memory=int(node.total.get("memory", 0)),
-                gpus=node.total.get("GPU", 0.0),
-                labels=node.labels,
+                node=name,
+                address=nodes[0].address,
+                cpus=max(node.total.get("CPU", 0.0) for node in nodes),
+                memory=int(max(node.total.get("memory", 0) for node in nodes)),
+                gpus=max(node.total.get("GPU", 0.0) for node in nodes),
+                labels={label: value for node in nodes for label, value in node.labels.items()},
             )
-            for node in sorted(self.nodes, key=lambda node: self._names[node.id])
+            for name, nodes in alike.items()
         )
 
     def name_of(self, node: str) -> str:
         """What the node with this id is called; the id itself where it is not known."""
         return self._names.get(node, node)
+
+    def is_avoided(self, node: str) -> bool:
+        """Whether it is being drained; also under the name that it had before another one was called alike."""
+        plain = {one.name for one in self.nodes if one.id == node}
+        return not self.avoided.isdisjoint({self.name_of(node), *plain})
 
     def shun(self, node: str, until: float) -> None:
         """Prefer other nodes, until a host there answers."""
@@ -120,7 +128,7 @@ class Placement:
         peopled = Counter(home.node for home in homes if home.is_lasting)
         best: tuple[tuple[bool, bool, float, str], Node, int] | None = None
         for node in self.nodes:
-            if self._names[node.id] in self.avoided:
+            if self.is_avoided(node.id):
                 continue
             free = self._free(node, homes, now)
             if self.needs.missing_in(free):
@@ -144,7 +152,7 @@ class Placement:
         """Why so many of the workers cannot be made."""
         if not self.nodes:
             return "The cluster has no node that lives"
-        open_ones = [node for node in self.nodes if self._names[node.id] not in self.avoided]
+        open_ones = [node for node in self.nodes if not self.is_avoided(node.id)]
         if not open_ones:
             return f"{missing} of {slots} workers have no node: all that there are are being drained"
         if all(self.needs.missing_in(node.total) for node in open_ones):

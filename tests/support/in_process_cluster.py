@@ -135,7 +135,12 @@ class InProcessLink:
             case Create() if order.node in cluster.cut_off:
                 pass
             case Create():
-                cluster.hosts[order.name] = Host(order.name, order.settings, order.node, cluster.clock, lambda _: None)
+                try:
+                    host = Host(order.name, order.settings, order.node, cluster.clock, lambda _: None)
+                except Exception as error:  # noqa: BLE001 - as an engine tells it
+                    answer = Broken(0, order.name, is_dead=True, why=repr(error))
+                else:
+                    cluster.hosts[order.name] = host
             case Call():
                 answer = self._call(order)
             case Kill() if self._on(order.host) in cluster.cut_off:

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -772,13 +773,55 @@ def test_what_each_node_has_is_seen_there(services: Services, cluster: InProcess
     assert reports.all
 
 
-def test_nodes_that_are_called_alike_are_told_apart_and_keep_their_names() -> None:
+def _names(*nodes: Node) -> dict[str, str]:
+    """Of a service that is told of them one after another: id → name."""
     placement = Placement(HostNeeds())
-    first, second = (Node(f"{number}" * 20, "same", "", {}, {}) for number in (7, 3))
-    assert placement.told((first,)) == (NodeSeen(node="same"),)
-    assert placement.told((second, first)) == (NodeSeen(node="same"), NodeSeen(node="same-33333333"))
-    assert placement.told((second, first)) is None
-    assert placement.name_of(first.id) == "same"
+    for number in range(len(nodes)):
+        placement.told(nodes[: number + 1])
+    return {node.id: placement.name_of(node.id) for node in nodes}
+
+
+def test_the_names_of_nodes_do_not_depend_on_who_came_first() -> None:
+    """A drain belongs to the name: it must not be another machine's after a restart of the service."""
+    first, second, third = (
+        Node(number * 20, name, f"10.0.0.{number}", {}, {})
+        for number, name in (("7", "same"), ("3", "same"), ("5", "one"))
+    )
+    named = {first.id: "same-10.0.0.7", second.id: "same-10.0.0.3", third.id: "one"}
+    for order in permutations((first, second, third)):
+        assert _names(*order) == named
+
+
+def test_a_node_that_came_back_has_its_name_while_it_is_listed_twice() -> None:
+    placement = Placement(HostNeeds())
+    before, after = (
+        Node(f"{number}" * 20, "same", "10.0.0.1", {"CPU": 2.0}, {"CPU": 2.0}, {"rack": f"r{number}"})
+        for number in (3, 7)
+    )
+    placement.told((before,))
+    placement.avoided = frozenset({"same"})
+
+    assert placement.told((before, after)) == (
+        NodeSeen(node="same", address="10.0.0.1", cpus=2.0, labels={"rack": "r7"}),
+    )
+    assert placement.choose((), 0.0) is None
+    placement.told((after,))
+    assert placement.name_of(after.id) == "same"
+    assert placement.is_avoided(after.id)
+
+
+def test_a_drain_holds_when_another_node_is_called_alike_from_then_on() -> None:
+    placement = Placement(HostNeeds())
+    first, second = (
+        Node(f"{number}" * 20, "same", f"10.0.0.{number}", {"CPU": 2.0}, {"CPU": 2.0}) for number in (7, 3)
+    )
+    placement.told((first,))
+    placement.avoided = frozenset({"same"})
+
+    placement.told((second, first))
+
+    assert placement.is_avoided(first.id)
+    assert placement.choose((), 0.0) is None
 
 
 def test_nothing_is_told_to_hosts_before_the_log_is_open(services: Services) -> None:
