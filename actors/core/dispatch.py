@@ -214,7 +214,8 @@ def _next_fitting(state: SchedulerState) -> Choice:
     choice = choose(situation, iter(partial(_pop, state, situation, state.free_slots > 0), None))
     for task in choice.too_big:
         state.set_aside.park(task, situation.ceiling())
-        state.overtaken.pop(task.id, None)
+        if situation.nodes is None:  # a node that could hold it may only have been away, or not looked at, for a moment
+            state.overtaken.pop(task.id, None)
     for task in choice.passed:
         state.queue.push(task)
     for task_id in overtaken_by(choice, situation.nodes):

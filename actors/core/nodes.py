@@ -149,6 +149,22 @@ class NodeSample(msgspec.Struct, frozen=True):
     age: float = 0.0
 
 
+class Over(msgspec.Struct):
+    """An attempt that has ended since its node was last looked at: when it began and ended, and what it was promised.
+
+    The times are moved with the clock when that is set.
+    """
+
+    began: datetime
+    ended: datetime
+    memory: int
+    temp: int
+
+    def is_shown_by(self, sampled_at: datetime) -> bool:
+        """Whether a sample of this moment shows as used what it has given back."""
+        return self.began < sampled_at <= self.ended
+
+
 class Node(msgspec.Struct):
     """What is known of a node just now."""
 
@@ -162,6 +178,7 @@ class Node(msgspec.Struct):
     """None: it has not been looked at since it joined, and nothing can start there."""
     last_seen: datetime | None = None
     reserved: Reserved = msgspec.field(default_factory=Reserved)
+    over: list[Over] = []
 
     @property
     def name(self) -> str:
@@ -194,18 +211,44 @@ class Node(msgspec.Struct):
 
     def shortages(self, task: TaskState, limits: Limits) -> Iterator[Shortage]:
         """What it lacks for starting the task now, but for a worker."""
-        own = replace(_NO_LIMITS, max_cpu=limits.max_cpu, temp_low=limits.temp_low, temp_high=limits.temp_high)
-        return shortages(task, own, self.sample, self.reserved)
+        own = replace(
+            _NO_LIMITS,
+            max_memory=self.sample.memory_total,
+            max_temp_size=self.sample.temp_total,
+            max_cpu=limits.max_cpu,
+            temp_low=limits.temp_low,
+            temp_high=limits.temp_high,
+        )
+        worst: dict[str, Shortage] = {}
+        for one in shortages(task, own, self.sample, self.reserved):
+            before = worst.get(one.resource)
+            if before is None or one.left < before.left:
+                worst[one.resource] = one if one.resource == "cpu" else one._replace(limit="")
+        yield from worst.values()
 
     def missing(self, task: TaskState) -> int:
-        """Bytes of memory and of temp space that it lacks for the task now."""
-        memory = self.reserved.unseen_memory + task.memory_needed - self.sample.memory_available
-        temp = self.reserved.unseen_temp + task.temp_needed - self.sample.temp_free
-        return max(0, memory) + max(0, temp)
+        """Bytes of memory and of temp space that it lacks for the task now: free ones, or ones not promised."""
+        sample, reserved = self.sample, self.reserved
+        memory_left = min(sample.memory_available - reserved.unseen_memory, sample.memory_total - reserved.memory)
+        temp_left = min(sample.temp_free - reserved.unseen_temp, sample.temp_total - reserved.temp)
+        return max(0, task.memory_needed - memory_left) + max(0, task.temp_needed - temp_left)
+
+    def ended(self, task: TaskState, began: datetime, now: datetime) -> None:
+        """An attempt is over. The next sample may be from before that, and show it still."""
+        self.over.append(Over(began, now, task.memory_needed, task.temp_needed))
+
+    def count_over(self) -> None:
+        """Of what has ended, count what the sample still shows, and forget what no later one can show."""
+        if self.sampled_at is None:
+            return
+        self.over = [one for one in self.over if one.ended >= self.sampled_at]
+        shown = [one for one in self.over if one.is_shown_by(self.sampled_at)]
+        self.reserved.gone_memory = sum(one.memory for one in shown)
+        self.reserved.gone_temp = sum(one.temp for one in shown)
 
     def copy(self) -> "Node":
         """One that changes by itself."""
-        return replace(self, workers=self.workers.copy(), reserved=replace(self.reserved))
+        return replace(self, workers=self.workers.copy(), reserved=replace(self.reserved), over=[*self.over])
 
 
 _EVER = datetime.max.replace(tzinfo=UTC)
@@ -292,6 +335,17 @@ class Nodes:
             if seen:
                 reserved.unseen_memory -= task.memory_needed
                 reserved.unseen_temp -= task.temp_needed
+        for node in self.by_name.values():
+            node.count_over()
+
+    def set_clock(self, by: timedelta) -> None:
+        """The wall clock was set: move all times with it."""
+        for node in self.by_name.values():
+            node.sampled_at = node.sampled_at and node.sampled_at + by
+            node.last_seen = node.last_seen and node.last_seen + by
+            for one in node.over:
+                one.began += by
+                one.ended += by
 
     def take(self, spot: Spot, task: TaskState, room: int, *, short: bool) -> None:
         """An attempt begins."""
@@ -306,6 +360,10 @@ class Nodes:
         node = self._of(spot.node)
         node.workers.give_back(spot.offer, short=short)
         node.reserved.give_back(task, seen=seen)
+
+    def ended(self, name: str, task: TaskState, began: datetime, now: datetime) -> None:
+        """What `give_back` has given back may be shown as used by samples for a while."""
+        self._of(name).ended(task, began, now)
 
     def _of(self, name: str) -> Node:
         if name not in self.by_name:
@@ -394,8 +452,6 @@ class Nodes:
         node = self.nearest(task, self.able(task))
         if node is None:
             node = self.by_name[""] = Node(NodeSeen(node="", labels=dict(task.spec.requires)), present=True)
-            if NODE_LABEL in task.spec.requires:
-                node.seen = replace(node.seen, node=task.spec.requires[NODE_LABEL])
             node.workers.change(1, (tuple(filter(None, (task.spec.worker_label,))),) if task.spec.worker_label else ())
             node.sample, node.sampled_at = MachineSample(memory_available=0, temp_free=0), _EVER
         workers, label = node.workers, task.spec.worker_label
@@ -408,9 +464,9 @@ class Nodes:
             sample,
             cpu_percent=min(sample.cpu_percent, limits.max_cpu),
             memory_available=max(sample.memory_available, reserved.unseen_memory + task.memory_needed),
-            memory_total=max(sample.memory_total, task.memory_needed),
+            memory_total=max(sample.memory_total, reserved.memory + task.memory_needed),
             temp_free=max(sample.temp_free, reserved.unseen_temp + task.temp_needed),
-            temp_total=max(sample.temp_total, task.temp_needed),
+            temp_total=max(sample.temp_total, reserved.temp + task.temp_needed),
             disk_low=False,
         )
 

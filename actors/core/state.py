@@ -569,6 +569,9 @@ class SchedulerState:
                 self.reserved.unseen_memory += running.reserved_for.memory_needed
                 self.reserved.unseen_temp += running.reserved_for.temp_needed
         self.nodes.count_anew((entry.node, entry.reserved_for, entry.seen) for entry in self.running.values())
+        for node in self.nodes.by_name.values():
+            self.reserved.gone_memory += node.reserved.gone_memory
+            self.reserved.gone_temp += node.reserved.gone_temp
 
     def hold(self, running: Running) -> None:
         """An attempt takes a slot, and its resources."""
@@ -636,6 +639,8 @@ class SchedulerState:
         task = running.reserved_for
         del self.running[running.task_id]
         self._give_worker_back(running)
+        if self.nodes.many:
+            self.nodes.ended(running.node, task, running.since, self.looked_at)
         self.reserved.give_back(task, seen=running.seen)
         self.running_counts.give_back(task)
         for key in limit_keys_of(task):
