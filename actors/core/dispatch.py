@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from ...events import Started, TaskState
 from ...events.commands import GiveUp
 from ...events.decide import decide
+from ...events.errors import CannotStartNow
 from ...events.priority import queue_key, terms
 from ...events.reports import Run
 from .dependencies import ended
@@ -257,12 +258,16 @@ def _start_or_give_up(work: UnitOfWork, task: TaskState, node: str) -> None:
 
 
 def start_now(work: UnitOfWork, task: TaskState, origin: Origin = BY_SCHEDULER) -> int:
-    """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`."""
+    """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`.
+
+    Raises `CannotStartNow` where no node has a place for it.
+    """
     state = work.state
     node = ""
     if state.nodes.many:
         spot = state.nodes.place(task, state.limits, state.free_slots, short=state.is_short(task))
-        assert spot is not None  # or there is a reason against it
+        if spot is None:
+            raise CannotStartNow(f"Task {task.id} has no place on any node just now")
         node = spot.node
     return _start(work, task, *_prepare(work, task, node), origin)
 

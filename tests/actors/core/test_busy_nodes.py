@@ -10,6 +10,7 @@ from tasktrail.actors.core.explanation import WaitReason
 from tasktrail.actors.core.messages import Sampled
 from tasktrail.actors.core.nodes import NodeSample
 from tasktrail.actors.core.resources import MachineSample
+from tasktrail.events.errors import CannotStartNow
 from tasktrail.events.reports import CapacityChanged
 
 
@@ -113,3 +114,30 @@ def test_a_node_is_promised_no_more_than_it_has_though_what_runs_takes_little_ye
     assert (one.reason, one.numbers["left"], one.commands) == (WaitReason.MEMORY, 4 * GB, ())
     assert "node a" in one.detail
     assert WaitReason.TEMP_SPACE in {one.reason for one in core.why(third).reasons}
+
+
+def test_a_share_of_a_worker_on_another_node_is_no_place_for_a_start_by_hand() -> None:
+    core = cluster(Core(max_concurrent=1, short=("work",)), a={"workers": 1}, b={"workers": 1})
+    first = core.create()
+    other = "b" if where(core)[first] == "a" else "a"
+    task_id = core.create(requires={"node": other})
+    assert reason(core, task_id).reason is WaitReason.CONCURRENCY_LIMIT
+    assert isinstance(core.start(task_id), CannotStartNow)
+    core.end(first)
+    assert where(core) == {task_id: other}
+
+
+@pytest.mark.parametrize("short", [(), ("work",)])
+def test_that_no_worker_is_there_is_said_of_the_workers_and_not_of_the_nodes(short: tuple[str, ...]) -> None:
+    core = cluster(Core(short=short, max_concurrent=9), a={"workers": 1}, b={"workers": 1})
+    core.create()
+    core.create()
+    core.tell(CapacityChanged(0))
+    third = core.create()
+    one = reason(core, third)
+    assert (one.reason, one.detail, one.numbers["workers"]) == (
+        WaitReason.CONCURRENCY_LIMIT,
+        "no worker is ready",
+        0,
+    )
+    assert "others go ahead" not in core.why(third).remark
