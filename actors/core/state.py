@@ -647,7 +647,8 @@ class SchedulerState:
             self.queue.wake(key)
         for label in running.offer:
             self.queue.wake((LimitKind.WORKER, label))
-        self._wake_by_node()
+        if self.nodes.many:  # of one machine the labels do not change
+            self._wake_by_node()
         self.queue.share_changed(task.spec.user_id)
         self._passing.add(running.task_id)
 
@@ -732,7 +733,8 @@ class SchedulerState:
             self.workers.change(slots, offers)
         for label in labels_of(self.workers.offers):
             self.queue.wake((LimitKind.WORKER, label))
-        self._wake_by_node()
+        if self.nodes.many:
+            self._wake_by_node()
 
     def nodes_told(self, seen: tuple[NodeSeen, ...]) -> None:
         """These nodes are there now, and no others."""
