@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from ...events import Started, TaskState
 from ...events.commands import GiveUp
 from ...events.decide import decide
+from ...events.errors import CannotStartNow
 from ...events.priority import queue_key, terms
 from ...events.reports import Run
 from .dependencies import ended
@@ -31,9 +32,9 @@ from .limits import (
     limit_keys_of,
     queue_keys_of,
 )
-from .nodes import Nodes, Spot
+from .nodes import Nodes, Search, Spot, need_of
 from .queue import EQUAL, Entry, Share
-from .resources import Ceiling, MachineSample, Reserved, ceiling_of, fits, machine_is_busy
+from .resources import Ceiling, MachineSample, Reserved, ceiling_of, fits, lowest, machine_is_busy
 from .routing import Offer, Workers, pick
 from .state import Running, SchedulerState, beat_every
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
@@ -41,7 +42,7 @@ from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 BACKFILL_BOUND = 32
 """How many tasks may start past one that does not fit. Then resources are kept for it."""
 BACKFILL_DEPTH = 64
-"""How many tasks that do not fit are passed when a fitting one is looked for; among several nodes, for each of them."""
+"""How many tasks that do not fit are passed when a fitting one is looked for; among several nodes see `Search`."""
 _ONE_BY_ONE = 64
 """Up to this many tasks are put into the queue one at a time, more of them all at once."""
 UNSTARTABLE = "CannotStart"
@@ -62,28 +63,21 @@ class Situation(NamedTuple):
     """When this many have started past a task, resources are kept for it."""
     nodes: Nodes | None = None
     """None: there is this machine only."""
-    room: int = 0
-    """How many more workers may be held, on all nodes together."""
+    search: Search | None = None
+    """Where there are nodes: this look at them."""
     is_short: Callable[[TaskState], bool] = lambda _: False
 
     def ceiling(self) -> Ceiling:
         """What a task could have once everything of ours has ended. Of all nodes together: what no task goes beyond."""
         return ceiling_of(self.limits, self.sample, self.reserved)
 
-    def place(self, task: TaskState, kept: set[str]) -> Spot | None:
-        """Where among the nodes it starts now; None: nowhere. `kept` is for others."""
-        assert self.nodes is not None
-        return self.nodes.place(task, self.limits, self.room, short=self.is_short(task), but=kept)
+    def passes_over(self, task: TaskState) -> bool:
+        """Whether all that shares a place in the queue with the task, and needs the same, waits for nodes."""
+        return self.search is not None and self.search.passes_over(task, short=self.is_short(task))
 
-    def keep_for(self, task: TaskState, kept: set[str]) -> bool:
-        """Keep a node for a task that waits for one, the nearest to having room; whether one is left for others."""
-        nodes = self.nodes
-        if nodes is None or not fits(task, self.limits, self.sample, self.reserved):
-            return False  # what it waits for is all nodes' together
-        nearest = nodes.nearest(task, (node for node in nodes.able(task) if node.name not in kept))
-        if nearest is not None:
-            kept.add(nearest.name)
-        return any(name not in kept and node.workers.slots > 0 for name, node in nodes.by_name.items())
+    def goes_on(self) -> bool:
+        """Whether it is of use to look at further tasks, as far as nodes go."""
+        return self.search is None or self.search.goes_on()
 
 
 class Choice(NamedTuple):
@@ -106,24 +100,27 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
     ceiling: Ceiling | None = None
     # Keeping resources helps only while something runs that will give some back, or has just done so.
     bound = situation.bound if situation.others_run or reserved.more_to_come else math.inf
-    nodes, kept = situation.nodes, set[str]()
-    depth = BACKFILL_DEPTH if nodes is None else BACKFILL_DEPTH * max(1, len(nodes.by_name))
+    nodes, search = situation.nodes, situation.search
     passed: list[TaskState] = []
     too_big: list[TaskState] = []
+    in_vain = 0
     for task in waiting:
-        if fits(task, limits, sample, reserved):
-            if nodes is None:
+        if roomy := fits(task, limits, sample, reserved):
+            if search is None:
                 return Choice(task, passed, too_big)
-            if (spot := situation.place(task, kept)) is not None:
+            if (spot := search.place(task, short=situation.is_short(task))) is not None:
                 return Choice(task, passed, too_big, node=spot.node)
         ceiling = ceiling or situation.ceiling()
         if not ceiling.suffices_for(task) or not (nodes is None or nodes.could_hold(task)):
             too_big.append(task)
             continue
         passed.append(task)
-        if situation.overtaken.get(task.id, 0) >= bound and not situation.keep_for(task, kept):
-            return Choice(None, passed, too_big, keeps_resources=True)
-        if machine_is_busy(sample, limits) or len(passed) >= depth:
+        if situation.overtaken.get(task.id, 0) >= bound:
+            if search is None or not roomy:  # what it waits for is all nodes' together
+                return Choice(None, passed, too_big, keeps_resources=True)
+            search.keep_for(task)
+        in_vain += search is None or not roomy
+        if machine_is_busy(sample, limits) or in_vain >= BACKFILL_DEPTH or not situation.goes_on():
             break
     return Choice(None, passed, too_big)
 
@@ -188,14 +185,27 @@ def _take_back(work: UnitOfWork) -> None:
     if not state.set_aside:
         return
     ceiling = ceiling_of(state.limits, state.sample, state.reserved)
-    back = [state.tasks[task_id] for task_id in state.set_aside.fitting(ceiling)]
     if state.nodes.many:
-        back = [task for task in back if state.nodes.could_hold(task)]
+        if state.set_aside.looked_at == (state.nodes.growth, ceiling):
+            return
+        back = [task for task in _fitting_nodes(state, state.nodes, ceiling) if state.nodes.could_hold(task)]
+        state.set_aside.looked_at = (state.nodes.growth, ceiling)
+    else:
+        back = [state.tasks[task_id] for task_id in state.set_aside.fitting(ceiling)]
     if len(back) > _ONE_BY_ONE:
         work.place_all(back)
     else:
         for task in back:
             work.place(task)
+
+
+def _fitting_nodes(state: SchedulerState, nodes: Nodes, ceiling: Ceiling) -> Iterator[TaskState]:
+    """Of the tasks that stood aside those that need no more than some node could give that suits them."""
+    for need in state.set_aside.needs():
+        one = next(state.set_aside.with_need(need), None)
+        best = None if one is None else lowest(ceiling, nodes.ceiling(state.tasks[one]))
+        for task_id in () if best is None else state.set_aside.fitting(best, need):
+            yield state.tasks[task_id]
 
 
 def _next_fitting(state: SchedulerState) -> Choice:
@@ -208,13 +218,19 @@ def _next_fitting(state: SchedulerState) -> Choice:
         state.overtaken,
         bound_of(state),
         state.nodes if state.nodes.many else None,
-        state.free_slots,
+        Search(state.nodes, state.limits, state.free_slots) if state.nodes.many else None,
         state.is_short,
     )
     choice = choose(situation, iter(partial(_pop, state, situation, state.free_slots > 0), None))
+    state.queue.bring_back()
     for task in choice.too_big:
-        state.set_aside.park(task, situation.ceiling())
-        state.overtaken.pop(task.id, None)
+        most = situation.ceiling()
+        if situation.nodes is None:
+            state.set_aside.park(task, most)
+        else:
+            state.set_aside.park(task, lowest(most, situation.nodes.ceiling(task)), need_of(task))
+        if situation.nodes is None:  # a node that could hold it may only have been away, or not looked at, for a moment
+            state.overtaken.pop(task.id, None)
     for task in choice.passed:
         state.queue.push(task)
     for task_id in overtaken_by(choice, situation.nodes):
@@ -228,6 +244,11 @@ def _pop(state: SchedulerState, situation: Situation, worker_is_free: bool) -> T
     But for one that could not start in any: it is put aside.
     """
     task_id = state.queue.peek()
+    while task_id is not None and situation.passes_over(state.tasks[task_id]):
+        if not situation.goes_on():
+            return None
+        state.queue.pass_over()
+        task_id = state.queue.peek()
     if task_id is None:
         return None
     task = state.tasks[task_id]
@@ -256,12 +277,16 @@ def _start_or_give_up(work: UnitOfWork, task: TaskState, node: str) -> None:
 
 
 def start_now(work: UnitOfWork, task: TaskState, origin: Origin = BY_SCHEDULER) -> int:
-    """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`."""
+    """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`.
+
+    Raises `CannotStartNow` where no node has a place for it.
+    """
     state = work.state
     node = ""
     if state.nodes.many:
         spot = state.nodes.place(task, state.limits, state.free_slots, short=state.is_short(task))
-        assert spot is not None  # or there is a reason against it
+        if spot is None:
+            raise CannotStartNow(f"Task {task.id} has no place on any node just now")
         node = spot.node
     return _start(work, task, *_prepare(work, task, node), origin)
 
@@ -419,7 +444,8 @@ def _goes_first(state: SchedulerState, task: TaskState, only: tuple[int, ...] | 
     """The tasks of `only`, or of all, that start or have resources kept for them until the task cannot start."""
     dry_run = _DryRun(state, task, only)
     while True:
-        choice = choose(dry_run.situation(), dry_run.waiting())
+        situation = dry_run.situation()
+        choice = choose(situation, dry_run.waiting(situation))
         if choice.task is None and dry_run.held_up_by is not None:
             return (*dry_run.started, dry_run.held_up_by)
         if choice.task is None:
@@ -455,7 +481,13 @@ class _DryRun:
         self._overtaken = Counter(state.overtaken)
         self._lift(task)
         ceiling = ceiling_of(self._limits, self._sample, self._in_use.reserved)
-        others = state.set_aside.fitting(ceiling) if only is None else only
+        nodes = self._in_use.nodes
+        if only is not None:
+            others = [state.tasks[one] for one in only]
+        elif nodes.many:
+            others = list(_fitting_nodes(state, nodes, ceiling))
+        else:
+            others = [state.tasks[one] for one in state.set_aside.fitting(ceiling)]
         self._keys: list[LimitKeys] = []
         """Number of a bucket, as it is counted here → what its tasks have in common."""
         self._rest: dict[int, Iterator[Entry]] = {}
@@ -473,7 +505,7 @@ class _DryRun:
         self._next_in_line = next(self._line, None)
         for keys, entry in state.queue.best_of(self._own) if self._own is not None and only is None else ():
             self._add(keys, entry)
-        for one in (task, *(state.tasks[one] for one in others if one != task.id)):
+        for one in (task, *(other for other in others if other.id != task.id)):
             self._add(queue_keys_of(one), (*queue_key(one), _ALONE))
 
     def _add(self, keys: LimitKeys, entry: Entry) -> None:
@@ -531,11 +563,11 @@ class _DryRun:
             self._overtaken,
             bound,
             in_use.nodes if in_use.nodes.many else None,
-            in_use.room,
+            Search(in_use.nodes, self._limits, in_use.room) if in_use.nodes.many else None,
             self._state.is_short,
         )
 
-    def waiting(self) -> Iterator[TaskState]:
+    def waiting(self, situation: Situation) -> Iterator[TaskState]:
         """The waiting tasks that no limit and no pause keeps from starting, in the order of the queue."""
         while self._comes_up():
             share, entry, number = heappop(self._heap)
@@ -544,13 +576,18 @@ class _DryRun:
             if share != self._share(number):
                 self._push(entry, number)  # others may come before it now
                 continue
+            if entry[1] != self._task.id and situation.passes_over(self._state.tasks[entry[1]]):
+                if not situation.goes_on():
+                    return
+                self._looked_at.append((entry, number))  # and what stands behind it in its bucket is not shown
+                continue
             if entry[2] != _ALONE:
                 self._show_next(number)
             if entry[1] == self._task.id and entry[2] != _ALONE:
                 continue
             task = self._state.tasks[entry[1]]
             if not self._in_use.has_room(short=self._state.is_short(task)):
-                if not self.situation().ceiling().suffices_for(task):
+                if not situation.ceiling().suffices_for(task):
                     continue  # it would be put aside
                 self.held_up_by = task.id
                 return
@@ -580,7 +617,8 @@ class _DryRun:
         roomy = self._in_use.has_room(short=self._state.is_short(task))
         fitting = roomy and fits(task, self._limits, self._sample, self._in_use.reserved)
         if fitting and self._in_use.nodes.many:
-            fitting = self.situation().place(task, set()) is not None
+            short = self._state.is_short(task)
+            fitting = self._in_use.nodes.place(task, self._limits, self._in_use.room, short=short) is not None
         return not fitting or any(map(self._is_closed, queue_keys_of(task)))
 
     def _comes_up(self) -> bool:

@@ -308,7 +308,8 @@ def _paused(pause: Pause) -> Obstacle:
 
 
 def _no_slot(state: SchedulerState) -> Obstacle:
-    used, limit, there = len(state.running), state.limits.max_concurrent, state.workers.slots
+    used, limit = len(state.running), state.limits.max_concurrent
+    there = state.nodes.slots if state.nodes.many else state.workers.slots
     starts = (entry.started_position for entry in state.running.values())
     more = state.workers.held + 1
     lacking = ["more workers (`workers` of the configuration)"] * (there < more)
@@ -349,7 +350,14 @@ def node_obstacles(state: SchedulerState, task: TaskState, in_use: InUse) -> Ite
         yield from _of_this_machine(state, task, nodes)
         return
     # Limits of all nodes together, and workers that they are out of, are reasons of their own.
-    if nodes.place(task, state.limits, max(1, in_use.room), short=state.is_short(task)) is not None:
+    short = state.is_short(task)
+    one_more = nodes.place(task, state.limits, max(1, in_use.room), short=short) is not None
+    here = one_more and nodes.place(task, state.limits, in_use.room, short=short) is not None
+    if here:
+        return
+    if one_more or not nodes.slots:
+        if in_use.has_room(short=short):  # a share of a worker, and it is on another node or gone
+            yield _no_slot(state)
         return
     able = nodes.able(task)
     nearest = nodes.nearest(task, able)
@@ -609,7 +617,7 @@ def _listed(ids: set[int]) -> str:
 
 def _remark(state: SchedulerState, task: TaskState) -> str:
     if state.nodes.many and not state.nodes.could_hold(task):
-        return NO_ROOM_KEPT
+        return NO_ROOM_KEPT if state.nodes.slots else ""
     if never_fits(task, state.limits, state.sample):
         return NEVER_FITS
     return "" if ceiling_of(state.limits, state.sample, state.reserved).suffices_for(task) else STANDS_ASIDE

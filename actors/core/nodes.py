@@ -10,7 +10,7 @@ smallest size, so that large nodes stay free for large tasks; and of equals the 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from ...events.commands import DrainNode, UndrainNode
 from ...events.errors import NothingToChange, UnknownNode
 from ...events.reports import NodeSeen
 from ...events.system_events import NodeChanged, NodeDrainEnded, NodeDrainStarted, NodeJoined, NodeLeft
-from .limits import UNLIMITED, Limits
+from .limits import UNLIMITED, Limits, requirement
 from .resources import Ceiling, MachineSample, Reserved, Shortage, ceiling_of, machine_is_busy, shortages
 from .routing import Offer, Workers, offering, pick
 
@@ -30,6 +30,21 @@ NODE_LABEL = "node"
 """The label that each node has: its name."""
 REMEMBERED = 100
 """How many nodes that have left are remembered."""
+
+
+DEPTH = 64
+"""How many tasks that do not fit on a node are passed when one is looked for that does."""
+SKIPPED = 1024
+"""How many tasks, or buckets of the queue, are passed over in one look because all nodes that suit are closed."""
+_NEEDS = 1024
+"""Of how many needs it is remembered which nodes suit."""
+Need: TypeAlias = tuple[str, str]
+"""What a task requires of a node, and the label that it needs of a worker."""
+
+
+def need_of(task: TaskState) -> Need:
+    """What the node and the worker of a task must have, resources aside."""
+    return requirement(task.spec.requires) if task.spec.requires else "", task.spec.worker_label
 
 
 class NodeDrain(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +164,22 @@ class NodeSample(msgspec.Struct, frozen=True):
     age: float = 0.0
 
 
+class Over(msgspec.Struct):
+    """An attempt that has ended since its node was last looked at: when it began and ended, and what it was promised.
+
+    The times are moved with the clock when that is set.
+    """
+
+    began: datetime
+    ended: datetime
+    memory: int
+    temp: int
+
+    def is_shown_by(self, sampled_at: datetime) -> bool:
+        """Whether a sample of this moment shows as used what it has given back."""
+        return self.began < sampled_at <= self.ended
+
+
 class Node(msgspec.Struct):
     """What is known of a node just now."""
 
@@ -162,6 +193,10 @@ class Node(msgspec.Struct):
     """None: it has not been looked at since it joined, and nothing can start there."""
     last_seen: datetime | None = None
     reserved: Reserved = msgspec.field(default_factory=Reserved)
+    over: list[Over] = []
+    left_before: tuple[object, ...] = ()
+    """What of the last sample but one decides what starts."""
+    ceiling_before: Ceiling = Ceiling(0, 0)
 
     @property
     def name(self) -> str:
@@ -176,8 +211,13 @@ class Node(msgspec.Struct):
         """What a task could have there once everything of ours has ended."""
         return ceiling_of(_NO_LIMITS, self.sample, self.reserved)
 
-    def could_hold(self, task: TaskState) -> bool:
-        """Whether the task would fit if nothing of ours ran there."""
+    def left(self) -> tuple[object, ...]:
+        """What of its sample decides what starts there."""
+        sample = self.sample
+        return sample.memory_available, sample.temp_free, sample.cpu_percent, sample.disk_low
+
+    def suits(self, task: TaskState) -> bool:
+        """Whether the task could run there, its resources aside."""
         label = task.spec.worker_label
         return (
             self.present
@@ -185,27 +225,57 @@ class Node(msgspec.Struct):
             and self.workers.slots > 0
             and self.is_asked_for(task)
             and (not label or offering(self.workers.offers, label) > 0)
-            and self.ceiling().suffices_for(task)
         )
 
-    def has_room(self, task: TaskState, limits: Limits) -> bool:
-        """Whether it lacks nothing for starting the task now, but perhaps a worker."""
-        return self.missing(task) == 0 and not machine_is_busy(self.sample, limits)
+    def could_hold(self, task: TaskState) -> bool:
+        """Whether the task would fit if nothing of ours ran there."""
+        return self.suits(task) and self.ceiling().suffices_for(task)
 
     def shortages(self, task: TaskState, limits: Limits) -> Iterator[Shortage]:
         """What it lacks for starting the task now, but for a worker."""
-        own = replace(_NO_LIMITS, max_cpu=limits.max_cpu, temp_low=limits.temp_low, temp_high=limits.temp_high)
-        return shortages(task, own, self.sample, self.reserved)
+        own = replace(
+            _NO_LIMITS,
+            max_memory=self.sample.memory_total,
+            max_temp_size=self.sample.temp_total,
+            max_cpu=limits.max_cpu,
+            temp_low=limits.temp_low,
+            temp_high=limits.temp_high,
+        )
+        worst: dict[str, Shortage] = {}
+        for one in shortages(task, own, self.sample, self.reserved):
+            before = worst.get(one.resource)
+            if before is None or one.left < before.left:
+                worst[one.resource] = one if one.resource == "cpu" else one._replace(limit="")
+        yield from worst.values()
 
     def missing(self, task: TaskState) -> int:
-        """Bytes of memory and of temp space that it lacks for the task now."""
-        memory = self.reserved.unseen_memory + task.memory_needed - self.sample.memory_available
-        temp = self.reserved.unseen_temp + task.temp_needed - self.sample.temp_free
-        return max(0, memory) + max(0, temp)
+        """Bytes of memory and of temp space that it lacks for the task now: free ones, or ones not promised."""
+        left = self.bytes_left()
+        return max(0, task.memory_needed - left.memory) + max(0, task.temp_needed - left.temp)
+
+    def bytes_left(self) -> Ceiling:
+        """What it has free and has not promised."""
+        sample, reserved = self.sample, self.reserved
+        memory = min(sample.memory_available - reserved.unseen_memory, sample.memory_total - reserved.memory)
+        temp = min(sample.temp_free - reserved.unseen_temp, sample.temp_total - reserved.temp)
+        return Ceiling(memory, temp)
+
+    def ended(self, task: TaskState, began: datetime, now: datetime) -> None:
+        """An attempt is over. The next sample may be from before that, and show it still."""
+        self.over.append(Over(began, now, task.memory_needed, task.temp_needed))
+
+    def count_over(self) -> None:
+        """Of what has ended, count what the sample still shows, and forget what no later one can show."""
+        if self.sampled_at is None:
+            return
+        self.over = [one for one in self.over if one.ended >= self.sampled_at]
+        shown = [one for one in self.over if one.is_shown_by(self.sampled_at)]
+        self.reserved.gone_memory = sum(one.memory for one in shown)
+        self.reserved.gone_temp = sum(one.temp for one in shown)
 
     def copy(self) -> "Node":
         """One that changes by itself."""
-        return replace(self, workers=self.workers.copy(), reserved=replace(self.reserved))
+        return replace(self, workers=self.workers.copy(), reserved=replace(self.reserved), over=[*self.over])
 
 
 _EVER = datetime.max.replace(tzinfo=UTC)
@@ -235,13 +305,20 @@ class Nodes:
         self.by_name: dict[str, Node] = {}
         self.changes = 0
         """Counts everything that may let another task start."""
+        self.growth = 0
+        """Counts everything that may let a task fit that no node could ever hold."""
+        self._suiting: dict[Need, tuple[Node, ...]] = {}
+        """Found out once, until nodes or workers change."""
+        self._counted: dict[str, tuple[int, Counter[Offer], int]] = {}
+        """What each node adds to the workers of all, as far as it was counted: see `count_into`."""
+        self._to_count: set[str] = set()
+        self._together: tuple[int, Counter[Offer], int] = (0, Counter(), 0)
 
     # --- what changes ----------------------------------------------------------------------------------------------
 
     def told(self, seen: Iterable[NodeSeen], drains: Collection[str]) -> None:
         """These are there now, and no others."""
         self.many = True
-        self.changes += 1
         before = {name for name, node in self.by_name.items() if node.present}
         for node in self.by_name.values():
             node.present = False
@@ -251,31 +328,52 @@ class Nodes:
             if one.node not in before:
                 node.sample, node.sampled_at = MachineSample(), None
         self.drained(drains)
+        self._forget_gone()
 
     def drained(self, drains: Collection[str]) -> None:
         """These are being drained, and no others."""
-        self.changes += 1
         self.local_drains = LOCAL in drains
         for node in self.by_name.values():
             node.draining = node.name in drains
+        self._changed()
 
     def workers_changed(self, slots: int, offers: Iterable[Offer], nodes: tuple[str, ...]) -> None:
         """Where each of the workers is, and what it offers."""
-        self.changes += 1
         found: dict[str, list[Offer]] = {name: [] for name in self.by_name}
         for offer, name in zip(tuple(offers) or ((),) * slots, nodes, strict=True):
             found.setdefault(name, []).append(offer)
         for name, there in found.items():
             self._of(name).workers.change(len(there), there if any(there) else ())
+        self._forget_gone()
+        self._changed()
+
+    def _changed(self) -> None:
+        """Nodes or their workers are others than before."""
+        self.changes += 1
+        self.growth += 1
+        self._suiting.clear()
+        self._to_count.update(self.by_name)
+
+    def _forget_gone(self) -> None:
+        """Drop the nodes that are gone and hold nothing: where machines come and go there is no end of them."""
+        for name, node in list(self.by_name.items()):
+            workers = node.workers
+            if not (node.present or workers.slots or workers.held or workers.short):
+                del self.by_name[name]
+                self._to_count.add(name)
 
     def sampled(self, samples: Mapping[str, NodeSample], now: datetime, limits: Limits) -> None:
         """Nodes were looked at. What started since is not in it; see `count_anew`."""
-        self.changes += 1
         for name, one in samples.items():
-            node = self._of(name)
+            node = self.by_name.get(name)
+            if node is None:
+                continue  # it is gone
             node.last_seen = now - timedelta(seconds=one.age)
-            if one.sample is not None:
-                node.sample, node.sampled_at = one.sample.after(node.sample, limits), node.last_seen
+            if one.sample is None:
+                continue
+            if node.sampled_at is None:
+                self._changed()
+            node.sample, node.sampled_at = one.sample.after(node.sample, limits), node.last_seen
 
     def was_sampled_since(self, name: str, since: datetime) -> bool:
         """Whether the node was looked at after this."""
@@ -284,6 +382,7 @@ class Nodes:
 
     def count_anew(self, running: Iterable[tuple[str, TaskState, bool]]) -> None:
         """What is promised: of each attempt its node, its task, and whether the last sample of that includes it."""
+        before = {name: node.reserved for name, node in self.by_name.items()}
         for node in self.by_name.values():
             node.reserved = Reserved()
         for name, task, seen in running:
@@ -292,6 +391,24 @@ class Nodes:
             if seen:
                 reserved.unseen_memory -= task.memory_needed
                 reserved.unseen_temp -= task.temp_needed
+        for node in self.by_name.values():
+            node.count_over()
+            left, ceiling = node.left(), node.ceiling()
+            if left != node.left_before or node.reserved != before.get(node.name):
+                node.left_before = left
+                self.changes += 1
+            if ceiling.memory > node.ceiling_before.memory or ceiling.temp > node.ceiling_before.temp:
+                self.growth += 1
+            node.ceiling_before = ceiling
+
+    def set_clock(self, by: timedelta) -> None:
+        """The wall clock was set: move all times with it."""
+        for node in self.by_name.values():
+            node.sampled_at = node.sampled_at and node.sampled_at + by
+            node.last_seen = node.last_seen and node.last_seen + by
+            for one in node.over:
+                one.began += by
+                one.ended += by
 
     def take(self, spot: Spot, task: TaskState, room: int, *, short: bool) -> None:
         """An attempt begins."""
@@ -299,6 +416,7 @@ class Nodes:
         node = self._of(spot.node)
         node.workers.take(spot.offer, node.workers.held + max(0, room), short=short)
         node.reserved.take(task)
+        self._to_count.add(spot.node)
 
     def give_back(self, spot: Spot, task: TaskState, *, short: bool, seen: bool) -> None:
         """It is over."""
@@ -306,6 +424,14 @@ class Nodes:
         node = self._of(spot.node)
         node.workers.give_back(spot.offer, short=short)
         node.reserved.give_back(task, seen=seen)
+        self._to_count.add(spot.node)
+        if not node.present:
+            self._forget_gone()
+
+    def ended(self, name: str, task: TaskState, began: datetime, now: datetime) -> None:
+        """What `give_back` has given back may be shown as used by samples for a while."""
+        if name in self.by_name:
+            self.by_name[name].ended(task, began, now)
 
     def _of(self, name: str) -> Node:
         if name not in self.by_name:
@@ -315,10 +441,12 @@ class Nodes:
     def without_attempts(self) -> "Nodes":
         """The same nodes with nothing running on them, for a memory that is folded anew."""
         others = Nodes(self.labels)
-        others.many, others.local_drains, others.changes = self.many, self.local_drains, self.changes + 1
+        others.many, others.local_drains = self.many, self.local_drains
+        others.changes, others.growth = self.changes + 1, self.growth + 1
         for name, node in self.by_name.items():
             workers = Workers(slots=node.workers.slots, offers=node.workers.offers.copy())
             others.by_name[name] = replace(node, workers=workers, reserved=Reserved())
+        others._to_count.update(others.by_name)
         return others
 
     def copy(self) -> "Nodes":
@@ -331,14 +459,22 @@ class Nodes:
 
     def count_into(self, together: Workers) -> None:
         """The workers of all nodes. Those that are held on a node that is gone or drained take nothing from others."""
-        slots, kinds = 0, Counter[Offer]()
-        for node in self.by_name.values():
-            more, of_kind = node.workers.standing(usable=node.present and not node.draining)
-            slots += more
-            kinds += of_kind
-        together.slots = slots
-        together.offers = kinds if any(kinds) else Counter()
-        together.shared = sum(node.workers.shared for node in self.by_name.values())
+        slots, kinds, shared = self._together
+        for name in self._to_count:
+            before_slots, before_kinds, before_shared = self._counted.pop(name, (0, Counter[Offer](), 0))
+            slots, shared = slots - before_slots, shared - before_shared
+            kinds.subtract(before_kinds)
+            node = self.by_name.get(name)
+            if node is not None:
+                there, of_kind = node.workers.standing(usable=node.present and not node.draining)
+                self._counted[name] = (there, of_kind, node.workers.shared)
+                slots, shared = slots + there, shared + node.workers.shared
+                kinds.update(of_kind)
+        self._to_count.clear()
+        kinds = Counter({offer: number for offer, number in kinds.items() if number})
+        self._together = slots, kinds, shared
+        together.slots, together.shared = slots, shared
+        together.offers = kinds.copy() if any(kinds) else Counter()
 
     @property
     def slots(self) -> int:
@@ -358,30 +494,33 @@ class Nodes:
             for node in self.by_name.values()
         )
 
+    def suiting(self, task: TaskState) -> tuple[Node, ...]:
+        """Those that are not being drained, and on which the task could run, its resources aside."""
+        need = need_of(task)
+        found = self._suiting.get(need)
+        if found is None:
+            if len(self._suiting) > _NEEDS:
+                self._suiting.clear()
+            found = tuple(node for node in self.by_name.values() if not node.draining and node.suits(task))
+            self._suiting[need] = found
+        return found
+
     def able(self, task: TaskState) -> list[Node]:
         """Those where the task would fit if nothing of ours ran there."""
-        return [node for node in self.by_name.values() if not node.draining and node.could_hold(task)]
+        return [node for node in self.suiting(task) if node.ceiling().suffices_for(task)]
 
     def could_hold(self, task: TaskState) -> bool:
         """Whether there is one."""
-        return any(not node.draining and node.could_hold(task) for node in self.by_name.values())
+        return any(node.ceiling().suffices_for(task) for node in self.suiting(task))
 
-    def place(
-        self, task: TaskState, limits: Limits, room: int, *, short: bool, but: Collection[str] = ()
-    ) -> Spot | None:
+    def ceiling(self, task: TaskState) -> Ceiling:
+        """The most memory, and the most temp space, that any node could give to what needs the same as this task."""
+        found = [node.ceiling() for node in self.suiting(task)]
+        return Ceiling(max((one.memory for one in found), default=-1), max((one.temp for one in found), default=-1))
+
+    def place(self, task: TaskState, limits: Limits, room: int, *, short: bool) -> Spot | None:
         """Where the task starts now; None: it fits nowhere. `room`: so many more workers may be held in all."""
-        best: tuple[tuple[object, ...], Spot] | None = None
-        for name, node in self.by_name.items():
-            if name in but or node.draining or not node.could_hold(task):
-                continue
-            offer = node.workers.place(task.spec.worker_label, node.workers.held + max(0, room), short=short)
-            if offer is None or not node.has_room(task, limits):
-                continue
-            shares = short and node.workers.room(node.workers.held + max(0, room)) <= 0
-            rank = (shares, *_preference(node, task), name)
-            if best is None or rank < best[0]:
-                best = (rank, Spot(name, offer))
-        return None if best is None else best[1]
+        return Search(self, limits, room).place(task, short=short)
 
     def nearest(self, task: TaskState, among: Iterable[Node]) -> Node | None:
         """The one that lacks the least for the task now."""
@@ -394,8 +533,6 @@ class Nodes:
         node = self.nearest(task, self.able(task))
         if node is None:
             node = self.by_name[""] = Node(NodeSeen(node="", labels=dict(task.spec.requires)), present=True)
-            if NODE_LABEL in task.spec.requires:
-                node.seen = replace(node.seen, node=task.spec.requires[NODE_LABEL])
             node.workers.change(1, (tuple(filter(None, (task.spec.worker_label,))),) if task.spec.worker_label else ())
             node.sample, node.sampled_at = MachineSample(memory_available=0, temp_free=0), _EVER
         workers, label = node.workers, task.spec.worker_label
@@ -408,11 +545,113 @@ class Nodes:
             sample,
             cpu_percent=min(sample.cpu_percent, limits.max_cpu),
             memory_available=max(sample.memory_available, reserved.unseen_memory + task.memory_needed),
-            memory_total=max(sample.memory_total, task.memory_needed),
+            memory_total=max(sample.memory_total, reserved.memory + task.memory_needed),
             temp_free=max(sample.temp_free, reserved.unseen_temp + task.temp_needed),
-            temp_total=max(sample.temp_total, task.temp_needed),
+            temp_total=max(sample.temp_total, reserved.temp + task.temp_needed),
             disk_low=False,
         )
+        self._changed()
+
+
+class Search:
+    """One look for a task that can start. Nothing starts meanwhile, so what a node has refused, it goes on refusing.
+
+    A node that has a worker free and has refused `DEPTH` tasks, because they need more than it has left, is closed for
+    the rest of it, and so is one that is kept for a task. What needs none but closed nodes is passed over.
+    """
+
+    def __init__(self, nodes: Nodes, limits: Limits, room: int) -> None:
+        self._nodes = nodes
+        self._limits = limits
+        self._room = room
+        self._open: dict[tuple[Need, bool], list[Node]] = {}
+        self._ceilings: dict[str, Ceiling] = {}
+        self._left: dict[str, Ceiling] = {}
+        self._refused: Counter[str] = Counter()
+        self._kept: set[str] = set()
+        self._closed: set[str] = set()
+        self._not_closed = {node.name for node in nodes.by_name.values() if self._is_usable(node)}
+        self._shown: set[tuple[Need, bool]] = set()
+        self._skipped = 0
+
+    def open_to(self, need: Need, task: TaskState, *, short: bool) -> list[Node]:
+        """The nodes that are not closed and have a worker for what needs the same as this task."""
+        key = (need, short)
+        if key not in self._open:
+            label = need[1]
+            self._open[key] = [
+                node
+                for node in self._nodes.suiting(task)
+                if node.workers.place(label, self._most(node), short=short) is not None
+                and node.name not in self._closed
+                and not machine_is_busy(node.sample, self._limits)
+            ]
+        elif any(node.name in self._closed for node in self._open[key]):
+            self._open[key] = [node for node in self._open[key] if node.name not in self._closed]
+        return self._open[key]
+
+    def _is_usable(self, node: Node) -> bool:
+        return node.present and not node.draining and node.workers.has_room(self._most(node), short=True)
+
+    def _close(self, name: str) -> None:
+        self._closed.add(name)
+        self._not_closed.discard(name)
+
+    def _most(self, node: Node) -> int:
+        return node.workers.held + max(0, self._room)
+
+    def place(self, task: TaskState, *, short: bool) -> Spot | None:
+        """Where the task starts; None: nowhere, and the nodes that could hold it have refused one more."""
+        best: tuple[tuple[object, ...], Node] | None = None
+        there = self.open_to(need_of(task), task, short=short)
+        self._shown.add((need_of(task), short))
+        able = [node for node in there if self._most_of(node).suffices_for(task)]
+        for node in able:
+            if self._left_of(node).suffices_for(task):
+                shares = short and node.workers.room(self._most(node)) <= 0
+                rank = (shares, *_preference(node, task), node.name)
+                if best is None or rank < best[0]:
+                    best = (rank, node)
+        if best is not None:
+            node = best[1]
+            offer = node.workers.place(task.spec.worker_label, self._most(node), short=short)
+            assert offer is not None, "it is open"
+            return Spot(node.name, offer)
+        for node in able:
+            self._refused[node.name] += 1
+            if self._refused[node.name] >= DEPTH:
+                self._close(node.name)
+        self._skipped += not able
+        return None
+
+    def _most_of(self, node: Node) -> Ceiling:
+        if node.name not in self._ceilings:
+            self._ceilings[node.name] = node.ceiling()
+        return self._ceilings[node.name]
+
+    def _left_of(self, node: Node) -> Ceiling:
+        if node.name not in self._left:
+            self._left[node.name] = node.bytes_left()
+        return self._left[node.name]
+
+    def keep_for(self, task: TaskState) -> None:
+        """Keep the node that is nearest to having room for the task, of those that are not kept for another one."""
+        nearest = self._nodes.nearest(task, (node for node in self._nodes.able(task) if node.name not in self._kept))
+        if nearest is not None:
+            self._kept.add(nearest.name)
+            self._close(nearest.name)
+
+    def passes_over(self, task: TaskState, *, short: bool) -> bool:
+        """Whether nothing that needs the same as this task can start. The first of them is looked at all the same."""
+        need = need_of(task)
+        if (need, short) not in self._shown or self.open_to(need, task, short=short) or not self._nodes.suiting(task):
+            return False
+        self._skipped += 1
+        return True
+
+    def goes_on(self) -> bool:
+        """Whether any further task may start, as far as a search goes."""
+        return bool(self._not_closed) and self._skipped <= SKIPPED
 
 
 def _preference(node: Node, task: TaskState) -> tuple[bool, bool, int, int]:

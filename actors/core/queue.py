@@ -165,6 +165,7 @@ class ReadyQueue:
         self._by_number: dict[int, Bucket] = {}
         self._numbers = count()
         self._heads: list[_Head] = []
+        self._passed_over: list[_Head] = []
         self._parked: dict[LimitKey, list[_Head]] = {}
         self._of_user: dict[str | int, dict[LimitKeys, Bucket]] = {}
         self.changes = 0
@@ -242,6 +243,18 @@ class ReadyQueue:
         self._tidy(bucket)
         self._settle(bucket)
         return True
+
+    def pass_over(self) -> None:
+        """What stands together with the first task is not shown until `bring_back`. Call it after `peek`."""
+        head = heappop(self._heads)
+        self._passed_over.append(head)
+        self._release_next(self._by_number[head[3]])
+
+    def bring_back(self) -> None:
+        """Show again what was passed over."""
+        for head in self._passed_over:
+            heappush(self._heads, head)
+        self._passed_over.clear()
 
     # --- limits --------------------------------------------------------------------------------------------------
 

@@ -569,6 +569,9 @@ class SchedulerState:
                 self.reserved.unseen_memory += running.reserved_for.memory_needed
                 self.reserved.unseen_temp += running.reserved_for.temp_needed
         self.nodes.count_anew((entry.node, entry.reserved_for, entry.seen) for entry in self.running.values())
+        for node in self.nodes.by_name.values():
+            self.reserved.gone_memory += node.reserved.gone_memory
+            self.reserved.gone_temp += node.reserved.gone_temp
 
     def hold(self, running: Running) -> None:
         """An attempt takes a slot, and its resources."""
@@ -636,13 +639,16 @@ class SchedulerState:
         task = running.reserved_for
         del self.running[running.task_id]
         self._give_worker_back(running)
+        if self.nodes.many:
+            self.nodes.ended(running.node, task, running.since, self.looked_at)
         self.reserved.give_back(task, seen=running.seen)
         self.running_counts.give_back(task)
         for key in limit_keys_of(task):
             self.queue.wake(key)
         for label in running.offer:
             self.queue.wake((LimitKind.WORKER, label))
-        self._wake_by_node()
+        if self.nodes.many:  # of one machine the labels do not change
+            self._wake_by_node()
         self.queue.share_changed(task.spec.user_id)
         self._passing.add(running.task_id)
 
@@ -727,7 +733,8 @@ class SchedulerState:
             self.workers.change(slots, offers)
         for label in labels_of(self.workers.offers):
             self.queue.wake((LimitKind.WORKER, label))
-        self._wake_by_node()
+        if self.nodes.many:
+            self._wake_by_node()
 
     def nodes_told(self, seen: tuple[NodeSeen, ...]) -> None:
         """These nodes are there now, and no others."""
