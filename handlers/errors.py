@@ -60,6 +60,14 @@ class BadAnswer(HandlerFault):
     remedy = "Return None, a dict of plain JSON values, Finished, Stopped or Rejected; keep large data in files."
 
 
+class PartMissing(HandlerFault):
+    """A part of a film that was spread is not there, as far as this node can see. It is looked for again."""
+
+    code = "part_missing"
+    title = "A part of the film is not there"
+    remedy = "Let all nodes see the output's folder under the same name. What is lost is made by converting it again."
+
+
 class InputChanged(HandlerFault):
     """The input is not what it was when the attempt opened it: cut, written to, replaced or removed meanwhile."""
 

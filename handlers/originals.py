@@ -1,15 +1,15 @@
-"""What becomes of the original once its result is there: it stays, gives way, or is moved aside.
+"""What gives way to a result once it is there: the original, if that is asked for, and files made for it alone.
 
-It gives way only to a result that has been checked and is smaller. The order is: write down the end that the attempt
-will have, publish the result, then move or remove the original. A crash can fall between any two of these. The next
-attempt finds the note, does what is left, and ends as it says: it could not be made again, since the original is gone.
+An original gives way only to a result that has been checked and is smaller. The order is: write down the end that the
+attempt will have, publish the result, then move or remove the others. A crash can fall between any two of these. The
+next attempt finds the note, does what is left, and ends as it says: it could not be made again, since they are gone.
 """
 
 import contextlib
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -31,10 +31,24 @@ class Note(msgspec.Struct, frozen=True):
     made: str
     """The identity of the result."""
     read: str
-    """The identity of the original."""
+    """The identity of the original; empty: it stays."""
     moved_to: str
     """Empty: it is removed."""
     ended: AttemptEnded
+    used: tuple[str, ...] = ()
+    """Files that are removed."""
+
+
+def use_up(run: Run, ended: AttemptEnded, used: Sequence[Path]) -> AttemptEnded:
+    """Publish the settled result, remove the files that it was made of, and answer the end.
+
+    Raises OutputExists: the name of the result is taken; nothing is removed.
+    """
+    made = identity_of(part_path(Path(run.output_file), run.task_id))
+    note = Note(made, "", "", ended, tuple(map(str, used)))
+    write_note(note_path(Path(run.work_dir), ORIGINAL_NOTE), msgspec.json.encode(note))
+    _carry_out(run, note)
+    return ended
 
 
 def kept(ended: AttemptEnded, why: str) -> AttemptEnded:
@@ -57,7 +71,7 @@ def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:
     return ""
 
 
-def exchange(run: Run, source: Input, ended: AttemptEnded) -> AttemptEnded:
+def exchange(run: Run, source: Input, ended: AttemptEnded, used: Sequence[Path] = ()) -> AttemptEnded:
     """Publish the settled result, let the original give way, and say so in the end.
 
     Raises:
@@ -77,7 +91,7 @@ def exchange(run: Run, source: Input, ended: AttemptEnded) -> AttemptEnded:
     for place in _places(run) if run.original == "move" else [None]:
         told = {"moved_to": str(place)} if place else {"replaced": run.input_file}
         said = msgspec.structs.replace(ended, result=ended.result | {ORIGINAL_FIELD: told})
-        note = Note(identity_of(part), identity_of(original), str(place or ""), said)
+        note = Note(identity_of(part), identity_of(original), str(place or ""), said, tuple(map(str, used)))
         write_note(note_path(Path(run.work_dir), ORIGINAL_NOTE), msgspec.json.encode(note))
         source.compare()
         if place is None:
@@ -122,6 +136,11 @@ def _carry_out(run: Run, note: Note) -> None:
     in_place = _is_same(output, original)
     if identity_of(output) != note.made:
         publish(part, output, overwrite=run.overwrite or in_place, work_dir=Path(run.work_dir))
+    for path in map(Path, note.used):
+        with contextlib.suppress(OSError):  # it is of no use any more, and in nobody's way
+            path.unlink(missing_ok=True)
+    if not note.read:
+        return
     if in_place or identity_of(original) != note.read:  # in place it is gone; else it is gone, or another file
         return
     if note.moved_to and not _link(original, Path(note.moved_to)):
@@ -187,4 +206,4 @@ def _is_same(output: Path, original: Path) -> bool:
     return here and output.name == original.name
 
 
-__all__ = ["ORIGINAL_FIELD", "Note", "exchange", "finish", "kept", "published_note", "why_kept"]
+__all__ = ["ORIGINAL_FIELD", "Note", "exchange", "finish", "kept", "published_note", "use_up", "why_kept"]

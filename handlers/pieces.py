@@ -180,13 +180,26 @@ def remove_others(folder: Path, patterns: Iterable[str], *, keep: Container[str]
 def fingerprint(path: Path, *decisions: Any) -> str:
     """A hash of all that finished pieces depend on: the input (inode, size, times, both ends) and every decision."""
     status = path.stat()
+    state = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return hash_of(*state, _ends(path, status.st_size), *decisions)
+
+
+def fingerprint_anywhere(path: Path) -> str:
+    """A hash of the input that is the same on each machine that sees it: of size, time and both ends."""
+    status = path.stat()
+    return hash_of(status.st_size, status.st_mtime_ns, _ends(path, status.st_size))
+
+
+def hash_of(*facts: Any) -> str:
+    """The SHA-256 of plain values, in hex."""
+    return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()
+
+
+def _ends(path: Path, size: int) -> str:
     with path.open("rb") as file:
         head = file.read(_SAMPLE)
-        file.seek(max(0, status.st_size - _SAMPLE))
-        ends = hashlib.sha256(head + file.read(_SAMPLE)).hexdigest()
-    state = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    facts = msgspec.json.encode([*state, ends, *decisions], order="deterministic")
-    return hashlib.sha256(facts).hexdigest()
+        file.seek(max(0, size - _SAMPLE))
+        return hashlib.sha256(head + file.read(_SAMPLE)).hexdigest()
 
 
 def keep(part: Path, final: Path) -> Piece:

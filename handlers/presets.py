@@ -96,6 +96,10 @@ BUILT_IN = (
 )
 
 
+_PART_OF = {"video_part": "video_convert"}
+"""Type → the one whose options and presets it has, because it does a part of that one's work."""
+
+
 class Presets:
     """The presets there are, by name."""
 
@@ -130,7 +134,7 @@ class Presets:
         if not task.preset:
             return task
         preset = self.get(task.preset)
-        if preset.type != task.type:
+        if preset.type not in (task.type, _PART_OF.get(task.type)):
             raise InvalidOptions(
                 f"The preset {preset.name} is of {preset.type}, not of {task.type}",
                 field="preset",

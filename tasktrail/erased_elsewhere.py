@@ -27,23 +27,23 @@ def is_erasing(log: LogReader, after: int, until: int) -> bool:
     return after < until and any(log.newest_of(event, after, until, 1) for event in _ERASING)
 
 
-def erase_here(paths: DataPaths, stop_snapshots: Callable[[], object] = lambda: None) -> None:
-    """Destroy keys of erased users, and fold anew what was folded before, if there is anything of that.
+def erase_here(paths: DataPaths, stop_snapshots: Callable[[], object] = lambda: None) -> bool:
+    """Destroy keys of erased users, and fold anew what was folded before; whether there was anything of that.
 
     Nobody may write to views and snapshots meanwhile. A kill in between costs only time: views stay behind the record
     that erases until they are built anew. Raises `TasktrailError`, `sqlite3.Error` and `OSError`.
     """
     if not is_begun(paths.log):
-        return
+        return False
     with closing(read_log(paths.log)) as log:
         head = log.head()
         if read_mark(paths.log) == head:  # it was erased here
-            return
+            return False
         views = known_end(paths.views)
         is_behind = views is not None and views.position > 0 and is_erasing(log, views.position, head.position)
         keys = _erased_keys(paths, log, head.position)
     if not (keys or is_behind):
-        return
+        return False
     stop_snapshots()
     with closing(Keys(paths.log)) as mine:
         mine.destroy(keys)
@@ -52,6 +52,7 @@ def erase_here(paths: DataPaths, stop_snapshots: Callable[[], object] = lambda: 
         rebuild_views(log, paths.views)
     clear_write_ahead_log(paths.views)
     logger.info("what was erased elsewhere is gone from here", keys=len(keys))
+    return True
 
 
 def _erased_keys(paths: DataPaths, log: LogReader, until: int) -> set[str]:

@@ -80,6 +80,24 @@ class Forbidden(TasktrailError):
     remedy = "Use a token with another role (`tasktrail token list` shows them), or ask whoever gives tokens out."
 
 
+class ReadOnly(TasktrailError):
+    """Whoever is asked only reads the log of a service. Nothing was done."""
+
+    code = "read_only"
+    status = 403
+    title = "This only reads"
+    remedy = "Send it to the service that has the log: by its --url and a token, or by --data on its machine."
+
+
+class OnlyAtService(TasktrailError):
+    """A reader of the log was asked for what lies in the data folder of the service."""
+
+    code = "only_at_service"
+    status = 404
+    title = "Only the service has this"
+    remedy = "Ask the service that has the log: by its --url and a token, or by --data on its machine."
+
+
 class TooManyRequests(TasktrailError):
     """A token has asked too often, or too many log-ins have failed. Nothing was done."""
 

@@ -30,11 +30,11 @@ from ..contract import (
     require_packages,
     versions_of,
 )
-from ..errors import BadAnswer, InputChanged, OutputMissing
+from ..errors import BadAnswer, InputChanged, OutputMissing, PartMissing
 from ..inputs import Input
 from ..io_errors import error_text
 from ..manifests import Signing
-from ..originals import exchange, finish, kept, published_note, why_kept
+from ..originals import exchange, finish, kept, published_note, use_up, why_kept
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
 from .context import MESSAGE_LIMIT, AttemptContext, Link, enough_for, plain_json, plain_text
@@ -145,12 +145,12 @@ def deliver(
     )
 
 
-def finish_exchange(run: Run, link: Link, sandbox: Sandbox) -> AttemptEnded | None:
-    """The end of a task whose earlier attempt was killed when its result had taken the original's place. Never raises.
+def finish_exchange(run: Run, task_type: TaskType, link: Link, sandbox: Sandbox) -> AttemptEnded | None:
+    """The end of a task whose earlier attempt was killed when its result had taken the place of what it was made of.
 
-    None for all others.
+    None for all others. Never raises.
     """
-    if run.original == "keep":
+    if run.original == "keep" and not task_type.used_up(run.output_file, run.options):
         return None
     try:
         note = published_note(run)
@@ -232,7 +232,7 @@ def _complete(
         if run.original != "keep" and source is not None and (why := why_kept(run, source, ending)):
             discard_output(run)
             return kept(ending, why)
-        return _publish(run, link, source, ending) or _stopped(run)
+        return _publish(run, task_type, link, source, ending) or _stopped(run)
     return ending
 
 
@@ -308,7 +308,7 @@ def failure(
     """
     text = error_text(error)
     frames = traceback.extract_tb(trace or error.__traceback__)
-    shown = frames and not isinstance(error, BadAnswer | InvalidPath | OutputExists | OutputMissing)
+    shown = frames and not isinstance(error, BadAnswer | InvalidPath | OutputExists | OutputMissing | PartMissing)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if shown else ""
     where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
     name = type(error).__name__
@@ -352,7 +352,9 @@ def _plain_result(result: object) -> dict[str, Any]:
     return plain
 
 
-def _publish(run: Run, link: Link, source: Input | None, ending: AttemptEnded) -> AttemptEnded | None:
+def _publish(
+    run: Run, task_type: TaskType, link: Link, source: Input | None, ending: AttemptEnded
+) -> AttemptEnded | None:
     """Publish under a grant, and return the end. None when the attempt is no longer wanted; then nothing appears.
 
     Raises InputChanged, and OutputExists where the name is taken.
@@ -363,10 +365,13 @@ def _publish(run: Run, link: Link, source: Input | None, ending: AttemptEnded) -
     link.send(PublishWanted(run.task_id, run.attempt))
     if not link.granted():
         return None
+    used = task_type.used_up(run.output_file, run.options)
     if source is not None and run.original != "keep":
-        return exchange(run, source, ending)
+        return exchange(run, source, ending, used)
     if source is not None:
         source.compare()
+    if used:
+        return use_up(run, ending, used)
     publish(part, output, overwrite=run.overwrite, work_dir=Path(run.work_dir))
     return ending
 

@@ -185,6 +185,8 @@ class Reach:
             own.append(PathRule(staging, WRITE))
         if run.input_file:
             own += self._input(run.input_file, steady=task_type.steady_input)
+        used = map(str, task_type.used_up(run.output_file, run.options))
+        own += [PathRule(path, READ_FILE) for path in used if os.path.isfile(path) and not os.path.islink(path)]  # noqa: PTH113, PTH114 - texts throughout
         own += self._carved(RUN, task_type.reads, own=True)
         own += self._carved(WRITE | RUN, task_type.writes, own=True)
         if task_type.network:

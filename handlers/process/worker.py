@@ -136,7 +136,7 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - importing a handler runs foreign code, like the handler itself
             print_trace(error)
             return self._measured(failure(run, error))
-        ended = finish_exchange(run, self._channel, self._setup.sandbox)
+        ended = finish_exchange(run, task_type, self._channel, self._setup.sandbox)
         if ended is not None:
             return self._measured(ended)
         watched = self._bound(run, task_type)

@@ -1,11 +1,13 @@
 """Pulling the views up to the log: what was missed, or everything."""
 
 import sqlite3
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from ...events import Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.log.event_log import ReadableLog, ReportProgress
 from ...events.log.files import create_private
@@ -24,13 +26,18 @@ def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None
     Raises `HistoryMissing` when they have seen records that the log does not hold: they may be all that knows of them.
     """
     views.refresh()
+    refuse_other(log, views)
+    pull(log, views, log.head().position, _PAGE, progress)
+    return views.position
+
+
+def refuse_other(log: ReadableLog, views: TaskViews) -> None:
+    """Raise `HistoryMissing` unless the log has the last record that the views have seen."""
     if not _belongs(log, views):
         raise HistoryMissing(
             f"The views have seen position {views.position}, which the log, that ends at {log.head().position}, "
             "does not hold or holds otherwise"
         )
-    pull(log, views, log.head().position, _PAGE, progress)
-    return views.position
 
 
 def _belongs(log: ReadableLog, views: TaskViews) -> bool:
@@ -65,14 +72,21 @@ def known_end(path: Path) -> ViewsEnd | None:
 
 
 def pull(
-    log: ReadableLog, views: TaskViews, until: int, size: int = _PAGE, progress: ReportProgress | None = None
+    log: ReadableLog,
+    views: TaskViews,
+    until: int,
+    size: int = _PAGE,
+    progress: ReportProgress | None = None,
+    took: Callable[[Sequence[Recorded]], None] | None = None,
 ) -> None:
-    """Fold in page after page, up to a position that the log has reached."""
+    """Fold in page after page, up to a position that the log has reached; `took` gets each page that is in."""
     while views.position < until:
         page = list(log.read(views.position, min(size, until - views.position)))
         if not page:
             raise LogCorrupt(f"The log holds nothing behind position {views.position}, but should reach {until}")
         views.apply(page)
+        if took is not None:
+            took(page)
         if progress is not None:
             progress(views.position, until)
 

@@ -56,6 +56,7 @@ from ..projections import TaskFilters
 from ..projections.queries.filters import MAX_LIMIT, filters_of
 from .bulk import RETRYABLE, Answers, RetriedTasks, changeable
 from .either_way import either_way
+from .spreading import SpreadFilm, spread_film_of, spread_over
 
 C = TypeVar("C", bound=Command)
 
@@ -189,6 +190,31 @@ class Commands(ABC):
         """
         listed = list(map(with_absolute_paths, tasks)) if _is_a_list(tasks) else tasks
         return (await self._send(CreateGraph, reason, actor, command_id, tasks=listed, traceparent=traceparent)).ids
+
+    @either_way
+    async def spread_film(
+        self,
+        film: Mapping[str, Any],
+        parts: int,
+        *,
+        reason: str = "",
+        actor: str = "python",
+        command_id: str = "",
+        traceparent: str = "",
+    ) -> SpreadFilm:
+        """Convert one film on several nodes: a task for each of so many parts, and one that joins them, all or none.
+
+        `film` holds the fields of a `CreateTask` of type `video_convert`. The file has the same bytes as if one task
+        made it. A conversion that cannot be spread is one task, and the answer says why.
+        """
+        shared = {"reason": reason, "actor": actor, "command_id": command_id, "traceparent": traceparent}
+        fields = with_absolute_paths(film)
+        given = {"type": "video_convert", **fields, **shared} if isinstance(fields, Mapping) else fields
+        spreading = spread_over(command_from_fields(CreateTask, given), parts)
+        accepted = await self._send_checked(spreading.command)
+        if not isinstance(spreading.command, CreateGraph):
+            return SpreadFilm(task_id=accepted.task_id, not_spread=spreading.not_spread)
+        return spread_film_of(spreading.command, accepted.ids)
 
     @either_way
     async def create_batch(

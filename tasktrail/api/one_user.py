@@ -20,7 +20,7 @@ from ..projections.queries.as_of import Point
 from ..projections.queries.filters import MAX_LIMIT, ids_of, values_of
 from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
 from .reader import batch_named, task_seen_by
-from .service import TaskService
+from .served import Served
 
 
 def narrowed(filters: TaskFilters, user_id: int | None) -> TaskFilters | None:
@@ -38,7 +38,7 @@ NOBODY = -1
 class OneUser:
     """The questions of one user. Raises `UnknownTask` for the tasks of others."""
 
-    def __init__(self, service: TaskService, user_id: int) -> None:
+    def __init__(self, service: Served, user_id: int) -> None:
         self._service = service
         self._user_id = user_id
 
@@ -52,7 +52,7 @@ class OneUser:
         return task_seen_by(self._service.source, self._user_id, task_id, as_of)
 
     def is_open(self, task_id: int) -> bool:
-        """Whether the log says that the task's life is not over; see `TaskService.is_open`."""
+        """Whether the log says that the task's life is not over; see `Served.is_open`."""
         self._check(task_id)
         return self._service.is_open(task_id)
 

@@ -30,10 +30,10 @@ from ..config.settings import Config
 from ..events import Accepted, Command, CreateGraph, RedeliverNotice, Task
 from ..events.commands import EraseUser, digest
 from ..events.errors import NotReady, OutputTaken, TasktrailError, WaitTimeout
+from ..events.log.address import is_address
 from ..events.log.archives import Archived
-from ..events.recorded import Stub
 from ..events.state import FINISHED
-from ..events.values import MAX_INTEGER, check_patience, check_task_id
+from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
 from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
@@ -44,12 +44,13 @@ from ..projections.notices import log_id, redelivery
 from ..projections.queries.as_of import parse_point
 from ..projections.queries.forgettable import rule_of
 from ..system import RecoveryReport, System
+from ..telemetry.log_size import LogSize
 from ..telemetry.numbers import ServiceNumbers
 from ..telemetry.readings import Readings
 from .commands import Commands
 from .declared_schedules import apply_declared_schedules
 from .either_way import Blocking, answer_without_waiting
-from .reader import Questions
+from .served import Served
 from .source import Source, rebuild_beside
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ VIEWS_TROUBLE_FOR = 1.0
 _LOOK_EVERY = 0.2
 
 
-class TaskService(Questions, Commands, Blocking):
+class TaskService(Served, Commands, Blocking):
     """Tasks on one data folder. Safe to use from many threads.
 
     ```python
@@ -81,6 +82,7 @@ class TaskService(Questions, Commands, Blocking):
         self._running = _Running(system)
         super().__init__(self._running)
         self._system = system
+        self._size = LogSize(system.paths.log) if is_address(system.paths.log) else None
         self._intake = self._make_intake()
         self.pictures = PictureMaker(
             system.paths.pictures,
@@ -174,6 +176,8 @@ class TaskService(Questions, Commands, Blocking):
             self.watcher.stop()
             self._running.closed = True
             self.pictures.close()
+            if self._size is not None:
+                self._size.close()
             self.source.disconnect()  # the last to close the log merges its write-ahead log, which a reader cannot
             self._system.stop()
             self.source.disconnect()
@@ -345,13 +349,7 @@ class TaskService(Questions, Commands, Blocking):
 
     def is_open(self, task_id: int) -> bool:
         """Whether the log says that its life is not over. Where it says nothing, `get_task` does, or raises why."""
-        if self._running.closed or not 1 <= task_id <= MAX_INTEGER:
-            return False
-        try:
-            last = self.source.log().last_of(task_id)
-        except TasktrailError:
-            return False
-        return last is not None and not last.ends_life and not isinstance(last.event, Stub)
+        return not self._running.closed and super().is_open(task_id)
 
     def backup(self, destination: str | Path, *, base: str | Path | None = None, check: bool = False) -> Backup:
         """Copy the log to a file, or into a folder, while the work goes on; see `backups.backup.back_up`.
@@ -368,16 +366,6 @@ class TaskService(Questions, Commands, Blocking):
     # --- for the HTTP server ------------------------------------------------------------------------------------
 
     @property
-    def ready(self) -> bool:
-        """Whether commands are accepted."""
-        return self.obstacle is None
-
-    @property
-    def obstacle(self) -> TasktrailError | None:
-        """Why commands are not accepted now; None if they are."""
-        return next(iter(self.obstacles), None)
-
-    @property
     def obstacles(self) -> list[TasktrailError]:
         """All that stands against commands now, the gravest first."""
         if self._running.closed:
@@ -389,11 +377,13 @@ class TaskService(Questions, Commands, Blocking):
         """What has happened since the start, in numbers."""
         return self._system.numbers
 
-    def _log_size(self) -> int:
+    def _log_size(self) -> int | None:
+        if self._size is not None:
+            return self._size.bytes()
         try:
             return self.source.log().size()
         except (TasktrailError, OSError):  # whoever measures is told of that elsewhere
-            return 0
+            return None
 
     def readings(self) -> Readings:
         """A look at the service as it is. It does not wait for views that lag, and hardly for the Scheduler."""

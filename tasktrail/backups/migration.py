@@ -85,7 +85,7 @@ def _into_database(paths: DataPaths, address: str, progress: ReportProgress) -> 
     if not place.exists():
         refuse_older_log(paths)
     now = datetime.now(UTC)
-    with held(address, now) as database, closing(read_log(file)) as log:
+    with held(address, now, begin=True) as database, closing(read_log(file)) as log:
         head = log.head()
         if _end_of(place, address) != head:
             _refuse_unsound(log, file, progress)
@@ -106,7 +106,7 @@ def _into_file(paths: DataPaths, address: str, progress: ReportProgress) -> Migr
     if place.exists() and read_address(place) != address:
         raise DataNotEmpty(f"The log of {paths.data} is at {shown(read_address(place))}, not there", field="to")
     now = datetime.now(UTC)
-    with held(address, now), closing(PostgresqlLogReader(place, address)) as log:
+    with held(address, now, begin=False), closing(PostgresqlLogReader(place, address)) as log:
         head = log.head()
         if not head.position:
             raise InvalidPath(f"There is no log at {shown(address)}", field="from")

@@ -78,11 +78,11 @@ def cancel_filtered(
         if ids and not yes:
             _ask(session, f"Cancel {_tasks(len(ids))}?")
         answers = tasks.send_each(
-            ids,
+            ids[::-1],  # else what waits for others would fail because they were cancelled
             lambda task_id: CancelTask(task_id=task_id, reason=reason, actor=actor, children=children),
         )
     if session.as_json:
-        print_json(bulk_answer(answers.done, answers.refused, answers.position, name="cancelled"))
+        print_json(bulk_answer(sorted(answers.done), answers.refused, answers.position, name="cancelled"))
     return _report(session, len(answers.done), answers.refused, "cancelled")
 
 

@@ -40,6 +40,7 @@ class TimeParam(click.ParamType[datetime]):
             self.fail(f"{value!r} {why}. Write {FORMS}.", param, ctx)
 
 
+_MOST_PARTS = 100
 _LONGEST = 20
 """Digits of a position that a log could have; Python reads no number of more than 4,300."""
 
@@ -75,6 +76,22 @@ class IdsParam(click.ParamType[tuple[int, ...]]):
             return tuple(int(word) for word in value.split(",") if word.strip())
         except ValueError:
             self.fail(f"{value!r} is not a list of task ids like 3 or 3,7.", param, ctx)
+
+
+class PartsParam(click.ParamType[int]):
+    """In how many parts a film is made; 0 stands for `auto`."""
+
+    name = "parts"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the number."""
+        if isinstance(value, int):
+            return value
+        if value == "auto":
+            return 0
+        if not (value.isascii() and value.isdigit() and 1 <= int(value[:_LONGEST]) <= _MOST_PARTS):
+            self.fail(f"{value!r} is no number of parts: 1 to {_MOST_PARTS}, or auto.", param, ctx)
+        return int(value)
 
 
 class PoliciesParam(click.ParamType[str | tuple[str, ...]]):

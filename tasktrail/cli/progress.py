@@ -20,7 +20,7 @@ from .terminal import localized, plain
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from ..api.protocol import Reading, Tasks
+    from ..api.protocol import Reading
     from ..events import Task
 
 
@@ -195,7 +195,7 @@ class Poller:
         self._clock = clock
         self._away_since: float | None = None
 
-    def at(self, reading: "Reading", task_id: int) -> "Task | None":
+    def at(self, reading: "Followed | Reading", task_id: int) -> "Task | None":
         """Ask for the task and show it. None while the service does not answer."""
         task = self.ask(lambda: reading.get_task(task_id))
         if task is not None:
@@ -221,7 +221,17 @@ class Poller:
         return now - self._away_since < _PATIENCE
 
 
-def until_ended(tasks: "Tasks", task_id: int, display: Display, signals: Signals) -> "Task | None":
+class Followed(Protocol):
+    """Where a task is that is waited for."""
+
+    def get_task(self, task_id: int, /) -> "Task":
+        """The task as it is now."""
+
+    def wait(self, task_id: int, /, timeout: float | None = None) -> "Task":
+        """The task, once it has ended. Raises `WaitTimeout`."""
+
+
+def until_ended(tasks: Followed, task_id: int, display: Display, signals: Signals) -> "Task | None":
     """Wait until the task has ended, and return it; or return None when a signal came first."""
     poller = Poller(display)
     while True:
@@ -237,7 +247,7 @@ def until_ended(tasks: "Tasks", task_id: int, display: Display, signals: Signals
             return None
 
 
-def _wait_a_little(tasks: "Tasks", task_id: int) -> None:
+def _wait_a_little(tasks: Followed, task_id: int) -> None:
     """Until the task ends, at most `LOOK_EVERY`."""
     try:
         tasks.wait(task_id, timeout=LOOK_EVERY)

@@ -1,6 +1,7 @@
 """`tasktrail run` and `demo`: one task to its end with a progress bar, and the demo of them all."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import replace
 
-from ..events.errors import CannotStartNow
+from ..api.spreading import FILM
+from ..events.errors import CannotStartNow, IllegalTransition
 from ..words import duration, moment, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
@@ -16,12 +18,13 @@ from .fields import TASK_FLAGS, build_command, default_actor, task_field_options
 from .parameters import FILE, TYPE
 from .progress import ENDED, Display, Signals, display_on, until_ended
 from .session import Session
+from .spread import Whole, failed_parts, parts_of, spread_option, spread_or_told
 from .terminal import as_text, plain, print_json, print_pairs, say
 
 if TYPE_CHECKING:
     from ..api.protocol import Tasks
     from ..api.service import TaskService
-    from ..events import CreateTask, Task
+    from ..events import CreateGraph, CreateTask, GraphTask, Task
 
 
 SECOND_CTRL_C = 1.5
@@ -36,20 +39,26 @@ _NOT_THE_TASKS = frozenset({"options", "parents", "suffix", "held", "command_id"
         ("tasktrail run image_thumbnail photo.jpg small.jpg -o width=320", "one picture"),
         ("tasktrail run video_convert in.mov out.mp4 -o crf=28 --max-retries 2", "with options of type and task"),
         ("tasktrail run video_convert in.mov out.mp4 -o crf=28", "the same again resumes it after Ctrl-C or a crash"),
+        ("tasktrail run video_convert in.mov out.mp4 --spread 3", "one film, encoded by three nodes"),
     ],
 )
 @click.argument("task_type", type=TYPE, metavar="TYPE")
 @click.argument("input_file", type=FILE, metavar="[INPUT]", default="")
 @click.argument("output_file", type=FILE, metavar="[OUTPUT]", default="")
+@spread_option
 @task_field_options
 @pass_session
-def run_command(session: Session, /, task_type: str, input_file: str, output_file: str, **given: Any) -> int:
+def run_command(
+    session: Session, /, task_type: str, input_file: str, output_file: str, *, spread: int | None, **given: Any
+) -> int:
     """Run one task to its end and show its progress.
 
     The running service does it when there is one on the data folder; otherwise a service inside this process, which
     works on this task alone: whatever else waits there stays as it is. The first Ctrl-C interrupts (a running service
     goes on by itself), a second one cancels. Running the same type, paths and options again goes on with the unfinished
     task instead of making another.
+
+    With --spread the parts of a film are tasks of their own, shown as one; a second Ctrl-C cancels all of them.
 
     Exit code 0: completed, 1: failed or cancelled, 130: interrupted.
     """
@@ -61,18 +70,25 @@ def run_command(session: Session, /, task_type: str, input_file: str, output_fil
             remedy="Send it with `tasktrail submit --held`; `tasktrail start` or `run` without --held begins it.",
         )
     with Signals() as signals, session.tasks_or_embedded() as (tasks, inside), display_on(sys.stderr) as display:
-        task_id = _find_or_create(tasks, inside, wanted, display, _set_of(given))
-        ended = until_ended(tasks, task_id, display, signals)
+        parts = None if spread is None else spread_or_told(tasks, wanted, spread, display)
+        task_id = _find_or_create(tasks, inside, wanted, display, _set_of(given), parts)
+        whole = Whole(tasks) if parts else tasks
+        ended = until_ended(whole, task_id, display, signals)
         if ended is None:
             ended = _interrupted(tasks, task_id, display, signals, embedded=inside is not None)
         how = "" if ended else _how_to_go_on(task_id, inside)
+        failed = failed_parts(tasks, ended) if ended else []
     if ended is None:
         say(how, err=True)
         return INTERRUPTED
-    return report(session, ended)
+    code = report(session, ended)
+    if not session.as_json:
+        for line in failed:
+            say(line, err=True)
+    return code
 
 
-def unfinished_like(tasks: "Tasks", wanted: "CreateTask") -> "Task | None":
+def unfinished_like(tasks: "Tasks", wanted: "CreateTask | GraphTask") -> "Task | None":
     """The oldest unfinished task of the same type, paths and options."""
     from ..projections import TaskFilters
 
@@ -92,13 +108,18 @@ def unfinished_like(tasks: "Tasks", wanted: "CreateTask") -> "Task | None":
 
 
 def _find_or_create(
-    tasks: "Tasks", inside: "TaskService | None", wanted: "CreateTask", display: Display, named: list[str]
+    tasks: "Tasks",
+    inside: "TaskService | None",
+    wanted: "CreateTask",
+    display: Display,
+    named: list[str],
+    parts: "CreateGraph | None" = None,
 ) -> int:
-    there = unfinished_like(tasks, wanted)
+    there = unfinished_like(tasks, parts.tasks[-1] if parts else wanted)
     if inside is not None:
-        _refuse_to_wait_for_others(tasks, there or wanted)
+        _refuse_to_wait_for_others(tasks, wanted if parts else there or wanted)
     if there is None:
-        return tasks.send(wanted).task_id
+        return tasks.send(parts).ids[FILM] if parts else tasks.send(wanted).task_id
     _refuse_another_time(there, wanted, named)
     display.say(f"going on with task {there.id} at {percent(there.progress)}, made {there.created_at:%Y-%m-%d %H:%M}Z")
     if left := [_told(name, there, wanted) for name in named if getattr(there, name) != getattr(wanted, name)]:
@@ -107,7 +128,8 @@ def _find_or_create(
     if there.held and not wanted.held:
         tasks.start_task(there.id, reason="run again", actor=wanted.actor)
     if inside is not None:
-        inside.work_on(there.id)
+        for task in (*parts_of(tasks, there), there):
+            inside.work_on(task.id)
     return there.id
 
 
@@ -160,7 +182,12 @@ def _interrupted(tasks: "Tasks", task_id: int, display: Display, signals: Signal
     display.say(f"{what} task {task_id}; Ctrl-C again cancels it")
     if signals.next(SECOND_CTRL_C) is None:
         return None
+    parts = parts_of(tasks, tasks.get_task(task_id))
     tasks.cancel_task(task_id, reason="second Ctrl-C", actor=default_actor())
+    for part in parts:
+        if part.status not in ENDED:
+            with suppress(IllegalTransition):  # it has just ended
+                tasks.cancel_task(part.id, reason="second Ctrl-C", actor=default_actor())
     task = tasks.get_task(task_id)
     display.show(task)
     return task if task.status in ENDED else None

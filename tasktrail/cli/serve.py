@@ -25,6 +25,7 @@ from .session import Session
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..api.served import Served
     from ..api.service import TaskService
     from ..config.settings import Config
     from ..http.server import HttpServer
@@ -45,6 +46,7 @@ _DOES_NOT_RUN = "the service does not run"
         ("tasktrail serve app.py", "with the task types of this file, too"),
         ("tasktrail serve --data /srv/tasks --port 8080", "with the HTTP routes on a fixed port"),
         ("tasktrail serve --standby", "on a second machine: takes over when the service on the first is gone"),
+        ("tasktrail serve --read-only", "on any machine: answers questions from the log, and changes nothing"),
     ],
 )
 @click.argument("handlers", nargs=-1, type=click.Path(), metavar="[FILE|MODULE]…")
@@ -69,6 +71,11 @@ _DOES_NOT_RUN = "the service does not run"
     is_flag=True,
     help="Wait until no other service has the log, and take over then; for a log on PostgreSQL.",
 )
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Answer questions from the log of a service elsewhere, and change nothing; for a log on PostgreSQL.",
+)
 @click.option("--strict", is_flag=True, help="Do not start when handlers cannot be loaded.")
 @reason_and_actor
 @pass_session
@@ -82,6 +89,7 @@ def serve_command(
     *,
     accept_loss: bool,
     standby: bool,
+    read_only: bool,
     strict: bool,
 ) -> int:
     """Run the service: it takes commands, runs tasks and recovers those that a crash has interrupted.
@@ -97,12 +105,18 @@ def serve_command(
     With --standby it follows the log of the service that has it, and takes over when that one is gone or hangs. Until
     then commands that read find all in its data folder, and it takes no others.
 
+    With --read-only it keeps views of the log in its data folder, beside any number of others, and answers all
+    questions from them: a fraction of a second after the service has recorded something, and also while the database is
+    away. What changes something it refuses, and says where the service is.
+
     SIGHUP makes it read its configuration again. It says which keys hold at once, and which wait for the next start.
 
     Everybody on this machine can reach the port. It answers whoever shows the secret in DATA/http-token, or a token.
     """
     if accept_loss and not (reason or "").strip():
         raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
+    if read_only and (standby or accept_loss):
+        raise click.UsageError("--read-only goes with neither --standby nor --accept-loss: it never takes the log.")
     from ..events.log.lock import announce
     from ..handlers.process.sandbox import hide_process
     from ..paths import DataPaths
@@ -130,13 +144,19 @@ def serve_command(
         if strict:
             refuse_broken_handlers(config.handlers)
         refuse_broken_handlers(own, installed=False)
-        service = _opened(
-            lambda: TaskService.open(session.data, config=config, accept_loss=accepted, actor=actor or default_actor()),
-            (lambda: _has_turn(session, config, reporter)) if standby else None,
-        )
+        service: Served | None
+        if read_only:
+            service = _following(session.data, config, reporter)
+        else:
+            service = _opened(
+                lambda: TaskService.open(
+                    session.data, config=config, accept_loss=accepted, actor=actor or default_actor()
+                ),
+                (lambda: _has_turn(session, config, reporter)) if standby else None,
+            )
         if service is None:
             return DONE
-        with service:
+        with closing(service):
             server = HttpServer(
                 service,
                 socket_path=service.paths.socket,
@@ -184,6 +204,29 @@ def _has_turn(session: Session, config: "Config", reporter: "Announcer") -> bool
     return False
 
 
+def _following(data: Path, config: "Config", reporter: "Announcer") -> "Served | None":
+    """A reader, once it has the whole log; none when a signal has ended the wait."""
+    from ..api.read_only import ReadOnlyService
+
+    service = ReadOnlyService.open(data, config)
+    said = ""
+    try:
+        with Signals() as signals:
+            while not service.caught_up(0):
+                if signals.next(_TURN_EVERY) is not None:
+                    service.close()
+                    return None
+                if (trouble := service.trouble) != said:
+                    said = trouble
+                    _tell_systemd(f"STATUS={trouble or service.progress}")
+                    if trouble:
+                        reporter.say("error", f"the reader waits for the log: {trouble}")
+    except BaseException:
+        service.close()
+        raise
+    return service
+
+
 def refuse_broken_handlers(modules: Sequence[str], *, installed: bool = True) -> None:
     """Raise `ConfigurationError` for a module that cannot be loaded, before anything starts.
 
@@ -201,9 +244,7 @@ def refuse_broken_handlers(modules: Sequence[str], *, installed: bool = True) ->
         )
 
 
-def _serve(
-    service: "TaskService", server: "HttpServer", reporter: "Announcer", read_config: Callable[[], "Config"]
-) -> int:
+def _serve(service: "Served", server: "HttpServer", reporter: "Announcer", read_config: Callable[[], "Config"]) -> int:
     with Signals(signal.SIGHUP) as signals:
         server.start()
         announced = _announce(service, server, reporter)
@@ -219,7 +260,7 @@ def _serve(
     return DONE
 
 
-def _reload(service: "TaskService", reporter: "Announcer", read_config: Callable[[], "Config"]) -> None:
+def _reload(service: "Served", reporter: "Announcer", read_config: Callable[[], "Config"]) -> None:
     """Read the configuration again. One that cannot be used changes nothing."""
     _tell_reloading()
     try:
@@ -253,13 +294,13 @@ class Announcer:
         else:
             _say(plain or f"tasktrail: {text}")
 
-    def ready(self, address: str, socket: str, login: Callable[[], str]) -> None:
-        """Say that commands are accepted.
+    def ready(self, address: str, socket: str, login: Callable[[], str], takes: str) -> None:
+        """Say that commands are accepted, or what it `takes` otherwise.
 
         `login`: makes an address that logs a browser in as the owner. The journal of systemd, which keeps it for others
         to read, gets none.
         """
-        _tell_systemd("READY=1", f"STATUS=accepts commands at {address}")
+        _tell_systemd("READY=1", f"STATUS={takes} at {address}")
         fields = {"address": address, "socket": socket}
         if self.lines:
             self.say("info", "ready", ready=True, **fields)
@@ -292,13 +333,14 @@ def _say(text: str | bytes) -> None:
         say(text, err=True) if isinstance(text, str) else click.echo(text, err=True)
 
 
-def _announce(service: "TaskService", server: "HttpServer", reporter: Announcer) -> bool:
+def _announce(service: "Served", server: "HttpServer", reporter: Announcer) -> bool:
     """Say that commands are accepted, and what was found at the start. If they are not, say why and return False."""
     socket = str(service.paths.socket)
     obstacle = service.obstacle
     if obstacle is not None:
         where = f"{server.address} {socket}"
-        reporter.say("error", f"commands are not accepted yet, questions are ({where}): {obstacle}")
+        what = "commands are not accepted yet, questions are" if service.refusal is None else "answers may be old"
+        reporter.say("error", f"{what} ({where}): {obstacle}")
         return False
     for error in service.handler_errors():
         _log().error("handlers cannot be loaded", error=error.message, remedy=error.advice)
@@ -307,11 +349,12 @@ def _announce(service: "TaskService", server: "HttpServer", reporter: Announcer)
         interrupted, resuming = len(recovery.interrupted), len(recovery.resuming)
         text = f"recovered {interrupted} interrupted tasks, {resuming} of them resume"
         reporter.say("info", text, text, interrupted=interrupted, resuming=resuming)
-    reporter.ready(server.address, socket, server.login_address)
+    takes = "accepts commands" if service.refusal is None else "answers questions"
+    reporter.ready(server.address, socket, server.login_address, takes)
     return True
 
 
-def _stop(service: "TaskService", server: "HttpServer", signals: Signals, reporter: Announcer) -> None:
+def _stop(service: "Served", server: "HttpServer", signals: Signals, reporter: Announcer) -> None:
     """Stop in good order. A second signal, or the deadline, ends the process where it stands, as a crash would."""
     _tell_systemd("STOPPING=1")
     reporter.say("info", "stopping", "stopping")

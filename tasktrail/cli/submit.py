@@ -12,7 +12,8 @@ from .failing import complain
 from .fields import build_command, task_field_options
 from .parameters import FILE, TYPE
 from .session import Session
-from .terminal import print_json
+from .spread import spread_as_asked, spread_option
+from .terminal import print_json, say
 
 _OF_ALL = ("command_id", "actor", "reason", "traceparent")
 
@@ -24,6 +25,7 @@ _OF_ALL = ("command_id", "actor", "reason", "traceparent")
         ("tasktrail submit image_thumbnail photo.jpg small.jpg -o width=320", "prints the new task's number"),
         ("tasktrail submit video_convert a.mov a.mp4 --priority 8 --depends-on 3,4", "after tasks 3 and 4"),
         ("tasktrail submit --from commands.jsonl", "a file of commands, one JSON object a line"),
+        ("tasktrail submit video_convert a.mov a.mp4 --spread 3", "one film, encoded by three nodes"),
         ("tasktrail submit --graph graph.json", "tasks that depend on each other by name; all or none"),
     ],
 )
@@ -36,6 +38,7 @@ _OF_ALL = ("command_id", "actor", "reason", "traceparent")
 @click.option(
     "--graph", type=click.File("rb"), metavar="FILE|-", help="Several tasks from a JSON array; each has a `name`."
 )
+@spread_option
 @task_field_options
 @pass_session
 def submit_command(
@@ -46,6 +49,7 @@ def submit_command(
     output_file: str,
     source: BufferedReader | None,
     graph: BufferedReader | None,
+    spread: int | None,
     **given: Any,
 ) -> int:
     """Send a new task to the running service; it is durable when this returns.
@@ -55,13 +59,18 @@ def submit_command(
     "code" and "detail". A refused line does not stop the others; the exit code is then 1.
     """
     if graph is not None:
-        if task_type or source or any(value for name, value in given.items() if name not in _OF_ALL):
+        if (
+            task_type
+            or source
+            or spread is not None
+            or any(value for name, value in given.items() if name not in _OF_ALL)
+        ):
             raise click.UsageError("--graph takes whole tasks; give no TYPE, --from or option of a task with it.")
         from .submit_from import read_graph
 
         return _submit_one(session, read_graph(graph, {name: given[name] for name in _OF_ALL}))
     if source is not None:
-        if task_type or any(value for value in given.values()):
+        if task_type or spread is not None or any(value for value in given.values()):
             raise click.UsageError("--from takes whole commands; give neither TYPE nor options of a task with it.")
         from .submit_from import send_stream
 
@@ -69,11 +78,16 @@ def submit_command(
             return send_stream(tasks, source, sys.stdout.buffer)
     if not task_type:
         raise click.UsageError("Missing argument 'TYPE', or --from.")
-    return _submit_one(session, build_command(session, task_type, input_file, output_file, given))
+    return _submit_one(session, build_command(session, task_type, input_file, output_file, given), spread)
 
 
-def _submit_one(session: Session, wanted: Any) -> int:
+def _submit_one(session: Session, wanted: Any, parts: int | None = None) -> int:
     with session.tasks() as tasks:
+        if parts is not None:
+            spreading = spread_as_asked(tasks, wanted, parts)
+            wanted = spreading.command
+            if spreading.not_spread:
+                say(f"one task converts it: {spreading.not_spread}", err=True)
         try:
             accepted = tasks.send(wanted)
         except (OutcomeUnknown, NotReady) as error:

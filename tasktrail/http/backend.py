@@ -30,14 +30,15 @@ from ..api.reader_process import (
     point_of,
     told,
 )
-from ..api.service import TaskService
+from ..api.served import Served
 from ..batches.request import MadeBatch, NewBatch
 from ..errors import Busy, Unauthorized
 from ..events import Accepted, Command, CreateGraph, Task, TasktrailError
 from ..events.errors import OutcomeUnknown
 from ..events.log.event_log import ReportProgress
-from ..projections import BeyondTheLog, Rebuilt, TaskFilters, Verification, ViewsFailed
+from ..projections import Rebuilt, TaskFilters, Verification, ViewsFailed
 from ..telemetry.exposition import Exposition
+from ..telemetry.numbers import OTHER
 from .access import Access
 from .check import Check
 from .connections import StreamBuffers
@@ -50,6 +51,8 @@ from .streams import RecordFeed
 
 _ANSWER_WITHIN = 30.0
 """Seconds a command may take to be durable before its outcome is called unknown."""
+_COMING = 0.05
+"""Seconds between two looks at how far a reader is."""
 _COMMANDING, _READING, _BULK = 4, 4, 2
 """Threads for commands, for questions that are answered at once, and for long lists of records and commands."""
 
@@ -93,10 +96,15 @@ class LoopNews:
 class Backend:
     """What routes ask questions of and send commands to. It belongs to one event loop."""
 
-    def __init__(self, service: TaskService) -> None:
+    def __init__(self, service: Served) -> None:
         self.service = service
         self.requests = RequestCounts()
-        self.metrics = Exposition(service.numbers, service.readings, [self.requests])
+        self.metrics = Exposition(
+            service.numbers,
+            service.readings,
+            [self.requests],
+            lambda kind: kind if kind in service.source.registry else OTHER,
+        )
         self.feed = RecordFeed(service)
         self.check = Check()
         self.waiters = Waiters(service)
@@ -114,7 +122,7 @@ class Backend:
         self._reading = ThreadPoolExecutor(_READING, "http-read")
         self._bulk = ThreadPoolExecutor(_BULK, "http-bulk")
 
-    def seen_by(self, who: Identity) -> TaskService | OneUser:
+    def seen_by(self, who: Identity) -> Served | OneUser:
         """What answers the questions of whoever asks, with his own tasks only where he is bound to a user."""
         return self.service if who.user_id is None else OneUser(self.service, who.user_id)
 
@@ -190,24 +198,27 @@ class Backend:
 
     async def read(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Ask the service, which answers with all that is durable, once the log has `min_position`."""
+        await self._come(min_position)
 
         def reading() -> T:
             if min_position:
-                self._find(min_position, "min_position")
+                self.service.find(min_position, "min_position")
             return function(*args)
 
         return await self.ask(reading)
 
     async def reach(self, position: int, field: str) -> None:
-        """Make sure that the log has `position`. Raises `BeyondTheLog` for the field if it has not."""
+        """Make sure that the log has `position`. Raises `BeyondTheLog`, or `NotReady`, for the field if it has not."""
+        await self._come(position)
         if position > self.service.watermark.position:
-            await self.ask(self._find, position, field)
+            await self.ask(self.service.find, position, field)
 
-    def _find(self, position: int, field: str) -> None:
-        """Look into the log itself, which may have a durable record before the watermark has risen."""
-        known = self.service.watermark.position
-        if position > known and next(iter(self.service.log(position - 1, 1)), None) is None:
-            raise BeyondTheLog(f"{field}: the log ends at position {known}", field=field)
+    async def _come(self, position: int) -> None:
+        """Give a reader the time that it may need to hear of a position. No thread waits meanwhile."""
+        watermark, now = self.service.watermark, asyncio.get_running_loop().time
+        until = now() + self.service.patience
+        while watermark.position < position and now() < until:  # noqa: ASYNC110 - it comes in another thread
+            await asyncio.sleep(_COMING)
 
     async def send(self, who: Identity, decode: Callable[[], Sequence[Item]]) -> list[Accepted | TasktrailError]:
         """Decode and submit in a thread, as far as `who` may. An answer for each item, once all are durable or refused.
@@ -270,7 +281,7 @@ class Backend:
 class CommandsOf(Commands, Blocking):
     """All commands as `who` may send them, for as long as what he has shown is valid: revoking it ends them, too."""
 
-    def __init__(self, service: TaskService, seen: TaskService | OneUser, who: Identity, access: Access) -> None:
+    def __init__(self, service: Served, seen: Served | OneUser, who: Identity, access: Access) -> None:
         self._service = service
         self._seen = seen
         self._who = who
@@ -299,7 +310,7 @@ class CommandsOf(Commands, Blocking):
         return await self._service.carry_out_batch(wanted, self._who.name, self._who.user_id, send)
 
 
-def _allowed(service: TaskService, who: Identity, item: Item) -> Item:
+def _allowed(service: Served, who: Identity, item: Item) -> Item:
     if isinstance(item, TasktrailError):
         return item
     try:

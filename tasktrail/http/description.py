@@ -19,7 +19,7 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 from ..actors.delivery.mail import LONGEST_ADDRESS, ONE_ADDRESS
 from ..api.bulk import RETRYABLE
-from ..api.service import TaskService
+from ..api.served import Served
 from ..batches.request import NewBatch
 from ..events import Accepted, Command
 from ..events.commands import MAX_GRAPH, LocalName
@@ -72,7 +72,7 @@ class Known(msgspec.Struct, frozen=True):
     """Hosts that notices may be sent to although they are not public."""
 
     @classmethod
-    def of(cls, service: TaskService) -> "Known":
+    def of(cls, service: Served) -> "Known":
         """As it is now."""
         config = service.config
         return cls(
@@ -531,7 +531,7 @@ def _operations(document: Schema) -> Iterator[tuple[str, str, Schema]]:
 class Described(OpenAPIRenderPlugin):
     """Serves the description as JSON."""
 
-    def __init__(self, service: TaskService) -> None:
+    def __init__(self, service: Served) -> None:
         super().__init__(path="/", media_type="application/json")  # type: ignore[arg-type]  # the RFC's, not Litestar's
         self._service = service
         self._made: tuple[Config, bytes] | None = None
@@ -545,7 +545,7 @@ class Described(OpenAPIRenderPlugin):
         return self._made[1]
 
 
-def openapi_config(version: str, service: TaskService) -> OpenAPIConfig:
+def openapi_config(version: str, service: Served) -> OpenAPIConfig:
     """Litestar's settings. The plugin's own root is the address, so no other page of Litestar's appears."""
     return OpenAPIConfig(
         title="tasktrail",

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 from litestar.types import Receive
 
-from ..api.service import TaskService
+from ..api.served import Served
 from ..errors import Busy
 from ..events import Task
 from ..events.state import FINISHED
@@ -16,7 +16,7 @@ from .connections import GuardedConnection
 class Waiters:
     """All that wait. The methods are called in the event loop."""
 
-    def __init__(self, service: TaskService) -> None:
+    def __init__(self, service: Served) -> None:
         self._service = service
         self._waiting: set[asyncio.Event] = set()
         self.closed = False

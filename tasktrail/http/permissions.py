@@ -100,6 +100,10 @@ COMMAND_NEEDS: dict[type[Command], Need] = {
 """What it takes to send a command, whichever way it comes."""
 
 
+CHANGES = frozenset({SUBMIT, STEER, OPERATE, ADMINISTER})
+"""What a reader of the log refuses to everybody."""
+
+
 def allows(who: Identity | None, need: Need) -> bool:
     """Whether `who` may do what needs this."""
     if need.nobody:
@@ -162,6 +166,9 @@ def permitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRoute
             route = f"{method} {connection.scope['path_template']}"
             connection.app.state["backend"].service.note_refused_route(who.name, route, error)
         raise
+    refusal = connection.app.state["backend"].service.refusal
+    if refusal is not None and handler.opt.get("needs") in CHANGES:
+        raise refusal
 
 
 def handlers_of(app: Litestar) -> Iterator[tuple[str, str, BaseRouteHandler]]:

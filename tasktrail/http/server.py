@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from ..actors.logger import get_logger
-from ..api.service import TaskService
+from ..api.served import Served
 from ..errors import ListenFailed
 from ..paths import UnixName
 from .access import LOOPBACK, Access, AccessMiddleware
@@ -54,7 +54,7 @@ class HttpServer:
 
     def __init__(
         self,
-        service: TaskService,
+        service: Served,
         *,
         socket_path: Path,
         host: str = "127.0.0.1",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..actors.logger import get_logger
-from ..api.service import TaskService
+from ..api.served import Served
 from ..events import Created, Recorded
 from .connections import GuardedConnection
 
@@ -120,7 +120,7 @@ class BatchReader:
 class RecordFeed:
     """The ring and the thread that fills it. All methods are called in the event loop."""
 
-    def __init__(self, service: TaskService) -> None:
+    def __init__(self, service: Served) -> None:
         self._service = service
         self.owners = Owners(service.owner_of)
         self._ring: deque[EncodedRecord] = deque()

@@ -28,14 +28,22 @@ class Exposition:
     """All metrics of one service, in a registry of their own.
 
     Args:
-        numbers: what has happened since the start.
+        numbers: what has happened since the start; none where somebody else counts it.
         look: takes a look at the service.
         more: further collectors.
+        known: says under which type a task is counted, where there are no numbers that do.
     """
 
-    def __init__(self, numbers: ServiceNumbers, look: Callable[[], Readings], more: Iterable[Collector] = ()) -> None:
+    def __init__(
+        self,
+        numbers: ServiceNumbers | None,
+        look: Callable[[], Readings],
+        more: Iterable[Collector] = (),
+        known: Callable[[str], str] = str,
+    ) -> None:
         self._registry = CollectorRegistry()
-        for collector in (_Happened(numbers), _Now(look, numbers.known), *more):
+        happened = () if numbers is None else (_Happened(numbers),)
+        for collector in (*happened, _Now(look, known if numbers is None else numbers.known), *more):
             self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -126,10 +134,15 @@ class _Now(Collector):
         yield _gauge("ready", "Whether commands are accepted.", seen.ready)
         yield _gauge("degraded", "Things out of order although commands are accepted.", seen.degraded)
         yield _gauge("log_position", "The last position of the log.", seen.position)
-        yield _gauge("log_size_bytes", "Size of the log's files.", seen.log_bytes)
+        if seen.log_silent is not None:
+            yield _gauge("log_silent_seconds", "Since the database of the log answered last.", seen.log_silent)
+        if seen.log_bytes is not None:
+            yield _gauge("log_size_bytes", "Size of the log's files.", seen.log_bytes)
         lag = {"views": seen.views_lag, "notices": seen.notices_lag}
-        yield _gauges("lag_records", "Records of the log that its reader does not have yet.", "reader", lag)
-        yield _gauge("notices_waiting", "Notices neither delivered nor given up.", seen.notices_waiting)
+        lags = {reader: number for reader, number in lag.items() if number is not None}
+        yield _gauges("lag_records", "Records of the log that its reader does not have yet.", "reader", lags)
+        if seen.notices_waiting is not None:
+            yield _gauge("notices_waiting", "Notices neither delivered nor given up.", seen.notices_waiting)
         if seen.spans_sent is not None and seen.spans_dropped is not None:
             yield counter("spans_sent", "Spans that arrived.", (), {(): seen.spans_sent})
             yield counter("spans_dropped", "Spans that did not arrive or were left out.", (), {(): seen.spans_dropped})

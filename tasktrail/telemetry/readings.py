@@ -14,16 +14,18 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     """None while the Scheduler does not answer."""
     position: int
     """Where the log ends."""
-    log_bytes: int
-    """Of the log's files."""
+    log_bytes: int | None
+    """Of the log's files; None while that is not known."""
     views_lag: int
     """Records that the views do not have yet."""
-    notices_lag: int
-    """Records that the Notifier does not know yet."""
-    notices_waiting: int
+    notices_lag: int | None
+    """Records that the Notifier does not know yet; None where there is none."""
+    notices_waiting: int | None
     ready: bool
     degraded: int
     """How many things are out of order although commands are accepted."""
     spans_sent: int | None = None
     """Spans that have arrived since the start; None where none are made."""
+    log_silent: float | None = None
+    """Seconds since the database of the log answered last; None where that is not looked at."""
     spans_dropped: int | None = None

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ..actors.core.limits import LIMIT_TABLES, UNLIMITED, LimitChanges, Limits, Pause, laid_over
 from ..actors.core.state import SchedulerState
-from ..api.service import TaskService
+from ..api.served import Served
 from ..config.load import keys
 from ..errors import UnknownRoute
 from ..events import Recorded, TasktrailError
@@ -177,7 +177,7 @@ def _limits(page: Page) -> LimitsNow:
     return LimitsNow(rows=rows, pauses=pauses, changed=any(changes.positions.values()))
 
 
-def _row(service: TaskService, changes: LimitChanges, name: str, about: str, value: Any) -> LimitRow:
+def _row(service: Served, changes: LimitChanges, name: str, about: str, value: Any) -> LimitRow:
     key = _CONFIGURED.get(_KEYS.get(name, name))
     positions = changes.set_at(name, about)
     return LimitRow(

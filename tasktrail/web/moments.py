@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from ..api.one_user import OneUser
-from ..api.service import TaskService
+from ..api.served import Served
 from ..events.errors import InvalidValue
 from ..http.requests import unescaped
 from ..projections import TaskFilters
@@ -29,7 +29,7 @@ class ShownMoment(msgspec.Struct, frozen=True):
     at: datetime
 
 
-def moment_of(service: TaskService, as_of: str) -> ShownMoment:
+def moment_of(service: Served, as_of: str) -> ShownMoment:
     """The moment that an address names. Raises `InvalidValue` when it names none, and `BeyondTheLog`."""
     log, point = service.source.log(), parse_point(as_of)
     if isinstance(point, datetime):
@@ -37,7 +37,7 @@ def moment_of(service: TaskService, as_of: str) -> ShownMoment:
     return ShownMoment(point, time_of(log, max(point, 1)))  # before the first record: the time of that
 
 
-def canonical(service: TaskService | OneUser, words: str, now: datetime) -> str:
+def canonical(service: Served | OneUser, words: str, now: datetime) -> str:
     """What the words mean, as addresses have it: a position, or a time in UTC. Raises `InvalidValue`."""
     words = " ".join(words.lower().split())
     if words == LAST_FAILURE:
@@ -68,7 +68,7 @@ def _earlier(words: str, now: datetime) -> datetime:
     return at - timedelta(days=7) if at > now and _WEEKDAY.fullmatch(words) else at
 
 
-def _before_last_failure(service: TaskService | OneUser) -> int:
+def _before_last_failure(service: Served | OneUser) -> int:
     failed, _total = service.list_tasks(TaskFilters(status="failed", sort="-updated_at", limit=1))
     if not failed:
         raise InvalidValue("as_of: no task has failed", field="as_of", remedy="Choose another moment.")

@@ -94,10 +94,11 @@ async def retry(page: NamedDependency[Page], who: NamedDependency[Identity]) -> 
 def standing(page: Page) -> dict[str, Any]:
     """All that the page shows, from kept numbers and the Scheduler's memory, however many tasks there are."""
     service, user = page.backend.service, page.user_id
+    live = service.source.live
 
     def look(state: SchedulerState, at: datetime) -> tuple[QueueBoard, list[tuple[Queued, tuple[Obstacle, ...]]]]:
-        board = queue_board(state, at, _QUEUE_SHOWN)
-        return board, [(one, reasons_of(state, state.tasks[one.task_id], at)) for one in board.entries]
+        board = queue_board(state, at, _QUEUE_SHOWN, live=live)
+        return board, [(one, reasons_of(state, state.tasks[one.task_id], at, live=live)) for one in board.entries]
 
     stats = service.stats()
     if user is None:

@@ -29,12 +29,12 @@ from litestar.types import ExceptionHandlersMap
 from .. import __version__
 from ..actors.logger import get_logger
 from ..api.one_user import NOBODY, OneUser
-from ..api.service import TaskService
+from ..api.served import Served
 from ..errors import Forbidden, UnknownRoute
 from ..events import Task, TasktrailError
 from ..events.errors import InvalidValue
 from ..http.backend import Backend
-from ..http.permissions import SEE, SEE_ALL, SUBMIT, Need, allows
+from ..http.permissions import CHANGES, SEE, SEE_ALL, SUBMIT, Need, allows
 from ..http.problems import PROBLEM_HANDLERS, headers_of, refusal_of, unexpected
 from ..http.requests import AsOfQuery
 from ..http.streams import EVENT_STREAM
@@ -109,7 +109,7 @@ class Page:
         return self.past.position if self.past else None
 
     @property
-    def whole(self) -> TaskService:
+    def whole(self) -> Served:
         """The service, for pages about all tasks. Raises `Forbidden` for whoever is bound to one user."""
         if self.who is None or self.who.user_id is not None:
             raise Forbidden("This is about the tasks of all users")
@@ -136,7 +136,12 @@ class Page:
 
     def may(self, need: Need) -> bool:
         """Whether whoever asks may do what needs this: nobody is shown what is refused anyway."""
-        return allows(self.who, need)
+        return allows(self.who, need) and (self.reader is None or need not in CHANGES)
+
+    @property
+    def reader(self) -> TasktrailError | None:
+        """What a reader of the log says to whoever wants something changed; none for a service."""
+        return self.backend.service.refusal
 
     def present(self) -> None:
         """Raises `InvalidValue` when the past is shown, which cannot be acted on."""

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from ..actors.core.explanation import Why
 from ..actors.pictures import NoPicture
+from ..errors import OnlyAtService
 from ..events import (
     AdjustTask,
     CancelTask,
@@ -199,7 +200,7 @@ def _with_present(page: Page, seen: ShownTask, noted: list[Recorded], attempt: i
         seen,
         files=_files(page, found),
         why=page.service.why(found.id) if found.status in WAITING else None,
-        output=service.output(found.id, attempt, last=_PRINTED) if found.attempt else None,
+        output=_printed(page, found, attempt),
         attempt=attempt,
         notices=tuple(notices[-_NOTICES:]),
         notices_left_out=max(0, len(notices) - _NOTICES),
@@ -377,6 +378,14 @@ def _fields(found: Task) -> list[tuple[str, Any]]:
 
 
 # --- the task's files -----------------------------------------------------------------------------------------------
+
+
+def _printed(page: Page, found: Task, attempt: int | None) -> Output | None:
+    """What the attempt printed, its end; none where there is no attempt, or only the service has it."""
+    try:
+        return page.backend.service.output(found.id, attempt, last=_PRINTED) if found.attempt else None
+    except OnlyAtService:
+        return None
 
 
 def _files(page: Page, found: Task) -> tuple[FileSeen, ...]:

@@ -1,17 +1,22 @@
 """G. How many commands a second become durable on PostgreSQL, beside a file; where its server is installed."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import psutil
 from harness import Goal, Table, scratch, seconds
-from postgresql_server import new_place
+from log_services import Served, wait_for
+from postgresql_server import new_database, new_place, server_pid
 from services import service
 from submit import ours, send_in_bulk, send_one_by_one
 
+from tasktrail import Client, CreateTask
 from tasktrail.api.service import TaskService
-from tasktrail.events import Created, Fact
+from tasktrail.events import Accepted, Created, Fact
 from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.opening import open_log, read_log
 
@@ -36,7 +41,64 @@ def tables(*, quick: bool) -> list[Table]:
     read = Table("G4", "Read the log for a fold", "records/s", yardstick="SQLite")
     read.add("SQLite", lambda: _on_file(_read, records))
     read.add("PostgreSQL", lambda: _on_server(_read, records), Goal(at_least=50_000))
-    return [bulk, single, append, read]
+    readers = Table("G5", "CPU of the service for a no-op task, log on PostgreSQL", "ms", yardstick="no reader")
+    readers.add("no reader", lambda: _cpu(2 * few, 0).service)
+    readers.add("3 readers", lambda: _cpu(2 * few, 3).service, Goal(at_most=1.1, ratio=True))
+    servers = Table("G6", "CPU of the database server for the same", "ms", yardstick="no reader")
+    servers.add("no reader", lambda: _cpu(2 * few, 0).server)
+    servers.add("3 readers", lambda: _cpu(2 * few, 3).server)
+    return [bulk, single, append, read, readers, servers]
+
+
+class _Used(NamedTuple):
+    """Milliseconds of CPU for a task."""
+
+    service: float
+    server: float
+
+
+def _cpu(number: int, readers: int) -> _Used:
+    """What a service, and the server of its log, use for no-op tasks, beside so many readers that keep up with them."""
+    with scratch() as folder, new_database() as where, ExitStack() as stack:
+
+        def serve(name: str, *arguments: str) -> Served:
+            served = stack.enter_context(closing(Served(folder / name, where, *arguments)))
+            served.until("ready")
+            return served
+
+        leader = serve("leader")
+        beside = [serve(f"reader{one}", "--read-only") for one in range(readers)]
+        client = stack.enter_context(Client.connect(leader.data))
+        service, server = psutil.Process(leader.process.pid), psutil.Process(server_pid())
+        _work(client, number // 10)
+        before = _seconds(service), sum(map(_seconds, (server, *server.children())))
+        _work(client, number)
+        after = _seconds(service), sum(map(_seconds, (server, *server.children())))
+        for one in beside:
+            wait_for(partial(_has_seen, one.data, number))
+        used = [(late - early) * 1000 / number for early, late in zip(before, after, strict=True)]
+        return _Used(*used)
+
+
+def _work(client: Client, number: int) -> None:
+    for first in range(0, number, _GROUP):
+        accepted = client.send_many([CreateTask(type="noop") for _ in range(first, min(first + _GROUP, number))])
+    last = accepted[-1]
+    assert isinstance(last, Accepted)
+    client.wait(last.task_id, timeout=300)
+
+
+def _has_seen(data: Path, number: int) -> bool:
+    with Client.connect(data) as asked:
+        return asked.stats().counts["completed"] >= number
+
+
+def _seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:  # of the server's there are some that come and go
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _ours(work: Callable[[TaskService], None], number: int) -> float:

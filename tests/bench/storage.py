@@ -42,7 +42,7 @@ from tasktrail.handlers.video.convert.journal import Journal
 from tasktrail.projections.proof.seals import make_seal
 from tasktrail.testing import RecordingContext
 
-_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _SMALL = 1024
 """Records in each of many archives."""
 
@@ -119,7 +119,7 @@ def _tables_of_a_month(records: int, size: int) -> list[Table]:
 
 def _append_lives(number: int, *, encrypted: bool) -> float:
     with scratch() as folder:
-        log = SqliteEventLog(folder / "log.db", now=_NOW, encrypted=encrypted)
+        log = SqliteEventLog(folder / "log.db", now=NOW, encrypted=encrypted)
         rate = 4 * number / seconds(lambda: _live(log, number))
         log.close()
         return rate
@@ -127,7 +127,7 @@ def _append_lives(number: int, *, encrypted: bool) -> float:
 
 def _read_lives(number: int, *, encrypted: bool) -> float:
     with scratch() as folder:
-        log = SqliteEventLog(folder / "log.db", now=_NOW, encrypted=encrypted)
+        log = SqliteEventLog(folder / "log.db", now=NOW, encrypted=encrypted)
         _live(log, number)
         rate = 4 * number / seconds(lambda: sum(1 for _ in log.read()))
         log.close()
@@ -136,7 +136,7 @@ def _read_lives(number: int, *, encrypted: bool) -> float:
 
 def _disk_of_lives(number: int, *, encrypted: bool) -> float:
     with scratch() as folder:
-        log = SqliteEventLog(folder / "log.db", now=_NOW, encrypted=encrypted)
+        log = SqliteEventLog(folder / "log.db", now=NOW, encrypted=encrypted)
         _live(log, number)
         log.close()
         return (folder / "log.db").stat().st_size / number
@@ -261,7 +261,7 @@ def _in_use(path: Path) -> float:
 
 
 def _completed(path: Path, number: int, records: int) -> None:
-    log = SqliteEventLog(path, now=_NOW)
+    log = SqliteEventLog(path, now=NOW)
     for start in range(0, number, 100):
         facts = [fact for task_id in range(start + 1, start + 101) for fact in _life(task_id, records)]
         answers = [
@@ -289,21 +289,21 @@ def _life(task_id: int, records: int) -> Iterator[Fact]:
     ]
     for version, event in enumerate(events, 1):
         attempt = int(version > 1)
-        yield Fact(task_id, version, event, _NOW, "bench", "", f"{task_id:032x}", attempt=attempt, life=1)
+        yield Fact(task_id, version, event, NOW, "bench", "", f"{task_id:032x}", attempt=attempt, life=1)
 
 
 def _checkpoints(*, whole: bool) -> float:
     """Bytes that the log grows by when a long film is converted."""
     with scratch() as folder:
-        log = SqliteEventLog(folder / "log.db", now=_NOW)
-        created = _created(1)
-        log.append([created], [Answer(created.command_id, b"", 1, 1)], expected=0)
+        log = SqliteEventLog(folder / "log.db", now=NOW)
+        first = created(1)
+        log.append([first], [Answer(first.command_id, b"", 1, 1)], expected=0)
         log.close()
         before = (folder / "log.db").stat().st_size
-        log = SqliteEventLog(folder / "log.db", now=_NOW)
+        log = SqliteEventLog(folder / "log.db", now=NOW)
         for position, checkpoint in enumerate(film_checkpoints(folder, whole=whole), 1):
             event = Checkpointed(checkpoint=checkpoint, progress=position / 3, message="encoding segment 7 of 240")
-            log.append([Fact(1, position + 1, event, _NOW, attempt=1, life=1)], expected=position)
+            log.append([Fact(1, position + 1, event, NOW, attempt=1, life=1)], expected=position)
         log.close()
         return (folder / "log.db").stat().st_size - before
 
@@ -363,35 +363,36 @@ def _raw_append(number: int, size: int) -> float:
 
 def _append(number: int, size: int) -> float:
     with scratch() as folder:
-        log = SqliteEventLog(folder / "log.db", now=_NOW)
+        log = SqliteEventLog(folder / "log.db", now=NOW)
 
         def work() -> None:
             for start in range(0, number, size):
-                log.append([_created(start + index + 1) for index in range(size)], expected=start)
+                log.append([created(start + index + 1) for index in range(size)], expected=start)
 
         rate = number / seconds(work)
         log.close()
         return rate
 
 
-def _created(task_id: int) -> Fact:
+def created(task_id: int) -> Fact:
+    """A task that waits."""
     event = Created(type="noop", options={"number": task_id}, priority=5)
-    return Fact(task_id, 1, event, _NOW, "bench", "", f"{task_id:032x}", life=1)
+    return Fact(task_id, 1, event, NOW, "bench", "", f"{task_id:032x}", life=1)
 
 
 def fill(path: Path, tasks: int, *, ended: bool) -> int:
     """A log of so many tasks, completed or waiting; its last position."""
-    log = SqliteEventLog(path, now=_NOW)
+    log = SqliteEventLog(path, now=NOW)
     position = 0
     for start in range(0, tasks, 1000):
-        facts = [_created(task_id) for task_id in range(start + 1, min(start + 1000, tasks) + 1)]
+        facts = [created(task_id) for task_id in range(start + 1, min(start + 1000, tasks) + 1)]
         answers = [
             Answer(fact.command_id, b"", fact.task_id, position) for position, fact in enumerate(facts, position + 1)
         ]
         if ended:
             ids = [fact.task_id for fact in facts]
-            facts += [Fact(task_id, 2, Started(effective_priority=5.0), _NOW, attempt=1, life=1) for task_id in ids]
-            facts += [Fact(task_id, 3, Completed(result={"n": 1}), _NOW, attempt=1, life=1) for task_id in ids]
+            facts += [Fact(task_id, 2, Started(effective_priority=5.0), NOW, attempt=1, life=1) for task_id in ids]
+            facts += [Fact(task_id, 3, Completed(result={"n": 1}), NOW, attempt=1, life=1) for task_id in ids]
         log.append(facts, answers, expected=position)
         position += len(facts)
     log.close()
@@ -402,7 +403,7 @@ def _replay(events: int) -> float:
     """Events in a second, from the file to the state of every task, as a start without a snapshot folds them."""
     with scratch() as folder:
         number = fill(folder / "log.db", events // 3, ended=True)
-        log = SqliteEventLog(folder / "log.db", now=_NOW)
+        log = SqliteEventLog(folder / "log.db", now=NOW)
         rate = number / seconds(lambda: folded_state(log, lambda: SchedulerState(Limits(), grace={"noop": 0.5})))
         log.close()
         return rate

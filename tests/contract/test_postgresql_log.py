@@ -735,3 +735,53 @@ def test_a_server_that_is_killed_under_load_loses_nothing_that_was_acknowledged(
             assert [record.task_id for record in log.read()] == list(range(1, done + 1))
         with closing(read_log(tmp_path / NAME)) as reader:
             assert list(reader.faults()) == []
+
+
+def followed(place: Path, until: int, seen: list[int]) -> None:
+    """Read the tail until so many records have come, each once and in order."""
+    with closing(read_log(place)) as reader:
+        while len(seen) < until:
+            seen += [record.position for record in reader.read(seen[-1] if seen else 0)]
+
+
+def test_who_follows_the_tail_misses_nothing_of_four_who_append_at_once(place: Path) -> None:
+    total, each, seen = 400, 100, list[int]()
+    with closing(opened(place)) as log, ExitStack() as stack:
+        turn, numbers = threading.Lock(), count(1)
+
+        def append() -> None:
+            for _ in range(each):
+                with turn:  # the Scheduler's: positions are given out, and committed, one after the other
+                    task_id = next(numbers)
+                    log.append([created(task_id)], expected=task_id - 1)
+
+        reader = threading.Thread(target=followed, args=(place, total, seen))
+        for one in [reader, *(threading.Thread(target=append) for _ in range(4))]:
+            one.start()
+            stack.callback(one.join, 60)
+    assert seen == list(range(1, total + 1))
+
+
+def test_positions_from_a_sequence_would_be_missed_which_is_why_the_writer_gives_them_out(place: Path) -> None:
+    """The control of the test above: what comes late under an earlier number is never seen by who has passed it."""
+    name = database(place)
+    with connect(name) as setup:
+        setup.execute("CREATE TABLE naive (position bigserial PRIMARY KEY, who text)")
+    try:
+        with connect(name) as slow, connect(name) as quick, connect(name) as tail:
+            seen = list[int]()
+
+            def look() -> None:
+                rows = tail.execute("SELECT position FROM naive WHERE position > %s ORDER BY 1", (max([0, *seen]),))
+                seen.extend(row[0] for row in rows.fetchall())
+
+            with slow.transaction():
+                slow.execute("INSERT INTO naive (who) VALUES ('slow')")
+                quick.execute("INSERT INTO naive (who) VALUES ('quick')")
+                look()
+            look()
+            there = [row[0] for row in tail.execute("SELECT position FROM naive ORDER BY 1").fetchall()]
+            assert (there, seen) == ([1, 2], [2])
+    finally:
+        with connect(name) as setup:
+            setup.execute("DROP TABLE naive")

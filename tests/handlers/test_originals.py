@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tasktrail.events.reports import AttemptEnded, Run
 from tasktrail.handlers import originals, publish
 from tasktrail.handlers.errors import InputChanged
 from tasktrail.handlers.inputs import Input
-from tasktrail.handlers.originals import Note, exchange, finish, published_note
+from tasktrail.handlers.originals import Note, exchange, finish, published_note, use_up
 from tasktrail.handlers.publish import identity_of, part_path, remove_part
 
 WAYS = [("replace", "film.avi"), ("replace", "film.mp4"), ("move", "film.avi"), ("move", "film.mp4")]
@@ -283,3 +284,64 @@ def test_a_disk_without_hard_links_is_told(folder: Path, monkeypatch: pytest.Mon
     with pytest.raises(InvalidPath, match="cannot have a second name"):
         attempt(run_for(folder, "move", "film.mp4"))
     assert (folder / "film.avi").exists()
+
+
+# --- files that were made for a result alone ------------------------------------------------------------------------
+
+
+def join(run: Run, parts: list[Path]) -> AttemptEnded:
+    """What a worker does with a run that joins parts."""
+    note = published_note(run)
+    if note is not None:
+        return finish(run, note)
+    part_path(Path(run.output_file), run.task_id).write_text("".join(part.read_text() for part in parts))
+    return use_up(run, AttemptEnded(run.task_id, run.attempt, "completed", {"parts": len(parts)}), parts)
+
+
+@pytest.mark.parametrize("step", ["write_note", "publish", "unlink"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("time", [1, 2, 3])
+def test_a_kill_while_parts_are_used_up_neither_leaves_them_nor_costs_the_result(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, when: str, time: int
+) -> None:
+    parts = [folder / "film.mp4.1", folder / "film.mp4.2"]
+    for part in parts:
+        part.write_text(part.suffix)
+    left = [time]
+
+    def killing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0 and when == "before":
+                raise Killed
+            answer = real(*args, **more)
+            if left[0] == 0:
+                raise Killed
+            return answer
+
+        return call
+
+    with monkeypatch.context() as patched:
+        if step == "unlink":
+            patched.setattr(Path, "unlink", killing(Path.unlink))
+        else:
+            patched.setattr(originals, step, killing(getattr(originals, step)))
+        with suppress(Killed):
+            join(run_for(folder, "keep", "film.mp4"), parts)
+    if published_note(run_for(folder, "keep", "film.mp4")) is None:
+        remove_part(folder / "film.mp4", 7)  # as the service does when a worker is gone
+
+    ended = join(run_for(folder, "keep", "film.mp4", 2), parts)
+
+    assert (folder / "film.mp4").read_text() == ".1.2"
+    assert [part for part in parts if part.exists()] == []
+    assert (folder / "film.avi").exists(), "the original stays"
+    assert (ended.attempt, ended.outcome, ended.result) == (2, "completed", {"parts": 2})
+
+
+def test_where_the_name_of_the_result_is_taken_nothing_is_used_up(folder: Path) -> None:
+    (folder / "film.mp4").write_text("another")
+    (folder / "film.mp4.1").write_text("1")
+    with pytest.raises(OutputExists):
+        join(run_for(folder, "keep", "film.mp4"), [folder / "film.mp4.1"])
+    assert (folder / "film.mp4.1").exists()

@@ -84,6 +84,11 @@ def server_folder() -> Path:
     return Path(_server().pgdata)
 
 
+def server_pid() -> int:
+    """Its first process, whose children are all others."""
+    return int(_server().get_pid())
+
+
 def connect(database: str = "postgres") -> Any:
     """A connection of the server's owner."""
     return import_module("psycopg").connect(address(database), autocommit=True)

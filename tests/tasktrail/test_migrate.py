@@ -188,6 +188,8 @@ def test_what_cannot_be_moved_is_refused(tmp_path: Path, where: str) -> None:
             migrate(source, target, progress=silent)
     with pytest.raises(InvalidPath, match="There is no log at"):
         migrate(where, data, progress=silent)
+    with connect(where.removeprefix("postgresql:///").partition("?")[0]) as conn:  # and nothing is begun there
+        assert conn.execute("SELECT to_regnamespace('tasktrail')").fetchall() == [(None,)]
     history(tmp_path / "log")
     with DataLock(DataPaths(tmp_path / "log").lock, "serve"), pytest.raises(DataInUse):
         migrate(tmp_path / "log", where, progress=silent)

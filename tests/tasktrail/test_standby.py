@@ -1,26 +1,24 @@
 """A standby takes over the log of a service that is gone or hangs, and that one appends nothing any more."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from postgresql_server import needs_postgresql, new_database, new_place
+from log_services import LEASE, pair, records, starts, wait_for
+from postgresql_server import needs_postgresql, new_place
 from structlog.testing import capture_logs
 
 from tasktrail import Client, Config, TaskService
 from tasktrail.api.reader import Reader
-from tasktrail.events import Cancelled, Created, Fact, Recorded
+from tasktrail.events import Cancelled, Created, Fact
 from tasktrail.events.errors import ConfigurationError, LogUnreachable
-from tasktrail.events.log.address import NAME, read_address
+from tasktrail.events.log.address import read_address
 from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.opening import open_log, read_log
@@ -30,63 +28,8 @@ from tasktrail.projections import TaskFilters, TaskViews, catch_up
 from tasktrail.projections.views.rebuild import known_end
 from tasktrail.standby import Standby
 
-SUPPORT = Path(__file__).parent.parent / "support"
-LEASE = 5.0
 WITHIN = 20.0
 """Seconds. On a machine with nothing else to do it is less than one."""
-
-
-class Served:
-    """`tasktrail serve` on a data folder."""
-
-    def __init__(self, data: Path, where: str, *arguments: str) -> None:
-        self.data = data
-        self.errors = data.with_name(f"{data.name}.err")
-        environment = {**os.environ, "PYTHONPATH": str(SUPPORT), "TASKTRAIL_LOG": where, "TASKTRAIL_WORKERS": "1"}
-        environment["TASKTRAIL_HANDLERS"] = "sample_handlers"
-        command = [sys.executable, "-m", "tasktrail", "serve", "--data", str(data), "--port", "0", *arguments]
-        with self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(command, env=environment, stderr=errors)
-
-    def until(self, said: str) -> None:
-        wait_for(lambda: said in self.errors.read_text() or self.process.poll() is not None)
-        assert said in self.errors.read_text()
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
-        self.process.wait()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-@contextmanager
-def pair(folder: Path) -> Iterator[tuple[Served, Served]]:
-    """A service, with a task that it has done, and a standby that has seen all of it."""
-    with ExitStack() as stack:
-        where = stack.enter_context(new_database())
-        leader = stack.enter_context(closing(Served(folder / "leader", where)))
-        leader.until("ready")
-        with Client.connect(leader.data) as client:
-            assert client.wait(client.create_task(type="noop"), timeout=60).status == "completed"
-        standby = stack.enter_context(closing(Served(folder / "standby", where, "--standby")))
-        standby.until("standby: waits until no other service has the log")
-        yield leader, standby
-
-
-def records(data: Path) -> list[Recorded]:
-    with closing(read_log(data / NAME)) as log:
-        return list(log.read())
-
-
-def starts(data: Path) -> list[Recorded]:
-    return [record for record in records(data) if isinstance(record.event, ServiceStarted)]
 
 
 @needs_postgresql
@@ -218,9 +161,9 @@ def test_a_server_that_does_not_answer_is_told_of_once(tmp_path: Path, monkeypat
         asked.release()
         raise LogUnreachable("nobody answers")
 
-    monkeypatch.setattr("tasktrail.standby.is_begun", nobody)
-    monkeypatch.setattr("tasktrail.standby.refuse_older_log", lambda _paths: None)
-    monkeypatch.setattr("tasktrail.standby._AFTER_TROUBLE", 0.01)
+    monkeypatch.setattr("tasktrail.follower.is_begun", nobody)
+    monkeypatch.setattr("tasktrail.follower.refuse_older_log", lambda _paths: None)
+    monkeypatch.setattr("tasktrail.follower._AFTER_TROUBLE", 0.01)
     config = Config(log="postgresql://127.0.0.1:1/tasks")
     with capture_logs() as lines, closing(Standby(DataPaths(tmp_path, None, config.log), config)):
         for _ in range(3):

@@ -42,7 +42,6 @@ from .connection import (
 )
 from .reader import PostgresqlLogReader
 from .reading import Reading
-from .schema import create, schema_faults
 from .sweeping import Sweep
 from .texts import kept, kept_row
 
@@ -95,10 +94,7 @@ class PostgresqlEventLog(Reading):
         self._sweep: Sweep | None = None
         self._epoch = 0
         try:
-            self._pid = refuse_unsafe(self._conn, self._database.name)
-            create(self._conn)
-            for fault in schema_faults(self._conn):
-                raise (LogTooNew if fault.code == "newer" else LogCorrupt)(f"{self._database.name}: {fault.message}")
+            self._pid = ownership.prepare(self._conn, self._database.name)
             before = ownership.lock(self._conn, self._database.name)
             self._heart = ownership.Heart(self._database, before)
             self._check()

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from ...errors import DataNotEmpty, LogCorrupt, LogTooNew
+from ...errors import DataNotEmpty, InvalidPath
 from ...recorded import timestamp
 from ..chain import checksum
 from ..event_log import Epoch
 from . import ownership
-from .connection import Conn, Database, refuse_unsafe
+from .connection import Conn, Database
 from .log import COPY_ANSWERS, COPY_EVENTS, copy_in
-from .schema import create, schema_faults
+from .schema import is_there
 from .texts import kept, kept_row
 
 _COPY_EPOCHS = "COPY tasktrail.epochs (epoch, pid, host, started_at, sum) FROM STDIN"
@@ -30,18 +30,18 @@ class Held(NamedTuple):
 
 
 @contextmanager
-def held(address: str, now: datetime) -> Iterator[Held]:
-    """The log at an address, begun where there is none. An older service can append nothing more.
+def held(address: str, now: datetime, *, begin: bool) -> Iterator[Held]:
+    """The log at an address. An older service can append nothing more.
 
-    Raises `DataInUse` when a service works on it, `LogCorrupt` and `LogTooNew`.
+    `begin`: where there is none, one is begun. Raises `DataInUse` when a service works on it, `InvalidPath` where none
+    is there, `LogCorrupt` and `LogTooNew`.
     """
     database = Database(address)
     conn = database.connect("migrate", writes=True)
     try:
-        refuse_unsafe(conn, database.name)
-        create(conn)
-        for fault in schema_faults(conn):
-            raise (LogTooNew if fault.code == "newer" else LogCorrupt)(f"{database.name}: {fault.message}")
+        if not begin and not is_there(conn):
+            raise InvalidPath(f"There is no log at {database.name}", field="from")
+        ownership.prepare(conn, database.name)
         heart = ownership.Heart(database, ownership.lock(conn, database.name))
         try:
             epoch = heart.epoch = ownership.take(conn, database.name, os.getpid(), now)

@@ -13,10 +13,11 @@ from datetime import datetime
 
 import psycopg
 
-from ...errors import DataInUse, LogCorrupt, LogGone, LogUnreachable, TasktrailError
+from ...errors import DataInUse, LogCorrupt, LogGone, LogTooNew, LogUnreachable, TasktrailError
 from ...recorded import timestamp
 from ..chain import checksum
-from .connection import Conn, Database
+from .connection import Conn, Database, refuse_unsafe
+from .schema import create, schema_faults
 
 LEASE = 5.0
 """Seconds without a heartbeat after which another service may take the log."""
@@ -74,6 +75,18 @@ def lock(conn: Conn, name: str) -> int:
             raise DataInUse(f"{_who(conn, epoch)} works on {name}", remedy="Talk to that service, or stop it first.")
         first, was_silent = first or beat, is_silent
         pause.wait(_LOOK_EVERY)
+
+
+def prepare(conn: Conn, name: str) -> int:
+    """See to it that there is a sound schema on a server that keeps what it acknowledges; the pid of its process.
+
+    Raises `ConfigurationError`, `LogCorrupt`, `LogTooNew` and `psycopg.Error`.
+    """
+    pid = refuse_unsafe(conn, name)
+    create(conn)
+    for fault in schema_faults(conn):
+        raise (LogTooNew if fault.code == "newer" else LogCorrupt)(f"{name}: {fault.message}")
+    return pid
 
 
 def take(conn: Conn, name: str, pid: int, now: datetime) -> int:

@@ -1,10 +1,12 @@
 """Re-encode a video, segment by segment, so that a killed task goes on where it was."""
 
 from ...contract import TaskType, media
+from ...errors import PartMissing
 from ..estimate import VIDEO_BOUNDS
 from ..program import program_lines
 from .estimate import estimate
 from .options import VideoConvertOptions, check
+from .spread import part_files
 
 video_convert = TaskType(
     name="video_convert",
@@ -24,5 +26,7 @@ video_convert = TaskType(
     bounds=VIDEO_BOUNDS,
     programs=program_lines,
     output_suffix=".mp4",
+    uses_up=part_files,
+    retry_on=(PartMissing,),
     packages=media("av"),
 )

@@ -68,7 +68,12 @@ class Stretch(NamedTuple):
 
 
 def stretches_of(
-    plan: SegmentPlan, keyframes: Sequence[int], done: Sequence["Segment"] = (), *, apart: bool = True
+    plan: SegmentPlan,
+    keyframes: Sequence[int],
+    done: Sequence["Segment"] = (),
+    *,
+    apart: bool = True,
+    share: range | None = None,
 ) -> list[Stretch]:
     """The segments that are not done, in as many stretches as can begin at a keyframe or behind one that is done.
 
@@ -76,10 +81,11 @@ def stretches_of(
     nobody waits for it at the end. What lies behind the last cut belongs to it; it may be more than one segment.
 
     Without `apart`, adjacent segments stay together: a reader that is alone need not open and seek again for each.
+    With `share`, only these segments count, which begin and end with a stretch of all.
     """
     keys, finished = set(keyframes), {segment.number for segment in done}
     found: list[Stretch] = []
-    for number in range(plan.count):
+    for number in range(plan.count) if share is None else share:
         last = number == plan.count - 1
         after = plan.cuts[number - 1] - 1 if number else plan.after
         if last:
@@ -94,6 +100,40 @@ def stretches_of(
         else:
             found.append(Stretch(number, after, until))
     return found
+
+
+def shares_of(plan: SegmentPlan, keyframes: Sequence[int], parts: int) -> list[range]:
+    """For each of so many parts of a film, the segments that it makes: adjacent ones, the longest as short as can be.
+
+    The last ones may have none.
+    """
+    begins = [stretch.number for stretch in stretches_of(plan, keyframes)]
+    ends = [*begins[1:], plan.count]
+    lengths = [plan.edges(end - 1)[1] - plan.edges(begin)[0] for begin, end in zip(begins, ends, strict=True)]
+    least, most = max(lengths), sum(lengths)
+    while least < most:
+        middle = (least + most) // 2
+        if len(_within(lengths, middle)) <= parts:
+            most = middle
+        else:
+            least = middle + 1
+    shares, first = [], 0
+    for count in _within(lengths, most):
+        shares.append(range(begins[first], ends[first + count - 1]))
+        first += count
+    return [*shares, *[range(plan.count, plan.count)] * (parts - len(shares))]
+
+
+def _within(lengths: Sequence[int], most: int) -> list[int]:
+    """How many of them go together, one after the other, so that no sum is above `most`."""
+    counts, total = [0], 0
+    for length in lengths:
+        if counts[-1] and total + length > most:
+            counts.append(0)
+            total = 0
+        counts[-1] += 1
+        total += length
+    return counts
 
 
 def choose_cuts(start: int, end: int, step: int, keyframes: Sequence[int]) -> tuple[int, ...]:

@@ -72,6 +72,8 @@ _DECODED = 500e6
 _AUDIO_SPEED = 70
 _COMPARED = {"vmaf": 25e6, "xpsnr": 150e6, "ssim": 500e6}
 """Pixels of pairs of frames that are compared in a second on one CPU."""
+_TAKEN = 0.03
+"""Seconds to take over a segment of a part, with its checkpoint."""
 _COPIED = 150e6
 """Bytes a second that are read and written."""
 _PIXEL_BYTES, _AT_PIXELS = 0.02, 300_000
@@ -101,6 +103,8 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
     if target.copied:
         return _copying(job, video, basis)
     codec = target.video_codec
+    if options.parts is not None and video.indexed:
+        return _joining(job, video, codec, basis)
     wanted = _output_pixels(options, video)
     encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[codec]
     if _is_mapped(options, video, codec):
@@ -134,6 +138,18 @@ def _copying(job: Job[VideoConvertOptions], video: VideoInfo, basis: dict[str, A
         seconds=0.3
         + (1 + len(sounds)) * job.input_size / _COPIED
         + _ways_of_sound(job.options) * len(sounds) * video.duration / _AUDIO_SPEED,
+        basis=basis,
+    )
+
+
+def _joining(job: Job[VideoConvertOptions], video: VideoInfo, codec: str, basis: dict[str, Any]) -> Estimate:
+    """What was made in parts is copied here, and joined. Memory is there to make one damaged piece again."""
+    made = _video_bytes(job, video, codec) + _sound_bytes(job.options, video)
+    segments = ceil(video.duration / segment_length(job.options, video.duration))
+    return Estimate(
+        memory=max(_memory(job, video, 1), _joining_memory(job, video)),
+        temp=int(2.1 * (made + video.beside)) + _CONTAINERS,
+        seconds=0.3 + 4 * made / _COPIED + segments * _TAKEN,
         basis=basis,
     )
 

@@ -1,6 +1,8 @@
 """Encoding with FFmpeg as a library, through PyAV."""
 
+import hashlib
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
+from av._core import library_meta
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.codec import Codec
@@ -20,12 +23,14 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from ...contract import Unusable, abandon
-from ...pieces import seal
+from ...media.x264 import steady_x264
+from ...pieces import hash_of, seal
 from .checkpoint import Segment, segment_name
-from .options import HARDWARE_REMEDY, Target
-from .picture import output_aspect
+from .options import HARDWARE_REMEDY, Target, on_one_thread
+from .picture import PixelFormat, output_aspect
 from .segments import EncoderFailedError, Encoding, decoding_times
 from .sound import SoundPlan, open_part
+from .trial import TRIAL_SIDE, trial_pictures
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -38,7 +43,6 @@ _TOO_QUICK = 11
 """From this preset of its own on it may write pictures that cannot be decoded: our ultrafast and superfast."""
 _HELD = 16
 """Segments with fewer frames than an encoder reorders are where encoders' decoding times go wrong."""
-_TRIAL_SIDE = 256
 
 
 class LibraryBackend:
@@ -53,6 +57,33 @@ class LibraryBackend:
     def pixel_formats(self) -> set[str]:
         """How the encoder can store pixels."""
         return {known.name for known in Codec(self._encoder, "w").video_formats or ()}
+
+    @property
+    def software(self) -> str:
+        """The library, and what it was built of."""
+        version = ".".join(map(str, av.library_versions["libavcodec"]))
+        built = hash_of({name: meta["configuration"] for name, meta in library_meta.items()}, av.library_versions)
+        return f"PyAV {av.__version__} with libavcodec {version}, build {built[:8]}, {platform.machine()}"
+
+    def stamp(self, target: Target, pixels: PixelFormat) -> str:
+        """What the encoder makes of some frames, hashed. x264 and x265 also write their own version into it."""
+        options = on_one_thread(target).video_options
+        context = av.CodecContext.create(target.video_encoder, "w")
+        assert isinstance(context, VideoCodecContext)
+        context.width = context.height = TRIAL_SIDE
+        context.pix_fmt, context.options = pixels.name, {**options, **steady_x264(TRIAL_SIDE)}
+        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+        context.bit_rate = target.video_bitrate
+        made = hashlib.sha256()
+        for number, picture in enumerate(trial_pictures()):
+            frame = VideoFrame.from_bytes(picture, TRIAL_SIDE, TRIAL_SIDE, format="rgba")
+            frame.pts, frame.time_base = number, context.time_base
+            for packet in context.encode(frame.reformat(format=pixels.name)):
+                made.update(bytes(packet))
+        for packet in context.encode(None):
+            made.update(bytes(packet))
+        made.update(context.extradata or b"")
+        return made.hexdigest()
 
     def segment_encoder(self, encoding: Encoding, number: int, _tick: Callable[[], None]) -> "LibrarySegmentEncoder":
         """An encoder for one segment."""
@@ -72,7 +103,7 @@ def require_hardware(encoder: str) -> None:
     except UnknownCodecError:
         raise Unusable(f"this build of FFmpeg has no encoder {encoder}: {HARDWARE_REMEDY}") from None
     assert isinstance(context, VideoCodecContext)
-    context.width = context.height = _TRIAL_SIDE
+    context.width = context.height = TRIAL_SIDE
     names = [known.name for known in context.codec.video_formats or ()]
     context.pix_fmt = "yuv420p" if "yuv420p" in names else "nv12"
     context.time_base = context.framerate = Fraction(1, 25)

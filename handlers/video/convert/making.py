@@ -23,6 +23,7 @@ from .options import Target, VideoConvertOptions, on_one_thread
 from .picture import PixelFormat
 from .segments import EncoderFailedError, Encoding, VideoBackend, encode_segments
 from .sound import SoundPlan, SoundRange, convert_sound
+from .spread import film_of
 
 SOUND_SHARE = 5.0
 PICTURE_UNTIL = 95.0
@@ -85,8 +86,12 @@ class Making:
         *,
         picture: bool = True,
         burner: Burner | None = None,
+        share: range | None = None,
     ) -> None:
-        """Progress goes from the first `percent` to the second. `picture`: whether it is made, unless it is copied."""
+        """Progress goes from the first `percent` to the second. `picture`: whether it is made, unless it is copied.
+
+        `share`: only these segments are made; none: all.
+        """
         self._percents = percent
         self._saved = saved
         self._journal = journal
@@ -111,7 +116,7 @@ class Making:
             burner=burner,
         )
         apart = self._at_once > 1
-        self._stretches = stretches_of(plan, keyframes, saved.segments, apart=apart) if picture else []
+        self._stretches = stretches_of(plan, keyframes, saved.segments, apart=apart, share=share) if picture else []
         self._read: dict[Stretch, DecodePass] = {}
         self._counting = Lock()
         self._faults: list[tuple[int, str]] = []
@@ -122,6 +127,9 @@ class Making:
         self._began = time.monotonic()
         self._encoded = 0
         """Frames."""
+        self._wanted = plan.end - plan.start
+        if share is not None:
+            self._wanted = plan.edges(share[-1])[1] - plan.edges(share[0])[0] if share else 0
         self._heard = {sound.stream: 0.0 for sound in sounds}
         """Number of a stream of sound → how far it is, in seconds on the source's clock."""
         self._reached = {segment.number: segment.last for segment in saved.segments}
@@ -131,6 +139,12 @@ class Making:
     def faults(self) -> list[str]:
         """What encoders did wrong, in words."""
         return [said for _, said in sorted(self._faults)]
+
+    @property
+    def read(self) -> tuple[int, int]:
+        """Packets that the decoder refused, and those that it took."""
+        readings = list(self._read.values())
+        return sum(reading.bad for reading in readings), sum(reading.good for reading in readings)
 
     def run(self) -> SavedConversion:
         """Make the sound and the segments that are missing, and save each as it is finished."""
@@ -254,7 +268,7 @@ class Making:
         for number, moment in self._reached.items():
             begin, end = plan.edges(number)
             made += max(0, min(moment, end) - begin)
-        picture = min(1.0, made / max(1, plan.end - plan.start))
+        picture = min(1.0, made / max(1, self._wanted))
         sound = sum(map(self._share_heard, self._heard)) / len(self._heard) if self._heard else 1.0
         if self._encoding.target.copied:
             return COPY_FROM * sound
@@ -289,7 +303,7 @@ def job_of(context: TaskContext[VideoConvertOptions]) -> Job[VideoConvertOptions
     return Job(
         options=context.options,
         input_file=context.input_file,
-        output_file=context.output_file,
+        output_file=film_of(context.output_file),
         input_size=context.input_file.stat().st_size,
         room=context.room,
     )

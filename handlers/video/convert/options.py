@@ -27,6 +27,8 @@ EncoderPreset: TypeAlias = Literal[
 _LEAST_SIDE, _MOST_SIDE = 16, 8192
 _Side: TypeAlias = Annotated[int, msgspec.Meta(ge=_LEAST_SIDE, le=_MOST_SIDE)]
 
+MAX_PARTS = 100
+"""Of one film."""
 _LONGEST = 1_000_000
 """Seconds that `start` and `end` may be."""
 MAX_CRF = {"h264": 51, "h265": 51, "vp9": 63, "av1": 63}
@@ -196,6 +198,13 @@ class VideoConvertOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         msgspec.Meta(
             description="Segments encoded side by side. None: as many as CPUs and memory allow, with hardware one. "
             "The result is the same."
+        ),
+    ] = None
+    parts: Annotated[
+        Annotated[int, msgspec.Meta(ge=2, le=MAX_PARTS)] | None,
+        msgspec.Meta(
+            description="Join the picture from so many parts, each made by a task video_part on any node, instead of "
+            "encoding it here. Mostly set by --spread."
         ),
     ] = None
 
@@ -469,7 +478,7 @@ def holds_aspect(target: Target) -> bool:
 _OF_ENCODING = (
     *("width", "height", "scale", "max_width", "max_height", "deinterlace", "rotate", "crop", "pad", "frame_rate"),
     *("crf", "quality", "video_bitrate", "passes", "target_size", "preset", "tune", "profile", "encoder", "hdr"),
-    *("burn_subtitles", "segment_seconds", "segments_at_once"),
+    *("burn_subtitles", "segment_seconds", "segments_at_once", "parts"),
 )
 """Options that nothing asks for where the picture is copied."""
 
@@ -497,10 +506,29 @@ def check(job: Job[VideoConvertOptions]) -> None:
     else:
         _refuse_of_another_codec("tune", job.options.tune, _TUNES, target.video_codec)
         _refuse_of_another_codec("profile", job.options.profile, _PROFILES, target.video_codec)
+    if job.options.parts is not None and (why := why_not_spread(job.options)):
+        raise InvalidOptions(
+            f"Such a conversion has no parts: {why}",
+            field="options.parts",
+            remedy="Leave parts out (`--spread` on the command line): it is then done by one task.",
+        )
     if job.options.backend == "ffmpeg":
         require_program(job.options, target)
     if job.options.quality and quality_of(job.options.quality).metric == "vmaf":
         require_vmaf()
+
+
+def why_not_spread(options: VideoConvertOptions) -> str:
+    """Why a film with these options cannot be made in parts on several nodes, in words; empty where it can."""
+    if options.video_codec == "copy":
+        return "the picture is copied, not encoded"
+    if options.quality is not None:
+        return "a quality is searched for on samples of the whole film first"
+    if options.target_size is not None or options.passes > 1:
+        return "a size is met by passes over the whole film"
+    if options.encoder != "software":
+        return "the machines' hardware may encode differently"
+    return ""
 
 
 def _refuse_of_another_codec(name: str, value: str | None, known: dict[str, tuple[str, ...]], codec: str) -> None:

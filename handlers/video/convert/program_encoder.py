@@ -7,6 +7,7 @@ ends.
 
 import fcntl
 import os
+import platform
 import re
 import select
 import subprocess
@@ -25,13 +26,14 @@ from av.video.stream import VideoStream
 
 from ...attempt_output import pass_on
 from ...contract import Unusable
-from ...pieces import seal
+from ...pieces import hash_of, seal
 from ..program import Program, ask_program, environment
 from .checkpoint import Segment, segment_name
-from .options import HARDWARE_REMEDY, Target
+from .options import HARDWARE_REMEDY, Target, on_one_thread
 from .picture import PixelFormat, output_aspect
 from .segments import Encoding
 from .sound import SoundPlan
+from .trial import TRIAL_SIDE, trial_pictures
 
 _POLL = 0.1
 """Seconds between two looks at whether the attempt has to stop, while the program does not take more."""
@@ -41,7 +43,6 @@ _EXACT = 65535
 """Ratios are rounded to what fits below it."""
 _DEVICE_FORMATS = ("nv12", "p010le")
 """Formats that can be uploaded to a device whose encoder lists only its own surfaces."""
-_TRIAL_SIDE = 256
 _TRIAL_TIMEOUT = 10.0
 _LONGEST_CAUSE = 300
 
@@ -72,12 +73,12 @@ class ProgramBackend:
 
     def require_hardware(self) -> None:
         """Encode one grey picture. Raises Unusable with what to do."""
-        raw = ["-f", "rawvideo", "-pix_fmt", "nv12", "-s", f"{_TRIAL_SIDE}x{_TRIAL_SIDE}", "-i", "pipe:0"]
+        raw = ["-f", "rawvideo", "-pix_fmt", "nv12", "-s", f"{TRIAL_SIDE}x{TRIAL_SIDE}", "-i", "pipe:0"]
         how = _picture_arguments(
             self._target, self._target.video_options, PixelFormat(name="nv12"), Fraction(1, 25), Fraction(1)
         )
         command = [*self._command(), *raw, "-frames:v", "1", *how, "-f", "null", "-"]
-        picture = bytes([128]) * (_TRIAL_SIDE * _TRIAL_SIDE * 3 // 2)
+        picture = bytes([128]) * (TRIAL_SIDE * TRIAL_SIDE * 3 // 2)
         try:
             subprocess.run(
                 command, input=picture, capture_output=True, check=True, timeout=_TRIAL_TIMEOUT, env=environment()
@@ -88,6 +89,33 @@ class ProgramBackend:
             raise Unusable(
                 f"ffmpeg's encoder {self._target.video_encoder} finds no device ({cause}): {HARDWARE_REMEDY}"
             ) from error
+
+    @property
+    def software(self) -> str:
+        """The program, how it was built, and the library that reads."""
+        built = hash_of(self.build, av.library_versions)
+        return f"ffmpeg {self._program.version}, PyAV {av.__version__}, build {built[:8]}, {platform.machine()}"
+
+    def stamp(self, target: Target, pixels: PixelFormat) -> str:
+        """What the program's encoder makes of some pictures, hashed by the program. Raises ProgramFailedError."""
+        raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{TRIAL_SIDE}x{TRIAL_SIDE}", "-i", "pipe:0"]
+        how = _picture_arguments(target, on_one_thread(target).video_options, pixels, Fraction(1, 25), Fraction(1))
+        command = [*self._command(), *raw, *how, "-pix_fmt", pixels.name, "-f", "hash", "-"]
+        try:
+            done = subprocess.run(
+                command,
+                input=b"".join(trial_pictures()),
+                capture_output=True,
+                check=True,
+                timeout=_TRIAL_TIMEOUT,
+                env=environment(),
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+            raise ProgramFailedError(
+                f"ffmpeg's encoder {target.video_encoder} takes no trial picture ({_first_line(said) or error})"
+            ) from error
+        return done.stdout.decode(errors="replace").strip()
 
     def segment_encoder(self, encoding: Encoding, number: int, tick: Callable[[], None]) -> "_ProgramSegmentEncoder":
         """A run of the program for one segment."""

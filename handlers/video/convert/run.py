@@ -3,6 +3,7 @@
 Each part leaves a durable file and a checkpoint, so the next attempt begins where the last one was.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import av
@@ -11,12 +12,12 @@ import msgspec
 from ....events.errors import InvalidOptions
 from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.result import output_fields
-from ...pieces import fingerprint, remove_others
-from ..frames import UndecodableError, beyond_use, has_fields
+from ...pieces import fingerprint, fingerprint_anywhere, hash_of, remove_others
+from ..frames import UndecodableError, beyond_use, has_fields, undecodable
 from ..opening import open_input
 from ..source import VideoSource, cut_notes, read_source, source_fields
 from .burning import Burner, choose_burned
-from .checkpoint import SavedConversion, SegmentPlan, choose_cuts, step_for
+from .checkpoint import FinishedPart, SavedConversion, SegmentPlan, choose_cuts, shares_of, step_for, stretches_of
 from .copied_picture import CopiedPicture, lost_picture_notes, refuse_uncopyable
 from .extras import choose_extras
 from .fitting import fitting_for
@@ -27,6 +28,7 @@ from .making import COPY_FROM, PICTURE_UNTIL, Making, Throttle
 from .mastering import light_notes, with_light
 from .metadata import lost_disposition_notes, lost_tag_notes
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program, segment_length
+from .parts import Origin, PartRecord, open_part, write_part
 from .picture import (
     choose_pixel_format,
     output_aspect,
@@ -40,35 +42,51 @@ from .reshaping import WantedPart, reshaped, wanted_part
 from .search import search_for
 from .segments import VideoBackend
 from .sound import SoundPlan, SoundRange, choose_sounds
+from .spread import VideoPartOptions, bytes_depend_on, film_of, part_file
 
 _LAYOUT = 5
 """Other segments than an earlier version of this module made have another number."""
+_WRITTEN_FROM = 98.0
+"""Percent of a part at which its pieces are there, and are written into one file."""
+_FEWEST = 2
+"""Stretches of a film that is worth spreading."""
 
 
 def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
 
     Raises:
-        Unusable: the input is no video, or lacks what the options ask for, or the machine does.
+        Unusable: the input is no video, or lacks what the options ask for, or the machine does; or a part of a film
+            that was spread does not go with it.
         UndecodableError: too much of the picture cannot be decoded, or is missing.
         EncoderFailedError: the encoder failed again and again.
+        PartMissing: a part of a film that was spread is not there.
         OSError: a file cannot be read or written.
     """
+    return _conversion(context).run()
+
+
+def run_part(context: TaskContext[VideoPartOptions]) -> Outcome:
+    """Make a part of a film, as a file that a node which joins it can read. Raises what `run` raises."""
+    return _conversion(context).run_part(context.options.part, context.options.parts or 1)
+
+
+def _conversion(context: TaskContext[Any]) -> "_Conversion":
     options = context.options
-    target = choose_target(options, context.output_file)
+    target = choose_target(options, film_of(context.output_file))
     backend = _open_backend(options, target)
     source = read_source(context.input_file)
     _refuse_if_cut(source)
     wanted_part(source, options)
     if target.copied:
         refuse_uncopyable(source, target)
-        return _Conversion(context, source, target, backend).run()
+        return _Conversion(context, source, target, backend)
     wanted = options.deinterlace == "always" or (options.deinterlace == "auto" and source.interlaced)
     whole = wanted and has_fields(source.width, source.height)
     prepared = msgspec.structs.replace(reshaped(source, options), deinterlace=whole, squared=not holds_aspect(target))
     refuse_if_no_room(prepared, options)
     refuse_if_too_small(prepared, options, target)
-    return _Conversion(context, prepared, target, backend).run()
+    return _Conversion(context, prepared, target, backend)
 
 
 def _open_backend(options: VideoConvertOptions, target: Target) -> VideoBackend:
@@ -120,7 +138,7 @@ class _Conversion:
         options = self._context.options
         mark = fingerprint(
             self._source.path,
-            msgspec.to_builtins(msgspec.structs.replace(options, segments_at_once=None)),
+            bytes_depend_on(options),
             msgspec.to_builtins(self._target),
             _LAYOUT,
             [av.__version__, av.library_versions],
@@ -139,6 +157,8 @@ class _Conversion:
         """Do what is left to do."""
         self._saved = self._saved.intact(self._context.work_dir)
         self._clean_up()
+        if self._context.options.parts is not None:
+            self._take_parts(self._context.options.parts)
         if self._search is not None:
             self._saved = self._search.run(self._source, self._saved, self._journal, self._burner())
             self._target = self._search.target(self._saved)
@@ -156,6 +176,117 @@ class _Conversion:
             self._clean_up()
         self._context.progress(100, self._joining)
         return Finished(result=self._describe(), message=f"{self._frames} frames")
+
+    def run_part(self, part: int, parts: int) -> Outcome:
+        """Do what is left to do of a part, and write it for whoever joins it."""
+        self._saved = self._saved.intact(self._context.work_dir)
+        self._clean_up()
+        record = PartRecord(part=part, parts=parts, made=self._origin(), whole=self._why_whole())
+        if not record.whole:
+            share = shares_of(self._saved.plan, self._source.keyframes, parts)[part - 1]
+            making = self._making((0.0, _WRITTEN_FROM), sounds=self._sounds.kept[part - 1 :: parts], share=share)
+            self._saved = making.run()
+            bad, good = making.read
+            record = msgspec.structs.replace(
+                record,
+                segments=self._saved.segments,
+                audio=self._saved.audio,
+                silent=self._saved.silent,
+                bad=bad,
+                good=good,
+                faults=tuple(making.faults),
+            )
+        size, written, throttle = self._taken_bytes(self._saved), 0, Throttle()
+
+        def tick(count: int) -> None:
+            nonlocal written
+            self._context.check_stop()
+            written += count
+            if throttle.due():
+                done = _WRITTEN_FROM + (100 - _WRITTEN_FROM) * written / max(1, size)
+                self._context.progress(done, f"writing part {part} of {parts}")
+
+        write_part(self._context.output_part, record, self._saved, self._context.work_dir, tick)
+        made = f"{len(self._saved.segments)} segments of {self._saved.plan.count}"
+        result = {
+            "part": part,
+            "parts": parts,
+            "segments": len(self._saved.segments),
+            "frames": self._saved.frames,
+            "audio_tracks": len(self._saved.audio),
+            "notes": [f"not spread: {record.whole}"] if record.whole else list(record.faults),
+        }
+        return Finished(result=result, message=f"not spread: {record.whole}" if record.whole else made)
+
+    def _why_whole(self) -> str:
+        """Why this film cannot be made in parts, in words; empty where it can."""
+        if not self._source.keyframes:
+            return "the file does not say where its keyframes are, so it is read and encoded in one go"
+        if len(stretches_of(self._saved.plan, self._source.keyframes)) < _FEWEST:
+            return "the film is short, or has so few keyframes that it is encoded in one go"
+        return ""
+
+    def _origin(self) -> Origin:
+        """What the bytes of the film follow from, on this node."""
+        return Origin(
+            film=fingerprint_anywhere(self._source.path),
+            options=hash_of(bytes_depend_on(self._context.options), msgspec.to_builtins(self._target), _LAYOUT),
+            cuts=hash_of(msgspec.to_builtins(self._saved.plan)),
+            fonts=hash_of(self._burned.mark if self._burned else []),
+            software=self._backend.software,
+            encoder=self._backend.stamp(self._target, self._pixels),
+        )
+
+    def _take_parts(self, parts: int) -> None:
+        """Take over what the parts hold, each piece with a checkpoint, as if this task had made it.
+
+        A piece that was damaged since is left out, and made here. Raises Unusable for a part that does not go with this
+        film, these options, or this node's software, and PartMissing.
+        """
+        folder, plan = self._context.work_dir, self._saved.plan
+        origin: Origin | None = None
+        bad = good = 0
+        for part, share in enumerate(shares_of(plan, self._source.keyframes, parts), 1):
+            if self._has_taken(share, self._sounds.kept[part - 1 :: parts]):
+                continue
+            path = part_file(self._context.output_file, part, parts)
+            with open_part(path, part, parts) as opened:
+                record, origin = opened.record, origin or self._origin()
+                if why := origin.differs(record.made):
+                    raise Unusable(
+                        f"part {part} of {parts} ({path.name}) does not go with the others: {why}. Convert the film "
+                        "again, on nodes with the same software"
+                    )
+                if record.whole:
+                    self._faults.append(f"not spread: {record.whole}")
+                    return
+                bad, good = bad + record.bad, good + record.good
+                self._faults += record.faults
+                lost = 0
+                for change, name, size, digest in _pieces_of(record):
+                    if name in self._saved.files:
+                        continue
+                    if name and not opened.take(name, size, digest, folder, self._tick):
+                        lost += 1
+                        continue
+                    self._saved = self._saved.after(change)
+                    done = PICTURE_UNTIL * len(self._saved.segments) / plan.count
+                    self._journal.save(self._saved, change, min(done, PICTURE_UNTIL), f"part {part} of {parts}")
+                if lost:
+                    self._faults.append(f"part {part} of {parts} was damaged: {lost} of its pieces were made again")
+        if beyond_use(bad, good):
+            raise undecodable(self._source.path.name, self._source.codec, bad, good)
+
+    def _has_taken(self, share: range, sounds: Sequence[SoundPlan]) -> bool:
+        made = {segment.number for segment in self._saved.segments}
+        return made.issuperset(share) and all(self._saved.has_sound(sound.stream) for sound in sounds)
+
+    def _tick(self, _count: int) -> None:
+        self._context.check_stop()
+
+    @staticmethod
+    def _taken_bytes(saved: SavedConversion) -> int:
+        return sum(segment.size for segment in saved.segments) + sum(track.size for track in saved.audio)
 
     def _clean_up(self) -> None:
         """Leave nothing but what is known to be finished."""
@@ -184,20 +315,28 @@ class _Conversion:
             "earlier start, or give frame_rate, which shows the picture before again"
         )
 
-    def _making(self, percent: tuple[float, float], *, picture: bool = True) -> Making:
+    def _making(
+        self,
+        percent: tuple[float, float],
+        *,
+        picture: bool = True,
+        sounds: Sequence[SoundPlan] | None = None,
+        share: range | None = None,
+    ) -> Making:
         return Making(
             self._context,
             self._source,
             with_light(self._target, self._source, self._pixels),
             self._pixels,
             self._backend,
-            self._sounds.kept,
+            self._sounds.kept if sounds is None else sounds,
             self._span,
             self._saved,
             self._journal,
             percent,
             picture=picture,
             burner=self._burner(),
+            share=share,
         )
 
     def _burner(self) -> Burner | None:
@@ -281,6 +420,7 @@ class _Conversion:
             "segments": len(self._saved.segments),
             "notes": self._notes(),
             **({"quality": self._search.describe(self._saved)} if self._search else {}),
+            **({"parts": self._context.options.parts} if self._context.options.parts else {}),
             **({"passes": self._fitting.describe(self._saved)} if self._fitting else {}),
             **source,
         }
@@ -336,6 +476,16 @@ class _Conversion:
             *extras.notes,
             *lost,
         ]
+
+
+def _pieces_of(record: PartRecord) -> Iterator[tuple[FinishedPart, str, int, str]]:
+    """What a part holds: the change that each piece is, with name, size and hash of its file, if it has one."""
+    for stream in record.silent:
+        yield FinishedPart(silent=stream), "", 0, ""
+    for track in record.audio:
+        yield FinishedPart(sound=track), track.name, track.size, track.sha256
+    for segment in record.segments:
+        yield FinishedPart(segment=segment), segment.name, segment.size, segment.sha256
 
 
 def _plan(source: VideoSource, window: WantedPart, segment_seconds: float) -> SegmentPlan:

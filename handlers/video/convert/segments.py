@@ -78,6 +78,13 @@ class VideoBackend(SoundBackend, Protocol):
     notes: list[str]
     """For the result."""
 
+    @property
+    def software(self) -> str:
+        """What encodes, with its version, for people. Nodes where it differs do not share a film."""
+
+    def stamp(self, target: Target, pixels: PixelFormat) -> str:
+        """What the encoder makes of some frames, hashed; for `Origin.encoder`."""
+
     def pixel_formats(self) -> set[str]:
         """How the encoder of the picture can store pixels."""
 

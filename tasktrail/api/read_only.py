@@ -1,0 +1,400 @@
+"""A reader: keeps views of its own from the log of a service elsewhere, and answers everything from them.
+
+It appends nothing, so there may be many. What only the memory of the running service knows it does not know: which
+slots are free, what the machine has. Whoever wants something changed is told where the service is.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn, Self, TypeVar
+
+from msgspec.structs import replace
+
+from ..actors.core.load import load_of
+from ..actors.core.state import SchedulerState
+from ..actors.core.tokens import Token
+from ..actors.feed import Endings, Watermark
+from ..actors.machine import disk_size
+from ..actors.pictures import PictureMaker
+from ..actors.snapshots import SCHEDULER_SNAPSHOT
+from ..batches.request import MadeBatch, NewBatch
+from ..config.load import Reloaded, load_config, with_live_keys
+from ..config.settings import Config
+from ..errors import OnlyAtService, ReadOnly
+from ..events import Accepted, Command, CreateGraph, Recorded, TasktrailError
+from ..events.clock import Clock, SystemClock
+from ..events.errors import LogUnreachable, NotReady
+from ..events.log.archives import Archived
+from ..events.log.log_reader import LogReader
+from ..events.values import MAX_INTEGER
+from ..followed_state import FollowedState
+from ..follower import Follower
+from ..handlers.attempt_output import Output
+from ..handlers.process.sandbox import Sandbox
+from ..handlers.registry import Registry
+from ..paths import DataPaths
+from ..projections import Forgotten, TaskQueries, ViewsDamaged, ViewsFailed
+from ..projections.queries.as_of import Point
+from ..projections.queries.past import Past
+from ..system import RecoveryReport
+from ..telemetry.readings import Readings
+from .served import Served
+from .source import Source
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds that a reader waits for a position which is asked for."""
+SILENT_FOR = 5.0
+"""Seconds without following the log after which what is answered may be old, and `readyz` says so."""
+TOKENS_HOLD = 300.0
+"""Seconds that tokens hold while the log is not followed, in which any of them may have been revoked."""
+_MENDED_WITHIN = 30.0
+_WORK = "look at the reader's log; it goes on by itself as soon as it can"
+_NOTHING = RecoveryReport(unfinished=0, interrupted=(), resuming=())
+
+
+class ReadOnlyService(Served):
+    """What `tasktrail serve --read-only` serves."""
+
+    patience = PATIENCE
+
+    def __init__(self, paths: DataPaths, config: Config, *, clock: Clock | None = None) -> None:
+        """Raises `ConfigurationError`, and `DataInUse` where something else has the folder."""
+        clock = clock or SystemClock()
+        registry = Registry.load(config.handlers, presets=config.presets)
+        limits = config.limits(disk_size(paths.temp.parent if not paths.temp.exists() else paths.temp))
+        snapshot = paths.snapshots / SCHEDULER_SNAPSHOT.name if config.snapshot_every else None
+        self._endings = Endings()
+        self._token_watchers: list[Callable[[], None]] = []
+        self._folded = FollowedState(snapshot, limits, clock, self._tokens_changed, self._note)
+        self._follower = Follower(paths, config, "", observer=self._folded, clock=clock)
+        self._followed = _Followed(paths, registry, clock, self._folded, self._follower)
+        super().__init__(self._followed)
+        self._config = config
+        self._clock = clock
+        self.pictures = PictureMaker(
+            paths.pictures,
+            lock_path=paths.workers_lock,
+            sandbox=_of_shared_files(config, paths),
+            clock=clock,
+        )
+        self._follower.start()
+
+    @classmethod
+    def open(cls, data: Path, config: Config, *, clock: Clock | None = None) -> Self:
+        """Begin to follow. Ask `caught_up` before anything else is asked."""
+        return cls(DataPaths(data, Path(config.temp_dir) if config.temp_dir else None, config.log), config, clock=clock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def caught_up(self, within: float) -> bool:
+        """Whether it has reached the end of the log, once; waits so many seconds for it."""
+        return self._folded.began.wait(within)
+
+    @property
+    def trouble(self) -> str:
+        """Why the log cannot be followed now, in words; empty where it can."""
+        return str(self._follower.trouble or "")
+
+    @property
+    def progress(self) -> str:
+        """How far it is, in words."""
+        return f"folds the log: position {self._follower.reached} of {self._follower.head}"
+
+    @property
+    def config(self) -> Config:
+        """The configuration that holds."""
+        return self._config
+
+    def reload(self, config: Config | None = None) -> Reloaded:
+        """Take what can change of another configuration while it runs."""
+        new = load_config(self.paths.data) if config is None else config
+        self._config, reloaded = with_live_keys(self._config, new)
+        self._folded.configure(self._config.limits(disk_size(self.paths.temp)))
+        return reloaded
+
+    def close(self) -> None:
+        """Follow no more, and let go of the folder."""
+        if not self._followed.closed:
+            self._followed.closed = True
+            self.pictures.close()
+            self._follower.close()
+            self.source.disconnect()
+
+    def recover_tasks(self) -> RecoveryReport:
+        """A reader recovers nothing."""
+        return _NOTHING
+
+    def at_once(self, point: str | Point, question: Callable[[Past], T]) -> T:
+        """Ask how it was; of what the log has and the views have not yet, when they have it."""
+        try:
+            return super().at_once(point, question)
+        except ViewsFailed:
+            if not self._followed.catch_up():
+                raise
+        return super().at_once(point, question)
+
+    def output(
+        self,
+        task_id: int,
+        attempt: int | None = None,
+        *,
+        after: int = 0,
+        last: int | None = None,
+        most: int = MAX_INTEGER,
+    ) -> Output:
+        """What an attempt printed, where the folder `output` is shared with the service. Raises `OnlyAtService`."""
+        found = super().output(task_id, attempt, after=after, last=last, most=most)
+        if not found.attempts and self.get_task(task_id).attempt:
+            raise OnlyAtService(f"What attempts of task {task_id} printed lies on the machine of the service")
+        return found
+
+    # --- what changes something -----------------------------------------------------------------------------------
+
+    @property
+    def refusal(self) -> ReadOnly:
+        """Who has the log instead."""
+        return read_only(self._folded)
+
+    def submit(
+        self,
+        commands: Sequence[Command],
+        reply: Callable[[list[Accepted | TasktrailError]], None],
+        *,
+        checked: bool = False,  # noqa: ARG002 - all are refused
+        only_user: int | None = None,  # noqa: ARG002
+    ) -> None:
+        """Refuse all."""
+        reply([self.refusal for _ in commands])
+
+    async def carry_out_batch(
+        self,
+        wanted: NewBatch,
+        actor: str,
+        user_id: int | None,
+        send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
+    ) -> MadeBatch:
+        """Raises `ReadOnly`."""
+        self._refuse(wanted, actor, user_id, send)
+
+    def note_refusal(self, actor: str, command: Command | NewBatch, error: TasktrailError) -> None:
+        """Nothing can be recorded here."""
+
+    def note_refused_route(self, actor: str, route: str, error: TasktrailError) -> None:
+        """Nothing can be recorded here."""
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[None]:
+        """Raises `ReadOnly`: views that turn out to be damaged are built anew unasked."""
+        self._refuse()
+        yield
+
+    def adopt_views(self) -> None:
+        """Raises `ReadOnly`."""
+        self._refuse()
+
+    def archive(self, *asked: object, **named: Any) -> Archived:
+        """Raises `ReadOnly`."""
+        self._refuse(asked, named)
+
+    def forget(self, *asked: object, **named: Any) -> Forgotten:
+        """Raises `ReadOnly`."""
+        self._refuse(asked, named)
+
+    def _refuse(self, *_asked: object) -> NoReturn:
+        raise self.refusal
+
+    # --- how it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def obstacles(self) -> list[TasktrailError]:
+        """Why what is answered may be old."""
+        if self._followed.closed:
+            return [NotReady("The reader is stopped", remedy="Start it again.")]
+        as_of = f"what is answered is as of position {self._follower.position.position}"
+        if (trouble := self._follower.trouble) is not None:
+            if isinstance(trouble, TasktrailError):
+                return [type(trouble)(f"{trouble.message}; {as_of}", remedy=trouble.advice)]
+            return [NotReady(f"The log cannot be followed: {trouble}; {as_of}", remedy=_WORK)]
+        silent = self._follower.silent()
+        if silent is None or silent > SILENT_FOR:
+            for_long = "yet" if silent is None else f"for {silent:.0f} s"
+            why = "the database does not answer, or the views are being built anew"
+            return [NotReady(f"The log was not followed {for_long}: {why}; {as_of}", remedy=f"Wait, or {_WORK}.")]
+        return []
+
+    @property
+    def degraded(self) -> list[str]:
+        """That the views lag, where they do."""
+        behind = self._follower.head - self._follower.position.position
+        return [f"the views lag {behind} records behind the log"] if behind > 0 else []
+
+    @property
+    def fatal(self) -> None:
+        """Nothing ends a reader."""
+        return
+
+    @property
+    def numbers(self) -> None:
+        """The service counts what happens. A reader that did so, too, would have it counted twice."""
+        return
+
+    def readings(self) -> Readings:
+        """A look at it as it is. The database is not asked."""
+        position, head = self._follower.position.position, self._follower.head
+        try:
+            load = self._folded.ask(lambda state, _now: load_of(state))
+        except NotReady:
+            load = None
+        return Readings(
+            tasks=self._followed.counts(),
+            load=load,
+            position=head,
+            log_bytes=None,
+            views_lag=max(0, head - position),
+            notices_lag=None,
+            notices_waiting=None,
+            ready=self.ready,
+            degraded=len(self.degraded),
+            log_silent=self._follower.silent(),
+        )
+
+    def memory_of_attempts(self) -> dict[tuple[int, int], int]:
+        """Nothing runs here."""
+        return {}
+
+    # --- who asks, and what comes ---------------------------------------------------------------------------------
+
+    @property
+    def known_tokens(self) -> Mapping[str, Token]:
+        """Those that the log has. None while the database has been silent for so long that any may be revoked."""
+        silent = self._follower.silent()
+        return self._folded.tokens if silent is not None and silent <= TOKENS_HOLD else {}
+
+    def watch_tokens(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        """Have `watcher` called, in another thread, when a token was added or revoked. Returns what ends that."""
+        self._token_watchers.append(watcher)
+        return lambda: self._token_watchers.remove(watcher)
+
+    def _tokens_changed(self) -> None:
+        for watcher in tuple(self._token_watchers):
+            watcher()
+
+    def _note(self, records: Sequence[Recorded]) -> None:
+        if records:
+            self._endings.note(records)
+        else:
+            self._endings.wake_all()
+
+    @property
+    def watermark(self) -> Watermark:
+        """How far the views have come: no answer tells of more than the streams do."""
+        return self._follower.position
+
+    def find(self, position: int, field: str) -> None:
+        """Raise `NotReady` unless the views have `position`."""
+        known = self._follower.position.position
+        if position > known:
+            self._follower.look()
+            raise NotReady(
+                f"{field}: this reader has come to position {known}, and {position} has not come within "
+                f"{PATIENCE:g} s{self._why_not()}",
+                remedy="Ask again, or ask the service itself, which has every position that it has told.",
+            )
+
+    def _why_not(self) -> str:
+        obstacle = self.obstacle
+        return "" if obstacle is None else f": {obstacle.message}"
+
+    def expecting(self, task_id: int, wake: Callable[[], object]) -> AbstractContextManager[None]:
+        """While the context lasts, `wake` is called when the end of the task has come from the log."""
+        return self._endings.expecting(task_id, wake)
+
+
+def _of_shared_files(config: Config, paths: DataPaths) -> Sandbox:
+    """Pictures are made of files below configured roots only: elsewhere the path that a task names is another file."""
+    sandbox, nowhere = config.for_workers(paths.protected()), (str(paths.pictures / "nowhere"),)
+    return replace(
+        sandbox,
+        input_roots=sandbox.input_roots or nowhere,
+        output_roots=sandbox.output_roots or nowhere,
+    )
+
+
+def read_only(folded: FollowedState) -> ReadOnly:
+    """The refusal, which says where the service is."""
+    service = folded.service
+    where = (
+        "No service has had the log yet"
+        if service is None
+        else (f"The service with pid {service.pid} on {service.host} has the log, or had it last")
+    )
+    return ReadOnly(f"This reads the log of a service, and changes nothing. {where}")
+
+
+class _Followed(Source):
+    """The views that a follower keeps, the log itself, and the Scheduler's memory as the log tells it."""
+
+    def __init__(
+        self, paths: DataPaths, registry: Registry, clock: Clock, folded: FollowedState, follower: Follower
+    ) -> None:
+        super().__init__(paths, registry, clock)
+        self._folded = folded
+        self._follower = follower
+        self.closed = False
+
+    def log(self) -> LogReader:
+        """This thread's reader of the log. Raises at once while the follower knows that the database is away."""
+        if isinstance(trouble := self._follower.trouble, LogUnreachable):
+            raise LogUnreachable(trouble.message)
+        return super().log()
+
+    def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
+        """What the function makes of the Scheduler's memory as far as the log tells it, and the time."""
+        return self._folded.ask(function)
+
+    def settle(self) -> None:
+        """Views may be asked as far as they are; none before they were at the end of the log once."""
+        if self.closed:
+            raise NotReady("The reader is stopped", remedy="Start it again.")
+        if not self._folded.began.is_set():
+            raise NotReady("The log is being folded", remedy="Ask again in a moment.")
+
+    def counts(self) -> dict[tuple[str, str], int] | None:
+        """Type and status → tasks; None if the views cannot be read."""
+        try:
+            queries: TaskQueries = self._own("now", lambda: TaskQueries.open(self.paths.views))
+            return queries.counts()
+        except (ViewsDamaged, ViewsFailed):
+            return None
+
+    def wait_for_log(self, position: int) -> bool:
+        """Wait for the views to reach `position`; false once the reader is closed."""
+        while not self._follower.position.wait(position, 1.0):
+            if self.closed:
+                return False
+        return True
+
+    def catch_up(self) -> bool:
+        """Have the views come to where the log ends now; whether they have, in time."""
+        try:
+            head = self.log().head().position
+        except TasktrailError:
+            return False
+        self._follower.look()
+        return self._follower.position.wait(head, PATIENCE)
+
+    def generation(self) -> int:
+        """A number that changes when the views were built anew."""
+        return self._follower.views_generation
+
+    def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - the follower finds out itself
+        """Have damaged views built anew."""
+        return self._follower.mend(generation, _MENDED_WITHIN)

@@ -1,0 +1,143 @@
+"""One film on many nodes: a command for one conversion becomes a graph of its parts and the task that joins them."""
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..events import CreateGraph, CreateTask, GraphTask
+from ..events.commands import TaskFields
+from ..events.errors import CONTRADICTION, InvalidOptions, InvalidValue
+
+FILM = "film"
+"""The name, in the graph, of the task that joins the parts."""
+_OF_THE_FILM = (
+    *("notify_email", "notify_webhook", "callback_url", "notify_on", "notify_targets"),
+    *("original", "original_folder"),
+)
+_OF_THE_PARTS = ("scheduled_for", "held", "deadline", "queue_timeout")
+"""When the work may begin. The film waits for its parts anyway."""
+_FOLDED = re.compile(r"[\s,/\x00-\x1f\x7f]+")
+_LONGEST = 150
+
+
+class SpreadFilm(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks that make a film."""
+
+    task_id: int
+    """The task that joins the parts; its end is the film's."""
+    parts: tuple[int, ...] = ()
+    """The tasks of the parts, in their order; none where the film is not spread."""
+    batch: str = ""
+    """The name that all of them share: to cancel, retry or list them."""
+    not_spread: str = ""
+    """Why one task converts it, in words."""
+
+
+class Spreading(NamedTuple):
+    """What is sent, and why it is one task, if it is."""
+
+    command: CreateGraph | CreateTask
+    not_spread: str = ""
+
+    @property
+    def film(self) -> TaskFields:
+        """The task whose end is the film's."""
+        if isinstance(self.command, CreateTask):
+            return self.command
+        return self.command.tasks[-1]
+
+
+def spread_over(film: CreateTask, parts: int) -> Spreading:
+    """The graph that makes the film in so many parts; the command itself where that cannot be, or is of no use.
+
+    Raises:
+        InvalidOptions: it is no conversion of a film, or names parts itself.
+        InvalidValue: there cannot be so many parts.
+    """
+    from ..handlers.video.convert.options import MAX_PARTS
+
+    if film.type != "video_convert":
+        raise InvalidOptions(
+            f"{film.type} cannot be spread over nodes, only video_convert can",
+            field="type",
+            remedy="Leave the spreading out.",
+            status=CONTRADICTION,
+        )
+    if "parts" in film.options:
+        raise InvalidOptions("parts is set by the spreading itself", field="options.parts", remedy="Leave it out.")
+    if not 1 <= parts <= MAX_PARTS:
+        raise InvalidValue(f"A film has 1 to {MAX_PARTS} parts, not {parts}", field="parts")
+    if why := "one part is the whole film" if parts == 1 else _why_not(film.options):
+        return Spreading(film, why)
+    shared = {name: getattr(film, name) for name in TaskFields.__struct_fields__}
+    shared["batch"] = film.batch or _batch(film)
+    options = {**film.options, "parts": parts}
+    makers = [_part(film, shared, options, part, parts) for part in range(1, parts + 1)]
+    begin = {name: getattr(CreateTask(type="video_convert"), name) for name in _OF_THE_PARTS}
+    policies = film.on_dependency_failure
+    others = (policies,) * len(film.depends_on) if isinstance(policies, str) else policies
+    joins = GraphTask(
+        **{**shared, **begin, "options": options, "on_dependency_failure": (*["fail"] * parts, *others)},
+        name=FILM,
+        parent=film.parent_task_id,
+        depends_on=(*(maker.name for maker in makers), *film.depends_on),
+    )
+    return Spreading(
+        CreateGraph(
+            tasks=(*makers, joins),
+            command_id=film.command_id,
+            actor=film.actor,
+            reason=film.reason,
+            correlation_id=film.correlation_id,
+            traceparent=film.traceparent,
+        )
+    )
+
+
+def spread_film_of(graph: CreateGraph, ids: Mapping[str, int]) -> SpreadFilm:
+    """The tasks that were made of the graph."""
+    *makers, joins = graph.tasks
+    return SpreadFilm(task_id=ids[joins.name], parts=tuple(ids[maker.name] for maker in makers), batch=joins.batch)
+
+
+def _part(film: CreateTask, shared: dict[str, Any], options: dict[str, Any], part: int, parts: int) -> GraphTask:
+    from ..handlers.video.convert.spread import part_file
+
+    own = {name: getattr(CreateTask(type="video_part"), name) for name in _OF_THE_FILM}
+    return GraphTask(
+        **{
+            **shared,
+            **own,
+            "type": "video_part",
+            "output_file": str(part_file(Path(film.output_file), part, parts)),
+            "options": {**options, "part": part},
+            "overwrite": True,  # what an earlier try has left under this name
+            "unique": f"{film.unique[:_LONGEST]}:part-{part}-of-{parts}" if film.unique else "",
+            "estimated_time": film.estimated_time / parts,
+        },
+        name=f"part-{part}",
+        parent=film.parent_task_id,
+        depends_on=film.depends_on,
+    )
+
+
+def _why_not(options: dict[str, Any]) -> str:
+    """What is wrong with options is told by whoever knows them with their preset: the service."""
+    from ..handlers.video.convert.options import VideoConvertOptions, why_not_spread
+
+    try:
+        return why_not_spread(msgspec.convert(options, VideoConvertOptions))
+    except msgspec.ValidationError:
+        return ""
+
+
+def _batch(film: CreateTask) -> str:
+    """A name for this film's tasks alone; the same when the command is repeated."""
+    name = _FOLDED.sub("_", Path(film.output_file).name)[:_LONGEST] or "film"
+    tail = sha256(film.command_id.encode()).hexdigest()[:6] if film.command_id else token_hex(3)
+    return f"{name}-{tail}"

@@ -1,0 +1,113 @@
+"""`--spread`: one film on many nodes, shown as one."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from ..words import percent
+from .fields import F
+from .parameters import PartsParam
+from .progress import Display
+from .terminal import plain
+
+if TYPE_CHECKING:
+    from ..api.protocol import Tasks
+    from ..api.spreading import Spreading
+    from ..events import CreateGraph, CreateTask, Task
+
+_OPEN = ("pending", "running", "retrying")
+_JOIN_FROM = 90.0
+"""Percent of the whole at which the parts are there."""
+_MOST = 16
+"""Parts that `auto` makes at most: each begins with a look at the whole file."""
+
+
+def spread_option(function: F) -> F:
+    """Add `--spread`."""
+    return click.option(
+        "--spread",
+        type=PartsParam(),
+        metavar="N|auto",
+        help="Of a video_convert: make the film in N parts, each on any node, and join them; the same bytes. auto: as "
+        "many as attempts may run at once.",
+    )(function)
+
+
+def spread_as_asked(tasks: "Tasks", wanted: "CreateTask", parts: int) -> "Spreading":
+    """What is to be sent; `parts` as the option has it. Raises what `spread_over` raises."""
+    from ..api.spreading import spread_over
+
+    return spread_over(wanted, parts or _as_many_as_run(tasks))
+
+
+def spread_or_told(tasks: "Tasks", wanted: "CreateTask", parts: int, display: Display) -> "CreateGraph | None":
+    """The parts of the film and the film; none, and why is shown, where one task converts it."""
+    from ..events import CreateGraph
+
+    spreading = spread_as_asked(tasks, wanted, parts)
+    if isinstance(spreading.command, CreateGraph):
+        return spreading.command
+    display.say(f"one task converts it: {spreading.not_spread}")
+    return None
+
+
+def _as_many_as_run(tasks: "Tasks") -> int:
+    return max(1, min(_MOST, tasks.limits().limits.max_concurrent))
+
+
+def parts_of(tasks: "Tasks", film: "Task") -> list["Task"]:
+    """The tasks of the film's parts, in their order."""
+    number = film.options.get("parts") or 0
+    return [tasks.get_task(task_id) for task_id in film.depends_on[:number]]
+
+
+class Whole:
+    """A film and its parts, told as one task. It has what `until_ended` asks for."""
+
+    def __init__(self, tasks: "Tasks") -> None:
+        self._tasks = tasks
+
+    def get_task(self, task_id: int) -> "Task":
+        """The film, as far as it is with all of its parts."""
+        film = self._tasks.get_task(task_id)
+        if film.status not in _OPEN:
+            return film
+        if film.attempt:
+            done = _JOIN_FROM + (100 - _JOIN_FROM) * film.progress / 100
+            return msgspec.structs.replace(film, progress=done)
+        return as_one(film, parts_of(self._tasks, film))
+
+    def wait(self, task_id: int, timeout: float | None = None) -> "Task":
+        """Until the film ends. Raises `WaitTimeout`."""
+        return self._tasks.wait(task_id, timeout)
+
+
+def as_one(film: "Task", parts: Sequence["Task"]) -> "Task":
+    """The film before it is joined: how far its parts are, together and each."""
+    done = sum(100.0 if part.status == "completed" else part.progress for part in parts) / max(1, len(parts))
+    said = ", ".join(f"{number} {_how_far(part)}" for number, part in enumerate(parts, 1))
+    runs = any(part.attempt for part in parts)
+    return msgspec.structs.replace(
+        film,
+        status="running" if runs else film.status,
+        attempt=1 if runs else 0,
+        progress=_JOIN_FROM * done / 100,
+        message=f"parts: {said}" if runs else film.message,
+    )
+
+
+def _how_far(part: "Task") -> str:
+    return {"completed": "done", "pending": "waits"}.get(part.status, percent(part.progress))
+
+
+def failed_parts(tasks: "Tasks", film: "Task") -> list[str]:
+    """Lines that say which parts have failed, and how to go on without making the others again."""
+    parts = parts_of(tasks, film)
+    failed = [(number, part) for number, part in enumerate(parts, 1) if part.status == "failed"]
+    lines = [f"  part {number} of {len(parts)} is task {part.id}: {plain(part.error)}" for number, part in failed]
+    if failed:
+        ids = " ".join(str(part.id) for _, part in failed)
+        lines.append(f"  `tasktrail retry {ids} {film.id}` makes these again and keeps the others.")
+    return lines

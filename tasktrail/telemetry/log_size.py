@@ -1,0 +1,53 @@
+"""How large a log on PostgreSQL is, for whoever looks at the metrics: nobody waits long for a server that is away."""
+
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..events import TasktrailError
+from ..events.log.opening import read_log
+
+if TYPE_CHECKING:
+    from ..events.log.log_reader import LogReader
+
+_WITHIN = 1.0
+"""Seconds. A server that is away is noticed only after 20."""
+
+
+class LogSize:
+    """Measures it, one at a time. Safe to use from many threads."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._measured: Future[int | None] | None = None
+        self._reader: LogReader | None = None
+
+    def bytes(self) -> int | None:
+        """None where the log cannot say it at once."""
+        with self._lock:
+            measured = self._measured
+            if measured is None or measured.done():
+                measured = self._measured = Future()
+                threading.Thread(target=self._settle, args=(measured,), name="log-size", daemon=True).start()
+        with suppress(TimeoutError):
+            return measured.result(_WITHIN)
+        return None
+
+    def _settle(self, measured: "Future[int | None]") -> None:
+        measured.set_result(self._measure())
+
+    def _measure(self) -> int | None:
+        try:
+            if self._reader is None:
+                self._reader = read_log(self._place)
+            return self._reader.size()
+        except (TasktrailError, OSError):  # whoever measures is told of that elsewhere
+            return None
+
+    def close(self) -> None:
+        """Let go of the log."""
+        if self._reader is not None:
+            self._reader.close()

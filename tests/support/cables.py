@@ -1,0 +1,77 @@
+"""A machine of its own on a cable that can be cut: a network namespace of Linux, which only root may make."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import pytest
+
+_NET = "10.77.{}.{}"
+"""Numbers of this machine and of the other one; nobody else's here, it is hoped."""
+
+
+def _run(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+@cache
+def can_cut() -> bool:
+    """Whether this process may make namespaces and cables."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    name = f"tasktrail-try-{os.getpid()}"
+    return _run("ip", "netns", "add", name) and _run("ip", "netns", "delete", name)
+
+
+needs_cables = pytest.mark.skipif(not can_cut(), reason="needs network namespaces: root, and the command `ip`")
+
+
+class Cable:
+    """Between this machine, which is at `here`, and one at `there`, in which `inside` starts programs."""
+
+    def __init__(self, number: int) -> None:
+        self.here, self.there = _NET.format(number, 1), _NET.format(number, 2)
+        self._name = f"tasktrail-{os.getpid()}-{number}"
+        self._end = f"tt{os.getpid() % 10**6}n{number}"
+        self.inside: Sequence[str] = ("ip", "netns", "exec", self._name)
+
+    def lay(self) -> None:
+        """Make both ends."""
+        far = f"{self._end}x"
+        for command in (
+            f"ip netns add {self._name}",
+            f"ip link add {self._end} type veth peer name {far} netns {self._name}",
+            f"ip address add {self.here}/24 dev {self._end}",
+            f"ip link set {self._end} up",
+            f"ip -n {self._name} address add {self.there}/24 dev {far}",
+            f"ip -n {self._name} link set {far} up",
+            f"ip -n {self._name} link set lo up",
+        ):
+            subprocess.run(command.split(), check=True, capture_output=True, timeout=60)
+
+    def cut(self) -> None:
+        """Nothing goes through any more, and nobody is told."""
+        subprocess.run(["ip", "link", "set", self._end, "down"], check=True, timeout=60)
+
+    def join(self) -> None:
+        """It is whole again."""
+        subprocess.run(["ip", "link", "set", self._end, "up"], check=True, timeout=60)
+
+    def take_away(self) -> None:
+        """Take both ends away. What runs inside goes on without a network."""
+        _run("ip", "link", "delete", self._end)
+        _run("ip", "netns", "delete", self._name)
+
+
+@contextmanager
+def cable(number: int) -> Iterator[Cable]:
+    """One that is laid. Tests that run at the same time take other numbers, by their processes' pids."""
+    made = Cable((os.getpid() * 4 + number) % 250)
+    try:
+        made.lay()
+        yield made
+    finally:
+        made.take_away()

@@ -1,0 +1,138 @@
+"""What a reader keeps of the Scheduler's memory is at each position what a fold of the whole log up to there gives."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from histories import BEGIN, Journal, random_history
+
+from tasktrail import followed_state
+from tasktrail.actors.core.board import limits_board, queue_board, schedule_boards, source_boards, token_boards
+from tasktrail.actors.core.explanation import explain
+from tasktrail.actors.core.limits import Limits
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.api.source import state_from_log
+from tasktrail.events.log.log_reader import LogReader
+from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.reports import AttemptEnded
+from tasktrail.events.system_events import QueuePaused, TokenAdded, TokenRevoked
+from tasktrail.followed_state import FollowedState
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        yield Journal(log)
+
+
+@pytest.fixture
+def log(journal: Journal, tmp_path: Path) -> Iterator[LogReader]:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
+        assert log.head() == journal.log.head()
+        yield log
+
+
+class Shown:
+    """A clock that shows what it is set to."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def now(self) -> datetime:
+        return self._journal.at
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+def answers(state: SchedulerState, now: datetime) -> Any:
+    """What there is to ask, of each task that waits or runs."""
+    board = queue_board(state, now, 1000, live=False)
+    why = {task_id: explain(state, task_id, now, live=False) for task_id in state.tasks.open_ids()}
+    return (
+        (board.position, board.ready, board.blocked, board.entries, board.pauses),
+        {task_id: found and found() for task_id, found in why.items()},
+        (limits_board(state).changes, schedule_boards(state), source_boards(state), token_boards(state)),
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_folded_as_it_comes_is_what_the_whole_log_folds_to(
+    seed: int, journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed_state, "_OVER", 3)  # so that finished tasks go, and some come back
+    chance = Random(seed)
+    random_history(journal, 60, seed)
+    followed = FollowedState(None, Limits(), Shown(journal))
+    followed.caught_up(log, log.head().position)
+    for step in range(15):
+        before = log.head().position
+        random_history(journal, chance.randrange(1, 12), 1000 * seed + step)
+        journal.at += timedelta(seconds=chance.choice((0, 0, 90)))  # retries fall due
+        for record in list(log.read(before)):
+            followed.took([record])
+        whole = state_from_log(log.read(), Limits(), journal.at)
+        assert followed.ask(answers) == answers(whole, journal.at)
+
+
+def test_a_task_waits_no_more_for_one_that_has_completed(
+    journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed_state, "_OVER", 0)
+    first = journal.create(output_file="/out/1")
+    then = journal.create(output_file="/out/2", depends_on=(first,))
+    followed = FollowedState(None, Limits(), Shown(journal))
+    followed.caught_up(log, log.head().position)
+    assert followed.ask(lambda state, now: queue_board(state, now, 9, live=False)).blocked == 1
+    followed.took(journal.start(first))
+    assert [one.task_id for one in followed.ask(lambda state, now: queue_board(state, now, 9)).running] == [first]
+    followed.took(journal.send(AttemptEnded(task_id=first, attempt=1, outcome="completed")))
+    board = followed.ask(lambda state, now: queue_board(state, now, 9, live=False))
+    assert (board.blocked, [one.task_id for one in board.entries], board.running) == (0, [then], ())
+    late = journal.create(output_file="/out/3", depends_on=(first,))  # which is not in memory any more
+    followed.took(journal.records[-1:])
+    board = followed.ask(lambda state, now: queue_board(state, now, 9, live=False))
+    assert (board.blocked, [one.task_id for one in board.entries]) == (0, [then, late])
+
+
+def test_tokens_are_known_as_soon_as_they_are_recorded_and_forgotten_when_they_are_revoked(
+    journal: Journal, log: LogReader
+) -> None:
+    told = list[int]()
+    followed = FollowedState(None, Limits(), Shown(journal), lambda: told.append(len(followed.tokens)))
+    followed.caught_up(log, 0)
+    assert followed.tokens == {}
+    followed.took(journal.record(0, TokenAdded(token="ci", role="reader", digest="d" * 64)))
+    assert [token.token for token in followed.tokens.values()] == ["ci"]
+    followed.took(journal.record(0, QueuePaused()))
+    followed.took(journal.record(0, TokenRevoked(token="ci")))
+    assert followed.tokens == {}
+    assert told == [0, 1, 0]
+
+
+def test_nothing_is_answered_from_memory_that_may_hold_what_was_erased(journal: Journal, log: LogReader) -> None:
+    journal.create(label="canary")
+    followed = FollowedState(None, Limits(), Shown(journal))
+    followed.caught_up(log, 1)
+    followed.erasing()
+    with pytest.raises(Exception, match="being folded"):
+        followed.ask(lambda state, _now: state)
+
+
+def test_a_page_that_fails_in_the_middle_leads_to_a_new_fold(
+    journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = journal.create(output_file="/out/1")
+    followed = FollowedState(None, Limits(), Shown(journal))
+    followed.caught_up(log, 1)
+    journal.create(output_file="/out/2", depends_on=(first,))
+    with monkeypatch.context() as patch:
+        patch.setattr(FollowedState, "_wait", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            followed.took(journal.records[-1:])
+    followed.caught_up(log, 2)
+    assert followed.ask(lambda state, now: queue_board(state, now, 9, live=False)).blocked == 1
