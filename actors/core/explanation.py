@@ -372,6 +372,8 @@ def node_obstacles(state: SchedulerState, task: TaskState, in_use: InUse) -> Ite
 
 
 def _of_this_machine(state: SchedulerState, task: TaskState, nodes: Nodes) -> Iterator[Obstacle]:
+    if state.outlived:  # attempts run on a cluster that has not told of its nodes yet, so no worker is ready either
+        return
     if nodes.local_drains:
         yield _drained(state, LOCAL, "the machine of the service")
     requires = task.spec.requires

@@ -54,7 +54,7 @@ def node_boards(state: SchedulerState, local: NodeSeen) -> tuple[NodeBoard, ...]
     `local`: what this machine has, for where it is the only node.
     """
     recorded = state.durable.nodes
-    if not state.nodes.many and not recorded.present():
+    if not (state.nodes.many or state.outlived or recorded.present()):
         here = _local_board(state, local)
         return (here, *(_lost(state, one) for one in recorded.by_name.values()))
     present = sorted(recorded.present())

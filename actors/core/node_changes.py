@@ -22,7 +22,8 @@ def note_nodes(work: UnitOfWork, seen: tuple[NodeSeen, ...]) -> None:
 
 def change_drain(work: UnitOfWork, command: NodeCommand, origin: Origin) -> int:
     """Begin or end a drain; the position. Raises `UnknownNode`, `NothingToChange`."""
-    event = changed_drain(work.state.durable.nodes, command, many=work.state.nodes.many)
+    state = work.state
+    event = changed_drain(state.durable.nodes, command, many=state.nodes.many or state.outlived)
     position = work.record(0, event, origin)
     work.look_again()
     _order_drains(work)

@@ -54,8 +54,9 @@ _name = click.argument("name", type=SuggestedParam("name", _names))
 def nodes_command(session: Session) -> None:
     """List the machines that attempts run on. Without a cluster that is one, called `local`.
 
-    RUNNING: attempts that run there, of those that can at once. A node is `drained` when it is being drained and
-    nothing runs there any more; `lost` when it was there and is not. Why a task runs on none: `tasktrail why ID`.
+    RUNNING: attempts that run there, of those that can at once. A node is `ready` while no drain holds, even when
+    nobody can reach it: see SEEN. It is `drained` when it is being drained and nothing runs there any more; `lost` when
+    it was there and is not. Why a task runs on none: `tasktrail why ID`.
     """
     if click.get_current_context().invoked_subcommand is None:
         _list(session)
@@ -73,7 +74,7 @@ def _list(session: Session) -> None:
         _COLUMNS,
         [
             (
-                one.node,
+                plain(one.node),
                 _state(one),
                 f"{one.running} of {one.workers}",
                 f"{one.cpus:g}",

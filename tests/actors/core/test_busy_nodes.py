@@ -9,12 +9,15 @@ from test_nodes import GB, cluster, reason, sample, where
 
 from tasktrail.actors.core.explanation import WaitReason
 from tasktrail.actors.core.messages import Sampled
-from tasktrail.actors.core.nodes import DEPTH, Nodes, NodeSample
+from tasktrail.actors.core.node_board import node_boards
+from tasktrail.actors.core.nodes import DEPTH, LOCAL, Nodes, NodeSample
 from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.actors.core.resources import Ceiling, MachineSample
 from tasktrail.actors.core.routing import Workers
-from tasktrail.events.errors import CannotStartNow
-from tasktrail.events.reports import CapacityChanged, NodeSeen, NodesSeen
+from tasktrail.events import Accepted
+from tasktrail.events.commands import DrainNode
+from tasktrail.events.errors import CannotStartNow, UnknownNode
+from tasktrail.events.reports import AllFound, CapacityChanged, NodeSeen, NodesSeen
 
 
 class Lagging:
@@ -279,3 +282,15 @@ def test_that_no_worker_is_there_is_said_of_the_workers_and_not_of_the_nodes(sho
         0,
     )
     assert "others go ahead" not in core.why(third).remark
+
+
+def test_before_the_cluster_is_reached_nothing_is_said_of_this_machine() -> None:
+    core = cluster(Core(outlived=True), a={"labels": {"zone": "a"}})
+    core = core.again(outlived=True, slots=0)
+    core.tell(AllFound())
+    task_id = core.create(requires={"zone": "a"})
+    assert reason(core, task_id).detail == "no worker is ready"
+    assert isinstance(core.ask(DrainNode(node=LOCAL)), UnknownNode)
+    assert isinstance(core.ask(DrainNode(node="a")), Accepted)
+    (board,) = node_boards(core.state, NodeSeen(node=LOCAL))
+    assert (board.node, board.state) == ("a", "drained")

@@ -8,14 +8,16 @@ import pytest
 from core_harness import Core
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.explanation import Obstacle, WaitReason
+from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.actors.core.load import load_of
 from tasktrail.actors.core.messages import Sampled, Tick
 from tasktrail.actors.core.node_board import node_boards
 from tasktrail.actors.core.nodes import LOCAL, REMEMBERED, Node, Nodes, NodeSample
-from tasktrail.actors.core.resources import MachineSample
+from tasktrail.actors.core.resources import Ceiling, MachineSample
 from tasktrail.events import Accepted, Started
 from tasktrail.events.commands import DrainNode, UndrainNode
 from tasktrail.events.errors import CannotStartNow, NothingToChange, UnknownNode
@@ -387,6 +389,7 @@ _STEP = st.one_of(
     st.tuples(st.just("end"), st.integers(0, 9)),
     st.tuples(st.just("drain"), st.sampled_from(_NAMES)),
     st.tuples(st.just("undrain"), st.sampled_from(_NAMES)),
+    st.tuples(st.just("sample"), st.sampled_from([0, 50, 100])),
     st.tuples(st.just("nodes"), _SETUP),
 )
 
@@ -406,6 +409,9 @@ def live(first: dict[str, Any], steps: list[tuple[str, Any]], bound: int | None)
                 core.ask(DrainNode(node=given_to))
             case "undrain":
                 core.ask(UndrainNode(node=given_to))
+            case "sample":
+                core.wait(1)
+                core.tell(Sampled(MachineSample(), nodes=in_use(core, given_to)))
             case "nodes" if not core.running():
                 cluster(core, **given_to)
         check_nodes(core, set(core.state.running) - before)
@@ -414,6 +420,18 @@ def live(first: dict[str, Any], steps: list[tuple[str, Any]], bound: int | None)
         for task_id in core.state.tasks:
             why = core.why(task_id)
             assert why.reasons or not why.waiting, task_id
+
+
+def in_use(core: Core, percent: int) -> dict[str, NodeSample]:
+    """Samples of all nodes, where what runs takes so much of what it was promised."""
+    found = {}
+    for name, node in core.state.nodes.by_name.items():
+        seen = node.sample
+        if node.present and node.sampled_at is not None:
+            memory = seen.memory_total - node.reserved.memory * percent // 100
+            temp = seen.temp_total - node.reserved.temp * percent // 100
+            found[name] = NodeSample(replace(seen, memory_available=memory, temp_free=temp))
+    return found
 
 
 @settings(deadline=None, max_examples=100)
@@ -437,12 +455,13 @@ def check_nobody_waits_for_nothing(core: Core) -> None:
             memory = node.sample.memory_total - sum(other.memory_needed for other in there)
             temp = node.sample.temp_total - sum(other.temp_needed for other in there)
             suits = all(has.get(key) == value for key, value in task.spec.requires.items())
-            room = task.memory_needed <= memory and task.temp_needed <= temp
+            room = task.memory_needed <= memory and task.temp_needed <= temp and not node.reserved.more_to_come
             assert not (task.waiting and open_to_it and suits and room), f"{task.id} waits, and fits on {name}"
 
 
 def _drains_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Nodes, "drained", lambda *_: None)
+    drained = Nodes.drained
+    patch.setattr(Nodes, "drained", lambda nodes, _: drained(nodes, ()))
 
 
 def _labels_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -450,7 +469,7 @@ def _labels_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def _all_memory_on_each_node(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Node, "missing", lambda *_: 0)
+    patch.setattr(Node, "bytes_left", lambda _: Ceiling(UNLIMITED, UNLIMITED))
 
 
 def _nothing_given_back(patch: pytest.MonkeyPatch) -> None:
