@@ -22,7 +22,8 @@ class Handover:
     """Passes orders and reports on.
 
     An attempt that was killed may have left its output half-written under the hidden name. It is removed before the
-    end is reported, when no process of the attempt can write there any more.
+    end is reported, when no process of the attempt can write there any more. The name is the task's: once the next
+    attempt was ordered it may be that one's, and the end of an earlier one, however late, removes nothing.
 
     Args:
         executor: carries out the orders.
@@ -47,8 +48,8 @@ class Handover:
         """How often orders went to the WorkerPool's thread; counted by the Scheduler's."""
         self._done = 0
         """How often they were carried out there; counted there."""
-        self._outputs: dict[tuple[int, int], str] = outputs or {}
-        """Output of each attempt that is running and has one."""
+        self._outputs = {task_id: (attempt, output) for (task_id, attempt), output in (outputs or {}).items()}
+        """Task → the attempt that was ordered last, and its output, if it has one."""
 
     def open(self, defer: Callable[[Orders], None]) -> None:
         """Start the executor. `defer` has `carry_out` called in the WorkerPool's thread, which this is."""
@@ -74,7 +75,7 @@ class Handover:
         """An executor that breaks at one order gets the others one by one: repeating one changes nothing."""
         for order in orders:
             if isinstance(order, Run) and order.output_file:
-                self._outputs[order.task_id, order.attempt] = order.output_file
+                self._outputs[order.task_id] = (order.attempt, order.output_file)
         try:
             self.executor.do(orders)
         except Exception:  # noqa: BLE001 - foreign code behind the seam
@@ -84,11 +85,14 @@ class Handover:
                     self.executor.do([order])
 
     def pass_on(self, reports: list[Report]) -> None:
-        """Pass reports on. From the executor's thread."""
+        """Pass reports on. From the executor's thread that reports. May wait for a disk."""
         for report in reports:
             if isinstance(report, AttemptEnded):
-                output = self._outputs.pop((report.task_id, report.attempt), None)
-                if output and report.outcome != "completed":
+                attempt, output = self._outputs.get(report.task_id, (0, ""))
+                if attempt != report.attempt:
+                    continue
+                del self._outputs[report.task_id]
+                if report.outcome != "completed":
                     _discard(output, report.task_id)
         self._report(reports)
 

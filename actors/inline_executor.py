@@ -12,6 +12,7 @@ from ..events.reports import (
     AttemptBeat,
     AttemptEnded,
     AttemptsHeld,
+    Avoid,
     CapacityChanged,
     Grant,
     Order,
@@ -84,6 +85,8 @@ class InlineExecutor:
                 if isinstance(order, TellHeld):
                     self._reports.put(AttemptsHeld(order.number, (*self._running, *self._waiting)))
                     continue
+                if isinstance(order, Avoid):
+                    continue  # there is one node, and the Scheduler starts nothing there
                 key = (order.task_id, order.attempt)
                 match order:
                     case Run() if key not in self._seen:

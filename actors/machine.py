@@ -8,6 +8,7 @@ are no control groups (macOS), or none can be read, there is no limit.
 
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,8 @@ from typing import Literal
 import msgspec
 import psutil
 
+from ..events.reports import NodeSeen
+from .core.nodes import LOCAL, NodeSample
 from .core.resources import MachineSample
 
 _NO_LIMIT = 2**60
@@ -215,6 +218,10 @@ class Machine:
             temp_total=disk.total,
         )
 
+    def nodes(self) -> dict[str, NodeSample]:
+        """The same of each node, where attempts run on several. This machine is one by itself, so here are none."""
+        return {}
+
     def _quota_percent(self) -> float:
         """How much of the container's CPU quota was used since the last sample; 0 without a quota."""
         quota = self._groups.cpu_quota()
@@ -226,6 +233,18 @@ class Machine:
         if before is None or now <= before[0]:
             return 0.0
         return 100.0 * (used - before[1]) / (now - before[0]) / min(quota, _affinity())
+
+
+def local_node() -> NodeSeen:
+    """This machine as a node: its CPUs as the container allows them, and NVIDIA's GPUs, which Linux lists."""
+    quota = find_groups().cpu_quota()
+    cpus = _affinity() if quota is None else min(_affinity(), quota)
+    return NodeSeen(node=LOCAL, address=socket.gethostname(), cpus=cpus, gpus=float(len(_gpus())))
+
+
+def _gpus() -> list[Path]:
+    listed = Path("/proc/driver/nvidia/gpus")
+    return list(listed.iterdir()) if listed.is_dir() else []
 
 
 def disk_size(folder: Path) -> int:

@@ -65,7 +65,7 @@ class ResourceMonitor(Actor):
     def receive(self, message: Any) -> None:
         """Sample and tell."""
         if isinstance(message, SampleNow):
-            self._report(Sampled(self._machine.sample(), self._temp_used()))
+            self._report(Sampled(self._machine.sample(), self._temp_used(), self._machine.nodes()))
 
     def _keep_beat(self) -> None:
         while not self._closed.wait(self.pause()):

@@ -682,7 +682,9 @@ class Scheduler(Actor):
         self.trouble = None
         try:
             self.state = folded_state(self._log, self._new_state, self._snapshot, also=running)
-            self.state.workers_changed(old.workers.slots, old.workers.offers.elements())
+            self.state.workers.change(old.workers.slots, old.workers.offers.elements())
+            self.state.nodes = old.nodes.without_attempts()
+            self.state.nodes.drained(self.state.durable.nodes.drains)
             self.state.sample = old.sample
             self.state.draining = old.draining
             # An answer to an older question must not pass for an answer to a newer one.

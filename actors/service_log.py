@@ -30,6 +30,11 @@ from ..events.system_events import (
     DeliveryPostponed,
     EndpointEnabled,
     LimitsChanged,
+    NodeChanged,
+    NodeDrainEnded,
+    NodeDrainStarted,
+    NodeJoined,
+    NodeLeft,
     QueueDrained,
     QueuePaused,
     QueueResumed,
@@ -83,6 +88,11 @@ _NAMES = {
     SourceRemoved: "source removed",
     SourcePaused: "source paused",
     SourceResumed: "source resumed",
+    NodeJoined: "node joined",
+    NodeChanged: "node changed",
+    NodeLeft: "node left",
+    NodeDrainStarted: "node drain started",
+    NodeDrainEnded: "node drain ended",
 }
 """Events that are logged at level info, under these names."""
 _HIDDEN = {"task", "target", "host", "digest"}

@@ -53,6 +53,10 @@ LocalName: TypeAlias = Annotated[
 """A task's name within its graph."""
 
 
+NodeLabel: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[^=,]+$", max_length=200)]
+NodeLabelValue: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[^,]*$", max_length=200)]
+
+
 TraceContext: TypeAlias = Annotated[
     str,
     msgspec.Meta(
@@ -144,6 +148,11 @@ class TaskFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     worker_label: Annotated[
         str, msgspec.Meta(max_length=200), says("Run on a worker that offers this label.", value="NAME", example="gpu")
     ] = ""
+    requires: Annotated[
+        dict[NodeLabel, NodeLabelValue],
+        msgspec.Meta(max_length=20),
+        says("Run on a node with this label; `node` is the node's name.", value="KEY=VALUE", example="zone=a"),
+    ] = {}
     unique: Annotated[
         str,
         msgspec.Meta(max_length=200),
@@ -572,6 +581,22 @@ class ResumeSource(_OnService, frozen=True, kw_only=True, tag="resume_source"):
 SourceCommand: TypeAlias = AddSource | RemoveSource | PauseSource | ResumeSource
 """What is about a watched folder."""
 
+
+class DrainNode(_OnService, frozen=True, kw_only=True, tag="drain_node"):
+    """Start nothing more on a node, until `undrain_node`. What runs there goes on."""
+
+    node: Name
+
+
+class UndrainNode(_OnService, frozen=True, kw_only=True, tag="undrain_node"):
+    """Let attempts start on a node again."""
+
+    node: Name
+
+
+NodeCommand: TypeAlias = DrainNode | UndrainNode
+"""What is about a node."""
+
 OperatorCommand: TypeAlias = (
     SetLimits
     | PauseQueue
@@ -583,6 +608,7 @@ OperatorCommand: TypeAlias = (
     | RevokeToken
     | EraseUser
     | SourceCommand
+    | NodeCommand
 )
 
 Command: TypeAlias = TaskCommand | OperatorCommand

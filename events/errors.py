@@ -143,6 +143,15 @@ class SourceExists(TasktrailError):
     remedy = "Take another name, or set `replace` (CLI: --replace) to change that one."
 
 
+class UnknownNode(TasktrailError):
+    """No node has this name. The message names those that there are."""
+
+    code = "unknown_node"
+    status = 404
+    title = "There is no such node"
+    remedy = "List them with `tasktrail nodes`."
+
+
 class UnknownSource(TasktrailError):
     """No source has this name."""
 

@@ -66,6 +66,8 @@ class Run(Frame, frozen=True, tag="run"):
     shared_workers: int = 0
     """Of a short attempt: how many workers such attempts may keep busy now. It may be given to one of them, to be run
     after what is there. 0: it has a worker to itself."""
+    node: str = ""
+    """The node of the worker that it is to run on; empty where there is only this machine."""
     input_url: str = ""
     """Where the input was fetched from, once it was; `input_file` is where it lies now. Set by the worker."""
     input_version: str = ""
@@ -108,10 +110,16 @@ class Settled(Frame, frozen=True, tag="settled"):
     attempt: int
 
 
+class Avoid(Frame, frozen=True, tag="avoid"):
+    """These nodes are being drained, and no others: keep no workers there beyond what still runs."""
+
+    nodes: tuple[str, ...]
+
+
 WorkerBound: TypeAlias = Run | Stop | Grant | Saved
 
 
-Order: TypeAlias = WorkerBound | TellHeld | Settled
+Order: TypeAlias = WorkerBound | TellHeld | Settled | Avoid
 
 
 # --- reports: from a worker to its executor, and on to the Scheduler ---
@@ -205,6 +213,27 @@ class CapacityChanged(Frame, frozen=True, tag="capacity"):
     slots: int
     offers: tuple[tuple[str, ...], ...] = ()
     """The labels of each of them, where any has some."""
+    nodes: tuple[str, ...] = ()
+    """The node that each of them is on; empty where there is only this machine."""
+
+
+class NodeSeen(Frame, frozen=True, kw_only=True, tag="node"):
+    """A node that is there, and what it offers to all of its workers together."""
+
+    node: str
+    """Its name."""
+    address: str = ""
+    cpus: float = 0.0
+    memory: int = 0
+    """Bytes."""
+    gpus: float = 0.0
+    labels: dict[str, str] = {}
+
+
+class NodesSeen(Frame, frozen=True, tag="nodes"):
+    """The nodes that are there: told once they are known, and then with each change. Never where there are none."""
+
+    nodes: tuple[NodeSeen, ...]
 
 
 class AttemptsHeld(Frame, frozen=True, tag="held"):
@@ -224,6 +253,8 @@ class AttemptFound(Frame, frozen=True, tag="found"):
     """Whether it was granted that its output appears."""
     offer: tuple[str, ...] = ()
     """The labels of its worker."""
+    node: str = ""
+    """Where that is."""
 
 
 class AllFound(Frame, frozen=True, tag="all_found"):
@@ -234,4 +265,4 @@ AttemptReport: TypeAlias = (
     AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted | AttemptEnded
 )
 """What an attempt says. `decide` takes it as it is, and refuses it when the attempt is over."""
-Report: TypeAlias = AttemptReport | WorkerGone | CapacityChanged | AttemptsHeld | AttemptFound | AllFound
+Report: TypeAlias = AttemptReport | WorkerGone | CapacityChanged | NodesSeen | AttemptsHeld | AttemptFound | AllFound

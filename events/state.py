@@ -63,6 +63,8 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     cpu_used: float = 0.0
     temp_used: int = 0
     time_used: float = 0.0
+    node: str = ""
+    """Where the last attempt was started, among several nodes."""
     resumed: bool = False
     """Whether the last attempt went on from a checkpoint."""
     estimate: Estimated | None = None
@@ -165,6 +167,7 @@ def _started(state: TaskState, event: Started, at: datetime) -> TaskState:
         released_at=None,
         ignored=(),
         attempt=state.attempt + 1,
+        node=event.node,
         resumed=event.resumed,
         started_at=at,
         life_started_at=state.life_started_at or at,

@@ -203,6 +203,51 @@ class WorkerExited(_SystemEvent, frozen=True, kw_only=True):
     why: str
 
 
+class NodeJoined(_SystemEvent, frozen=True, kw_only=True):
+    """A node is there that was not, or that had left. Recorded where attempts run on other machines."""
+
+    node: str
+    """Its name."""
+    address: str = ""
+    cpus: float = 0.0
+    """What it offers to all of its workers together."""
+    memory: int = 0
+    """Bytes."""
+    gpus: float = 0.0
+    labels: dict[str, str] = {}
+
+
+class NodeChanged(_SystemEvent, frozen=True, kw_only=True):
+    """A node offers something else than before, as this one says: all of it, not only what is new."""
+
+    node: str
+    address: str = ""
+    cpus: float = 0.0
+    memory: int = 0
+    gpus: float = 0.0
+    labels: dict[str, str] = {}
+
+
+class NodeLeft(_SystemEvent, frozen=True, kw_only=True):
+    """A node is not there any more. What ran there has ends of its own."""
+
+    node: str
+    last_seen: datetime | None = None
+    """When it was last known to be there; none: by an earlier service."""
+
+
+class NodeDrainStarted(_SystemEvent, frozen=True, kw_only=True):
+    """Nothing more starts on the node; what runs there goes on. It holds over restarts until `NodeDrainEnded`."""
+
+    node: str
+
+
+class NodeDrainEnded(_SystemEvent, frozen=True, kw_only=True):
+    """Attempts may start on the node again."""
+
+    node: str
+
+
 class DeliveryAttempted(_SystemEvent, frozen=True, kw_only=True):
     """The Notifier tried to deliver a notice. `notice_id` is the same over all tries and restarts."""
 
@@ -394,6 +439,11 @@ SystemEvent: TypeAlias = (
     | ScheduleAdded
     | ScheduleRemoved
     | WorkerExited
+    | NodeJoined
+    | NodeChanged
+    | NodeLeft
+    | NodeDrainStarted
+    | NodeDrainEnded
     | DeliveryAttempted
     | DeliveryPostponed
     | RedeliveryRequested
@@ -426,6 +476,11 @@ SYSTEM_TAGS: dict[type[SystemEvent], str] = {
     ScheduleAdded: "schedule_added",
     ScheduleRemoved: "schedule_removed",
     WorkerExited: "worker_exited",
+    NodeJoined: "node_joined",
+    NodeChanged: "node_changed",
+    NodeLeft: "node_left",
+    NodeDrainStarted: "node_drain_started",
+    NodeDrainEnded: "node_drain_ended",
     DeliveryAttempted: "delivery_attempted",
     DeliveryPostponed: "delivery_postponed",
     RedeliveryRequested: "redelivery_requested",

@@ -64,6 +64,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     batch: str
     worker_label: str
+    requires: dict[str, str]
+    node: str
+    """Where the last attempt was started, among several nodes; else empty."""
     unique: str
     schedule: str
     fire_time: datetime | None
@@ -133,6 +136,7 @@ def view(state: TaskState, now: datetime) -> Task:
         scheduled_for=state.scheduled_for,
         held=state.held,
         attempt=state.attempt,
+        node=state.node,
         life=state.life,
         crash_count=state.crash_count,
         due_at=state.due_at,

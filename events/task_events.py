@@ -129,6 +129,8 @@ class Created(_Event, frozen=True, kw_only=True):
     """The set of tasks that it was created with; empty when it stands alone."""
     worker_label: str = ""
     """Its attempts run on a worker that offers this label. Empty: on any."""
+    requires: dict[str, str] = {}
+    """Labels that the node of its attempts has to have; `node` is the node's name. Empty: any node does."""
     unique: str = ""
     """While the task is open, its user gets no second one with this key. Empty: any number."""
     schedule: str = ""
@@ -198,6 +200,8 @@ class Started(_Event, frozen=True, kw_only=True):
     """What the effective priority was made of."""
     resumed: bool = False
     """Whether the attempt was given a checkpoint to go on from."""
+    node: str = ""
+    """Where the worker is; empty where there is only one machine."""
     clock: datetime | None = None
     """What the clock showed, where a rate counts the start and the log's time stood still; none elsewhere."""
 

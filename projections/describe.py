@@ -15,6 +15,11 @@ from ..events.system_events import (
     EndpointEnabled,
     ErasureFinished,
     LimitsChanged,
+    NodeChanged,
+    NodeDrainEnded,
+    NodeDrainStarted,
+    NodeJoined,
+    NodeLeft,
     QueueDrained,
     QueuePaused,
     QueueResumed,
@@ -132,6 +137,8 @@ def _system(event: SystemEvent) -> str:
             return f"source {event.source} paused"
         case SourceResumed():
             return f"source {event.source} resumed"
+        case NodeJoined() | NodeChanged() | NodeLeft() | NodeDrainStarted() | NodeDrainEnded():
+            return _node(event)
         case UserErased():
             plain = f", {event.plain} more are in plain text" if event.plain else ""
             return f"the user of {len(event.tasks)} tasks was erased{plain}"
@@ -199,3 +206,18 @@ def _by(worker: str) -> str:
 
 def _colon(text: str) -> str:
     return f": {text}" if text else ""
+
+
+def _node(event: NodeJoined | NodeChanged | NodeLeft | NodeDrainStarted | NodeDrainEnded) -> str:
+    match event:
+        case NodeJoined() | NodeChanged():
+            labels = "".join(f", {key}={value}" for key, value in sorted(event.labels.items()))
+            gpus = f", {event.gpus:g} GPUs" if event.gpus else ""
+            did = "joined" if isinstance(event, NodeJoined) else "changed"
+            return f"node {event.node} {did}: {event.cpus:g} CPUs, {event.memory:,} bytes of memory{gpus}{labels}"
+        case NodeLeft():
+            return f"node {event.node} left"
+        case NodeDrainStarted():
+            return f"node {event.node} is being drained"
+        case NodeDrainEnded():
+            return f"node {event.node} is not drained any more"

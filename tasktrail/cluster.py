@@ -4,8 +4,9 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from . import __version__
-from .actors.cluster.cluster_executor import ClusterExecutor, HostNeeds
+from .actors.cluster.cluster_executor import ClusterExecutor
 from .actors.cluster.gateway_process import GatewayProcess
+from .actors.cluster.placement import HostNeeds
 from .actors.cluster.wire import HostSettings
 from .config.settings import Config, parse_limits
 from .events.errors import ConfigurationError
@@ -60,6 +61,7 @@ def cluster_executor(
         cores=min(cores, config.max_cores or cores),
         memory=config.ray_memory // 2,
         sandbox=config.for_workers(paths.protected(), cluster),
+        temp_root=str(paths.temp),
         output_root=str(paths.output) if config.max_output else "",
         max_output=config.max_output,
         hash_up_to=config.hash_inputs_up_to,
@@ -73,6 +75,7 @@ def cluster_executor(
         needs=HostNeeds(
             cpus=config.ray_cpus,
             memory=config.ray_memory,
+            gpus=config.ray_gpus,
             resources={name: float(number) for name, number in parse_limits(config.ray_resources).items()},
         ),
         labels=parse_limits(config.worker_labels),

@@ -469,6 +469,7 @@ class System:
             retry_rules=config.retry_rules,
             own=self._own,
             outlived=self._on_cluster,
+            node_labels=dict(label.split("=", 1) for label in config.node_labels),
         )
 
     def _boot(self, opened: EventLog) -> Boot:
@@ -535,7 +536,7 @@ class System:
             return Machine(self.paths.temp)
         from .actors.cluster.cluster_machine import ClusterMachine
 
-        return ClusterMachine(self.paths.temp, executor.use)
+        return ClusterMachine(executor.uses)
 
     def _cluster(self) -> Executor:
         from .cluster import cluster_executor
@@ -579,7 +580,7 @@ class System:
         return ResourceMonitor.start(
             machine=self._machine(),
             report=self.scheduler.tell,
-            is_busy=self._log_has_grown,
+            is_busy=lambda: self._on_cluster or self._log_has_grown(),  # on a node that nobody looks at nothing starts
             temp_used=self._temp_used,
         )
 

@@ -15,8 +15,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -26,7 +28,9 @@ from ...events.reports import (
     AttemptEnded,
     AttemptFound,
     AttemptsHeld,
+    Avoid,
     CapacityChanged,
+    NodesSeen,
     Order,
     Report,
     Run,
@@ -42,8 +46,10 @@ from ..logger import get_logger
 from ..workers.reactor import Reactor
 from .gateway_process import GatewayLink
 from .lease import Fence
+from .placement import GPU, Home, HostNeeds, Placement
 from .roster import STOPS_WITHIN, HostName, Roster, host_name, parsed_name
 from .wire import (
+    LOOKED_AT_EVERY,
     Answer,
     Broken,
     Call,
@@ -54,13 +60,13 @@ from .wire import (
     GatewayReport,
     Give,
     Given,
+    Gone,
     Greeting,
     Hello,
     HostOrder,
     HostReport,
     HostSettings,
     Kill,
-    Node,
     NodeUse,
     Pulse,
     Refused,
@@ -81,16 +87,22 @@ _ASTRAY, _ASTRAY_SILENT = 0.4, 0.1
 """Share of a lease after which a call is made once more; the second is for hosts that are not heard of."""
 _MADE_WITHIN = 30.0
 """Seconds that a new host may take until it answers."""
+_BEATS_MISSED = 3.0
+"""Seconds of silence after which a gateway is replaced, or a third of the lease if that is longer."""
+_ANSWERS_WITHIN = 5.0
+"""Seconds that a host of an earlier service is given for its first answer, once the cluster is reached."""
+_LATE = 64
+"""Answers of a host that may still come after the same was asked again; each is as good."""
 _AGAIN_AFTER = 0.2
 """Seconds until a call is made again that has come to nothing."""
 _MAKE_AGAIN_AFTER = 5.0
 """Seconds until a host is made again that could not be."""
-_SETTLES_IN = 3.0
-"""Seconds after which a new host stands in what the engine says to be free."""
 _SHUNNED = 60.0
 """Seconds for which other nodes are preferred to one whose worker was not heard of; the engine may list it so long."""
 _NODES_HOLD = 10.0
 """Seconds for which it is believed what nodes there are."""
+_GONE_WITHIN = 2.0
+"""Seconds for which a service that stops in good order waits to hear that its hosts are gone."""
 _CONNECTS_WITHIN = 60.0
 """Seconds that a gateway may take to reach the cluster."""
 _RESTART, _RESTART_MAX = 0.1, 5.0
@@ -106,35 +118,13 @@ _HostState: TypeAlias = Literal["sought", "new", "ready", "silent", "dead", "out
 logger = get_logger(__name__)
 
 
-class HostNeeds(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host books on its node: as much as its one attempt may use."""
-
-    cpus: float = 1.0
-    memory: int = 0
-    resources: dict[str, float] = {}
-
-    def of(self, name: str) -> float:
-        """How much of a resource."""
-        return {"CPU": self.cpus, "memory": float(self.memory), **self.resources}.get(name, 0.0)
-
-    def missing_in(self, there: Mapping[str, float]) -> list[str]:
-        """The resources of which there is not enough."""
-        names = ("CPU", "memory", *self.resources)
-        return [name for name in names if there.get(name, 0.0) < self.of(name)]
-
-    def __str__(self) -> str:
-        parts = [f"{self.cpus:g} CPU"]
-        parts += [f"{self.memory:,} bytes of memory"] if self.memory else []
-        parts += [f"{number:g} {name}" for name, number in sorted(self.resources.items())]
-        return ", ".join(parts)
-
-
 class _Host:
     """What is known of a host. It is guarded by the executor's lock."""
 
     def __init__(self, name: str, named: HostName, state: _HostState, fence: Fence, now: float, node: str = "") -> None:
         self.name = name
         self.slot = named.slot
+        self.gpus = named.gpus
         self.lease = named.lease
         self.state = state
         self.fence = fence
@@ -142,6 +132,8 @@ class _Host:
         self.made_at = self.heard_at = now
         self.earlier = False
         """Whether an earlier service has made it."""
+        self.asked_at: float | None = None
+        """When it was greeted first on this connection; None: it was not yet."""
         self.greeted = False
         self.outdated = False
         self.caught_up = False
@@ -159,11 +151,13 @@ class _Host:
         """The number of the last report that has come."""
         self.calls: dict[str, tuple[int, float]] = {}
         """Method → number of the call that is on its way, and since when."""
+        self.late: deque[int] = deque()
+        """Calls that were made again, and whose answers may still come."""
         self.memory: dict[_Key, int] = {}
         self.use: NodeUse | None = None
         """What its node has, and …"""
-        self.promised = 0
-        """… what of its memory was promised here since then."""
+        self.used_at = 0.0
+        """… when it said so."""
 
     @property
     def shares(self) -> bool:
@@ -187,7 +181,7 @@ class ClusterExecutor:
         clock: seconds, monotonic.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - a line for each thing that it knows
         self,
         link: Callable[[Reactor, threading.RLock], GatewayLink],
         *,
@@ -208,7 +202,7 @@ class ClusterExecutor:
         self._cluster = settings.cluster
         self._lease = settings.lease
         self._margin = margin
-        self._needs = needs or HostNeeds()
+        self._placement = Placement(needs or HostNeeds())
         self._ask_epoch = epoch
         self._epoch = 0
         self._service = secrets.token_hex(8)
@@ -224,14 +218,13 @@ class ClusterExecutor:
         self._fence = Fence(self._lease, margin, 0.0)
         """When hosts have surely stopped of which nothing is known."""
         self._hosts: dict[str, _Host] = {}
-        self._nodes: tuple[Node, ...] = ()
-        self._shunned: dict[str, float] = {}
-        """Node → until when no worker is made there, if another one has room."""
+        self._ending: dict[str, float] = {}
+        """Hosts that are of no use any more, until the engine says that they are gone → when that was asked last."""
         self._has_gateway = self._connected = False
         """Whether there is one, and whether it has reached the cluster."""
         self._listed = self._all_found = False
         """Whether the gateway has told which hosts there are; and whether no other one can have an attempt."""
-        self._pulse_at = self._nodes_seen = self._make_at = 0.0
+        self._pulse_at = self._nodes_seen = self._make_at = self._looked_at = self._patient_until = 0.0
         self._restart_in = _RESTART
         self._numbers = count(1)
         self._calls: dict[int, tuple[_Host, str]] = {}
@@ -239,7 +232,8 @@ class ClusterExecutor:
         self._attempts: dict[_Key, _Host] = {}
         self._ended: dict[_Key, str] = {}
         """Ended attempt → its host, as long as its end may be to settle."""
-        self._may_be_shared = 0
+        self._may_be_shared: dict[str, int] = {}
+        """Node → how many of its hosts short attempts may keep busy."""
         self._ordered: deque[Order] = deque()
         self._reports: list[Report] = []
         self._told_capacity = CapacityChanged(-1)
@@ -247,9 +241,16 @@ class ClusterExecutor:
         self._trouble = "The cluster has not been reached yet"
         self._replaced = False
         self._closing = self._closed = False
-        self._close_at = 0.0
+        self._close_at = self._gone_at = 0.0
         self._report: Reporter = lambda _: None
-        self._thread = threading.Thread(target=self.reactor.run, name="executor", daemon=True)
+        self._to_report: SimpleQueue[list[Report]] = SimpleQueue()
+        """What the thread that reports is to pass on; nothing in a list ends it."""
+        self._reporting = 0
+        """How many of these lists are not passed on yet."""
+        self._unreported: set[_Key] = set()
+        """Attempts whose end is not yet. What they left may still be being removed."""
+        self._thread = threading.Thread(target=self._run_reactor, name="executor", daemon=True)
+        self._reporter = threading.Thread(target=self._keep_reporting, name="executor-reports", daemon=True)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -270,7 +271,7 @@ class ClusterExecutor:
     def open(self, report: Reporter) -> None:
         """Start the thread; it connects, and finds the hosts of earlier services first. Returns at once."""
         self._report = report
-        self._opened_at = self._pulse_at = self._clock()
+        self._opened_at = self._pulse_at = self._looked_at = self._clock()
         self._fence = Fence(self._lease, self._margin, self._opened_at)
         self._roster_epoch, names = self._roster.read()
         for name in names:
@@ -278,6 +279,7 @@ class ClusterExecutor:
         self.reactor.post(self._connect)
         self.reactor.at(self._lease / _LOOKS, self._look)
         self._thread.start()
+        self._reporter.start()
 
     def capacity(self) -> int:
         """Slots whose host is ready and was heard of lately."""
@@ -321,6 +323,10 @@ class ClusterExecutor:
         if isinstance(order, TellHeld):
             self._tell(AttemptsHeld(order.number, (*self._attempts, *self._waiting)))
             return ()
+        if isinstance(order, Avoid):
+            self._placement.avoided = frozenset(order.nodes)
+            self.reactor.post(self._move_away)
+            return ()
         key = (order.task_id, order.attempt)
         if isinstance(order, Run):
             return self._run(key, order)
@@ -349,7 +355,8 @@ class ClusterExecutor:
             self._end(unencodable(run, error))
             return ()
         self._waiting[key] = run
-        self._may_be_shared = run.shared_workers or self._may_be_shared
+        if run.shared_workers:
+            self._may_be_shared[run.node] = run.shared_workers
         return self._hand_out()
 
     def close(self, timeout: float) -> None:
@@ -360,69 +367,84 @@ class ClusterExecutor:
         self._close_at = self._clock() + timeout
         self.reactor.post(self._begin_to_close)
         if not self.reactor.inside():
-            self._thread.join(timeout + 5.0)
+            self._thread.join(timeout + _GONE_WITHIN + 5.0)
+            self._reporter.join(1.0)  # a listener that waits for a disk is not waited for
 
     # --- with the lock held: what runs where -----------------------------------------------------------------------
 
     def _usable(self) -> Iterator[_Host]:
-        return (host for host in self._hosts.values() if host.state == "ready" and self._connected)
+        hosts = self._hosts.values() if self._connected else ()
+        return (host for host in hosts if host.state == "ready" and self._roster.names(host.name))
 
     def _hand_out(self) -> list[_Host]:
         """Give what waits to hosts, in its order: nothing passes what waits for a host of the same kind."""
         if not self._all_found or self._closing:
             return []
         used = []
-        shut = set[tuple[Offer, bool]]()
-        alive = {task_id for task_id, _ in self._attempts} if self._waiting else set()
+        shut = set[tuple[str, Offer, bool]]()
+        lasting = self._lasting() if self._waiting else set()
+        alive = {task_id for task_id, _ in (*self._attempts, *self._unreported)} if self._waiting else set()
         for key, run in list(self._waiting.items()):
+            if run.node and (run.node, run.offer) not in lasting:
+                del self._waiting[key]
+                labels = f" with {', '.join(run.offer)}" if run.offer else ""
+                why = f"Node {run.node} had no worker{labels} any more before the attempt could begin there"
+                self._end(AttemptEnded(*key, "interrupted", error=why))
+                continue
             if key[0] in alive:
                 continue  # an earlier attempt of the task, which the log has ended, takes its time to end
             short = bool(run.shared_workers)
-            if (run.offer, False) in shut or (run.offer, short) in shut:
+            if (run.node, run.offer, False) in shut or (run.node, run.offer, short) in shut:
                 continue
             host = self._host_for(run)
             if host is None:
-                shut.add((run.offer, short))
+                shut.add((run.node, run.offer, short))
                 continue
             del self._waiting[key]
             self._attempts[key] = host
             alive.add(key[0])
             host.held[key] = run
-            host.promised += run.estimate.memory
             host.orders.append(msgspec.structs.replace(run, offer=()))  # the host has one slot and knows no labels
             used.append(host)
         return used
 
     def _host_for(self, run: Run) -> _Host | None:
-        usable = [host for host in self._usable() if self._offers[host.slot] == run.offer]
+        usable = [
+            host
+            for host in self._usable()
+            if self._offer_of(host) == run.offer and run.node in ("", self._placement.name_of(host.node))
+        ]
         shared = [host for host in usable if host.shares] if run.shared_workers else []
-        if len(shared) < self._may_be_shared or not run.shared_workers:
-            idle = max((host for host in usable if not host.held), key=self._memory_near, default=None)
+        if len(shared) < self._may_be_shared.get(run.node, 0) or not run.shared_workers:
+            idle = next((host for host in usable if not host.held), None)
             if idle is not None:
                 return idle
         roomy = min(shared, key=lambda host: len(host.held), default=None)
         return roomy if roomy is not None and len(roomy.held) < SHORT_AT_ONCE else None
 
-    def _memory_near(self, host: _Host) -> int:
-        """Bytes that are free on its node, less what was promised there since that was seen."""
-        seen = [other for other in self._hosts.values() if other.use is not None and self._are_neighbours(host, other)]
-        free = min((other.use.memory_available for other in seen if other.use is not None), default=0)
-        return free - sum(other.promised for other in seen)
+    def _offer_of(self, host: _Host) -> Offer:
+        """The labels of its worker."""
+        labels = self._offers[host.slot] if host.slot < self._slots else ()
+        return tuple(sorted({*labels, GPU})) if host.gpus else labels
 
-    @staticmethod
-    def _are_neighbours(one: _Host, other: _Host) -> bool:
-        return one is other or (bool(one.node) and one.node == other.node)
+    def _lasting(self) -> set[tuple[str, Offer]]:
+        """Node and labels of each worker that is there, or will be: what waits for others can never begin."""
+        lasting = (host for host in self._hosts.values() if host.state in ("new", "ready", "silent"))
+        return {(self._placement.name_of(host.node), self._offer_of(host)) for host in lasting}
 
-    def use(self) -> NodeUse | None:
-        """Of the node that the next attempt goes to: no attempt can have more. None: none is known. From any thread."""
+    def uses(self) -> dict[str, tuple[NodeUse | None, float]]:
+        """Of each node: what it has, where a host has looked, and how many seconds ago it was seen. From any thread."""
         with self.lock:
-            usable = [host for host in self._usable() if host.use is not None]
-            free = [host for host in usable if not host.held] or usable
-            best = max(free, key=self._memory_near, default=None)
-            if best is None or best.use is None:
-                return None
-            largest = max(host.use.memory_total for host in usable if host.use is not None)
-            return NodeUse(largest, max(0, self._memory_near(best)), best.use.cpu_percent)
+            now = self._clock()
+            latest: dict[str, tuple[NodeUse | None, float]] = {
+                node.node: (None, now - self._nodes_seen) for node in self._placement.seen()
+            }
+            for host in self._usable():
+                name, age = self._placement.name_of(host.node), now - host.used_at
+                known = latest.get(name)
+                if host.use is not None and (known is None or known[0] is None or age < known[1]):
+                    latest[name] = (host.use, age)
+            return latest
 
     def _end(self, ended: AttemptEnded) -> None:
         """An attempt is over for good."""
@@ -435,6 +457,7 @@ class ClusterExecutor:
         self._ended[key] = host.name if host is not None else ""
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
+        self._unreported.add(key)
         self._tell(ended)
 
     def _tell(self, report: Report) -> None:
@@ -459,6 +482,8 @@ class ClusterExecutor:
         if not self._connected or host.state == "dead":
             return
         if not host.greeted:
+            if host.asked_at is None:
+                host.asked_at = self._clock()
             self._call(host, "hello", Hello(self._epoch, self._service))
             return
         stamp = host.fence.grant()
@@ -475,6 +500,18 @@ class ClusterExecutor:
             host.calls[method] = (number, self._clock())
             self._calls[number] = (host, method)
             self.link.send(Call(number, host.name, method, pack(payload)))
+
+    def _call_again(self, host: _Host, patience: float) -> None:
+        """Of what was not answered in time. Answers that are late count, too: a slow network is no lost host."""
+        now = self._clock()
+        astray = [(method, number) for method, (number, since) in host.calls.items() if now - since > patience]
+        for method, number in astray:
+            del host.calls[method]
+            host.late.append(number)
+        while len(host.late) > _LATE:
+            self._calls.pop(host.late.popleft(), None)
+        if astray:
+            self._pump(host)
 
     def _forget_call(self, number: int) -> tuple[_Host, str] | None:
         found = self._calls.pop(number, None)
@@ -498,7 +535,7 @@ class ClusterExecutor:
         now = self._clock()
         host.heard_at = now
         host.fence.heard(answer.stamp, now)
-        self._shunned.pop(host.node, None)
+        self._placement.trust(host.node)
         if host.state == "silent":
             host.state = "outdated" if host.outdated else "ready"
             self._capacity_touched = True
@@ -507,7 +544,8 @@ class ClusterExecutor:
                 self._is_replaced(host, answer.epoch)
                 return
             case Greeting():
-                self._on_greeting(host, answer)
+                if not host.greeted:
+                    self._on_greeting(host, answer)
             case Given():
                 while host.orders and host.first <= answer.carried_out:
                     host.orders.popleft()
@@ -539,11 +577,13 @@ class ClusterExecutor:
             if not one.is_over:
                 self._attempts[key] = host
                 host.held[key] = None
-                offer = self._offers[host.slot] if host.slot < self._slots else ()
-                self._tell(AttemptFound(*key, one.granted, offer))
+                node = self._placement.name_of(host.node)
+                self._tell(AttemptFound(*key, one.granted, self._offer_of(host), node))
             else:
                 self._attempts[key] = host  # its end is among what the host tells next
                 host.held[key] = None
+        if self._closing:
+            host.orders.append(EndAll("the executor was closed"))
         self._capacity_touched = True
 
     def _on_told(self, host: _Host, told: Told) -> None:
@@ -551,8 +591,8 @@ class ClusterExecutor:
             if number > host.after:
                 self._pass_on(host, report)
         host.after = max(host.after, told.last)
-        if told.node is not None and told.node != host.use:
-            host.use, host.promised = told.node, 0
+        if told.node is not None:
+            host.use, host.used_at = told.node, self._clock() - LOOKED_AT_EVERY
         host.memory = {(task_id, attempt): used for task_id, attempt, used in told.memory}
         if not host.caught_up:
             host.caught_up = True
@@ -574,7 +614,7 @@ class ClusterExecutor:
         """Nothing is started before each host of an earlier service was heard out, or has surely ended what it ran."""
         if self._all_found or any(host.earlier and not host.caught_up for host in self._hosts.values()):
             return
-        if (self._listed and self._is_known) or self._fence.is_passed(self._clock()):
+        if self._listed and (self._is_known or self._fence.is_passed(self._clock())):
             self._all_found = True
             self._tell(AllFound())
             self._claim_roster()
@@ -586,7 +626,9 @@ class ClusterExecutor:
         if host.state != "dead":
             logger.warning("host_is_dead", host=host.name, attempts=len(host.held))
             host.state = "dead"
-            self._shun(host.node)  # perhaps all of it is gone; if not, the others there say so
+            self._placement.shun(
+                host.node, self._clock() + _SHUNNED
+            )  # perhaps all of it is gone; if not, the others there say so
             self._capacity_touched = True
             if not host.held and (host.caught_up or not host.earlier):
                 self._drop(host)
@@ -594,10 +636,15 @@ class ClusterExecutor:
     def _drop(self, host: _Host) -> None:
         """Nothing is left there."""
         del self._hosts[host.name]
-        if host.state != "dead":
-            self.link.send(Kill(host.name))
-        self._roster_touched = True  # a name too many does no harm meanwhile
+        for number in (*host.late, *(number for number, _ in host.calls.values())):
+            self._calls.pop(number, None)
+        self._have_ended(host.name)
         self._capacity_touched = True
+
+    def _have_ended(self, name: str) -> None:
+        """It stays in the list meanwhile: whoever is not in it must not live."""
+        self._ending[name] = self._clock()
+        self.link.send(Kill(name))
 
     def _is_replaced(self, host: _Host, epoch: int) -> None:
         """A later service has taken the host over. So this one is none any more; the log will tell it so.
@@ -624,7 +671,7 @@ class ClusterExecutor:
                 logger.warning("cluster_trouble", trouble=trouble)
 
     def _name_of(self, node: str) -> str:
-        return next((one.name for one in self._nodes if one.id == node), node or "unknown")
+        return self._placement.name_of(node) or "unknown"
 
     def _claim_roster(self) -> None:
         """From here on the list names all hosts that may hold attempts, unless some may be unknown."""
@@ -645,7 +692,7 @@ class ClusterExecutor:
         """Why that came to nothing, or nothing. Names too many do no harm."""
         self._roster_touched = False
         try:
-            self._roster.write(self._roster_epoch, self._hosts)
+            self._roster.write(self._roster_epoch, (*self._hosts, *self._ending))
         except OSError as error:
             return str(error)
         return ""
@@ -653,7 +700,7 @@ class ClusterExecutor:
     # --- with the lock held: nodes ---------------------------------------------------------------------------------
 
     def _make_missing(self) -> None:
-        """Make a host for each slot that has none, on the node with the most room."""
+        """Make a host for each slot that has none."""
         too_early = self._clock() < self._make_at
         if not self._listed or not self._connected or self._closing or self._replaced or too_early:
             return
@@ -662,12 +709,14 @@ class ClusterExecutor:
         made: list[_Host] = []
         trouble = "" if not missing and not any(host.state == "new" for host in self._hosts.values()) else self._trouble
         for slot in missing:
-            node = self._roomiest() if self._clock() - self._nodes_seen < _NODES_HOLD else None
-            if node is None:
+            now = self._clock()
+            place = self._placement.choose(self._homes(), now) if now - self._nodes_seen < _NODES_HOLD else None
+            if place is None:
                 trouble = self._why_no_node(len(missing) - len(made))
                 break
-            name = host_name(self._cluster, slot, self._lease)
-            named, now = HostName(self._cluster, slot, self._lease), self._clock()
+            node, gpus = place
+            named = HostName(self._cluster, slot, self._lease, gpus)
+            name = host_name(named)
             host = self._hosts[name] = _Host(name, named, "new", Fence(self._lease, self._margin, now), now, node.id)
             host.caught_up = True
             made.append(host)
@@ -679,47 +728,37 @@ class ClusterExecutor:
             self._set_trouble(f"No worker can be made while their list cannot be written: {error}")
             return
         for host in made:
-            needs = self._needs
-            self.link.send(
-                Create(host.name, self._settings, host.node, needs.cpus, needs.memory, dict(needs.resources))
-            )
+            needs = self._placement.needs
+            resources = {**needs.resources, **({"GPU": float(host.gpus)} if host.gpus else {})}
+            self.link.send(Create(host.name, self._settings, host.node, needs.cpus, needs.memory, resources))
             self._pump(host)
+
+    def _homes(self) -> Iterator[Home]:
+        for host in self._hosts.values():
+            yield Home(host.node, host.gpus, host.made_at, host.state in ("new", "ready", "silent"))
+
+    def _move_away(self) -> None:
+        """Give up idle hosts on nodes that are being drained: others take their slots where there is room."""
+        with self.lock:
+            awaited = {run.node for run in self._waiting.values()}
+            for host in [host for host in self._hosts.values() if host.state in ("new", "ready")]:
+                if not self._placement.is_avoided(host.node) or self._placement.name_of(host.node) in awaited:
+                    continue
+                if not (host.held or host.unsettled or host.orders):
+                    self._drop(host)
+            self._make_missing()
 
     def _not_made(self, host: _Host, why: str) -> None:
         """Another one is made later: what is wrong there may stay so."""
         self._make_at = self._clock() + _MAKE_AGAIN_AFTER
-        self._shun(host.node)
+        self._placement.shun(host.node, self._clock() + _SHUNNED)
         self._set_trouble(f"A worker could not be started on node {self._name_of(host.node)}: {why}")
         self._drop(host)
-
-    def _shun(self, node: str) -> None:
-        """Prefer other nodes, until a host there answers."""
-        self._shunned[node] = self._clock() + _SHUNNED
-
-    def _free(self, node: Node) -> dict[str, float]:
-        """What is free there, less what hosts have been promised that the engine may not have counted yet."""
-        now = self._clock()
-        recent = sum(host.node == node.id and now - host.made_at < _SETTLES_IN for host in self._hosts.values())
-        return {name: number - recent * self._needs.of(name) for name, number in node.free.items()}
-
-    def _roomiest(self) -> Node | None:
-        free = [(self._free(node), node) for node in self._nodes]
-        now = self._clock()
-        roomy = [
-            (self._shunned.get(node.id, now) <= now, there.get("CPU", 0.0), node.id, node)
-            for there, node in free
-            if not self._needs.missing_in(there)
-        ]
-        return max(roomy, default=(False, 0.0, "", None))[3]
 
     def _why_no_node(self, missing: int) -> str:
         if (ago := self._clock() - self._nodes_seen) >= _NODES_HOLD:
             return f"{missing} of {self._slots} workers have no node: the cluster's head was last heard {ago:.0f} s ago"
-        if not self._nodes:
-            return "The cluster has no node that lives"
-        if all(self._needs.missing_in(node.total) for node in self._nodes):
-            return f"No node of the cluster is large enough for a worker, which needs {self._needs}"
-        return f"{missing} of {self._slots} workers have no node: none has {self._needs} free"
+        return self._placement.why_nowhere(missing, self._slots)
 
     # --- in the reactor's thread -----------------------------------------------------------------------------------
 
@@ -750,15 +789,21 @@ class ClusterExecutor:
                 self._on_answer(report)
             case Broken():
                 self._on_broken(report)
+            case Gone():
+                self._roster_touched |= self._ending.pop(report.host, None) is not None
 
     def _on_pulse(self, pulse: Pulse) -> None:
         self._pulse_at = self._clock()
-        self._nodes, self._nodes_seen = pulse.nodes, self._clock() - pulse.seen
+        self._nodes_seen = self._clock() - pulse.seen
+        if (seen := self._placement.told(pulse.nodes)) is not None or not self._connected:
+            self._tell(NodesSeen(self._placement.seen() if seen is None else seen))
         if not self._connected:
             self._connected = True
             self._restart_in = _RESTART
             self._capacity_touched = True
             logger.info("cluster_reached", nodes=len(pulse.nodes))
+            for name in self._ending:
+                self._have_ended(name)
             for host in list(self._hosts.values()):
                 self._pump(host)
             for host in self._hand_out():
@@ -768,8 +813,23 @@ class ClusterExecutor:
         self._make_missing()
 
     def _on_found(self, found: Found) -> None:
-        for name in found.names:
-            if name not in self._hosts and (host := self._seek(name)) is not None:
+        """Who was not known is heard out, but not before the next service would know of it.
+
+        When all others have surely ended what they ran, it is late: its attempts are recorded as interrupted.
+        """
+        strange = [name for name in found.names if name not in self._hosts and name not in self._ending]
+        if self._all_found:
+            for name in strange:
+                if _is_of(name, self._cluster):
+                    self._have_ended(name)
+        else:
+            sought = [host for name in strange if (host := self._seek(name)) is not None]
+            if sought and (error := self._write_roster()):
+                for host in sought:
+                    del self._hosts[host.name]
+                self._set_trouble(f"No worker can be used while their list cannot be written: {error}")
+                return  # they are asked for again
+            for host in sought:
                 self._pump(host)
         self._listed = True
         self._perhaps_all_found()
@@ -797,10 +857,13 @@ class ClusterExecutor:
 
     def _on_gone(self, why: str) -> None:
         """The gateway is gone. Attempts are not; only nobody is heard until the next gateway is there."""
-        self._has_gateway = self._connected = False
+        self._has_gateway = self._connected = self._listed = False
         self._capacity_touched = True
         for number in list(self._calls):
             self._forget_call(number)
+        for host in self._hosts.values():
+            host.asked_at = None
+            host.late.clear()
         if not self._closing:
             self._set_trouble(f"The cluster cannot be reached: {why}. {_CONNECTING}")
             self.reactor.at(self._restart_in, self._connect)
@@ -812,7 +875,12 @@ class ClusterExecutor:
         self.reactor.at(shortest / _LOOKS, self._look)  # first: whatever breaks below, fences go on to be looked at
         with self.lock:
             now = self._clock()
-            if self._has_gateway and now - self._pulse_at > (self._lease if self._connected else _CONNECTS_WITHIN):
+            if now - self._looked_at > shortest / 4 + shortest / _LOOKS:  # all stood still here: they are asked first
+                logger.warning("stood_still", seconds=now - self._looked_at)
+                self._patient_until = now + max(shortest / 4, _BEATS_MISSED)
+            self._looked_at = now
+            patience = max(self._lease / 3, _BEATS_MISSED) if self._connected else _CONNECTS_WITHIN
+            if self._has_gateway and now - self._pulse_at > patience and now >= self._patient_until:
                 logger.error("gateway_is_silent")
                 self._pulse_at = now
                 self.link.kill()
@@ -821,31 +889,38 @@ class ClusterExecutor:
                     self._look_at(host, now)
                 except Exception:  # one host that breaks must not cost the others
                     logger.exception("look_failed", host=host.name)
+            for name in [name for name, asked in self._ending.items() if now - asked > _MAKE_AGAIN_AFTER]:
+                self._have_ended(name)
             self._perhaps_all_found()
             for host in self._hand_out():  # the end of a lost attempt has let the next one go
                 self._pump(host)
             if self._closing:
                 self._go_on_closing(now)
+            elif self._placement.avoided:
+                self._move_away()
 
     def _look_at(self, host: _Host, now: float) -> None:
         if host.state in ("ready", "outdated") and now - host.heard_at > host.lease / 2:
             host.state = "silent"
             self._capacity_touched = True
-        patience = host.lease * (_ASTRAY_SILENT if host.state == "silent" else _ASTRAY)
-        astray = [number for number, since in host.calls.values() if now - since > patience]
-        for number in astray:
-            self._forget_call(number)
-        if astray:
-            self._pump(host)
+        self._call_again(host, host.lease * (_ASTRAY_SILENT if host.state == "silent" else _ASTRAY))
         if host.state == "new" and now - host.made_at > _MADE_WITHIN:
             self._not_made(host, f"it did not answer within {_MADE_WITHIN:g} s")
-        elif host.state in ("sought", "silent", "dead") and host.fence.is_passed(now) and not self._replaced:
+        elif host.fence.is_passed(now) and now >= self._patient_until and self._is_lost(host, now):
             self._give_up(host)
+
+    def _is_lost(self, host: _Host, now: float) -> bool:
+        """What an earlier service has left may keep ends. Nothing starts meanwhile, so they are waited for."""
+        if self._replaced:
+            return False
+        if host.state == "sought":
+            return host.asked_at is not None and now - host.asked_at > min(_ANSWERS_WITHIN, host.lease)
+        return host.state in ("silent", "dead")
 
     def _give_up(self, host: _Host) -> None:
         """It has surely ended what it ran."""
         if host.state == "silent":
-            self._shun(host.node)
+            self._placement.shun(host.node, self._clock() + _SHUNNED)
         node = self._name_of(host.node)
         for key in list(host.held):
             outcome: Literal["stopped", "lost"] = "stopped" if key in host.stopping else "lost"
@@ -870,43 +945,83 @@ class ClusterExecutor:
             return
         if self._replaced:  # they are another's now
             self._hosts.clear()
-        at_work = [host for host in self._hosts.values() if host.held or host.state == "sought"]
-        if not (at_work or self._reports) or now >= self._close_at:
-            self._closed = True
-            try:
-                left = [host for host in self._hosts.values() if host in at_work or host.unsettled]
-                for host in self._hosts.values():
-                    if not host.unsettled:  # an end that may not be recorded is told to the next service again
-                        self.link.send(Kill(host.name))
-                self._hosts = {host.name: host for host in left}
-                if not self._replaced:
-                    self._write_roster()
-                self.link.close()
-            finally:
-                self.reactor.finish()
+            self._ending.clear()
+        at_work = any(host.held or host.state == "sought" for host in self._hosts.values())
+        if (at_work or self._reports or self._reporting) and now < self._close_at:
+            return
+        for host in list(self._hosts.values()):
+            if host.unsettled or host.state == "sought":
+                continue  # an end that may not be recorded is told to the next service again
+            if host.held:
+                self.link.send(Kill(host.name))  # the next service waits for it
+            else:
+                self._drop(host)
+        self._gone_at = self._gone_at or now + _GONE_WITHIN
+        if self._ending and self._connected and now < self._gone_at:
+            return
+        self._closed = True
+        try:
+            if not self._replaced:
+                self._write_roster()
+            self.link.close()
+        finally:
+            self.reactor.finish()
 
     def _after_turn(self) -> None:
         if self._roster_touched and not (self._closing or self._replaced):
             self._write_what_has_changed()
         if self._capacity_touched:
             self._tell_capacity()
-        while self._reports:
-            with self.lock:
-                reports, self._reports = self._reports, []
-            try:
-                self._report(reports)
-            except Exception:  # a listener's fault must not end the thread that all workers hang on
-                logger.exception("executor_report_failed", reports=len(reports))
+        with self.lock:
+            if self._reports:
+                self._reporting += 1
+                self._to_report.put(self._reports)
+                self._reports = []
         if self._closing:
             with self.lock:
                 self._go_on_closing(self._clock())
 
+    def _run_reactor(self) -> None:
+        try:
+            self.reactor.run()
+        finally:
+            self._to_report.put([])
+
+    def _were_reported(self, reports: list[Report]) -> None:
+        with self.lock:
+            self._reporting -= 1
+            ended = {(one.task_id, one.attempt) for one in reports if isinstance(one, AttemptEnded)}
+            if ended:
+                self._unreported -= ended
+                for host in self._hand_out():
+                    self._pump(host)
+
+    # --- in the thread that reports --------------------------------------------------------------------------------
+
+    def _keep_reporting(self) -> None:
+        """Whoever listens may remove files on slow storage. No lease may wait for that."""
+        while reports := self._to_report.get():
+            try:
+                self._report(reports)
+            except Exception:  # a listener's fault must not end the thread that all ends go through
+                logger.exception("executor_report_failed", reports=len(reports))
+            self.reactor.post(partial(self._were_reported, reports))
+
+    # --- in the reactor's thread -----------------------------------------------------------------------------------
+
     def _tell_capacity(self) -> None:
         self._capacity_touched = False
         with self.lock:
-            offers = tuple(self._offers[host.slot] for host in self._usable())
-            capacity = CapacityChanged(len(offers), offers if any(offers) else ())
+            usable = list(self._usable())
+            offers = tuple(self._offer_of(host) for host in usable)
+            nodes = tuple(self._placement.name_of(host.node) for host in usable)
+            capacity = CapacityChanged(len(offers), offers if any(offers) else (), nodes)
             if capacity != self._told_capacity and not self._closing:
                 self._told_capacity = capacity
                 self._reports.append(capacity)
             self._make_missing()
+
+
+def _is_of(name: str, cluster: str) -> bool:
+    """Whether a host of this log is named so."""
+    return (named := parsed_name(name)) is not None and named.cluster == cluster

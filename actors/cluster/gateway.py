@@ -30,6 +30,7 @@ from .wire import (
     Find,
     Found,
     GatewayReport,
+    Gone,
     Kill,
     Node,
     Pulse,
@@ -44,6 +45,10 @@ _CALLS_AT_ONCE = 32
 """Calls that one host works at. A service has three at most; those of one that died may still wait."""
 _ANSWERS_WITHIN = 5.0
 """Seconds in which the head of the cluster has to take a connection."""
+_ORDER_WITHIN = 5.0
+"""Seconds that one order may take. While it lasts, no lease is renewed."""
+_LOOK_WITHIN = 90.0
+"""Seconds without a look at the nodes after which Ray's client counts as stuck, if the head can be reached."""
 
 
 class Gateway:
@@ -66,9 +71,17 @@ class Gateway:
         """For what asks the head of the cluster: calls to hosts must not wait for it."""
         self._nodes: tuple[Node, ...] = ()
         self._seen = time.monotonic()
+        self._busy_since: float | None = None
 
     def do(self, order: Any) -> None:
-        """Carry out an order. Never waits."""
+        """Carry out an order. Never waits, as long as Ray's client does not."""
+        self._busy_since = time.monotonic()
+        try:
+            self._do(order)
+        finally:
+            self._busy_since = None
+
+    def _do(self, order: Any) -> None:
         match order:
             case Call():
                 if (host := self._hosts.get(order.host)) is not None:
@@ -158,10 +171,17 @@ class Gateway:
             self._have(order.name, host)
 
     def _kill(self, order: Kill) -> None:
+        """Ray forgets the name of one that it has killed. Whoever is not gone yet is asked for again."""
+        with self._lock:
+            if order.host in self._sought:  # it may just be made
+                return
+        self._hosts.pop(order.host, None)
         try:
-            host = self._hosts.pop(order.host, None) or self._ray.get_actor(order.host, namespace=NAMESPACE)
-            self._ray.kill(host, no_restart=True)
-        except Exception as error:  # noqa: BLE001 - it is gone already, or its lease ends it
+            for _ in range(2):
+                self._ray.kill(self._ray.get_actor(order.host, namespace=NAMESPACE), no_restart=True)
+        except ValueError:  # there is no actor of that name
+            self._tell(Gone(order.host))
+        except Exception as error:  # noqa: BLE001 - as above
             _say(f"host {order.host} could not be killed: {error}")
 
     def finish(self) -> None:
@@ -192,7 +212,7 @@ class Gateway:
         return tuple(
             Node(
                 node["NodeID"],
-                node["NodeManagerHostname"],
+                _name_of(node),
                 node["NodeManagerAddress"],
                 _plain(node["Resources"]),
                 _plain(free.get(node["NodeID"], {})),
@@ -202,15 +222,33 @@ class Gateway:
             if node["Alive"]
         )
 
-    def keep_beating(self) -> None:
-        """Say that this process lives, whatever the head of the cluster does."""
+    def why_stuck(self, address: str) -> str:
+        """Why this process is of no use any more; empty: it is of use."""
+        now, busy_since = time.monotonic(), self._busy_since
+        if busy_since is not None and now - busy_since > _ORDER_WITHIN:
+            return f"Ray's client has not taken a call for {now - busy_since:.0f} s"
+        if now - self._seen > _LOOK_WITHIN and _answers(address):
+            return f"Ray's client has not told the nodes for {now - self._seen:.0f} s, though the head can be reached"
+        return ""
+
+    def keep_beating(self, address: str) -> None:
+        """Say that this process lives, whatever the head of the cluster does. When Ray's client is stuck, end it."""
         while True:
+            if why := self.why_stuck(address):
+                _say(why)
+                os._exit(1)
             self._tell(Pulse(self._nodes, time.monotonic() - self._seen))
             time.sleep(_PULSE_EVERY)
 
     def first_look(self) -> None:
         """Before anything is said."""
         self._nodes, self._seen = self._look(), time.monotonic()
+
+
+def _name_of(node: dict[str, Any]) -> str:
+    """As `ray start --node-name` has it. Where that is only the address, the host's name says more."""
+    name = node.get("NodeName") or ""
+    return str(name if name and name != node["NodeManagerAddress"] else node["NodeManagerHostname"])
 
 
 def _say(text: str) -> None:
@@ -223,14 +261,26 @@ def _plain(resources: dict[str, float]) -> dict[str, float]:
     return {name: float(number) for name, number in resources.items() if not name.startswith("node:")}
 
 
+def _knock(address: str, seconds: float) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+
+
+def _answers(address: str) -> bool:
+    try:
+        _knock(address, _PULSE_EVERY / 2)  # the beat waits for it
+    except OSError:
+        return False
+    return True
+
+
 def connect(address: str) -> Any:
     """Ray, connected. Raises OSError if the head is not there, and what Ray raises.
 
     Ray's client would wait for a head that is away, for minutes, and does not always notice when it is back.
     """
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWERS_WITHIN).close()
+        _knock(address, _ANSWERS_WITHIN)
     except OSError as error:
         raise ConnectionError(f"Nothing answers at {address}: {error}") from error
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -265,8 +315,8 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - the executor shows the last line
         _say(f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
         return 1
-    for work in (gateway.keep_looking, gateway.keep_beating):
-        threading.Thread(target=work, daemon=True).start()
+    threading.Thread(target=gateway.keep_looking, daemon=True).start()
+    threading.Thread(target=gateway.keep_beating, args=(address,), daemon=True).start()
     orders = FrameBuffer(gateway_order_decoder)
     try:
         while data := os.read(0, _CHUNK):

@@ -169,7 +169,7 @@ class GatewayProcess:
         lines = [line.strip() for line in self._said.decode(errors="replace").splitlines() if line.strip()]
         logger.info("gateway_is_gone", code=code, said=lines[-1:])
         own = [line.removeprefix(LAST_WORDS) for line in lines if line.startswith(LAST_WORDS)]
-        self._on_gone(own[-1] if own else f"the process with its client ended with exit code {code}")
+        self._on_gone(own[-1] if own and code > 0 else f"the process with its client ended with exit code {code}")
 
     def _forget(self, process: "subprocess.Popen[bytes]") -> None:
         for pipe in (process.stdout, process.stderr):

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -41,6 +42,7 @@ from ..workers.local_executor import LocalExecutor
 from ..workers.worker_process import wait_for_orphans
 from .lease import Lease
 from .wire import (
+    LOOKED_AT_EVERY,
     EndAll,
     Give,
     Given,
@@ -66,8 +68,6 @@ _LOOKS = 50
 """Looks at the lease while one lasts, …"""
 _LOOK_EVERY = 0.1
 """… but at least so often, in seconds."""
-_LOOK_AT_USE_EVERY = 1.0
-"""Seconds between two looks at what the attempt and the node use."""
 _PASSING = (AttemptProgressed, AttemptBeat, WorkerGone)
 """What is kept only until it was heard, …"""
 _ROOM = 256
@@ -131,7 +131,7 @@ class Host:
         """Of what counts only as the latest: its number."""
         self._number = 0
         self._memory: tuple[tuple[int, int, int], ...] = ()
-        self._machine = Machine(Path(tempfile.gettempdir()))
+        self._machine = Machine(Path(self._settings.temp_root or tempfile.gettempdir()))
         self._node: NodeUse | None = None
         self._closed = threading.Event()
         self._executor = self._make_executor(name)
@@ -275,8 +275,8 @@ class Host:
         self._number += 1
         if len(self._kept) > _ROOM and isinstance(report, AttemptProgressed | AttemptBeat):
             self._drop(type(report), key)
-        if isinstance(report, AttemptProbed):
-            self._drop(AttemptProbed, key)
+        if isinstance(report, AttemptProbed | AttemptCheckpointed):
+            self._drop(type(report), key)  # an earlier one must not be told after the latest
         if isinstance(report, AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted):
             self._latest[type(report), key] = self._number
         self._kept[self._number] = report
@@ -326,12 +326,14 @@ class Host:
                 self._look_at_use()
             except Exception:  # it is looked at again
                 logger.exception("use_not_seen")
-            if self._closed.wait(_LOOK_AT_USE_EVERY):
+            if self._closed.wait(LOOKED_AT_EVERY):
                 return
 
     def _look_at_use(self) -> None:
         sample = self._machine.sample()
-        self._node = NodeUse(sample.memory_total, sample.memory_available, sample.cpu_percent)
+        self._node = NodeUse(
+            sample.memory_total, sample.memory_available, sample.cpu_percent, sample.temp_total, sample.temp_free
+        )
         self._memory = tuple((*key, used) for key, used in self._executor.memory().items())
 
 
@@ -346,7 +348,8 @@ def _lock_path(cluster: str, name: str) -> Path:
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
     for path in folder.glob("*.lock"):
-        is_new = time.time() - path.stat().st_mtime < LINGER  # its host may be about to lock it
-        if wait_for_orphans(path, 0.0) and not is_new:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another host that starts here has cleared it away
+            is_new = time.time() - path.stat().st_mtime < LINGER  # its host may be about to lock it
+            if wait_for_orphans(path, 0.0) and not is_new:
+                path.unlink(missing_ok=True)
     return folder / f"{name}.lock"

@@ -18,7 +18,7 @@ from .lease import Fence
 
 STOPS_WITHIN = 1.0
 """Seconds that a host may take to end what it runs once its lease is over."""
-_NAME = re.compile(r"(.+)-(\d{1,9})-(\d{1,9})-[0-9a-f]+")
+_NAME = re.compile(r"(.+)-(\d{1,9})-(\d{1,9})(?:-g(\d{1,4}))?-[0-9a-f]+")
 _UNREADABLE = -1
 
 logger = get_logger(__name__)
@@ -31,17 +31,20 @@ class HostName(NamedTuple):
     slot: int
     lease: float
     """Seconds."""
+    gpus: int = 0
+    """How many it has booked."""
 
 
-def host_name(cluster: str, slot: int, lease: float) -> str:
-    """A new one."""
-    return f"{cluster}-{slot}-{math.ceil(lease * 1000)}-{secrets.token_hex(6)}"
+def host_name(named: HostName) -> str:
+    """A new one that says this."""
+    gpus = f"-g{named.gpus}" if named.gpus else ""
+    return f"{named.cluster}-{named.slot}-{math.ceil(named.lease * 1000)}{gpus}-{secrets.token_hex(6)}"
 
 
 def parsed_name(name: str) -> HostName | None:
     """None: no host is named so."""
     found = _NAME.fullmatch(name)
-    return HostName(found[1], int(found[2]), int(found[3]) / 1000) if found else None
+    return HostName(found[1], int(found[2]), int(found[3]) / 1000, int(found[4] or 0)) if found else None
 
 
 class Roster:
@@ -60,6 +63,10 @@ class Roster:
                 logger.warning("hosts_unreadable", path=str(self._path), error=str(error))
                 self._written = (_UNREADABLE, frozenset())
         return self._written
+
+    def names(self, host: str) -> bool:
+        """Whether the next service would know of it; also if there is no file."""
+        return self._path is None or host in self._written[1]
 
     def write(self, epoch: int, names: Iterable[str]) -> None:
         """These may hold attempts from now on, and no others. Durable on return; nothing is written twice."""

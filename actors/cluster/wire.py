@@ -27,6 +27,7 @@ from ...events.reports import (
 from ...handlers.manifests import Claims
 from ...handlers.process.channel import IoRank
 from ...handlers.process.sandbox import Sandbox
+from ..core.limits import UNLIMITED
 from ..workers.slot import SlotRules
 
 # --- between the executor and a host: the payload of a call ---
@@ -50,6 +51,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that it may take where its type can choose; 0: unknown."""
     rules: SlotRules = SlotRules()
     sandbox: Sandbox = Sandbox()
+    temp_root: str = ""
+    """The temp folder, whose free space is looked at on the node."""
     output_root: str = ""
     max_output: int = 0
     hash_up_to: int = 0
@@ -129,12 +132,19 @@ HostReport: TypeAlias = (
 )
 
 
+LOOKED_AT_EVERY = 1.0
+"""Seconds between two looks of a host at its node: what it tells may be that old."""
+
+
 class NodeUse(msgspec.Struct, frozen=True, array_like=True):
     """What a node has, as a host there sees it; not what is booked."""
 
     memory_total: int
     memory_available: int
     cpu_percent: float
+    temp_total: int = UNLIMITED
+    """Of the disk that the temp folder lies on there."""
+    temp_free: int = UNLIMITED
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True):
@@ -196,7 +206,7 @@ class Call(Frame, frozen=True, tag="call"):
 
 
 class Kill(Frame, frozen=True, tag="kill"):
-    """End the process of a host; all that it has started ends with it."""
+    """End the process of a host; all that it has started ends with it. Answered with `Gone`, or not at all."""
 
     host: str
 
@@ -249,10 +259,16 @@ class Broken(Frame, frozen=True, tag="broken"):
     why: str
 
 
+class Gone(Frame, frozen=True, tag="host_gone"):
+    """The engine knows no host of this name any more, and none is being made."""
+
+    host: str
+
+
 LAST_WORDS = "gateway: "
 """Before what the gateway says on standard error, where Ray and its crashes speak, too."""
 
-GatewayReport: TypeAlias = Pulse | Found | Answer | Broken
+GatewayReport: TypeAlias = Pulse | Found | Answer | Broken | Gone
 
 gateway_order_decoder = msgspec.msgpack.Decoder(GatewayOrder)
 gateway_report_decoder = msgspec.msgpack.Decoder(GatewayReport)

@@ -28,6 +28,7 @@ from ...events.reports import (
     AttemptsHeld,
     CapacityChanged,
     Grant,
+    NodesSeen,
     PublishWanted,
     Report,
     Saved,
@@ -39,6 +40,7 @@ from ...events.reports import (
 from ...events.system_events import WorkerExited
 from . import commands
 from .dependencies import ended
+from .node_changes import nodes_seen
 from .resources import why_it_never_fits
 from .state import AttemptId, Reconciliation, Running
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
@@ -56,7 +58,9 @@ def handle_report(work: UnitOfWork, report: Report) -> None:
         case AttemptEnded():
             _ended(work, report)
         case CapacityChanged():
-            work.state.workers_changed(report.slots, report.offers)
+            work.state.workers_changed(report.slots, report.offers, report.nodes)
+        case NodesSeen():
+            nodes_seen(work, report.nodes)
         case WorkerGone():
             work.record(0, WorkerExited(pid=report.pid, exit_code=report.exit_code, why=report.why), BY_SCHEDULER)
         case AttemptsHeld():
@@ -135,8 +139,8 @@ def _found(work: UnitOfWork, report: AttemptFound) -> None:
         return
     running.sought = False
     running.heard_at = running.moved_at = work.now  # nobody has looked at it meanwhile, so silence counts from here on
-    if report.offer != running.offer:
-        work.state.move(running, report.offer)
+    if (report.offer, report.node) != (running.offer, running.node):
+        work.state.move(running, report.offer, report.node)
     if report.publishing:
         running.granted_at = work.now
     elif work.state.draining:

@@ -10,6 +10,7 @@ from ...events.priority import terms
 from ...events.system_events import LimitsChanged, Role, ScheduleAdded
 from ...events.task_events import PriorityTerms
 from .limits import UNLIMITED, Limits, Pause, queue_keys_of
+from .nodes import Nodes
 from .rates import rate_name
 from .resources import MachineSample
 from .routing import labels_of, offering
@@ -53,6 +54,8 @@ class RunningNow(msgspec.Struct, frozen=True, kw_only=True):
     stopping: bool
     expected: float = 0.0
     """Seconds that an attempt may be expected to take, as its type or who asked for it estimates; 0: not known."""
+    node: str = ""
+    """Where it runs; empty where there is only one machine."""
 
 
 class MachineNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -283,10 +286,12 @@ def _running(state: SchedulerState, task_id: int) -> RunningNow:
         temp=entry.reserved_for.temp_needed,
         stopping=entry.stopping,
         expected=task.seconds_needed or spec.estimated_time,
+        node=entry.node,
     )
 
 
-def _machine(sample: MachineSample) -> MachineNow:
+def machine_now(sample: MachineSample) -> MachineNow:
+    """The sample, as people see it."""
     known = {name: getattr(sample, name) for name in ("memory_available", "temp_free", "memory_total", "temp_total")}
     bytes_of = {name: None if number >= UNLIMITED else number for name, number in known.items()}
     never = all(number is None for number in bytes_of.values())
@@ -298,7 +303,7 @@ def resources_of(state: SchedulerState) -> Resources:
     """What there is, and how much of it is promised."""
     limits = state.limits
     return Resources(
-        slots=state.workers.slots,
+        slots=state.nodes.slots if state.nodes.many else state.workers.slots,
         held=state.workers.held,
         worker_labels={label: offering(state.workers.offers, label) for label in labels_of(state.workers.offers)},
         max_concurrent=limits.max_concurrent,
@@ -307,5 +312,23 @@ def resources_of(state: SchedulerState) -> Resources:
         reserved_temp=state.reserved.temp,
         max_temp_size=limits.max_temp_size % UNLIMITED,
         max_cpu=limits.max_cpu,
-        sample=_machine(state.sample),
+        sample=machine_now(state.sample) if not state.nodes.many else _together(state.nodes),
     )
+
+
+def _together(nodes: Nodes) -> MachineNow:
+    """What all nodes that are there have together; CPU on the average, by what they offer."""
+    there = [node for node in nodes.by_name.values() if node.present and node.sampled_at is not None]
+    if not there:
+        return MachineNow(
+            cpu_percent=None, memory_available=None, temp_free=None, memory_total=None, temp_total=None, disk_low=False
+        )
+    cpus = sum(node.seen.cpus for node in there) or 1.0
+    used = sum(node.sample.cpu_percent * node.seen.cpus for node in there) / cpus
+    sums = {
+        name: sum(min(getattr(node.sample, name), UNLIMITED) for node in there)
+        for name in ("memory_available", "temp_free", "memory_total", "temp_total")
+    }
+    known: dict[str, int | None] = {name: number if number < UNLIMITED else None for name, number in sums.items()}
+    low = all(node.sample.disk_low for node in there)
+    return MachineNow(cpu_percent=used, disk_low=low, **known)

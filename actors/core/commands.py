@@ -29,6 +29,7 @@ from ...events.commands import (
     AddSchedule,
     AddSource,
     AddToken,
+    DrainNode,
     DrainQueue,
     EraseUser,
     NoticeCommand,
@@ -40,6 +41,7 @@ from ...events.commands import (
     ResumeSource,
     RevokeToken,
     SetLimits,
+    UndrainNode,
 )
 from ...events.creation import ids_by_name
 from ...events.decide import decide
@@ -75,6 +77,7 @@ from .erasure import erased_user, is_erased_task
 from .explanation import why_not_now
 from .limits import Pause
 from .messages import Intake, Submit
+from .node_changes import change_drain
 from .owners import is_of, refuse_others, without_others
 from .resources import why_it_never_fits
 from .schedules import FIRE_TIME, check_schedule, same_times, says_the_same
@@ -331,6 +334,8 @@ def carry_out_operator(work: UnitOfWork, command: OperatorCommand, intake: Intak
             event = revoked_token(work.state.durable.tokens, command)
         case EraseUser():
             event = erased_user(work.state, command, intake.belongings)
+        case DrainNode() | UndrainNode():
+            return change_drain(work, command, origin)
         case AddSource() | RemoveSource() | PauseSource() | ResumeSource():
             event = changed_source(work.state.durable.sources, command)
         case _:

@@ -6,7 +6,7 @@ resources kept for them, if the task's own reasons to wait were gone.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from ...events import Started, TaskState
 from ...events.commands import GiveUp
 from ...events.decide import decide
+from ...events.errors import CannotStartNow
 from ...events.priority import queue_key, terms
 from ...events.reports import Run
 from .dependencies import ended
@@ -31,16 +32,17 @@ from .limits import (
     limit_keys_of,
     queue_keys_of,
 )
+from .nodes import Nodes, Search, Spot, need_of
 from .queue import EQUAL, Entry, Share
-from .resources import Ceiling, MachineSample, Reserved, ceiling_of, fits, machine_is_busy
-from .routing import Workers, pick
+from .resources import Ceiling, MachineSample, Reserved, ceiling_of, fits, lowest, machine_is_busy
+from .routing import Offer, Workers, pick
 from .state import Running, SchedulerState, beat_every
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 BACKFILL_BOUND = 32
 """How many tasks may start past one that does not fit. Then resources are kept for it."""
 BACKFILL_DEPTH = 64
-"""How many tasks that do not fit are passed when a fitting one is looked for."""
+"""How many tasks that do not fit are passed when a fitting one is looked for; among several nodes see `Search`."""
 _ONE_BY_ONE = 64
 """Up to this many tasks are put into the queue one at a time, more of them all at once."""
 UNSTARTABLE = "CannotStart"
@@ -59,10 +61,23 @@ class Situation(NamedTuple):
     """Task that did not fit → how many have started past it."""
     bound: int
     """When this many have started past a task, resources are kept for it."""
+    nodes: Nodes | None = None
+    """None: there is this machine only."""
+    search: Search | None = None
+    """Where there are nodes: this look at them."""
+    is_short: Callable[[TaskState], bool] = lambda _: False
 
     def ceiling(self) -> Ceiling:
-        """What a task could have once everything of ours has ended."""
+        """What a task could have once everything of ours has ended. Of all nodes together: what no task goes beyond."""
         return ceiling_of(self.limits, self.sample, self.reserved)
+
+    def passes_over(self, task: TaskState) -> bool:
+        """Whether all that shares a place in the queue with the task, and needs the same, waits for nodes."""
+        return self.search is not None and self.search.passes_over(task, short=self.is_short(task))
+
+    def goes_on(self) -> bool:
+        """Whether it is of use to look at further tasks, as far as nodes go."""
+        return self.search is None or self.search.goes_on()
 
 
 class Choice(NamedTuple):
@@ -75,6 +90,8 @@ class Choice(NamedTuple):
     """They would not fit even once everything of ours has ended."""
     keeps_resources: bool = False
     """For the last of `passed`: nothing behind it was looked at."""
+    node: str = ""
+    """Where `task` starts; empty where there is this machine only."""
 
 
 def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
@@ -83,21 +100,38 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
     ceiling: Ceiling | None = None
     # Keeping resources helps only while something runs that will give some back, or has just done so.
     bound = situation.bound if situation.others_run or reserved.more_to_come else math.inf
+    nodes, search = situation.nodes, situation.search
     passed: list[TaskState] = []
     too_big: list[TaskState] = []
+    in_vain = 0
     for task in waiting:
-        if fits(task, limits, sample, reserved):
-            return Choice(task, passed, too_big)
+        if roomy := fits(task, limits, sample, reserved):
+            if search is None:
+                return Choice(task, passed, too_big)
+            if (spot := search.place(task, short=situation.is_short(task))) is not None:
+                return Choice(task, passed, too_big, node=spot.node)
         ceiling = ceiling or situation.ceiling()
-        if not ceiling.suffices_for(task):
+        if not ceiling.suffices_for(task) or not (nodes is None or nodes.could_hold(task)):
             too_big.append(task)
             continue
         passed.append(task)
         if situation.overtaken.get(task.id, 0) >= bound:
-            return Choice(None, passed, too_big, keeps_resources=True)
-        if machine_is_busy(sample, limits) or len(passed) >= BACKFILL_DEPTH:
+            if search is None or not roomy:  # what it waits for is all nodes' together
+                return Choice(None, passed, too_big, keeps_resources=True)
+            search.keep_for(task)
+        in_vain += search is None or not roomy
+        if machine_is_busy(sample, limits) or in_vain >= BACKFILL_DEPTH or not situation.goes_on():
             break
     return Choice(None, passed, too_big)
+
+
+def overtaken_by(choice: Choice, nodes: Nodes | None) -> Iterator[int]:
+    """The tasks past which the chosen one starts. On a node that could never hold a task it takes nothing from it."""
+    if choice.task is None:
+        return
+    for task in choice.passed:
+        if nodes is None or nodes.by_name[choice.node].could_hold(task):
+            yield task.id
 
 
 def dispatch(work: UnitOfWork) -> None:
@@ -109,15 +143,17 @@ def dispatch(work: UnitOfWork) -> None:
         return
     _take_back(work)
     while _may_start(state):
-        task = _next_fitting(state)
-        if task is None:
+        choice = _next_fitting(state)
+        if choice.task is None:
             break
-        _start_or_give_up(work, task)
+        _start_or_give_up(work, choice.task, choice.node)
     state.looked_in_vain_at = _what_decides(state)
 
 
 def _may_start(state: SchedulerState) -> bool:
     if state.draining or state.durable.pauses.everything is not None or not len(state.queue):
+        return False
+    if state.nodes.local_drains and not state.nodes.many:
         return False
     return state.workers.has_room(state.limits.max_concurrent, short=True)
 
@@ -139,6 +175,7 @@ def _what_decides(state: SchedulerState) -> tuple[object, ...]:
         reserved.unseen_temp,
         reserved.gone_memory,
         reserved.gone_temp,
+        state.nodes.changes,
     )
 
 
@@ -148,7 +185,13 @@ def _take_back(work: UnitOfWork) -> None:
     if not state.set_aside:
         return
     ceiling = ceiling_of(state.limits, state.sample, state.reserved)
-    back = [state.tasks[task_id] for task_id in state.set_aside.fitting(ceiling)]
+    if state.nodes.many:
+        if state.set_aside.looked_at == (state.nodes.growth, ceiling):
+            return
+        back = [task for task in _fitting_nodes(state, state.nodes, ceiling) if state.nodes.could_hold(task)]
+        state.set_aside.looked_at = (state.nodes.growth, ceiling)
+    else:
+        back = [state.tasks[task_id] for task_id in state.set_aside.fitting(ceiling)]
     if len(back) > _ONE_BY_ONE:
         work.place_all(back)
     else:
@@ -156,20 +199,43 @@ def _take_back(work: UnitOfWork) -> None:
             work.place(task)
 
 
-def _next_fitting(state: SchedulerState) -> TaskState | None:
+def _fitting_nodes(state: SchedulerState, nodes: Nodes, ceiling: Ceiling) -> Iterator[TaskState]:
+    """Of the tasks that stood aside those that need no more than some node could give that suits them."""
+    for need in state.set_aside.needs():
+        one = next(state.set_aside.with_need(need), None)
+        best = None if one is None else lowest(ceiling, nodes.ceiling(state.tasks[one]))
+        for task_id in () if best is None else state.set_aside.fitting(best, need):
+            yield state.tasks[task_id]
+
+
+def _next_fitting(state: SchedulerState) -> Choice:
     """Take the task that starts next out of the queue; those that it starts past keep their places."""
     situation = Situation(
-        state.limits, state.sample, state.reserved, bool(state.running), state.overtaken, bound_of(state)
+        state.limits,
+        state.sample,
+        state.reserved,
+        bool(state.running),
+        state.overtaken,
+        bound_of(state),
+        state.nodes if state.nodes.many else None,
+        Search(state.nodes, state.limits, state.free_slots) if state.nodes.many else None,
+        state.is_short,
     )
     choice = choose(situation, iter(partial(_pop, state, situation, state.free_slots > 0), None))
+    state.queue.bring_back()
     for task in choice.too_big:
-        state.set_aside.park(task, situation.ceiling())
-        state.overtaken.pop(task.id, None)
+        most = situation.ceiling()
+        if situation.nodes is None:
+            state.set_aside.park(task, most)
+        else:
+            state.set_aside.park(task, lowest(most, situation.nodes.ceiling(task)), need_of(task))
+        if situation.nodes is None:  # a node that could hold it may only have been away, or not looked at, for a moment
+            state.overtaken.pop(task.id, None)
     for task in choice.passed:
         state.queue.push(task)
-        if choice.task is not None:
-            state.overtaken[task.id] = state.overtaken.get(task.id, 0) + 1
-    return choice.task
+    for task_id in overtaken_by(choice, situation.nodes):
+        state.overtaken[task_id] = state.overtaken.get(task_id, 0) + 1
+    return choice
 
 
 def _pop(state: SchedulerState, situation: Situation, worker_is_free: bool) -> TaskState | None:  # noqa: FBT001 - for `partial`
@@ -178,6 +244,11 @@ def _pop(state: SchedulerState, situation: Situation, worker_is_free: bool) -> T
     But for one that could not start in any: it is put aside.
     """
     task_id = state.queue.peek()
+    while task_id is not None and situation.passes_over(state.tasks[task_id]):
+        if not situation.goes_on():
+            return None
+        state.queue.pass_over()
+        task_id = state.queue.peek()
     if task_id is None:
         return None
     task = state.tasks[task_id]
@@ -192,10 +263,10 @@ def bound_of(state: SchedulerState) -> int:
     return BACKFILL_BOUND if state.backfill_bound is None else state.backfill_bound
 
 
-def _start_or_give_up(work: UnitOfWork, task: TaskState) -> None:
+def _start_or_give_up(work: UnitOfWork, task: TaskState, node: str) -> None:
     """Start the task. If that fails it ends, and its end says why: it must not keep the others from starting."""
     try:
-        prepared = _prepare(work, task)
+        prepared = _prepare(work, task, node)
     except Exception as error:  # noqa: BLE001 - whatever an odd task from an old log leads to
         why = f"The task cannot be started: {type(error).__name__}: {error}"
         command = GiveUp(task_id=task.id, error=why, error_type=UNSTARTABLE, rule="cannot start")
@@ -206,19 +277,30 @@ def _start_or_give_up(work: UnitOfWork, task: TaskState) -> None:
 
 
 def start_now(work: UnitOfWork, task: TaskState, origin: Origin = BY_SCHEDULER) -> int:
-    """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`."""
-    return _start(work, task, *_prepare(work, task), origin)
+    """Give a task a slot and its resources, record `Started`, and order the run; the position of `Started`.
+
+    Raises `CannotStartNow` where no node has a place for it.
+    """
+    state = work.state
+    node = ""
+    if state.nodes.many:
+        spot = state.nodes.place(task, state.limits, state.free_slots, short=state.is_short(task))
+        if spot is None:
+            raise CannotStartNow(f"Task {task.id} has no place on any node just now")
+        node = spot.node
+    return _start(work, task, *_prepare(work, task, node), origin)
 
 
-def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
+def _prepare(work: UnitOfWork, task: TaskState, node: str) -> tuple[Started, Run]:
     """What is recorded and ordered when the task starts. A fault in it leaves nothing half done."""
     state, spec, checkpoint = work.state, task.spec, task.resume_from
     parts, short = terms(task, work.now), state.is_short(task)
-    offer = state.workers.place(spec.worker_label, state.limits.max_concurrent, short=short) or ()
+    offer = _offer_of(state, task, node, short=short)
     event = Started(
         effective_priority=round(parts.total, 3),
         terms=parts,
         resumed=checkpoint is not None,
+        node=node,
         clock=work.now if state.rates and work.stands_still else None,
     )
     run = Run(
@@ -244,8 +326,18 @@ def _prepare(work: UnitOfWork, task: TaskState) -> tuple[Started, Run]:
         original_folder=spec.original_folder,
         hash_input=bool(spec.batch),
         shared_workers=int(short and not offer),
+        node=node,
     )
     return event, run
+
+
+def _offer_of(state: SchedulerState, task: TaskState, node: str, *, short: bool) -> Offer:
+    """What the worker offers that the attempt gets."""
+    label = task.spec.worker_label
+    if not node:
+        return state.workers.place(label, state.limits.max_concurrent, short=short) or ()
+    workers = state.nodes.by_name[node].workers
+    return workers.place(label, workers.held + max(0, state.free_slots), short=short) or ()
 
 
 def _start(work: UnitOfWork, task: TaskState, event: Started, run: Run, origin: Origin) -> int:
@@ -256,11 +348,14 @@ def _start(work: UnitOfWork, task: TaskState, event: Started, run: Run, origin: 
     position = work.record(task.id, event, origin)
     task = state.tasks[task.id]
     running = Running(task.id, task.attempt, position, task, work.now, queued_at=queued_at)
-    running.offer, running.short = run.offer, bool(run.shared_workers)
+    running.offer, running.short, running.node = run.offer, bool(run.shared_workers), run.node
     state.hold(running)
     state.shut_by_rates(task)
     work.watch_attempt(running)
-    work.order(replace(run, shared_workers=state.workers.shared) if running.short else run)
+    if running.short:
+        workers = state.nodes.by_name[run.node].workers if run.node else state.workers
+        run = replace(run, shared_workers=workers.shared)
+    work.order(run)
     return position
 
 
@@ -271,15 +366,30 @@ class InUse(msgspec.Struct):
     max_concurrent: int
     reserved: Reserved
     running_counts: RunningCounts
+    nodes: Nodes
+    """Unchanged, where there is this machine only."""
+
+    @property
+    def room(self) -> int:
+        """How many more workers may be held."""
+        return self.workers.room(self.max_concurrent)
 
     def has_room(self, *, short: bool) -> bool:
         """Whether there is a worker for one more attempt, or a share of one."""
         return self.workers.has_room(self.max_concurrent, short=short)
 
-    def take_worker(self, label: str, *, short: bool) -> None:
+    def take_worker(self, task: TaskState, node: str, *, short: bool) -> None:
         """One more attempt begins."""
-        offer = self.workers.place(label, self.max_concurrent, short=short) or ()
+        label, room = task.spec.worker_label, self.room
+        if not self.nodes.many:
+            offer = self.workers.place(label, self.max_concurrent, short=short) or ()
+            self.workers.take(offer, self.max_concurrent, short=short and not offer)
+            return
+        workers = self.nodes.by_name[node].workers
+        offer = workers.place(label, workers.held + max(0, room), short=short) or ()
+        self.nodes.take(Spot(node, offer), task, room, short=short and not offer)
         self.workers.take(offer, self.max_concurrent, short=short and not offer)
+        self.nodes.count_into(self.workers)
 
     def lift_for(self, label: str, *, short: bool) -> None:
         """There is room for one more attempt: a worker with the label, of the free ones that with the fewest others."""
@@ -301,13 +411,18 @@ class InUse(msgspec.Struct):
 def in_use_without(state: SchedulerState, task: TaskState) -> InUse:
     """What is taken now beside the task's own attempt; a copy, which may be changed."""
     reserved, running_counts = replace(state.reserved), RunningCounts(state.running_counts.counts.copy())
-    workers = state.workers.copy()
+    workers, nodes = state.workers.copy(), state.nodes
     own = state.running.get(task.id)
+    if nodes.many:
+        nodes = nodes.copy()
     if own is not None:
         reserved.give_back(own.reserved_for, seen=own.seen)
         running_counts.give_back(own.reserved_for)
         workers.give_back(own.offer, short=own.short)
-    return InUse(workers, state.limits.max_concurrent, reserved, running_counts)
+        if nodes.many:
+            nodes.give_back(Spot(own.node, own.offer), own.reserved_for, short=own.short, seen=own.seen)
+            nodes.count_into(workers)
+    return InUse(workers, state.limits.max_concurrent, reserved, running_counts, nodes)
 
 
 def who_goes_first(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
@@ -329,7 +444,8 @@ def _goes_first(state: SchedulerState, task: TaskState, only: tuple[int, ...] | 
     """The tasks of `only`, or of all, that start or have resources kept for them until the task cannot start."""
     dry_run = _DryRun(state, task, only)
     while True:
-        choice = choose(dry_run.situation(), dry_run.waiting())
+        situation = dry_run.situation()
+        choice = choose(situation, dry_run.waiting(situation))
         if choice.task is None and dry_run.held_up_by is not None:
             return (*dry_run.started, dry_run.held_up_by)
         if choice.task is None:
@@ -365,7 +481,13 @@ class _DryRun:
         self._overtaken = Counter(state.overtaken)
         self._lift(task)
         ceiling = ceiling_of(self._limits, self._sample, self._in_use.reserved)
-        others = state.set_aside.fitting(ceiling) if only is None else only
+        nodes = self._in_use.nodes
+        if only is not None:
+            others = [state.tasks[one] for one in only]
+        elif nodes.many:
+            others = list(_fitting_nodes(state, nodes, ceiling))
+        else:
+            others = [state.tasks[one] for one in state.set_aside.fitting(ceiling)]
         self._keys: list[LimitKeys] = []
         """Number of a bucket, as it is counted here → what its tasks have in common."""
         self._rest: dict[int, Iterator[Entry]] = {}
@@ -383,7 +505,7 @@ class _DryRun:
         self._next_in_line = next(self._line, None)
         for keys, entry in state.queue.best_of(self._own) if self._own is not None and only is None else ():
             self._add(keys, entry)
-        for one in (task, *(state.tasks[one] for one in others if one != task.id)):
+        for one in (task, *(other for other in others if other.id != task.id)):
             self._add(queue_keys_of(one), (*queue_key(one), _ALONE))
 
     def _add(self, keys: LimitKeys, entry: Entry) -> None:
@@ -402,6 +524,7 @@ class _DryRun:
         reserved, memory, temp = in_use.reserved, task.memory_needed, task.temp_needed
         tables = {name: dict(getattr(limits, name)) for name in LIMIT_TABLES.values()}
         self._lifted_keys = frozenset(limit_keys_of(task))
+        self._lifted_nodes = frozenset() if in_use.nodes.many else frozenset(queue_keys_of(task)) - self._lifted_keys
         for key in self._lifted_keys:
             if is_full(key, limits, in_use.running_counts):
                 tables[LIMIT_TABLES[key[0]]][str(key[1])] = in_use.running_counts.counts[key] + 1
@@ -421,14 +544,30 @@ class _DryRun:
             temp_total=max(sample.temp_total, temp),
             disk_low=False,
         )
+        if in_use.nodes.many:
+            short = self._state.is_short(task)
+            in_use.nodes.lift_for(task, self._limits, short=short, room=max(1, in_use.room))
+            in_use.nodes.count_into(in_use.workers)
+            in_use.max_concurrent = max(in_use.max_concurrent, in_use.workers.held + 1)
 
     def situation(self) -> Situation:
         """What the dispatch would go by now."""
         others_run = self._others_run or bool(self.started)
         bound = bound_of(self._state)
-        return Situation(self._limits, self._sample, self._in_use.reserved, others_run, self._overtaken, bound)
+        in_use = self._in_use
+        return Situation(
+            self._limits,
+            self._sample,
+            in_use.reserved,
+            others_run,
+            self._overtaken,
+            bound,
+            in_use.nodes if in_use.nodes.many else None,
+            Search(in_use.nodes, self._limits, in_use.room) if in_use.nodes.many else None,
+            self._state.is_short,
+        )
 
-    def waiting(self) -> Iterator[TaskState]:
+    def waiting(self, situation: Situation) -> Iterator[TaskState]:
         """The waiting tasks that no limit and no pause keeps from starting, in the order of the queue."""
         while self._comes_up():
             share, entry, number = heappop(self._heap)
@@ -437,13 +576,18 @@ class _DryRun:
             if share != self._share(number):
                 self._push(entry, number)  # others may come before it now
                 continue
+            if entry[1] != self._task.id and situation.passes_over(self._state.tasks[entry[1]]):
+                if not situation.goes_on():
+                    return
+                self._looked_at.append((entry, number))  # and what stands behind it in its bucket is not shown
+                continue
             if entry[2] != _ALONE:
                 self._show_next(number)
             if entry[1] == self._task.id and entry[2] != _ALONE:
                 continue
             task = self._state.tasks[entry[1]]
             if not self._in_use.has_room(short=self._state.is_short(task)):
-                if not self.situation().ceiling().suffices_for(task):
+                if not situation.ceiling().suffices_for(task):
                     continue  # it would be put aside
                 self.held_up_by = task.id
                 return
@@ -455,8 +599,8 @@ class _DryRun:
         task = choice.task
         assert task is not None
         self.started.append(task.id)
-        self._overtaken.update(one.id for one in choice.passed)
-        self._in_use.take_worker(task.spec.worker_label, short=self._state.is_short(task))
+        self._overtaken.update(overtaken_by(choice, self.situation().nodes))
+        self._in_use.take_worker(task, choice.node, short=self._state.is_short(task))
         self._in_use.reserved.take(task)
         self._in_use.running_counts.take(task)
         self._last_start[task.spec.user_id] = len(self.started)
@@ -472,6 +616,9 @@ class _DryRun:
         """Whether the task cannot start any more: no slot, no place under a limit, or not enough resources are left."""
         roomy = self._in_use.has_room(short=self._state.is_short(task))
         fitting = roomy and fits(task, self._limits, self._sample, self._in_use.reserved)
+        if fitting and self._in_use.nodes.many:
+            short = self._state.is_short(task)
+            fitting = self._in_use.nodes.place(task, self._limits, self._in_use.room, short=short) is not None
         return not fitting or any(map(self._is_closed, queue_keys_of(task)))
 
     def _comes_up(self) -> bool:
@@ -507,6 +654,8 @@ class _DryRun:
             return True
         if key[0] is LimitKind.WORKER:
             return pick(self._in_use.workers.free(), str(key[1])) is None
+        if key[0] is LimitKind.NODE:
+            return key not in self._lifted_nodes and not self._in_use.nodes.is_open_for(str(key[1]))
         if key not in self._lifted_keys and self._state.windows.closes(key):
             return True
         return self._starts_left(key) == 0 or is_full(key, self._limits, self._in_use.running_counts)

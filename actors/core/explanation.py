@@ -1,6 +1,6 @@
 """Why a task is not running: every reason with its numbers, its evidence in the log, and what would lift it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -9,12 +9,13 @@ import msgspec
 from msgspec.structs import replace
 
 from ...events import AdjustTask, RetryTask, StartTask, Status, TaskState
-from ...events.commands import ResumeQueue, SetLimits
+from ...events.commands import ResumeQueue, SetLimits, UndrainNode
 from ...events.priority import terms
 from ...events.recorded import to_the_second
 from ...events.task_events import PriorityTerms
 from .dispatch import InUse, in_use_without, who_goes_first
 from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
+from .nodes import LOCAL, Node, Nodes, has_labels
 from .rates import MOST_STARTS, rate_name
 from .resources import MachineSample, Reserved, Shortage, ceiling_of, never_fits, shortages
 from .routing import offering, pick
@@ -41,6 +42,9 @@ class WaitReason(StrEnum):
     MEMORY = "Memory"
     CPU = "Cpu"
     TEMP_SPACE = "TempSpace"
+    NO_NODE_FITS = "NoNodeFits"
+    NODES_BUSY = "NodesBusy"
+    NODE_DRAINING = "NodeDraining"
     HIGHER_PRIORITY = "HigherPriority"
     HELD = "Held"
     STOPPING = "Stopping"
@@ -48,7 +52,7 @@ class WaitReason(StrEnum):
     SHUTTING_DOWN = "ShuttingDown"
 
 
-Lifting: TypeAlias = AdjustTask | ResumeQueue | RetryTask | SetLimits | StartTask
+Lifting: TypeAlias = AdjustTask | ResumeQueue | RetryTask | SetLimits | StartTask | UndrainNode
 
 
 class Obstacle(msgspec.Struct, frozen=True):
@@ -109,6 +113,7 @@ STANDS_ASIDE = (
 NEVER_FITS = (
     "It would not fit if nothing else ran either: it starts once a limit is raised or the machine has more, not before."
 )
+NO_ROOM_KEPT = "No room is kept for it on any node, and others go ahead: it starts once a node has what it needs."
 SHOWN = 10
 """How many of the tasks ahead are named."""
 LIMIT_REASONS = {
@@ -255,6 +260,7 @@ def live_obstacles(state: SchedulerState, task: TaskState, now: datetime) -> tup
     windows = state.windows.as_of(now)
     if windows.closes((LimitKind.TYPE, kind)):
         found.append(_outside_windows(windows, kind, now))
+    found += node_obstacles(state, task, in_use)
     return (*found, *_with_holders(state, task, limits, in_use))
 
 
@@ -302,7 +308,8 @@ def _paused(pause: Pause) -> Obstacle:
 
 
 def _no_slot(state: SchedulerState) -> Obstacle:
-    used, limit, there = len(state.running), state.limits.max_concurrent, state.workers.slots
+    used, limit = len(state.running), state.limits.max_concurrent
+    there = state.nodes.slots if state.nodes.many else state.workers.slots
     starts = (entry.started_position for entry in state.running.values())
     more = state.workers.held + 1
     lacking = ["more workers (`workers` of the configuration)"] * (there < more)
@@ -334,6 +341,147 @@ def _no_worker(state: SchedulerState, task: TaskState) -> Obstacle:
         tuple(entry.started_position for entry in holders),
         tuple(entry.task_id for entry in holders),
     )
+
+
+def node_obstacles(state: SchedulerState, task: TaskState, in_use: InUse) -> Iterator[Obstacle]:
+    """What keeps the task from starting on any node now."""
+    nodes = in_use.nodes
+    if not nodes.many:
+        yield from _of_this_machine(state, task, nodes)
+        return
+    # Limits of all nodes together, and workers that they are out of, are reasons of their own.
+    short = state.is_short(task)
+    one_more = nodes.place(task, state.limits, max(1, in_use.room), short=short) is not None
+    here = one_more and nodes.place(task, state.limits, in_use.room, short=short) is not None
+    if here:
+        return
+    if one_more or not nodes.slots:
+        if in_use.has_room(short=short):  # a share of a worker, and it is on another node or gone
+            yield _no_slot(state)
+        return
+    able = nodes.able(task)
+    nearest = nodes.nearest(task, able)
+    if nearest is not None:
+        yield from _full_node(state, task, nearest, len(able))
+        return
+    drained = [node for node in nodes.by_name.values() if node.draining and node.could_hold(task)]
+    for node in drained:
+        yield _drained(state, node.name, "which could take it" if len(drained) == 1 else "which could take it, too")
+    if not drained:
+        yield _no_node_fits(state, task, nodes)
+
+
+def _of_this_machine(state: SchedulerState, task: TaskState, nodes: Nodes) -> Iterator[Obstacle]:
+    if state.outlived:  # attempts run on a cluster that has not told of its nodes yet, so no worker is ready either
+        return
+    if nodes.local_drains:
+        yield _drained(state, LOCAL, "the machine of the service")
+    requires = task.spec.requires
+    if requires and not has_labels(LOCAL, nodes.labels, requires):
+        lacking = _lacking_labels(LOCAL, nodes.labels, requires)
+        yield Obstacle(
+            WaitReason.NO_NODE_FITS,
+            f"requires {_listed_labels(requires)}; this machine, the only node, has no {lacking}",
+            "a start of the service with other `node_labels`, or on a cluster with such a node",
+            {"nodes": 1},
+        )
+
+
+def _drained(state: SchedulerState, name: str, what: str) -> Obstacle:
+    drain = state.durable.nodes.drains.get(name)
+    who = f" by {drain.actor}" if drain is not None and drain.actor else ""
+    why = f": {drain.reason}" if drain is not None and drain.reason else ""
+    return Obstacle(
+        WaitReason.NODE_DRAINING,
+        f"node {name}, {what}, is being drained{who}{why}",
+        f"the end of the drain (`tasktrail nodes undrain {name}`)",
+        {},
+        (drain.position,) if drain is not None else (),
+        commands=(UndrainNode(node=name),),
+    )
+
+
+def _full_node(state: SchedulerState, task: TaskState, node: Node, able: int) -> Iterator[Obstacle]:
+    """Why the task does not start on the node that comes nearest."""
+    others = f"; of {able} nodes that could take it, it comes nearest" if able > 1 else ""
+    there = [entry for entry in state.running.values() if entry.node == node.name and entry.task_id != task.id]
+    starts, ids = tuple(entry.started_position for entry in there), tuple(entry.task_id for entry in there)
+    found = False
+    for lacking in node.shortages(task, state.limits):
+        one = _in_words(lacking, state.limits, node.sample, f"node {node.name}")
+        detail = one.detail if lacking.resource in ("memory", "temp") else f"node {node.name}: {one.detail}"
+        holders = starts if "missing" in one.numbers else ()
+        yield replace(one, detail=f"{detail}{others}", evidence=holders)
+        found = True
+    if not found:
+        number = node.workers.slots
+        yield Obstacle(
+            WaitReason.NODES_BUSY,
+            f"{'all' if number > 1 else 'the'} {f'{number} workers' if number > 1 else 'worker'} of node {node.name} "
+            f"{'are' if number > 1 else 'is'} busy{others}",
+            "the end of an attempt there, or more workers (`workers` of the configuration)",
+            {"nodes": able, "workers": number, "running": len(there)},
+            starts,
+            ids,
+        )
+
+
+def _no_node_fits(state: SchedulerState, task: TaskState, nodes: Nodes) -> Obstacle:
+    there = [node for node in nodes.by_name.values() if node.present]
+    if not there:
+        return Obstacle(WaitReason.NO_NODE_FITS, "no node is there", "a node that joins the cluster", {"nodes": 0})
+    nearest = min(there, key=lambda node: _how_far(node, task))
+    best, sample = nearest.ceiling(), nearest.sample
+    lacks = []
+    if not nearest.is_asked_for(task):
+        lacks.append(f"has no {_lacking_labels(nearest.name, nearest.seen.labels, task.spec.requires)}")
+    if not nearest.workers.slots:
+        lacks.append("has no worker")
+    elif nearest.sampled_at is None:
+        lacks.append("has not been looked at yet")
+    elif task.spec.worker_label and not offering(nearest.workers.offers, task.spec.worker_label):
+        lacks.append(f"has no worker with {task.spec.worker_label}")
+    numbers: dict[str, float] = {"nodes": len(there)}
+    for what, needed, most, total in (
+        ("memory", task.memory_needed, best.memory, sample.memory_total),
+        ("temp", task.temp_needed, best.temp, sample.temp_total),
+    ):
+        if needed > most:
+            word = "temp space" if what == "temp" else what
+            others = f" ({total:,} in all, less what others use)" if total >= needed else ""
+            lacks.append(f"could give {most:,} bytes of {word}{others}, it needs {needed:,}")
+            numbers |= {f"{what}_needed": needed, f"{what}_there": most, f"{what}_missing": needed - most}
+    recorded = state.durable.nodes.by_name.get(nearest.name)
+    among = f"none of {len(there)} nodes" if len(there) > 1 else "the only node does not suit"
+    nearest_is = f"{nearest.name} comes nearest: it" if len(there) > 1 else f"{nearest.name}"
+    return Obstacle(
+        WaitReason.NO_NODE_FITS,
+        f"{among}{' suits' if len(there) > 1 else ''}, even when it is empty; {nearest_is} {' and '.join(lacks)}",
+        "a node with more, or with what is required",
+        numbers,
+        (recorded.position,) if recorded is not None else (),
+    )
+
+
+def _how_far(node: Node, task: TaskState) -> tuple[bool, int, bool, int, str]:
+    """How far a node is from ever being able to hold the task."""
+    best = node.ceiling()
+    missing = max(0, task.memory_needed - best.memory) + max(0, task.temp_needed - best.temp)
+    labels = len(_lacking(node.name, node.seen.labels, task.spec.requires))
+    blind = not node.workers.slots or node.sampled_at is None
+    return node.draining, labels, blind, missing, node.name
+
+
+def _lacking(name: str, labels: Mapping[str, str], requires: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in requires.items() if not has_labels(name, labels, {key: value})}
+
+
+def _lacking_labels(name: str, labels: Mapping[str, str], requires: Mapping[str, str]) -> str:
+    return _listed_labels(_lacking(name, labels, requires))
+
+
+def _listed_labels(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
 def _attempts(number: int) -> str:
@@ -400,16 +548,16 @@ def obstacles(task: TaskState, limits: Limits, sample: MachineSample, reserved: 
     return tuple(_in_words(one, limits, sample) for one in shortages(task, limits, sample, reserved))
 
 
-def _in_words(lacking: Shortage, limits: Limits, sample: MachineSample) -> Obstacle:
+def _in_words(lacking: Shortage, limits: Limits, sample: MachineSample, node: str = "") -> Obstacle:
     match lacking.resource:
         case "cpu":
             return _busy(sample.cpu_percent, limits.max_cpu)
         case "disk_low":
             return _disk_low(sample.temp_free, lacking.needed)
         case "memory":
-            return _too_few_bytes(WaitReason.MEMORY, lacking, limits, "the machine")
+            return _too_few_bytes(WaitReason.MEMORY, lacking, limits, node or "the machine")
         case "temp":
-            return _too_few_bytes(WaitReason.TEMP_SPACE, lacking, limits, "the disk")
+            return _too_few_bytes(WaitReason.TEMP_SPACE, lacking, limits, node or "the disk")
 
 
 def _too_few_bytes(reason: WaitReason, lacking: Shortage, limits: Limits, machine: str) -> Obstacle:
@@ -470,6 +618,8 @@ def _listed(ids: set[int]) -> str:
 
 
 def _remark(state: SchedulerState, task: TaskState) -> str:
+    if state.nodes.many and not state.nodes.could_hold(task):
+        return NO_ROOM_KEPT if state.nodes.slots else ""
     if never_fits(task, state.limits, state.sample):
         return NEVER_FITS
     return "" if ceiling_of(state.limits, state.sample, state.reserved).suffices_for(task) else STANDS_ASIDE

@@ -13,8 +13,9 @@ from ...events.system_events import RatesConfigured, RetentionConfigured, Servic
 from ...handlers.errors import TempQuotaReached
 from .dependencies import ended
 from .limits import Limits
-from .messages import Boot
-from .resources import MachineSample, temp_quota
+from .messages import Boot, Sampled
+from .node_changes import note_nodes
+from .resources import temp_quota
 from .state import Running, SchedulerState
 from .timeouts import tick
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
@@ -40,6 +41,8 @@ def boot(work: UnitOfWork, message: Boot) -> None:
         configured_now = RetentionConfigured(rules=message.retention, archive_after=message.archive_after)
         if configured_now != work.state.durable.retention:
             work.record(0, configured_now, BY_SCHEDULER)
+    if message.started is None:  # attempts run here
+        note_nodes(work, ())
     recover(work, _outliving(work.state, message.started or {}))
 
 
@@ -55,6 +58,7 @@ def _outliving(state: SchedulerState, started: Mapping[int, int]) -> dict[int, R
             position,
             task,
             since,
+            node=task.node,
             short=state.is_short(task),
             percent=task.progress,
             sought=True,
@@ -132,11 +136,11 @@ def work_on(work: UnitOfWork, task_id: int) -> None:
         work.place(task)
 
 
-def sampled(work: UnitOfWork, sample: MachineSample, temp_used: Mapping[int, int]) -> None:
-    """The machine was sampled."""
-    for task_id, used in temp_used.items():
+def sampled(work: UnitOfWork, message: Sampled) -> None:
+    """The machine was sampled, or the nodes."""
+    for task_id, used in message.temp_used.items():
         _watch_temp(work, task_id, used)
-    work.state.look_at(sample)
+    work.state.look_at(message.sample, message.nodes, work.now)
 
 
 def _watch_temp(work: UnitOfWork, task_id: int, used: int) -> None:

@@ -209,6 +209,8 @@ class LimitKind(StrEnum):
     LABEL = "label"
     WORKER = "worker"
     """A label that workers offer. No number is set for it: a worker is free or not."""
+    NODE = "node"
+    """What a task requires of a node. No number is set for it either."""
 
 
 LIMIT_TABLES = {LimitKind.TYPE: "types", LimitKind.USER: "users", LimitKind.LABEL: "labels"}
@@ -226,9 +228,16 @@ def limit_keys_of(task: TaskState) -> LimitKeys:
 
 
 def queue_keys_of(task: TaskState) -> LimitKeys:
-    """The same, and the worker label that the task needs: all that it shares a place in the queue by."""
-    keys = limit_keys_of(task)
-    return (*keys, (LimitKind.WORKER, task.spec.worker_label)) if task.spec.worker_label else keys
+    """The same, and what the task needs of a worker and of a node: all that it shares a place in the queue by."""
+    keys, spec = limit_keys_of(task), task.spec
+    if spec.worker_label:
+        keys = (*keys, (LimitKind.WORKER, spec.worker_label))
+    return (*keys, (LimitKind.NODE, requirement(spec.requires))) if spec.requires else keys
+
+
+def requirement(requires: dict[str, str]) -> str:
+    """What a task requires of a node, in one text. No comma is in it but between two labels."""
+    return ",".join(f"{key}={value}" for key, value in sorted(requires.items()))
 
 
 class RunningCounts(msgspec.Struct):
@@ -258,7 +267,7 @@ def limit_of(key: LimitKey, limits: Limits) -> int:
             return limits.users.get(str(name), limits.max_per_user)
         case LimitKind.LABEL:
             return limits.labels.get(str(name), limits.max_per_label)
-        case LimitKind.WORKER:
+        case LimitKind.WORKER | LimitKind.NODE:
             return 0
 
 

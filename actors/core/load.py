@@ -5,9 +5,13 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ...events.reports import NodeSeen
 from .board import Resources, resources_of
-from .explanation import LIMIT_REASONS, WaitReason
+from .dispatch import in_use_without
+from .explanation import LIMIT_REASONS, WaitReason, node_obstacles
 from .limits import LimitKey, LimitKind, is_full
+from .node_board import NodeBoard, node_boards
+from .nodes import LOCAL
 from .resources import shortages
 from .state import SchedulerState
 
@@ -29,6 +33,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool
     """Whether nothing at all may start, because an operator wants it so."""
     resources: Resources
+    nodes: tuple[NodeBoard, ...] = ()
+    """Empty where there is only this machine."""
 
 
 def load_of(state: SchedulerState) -> Load:
@@ -38,6 +44,7 @@ def load_of(state: SchedulerState) -> Load:
         running=dict(Counter(entry.reserved_for.spec.type for entry in state.running.values())),
         paused=state.durable.pauses.everything is not None,
         resources=resources_of(state),
+        nodes=node_boards(state, NodeSeen(node=LOCAL)) if state.nodes.many else (),
     )
 
 
@@ -47,8 +54,11 @@ def _waiting(state: SchedulerState) -> Counter[WaitReason]:
         waiting[WaitReason(why)] += number
     waiting[WaitReason.DEPENDENCY] += len(state.blocked)
     waiting[WaitReason.STOPPING] += sum(state.tasks[task_id].waiting for task_id in state.running)
-    waiting[WaitReason.TEMP_SPACE] += len(state.set_aside.for_temp)
-    waiting[WaitReason.MEMORY] += len(state.set_aside) - len(state.set_aside.for_temp)
+    if state.nodes.many:
+        waiting[WaitReason.NO_NODE_FITS] += len(state.set_aside)
+    else:
+        waiting[WaitReason.TEMP_SPACE] += len(state.set_aside.for_temp)
+        waiting[WaitReason.MEMORY] += len(state.set_aside) - len(state.set_aside.for_temp)
     for reason, number in _ready(state):
         waiting[reason] += number
     return waiting
@@ -68,13 +78,20 @@ def _ready(state: SchedulerState) -> Iterator[tuple[WaitReason, int]]:
     if not state.has_room(state.tasks[best]):
         yield WaitReason.CONCURRENCY_LIMIT, rest
         return
-    lacking = next(shortages(state.tasks[best], state.limits, state.sample, state.reserved), None)
-    yield WaitReason.HIGHER_PRIORITY if lacking is None else _LACKING[lacking.resource], rest
+    task = state.tasks[best]
+    lacking = next(shortages(task, state.limits, state.sample, state.reserved), None)
+    if lacking is not None:
+        yield _LACKING[lacking.resource], rest
+        return
+    in_the_way = next(node_obstacles(state, task, in_use_without(state, task)), None)
+    yield WaitReason.HIGHER_PRIORITY if in_the_way is None else in_the_way.reason, rest
 
 
 def _reason_at(state: SchedulerState, key: LimitKey) -> WaitReason:
     if key[0] is LimitKind.WORKER:
         return WaitReason.WORKER_LABEL
+    if key[0] is LimitKind.NODE:
+        return WaitReason.NODES_BUSY if state.nodes.many else WaitReason.NO_NODE_FITS
     if state.durable.pauses.of(key) is not None:
         return WaitReason.PAUSED
     if state.windows.closes(key):

@@ -25,6 +25,7 @@ from ...events.system_events import (
 )
 from ...events.task_events import Estimated
 from .limits import Limits
+from .nodes import NodeSample
 from .resources import MachineSample
 
 
@@ -132,6 +133,8 @@ class Sampled(msgspec.Struct, frozen=True):
     sample: MachineSample
     temp_used: dict[int, int] = {}
     """Running task → bytes of its temp files and its unpublished output."""
+    nodes: dict[str, NodeSample] = {}
+    """Of each node that was looked at, where attempts run on several. `sample` says nothing of memory and CPU then."""
 
 
 class Reconcile(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ import msgspec
 
 from ...events import TaskState
 from ...events.priority import queue_key
-from .limits import LimitKey, LimitKeys, LimitKind, queue_keys_of
+from .limits import LimitKey, LimitKeys, LimitKind, queue_keys_of, requirement
 
 Entry: TypeAlias = tuple[float, int, int]
 """Key, id, number of the bucket. With numbers only, the garbage collector need not look at a million tuples."""
@@ -165,6 +165,7 @@ class ReadyQueue:
         self._by_number: dict[int, Bucket] = {}
         self._numbers = count()
         self._heads: list[_Head] = []
+        self._passed_over: list[_Head] = []
         self._parked: dict[LimitKey, list[_Head]] = {}
         self._of_user: dict[str | int, dict[LimitKeys, Bucket]] = {}
         self.changes = 0
@@ -188,10 +189,16 @@ class ReadyQueue:
     def fill(self, tasks: Iterable[TaskState]) -> None:
         """Add tasks that are not there yet. Each bucket is put in order once, however many tasks there are."""
         self.changes += 1
-        grown: dict[tuple[str, int, str, str], Bucket] = {}
+        grown: dict[tuple[str, int, str, str, str], Bucket] = {}
         for task in tasks:
             spec = task.spec
-            behind = (spec.type, spec.user_id, spec.label, spec.worker_label)
+            behind = (
+                spec.type,
+                spec.user_id,
+                spec.label,
+                spec.worker_label,
+                requirement(spec.requires) if spec.requires else "",
+            )
             bucket = grown.get(behind)
             if bucket is None:
                 bucket = grown[behind] = self._bucket(queue_keys_of(task))
@@ -237,6 +244,18 @@ class ReadyQueue:
         self._settle(bucket)
         return True
 
+    def pass_over(self) -> None:
+        """What stands together with the first task is not shown until `bring_back`. Call it after `peek`."""
+        head = heappop(self._heads)
+        self._passed_over.append(head)
+        self._release_next(self._by_number[head[3]])
+
+    def bring_back(self) -> None:
+        """Show again what was passed over."""
+        for head in self._passed_over:
+            heappush(self._heads, head)
+        self._passed_over.clear()
+
     # --- limits --------------------------------------------------------------------------------------------------
 
     def wake(self, key: LimitKey) -> None:
@@ -253,6 +272,10 @@ class ReadyQueue:
                 heappush(self._heads, head)
                 return
         del self._parked[key]
+
+    def parked_at(self, kind: LimitKind) -> list[LimitKey]:
+        """Where anything is parked, of what is of this kind."""
+        return [key for key in self._parked if key[0] is kind]
 
     def wake_all(self) -> None:
         """Limits, pauses or fair sharing have changed: look at all buckets again."""

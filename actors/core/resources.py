@@ -5,7 +5,7 @@ This is the seed's ResourceMonitor: `CanExecute` is `fits`, `AllocateResources` 
 that would not fit even if nothing else of ours ran stands aside, and no resources are kept for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from heapq import heapify, heappush
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -168,37 +168,68 @@ _Parked: TypeAlias = tuple[int, float, int]
 """Bytes, and the place in the queue: key and id."""
 
 
+def lowest(one: Ceiling, other: Ceiling) -> Ceiling:
+    """What both allow."""
+    return Ceiling(min(one.memory, other.memory), min(one.temp, other.temp))
+
+
 class SetAside:
-    """Tasks that need more memory or temp space than there would be if nothing of ours ran; the least need first."""
+    """Tasks that need more memory or temp space than there would be if nothing of ours ran; the least need first.
+
+    Where there are several nodes, those that need the same of one, resources aside, stand together.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[int, _Parked] = {}
-        self._memory: list[_Parked] = []
-        self._temp: list[_Parked] = []
+        self._heaps: dict[Hashable, tuple[list[_Parked], list[_Parked]]] = {}
+        """What is needed → those that stand here for memory, and for temp space."""
+        self._parked = 0
         self.for_temp: set[int] = set()
         """Those that stand here for temp space; all others do for memory."""
+        self.looked_at: object = None
+        """What decided which of them fit, when they were looked at last."""
 
-    def park(self, task: TaskState, best: Ceiling) -> None:
+    def park(self, task: TaskState, best: Ceiling, need: Hashable = None) -> None:
         """Keep the task, which does not fit under `ceiling`."""
         of_memory = task.memory_needed > best.memory
         entry = (task.memory_needed if of_memory else task.temp_needed, *queue_key(task))
         self._entries[task.id] = entry
         if not of_memory:
             self.for_temp.add(task.id)
-        heap = self._memory if of_memory else self._temp
-        heappush(heap, entry)
-        if len(heap) > 2 * len(self._entries) + _SLACK:
-            heap[:] = [one for one in heap if self._counts(one)]
-            heapify(heap)
+        for_memory, for_temp = self._heaps.setdefault(need, ([], []))
+        heappush(for_memory if of_memory else for_temp, entry)
+        self._parked += 1
+        if self._parked > 2 * len(self._entries) + _SLACK:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Drop the entries of tasks that have left."""
+        self._parked = 0
+        for need, heaps in list(self._heaps.items()):
+            for heap in heaps:
+                heap[:] = [one for one in heap if self._counts(one)]
+                heapify(heap)
+                self._parked += len(heap)
+            if not any(heaps):
+                del self._heaps[need]
 
     def discard(self, task_id: int) -> None:
         """Forget the task, if it is in here."""
         self._entries.pop(task_id, None)
         self.for_temp.discard(task_id)
 
-    def fitting(self, best: Ceiling) -> Iterator[int]:
+    def needs(self) -> list[Hashable]:
+        """What is needed of nodes."""
+        return list(self._heaps)
+
+    def with_need(self, need: Hashable) -> Iterator[int]:
+        """The tasks that need this."""
+        return (one[2] for heap in self._heaps[need] for one in heap if self._counts(one))
+
+    def fitting(self, best: Ceiling, need: Hashable = None) -> Iterator[int]:
         """The tasks that may fit under `ceiling`, by the need for which they stand here. No others are looked at."""
-        for heap, most in ((self._memory, best.memory), (self._temp, best.temp)):
+        for_memory, for_temp = self._heaps.get(need, ([], []))
+        for heap, most in ((for_memory, best.memory), (for_temp, best.temp)):
             ahead = [0]
             while ahead:
                 place = ahead.pop()

@@ -137,6 +137,17 @@ class Workers(msgspec.Struct):
         self.short -= 1
         self.shared = min(self.shared, self.short)
 
+    def standing(self, *, usable: bool) -> tuple[int, Counter[Offer]]:
+        """How many there are, and of which kind, when nobody takes those away that are held although they are gone.
+
+        `usable`: whether more of them may be held than are now.
+        """
+        held = self._whole.copy()
+        held[()] += self.shared
+        there = self.offers or Counter({(): self.slots})
+        kinds = there | held if usable else held
+        return (max(self.slots, self.held) if usable else self.held), kinds
+
     def copy(self) -> "Workers":
         """One that changes by itself."""
         return msgspec.structs.replace(self, offers=self.offers.copy(), _whole=self._whole.copy())

@@ -1,7 +1,7 @@
 """What the Scheduler knows. Everything durable in it is a fold of the log; the rest is about the present moment."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from typing import Literal, TypeAlias
@@ -13,6 +13,7 @@ from ...events.clock_jumps import Jumps
 from ...events.decide import is_met
 from ...events.estimates import Correction, Experience
 from ...events.recorded import Stub
+from ...events.reports import NodeSeen
 from ...events.retry import RetryRule
 from ...events.state import create, evolve, overlay
 from ...events.system_events import (
@@ -23,6 +24,11 @@ from ...events.system_events import (
     EndpointEnabled,
     ErasureFinished,
     LimitsChanged,
+    NodeChanged,
+    NodeDrainEnded,
+    NodeDrainStarted,
+    NodeJoined,
+    NodeLeft,
     QueueDrained,
     QueuePaused,
     QueueResumed,
@@ -56,6 +62,7 @@ from .limits import (
     rates_over,
 )
 from .messages import Submit
+from .nodes import Nodes, NodeSample, RecordedNodes, Spot
 from .queue import EQUAL, FairShare, ReadyQueue, Share
 from .rates import Rates, Starts
 from .resources import MachineSample, Reserved, SetAside
@@ -116,6 +123,8 @@ class Running(msgspec.Struct):
     """The percentage that it reported last, recorded or not."""
     offer: Offer = ()
     """The labels of the worker that it was given."""
+    node: str = ""
+    """Where that is; empty where there is only this machine."""
     short: bool = False
     """Whether it shares the worker with others."""
     queued_at: datetime | None = None
@@ -300,6 +309,7 @@ class Durable(msgspec.Struct):
     """Endpoint that has said that it is gone → where that is recorded."""
     tokens: Tokens = msgspec.field(default_factory=Tokens)
     sources: Sources = msgspec.field(default_factory=Sources)
+    nodes: RecordedNodes = msgspec.field(default_factory=RecordedNodes)
     erasures: dict[int, UserErased] = {}
     """Position → erasure that is promised and not finished."""
     retention: RetentionConfigured = RetentionConfigured()
@@ -327,6 +337,7 @@ class SchedulerState:
         retry_rules: tuple[RetryRule, ...] = (),
         own: set[int] | None = None,
         outlived: bool = False,
+        node_labels: Mapping[str, str] | None = None,
     ) -> None:
         self.durable = Durable()
         self.tasks = Tasks()
@@ -345,6 +356,7 @@ class SchedulerState:
         self.short = short
         """Task types whose attempts take milliseconds: several share a worker."""
         self.sample = MachineSample()
+        self.sampled_at: datetime | None = None
         self.reserved = Reserved()
         self.running_counts = RunningCounts()
         self.rates = Rates({})
@@ -356,6 +368,7 @@ class SchedulerState:
         self.looked_at = _LONG_AGO
         """The moment of the last step."""
         self.workers = Workers()
+        self.nodes = Nodes(node_labels)
         self.draining = self.closed = False
         self.queue = ReadyQueue(self.is_closed, self._share)
         self.next_runs = NextRuns(self.durable.schedules)
@@ -392,6 +405,7 @@ class SchedulerState:
         self.durable = durable
         self.tasks = tasks
         self.next_runs = NextRuns(durable.schedules)
+        self.nodes.drained(durable.nodes.drains)
         self.configure(self.configured)
         self.rates = Rates(rates_over(durable.configured_rates, durable.limit_changes.merged))
 
@@ -492,6 +506,13 @@ class SchedulerState:
                 durable.archives[event.first] = event
             case SourceAdded() | SourceRemoved() | SourcePaused() | SourceResumed():
                 durable.sources.apply(fact, position)
+            case NodeJoined() | NodeChanged() | NodeLeft():
+                durable.nodes.apply(fact, position)
+            case NodeDrainStarted() | NodeDrainEnded():
+                durable.nodes.apply(fact, position)
+                self.nodes.drained(durable.nodes.drains)
+                if self.nodes.many:
+                    self.nodes.count_into(self.workers)
             case UserErased():
                 durable.erasures[position] = event
             case ErasureFinished():
@@ -510,6 +531,8 @@ class SchedulerState:
         """Whether anything keeps all of this type, user or label from starting now."""
         if key[0] is LimitKind.WORKER:
             return pick(self.workers.free(), str(key[1])) is None
+        if key[0] is LimitKind.NODE:
+            return not self.nodes.is_open_for(str(key[1]))
         if key in self.shut or self.windows.closes(key):
             return True
         return is_closed(key, self.limits, self.running_counts, self.durable.pauses)
@@ -539,21 +562,47 @@ class SchedulerState:
             if task_id in self.tasks.over and task_id not in self.running:
                 del self.tasks[task_id]
 
-    def look_at(self, sample: MachineSample) -> None:
-        """The machine was sampled; the sample includes what runs."""
-        self.sample = sample.after(self.sample, self.limits)
+    def look_at(self, sample: MachineSample, nodes: Mapping[str, NodeSample], now: datetime) -> None:
+        """The machine was sampled, or the nodes; a sample includes what had begun on its node by then."""
+        self.sample, self.sampled_at = sample.after(self.sample, self.limits), now
         self.reserved.sampled()
+        if not self.nodes.many:
+            for running in self.running.values():
+                running.seen = True
+            return
+        self.nodes.sampled(nodes, now, self.limits)
         for running in self.running.values():
-            running.seen = True
+            running.seen = running.seen or self.nodes.was_sampled_since(running.node, running.since)
+            if not running.seen:
+                self.reserved.unseen_memory += running.reserved_for.memory_needed
+                self.reserved.unseen_temp += running.reserved_for.temp_needed
+        self.nodes.count_anew((entry.node, entry.reserved_for, entry.seen) for entry in self.running.values())
+        for node in self.nodes.by_name.values():
+            self.reserved.gone_memory += node.reserved.gone_memory
+            self.reserved.gone_temp += node.reserved.gone_temp
 
     def hold(self, running: Running) -> None:
         """An attempt takes a slot, and its resources."""
         task = running.reserved_for
         self.running[running.task_id] = running
-        self.workers.take(running.offer, self.limits.max_concurrent, short=running.short)
+        self._take_worker(running)
         self.reserved.take(task)
         self.running_counts.take(task)
         self.queue.share_changed(task.spec.user_id)
+
+    def _take_worker(self, running: Running) -> None:
+        room = self.free_slots
+        self.workers.take(running.offer, self.limits.max_concurrent, short=running.short)
+        if self.nodes.many:
+            self.nodes.take(Spot(running.node, running.offer), running.reserved_for, room, short=running.short)
+            self.nodes.count_into(self.workers)
+
+    def _give_worker_back(self, running: Running) -> None:
+        self.workers.give_back(running.offer, short=running.short)
+        if self.nodes.many:
+            spot = Spot(running.node, running.offer)
+            self.nodes.give_back(spot, running.reserved_for, short=running.short, seen=running.seen)
+            self.nodes.count_into(self.workers)
 
     def shut_by_rates(self, task: TaskState) -> None:
         """An attempt of the task has started: its rates may be reached."""
@@ -597,21 +646,25 @@ class SchedulerState:
         """The process tree of an attempt is gone, so its slot and its resources are free."""
         task = running.reserved_for
         del self.running[running.task_id]
-        self.workers.give_back(running.offer, short=running.short)
+        self._give_worker_back(running)
+        if self.nodes.many:
+            self.nodes.ended(running.node, task, running.since, self.looked_at)
         self.reserved.give_back(task, seen=running.seen)
         self.running_counts.give_back(task)
         for key in limit_keys_of(task):
             self.queue.wake(key)
         for label in running.offer:
             self.queue.wake((LimitKind.WORKER, label))
+        if self.nodes.many:  # of one machine the labels do not change
+            self._wake_by_node()
         self.queue.share_changed(task.spec.user_id)
         self._passing.add(running.task_id)
 
-    def move(self, running: Running, offer: Offer) -> None:
-        """The worker of an attempt turns out to offer this."""
-        self.workers.give_back(running.offer, short=running.short)
-        running.offer = offer
-        self.workers.take(offer, self.limits.max_concurrent, short=running.short)
+    def move(self, running: Running, offer: Offer, node: str) -> None:
+        """The worker of an attempt turns out to be there, and to offer this."""
+        self._give_worker_back(running)
+        running.offer, running.node = offer, node
+        self._take_worker(running)
 
     def link(self, task: TaskState) -> None:
         """The task is open: link it to those above it. Memory must hold them, up to one that is linked already."""
@@ -679,11 +732,33 @@ class SchedulerState:
         began = running.since if began in (None, task.started_at) else self.durable.jumps.moved(began)
         return attempt_ends(task, running.signs(), began)
 
-    def workers_changed(self, slots: int, offers: Iterable[Offer]) -> None:
-        """So many workers are there now, and this is what each offers."""
-        self.workers.change(slots, offers)
+    def workers_changed(self, slots: int, offers: tuple[Offer, ...], nodes: tuple[str, ...] = ()) -> None:
+        """So many workers are there now, and this is what each offers, and where it is."""
+        if self.nodes.many:
+            self.nodes.workers_changed(slots, offers, nodes)
+            self.nodes.count_into(self.workers)
+        else:
+            self.workers.change(slots, offers)
         for label in labels_of(self.workers.offers):
             self.queue.wake((LimitKind.WORKER, label))
+        if self.nodes.many:
+            self._wake_by_node()
+
+    def nodes_told(self, seen: tuple[NodeSeen, ...]) -> None:
+        """These nodes are there now, and no others."""
+        first = not self.nodes.many
+        self.nodes.told(seen, self.durable.nodes.drains)
+        if first:  # of what an earlier service has started, nothing was counted there yet
+            for entry in self.running.values():
+                spot = Spot(entry.node, entry.offer)
+                self.nodes.take(spot, entry.reserved_for, self.free_slots, short=entry.short)
+        self.nodes.count_into(self.workers)
+        self._wake_by_node()
+
+    def _wake_by_node(self) -> None:
+        """What requires something of a node may start, if there is any such task."""
+        for key in self.queue.parked_at(LimitKind.NODE):
+            self.queue.wake(key)
 
     @property
     def free_slots(self) -> int:

@@ -114,7 +114,7 @@ def _handle(work: UnitOfWork, message: Message) -> None:
             timeouts.clock_jumped(work, message.jump)
             _fire(work)
         case Sampled():
-            lifecycle.sampled(work, message.sample, message.temp_used)
+            lifecycle.sampled(work, message)
         case LimitsConfigured():
             lifecycle.limits_changed(work, message.limits)
         case Delivered():

@@ -40,6 +40,7 @@ def clock_jumped(work: UnitOfWork, jump: ClockJumped) -> None:
     """The wall clock was set: timers for elapsed time are wrong now, and what goes by the clock may be due."""
     state = work.state
     work.record(0, jump, BY_SCHEDULER)
+    state.nodes.set_clock(jump.shows - jump.shown)
     for entry in state.running.values():
         entry.set_clock(jump.shows - jump.shown)
         work.watch_attempt(entry)

@@ -35,6 +35,7 @@ from ..events.commands import (
     AddSchedule,
     AddSource,
     AddToken,
+    DrainNode,
     DrainQueue,
     EraseUser,
     PauseQueue,
@@ -45,6 +46,7 @@ from ..events.commands import (
     ResumeSource,
     RevokeToken,
     SetLimits,
+    UndrainNode,
 )
 from ..events.system_events import MissedRuns, Role
 from ..events.task_events import DependencyPolicies, Original, Told
@@ -141,6 +143,7 @@ class Commands(ABC):
         label: str = "",
         batch: str = "",
         worker_label: str = "",
+        requires: Mapping[str, str] = _NO_OPTIONS,
         unique: str = "",
         scheduled_for: datetime | str | None = None,
         held: bool = False,
@@ -525,6 +528,25 @@ class Commands(ABC):
     ) -> Accepted:
         """Have a paused source go on, also with what came meanwhile."""
         return await self._change(ResumeSource, reason, actor, command_id, source=source)
+
+    @either_way
+    async def drain_node(
+        self, node: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Start nothing more on a node, until `undrain_node`; what runs there goes on. `local` is this machine.
+
+        Raises:
+            UnknownNode: there is none of this name; the message names those that there are.
+            NothingToChange: it is being drained already.
+        """
+        return await self._change(DrainNode, reason, actor, command_id, node=node)
+
+    @either_way
+    async def undrain_node(
+        self, node: str, *, reason: str = "", actor: str | None = None, command_id: str | None = None
+    ) -> Accepted:
+        """Let attempts start on a node again."""
+        return await self._change(UndrainNode, reason, actor, command_id, node=node)
 
     @either_way
     async def add_token(

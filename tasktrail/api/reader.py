@@ -20,7 +20,9 @@ from ..actors.core.board import (
 )
 from ..actors.core.dependencies import retries
 from ..actors.core.explanation import Obstacle, WaitReason, Why, explain
+from ..actors.core.node_board import NodeBoard, node_boards
 from ..actors.core.sources import WatchedFolder
+from ..actors.machine import local_node
 from ..config.load import load_config
 from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
@@ -308,6 +310,15 @@ class Questions:
     def tokens(self) -> list[TokenBoard]:
         """All tokens, by name: those that were added and not revoked."""
         return list(self.source.state(lambda state, _now: token_boards(state)))
+
+    def nodes(self) -> list[NodeBoard]:
+        """The nodes that attempts run on, by name: what each has, how it stands, and when it was last seen.
+
+        On one machine that is one, called `local`. Nodes that were lost come last. Without a service only what is
+        recorded is known of them.
+        """
+        local = local_node()
+        return list(self.source.state(lambda state, _now: node_boards(state, local)))
 
     def sources(self) -> list[WatchedFolder]:
         """All watched folders, by name."""

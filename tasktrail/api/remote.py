@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, TokenBoard
 from ..actors.core.explanation import Why
+from ..actors.core.node_board import NodeBoard
 from ..actors.core.sources import WatchedFolder
 from ..batches.request import MadeBatch, NewBatch
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
@@ -207,6 +208,11 @@ class Remote(Commands):
     async def schedules(self) -> list[ScheduleBoard]:
         """All recurring schedules, by name."""
         return await self._told(list[ScheduleBoard], "/v1/schedules")
+
+    @either_way
+    async def nodes(self) -> list[NodeBoard]:
+        """See `TaskService`."""
+        return await self._told(list[NodeBoard], "/v1/nodes")
 
     @either_way
     async def sources(self) -> list[WatchedFolder]:

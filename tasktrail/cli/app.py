@@ -23,6 +23,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "limits": "operate",
         "schedule": "operate",
         "source": "source",
+        "nodes": "nodes",
     },
     "Let in": {"token": "token", "open": "token"},
     "Tell": {"notices": "notices", "redeliver": "notices", "endpoints": "notices", "enable": "notices"},

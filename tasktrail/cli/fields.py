@@ -16,6 +16,7 @@ from .parameters import (
     TYPE,
     FolderParam,
     IdsParam,
+    LabelParam,
     NumberParam,
     PairParam,
     PoliciesParam,
@@ -49,13 +50,18 @@ def _options(_ctx: click.Context, _param: click.Parameter, pairs: tuple[tuple[st
     return options
 
 
-TASK_FLAGS = {"resumable": "--no-resume", "parent_task_id": "--parent"}
+def _labels(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]) -> dict[str, str] | None:
+    return _options(ctx, param, pairs) or None
+
+
+TASK_FLAGS = {"resumable": "--no-resume", "parent_task_id": "--parent", "requires": "--require"}
 """Fields of a task that are called otherwise on the command line."""
 _TYPES: dict[str, click.ParamType[Any]] = {
     "on_dependency_failure": PoliciesParam(),
     "original_folder": FolderParam(),
     "parent_task_id": TASK_ID,
     "preset": PRESET,
+    "requires": LabelParam(),
     "type": TYPE,
 }
 """Fields whose values are read by a type of their own."""
@@ -100,6 +106,7 @@ def _option(field: msgspec.structs.FieldInfo, flag: str, *, ranged: bool) -> Cal
         limits = (least, most) if ranged else None
         more |= {"type": _TYPES.get(field.name) or (SizeParam() if extra["in_bytes"] else _parameter(kind, limits))}
         more |= {"multiple": True, "default": ()} if get_origin(kind) is dict else {}
+        more |= {"callback": _labels} if field.name == "requires" else {}
     return click.option(flag, field.name, **more)
 
 
@@ -181,6 +188,7 @@ _FIELDS = (
     "label",
     "batch",
     "worker_label",
+    "requires",
     "unique",
     "estimated_time",
     "notify_email",

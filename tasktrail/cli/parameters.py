@@ -248,6 +248,23 @@ class AgeParam(click.ParamType[float]):
             self.fail(f"{value!r} is not a duration with its unit, like 90d or 12h.", param, ctx)
 
 
+class LabelParam(click.ParamType[tuple[str, str]]):
+    """`key=value`; both are text."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Split at the first `=`."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            self.fail(f"{value!r} is not key=value.", param, ctx)
+        return key, text
+
+
 class RateParam(click.ParamType[tuple[str, str | None]]):
     """`name=rate`, or `name=none` to take the rate away. What is a name and a rate, the command's Struct checks."""
 

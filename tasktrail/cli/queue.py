@@ -322,7 +322,7 @@ def as_line(command: "Lifting", session: Session) -> str:
 
 def _words(command: "Lifting") -> tuple[str, ...]:
     from ..events import AdjustTask, RetryTask, StartTask
-    from ..events.commands import ResumeQueue, SetLimits
+    from ..events.commands import ResumeQueue, SetLimits, UndrainNode
     from ..events.recorded import timestamp
 
     match command:
@@ -338,6 +338,8 @@ def _words(command: "Lifting") -> tuple[str, ...]:
             return ("resume", "--user-id", str(user))
         case ResumeQueue():
             return ("resume",)
+        case UndrainNode(node=name):
+            return ("nodes", "undrain", name)
         case SetLimits():
             return ("limits", *_limits(command))
 

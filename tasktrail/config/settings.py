@@ -105,6 +105,12 @@ def parse_limits(texts: Sequence[str]) -> dict[str, int]:
     return {name: int(number) for name, _, number in (text.rpartition("=") for text in texts)}
 
 
+def check_node_label(text: str) -> None:
+    """`key=value`."""
+    if not re.fullmatch("[^=,]+=[^,]*", text):
+        raise ValueError(f"not key=value, or with a comma in it: {text}")
+
+
 def check_rate(text: str) -> None:
     """`type:name=10/m`, or the like for a user or a label."""
     name, _, rate = text.rpartition("=")
@@ -424,6 +430,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "What else each worker books on its node, `GPU` or a resource of your own.",
             "a list of `name=number`, numbers from 1",
             check=check_limit,
+        ),
+    ] = ()
+    ray_gpus: Annotated[
+        int,
+        _key(
+            "GPUs that a worker books where its node has so many free. Such a worker offers the label `gpu`; 0: none.",
+            "0 to 64",
+            ge=0,
+            le=64,
+        ),
+    ] = 0
+    node_labels: Annotated[
+        tuple[str, ...],
+        _key(
+            "Labels of this machine, for tasks that require some; those of a cluster's nodes come from the cluster.",
+            "a list of `key=value`",
+            check=check_node_label,
         ),
     ] = ()
     max_cores: Annotated[

@@ -263,7 +263,7 @@ def _cluster(facts: Facts, config: Config) -> Iterator[Finding]:
         "ok",
         f"attempts run on the nodes of the Ray cluster at {config.ray_address}: {config.workers} workers that book "
         f"{config.ray_cpus:g} CPUs{memory} each; what is not heard of for {config.ray_lease:g} s is ended. What is "
-        "said of processes here holds there as far as each node has the means",
+        "said of processes here holds there as far as each node has the means. `tasktrail nodes` lists them",
     )
 
 

@@ -356,7 +356,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 _OF_TYPES = (
     *("priority", "max_retries", "retry_delay", "retry_backoff", "retry_max_delay", "retry_jitter"),
-    *("label", "worker_label"),
+    *("label", "worker_label", "requires"),
     *("timeout", "queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress_timeout"),
 )
 """Fields of `CreateTask` that a type may have its own defaults for."""

@@ -31,6 +31,7 @@ from ..events.commands import (
     AddSchedule,
     AddSource,
     AddToken,
+    DrainNode,
     DrainQueue,
     EraseUser,
     PauseQueue,
@@ -43,6 +44,7 @@ from ..events.commands import (
     Seconds,
     SetLimits,
     Text,
+    UndrainNode,
     says,
 )
 from ..events.log.archives import Archived
@@ -78,6 +80,7 @@ AcceptedResponse = Response[Accepted]
 TokenPath = Annotated[str, PathParameter(description="The token's name")]
 UserPath = Annotated[int, PathParameter(description="The user's number", ge=1, le=LARGEST)]
 SourcePath = Annotated[str, PathParameter(description="The source's name")]
+NodePath = Annotated[str, PathParameter(description="The node's name")]
 SchedulePath = Annotated[str, PathParameter(description="The schedule's name")]
 
 
@@ -152,7 +155,7 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
     """POST `path` sends one command of that kind. The body need not hold what the path names.
 
     Args:
-        path: may name `task_id`, `schedule`, `source` or `token`.
+        path: may name `task_id`, `schedule`, `source`, `node` or `token`.
         kind: the command; the first line of its docstring describes the route.
         name: of the operation in /openapi.json, where it is not the command's own.
     """
@@ -181,6 +184,11 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
     ) -> AcceptedResponse:
         return await send(request, backend, who, source=source)
 
+    async def on_node(
+        request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], node: NodePath
+    ) -> AcceptedResponse:
+        return await send(request, backend, who, node=node)
+
     async def on_token(
         request: Json, backend: NamedDependency[Backend], who: NamedDependency[Identity], token: TokenPath
     ) -> AcceptedResponse:
@@ -190,6 +198,7 @@ def command_route(path: str, kind: type[Command], name: str = "") -> HTTPRouteHa
         "{task_id": on_task,
         "{schedule": on_schedule,
         "{source": on_source,
+        "{node": on_node,
         "{token": on_token,
     }
     route = next((routes[part] for part in routes if part in path), plain)
@@ -217,6 +226,8 @@ COMMANDS: dict[str, type[Command]] = {
     "/v1/sources/{source:str}/remove": RemoveSource,
     "/v1/sources/{source:str}/pause": PauseSource,
     "/v1/sources/{source:str}/resume": ResumeSource,
+    "/v1/nodes/{node:str}/drain": DrainNode,
+    "/v1/nodes/{node:str}/undrain": UndrainNode,
 }
 """Path → the one command that is sent there."""
 _OTHERWISE_NAMED: dict[type[Command], str] = {RedeliverNotice: "redeliver"}

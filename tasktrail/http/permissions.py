@@ -20,6 +20,7 @@ from ..events.commands import (
     AddSource,
     AddToken,
     CreateGraph,
+    DrainNode,
     DrainQueue,
     EraseUser,
     PauseQueue,
@@ -31,6 +32,7 @@ from ..events.commands import (
     RevokeToken,
     SaveCheckpoint,
     SetLimits,
+    UndrainNode,
 )
 from ..events.system_events import Role
 from ..intake.examination import refuse_control
@@ -92,6 +94,8 @@ COMMAND_NEEDS: dict[type[Command], Need] = {
     RemoveSource: OPERATE,
     PauseSource: OPERATE,
     ResumeSource: OPERATE,
+    DrainNode: OPERATE,
+    UndrainNode: OPERATE,
 }
 """What it takes to send a command, whichever way it comes."""
 

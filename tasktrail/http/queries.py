@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from ..actors.core.board import LimitsBoard, QueueBoard, ScheduleBoard, TokenBoard
 from ..actors.core.explanation import Why
+from ..actors.core.node_board import NodeBoard
 from ..actors.core.sources import WatchedFolder
 from ..api.one_user import narrowed
 from ..api.protocol import QUEUE_SHOWN, TypeInfo
@@ -257,6 +258,12 @@ async def get_schedules(backend: NamedDependency[Backend], who: NamedDependency[
     return await backend.ask(backend.seen_by(who).schedules)
 
 
+@get("/v1/nodes", needs=SEE_ALL)
+async def get_nodes(backend: NamedDependency[Backend]) -> list[NodeBoard]:
+    """The nodes that attempts run on, by name: what each has, how it stands, and when it was last seen."""
+    return await backend.ask(backend.service.nodes)
+
+
 @get("/v1/sources", needs=SEE_ALL)
 async def get_sources(backend: NamedDependency[Backend]) -> list[WatchedFolder]:
     """The watched folders, by name."""
@@ -473,6 +480,7 @@ QUERY_ROUTES: Sequence[HTTPRouteHandler] = (
     queue,
     get_limits,
     get_schedules,
+    get_nodes,
     get_sources,
     get_endpoints,
     get_tokens,

@@ -17,6 +17,7 @@ from .. import __version__
 from ..actors.core.board import Resources
 from ..actors.core.explanation import WaitReason
 from ..actors.core.load import Load
+from ..actors.core.node_board import NodeBoard
 from .numbers import Distribution, ServiceNumbers
 from .readings import Readings
 
@@ -170,6 +171,7 @@ class _Now(Collector):
         yield _gauges("running_attempts", "Attempts that hold a slot.", "type", running)
         yield _gauge("paused", "Whether an operator has stopped all starts.", load.paused)
         yield from _resources(load.resources)
+        yield from _nodes(load.nodes)
 
 
 def _resources(found: Resources) -> Iterator[Metric]:
@@ -192,6 +194,24 @@ def _resources(found: Resources) -> Iterator[Metric]:
     ):
         if value is not None:
             yield _gauge(name, says, value)
+
+
+def _nodes(nodes: tuple[NodeBoard, ...]) -> Iterator[Metric]:
+    """One number of each node. Nodes that were lost have only the time when they were seen last."""
+    there = [node for node in nodes if node.state != "lost"]
+    seen = {node.node: node.last_seen.timestamp() for node in nodes if node.last_seen is not None}
+    for name, says, values in (
+        ("node_workers", "Attempts that can run on the node at once.", {one.node: one.workers for one in there}),
+        ("node_running_attempts", "Attempts that run on the node.", {one.node: one.running for one in nodes}),
+        ("node_draining", "Whether nothing more starts on the node.", {one.node: bool(one.drain) for one in there}),
+        ("node_cpus", "CPUs that the node has to give.", {one.node: one.cpus for one in there}),
+        ("node_gpus", "GPUs that the node has to give.", {one.node: one.gpus for one in there}),
+        ("node_memory_bytes", "Memory that the node has to give.", {one.node: one.memory for one in there}),
+        ("node_memory_free_bytes", "Memory that the node has free.", {one.node: one.memory_free for one in there}),
+        ("node_temp_free_bytes", "Temp space that the node has free.", {one.node: one.temp_free for one in there}),
+        ("node_last_seen_seconds", "When the node was last seen, as Unix time.", seen),
+    ):
+        yield _gauges(name, says, "node", {node: value for node, value in values.items() if value is not None})
 
 
 def _ratio(percent: float | None) -> float | None:

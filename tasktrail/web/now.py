@@ -109,12 +109,14 @@ def standing(page: Page) -> dict[str, Any]:
     means, memory = means_of(stats), service.memory_of_attempts()
     running = [_running(one, means, memory, page.now) for one in board.running if user in (None, one.user_id)]
     whole = user is None
+    nodes = service.nodes() if whole else []
     return {
         "note": "",
         "whole": whole,
         "stats": stats if whole else None,
         "board": board if whole else None,
         "at_once": _at_once(board.resources),
+        "nodes": nodes if len(nodes) > 1 else [],
         "running": running[:RUNNING_SHOWN],
         "running_total": len(running),
         "waiting_in_words": _waiting_in_words(board),
@@ -154,7 +156,8 @@ async def then(page: Page) -> dict[str, Any]:
 def _unknown(note: str) -> dict[str, Any]:
     """What the page shows when it shows nothing."""
     empty = {"whole": False, "stats": None, "board": None, "at_once": 0, "running_total": 0, "waiting_in_words": ""}
-    return {**empty, "note": note, "running": [], "queue": [], "failures": [], "may_retry": False}
+    lists: dict[str, Any] = {name: [] for name in ("nodes", "running", "queue", "failures")}
+    return {**empty, **lists, "note": note, "may_retry": False}
 
 
 def _ran(task: Task) -> RunningRow:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..actors.core.messages import Boot, Close, Drain, Intake, Jumped, Message, Submit
+from ..actors.core.nodes import LOCAL
 from ..events import (
     AdjustTask,
     Cancelled,
@@ -28,12 +29,15 @@ from ..events import (
     Started,
     StartTask,
 )
-from ..events.commands import DrainQueue, PauseQueue, ResumeQueue, SetLimits
+from ..events.commands import DrainNode, DrainQueue, PauseQueue, ResumeQueue, SetLimits, UndrainNode
 from ..events.reports import AttemptEnd, CapacityChanged
 from ..events.system_events import (
     Adjusted,
     ClockJumped,
     LimitsChanged,
+    NodeDrainEnded,
+    NodeDrainStarted,
+    NodeJoined,
     QueuePaused,
     QueueResumed,
     ServiceStarted,
@@ -97,6 +101,8 @@ class Recording:
         """The most attempts that were open at once."""
         self.changes_concurrency = False
         """Whether operators have changed `max_concurrent`."""
+        self.has_nodes = False
+        """Whether attempts ran on nodes, or tasks require something of one."""
         self.starts_with_a_service = False
         self.up_at_the_beginning = True
         """Whether a service ran when the recording begins, if it does not begin with the log."""
@@ -196,14 +202,16 @@ def _creation(event: Created, position: int) -> Submit:
 
 
 def as_played(event: Created) -> Created:
-    """The same without its limits on silence and its key.
+    """The same without its limits on silence, its key, and what it requires of a node.
 
     Replayed attempts report nothing; what silence ended, ends as recorded. That the key was free was checked at the
-    time; in the replay its holder may end later, and the same tasks are to be compared.
+    time; in the replay its holder may end later, and the same tasks are to be compared. What nodes had free is not
+    recorded, so there is one machine with all the workers.
     """
-    if event.heartbeat_timeout is None and event.no_progress_timeout is None and not event.unique:
+    silent = event.heartbeat_timeout is None and event.no_progress_timeout is None
+    if silent and not event.unique and not event.requires:
         return event
-    return replace(event, heartbeat_timeout=None, no_progress_timeout=None, unique="")
+    return replace(event, heartbeat_timeout=None, no_progress_timeout=None, unique="", requires={})
 
 
 def _command(record: Recorded) -> Command | None:
@@ -224,6 +232,10 @@ def _command(record: Recorded) -> Command | None:
             return DrainQueue() if event.drain else PauseQueue(type=event.type, user_id=event.user_id)
         case QueueResumed():
             return ResumeQueue(type=event.type, user_id=event.user_id)
+        case NodeDrainStarted(node=name) if name == LOCAL:
+            return DrainNode(node=name)
+        case NodeDrainEnded(node=name) if name == LOCAL:
+            return UndrainNode(node=name)
         case LimitsChanged():
             return SetLimits(**{name: getattr(event, name) for name in _OF_LIMITS})
         case _:
@@ -324,6 +336,8 @@ class RecordingBuilder:
         recording = self._recording
         if self._last is None:
             recording.starts_with_a_service = isinstance(record.event, ServiceStarted)
+        if isinstance(record.event, Created | NodeJoined):
+            recording.has_nodes |= isinstance(record.event, NodeJoined) or bool(record.event.requires)
         if isinstance(record.event, LimitsChanged):
             recording.changes_concurrency |= record.event.max_concurrent is not None
         killed = isinstance(record.event, ServiceStarted) and self._up and self._last is not None

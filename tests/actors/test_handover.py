@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -142,3 +143,18 @@ def test_what_an_attempt_leaves_of_its_output_is_gone_when_its_end_is_reported(
     house.handover.pass_on([ended])
     assert part.exists() == left
     assert house.reports == [ended]
+
+
+def test_the_late_end_of_an_attempt_leaves_the_output_of_the_next_alone(tmp_path: Path) -> None:
+    """The Scheduler may have ended it by itself, when its host was not heard of."""
+    house = House()
+    output = tmp_path / "out.bin"
+    part = part_path(output, 1)
+    house.order(run(1, output=str(output)), msgspec.structs.replace(run(1, output=str(output)), attempt=2))
+    part.write_bytes(b"half")
+
+    house.handover.pass_on([AttemptEnded(1, 1, "interrupted")])
+    assert part.exists()
+    house.handover.pass_on([AttemptEnded(1, 2, "failed")])
+
+    assert not part.exists()

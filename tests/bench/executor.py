@@ -79,7 +79,7 @@ class Drain:
                     orders.append(self._new())
                 elif self._left == 0:
                     self._done.set()
-            elif report == CapacityChanged(self._workers):
+            elif isinstance(report, CapacityChanged) and report.slots == self._workers:
                 self._ready.set()
         if orders:
             self._executor.do(orders)

@@ -115,7 +115,7 @@ def test_a_service_records_the_forms_that_the_first_version_did_not_have(monkeyp
     added = added_forms()
     assert added["completed"] == {"colour": 'str = ""'}
     assert added["melted"] == {}
-    assert "created" not in added
+    assert "progressed" not in added
 
 
 # --- a log that a newer version has written ---

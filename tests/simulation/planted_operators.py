@@ -185,7 +185,7 @@ def drain_starts_one_more(patch: pytest.MonkeyPatch) -> None:
         if pause is not None and pause.drain and not pause.drained:
             pauses.everything = None
             if work.state.free_slots > 0 and not work.state.draining:
-                task = dispatch._next_fitting(work.state)
+                task = dispatch._next_fitting(work.state).task
                 if task is not None:
                     dispatch.start_now(work, task)
             pauses.everything = pause

@@ -18,8 +18,10 @@ from tasktrail.events.reports import (
     AttemptProbed,
     AttemptProgressed,
     AttemptsHeld,
+    Avoid,
     CapacityChanged,
     Grant,
+    NodesSeen,
     Order,
     PublishWanted,
     Report,
@@ -87,6 +89,9 @@ class SimulatedExecutor:
             return
         if isinstance(order, TellHeld):
             self.channel.append(AttemptsHeld(order.number, tuple(self.live)))
+            return
+        if isinstance(order, Avoid):
+            self.avoided = set(order.nodes)
             return
         attempt = self.live.get((order.task_id, order.attempt))
         if attempt is None:
@@ -220,7 +225,7 @@ class SimulatedExecutor:
         if report is None or isinstance(report, AttemptEnded | CapacityChanged | WorkerGone):
             return
         self.channel.popleft()
-        if isinstance(report, AttemptsHeld | AllFound):
+        if isinstance(report, AttemptsHeld | AllFound | NodesSeen):
             return
         attempt = self.live.get((report.task_id, report.attempt))
         if attempt is not None and not isinstance(report, AttemptProgressed | AttemptProbed):

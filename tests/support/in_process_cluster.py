@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from tasktrail.actors.cluster.host import Host, boot_seconds
-from tasktrail.actors.cluster.wire import Answer, Broken, Call, Create, Find, Found, Kill, Node, Pulse
+from tasktrail.actors.cluster.wire import Answer, Broken, Call, Create, Find, Found, Gone, Kill, Node, Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,15 +28,15 @@ class InProcessCluster:
         self.hosts: dict[str, Host] = {}
         self.made: list[Create] = []
         self.is_up = True
-        """Whether a gateway can connect."""
+        """Whether a gateway can connect, and what is told to one arrives."""
         self.cut = threading.Event()
-        """Set: no call arrives."""
+        """Set: nothing that is told to a gateway arrives."""
         self.cut_off: set[str] = set()
         """Nodes to which nothing comes through, though they are still listed."""
         self.swallowed: set[str] = set()
         """Methods whose next answer is lost on the way: the host has heard."""
         self.links: list[InProcessLink] = []
-        self._pool = ThreadPoolExecutor(32)
+        self._pool = ThreadPoolExecutor(128)
 
     def link(self, reactor: Reactor, lock: threading.RLock) -> InProcessLink:
         """A way to them, as an executor makes it."""
@@ -67,12 +67,14 @@ class InProcessLink:
         self._reactor = reactor
         self._lock = lock
         self._generation = 0
+        self._is_there = False
         self._on_report: Callable[[GatewayReport], None] = lambda _: None
         self._on_gone: Callable[[str], None] = lambda _: None
 
     def start(self, on_report: Callable[[GatewayReport], None], on_gone: Callable[[str], None]) -> None:
         self._on_report, self._on_gone = on_report, on_gone
         self._generation += 1
+        self._is_there = True
         if self._cluster.is_up:
             self._beat(self._generation)
         else:
@@ -85,7 +87,10 @@ class InProcessLink:
             self._reactor.at(_BEAT, lambda: self._beat(generation))
 
     def send(self, order: GatewayOrder) -> None:
+        """As with the real one: what is told to none, or cannot be carried further, is lost."""
         generation = self._generation
+        if not self._is_there or not self._cluster.is_up:
+            return
         if isinstance(order, Create):
             self._cluster.made.append(order)
         self._cluster.work(lambda: self._carry_out(order, generation))
@@ -102,6 +107,7 @@ class InProcessLink:
         with self._lock:
             if generation == self._generation:
                 self._generation += 1
+                self._is_there = False
                 self._on_gone(why)
 
     def _tell(self, report: GatewayReport) -> None:
@@ -118,6 +124,10 @@ class InProcessLink:
         cluster = self._cluster
         answer: Any = None
         match order:
+            case Create() if cluster.cut.is_set():
+                answer = Broken(0, order.name, is_dead=False, why="the cable is cut")
+            case Find() | Kill() if cluster.cut.is_set():
+                pass
             case Find() if "find" in cluster.swallowed:
                 cluster.swallowed.discard("find")
             case Find():
@@ -125,20 +135,33 @@ class InProcessLink:
             case Create() if order.node in cluster.cut_off:
                 pass
             case Create():
-                cluster.hosts[order.name] = Host(order.name, order.settings, order.node, cluster.clock, lambda _: None)
+                try:
+                    host = Host(order.name, order.settings, order.node, cluster.clock, lambda _: None)
+                except Exception as error:  # noqa: BLE001 - as an engine tells it
+                    answer = Broken(0, order.name, is_dead=True, why=repr(error))
+                else:
+                    cluster.hosts[order.name] = host
             case Call():
                 answer = self._call(order)
-            case Kill() if order.host in cluster.hosts:
-                cluster.lose(order.host)
+            case Kill() if self._on(order.host) in cluster.cut_off:
+                pass
+            case Kill():
+                if order.host in cluster.hosts:
+                    cluster.lose(order.host)
+                answer = Gone(order.host)
         if answer is not None and generation == self._generation:
             self._tell(answer)
 
+    def _on(self, host: str) -> str:
+        """The node on which it was made."""
+        return next((one.node for one in self._cluster.made if one.name == host), "")
+
     def _call(self, call: Call) -> GatewayReport | None:
         cluster = self._cluster
-        on = next((one.node for one in cluster.made if one.name == call.host), "")
+        on = self._on(call.host)
         if cluster.cut.is_set() or on in cluster.cut_off:
             return None
-        for _ in range(200):  # a call waits for its host, which may just be made
+        for _ in range(2000):  # a call waits for its host, which may just be made
             if call.host in cluster.hosts or call.host not in [one.name for one in cluster.made]:
                 break
             threading.Event().wait(0.01)

@@ -58,7 +58,7 @@ class Reports:
 
     def capacity(self, slots: int) -> None:
         """Wait until so many attempts can run at once."""
-        self.until(lambda report: report == CapacityChanged(slots))
+        self.until(lambda report: isinstance(report, CapacityChanged) and report.slots == slots)
 
     def of(self, task_id: int) -> list[Report]:
         """Everything that was reported about the task."""

@@ -2,7 +2,9 @@
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,18 +15,23 @@ from cluster_executors import on_cluster
 from in_process_cluster import InProcessCluster
 from inline_executor import Reports
 
-from tasktrail.actors.cluster.cluster_executor import ClusterExecutor, HostNeeds
+from tasktrail.actors.cluster.cluster_executor import ClusterExecutor
 from tasktrail.actors.cluster.cluster_machine import ClusterMachine
-from tasktrail.actors.cluster.host import Host
-from tasktrail.actors.cluster.wire import Greeting, HeldAttempt, Node, NodeUse
-from tasktrail.actors.core.limits import UNLIMITED
+from tasktrail.actors.cluster.host import Host, boot_seconds
+from tasktrail.actors.cluster.placement import HostNeeds, Placement
+from tasktrail.actors.cluster.roster import Roster
+from tasktrail.actors.cluster.wire import LOOKED_AT_EVERY, Call, Greeting, HeldAttempt, Node, NodeUse
+from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events.reports import (
     AllFound,
     AttemptEnded,
     AttemptFound,
     AttemptProgressed,
     AttemptsHeld,
+    Avoid,
     CapacityChanged,
+    NodeSeen,
+    NodesSeen,
     PublishWanted,
     Report,
     Run,
@@ -32,7 +39,6 @@ from tasktrail.events.reports import (
     Stop,
     TellHeld,
 )
-from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.registry import Registry
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -114,7 +120,7 @@ def test_attempts_survive_the_gateway(services: Services, cluster: InProcessClus
 
     cluster.links[-1].kill()
     reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
     assert not any(isinstance(report, AttemptEnded) for report in reports.all)
     executor.do([Stop(1, 1)])
 
@@ -157,7 +163,7 @@ def test_the_next_service_goes_on_with_what_runs(services: Services, cluster: In
     executor, reports = services.start()
     found = reports.until(lambda report: isinstance(report, AllFound))
 
-    assert reports.all[: reports.all.index(found)].count(AttemptFound(1, 1, publishing=False)) == 1
+    assert reports.all[: reports.all.index(found)].count(AttemptFound(1, 1, publishing=False, node="one")) == 1
     assert len(cluster.made) == 1
     executor.do([TellHeld(3)])
     assert reports.until(lambda report: report == AttemptsHeld(3, ((1, 1),)))
@@ -217,6 +223,29 @@ def test_a_service_that_is_back_later_than_the_lease_finds_the_attempt_interrupt
 
 
 @pytest.mark.slow
+def test_a_kept_end_is_told_though_the_cluster_is_away_at_the_start_for_longer_than_the_lease(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=1.0)
+    executor.do([services.run("echo", value=5)])
+    reports.end(1)
+    services.kill()
+    cluster.is_up = False
+    executor, reports = services.start(lease=1.0)
+    for host in executor._hosts.values():
+        while not host.fence.is_passed(executor._clock()):
+            again = threading.Event()
+            executor.reactor.at(0.1, again.set)
+            assert again.wait(10)
+
+    cluster.is_up = True
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    told = [report for report in reports.all if isinstance(report, AttemptEnded | AllFound)]
+    assert [getattr(report, "outcome", "") for report in told] == ["completed", ""]
+
+
+@pytest.mark.slow
 def test_an_attempt_behind_a_cut_cable_is_lost_only_after_its_lease(
     services: Services, cluster: InProcessCluster
 ) -> None:
@@ -247,7 +276,109 @@ def test_a_cable_that_is_cut_for_less_than_the_lease_costs_nothing(
     reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
 
     cluster.cut.clear()
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
+    executor.do([Stop(1, 1)])
+
+    assert reports.end(1).outcome == "stopped"
+
+
+@pytest.mark.slow
+def test_whoever_listens_may_take_longer_than_a_lease(services: Services) -> None:
+    """As when a folder is removed on slow storage. The next attempt writes there, so it begins behind that."""
+    executor, reports = services.start(lease=SHORT, slots=3)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    report, order, is_removed = executor._report, list[str](), threading.Event()
+
+    def slow(told: list[Report]) -> None:
+        if any(isinstance(one, AttemptEnded) and one.task_id == 2 and one.attempt == 1 for one in told):
+            executor.do([services.run("echo", 2, 2, value=1)])
+            executor.reactor.at(SHORT * 1.6, is_removed.set)
+            assert is_removed.wait(20)
+            order.append("removed")
+            assert (2, 2) in executor._waiting
+        report(told)
+
+    executor._report = slow
+    executor.do([services.run("echo", 2, value=1)])
+
+    assert reports.end(2, 2).outcome == "completed"
+    assert order == ["removed"]
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+
+
+@pytest.mark.slow
+def test_a_slow_network_loses_no_host(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer takes a fifth of the lease, so it comes when the same was asked again."""
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    call, answers, enough = cluster.links[-1]._call, list[str](), threading.Event()
+
+    def slow(order: Call) -> Any:
+        answer = call(order)
+        arrives = threading.Event()
+        executor.reactor.at(SHORT * 0.2, arrives.set)
+        arrives.wait(10)
+        answers.append(order.method)
+        if len(answers) > 12:
+            enough.set()
+        return answer
+
+    monkeypatch.setattr(cluster.links[-1], "_call", slow)
+    assert enough.wait(60)
+
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+    assert len(cluster.made) == 1
+
+
+def test_whoever_stood_still_for_longer_than_a_lease_asks_before_it_gives_anything_up(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine of service and node slept, just after an attempt had completed."""
+    slept = [0.0]
+    cluster.clock = lambda: boot_seconds() + slept[0]
+    executor, reports = services.start(lease=4.0, clock=lambda: time.monotonic() + slept[0])
+    reports.until(lambda _: executor.capacity() == 1)
+    call, is_awake, has_ended = cluster.links[-1]._call, threading.Event(), threading.Event()
+
+    def asleep(order: Call) -> Any:
+        answer = call(order)
+        return answer if order.method != "watch" or is_awake.is_set() else None
+
+    (host,) = cluster.hosts.values()
+    monkeypatch.setattr(cluster.links[-1], "_call", asleep)
+    executor.do([services.run("echo", value=1)])
+    with host._changed:
+        assert host._changed.wait_for(lambda: any(isinstance(one, AttemptEnded) for one in host._kept.values()), 10)
+    executor.reactor.at(0.3, has_ended.set)  # what is on its way from before
+    assert has_ended.wait(10)
+
+    is_awake.set()
+    slept[0] = 6.0
+    executor.reactor.post(lambda: None)
+
+    assert reports.end(1).outcome == "completed"
+
+
+@pytest.mark.slow
+def test_a_gateway_that_hangs_is_replaced_before_any_lease_is_over(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, reports = services.start(lease=9.0)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    link = cluster.links[-1]
+    hangs, tell, send = link._generation, link._tell, link.send
+    monkeypatch.setattr(link, "_tell", lambda report: tell(report) if link._generation != hangs else None)
+    monkeypatch.setattr(link, "send", lambda order: send(order) if link._generation != hangs else None)
+
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
     executor.do([Stop(1, 1)])
 
     assert reports.end(1).outcome == "stopped"
@@ -334,6 +465,116 @@ def test_an_end_that_could_not_be_recorded_before_the_stop_is_told_to_the_next_s
     assert [reports.end(1).result["value"], reports.end(2).outcome] == [4, "stopped"]
 
 
+def test_a_host_that_is_found_is_listed_before_it_is_used(services: Services, cluster: InProcessCluster) -> None:
+    """Its service could neither end it nor list it. If the cluster lists it no more, only the list tells of it."""
+    executor, reports = services.start()
+    reports.until(lambda _: executor.capacity() == 1)
+    services.kill()
+    services.left()  # as one that did not know of it
+    executor, reports = services.start()
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    assert len(cluster.made) == 1
+    assert services.listed() == list(cluster.hosts)
+    services.kill()
+    (lost,) = cluster.hosts.values()
+    cluster.hosts.clear()
+
+    executor, reports = services.start()
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    assert all(known.is_over for known in lost._attempts.values())
+    lost.close()
+
+
+def test_a_host_that_is_found_is_not_used_while_the_list_cannot_be_written(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, reports = services.start()
+    reports.until(lambda _: executor.capacity() == 1)
+    services.kill()
+    services.left()
+    tried = list[set[str]]()
+    again = threading.Event()
+
+    def full(_roster: Roster, _epoch: int, names: Iterable[str]) -> None:
+        tried.append(set(names))
+        if tried.count(set(cluster.hosts)) > 1:
+            again.set()
+        raise OSError("no space left")
+
+    write = Roster.write
+    monkeypatch.setattr(Roster, "write", full)
+    executor, reports = services.start()
+    assert again.wait(10)
+    assert executor.capacity() == 0
+    assert not executor._all_found
+
+    monkeypatch.setattr(Roster, "write", write)
+
+    reports.until(lambda report: report == CapacityChanged(1, nodes=("one",)))
+    reports.until(lambda report: isinstance(report, AllFound))
+
+
+def test_a_host_whose_end_is_not_seen_stays_in_the_list(services: Services, cluster: InProcessCluster) -> None:
+    executor, reports = services.start()
+    reports.until(lambda _: executor.capacity() == 1)
+    cluster.is_up = False
+    cluster.links[-1].kill()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+
+    executor.close(5.0)
+
+    assert services.listed() == list(cluster.hosts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["gateway", "cable"])
+def test_a_host_that_was_given_up_is_ended_as_soon_as_it_can_be(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It would book its CPUs for days, because it keeps an end."""
+    monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._MAKE_AGAIN_AFTER", 0.5)
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    (first,) = cluster.hosts
+    if how == "gateway":
+        cluster.is_up = False
+        cluster.links[-1].kill()
+    else:
+        cluster.cut.set()
+    assert reports.end(1).outcome == "lost"
+    assert first in services.listed()
+
+    cluster.is_up = True
+    cluster.cut.clear()
+
+    executor.do([services.run("echo", 2, value=1)])
+    assert reports.end(2).outcome == "completed"
+    assert first not in cluster.hosts
+    executor.close(5.0)
+    assert first not in services.listed()
+
+
+def test_what_is_found_when_all_others_are_over_is_ended(services: Services, cluster: InProcessCluster) -> None:
+    """Such as a host that was being made when its gateway died."""
+    executor, reports = services.start()
+    executor.do([services.run("echo", value=1)])
+    reports.end(1)
+    late = "c-7-2000-aaaa"
+    cluster.hosts[late] = Host(late, executor._settings, "n1", cluster.clock, lambda _: None)
+
+    cluster.links[-1].kill()
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
+    executor.do([services.run("echo", 2, value=1)])
+    reports.end(2)
+
+    executor.close(5.0)
+    assert late not in cluster.hosts
+
+
 def test_a_worker_that_fits_on_no_node_is_told_with_what_it_needs(services: Services) -> None:
     executor, reports = services.start(needs=HostNeeds(cpus=64, resources={"GPU": 1.0}))
 
@@ -366,12 +607,12 @@ def two_nodes(cluster: InProcessCluster) -> InProcessCluster:
 def test_a_worker_that_has_died_is_made_on_another_node(services: Services, two_nodes: InProcessCluster) -> None:
     """The engine may say so of a node that is lost before it says that of the node."""
     _, reports = services.start()
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("a",)))
 
     two_nodes.lose(two_nodes.made[0].name)
 
     reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("b",)))
     assert [one.node for one in two_nodes.made] == ["a", "b"]
 
 
@@ -379,12 +620,12 @@ def test_the_workers_of_a_node_that_is_cut_off_are_made_elsewhere(
     services: Services, two_nodes: InProcessCluster
 ) -> None:
     executor, reports = services.start(lease=1.0)
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("a",)))
 
     two_nodes.cut_off.add("a")  # the engine goes on listing it, with more room than the other
 
     reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1))
+    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("b",)))
     assert [one.node for one in two_nodes.made] == ["a", "b"]
     assert executor.trouble == ""
 
@@ -398,7 +639,7 @@ def test_hosts_of_other_settings_end_what_they_run_and_are_replaced(
     services.kill()
 
     executor, reports = services.start(lease=20.0)
-    reports.until(lambda report: report == AttemptFound(1, 1, publishing=False))
+    reports.until(lambda report: report == AttemptFound(1, 1, publishing=False, node="one"))
     executor.do([services.run("noop", 2)])
     assert reports.end(2).outcome == "completed"
     executor.do([Stop(1, 1)])
@@ -415,37 +656,172 @@ def _shows(host: Host, free: int) -> None:
     host._node = NodeUse(8 * GIB, free * GIB, 10.0)
 
 
-def test_an_attempt_goes_to_the_node_with_the_most_free_memory(services: Services, cluster: InProcessCluster) -> None:
-    cluster.nodes = tuple(Node(f"n{n}", f"node {n}", "127.0.0.1", {"CPU": 1.0}, {"CPU": 1.0}) for n in range(3))
+def _nodes(*gpus: float, cpus: float = 1.0) -> tuple[Node, ...]:
+    """One for each, with so many GPUs."""
+    return tuple(
+        Node(
+            f"n{n}", f"node{n}", f"10.0.0.{n}", {"CPU": cpus, "GPU": there}, {"CPU": cpus, "GPU": there}, {"rack": "r1"}
+        )
+        for n, there in enumerate(gpus)
+    )
+
+
+def test_the_nodes_are_told_once_and_again_when_they_change(services: Services, cluster: InProcessCluster) -> None:
+    cluster.nodes = _nodes(0, 2)
+    _, reports = services.start(slots=2)
+    first = reports.until(lambda report: isinstance(report, NodesSeen))
+    assert first == NodesSeen(
+        (
+            NodeSeen(node="node0", address="10.0.0.0", cpus=1.0, labels={"rack": "r1"}),
+            NodeSeen(node="node1", address="10.0.0.1", cpus=1.0, gpus=2.0, labels={"rack": "r1"}),
+        )
+    )
+    reports.until(lambda report: report == CapacityChanged(2, nodes=("node1", "node0")))
+    kinds = [type(report) for report in reports.all if isinstance(report, NodesSeen | CapacityChanged)]
+    assert kinds.index(NodesSeen) < kinds.index(CapacityChanged) or reports.all[0] == CapacityChanged(0)
+    cluster.nodes = cluster.nodes[:1]
+    reports.until(lambda report: isinstance(report, NodesSeen) and [one.node for one in report.nodes] == ["node0"])
+    assert sum(isinstance(report, NodesSeen) for report in reports.all) == 2
+
+
+def test_an_attempt_runs_on_the_node_that_the_order_names(services: Services, cluster: InProcessCluster) -> None:
+    cluster.nodes = _nodes(0, 0, 0)
     executor, reports = services.start(slots=3)
     reports.until(lambda _: executor.capacity() == 3)
-    for made in cluster.made:
-        _shows(cluster.hosts[made.name], {"n0": 2, "n1": 6, "n2": 5}[made.node])
-    reports.until(lambda _: executor.use() == NodeUse(8 * GIB, 6 * GIB, 10.0))
 
-    for task_id in (1, 2, 3):
-        run = services.run("patient", task_id)
-        executor.do([msgspec.structs.replace(run, estimate=Estimated(memory=4 * GIB))])
+    for task_id, node in ((1, "node2"), (2, "node0")):
+        executor.do([msgspec.structs.replace(services.run("patient", task_id), node=node)])
         reports.until(lambda report, of=task_id: is_progress(report) and report.task_id == of)  # type: ignore[misc]  # it has one
 
-    assert [executor._attempts[task_id, 1].node for task_id in (1, 2, 3)] == ["n1", "n2", "n0"]
+    assert [executor._attempts[task_id, 1].node for task_id in (1, 2)] == ["n2", "n0"]
 
 
-def test_what_was_promised_on_a_node_is_not_free_before_it_is_seen(
+@pytest.mark.parametrize(
+    ("node", "offer", "missing"), [("elsewhere", (), "worker"), ("node0", ("lab",), "worker with lab")]
+)
+def test_what_waits_for_a_worker_that_is_not_there_any_more_is_given_back(
+    services: Services, cluster: InProcessCluster, node: str, offer: tuple[str, ...], missing: str
+) -> None:
+    """It has not begun, so that is no fault of its own: the Scheduler starts it elsewhere."""
+    cluster.nodes = _nodes(0)
+    executor, reports = services.start()
+    reports.until(lambda _: executor.capacity() == 1)
+
+    executor.do([msgspec.structs.replace(services.run("noop"), node=node, offer=offer)])
+
+    ended = reports.end(1)
+    assert (ended.outcome, ended.error) == (
+        "interrupted",
+        f"Node {node} had no {missing} any more before the attempt could begin there",
+    )
+
+
+def test_a_drained_node_keeps_no_idle_worker_and_another_one_is_made_elsewhere(
     services: Services, cluster: InProcessCluster
 ) -> None:
+    cluster.nodes = _nodes(0, 0)
+    executor, reports = services.start(slots=1)
+    reports.until(lambda report: report == CapacityChanged(1, nodes=("node1",)))
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+
+    executor.do([Avoid(("node1",))])
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped", "what runs there goes on until it ends"
+    executor.do([Settled(1, 1)])
+
+    reports.until(lambda report: report == CapacityChanged(1, nodes=("node0",)))
+    executor.do([Avoid(("node0", "node1"))])
+    reports.until(lambda _: "all that there are are being drained" in executor.trouble)
+    executor.do([Avoid(())])
+    reports.until(lambda _: executor.capacity() == 1)
+
+
+def test_a_worker_that_has_booked_gpus_offers_them(services: Services, cluster: InProcessCluster) -> None:
+    cluster.nodes = _nodes(0, 1, cpus=2.0)
+    executor, reports = services.start(slots=3, needs=HostNeeds(gpus=1))
+    reports.until(lambda _: executor.capacity() == 3)
+    on = {made.node: made.resources for made in cluster.made if made.resources}
+    assert on == {"n1": {"GPU": 1.0}}
+    told = next(report for report in reports.all[::-1] if isinstance(report, CapacityChanged))
+    assert max(zip(told.offers, told.nodes, strict=True)) == (("gpu",), "node1")
+    executor.do([msgspec.structs.replace(services.run("patient"), node="node1", offer=("gpu",))])
+    reports.until(is_progress)
+    services.kill()
+
+    _, reports = services.start(slots=3, needs=HostNeeds(gpus=1))
+    reports.until(lambda report: report == AttemptFound(1, 1, publishing=False, offer=("gpu",), node="node1"))
+
+
+def test_what_each_node_has_is_seen_there(services: Services, cluster: InProcessCluster) -> None:
+    cluster.nodes = _nodes(0, 0)
     executor, reports = services.start(slots=2)
     reports.until(lambda _: executor.capacity() == 2)
-    for host in cluster.hosts.values():
-        _shows(host, 6)
-    reports.until(lambda _: executor.use() == NodeUse(8 * GIB, 6 * GIB, 10.0))
+    for made in cluster.made:
+        _shows(cluster.hosts[made.name], {"n0": 2, "n1": 6}[made.node])
+    for _ in range(1000):
+        if {use and use.memory_available for use, _age in executor.uses().values()} == {2 * GIB, 6 * GIB}:
+            break
+        threading.Event().wait(0.02)  # nothing is reported of it
 
-    executor.do([msgspec.structs.replace(services.run("patient"), estimate=Estimated(memory=4 * GIB))])
+    samples = ClusterMachine(executor.uses).nodes()
 
-    assert executor.use() == NodeUse(8 * GIB, 2 * GIB, 10.0)
-    sample = ClusterMachine(services.folder, executor.use).sample()
-    assert (sample.memory_total, sample.memory_available, sample.cpu_percent) == (8 * GIB, 2 * GIB, 10.0)
-    assert ClusterMachine(services.folder, lambda: None).sample().memory_available == UNLIMITED
+    assert samples["node1"].sample is not None
+    assert samples["node1"].sample.memory_available == 6 * GIB
+    assert LOOKED_AT_EVERY <= samples["node1"].age < 10.0, "it may be that old when it comes"
+    assert ClusterMachine(executor.uses).sample() == MachineSample()
+    assert reports.all
+
+
+def _names(*nodes: Node) -> dict[str, str]:
+    """Of a service that is told of them one after another: id → name."""
+    placement = Placement(HostNeeds())
+    for number in range(len(nodes)):
+        placement.told(nodes[: number + 1])
+    return {node.id: placement.name_of(node.id) for node in nodes}
+
+
+def test_the_names_of_nodes_do_not_depend_on_who_came_first() -> None:
+    """A drain belongs to the name: it must not be another machine's after a restart of the service."""
+    first, second, third = (
+        Node(number * 20, name, f"10.0.0.{number}", {}, {})
+        for number, name in (("7", "same"), ("3", "same"), ("5", "one"))
+    )
+    named = {first.id: "same-10.0.0.7", second.id: "same-10.0.0.3", third.id: "one"}
+    for order in permutations((first, second, third)):
+        assert _names(*order) == named
+
+
+def test_a_node_that_came_back_has_its_name_while_it_is_listed_twice() -> None:
+    placement = Placement(HostNeeds())
+    before, after = (
+        Node(f"{number}" * 20, "same", "10.0.0.1", {"CPU": 2.0}, {"CPU": 2.0}, {"rack": f"r{number}"})
+        for number in (3, 7)
+    )
+    placement.told((before,))
+    placement.avoided = frozenset({"same"})
+
+    assert placement.told((before, after)) == (
+        NodeSeen(node="same", address="10.0.0.1", cpus=2.0, labels={"rack": "r7"}),
+    )
+    assert placement.choose((), 0.0) is None
+    placement.told((after,))
+    assert placement.name_of(after.id) == "same"
+    assert placement.is_avoided(after.id)
+
+
+def test_a_drain_holds_when_another_node_is_called_alike_from_then_on() -> None:
+    placement = Placement(HostNeeds())
+    first, second = (
+        Node(f"{number}" * 20, "same", f"10.0.0.{number}", {"CPU": 2.0}, {"CPU": 2.0}) for number in (7, 3)
+    )
+    placement.told((first,))
+    placement.avoided = frozenset({"same"})
+
+    placement.told((second, first))
+
+    assert placement.is_avoided(first.id)
+    assert placement.choose((), 0.0) is None
 
 
 def test_nothing_is_told_to_hosts_before_the_log_is_open(services: Services) -> None:
@@ -470,7 +846,7 @@ def test_no_host_is_made_that_the_next_service_could_not_know_of(
 
     (tmp_path / "full").mkdir()
 
-    reports.until(lambda _: executor.capacity() == 1)
+    reports.until(lambda report: report == CapacityChanged(1, nodes=("one",)))
     assert json.loads((tmp_path / "full" / "hosts.json").read_text())["hosts"] == [cluster.made[0].name]
     assert executor.trouble == ""
 

@@ -12,7 +12,7 @@ import pytest
 
 from tasktrail.actors.cluster.gateway import Gateway, connect
 from tasktrail.actors.cluster.gateway_process import GatewayProcess
-from tasktrail.actors.cluster.wire import Broken, Call, GatewayReport
+from tasktrail.actors.cluster.wire import Broken, Call, GatewayReport, Gone, Kill
 from tasktrail.actors.workers.reactor import Reactor
 
 
@@ -72,6 +72,66 @@ def test_only_who_never_was_or_has_died_is_dead(host: str, error: Exception, is_
     gateway.do(Call(1, host, "hello", b""))
 
     assert told.broken().is_dead is is_dead
+    gateway.finish()
+
+
+class Killing(Engine):
+    """Forgets whom it has killed, as Ray does; the first time later than it answers."""
+
+    def __init__(self, *, slow: bool) -> None:
+        super().__init__(OSError())
+        self.killed = 0
+        self._slow = slow
+
+    def get_actor(self, name: str, namespace: str) -> Any:
+        if self.killed and not self._slow:
+            raise ValueError(name)
+        return super().get_actor(name, namespace)
+
+    def kill(self, _host: Any, *, no_restart: bool) -> None:
+        self.killed += no_restart
+
+
+@pytest.mark.parametrize(("slow", "told"), [(False, [Gone("c-0")]), (True, [])])
+def test_a_host_is_gone_when_the_engine_knows_its_name_no_more(slow: bool, told: list[GatewayReport]) -> None:  # noqa: FBT001
+    heard: list[GatewayReport] = []
+    engine = Killing(slow=slow)
+    gateway = Gateway(engine, heard.append)
+
+    gateway.do(Kill("c-0"))
+    gateway.finish()
+
+    assert heard == told
+    assert engine.killed
+
+
+def test_a_client_that_is_stuck_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that holds it goes on beating otherwise, and nobody would replace it."""
+    called, go_on = threading.Event(), threading.Event()
+
+    def hangs(_payload: bytes) -> Any:
+        called.set()
+        go_on.wait(20)
+        raise OSError("not now")
+
+    monkeypatch.setattr("tasktrail.actors.cluster.gateway._ORDER_WITHIN", 0.0)
+    engine = Engine(OSError())
+    monkeypatch.setattr(engine, "_call", hangs)
+    gateway = Gateway(engine, Told())
+    gateway._hosts["c-0"] = engine.get_actor("c-0", "")
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        assert gateway.why_stuck(address) == ""
+        caller = threading.Thread(target=gateway.do, args=(Call(1, "c-0", "hello", b""),))
+        caller.start()
+        assert called.wait(10)
+        assert "has not taken a call" in gateway.why_stuck(address)
+        go_on.set()
+        caller.join()
+        assert gateway.why_stuck(address) == ""
+        gateway._seen -= 100.0
+        assert "though the head can be reached" in gateway.why_stuck(address)
+    assert gateway.why_stuck(address) == "", "the head is away: a new client would reach nobody"
     gateway.finish()
 
 

@@ -33,7 +33,7 @@ from tasktrail.events.reports import (
     Settled,
     Stop,
 )
-from tasktrail.events.task_events import Estimated
+from tasktrail.events.task_events import Checkpoint, Estimated
 from tasktrail.handlers.registry import Registry
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -292,6 +292,14 @@ def test_of_looks_into_an_input_only_the_last_is_kept(host: Host) -> None:
         host._on_reports([AttemptProbed(1, 1, Estimated(seconds=float(seconds)))])
 
     assert list(host._kept.values()) == [AttemptProbed(1, 1, Estimated(seconds=499.0))]
+
+
+def test_an_earlier_checkpoint_is_not_told_after_the_latest(host: Host) -> None:
+    """One that was not saved, because a stop came, is followed by another."""
+    for number in (1, 2):
+        host._on_reports([AttemptCheckpointed(1, 1, Checkpoint(processed_frames=number))])
+
+    assert list(host._kept.values()) == [AttemptCheckpointed(1, 1, Checkpoint(processed_frames=2))]
 
 
 def test_settings_of_another_form_are_refused() -> None:

@@ -11,6 +11,7 @@ from tasktrail.events.commands import (
     AddSchedule,
     AddSource,
     AddToken,
+    DrainNode,
     DrainQueue,
     EraseUser,
     PauseQueue,
@@ -21,6 +22,7 @@ from tasktrail.events.commands import (
     ResumeSource,
     RevokeToken,
     SetLimits,
+    UndrainNode,
 )
 from tasktrail.events.context import Belongings
 from tasktrail.events.system_events import DeliveryAttempted, RetentionRule, SegmentArchived
@@ -106,7 +108,9 @@ def _by_person(core: Core, dice: Random, _number: int) -> None:
 
 
 def _by_operator(core: Core, dice: Random, number: int) -> None:
-    match dice.randint(0, 11):
+    match dice.randint(0, 12):
+        case 12:
+            core.ask(dice.choice((DrainNode, UndrainNode))(node="local"))
         case 0 | 1:
             core.ask(SetLimits(**dice.choice(_LIMITS)))
         case 2:

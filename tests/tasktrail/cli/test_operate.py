@@ -15,7 +15,15 @@ from tasktrail.cli.queue import as_line, ask, ask_again, screen, summary
 from tasktrail.cli.session import Environment, Session
 from tasktrail.cli.terminal import TerminalLayout
 from tasktrail.events import AdjustTask, CreateTask, Fact, RetryTask, Started, StartTask
-from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
+from tasktrail.events.commands import (
+    AddSchedule,
+    DrainNode,
+    DrainQueue,
+    PauseQueue,
+    RemoveSchedule,
+    ResumeQueue,
+    SetLimits,
+)
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import QueueDrained
@@ -30,6 +38,7 @@ Cli = Callable[..., Any]
         ("pause --reason why --actor me", PauseQueue(reason="why", actor="me")),
         ("pause --type noop --actor me", PauseQueue(type="noop", actor="me")),
         ("drain --actor me", DrainQueue(actor="me")),
+        ("nodes drain local --reason why --actor me", DrainNode(node="local", reason="why", actor="me")),
         ("limits --max-memory 1GiB --actor me", SetLimits(max_memory=2**30, actor="me")),
         (
             "limits --type noop=2 --user 7=none --no-fair-share --actor me",
@@ -54,6 +63,22 @@ def test_a_pause_is_undone_by_resume(cli: Cli, tasks: Any) -> None:
     shown = cli("resume", "--user-id", "7", "--json")
     assert shown.code == 1
     assert json.loads(shown.err)["code"] == "nothing_to_change"
+
+
+def test_nodes_are_listed_drained_and_undrained(cli: Cli) -> None:
+    (here,) = map(json.loads, cli("nodes", "--json").out.splitlines())
+    assert (here["node"], here["state"]) == ("local", "ready")
+    assert cli("nodes", "drain", "local", "--reason", "new disk").code == 0
+    again = cli("nodes", "drain", "local", "--json")
+    assert (again.code, json.loads(again.err)["code"]) == (1, "nothing_to_change")
+    shown = cli("nodes").out
+    assert "NODE" in shown
+    assert "drained: new disk" in shown
+    unknown = cli("nodes", "drain", "locl", "--json")
+    assert unknown.code != 0
+    assert "There is no node locl. There are: local" in unknown.err
+    assert cli("nodes", "undrain", "local").code == 0
+    assert json.loads(cli("nodes", "--json").out)["state"] == "ready"
 
 
 def test_a_task_is_adjusted(cli: Cli, tasks: Any) -> None:

@@ -45,6 +45,21 @@ def test_limits_are_changed_and_shown(web: httpx.Client) -> None:
     assert web.get("/v1/limits").json()["changes"] == {}
 
 
+def test_a_node_is_listed_drained_and_undrained(web: httpx.Client) -> None:
+    (node,) = web.get("/v1/nodes").json()
+    assert (node["node"], node["state"]) == ("local", "ready")
+    drained = web.post("/v1/nodes/local/drain", json={"actor": "ops", "reason": "new disk"})
+    try:
+        assert drained.status_code == 202
+        (node,) = web.get("/v1/nodes").json()
+        assert node["state"] in ("draining", "drained")
+        assert (node["drain"]["reason"], node["drain"]["position"]) == ("new disk", drained.json()["position"])
+        assert problem(web.post("/v1/nodes/local/drain", json={})) == (409, "nothing_to_change", "node")
+    finally:
+        assert web.post("/v1/nodes/local/undrain", json={}).status_code == 202
+    assert problem(web.post("/v1/nodes/nobody/drain", json={}))[0] == 404
+
+
 def test_a_waiting_task_is_adjusted(web: httpx.Client, wish: Wish) -> None:
     web.post("/v1/queue/pause", json={"user_id": 78})
     task_id = web.post("/v1/tasks", json=wish(user_id=78, held=False)).json()["task_id"]

@@ -1,0 +1,160 @@
+"""On which nodes hosts are made: what the engine says that nodes have, and what our hosts have been promised there.
+
+Which host an attempt goes to is not decided here: the Scheduler names the node.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from ...events.reports import NodeSeen
+from .wire import Node
+
+GPU = "gpu"
+"""The label of a worker that has booked GPUs."""
+_SETTLES_IN = 3.0
+"""Seconds after which a new host stands in what the engine says to be free."""
+
+
+class HostNeeds(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host books on its node: as much as its one attempt may use."""
+
+    cpus: float = 1.0
+    memory: int = 0
+    resources: dict[str, float] = {}
+    gpus: int = 0
+    """Where the node has so many free; elsewhere a host has none, and its worker does not offer `gpu`."""
+
+    def of(self, name: str) -> float:
+        """How much of a resource."""
+        return {"CPU": self.cpus, "memory": float(self.memory), **self.resources}.get(name, 0.0)
+
+    def missing_in(self, there: Mapping[str, float]) -> list[str]:
+        """The resources of which there is not enough."""
+        names = ("CPU", "memory", *self.resources)
+        return [name for name in names if there.get(name, 0.0) < self.of(name)]
+
+    def __str__(self) -> str:
+        parts = [f"{self.cpus:g} CPU"]
+        parts += [f"{self.memory:,} bytes of memory"] if self.memory else []
+        parts += [f"{number:g} {name}" for name, number in sorted(self.resources.items())]
+        return ", ".join(parts)
+
+
+class Home(NamedTuple):
+    """What counts of a host here."""
+
+    node: str
+    """The engine's name for it."""
+    gpus: int
+    made_at: float
+    is_lasting: bool
+    """Whether it is there, or will be."""
+
+
+class Placement:
+    """The nodes of the cluster, as the engine told last."""
+
+    def __init__(self, needs: HostNeeds) -> None:
+        self.needs = needs
+        self.nodes: tuple[Node, ...] = ()
+        self.avoided: frozenset[str] = frozenset()
+        """Nodes that are being drained."""
+        self._names: dict[str, str] = {}
+        self._shunned: dict[str, float] = {}
+        """Node → until when no host is made there, if another one has room."""
+
+    def told(self, nodes: tuple[Node, ...]) -> tuple[NodeSeen, ...] | None:
+        """These nodes live; what is to be told of them, if that has changed.
+
+        A node is called as the engine calls it, whatever came first: a drain belongs to the name, and has to hold over
+        restarts of the service and of the node. Those that are called alike at one address are one: the engine may list
+        a machine that came back beside what it was before. At different addresses each gets its own behind its name.
+        """
+        before = self.seen()
+        self.nodes = nodes
+        addresses: dict[str, set[str]] = {}
+        for node in nodes:
+            addresses.setdefault(node.name, set()).add(node.address)
+        for node in nodes:
+            alone = len(addresses[node.name]) == 1
+            self._names[node.id] = node.name if alone else f"{node.name}-{node.address}"
+        now = self.seen()
+        return now if now != before else None
+
+    def seen(self) -> tuple[NodeSeen, ...]:
+        """The nodes, as the Scheduler is told of them."""
+        alike: dict[str, list[Node]] = {}
+        for node in sorted(self.nodes, key=lambda node: (self._names[node.id], node.id)):
+            alike.setdefault(self._names[node.id], []).append(node)
+        return tuple(
+            NodeSeen(
+                node=name,
+                address=nodes[0].address,
+                cpus=max(node.total.get("CPU", 0.0) for node in nodes),
+                memory=int(max(node.total.get("memory", 0) for node in nodes)),
+                gpus=max(node.total.get("GPU", 0.0) for node in nodes),
+                labels={label: value for node in nodes for label, value in node.labels.items()},
+            )
+            for name, nodes in alike.items()
+        )
+
+    def name_of(self, node: str) -> str:
+        """What the node with this id is called; the id itself where it is not known."""
+        return self._names.get(node, node)
+
+    def is_avoided(self, node: str) -> bool:
+        """Whether it is being drained; also under the name that it had before another one was called alike."""
+        plain = {one.name for one in self.nodes if one.id == node}
+        return not self.avoided.isdisjoint({self.name_of(node), *plain})
+
+    def shun(self, node: str, until: float) -> None:
+        """Prefer other nodes, until a host there answers."""
+        self._shunned[node] = until
+
+    def trust(self, node: str) -> None:
+        """A host there has answered."""
+        self._shunned.pop(node, None)
+
+    def choose(self, homes: Iterable[Home], now: float) -> tuple[Node, int] | None:
+        """Where the next host is made, and how many GPUs it books; None: nowhere is room.
+
+        Nodes without any host come first, so that each can be asked for; of the others the one with the most CPUs free.
+        Those of which hosts were lost of late come last.
+        """
+        homes = list(homes)
+        peopled = Counter(home.node for home in homes if home.is_lasting)
+        best: tuple[tuple[bool, bool, float, str], Node, int] | None = None
+        for node in self.nodes:
+            if self.is_avoided(node.id):
+                continue
+            free = self._free(node, homes, now)
+            if self.needs.missing_in(free):
+                continue
+            gpus = self.needs.gpus if self.needs.gpus and free.get("GPU", 0.0) >= self.needs.gpus else 0
+            is_trusted = self._shunned.get(node.id, now) <= now
+            rank = (is_trusted, not peopled[node.id], free.get("CPU", 0.0), node.id)
+            if best is None or rank > best[0]:
+                best = (rank, node, gpus)
+        return None if best is None else best[1:]
+
+    def _free(self, node: Node, homes: Collection[Home], now: float) -> dict[str, float]:
+        """What is free there, less what hosts have been promised that the engine may not have counted yet."""
+        recent = [home for home in homes if home.node == node.id and now - home.made_at < _SETTLES_IN]
+        free = {name: number - len(recent) * self.needs.of(name) for name, number in node.free.items()}
+        if "GPU" in free:
+            free["GPU"] -= sum(home.gpus for home in recent)
+        return free
+
+    def why_nowhere(self, missing: int, slots: int) -> str:
+        """Why so many of the workers cannot be made."""
+        if not self.nodes:
+            return "The cluster has no node that lives"
+        open_ones = [node for node in self.nodes if not self.is_avoided(node.id)]
+        if not open_ones:
+            return f"{missing} of {slots} workers have no node: all that there are are being drained"
+        if all(self.needs.missing_in(node.total) for node in open_ones):
+            return f"No node of the cluster is large enough for a worker, which needs {self.needs}"
+        return f"{missing} of {slots} workers have no node: none has {self.needs} free"

@@ -1,0 +1,151 @@
+"""The board of the nodes: what each has, what of it is free or promised, and how it stands."""
+
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from ...events.reports import NodeSeen
+from .board import machine_now
+from .nodes import LOCAL, NodeDrain, RecordedNode
+from .state import SchedulerState
+
+NodeStateName: TypeAlias = Literal["ready", "draining", "drained", "lost"]
+
+
+class NodeBoard(msgspec.Struct, frozen=True, kw_only=True):
+    """A node: what it has, what of it is free or promised, and how it stands. Bytes; `None` for what is not known."""
+
+    node: str
+    """Its name; `local` is the machine of the service."""
+    state: NodeStateName
+    """`ready`; `draining`: something still runs there; `drained`: nothing does, and nothing starts; `lost`."""
+    address: str = ""
+    labels: dict[str, str] = {}
+    cpus: float = 0.0
+    """What the cluster's engine has to give there; of `local` what the service may use."""
+    gpus: float = 0.0
+    memory: int | None = None
+    """The same of memory; of `local` what the machine has."""
+    workers: int = 0
+    """Attempts that can run there at once now, …"""
+    running: int = 0
+    """… and those that do, ends that are not reported yet included."""
+    cpu_percent: float | None = None
+    memory_free: int | None = None
+    reserved_memory: int = 0
+    temp_free: int | None = None
+    temp: int | None = None
+    reserved_temp: int = 0
+    disk_low: bool = False
+    last_seen: datetime | None = None
+    """When it was last looked at; of a lost one, when it was last known to be there."""
+    since: datetime | None = None
+    """When it joined or was lost; none of `local`."""
+    drain: NodeDrain | None = None
+    position: int = 0
+    """Where the log says last what it offers, or that it left; 0: nowhere."""
+
+
+def node_boards(state: SchedulerState, local: NodeSeen) -> tuple[NodeBoard, ...]:
+    """All nodes by name: those that are there, then those that were lost and are not forgotten.
+
+    `local`: what this machine has, for where it is the only node.
+    """
+    recorded = state.durable.nodes
+    if not (state.nodes.many or state.outlived or recorded.present()):
+        here = _local_board(state, local)
+        return (here, *(_lost(state, one) for one in recorded.by_name.values()))
+    present = sorted(recorded.present())
+    lost = sorted(name for name, node in recorded.by_name.items() if node.left)
+    return (*(_board_of(state, name) for name in present), *(_lost(state, recorded.by_name[name]) for name in lost))
+
+
+def _local_board(state: SchedulerState, local: NodeSeen) -> NodeBoard:
+    sample, drain, running = machine_now(state.sample), state.durable.nodes.drains.get(LOCAL), len(state.running)
+    return NodeBoard(
+        node=LOCAL,
+        state=_state_name(drain, running),
+        address=local.address,
+        labels=state.nodes.labels,
+        cpus=local.cpus,
+        gpus=local.gpus,
+        memory=sample.memory_total,
+        workers=state.workers.slots,
+        running=running,
+        cpu_percent=sample.cpu_percent,
+        memory_free=sample.memory_available,
+        reserved_memory=state.reserved.memory,
+        temp_free=sample.temp_free,
+        temp=sample.temp_total,
+        reserved_temp=state.reserved.temp,
+        disk_low=sample.disk_low,
+        last_seen=state.sampled_at,
+        drain=drain,
+        position=drain.position if drain is not None else 0,
+    )
+
+
+def _board_of(state: SchedulerState, name: str) -> NodeBoard:
+    recorded = state.durable.nodes.by_name[name]
+    drain, node = state.durable.nodes.drains.get(name), state.nodes.by_name.get(name)
+    running = sum(entry.node == name for entry in state.running.values())
+    seen = recorded.seen
+    board = NodeBoard(
+        node=name,
+        state=_state_name(drain, running),
+        address=seen.address,
+        labels=seen.labels,
+        cpus=seen.cpus,
+        gpus=seen.gpus,
+        memory=seen.memory,
+        running=running,
+        since=recorded.since,
+        drain=drain,
+        position=recorded.position,
+    )
+    if node is None:
+        return board
+    board = replace(
+        board,
+        workers=node.workers.slots,
+        reserved_memory=node.reserved.memory,
+        reserved_temp=node.reserved.temp,
+        last_seen=node.last_seen,
+    )
+    if node.sampled_at is None:
+        return board
+    sample = machine_now(node.sample)
+    return replace(
+        board,
+        cpu_percent=sample.cpu_percent,
+        memory_free=sample.memory_available,
+        temp_free=sample.temp_free,
+        temp=sample.temp_total,
+        disk_low=sample.disk_low,
+    )
+
+
+def _lost(state: SchedulerState, recorded: RecordedNode) -> NodeBoard:
+    seen = recorded.seen
+    return NodeBoard(
+        node=seen.node,
+        state="lost",
+        address=seen.address,
+        labels=seen.labels,
+        cpus=seen.cpus,
+        gpus=seen.gpus,
+        memory=seen.memory,
+        running=sum(entry.node == seen.node for entry in state.running.values()),
+        last_seen=recorded.last_seen,
+        since=recorded.since,
+        drain=state.durable.nodes.drains.get(seen.node),
+        position=recorded.position,
+    )
+
+
+def _state_name(drain: NodeDrain | None, running: int) -> NodeStateName:
+    if drain is None:
+        return "ready"
+    return "draining" if running else "drained"

@@ -1,0 +1,35 @@
+"""Which nodes there are, as the executor tells, and which operators have drained: both are recorded."""
+
+from ...events.commands import NodeCommand
+from ...events.reports import Avoid, NodeSeen
+from .nodes import changed_drain, what_changed
+from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
+
+
+def nodes_seen(work: UnitOfWork, seen: tuple[NodeSeen, ...]) -> None:
+    """These nodes are there now, and no others."""
+    note_nodes(work, seen)
+    work.state.nodes_told(seen)
+    _order_drains(work)
+
+
+def note_nodes(work: UnitOfWork, seen: tuple[NodeSeen, ...]) -> None:
+    """Record what has changed since the log was told last; nothing where nothing has."""
+    last_seen = {name: node.last_seen for name, node in work.state.nodes.by_name.items()}
+    for event in what_changed(work.state.durable.nodes, seen, last_seen):
+        work.record(0, event, BY_SCHEDULER)
+
+
+def change_drain(work: UnitOfWork, command: NodeCommand, origin: Origin) -> int:
+    """Begin or end a drain; the position. Raises `UnknownNode`, `NothingToChange`."""
+    state = work.state
+    event = changed_drain(state.durable.nodes, command, many=state.nodes.many or state.outlived)
+    position = work.record(0, event, origin)
+    work.look_again()
+    _order_drains(work)
+    return position
+
+
+def _order_drains(work: UnitOfWork) -> None:
+    if work.state.nodes.many:
+        work.order(Avoid(tuple(sorted(work.state.durable.nodes.drains))))

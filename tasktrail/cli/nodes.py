@@ -1,0 +1,123 @@
+"""`tasktrail nodes [drain|undrain]`: the machines that attempts run on."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from ..events.commands import DrainNode, UndrainNode
+from ..words import size
+from .command import CliCommand, CliCommandGroup, pass_session
+from .completion import Completion, SuggestedParam
+from .fields import reason_and_actor
+from .operate import send, who
+from .session import Session
+from .terminal import Column, plain, print_json
+
+if TYPE_CHECKING:
+    from ..actors.core.node_board import NodeBoard
+
+_COLUMNS = (
+    Column("NODE"),
+    Column("STATE"),
+    Column("RUNNING", right=True),
+    Column("CPUS", right=True),
+    Column("CPU", right=True),
+    Column("MEMORY FREE", right=True),
+    Column("TEMP FREE", right=True),
+    Column("GPUS", right=True, leaves=3),
+    Column("SEEN", leaves=2),
+    Column("LABELS", "text", leaves=1),
+)
+
+
+def _names(session: Session) -> Iterator[Completion]:
+    with session.reading() as reading:
+        for one in reading.nodes():
+            if one.state != "lost":
+                yield one.node, one.state
+
+
+_name = click.argument("name", type=SuggestedParam("name", _names))
+
+
+@click.group(
+    "nodes",
+    cls=CliCommandGroup,
+    examples=[
+        ("tasktrail nodes", "all of them, with what each has free"),
+        ("tasktrail nodes drain gpu-1 --reason 'new disk'", "nothing more starts there"),
+        ("tasktrail nodes --json", "for a program: one JSON object a line"),
+    ],
+)
+@pass_session
+def nodes_command(session: Session) -> None:
+    """List the machines that attempts run on. Without a cluster that is one, called `local`.
+
+    RUNNING: attempts that run there, of those that can at once. A node is `ready` while no drain holds, even when
+    nobody can reach it: see SEEN. It is `drained` when it is being drained and nothing runs there any more; `lost` when
+    it was there and is not. Why a task runs on none: `tasktrail why ID`.
+    """
+    if click.get_current_context().invoked_subcommand is None:
+        _list(session)
+
+
+def _list(session: Session) -> None:
+    with session.reading() as reading:
+        nodes = reading.nodes()
+    if session.as_json:
+        for one in nodes:
+            print_json(one)
+        return
+    layout = session.layout()
+    layout.table(
+        _COLUMNS,
+        [
+            (
+                plain(one.node),
+                _state(one),
+                f"{one.running} of {one.workers}",
+                f"{one.cpus:g}",
+                "" if one.cpu_percent is None else f"{one.cpu_percent:.0f} %",
+                _free(one.memory_free, one.memory),
+                _free(one.temp_free, one.temp),
+                f"{one.gpus:g}" if one.gpus else "",
+                "" if one.last_seen is None else layout.when(one.last_seen),
+                plain(", ".join(f"{key}={value}" for key, value in sorted(one.labels.items()))),
+            )
+            for one in nodes
+        ],
+    )
+
+
+def _state(node: "NodeBoard") -> str:
+    return f"{node.state}: {plain(node.drain.reason)}" if node.drain is not None and node.drain.reason else node.state
+
+
+def _free(free: int | None, total: int | None) -> str:
+    if free is None:
+        return ""
+    return f"{size(free)} of {size(total)}" if total else size(free)
+
+
+@nodes_command.command(
+    "drain", cls=CliCommand, examples=[("tasktrail nodes drain gpu-1 --reason 'new disk'", "before it is shut down")]
+)
+@_name
+@reason_and_actor
+@pass_session
+def drain_node(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+    """Start nothing more on a node. What runs there goes on; `tasktrail nodes` says `drained` when nothing does.
+
+    It holds over restarts, until `tasktrail nodes undrain`.
+    """
+    send(session, DrainNode, {"node": name, **who(reason, actor)})
+
+
+@nodes_command.command("undrain", cls=CliCommand, examples=[("tasktrail nodes undrain gpu-1", "it is back")])
+@_name
+@reason_and_actor
+@pass_session
+def undrain_node(session: Session, name: str, reason: str | None, actor: str | None) -> None:
+    """Let attempts start on a node again."""
+    send(session, UndrainNode, {"node": name, **who(reason, actor)})

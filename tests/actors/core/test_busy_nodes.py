@@ -1,0 +1,296 @@
+"""Several nodes under load: samples lag, backlogs are long, nodes come and go, and nobody starves or costs too much."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from core_harness import Core
+from test_nodes import GB, cluster, reason, sample, where
+
+from tasktrail.actors.core.explanation import WaitReason
+from tasktrail.actors.core.messages import Sampled
+from tasktrail.actors.core.node_board import node_boards
+from tasktrail.actors.core.nodes import DEPTH, LOCAL, Nodes, NodeSample
+from tasktrail.actors.core.queue import ReadyQueue
+from tasktrail.actors.core.resources import Ceiling, MachineSample
+from tasktrail.actors.core.routing import Workers
+from tasktrail.events import Accepted
+from tasktrail.events.commands import DrainNode
+from tasktrail.events.errors import CannotStartNow, UnknownNode
+from tasktrail.events.reports import AllFound, CapacityChanged, NodeSeen, NodesSeen
+
+
+class Lagging:
+    """A cluster with steady small tasks of two to three seconds, where each sample shows what was `age` seconds ago."""
+
+    def __init__(self, age: float, nodes: dict[str, dict[str, Any]]) -> None:
+        self.core = cluster(Core(max_concurrent=50), **nodes)
+        self.nodes = nodes
+        self.ages = int(age * 4)
+        self.used: list[dict[str, int]] = []
+        self.ends: dict[int, float] = {}
+        for _ in range(20):
+            self.core.create(memory=GB)
+
+    def quarter(self, number: int) -> None:
+        """A quarter of a second goes by."""
+        core, now = self.core, number / 4
+        core.wait(0.25)
+        for one in core.running():
+            self.ends.setdefault(one, now + 2 + (one % 5) / 4)
+        for one in [one for one in core.running() if self.ends[one] <= now]:
+            core.end(one)
+            core.create(memory=GB)
+        running = core.state.running.values()
+        self.used.append({n: sum(e.reserved_for.memory_needed for e in running if e.node == n) for n in self.nodes})
+        if number % 4 == 0:
+            core.tell(Sampled(MachineSample(), nodes={name: self.sample(name) for name in self.nodes}))
+
+    def sample(self, name: str) -> NodeSample:
+        size = self.nodes[name]["memory"]
+        used = self.used[max(0, len(self.used) - 1 - self.ages)][name] / GB
+        shown = sample(memory=size - used).sample
+        assert shown is not None
+        total = MachineSample(
+            cpu_percent=5.0,
+            memory_available=shown.memory_available,
+            memory_total=size * GB,
+            temp_free=shown.temp_free,
+            temp_total=shown.temp_total,
+        )
+        return NodeSample(total, age=self.ages / 4)
+
+
+@pytest.mark.parametrize("age", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("large", [9.0, 9.9])
+def test_a_large_task_starts_however_old_the_samples_are(age: float, large: float) -> None:
+    life = Lagging(age, {"a": {"memory": 10, "workers": 8}, "b": {"memory": 2, "workers": 2}})
+    for number in range(40):
+        life.quarter(number)
+    task_id = life.core.create(memory=int(large * GB), priority=10)
+    for number in range(40, 240):
+        life.quarter(number)
+        if task_id in life.core.running():
+            return
+        assert WaitReason.NO_NODE_FITS not in {one.reason for one in life.core.why(task_id).reasons}
+    pytest.fail("it has not started in 50 s")
+
+
+def test_a_sample_of_another_node_does_not_forget_what_has_ended_here() -> None:
+    core = cluster(Core(), a={"memory": 10}, b={"memory": 4})
+    first = core.create(memory=8 * GB)
+    core.wait(2)
+    full = MachineSample(cpu_percent=5.0, memory_available=2 * GB, memory_total=10 * GB)
+    core.tell(Sampled(MachineSample(), nodes={"a": NodeSample(full, age=1.0)}))
+    core.end(first)
+    core.tell(Sampled(MachineSample(), nodes={"b": sample(memory=4)}))
+    core.wait(0.5)
+    core.tell(Sampled(MachineSample(), nodes={"a": NodeSample(full, age=1.0)}))
+    second = core.create(memory=9 * GB)
+    assert reason(core, second).reason is WaitReason.MEMORY
+    core.wait(2)
+    core.tell(Sampled(MachineSample(), nodes={"a": NodeSample(sample(memory=10).sample, age=1.0)}))
+    assert where(core) == {second: "a"}
+
+
+def test_a_task_that_was_overtaken_stays_so_while_its_node_has_no_worker_for_a_moment() -> None:
+    core = cluster(Core(max_concurrent=20), a={"memory": 10, "workers": 4}, b={"memory": 2, "workers": 1})
+    core.create(memory=5 * GB)
+    large = core.create(memory=9 * GB, priority=9)
+    core.create(memory=GB)
+    core.create(memory=GB)
+    count = core.state.overtaken[large]
+    assert count
+    core.tell(CapacityChanged(1, (), ("b",)))
+    core.tell(CapacityChanged(5, (), ("a", "a", "a", "a", "b")))
+    assert core.state.overtaken[large] == count
+
+
+def test_a_node_is_promised_no_more_than_it_has_though_what_runs_takes_little_yet() -> None:
+    core = cluster(Core(max_concurrent=20), a={"memory": 16, "temp": 16, "workers": 4})
+    core.create(memory=12 * GB, temp=12 * GB)
+    core.wait(2)
+    little = MachineSample(
+        cpu_percent=5.0, memory_available=15 * GB, memory_total=16 * GB, temp_free=15 * GB, temp_total=16 * GB
+    )
+    core.tell(Sampled(MachineSample(), nodes={"a": NodeSample(little)}))
+    second, third = core.create(memory=12 * GB), core.create(temp=12 * GB)
+    assert len(core.running()) == 1
+    one = reason(core, second)
+    assert (one.reason, one.numbers["left"], one.commands) == (WaitReason.MEMORY, 4 * GB, ())
+    assert "node a" in one.detail
+    assert WaitReason.TEMP_SPACE in {one.reason for one in core.why(third).reasons}
+
+
+LONG = 200
+
+
+def test_a_backlog_for_a_node_without_memory_leaves_no_other_node_idle() -> None:
+    core = cluster(
+        Core(max_concurrent=20), a={"memory": 4, "labels": {"zone": "a"}}, b={"memory": 64, "labels": {"zone": "b"}}
+    )
+    for _ in range(LONG):
+        core.create(requires={"zone": "a"}, memory=3 * GB, priority=9)
+    last = core.create(requires={"zone": "b"}, priority=5)
+    assert where(core)[last] == "b"
+
+
+def test_a_backlog_for_a_large_node_leaves_no_small_one_idle() -> None:
+    core = cluster(Core(max_concurrent=20), big={"memory": 64, "workers": 4}, small={"memory": 4, "workers": 4})
+    for _ in range(LONG):
+        core.create(memory=40 * GB, priority=9)
+    small = [core.create(memory=GB) for _ in range(3)]
+    assert {where(core).get(one) for one in small} == {"small"}
+
+
+def test_a_share_of_a_worker_does_not_open_a_node_to_a_backlog_of_long_tasks() -> None:
+    core = Core(max_concurrent=40, short=("quick",), grace={"work": 0.5, "quick": 0.5})
+    cluster(core, a={"workers": 1, "labels": {"zone": "a"}}, b={"workers": 2})
+    core.create(type="quick", requires={"zone": "a"})
+    for _ in range(LONG):
+        core.create(requires={"zone": "a"}, priority=9)
+    last = core.create()
+    assert where(core)[last] == "b"
+
+
+def test_a_backlog_for_a_label_and_a_zone_that_no_free_worker_has_together() -> None:
+    zones = {zone: {"memory": 64, "gpus": 1, "labels": {"zone": zone}} for zone in ("a", "b")}
+    core = cluster(Core(max_concurrent=40), **zones)
+    for _ in range(LONG):
+        core.create(worker_label="gpu", requires={"zone": "a"}, priority=9)
+    there, plain = core.create(worker_label="gpu", requires={"zone": "b"}), core.create()
+    assert where(core)[there] == "b"
+    assert plain in core.running()
+
+
+def test_who_waits_behind_a_backlog_is_told_so() -> None:
+    core = cluster(Core(max_concurrent=20), a={"memory": 4, "labels": {"zone": "a"}}, b={"workers": 1})
+    for _ in range(LONG):
+        core.create(requires={"zone": "a"}, memory=3 * GB, priority=9)
+    core.create(requires={"node": "b"})
+    last = core.create(requires={"node": "b"})
+    assert [one.reason for one in core.why(last).reasons] == [WaitReason.NODES_BUSY]
+
+
+class Count:
+    """How often something is called."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+        self.calls = 0
+        real = getattr(owner, name)
+
+        def counted(*given: Any, **named: Any) -> Any:
+            self.calls += 1
+            return real(*given, **named)
+
+        patch.setattr(owner, name, counted)
+
+    def during(self, act: Callable[[], object]) -> int:
+        """How often it is called meanwhile."""
+        before = self.calls
+        act()
+        return self.calls - before
+
+
+def looked_at(core: Core, size: int, **nodes: float) -> None:
+    samples = {name: sample(memory=size + more) for name, more in nodes.items()}
+    core.tell(Sampled(MachineSample(), nodes=samples))
+
+
+def test_a_look_at_a_backlog_asks_each_node_so_often_and_not_for_each_other_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = {f"n{number}": {"memory": 10, "workers": 4} for number in range(12)}
+    core = cluster(Core(max_concurrent=100), **nodes)
+    for _ in range(12 + 12 * 64 + 200):
+        core.create(memory=8 * GB)
+    assert len(core.running()) == 12
+    asked = Count(monkeypatch, Ceiling, "suffices_for")
+    each = DEPTH * (2 * len(nodes) + 2)
+    used = MachineSample(cpu_percent=5.0, memory_available=2 * GB, memory_total=10 * GB, temp_free=GB, temp_total=GB)
+    message = Sampled(MachineSample(), nodes=dict.fromkeys(nodes, NodeSample(used)))
+    core.wait(1)
+    assert 0 < asked.during(lambda: core.tell(message)) <= each
+    assert asked.during(lambda: core.tell(message)) == 0, "nothing has changed"
+    assert 0 < asked.during(lambda: core.end(core.running()[0])) <= 2 * each, "one starts, then none"
+
+
+def test_tasks_that_fit_nowhere_are_asked_again_only_when_a_node_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = cluster(Core(max_concurrent=20), a={"memory": 10}, b={"memory": 20})
+    big = [core.create(memory=(30 + number) * GB) for number in range(50)]
+    strange = [core.create(requires={"zone": "nowhere"}) for _ in range(50)]
+    assert list(core.state.set_aside) == big, "what requires a strange label is parked in the queue, all together"
+    asked = Count(monkeypatch, Nodes, "could_hold")
+    one = core.create()
+    assert asked.during(lambda: core.end(one)) == 0
+    assert asked.during(lambda: looked_at(core, 10, a=0.5, b=9)) == 0, "it has grown, and not enough for any"
+    assert asked.during(lambda: looked_at(core, 10, a=0, b=25)) < 20, "six of them may fit now"
+    core.tell(Sampled(MachineSample(), nodes={"b": NodeSample(sample(memory=35).sample)}))
+    assert where(core) == {big[0]: "b"}
+    assert all(core.state.tasks[one].waiting for one in strange)
+
+
+def test_nodes_that_are_gone_are_forgotten_unless_something_runs_there() -> None:
+    core = cluster(Core(), a={})
+    task_id = core.create()
+    for number in range(20):
+        core.tell(NodesSeen((NodeSeen(node=f"spot-{number}"),)))
+        core.tell(CapacityChanged(1, (), (f"spot-{number}",)))
+    assert set(core.state.nodes.by_name) == {"a", "spot-19"}
+    core.end(task_id)
+    assert set(core.state.nodes.by_name) == {"spot-19"}
+    assert (core.state.workers.slots, core.state.workers.held) == (1, 0)
+
+
+def test_a_start_counts_the_workers_of_its_node_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = cluster(Core(max_concurrent=100), **{f"n{number}": {} for number in range(20)})
+    counted = Count(monkeypatch, Workers, "standing")
+    assert counted.during(core.create) == 1
+    assert counted.during(lambda: core.end(core.running()[0])) == 1
+
+
+def test_one_machine_looks_for_nothing_that_waits_for_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Core(slots=2)
+    core.create(requires={"zone": "a"})
+    first = core.create()
+    parked = Count(monkeypatch, ReadyQueue, "parked_at")
+    assert parked.during(lambda: core.end(first)) == 0
+
+
+def test_a_share_of_a_worker_on_another_node_is_no_place_for_a_start_by_hand() -> None:
+    core = cluster(Core(max_concurrent=1, short=("work",)), a={"workers": 1}, b={"workers": 1})
+    first = core.create()
+    other = "b" if where(core)[first] == "a" else "a"
+    task_id = core.create(requires={"node": other})
+    assert reason(core, task_id).reason is WaitReason.CONCURRENCY_LIMIT
+    assert isinstance(core.start(task_id), CannotStartNow)
+    core.end(first)
+    assert where(core) == {task_id: other}
+
+
+@pytest.mark.parametrize("short", [(), ("work",)])
+def test_that_no_worker_is_there_is_said_of_the_workers_and_not_of_the_nodes(short: tuple[str, ...]) -> None:
+    core = cluster(Core(short=short, max_concurrent=9), a={"workers": 1}, b={"workers": 1})
+    core.create()
+    core.create()
+    core.tell(CapacityChanged(0))
+    third = core.create()
+    one = reason(core, third)
+    assert (one.reason, one.detail, one.numbers["workers"]) == (
+        WaitReason.CONCURRENCY_LIMIT,
+        "no worker is ready",
+        0,
+    )
+    assert "others go ahead" not in core.why(third).remark
+
+
+def test_before_the_cluster_is_reached_nothing_is_said_of_this_machine() -> None:
+    core = cluster(Core(outlived=True), a={"labels": {"zone": "a"}})
+    core = core.again(outlived=True, slots=0)
+    core.tell(AllFound())
+    task_id = core.create(requires={"zone": "a"})
+    assert reason(core, task_id).detail == "no worker is ready"
+    assert isinstance(core.ask(DrainNode(node=LOCAL)), UnknownNode)
+    assert isinstance(core.ask(DrainNode(node="a")), Accepted)
+    (board,) = node_boards(core.state, NodeSeen(node=LOCAL))
+    assert (board.node, board.state) == ("a", "drained")
