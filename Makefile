@@ -68,7 +68,7 @@ test-postgresql: $(POSTGRESQL_READY) ## Run the tests of a log on PostgreSQL, an
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/moving.py --tasks 2000
 	$(BIN)/python tests/crash/campaign.py --kills 3 --backend postgresql
 
-test-ray: $(RAY)/.ready ## Run attempts on a Ray cluster on this machine, with kills of whatever takes part
+test-ray: $(RAY)/.postgresql-ready ## Run attempts on a Ray cluster on this machine, with kills of whatever takes part
 	$(RAY)/bin/python -m pytest -m ray tests/contract/test_executor.py tests/ray tests/cluster $(ARGS)
 
 spread-model: $(RAY)/.ready ## Predict and measure how long one film takes over several nodes (as root; ARGS="--nodes 3 --quota 0.5")

@@ -228,7 +228,7 @@ class Rehearsal:
                 while network.machines:  # so that the threads need not be waited for
                     network.machines[-1].kill()
                 raise
-        shared = self.folder / "tmp"
+        shared = network.folder / "tmp"
         log = f'log = "postgresql://postgres@{database.at}/postgres"'
         same = (
             log,
@@ -237,8 +237,8 @@ class Rehearsal:
             f"workers = {NODES}",
             f'temp_dir = "{shared}"',
         )
-        first, second = (Service(cluster, one, self.folder / one.name, *same) for one in ones)
-        reader = Service(cluster, network.machine("reader"), self.folder / "reader", log)
+        first, second = (Service(cluster, one, network.folder / one.name, *same) for one in ones)
+        reader = Service(cluster, network.machine("reader"), network.folder / "reader", log)
         with self._waiting("service, standby and reader"):
             first.start("ready")
             second.start("standby: waits", "--standby")
@@ -490,7 +490,7 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("Stopped; all machines are switched off.")
         return 130
-    console.print(f"\nFilms and data folders are in {rehearsal.folder}", highlight=False)
+    console.print(f"\nThe films are in {rehearsal.folder}", highlight=False)
     said = f"{wrong} claims do not hold" if wrong else "All claims hold"
     console.print(f"{said}; it took {time.monotonic() - begun:.0f} s.")
     return 1 if wrong else 0

@@ -24,18 +24,18 @@ DEMO = Path(__file__).with_name("demo.py")
 def command(tmp_path: Path) -> list[str]:
     if why := why_no_machines():
         pytest.skip(why)
-    return [sys.executable, str(DEMO), "--work", str(tmp_path), "--repeats", "6"]
+    return [sys.executable, str(DEMO), "--work", str(tmp_path), "--repeats"]
 
 
 def test_all_claims_of_the_rehearsal_hold(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "6"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All claims hold" in done.stdout
 
 
 def test_a_rehearsal_that_is_interrupted_leaves_no_process(command: list[str], tmp_path: Path) -> None:
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        [*command, "1"], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     ) as demo:
         assert demo.stdout is not None
         assert any("PostgreSQL, from its wheel:" in line for line in demo.stdout)  # now it starts Ray's nodes
