@@ -302,9 +302,8 @@ class Rehearsal:
             position = tasks.events(hit)[-1].position
             at_work = [number for number, part in enumerate(made.parts, 1) if tasks.get_task(part).status == "running"]
         parts = " and ".join(map(str, at_work))
-        self._step(
-            "The service is lost", f"all of {rig.first.machine.name}; part {parts} at work meanwhile, on the nodes"
-        )
+        self._step("The service is lost", f"all of {rig.first.machine.name} at once; the nodes work on")
+        self._claim(bool(at_work), "an attempt is at work at this moment", f"part {parts}")
         rig.first.machine.kill()
         self._killed = time.time()
         seen: list[dict[str, Any]] = []

@@ -28,7 +28,7 @@ def command(tmp_path: Path) -> list[str]:
 
 
 def test_all_claims_of_the_rehearsal_hold(command: list[str]) -> None:
-    done = subprocess.run([*command, "6"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "8"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All claims hold" in done.stdout
 
