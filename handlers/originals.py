@@ -35,8 +35,6 @@ class Note(msgspec.Struct, frozen=True):
     moved_to: str
     """Empty: it is removed."""
     ended: AttemptEnded
-    used: tuple[str, ...] = ()
-    """Files that are removed."""
 
 
 def use_up(run: Run, ended: AttemptEnded, used: Sequence[Path]) -> AttemptEnded:
@@ -45,10 +43,17 @@ def use_up(run: Run, ended: AttemptEnded, used: Sequence[Path]) -> AttemptEnded:
     Raises OutputExists: the name of the result is taken; nothing is removed.
     """
     made = identity_of(part_path(Path(run.output_file), run.task_id))
-    note = Note(made, "", "", ended, tuple(map(str, used)))
+    note = Note(made, "", "", ended)
     write_note(note_path(Path(run.work_dir), ORIGINAL_NOTE), msgspec.json.encode(note))
-    _carry_out(run, note)
+    _carry_out(run, note, used)
     return ended
+
+
+def remove_used(used: Sequence[Path]) -> None:
+    """Remove files that were made for a result alone, once it is there, or is not wanted."""
+    for path in used:
+        with contextlib.suppress(OSError):  # it is of no use any more, and in nobody's way
+            path.unlink(missing_ok=True)
 
 
 def kept(ended: AttemptEnded, why: str) -> AttemptEnded:
@@ -91,7 +96,7 @@ def exchange(run: Run, source: Input, ended: AttemptEnded, used: Sequence[Path] 
     for place in _places(run) if run.original == "move" else [None]:
         told = {"moved_to": str(place)} if place else {"replaced": run.input_file}
         said = msgspec.structs.replace(ended, result=ended.result | {ORIGINAL_FIELD: told})
-        note = Note(identity_of(part), identity_of(original), str(place or ""), said, tuple(map(str, used)))
+        note = Note(identity_of(part), identity_of(original), str(place or ""), said)
         write_note(note_path(Path(run.work_dir), ORIGINAL_NOTE), msgspec.json.encode(note))
         source.compare()
         if place is None:
@@ -106,7 +111,7 @@ def exchange(run: Run, source: Input, ended: AttemptEnded, used: Sequence[Path] 
             remedy="Move it away, or choose another folder.",
         )
     try:
-        _carry_out(run, note)
+        _carry_out(run, note, used)
     except OutputExists:
         if place is not None:
             place.unlink()
@@ -124,21 +129,19 @@ def published_note(run: Run) -> Note | None:
     return note if note.made and identity_of(Path(run.output_file)) == note.made else None
 
 
-def finish(run: Run, note: Note) -> AttemptEnded:
+def finish(run: Run, note: Note, used: Sequence[Path] = ()) -> AttemptEnded:
     """Do what is left to do, and return the end that was written down."""
-    _carry_out(run, note)
+    _carry_out(run, note, used)
     return msgspec.structs.replace(note.ended, attempt=run.attempt)
 
 
-def _carry_out(run: Run, note: Note) -> None:
+def _carry_out(run: Run, note: Note, used: Sequence[Path]) -> None:
     """Each step is left out if it has been done."""
     part, output, original = part_path(Path(run.output_file), run.task_id), Path(run.output_file), Path(run.input_file)
     in_place = _is_same(output, original)
     if identity_of(output) != note.made:
         publish(part, output, overwrite=run.overwrite or in_place, work_dir=Path(run.work_dir))
-    for path in map(Path, note.used):
-        with contextlib.suppress(OSError):  # it is of no use any more, and in nobody's way
-            path.unlink(missing_ok=True)
+    remove_used(used)
     if not note.read:
         return
     if in_place or identity_of(original) != note.read:  # in place it is gone; else it is gone, or another file
@@ -206,4 +209,14 @@ def _is_same(output: Path, original: Path) -> bool:
     return here and output.name == original.name
 
 
-__all__ = ["ORIGINAL_FIELD", "Note", "exchange", "finish", "kept", "published_note", "use_up", "why_kept"]
+__all__ = [
+    "ORIGINAL_FIELD",
+    "Note",
+    "exchange",
+    "finish",
+    "kept",
+    "published_note",
+    "remove_used",
+    "use_up",
+    "why_kept",
+]

@@ -112,6 +112,7 @@ class FollowedState(Observer):
                 state = self._begin(log)
         self._fold(state, log, position)
         with self._lock:
+            state.configure(self._limits)  # they may be others by now
             self._state = state
         writer = log.newest_writer()
         self.service = None if writer is None else _start_at(log, writer.position)

@@ -16,19 +16,22 @@ from .config.settings import Config
 from .erased_elsewhere import erase_here, is_erasing
 from .events import Recorded, TasktrailError
 from .events.clock import Clock, SystemClock
-from .events.errors import ConfigurationError, NotReady
+from .events.errors import ConfigurationError, LogUnreachable, NotReady
 from .events.log.address import is_address
 from .events.log.lock import DataLock
 from .events.log.log_reader import LogReader
 from .events.log.opening import is_begun, need_client, read_log
 from .log_place import settled_place
 from .paths import DataPaths, close_to_others
-from .projections import TaskViews, ViewsDamaged, catch_up, rebuild_views
+from .projections import TaskViews, ViewsDamaged, rebuild_views
 from .projections.rebuilding import clear_write_ahead_log
+from .projections.views.forgotten import holds_forgotten
 from .projections.views.rebuild import known_end, pull, refuse_other
 
 _FOLLOW_EVERY = 0.25
 _AFTER_TROUBLE = 1.0
+_MOST_AFTER_TROUBLE = 60.0
+"""Seconds. What fails again and again at this machine costs the database a look at the log each time."""
 _STOPS_WITHIN = 10.0
 _MANY = 20_000
 """Records."""
@@ -90,7 +93,11 @@ class Follower:
         """How far it is while it catches up."""
         self.trouble: Exception | None = None
         """Why the log cannot be followed now."""
+        self.erases_user = False
+        """Whether the views still have what is of a user who was erased."""
+        self._erased_to = 0
         self._damaged = False
+        self._pause = _AFTER_TROUBLE
         self.views_generation = 0
         """Goes up whenever the views were built anew."""
         self._pace = SnapshotPace(config.snapshot_every)
@@ -148,42 +155,54 @@ class Follower:
                     self._tell(NotReady("The database holds no log yet: the first service on it begins one"))
             except _Stopped:
                 return
+            except LogUnreachable as error:
+                self._tell(error)
+                self._pause = _AFTER_TROUBLE
             except (TasktrailError, sqlite3.Error, OSError) as error:
                 self._tell(error)
+                self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)
             except Exception as error:  # noqa: BLE001 - it goes on, whatever it was
                 logger.warning("the log cannot be followed", exc_info=error)
                 self._tell(error)
-            self._stopping.wait(_AFTER_TROUBLE)
+                self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)
+            self._stopping.wait(self._pause)
 
     def _tell(self, trouble: Exception | None) -> None:
         """Say it once, and that it is over."""
         if trouble is not None and str(trouble) != str(self.trouble):
-            logger.warning("the log cannot be followed now", error=str(trouble))
+            said = trouble.message if isinstance(trouble, TasktrailError) else str(trouble)
+            logger.warning("the log cannot be followed now", error=said)
         elif self.trouble is not None and trouble is None:
             logger.info("the log is followed again")
         self.trouble = trouble
 
     def _follow(self) -> None:
         """Until the log erases something: then all that was folded before is folded anew, and it begins again."""
-        if erase_here(self._paths, self._forget):
-            self.views_generation += 1
         with closing(read_log(self._paths.log)) as log:
+            looked = log.head().position
+            if erase_here(self._paths, self._begin_to_erase, self._reach, looked=self._erased_to):
+                self.views_generation += 1
+            self._erased_to, self.erases_user = looked, False
             try:
                 self.head = log.head().position
                 self._build_many(log)
                 with closing(TaskViews(self._paths.views)) as views:
-                    before = views.position
-                    catch_up(log, views, self._reach)
-                    late = is_erasing(log, before, views.position)
-                    if not late:
+                    head = log.head().position
+                    if is_erasing(log, looked, head):  # since `erase_here` has looked
+                        return
+                    refuse_other(log, views)
+                    pull(log, views, head, progress=self._reach)
+                    is_stale = holds_forgotten(views.connection)
+                    if not is_stale:
                         self._observer.caught_up(log, views.position)
                         self._keep_up(log, views)
             except ViewsDamaged as error:
+                self._observer.erasing()  # the log may be another one by now
                 self._rebuild(log, str(error))
             else:
-                if late:  # it came after the look of `erase_here`, and the views have passed it
-                    self._forget()
-                    self._rebuild(log, "something was erased while they were brought up")
+                if is_stale:
+                    self._begin_to_erase(is_user=False)
+                    self._rebuild(log, "they have tasks that are forgotten")
                     clear_write_ahead_log(self._paths.views)
 
     def _build_many(self, log: LogReader) -> None:
@@ -192,7 +211,8 @@ class Follower:
         if self.head >= _MANY and (end is None or end.position == 0):
             rebuild_views(log, self._paths.views, self._reach)
 
-    def _forget(self) -> None:
+    def _begin_to_erase(self, is_user: bool) -> None:  # noqa: FBT001 - of a callback
+        self.erases_user = is_user
         self._observer.erasing()
         self._snapshotter.ask(DeleteSnapshots())
 
@@ -214,6 +234,7 @@ class Follower:
             self.reached = views.position
             self.position.rise(views.position)
             self.heard_at = self._clock.monotonic()
+            self._pause = _AFTER_TROUBLE
             if self._pace.is_due(views.position):
                 self._snapshotter.tell(WAKE)
             self._wanted.wait(_FOLLOW_EVERY)
@@ -239,4 +260,5 @@ class Follower:
             self._thread.join(_STOPS_WITHIN)
         self._snapshotter.stop()
         then()
-        self._lock.release()
+        if not self._thread.is_alive():  # else it may still write: the folder is free when this process has ended
+            self._lock.release()

@@ -63,6 +63,7 @@ class DataPaths:
         self.lock = self.data / "lock"
         self.workers_lock = self.data / "workers.lock"
         self.hosts = self.data / "hosts.json"
+        self.erasing = self.data / "erasing"
         self.socket = self.data / "tasktrail.sock"
         self.http_token = self.data / "http-token"
         self.http_sessions = self.data / "http-sessions"

@@ -34,7 +34,7 @@ from ..errors import BadAnswer, InputChanged, OutputMissing, PartMissing
 from ..inputs import Input
 from ..io_errors import error_text
 from ..manifests import Signing
-from ..originals import exchange, finish, kept, published_note, use_up, why_kept
+from ..originals import exchange, finish, kept, published_note, remove_used, use_up, why_kept
 from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
 from ..workspace import make_private_folder, space_taken
 from .context import MESSAGE_LIMIT, AttemptContext, Link, enough_for, plain_json, plain_text
@@ -150,15 +150,15 @@ def finish_exchange(run: Run, task_type: TaskType, link: Link, sandbox: Sandbox)
 
     None for all others. Never raises.
     """
-    if run.original == "keep" and not task_type.used_up(run.output_file, run.options):
+    used = task_type.used_up(run.output_file, run.options)
+    if run.original == "keep" and not used:
         return None
     try:
         note = published_note(run)
         if note is None:
             return None
         recheck_output(run, sandbox)
-        link.send(PublishWanted(run.task_id, run.attempt))
-        return finish(run, note) if link.granted() else _stopped(run)
+        return finish(run, note, used) if _granted(run, link) else _stopped(run)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
         return failure(run, error)
 
@@ -231,6 +231,10 @@ def _complete(
         recheck_output(run, sandbox)
         if run.original != "keep" and source is not None and (why := why_kept(run, source, ending)):
             discard_output(run)
+            if used := task_type.used_up(run.output_file, run.options):
+                if not _granted(run, link):
+                    return _stopped(run)
+                remove_used(used)  # a task that is completed has no retry that needs them
             return kept(ending, why)
         return _publish(run, task_type, link, source, ending) or _stopped(run)
     return ending
@@ -362,8 +366,7 @@ def _publish(
     output = Path(run.output_file)
     part = part_path(output, run.task_id)
     settle(part)
-    link.send(PublishWanted(run.task_id, run.attempt))
-    if not link.granted():
+    if not _granted(run, link):
         return None
     used = task_type.used_up(run.output_file, run.options)
     if source is not None and run.original != "keep":
@@ -374,6 +377,12 @@ def _publish(
         return use_up(run, ending, used)
     publish(part, output, overwrite=run.overwrite, work_dir=Path(run.work_dir))
     return ending
+
+
+def _granted(run: Run, link: Link) -> bool:
+    """Ask whether the attempt is still wanted; from then on it is not stopped."""
+    link.send(PublishWanted(run.task_id, run.attempt))
+    return link.granted()
 
 
 def _space_taken(run: Run) -> int:

@@ -77,7 +77,8 @@ def open_result(path: Path) -> InputContainer:
     FFmpeg would decode a picture, which takes longer than all else, to know more of the track than is needed then.
     """
     undecoded: Any = [{"skip_frame": "all"}]  # PyAV says that these were texts
-    return av.open(str(path), stream_options=undecoded)
+    confined = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}  # a segment may be of another node
+    return av.open(str(path), options=confined, stream_options=undecoded)
 
 
 def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:

@@ -34,10 +34,14 @@ def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None
 def refuse_other(log: ReadableLog, views: TaskViews) -> None:
     """Raise `HistoryMissing` unless the log has the last record that the views have seen."""
     if not _belongs(log, views):
-        raise HistoryMissing(
-            f"The views have seen position {views.position}, which the log, that ends at {log.head().position}, "
-            "does not hold or holds otherwise"
-        )
+        raise _other(log, views)
+
+
+def _other(log: ReadableLog, views: TaskViews) -> HistoryMissing:
+    return HistoryMissing(
+        f"The views have seen position {views.position}, which the log, that ends at {log.head().position}, "
+        "does not hold or holds otherwise"
+    )
 
 
 def _belongs(log: ReadableLog, views: TaskViews) -> bool:
@@ -81,7 +85,12 @@ def pull(
 ) -> None:
     """Fold in page after page, up to a position that the log has reached; `took` gets each page that is in."""
     while views.position < until:
-        page = list(log.read(views.position, min(size, until - views.position)))
+        # With the record before: the server may have become another one since the last page, which lacks what was seen.
+        before = min(views.position, 1)
+        page = list(log.read(views.position - before, before + min(size, until - views.position)))
+        if before and (not page or page[0].hash != views.hash):
+            raise _other(log, views)
+        del page[:before]
         if not page:
             raise LogCorrupt(f"The log holds nothing behind position {views.position}, but should reach {until}")
         views.apply(page)

@@ -4,6 +4,7 @@ It appends nothing, so there may be many. What only the memory of the running se
 slots are free, what the machine has. Whoever wants something changed is told where the service is.
 """
 
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -25,7 +26,7 @@ from ..config.settings import Config
 from ..errors import OnlyAtService, ReadOnly
 from ..events import Accepted, Command, CreateGraph, Recorded, TasktrailError
 from ..events.clock import Clock, SystemClock
-from ..events.errors import LogUnreachable, NotReady
+from ..events.errors import HistoryMissing, LogUnreachable, NotReady
 from ..events.log.archives import Archived
 from ..events.log.log_reader import LogReader
 from ..events.values import MAX_INTEGER
@@ -53,6 +54,10 @@ TOKENS_HOLD = 300.0
 """Seconds that tokens hold while the log is not followed, in which any of them may have been revoked."""
 _MENDED_WITHIN = 30.0
 _WORK = "look at the reader's log; it goes on by itself as soon as it can"
+_OTHER_HISTORY = (
+    "Nothing is lost here: stop this reader, delete `views.db*` and the folder `snapshots` in its data folder, and "
+    "start it again. It then shows what the log holds now."
+)
 _NOTHING = RecoveryReport(unfinished=0, interrupted=(), resuming=())
 
 
@@ -75,12 +80,16 @@ class ReadOnlyService(Served):
         super().__init__(self._followed)
         self._config = config
         self._clock = clock
-        self.pictures = PictureMaker(
-            paths.pictures,
-            lock_path=paths.workers_lock,
-            sandbox=_of_shared_files(config, paths),
-            clock=clock,
-        )
+        try:
+            self.pictures = PictureMaker(
+                paths.pictures,
+                lock_path=paths.workers_lock,
+                sandbox=_of_shared_files(config, paths),
+                clock=clock,
+            )
+        except BaseException:
+            self._follower.close()
+            raise
         self._follower.start()
 
     @classmethod
@@ -99,9 +108,9 @@ class ReadOnlyService(Served):
         return self._folded.began.wait(within)
 
     @property
-    def trouble(self) -> str:
-        """Why the log cannot be followed now, in words; empty where it can."""
-        return str(self._follower.trouble or "")
+    def trouble(self) -> Exception | None:
+        """Why the log cannot be followed now."""
+        return _for_reader(self._follower.trouble)
 
     @property
     def progress(self) -> str:
@@ -131,6 +140,15 @@ class ReadOnlyService(Served):
     def recover_tasks(self) -> RecoveryReport:
         """A reader recovers nothing."""
         return _NOTHING
+
+    def shows_files(self, path: str, side: str) -> bool:
+        """Below a configured root: that is shared with the service, and elsewhere a path may be another file."""
+        roots = self._config.output_roots if side == "output" else self._config.input_roots
+        try:
+            real = os.path.realpath(path)
+            return any(os.path.commonpath((real, os.path.realpath(root))) == os.path.realpath(root) for root in roots)
+        except (OSError, ValueError):
+            return False
 
     def at_once(self, point: str | Point, question: Callable[[Past], T]) -> T:
         """Ask how it was; of what the log has and the views have not yet, when they have it."""
@@ -219,7 +237,7 @@ class ReadOnlyService(Served):
         if self._followed.closed:
             return [NotReady("The reader is stopped", remedy="Start it again.")]
         as_of = f"what is answered is as of position {self._follower.position.position}"
-        if (trouble := self._follower.trouble) is not None:
+        if (trouble := self.trouble) is not None:
             if isinstance(trouble, TasktrailError):
                 return [type(trouble)(f"{trouble.message}; {as_of}", remedy=trouble.advice)]
             return [NotReady(f"The log cannot be followed: {trouble}; {as_of}", remedy=_WORK)]
@@ -305,7 +323,7 @@ class ReadOnlyService(Served):
             self._follower.look()
             raise NotReady(
                 f"{field}: this reader has come to position {known}, and {position} has not come within "
-                f"{PATIENCE:g} s{self._why_not()}",
+                f"{self.patience:g} s{self._why_not()}",
                 remedy="Ask again, or ask the service itself, which has every position that it has told.",
             )
 
@@ -326,6 +344,13 @@ def _of_shared_files(config: Config, paths: DataPaths) -> Sandbox:
         input_roots=sandbox.input_roots or nowhere,
         output_roots=sandbox.output_roots or nowhere,
     )
+
+
+def _for_reader(trouble: Exception | None) -> Exception | None:
+    """The same, with what can be done about it at a reader."""
+    if isinstance(trouble, HistoryMissing):
+        return HistoryMissing(trouble.message, remedy=_OTHER_HISTORY)
+    return trouble
 
 
 def read_only(folded: FollowedState) -> ReadOnly:
@@ -351,19 +376,35 @@ class _Followed(Source):
         self.closed = False
 
     def log(self) -> LogReader:
-        """This thread's reader of the log. Raises at once while the follower knows that the database is away."""
+        """This thread's reader of the log. Raises at once while the follower knows that there is none to be read."""
         if isinstance(trouble := self._follower.trouble, LogUnreachable):
             raise LogUnreachable(trouble.message)
+        self._refuse_other(trouble)
         return super().log()
+
+    def _refuse_other(self, trouble: Exception | None) -> None:
+        """The log is another one than that of the views: answers from both would contradict each other."""
+        if isinstance(trouble, HistoryMissing):
+            raise HistoryMissing(trouble.message, remedy=_OTHER_HISTORY)
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """What the function makes of the Scheduler's memory as far as the log tells it, and the time."""
+        self.settle()
         return self._folded.ask(function)
 
     def settle(self) -> None:
-        """Views may be asked as far as they are; none before they were at the end of the log once."""
+        """Views may be asked as far as they are; none before they were at the end of the log once.
+
+        Nor of another history, nor while they have what is of a user who was erased.
+        """
         if self.closed:
             raise NotReady("The reader is stopped", remedy="Start it again.")
+        self._refuse_other(self._follower.trouble)
+        if self._follower.erases_user:
+            raise NotReady(
+                "The service has erased a user, and the views are built anew without what was theirs",
+                remedy="Ask again in a moment, or ask the service.",
+            )
         if not self._folded.began.is_set():
             raise NotReady("The log is being folded", remedy="Ask again in a moment.")
 
@@ -383,7 +424,10 @@ class _Followed(Source):
         return True
 
     def catch_up(self) -> bool:
-        """Have the views come to where the log ends now; whether they have, in time."""
+        """Have the views come to where the log ends now; whether they have, in time. It waits only if it goes on."""
+        silent = self._follower.silent()
+        if self._follower.trouble is not None or silent is None or silent > SILENT_FOR:
+            return False
         try:
             head = self.log().head().position
         except TasktrailError:
@@ -397,4 +441,6 @@ class _Followed(Source):
 
     def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - the follower finds out itself
         """Have damaged views built anew."""
+        if isinstance(self._follower.trouble, LogUnreachable):
+            return False
         return self._follower.mend(generation, _MENDED_WITHIN)

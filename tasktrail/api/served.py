@@ -172,6 +172,10 @@ class Served(Questions, ABC):
     def watermark(self) -> Watermark:
         """How far the log may be read."""
 
+    def shows_files(self, path: str, side: str) -> bool:  # noqa: ARG002 - here all are
+        """Whether what is at a path here is the task's file. `side`: input or output."""
+        return True
+
     def find(self, position: int, field: str) -> None:
         """Raise `BeyondTheLog` for the field unless the log has `position`, which it may have before the watermark."""
         known = self.watermark.position

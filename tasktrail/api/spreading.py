@@ -1,5 +1,6 @@
 """One film on many nodes: a command for one conversion becomes a graph of its parts and the task that joins them."""
 
+import os
 import re
 from collections.abc import Mapping
 from hashlib import sha256
@@ -19,10 +20,12 @@ _OF_THE_FILM = (
     *("notify_email", "notify_webhook", "callback_url", "notify_on", "notify_targets"),
     *("original", "original_folder"),
 )
-_OF_THE_PARTS = ("scheduled_for", "held", "deadline", "queue_timeout")
+OF_THE_PARTS = ("scheduled_for", "held", "deadline", "queue_timeout")
 """When the work may begin. The film waits for its parts anyway."""
 _FOLDED = re.compile(r"[\s,/\x00-\x1f\x7f]+")
 _LONGEST = 150
+_NAME_MAX = 255
+"""Bytes of a file's name."""
 
 
 class SpreadFilm(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +59,7 @@ def spread_over(film: CreateTask, parts: int) -> Spreading:
     """The graph that makes the film in so many parts; the command itself where that cannot be, or is of no use.
 
     Raises:
-        InvalidOptions: it is no conversion of a film, or names parts itself.
+        InvalidOptions: it is no conversion of a film, or names parts itself, or is the only one of a key.
         InvalidValue: there cannot be so many parts.
     """
     from ..handlers.video.convert.options import MAX_PARTS
@@ -72,13 +75,20 @@ def spread_over(film: CreateTask, parts: int) -> Spreading:
         raise InvalidOptions("parts is set by the spreading itself", field="options.parts", remedy="Leave it out.")
     if not 1 <= parts <= MAX_PARTS:
         raise InvalidValue(f"A film has 1 to {MAX_PARTS} parts, not {parts}", field="parts")
-    if why := "one part is the whole film" if parts == 1 else _why_not(film.options):
+    if why := "one part is the whole film" if parts == 1 else _why_not(film, parts):
         return Spreading(film, why)
+    if film.unique:
+        raise InvalidOptions(
+            "unique holds for one task, and a film that is spread is several",
+            field="unique",
+            remedy="Leave it out, or leave the spreading out.",
+            status=CONTRADICTION,
+        )
     shared = {name: getattr(film, name) for name in TaskFields.__struct_fields__}
     shared["batch"] = film.batch or _batch(film)
     options = {**film.options, "parts": parts}
     makers = [_part(film, shared, options, part, parts) for part in range(1, parts + 1)]
-    begin = {name: getattr(CreateTask(type="video_convert"), name) for name in _OF_THE_PARTS}
+    begin = {name: getattr(CreateTask(type="video_convert"), name) for name in OF_THE_PARTS}
     policies = film.on_dependency_failure
     others = (policies,) * len(film.depends_on) if isinstance(policies, str) else policies
     joins = GraphTask(
@@ -117,7 +127,6 @@ def _part(film: CreateTask, shared: dict[str, Any], options: dict[str, Any], par
             "output_file": str(part_file(Path(film.output_file), part, parts)),
             "options": {**options, "part": part},
             "overwrite": True,  # what an earlier try has left under this name
-            "unique": f"{film.unique[:_LONGEST]}:part-{part}-of-{parts}" if film.unique else "",
             "estimated_time": film.estimated_time / parts,
         },
         name=f"part-{part}",
@@ -126,12 +135,15 @@ def _part(film: CreateTask, shared: dict[str, Any], options: dict[str, Any], par
     )
 
 
-def _why_not(options: dict[str, Any]) -> str:
-    """What is wrong with options is told by whoever knows them with their preset: the service."""
+def _why_not(film: CreateTask, parts: int) -> str:
+    """Why one task converts it. What is wrong with options is told by whoever knows them with their preset."""
     from ..handlers.video.convert.options import VideoConvertOptions, why_not_spread
+    from ..handlers.video.convert.spread import part_file
 
+    if len(os.fsencode(part_file(Path(film.output_file), parts, parts).name)) > _NAME_MAX:
+        return "its name is so long that the parts could have none"
     try:
-        return why_not_spread(msgspec.convert(options, VideoConvertOptions))
+        return why_not_spread(msgspec.convert(film.options, VideoConvertOptions))
     except msgspec.ValidationError:
         return ""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import replace
 
-from ..api.spreading import FILM
+from ..api.spreading import FILM, OF_THE_PARTS
 from ..events.errors import CannotStartNow, IllegalTransition
 from ..words import duration, moment, percent
 from .command import CliCommand, pass_session
@@ -120,15 +120,23 @@ def _find_or_create(
         _refuse_to_wait_for_others(tasks, wanted if parts else there or wanted)
     if there is None:
         return tasks.send(parts).ids[FILM] if parts else tasks.send(wanted).task_id
-    _refuse_another_time(there, wanted, named)
+    makers = parts_of(tasks, there)
+    first = makers[0] if makers else there  # what is said of the beginning is said to the parts
+    _refuse_another_time(first, wanted, named, [task.id for task in makers[1:]])
     display.say(f"going on with task {there.id} at {percent(there.progress)}, made {there.created_at:%Y-%m-%d %H:%M}Z")
-    if left := [_told(name, there, wanted) for name in named if getattr(there, name) != getattr(wanted, name)]:
+    left = [
+        _told(name, task, wanted)
+        for name in named
+        for task in [first if name in OF_THE_PARTS else there]
+        if getattr(task, name) != getattr(wanted, name)
+    ]
+    if left:
         what = ", ".join(left)
         display.say(f"not taken over: {what}; `tasktrail adjust {there.id}` changes what can be, `cancel` ends it")
-    if there.held and not wanted.held:
-        tasks.start_task(there.id, reason="run again", actor=wanted.actor)
-    if inside is not None:
-        for task in (*parts_of(tasks, there), there):
+    for task in (*makers, there):
+        if task.held and not wanted.held:
+            tasks.start_task(task.id, reason="run again", actor=wanted.actor)
+        if inside is not None:
             inside.work_on(task.id)
     return there.id
 
@@ -143,14 +151,15 @@ def _told(name: str, there: "Task", wanted: "CreateTask") -> str:
     return f"{option} (here {plain(as_text(getattr(wanted, name)))}, there {plain(as_text(getattr(there, name)))})"
 
 
-def _refuse_another_time(there: "Task", wanted: "CreateTask", named: list[str]) -> None:
-    """Raises `CannotStartNow` where the unfinished task would run at another time than is asked for."""
+def _refuse_another_time(there: "Task", wanted: "CreateTask", named: list[str], others: list[int]) -> None:
+    """Raises `CannotStartNow` where the unfinished task, and others of its film, would run at another time."""
     if "scheduled_for" in named and there.scheduled_for != wanted.scheduled_for:
         due = f"is for {moment(there.scheduled_for)}" if there.scheduled_for else "has no time"
+        also = f" (and that of {', '.join(map(str, others))})" if others else ""
         raise CannotStartNow(
             f"Task {there.id} is the same, unfinished, and {due}",
             field="scheduled_for",
-            remedy=f"`tasktrail adjust {there.id} --scheduled-for` changes it; without one `run` goes on with it.",
+            remedy=f"`tasktrail adjust {there.id} --scheduled-for` changes it{also}; without it `run` goes on.",
         )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import replace
 
-from ..events.errors import ConfigurationError, DataInUse, TasktrailError
+from ..events.errors import ConfigurationError, DataInUse, DataNotEmpty, HistoryMissing, TasktrailError
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED, exit_code, json_bytes
 from .fields import default_actor, reason_and_actor
@@ -35,6 +35,8 @@ STOP_WITHIN = 20.0
 """Seconds for a stop in good order. What takes longer is left to recovery."""
 _LOOK_EVERY = 0.5
 _TURN_EVERY = 0.1
+_SAYS_AFTER, _SAYS_EVERY = 2.0, 10.0
+"""Seconds until a reader says how far it has folded the log, for the first time and again."""
 _DOES_NOT_RUN = "the service does not run"
 
 
@@ -209,18 +211,24 @@ def _following(data: Path, config: "Config", reporter: "Announcer") -> "Served |
     from ..api.read_only import ReadOnlyService
 
     service = ReadOnlyService.open(data, config)
-    said = ""
+    said, next_line = "", time.monotonic() + _SAYS_AFTER
     try:
         with Signals() as signals:
             while not service.caught_up(0):
                 if signals.next(_TURN_EVERY) is not None:
                     service.close()
                     return None
-                if (trouble := service.trouble) != said:
-                    said = trouble
-                    _tell_systemd(f"STATUS={trouble or service.progress}")
-                    if trouble:
-                        reporter.say("error", f"the reader waits for the log: {trouble}")
+                trouble = service.trouble
+                if isinstance(trouble, HistoryMissing | ConfigurationError | DataNotEmpty):
+                    raise trouble  # waiting helps none of these
+                if trouble is not None and str(trouble) != said:
+                    said = str(trouble)
+                    _tell_systemd(f"STATUS=waits for the log: {said}")
+                    reporter.say("error", f"the reader waits for the log: {said}")
+                elif trouble is None and time.monotonic() >= next_line:
+                    said, next_line = "", time.monotonic() + _SAYS_EVERY
+                    _tell_systemd(f"STATUS={service.progress}")
+                    reporter.say("info", f"the reader {service.progress}")
     except BaseException:
         service.close()
         raise

@@ -1,6 +1,7 @@
 """`--spread`: one film on many nodes, shown as one."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -57,10 +58,17 @@ def _as_many_as_run(tasks: "Tasks") -> int:
     return max(1, min(_MOST, tasks.limits().limits.max_concurrent))
 
 
-def parts_of(tasks: "Tasks", film: "Task") -> list["Task"]:
-    """The tasks of the film's parts, in their order."""
-    number = film.options.get("parts") or 0
-    return [tasks.get_task(task_id) for task_id in film.depends_on[:number]]
+def parts_of(tasks: "Tasks", task: "Task") -> list["Task"]:
+    """The tasks of the film's parts, in their order; none where the task is no film that is spread."""
+    from ..handlers.video.convert.spread import part_file
+
+    parts = task.options.get("parts")
+    if task.type != "video_convert" or not isinstance(parts, int):
+        return []
+    makers = [tasks.get_task(task_id) for task_id in task.depends_on[:parts]]
+    called = [str(part_file(Path(task.output_file), part, parts)) for part in range(1, parts + 1)]
+    own = [maker.output_file for maker in makers if maker.type == "video_part"]
+    return makers if own == called and len(makers) == len(called) else []
 
 
 class Whole:

@@ -24,23 +24,31 @@ class LogSize:
         self._lock = threading.Lock()
         self._measured: Future[int | None] | None = None
         self._reader: LogReader | None = None
+        self._closed = False
 
     def bytes(self) -> int | None:
         """None where the log cannot say it at once."""
         with self._lock:
             measured = self._measured
             if measured is None or measured.done():
-                measured = self._measured = Future()
+                measured = Future[int | None]()
                 threading.Thread(target=self._settle, args=(measured,), name="log-size", daemon=True).start()
+                self._measured = measured
         with suppress(TimeoutError):
             return measured.result(_WITHIN)
         return None
 
     def _settle(self, measured: "Future[int | None]") -> None:
-        measured.set_result(self._measure())
+        size = None
+        try:
+            size = self._measure()
+        finally:
+            measured.set_result(size)
 
     def _measure(self) -> int | None:
         try:
+            if self._closed:
+                return None
             if self._reader is None:
                 self._reader = read_log(self._place)
             return self._reader.size()
@@ -49,5 +57,6 @@ class LogSize:
 
     def close(self) -> None:
         """Let go of the log."""
+        self._closed = True
         if self._reader is not None:
             self._reader.close()

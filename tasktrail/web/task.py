@@ -81,6 +81,8 @@ class FileSeen(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     size: int | None = None
     """Bytes; none when it is not there."""
+    elsewhere: bool = False
+    """Whether only the machine of the service has it, so nothing is known of it here."""
     picture: str = ""
     """The address of its picture; empty when none can be made."""
 
@@ -394,6 +396,8 @@ def _files(page: Page, found: Task) -> tuple[FileSeen, ...]:
 
 
 def _file(page: Page, found: Task, side: Side, path: str) -> FileSeen:
+    if not page.backend.service.shows_files(path, side):
+        return FileSeen(side=side, path=path, elsewhere=True)
     try:
         status = os.stat(path)  # noqa: PTH116 - a text
         size = status.st_size if stat.S_ISREG(status.st_mode) else None

@@ -363,7 +363,9 @@ async def act_on_many(
     if bulk_changes.begin(f"{owner}/{page.who.user_id}", bulk):
 
         def find() -> Sequence[int]:
-            return _found(page, choice, action)
+            found = _found(page, choice, action)
+            # what waits for others would fail if they were cancelled first
+            return sorted(found, reverse=True) if action.name == "cancel" else found
 
         def command(task_id: int) -> Command:
             return replace(asked, task_id=task_id, command_id=f"{bulk_id}:{task_id}")

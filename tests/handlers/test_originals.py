@@ -293,7 +293,7 @@ def join(run: Run, parts: list[Path]) -> AttemptEnded:
     """What a worker does with a run that joins parts."""
     note = published_note(run)
     if note is not None:
-        return finish(run, note)
+        return finish(run, note, parts)
     part_path(Path(run.output_file), run.task_id).write_text("".join(part.read_text() for part in parts))
     return use_up(run, AttemptEnded(run.task_id, run.attempt, "completed", {"parts": len(parts)}), parts)
 

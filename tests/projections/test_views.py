@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -28,6 +29,7 @@ from tasktrail.projections import (
 )
 from tasktrail.projections.views import writer as module
 from tasktrail.projections.views.checksums import KEYS, WRITTEN
+from tasktrail.projections.views.rebuild import pull
 from tasktrail.projections.views.rows import SPEAK_OF_A_TASK
 
 TABLES = ("tasks", "counts", "totals", "durations", "ends", "minutes", "progress", *WRITTEN)
@@ -236,6 +238,21 @@ def test_views_of_another_log_are_not_folded_on(history: Journal, tmp_path: Path
     with pytest.raises(HistoryMissing):
         catch_up(other.log, views)
     views.close()
+
+
+def test_a_log_that_becomes_another_one_between_two_pages_is_not_folded_on(history: Journal) -> None:
+    other = Journal(MemoryEventLog(), BEGIN + timedelta(days=1))
+    for _number in range(200):
+        other.create()
+    log = SimpleNamespace(read=history.log.read, head=history.log.head)
+
+    def fail_over(*_: int) -> None:
+        log.read, log.head = other.log.read, other.log.head
+
+    views = TaskViews(":memory:")
+    with pytest.raises(HistoryMissing, match=r"position 50,.* ends at 200"):
+        pull(log, views, 200, 50, fail_over)
+    assert views.position == 50
 
 
 @pytest.mark.parametrize("kept", [50, 0])

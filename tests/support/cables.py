@@ -66,10 +66,17 @@ class Cable:
         _run("ip", "netns", "delete", self._name)
 
 
+def _free_number(number: int) -> int:
+    """One of which there is no address on this machine."""
+    taken = subprocess.run(["ip", "-o", "address"], capture_output=True, text=True, check=True, timeout=60).stdout
+    tries = ((os.getpid() * 4 + number + other) % 250 for other in range(0, 1000, 4))
+    return next(one for one in tries if f" {_NET.format(one, 1)}/" not in taken)
+
+
 @contextmanager
 def cable(number: int) -> Iterator[Cable]:
     """One that is laid. Tests that run at the same time take other numbers, by their processes' pids."""
-    made = Cable((os.getpid() * 4 + number) % 250)
+    made = Cable(_free_number(number))
     try:
         made.lay()
         yield made

@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 
 _CONFIGURATION = """
-listen_addresses = '*'
 unix_socket_directories = ''
 shared_buffers = '16MB'
 max_connections = 40
@@ -88,7 +87,8 @@ class DatabaseServer:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with (self.folder / "messages").open("ab") as messages:
-            command = self._command("postgres", "-D", str(self.data), "-p", str(self.port))
+            # Nobody else is to reach it, and a copy has the configuration of the other one.
+            command = self._command("postgres", "-D", str(self.data), "-h", self.host, "-p", str(self.port))
             self._process = subprocess.Popen(command, stdout=messages, stderr=messages, cwd="/")
         for _ in range(600):
             with suppress(import_module("psycopg").OperationalError):

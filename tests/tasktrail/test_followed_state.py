@@ -1,5 +1,6 @@
 """What a reader keeps of the Scheduler's memory is at each position what a fold of the whole log up to there gives."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -15,7 +16,9 @@ from tasktrail.actors.core.board import limits_board, queue_board, schedule_boar
 from tasktrail.actors.core.explanation import explain
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.feed import Endings
 from tasktrail.api.source import state_from_log
+from tasktrail.events.errors import NotReady
 from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.reports import AttemptEnded
@@ -119,7 +122,7 @@ def test_nothing_is_answered_from_memory_that_may_hold_what_was_erased(journal: 
     followed = FollowedState(None, Limits(), Shown(journal))
     followed.caught_up(log, 1)
     followed.erasing()
-    with pytest.raises(Exception, match="being folded"):
+    with pytest.raises(NotReady, match="being folded"):
         followed.ask(lambda state, _now: state)
 
 
@@ -136,3 +139,41 @@ def test_a_page_that_fails_in_the_middle_leads_to_a_new_fold(
             followed.took(journal.records[-1:])
     followed.caught_up(log, 2)
     assert followed.ask(lambda state, now: queue_board(state, now, 9, live=False)).blocked == 1
+
+
+def test_a_question_is_not_held_up_by_a_long_fold_and_what_was_configured_meanwhile_holds(
+    journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.create()
+    folded = FollowedState(None, Limits(), Shown(journal))
+    asked = list[float]()
+    fold = FollowedState._fold
+
+    def long(self: FollowedState, state: SchedulerState, log: LogReader, position: int) -> None:
+        began = time.monotonic()
+        with pytest.raises(NotReady, match="being folded"):
+            folded.ask(lambda state, _now: state)
+        asked.append(time.monotonic() - began)
+        folded.configure(Limits(max_concurrent=3))
+        fold(self, state, log, position)
+
+    monkeypatch.setattr(FollowedState, "_fold", long)
+    folded.caught_up(log, 1)
+    assert asked[0] < followed_state._ASK_WITHIN / 2
+    assert folded.ask(lambda state, _now: state.limits.max_concurrent) == 3
+
+
+def test_whoever_waits_is_told_that_it_has_caught_up_since_much_may_have_ended_unseen(
+    journal: Journal, log: LogReader
+) -> None:
+    heard, woken, endings = list[int](), list[int](), Endings()
+    folded = FollowedState(None, Limits(), Shown(journal), on_records=lambda records: heard.append(len(records)))
+    folded.caught_up(log, 0)
+    folded.took(journal.record(0, QueuePaused()))
+    folded.erasing()
+    folded.caught_up(log, 1)
+    assert heard == [0, 1, 0]
+    with endings.expecting(7, lambda: woken.append(7)):
+        endings.wake_all()
+    endings.wake_all()
+    assert woken == [7]

@@ -49,3 +49,18 @@ def test_a_database_that_is_away_has_no_size(monkeypatch: pytest.MonkeyPatch, tm
 
     monkeypatch.setattr(log_size, "read_log", away)
     assert LogSize(tmp_path).bytes() is None
+
+
+def test_an_error_that_nobody_thought_of_is_not_the_end_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = list[Path]()
+
+    def broken(place: Path) -> None:
+        asked.append(place)
+        raise ValueError
+
+    monkeypatch.setattr(log_size, "read_log", broken)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    size = LogSize(tmp_path)
+    assert (size.bytes(), size.bytes(), len(asked)) == (None, None, 2)
+    size.close()
+    assert (size.bytes(), len(asked)) == (None, 2)

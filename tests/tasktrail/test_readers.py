@@ -2,9 +2,11 @@
 
 import shutil
 import signal
+import sqlite3
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,15 +22,25 @@ from tasktrail.api import read_only
 from tasktrail.api.read_only import ReadOnlyService
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
+from tasktrail.erased_elsewhere import erase_here
 from tasktrail.errors import OnlyAtService, ReadOnly, Unauthorized
 from tasktrail.events import Cancelled, CancelTask, Created, Fact
-from tasktrail.events.errors import ConfigurationError, DataInUse, LogUnreachable, NotReady, UnknownTask
+from tasktrail.events.errors import (
+    ConfigurationError,
+    DataInUse,
+    HistoryMissing,
+    LogUnreachable,
+    NotReady,
+    UnknownTask,
+)
 from tasktrail.events.log.address import read_address, write_address
 from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.keys import Keys
-from tasktrail.events.log.opening import open_log
+from tasktrail.events.log.opening import open_log, read_log
 from tasktrail.events.system_events import UserErased
 from tasktrail.http.server import HttpServer
+from tasktrail.paths import DataPaths
+from tasktrail.projections import TaskViews, catch_up
 
 HANDLERS = ("sample_handlers",)
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -156,8 +168,14 @@ def test_a_reader_changes_nothing_and_says_where_the_service_is(
 @needs_postgresql
 def test_every_page_of_a_reader_is_shown(tmp_path: Path, where: str) -> None:
     with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader, at_port(reader) as server:
-        task_id = leader.create_task(type="noop")
+        made = tmp_path / "made.jpg"  # at the service; what is here at its path is another file
+        task_id = leader.create_task(type="noop", output_file=str(made))
+        made.write_bytes(b"x" * 4711)
         follow(reader, leader)
+        files = get(server, f"/tasks/{task_id}").text
+        assert "on the machine of the service" in files
+        assert "not there" not in files
+        assert "4.7" not in files
         for path in ("/", "/tasks", f"/tasks/{task_id}", "/schedules", "/limits", "/log"):
             page = get(server, path)
             assert page.status_code == 200
@@ -229,6 +247,7 @@ def test_a_reader_goes_on_while_the_database_is_away_and_says_so(tmp_path: Path)
         with pytest.raises(LogUnreachable):
             reader.events(task_id)
         assert reader.readings().position
+        assert not reader._followed.catch_up()
         with pytest.raises(NotReady, match="has not come"):
             reader.find(10_000, "min_position")
         assert time.monotonic() - began < 5
@@ -266,6 +285,13 @@ def test_damaged_views_are_built_anew_when_a_question_finds_them(tmp_path: Path,
         assert reader.source.mend(generation, None)  # type: ignore[arg-type]  # it finds out itself what is damaged
         assert reader.source.generation() > generation
         assert reader.get_task(task_id).status == "pending"
+        with closing(sqlite3.connect(reader.paths.views, isolation_level=None)) as conn:
+            triggers = conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+            for (name,) in triggers:
+                conn.execute(f"DROP TRIGGER {name}")
+            conn.execute("UPDATE tasks SET priority = priority + 1")  # as a failing disk would, without a checksum
+        assert reader.get_task(task_id).status == "pending"
+        assert reader.source.generation() == generation + 2
 
 
 def test_a_log_in_a_file_has_no_reader(tmp_path: Path) -> None:
@@ -337,7 +363,14 @@ def other(task_id: int) -> Fact:
 
 
 def traces(folder: Path, user: int) -> list[str]:
-    return [path.name for path in folder.glob("views.db*") if f"canary-{user}".encode() in path.read_bytes()]
+    return [path.name for path in folder.glob("views.db*") if f"canary-{user}".encode() in content(path)]
+
+
+def content(path: Path) -> bytes:
+    """Nothing of what is gone by now: views that are built are in a file of their own first."""
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""
 
 
 @needs_postgresql
@@ -360,7 +393,7 @@ def test_what_the_service_erases_is_gone_from_a_reader(tmp_path: Path) -> None:
 
 @needs_postgresql
 def test_what_is_forgotten_while_a_reader_comes_up_is_gone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.follower.erase_here", lambda *_: False)  # it looked just before
+    monkeypatch.setattr("tasktrail.follower.erase_here", lambda *_, **__: False)  # it looked just before
     (tmp_path / "leader").mkdir()
     with new_place(tmp_path / "leader") as place, closing(open_log(place, now=NOW)) as log:
         journal = Journal(log)
@@ -388,7 +421,7 @@ def test_a_reader_without_keys_shows_what_is_encrypted_as_what_it_cannot_read(tm
 
 @needs_postgresql
 def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "leader").mkdir()
     with new_place(tmp_path / "leader") as place:
@@ -409,15 +442,20 @@ def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
             wait_for(lambda: not reader.ready)
             assert "does not hold or holds otherwise" in str(reader.obstacle)
             assert reader.watermark.position == 2
+            for question in (lambda: reader.get_task(1), lambda: reader.events(1), reader.queue):
+                with pytest.raises(HistoryMissing) as refused:
+                    question()
+                assert "delete `views.db*`" in refused.value.advice
+        assert run(["--data", str(reader.paths.data), "serve", "--read-only", "--port", "0"]) == 1
+        said = capsys.readouterr().err
+        assert "delete `views.db*`" in said
+        assert "--accept-loss" not in said
 
 
 @needs_postgresql
 def test_tokens_lapse_while_the_database_answers_and_nothing_can_be_folded(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError("the disk is full")
-
     with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
         leader.add_token("ci", role="reader")
         follow(reader, leader)
@@ -426,3 +464,148 @@ def test_tokens_lapse_while_the_database_answers_and_nothing_can_be_folded(
         monkeypatch.setattr(read_only, "TOKENS_HOLD", 0.5)
         leader.revoke_token("ci")
         wait_for(lambda: not reader.known_tokens)
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError("the disk is full")
+
+
+def erase(log: EventLog, user: int) -> str:
+    """Erase a user as the service does. Returns the key."""
+    erased = log.belongings(user)
+    log.append([Fact(0, 1, UserErased(keys=erased.keys, tasks=erased.tasks), NOW)], expected=log.head().position)
+    log.destroy(erased.keys)
+    (key,) = erased.keys
+    return key
+
+
+@needs_postgresql
+def test_an_erasure_that_is_cut_short_after_the_key_is_gone_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with encrypted(tmp_path, with_keys=True) as (log, place):
+        paths = DataPaths(tmp_path / "reader", None, read_address(place))
+        key = erase(log, 1)
+        with closing(read_log(paths.log)) as reader, closing(TaskViews(paths.views)) as views:
+            catch_up(reader, views)  # past the record, with the key: it came while they were built
+        assert traces(paths.data, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr("tasktrail.erased_elsewhere.rebuild_views", full)
+            with pytest.raises(OSError, match="disk is full"):
+                erase_here(paths)
+        with closing(Keys(paths.log)) as keys:
+            assert keys.cipher(key) is None
+        assert erase_here(paths)
+        assert not traces(paths.data, 1)
+        assert not erase_here(paths)
+
+
+@needs_postgresql
+def test_nothing_is_answered_from_views_that_have_what_is_of_an_erased_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with encrypted(tmp_path, with_keys=True) as (log, place), reading(tmp_path, read_address(place)) as reader:
+        assert reader.get_task(1).label == "canary-1"
+        with monkeypatch.context() as patch:
+            patch.setattr("tasktrail.erased_elsewhere.rebuild_views", full)
+            erase(log, 1)
+            wait_for(lambda: reader.trouble)
+            for question in (lambda: reader.get_task(1), lambda: reader.list_tasks(TaskFilters()), reader.queue):
+                with pytest.raises(NotReady):
+                    question()
+        wait_for(lambda: reader.ready)
+        assert reader.get_task(1).label != "canary-1"
+        assert reader.get_task(2).label == "canary-2"
+        assert not traces(reader.paths.data, 1)
+
+
+@needs_postgresql
+def test_no_position_is_promised_before_all_is_folded_that_is_answered_with_it(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds, may = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        folds.set()
+        assert may.wait(60)
+
+    with leading(tmp_path, where) as leader:
+        leader.create_task(type="noop")
+        with monkeypatch.context() as patch:
+            patch.setattr("tasktrail.followed_state.FollowedState._fold", slow)
+            with ReadOnlyService.open(tmp_path / "reader", Config(log=where, handlers=HANDLERS)) as reader:
+                assert folds.wait(60)
+                assert reader.watermark.position == 0
+                with pytest.raises(NotReady):
+                    reader.find(1, "min_position")
+                with pytest.raises(NotReady):
+                    reader.list_tasks(TaskFilters())
+                may.set()
+                assert reader.watermark.wait(1, 60)
+
+
+@needs_postgresql
+def test_what_fails_again_and_again_is_tried_less_and_less(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.follower._AFTER_TROUBLE", 0.01)
+    monkeypatch.setattr("tasktrail.follower._MOST_AFTER_TROUBLE", 0.05)
+    pauses = list[float | None]()
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
+        wait = reader._follower._stopping.wait
+
+        def noted(pause: float | None = None) -> bool:
+            pauses.append(pause)
+            return wait(pause)
+
+        monkeypatch.setattr(reader._follower._stopping, "wait", noted)
+        with monkeypatch.context() as patch:
+            patch.setattr("tasktrail.followed_state.FollowedState._take", full)
+            leader.create_task(type="noop")
+            wait_for(lambda: len(pauses) >= 5)
+            assert pauses[:5] == [0.02, 0.04, 0.05, 0.05, 0.05]
+        follow(reader, leader)
+        assert reader._follower._pause == 0.01
+
+
+@needs_postgresql
+def test_a_reader_ends_in_the_middle_of_its_first_fold(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds, ended = threading.Event(), list[str]()
+
+    def long(_log: object, _path: object, progress: Callable[[int, int], None]) -> None:
+        folds.set()
+        try:
+            while True:
+                progress(1, 2)
+                time.sleep(0.01)
+        finally:
+            ended.append("in order")
+
+    monkeypatch.setattr("tasktrail.follower._MANY", 1)
+    monkeypatch.setattr("tasktrail.follower.rebuild_views", long)
+    with leading(tmp_path, where):
+        with ReadOnlyService.open(tmp_path / "reader", Config(log=where, handlers=HANDLERS)) as reader:
+            assert folds.wait(60)
+            assert reader.progress.startswith("folds the log: position 1 of ")
+        assert ended == ["in order"]
+        monkeypatch.undo()
+        with reading(tmp_path, where):
+            pass
+
+
+@needs_postgresql
+@pytest.mark.slow
+@pytest.mark.crash
+def test_a_reader_that_is_started_first_says_that_there_is_no_log_yet_and_waits_for_it(
+    tmp_path: Path, where: str
+) -> None:
+    for leads in (False, True):
+        with closing(Served(tmp_path / f"reader{leads}", where, "--read-only")) as reader:
+            reader.until("the reader waits for the log: The database holds no log yet")
+            if leads:
+                with leading(tmp_path, where):
+                    reader.until("ready")
+            reader.process.send_signal(signal.SIGTERM)
+            assert reader.process.wait(60) == 0

@@ -1,6 +1,7 @@
 """One film by several tasks, on a real service: same bytes, nothing left, and a kill costs what was at work."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -111,9 +112,9 @@ def test_a_part_that_fails_ends_the_film_and_a_retry_of_both_keeps_the_others(
     service: TaskService, source: Path, tmp_path: Path
 ) -> None:
     made = spread(service, source, tmp_path / "out.mp4")
-    service.wait(made.parts[0], timeout=60)
     service.cancel_task(made.parts[1])
     film = service.wait(made.task_id, timeout=60)
+    service.wait(made.parts[0], timeout=60)
     assert film.status == "failed"
     assert f"{made.parts[1]}" in film.error
 
@@ -135,6 +136,18 @@ def test_all_of_a_film_is_cancelled_by_its_batch(
         service.cancel_task(task_id)
     for task_id in (*made.parts, made.task_id):
         assert service.wait(task_id, timeout=60).status == "cancelled"
+
+
+def test_parts_go_also_where_the_original_stays(service: TaskService, source: Path, tmp_path: Path) -> None:
+    """The film is then complete without a result, and no retry needs them."""
+    original = tmp_path / "in.mp4"
+    shutil.copy(source, original)
+    options = {"preset": "ultrafast", "segment_seconds": 0.8, "crf": 1}
+    made = spread(service, original, tmp_path / "out.mp4", options=options, original="replace")
+    film = service.wait(made.task_id, timeout=60)
+    assert film.status == "completed"
+    assert "not smaller" in film.result["original"]["kept"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.mp4"]
 
 
 def test_a_part_that_is_gone_is_told_and_looked_for_again(service: TaskService, source: Path, tmp_path: Path) -> None:
@@ -198,7 +211,6 @@ def test_what_is_told_of_the_film_is_told_once_and_the_parts_begin_when_it_would
         held=True,
         depends_on=(3,),
         on_dependency_failure="ignore",
-        unique="mine",
         priority=7,
         parent_task_id=2,
         estimated_time=60.0,
@@ -209,7 +221,6 @@ def test_what_is_told_of_the_film_is_told_once_and_the_parts_begin_when_it_would
     assert (first.held, joins.held) == (True, False)
     assert (first.depends_on, second.depends_on) == ((3,), (3,))
     assert (joins.depends_on, joins.on_dependency_failure) == (("part-1", "part-2", 3), ("fail", "fail", "ignore"))
-    assert (first.unique, second.unique, joins.unique) == ("mine:part-1-of-2", "mine:part-2-of-2", "mine")
     assert {one.priority for one in (first, second, joins)} == {7}
     assert {one.parent for one in (first, second, joins)} == {2}
     assert (first.overwrite, joins.overwrite) == (True, False)
@@ -229,7 +240,13 @@ def test_a_film_has_no_such_number_of_parts(parts: int) -> None:
         spread_over(FILM, parts)
 
 
-@pytest.mark.parametrize("change", [{"type": "video_preview"}, {"options": {"parts": 3}}])
+def test_a_film_with_so_long_a_name_that_parts_have_none_is_one_task() -> None:
+    film = msgspec.structs.replace(FILM, output_file=f"/f/{'n' * 228}.mp4")
+    assert isinstance(spread_over(film, 9).command, CreateGraph)
+    assert "its name is so long" in spread_over(film, 10).not_spread
+
+
+@pytest.mark.parametrize("change", [{"type": "video_preview"}, {"options": {"parts": 3}}, {"unique": "mine"}])
 def test_what_is_no_plain_conversion_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptions):
         spread_over(msgspec.structs.replace(FILM, **change), 3)

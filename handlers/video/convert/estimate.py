@@ -72,8 +72,6 @@ _DECODED = 500e6
 _AUDIO_SPEED = 70
 _COMPARED = {"vmaf": 25e6, "xpsnr": 150e6, "ssim": 500e6}
 """Pixels of pairs of frames that are compared in a second on one CPU."""
-_TAKEN = 0.03
-"""Seconds to take over a segment of a part, with its checkpoint."""
 _COPIED = 150e6
 """Bytes a second that are read and written."""
 _PIXEL_BYTES, _AT_PIXELS = 0.02, 300_000
@@ -95,7 +93,7 @@ def estimate(job: Job[VideoConvertOptions]) -> Estimate:
 
 
 def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
-    """Estimate from what is known of the video."""
+    """Estimate from what is known of the video. A film that is joined from parts may have to make them all again."""
     basis = video.basis()
     job, video = _part(job, video)
     options = job.options
@@ -103,8 +101,6 @@ def estimate_for(job: Job[VideoConvertOptions], video: VideoInfo) -> Estimate:
     if target.copied:
         return _copying(job, video, basis)
     codec = target.video_codec
-    if options.parts is not None and video.indexed:
-        return _joining(job, video, codec, basis)
     wanted = _output_pixels(options, video)
     encode = wanted / _SPEED[options.preset] * _SLOWER_THAN_H264[codec]
     if _is_mapped(options, video, codec):
@@ -142,33 +138,21 @@ def _copying(job: Job[VideoConvertOptions], video: VideoInfo, basis: dict[str, A
     )
 
 
-def _joining(job: Job[VideoConvertOptions], video: VideoInfo, codec: str, basis: dict[str, Any]) -> Estimate:
-    """What was made in parts is copied here, and joined. Memory is there to make one damaged piece again."""
-    made = _video_bytes(job, video, codec) + _sound_bytes(job.options, video)
-    segments = ceil(video.duration / segment_length(job.options, video.duration))
-    return Estimate(
-        memory=max(_memory(job, video, 1), _joining_memory(job, video)),
-        temp=int(2.1 * (made + video.beside)) + _CONTAINERS,
-        seconds=0.3 + 4 * made / _COPIED + segments * _TAKEN,
-        basis=basis,
-    )
-
-
 def segments_at_once(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
     """How many segments are encoded side by side: all that the options ask for, or that there is room for."""
-    parts = _parts(job, video)
+    pieces = pieces_of(job, video)
     if job.options.segments_at_once is not None:
-        return min(job.options.segments_at_once, parts)
+        return min(job.options.segments_at_once, pieces)
     if job.options.encoder != "software":
         return 1
-    wanted = max(1, min(job.room.cores, parts, _MOST_AT_ONCE))
+    wanted = max(1, min(job.room.cores, pieces, _MOST_AT_ONCE))
     if job.room.memory:
         two, three = (_memory(job, video, number) for number in (2, 3))
         wanted = max(1, min(wanted, 2 + (job.room.memory - two) // (three - two)))
     return wanted
 
 
-def _parts(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
+def pieces_of(job: Job[VideoConvertOptions], video: VideoInfo) -> int:
     """In how many pieces, about, the video can be read: one where nothing says where its keyframes are."""
     segments = ceil(video.duration / segment_length(job.options, video.duration))
     return max(1, min(segments, round(video.frames / video.gop))) if video.indexed else 1
@@ -216,7 +200,7 @@ def _run_time(job: Job[VideoConvertOptions], video: VideoInfo, encode: float) ->
     sound = _ways_of_sound(job.options) * len(_sounds(job.options, video)) * video.duration / _AUDIO_SPEED
     decode = video.pixels / _DECODED
     made = _output_frames(job.options, video)
-    if _parts(job, video) == 1:
+    if pieces_of(job, video) == 1:
         return made * encode + video.frames * decode + sound
     cores = min(segments_at_once(job, video), job.room.cores)
     return (made * 2 * encode + video.frames * decode + sound) / cores

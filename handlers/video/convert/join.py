@@ -14,7 +14,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
 from ...media.chapters import write_chapters
-from ..opening import open_result
+from ..opening import open_input, open_result
 from ..source import VideoSource
 from .attachments import AttachmentWriter
 from .checkpoint import AudioTrack, Segment
@@ -128,7 +128,7 @@ class EncodedPicture:
 
     def add(self, result: OutputContainer, opened: ExitStack) -> Stream:
         """A track like that of the first segment."""
-        template = opened.enter_context(av.open(str(self._paths[0])))
+        template = opened.enter_context(open_input(self._paths[0]))
         track = result.add_stream_from_template(template.streams.video[0], opaque=True)
         track.time_base = self._source.time_base
         if self._target.video_codec == "h265" and self._target.container.format in ("mp4", "mov"):

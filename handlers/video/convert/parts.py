@@ -1,9 +1,9 @@
-"""A part of a film as a file: a zip archive, not compressed, of the segments and sound that one node has made.
+"""A part of a film as a file: a zip archive, not compressed, of the segments that one node has made.
 
-What they were made of and with stands in it. A part is joined with others only where all of that is the same.
+What they were made of and with stands in it. A part is joined with others only where all of that is the same. Sound is
+no part: libraries of the same version make other bytes of it on other processors, and it takes little time.
 """
 
-import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,18 +12,20 @@ from typing import IO
 
 import msgspec
 
-from ...contract import Unusable
 from ...errors import PartMissing
-from ...pieces import seal
-from .checkpoint import AudioTrack, SavedConversion, Segment
+from ...pieces import hash_of, seal
+from .checkpoint import Segment
 
 _RECORD = "part.json"
 _LAYOUT = 1
-_SOUND = re.compile(r"sound-[\w.-]+", re.ASCII)
 _LONGEST_RECORD = 16 * 1024 * 1024
 _BEGAN = (1980, 1, 1, 0, 0, 0)
 """The time of all entries: the same part has the same bytes whenever it is made."""
 _BLOCK = 1024 * 1024
+
+
+class Unfit(Exception):
+    """A part that cannot be used, and why, in words."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +41,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     software: str
     """Libraries and their versions, for people."""
     encoder: str
-    """What the encoder makes of a few frames."""
+    """What the encoder makes of a few frames; empty: it takes none."""
 
     def differs(self, other: "Origin") -> str:
         """In words, in what `other` differs; empty where all is the same."""
@@ -49,6 +51,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
             return "it was made with other options, or for another kind of output"
         if other.software != self.software:
             return f"it was made with other software: {other.software}; here it is {self.software}"
+        if not self.encoder:
+            return "the encoder takes no trial pictures"
         if other.encoder != self.encoder:
             return "its node has another build of the encoder, or a processor on which it gives other bytes"
         if other.fonts != self.fonts:
@@ -57,37 +61,33 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in the file beside segments and sound."""
+    """What stands in the file beside the segments."""
 
     layout: int = _LAYOUT
     part: int
     parts: int
     made: Origin
-    whole: str = ""
-    """Why the film cannot be spread; the part then holds nothing."""
     segments: tuple[Segment, ...] = ()
-    audio: tuple[AudioTrack, ...] = ()
-    silent: tuple[int, ...] = ()
     bad: int = 0
     """Packets that the decoder refused."""
     good: int = 0
     faults: tuple[str, ...] = ()
     """What encoders did wrong, in words."""
 
+    @property
+    def mark(self) -> str:
+        """A hash of what it holds; the same whenever the part is made."""
+        return hash_of(msgspec.to_builtins(self.made), msgspec.to_builtins(self.segments))
 
-def write_part(
-    path: Path, record: PartRecord, saved: SavedConversion, folder: Path, tick: Callable[[int], None]
-) -> None:
+
+def write_part(path: Path, record: PartRecord, folder: Path, tick: Callable[[int], None]) -> None:
     """Write the file. `tick` is called with the number of bytes of each block; it may raise."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(zipfile.ZipInfo(_RECORD, _BEGAN), msgspec.json.encode(record))
-        for name in saved.files:
-            with (folder / name).open("rb") as file, archive.open(_entry(name), "w", force_zip64=True) as entry:
-                _copy(file, entry, tick)
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    return zipfile.ZipInfo(name, _BEGAN)
+        for segment in record.segments:
+            entry = zipfile.ZipInfo(segment.name, _BEGAN)
+            with (folder / segment.name).open("rb") as file, archive.open(entry, "w", force_zip64=True) as content:
+                _copy(file, content, tick)
 
 
 def _copy(source: IO[bytes], target: IO[bytes], tick: Callable[[int], None]) -> None:
@@ -103,18 +103,22 @@ class Part:
         self._archive = archive
         self.record = record
 
-    def take(self, name: str, size: int, sha256: str, folder: Path, tick: Callable[[int], None]) -> bool:
-        """Write one of its files into the folder, durably. False where it is not as it was made: nothing is left."""
-        part = folder / f"{name}.taken"
+    def take(self, segment: Segment, folder: Path, tick: Callable[[int], None]) -> bool:
+        """Write a segment into the folder, durably. False where it is not as it was made: nothing is left."""
+        final = folder / segment.name
+        part = folder / f"{segment.name}.taken"
         try:
-            with self._archive.open(name) as entry, part.open("wb") as file:
-                _copy(entry, file, tick)
+            entry = self._archive.getinfo(segment.name)
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != segment.size:
+                return False
+            with self._archive.open(entry) as content, part.open("wb") as file:
+                _copy(content, file, tick)
         except (KeyError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError):
             part.unlink(missing_ok=True)
             return False
-        if seal(part, folder / name) == (size, sha256):
+        if seal(part, final) == (segment.size, segment.sha256):
             return True
-        (folder / name).unlink()
+        final.unlink()
         return False
 
 
@@ -124,30 +128,27 @@ def open_part(path: Path, part: int, parts: int) -> Iterator[Part]:
 
     Raises:
         PartMissing: it is not there.
-        Unusable: it is no part, or not this one, or its record is damaged.
+        Unfit: it is no part, or not this one, or its record is damaged.
     """
-    named = f"part {part} of {parts}, {path.name},"
     if path.is_symlink() or not path.is_file():
-        raise PartMissing(f"{named} is not in {path.parent}")
-    broken = f"{named} is damaged or no part of a film: convert the film again"
+        raise PartMissing(f"part {part} of {parts}, {path.name}, is not in {path.parent}")
+    broken = f"{path.name} is damaged or no part of a film"
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise Unusable(broken) from error
+        raise Unfit(broken) from error
     with archive:
         try:
             if archive.getinfo(_RECORD).file_size > _LONGEST_RECORD:
-                raise Unusable(broken)
+                raise Unfit(broken)
             record = msgspec.json.decode(archive.read(_RECORD), type=PartRecord)
         except (KeyError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, msgspec.DecodeError) as error:
-            raise Unusable(broken) from error
+            raise Unfit(broken) from error
         if record.layout != _LAYOUT:
-            raise Unusable(f"{named} was made by another version of tasktrail: have the same one on all nodes")
+            raise Unfit(f"{path.name} was made by another version of tasktrail")
         if (record.part, record.parts) != (part, parts):
-            raise Unusable(f"{named} says that it is part {record.part} of {record.parts}: convert the film again")
-        if any(not _SOUND.fullmatch(track.name) for track in record.audio):
-            raise Unusable(broken)
+            raise Unfit(f"{path.name} says that it is part {record.part} of {record.parts}")
         yield Part(archive, record)
 
 
-__all__ = ["Origin", "Part", "PartRecord", "open_part", "write_part"]
+__all__ = ["Origin", "Part", "PartRecord", "Unfit", "open_part", "write_part"]

@@ -3,7 +3,7 @@
 Each part leaves a durable file and a checkpoint, so the next attempt begins where the last one was.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import av
@@ -24,11 +24,11 @@ from .fitting import fitting_for
 from .join import EncodedPicture, Parts, duration_of, join
 from .journal import Journal
 from .library_encoder import LibraryBackend, require_hardware
-from .making import COPY_FROM, PICTURE_UNTIL, Making, Throttle
+from .making import COPY_FROM, PICTURE_UNTIL, SOUND_SHARE, Making, Throttle
 from .mastering import light_notes, with_light
 from .metadata import lost_disposition_notes, lost_tag_notes
 from .options import Target, VideoConvertOptions, choose_target, holds_aspect, require_program, segment_length
-from .parts import Origin, PartRecord, open_part, write_part
+from .parts import Origin, Part, PartRecord, Unfit, open_part, write_part
 from .picture import (
     choose_pixel_format,
     output_aspect,
@@ -37,7 +37,7 @@ from .picture import (
     refuse_if_no_room,
     refuse_if_too_small,
 )
-from .program_encoder import ProgramBackend
+from .program_encoder import ProgramBackend, ProgramFailedError
 from .reshaping import WantedPart, reshaped, wanted_part
 from .search import search_for
 from .segments import VideoBackend
@@ -56,8 +56,7 @@ def run(context: TaskContext[VideoConvertOptions]) -> Outcome:
     """Convert `context.input_file` into `context.output_part`, going on from `context.checkpoint`.
 
     Raises:
-        Unusable: the input is no video, or lacks what the options ask for, or the machine does; or a part of a film
-            that was spread does not go with it.
+        Unusable: the input is no video, or lacks what the options ask for, or the machine does.
         UndecodableError: too much of the picture cannot be decoded, or is missing.
         EncoderFailedError: the encoder failed again and again.
         PartMissing: a part of a film that was spread is not there.
@@ -181,22 +180,17 @@ class _Conversion:
         """Do what is left to do of a part, and write it for whoever joins it."""
         self._saved = self._saved.intact(self._context.work_dir)
         self._clean_up()
-        record = PartRecord(part=part, parts=parts, made=self._origin(), whole=self._why_whole())
-        if not record.whole:
+        made = self._origin()
+        record, why = PartRecord(part=part, parts=parts, made=made), self._why_whole() or made.differs(made)
+        if not why:
             share = shares_of(self._saved.plan, self._source.keyframes, parts)[part - 1]
-            making = self._making((0.0, _WRITTEN_FROM), sounds=self._sounds.kept[part - 1 :: parts], share=share)
+            making = self._making((0.0, _WRITTEN_FROM), sounds=(), share=share)
             self._saved = making.run()
             bad, good = making.read
             record = msgspec.structs.replace(
-                record,
-                segments=self._saved.segments,
-                audio=self._saved.audio,
-                silent=self._saved.silent,
-                bad=bad,
-                good=good,
-                faults=tuple(making.faults),
+                record, segments=self._saved.segments, bad=bad, good=good, faults=tuple(making.faults)
             )
-        size, written, throttle = self._taken_bytes(self._saved), 0, Throttle()
+        size, written, throttle = sum(segment.size for segment in self._saved.segments), 0, Throttle()
 
         def tick(count: int) -> None:
             nonlocal written
@@ -206,17 +200,17 @@ class _Conversion:
                 done = _WRITTEN_FROM + (100 - _WRITTEN_FROM) * written / max(1, size)
                 self._context.progress(done, f"writing part {part} of {parts}")
 
-        write_part(self._context.output_part, record, self._saved, self._context.work_dir, tick)
-        made = f"{len(self._saved.segments)} segments of {self._saved.plan.count}"
+        write_part(self._context.output_part, record, self._context.work_dir, tick)
+        message = f"{len(self._saved.segments)} segments of {self._saved.plan.count}"
         result = {
             "part": part,
             "parts": parts,
             "segments": len(self._saved.segments),
             "frames": self._saved.frames,
-            "audio_tracks": len(self._saved.audio),
-            "notes": [f"not spread: {record.whole}"] if record.whole else list(record.faults),
+            "mark": record.mark,
+            "notes": [f"not spread: {why}"] if why else list(record.faults),
         }
-        return Finished(result=result, message=f"not spread: {record.whole}" if record.whole else made)
+        return Finished(result=result, message=f"not spread: {why}" if why else message)
 
     def _why_whole(self) -> str:
         """Why this film cannot be made in parts, in words; empty where it can."""
@@ -228,65 +222,85 @@ class _Conversion:
 
     def _origin(self) -> Origin:
         """What the bytes of the film follow from, on this node."""
+        try:
+            trial = self._backend.stamp(self._target, self._pixels)
+        except (av.error.FFmpegError, ProgramFailedError):
+            trial = ""
         return Origin(
             film=fingerprint_anywhere(self._source.path),
             options=hash_of(bytes_depend_on(self._context.options), msgspec.to_builtins(self._target), _LAYOUT),
             cuts=hash_of(msgspec.to_builtins(self._saved.plan)),
             fonts=hash_of(self._burned.mark if self._burned else []),
             software=self._backend.software,
-            encoder=self._backend.stamp(self._target, self._pixels),
+            encoder=trial,
         )
 
     def _take_parts(self, parts: int) -> None:
-        """Take over what the parts hold, each piece with a checkpoint, as if this task had made it.
+        """Take over what the parts hold, each segment with a checkpoint, as if this task had made it.
 
-        A piece that was damaged since is left out, and made here. Raises Unusable for a part that does not go with this
-        film, these options, or this node's software, and PartMissing.
+        What does not go with this film, these options or this node's software, and what was damaged since, is left out,
+        and made here. Raises PartMissing.
         """
-        folder, plan = self._context.work_dir, self._saved.plan
+        if why := self._why_whole():
+            self._faults.append(f"not spread: {why}")
+            return
         origin: Origin | None = None
         bad = good = 0
-        for part, share in enumerate(shares_of(plan, self._source.keyframes, parts), 1):
-            if self._has_taken(share, self._sounds.kept[part - 1 :: parts]):
+        for part, share in enumerate(shares_of(self._saved.plan, self._source.keyframes, parts), 1):
+            if self._made.issuperset(share):
                 continue
             path = part_file(self._context.output_file, part, parts)
-            with open_part(path, part, parts) as opened:
-                record, origin = opened.record, origin or self._origin()
-                if why := origin.differs(record.made):
-                    raise Unusable(
-                        f"part {part} of {parts} ({path.name}) does not go with the others: {why}. Convert the film "
-                        "again, on nodes with the same software"
-                    )
-                if record.whole:
-                    self._faults.append(f"not spread: {record.whole}")
-                    return
-                bad, good = bad + record.bad, good + record.good
-                self._faults += record.faults
-                lost = 0
-                for change, name, size, digest in _pieces_of(record):
-                    if name in self._saved.files:
-                        continue
-                    if name and not opened.take(name, size, digest, folder, self._tick):
-                        lost += 1
-                        continue
-                    self._saved = self._saved.after(change)
-                    done = PICTURE_UNTIL * len(self._saved.segments) / plan.count
-                    self._journal.save(self._saved, change, min(done, PICTURE_UNTIL), f"part {part} of {parts}")
-                if lost:
-                    self._faults.append(f"part {part} of {parts} was damaged: {lost} of its pieces were made again")
-        if beyond_use(bad, good):
+            try:
+                with open_part(path, part, parts) as opened:
+                    origin = origin or self._origin()
+                    if why := origin.differs(opened.record.made) or self._why_not_told(opened.record):
+                        raise Unfit(why)
+                    self._take(opened, share)
+            except Unfit as unfit:
+                self._faults.append(f"part {part} of {parts} was made again here: {unfit}")
+            else:
+                bad, good = bad + opened.record.bad, good + opened.record.good
+        length = float((self._saved.plan.end - self._saved.plan.start) * self._source.time_base)
+        if beyond_use(bad, max(good, length * self._source.rate)):  # of parts that were taken before nothing is known
             raise undecodable(self._source.path.name, self._source.codec, bad, good)
 
-    def _has_taken(self, share: range, sounds: Sequence[SoundPlan]) -> bool:
-        made = {segment.number for segment in self._saved.segments}
-        return made.issuperset(share) and all(self._saved.has_sound(sound.stream) for sound in sounds)
+    def _take(self, opened: Part, share: range) -> None:
+        """Take the segments of a part over, and say how many cannot be."""
+        plan, record, lost = self._saved.plan, opened.record, 0
+        self._faults += record.faults
+        for segment in record.segments:
+            behind = segment.number >= plan.count and share.stop == plan.count
+            if segment.number in self._made or not (segment.number in share or behind):
+                continue
+            if not opened.take(segment, self._context.work_dir, self._tick):
+                lost += 1
+                if segment.number >= plan.count - 1:
+                    break  # behind the last cut the others follow on this one: all are made again
+                continue
+            change = FinishedPart(segment=segment)
+            self._saved = self._saved.after(change)
+            done = (PICTURE_UNTIL - SOUND_SHARE) * min(1.0, len(self._saved.segments) / plan.count)
+            self._journal.save(self._saved, change, done, f"part {record.part} of {record.parts}")
+        if lost:
+            self._faults.append(
+                f"part {record.part} of {record.parts} was damaged: {lost} of its pieces were made again"
+            )
+
+    def _why_not_told(self, record: PartRecord) -> str:
+        """Why the file is not what the task of this part has made, if this one has waited for such a task."""
+        results = [result for result in self._context.dependencies.values() if isinstance(result, dict)]
+        told = [
+            one.get("mark") for one in results if (one.get("part"), one.get("parts")) == (record.part, record.parts)
+        ]
+        return "it is not what its task has made" if told and record.mark not in told else ""
+
+    @property
+    def _made(self) -> set[int]:
+        """The numbers of the segments that are there."""
+        return {segment.number for segment in self._saved.segments}
 
     def _tick(self, _count: int) -> None:
         self._context.check_stop()
-
-    @staticmethod
-    def _taken_bytes(saved: SavedConversion) -> int:
-        return sum(segment.size for segment in saved.segments) + sum(track.size for track in saved.audio)
 
     def _clean_up(self) -> None:
         """Leave nothing but what is known to be finished."""
@@ -476,16 +490,6 @@ class _Conversion:
             *extras.notes,
             *lost,
         ]
-
-
-def _pieces_of(record: PartRecord) -> Iterator[tuple[FinishedPart, str, int, str]]:
-    """What a part holds: the change that each piece is, with name, size and hash of its file, if it has one."""
-    for stream in record.silent:
-        yield FinishedPart(silent=stream), "", 0, ""
-    for track in record.audio:
-        yield FinishedPart(sound=track), track.name, track.size, track.sha256
-    for segment in record.segments:
-        yield FinishedPart(segment=segment), segment.name, segment.size, segment.sha256
 
 
 def _plan(source: VideoSource, window: WantedPart, segment_seconds: float) -> SegmentPlan:

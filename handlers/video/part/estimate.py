@@ -1,9 +1,12 @@
 """The estimate of a part. No media library here: the service imports this."""
 
+from math import ceil
+
 import msgspec
 
 from ...contract import Estimate, Job
 from ..convert.estimate import estimate_for as estimate_of_film
+from ..convert.estimate import pieces_of
 from ..convert.spread import VideoPartOptions
 from ..estimate import ASSUMED, VideoInfo
 from .options import film_job
@@ -15,10 +18,7 @@ def estimate(job: Job[VideoPartOptions]) -> Estimate:
 
 
 def estimate_for(job: Job[VideoPartOptions], video: VideoInfo) -> Estimate:
-    """Its share of what the whole film would take in one task. Memory is the same: it has as many encoders."""
-    alone = film_job(job)
-    film = estimate_of_film(
-        msgspec.structs.replace(alone, options=msgspec.structs.replace(alone.options, parts=None)), video
-    )
-    parts = job.options.parts or 1
-    return msgspec.structs.replace(film, temp=film.temp // parts, seconds=film.seconds / parts)
+    """The longest share of what the whole film would take in one task. Memory is the same: it has as many encoders."""
+    film, pieces = estimate_of_film(film_job(job), video), pieces_of(film_job(job), video)
+    share = ceil(pieces / (job.options.parts or 1)) / pieces
+    return msgspec.structs.replace(film, temp=int(film.temp * share), seconds=film.seconds * share)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tasktrail.cli.spread import parts_of
 from tasktrail.events import CreateGraph, CreateTask, Started
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 
@@ -123,3 +124,43 @@ def test_only_a_film_is_spread(cli: Callable[..., Any]) -> None:
 def test_whole_tasks_are_not_spread(cli: Callable[..., Any], other: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / other[1]).write_text("[]")
     assert cli("submit", other[0], str(tmp_path / other[1]), "--spread", "2").code == 2
+
+
+def test_held_parts_begin_with_the_same_run(cli: Callable[..., Any], tasks: Any) -> None:
+    cli("submit", *RUN[1:], "--held")
+    assert [tasks.get_task(task_id).held for task_id in (1, 2, 3)] == [True, True, False]
+    tasks.script += [partial(start, tasks, 1, 2), partial(end, tasks, 1, 2), partial(start, tasks, 3)]
+    tasks.script += [partial(end, tasks, 3)]
+    assert cli(*RUN).code == 0
+
+
+def test_the_same_run_for_the_same_time_waits_again(cli: Callable[..., Any], tasks: Any) -> None:
+    at = ("--scheduled-for", "2031-01-01T00:00:00Z")
+    cli("submit", *RUN[1:], *at)
+    other = cli(*RUN, "--scheduled-for", "2032-01-01T00:00:00Z")
+    assert other.code == 1
+    assert "`tasktrail adjust 1 --scheduled-for` changes it (and that of 2)" in other.err
+    tasks.script += [partial(tasks.cancel_task, task_id) for task_id in (3, 2, 1)]
+    shown = cli(*RUN, *at)
+    assert "going on with task 3" in shown.err
+    assert "not taken over" not in shown.err
+
+
+def own_task(tasks: Any, kind: str, **fields: Any) -> None:
+    """A task that waits for others, and is no film that was spread."""
+    others = [tasks.create_task("noop", "in.mp4", f"/f/{number}") for number in (1, 2)]
+    tasks.create_task(kind, "/f/in.mp4", "/f/out.mp4", depends_on=others, **fields)
+
+
+@pytest.mark.parametrize("parts", ["all", 2, None, -1, [1]])
+@pytest.mark.parametrize("kind", ["noop", "video_convert"])
+def test_an_option_parts_of_another_task_says_nothing(tasks: Any, kind: str, parts: Any) -> None:
+    own_task(tasks, kind, options={"parts": parts})
+    assert parts_of(tasks, tasks.get_task(3)) == []
+
+
+def test_a_batch_is_cancelled_from_its_last_task_on(cli: Callable[..., Any], tasks: Any) -> None:
+    cli("submit", *RUN[1:], "--batch", "mine")
+    assert cli("cancel", "--batch", "mine", "--yes").code == 0
+    assert [tasks.get_task(task_id).status for task_id in (1, 2, 3)] == ["cancelled"] * 3
+    assert [sent.task_id for sent in tasks.sent[1:]] == [3, 2, 1]

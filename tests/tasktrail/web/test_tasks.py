@@ -176,6 +176,17 @@ def test_a_change_of_many_is_counted_before_and_asks_for_a_reason(
     assert last.command_id.endswith(f":{ids[1]}")
 
 
+def test_what_waits_for_others_is_cancelled_before_them(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
+) -> None:
+    """Else it would fail because they were cancelled."""
+    first = create(document_id=document)
+    last = create(document_id=document, depends_on=[first])
+    sent = form(browser.get("/tasks/confirm", params={"action": "cancel", "of": "all", "document_id": document}))
+    browser.post("/tasks/act", data={**sent, "reason": "both"}, follow_redirects=True)
+    assert [service.get_task(one).status for one in (first, last)] == ["cancelled", "cancelled"]
+
+
 def test_the_same_form_sent_twice_changes_nothing_twice(
     browser: httpx.Client, service: TaskService, create: Callable[..., int], document: int
 ) -> None:
