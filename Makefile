@@ -10,7 +10,7 @@ RAY := $(VENV)-ray
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations sim fuzz photos corpus ci long pins golden python-page clean
+.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations sim fuzz photos corpus ci long pins golden python-page cluster-demo clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## Run the main job on real input, with a kill -9 in the middle (ARGS=--keep leaves its page open)
 	$(BIN)/tasktrail demo $(ARGS)
+
+cluster-demo: $(RAY)/.postgresql-ready ## Rehearse a cluster on this machine: a film over three nodes, a node and the service lost (as root; ARGS=--keep)
+	$(RAY)/bin/python tests/cluster/demo.py $(ARGS)
 
 test: $(READY) ## Run the fast tests (unit, property, contract)
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not crash and not long" $(ARGS)
@@ -65,7 +68,7 @@ test-postgresql: $(POSTGRESQL_READY) ## Run the tests of a log on PostgreSQL, an
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/moving.py --tasks 2000
 	$(BIN)/python tests/crash/campaign.py --kills 3 --backend postgresql
 
-test-ray: $(RAY)/.ready ## Run attempts on a Ray cluster on this machine, with kills of whatever takes part
+test-ray: $(RAY)/.postgresql-ready ## Run attempts on a Ray cluster on this machine, with kills of whatever takes part
 	$(RAY)/bin/python -m pytest -m ray tests/contract/test_executor.py tests/ray tests/cluster $(ARGS)
 
 spread-model: $(RAY)/.ready ## Predict and measure how long one film takes over several nodes (as root; ARGS="--nodes 3 --quota 0.5")
@@ -78,6 +81,11 @@ $(RAY)/.ready: pyproject.toml constraints.txt $(READY)
 		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray,media]' \
 		pytest pytest-randomly pytest-timeout hypothesis
 	@touch $(RAY)/.ready
+
+$(RAY)/.postgresql-ready: $(RAY)/.ready
+	@PYTHONWARNINGS="ignore:Editable installation" $(RAY)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --build-constraint constraints.txt --editable '.[ray,media,postgresql]' --group postgresql
+	@touch $@
 
 test-browser: $(READY) ## Look at the page in Chromium, as a person does (CHROMIUM=/usr/bin/chromium names another)
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS)

@@ -130,9 +130,10 @@ class Machine:
         self._network = network
         self._first = first
         self._pid = pid
-        self._enter = ["nsenter", *_INTO, "--target", str(pid), "--"]
+        self.enter = ["nsenter", *_INTO, "--target", str(pid), "--"]
+        """What starts a program there."""
         self._entered: list[subprocess.Popen[bytes]] = []
-        self._processes = _processes_of(pid)
+        self._space = _space("uts", pid)
 
     def start(
         self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, output: Path | None = None
@@ -140,7 +141,7 @@ class Machine:
         """Start a program there; what it says is added to the file `output`."""
         with (output or Path(os.devnull)).open("ab") as sink:
             entered = subprocess.Popen(
-                [*self._enter, *command],
+                [*self.enter, *command],
                 env=self._environment(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -152,14 +153,18 @@ class Machine:
 
     def run(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
         """Run a program there to its end; what it says. Raises OSError if it fails."""
-        return _checked([*self._enter, *command], self._environment(environment))
+        return _checked([*self.enter, *command], self._environment(environment))
 
     def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
         return {**os.environ, "TMPDIR": str(self._network.private), **(more or {})}
 
     def pids(self) -> list[int]:
-        """Its processes but the first, by their numbers as seen from outside."""
-        return [pid for pid in all_pids() if pid != self._pid and _processes_of(pid) == self._processes]
+        """Its processes but the first, by their numbers as seen from outside.
+
+        With those that walls around an attempt have put into a namespace of their own; without those that enter it.
+        """
+        here, outside = [pid for pid in all_pids() if _space("uts", pid) == self._space], _space("pid", os.getpid())
+        return [pid for pid in here if pid != self._pid and _space("pid", pid) != outside]
 
     def cut(self) -> None:
         """Cut its cable: what is sent is lost in silence, both ways."""
@@ -215,9 +220,10 @@ def command_of(pid: int) -> str:
         return ""
 
 
-def _processes_of(pid: int) -> str:
+def _space(kind: str, pid: int) -> str:
+    """Its namespace of this kind; empty: it is gone."""
     try:
-        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+        return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
     except OSError:
         return ""
 

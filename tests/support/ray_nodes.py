@@ -71,6 +71,7 @@ class RayNode:
                 ),
                 *(str(Path(sys.executable).with_name("ray")), "start", "--address", head.address),
                 *("--node-ip-address", "127.0.0.1", "--num-cpus", str(cpus), "--object-store-memory", "80000000"),
+                *("--node-name", f"node-{secrets.token_hex(4)}"),  # what is called alike at one address is one node
                 *("--disable-usage-stats", "--include-log-monitor", "false", "--block"),
             ],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
