@@ -18,6 +18,7 @@ from ..events.clock import Clock
 from ..events.errors import NotReady
 from ..events.log.opening import read_log
 from ..events.system_events import UserErased
+from ..handlers.elsewhere import FOLDER
 from ..projections.rebuilding import build_anew
 from .base import WAKE, Actor, DeleteSnapshots, DestroyKeys, PutInPlace, Wake, logger
 from .core.messages import ErasureDone
@@ -133,6 +134,10 @@ class Eraser(Actor):
         for folder in (folders.outputs, folders.work):
             for entry in _entries(folder):
                 if entry.name.partition(".")[0] in of_tasks:
+                    _delete(entry)
+        for name in ("fetched", "results"):  # of files elsewhere; uploads are called off by whoever sweeps
+            for entry in _entries(folders.work / FOLDER / name):
+                if entry.name.partition("-")[0] in of_tasks:
                     _delete(entry)
         for entry in _entries(folders.pictures):  # their names do not say of which files they are
             _delete(entry)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..events.reports import AttemptEnded, Order, Report, Run
 from ..handlers.publish import remove_part
+from ..handlers.urls import is_url
 from .base import Orders, logger
 from .dependency_results import DependencyResults
 from .executor import Executor
@@ -102,6 +103,8 @@ class Handover:
 
 
 def _discard(output: str, task_id: int) -> None:
+    if is_url(output):
+        return  # what has not appeared there, its own process calls off
     try:
         remove_part(Path(output), task_id)
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ from ..handlers.workspace import TempFiles
 from .base import WAKE, Actor, Alarm, Wake
 from .core.messages import Tick
 from .feed import Feed
+from .storage.sweeper import Sweeper
 
 _EVERY = timedelta(hours=1)
 _AGAIN = timedelta(minutes=1)
@@ -28,16 +29,24 @@ class Janitor(Actor):
         files: the temp folders. Its `protected` has to name the unfinished tasks; it is asked anew for each folder.
         clock: for the hourly sweep.
         last_task_id: the id of the task that was created last; it is asked anew for each folder, too.
+        sweeper: clears up after attempts with files elsewhere; none: there are no such.
     """
 
     def __init__(
-        self, *, feed: Feed[Recorded], files: TempFiles, clock: Clock, last_task_id: Callable[[], int]
+        self,
+        *,
+        feed: Feed[Recorded],
+        files: TempFiles,
+        clock: Clock,
+        last_task_id: Callable[[], int],
+        sweeper: Sweeper | None = None,
     ) -> None:
         super().__init__()
         self._feed = feed
         self._files = files
         self._clock = clock
         self._last_task_id = last_task_id
+        self._sweeper = sweeper
 
     def on_start(self) -> None:
         """Sweep once, then every hour."""
@@ -49,6 +58,8 @@ class Janitor(Actor):
         """Clear up once more."""
         self._alarm.close()
         self._clear_up()
+        if self._sweeper is not None:
+            self._sweeper.close()
 
     def receive(self, message: object) -> None:
         """Clear up after what was completed; sweep when it is time."""
@@ -60,6 +71,8 @@ class Janitor(Actor):
                 try:
                     self._files.sweep_orphans(self._last_task_id)
                     self._files.clean_up()
+                    if self._sweeper is not None:
+                        self._sweeper.sweep()
                     pause = _EVERY
                 finally:
                     self._alarm.set(self._clock.now() + pause)

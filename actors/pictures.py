@@ -22,6 +22,7 @@ from ..events.reports import AttemptEnded, Report, Run, Stop
 from ..events.task_events import Estimated
 from ..handlers.pictures import MEMORY, PICTURE_HOMES, PICTURE_NAME, picture_type
 from ..handlers.process.sandbox import Sandbox
+from ..handlers.urls import is_url
 from .logger import get_logger
 from .workers.local_executor import LocalExecutor
 
@@ -152,10 +153,13 @@ class PictureMaker:
         kind = picture_type(Path(path))
         if not kind:
             raise NoPicture("Files of this kind are not shown")
+        if is_url(path):
+            raise NoPicture("It is not on this machine")
         try:
             real = os.path.realpath(path)
             roots = self._roots[side]
-            if roots and not any(os.path.commonpath((real, root)) == root for root in roots):
+            folders = [root for root in roots if not is_url(root)]
+            if roots and not any(os.path.commonpath((real, root)) == root for root in folders):
                 raise NoPicture(f"It lies outside of {side}_roots")
             found = os.stat(real)  # noqa: PTH116 - a text
         except (OSError, ValueError):

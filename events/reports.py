@@ -68,6 +68,12 @@ class Run(Frame, frozen=True, tag="run"):
     after what is there. 0: it has a worker to itself."""
     node: str = ""
     """The node of the worker that it is to run on; empty where there is only this machine."""
+    input_url: str = ""
+    """Where the input was fetched from, once it was; `input_file` is where it lies now. Set by the worker."""
+    input_version: str = ""
+    """Another one for each content of that input."""
+    output_url: str = ""
+    """Where the output is stored in the end; `output_file` is where it takes shape. Set by the worker."""
 
 
 class Stop(Frame, frozen=True, tag="stop"):

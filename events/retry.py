@@ -43,6 +43,10 @@ RULES: tuple[RetryRule, ...] = (
     RetryRule("type:ConnectionRefusedError", retryable=True, error_type="ConnectionRefusedError"),
     RetryRule("type:ConnectionResetError", retryable=True, error_type="ConnectionResetError"),
     RetryRule("type:TimeoutError", retryable=True, error_type="TimeoutError"),
+    RetryRule("type:StorageUnreachable", retryable=True, error_type="StorageUnreachable"),
+    RetryRule("type:StorageMissing", retryable=False, error_type="StorageMissing"),
+    RetryRule("type:StorageDenied", retryable=False, error_type="StorageDenied"),
+    RetryRule("type:InputTooLarge", retryable=False, error_type="InputTooLarge"),
     RetryRule("type:InputChanged", retryable=True, error_type="InputChanged"),  # what was being copied will be whole
     RetryRule("type:FileNotFoundError", retryable=False, error_type="FileNotFoundError"),
     RetryRule("type:MemoryError", retryable=False, error_type="MemoryError"),

@@ -131,3 +131,47 @@ class CertificateOutOfDate(HandlerFault):
     code = "certificate_out_of_date"
     title = "Manifests cannot be signed now"
     remedy = "Put certificates that are valid at c2pa_certificate, start the service again, and retry the task."
+
+
+class StorageMissing(HandlerFault):
+    """Where the input should be elsewhere, or the output go, there is nothing: no object, no bucket, no page."""
+
+    code = "storage_missing"
+    status = 404
+    title = "There is nothing at the address"
+    remedy = "Check the address, then create the task again."
+
+
+class StorageDenied(HandlerFault):
+    """The place refuses the service, or the service the place."""
+
+    code = "storage_denied"
+    status = 403
+    title = "The file elsewhere may not be reached"
+    remedy = "Give the service's user the right to it, then retry the task; `tasktrail doctor` looks at each place."
+
+
+class StorageUnreachable(HandlerFault):
+    """The server does not answer, or the connection broke. It is tried again as `max_retries` says."""
+
+    code = "storage_unreachable"
+    status = 503
+    title = "The place of a file cannot be reached"
+    remedy = "See that the server runs and that this machine reaches it, then retry the task."
+
+
+class StorageFailed(HandlerFault):
+    """A file could not be moved from or to elsewhere, for another reason, which the message names."""
+
+    code = "storage_failed"
+    title = "A file could not be moved"
+    remedy = "Look at the message, then retry the task."
+
+
+class InputTooLarge(HandlerFault):
+    """The input elsewhere has more bytes than temp space may hold."""
+
+    code = "input_too_large"
+    status = 413
+    title = "The input is too large to be fetched"
+    remedy = "Have the operator raise `max_temp_size`, or bring the file nearer."

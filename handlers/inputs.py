@@ -87,14 +87,21 @@ class Input:
         OSError: it is not there, or may not be read.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, version: str = "") -> None:
+        """`version`: that of the file elsewhere which this is a copy of."""
         self._path = path
+        self._version = version
         self._fd = _open(path)
         try:
             self.state = _settled(self._fd, path)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def stamp(self) -> str:
+        """For a checkpoint. Of a copy that of the original, for the copy may be another file in the next attempt."""
+        return self._version or self.state.stamp
 
     def close(self) -> None:
         """Release the file."""

@@ -60,7 +60,7 @@ def cluster_executor(
         io=config.worker_io,
         cores=min(cores, config.max_cores or cores),
         memory=config.ray_memory // 2,
-        sandbox=config.for_workers(paths.protected()),
+        sandbox=config.for_workers(paths.protected(), cluster),
         temp_root=str(paths.temp),
         output_root=str(paths.output) if config.max_output else "",
         max_output=config.max_output,

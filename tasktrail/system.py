@@ -50,6 +50,7 @@ from .actors.sealer import Sealer
 from .actors.service_log import ServiceLog
 from .actors.snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT
 from .actors.snapshotter import SnapshotPace, Snapshotter
+from .actors.storage.sweeper import Sweeper
 from .actors.supervisor import Child, Supervisor
 from .actors.worker_pool import WorkerPool
 from .actors.workers.local_executor import LocalExecutor
@@ -72,6 +73,7 @@ from .events.state import RESUMING
 from .events.system_events import RetentionRule, TasksForgotten, UserErased
 from .events.task_events import is_terminal
 from .handlers.contract import Room
+from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
 from .handlers.process.sandbox import sandbox_support
 from .handlers.publish import part_path, staged_path
@@ -517,7 +519,9 @@ class System:
             labels=parse_limits(self.config.worker_labels),
             homes=self.registry.homes(),
             lock_path=self.paths.workers_lock,
-            sandbox=self.config.for_workers(self.paths.protected()),
+            sandbox=self.config.for_workers(
+                self.paths.protected(), self._log_id() if self.config.storage() is not None else ""
+            ),
             output_root=self.paths.output,
             max_output=self.config.max_output,
             hash_up_to=self.config.hash_inputs_up_to,
@@ -698,6 +702,7 @@ class System:
         return before != self._looked_at
 
     def _start_janitor(self) -> "Janitor.ref":  # type: ignore[name-defined]
+        storage = self.config.storage()
         self._temp_files = TempFiles(
             self.paths.temp,
             max_size=self.config.max_temp_size or UNLIMITED,
@@ -709,6 +714,7 @@ class System:
             files=self._temp_files,
             clock=self.clock,
             last_task_id=lambda: self.scheduler.ask(StateQuery(last_task_id), timeout=30),
+            sweeper=None if storage is None else Sweeper(self.paths.temp / FOLDER, storage),
         )
 
     def _first_record(self, task_id: int) -> Recorded | None:

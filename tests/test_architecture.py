@@ -56,6 +56,7 @@ PURE = (
     "tasktrail.projections.proof.trees",
     "tasktrail.projections.legal_transitions",
     "tasktrail.handlers.errors",
+    "tasktrail.handlers.urls",
     "tasktrail.actors.core",
     "tasktrail.whatif.timeline",
     "tasktrail.whatif.executor",
@@ -87,6 +88,7 @@ PURE_IMPORTS = {
     "re",
     "typing",
     "zoneinfo",  # the same zones for the same data of the system
+    "urllib.parse",
 }
 PURE_NAMES = {("pathlib", "PurePath"), ("pathlib", "PurePosixPath")}  # of modules that are not pure as a whole
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint", "__import__"}

@@ -48,6 +48,7 @@ from ...events.system_events import (
 )
 from ...events.task_events import Estimated, output_of, unique_key_of
 from ...events.timeouts import End, Signs, attempt_ends, waiting_ends
+from ...handlers.urls import is_url
 from .limits import (
     LimitChanges,
     LimitKey,
@@ -74,6 +75,8 @@ from .windows import Windows
 
 PUBLISH_PATIENCE = timedelta(seconds=60)
 """How long publishing may take: a file is only renamed. Longer, and it is taken for hung."""
+PUBLISH_PATIENCE_ELSEWHERE = timedelta(minutes=30)
+"""The same where a server has to make it appear: a large object takes minutes, and a lost answer is asked for again."""
 AttemptId: TypeAlias = tuple[int, int]
 """Task and attempt."""
 SHORT_MEMORY = 64 * 1024 * 1024
@@ -81,6 +84,11 @@ SHORT_MEMORY = 64 * 1024 * 1024
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_BEAT = 15.0
 """Seconds between two signs of life, at most."""
+
+
+def publish_patience(output_file: str) -> timedelta:
+    """How long publishing there may take."""
+    return PUBLISH_PATIENCE_ELSEWHERE if is_url(output_file) else PUBLISH_PATIENCE
 
 
 class Running(msgspec.Struct):

@@ -20,7 +20,7 @@ from ...events.timeouts import End, limits_waiting
 from .dependencies import ended, enter
 from .owners import without_others
 from .schedules import FIRE_TIME, Schedule, due_runs
-from .state import PUBLISH_PATIENCE, Running, beat_in
+from .state import Running, beat_in, publish_patience
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 
@@ -70,7 +70,7 @@ def _look_at_attempt(work: UnitOfWork, task: TaskState, attempt: int) -> None:
     if running.sought:
         return  # it is watched once it is found
     if running.granted_at is not None:
-        end = _hung_publishing(work, running, running.granted_at + PUBLISH_PATIENCE)
+        end = _hung_publishing(work, running, running.granted_at, publish_patience(task.spec.output_file))
     else:
         _hear_out(work.now, task, running)
         end = _first(work, work.state.attempt_ends(running))
@@ -114,11 +114,11 @@ def _was_away(now: datetime, last_sign: datetime, limit: float | None) -> bool:
     return limit is not None and now - last_sign >= timedelta(seconds=limit + beat_in(limit))
 
 
-def _hung_publishing(work: UnitOfWork, running: Running, at: datetime) -> End | None:
+def _hung_publishing(work: UnitOfWork, running: Running, granted: datetime, patience: timedelta) -> End | None:
     """Once an attempt has the grant its work is done, and only publishing itself is limited."""
-    seconds = PUBLISH_PATIENCE.total_seconds()
-    error = f"timeout: attempt {running.attempt} published for longer than {seconds:.0f} s"
-    return End(at, "timeout", error, "AttemptTimeout") if at <= work.now else None
+    error = f"timeout: attempt {running.attempt} published for longer than {patience.total_seconds():.0f} s"
+    end = End(granted + patience, "timeout", error, "AttemptTimeout")
+    return end if end.at <= work.now else None
 
 
 def _end(work: UnitOfWork, task: TaskState, running: Running, end: End) -> None:

@@ -14,7 +14,7 @@ from ...events.reports import Order, Stop
 from ...events.system_events import SYSTEM_TAGS
 from ...events.timeouts import limits_attempts, limits_waiting
 from .messages import Answered, Commanded, Effect, Intake
-from .state import PUBLISH_PATIENCE, ParkedBy, Running, SchedulerState
+from .state import ParkedBy, Running, SchedulerState, publish_patience
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +179,8 @@ class UnitOfWork:
     def watch_attempt(self, running: Running) -> None:
         """Look at a running attempt again when the first of its limits may be reached."""
         if running.granted_at is not None:
-            self.state.set_timer(running.granted_at + PUBLISH_PATIENCE, running.task_id, running.attempt)
+            patience = publish_patience(self.state.tasks[running.task_id].spec.output_file)
+            self.state.set_timer(running.granted_at + patience, running.task_id, running.attempt)
         elif limits_attempts(self.state.tasks[running.task_id].spec):
             first = min(self.state.attempt_ends(running))
             self.state.set_timer(first.at, running.task_id, running.attempt)

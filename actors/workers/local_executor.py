@@ -32,7 +32,14 @@ from ..logger import get_logger
 from .reactor import Reactor
 from .slot import Given, Slot, SlotRules
 from .usage import usage_below
-from .worker_process import LaunchSettings, family, launch, open_shared_lock, worker_environment
+from .worker_process import (
+    LaunchSettings,
+    family,
+    launch,
+    open_shared_lock,
+    storage_credentials,
+    worker_environment,
+)
 
 _REMEMBERED = 4096
 """Ended attempts that are remembered, so that a repeated `Run` is not run again."""
@@ -95,6 +102,7 @@ class LocalExecutor:
             family=f"{secrets.token_hex(8)}:",
             environment=worker_environment(pythonpath, pass_environment, os.environ),
             alone=sandbox.mode != "off" and sandbox_support().pid_namespace,
+            credentials=storage_credentials(os.environ) if sandbox.storage is not None else b"",
             keeps_output=bool(output_root and max_output),
         )
         kept_in = str(output_root) if self._settings.keeps_output else ""

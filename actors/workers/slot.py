@@ -47,6 +47,7 @@ from ...handlers.process.channel import (
     encode_frame,
 )
 from ...handlers.process.limits import cpu_allowance, speaks_of_memory
+from ...handlers.urls import is_url
 from ..core.routing import SHORT_AT_ONCE
 from ..executor import stopped_instead, unbegun
 from ..logger import get_logger
@@ -580,7 +581,7 @@ class Slot:
 
 def _input_cut(run: Run, ending: Exit, since: float) -> InputChanged | None:
     """Whether the worker died because its input was cut: what was mapped into memory is gone then, and so is it."""
-    if ending.code != -signal.SIGBUS or not run.input_file:
+    if ending.code != -signal.SIGBUS or not run.input_file or is_url(run.input_file):
         return None
     try:
         changed = Path(run.input_file).stat().st_ctime > since - _CLOCK_STEP

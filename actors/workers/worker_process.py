@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ from .reactor import PipeWriter, Reactor
 _PASSED = frozenset(("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "SSL_CERT_FILE"))
 """Variables of the service that a worker sees, beside PYTHON* and LC_*. Secrets of the service are not among them."""
 
+_STORAGE = ("AWS_", "BOTO_")
+"""How variables begin that a worker does not see, but the process that moves files from and to elsewhere."""
+
 
 class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What all workers of an executor have in common."""
@@ -34,6 +38,8 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The worker's whole environment but for its mark."""
     alone: bool = False
     """Whether each worker is to have a PID namespace of its own, where the system allows it."""
+    credentials: bytes = b""
+    """For the process that moves files from and to elsewhere: variables of the environment, as JSON."""
     keeps_output: bool = False
     """Whether the worker keeps what each attempt prints; else the reaper reads it, for the last words."""
 
@@ -69,6 +75,24 @@ def worker_environment(pythonpath: Iterable[str], passed: Iterable[str], source:
     return environment
 
 
+def storage_credentials(source: Mapping[str, str]) -> bytes:
+    """The part of an environment that credentials for files elsewhere are in, as JSON."""
+    return msgspec.json.encode({name: value for name, value in source.items() if name.startswith(_STORAGE)})
+
+
+def in_memory(data: bytes) -> int:
+    """A descriptor of a file that has no name. On Linux it is never written to a disk, and never changed."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("credentials", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.write(fd, data)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        return fd
+    with tempfile.TemporaryFile() as file:
+        fd = os.dup(file.fileno())
+    os.write(fd, data)
+    return fd
+
+
 def launch(settings: LaunchSettings) -> Launched:
     """Start a reaper, which starts a worker. Both by exec: a fork would copy locks that other threads hold."""
     mark = f"{settings.family}{secrets.token_hex(8)}"
@@ -79,15 +103,16 @@ def launch(settings: LaunchSettings) -> Launched:
     status, status_end = os.pipe()
     lock = () if settings.lock is None else (settings.lock,)
     theirs = (job_end, control_end, report_end, lifeline_end, status_end)
+    handed = (in_memory(settings.credentials),) if settings.credentials else ()
     try:
         process = subprocess.Popen(
-            _reaper_command(settings, lifeline_end, status_end, (job_end, control_end, report_end), lock),
+            _reaper_command(settings, lifeline_end, status_end, (job_end, control_end, report_end), lock, handed),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
             env={**settings.environment, MARK: mark},
-            pass_fds=(*theirs, *lock),
+            pass_fds=(*theirs, *lock, *handed),
             start_new_session=True,
         )
     except OSError:
@@ -95,7 +120,7 @@ def launch(settings: LaunchSettings) -> Launched:
             os.close(fd)
         raise
     finally:
-        for fd in theirs:
+        for fd in (*theirs, *handed):
             os.close(fd)
     return Launched(
         reaper=process, mark=mark, job=job, control=control, report=report, lifeline=lifeline, status=status
@@ -103,7 +128,12 @@ def launch(settings: LaunchSettings) -> Launched:
 
 
 def _reaper_command(
-    settings: LaunchSettings, lifeline: int, status: int, pipes: tuple[int, int, int], lock: tuple[int, ...]
+    settings: LaunchSettings,
+    lifeline: int,
+    status: int,
+    pipes: tuple[int, int, int],
+    lock: tuple[int, ...],
+    handed: tuple[int, ...],
 ) -> list[str]:
     script = str(Path(reaper.__file__).resolve())
     numbers = [str(number) for number in pipes]
@@ -120,6 +150,7 @@ def _reaper_command(
             reaper.REAPER_PID,
             *numbers,
             reaper.OUTPUT_PLACEHOLDER,
+            str(handed[0] if handed else -1),
         ),
     ]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -41,6 +41,9 @@ from .context import MESSAGE_LIMIT, AttemptContext, Link, enough_for, plain_json
 from .output_pipe import flush, print_causes, print_trace
 from .sandbox import Sandbox, is_confined, recheck_input, recheck_output
 
+if TYPE_CHECKING:
+    from .away import Away
+
 ERROR_LIMIT = 4096
 RESULT_LIMIT = 64 * 1024
 _HUGE = 2**31
@@ -61,6 +64,7 @@ def perform(
     room: Room = ONE_CORE,
     hash_up_to: int = 0,
     signing: Signing | None = None,
+    away: "Away | None" = None,
 ) -> AttemptEnded:
     """Run the handler and publish what it wrote. Never raises, whatever the handler does.
 
@@ -68,7 +72,7 @@ def perform(
     `explain` may put an error that names its cause in the place of one that was raised. With `staged` the handler
     writes there, and nothing is published: the caller does that, with `deliver`. `room` is what the attempt may take of
     the machine if it runs alone. `hash_up_to`: bytes up to which the input is hashed for the record. `signing`:
-    gives the output a manifest.
+    gives the output a manifest. `away`: stores the output elsewhere.
     """
     began = time.monotonic()
     temp = 0
@@ -77,12 +81,12 @@ def perform(
         require_packages(task_type)
         recheck_input(run, sandbox)
         recheck_output(run, sandbox)
-        source = Input(run.input_file) if run.input_file and task_type.steady_input else None
+        source = Input(run.input_file, run.input_version) if run.input_file and task_type.steady_input else None
         tools = versions_of(task_type.packages) if staged is None else {}  # before a handler can break what that needs
         ending = _handle(_believing(run, source, link), task_type, link, source, staged, room, signing)
         temp = _space_taken(run) if task_type.works_on_files or run.input_file or run.output_file else 0
         if ending.outcome == "completed" and staged is None:
-            ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to)
+            ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to, away)
     except Unusable as error:
         print_causes(error)
         cause = explain(error)  # a library that was refused memory may have called the input damaged
@@ -112,6 +116,7 @@ def deliver(
     source: Input | None,
     said: AttemptEnded,
     hash_up_to: int = 0,
+    away: "Away | None" = None,
 ) -> AttemptEnded:
     """Publish what a handler has staged, if it completed; clear away what it left. Never raises.
 
@@ -123,7 +128,7 @@ def deliver(
             if _has_output(run, task_type, staged_path):
                 unstage(Path(run.output_file), run.task_id)
             tools = versions_of(task_type.packages)
-            ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to)
+            ending = _complete(run, task_type, link, sandbox, source, ending, tools, hash_up_to, away)
     except InputChanged as error:
         ending = _changed(run, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
@@ -165,7 +170,7 @@ def finish_exchange(run: Run, task_type: TaskType, link: Link, sandbox: Sandbox)
 
 def _believing(run: Run, source: Input | None, link: Link) -> Run:
     """The run, without a checkpoint that was made from another content of the input than it has now."""
-    if source is None or run.checkpoint is None or run.checkpoint.input_state in ("", source.state.stamp):
+    if source is None or run.checkpoint is None or run.checkpoint.input_state in ("", source.stamp):
         return run
     link.send(AttemptProgressed(run.task_id, run.attempt, 0.0, "the input has changed since the checkpoint: from zero"))
     return msgspec.structs.replace(run, checkpoint=None)
@@ -220,11 +225,14 @@ def _complete(
     ending: AttemptEnded,
     tools: Mapping[str, str],
     hash_up_to: int,
+    away: "Away | None",
 ) -> AttemptEnded:
     """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
     ending = msgspec.structs.replace(ending, tools=dict(tools))
     if source is not None:
-        wanted = run.hash_input or (task_type.hashes_input and 0 < source.state.size <= hash_up_to)
+        wanted = (
+            run.hash_input or bool(run.input_url) or (task_type.hashes_input and 0 < source.state.size <= hash_up_to)
+        )
         ending = msgspec.structs.replace(ending, input_read=source.seen(hashed=wanted))
         source.compare()
     if _has_output(run, task_type, part_path):
@@ -236,7 +244,7 @@ def _complete(
                     return _stopped(run)
                 remove_used(used)  # a task that is completed has no retry that needs them
             return kept(ending, why)
-        return _publish(run, task_type, link, source, ending) or _stopped(run)
+        return _publish(run, task_type, link, source, ending, away) or _stopped(run)
     return ending
 
 
@@ -357,7 +365,12 @@ def _plain_result(result: object) -> dict[str, Any]:
 
 
 def _publish(
-    run: Run, task_type: TaskType, link: Link, source: Input | None, ending: AttemptEnded
+    run: Run,
+    task_type: TaskType,
+    link: Link,
+    source: Input | None,
+    ending: AttemptEnded,
+    away: "Away | None",
 ) -> AttemptEnded | None:
     """Publish under a grant, and return the end. None when the attempt is no longer wanted; then nothing appears.
 
@@ -366,6 +379,8 @@ def _publish(
     output = Path(run.output_file)
     part = part_path(output, run.task_id)
     settle(part)
+    if away is not None and run.output_url:
+        return _store(run, link, source, ending, away)
     if not _granted(run, link):
         return None
     used = task_type.used_up(run.output_file, run.options)
@@ -376,6 +391,22 @@ def _publish(
     if used:
         return use_up(run, ending, used)
     publish(part, output, overwrite=run.overwrite, work_dir=Path(run.work_dir))
+    return ending
+
+
+def _store(run: Run, link: Link, source: Input | None, ending: AttemptEnded, away: "Away") -> AttemptEnded | None:
+    """The same for an output that is stored elsewhere: the slow half of that comes before the grant, too."""
+    part = part_path(Path(run.output_file), run.task_id)
+    try:
+        upload = away.storing(run, part)
+    except StopAsked:
+        return None
+    with upload:
+        if not _granted(run, link):
+            return None
+        if source is not None:
+            source.compare()
+        upload.appear()
     return ending
 
 

@@ -203,7 +203,7 @@ class AttemptContext:
         plain = plain_checkpoint(checkpoint)
         if self._source is not None:
             self._source.compare()
-        stamp = self._source.state.stamp if self._source else ""
+        stamp = self._source.stamp if self._source else ""
         plain = msgspec.structs.replace(plain, input_state=stamp)
         percent = None if progress is None else clamped(progress, 0.0)
         with self._saving:

@@ -24,6 +24,8 @@ import msgspec
 from ...events.errors import CONFLICT, InvalidPath
 from ...events.reports import Run
 from ..contract import TaskType
+from ..elsewhere import Storage
+from ..urls import is_url
 from . import landlock, reaper, seccomp
 from .landlock import READ, READ_FILE, RUN, USE, WRITE, WRITE_FILE, PathRule
 
@@ -46,8 +48,10 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cpu_limits: dict[str, float] = {}
     """Task type → CPU seconds that its attempts may use, in place of the type's own rule; 0: any."""
     input_roots: tuple[str, ...] = ()
-    """Real paths below which inputs must lie; empty: anywhere."""
+    """Real paths, and addresses, below which inputs must lie; empty: at any path."""
     output_roots: tuple[str, ...] = ()
+    storage: Storage | None = None
+    """How files elsewhere are reached; none: no root is an address."""
 
     @property
     def active(self) -> bool:
@@ -346,7 +350,7 @@ def recheck_input(run: Run, sandbox: Sandbox) -> None:
 
     Raises InvalidPath or FileNotFoundError.
     """
-    if not run.input_file:
+    if not run.input_file or run.input_url:  # what was fetched is the service's own
         return
     if not stat.S_ISREG(os.stat(run.input_file).st_mode):  # noqa: PTH116 - before every attempt
         raise InvalidPath(f"{run.input_file!r} is no longer a regular file", field="input_file")
@@ -359,7 +363,7 @@ def recheck_output(run: Run, sandbox: Sandbox) -> None:
 
     The same for the original where it is to give way, and for the folder that it is moved to.
     """
-    if run.output_file:
+    if run.output_file and not run.output_url:
         check_apart(run.output_file, sandbox.protected, "output_file", followed=False)
         _check(os.path.dirname(run.output_file), sandbox.output_roots, "output_file", "output_roots")  # noqa: PTH120
     if run.original != "keep":
@@ -373,7 +377,7 @@ def _check(path: str, roots: tuple[str, ...], field: str, key: str) -> None:
     if not roots:
         return
     real = os.path.realpath(path)
-    if not any(os.path.commonpath((real, root)) == root for root in roots):
+    if not any(os.path.commonpath((real, root)) == root for root in roots if not is_url(root)):
         raise InvalidPath(
             f"{path!r} leads outside of {key} by now",
             field=field,

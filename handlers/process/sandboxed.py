@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from ...events.reports import (
     AttemptBeat,
@@ -58,6 +58,9 @@ from .output_pipe import Printing
 from .reaper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
 from .sandbox import Reach, Sandbox, confine, recheck_input, recheck_output
 from .worker_state import signal_tools
+
+if TYPE_CHECKING:
+    from .away import Away
 
 _CHUNK = 65536
 _PAUSE = 0.001
@@ -126,6 +129,7 @@ class SandboxedAttempts:
         sign: signs the manifests of outputs; none: there are none.
         alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
         work: runs the handler, in the forked process.
+        credentials: a descriptor that no attempt may have; -1: there is none.
     """
 
     def __init__(
@@ -138,6 +142,7 @@ class SandboxedAttempts:
         sign: Sign | None,
         alone: bool,
         work: AttemptWork,
+        credentials: int = -1,
     ) -> None:
         self._channel = channel
         self._sandbox = sandbox
@@ -146,6 +151,7 @@ class SandboxedAttempts:
         self._sign = sign
         self._alone = alone
         self._work = work
+        self._credentials = credentials
         self._reach = Reach(sandbox.protected)
         self._kept: _Child | None = None
         if not alone:
@@ -156,10 +162,11 @@ class SandboxedAttempts:
         """Whether there is a process that has run attempts on no files of this type, and the next is such, too."""
         return self._kept is not None and self._kept.kind == run.type and not run.input_file and not run.output_file
 
-    def perform(self, run: Run, task_type: TaskType, *, keep: bool) -> AttemptEnded:
+    def perform(self, run: Run, task_type: TaskType, *, keep: bool, away: "Away | None" = None) -> AttemptEnded:
         """Run it to its end. Does not return when the attempt's process dies: the worker dies the same way.
 
         keep: whether the attempt is one on no files, so that its process may run the next of the type as well.
+        away: stores the output elsewhere.
         """
         source: Input | None = None
         staged: Path | None = None
@@ -174,7 +181,7 @@ class SandboxedAttempts:
                 stage(Path(run.output_file), run.task_id)
                 staged = staged_path(Path(run.output_file), run.task_id)
             if run.input_file and task_type.steady_input:
-                source = Input(run.input_file)
+                source = Input(run.input_file, run.input_version)
             child = self._child(run, task_type, staged, keep=keep)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
             ended = failure(run, error)
@@ -184,7 +191,7 @@ class SandboxedAttempts:
             self._dismiss(child, keep=type(said) is AttemptEnded)
             ended = said.ended if isinstance(said, Retiring) else said
         if run.output_file or source is not None:
-            ended = deliver(run, task_type, self._channel, self._sandbox, source, ended, self._hash_up_to)
+            ended = deliver(run, task_type, self._channel, self._sandbox, source, ended, self._hash_up_to, away)
         if source is not None:
             source.close()
         return ended
@@ -231,6 +238,8 @@ class SandboxedAttempts:
                 os.close(fd)
             self._channel.close()
             self._printing.close()
+            if self._credentials >= 0:
+                os.close(self._credentials)
             _seed_again()
             channel = WorkerChannel(*theirs)
             grants = self._reach.grants(run, task_type, str(staged.parent) if staged else "")

@@ -15,14 +15,15 @@ from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
 from ...events.errors import UnknownType
 from ...events.reports import AttemptEnded, Run
-from ..contract import TaskType, declared, missing_packages, resolve
+from ..contract import StopAsked, TaskType, declared, missing_packages, resolve
 from ..manifests import Signing, sign
+from ..urls import is_url
 from ..workspace import make_private_folder
 from .attempt import failure, finish_exchange, perform
 from .channel import AttemptBounded, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
@@ -32,6 +33,9 @@ from .reaper import PR_SET_PDEATHSIG
 from .sandboxed import SandboxedAttempts, send_end
 from .seccomp import PR_SET_NO_NEW_PRIVS
 from .worker_state import Baseline, Leftovers, UsageMeter, cpu_seconds, signal_tools, trim
+
+if TYPE_CHECKING:
+    from .away import Away
 
 TRIM_ABOVE = 48 * 1024 * 1024
 """Peak bytes after which free memory is given back; small attempts are not slowed down for it."""
@@ -43,10 +47,10 @@ ORPHANED = 71
 
 
 def main() -> NoReturn:
-    """Arguments: the reaper's process id; the pipes for jobs, control, reports and what is printed."""
-    reaper, job, control, report, output = (int(argument) for argument in sys.argv[1:6])
+    """Arguments: the reaper's process id; the pipes for jobs, control, reports and what is printed; the credentials."""
+    reaper, job, control, report, output, credentials = (int(argument) for argument in sys.argv[1:7])
     _guard(reaper)
-    for fd in (job, control, report):
+    for fd in (job, control, report, *([credentials] if credentials >= 0 else [])):
         os.set_inheritable(fd, False)
     try:
         channel = WorkerChannel(job, control, report)
@@ -57,7 +61,7 @@ def main() -> NoReturn:
         if not setup.sandbox.active:
             channel.listen(signal_tools)
             printing.listen()
-        worker = Worker(channel, setup, reaper, printing)
+        worker = Worker(channel, setup, reaper, printing, credentials)
         channel.send(WorkerReady(os.getpid()))
         worker.work()
     except (ServiceGone, BrokenPipeError):
@@ -94,8 +98,11 @@ def _stand_back(setup: Setup) -> None:
 class Worker:
     """Runs the attempts that come through the channel, until the service is gone."""
 
-    def __init__(self, channel: WorkerChannel, setup: Setup, reaper: int, printing: Printing) -> None:
+    def __init__(
+        self, channel: WorkerChannel, setup: Setup, reaper: int, printing: Printing, credentials: int = -1
+    ) -> None:
         self._channel = channel
+        self._credentials = credentials
         self._printing = printing
         self._setup = setup
         self._pid = os.getpid()
@@ -115,6 +122,7 @@ class Worker:
                 sign=partial(sign, setup.claims) if setup.claims else None,
                 alone=reaper == FIRST,
                 work=self._work_sandboxed,
+                credentials=credentials,
             )
 
     def work(self) -> NoReturn:
@@ -139,13 +147,26 @@ class Worker:
         ended = finish_exchange(run, task_type, self._channel, self._setup.sandbox)
         if ended is not None:
             return self._measured(ended)
+        if not is_url(run.input_file) and not is_url(run.output_file):
+            return self._run_here(run, task_type)
+        from .away import Away  # noqa: PLC0415 - few workers ever need it
+
+        try:
+            with Away(self._channel, self._setup.sandbox, self._credentials, listens=self._sandboxed is None) as away:
+                return self._run_here(away.brought_here(run, task_type), task_type, away)
+        except StopAsked:
+            return self._measured(AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped as asked"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the attempt that fails
+            return self._measured(failure(run, error))
+
+    def _run_here(self, run: Run, task_type: TaskType, away: "Away | None" = None) -> AttemptEnded | Retiring:
         watched = self._bound(run, task_type)
         if watched is not None:
             self._channel.send(watched)
         if self._sandboxed is None:
-            return self._attempt(self._channel, run, task_type, watched)
+            return self._attempt(self._channel, run, task_type, watched, away=away)
         on_files = task_type.works_on_files or run.input_file or run.output_file
-        return self._sandboxed.perform(run, task_type, keep=watched is None and not on_files)
+        return self._sandboxed.perform(run, task_type, keep=watched is None and not on_files, away=away)
 
     def _work_sandboxed(self, channel: WorkerChannel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
         """Run the attempt, in a process that was forked from this one."""
@@ -177,9 +198,10 @@ class Worker:
         task_type: TaskType,
         watched: AttemptBounded | None,
         staged: Path | None = None,
+        away: "Away | None" = None,
     ) -> AttemptEnded | Retiring:
         self._clean.enter(_folder(run), run.traceparent)
-        ending = self._perform(channel, run, task_type, watched, staged)
+        ending = self._perform(channel, run, task_type, watched, staged, away)
         if os.getpid() != self._pid:
             os._exit(FORKED)  # the handler has forked, and this is the copy: it must not speak for the worker
         why = self._leftovers.found() or self._clean.restore()
@@ -190,7 +212,13 @@ class Worker:
         return Retiring(ended, why) if why else ended
 
     def _perform(
-        self, channel: WorkerChannel, run: Run, task_type: TaskType, watched: AttemptBounded | None, staged: Path | None
+        self,
+        channel: WorkerChannel,
+        run: Run,
+        task_type: TaskType,
+        watched: AttemptBounded | None,
+        staged: Path | None,
+        away: "Away | None",
     ) -> AttemptEnded:
         sandbox, room = self._setup.sandbox, self._setup.room
         hash_up_to = 0 if self._sandboxed else self._setup.hash_up_to  # what a sandboxed one says of it is not believed
@@ -204,6 +232,7 @@ class Worker:
             room=room,
             hash_up_to=hash_up_to,
             signing=self._signing(channel),
+            away=away,
         )
         if not task_type.limits:
             return attempt()

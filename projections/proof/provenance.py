@@ -58,6 +58,11 @@ def _has_written(log: LogReader, task_id: int, place: str) -> bool:
     return isinstance(created.event, Created) and os.path.realpath(created.event.output_file) == place
 
 
+def _as_uri(path: str) -> str:
+    """An address is one already."""
+    return Path(path).as_uri() if path.startswith("/") else path
+
+
 def _why_unknown(log: LogReader) -> str:
     gone = {
         "erased": log.newest_of(EVENT_TAGS[UserErased], 0, log.head().position, 1),
@@ -99,7 +104,7 @@ def statement(
     if not _DIGEST.fullmatch(made):
         raise SealUnfit(f"Task {task_id} has made no single file: its result has no SHA-256", field="task_id")
     read = done.event.input_read
-    source: dict[str, Any] = {"uri": Path(created.input_file).as_uri()} if created.input_file else {}
+    source: dict[str, Any] = {"uri": _as_uri(created.input_file)} if created.input_file else {}
     if source and read is not None:
         source |= {"digest": {"sha256": read.sha256}} if read.sha256 else {}
         source["annotations"] = {"size": read.size, "modified_ns": read.modified}

@@ -50,6 +50,7 @@ from ..events.commands import (
 )
 from ..events.system_events import MissedRuns, Role
 from ..events.task_events import DependencyPolicies, Original, Told
+from ..handlers.urls import is_url
 from ..intake.conversion import check_commands, command_from_fields
 from ..intake.refusals import unknown_field
 from ..projections import TaskFilters
@@ -651,13 +652,15 @@ def _absolute(paths: object) -> object:
     """The paths and patterns as absolute ones. What is no list is left for the conversion to refuse."""
     if not _is_a_list(paths):
         return paths
-    return [os.path.abspath(one) for one in paths]  # type: ignore[attr-defined]  # noqa: PTH100 - they may be patterns
+    return [one if is_url(str(one)) else os.path.abspath(one) for one in paths]  # type: ignore[attr-defined]  # noqa: PTH100 - they may be patterns
 
 
 def absolute_pattern(to: str) -> str:
     """The pattern of outputs as an absolute one; a slash at its end, which means a folder, stays."""
     if not to:
         return to  # it is refused, and means no folder
+    if is_url(to):
+        return to  # refused by name
     return os.path.abspath(to) + ("/" if to.endswith("/") else "")  # noqa: PTH100 - it may hold braces
 
 
@@ -669,5 +672,5 @@ def with_absolute_paths(fields: Mapping[str, Any]) -> Any:
     for name in PATH_FIELDS:
         path = found.get(name)
         if isinstance(path, str | PathLike) and str(path):
-            found[name] = str(Path(path).absolute())
+            found[name] = str(path) if is_url(str(path)) else str(Path(path).absolute())
     return found

@@ -103,8 +103,7 @@ class TaskService(Served, Commands, Blocking):
 
     def _make_intake(self) -> CommandIntake:
         system, config = self._system, self._system.config
-        roots = ([Path(root) for root in config.input_roots], [Path(root) for root in config.output_roots])
-        self._paths = PathRules(*roots, system.paths.protected())
+        self._paths = PathRules(config.input_roots, config.output_roots, system.paths.protected())
         return CommandIntake(
             system.registry,
             self._paths,

@@ -256,7 +256,12 @@ def with_options(function: F, *options: Callable[[F], F]) -> F:
 
 
 def absolute(path: str) -> str:
-    """The path as the service will understand it; empty stays empty."""
+    """The path as the service will understand it; empty stays empty, and so does an address of a file elsewhere."""
+    if "://" in path:
+        from ..handlers.urls import is_url, plain_path
+
+        if is_url(path):
+            return plain_path(path)
     return os.path.abspath(path) if path else ""  # noqa: PTH100 - no symbolic link is resolved
 
 
@@ -305,6 +310,8 @@ def surrounding_trace() -> str:
 
 def _output(session: Session, task_type: str, input_file: str, output_file: str, suffix: str, *, parents: bool) -> str:
     """The output's path: in a folder, when that is what was named, under the input's name and the type's suffix."""
+    if "://" in output_file:
+        return _output_elsewhere(session, task_type, input_file, output_file, suffix)
     is_folder = bool(output_file) and (os.path.isdir(output_file) or output_file.endswith("/"))  # noqa: PTH112
     if suffix and not is_folder:
         raise click.UsageError("--format names an output in a folder: give an existing folder as OUTPUT, or add a /.")
@@ -313,12 +320,25 @@ def _output(session: Session, task_type: str, input_file: str, output_file: str,
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
     if not is_folder or not input_file:
         return absolute(output_file)
+    return absolute(os.path.join(output_file, _name_in_folder(session, task_type, input_file, suffix)))  # noqa: PTH118
+
+
+def _name_in_folder(session: Session, task_type: str, input_file: str, suffix: str) -> str:
+    """The input's name, with the type's suffix or the one that is given."""
     if not suffix:
         found, _errors = session.environment.types(session)
         suffix = next((info.output_suffix for info in found if info.name == task_type), "")
     stem, own = os.path.splitext(os.path.basename(input_file))  # noqa: PTH119, PTH122
-    ending = f".{suffix.removeprefix('.')}" if suffix else own
-    return absolute(os.path.join(output_file, stem + ending))  # noqa: PTH118
+    return stem + (f".{suffix.removeprefix('.')}" if suffix else own)
+
+
+def _output_elsewhere(session: Session, task_type: str, input_file: str, output: str, suffix: str) -> str:
+    """The same for an address: one that ends with a slash is a folder."""
+    if not output.endswith("/") or not input_file:
+        if suffix:
+            raise click.UsageError("--format names an output in a folder: add a / to OUTPUT.")
+        return output
+    return output + _name_in_folder(session, task_type, input_file.partition("?")[0], suffix)
 
 
 def _refuse_broken_text(fields: dict[str, Any]) -> None:

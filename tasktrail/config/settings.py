@@ -26,6 +26,7 @@ from ..handlers.presets import Preset
 
 if TYPE_CHECKING:
     from ..actors.core.limits import Limits
+    from ..handlers.elsewhere import Storage
     from ..handlers.process.sandbox import Sandbox
 
 
@@ -191,6 +192,29 @@ def check_absolute(text: str) -> None:
         raise ValueError(f"not an absolute path: {text}")
 
 
+def check_place(text: str) -> None:
+    """An absolute path, or an address that begins those of files."""
+    from ..events.errors import InvalidPath
+    from ..handlers.urls import is_url, parsed
+
+    if not is_url(text):
+        check_absolute(text)
+        return
+    try:
+        parsed(text)
+    except InvalidPath as error:
+        raise ValueError(error.message) from None
+
+
+def check_written_place(text: str) -> None:
+    """The same, for outputs."""
+    from ..handlers.urls import WRITABLE, is_url
+
+    check_place(text)
+    if is_url(text) and not text.startswith(tuple(f"{scheme}://" for scheme in WRITABLE)):
+        raise ValueError(f"nothing can be written there: {text}")
+
+
 def check_endpoint(text: str) -> None:
     """`host` or `host:port`, an IPv6 address in brackets; no scheme, no path."""
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]?#]+)(?::(\d{1,5}))?", text)
@@ -293,8 +317,13 @@ def usable_cpus() -> int:
 
 _Mark: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_EXABYTE)] | None
 _Folders: TypeAlias = tuple[str, ...]
-_FOLDERS = "a list of absolute paths"
 _PORT = "0 to 65535"
+
+
+def _real(roots: tuple[str, ...]) -> tuple[str, ...]:
+    from ..handlers.urls import is_url
+
+    return tuple(root if is_url(root) else os.path.realpath(root) for root in roots)
 
 
 class Smtp(msgspec.Struct, frozen=True, kw_only=True):
@@ -677,10 +706,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     input_roots: Annotated[
-        _Folders, _key("Inputs must lie below one of these. Empty: anywhere.", _FOLDERS, check=check_absolute)
+        _Folders,
+        _key(
+            "Inputs must lie below one of these. Empty: at any path. Addresses of files elsewhere are accepted below "
+            "the places that are named here, and nowhere else.",
+            "a list of absolute paths, `s3://bucket/prefix/`, `https://host/folder/`",
+            check=check_place,
+        ),
     ] = ()
     output_roots: Annotated[
-        _Folders, _key("Outputs must lie below one of these. Empty: anywhere.", _FOLDERS, check=check_absolute)
+        _Folders,
+        _key(
+            "The same for outputs.",
+            "a list of absolute paths, `s3://bucket/prefix/`",
+            check=check_written_place,
+        ),
     ] = ()
     sandbox: Annotated[
         Literal["auto", "off", "require"],
@@ -787,8 +827,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """The rules of `retention`."""
         return tuple(map(retention_rule, self.retention))
 
-    def for_workers(self, protected: tuple[str, ...] = ()) -> "Sandbox":
-        """The limits and roots of the workers. `protected`: real paths that no attempt may reach."""
+    def for_workers(self, protected: tuple[str, ...] = (), owner: str = "") -> "Sandbox":
+        """The limits and roots of the workers.
+
+        Args:
+            protected: real paths that no attempt may reach.
+            owner: see `storage`.
+        """
         from ..handlers.process.sandbox import Sandbox
 
         return Sandbox(
@@ -796,8 +841,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             protected=protected,
             memory_limit=self.worker_memory_limit,
             cpu_limits={name: float(number) for name, number in parse_limits(self.cpu_limits).items()},
-            input_roots=tuple(os.path.realpath(root) for root in self.input_roots),
-            output_roots=tuple(os.path.realpath(root) for root in self.output_roots),
+            input_roots=_real(self.input_roots),
+            output_roots=_real(self.output_roots),
+            storage=self.storage(owner),
+        )
+
+    def storage(self, owner: str = "") -> "Storage | None":
+        """How files elsewhere are reached; none: no root is an address. `owner`: what outputs are marked with."""
+        from ..handlers.elsewhere import Storage
+        from ..handlers.urls import is_url
+
+        if not any(map(is_url, (*self.input_roots, *self.output_roots))):
+            return None
+        return Storage(
+            mover="tasktrail.actors.storage.mover",
+            owner=owner,
+            largest=self.max_temp_size,
+            private_hosts=self.allow_endpoints,
         )
 
     def limits(self, disk: int = 0) -> "Limits":

@@ -4,12 +4,14 @@ import errno
 import fcntl
 import os
 import resource
+import select
 import shutil
 import socket
 import sqlite3
 import stat
 import sys
 import tempfile
+import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -32,13 +34,18 @@ from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.opening import read_log
 from ..handlers.contract import Finding, TaskType, missing_packages
+from ..handlers.elsewhere import Look, Reached, Refused, Storage
 from ..handlers.manifests import Claims
+from ..handlers.process.away import MoverProcess
 from ..handlers.process.sandbox import Sandbox, SandboxSupport, sandbox_support
 from ..handlers.registry import Registry
+from ..handlers.urls import is_url
 from ..paths import DataPaths, foreign, is_shared, loose, user_name
 from ..projections.errors import WitnessesDamaged
 from ..projections.proof.witness_list import Witness, read_witnesses
 
+_LOOK_WITHIN = 20.0
+"""Seconds that a place of files elsewhere may take to answer."""
 _CALL_WITHIN = 3.0
 """Seconds that a witness may take to pick up."""
 
@@ -73,6 +80,17 @@ class WitnessSeen(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     trouble: str = ""
     """Why nobody answers at its address; empty when somebody does."""
+
+
+class PlaceSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A place of files elsewhere that the configuration names."""
+
+    url: str
+    trouble: str = ""
+    """Why it cannot be reached; empty where it can."""
+    remedy: str = ""
+    by: str = ""
+    """Where the credentials come from; never what they are."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +134,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Why what is configured for that cannot be used, and what to do."""
     cluster_trouble: tuple[str, str] = ("", "")
     """Why no attempt can run on the cluster that is configured, and what to do."""
+    places: tuple[PlaceSeen, ...] = ()
+    """Where files elsewhere are."""
     open_files: int
     """Most files that this process may have open."""
     now: datetime
@@ -167,6 +187,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
         claims=claims,
         claims_trouble=unusable,
         cluster_trouble=_cluster_trouble(config),
+        places=_places(config),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         now=datetime.now(UTC),
         last_recorded=last,
@@ -283,6 +304,33 @@ def _cluster_trouble(config: Config) -> tuple[str, str]:
     except ConfigurationError as error:
         return error.message, error.advice
     return "", ""
+
+
+def _places(config: Config) -> tuple[PlaceSeen, ...]:
+    """Each place of files elsewhere, looked at with the environment of this command."""
+    storage = config.storage()
+    urls = tuple(dict.fromkeys(filter(is_url, (*config.input_roots, *config.output_roots))))
+    if storage is None:
+        return ()
+    with ThreadPoolExecutor(min(8, len(urls))) as pool:
+        return tuple(pool.map(lambda url: _look_at_place(url, storage), urls))
+
+
+def _look_at_place(url: str, storage: Storage) -> PlaceSeen:
+    process = MoverProcess(storage.mover)
+    try:
+        process.wish(Look(url=url, storage=storage))
+        deadline = time.monotonic() + _LOOK_WITHIN
+        while select.select([process.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            for answer in process.answers():
+                if isinstance(answer, Refused):
+                    return PlaceSeen(url=url, trouble=answer.message, remedy=answer.remedy)
+                return PlaceSeen(url=url, by=answer.by if isinstance(answer, Reached) else "")
+        return PlaceSeen(url=url, trouble=f"no answer within {_LOOK_WITHIN:g} s")
+    except TasktrailError as error:
+        return PlaceSeen(url=url, trouble=error.message, remedy=error.advice)
+    finally:
+        process.close()
 
 
 def _service_trouble(data: Path) -> tuple[tuple[str, str], tuple[str, ...]]:

@@ -369,6 +369,16 @@ def _manifests(facts: Facts, _config: Config) -> Iterator[Finding]:
         yield Finding("manifests", "ok", message)
 
 
+def _places(facts: Facts, _config: Config) -> Iterator[Finding]:
+    for one in facts.places:
+        if one.trouble:
+            remedy = one.remedy or "See that the server runs and that this machine reaches it."
+            yield Finding("places", "fail", f"files at {one.url} cannot be reached: {one.trouble}", remedy)
+        else:
+            by = f"; credentials: {one.by}" if one.by else ""
+            yield Finding("places", "ok", f"files at {one.url} can be reached, by this command{by}")
+
+
 _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _python,
     _sqlite,
@@ -384,6 +394,7 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Finding]], ...] = (
     _killing,
     _sandbox,
     _cluster,
+    _places,
     _resources,
     _open_files,
     _handlers,

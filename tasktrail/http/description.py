@@ -88,8 +88,10 @@ class Known(msgspec.Struct, frozen=True):
 
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 _FOLDERS = r"(/(?!\.\.(/|$))[^/\x00]*)*"
-_INPUT = rf"^{_FOLDERS}$"
-_OUTPUT = rf"^({_FOLDERS}/(?!\.\.?$)[^/\x00]+)?$"
+_ELSEWHERE = r"(s3|https?|file)://[^\x00-\x1f\x7f]+"
+_FOLDER = rf"^{_FOLDERS}$"
+_INPUT = rf"^({_FOLDERS}|{_ELSEWHERE})$"
+_OUTPUT = rf"^({_FOLDERS}/(?!\.\.?$)[^/\x00]+|{_ELSEWHERE})?$"
 _LOCAL_NAME = r"^[\p{L}_][\p{L}\p{N}_.-]*$"
 _PYTHONS: Mapping[str, str] = {get_args(LocalName)[1].pattern: _LOCAL_NAME}
 """Patterns with signs that mean something else outside of Python."""
@@ -134,7 +136,7 @@ def _texts_of(known: Known) -> dict[str, Schema]:
     return {
         "input_file": {"pattern": _INPUT},
         "output_file": {"pattern": _OUTPUT},
-        "original_folder": {"pattern": _INPUT},
+        "original_folder": {"pattern": _FOLDER},
         "notify_webhook": address,
         "callback_url": address,
         "notify_email": {"pattern": ONE_ADDRESS, "maxLength": LONGEST_ADDRESS},

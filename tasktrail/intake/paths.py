@@ -11,6 +11,7 @@ from ..events.errors import CONFLICT, CONTRADICTION, InvalidPath, OutputExists
 from ..handlers.contract import TaskType
 from ..handlers.kinds import kind_by_name, kind_of
 from ..handlers.process.sandbox import check_apart
+from ..handlers.urls import check_only_read, check_url, is_url
 
 _USUAL_NAME_MAX = 255
 
@@ -19,23 +20,24 @@ class PathRules:
     """Looks at the disk for a new task.
 
     Args:
-        input_roots: inputs have to be below one of these folders, if there are any.
+        input_roots: inputs have to be below one of these, if there are any. Addresses are accepted below those that are
+            addresses, and nowhere else.
         output_roots: the same for outputs.
         protected: real paths of folders that no task may use.
     """
 
     def __init__(
         self,
-        input_roots: Sequence[Path] = (),
-        output_roots: Sequence[Path] = (),
+        input_roots: Sequence[Path | str] = (),
+        output_roots: Sequence[Path | str] = (),
         protected: Sequence[str] = (),
     ) -> None:
-        self._input_roots = [root.resolve() for root in input_roots]
-        self._output_roots = [root.resolve() for root in output_roots]
+        self._input_roots = _resolved_roots(input_roots)
+        self._output_roots = _resolved_roots(output_roots)
         self.protected = protected
 
     def check_input(self, command: CreateTask | GraphTask, task_type: TaskType) -> int:
-        """The size of the input in bytes."""
+        """The size of the input in bytes; 0 where it is elsewhere, which is looked at when the attempt begins."""
         path = command.input_file
         if not path:
             if task_type.needs_input:
@@ -47,6 +49,9 @@ class PathRules:
             return 0
         if not task_type.takes_input:
             raise _in_vain(command.type, "reads no file", "input_file", "InputFile")
+        if is_url(path):
+            self._check_input_elsewhere(path, task_type)
+            return 0
         _check_form(path, "input_file")
         _check_root(path, self._input_roots, "input_file", "input_roots")
         try:
@@ -67,6 +72,10 @@ class PathRules:
             )
         check_apart(path, self.protected, "input_file", followed=True)
         return status.st_size
+
+    def _check_input_elsewhere(self, path: str, task_type: TaskType) -> None:
+        check_url(path, self._input_roots, "input_file", "input_roots")
+        check_only_read(task_type.name, steady_input=task_type.steady_input)
 
     def check_looked_at(self, path: str) -> None:
         """Whether somebody may be told what is at a path: that it is below a root, and out of our own folders."""
@@ -96,6 +105,23 @@ class PathRules:
             return
         if not task_type.takes_output:
             raise _in_vain(command.type, "writes no file", "output_file", "OutputFile")
+        if is_url(path):
+            check_url(path, self._output_roots, "output_file", "output_roots", written=True)
+            if path == command.input_file:
+                raise InvalidPath(
+                    "Input and output are the same file",
+                    field="output_file",
+                    remedy="Choose another output: a file elsewhere does not give way to its result.",
+                    status=CONFLICT,
+                )
+            if task_type.used_up(path, command.options):
+                raise InvalidPath(
+                    "A film that is joined from parts cannot be stored elsewhere: they lie beside it",
+                    field="output_file",
+                    remedy="Choose a path, or convert it in one task.",
+                    status=CONTRADICTION,
+                )
+            return
         _check_form(path, "output_file")
         _check_root(path, self._output_roots, "output_file", "output_roots")
         folder, name = os.path.split(path)
@@ -138,6 +164,13 @@ class PathRules:
         path = command.input_file
         if not path or not command.output_file:
             raise _no_stand_in(command.type)
+        if is_url(path) or is_url(command.output_file):
+            raise InvalidPath(
+                "A file elsewhere does not give way to its result",
+                field="original",
+                remedy="Leave original at keep, and remove the file when the task has completed.",
+                status=CONTRADICTION,
+            )
         there = os.path.lexists(path)  # another task of the graph may have to make it first
         said, made = kind_of(Path(path)) if there else None, kind_by_name(Path(command.output_file))
         if said is not None and made is not None and said != made:
@@ -203,6 +236,10 @@ class PathRules:
             )
 
 
+def _resolved_roots(roots: Sequence[Path | str]) -> list[str]:
+    return [str(root) if is_url(str(root)) else os.path.realpath(root) for root in roots]
+
+
 def _no_stand_in(name: str) -> InvalidPath:
     return InvalidPath(
         f"The result of {name} cannot stand for its input",
@@ -235,6 +272,12 @@ def _check_form(path: str, field: str) -> None:
     """Refuse a path that is not absolute, that climbs, or that no file can have."""
     if "\0" in path:
         raise InvalidPath(f"{path!r} holds a NUL, which no file name can", field=field)
+    if is_url(path):
+        raise InvalidPath(
+            f"{path!r} is elsewhere, and this takes only folders and files of this machine",
+            field=field,
+            remedy="Name a path, or create a task for each file.",
+        )
     if not path.startswith("/"):
         raise InvalidPath(f"{path!r} is not an absolute path", field=field)
     if ".." in path.split("/"):
@@ -265,7 +308,7 @@ def resolved(path: str) -> str:
 
     A link at the path itself is not followed: publishing replaces it.
     """
-    if not path:
+    if not path or is_url(path):
         return ""
     real = place_of(path)
     return real if real != path and real.isprintable() else ""
@@ -273,19 +316,21 @@ def resolved(path: str) -> str:
 
 def place_of(path: str) -> str:
     """The path with the links of its folder resolved: the one place that all paths to it lead to."""
+    if is_url(path):
+        return path
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118 - on the way of every command
 
 
-def _check_root(path: str, roots: list[Path], field: str, key: str) -> None:
+def _check_root(path: str, roots: list[str], field: str, key: str) -> None:
     """Refuse a path that leads outside of all roots, if there are any. Asked first: nobody learns what is there."""
     if not roots:
         return
     real = Path(os.path.realpath(path))
-    if not any(real.is_relative_to(root) for root in roots):
+    if not any(real.is_relative_to(root) for root in roots if not is_url(root)):
         raise InvalidPath(
             f"{path!r} is outside of {key}",
             field=field,
-            remedy=f"Use a file below {' or '.join(map(str, roots))}, or have the operator add its folder to `{key}`.",
+            remedy=f"Use a file below {' or '.join(roots)}, or have the operator add its folder to `{key}`.",
             status=CONFLICT,
         )

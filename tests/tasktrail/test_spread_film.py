@@ -250,3 +250,13 @@ def test_a_film_with_so_long_a_name_that_parts_have_none_is_one_task() -> None:
 def test_what_is_no_plain_conversion_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptions):
         spread_over(msgspec.structs.replace(FILM, **change), 3)
+
+
+@pytest.mark.parametrize(("source", "target"), [("s3://films/a.mp4", "/out.mp4"), ("/in.mp4", "s3://films/a.mp4")])
+def test_a_film_that_is_elsewhere_is_one_task(source: str, target: str) -> None:
+    film = CreateTask(type="video_convert", input_file=source, output_file=target)
+
+    spreading = spread_over(film, 3)
+
+    assert spreading.command is film
+    assert "not at a path" in spreading.not_spread

@@ -291,3 +291,11 @@ def test_what_the_start_itself_ends_stays_in_memory_until_it_is_in_the_log(core:
     staged = step(state, Boot(version="1", epoch=2, pid=1, host="here"), core.now + timedelta(seconds=61))
     assert [type(fact.event) for fact in staged.facts] == [ServiceStarted, Failed]
     assert state.tasks[task_id].status == "failed"
+
+
+def test_publishing_elsewhere_may_take_as_long_as_a_server_needs(core: Core) -> None:
+    task_id = core.create(output_file="s3://results/a")
+    core.want_to_publish(task_id)
+
+    assert after(core, 1799) == []
+    failure(after(core, 1), "timeout", "AttemptTimeout")

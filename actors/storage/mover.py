@@ -1,0 +1,268 @@
+"""The process that moves the bytes of files elsewhere: `python -m …mover PARENT CREDENTIALS`. It serves one attempt.
+
+It alone has the credentials. They come through a descriptor, never by its environment or its arguments, which others
+could read; and what it says is made of addresses, sizes and the names of errors.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from ...handlers.elsewhere import (
+    Answer,
+    Appear,
+    Busy,
+    Fetch,
+    Fetched,
+    Look,
+    Moved,
+    Reached,
+    Ready,
+    Refused,
+    Storage,
+    Store,
+    Stored,
+    Sweep,
+    Swept,
+    Wish,
+    hold,
+    lock_of,
+    make_folders,
+)
+from ...handlers.process.sandbox import hide_process
+from ...handlers.urls import Url, parsed
+from .places import CHUNK, Found, PlaceError, Source, unreachable
+
+_PR_SET_PDEATHSIG = 1
+_TRIES = 8
+"""Of reading on after a connection broke, without a byte in between."""
+_PAUSE = 0.2
+"""Seconds before it is read on; twice as long each time, so half a minute in all."""
+_TELL_EVERY = 4 * 1024 * 1024
+"""Bytes between two accounts."""
+_LOOK_EVERY = 8 * 1024 * 1024
+"""Bytes between two looks at how full the disk is."""
+_LEFT_FREE = 64 * 1024 * 1024
+"""Bytes of the disk that no input takes."""
+
+
+def main() -> NoReturn:
+    """Do what comes on standard input, and answer on standard output. Ends when the input is closed."""
+    hide_process()
+    parent, credentials = int(sys.argv[1]), int(sys.argv[2])
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_DATA):
+        _soft, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (hard, hard))  # soft ones are an attempt's
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    if credentials >= 0:
+        os.environ.update(json.loads(os.pread(credentials, 1024 * 1024, 0)))
+        os.close(credentials)
+    Mover(_say).serve()
+    os._exit(0)
+
+
+def _say(answer: Answer) -> None:
+    try:
+        os.write(1, msgspec.json.encode(answer) + b"\n")
+    except BrokenPipeError:
+        os._exit(1)
+
+
+def _hear() -> Wish | None:
+    line = sys.stdin.buffer.readline()
+    return msgspec.json.decode(line, type=Wish) if line else None
+
+
+class Mover:
+    """Does what is wished.
+
+    Args:
+        say: is told the answers.
+        hear: waits for the next wish; None when there is no further one.
+    """
+
+    def __init__(self, say: Callable[[Answer], None], hear: Callable[[], Wish | None] = _hear) -> None:
+        self._say = say
+        self._hear = hear
+        self._s3: Any = None
+
+    def serve(self) -> None:
+        """Until nothing more comes."""
+        while (wish := self._hear()) is not None:
+            try:
+                self._do(wish)
+            except PlaceError as error:
+                self._say(Refused(kind=error.kind, message=str(error), remedy=error.remedy))
+            except OSError as error:
+                self._say(Refused(kind="failed", message=f"{error.strerror or type(error).__name__}".lower()))
+            except Exception as error:  # noqa: BLE001 - its text may hold anything
+                self._say(Refused(kind="failed", message=f"The file could not be moved: {type(error).__name__}"))
+
+    def _do(self, wish: Wish) -> None:
+        match wish:
+            case Fetch():
+                self._fetch(wish)
+            case Store():
+                self._store(wish)
+            case Sweep():
+                self._say(Swept(count=self._sweep(Path(wish.folder))))
+            case Look():
+                self._look(wish)
+            case Appear():
+                self._say(Refused(kind="failed", message="Nothing is on its way"))
+
+    def _client(self) -> Any:
+        if self._s3 is None:
+            from .s3 import make_client  # noqa: PLC0415 - only whoever needs it loads it
+
+            self._s3 = make_client()
+        return self._s3
+
+    # --- inputs -----------------------------------------------------------------------------------------------------
+
+    def _source(self, url: Url, storage: Storage) -> Source:
+        if url.scheme == "s3":
+            from .s3 import S3Source  # noqa: PLC0415 - as above
+
+            return S3Source(self._client(), url)
+        from .web import WebSource  # noqa: PLC0415 - as above
+
+        return WebSource(url, storage.private_hosts)
+
+    def _fetch(self, wish: Fetch) -> None:
+        url, place = parsed(wish.url), Path(wish.place)
+        source = self._source(url, wish.storage)
+        found = source.look()
+        if wish.storage.largest and found.size > wish.storage.largest:
+            raise PlaceError(
+                "large",
+                f"{wish.url} has {found.size:,} bytes, and at most {wish.storage.largest:,} are allowed",
+                "Have the operator raise `max_temp_size`.",
+            )
+        self._download(source, found, place / url.name, url, wish.storage)
+        self._say(Fetched(path=str(place / url.name), version=found.version or f"unknown {os.urandom(8).hex()}"))
+
+    def _download(self, source: Source, found: Found, path: Path, url: Url, storage: Storage) -> None:
+        done, told, tries = 0, 0, 0
+        with path.open("xb") as file:
+            while True:
+                before = done
+                try:
+                    for data in source.read(found, done):
+                        self._refuse_full(path.parent, done + len(data), found.size, url, storage)
+                        file.write(data)
+                        done += len(data)
+                        if done - told >= _TELL_EVERY:
+                            told = done
+                            self._say(Moved(done=done, total=found.size))
+                except PlaceError as error:
+                    tries = 0 if done > before else tries + 1
+                    if error.kind != "unreachable" or tries >= _TRIES or (done and not found.resumes):
+                        raise
+                    time.sleep(_PAUSE * 2**tries)
+                    continue
+                break
+            if found.size and done != found.size:
+                raise PlaceError("unreachable", f"{url.text} ended after {done:,} of {found.size:,} bytes")
+
+    def _refuse_full(self, folder: Path, done: int, size: int, url: Url, storage: Storage) -> None:
+        if size and done > size:
+            raise PlaceError("changed", f"{url.text} has more bytes than it said")
+        if storage.largest and done > storage.largest:
+            raise PlaceError("large", f"{url.text} has more than the {storage.largest:,} bytes that are allowed")
+        if done % _LOOK_EVERY < CHUNK:  # and at the beginning, for all that is to come
+            free = shutil.disk_usage(folder).free
+            if free - max(0, size - done) < _LEFT_FREE:
+                raise PlaceError(
+                    "failed",
+                    f"no space left on device: {url.text} has {size:,} bytes, and {free:,} are free in {folder}",
+                    "Free space there, or choose another `temp_dir`.",
+                )
+
+    # --- outputs ----------------------------------------------------------------------------------------------------
+
+    def _store(self, wish: Store) -> None:
+        from .s3 import S3Upload  # noqa: PLC0415 - only whoever needs it loads it
+
+        folder = Path(wish.folder)
+        make_folders(folder)
+        self._sweep(folder)
+        note = folder / "uploads" / f"{wish.name}.json"
+        try:
+            lock = hold(lock_of(note))
+        except Busy:
+            raise unreachable(wish.url, "the upload is being called off") from None
+        upload = S3Upload(self._client(), parsed(wish.url), wish.owner, note, overwrite=wish.overwrite)
+        try:
+            upload.send(Path(wish.path), lambda done, total: self._say(Moved(done=done, total=total)))
+            self._say(Ready())
+            if isinstance(self._hear(), Appear):
+                upload.appear()
+                self._say(Stored())
+        finally:
+            upload.call_off()
+            if not note.exists():
+                lock_of(note).unlink(missing_ok=True)
+            os.close(lock)
+
+    def _sweep(self, folder: Path) -> int:
+        """Call off what nobody goes on with; how many."""
+        count = 0
+        uploads = folder / "uploads"
+        for note in sorted({*uploads.glob("*.json"), *(path.with_suffix("") for path in uploads.glob("*.lock"))}):
+            try:
+                lock = hold(lock_of(note))
+            except (Busy, OSError):
+                continue
+            try:
+                note.with_suffix(".new").unlink(missing_ok=True)
+                if note.exists():
+                    from .s3 import call_off_noted  # noqa: PLC0415 - as above
+
+                    count += call_off_noted(self._client, note)
+                if not note.exists():
+                    lock_of(note).unlink(missing_ok=True)
+            except PlaceError:
+                continue  # it stays for whoever comes with the right credentials
+            finally:
+                os.close(lock)
+        return count
+
+    # --- the doctor -------------------------------------------------------------------------------------------------
+
+    def _look(self, wish: Look) -> None:
+        url = parsed(wish.url)
+        if url.scheme == "s3":
+            from .s3 import credentials_from, look_into  # noqa: PLC0415 - as above
+
+            client = self._client()
+            by = credentials_from(client)
+            look_into(client, url)
+            self._say(Reached(by=by))
+            return
+        try:
+            self._source(url, wish.storage).look()
+        except PlaceError as error:
+            if error.kind in ("forbidden", "unreachable", "failed"):  # else it answers, and the place is no file
+                raise
+        self._say(Reached())
+
+
+if __name__ == "__main__":
+    main()

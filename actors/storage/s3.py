@@ -1,0 +1,348 @@
+"""Objects in S3, or in what speaks S3.
+
+An upload of more than one part is known by an id, which is written down before the first part is sent: so a later
+process can call it off. Completing it makes the object appear, in one step, and on the condition that there is none.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...handlers.urls import Url
+from .places import CHUNK, Found, PlaceError, Told, changed, other_bytes, unreachable
+
+MARK = "tasktrail-task"
+"""Metadata of an object that a task has stored: which one."""
+_PART = 16 * 1024 * 1024
+"""Bytes of a part; S3 wants at least 5 MiB."""
+_PARTS = 9_000
+"""At most so many; S3 takes 10,000."""
+_TRIES = 4
+"""Of the conditional step, when the server asks for another try."""
+
+
+def make_client() -> Any:
+    """A client with the credentials that botocore finds: environment, profiles, web identity, the machine's own."""
+    try:
+        import botocore.session  # noqa: PLC0415 - an extra, and slow to load
+        from botocore.config import Config  # noqa: PLC0415
+    except ImportError:
+        raise PlaceError(
+            "package", "Files at s3:// need the package botocore", "Install it: pip install 'tasktrail[s3]'."
+        ) from None
+    own = any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"))
+    config = Config(
+        connect_timeout=10,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path"} if own else {},
+        user_agent_extra="tasktrail",
+    )
+    with _explained("s3"):
+        session = botocore.session.get_session()
+        region = session.get_config_variable("region") or "us-east-1"
+        return session.create_client("s3", region_name=region, config=config)
+
+
+def credentials_from(client: Any) -> str:
+    """Where they came from, in botocore's word for it; empty where there are none."""
+    found = client._request_signer._credentials  # noqa: SLF001 - botocore offers no other way to ask
+    return str(found.method) if found is not None else ""
+
+
+def look_into(client: Any, url: Url) -> None:
+    """Raise `PlaceError` unless the bucket is there and may be listed."""
+    with _explained(url.text):
+        client.list_objects_v2(Bucket=url.place, Prefix=url.path, MaxKeys=1)
+
+
+class S3Source:
+    """An object to be read."""
+
+    def __init__(self, client: Any, url: Url) -> None:
+        self._client = client
+        self._url = url
+        self._at = {"Bucket": url.place, "Key": url.path}
+
+    def look(self) -> Found:
+        """See `Source`."""
+        with _explained(self._url.text):
+            head = self._client.head_object(**self._at)
+        version = f"{head['ETag']} {head['ContentLength']} {head.get('VersionId', '')}"
+        return Found(version.strip(), head["ContentLength"], resumes=True)
+
+    def read(self, found: Found, start: int) -> Iterator[bytes]:
+        """See `Source`."""
+        etag = found.version.split(" ")[0]
+        wanted = {"IfMatch": etag} | ({"Range": f"bytes={start}-"} if start else {})
+        try:
+            with _explained(self._url.text):
+                answer = self._client.get_object(**self._at, **wanted)
+        except _Precondition:
+            raise changed(self._url) from None
+        with contextlib.closing(answer["Body"]) as body:
+            if answer["ETag"] != etag:
+                raise changed(self._url)
+            if start and answer.get("ContentRange") != f"bytes {start}-{found.size - 1}/{found.size}":
+                raise other_bytes(self._url, start)
+            while data := self._read(body):
+                yield data
+
+    def _read(self, body: Any) -> bytes:
+        try:
+            data: bytes = body.read(CHUNK)
+        except Exception as error:  # noqa: BLE001 - of botocore, urllib3, ssl or the socket: the connection is broken
+            raise unreachable(self._url, type(error).__name__) from None
+        return data
+
+
+class S3Upload:
+    """An object on its way.
+
+    Args:
+        client: from `make_client`.
+        url: where it shall appear.
+        owner: what it is marked with, so that a later attempt of the task knows it again.
+        overwrite: whether it may take the place of another one.
+        note: where the upload is written down while it can be called off.
+    """
+
+    def __init__(self, client: Any, url: Url, owner: str, note: Path, *, overwrite: bool) -> None:
+        self._client = client
+        self._url = url
+        self._at = {"Bucket": url.place, "Key": url.path}
+        self._owner = owner
+        self._overwrite = overwrite
+        self._note = note
+        self._id = ""
+        self._parts: list[dict[str, Any]] = []
+        self._metadata: dict[str, str] = {}
+
+    def send(self, path: Path, told: Told) -> None:
+        """Move the bytes there, where nobody can see them. Raises `PlaceError`."""
+        self._refuse_taken()
+        # Told apart from an earlier attempt, so that an answer that was lost is known for the answer to this one.
+        self._metadata = {MARK: self._owner, f"{MARK}-attempt": f"{self._note.stem} {os.urandom(8).hex()}"}
+        size = path.stat().st_size
+        if not size:
+            return  # it has no parts, and goes in the request that makes it appear
+        with _explained(self._url.text):
+            begun = self._client.create_multipart_upload(**self._at, Metadata=self._metadata, **_kind(self._url))
+            self._id = begun["UploadId"]
+            write_down(self._note, self._at, self._id)
+            step = max(_PART, -(-size // _PARTS))
+            with path.open("rb") as file:
+                for number in range(1, -(-size // step) + 1):
+                    data = file.read(step)
+                    sent = self._client.upload_part(**self._at, UploadId=self._id, PartNumber=number, Body=data)
+                    self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+                    told(file.tell(), size)
+
+    def appear(self) -> None:
+        """Let it appear, whole and at once. Raises `PlaceError`."""
+        for number in range(_TRIES):
+            condition = self._condition()
+            try:
+                with _explained(self._url.text):
+                    self._complete(condition)
+                break
+            except PlaceError as error:
+                if error.kind == "unreachable" and self._is_this_one():
+                    break  # the answer was lost
+                raise
+            except _Precondition:
+                if self._is_this_one():
+                    break  # the first answer was lost, and this is the one to a repetition
+                if number + 1 == _TRIES:
+                    raise unreachable(self._url, "others write there at the same time") from None
+                time.sleep(0.2 * 2**number)
+        self._id = ""
+        self._note.unlink(missing_ok=True)
+
+    def call_off(self) -> None:
+        """Leave nothing there of what has not appeared."""
+        if self._id and not call_off(self._client, self._at, self._id):
+            return  # the note stays for whoever sweeps
+        self._note.unlink(missing_ok=True)
+
+    def _complete(self, condition: dict[str, str]) -> None:
+        if not self._id:
+            self._client.put_object(**self._at, Body=b"", Metadata=self._metadata, **_kind(self._url), **condition)
+            return
+        try:
+            self._client.complete_multipart_upload(
+                **self._at, UploadId=self._id, MultipartUpload={"Parts": self._parts}, **condition
+            )
+        except self._client.exceptions.NoSuchUpload:
+            if not self._is_this_one():
+                raise
+
+    def _condition(self) -> dict[str, str]:
+        """Under which it may appear. Raises `PlaceError` where somebody else's object has the name."""
+        if self._overwrite:
+            return {}
+        there = self._refuse_taken()
+        return {"IfMatch": there["ETag"]} if there else {"IfNoneMatch": "*"}
+
+    def _refuse_taken(self) -> dict[str, Any] | None:
+        """What is there: nothing, or what an earlier attempt of the task has stored."""
+        if self._overwrite:
+            return None
+        there = self._head()
+        if there is not None and there["Metadata"].get(MARK) != self._owner:
+            raise PlaceError("exists", f"There is already an object {self._url.text}")
+        return there
+
+    def _head(self) -> dict[str, Any] | None:
+        try:
+            with _explained(self._url.text):
+                head: dict[str, Any] = self._client.head_object(**self._at)
+        except PlaceError as error:
+            if error.kind == "missing":
+                return None
+            raise
+        return head
+
+    def _is_this_one(self) -> bool:
+        there = self._head()
+        return there is not None and there["Metadata"].get(f"{MARK}-attempt") == self._metadata[f"{MARK}-attempt"]
+
+
+def _kind(url: Url) -> dict[str, str]:
+    """What a browser is told that the object is."""
+    import mimetypes  # noqa: PLC0415 - it reads files of the system
+
+    found = mimetypes.guess_type(url.name)[0]
+    return {"ContentType": found} if found else {}
+
+
+# --- uploads that a kill has left ------------------------------------------------------------------------------------
+
+
+def write_down(note: Path, at: dict[str, str], upload: str) -> None:
+    """Durably and whole, before the first part is sent."""
+    half = note.with_suffix(".new")
+    with half.open("w") as file:
+        json.dump({**at, "UploadId": upload}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(note)
+    folder = os.open(note.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def call_off_noted(make: Callable[[], Any], note: Path) -> bool:
+    """Call off what is written down there. False where nothing could be done; the note stays then."""
+    try:
+        told = json.loads(note.read_bytes())
+        at, upload = {"Bucket": told["Bucket"], "Key": told["Key"]}, told["UploadId"]
+    except (OSError, ValueError, KeyError, TypeError):
+        note.unlink(missing_ok=True)  # killed before it had begun
+        return False
+    if not call_off(make(), at, upload):
+        return False
+    note.unlink(missing_ok=True)
+    return True
+
+
+def call_off(client: Any, at: dict[str, str], upload: str) -> bool:
+    """Whether nothing of the upload is left."""
+    try:
+        client.abort_multipart_upload(**at, UploadId=upload)
+    except client.exceptions.NoSuchUpload:
+        return True
+    except Exception:  # noqa: BLE001 - it is tried again by whoever comes next
+        return False
+    return True
+
+
+# --- what went wrong -------------------------------------------------------------------------------------------------
+
+
+class _Precondition(Exception):
+    """Something has the name by now, or somebody writes there at this moment."""
+
+
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+_DENIED = {
+    "AccessDenied",
+    "403",
+    "401",
+    "Forbidden",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "AuthorizationHeaderMalformed",
+    "AllAccessDisabled",
+    "AccountProblem",
+}
+_AGAIN = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "RequestTimeTooSkewed", "Throttling"}
+_TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_WHO = (
+    "Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role; "
+    "`tasktrail doctor` tells which are found."
+)
+
+
+class _explained(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a statement
+    """Turns what botocore raises into `PlaceError`. Of its answers only the code is shown."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, PlaceError | GeneratorExit | _Precondition):
+            return
+        raise _as_place_error(error, self._place) from None
+
+
+def _as_place_error(error: BaseException, place: str) -> Exception:
+    import botocore.exceptions as known  # noqa: PLC0415 - an extra
+
+    if not isinstance(error, Exception):
+        raise error
+    if isinstance(error, known.ClientError):
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _TAKEN or status in (409, 412, 416):
+            return _Precondition(code)
+        if code == "NoSuchBucket":
+            return PlaceError("missing", f"There is no bucket for {place}", "Check the bucket's name and region.")
+        if code == "NoSuchUpload":
+            return unreachable(place, "somebody has called the upload off")
+        if code in _MISSING or status == 404:  # noqa: PLR2004
+            return PlaceError("missing", f"There is nothing at {place}", "Check the address.")
+        if code in _DENIED or status in (401, 403):
+            return PlaceError("denied", f"Access to {place} is denied ({_plain(code)})", _WHO)
+        if code in _AGAIN or status >= 500:  # noqa: PLR2004
+            return unreachable(place, f"the server answers {_plain(code)}")
+        return PlaceError("failed", f"{place}: the server answers {_plain(code)} (HTTP {status})")
+    name = type(error).__name__
+    if isinstance(error, known.NoCredentialsError | known.PartialCredentialsError | known.TokenRetrievalError):
+        return PlaceError("denied", f"There are no credentials for {place} ({name})", _WHO)
+    if isinstance(error, known.ProfileNotFound | known.ConfigParseError | known.InvalidConfigError):
+        return PlaceError("denied", f"The settings for S3 cannot be used ({name})", _WHO)
+    if isinstance(error, known.SSLError):
+        return PlaceError(
+            "failed",
+            f"The certificate of the server of {place} is not trusted",
+            "Name the authority that vouches for it in AWS_CA_BUNDLE.",
+        )
+    if isinstance(error, known.HTTPClientError | known.ConnectionError | OSError):
+        return unreachable(place, name)
+    return PlaceError("failed", f"{place}: {name}")
+
+
+def _plain(code: str) -> str:
+    """A code as servers name errors; what is none is not repeated."""
+    return code if code.isalnum() and len(code) < 60 else "an error"  # noqa: PLR2004
