@@ -51,6 +51,7 @@ def families() -> dict[str, Metric]:
         ready=True,
         degraded=0,
         spans_sent=1,
+        log_silent=1.0,
         spans_dropped=0,
     )
     numbers = ServiceNumbers(["known"], SystemClock())
