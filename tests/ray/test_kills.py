@@ -163,7 +163,8 @@ def test_an_earlier_service_is_obeyed_no_more(
     tree = pids_of(reports)
     later = on_cluster(ray_gateway.link, registry, lease=5.0, epoch=2, cluster=executor._cluster)
     found = Reports(later)
-    found.until(lambda report: report == AttemptFound(1, 1, publishing=False))
+    attempt = found.until(lambda report: isinstance(report, AttemptFound))
+    assert (attempt.task_id, attempt.attempt, attempt.publishing) == (1, 1, False)  # type: ignore[union-attr]
     found.until(lambda report: isinstance(report, AllFound))
 
     executor.do([Stop(1, 1)])
