@@ -45,8 +45,7 @@ _DOES_NOT_RUN = "the service does not run"
     cls=CliCommand,
     examples=[
         ("tasktrail serve", "on ./tasktrail-data; other commands find it there"),
-        ("tasktrail serve app.py", "with the task types of this file, too"),
-        ("tasktrail serve --data /srv/tasks --port 8080", "with the HTTP routes on a fixed port"),
+        ("tasktrail serve app.py --port 8080", "with the task types of this file, and the HTTP routes on a fixed port"),
         ("tasktrail serve --standby", "on a second machine: takes over when the service on the first is gone"),
         ("tasktrail serve --read-only", "on any machine: answers questions from the log, and changes nothing"),
     ],

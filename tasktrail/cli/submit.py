@@ -22,8 +22,7 @@ _OF_ALL = ("command_id", "actor", "reason", "traceparent")
     "submit",
     cls=CliCommand,
     examples=[
-        ("tasktrail submit image_thumbnail photo.jpg small.jpg -o width=320", "prints the new task's number"),
-        ("tasktrail submit video_convert a.mov a.mp4 --priority 8 --depends-on 3,4", "after tasks 3 and 4"),
+        ("tasktrail submit video_convert a.mov a.mp4 --priority 8 --depends-on 3,4", "prints the new task's number"),
         ("tasktrail submit --from commands.jsonl", "a file of commands, one JSON object a line"),
         ("tasktrail submit video_convert a.mov a.mp4 --spread 3", "one film, encoded by three nodes"),
         ("tasktrail submit --graph graph.json", "tasks that depend on each other by name; all or none"),

@@ -179,7 +179,8 @@ def test_no_output_holds_the_secret(campaign: Campaign) -> None:
 def test_every_built_in_type_is_in_the_campaign() -> None:
     from tasktrail.handlers.registry import Registry  # noqa: PLC0415 - loads every type
 
-    assert {task_type.name for task_type in Registry.load()} <= set(OUTPUTS)
+    of_convert = {"video_part"}  # reads a film by the code of `video_convert`
+    assert {task_type.name for task_type in Registry.load()} - of_convert <= set(OUTPUTS)
 
 
 traced = pytest.mark.skipif(STRACE is None, reason="strace, which shows the system calls, is not installed")

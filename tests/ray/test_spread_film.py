@@ -44,6 +44,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[tuple[str, list[RayNode]]]:
     """The address of a cluster, whose head runs nothing, and its three nodes of one CPU."""
+    pytest.importorskip("ray", reason="Ray is not installed; `make test-ray` has it")
     own = tmp_path / "data" / "tmp"
     own.mkdir(parents=True)
     head = RayHead(cpus=0)

@@ -45,7 +45,7 @@ def offer(environment: Any) -> Callable[[str], list[str]]:
         ("submit image_t", ["image_thumbnail"]),
         ("schedule add nightly model", ["model_preview"]),
         ("types document", ["document_preview"]),
-        ("pause --type video_p", ["video_preview"]),
+        ("pause --type video_pr", ["video_preview"]),
         ("list --status f", ["failed"]),
         ("list --status failed,can", ["failed,cancelled"]),
         ("list --type image_convert,image_c", []),
