@@ -58,7 +58,7 @@ def body_of(document: Schema, path: str) -> Schema:
 def agree(web: httpx.Client, document: Schema, path: str, body: Any) -> int:
     """The status of the answer, once the description says the same."""
     asked = (
-        path.replace("{task_id}", "1")
+        path.replace("{task_id}", "1000000")  # none has it: one that ends tells its webhook, which is elsewhere
         .replace("{user_id}", "1")
         .replace("{schedule}", "none")
         .replace("{token}", "none")
@@ -329,7 +329,7 @@ def test_whether_a_body_is_needed(web: httpx.Client, document: Schema) -> None:
     for path, operations in document["paths"].items():
         if "requestBody" in operations.get("post", {}):
             asked = (
-                path.replace("{task_id}", "1")
+                path.replace("{task_id}", "1000000")  # none has it: one that ends tells its webhook, which is elsewhere
                 .replace("{user_id}", "1")
                 .replace("{schedule}", "none")
                 .replace("{token}", "none")
