@@ -36,7 +36,7 @@ from ..handlers.attempt_output import Output
 from ..handlers.process.sandbox import Sandbox
 from ..handlers.registry import Registry
 from ..paths import DataPaths
-from ..projections import Forgotten, TaskQueries, ViewsDamaged, ViewsFailed
+from ..projections import Forgotten, ViewsDamaged, ViewsFailed
 from ..projections.queries.as_of import Point
 from ..projections.queries.past import Past
 from ..system import RecoveryReport
@@ -407,14 +407,6 @@ class _Followed(Source):
             )
         if not self._folded.began.is_set():
             raise NotReady("The log is being folded", remedy="Ask again in a moment.")
-
-    def counts(self) -> dict[tuple[str, str], int] | None:
-        """Type and status → tasks; None if the views cannot be read."""
-        try:
-            queries: TaskQueries = self._own("now", lambda: TaskQueries.open(self.paths.views))
-            return queries.counts()
-        except (ViewsDamaged, ViewsFailed):
-            return None
 
     def wait_for_log(self, position: int) -> bool:
         """Wait for the views to reach `position`; false once the reader is closed."""

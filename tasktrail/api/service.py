@@ -39,7 +39,7 @@ from ..intake.examination import CommandIntake
 from ..intake.paths import PathRules
 from ..intake.type_defaults import with_type_defaults
 from ..paths import DataPaths, path_of
-from ..projections import Forgotten, Rebuilt, TaskFilters, TaskQueries, ViewsDamaged, ViewsFailed
+from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsDamaged, ViewsFailed
 from ..projections.notices import log_id, redelivery
 from ..projections.queries.as_of import parse_point
 from ..projections.queries.forgettable import rule_of
@@ -570,14 +570,6 @@ class _Running(Source):
             self._wait_for_views(self._end())
         if not self._system.views.wait(MENDED_WITHIN):
             raise NotReady("The views are still being checked, or built anew because they were damaged")
-
-    def counts(self) -> dict[tuple[str, str], int] | None:
-        """Type and status → tasks, of the views as they are just now; None if they cannot be read."""
-        try:
-            queries: TaskQueries = self._own("now", lambda: TaskQueries.open(self.paths.views))
-            return queries.counts()
-        except (ViewsDamaged, ViewsFailed):
-            return None
 
     def wait_for_log(self, position: int) -> bool:
         """Wait for the log to reach `position`; false once the service is closed."""

@@ -26,7 +26,7 @@ from ..events.log.log_reader import LogReader
 from ..events.log.opening import read_log
 from ..handlers.registry import Registry
 from ..paths import DataPaths
-from ..projections import TaskQueries, TaskViews, ViewsDamaged, catch_up, rebuild_views
+from ..projections import TaskQueries, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
 from ..projections.rebuilding import Rebuilt, build_beside
 from ..projections.views.forgotten import holds_forgotten
 
@@ -123,6 +123,14 @@ class Source:
         self.settle()
         queries: TaskQueries = self._own("views", lambda: TaskQueries.open(self.paths.views))
         return queries
+
+    def counts(self) -> dict[tuple[str, str], int] | None:
+        """Type and status → tasks, of the views as they are just now; None if they cannot be read."""
+        try:
+            queries: TaskQueries = self._own("now", lambda: TaskQueries.open(self.paths.views))
+            return queries.counts()
+        except (ViewsDamaged, ViewsFailed):
+            return None
 
     def _own(self, name: str, connect: Callable[[], Any]) -> Any:
         if not hasattr(self._connections, name):
