@@ -196,8 +196,8 @@ FILM = CreateTask(type="video_convert", input_file="/f/in.mkv", output_file="/f/
 def test_the_graph_is_what_anybody_may_send() -> None:
     """As the documentation has it, for those who send it over HTTP."""
     page = (Path(__file__).parents[2] / "docs/how-to/spread-a-film.md").read_text()
-    told = page.partition("```json\n")[2].partition("```")[0]
-    wanted = msgspec.json.decode(told, type=CreateGraph)
+    told = page.partition("```text\n{")[2].partition("```")[0]
+    wanted = msgspec.json.decode("{" + told, type=CreateGraph)
     film = msgspec.structs.replace(FILM, options={"crf": 20}, batch="out", command_id="")
     assert wanted == graph_of(film)
 
