@@ -14,6 +14,7 @@ from ..events import CreateGraph, CreateTask, GraphTask
 from ..events.commands import TaskFields
 from ..events.errors import CONTRADICTION, InvalidOptions, InvalidValue
 from ..handlers.urls import is_url
+from ..intake.paths import with_plain_paths
 
 FILM = "film"
 """The name, in the graph, of the task that joins the parts."""
@@ -76,6 +77,7 @@ def spread_over(film: CreateTask, parts: int) -> Spreading:
         raise InvalidOptions("parts is set by the spreading itself", field="options.parts", remedy="Leave it out.")
     if not 1 <= parts <= MAX_PARTS:
         raise InvalidValue(f"A film has 1 to {MAX_PARTS} parts, not {parts}", field="parts")
+    film = with_plain_paths(film)
     if is_url(film.input_file) or is_url(film.output_file):
         return Spreading(film, "its input or output is not at a path, and parts lie beside the film")
     if why := "one part is the whole film" if parts == 1 else _why_not(film, parts):

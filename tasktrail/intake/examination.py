@@ -25,11 +25,11 @@ from ..events.task_events import Estimated
 from ..events.values import MAX_INTEGER, check_moment, check_plain
 from ..handlers.contract import ONE_CORE, Estimate, Job, Room, TaskType, require_packages
 from ..handlers.registry import Registry, unknown_type
-from ..handlers.urls import is_url, plain_path
+from ..handlers.urls import is_url
 from ..projections.notices import ENDS
 from .conversion import validated
 from .naming import Naming, full_pattern, literal_folder
-from .paths import PathRules, resolved
+from .paths import PathRules, resolved, with_plain_paths
 from .refusals import check_options, convert_options
 from .whole_numbers import with_whole_numbers
 
@@ -124,7 +124,7 @@ class CommandIntake:
 
     def with_options_meant(self, task: T) -> T:
         """The task with the options of its preset, as their type's schema means them: 6.0 is 6 there."""
-        task = _with_plain_paths(self._registry.presets.meant(task))
+        task = with_plain_paths(self._registry.presets.meant(task))
         if not task.options or task.type not in self._registry:
             return task
         return replace(task, options=with_whole_numbers(task.options, self._registry.get(task.type).options))
@@ -273,19 +273,6 @@ class CommandIntake:
                 field="user_level",
                 remedy="Give a lower level, or have the operator raise `max_user_level` in the configuration.",
             )
-
-
-def _with_plain_paths(task: T) -> T:
-    """`file://` addresses are paths, and recorded as such."""
-    changes = {}
-    for field in PATH_FIELDS:
-        if (path := getattr(task, field)).startswith("file://"):
-            try:
-                changes[field] = plain_path(path)
-            except InvalidPath as error:
-                error.field = field
-                raise
-    return replace(task, **changes) if changes else task
 
 
 def _as_intake(task_type: TaskType, estimate: Estimate) -> Intake:

@@ -4,16 +4,33 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from ..events import CreateTask, GraphTask
-from ..events.commands import TaskFields
+from ..events.commands import PATH_FIELDS, TaskFields
 from ..events.errors import CONFLICT, CONTRADICTION, InvalidPath, OutputExists
 from ..handlers.contract import TaskType
 from ..handlers.kinds import kind_by_name, kind_of
 from ..handlers.process.sandbox import check_apart
-from ..handlers.urls import check_only_read, check_url, is_url
+from ..handlers.urls import check_only_read, check_url, is_url, plain_path
 
+T = TypeVar("T", bound=TaskFields)
 _USUAL_NAME_MAX = 255
+
+
+def with_plain_paths(task: T) -> T:
+    """`file://` addresses are paths, and recorded as such."""
+    changes = {}
+    for field in PATH_FIELDS:
+        if (path := getattr(task, field)).startswith("file://"):
+            try:
+                changes[field] = plain_path(path)
+            except InvalidPath as error:
+                error.field = field
+                raise
+    return replace(task, **changes) if changes else task
 
 
 class PathRules:

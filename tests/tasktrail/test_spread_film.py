@@ -240,6 +240,16 @@ def test_a_film_has_no_such_number_of_parts(parts: int) -> None:
         spread_over(FILM, parts)
 
 
+def test_a_film_at_a_file_address_is_spread_like_one_at_the_path() -> None:
+    films = [
+        CreateTask(type="video_convert", input_file=f"{scheme}/in.mp4", output_file=f"{scheme}/out.mp4", batch="b")
+        for scheme in ("file://", "")
+    ]
+    first, second = (spread_over(film, 2).command for film in films)
+    assert first == second
+    assert isinstance(first, CreateGraph)
+
+
 def test_a_film_with_so_long_a_name_that_parts_have_none_is_one_task() -> None:
     film = msgspec.structs.replace(FILM, output_file=f"/f/{'n' * 228}.mp4")
     assert isinstance(spread_over(film, 9).command, CreateGraph)
