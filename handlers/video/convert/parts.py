@@ -22,6 +22,7 @@ _LONGEST_RECORD = 16 * 1024 * 1024
 _BEGAN = (1980, 1, 1, 0, 0, 0)
 """The time of all entries: the same part has the same bytes whenever it is made."""
 _BLOCK = 1024 * 1024
+_DAMAGED = (KeyError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, msgspec.DecodeError, OSError)
 
 
 class Unfit(Exception):
@@ -135,14 +136,14 @@ def open_part(path: Path, part: int, parts: int) -> Iterator[Part]:
     broken = f"{path.name} is damaged or no part of a film"
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
         raise Unfit(broken) from error
     with archive:
         try:
             if archive.getinfo(_RECORD).file_size > _LONGEST_RECORD:
                 raise Unfit(broken)
             record = msgspec.json.decode(archive.read(_RECORD), type=PartRecord)
-        except (KeyError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, msgspec.DecodeError) as error:
+        except _DAMAGED as error:
             raise Unfit(broken) from error
         if record.layout != _LAYOUT:
             raise Unfit(f"{path.name} was made by another version of tasktrail")
