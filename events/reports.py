@@ -71,7 +71,7 @@ class Run(Frame, frozen=True, tag="run"):
     input_url: str = ""
     """Where the input was fetched from, once it was; `input_file` is where it lies now. Set by the worker."""
     input_version: str = ""
-    """Another one for each content of that input."""
+    """What all bytes of that input hash to (SHA-256, in hex)."""
     output_url: str = ""
     """Where the output is stored in the end; `output_file` is where it takes shape. Set by the worker."""
 
@@ -132,6 +132,8 @@ class AttemptProgressed(Frame, frozen=True, tag="progressed"):
     attempt: int
     progress: float
     message: str = ""
+    moved: int = 0
+    """Bytes of a file elsewhere that were moved so far. They are a step forward, and not recorded."""
 
 
 class AttemptBeat(Frame, frozen=True, tag="beat"):

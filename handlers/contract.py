@@ -167,6 +167,10 @@ class TaskContext(Protocol[O_co]):
         """Absolute path; empty path (`Path()`) when the type needs none."""
 
     @property
+    def input_version(self) -> str:
+        """SHA-256 of an input that was fetched from elsewhere, in hex; each attempt has another copy. Else empty."""
+
+    @property
     def output_file(self) -> Path:
         """The place of the result. Never write here; write to `output_part`."""
 

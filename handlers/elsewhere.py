@@ -1,26 +1,32 @@
 """Files that are elsewhere, as they lie on this machine meanwhile (`TEMP/elsewhere`), and what is said of moving them.
 
-* `fetched/TASK-ATTEMPT`: the input of an attempt, which no other one ever reads.
-* `results/TASK-ATTEMPT`: where an output takes shape before it is stored.
+* `fetched/TASK-ATTEMPT@NODE`: the input of an attempt, which no other one ever reads. `@NODE` only in a cluster.
+* `results/TASK-ATTEMPT@NODE`: where an output takes shape before it is stored.
 * `uploads/TASK-ATTEMPT.json`: an upload that has begun, so that what a kill leaves behind can be called off.
 
-Whoever uses one of them holds a lock on the file TASK-ATTEMPT.lock beside it. The kernel lets go of it when
-its holder dies, however that happens. What nobody holds may be removed by anybody.
+Whoever uses one of them holds a lock on a file beside it, with `.lock` behind the name. The kernel lets go of it when
+its holder dies, however that happens. What nobody holds may be removed by anybody; but not everything that several
+machines share carries locks from one to another, so what another node uses is left alone for a week.
 """
 
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
 from .workspace import make_private_folder
 
 FOLDER = "elsewhere"
+_OF_OTHERS_AFTER = 7 * 86400
+"""Seconds after which what another node has left, and does not hold, is removed."""
+_PAUSE = 0.01
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -98,7 +104,7 @@ class Fetched(_Line, frozen=True, tag="fetched"):
 
     path: str
     version: str
-    """Another one for each content."""
+    """What all its bytes hash to (SHA-256, in hex)."""
 
 
 class Ready(_Line, frozen=True, tag="ready"):
@@ -146,8 +152,12 @@ class Busy(Exception):
     """Somebody holds it."""
 
 
-def hold(path: Path) -> int:
-    """A lock on the file, which is made when it is missing: the descriptor, to be closed. Raises Busy."""
+def hold(path: Path, patience: float = 0.0) -> int:
+    """A lock on the file, which is made when it is missing: the descriptor, to be closed.
+
+    Raises Busy when somebody holds it for longer than `patience` seconds.
+    """
+    until = time.monotonic() + patience
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -156,7 +166,10 @@ def hold(path: Path) -> int:
                 return fd
         except BlockingIOError:
             os.close(fd)
-            raise Busy from None
+            if time.monotonic() >= until:
+                raise Busy from None
+            time.sleep(_PAUSE)
+            continue
         except BaseException:
             os.close(fd)
             raise
@@ -174,11 +187,30 @@ def make_folders(folder: Path) -> None:
         make_private_folder(folder / name)
 
 
-def clear_up(folder: Path) -> None:
-    """Remove inputs and results that nobody holds: a kill has left them."""
+def place_of(task_id: int, attempt: int, node: str) -> str:
+    """How the folders of an attempt are called."""
+    return f"{task_id}-{attempt}" + (f"@{quote(node, safe='')}" if node else "")
+
+
+def clear_up(folder: Path, node: str = "") -> None:
+    """Remove inputs and results that nobody on the node holds: a kill has left them. Those of others when they are old.
+
+    Args:
+        folder: `TEMP/elsewhere`.
+        node: where this runs; empty where there is only this machine.
+    """
     for name in ("fetched", "results"):
         for path in _entries(folder / name):
-            _remove_unused(path.with_suffix("") if path.suffix == ".lock" else path)
+            place = path.with_suffix("") if path.suffix == ".lock" else path
+            if place.name.partition("@")[2] == quote(node, safe="") or _is_old(path):
+                _remove_unused(place)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _OF_OTHERS_AFTER
+    except OSError:
+        return False
 
 
 def _entries(folder: Path) -> Iterator[Path]:

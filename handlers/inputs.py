@@ -88,7 +88,7 @@ class Input:
     """
 
     def __init__(self, path: str, version: str = "") -> None:
-        """`version`: that of the file elsewhere which this is a copy of."""
+        """`version`: SHA-256 of what was fetched, where this is the copy of a file elsewhere."""
         self._path = path
         self._version = version
         self._fd = _open(path)
@@ -133,9 +133,12 @@ class Input:
             return ""
 
     def seen(self, *, hashed: bool) -> ReadInput:
-        """What was read, for the record; with what all its bytes hash to, which takes a reading of its own."""
-        sha256 = ""
-        if hashed:
+        """What was read, for the record; with what all its bytes hash to, which takes a reading of its own.
+
+        Of a copy that was hashed as it came, that hash: `compare` tells whether it still is that.
+        """
+        sha256 = self._version if hashed else ""
+        if hashed and not sha256:
             os.lseek(self._fd, 0, os.SEEK_SET)
             with open(self._fd, "rb", closefd=False) as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -177,8 +177,13 @@ def remove_others(folder: Path, patterns: Iterable[str], *, keep: Container[str]
                 path.unlink()
 
 
-def fingerprint(path: Path, *decisions: Any) -> str:
-    """A hash of all that finished pieces depend on: the input (inode, size, times, both ends) and every decision."""
+def fingerprint(path: Path, *decisions: Any, version: str) -> str:
+    """A hash of all that finished pieces depend on: the input (inode, size, times, both ends) and every decision.
+
+    `version`: `context.input_version`. Where there is one, it stands for the input: each attempt has another copy.
+    """
+    if version:
+        return hash_of(version, *decisions)
     status = path.stat()
     state = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return hash_of(*state, _ends(path, status.st_size), *decisions)

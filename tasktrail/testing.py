@@ -61,6 +61,7 @@ class RecordingContext(Generic[O]):
         *,
         work_dir: Path,
         input_file: Path = Path(),
+        input_version: str = "",
         output_file: Path = Path(),
         checkpoint: Checkpoint | None = None,
         attempt: int = 1,
@@ -75,6 +76,7 @@ class RecordingContext(Generic[O]):
         self.traceparent = traceparent
         self.attempt = attempt
         self.input_file = input_file
+        self.input_version = input_version
         self.output_file = output_file
         self.work_dir = work_dir
         self.options = options
@@ -143,6 +145,7 @@ class RecordingContext(Generic[O]):
             self.options,
             work_dir=self.work_dir,
             input_file=self.input_file,
+            input_version=self.input_version,
             output_file=self.output_file,
             checkpoint=self.checkpoint,
             attempt=self.attempt + 1,

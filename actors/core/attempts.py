@@ -89,8 +89,8 @@ def _said(
             running.estimate = report.estimate
             return
         case AttemptProgressed():
-            if report.progress != running.percent:
-                running.percent, running.moved_at = report.progress, work.now
+            if (report.progress, report.moved) != (running.percent, running.moved):
+                running.percent, running.moved, running.moved_at = report.progress, report.moved, work.now
             if not _too_soon(work, running, report.progress):
                 work.record_all(report.task_id, events, _origin(running))
                 running.reported_at = work.now

@@ -116,11 +116,13 @@ class Running(msgspec.Struct):
     heard_at: datetime | None = None
     """Its last sign of life; None: there was none yet."""
     moved_at: datetime | None = None
-    """When its percentage last changed, or a checkpoint came."""
+    """When its percentage last changed, bytes of a file elsewhere were moved, or a checkpoint came."""
     doubted: End | None = None
     """The limit on silence that had been reached at the last look; the next one acts on it."""
     percent: float = 0.0
     """The percentage that it reported last, recorded or not."""
+    moved: int = 0
+    """Bytes of a file elsewhere, as it reported last."""
     offer: Offer = ()
     """The labels of the worker that it was given."""
     node: str = ""
@@ -770,8 +772,11 @@ class SchedulerState:
         return self.workers.has_room(self.limits.max_concurrent, short=self.is_short(task))
 
     def is_short(self, task: TaskState) -> bool:
-        """Whether attempts of the task may share a worker with others."""
-        return task.spec.type in self.short and not task.spec.worker_label and task.memory_needed <= SHORT_MEMORY
+        """Whether attempts of the task may share a worker with others. To move a file takes as long as it takes."""
+        spec = task.spec
+        if spec.type not in self.short or spec.worker_label or task.memory_needed > SHORT_MEMORY:
+            return False
+        return not (is_url(spec.input_file) or is_url(spec.output_file))
 
     def set_timer(self, at: datetime, task_id: int, attempt: int = 0) -> None:
         """Look at the task again at `at`."""

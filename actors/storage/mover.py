@@ -5,15 +5,18 @@ could read; and what it says is made of addresses, sizes and the names of errors
 """
 
 import ctypes
+import hashlib
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,6 +56,8 @@ _TELL_EVERY = 4 * 1024 * 1024
 """Bytes between two accounts."""
 _LOOK_EVERY = 8 * 1024 * 1024
 """Bytes between two looks at how full the disk is."""
+_LOCKED_WITHIN = 1.0
+"""Seconds that somebody who looks whether an upload goes on may hold its lock."""
 _LEFT_FREE = 64 * 1024 * 1024
 """Bytes of the disk that no input takes."""
 
@@ -68,12 +73,12 @@ def main() -> NoReturn:
     for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_DATA):
         _soft, hard = resource.getrlimit(kind)
         resource.setrlimit(kind, (hard, hard))  # soft ones are an attempt's
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT):  # meant for a handler's tools; we have something to call off
+        signal.signal(number, signal.SIG_IGN)
     if credentials >= 0:
         os.environ.update(json.loads(os.pread(credentials, 1024 * 1024, 0)))
         os.close(credentials)
-    Mover(_say).serve()
+    Mover(_say, wishes=0).serve()
     os._exit(0)
 
 
@@ -95,11 +100,16 @@ class Mover:
     Args:
         say: is told the answers.
         hear: waits for the next wish; None when there is no further one.
+        wishes: a descriptor that is closed at the other end when an upload is not wanted any more; none: it is found
+            when the bytes are there.
     """
 
-    def __init__(self, say: Callable[[Answer], None], hear: Callable[[], Wish | None] = _hear) -> None:
+    def __init__(
+        self, say: Callable[[Answer], None], hear: Callable[[], Wish | None] = _hear, wishes: int | None = None
+    ) -> None:
         self._say = say
         self._hear = hear
+        self._wishes = wishes
         self._s3: Any = None
 
     def serve(self) -> None:
@@ -155,11 +165,13 @@ class Mover:
                 f"{wish.url} has {found.size:,} bytes, and at most {wish.storage.largest:,} are allowed",
                 "Have the operator raise `max_temp_size`.",
             )
-        self._download(source, found, place / url.name, url, wish.storage)
-        self._say(Fetched(path=str(place / url.name), version=found.version or f"unknown {os.urandom(8).hex()}"))
+        path = place / url.name
+        version = self._download(source, found, path, url, wish.storage)
+        self._say(Fetched(path=str(path), version=version))
 
-    def _download(self, source: Source, found: Found, path: Path, url: Url, storage: Storage) -> None:
-        done, told, tries = 0, 0, 0
+    def _download(self, source: Source, found: Found, path: Path, url: Url, storage: Storage) -> str:
+        """Write the file; what all its bytes hash to."""
+        done, told, tries, digest = 0, 0, 0, hashlib.sha256()
         with path.open("xb") as file:
             while True:
                 before = done
@@ -167,6 +179,7 @@ class Mover:
                     for data in source.read(found, done):
                         self._refuse_full(path.parent, done + len(data), found.size, url, storage)
                         file.write(data)
+                        digest.update(data)
                         done += len(data)
                         if done - told >= _TELL_EVERY:
                             told = done
@@ -180,6 +193,7 @@ class Mover:
                 break
             if found.size and done != found.size:
                 raise PlaceError("unreachable", f"{url.text} ended after {done:,} of {found.size:,} bytes")
+        return digest.hexdigest()
 
     def _refuse_full(self, folder: Path, done: int, size: int, url: Url, storage: Storage) -> None:
         if size and done > size:
@@ -205,21 +219,52 @@ class Mover:
         self._sweep(folder)
         note = folder / "uploads" / f"{wish.name}.json"
         try:
-            lock = hold(lock_of(note))
+            lock = hold(lock_of(note), _LOCKED_WITHIN)
         except Busy:
             raise unreachable(wish.url, "the upload is being called off") from None
         upload = S3Upload(self._client(), parsed(wish.url), wish.owner, note, overwrite=wish.overwrite)
+
+        def be_over() -> None:
+            upload.call_off()
+            if not note.exists():
+                lock_of(note).unlink(missing_ok=True)
+            os.close(lock)
+
         try:
-            upload.send(Path(wish.path), lambda done, total: self._say(Moved(done=done, total=total)))
+            with self._when_unwanted(be_over):
+                upload.send(Path(wish.path), lambda done, total: self._say(Moved(done=done, total=total)))
             self._say(Ready())
             if isinstance(self._hear(), Appear):
                 upload.appear()
                 self._say(Stored())
         finally:
-            upload.call_off()
-            if not note.exists():
-                lock_of(note).unlink(missing_ok=True)
-            os.close(lock)
+            be_over()
+
+    @contextmanager
+    def _when_unwanted(self, be_over: Callable[[], None]) -> Iterator[None]:
+        """Call an upload off in the middle of a part, and end the process, when the other end is closed.
+
+        Nothing is said to us while bytes are sent, so whatever can be read is the end. Whoever closes waits for a
+        moment only, and a part may take longer.
+        """
+        if self._wishes is None:
+            yield
+            return
+        bell, rope = os.pipe()
+
+        def watch(wishes: int) -> None:
+            if bell not in select.select([wishes, bell], [], [])[0]:
+                be_over()
+                os._exit(0)
+
+        thread = threading.Thread(target=watch, args=(self._wishes,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            os.close(rope)
+            thread.join()
+            os.close(bell)
 
     def _sweep(self, folder: Path) -> int:
         """Call off what nobody goes on with; how many."""

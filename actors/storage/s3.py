@@ -7,22 +7,33 @@ process can call it off. Completing it makes the object appear, in one step, and
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...handlers.urls import Url
 from .places import CHUNK, Found, PlaceError, Told, changed, other_bytes, unreachable
 
+_T = TypeVar("_T")
 MARK = "tasktrail-task"
 """Metadata of an object that a task has stored: which one."""
 _PART = 16 * 1024 * 1024
 """Bytes of a part; S3 wants at least 5 MiB."""
 _PARTS = 9_000
 """At most so many; S3 takes 10,000."""
-_TRIES = 4
-"""Of the conditional step, when the server asks for another try."""
+_CONFLICTS = 4
+"""So often the conditional step is tried when others write there at the same time."""
+_PAUSE = 0.2
+"""Seconds before a server that did not answer is asked again; twice as long each time, up to `_LONGEST_PAUSE`."""
+_LONGEST_PAUSE = 30.0
+_TRIES = 9
+"""Of a part: for nearly a minute, as with reading."""
+_APPEARS_WITHIN = 600.0
+"""Seconds for which an output, all of whose bytes are there, is tried to be let appear."""
 
 
 def make_client() -> Any:
@@ -82,7 +93,7 @@ class S3Source:
         etag = found.version.split(" ")[0]
         wanted = {"IfMatch": etag} | ({"Range": f"bytes={start}-"} if start else {})
         try:
-            with _explained(self._url.text):
+            with _explained(self._url.text, conditional=True):
                 answer = self._client.get_object(**self._at, **wanted)
         except _Precondition:
             raise changed(self._url) from None
@@ -120,54 +131,82 @@ class S3Upload:
         self._owner = owner
         self._overwrite = overwrite
         self._note = note
+        self._beginning = threading.Lock()
         self._id = ""
         self._parts: list[dict[str, Any]] = []
         self._metadata: dict[str, str] = {}
 
     def send(self, path: Path, told: Told) -> None:
         """Move the bytes there, where nobody can see them. Raises `PlaceError`."""
-        self._refuse_taken()
+        self._patiently(self._refuse_taken)
         # Told apart from an earlier attempt, so that an answer that was lost is known for the answer to this one.
         self._metadata = {MARK: self._owner, f"{MARK}-attempt": f"{self._note.stem} {os.urandom(8).hex()}"}
         size = path.stat().st_size
         if not size:
             return  # it has no parts, and goes in the request that makes it appear
+        with self._beginning:
+            self._id = self._patiently(self._begin)
+            write_down(self._note, self._at, self._id)
+        step = max(_PART, -(-size // _PARTS))
+        with path.open("rb") as file:
+            for number in range(1, -(-size // step) + 1):
+                self._parts.append(self._patiently(partial(self._send_part, number, file.read(step))))
+                told(file.tell(), size)
+
+    def _begin(self) -> str:
         with _explained(self._url.text):
             begun = self._client.create_multipart_upload(**self._at, Metadata=self._metadata, **_kind(self._url))
-            self._id = begun["UploadId"]
-            write_down(self._note, self._at, self._id)
-            step = max(_PART, -(-size // _PARTS))
-            with path.open("rb") as file:
-                for number in range(1, -(-size // step) + 1):
-                    data = file.read(step)
-                    sent = self._client.upload_part(**self._at, UploadId=self._id, PartNumber=number, Body=data)
-                    self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-                    told(file.tell(), size)
+        return str(begun["UploadId"])
+
+    def _send_part(self, number: int, data: bytes) -> dict[str, Any]:
+        with _explained(self._url.text):
+            sent = self._client.upload_part(**self._at, UploadId=self._id, PartNumber=number, Body=data)
+        return {"PartNumber": number, "ETag": sent["ETag"]}
+
+    def _patiently(self, ask: Callable[[], _T]) -> _T:
+        """The answer of a server that may be away for a moment: what was sent so far is worth the wait."""
+        for number in range(_TRIES - 1):
+            try:
+                return ask()
+            except _CalledOff:
+                raise
+            except PlaceError as error:
+                if error.kind != "unreachable":
+                    raise
+                _pause(number)
+        return ask()
 
     def appear(self) -> None:
         """Let it appear, whole and at once. Raises `PlaceError`."""
-        for number in range(_TRIES):
-            condition = self._condition()
+        conflicts, until = 0, time.monotonic() + _APPEARS_WITHIN
+        for number in count():
             try:
-                with _explained(self._url.text):
+                condition = self._condition()
+                with _explained(self._url.text, conditional=True):
                     self._complete(condition)
                 break
-            except PlaceError as error:
-                if error.kind == "unreachable" and self._is_this_one():
-                    break  # the answer was lost
-                raise
             except _Precondition:
-                if self._is_this_one():
+                if self._has_appeared():
                     break  # the first answer was lost, and this is the one to a repetition
-                if number + 1 == _TRIES:
+                conflicts += 1
+                if conflicts == _CONFLICTS:
                     raise unreachable(self._url, "others write there at the same time") from None
-                time.sleep(0.2 * 2**number)
+            except PlaceError as error:
+                if error.kind != "unreachable":
+                    raise
+                if self._has_appeared():
+                    break  # the answer was lost
+                if isinstance(error, _CalledOff) or time.monotonic() >= until:
+                    raise
+            _pause(number)
         self._id = ""
         self._note.unlink(missing_ok=True)
 
     def call_off(self) -> None:
-        """Leave nothing there of what has not appeared."""
-        if self._id and not call_off(self._client, self._at, self._id):
+        """Leave nothing there of what has not appeared. Another thread may do it in the middle of `send`."""
+        with self._beginning:  # what has begun is known then
+            upload = self._id
+        if upload and not call_off(self._client, self._at, upload):
             return  # the note stays for whoever sweeps
         self._note.unlink(missing_ok=True)
 
@@ -175,13 +214,9 @@ class S3Upload:
         if not self._id:
             self._client.put_object(**self._at, Body=b"", Metadata=self._metadata, **_kind(self._url), **condition)
             return
-        try:
-            self._client.complete_multipart_upload(
-                **self._at, UploadId=self._id, MultipartUpload={"Parts": self._parts}, **condition
-            )
-        except self._client.exceptions.NoSuchUpload:
-            if not self._is_this_one():
-                raise
+        self._client.complete_multipart_upload(
+            **self._at, UploadId=self._id, MultipartUpload={"Parts": self._parts}, **condition
+        )
 
     def _condition(self) -> dict[str, str]:
         """Under which it may appear. Raises `PlaceError` where somebody else's object has the name."""
@@ -195,8 +230,13 @@ class S3Upload:
         if self._overwrite:
             return None
         there = self._head()
-        if there is not None and there["Metadata"].get(MARK) != self._owner:
+        if there is None:
+            return None
+        marks = there["Metadata"]
+        if marks.get(MARK) != self._owner:
             raise PlaceError("exists", f"There is already an object {self._url.text}")
+        if _attempt_of(marks.get(f"{MARK}-attempt", "")) > _attempt_of(self._note.stem):
+            raise PlaceError("exists", f"A later attempt of the task has stored {self._url.text} already")
         return there
 
     def _head(self) -> dict[str, Any] | None:
@@ -209,9 +249,23 @@ class S3Upload:
             raise
         return head
 
-    def _is_this_one(self) -> bool:
-        there = self._head()
+    def _has_appeared(self) -> bool:
+        """Whether it is there; False also where the server does not say."""
+        try:
+            there = self._head()
+        except PlaceError:
+            return False
         return there is not None and there["Metadata"].get(f"{MARK}-attempt") == self._metadata[f"{MARK}-attempt"]
+
+
+def _attempt_of(mark: str) -> int:
+    """The number in `TASK-ATTEMPT`, whatever follows; 0 where there is none."""
+    number = mark.partition(" ")[0].partition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _pause(number: int) -> None:
+    time.sleep(min(_PAUSE * 2**number, _LONGEST_PAUSE))
 
 
 def _kind(url: Url) -> dict[str, str]:
@@ -258,7 +312,7 @@ def call_off(client: Any, at: dict[str, str], upload: str) -> bool:
     """Whether nothing of the upload is left."""
     try:
         client.abort_multipart_upload(**at, UploadId=upload)
-    except client.exceptions.NoSuchUpload:
+    except (client.exceptions.NoSuchUpload, client.exceptions.NoSuchBucket):
         return True
     except Exception:  # noqa: BLE001 - it is tried again by whoever comes next
         return False
@@ -270,6 +324,10 @@ def call_off(client: Any, at: dict[str, str], upload: str) -> bool:
 
 class _Precondition(Exception):
     """Something has the name by now, or somebody writes there at this moment."""
+
+
+class _CalledOff(PlaceError):
+    """Somebody has called the upload off: no other try of this attempt would do better."""
 
 
 _MISSING = {"NoSuchKey", "404", "NotFound"}
@@ -295,15 +353,22 @@ _WHO = (
 
 
 class _explained(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a statement
-    """Turns what botocore raises into `PlaceError`. Of its answers only the code is shown."""
+    """Turns what botocore raises into `PlaceError`. Of its answers only the code is shown.
 
-    def __init__(self, place: str) -> None:
+    `conditional`: what was asked has a condition, and `_Precondition` says that it was not met.
+    """
+
+    def __init__(self, place: str, *, conditional: bool = False) -> None:
         self._place = place
+        self._conditional = conditional
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, PlaceError | GeneratorExit | _Precondition):
             return
-        raise _as_place_error(error, self._place) from None
+        told = _as_place_error(error, self._place)
+        if isinstance(told, _Precondition) and not self._conditional:
+            told = unreachable(self._place, "others write there at the same time")
+        raise told from None
 
 
 def _as_place_error(error: BaseException, place: str) -> Exception:
@@ -319,7 +384,7 @@ def _as_place_error(error: BaseException, place: str) -> Exception:
         if code == "NoSuchBucket":
             return PlaceError("missing", f"There is no bucket for {place}", "Check the bucket's name and region.")
         if code == "NoSuchUpload":
-            return unreachable(place, "somebody has called the upload off")
+            return _CalledOff("unreachable", f"{place} cannot be reached: somebody has called the upload off")
         if code in _MISSING or status == 404:  # noqa: PLR2004
             return PlaceError("missing", f"There is nothing at {place}", "Check the address.")
         if code in _DENIED or status in (401, 403):

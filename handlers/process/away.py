@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ...events.errors import OutputExists, TasktrailError
-from ...events.reports import AttemptBeat, AttemptProgressed, Run
+from ...events.reports import AttemptProgressed, Run
 from ..contract import StopAsked, TaskType
 from ..elsewhere import (
     FOLDER,
@@ -40,6 +40,7 @@ from ..elsewhere import (
     hold,
     lock_of,
     make_folders,
+    place_of,
 )
 from ..errors import (
     InputChanged,
@@ -58,9 +59,11 @@ from .sandbox import Sandbox
 _REPORT_EVERY = 0.5
 """Seconds between two reports of how many bytes have been moved."""
 _LOOK_EVERY = 0.1
-"""Seconds between two looks at whether the attempt is to stop, where a thread hears of it."""
+"""Seconds between two looks at whether the attempt is to stop: a thread hears of it."""
 _CALL_OFF_WITHIN = 5.0
 """Seconds that an upload which is not wanted any more has to clear up."""
+_LOCKED_WITHIN = 1.0
+"""Seconds that somebody who looks whether a folder is used may hold its lock."""
 _CHUNK = 65536
 _ERRORS: dict[Kind, type[TasktrailError]] = {
     "missing": StorageMissing,
@@ -141,19 +144,16 @@ class Away:
         channel: to the service.
         sandbox: the operator's bounds, with the places that are allowed.
         credentials: see `MoverProcess`.
-        listens: whether a thread of the worker hears of a stop; else it is asked for here.
     """
 
-    def __init__(self, channel: WorkerChannel, sandbox: Sandbox, credentials: int, *, listens: bool) -> None:
+    def __init__(self, channel: WorkerChannel, sandbox: Sandbox, credentials: int) -> None:
         self._channel = channel
         self._sandbox = sandbox
         self._credentials = credentials
-        self._listens = listens
         self._held = ExitStack()
         self._folder = Path()
-        self._url = ""
-        self._said_at = self._beat_at = 0.0
-        self._beat = 0.0
+        self._node = ""
+        self._said_at = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +163,8 @@ class Away:
     ) -> None:
         self._held.close()
         if self._folder.name:
-            clear_up(self._folder)
+            with self._channel.listening():
+                clear_up(self._folder, self._node)
 
     @property
     def _storage(self) -> Storage:
@@ -181,16 +182,21 @@ class Away:
             StopAsked: the attempt is to end.
             StorageMissing, StorageDenied, StorageUnreachable, StorageFailed, InputTooLarge, PackageMissing: by name.
         """
-        storage, self._beat = self._storage, run.beat
-        self._folder = Path(run.work_dir).parent / FOLDER
+        with self._channel.listening():
+            run = self._brought_here(run, task_type, self._storage)
+        return replace(run, cores=self._channel.cores())
+
+    def _brought_here(self, run: Run, task_type: TaskType, storage: Storage) -> Run:
+        self._folder, self._node = Path(run.work_dir).parent / FOLDER, run.node
         make_folders(self._folder)
+        clear_up(self._folder, self._node)  # what a killed attempt has fetched may be all the room that there is
         if is_url(run.output_file):  # looked at first: nothing is fetched for an output that cannot be
             run = self._with_place_for_output(run)
         if is_url(run.input_file):
             check_url(run.input_file, self._sandbox.input_roots, "input_file", "input_roots")
             check_only_read(task_type.name, steady_input=task_type.steady_input)
             run = self._with_input(run, storage)
-        return replace(run, cores=self._channel.cores())
+        return run
 
     def _with_place_for_output(self, run: Run) -> Run:
         url = check_url(run.output_file, self._sandbox.output_roots, "output_file", "output_roots", written=True)
@@ -199,9 +205,9 @@ class Away:
 
     def _place(self, name: str, run: Run) -> Path:
         """An empty folder, held until the attempt is over."""
-        place = self._folder / name / f"{run.task_id}-{run.attempt}"
+        place = self._folder / name / place_of(run.task_id, run.attempt, run.node)
         try:
-            self._held.callback(os.close, hold(lock_of(place)))
+            self._held.callback(os.close, hold(lock_of(place), _LOCKED_WITHIN))
         except Busy:
             raise StorageUnreachable(f"Somebody else is still at {place}") from None
         shutil.rmtree(place, ignore_errors=True)
@@ -254,18 +260,12 @@ class Away:
         return MoverProcess(self._storage.mover, self._credentials)
 
     def _heard(self, process: MoverProcess, run: Run, doing: str, progress: float) -> Answer:
-        """The answer that ends the waiting; meanwhile it is told how far it is, and that the worker lives."""
+        """The answer that ends the waiting; meanwhile it is told how far it is."""
         while True:
-            ends: tuple[int, ...] = () if self._listens else self._channel.ends()
-            ready = select.select([process.fd, *ends], [], [], _LOOK_EVERY)[0]
-            if not self._listens:
-                self._channel.orders(ready)
+            ready = select.select([process.fd], [], [], _LOOK_EVERY)[0]
             if self._channel.stop_wanted():
                 raise StopAsked
             now = time.monotonic()
-            if self._beat and not self._listens and now - self._beat_at >= self._beat:
-                self._beat_at = now
-                self._channel.send(AttemptBeat(run.task_id, run.attempt))
             for answer in process.answers() if process.fd in ready else ():
                 if isinstance(answer, Refused):
                     raise as_error(answer)
@@ -273,7 +273,8 @@ class Away:
                     return answer
                 if now - self._said_at >= _REPORT_EVERY:
                     self._said_at = now
-                    self._channel.send(AttemptProgressed(run.task_id, run.attempt, progress, _told(answer, doing)))
+                    words = _told(answer, doing)
+                    self._channel.send(AttemptProgressed(run.task_id, run.attempt, progress, words, answer.done))
 
 
 class Storing:

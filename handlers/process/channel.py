@@ -8,7 +8,8 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from threading import Lock, Thread
 from typing import Any, Literal, NoReturn, TypeAlias
 
@@ -259,6 +260,8 @@ class WorkerChannel:
         self._timer: tuple[float, Callable[[], None]] | None = None
         self._beat = 0.0
         """Seconds between two signs of life of the current attempt; 0: none."""
+        self._beat_wanted = 0.0
+        """The same, whether or not there is a thread that gives them."""
         self._next_beat = 0.0
         self._listening = False
 
@@ -272,6 +275,26 @@ class WorkerChannel:
         self._listening = True
         self._on_stop = on_stop
         Thread(target=self._listen, name="control", daemon=True).start()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """For those who do not `listen`, while they move bytes or wait for a disk: a thread does it until this ends.
+
+        No process may be forked meanwhile: it would have a copy of a lock that the thread holds.
+        """
+        if self._listening:
+            yield
+            return
+        self._listening = True
+        thread = Thread(target=self._listen, name="control", daemon=True)
+        thread.start()
+        self._begin_to_beat()
+        try:
+            yield
+        finally:
+            self._listening, self._beat = False, 0.0
+            os.write(self._bell_rope, b"x")
+            thread.join()
 
     def ends(self) -> tuple[int, int]:
         """For those who do not `listen` but wait themselves: what to wait for before `orders`."""
@@ -321,7 +344,8 @@ class WorkerChannel:
             if self._may_begin(run):
                 self._grace = run.grace
                 self._given_cores = run.cores
-                self._begin_to_beat(run.beat)
+                self._beat_wanted = run.beat
+                self._begin_to_beat()
                 return run
 
     def _may_begin(self, run: Run) -> bool:
@@ -352,10 +376,10 @@ class WorkerChannel:
         while data:
             data = data[os.write(self._report, data) :]
 
-    def _begin_to_beat(self, every: float) -> None:
-        if every and self._listening:
-            self._next_beat = time.monotonic() + every
-            self._beat = every
+    def _begin_to_beat(self) -> None:
+        if self._beat_wanted and self._listening:
+            self._next_beat = time.monotonic() + self._beat_wanted
+            self._beat = self._beat_wanted
             os.write(self._bell_rope, b"x")
 
     def _say_alive(self) -> None:
@@ -436,7 +460,7 @@ class WorkerChannel:
 
     def _listen(self) -> None:
         """The control thread: hears orders, says that the worker lives, makes the calls that were asked for `later`."""
-        while True:
+        while self._listening:
             timer = self._timer
             ready = select.select([self._control, self._bell], [], [], self._until_next(timer))[0]
             if self._control in ready:

@@ -142,6 +142,11 @@ class AttemptContext:
         return Path(self._run.input_file)
 
     @property
+    def input_version(self) -> str:
+        """What a file from elsewhere hashes to."""
+        return self._run.input_version
+
+    @property
     def output_file(self) -> Path:
         """Where the result will stand."""
         return Path(self._run.output_file)

@@ -1,10 +1,10 @@
 """Attempts in sandboxed processes of their own: forked from the worker, which has loaded the handler's libraries.
 
-The worker has one thread, so that a fork copies no lock that somebody holds. It runs no handler itself, and opens no
-input but to see that it stays the same. The process it forks gives up what the attempt has no use for, and talks to the
-worker as a worker talks to the service; the worker passes on what makes sense. When the attempt has ended, whatever it
-started is killed, and only then the worker publishes its output and tells its end. So nothing that an attempt does to
-its process, and nothing that it leaves behind, reaches the next one.
+The worker has one thread when it forks, so that no lock is copied that somebody holds. It runs no handler itself, and
+opens no input but to see that it stays the same. The process it forks gives up what the attempt has no use for, and
+talks to the worker as a worker talks to the service; the worker passes on what makes sense. When the attempt has ended,
+whatever it started is killed, and only then the worker publishes its output and tells its end. So nothing that an
+attempt does to its process, and nothing that it leaves behind, reaches the next one.
 
 A type that works on no files (`needs_folder=False`) may reach the same for every attempt; its process is kept for
 the next, for a fork costs more than a small attempt.
@@ -191,7 +191,9 @@ class SandboxedAttempts:
             self._dismiss(child, keep=type(said) is AttemptEnded)
             ended = said.ended if isinstance(said, Retiring) else said
         if run.output_file or source is not None:
-            ended = deliver(run, task_type, self._channel, self._sandbox, source, ended, self._hash_up_to, away)
+            # A thread costs what a small attempt does, so only those have one that may take long, or have to be heard.
+            with self._channel.listening() if away is not None or run.beat else contextlib.nullcontext():
+                ended = deliver(run, task_type, self._channel, self._sandbox, source, ended, self._hash_up_to, away)
         if source is not None:
             source.close()
         return ended

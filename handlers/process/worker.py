@@ -152,7 +152,7 @@ class Worker:
         from .away import Away  # noqa: PLC0415 - few workers ever need it
 
         try:
-            with Away(self._channel, self._setup.sandbox, self._credentials, listens=self._sandboxed is None) as away:
+            with Away(self._channel, self._setup.sandbox, self._credentials) as away:
                 return self._run_here(away.brought_here(run, task_type), task_type, away)
         except StopAsked:
             return self._measured(AttemptEnded(run.task_id, run.attempt, "stopped", message="stopped as asked"))

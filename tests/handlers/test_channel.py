@@ -128,14 +128,15 @@ RUN = Run(1, 2, "t", "", "", {}, None, "", grace=0.02)
 class Service:
     """The other ends."""
 
-    def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_stop: Callable[[], None] = lambda: None, *, listens: bool = True) -> None:
         job, self.job = os.pipe()
         control, self.control = os.pipe()
         self.report, report = os.pipe()
         self.channel = WorkerChannel(job, control, report)
         self.order(Setup({}, 0))
         self.channel.start()
-        self.channel.listen(on_stop)
+        if listens:
+            self.channel.listen(on_stop)
 
     def order(self, *orders: Any) -> None:
         os.write(self.job, b"".join(map(encode_frame, orders)))
@@ -290,6 +291,24 @@ def test_what_follows_a_stop_is_done_for_the_attempt_that_it_is_about_alone() ->
     assert not calls.is_set()
     os.write(service.control, encode_frame(Stop(1, 1)))
     assert calls.wait(10)
+
+
+def test_a_worker_that_does_not_listen_is_heard_and_hears_while_it_moves_bytes() -> None:
+    service, threads = Service(listens=False), threading.active_count()
+    service.order(Run(1, 1, "t", "", "", {}, None, "", beat=0.001))
+    service.channel.next_run()
+    reader, reports = FrameBuffer(worker_report_decoder), []
+    os.write(service.control, encode_frame(Withdraw(3)) + encode_frame(CoresChanged(1, 1, 5)))
+
+    with service.channel.listening():
+        while AttemptBeat(1, 1) not in reports or Withdrawn(3, 1) not in reports:
+            reports += reader.feed(os.read(service.report, 65536))
+    os.write(service.control, encode_frame(Stop(1, 1)))
+
+    assert service.channel.cores() == 5
+    assert threading.active_count() == threads
+    assert not service.channel.stop_wanted(), "nobody listens any more, so that it can be forked"
+    os.close(service.control)
 
 
 def test_a_call_for_later_is_made_by_the_other_thread(channel: WorkerChannel) -> None:

@@ -81,7 +81,17 @@ def test_the_fingerprint_sees_both_ends_of_the_input_and_every_decision(tmp_path
     marks = set()
     for content in (b"a" * 200_000, b"b" + b"a" * 199_999, b"a" * 199_999 + b"b", b"a" * 200_001):
         path.write_bytes(content)
-        marks.add(fingerprint(path, {"crf": 20}))
+        marks.add(fingerprint(path, {"crf": 20}, version=""))
     assert len(marks) == 4
-    assert fingerprint(path, {"crf": 20}) in marks
-    assert fingerprint(path, {"crf": 21}) not in marks
+    assert fingerprint(path, {"crf": 20}, version="") in marks
+    assert fingerprint(path, {"crf": 21}, version="") not in marks
+
+
+def test_the_fingerprint_of_what_was_fetched_is_the_same_for_each_copy(tmp_path: Path) -> None:
+    marks = set()
+    for number in range(2):
+        copy = tmp_path / str(number)
+        copy.write_bytes(b"a")
+        marks.add(fingerprint(copy, {"crf": 20}, version="of a"))
+    assert len(marks) == 1
+    assert fingerprint(copy, {"crf": 20}, version="of b") not in marks

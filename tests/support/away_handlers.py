@@ -41,6 +41,13 @@ def reader(context: TaskContext[Any]) -> dict[str, Any]:
     return {"text": context.input_file.read_text()}
 
 
+@handler("glancer", needs_input=True, needs_output=False)
+def glancer(context: TaskContext[Any]) -> None:
+    """Hardly look at the input."""
+    with context.input_file.open("rb") as file:
+        file.read(1)
+
+
 def _scribble(context: TaskContext[Any]) -> None:
     with context.input_file.open("r+b") as file:
         file.write(b"POISON")

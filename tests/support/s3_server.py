@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,8 @@ class S3Server:
         """Method and path, with the query."""
         self.pages: dict[str, tuple[int, dict[str, str], bytes]] = {}
         """Path → status, headers, content."""
+        self._overloaded = 0
+        self._asked: Counter[tuple[str, str]] = Counter()
         self._changed = threading.Condition()
         self._rule: Callable[[str, str], bool] = lambda _method, _path: False
         self._held = 0
@@ -68,6 +71,11 @@ class S3Server:
         """Answer requests for this path with an error."""
         self._refused[path] = (status, code)
 
+    def overload(self, times: int) -> None:
+        """Refuse each request so often, as one too many."""
+        self._asked.clear()
+        self._overloaded = times
+
     @contextmanager
     def holding(self, rule: Callable[[str, str], bool]) -> Iterator["S3Server"]:
         """Let requests wait of which the rule says so, by method and path with query."""
@@ -103,8 +111,9 @@ class S3Server:
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: not self._rule(method, path))
                 self._held -= 1
-        if path in self._refused:
-            status, code = self._refused[path]
+        self._asked[method, path] += 1
+        if path in self._refused or self._asked[method, path] <= self._overloaded:
+            status, code = self._refused.get(path, (503, "SlowDown"))
             start(f"{status} Refused", [("Content-Type", "application/xml")])
             return [f"<Error><Code>{code}</Code><Message>{SECRET_KEY}</Message></Error>".encode()]
         if path.startswith("/web/"):

@@ -170,6 +170,18 @@ def test_a_worker_that_is_stopped_is_found_by_its_silence(service: TaskService) 
     assert task.error.startswith("heartbeat_timeout: ")
 
 
+def test_a_worker_is_heard_while_it_hashes_the_input_of_an_attempt_in_a_sandbox(
+    open_service: Callable[..., TaskService], tmp_path: Path
+) -> None:
+    """The attempt's own process, which has beaten so far, is gone by then."""
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(300 * 1024 * 1024)
+    service = open_service(sandbox="auto", handlers=("away_handlers",))
+    limits: dict[str, Any] = {"heartbeat_timeout": 0.5, "max_retries": 0}
+    task_id = service.create_task(type="glancer", input_file=tmp_path / "large", **limits)
+    assert service.wait(task_id, timeout=WITHIN).status == "completed"
+
+
 def test_a_handler_that_says_nothing_is_alive_and_stands_still(service: TaskService) -> None:
     task_id = service.create_task(type="patient", heartbeat_timeout=0.6, no_progress_timeout=1.5, max_retries=0)
     assert service.wait(task_id, timeout=WITHIN).error_type == "NoProgressTimeout"

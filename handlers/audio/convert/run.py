@@ -141,6 +141,7 @@ class _Conversion:
             msgspec.to_builtins(self._options),
             container.name,
             [av.__version__, av.library_versions],
+            version=self._context.input_version,
         )
         saved = recalled(self._context.checkpoint, mark, SavedLoudness) or self._measure(mark, plan, target)
         before = saved.before

@@ -78,7 +78,8 @@ class _Preview:
         if self._kind == "markdown":
             versions.append(markdown_it.__version__)
         decided = (msgspec.to_builtins(self._options), self._layout, self._kind, self._renderer)
-        return fingerprint(self._context.input_file, *decided, versions, fonts)
+        version = self._context.input_version
+        return fingerprint(self._context.input_file, *decided, versions, fonts, version=version)
 
     def run(self) -> Finished:
         """Do what is left to do."""

@@ -33,7 +33,8 @@ _MOST_PLAYS = 65_535
 def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header: ImageHeader) -> WrittenStill:
     """Write all frames of the input to `output_part`; the size is that of the first frame."""
     count, options = header.frames, holdable(context.options, header, kind, several=True)
-    mark = fingerprint(context.input_file, msgspec.to_builtins(context.options), kind, pillow_version)
+    decided = (msgspec.to_builtins(context.options), kind, pillow_version)
+    mark = fingerprint(context.input_file, *decided, version=context.input_version)
     pieces = Pieces(context, mark, stem="frame")
     with open_picture(context.input_file, MAX_PILLOW_PIXELS) as source:
         plays, hidden = _plays(source), hidden_frames(source)

@@ -153,6 +153,7 @@ class _Drawing:
             context.input_file.suffix.lower(),
             msgspec.to_builtins(self._options),
             [_STYLE, type(tracer).__name__, version("trimesh"), np.__version__],
+            version=context.input_version,
         )
         pieces = Pieces(context, mark, stem="view")
         if len(pieces) < len(self._bands):

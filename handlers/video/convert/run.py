@@ -144,6 +144,7 @@ class _Conversion:
             self._backend.build,
             self._search.build if self._search else "",
             self._burned.mark if self._burned else "",
+            version=self._context.input_version,
         )
         saved = self._journal.recall(mark)
         if saved is not None:
@@ -227,7 +228,7 @@ class _Conversion:
         except (av.error.FFmpegError, ProgramFailedError):
             trial = ""
         return Origin(
-            film=fingerprint_anywhere(self._source.path),
+            film=self._context.input_version or fingerprint_anywhere(self._source.path),
             options=hash_of(bytes_depend_on(self._context.options), msgspec.to_builtins(self._target), _LAYOUT),
             cuts=hash_of(msgspec.to_builtins(self._saved.plan)),
             fonts=hash_of(self._burned.mark if self._burned else []),

@@ -51,7 +51,8 @@ def _mark(context: TaskContext[VideoPreviewOptions]) -> str:
     """
     kind, _ = preview_kind(context.options, context.output_file)
     versions = (av.library_versions, PIL.__version__)
-    return fingerprint(context.input_file, kind, msgspec.to_builtins(context.options), *versions)
+    decided = (kind, msgspec.to_builtins(context.options), *versions)
+    return fingerprint(context.input_file, *decided, version=context.input_version)
 
 
 class _Preview:

@@ -260,6 +260,15 @@ def test_another_percentage_or_a_checkpoint_is_progress_even_if_it_is_too_soon_t
     failure(looked_at_twice(core, 1), "no_progress_timeout", "NoProgressTimeout")
 
 
+def test_bytes_of_a_file_elsewhere_are_progress(core: Core) -> None:
+    task_id = core.create(no_progress_timeout=60.0)
+    for moved in (1, 2, 2):
+        core.wait(50)
+        core.tell(AttemptProgressed(task_id, 1, 0.0, "fetching", moved))
+    assert after(core, 9) == []
+    failure(looked_at_twice(core, 1), "no_progress_timeout", "NoProgressTimeout")
+
+
 def test_a_publishing_attempt_is_bounded_by_publishing_alone(core: Core) -> None:
     task_id = core.create(heartbeat_timeout=5.0, no_progress_timeout=5.0, total_timeout=5.0)
     core.want_to_publish(task_id)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.explanation import WaitReason
@@ -99,6 +100,14 @@ def test_workers_that_are_gone_are_not_shared_any_more() -> None:
 def test_one_that_needs_much_memory_or_a_label_shares_with_nobody() -> None:
     core = made((), ())
     core.create(type="quick", memory=65 * 1024 * 1024)
+    assert not any(entry.short for entry in core.state.running.values())
+
+
+@pytest.mark.parametrize("where", [{"input_file": "s3://films/a"}, {"output_file": "s3://films/a"}])
+def test_one_whose_file_is_elsewhere_shares_with_nobody(where: dict[str, Any]) -> None:
+    """Those behind it would wait for bytes on their way, or be killed while they are not answered."""
+    core = made((), ())
+    core.create(type="quick", **where)
     assert not any(entry.short for entry in core.state.running.values())
 
 

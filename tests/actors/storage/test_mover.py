@@ -1,9 +1,11 @@
 """The process that moves bytes, without the process: files on the web, and what lies on this machine meanwhile."""
 
+import hashlib
 import os
 import shutil
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,7 +39,9 @@ from tasktrail.handlers.elsewhere import (
     hold,
     lock_of,
     make_folders,
+    place_of,
 )
+from tasktrail.handlers.inputs import Input
 from tasktrail.handlers.urls import parsed
 
 CONTENT = os.urandom(300_000)
@@ -135,6 +139,18 @@ def test_reading_goes_on_where_the_connection_broke(folder: Path, web: Web) -> N
     assert isinstance(answer, Fetched)
     assert Path(answer.path).read_bytes() == CONTENT
     assert web.asked == ["", "bytes=100000-", "bytes=200000-"]
+
+
+def test_the_version_is_what_the_bytes_hash_to(folder: Path, web: Web) -> None:
+    """Also where the server has no ETag, or one that is only alike, and however often reading broke."""
+    web.at_once = 100_000
+
+    (answer,) = fetched(folder, web)
+
+    assert isinstance(answer, Fetched)
+    assert answer.version == hashlib.sha256(CONTENT).hexdigest()
+    Path(answer.path).write_bytes(b"other")
+    assert Input(answer.path, answer.version).seen(hashed=True).sha256 == answer.version, "it is not read once more"
 
 
 def test_a_file_that_changes_in_the_middle_is_not_put_together(web: Web) -> None:
@@ -277,16 +293,33 @@ def test_an_unknown_failure_is_told_without_its_words(folder: Path) -> None:
 # --- uploads ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Of an empty bucket."""
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
     server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def known(server: S3Server) -> Any:
+    """A client, which takes long to make."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        return make_client()
+
+
+@pytest.fixture
+def client(server: S3Server, known: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Of an empty bucket."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    client = make_client()
-    client.create_bucket(Bucket="results")
-    yield client
-    server.close()
+    known.create_bucket(Bucket="results")
+    yield known
+    server.overload(0)
+    known.delete_object(Bucket="results", Key="a")
+    for found in known.list_multipart_uploads(Bucket="results").get("Uploads", []):
+        known.abort_multipart_upload(Bucket="results", Key="a", UploadId=found["UploadId"])
 
 
 def test_an_upload_that_cannot_be_called_off_is_called_off_later(
@@ -305,7 +338,9 @@ def test_an_upload_that_cannot_be_called_off_is_called_off_later(
     assert list((folder / "uploads").iterdir()) == []
 
 
-def test_an_upload_that_somebody_else_has_called_off_may_be_tried_again(folder: Path, client: Any) -> None:
+def test_an_upload_that_somebody_else_has_called_off_may_be_tried_again(
+    folder: Path, server: S3Server, client: Any
+) -> None:
     said: list[Answer] = []
 
     def hear() -> Wish | None:
@@ -315,6 +350,7 @@ def test_an_upload_that_somebody_else_has_called_off_may_be_tried_again(folder: 
             return None
         for found in client.list_multipart_uploads(Bucket="results")["Uploads"]:
             client.abort_multipart_upload(Bucket="results", Key="a", UploadId=found["UploadId"])
+            server.refuse(f"/results/a?uploadId={found['UploadId']}", 404, "NoSuchUpload")  # moto answers with 500
         return Appear()
 
     Mover(said.append, hear).serve()
@@ -337,6 +373,61 @@ def test_a_lost_answer_is_no_failure_when_the_object_has_appeared(
     assert client.get_object(Bucket="results", Key="a")["Body"].read() == b"abc"
 
 
+@pytest.mark.parametrize("name", ["a", "empty"])
+def test_a_server_that_is_away_for_a_moment_costs_no_upload(
+    folder: Path, server: S3Server, client: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Each step meets it; the bytes that were sent are worth the wait, and the work that made them still more."""
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    server.overload(9)  # botocore itself tries four times
+    wish = stored(folder)
+    if name == "empty":
+        Path(wish.path).write_bytes(b"")
+
+    assert told(wish, Appear()) == [Ready(), Stored()]
+
+    assert s3._PAUSE in pauses
+    assert client.head_object(Bucket="results", Key="a")["ContentLength"] == (3 if name == "a" else 0)
+
+
+@pytest.mark.usefixtures("client")
+def test_an_upload_is_not_tried_for_ever(folder: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    said: list[Answer] = []
+
+    def hear() -> Wish | None:
+        server.overload(10**6 if said else 0)
+        return stored(folder) if not said else Appear() if len(said) == 2 else None
+
+    Mover(said.append, hear).serve()
+
+    assert isinstance(said[-1], Refused)
+    assert said[-1].kind == "unreachable"
+    assert 600 < clock[0] < 700
+
+
+def test_what_a_later_attempt_has_stored_is_not_replaced(folder: Path, client: Any) -> None:
+    """The node of the earlier one was cut off, and it still has its grant."""
+    marks = {"tasktrail-task": "o/1", "tasktrail-task-attempt": "1-2 abc"}
+    client.put_object(Bucket="results", Key="a", Body=b"later", Metadata=marks)
+
+    (answer,) = told(stored(folder))
+
+    assert isinstance(answer, Refused)
+    assert answer.kind == "exists"
+    assert "A later attempt" in answer.message
+
+
+@pytest.mark.usefixtures("client")
+def test_nothing_is_left_of_an_upload_whose_bucket_is_gone(folder: Path) -> None:
+    s3.write_down(folder / "uploads" / "9-1.json", {"Bucket": "gone", "Key": "a"}, "x")
+    assert told(Sweep(folder=str(folder))) == [Swept(count=1)]
+    assert list((folder / "uploads").iterdir()) == []
+
+
 def stored(folder: Path) -> Store:
     file = folder / "file"
     file.write_bytes(b"abc")
@@ -351,6 +442,31 @@ def told(*asked: Wish) -> list[Answer]:
 
 
 # --- what lies here ---------------------------------------------------------------------------------------------------
+
+
+def test_what_another_node_uses_stays_for_a_week(folder: Path) -> None:
+    """Not all storage that several nodes share carries locks from one to another."""
+    places = [folder / "fetched" / place_of(task_id, 1, node) for task_id, node in ((1, "a/b"), (2, "c"), (3, ""))]
+    for place in places:
+        place.mkdir()
+        lock_of(place).touch()
+    old = folder / "results" / place_of(4, 1, "lost")
+    lock_of(old).touch()
+    os.utime(lock_of(old), (0, 0))
+
+    clear_up(folder, "a/b")
+
+    assert [place.exists() for place in places] == [False, True, True]
+    assert list((folder / "results").iterdir()) == []
+
+
+def test_whoever_looks_for_a_moment_whether_a_lock_is_held_is_in_nobodys_way(folder: Path) -> None:
+    path = folder / "a.lock"
+    looks = hold(path)
+    timer = threading.Timer(0.02, os.close, (looks,))
+    timer.start()
+    os.close(hold(path, patience=10))
+    timer.join()
 
 
 def test_what_somebody_holds_stays_and_all_else_goes(folder: Path) -> None:
