@@ -27,6 +27,7 @@ from tasktrail.handlers.video.convert.estimate import estimate_for
 from tasktrail.handlers.video.convert.library_encoder import LibraryBackend
 from tasktrail.handlers.video.convert.options import VideoConvertOptions, choose_target
 from tasktrail.handlers.video.convert.options import check as check_film
+from tasktrail.handlers.video.convert.parts import Unfit, open_part
 from tasktrail.handlers.video.convert.picture import PixelFormat
 from tasktrail.handlers.video.convert.program_encoder import ProgramFailedError
 from tasktrail.handlers.video.convert.reshaping import WantedPart
@@ -278,6 +279,19 @@ def test_a_damaged_segment_is_made_again_and_the_result_says_so(clips: Callable[
     result = result_of(run_handler(video_convert, film))
     assert result["notes"] == ["part 2 of 2 was damaged: 1 of its pieces were made again"]
     assert digest(spread.film) == digest(spread.plain())
+
+
+def test_a_part_that_cannot_be_read_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was swapped, or lost its rights, after somebody looked."""
+    path = tmp_path / "a.part"
+    path.touch()
+
+    def refused(*_: Any) -> None:
+        raise PermissionError(13, "denied")
+
+    monkeypatch.setattr(zipfile, "ZipFile", refused)
+    with pytest.raises(Unfit, match="is damaged or no part"), open_part(path, 1, 2):
+        pass
 
 
 def test_what_is_damaged_behind_the_last_cut_is_made_again(
