@@ -37,6 +37,8 @@ def cluster_executor(
     homes: dict[str, str],
     cluster: str,
     epoch: Callable[[], int],
+    owned: Callable[[], float] | None,
+    restored: bool,
     claims: Claims | None,
 ) -> ClusterExecutor:
     """An executor that is not open yet.
@@ -47,6 +49,8 @@ def cluster_executor(
         homes: task type → `module:attribute`.
         cluster: names the service's log among those that use the cluster.
         epoch: asks for that of this service; 0: its log is not open yet.
+        owned: asks how many seconds ago the log was surely this service's; None: nobody takes it while this one lives.
+        restored: the log was put back to an earlier one.
         claims: with what manifests of outputs are signed.
     """
     cores = max(1, int(config.ray_cpus))
@@ -72,6 +76,8 @@ def cluster_executor(
         slots=config.workers,
         settings=settings,
         epoch=epoch,
+        owned=owned,
+        restored=restored,
         needs=HostNeeds(
             cpus=config.ray_cpus,
             memory=config.ray_memory,

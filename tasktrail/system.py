@@ -11,6 +11,7 @@ from contextlib import closing
 from copy import copy
 from datetime import datetime
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ from .config.settings import Config, parse_limits, usable_cpus
 from .erased_elsewhere import erase_here
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
-from .events.errors import ConfigurationError, LogGone, NotReady
+from .events.errors import ConfigurationError, Fenced, LogGone, NotReady
 from .events.forms import forms_fingerprint
 from .events.log.address import is_address
 from .events.log.files import refuse_rescued
@@ -158,6 +159,9 @@ class System:
         self._make_executor = executor or (self._cluster if self._on_cluster else self._worker_processes)
         self._cluster_executor: ClusterExecutor | None = None
         self._epoch = 0
+        self._opened: EventLog | None = None
+        self._is_restored = False
+        """Whether the log was put back to an earlier one before this start, as far as is known."""
         """Of the log, once it is open."""
         self._handover: Handover | None = None
         self.committed = Watermark()
@@ -245,7 +249,8 @@ class System:
                     raise NotReady("Processes of an earlier service are still there and cannot be killed")
                 self._outlive_hosts()
                 self._accepted = accept_loss(self.paths, self._accepted)
-            if is_address(self.paths.log) and (self._accepted is None or self._accepted.loss is None):
+                self._is_restored = self._accepted is not None and self._accepted.loss is not None
+            if is_address(self.paths.log) and not self._is_restored:
                 erase_here(self.paths)
             for child in self._children():
                 self._supervisor.start(child, within=_START_WITHIN)
@@ -313,6 +318,8 @@ class System:
         """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
         deadline = self.clock.monotonic() + within
         self._stopping.set()
+        if isinstance(self.fatal, Fenced) and self._cluster_executor is not None:
+            self._cluster_executor.let_go()
         self.scheduler.tell(Drain())
         if self.log_trouble is None:  # otherwise the stop of an attempt could not be recorded
             self._wait_until_idle(deadline - within / 2)
@@ -473,7 +480,7 @@ class System:
         )
 
     def _boot(self, opened: EventLog) -> Boot:
-        self._epoch = opened.epoch
+        self._epoch, self._opened = opened.epoch, opened
         if opened.rebuilt:
             logger.warning("indexes of the log were damaged and have been rebuilt", indexes=opened.rebuilt)
         self._is_long = opened.head().position > AT_ONCE
@@ -547,9 +554,15 @@ class System:
             homes=self.registry.homes(),
             cluster=self._log_id(),
             epoch=lambda: self._epoch,
+            owned=self._last_owned if is_address(self.paths.log) else None,
+            restored=self._is_restored,
             claims=self._claims,
         )
         return self._cluster_executor
+
+    def _last_owned(self) -> float:
+        """Seconds ago when the log was surely this service's."""
+        return inf if self._opened is None else self._opened.last_owned()
 
     @cached_property
     def _claims(self) -> Claims | None:

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -45,7 +45,7 @@ from ..executor import Capabilities, Reporter, unbegun, unencodable
 from ..logger import get_logger
 from ..workers.reactor import Reactor
 from .gateway_process import GatewayLink
-from .lease import Fence
+from .lease import DRIFT, OWNED_FOR, Fence
 from .placement import GPU, Home, HostNeeds, Placement
 from .roster import STOPS_WITHIN, HostName, Roster, host_name, parsed_name
 from .wire import (
@@ -97,6 +97,12 @@ _AGAIN_AFTER = 0.2
 """Seconds until a call is made again that has come to nothing."""
 _MAKE_AGAIN_AFTER = 5.0
 """Seconds until a host is made again that could not be."""
+_END_AGAIN_AFTER = 5.0
+"""Seconds until a host is ended again that is not gone yet."""
+_HEAD_HEARD = 3.0
+"""Seconds since the head of the cluster was heard of, within which a host that does not answer is at fault itself."""
+_LISTED_WITHIN = 30.0
+"""Seconds that a gateway which is connected may take to tell which hosts there are."""
 _SHUNNED = 60.0
 """Seconds for which other nodes are preferred to one whose worker was not heard of; the engine may list it so long."""
 _NODES_HOLD = 10.0
@@ -141,6 +147,8 @@ class _Host:
         self.held: dict[_Key, Run | None] = {}
         """Attempts that it has, and that have not ended. None: one that an earlier service gave it."""
         self.stopping: set[_Key] = set()
+        self.foreign: set[_Key] = set()
+        """Attempts that it has, and that are none of this log. They are stopped, and their ends are nobody's."""
         self.unsettled: set[_Key] = set()
         """Attempts that have ended there, and whose end may not be recorded yet."""
         self.orders: deque[HostOrder] = deque()
@@ -160,9 +168,22 @@ class _Host:
         """… when it said so."""
 
     @property
+    def is_free(self) -> bool:
+        """Whether nothing is left to do with it."""
+        return not (self.held or self.foreign or self.unsettled or self.orders)
+
+    @property
     def shares(self) -> bool:
         """Whether it runs short attempts."""
         return bool(self.held) and all(run is not None and run.shared_workers for run in self.held.values())
+
+
+class _Ending(NamedTuple):
+    """Of a host that is to be ended."""
+
+    asked_at: float
+    may_kill: bool
+    """Whether it may be ended when it has not answered until then."""
 
 
 class ClusterExecutor:
@@ -177,7 +198,8 @@ class ClusterExecutor:
         labels: label → how many of the slots offer it.
         roster: file that names the hosts for the next service; None: there is none.
         margin: seconds that a host may take to end what it runs once its lease is over.
-        mechanism: how a process tree is ended there, in words.
+        owned: asks how many seconds ago the log was surely this service's; None: nobody takes it while this one lives.
+        restored: the log was put back to an earlier one, so what hosts have is not of it.
         clock: seconds, monotonic.
     """
 
@@ -192,6 +214,8 @@ class ClusterExecutor:
         labels: Mapping[str, int] | None = None,
         roster: Path | None = None,
         margin: float = STOPS_WITHIN,
+        owned: Callable[[], float] | None = None,
+        restored: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lock = threading.RLock()
@@ -204,6 +228,10 @@ class ClusterExecutor:
         self._margin = margin
         self._placement = Placement(needs or HostNeeds())
         self._ask_epoch = epoch
+        self._owned = owned
+        self._is_owned = True
+        """Whether it was at the last look."""
+        self._restored = restored
         self._epoch = 0
         self._service = secrets.token_hex(8)
         """Tells this service from one with the same epoch: of a copy of the log, or of a backup."""
@@ -214,17 +242,22 @@ class ClusterExecutor:
         self._is_known = self._roster_touched = False
         """Whether the last service has left a list of all hosts; and whether it has to be written anew."""
         self._clock = clock
-        self._opened_at = 0.0
+        self._opened_at = self._since = 0.0
         self._fence = Fence(self._lease, margin, 0.0)
         """When hosts have surely stopped of which nothing is known."""
         self._hosts: dict[str, _Host] = {}
-        self._ending: dict[str, float] = {}
-        """Hosts that are of no use any more, until the engine says that they are gone → when that was asked last."""
+        self._ending: dict[str, _Ending] = {}
+        """Hosts that are of no use any more, until the engine says that they are gone."""
+        self._farewells: dict[int, str] = {}
+        """Number of a call → the host that is greeted once more, before it is ended."""
         self._has_gateway = self._connected = False
         """Whether there is one, and whether it has reached the cluster."""
-        self._listed = self._all_found = False
-        """Whether the gateway has told which hosts there are; and whether no other one can have an attempt."""
+        self._listed = self._listed_late = self._all_found = False
+        """Whether the gateway has told which hosts there are; whether it was asked again when the fence was passed; and
+        whether no other host can have an attempt."""
         self._pulse_at = self._nodes_seen = self._make_at = self._looked_at = self._patient_until = 0.0
+        self._unlisted_since: float | None = None
+        """Since when a gateway that is connected has not told them."""
         self._restart_in = _RESTART
         self._numbers = count(1)
         self._calls: dict[int, tuple[_Host, str]] = {}
@@ -240,6 +273,8 @@ class ClusterExecutor:
         self._capacity_touched = True
         self._trouble = "The cluster has not been reached yet"
         self._replaced = False
+        self._gateway_fault = ""
+        """Why it was killed."""
         self._closing = self._closed = False
         self._close_at = self._gone_at = 0.0
         self._report: Reporter = lambda _: None
@@ -272,10 +307,10 @@ class ClusterExecutor:
         """Start the thread; it connects, and finds the hosts of earlier services first. Returns at once."""
         self._report = report
         self._opened_at = self._pulse_at = self._looked_at = self._clock()
-        self._fence = Fence(self._lease, self._margin, self._opened_at)
         self._roster_epoch, names = self._roster.read()
         for name in names:
             self._seek(name)
+        self._count_from(self._opened_at)
         self.reactor.post(self._connect)
         self.reactor.at(self._lease / _LOOKS, self._look)
         self._thread.start()
@@ -359,6 +394,12 @@ class ClusterExecutor:
             self._may_be_shared[run.node] = run.shared_workers
         return self._hand_out()
 
+    def let_go(self) -> None:
+        """A later service has the log, and with it the hosts and what they run. From any thread, before `close`."""
+        with self.lock:
+            self._replaced = True
+            self._ending.clear()
+
     def close(self, timeout: float) -> None:
         """See `Executor`. What does not answer in time ends with its lease, and the next service waits for that."""
         if not self._thread.is_alive():
@@ -373,17 +414,18 @@ class ClusterExecutor:
     # --- with the lock held: what runs where -----------------------------------------------------------------------
 
     def _usable(self) -> Iterator[_Host]:
-        hosts = self._hosts.values() if self._connected else ()
+        hosts = self._hosts.values() if self._connected and not self._replaced else ()
         return (host for host in hosts if host.state == "ready" and self._roster.names(host.name))
 
     def _hand_out(self) -> list[_Host]:
         """Give what waits to hosts, in its order: nothing passes what waits for a host of the same kind."""
-        if not self._all_found or self._closing:
+        if not self._all_found or self._closing or self._replaced or not self._owns():
             return []
         used = []
         shut = set[tuple[str, Offer, bool]]()
         lasting = self._lasting() if self._waiting else set()
-        alive = {task_id for task_id, _ in (*self._attempts, *self._unreported)} if self._waiting else set()
+        foreign = [key for host in self._hosts.values() for key in host.foreign] if self._waiting else []
+        alive = {task_id for task_id, _ in (*self._attempts, *self._unreported, *foreign)} if self._waiting else set()
         for key, run in list(self._waiting.items()):
             if run.node and (run.node, run.offer) not in lasting:
                 del self._waiting[key]
@@ -467,29 +509,42 @@ class ClusterExecutor:
 
     # --- with the lock held: hosts ---------------------------------------------------------------------------------
 
+    def _count_from(self, now: float) -> None:
+        """An earlier service may grant leases for so long, where it does not know that it was replaced."""
+        self._opened_at = now
+        self._since = now + (0.0 if self._owned is None else OWNED_FOR * (1 + DRIFT))
+        self._fence = Fence(self._lease, self._margin, self._since)
+        for host in self._hosts.values():
+            host.fence = Fence(host.lease, self._margin, self._since)
+
+    def _owns(self) -> bool:
+        """Whether the log was this service's a moment ago; only then may anything live longer by its word."""
+        return self._owned is None or self._owned() < OWNED_FOR
+
     def _seek(self, name: str) -> _Host | None:
         """Whatever else is named so there is no host of this log."""
         named = parsed_name(name)
         if named is None or named.cluster != self._cluster:
             return None
-        fence = Fence(named.lease, self._margin, self._opened_at)
+        fence = Fence(named.lease, self._margin, self._since)
         host = self._hosts[name] = _Host(name, named, "sought", fence, self._clock())
         host.earlier = True
         return host
 
     def _pump(self, host: _Host) -> None:
         """Make the calls to a host that are to be made and are not on their way."""
-        if not self._connected or host.state == "dead":
+        if self._replaced or not self._connected or host.state == "dead":
             return
         if not host.greeted:
             if host.asked_at is None:
                 host.asked_at = self._clock()
             self._call(host, "hello", Hello(self._epoch, self._service))
             return
-        stamp = host.fence.grant()
+        owns = self._owns()
+        stamp = host.fence.grant() if owns else host.fence.granted
         if stamp is None:
             return
-        if host.orders:
+        if host.orders and owns:
             self._call(host, "give", Give(self._epoch, self._service, stamp, host.first, tuple(host.orders)))
         seconds = 0.0 if host.state == "silent" else host.lease / _WATCHES
         self._call(host, "watch", Watch(self._epoch, self._service, stamp, host.after, seconds))
@@ -520,6 +575,9 @@ class ClusterExecutor:
         return found
 
     def _on_answer(self, report: Answer) -> None:
+        if (name := self._farewells.pop(report.number, None)) is not None:
+            self._on_farewell(name, report.payload)
+            return
         found = self._forget_call(report.number)
         if found is None or self._hosts.get(found[0].name) is not found[0]:
             return
@@ -529,8 +587,7 @@ class ClusterExecutor:
             answer = unpacked_answer(report.payload, kind)
         except (msgspec.MsgspecError, RecursionError):
             logger.exception("host_not_understood", host=host.name)
-            self._is_dead(host)
-            self.link.send(Kill(host.name))
+            self._is_dead(host)  # what it runs ends with its lease; it is ended itself when that is surely so
             return
         now = self._clock()
         host.heard_at = now
@@ -541,7 +598,8 @@ class ClusterExecutor:
             self._capacity_touched = True
         match answer:
             case Refused(why="epoch"):
-                self._is_replaced(host, answer.epoch)
+                host.state = "silent"
+                self._is_replaced(host.name, answer.epoch)
                 return
             case Greeting():
                 if not host.greeted:
@@ -564,24 +622,26 @@ class ClusterExecutor:
             for other in self._hosts.values()
         )
         is_ours = host.slot < self._slots and greeting.settings == fingerprint(self._settings)
-        host.outdated = taken or not is_ours or bool(greeting.trouble)
+        for one in greeting.attempts:
+            key = (one.task_id, one.attempt)
+            if self._restored or not host.earlier or key in self._attempts or key in self._waiting:
+                # of a log that was put back; a host made here has none yet, and no attempt has two
+                logger.warning("attempt_not_believed", host=host.name, attempt=key)
+                host.foreign.add(key)
+                if not one.is_over:
+                    host.orders.append(Stop(*key))
+            else:
+                self._attempts[key] = host
+                host.held[key] = None
+                if not one.is_over:  # otherwise its end is among what the host tells next
+                    node = self._placement.name_of(host.node)
+                    self._tell(AttemptFound(*key, one.granted, self._offer_of(host), node))
+        host.outdated = taken or not is_ours or bool(greeting.trouble or host.foreign)
+        host.outdated |= self._restored and host.earlier
         if greeting.trouble:
             self._make_at = self._clock() + _MAKE_AGAIN_AFTER
             self._set_trouble(f"Node {self._name_of(host.node)}: {greeting.trouble}")
         host.state = "outdated" if host.outdated else "ready"
-        for one in greeting.attempts:
-            key = (one.task_id, one.attempt)
-            if not host.earlier or key in self._attempts or key in self._waiting:
-                logger.warning("attempt_not_believed", host=host.name, attempt=key)
-                continue  # a host made here has none yet, and no attempt has two
-            if not one.is_over:
-                self._attempts[key] = host
-                host.held[key] = None
-                node = self._placement.name_of(host.node)
-                self._tell(AttemptFound(*key, one.granted, self._offer_of(host), node))
-            else:
-                self._attempts[key] = host  # its end is among what the host tells next
-                host.held[key] = None
         if self._closing:
             host.orders.append(EndAll("the executor was closed"))
         self._capacity_touched = True
@@ -597,12 +657,16 @@ class ClusterExecutor:
         if not host.caught_up:
             host.caught_up = True
             self._perhaps_all_found()
-        if host.outdated and not (host.held or host.unsettled or host.orders):
+        if host.outdated and host.is_free:
             self._drop(host)
 
     def _pass_on(self, host: _Host, report: HostReport) -> None:
         if isinstance(report, WorkerGone):
             self._tell(report)
+        elif (key := (report.task_id, report.attempt)) in host.foreign:
+            if isinstance(report, AttemptEnded):
+                host.foreign.discard(key)
+                host.orders.append(Settled(*key))
         elif self._attempts.get((report.task_id, report.attempt)) is not host:
             return
         elif isinstance(report, AttemptEnded):
@@ -614,7 +678,12 @@ class ClusterExecutor:
         """Nothing is started before each host of an earlier service was heard out, or has surely ended what it ran."""
         if self._all_found or any(host.earlier and not host.caught_up for host in self._hosts.values()):
             return
-        if self._listed and (self._is_known or self._fence.is_passed(self._clock())):
+        if not self._listed or not (self._is_known or self._fence.is_passed(self._clock())):
+            return
+        if not (self._is_known or self._listed_late):  # the last service may have made one since that was asked
+            self._listed, self._listed_late = False, True
+            self._find()
+        else:
             self._all_found = True
             self._tell(AllFound())
             self._claim_roster()
@@ -630,7 +699,7 @@ class ClusterExecutor:
                 host.node, self._clock() + _SHUNNED
             )  # perhaps all of it is gone; if not, the others there say so
             self._capacity_touched = True
-            if not host.held and (host.caught_up or not host.earlier):
+            if not (host.held or host.foreign) and (host.caught_up or not host.earlier):
                 self._drop(host)
 
     def _drop(self, host: _Host) -> None:
@@ -638,22 +707,50 @@ class ClusterExecutor:
         del self._hosts[host.name]
         for number in (*host.late, *(number for number, _ in host.calls.values())):
             self._calls.pop(number, None)
-        self._have_ended(host.name)
+        self._have_ended(host.name, greet=host.state in ("sought", "silent"))
         self._capacity_touched = True
 
-    def _have_ended(self, name: str) -> None:
-        """It stays in the list meanwhile: whoever is not in it must not live."""
-        self._ending[name] = self._clock()
-        self.link.send(Kill(name))
+    def _have_ended(self, name: str, *, greet: bool) -> None:
+        """It stays in the list meanwhile: whoever is not in it must not hold an attempt.
 
-    def _is_replaced(self, host: _Host, epoch: int) -> None:
+        Who was not heard of for long may obey a later service by now. So it is greeted first, and ended once it has
+        obeyed; or when it does not answer, though the head of the cluster does.
+        """
+        if self._replaced:
+            return
+        self._roster_touched |= name not in self._ending
+        if greet:
+            number = next(self._numbers)
+            self._farewells[number] = name
+            self.link.send(Call(number, name, "hello", pack(Hello(self._epoch, self._service))))
+        else:
+            self.link.send(Kill(name))
+        self._ending[name] = _Ending(self._clock(), may_kill=not greet or self._is_head_heard())
+
+    def _is_head_heard(self) -> bool:
+        return self._connected and self._clock() - self._nodes_seen < _HEAD_HEARD
+
+    def _on_farewell(self, name: str, payload: bytes) -> None:
+        if name not in self._ending:
+            return
+        try:
+            answer = unpacked_answer(payload, Greeting)
+        except (msgspec.MsgspecError, RecursionError):
+            logger.exception("host_not_understood", host=name)
+        else:
+            if isinstance(answer, Refused) and answer.why == "epoch":
+                self._is_replaced(name, answer.epoch)
+        self._have_ended(name, greet=False)
+
+    def _is_replaced(self, host: str, epoch: int) -> None:
         """A later service has taken the host over. So this one is none any more; the log will tell it so.
 
         Unless it was restored from a backup, which knows nothing of that service. Only a person can tell.
         """
         if not self._replaced:
-            logger.error("service_was_replaced", host=host.name, epoch=epoch, own=self._epoch)
+            logger.error("service_was_replaced", host=host, epoch=epoch, own=self._epoch)
         self._replaced = True
+        self._ending.clear()
         trouble = "A later service has taken over the workers"
         if epoch > self._epoch:
             trouble += (
@@ -661,7 +758,6 @@ class ClusterExecutor:
                 "was restored from a backup, end what it has left with `ray stop` on each node, and start again"
             )
         self._set_trouble(trouble)
-        host.state = "silent"
         self._capacity_touched = True
 
     def _set_trouble(self, trouble: str) -> None:
@@ -702,7 +798,7 @@ class ClusterExecutor:
     def _make_missing(self) -> None:
         """Make a host for each slot that has none."""
         too_early = self._clock() < self._make_at
-        if not self._listed or not self._connected or self._closing or self._replaced or too_early:
+        if not self._listed or not self._connected or self._closing or self._replaced or too_early or not self._owns():
             return
         held = {host.slot for host in self._hosts.values() if host.state in ("sought", "new", "ready", "silent")}
         missing = [slot for slot in range(self._slots) if slot not in held]
@@ -744,7 +840,7 @@ class ClusterExecutor:
             for host in [host for host in self._hosts.values() if host.state in ("new", "ready")]:
                 if not self._placement.is_avoided(host.node) or self._placement.name_of(host.node) in awaited:
                     continue
-                if not (host.held or host.unsettled or host.orders):
+                if host.is_free:
                     self._drop(host)
             self._make_missing()
 
@@ -766,17 +862,20 @@ class ClusterExecutor:
         with self.lock:
             if self._closing:
                 return
-            self._epoch = self._ask_epoch()
+            before, self._epoch = self._epoch, self._ask_epoch()
             if not self._epoch:  # no host may be told anything
                 self.reactor.at(_AGAIN_AFTER, self._connect)
                 return
-            self._is_known = self._is_known or self._roster_epoch == self._epoch - 1
+            if not before:  # the log may have been taken only now
+                self._count_from(self._clock())
+            self._is_known = self._is_known or (self._roster_epoch == self._epoch - 1 and not self._restored)
             self._claim_roster()
             self._pulse_at = self._clock()
             self._has_gateway = True
             try:
                 self.link.start(self._on_report, self._on_gone)
-            except OSError as error:
+            except Exception as error:  # whatever it was, another one is tried
+                logger.exception("gateway_not_started")
                 self._on_gone(str(error))
 
     def _on_report(self, report: GatewayReport) -> None:
@@ -803,25 +902,40 @@ class ClusterExecutor:
             self._capacity_touched = True
             logger.info("cluster_reached", nodes=len(pulse.nodes))
             for name in self._ending:
-                self._have_ended(name)
+                self._have_ended(name, greet=True)
             for host in list(self._hosts.values()):
                 self._pump(host)
             for host in self._hand_out():
                 self._pump(host)
         if not self._listed:  # also when the last question has come to nothing
-            self.link.send(Find(f"{self._cluster}-"))
+            self._find()
         self._make_missing()
+
+    def _replace_gateway(self, why: str) -> None:
+        logger.error("gateway_is_of_no_use", why=why)
+        self._gateway_fault = why
+        self.link.kill()
+
+    def _find(self) -> None:
+        now = self._clock()
+        self._unlisted_since = now if self._unlisted_since is None else self._unlisted_since
+        if now - self._unlisted_since > _LISTED_WITHIN:
+            self._unlisted_since = None
+            self._replace_gateway(f"it has not told which workers there are for {_LISTED_WITHIN:g} s")
+        else:
+            self.link.send(Find(f"{self._cluster}-"))
 
     def _on_found(self, found: Found) -> None:
         """Who was not known is heard out, but not before the next service would know of it.
 
         When all others have surely ended what they ran, it is late: its attempts are recorded as interrupted.
         """
+        self._unlisted_since = None
         strange = [name for name in found.names if name not in self._hosts and name not in self._ending]
         if self._all_found:
             for name in strange:
                 if _is_of(name, self._cluster):
-                    self._have_ended(name)
+                    self._have_ended(name, greet=True)
         else:
             sought = [host for name in strange if (host := self._seek(name)) is not None]
             if sought and (error := self._write_roster()):
@@ -836,6 +950,10 @@ class ClusterExecutor:
         self._make_missing()
 
     def _on_broken(self, broken: Broken) -> None:
+        if (name := self._farewells.pop(broken.number, None)) is not None:
+            if broken.is_dead and name in self._ending:
+                self._have_ended(name, greet=False)
+            return
         if broken.number:
             call = self._forget_call(broken.number)
             host = call[0] if call else None
@@ -858,6 +976,8 @@ class ClusterExecutor:
     def _on_gone(self, why: str) -> None:
         """The gateway is gone. Attempts are not; only nobody is heard until the next gateway is there."""
         self._has_gateway = self._connected = self._listed = False
+        self._unlisted_since = None
+        self._farewells.clear()
         self._capacity_touched = True
         for number in list(self._calls):
             self._forget_call(number)
@@ -865,7 +985,8 @@ class ClusterExecutor:
             host.asked_at = None
             host.late.clear()
         if not self._closing:
-            self._set_trouble(f"The cluster cannot be reached: {why}. {_CONNECTING}")
+            self._set_trouble(f"The cluster cannot be reached: {self._gateway_fault or why}. {_CONNECTING}")
+            self._gateway_fault = ""
             self.reactor.at(self._restart_in, self._connect)
             self._restart_in = min(_RESTART_MAX, self._restart_in * 2)
 
@@ -881,16 +1002,17 @@ class ClusterExecutor:
             self._looked_at = now
             patience = max(self._lease / 3, _BEATS_MISSED) if self._connected else _CONNECTS_WITHIN
             if self._has_gateway and now - self._pulse_at > patience and now >= self._patient_until:
-                logger.error("gateway_is_silent")
                 self._pulse_at = now
-                self.link.kill()
+                self._replace_gateway(f"the process with its client was silent for {patience:g} s")
+            self._look_whether_owned()
             for host in list(self._hosts.values()):
                 try:
                     self._look_at(host, now)
                 except Exception:  # one host that breaks must not cost the others
                     logger.exception("look_failed", host=host.name)
-            for name in [name for name, asked in self._ending.items() if now - asked > _MAKE_AGAIN_AFTER]:
-                self._have_ended(name)
+            for name, ending in list(self._ending.items()):
+                if now - ending.asked_at > _END_AGAIN_AFTER:
+                    self._have_ended(name, greet=not (ending.may_kill and self._is_head_heard()))
             self._perhaps_all_found()
             for host in self._hand_out():  # the end of a lost attempt has let the next one go
                 self._pump(host)
@@ -898,6 +1020,16 @@ class ClusterExecutor:
                 self._go_on_closing(now)
             elif self._placement.avoided:
                 self._move_away()
+
+    def _look_whether_owned(self) -> None:
+        owns, was_owned = self._owns(), self._is_owned
+        self._is_owned = owns
+        if owns and not was_owned:
+            logger.info("log_is_ours_again")
+            for host in self._hosts.values():
+                self._pump(host)
+        elif was_owned and not owns:
+            logger.warning("log_may_be_taken", why="no lease is renewed until it is surely this service's again")
 
     def _look_at(self, host: _Host, now: float) -> None:
         if host.state in ("ready", "outdated") and now - host.heard_at > host.lease / 2:
@@ -950,12 +1082,9 @@ class ClusterExecutor:
         if (at_work or self._reports or self._reporting) and now < self._close_at:
             return
         for host in list(self._hosts.values()):
-            if host.unsettled or host.state == "sought":
-                continue  # an end that may not be recorded is told to the next service again
-            if host.held:
-                self.link.send(Kill(host.name))  # the next service waits for it
-            else:
-                self._drop(host)
+            if host.held or host.unsettled or host.foreign or host.state == "sought":
+                continue  # it ends with its lease, or keeps an end: the next service is told, or waits for it
+            self._drop(host)
         self._gone_at = self._gone_at or now + _GONE_WITHIN
         if self._ending and self._connected and now < self._gone_at:
             return

@@ -198,6 +198,19 @@ def test_a_service_whose_heart_has_stopped_is_replaced_and_appends_nothing_more(
         newer.append([created(2)], expected=1)
 
 
+def test_a_service_is_sure_of_its_log_as_long_as_its_heart_finds_its_epoch(log: EventLog, place: Path) -> None:
+    heart = log._heart  # type: ignore[attr-defined]
+    heart.stop()
+    heart._beat()
+    assert 0 <= log.last_owned() < 60
+    before = heart.beaten_at
+    run(place, "UPDATE tasktrail.owner SET epoch = epoch + 1")
+
+    heart._beat()
+
+    assert heart.beaten_at == before
+
+
 def test_the_epoch_alone_fences_a_service_that_still_has_its_session(log: EventLog, place: Path) -> None:
     log.append([created(1)], expected=0)
     log.maintain()
