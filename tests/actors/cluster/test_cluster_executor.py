@@ -244,7 +244,7 @@ def test_a_kept_end_is_told_though_the_cluster_is_away_at_the_start_for_longer_t
     services.kill()
     cluster.is_up = False
     executor, reports = services.start(lease=1.0)
-    for host in executor._hosts.values():
+    for host in executor._hosts.by_name.values():
         while not host.fence.is_passed(executor._clock()):
             again = threading.Event()
             executor.reactor.at(0.1, again.set)
@@ -308,7 +308,7 @@ def test_whoever_listens_may_take_longer_than_a_lease(services: Services) -> Non
             executor.reactor.at(SHORT * 1.6, is_removed.set)
             assert is_removed.wait(20)
             order.append("removed")
-            assert (2, 2) in executor._waiting
+            assert (2, 2) in executor._work.waiting
         report(told)
 
     executor._report = slow
@@ -426,7 +426,7 @@ def test_a_service_that_was_replaced_is_obeyed_no_more(services: Services) -> No
     assert not any(isinstance(report, AttemptEnded) for report in [*old_reports.all, *reports.all])
     with old.lock:  # one that the later service has made, as the next gateway tells it
         old._on_found(Found(("c-7-2000-aaaa",)))
-    assert old._ending == {}
+    assert old._hosts.ending == {}
     executor.do([Stop(1, 1)])
     assert reports.end(1).outcome == "stopped"
 
@@ -439,7 +439,7 @@ def test_a_service_that_knows_that_it_was_replaced_keeps_nothing_alive_where_the
     reports.until(lambda _: executor.capacity() == 2)
     executor.do([msgspec.structs.replace(services.run("patient"), node="a")])
     reports.until(is_progress)
-    old, host = executor, two_nodes.hosts[executor._attempts[1, 1].name]
+    old, host = executor, two_nodes.hosts[executor._work.attempts[1, 1].name]
 
     executor, reports = services.start(
         lease=SHORT, slots=2, roster=services.folder / "of-the-standby.json", cut_off=["a"]
@@ -457,7 +457,7 @@ def test_a_service_that_comes_back_from_behind_a_cut_cable_ends_no_host_of_the_l
 ) -> None:
     """It has given its hosts up, and would end them. But a standby has them now, and what they run."""
     monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._END_AGAIN_AFTER", 0.2)
-    monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._HEAD_HEARD", 0.3)
+    monkeypatch.setattr("tasktrail.actors.cluster.connection._HEAD_HEARD", 0.3)
     old, old_reports = services.start(lease=SHORT)
     old.do([services.run("patient")])
     old_reports.until(is_progress)
@@ -483,13 +483,13 @@ def test_nothing_lives_longer_by_a_service_whose_log_may_be_anothers(services: S
     executor, reports = services.start(lease=SHORT, owned=lambda: unsure[0])
     executor.do([services.run("patient")])
     reports.until(is_progress)
-    assert executor._fence.at - executor._opened_at > SHORT + OWNED_FOR
+    assert executor._hosts.fence.at - executor._hosts.opened_at > SHORT + OWNED_FOR
 
     unsure[0] = OWNED_FOR
     executor.do([services.run("echo", 2, value=1)])
 
     assert reports.end(1).outcome == "interrupted"
-    assert (2, 1) in executor._waiting
+    assert (2, 1) in executor._work.waiting
     unsure[0] = 0.0
     assert reports.end(2).outcome == "completed"
 
@@ -528,7 +528,7 @@ def test_an_attempt_that_is_none_of_this_log_is_ended_before_its_task_begins(
     executor, reports = services.start(slots=2)
     executor.do([services.run("patient")])
     reports.until(is_progress)
-    host = cluster.hosts[executor._attempts[1, 1].name]
+    host = cluster.hosts[executor._work.attempts[1, 1].name]
     services.kill()
     executor, reports = services.start(slots=2, epoch=0)
     executor.do([services.run("echo", value=5)])
@@ -556,7 +556,7 @@ def test_a_service_whose_log_was_put_back_believes_no_host(services: Services, c
     told = [report for report in reports.all if isinstance(report, AttemptFound | AttemptEnded | AllFound)]
     assert isinstance(told[0], AllFound)
     assert len(told) == 3
-    assert executor._clock() - executor._opened_at > SHORT
+    assert executor._clock() - executor._hosts.opened_at > SHORT
     assert not before & set(cluster.hosts)
 
 
@@ -590,7 +590,7 @@ def test_nothing_starts_before_each_host_of_the_last_service_is_found_or_surely_
     assert reports.end(1).outcome == "completed"
     kinds = [type(report) for report in reports.all]
     assert kinds.index(AllFound) < kinds.index(AttemptEnded)
-    assert executor._clock() - executor._opened_at >= SHORT
+    assert executor._clock() - executor._hosts.opened_at >= SHORT
     reports.until(lambda _: "c-0-2000-aaaa" not in services.listed())
 
 
@@ -669,7 +669,7 @@ def test_a_host_that_is_found_is_not_used_while_the_list_cannot_be_written(
     executor, reports = services.start()
     assert again.wait(10)
     assert executor.capacity() == 0
-    assert not executor._all_found
+    assert not executor._hosts.all_found
 
     monkeypatch.setattr(Roster, "write", write)
 
@@ -854,7 +854,7 @@ def test_an_attempt_runs_on_the_node_that_the_order_names(services: Services, cl
         executor.do([msgspec.structs.replace(services.run("patient", task_id), node=node)])
         reports.until(lambda report, of=task_id: is_progress(report) and report.task_id == of)  # type: ignore[misc]  # it has one
 
-    assert [executor._attempts[task_id, 1].node for task_id in (1, 2)] == ["n2", "n0"]
+    assert [executor._work.attempts[task_id, 1].node for task_id in (1, 2)] == ["n2", "n0"]
 
 
 @pytest.mark.parametrize(
@@ -1040,7 +1040,7 @@ def test_without_the_list_of_the_last_service_nothing_starts_before_all_leases_a
 
     reports.until(lambda report: isinstance(report, AllFound))
 
-    assert executor._clock() - executor._opened_at >= 1.3
+    assert executor._clock() - executor._hosts.opened_at >= 1.3
     reports.until(lambda _: executor.capacity() == 1)
     assert json.loads(services.roster.read_text())["epoch"] == 5
 
@@ -1074,7 +1074,7 @@ def test_a_restored_log_of_the_same_epoch_is_obeyed_from_its_first_order_on(serv
     executor, reports = services.start(lease=10.0)
     reports.until(lambda _: executor.capacity() == 1)
 
-    executor._all_found = True  # it would wait for all leases: the list is not the last service's
+    executor._hosts.all_found = True  # it would wait for all leases: the list is not the last service's
     executor.do([services.run("echo", 2, value=3)])
 
     assert reports.end(2).result["value"] == 3
@@ -1085,10 +1085,10 @@ def test_a_host_that_was_made_here_is_not_believed_to_have_attempts(services: Se
     reports.until(lambda _: executor.capacity() == 1)
 
     with executor.lock:
-        (host,) = executor._hosts.values()
+        (host,) = executor._hosts.by_name.values()
         executor._on_greeting(host, Greeting(0.0, "", host.node, (HeldAttempt(9, 1, is_over=False, granted=True),)))
 
-    assert (9, 1) not in executor._attempts
+    assert (9, 1) not in executor._work.attempts
 
 
 def test_an_attempt_waits_for_the_end_of_an_earlier_one_of_its_task(services: Services) -> None:
@@ -1103,7 +1103,7 @@ def test_an_attempt_waits_for_the_end_of_an_earlier_one_of_its_task(services: Se
 
     executor.do([services.run("noop", attempt=2), services.run("noop", 2)])
     reports.end(2)
-    assert (1, 2) in executor._waiting
+    assert (1, 2) in executor._work.waiting
     executor.do([Stop(1, 1)])
 
     assert reports.end(1, 2).outcome == "completed"
