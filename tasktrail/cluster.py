@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from . import __version__
 from .actors.cluster.cluster_executor import ClusterExecutor
-from .actors.cluster.gateway_process import GatewayProcess
+from .actors.cluster.gateway_process import ConnectingGateway, GatewayProcess
 from .actors.cluster.placement import HostNeeds
 from .actors.cluster.wire import HostSettings
 from .config.settings import Config, parse_limits
@@ -40,6 +40,7 @@ def cluster_executor(
     owned: Callable[[], float] | None,
     restored: bool,
     claims: Claims | None,
+    connecting: ConnectingGateway | None,
 ) -> ClusterExecutor:
     """An executor that is not open yet.
 
@@ -52,6 +53,7 @@ def cluster_executor(
         owned: asks how many seconds ago the log was surely this service's; None: nobody takes it while this one lives.
         restored: the log was put back to an earlier one.
         claims: with what manifests of outputs are signed.
+        connecting: the first process with Ray's client, where it was started before.
     """
     cores = max(1, int(config.ray_cpus))
     settings = HostSettings(
@@ -72,7 +74,7 @@ def cluster_executor(
         claims=claims,
     )
     return ClusterExecutor(
-        lambda *thread: GatewayProcess(config.ray_address, paths.workers_lock, *thread),
+        lambda reactor, lock: GatewayProcess(config.ray_address, paths.workers_lock, reactor, lock, connecting),
         slots=config.workers,
         settings=settings,
         epoch=epoch,
