@@ -57,8 +57,8 @@ from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.load import Reloaded, with_live_keys
+from .config.log_place import settled_place
 from .config.settings import Config, parse_limits, usable_cpus
-from .erased_elsewhere import erase_here
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, LogGone, NotReady
@@ -72,6 +72,7 @@ from .events.log.writers import added_forms
 from .events.state import RESUMING
 from .events.system_events import RetentionRule, TasksForgotten, UserErased
 from .events.task_events import is_terminal
+from .following.erasure import erase_here
 from .handlers.contract import Room
 from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
@@ -79,7 +80,6 @@ from .handlers.process.sandbox import sandbox_support
 from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
-from .log_place import settled_place
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
 from .projections.notices import Notice, log_id
@@ -230,7 +230,7 @@ class System:
         """Take the folder, recover, and be ready. If that fails, the error is raised and nothing is left running."""
         check_targets(self.config.apprise)
         if self._on_cluster:
-            from .cluster import check_cluster
+            from .config.cluster import check_cluster
 
             check_cluster(self.config)
         else:
@@ -539,7 +539,7 @@ class System:
         return ClusterMachine(executor.uses)
 
     def _cluster(self) -> Executor:
-        from .cluster import cluster_executor
+        from .config.cluster import cluster_executor
 
         self._cluster_executor = cluster_executor(
             self.config,

@@ -30,8 +30,8 @@ from ..events.errors import HistoryMissing, LogUnreachable, NotReady
 from ..events.log.archives import Archived
 from ..events.log.log_reader import LogReader
 from ..events.values import MAX_INTEGER
-from ..followed_state import FollowedState
-from ..follower import Follower
+from ..following.follower import Follower
+from ..following.scheduler_state import FollowedState
 from ..handlers.attempt_output import Output
 from ..handlers.process.sandbox import Sandbox
 from ..handlers.registry import Registry

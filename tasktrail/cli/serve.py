@@ -188,8 +188,8 @@ def _opened(open_service: "Callable[[], TaskService]", has_turn: Callable[[], bo
 
 def _has_turn(session: Session, config: "Config", reporter: "Announcer") -> bool:
     """Wait until nobody has the log; false when a signal came first."""
+    from ..following.standby import Standby
     from ..paths import DataPaths
-    from ..standby import Standby
 
     paths = DataPaths(session.data, Path(config.temp_dir) if config.temp_dir else None, config.log)
     with closing(Standby(paths, config)) as standby, Signals() as signals:

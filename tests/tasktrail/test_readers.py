@@ -22,7 +22,6 @@ from tasktrail.api import read_only
 from tasktrail.api.read_only import ReadOnlyService
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
-from tasktrail.erased_elsewhere import erase_here
 from tasktrail.errors import OnlyAtService, ReadOnly, Unauthorized
 from tasktrail.events import Cancelled, CancelTask, Created, Fact
 from tasktrail.events.errors import (
@@ -38,6 +37,7 @@ from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.opening import open_log, read_log
 from tasktrail.events.system_events import UserErased
+from tasktrail.following.erasure import erase_here
 from tasktrail.http.server import HttpServer
 from tasktrail.paths import DataPaths
 from tasktrail.projections import TaskViews, catch_up
@@ -393,7 +393,7 @@ def test_what_the_service_erases_is_gone_from_a_reader(tmp_path: Path) -> None:
 
 @needs_postgresql
 def test_what_is_forgotten_while_a_reader_comes_up_is_gone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.follower.erase_here", lambda *_, **__: False)  # it looked just before
+    monkeypatch.setattr("tasktrail.following.follower.erase_here", lambda *_, **__: False)  # it looked just before
     (tmp_path / "leader").mkdir()
     with new_place(tmp_path / "leader") as place, closing(open_log(place, now=NOW)) as log:
         journal = Journal(log)
@@ -428,7 +428,7 @@ def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
         with closing(open_log(place, now=NOW)) as log:
             log.append([of_user(1), of_user(2)], expected=0)
         with reading(tmp_path, read_address(place)) as reader:
-            monkeypatch.setattr("tasktrail.follower._FOLLOW_EVERY", 600.0)
+            monkeypatch.setattr("tasktrail.following.follower._FOLLOW_EVERY", 600.0)
             reader._follower.look()  # it sleeps from here on, while the log becomes another one
             with connect(read_address(place).removeprefix("postgresql:///").partition("?")[0]) as conn:
                 conn.execute("DROP SCHEMA tasktrail CASCADE")
@@ -460,7 +460,7 @@ def test_tokens_lapse_while_the_database_answers_and_nothing_can_be_folded(
         leader.add_token("ci", role="reader")
         follow(reader, leader)
         assert len(reader.known_tokens) == 1
-        monkeypatch.setattr("tasktrail.followed_state.FollowedState._take", full)
+        monkeypatch.setattr("tasktrail.following.scheduler_state.FollowedState._take", full)
         monkeypatch.setattr(read_only, "TOKENS_HOLD", 0.5)
         leader.revoke_token("ci")
         wait_for(lambda: not reader.known_tokens)
@@ -490,7 +490,7 @@ def test_an_erasure_that_is_cut_short_after_the_key_is_gone_is_done_again(
             catch_up(reader, views)  # past the record, with the key: it came while they were built
         assert traces(paths.data, 1)
         with monkeypatch.context() as patch:
-            patch.setattr("tasktrail.erased_elsewhere.rebuild_views", full)
+            patch.setattr("tasktrail.following.erasure.rebuild_views", full)
             with pytest.raises(OSError, match="disk is full"):
                 erase_here(paths)
         with closing(Keys(paths.log)) as keys:
@@ -507,7 +507,7 @@ def test_nothing_is_answered_from_views_that_have_what_is_of_an_erased_user(
     with encrypted(tmp_path, with_keys=True) as (log, place), reading(tmp_path, read_address(place)) as reader:
         assert reader.get_task(1).label == "canary-1"
         with monkeypatch.context() as patch:
-            patch.setattr("tasktrail.erased_elsewhere.rebuild_views", full)
+            patch.setattr("tasktrail.following.erasure.rebuild_views", full)
             erase(log, 1)
             wait_for(lambda: reader.trouble)
             for question in (lambda: reader.get_task(1), lambda: reader.list_tasks(TaskFilters()), reader.queue):
@@ -532,7 +532,7 @@ def test_no_position_is_promised_before_all_is_folded_that_is_answered_with_it(
     with leading(tmp_path, where) as leader:
         leader.create_task(type="noop")
         with monkeypatch.context() as patch:
-            patch.setattr("tasktrail.followed_state.FollowedState._fold", slow)
+            patch.setattr("tasktrail.following.scheduler_state.FollowedState._fold", slow)
             with ReadOnlyService.open(tmp_path / "reader", Config(log=where, handlers=HANDLERS)) as reader:
                 assert folds.wait(60)
                 assert reader.watermark.position == 0
@@ -548,8 +548,8 @@ def test_no_position_is_promised_before_all_is_folded_that_is_answered_with_it(
 def test_what_fails_again_and_again_is_tried_less_and_less(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasktrail.follower._AFTER_TROUBLE", 0.01)
-    monkeypatch.setattr("tasktrail.follower._MOST_AFTER_TROUBLE", 0.05)
+    monkeypatch.setattr("tasktrail.following.follower._AFTER_TROUBLE", 0.01)
+    monkeypatch.setattr("tasktrail.following.follower._MOST_AFTER_TROUBLE", 0.05)
     pauses = list[float | None]()
     with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
         wait = reader._follower._stopping.wait
@@ -560,7 +560,7 @@ def test_what_fails_again_and_again_is_tried_less_and_less(
 
         monkeypatch.setattr(reader._follower._stopping, "wait", noted)
         with monkeypatch.context() as patch:
-            patch.setattr("tasktrail.followed_state.FollowedState._take", full)
+            patch.setattr("tasktrail.following.scheduler_state.FollowedState._take", full)
             leader.create_task(type="noop")
             wait_for(lambda: len(pauses) >= 5)
             assert pauses[:5] == [0.02, 0.04, 0.05, 0.05, 0.05]
@@ -583,8 +583,8 @@ def test_a_reader_ends_in_the_middle_of_its_first_fold(
         finally:
             ended.append("in order")
 
-    monkeypatch.setattr("tasktrail.follower._MANY", 1)
-    monkeypatch.setattr("tasktrail.follower.rebuild_views", long)
+    monkeypatch.setattr("tasktrail.following.follower._MANY", 1)
+    monkeypatch.setattr("tasktrail.following.follower.rebuild_views", long)
     with leading(tmp_path, where):
         with ReadOnlyService.open(tmp_path / "reader", Config(log=where, handlers=HANDLERS)) as reader:
             assert folds.wait(60)

@@ -24,10 +24,10 @@ from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.opening import open_log, read_log
 from tasktrail.events.system_events import ErasureFinished, ServiceStarted, UserErased
+from tasktrail.following.standby import Standby
 from tasktrail.paths import DataPaths
 from tasktrail.projections import TaskFilters, TaskViews, catch_up
 from tasktrail.projections.views.rebuild import known_end
-from tasktrail.standby import Standby
 
 WITHIN = 20.0
 """Seconds. On a machine with nothing else to do it is less than one."""
@@ -166,9 +166,9 @@ def test_a_server_that_does_not_answer_is_told_of_once(tmp_path: Path, monkeypat
         asked.release()
         raise LogUnreachable("nobody answers")
 
-    monkeypatch.setattr("tasktrail.follower.is_begun", nobody)
-    monkeypatch.setattr("tasktrail.follower.refuse_older_log", lambda _paths: None)
-    monkeypatch.setattr("tasktrail.follower._AFTER_TROUBLE", 0.01)
+    monkeypatch.setattr("tasktrail.following.follower.is_begun", nobody)
+    monkeypatch.setattr("tasktrail.following.follower.refuse_older_log", lambda _paths: None)
+    monkeypatch.setattr("tasktrail.following.follower._AFTER_TROUBLE", 0.01)
     config = Config(log="postgresql://127.0.0.1:1/tasks")
     with capture_logs() as lines, closing(Standby(DataPaths(tmp_path, None, config.log), config)):
         for _ in range(3):

@@ -8,25 +8,25 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from .actors.base import WAKE, DeleteSnapshots, logger
-from .actors.feed import Watermark
-from .actors.snapshotter import SnapshotPace, Snapshotter
-from .backups.evidence import refuse_older_log
-from .config.settings import Config
-from .erased_elsewhere import erase_here, is_erasing
-from .events import Recorded, TasktrailError
-from .events.clock import Clock, SystemClock
-from .events.errors import ConfigurationError, LogUnreachable, NotReady
-from .events.log.address import is_address
-from .events.log.lock import DataLock
-from .events.log.log_reader import LogReader
-from .events.log.opening import is_begun, need_client, read_log
-from .log_place import settled_place
-from .paths import DataPaths, close_to_others
-from .projections import TaskViews, ViewsDamaged, rebuild_views
-from .projections.rebuilding import clear_write_ahead_log
-from .projections.views.forgotten import holds_forgotten
-from .projections.views.rebuild import known_end, pull, refuse_other
+from ..actors.base import WAKE, DeleteSnapshots, logger
+from ..actors.feed import Watermark
+from ..actors.snapshotter import SnapshotPace, Snapshotter
+from ..backups.evidence import refuse_older_log
+from ..config.log_place import settled_place
+from ..config.settings import Config
+from ..events import Recorded, TasktrailError
+from ..events.clock import Clock, SystemClock
+from ..events.errors import ConfigurationError, LogUnreachable, NotReady
+from ..events.log.address import is_address
+from ..events.log.lock import DataLock
+from ..events.log.log_reader import LogReader
+from ..events.log.opening import is_begun, need_client, read_log
+from ..paths import DataPaths, close_to_others
+from ..projections import TaskViews, ViewsDamaged, rebuild_views
+from ..projections.rebuilding import clear_write_ahead_log
+from ..projections.views.forgotten import holds_forgotten
+from ..projections.views.rebuild import known_end, pull, refuse_other
+from .erasure import erase_here, is_erasing
 
 _FOLLOW_EVERY = 0.25
 _AFTER_TROUBLE = 1.0

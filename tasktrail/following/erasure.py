@@ -7,18 +7,18 @@ own machine.
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
-from .actors.base import logger
-from .actors.snapshots import delete_snapshots
-from .events.log.event_log import ReportProgress
-from .events.log.files import create_private, read_mark, sync
-from .events.log.keys import Keys
-from .events.log.log_reader import LogReader
-from .events.log.opening import is_begun, read_log
-from .events.system_events import UserErased
-from .paths import DataPaths
-from .projections import rebuild_views
-from .projections.rebuilding import clear_write_ahead_log
-from .projections.views.rebuild import known_end
+from ..actors.base import logger
+from ..actors.snapshots import delete_snapshots
+from ..events.log.event_log import ReportProgress
+from ..events.log.files import create_private, read_mark, sync
+from ..events.log.keys import Keys
+from ..events.log.log_reader import LogReader
+from ..events.log.opening import is_begun, read_log
+from ..events.system_events import UserErased
+from ..paths import DataPaths
+from ..projections import rebuild_views
+from ..projections.rebuilding import clear_write_ahead_log
+from ..projections.views.rebuild import known_end
 
 _ERASING = ("user_erased", "tasks_forgotten")
 

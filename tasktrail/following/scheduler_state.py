@@ -10,21 +10,21 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from .actors.core.limits import Limits
-from .actors.core.state import Running, SchedulerState
-from .actors.core.unit_of_work import UnitOfWork
-from .actors.snapshots import SCHEDULER_SNAPSHOT, loader, uncollected
-from .events import Completed, Recorded, TaskState
-from .events.clock import Clock
-from .events.errors import NotReady
-from .events.log.log_reader import LogReader
-from .events.recorded import Stub
-from .events.system_events import Adjusted, LimitsChanged, QueueDrained, QueuePaused, QueueResumed, ServiceStarted
-from .events.task_events import Checkpointed, Progressed
+from ..actors.core.limits import Limits
+from ..actors.core.state import Running, SchedulerState
+from ..actors.core.unit_of_work import UnitOfWork
+from ..actors.snapshots import SCHEDULER_SNAPSHOT, loader, uncollected
+from ..events import Completed, Recorded, TaskState
+from ..events.clock import Clock
+from ..events.errors import NotReady
+from ..events.log.log_reader import LogReader
+from ..events.recorded import Stub
+from ..events.system_events import Adjusted, LimitsChanged, QueueDrained, QueuePaused, QueueResumed, ServiceStarted
+from ..events.task_events import Checkpointed, Progressed
 from .follower import Observer
 
 if TYPE_CHECKING:
-    from .actors.core.tokens import Token
+    from ..actors.core.tokens import Token
 
 T = TypeVar("T")
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from histories import BEGIN, Journal, random_history
 
-from tasktrail import followed_state
 from tasktrail.actors.core.board import limits_board, queue_board, schedule_boards, source_boards, token_boards
 from tasktrail.actors.core.explanation import explain
 from tasktrail.actors.core.limits import Limits
@@ -23,7 +22,8 @@ from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import QueuePaused, TokenAdded, TokenRevoked
-from tasktrail.followed_state import FollowedState
+from tasktrail.following import scheduler_state
+from tasktrail.following.scheduler_state import FollowedState
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def answers(state: SchedulerState, now: datetime) -> Any:
 def test_what_is_folded_as_it_comes_is_what_the_whole_log_folds_to(
     seed: int, journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(followed_state, "_OVER", 3)  # so that finished tasks go, and some come back
+    monkeypatch.setattr(scheduler_state, "_OVER", 3)  # so that finished tasks go, and some come back
     chance = Random(seed)
     random_history(journal, 60, seed)
     followed = FollowedState(None, Limits(), Shown(journal))
@@ -85,7 +85,7 @@ def test_what_is_folded_as_it_comes_is_what_the_whole_log_folds_to(
 def test_a_task_waits_no_more_for_one_that_has_completed(
     journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(followed_state, "_OVER", 0)
+    monkeypatch.setattr(scheduler_state, "_OVER", 0)
     first = journal.create(output_file="/out/1")
     then = journal.create(output_file="/out/2", depends_on=(first,))
     followed = FollowedState(None, Limits(), Shown(journal))
@@ -159,7 +159,7 @@ def test_a_question_is_not_held_up_by_a_long_fold_and_what_was_configured_meanwh
 
     monkeypatch.setattr(FollowedState, "_fold", long)
     folded.caught_up(log, 1)
-    assert asked[0] < followed_state._ASK_WITHIN / 2
+    assert asked[0] < scheduler_state._ASK_WITHIN / 2
     assert folded.ask(lambda state, _now: state.limits.max_concurrent) == 3
 
 
