@@ -67,7 +67,7 @@ from .events.log.address import is_address
 from .events.log.files import refuse_rescued
 from .events.log.integrity import AT_ONCE
 from .events.log.lock import DataLock
-from .events.log.opening import open_log, read_log
+from .events.log.opening import is_begun, open_log, read_log
 from .events.log.writers import added_forms
 from .events.state import RESUMING
 from .events.system_events import RetentionRule, TasksForgotten, UserErased
@@ -246,7 +246,7 @@ class System:
                 self._outlive_hosts()
                 self._accepted = accept_loss(self.paths, self._accepted)
             if is_address(self.paths.log) and (self._accepted is None or self._accepted.loss is None):
-                erase_here(self.paths)
+                self._erase_here()
             for child in self._children():
                 self._supervisor.start(child, within=_START_WITHIN)
             self._log_identity = _identity(self.paths.log)
@@ -278,6 +278,11 @@ class System:
         self._temp_files.max_size = self.config.max_temp_size or UNLIMITED
         self.scheduler.tell(LimitsConfigured(self.config.limits(disk_size(self.paths.temp))))
         return reloaded
+
+    def _erase_here(self) -> None:
+        if is_begun(self.paths.log):
+            with closing(read_log(self.paths.log)) as log:
+                erase_here(log, self.paths)
 
     def _check_sandbox(self) -> None:
         if self.config.sandbox == "require" and not sandbox_support().whole:

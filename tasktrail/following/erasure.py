@@ -13,14 +13,15 @@ from ..events.log.event_log import ReportProgress
 from ..events.log.files import create_private, read_mark, sync
 from ..events.log.keys import Keys
 from ..events.log.log_reader import LogReader
-from ..events.log.opening import is_begun, read_log
 from ..events.system_events import UserErased
 from ..paths import DataPaths
 from ..projections import rebuild_views
 from ..projections.rebuilding import clear_write_ahead_log
-from ..projections.views.rebuild import known_end
+from ..projections.views.rebuild import known_end, refuse_other
 
 _ERASING = ("user_erased", "tasks_forgotten")
+_OF_TASKS, _OF_A_USER, _BUILT = "tasks", "user", "built"
+"""What is owed, as the file `erasing` says: tasks to forget, a user to erase, or only what views left on the disk."""
 
 
 def is_erasing(log: LogReader, after: int, until: int) -> bool:
@@ -28,7 +29,34 @@ def is_erasing(log: LogReader, after: int, until: int) -> bool:
     return after < until and any(log.newest_of(event, after, until, 1) for event in _ERASING)
 
 
+def owe(paths: DataPaths, *, is_user: bool) -> None:
+    """Note, for good, that views and snapshots have something that was forgotten or is of an erased user."""
+    if is_user or _owed(paths) != _OF_A_USER:
+        _write(paths, _OF_A_USER if is_user else _OF_TASKS)
+
+
+def is_owed(paths: DataPaths) -> bool:
+    """Whether the views still have what was forgotten or erased."""
+    return paths.erasing.exists() and _owed(paths) != _BUILT
+
+
+def _owed(paths: DataPaths) -> str:
+    """What is owed; empty for nothing. What cannot be read, for an erasure that a power cut has ended, is of a user."""
+    if not paths.erasing.exists():
+        return ""
+    said = paths.erasing.read_text(errors="replace")
+    return said if said in (_OF_TASKS, _BUILT) else _OF_A_USER
+
+
+def _write(paths: DataPaths, owed: str) -> None:
+    create_private(paths.erasing)
+    sync(paths.data)
+    paths.erasing.write_text(owed)
+    sync(paths.erasing)
+
+
 def erase_here(
+    log: LogReader,
     paths: DataPaths,
     begin: Callable[[bool], object] = lambda _: None,
     progress: ReportProgress | None = None,
@@ -38,36 +66,36 @@ def erase_here(
     """Destroy keys of erased users, and fold anew what was folded before; whether there was anything of that.
 
     Nobody may write to views and snapshots meanwhile. What a kill cuts short is done again: a file says that it was
-    begun. Raises `TasktrailError`, `sqlite3.Error` and `OSError`.
+    begun. Raises `TasktrailError`, `sqlite3.Error` and `OSError`; `HistoryMissing` where the views are of another log.
 
     Args:
+        log: of which it may be.
         paths: of the data folder.
         begin: called before anything is erased, with whether a user is.
         progress: of folding anew.
         looked: keys that were erased up to this position of the log are gone, as is known.
     """
-    if not is_begun(paths.log):
+    owed, head = _owed(paths), log.head()
+    if not owed and read_mark(paths.log) == head:  # it was erased here
         return False
-    owed = paths.erasing.exists()
-    with closing(read_log(paths.log)) as log:
-        head = log.head()
-        if not owed and read_mark(paths.log) == head:  # it was erased here
-            return False
-        views = known_end(paths.views)
-        seen = head.position if views is None or not views.position else views.position
-        is_behind = is_erasing(log, seen, head.position)
-        keys = _erased_keys(paths, log, looked, head.position)
-        is_user = owed or bool(keys or (is_behind and log.newest_of("user_erased", seen, head.position, 1)))
+    views = known_end(paths.views)
+    seen = head.position
+    if views is not None and views.position:
+        refuse_other(log, views)  # they may be all that knows of what this log lacks
+        seen = views.position
+    is_behind = is_erasing(log, seen, head.position)
+    keys = _erased_keys(paths, log, looked, head.position)
     if not (keys or is_behind or owed):
         return False
+    is_user = owed == _OF_A_USER or bool(keys or log.newest_of("user_erased", seen, head.position, 1))
     begin(is_user)
-    create_private(paths.erasing)
-    sync(paths.data)
-    with closing(Keys(paths.log)) as mine:
-        mine.destroy(keys)
-    delete_snapshots(paths.snapshots)
-    with closing(read_log(paths.log)) as log:
+    if keys or is_behind or owed != _BUILT or views is None:
+        owe(paths, is_user=is_user)
+        with closing(Keys(paths.log)) as mine:
+            mine.destroy(keys)
+        delete_snapshots(paths.snapshots)
         rebuild_views(log, paths.views, progress)
+        _write(paths, _BUILT)
     clear_write_ahead_log(paths.views)
     paths.erasing.unlink()
     logger.info("what was erased elsewhere is gone from here", keys=len(keys))

@@ -22,6 +22,9 @@ class Standby:
         except BaseException:
             self._follower.close()
             raise
+
+    def start(self) -> None:
+        """Follow the log while it waits. Not before the first look: who may take over at once has to follow nothing."""
         self._follower.start()
 
     def may_take_over(self) -> bool:
