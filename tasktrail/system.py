@@ -58,8 +58,8 @@ from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.load import Reloaded, with_live_keys
+from .config.log_place import settled_place
 from .config.settings import Config, parse_limits, usable_cpus
-from .erased_elsewhere import erase_here
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, Fenced, LogGone, NotReady
@@ -68,11 +68,12 @@ from .events.log.address import is_address
 from .events.log.files import refuse_rescued
 from .events.log.integrity import AT_ONCE
 from .events.log.lock import DataLock
-from .events.log.opening import open_log, read_log
+from .events.log.opening import is_begun, open_log, read_log
 from .events.log.writers import added_forms
 from .events.state import RESUMING
 from .events.system_events import RetentionRule, TasksForgotten, UserErased
 from .events.task_events import is_terminal
+from .following.erasure import erase_here
 from .handlers.contract import Room
 from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
@@ -80,7 +81,6 @@ from .handlers.process.sandbox import sandbox_support
 from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
-from .log_place import settled_place
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
 from .projections.notices import Notice, log_id
@@ -237,7 +237,7 @@ class System:
         """Take the folder, recover, and be ready. If that fails, the error is raised and nothing is left running."""
         check_targets(self.config.apprise)
         if self._on_cluster:
-            from .cluster import check_cluster
+            from .config.cluster import check_cluster
 
             check_cluster(self.config)
         else:
@@ -254,7 +254,7 @@ class System:
                 self._accepted = accept_loss(self.paths, self._accepted)
                 self._is_restored = self._accepted is not None and self._accepted.loss is not None
             if is_address(self.paths.log) and not self._is_restored:
-                erase_here(self.paths)
+                self._erase_here()
             for child in self._children():
                 self._supervisor.start(child, within=_START_WITHIN)
             self._log_identity = _identity(self.paths.log)
@@ -286,6 +286,11 @@ class System:
         self._temp_files.max_size = self.config.max_temp_size or UNLIMITED
         self.scheduler.tell(LimitsConfigured(self.config.limits(disk_size(self.paths.temp))))
         return reloaded
+
+    def _erase_here(self) -> None:
+        if is_begun(self.paths.log):
+            with closing(read_log(self.paths.log)) as log:
+                erase_here(log, self.paths)
 
     def _check_sandbox(self) -> None:
         if self.config.sandbox == "require" and not sandbox_support().whole:
@@ -549,7 +554,7 @@ class System:
         return ClusterMachine(executor.uses)
 
     def _cluster(self) -> Executor:
-        from .cluster import cluster_executor
+        from .config.cluster import cluster_executor
 
         self._cluster_executor = cluster_executor(
             self.config,

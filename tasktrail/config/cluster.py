@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from . import __version__
-from .actors.cluster.cluster_executor import ClusterExecutor
-from .actors.cluster.gateway_process import ConnectingGateway, GatewayProcess
-from .actors.cluster.placement import HostNeeds
-from .actors.cluster.wire import HostSettings
-from .config.settings import Config, parse_limits
-from .events.errors import ConfigurationError
-from .handlers.manifests import Claims
-from .paths import DataPaths
+from .. import __version__
+from ..actors.cluster.cluster_executor import ClusterExecutor
+from ..actors.cluster.gateway_process import ConnectingGateway, GatewayProcess
+from ..actors.cluster.placement import HostNeeds
+from ..actors.cluster.wire import HostSettings
+from ..events.errors import ConfigurationError
+from ..handlers.manifests import Claims
+from ..paths import DataPaths
+from .settings import Config, parse_limits
 
 
 def check_cluster(config: Config) -> None:
