@@ -797,6 +797,7 @@ class ClusterExecutor:
         self._nodes_seen = self._clock() - pulse.seen
         if (seen := self._placement.told(pulse.nodes)) is not None or not self._connected:
             self._tell(NodesSeen(self._placement.seen() if seen is None else seen))
+            self._capacity_touched = True  # the workers are told by the names of their nodes
         if not self._connected:
             self._connected = True
             self._restart_in = _RESTART
