@@ -9,7 +9,7 @@ from random import Random
 from typing import TypeAlias
 
 from broken import broken, must
-from eyes import WISHES, Eyes
+from eyes import NODE_WISHES, WISHES, Eyes
 from ledger import Ledger
 from msgspec.structs import replace
 from operator_wishes import undo
@@ -41,9 +41,10 @@ class Asked:
 class People:
     """All who send commands. They outlive the service."""
 
-    def __init__(self, rng: Random, ledger: Ledger, receivers: Receivers) -> None:
-        self.eyes = Eyes(rng, ledger, receivers)
-        self._wishes = [(make, often * rng.choice(USUAL if often >= 1 else SWARM)) for make, often in WISHES.items()]
+    def __init__(self, rng: Random, ledger: Ledger, receivers: Receivers, *, nodes: bool) -> None:
+        self.eyes = Eyes(rng, ledger, receivers, nodes=nodes)
+        wishes = WISHES | NODE_WISHES if nodes else WISHES
+        self._wishes = [(make, often * rng.choice(USUAL if often >= 1 else SWARM)) for make, often in wishes.items()]
         self._rng = rng
         self._ledger = ledger
         self._ids = 0
