@@ -211,12 +211,11 @@ class Nodes:
 
     # --- what changes ----------------------------------------------------------------------------------------------
 
-    def told(self, seen: Collection[NodeSeen], drains: Collection[str]) -> dict[str, str]:
-        """These are there now, and no others. Of those that are called otherwise now: name before → name now."""
+    def told(self, seen: Collection[NodeSeen], drains: Collection[str]) -> None:
+        """These are there now, and no others. What was seen of a node is kept when it is called otherwise."""
         self.many = True
         before = {name: node for name, node in self.by_name.items() if node.present}
         gone = before.keys() - {one.node for one in seen}
-        renamed: dict[str, str] = {}
         for node in before.values():
             node.present = False
         for one in seen:
@@ -227,11 +226,9 @@ class Nodes:
             node.sample, node.sampled_at = MachineSample(), None
             alike = also_called(one.node, one.address) & gone
             for old in [name for name in alike if before[name].seen.address == one.address]:  # there is one at most
-                renamed[old] = one.node
                 node.looked_at_as(before[old])
         self.drained(drains)
         self._forget_gone()
-        return renamed
 
     def drained(self, drains: Collection[str]) -> None:
         """These are being drained, and no others."""

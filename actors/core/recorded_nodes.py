@@ -76,6 +76,14 @@ class RecordedNodes(msgspec.Struct):
         """Those that have not left."""
         return {name: node for name, node in self.by_name.items() if not node.left}
 
+    def called_now(self, name: str, seen: Iterable[NodeSeen]) -> str:
+        """What the node of this name is called among those that are there; the same where it is not among them."""
+        there = {one.node: one.address for one in seen}
+        address = self.by_name[name].seen.address if name in self.by_name else ""
+        if name in there or not address:
+            return name
+        return next((one for one in also_called(name, address) if there.get(one) == address), name)
+
     def drained_as(self, name: str) -> str:
         """The name under which a drain was ordered that holds for this node: its own, or one that it had; or none."""
         if name in self.drains:

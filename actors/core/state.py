@@ -752,16 +752,17 @@ class SchedulerState:
     def nodes_told(self, seen: tuple[NodeSeen, ...]) -> None:
         """These nodes are there now, and no others."""
         first = not self.nodes.many
-        renamed = self.nodes.told(seen, self.durable.nodes.drains)
+        self.nodes.told(seen, self.durable.nodes.drains)
+        now = {name: self.durable.nodes.called_now(name, seen) for name in {e.node for e in self.running.values()}}
         if first:  # of what an earlier service has started, nothing was counted there yet
             for entry in self.running.values():
+                entry.node = now[entry.node]
                 spot = Spot(entry.node, entry.offer)
                 self.nodes.take(spot, entry.reserved_for, self.free_slots, short=entry.short)
         for entry in self.running.values():
-            if entry.node in renamed:
-                self.move(entry, entry.offer, renamed[entry.node])
-        if renamed:
-            self._count_nodes_anew()
+            if now.get(entry.node, entry.node) != entry.node:
+                self.move(entry, entry.offer, now[entry.node])
+        self._count_nodes_anew()
         self.nodes.count_into(self.workers)
         self._wake_by_node()
 

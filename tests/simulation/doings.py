@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 
 from asking_why import check_why
 from broken import must
-from configuring import some_limits
 from sim_cluster import ClusterExecutor
 from world import World
 
@@ -144,7 +143,7 @@ def tune(world: World) -> None:
     """Somebody changes the limits, or workers come and go."""
     if world.rng.random() < 0.5:
         world.executor.change_capacity(world.rng.randint(0, 4))
-    world.limits = some_limits(world.rng)
+    world.configure()
     tell(world, LimitsConfigured(world.limits))
 
 
@@ -270,5 +269,12 @@ def node_comes_or_goes(world: World) -> None:
     world.executor.lose_or_gain_a_node()
 
 
-ON_CLUSTERS = ("node_comes_or_goes", "look_at_nodes")
+@doing(1.5)
+def rush(world: World) -> None:
+    """Many tasks come at once."""
+    for submit in world.people.rush(world.failing):
+        tell(world, submit)
+
+
+ON_CLUSTERS = ("node_comes_or_goes", "look_at_nodes", "rush")
 """What happens only where there are nodes."""

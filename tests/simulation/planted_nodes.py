@@ -10,6 +10,7 @@ from tasktrail.actors.core import attempts, dispatch, node_changes
 from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.actors.core.node_search import Search
 from tasktrail.actors.core.nodes import Node, Nodes
+from tasktrail.actors.core.recorded_nodes import RecordedNodes
 from tasktrail.actors.core.resources import Ceiling
 from tasktrail.actors.core.routing import Workers
 from tasktrail.actors.core.state import SchedulerState
@@ -58,13 +59,7 @@ def nodes_promise_anything(patch: pytest.MonkeyPatch) -> None:
 @planted("I17: .* are promised on|I17: .* workers of")
 def promises_forgotten_with_the_name(patch: pytest.MonkeyPatch) -> None:
     """A node that is called otherwise looks empty."""
-    told = Nodes.told
-
-    def forgetful(self: Nodes, *given: Any) -> dict[str, str]:
-        told(self, *given)
-        return {}
-
-    patch.setattr(Nodes, "told", forgetful)
+    patch.setattr(RecordedNodes, "called_now", lambda _self, name, _seen: name)
 
 
 @planted("I17: .* which is not there|I16|I7")

@@ -53,7 +53,12 @@ class Machine(NamedTuple):
 
     def is_one_of(self, drains: set[str]) -> bool:
         """Whether one of these drains holds for it, whatever it is called now."""
-        return not drains.isdisjoint({self.name, f"{self.name}-{self.address}"})
+        return not drains.isdisjoint(self.names)
+
+    @property
+    def names(self) -> set[str]:
+        """What it may be called."""
+        return {self.name, f"{self.name}-{self.address}"}
 
 
 MACHINES = {

@@ -99,11 +99,9 @@ def test_another_seed_gives_another_world() -> None:
 def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the steps in which the core as it is holds: see the first test."""
     plant(monkeypatch)
+    seeds, steps = (filter(has_nodes, range(44, 400)), 4000) if plant in NODE_FAULTS else (range(1, 201), 1000)
     with pytest.raises(BrokenInvariantError, match=PLANTED[plant]):
-        if plant in NODE_FAULTS:
-            _play_all(filter(has_nodes, range(44, 400)), steps=4000)
-        else:
-            _play_all(range(1, 201), steps=1000)
+        _play_all(seeds, steps)
 
 
 def _play_all(seeds: Iterable[int], steps: int) -> None:

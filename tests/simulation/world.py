@@ -20,7 +20,7 @@ from agreement import (
     check_reservations,
 )
 from broken import broken, must
-from configuring import MAX_MEMORY, some_limits
+from configuring import MAX_MEMORY, of_a_cluster, some_limits
 from disk import Disk, SimulatedLog
 from house import House, SimulatedTypes
 from ledger import Ledger
@@ -85,7 +85,7 @@ class World:
         self.rng = Random(seed * _SPREAD)
         self.time = self.rng.choice(STARTS)
         self.seconds = 0.0
-        self.limits = some_limits(self.rng)
+        self.configure()
         self.dry = self.rng.choice((0.15, 0.4, 1.0))
         """How often a message is the last of its batch."""
         self.lag = self.rng.choice((0.0, 0.0, 0.3, 0.8))
@@ -114,6 +114,12 @@ class World:
         self._looking_at: list[int] = []
         self._touched: set[int] = set()
         self.open()
+
+    def configure(self) -> None:
+        """Somebody has set other limits."""
+        self.limits = some_limits(self.rng)
+        if has_nodes(self.seed):
+            self.limits = of_a_cluster(self.limits)
 
     # --- the service and its clock ------------------------------------------------------------------------------
 

@@ -107,3 +107,11 @@ def test_a_node_keeps_what_was_seen_of_it() -> None:
     core.tell(CapacityChanged(2, (), ("box-ip3",) * 2))
     core.create(memory=8 * GB)
     assert where(core) == {1: "box-ip3"}, "nobody has looked at it under this name, and nobody has to"
+
+
+def test_what_is_promised_moves_with_the_name_that_changed_while_no_service_ran() -> None:
+    core = told(Core(max_concurrent=9, outlived=True), BOX)
+    core.create(memory=8 * GB)
+    core = told(core.again(max_concurrent=9, outlived=True), BOX_3, BOX_7)
+    assert where(core) == {1: "box-ip3"}
+    assert core.state.nodes.by_name["box-ip3"].reserved.memory == 8 * GB
