@@ -1,8 +1,10 @@
 # What a contributor runs. Only make and Python (3.11 or newer, with venv) have to be there before.
 # Settings, all optional: PYTHON=python3.13  VENV=.venv  N=200 (kills of `make crash`)  ARGS="..." (more for pytest or bench)
+# JOBS=2 (tests at once)
 
 VENV ?= .venv
 ARGS ?=
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Of its own: what comes with Ray would otherwise decide what all the rest is tested with.
@@ -41,12 +43,12 @@ cluster-demo: $(RAY)/.postgresql-ready ## Rehearse a cluster on this machine: a 
 	$(RAY)/bin/python tests/cluster/demo.py $(ARGS)
 
 test: $(READY) ## Run the fast tests (unit, property, contract)
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not crash and not long" $(ARGS)
+	$(BIN)/pytest -n $(JOBS) -m "not slow and not crash and not long" $(ARGS)
 
 # In some thousand tests with real processes, kills and a browser, on a busy machine, one may fail for the machine's
 # reasons. What fails is tried once more, alone; both reports stay in the output, for a test that fails once needs mending.
-test-all: $(READY) ## Run all that CI does: every test but the long ones, and a short kill campaign
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not long" $(ARGS) || $(BIN)/pytest -m "not long" --last-failed --last-failed-no-failures none $(ARGS)
+test-all: $(READY) ## Run every test but the long ones, and a short kill campaign
+	$(BIN)/pytest -n $(JOBS) -m "not long" $(ARGS) || $(BIN)/pytest -m "not long" --last-failed --last-failed-no-failures none $(ARGS)
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS) || $(BIN)/pytest -m browser tests/browser --last-failed --last-failed-no-failures none $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 20
 

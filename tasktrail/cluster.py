@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from . import __version__
 from .actors.cluster.cluster_executor import ClusterExecutor
-from .actors.cluster.gateway_process import GatewayProcess
+from .actors.cluster.gateway_process import ConnectingGateway, GatewayProcess
 from .actors.cluster.placement import HostNeeds
 from .actors.cluster.wire import HostSettings
 from .config.settings import Config, parse_limits
@@ -38,6 +38,7 @@ def cluster_executor(
     cluster: str,
     epoch: Callable[[], int],
     claims: Claims | None,
+    connecting: ConnectingGateway | None,
 ) -> ClusterExecutor:
     """An executor that is not open yet.
 
@@ -48,6 +49,7 @@ def cluster_executor(
         cluster: names the service's log among those that use the cluster.
         epoch: asks for that of this service; 0: its log is not open yet.
         claims: with what manifests of outputs are signed.
+        connecting: the first process with Ray's client, where it was started before.
     """
     cores = max(1, int(config.ray_cpus))
     settings = HostSettings(
@@ -68,7 +70,7 @@ def cluster_executor(
         claims=claims,
     )
     return ClusterExecutor(
-        lambda *thread: GatewayProcess(config.ray_address, paths.workers_lock, *thread),
+        lambda reactor, lock: GatewayProcess(config.ray_address, paths.workers_lock, reactor, lock, connecting),
         slots=config.workers,
         settings=settings,
         epoch=epoch,

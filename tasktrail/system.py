@@ -89,6 +89,7 @@ from .telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from .actors.cluster.cluster_executor import ClusterExecutor
+    from .actors.cluster.gateway_process import ConnectingGateway
 
 _ORPHANS_WITHIN = 10.0
 """Seconds to wait until the processes of a killed service are gone."""
@@ -145,6 +146,7 @@ class System:
         own_only: bool = False,
         registry: Registry | None = None,
         executor: Callable[[], Executor] | None = None,
+        connecting: "ConnectingGateway | None" = None,
     ) -> None:
         self.paths = paths
         self._accepted = acceptance
@@ -157,6 +159,7 @@ class System:
         """Whether attempts run on other machines, and outlive this service."""
         self._make_executor = executor or (self._cluster if self._on_cluster else self._worker_processes)
         self._cluster_executor: ClusterExecutor | None = None
+        self._connecting = connecting
         self._epoch = 0
         """Of the log, once it is open."""
         self._handover: Handover | None = None
@@ -548,6 +551,7 @@ class System:
             cluster=self._log_id(),
             epoch=lambda: self._epoch,
             claims=self._claims,
+            connecting=self._connecting,
         )
         return self._cluster_executor
 

@@ -18,16 +18,38 @@ stay_home.watch()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every", type=int, default=1, metavar="N", help="of all tests every Nth, the same each time")
+    parser.addoption("--slow", default="1/1", metavar="K/N", help="of all that is slow the Kth of N parts")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     every: int = config.getoption("every")
-    parts: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    part, parts = map(int, config.getoption("slow").split("/"))
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
-        parts[crc32(item.nodeid.encode()) % every != 0].append(item)
-    items[:], left_out = parts
+        number = crc32(item.nodeid.encode())
+        is_slow = item.get_closest_marker("slow") or item.get_closest_marker("crash")
+        goes = number % parts == part % parts if is_slow and parts > 1 else number % every == 0
+        (kept if goes else left_out).append(item)
+    items[:] = kept
     if left_out:
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Every test goes to whoever is free, but those of the hostile corpus to one: it is worked through once, for long.
+
+    Groups of pytest-xdist 3.8 would do that, but pytest 9.2 ignores them.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - not every environment has it
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return path if path == "tests/hostile/test_corpus.py" else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

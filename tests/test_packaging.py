@@ -119,6 +119,7 @@ AFTER_A_LOOK = {"actors/delivery/apprise_process.py", "projections/proof/stamps.
 """Loaded only where the package is."""
 
 
+@pytest.mark.slow
 def test_the_plain_install_has_all_that_is_loaded_outside_of_the_media_types() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         plain = installed_with(tomllib.load(file)["project"]["dependencies"])

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("actors", "events", "handlers", "projections", "tasktrail")
 
@@ -36,6 +38,7 @@ def structs_with_text_annotations(paths: list[Path]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_no_file_with_structs_postpones_its_annotations() -> None:
     assert structs_with_text_annotations(list(sources(ROOT, *ROOMS, "tests"))) == []
 
@@ -61,6 +64,7 @@ def ids_of_their_own(path: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_test_has_the_same_name_in_every_process() -> None:
     assert [line for path in sources(ROOT, "tests") for line in ids_of_their_own(path)] == []
 

@@ -20,7 +20,6 @@ from typing import Any
 
 from ...handlers.process.channel import FrameBuffer, encode_frame
 from ..side_process import die_with
-from .host import Host
 from .wire import (
     LAST_WORDS,
     Answer,
@@ -148,6 +147,8 @@ class Gateway:
     def _create(self, order: Create) -> None:
         """The node is ours to choose, so Ray has nothing to queue: what does not fit there now is never made."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+
+        from .host import Host  # noqa: PLC0415 - whoever finds hosts that are there does not wait for it
 
         try:
             options = self._ray.remote(Host).options(

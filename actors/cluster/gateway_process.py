@@ -1,5 +1,6 @@
 """The gateway's process, as the service holds it: how it is started, talked to through two pipes, and ended."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Protocol
 from ...handlers.process.channel import FrameBuffer, GarbageFrame, encode_frame
 from ..logger import get_logger
 from ..workers.reactor import PipeWriter, Reactor
-from ..workers.worker_process import MARK, family, open_shared_lock, worker_environment
+from ..workers.worker_process import worker_environment
 from .wire import LAST_WORDS, GatewayOrder, GatewayReport, gateway_report_decoder
 
 _CHUNK = 1 << 20
@@ -42,6 +43,57 @@ class GatewayLink(Protocol):
         """It carries out what it was told, and ends."""
 
 
+class ConnectingGateway:
+    """A process that loads Ray and connects, and that nobody talks to yet.
+
+    A service that starts makes it before it has its data folder, for this takes as long as all the rest of the start.
+    Until `take` it holds nothing that another service would wait for.
+
+    Args:
+        address: the head of the cluster, `HOST:PORT`.
+        lock_path: file on which the process will hold a shared lock; see `wait_for_orphans`.
+    """
+
+    def __init__(self, address: str, lock_path: Path | None) -> None:
+        self._lock: int | None = None
+        if lock_path is not None:
+            self._lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", f"{__package__}.gateway", address, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env=worker_environment((), [name for name in os.environ if name.startswith("RAY_")], os.environ),
+                pass_fds=() if self._lock is None else (self._lock,),
+                start_new_session=True,
+            )
+        finally:
+            if self._process is None:
+                self.close()
+
+    def take(self) -> "subprocess.Popen[bytes]":
+        """The process, which holds its lock from here on: it has the same open file, so this locks it for both."""
+        process, self._process = self._process, None
+        assert process is not None
+        if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+        self.close()
+        return process
+
+    def close(self) -> None:
+        """End it, unless it was taken."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
 class GatewayProcess:
     """A `GatewayLink` to a process of its own.
 
@@ -50,13 +102,22 @@ class GatewayProcess:
         lock_path: file on which the process holds a shared lock; see `wait_for_orphans`.
         reactor: watches the pipes.
         lock: guards the executor.
+        connecting: the first one, where it was started before.
     """
 
-    def __init__(self, address: str, lock_path: Path | None, reactor: Reactor, lock: RLock) -> None:
+    def __init__(
+        self,
+        address: str,
+        lock_path: Path | None,
+        reactor: Reactor,
+        lock: RLock,
+        connecting: ConnectingGateway | None = None,
+    ) -> None:
         self._address = address
         self._lock_path = lock_path
         self._reactor = reactor
         self._lock = lock
+        self._connecting = connecting
         self._process: subprocess.Popen[bytes] | None = None
         self._on_report: Callable[[GatewayReport], None] = lambda _: None
         self._on_gone: Callable[[str], None] = lambda _: None
@@ -71,25 +132,8 @@ class GatewayProcess:
         self._on_report, self._on_gone = on_report, on_gone
         self._frames = FrameBuffer(gateway_report_decoder)
         self._said = b""
-        environment = worker_environment((), [name for name in os.environ if name.startswith("RAY_")], os.environ)
-        held: tuple[int, ...] = ()
-        if self._lock_path is not None:
-            held = (open_shared_lock(self._lock_path),)
-            environment[MARK] = family(self._lock_path)
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", f"{__package__}.gateway", self._address, str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                env=environment,
-                pass_fds=held,
-                start_new_session=True,
-            )
-        finally:
-            for fd in held:
-                os.close(fd)
+        connecting, self._connecting = self._connecting or ConnectingGateway(self._address, self._lock_path), None
+        process = connecting.take()
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None

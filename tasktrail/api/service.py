@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from msgspec.structs import replace
 
@@ -52,6 +52,9 @@ from .declared_schedules import apply_declared_schedules
 from .either_way import Blocking, answer_without_waiting
 from .served import Served
 from .source import Source, rebuild_beside
+
+if TYPE_CHECKING:
+    from ..actors.cluster.gateway_process import ConnectingGateway
 
 T = TypeVar("T")
 
@@ -134,6 +137,7 @@ class TaskService(Served, Commands, Blocking):
         accept_loss: str = "",
         actor: str = "python",
         own_only: bool = False,
+        connecting: "ConnectingGateway | None" = None,
     ) -> Self:
         """Start on a data folder. A missing folder is created.
 
@@ -146,6 +150,7 @@ class TaskService(Served, Commands, Blocking):
                 stay as they are: they are not started or timed out, and schedules make none. What a killed service
                 left open is recorded as interrupted all the same, and the schedules that the code declares stay as they
                 are.
+            connecting: what `tasktrail serve` has started before, so that a cluster is reached sooner.
 
         Raises:
             ConfigurationError: the configuration cannot be used; it names all that is wrong.
@@ -156,7 +161,7 @@ class TaskService(Served, Commands, Blocking):
         config = load_config(folder) if config is None else checked(config)
         paths = DataPaths(folder, Path(config.temp_dir) if config.temp_dir else None, config.log)
         acceptance = Acceptance(actor=actor, reason=accept_loss) if accept_loss else None
-        system = System(paths, config, acceptance=acceptance, own_only=own_only)
+        system = System(paths, config, acceptance=acceptance, own_only=own_only, connecting=connecting)
         system.start()
         service = cls(system)
         if not own_only:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,12 @@ from .session import Session
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..actors.cluster.gateway_process import ConnectingGateway
     from ..api.served import Served
     from ..api.service import TaskService
     from ..config.settings import Config
     from ..http.server import HttpServer
+    from ..paths import DataPaths
 
 
 STOP_WITHIN = 20.0
@@ -130,7 +133,9 @@ def serve_command(
         return replace(config, handlers=(*config.handlers, *own))
 
     config = read_config()
-    announce(DataPaths(session.data).lock, "serve")  # before the rest is loaded: others may be waiting already
+    paths = DataPaths(session.data)
+    announce(paths.lock, "serve")  # before the rest is loaded: others may be waiting already
+    connecting = None if standby or read_only else _connecting(config, paths)
     from ..api.service import TaskService
     from ..http.network import Network
     from ..http.server import HttpServer
@@ -151,7 +156,11 @@ def serve_command(
         else:
             service = _opened(
                 lambda: TaskService.open(
-                    session.data, config=config, accept_loss=accepted, actor=actor or default_actor()
+                    session.data,
+                    config=config,
+                    accept_loss=accepted,
+                    actor=actor or default_actor(),
+                    connecting=connecting,
                 ),
                 (lambda: _has_turn(session, config, reporter)) if standby else None,
             )
@@ -172,6 +181,21 @@ def serve_command(
         if not reporter.lines:
             raise  # the command line tells it
         return reporter.complain(error)
+    finally:
+        if connecting is not None:
+            connecting.close()
+
+
+def _connecting(config: "Config", paths: "DataPaths") -> "ConnectingGateway | None":
+    """The process that reaches the cluster; it takes as long as all that follows, and attempts may be waiting there."""
+    if config.executor != "ray" or not config.ray_address or find_spec("ray") is None:
+        return None  # the service says what is wrong with that
+    from ..actors.cluster.gateway_process import ConnectingGateway
+
+    try:
+        return ConnectingGateway(config.ray_address, paths.workers_lock)
+    except OSError:  # no folder, no process: the service says so, too
+        return None
 
 
 def _opened(open_service: "Callable[[], TaskService]", has_turn: Callable[[], bool] | None) -> "TaskService | None":

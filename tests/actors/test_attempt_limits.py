@@ -133,6 +133,7 @@ def test_a_file_that_grows_beyond_its_limit_is_a_failure_and_no_output_appears(
     assert attempt("flood", temp=1_000_000, bytes=1000).outcome == "completed"
 
 
+@pytest.mark.slow
 def test_the_kernels_end_for_too_much_cpu_time_is_a_failure_and_no_crash(attempt: Attempt) -> None:
     ended = attempt("spin", seconds=1.0)
 
@@ -147,6 +148,7 @@ def test_a_library_that_aborts_for_want_of_memory_is_a_failure_by_name(attempt: 
     assert (ended.outcome, ended.error_type) == ("failed", "MemoryLimitReached")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task_type", ["burner", "parent", "succession"])
 def test_the_whole_tree_of_an_attempt_uses_no_more_cpu_time_than_its_budget(
     open_executor: Open, tmp_path: Path, task_type: str
@@ -163,6 +165,7 @@ def test_the_whole_tree_of_an_attempt_uses_no_more_cpu_time_than_its_budget(
     assert attempt("bound").outcome == "completed"
 
 
+@pytest.mark.slow
 def test_the_operator_can_give_a_type_more_cpu_time_or_bound_one_that_says_nothing(
     open_executor: Open, tmp_path: Path
 ) -> None:
@@ -206,6 +209,7 @@ def test_a_refusal_of_memory_that_was_taken_for_damage_is_told_as_what_it_is(att
     assert "vips" not in ended.error
 
 
+@pytest.mark.slow
 def test_pdfium_that_is_refused_memory_is_told_in_plain_words_and_tried_once(tmp_path: Path) -> None:
     """Its own end is an abort without a word, long before so much memory is taken that anybody could see it."""
     registry = Registry.load()

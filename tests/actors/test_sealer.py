@@ -183,6 +183,7 @@ def test_a_service_has_witnesses_sign_and_says_which_did_not(data: Path) -> None
     assert found.witnessed[0].position > 0
 
 
+@pytest.mark.slow
 def test_a_running_service_asks_a_witness_that_was_added_from_its_next_seal_on(data: Path) -> None:
     answered = threading.Semaphore(0)
 
@@ -198,6 +199,7 @@ def test_a_running_service_asks_a_witness_that_was_added_from_its_next_seal_on(d
     assert witness.asked[0].startswith(b"old 0\n")
 
 
+@pytest.mark.slow
 def test_a_damaged_list_of_witnesses_keeps_no_seal_from_being_made_and_is_told(data: Path) -> None:
     (data / "witnesses.json").write_text("{")
     with capture_logs() as lines, service(data) as tasks:

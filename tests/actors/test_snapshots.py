@@ -167,6 +167,7 @@ def test_what_a_snapshot_without_any_notice_holds_is_not_read_again(tmp_path: Pa
     assert 0 not in log.reads
 
 
+@pytest.mark.slow
 def test_any_flipped_bit_is_noticed(log: MemoryEventLog, snapshots: Path) -> None:
     path = snapshots / "outbox"
     whole = path.read_bytes()

@@ -10,11 +10,17 @@ import pytest
 import run
 
 IN_A_BROWSER = "P4"
+LONG = {"live", "million", "past", "storage"}
+"""Half a minute each, even on tiny sizes."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(320)
-@pytest.mark.parametrize("script", run.SCRIPTS, ids=lambda script: script.__name__)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(one, marks=[pytest.mark.long] if one.__name__ in LONG else []) for one in run.SCRIPTS],
+    ids=lambda script: script.__name__,
+)
 def test_every_axis_gives_figures(script: ModuleType, tmp_path: Path) -> None:
     axes = {table.axis for table in script.tables(quick=True)} - {IN_A_BROWSER}
     figures = tmp_path / "figures.json"

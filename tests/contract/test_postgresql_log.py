@@ -125,6 +125,7 @@ def test_a_log_that_a_living_service_has_is_refused(log: EventLog, place: Path) 
     log.append([created(1)], expected=0)
 
 
+@pytest.mark.slow
 def test_a_service_that_has_lost_one_of_its_two_sessions_is_not_replaced(log: EventLog, place: Path) -> None:
     held = (
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database "
@@ -210,6 +211,7 @@ def test_the_epoch_alone_fences_a_service_that_still_has_its_session(log: EventL
     assert run(place, "SELECT count(*) FROM tasktrail.events") == [(1,)]
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(0, 1), st.sampled_from(["append", "append", "many", "take over"]))))
 def test_of_two_writers_one_wins_each_position_and_there_are_no_gaps(

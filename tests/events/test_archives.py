@@ -129,6 +129,7 @@ def test_no_row_goes_before_it_is_archived(tmp_path: Path) -> None:
     log.close()
 
 
+@pytest.mark.slow
 def test_a_start_gives_back_the_room_of_what_is_archived(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(journal.log, SqliteEventLog)
     path = journal.log._path

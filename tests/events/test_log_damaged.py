@@ -93,6 +93,7 @@ def test_a_page_that_was_overwritten_is_refused(path: Path) -> None:
         reopened(path)
 
 
+@pytest.mark.slow
 def test_a_schema_with_illegible_names_is_a_typed_error(whole: Path, path: Path) -> None:
     content = whole.read_bytes()
     first = int.from_bytes(content[105:107], "big")  # of the first page's cells, which are the schema
@@ -113,6 +114,7 @@ def test_a_schema_with_illegible_names_is_a_typed_error(whole: Path, path: Path)
     assert refused > 100
 
 
+@pytest.mark.slow
 def test_whatever_stands_in_the_head_of_a_page_reading_comes_to_an_end(whole: Path, path: Path) -> None:
     """A page that leads back would be read for ever: by `verify`, and by a start."""
     content = whole.read_bytes()

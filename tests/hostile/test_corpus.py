@@ -21,7 +21,7 @@ from pictures import PICTURES
 from PIL import Image
 from shapes import SHAPES
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile")]  # the corpus is worked through once
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 MOST_MEMORY = 2 * 1024**3

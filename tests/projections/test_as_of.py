@@ -21,6 +21,7 @@ steps = st.lists(
 EVERYTHING = TaskFilters(limit=500)
 
 
+@pytest.mark.slow
 @given(steps)
 def test_every_position_answers_as_it_did_when_it_was_the_head(steps: list[tuple[str, int, int]]) -> None:
     journal, views = Journal(MemoryEventLog()), TaskViews(":memory:")

@@ -52,6 +52,7 @@ def folded(journal: Journal) -> TaskViews:
     return views
 
 
+@pytest.mark.slow
 @given(steps, seeds)
 def test_views_know_the_tasks_that_are_left_at_every_position(moves: list[tuple[str, int, int]], seed: int) -> None:
     journal, chance = Journal(MemoryEventLog()), Random(seed)
@@ -79,6 +80,7 @@ def test_views_know_the_tasks_that_are_left_at_every_position(moves: list[tuple[
                 assert past.stats() == then.stats()
 
 
+@pytest.mark.slow
 @given(steps, seeds)
 def test_live_views_say_that_they_still_have_what_was_forgotten(moves: list[tuple[str, int, int]], seed: int) -> None:
     journal, chance = Journal(MemoryEventLog()), Random(seed)
@@ -283,6 +285,7 @@ def test_somebody_reads_while_it_is_to_be_cut_then_it_is_cut_later(journal: Jour
     assert b"qzxcanary" not in (tmp_path / "log.db-wal").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_long_histories_leave_nothing_of_what_was_dropped_on_any_page(tmp_path: Path, seed: int) -> None:
     chance = Random(seed)

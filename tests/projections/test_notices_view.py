@@ -93,6 +93,7 @@ def played(chosen: list[tuple[str, int, int]]) -> Journal:
     return journal
 
 
+@pytest.mark.slow
 @given(steps)
 def test_the_view_and_the_outbox_agree_on_what_is_pending_and_what_is_disabled(
     chosen: list[tuple[str, int, int]],
@@ -106,6 +107,7 @@ def test_the_view_and_the_outbox_agree_on_what_is_pending_and_what_is_disabled(
     assert {endpoint.target for endpoint in TaskQueries(views.connection).endpoints()} == outbox._disabled
 
 
+@pytest.mark.slow
 @given(steps, st.integers(1, 7))
 def test_the_rows_are_the_same_however_the_records_are_batched(chosen: list[tuple[str, int, int]], size: int) -> None:
     journal = played(chosen)

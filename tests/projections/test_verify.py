@@ -604,6 +604,7 @@ def test_a_flipped_byte_anywhere_is_a_finding_or_of_no_effect_but_never_an_excep
         assert not found.ok or (found.head, found.records) == (whole.head, whole.records)
 
 
+@pytest.mark.slow
 def test_wherever_the_answers_page_points_verify_tells_and_does_not_break(folder: Path) -> None:
     """A row that begins in the middle of others may have no value at all, a position neither."""
     path = folder / "log.db"

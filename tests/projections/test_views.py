@@ -77,6 +77,7 @@ def test_progress_alone_leaves_the_other_indexes_alone(journal: Journal) -> None
     assert "status" not in statement.partition("state")[0]
 
 
+@pytest.mark.slow
 @given(steps, st.lists(st.integers(0, 60), max_size=6))
 def test_however_records_are_cut_into_batches_the_views_are_the_same(
     steps: list[tuple[str, int, int]], cuts: list[int]

@@ -138,6 +138,7 @@ def test_the_service_archives_by_its_policy(open_service: Opener) -> None:
     assert (archived.actor, archived.causation_id) == ("retention", f"event:{configured.position}")
 
 
+@pytest.mark.slow
 def test_what_is_forgotten_is_in_no_archive_and_in_no_file(open_service: Opener) -> None:
     service = open_service()
     gone = done(service, 4, label=CANARY, options={"value": CANARY})
@@ -166,6 +167,7 @@ def test_what_is_forgotten_is_in_no_archive_and_in_no_file(open_service: Opener)
     assert service.rebuild().differences == ()
 
 
+@pytest.mark.slow
 def test_what_is_forgotten_beside_an_archive_that_waits_for_the_disk_ends_no_service(
     open_service: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

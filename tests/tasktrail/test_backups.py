@@ -366,6 +366,7 @@ def rows_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         }
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
@@ -948,6 +949,7 @@ def test_another_data_folder_may_be_restored_from(data: Path, tmp_path: Path) ->
     assert restore(data, tmp_path / "new").position == head_of(data / "log.db")[0]
 
 
+@pytest.mark.slow
 def test_a_task_whose_temp_files_were_not_in_the_backup_begins_at_0_and_completes(
     open_service: Callable[..., TaskService], tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ def test_a_log_that_is_gone_is_told_although_no_command_comes(
         service.send(held("d"))
 
 
+@pytest.mark.slow
 def test_views_that_cannot_be_written_refuse_whoever_needs_them_and_nobody_else(
     service: TaskService, web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_views_that_cannot_be_written_refuse_whoever_needs_them_and_nobody_else(
     assert service.get_task(2).id == 2
 
 
+@pytest.mark.slow
 def test_a_start_that_cannot_write_answers_reads_and_takes_commands_when_it_can(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +186,7 @@ def test_a_lock_file_is_taken_on_a_full_disk(tmp_path: Path, monkeypatch: pytest
     DataLock(tmp_path / "lock").release()
 
 
+@pytest.mark.slow
 def test_a_service_whose_standard_error_is_a_full_disk_takes_commands(data: Path) -> None:
     """What it has to say is lost; what it does is not, and its exit code says so, also where Python buffers."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

@@ -215,6 +215,7 @@ def test_who_has_work_is_not_erased(encrypted: Opener, tmp_path: Path) -> None:
     assert tasks.verify().findings == ()
 
 
+@pytest.mark.slow
 def test_what_was_recorded_before_is_told_and_stays_readable(open_service: Opener, encrypted: Opener) -> None:
     with open_service() as tasks:
         plain = tasks.create_task(type="noop", user_id=ADA, label="before")
@@ -254,6 +255,7 @@ def test_an_erased_user_may_come_back_under_another_key(encrypted: Opener) -> No
     assert tasks.verify().findings == ()
 
 
+@pytest.mark.slow
 def test_a_service_does_not_start_without_the_keys_of_its_log(encrypted: Opener, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with encrypted() as tasks:
@@ -280,6 +282,7 @@ def test_a_service_does_not_start_without_the_keys_of_its_log(encrypted: Opener,
         assert [tasks.get_task(one).label for one in (held, new)] == ["held", "new"]
 
 
+@pytest.mark.slow
 def test_a_service_that_stops_leaves_the_rest_to_the_next_start(
     encrypted: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +308,7 @@ def test_a_service_that_stops_leaves_the_rest_to_the_next_start(
         assert tasks.get_task(task).label == ""
 
 
+@pytest.mark.slow
 def test_what_says_that_a_user_was_erased_outlives_the_tasks(encrypted: Opener) -> None:
     with encrypted() as tasks:
         tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="one"), WITHIN)
@@ -392,6 +396,7 @@ def test_views_are_built_by_one_at_a_time(encrypted: Opener, monkeypatch: pytest
     assert held == [True]
 
 
+@pytest.mark.slow
 def test_the_command_tells_what_there_is_erases_and_waits_until_it_is_done(encrypted: Opener) -> None:
     tasks = encrypted()
     task = tasks.create_task(type="noop", user_id=ADA)
@@ -495,6 +500,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
             return folder / "data", live(tasks, folder / "files", 9, BOB)["done"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "name", "at"), POINTS)
 def test_a_kill_in_the_middle_costs_only_time(
     encrypted: Opener, lived: tuple[Path, int], tmp_path: Path, module: str, name: str, at: int

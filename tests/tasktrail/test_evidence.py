@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,21 +25,35 @@ from tasktrail.events.system_events import AcceptedLoss, ServiceStarted
 from tasktrail.paths import DataPaths
 
 HANDLERS = ("sample_handlers", "crash_handlers")
+SUPPORT = str(Path(__file__).parent.parent / "support")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data`, whose log was put back to what it was earlier; views and snapshots have seen more."""
+    folder = tmp_path_factory.mktemp("older")
+    data = folder / "data"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("PYTHONPATH", SUPPORT)
+        monkeypatch.setattr(sys, "path", [*sys.path, SUPPORT])
+        with TaskService.open(data, config=Config(workers=2, handlers=HANDLERS, snapshot_every=5)) as service:
+            service.wait(service.create_task(type="quick"), 30)
+            service.backup(folder / "earlier.db")
+            for _ in range(10):
+                service.wait(service.create_task(type="quick"), 30)
+            while not (data / "snapshots" / "outbox").exists():
+                service.wait(service.create_task(type="quick"), 30)
+    shutil.copyfile(folder / "earlier.db", data / "log.db")
+    mark_of(data / "log.db").unlink()  # it alone would tell
+    return folder
 
 
 @pytest.fixture
-def older(open_service: Callable[..., TaskService], tmp_path: Path) -> Path:
-    """A data folder whose log was put back to what it was earlier; views and snapshots have seen more."""
-    service = open_service(snapshot_every=5)
-    service.wait(service.create_task(type="quick"), 30)
-    service.backup(tmp_path / "earlier.db")
-    for _ in range(10):
-        service.wait(service.create_task(type="quick"), 30)
-    while not (tmp_path / "data" / "snapshots" / "outbox").exists():
-        service.wait(service.create_task(type="quick"), 30)
-    service.close()
-    shutil.copyfile(tmp_path / "earlier.db", tmp_path / "data" / "log.db")
-    mark_of(tmp_path / "data" / "log.db").unlink()  # it alone would tell
+def older(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of `made`, for one test."""
+    monkeypatch.setenv("PYTHONPATH", SUPPORT)
+    monkeypatch.setattr(sys, "path", [*sys.path, SUPPORT])
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path / "data"
 
 
@@ -203,6 +218,7 @@ def test_what_is_damaged_knows_nothing(older: Path, file: str) -> None:
     assert what_is_missing(DataPaths(older)) is None
 
 
+@pytest.mark.slow
 def test_a_restore_has_the_loss_recorded_by_the_next_start(
     open_service: Callable[..., TaskService], tmp_path: Path
 ) -> None:
@@ -220,6 +236,7 @@ def test_a_restore_has_the_loss_recorded_by_the_next_start(
         assert again.verify().ok
 
 
+@pytest.mark.slow
 def test_a_restore_of_all_there_was_is_no_loss(open_service: Callable[..., TaskService], tmp_path: Path) -> None:
     service = open_service()
     service.wait(service.create_task(type="quick"), 30)
@@ -230,6 +247,7 @@ def test_a_restore_of_all_there_was_is_no_loss(open_service: Callable[..., TaskS
         assert [one[0] for one in starts(again)] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_restore_that_was_cut_short_leaves_no_loss_to_record(
     open_service: Callable[..., TaskService], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

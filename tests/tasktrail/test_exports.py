@@ -451,6 +451,7 @@ def test_a_signed_export_names_query_position_and_seal(sealed: Signed, history: 
     assert "as of position 700" in out
 
 
+@pytest.mark.slow
 def test_one_changed_byte_of_file_or_statement_or_another_key_fails(sealed: Signed) -> None:
     file, statement = sealed.file.read_bytes(), sealed.statement.read_bytes()
     envelope = json.loads(statement)

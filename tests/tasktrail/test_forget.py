@@ -220,6 +220,7 @@ def test_what_is_no_rule_is_refused_by_name(service: TaskService, asked: dict[st
     assert refused.value.field == field
 
 
+@pytest.mark.slow
 def test_on_the_command_line_no_service_is_needed(
     open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

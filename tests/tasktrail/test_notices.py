@@ -325,6 +325,7 @@ def test_an_address_gets_so_many_mails_an_hour_and_the_others_wait_over_a_restar
 TOKEN = "canary7token"
 
 
+@pytest.mark.slow
 def test_a_target_of_the_configuration_is_told_like_everybody_else(
     open_service: Opener, receiver: Receiver, tmp_path: Path
 ) -> None:
@@ -352,6 +353,7 @@ def test_a_target_of_the_configuration_is_told_like_everybody_else(
     assert TOKEN.encode() not in written
 
 
+@pytest.mark.slow
 def test_a_target_that_hangs_holds_up_nobody_else(open_service: Opener, receiver: Receiver) -> None:
     hanging = socket.create_server(("127.0.0.1", 0))  # takes the connection, and never answers
     tasks = open_service(

@@ -57,6 +57,7 @@ def run(where: str, statement: str) -> None:
         conn.execute(statement)
 
 
+@pytest.mark.slow
 def test_a_service_works_and_its_log_is_read_by_whoever_finds_the_data_folder(tmp_path: Path, config: Config) -> None:
     with TaskService.open(tmp_path, config=config) as service:
         done = service.create_task(type="noop", command_id="once")
@@ -87,6 +88,7 @@ def test_two_data_folders_have_one_service_on_one_log(tmp_path: Path, config: Co
         TaskService.open(tmp_path / "two", config=config)
 
 
+@pytest.mark.slow
 def test_a_service_goes_on_when_the_server_has_ended_its_sessions(tmp_path: Path, config: Config, where: str) -> None:
     with TaskService.open(tmp_path, config=config) as service:
         first = service.create_task(type="noop")
@@ -187,6 +189,7 @@ def test_a_password_in_the_address_is_not_repeated(tmp_path: Path) -> None:
     assert "hush" not in str(refusal.value)
 
 
+@pytest.mark.slow
 def test_processes_that_read_the_log_get_the_variables_of_its_client_and_workers_do_not(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

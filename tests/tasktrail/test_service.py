@@ -314,6 +314,7 @@ def test_a_second_service_is_refused(open_service: Opener) -> None:
         open_service()
 
 
+@pytest.mark.slow
 def test_closing_interrupts_what_runs_and_the_next_start_goes_on(service: TaskService, open_service: Opener) -> None:
     task_id = service.create_task(type="steps", options={"number": 100, "seconds": 0.02})
     until(service, task_id, "Checkpointed")
@@ -380,6 +381,7 @@ def test_who_waits_while_another_program_has_locked_the_log_hears_of_the_end(
     assert service.wait(task_id, timeout=WITHIN).status == "completed"
 
 
+@pytest.mark.slow
 def test_waiting_for_a_task_that_has_just_ended_comes_back(service: TaskService) -> None:
     """The end may be told before anybody listens, while the views still lag behind it."""
     for _ in range(150):

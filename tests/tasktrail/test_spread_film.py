@@ -68,6 +68,7 @@ def worker_of(task_id: int) -> psutil.Process:
     pytest.fail(f"nobody works on task {task_id}")
 
 
+@pytest.mark.slow
 def test_a_film_in_three_parts_has_the_same_bytes_and_nothing_else_is_left(
     service: TaskService, source: Path, tmp_path: Path
 ) -> None:

@@ -186,6 +186,7 @@ def test_a_receiver_that_fails_costs_spans_and_nothing_else(open_service: Open, 
     assert seen.spans_dropped
 
 
+@pytest.mark.slow
 def test_a_receiver_that_hangs_neither_slows_the_service_nor_its_stop(open_service: Open, collector: Collector) -> None:
     collector.hold = threading.Event()
     service = open_service(otel_endpoint=collector.address)

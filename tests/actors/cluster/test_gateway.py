@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tasktrail.actors.cluster.gateway import Gateway, connect
-from tasktrail.actors.cluster.gateway_process import GatewayProcess
+from tasktrail.actors.cluster.gateway_process import ConnectingGateway, GatewayProcess
 from tasktrail.actors.cluster.wire import Broken, Call, GatewayReport, Gone, Kill
 from tasktrail.actors.workers.reactor import Reactor
+from tasktrail.actors.workers.worker_process import wait_for_orphans
 
 
 class Died(Exception):
@@ -168,3 +169,25 @@ def test_it_is_said_why_a_gateway_is_gone_and_not_where_it_has_crashed(
     reactor.post(lambda: link.start(lambda _: None, gone))
     reactor.run()
     assert told == [why]
+
+
+def test_a_gateway_that_is_connecting_holds_up_nobody_before_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service starts it before it knows whether the data folder is its own."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec cat\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    held = tmp_path / "workers.lock"
+    ConnectingGateway("nowhere:1", held).close()
+
+    connecting = ConnectingGateway("nowhere:1", held)
+    assert wait_for_orphans(held, 0.0)
+    process = connecting.take()
+    connecting.close()
+    assert process.poll() is None
+    assert not wait_for_orphans(held, 0.0)
+    process.kill()
+    process.communicate()
+    assert wait_for_orphans(held, 0.0)

@@ -200,6 +200,7 @@ def looked_at(core: Core, size: int, **nodes: float) -> None:
     core.tell(Sampled(MachineSample(), nodes=samples))
 
 
+@pytest.mark.slow
 def test_a_look_at_a_backlog_asks_each_node_so_often_and_not_for_each_other_node(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,13 +16,14 @@ from tasktrail.events import Accepted, StartTask
 from tasktrail.events.errors import CannotStartNow
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(scenarios)
 def test_a_task_starts_when_exactly_the_reported_reasons_are_lifted_and_not_when_one_is_left(one: Scenario) -> None:
     check(one)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @settings(deadline=None, max_examples=800)
 @given(scenarios)
 def test_the_reasons_are_exact_in_many_more_worlds(one: Scenario) -> None:
@@ -75,6 +76,7 @@ def does_not_fit(core: Core, task_id: int) -> bool:
     return not state.has_room(task) or bool(obstacles(task, state.limits, state.sample, state.reserved))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(scenarios)
 def test_a_reason_is_gone_once_its_commands_are_sent_as_they_are(one: Scenario) -> None:

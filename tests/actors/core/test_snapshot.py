@@ -58,6 +58,7 @@ def everything(state: SchedulerState) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), steps=st.integers(1, 150))
 def test_a_snapshot_anywhere_and_the_rest_give_what_the_whole_log_gives(
@@ -75,6 +76,7 @@ def test_a_snapshot_anywhere_and_the_rest_give_what_the_whole_log_gives(
     assert everything(folded_state(log, new_state, chain)) == everything(folded_state(log, new_state))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), steps=st.integers(1, 150))
 def test_the_outbox_of_a_snapshot_and_the_rest_is_that_of_the_whole_log(

@@ -203,6 +203,7 @@ def test_the_asked_track_is_taken_and_the_rest_of_a_film_is_told(tmp_path: Path,
     assert refused == Rejected(reason="film.mkv has 2 sound tracks, not 3")
 
 
+@pytest.mark.slow
 def test_channels_and_rates_that_a_codec_has_not_are_changed_and_told(tmp_path: Path, convert: Convert) -> None:
     source = write(tmp_path / "in.wav", tone(channels=8, rate=96000), rate=96000)
     output, outcome = convert(source, "out.mp3")

@@ -82,6 +82,7 @@ def test_tags_of_the_old_loudness_are_left_out(tmp_path: Path, convert: Callable
     assert hear(output).tags["replaygain_track_gain"] == "-3 dB"
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_not_measured_again_and_the_file_is_the_same(
     tmp_path: Path, prepare: Callable[..., Any]
 ) -> None:

@@ -53,7 +53,7 @@ def held(
         ("P", ".png", THUMBNAIL, ".png", {"width": 640, "height": 640}),
         ("RGBA", ".webp", THUMBNAIL, ".jpg", {}),
         ("1", ".tif", THUMBNAIL, ".jpg", {}),
-        ("RGB", ".png", CONVERT, ".webp", {"lossless": True}),
+        pytest.param("RGB", ".png", CONVERT, ".webp", {"lossless": True}, marks=pytest.mark.long),
         ("RGBA", ".png", CONVERT, ".webp", {}),
         ("RGB", ".jpg", CONVERT, ".jpg", {}),
         ("RGB", ".png", CONVERT, ".avif", {"width": 1000}),

@@ -148,6 +148,7 @@ def test_every_orientation_comes_upright_when_it_is_made_smaller(tmp_path: Path,
             assert off.mean() < 8  # another filter, and a middle that may lie half a pixel beside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_orientation_gives_an_upright_thumbnail(tmp_path: Path, kind: str) -> None:
     suffix, save = KINDS[kind]
@@ -174,7 +175,15 @@ def test_every_orientation_gives_an_upright_thumbnail(tmp_path: Path, kind: str)
 @pytest.mark.parametrize(
     "orientation", [6, *(pytest.param(other, marks=pytest.mark.long) for other in (1, 2, 3, 4, 5, 7, 8))]
 )
-@pytest.mark.parametrize("kind", ["jpeg", "png", "interlaced png", "packed tiff", "webp"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "jpeg",
+        "png",
+        "webp",
+        *(pytest.param(more, marks=pytest.mark.long) for more in ("interlaced png", "packed tiff")),
+    ],
+)
 def test_a_photo_of_twelve_million_pixels_comes_upright(tmp_path: Path, kind: str, orientation: int) -> None:
     suffix, save = KINDS[kind]
     path = tmp_path / f"in{suffix}"

@@ -62,6 +62,7 @@ def test_a_line_of_text_is_shown_from_its_first_frame_to_its_last_and_in_no_othe
     assert any("drawn in one style" in note for note in notes) == (track == 2)
 
 
+@pytest.mark.slow
 def test_a_quality_is_measured_with_the_lines_in_the_picture(
     film: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:

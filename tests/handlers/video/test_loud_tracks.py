@@ -61,6 +61,7 @@ def test_every_track_is_as_loud_as_asked_and_the_result_says_what_was_measured(
     assert "tags of the old loudness of sound track 1 are left out: replaygain_track_gain" in result["notes"]
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_copied_may_have_its_sound_made_louder_and_the_limit_of_peaks_holds(
     film: Path, tmp_path: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:

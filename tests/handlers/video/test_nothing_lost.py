@@ -151,6 +151,7 @@ def test_subtitles_of_any_number_and_size_are_kept(compare: Callable[..., Any], 
     assert (found.keys(), notes) == (ENCODED, [])
 
 
+@pytest.mark.slow
 def test_a_timecode_is_kept_where_it_can_be_counted(compare: Callable[..., Any], tmp_path: Path) -> None:
     for code, kept in (("01:02:03:04", True), ("01:02:03;04", False), ("nonsense", False)):
         source = make(tmp_path / "in.mkv", [Tone()], (), Beside(tags={"timecode": code}))

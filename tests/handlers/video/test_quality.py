@@ -182,6 +182,7 @@ def test_two_halves_have_the_xpsnr_of_the_whole(tmp_path: Path) -> None:
 # --- Conversions ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("quality", "output", "options"),
     [
@@ -217,6 +218,7 @@ def test_the_result_is_that_of_the_crf_that_was_found(
     assert digest(asked.output_file) == digest(given.output_file)
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_checkpoint_measures_nothing_again_and_gives_the_same_file(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -234,6 +236,7 @@ def test_a_kill_at_any_checkpoint_measures_nothing_again_and_gives_the_same_file
         assert len(resumed.checkpoints) == len(whole.checkpoints) - number - 1
 
 
+@pytest.mark.slow
 def test_the_search_is_the_same_however_many_samples_are_measured_at_once(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
@@ -259,6 +262,7 @@ def test_it_compares_with_the_frames_that_the_encoder_gets(
     assert outcome.result["duration"] == pytest.approx(6.7, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [{"suffix": ".ts", "options": {"g": "40"}}, {"options": {"g": "1000"}, "audio": ""}])
 def test_a_film_without_an_index_or_with_one_keyframe_is_sampled_too(
     recipe: dict[str, Any], clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
@@ -267,6 +271,7 @@ def test_a_film_without_an_index_or_with_one_keyframe_is_sampled_too(
     assert outcome.result["quality"]["samples"] == TWO_SAMPLES
 
 
+@pytest.mark.slow
 def test_what_no_crf_reaches_is_refused_with_what_the_finest_gives(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
@@ -347,6 +352,7 @@ def test_vmaf_is_refused_without_a_program_that_has_it_and_says_what_there_is(
     assert "without libvmaf" in outcome.reason
 
 
+@pytest.mark.slow
 def test_vmaf_is_measured_by_the_program_which_sees_no_file_of_ours(
     clips: Callable[..., Path],
     install: Callable[..., Path],

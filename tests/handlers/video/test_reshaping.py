@@ -320,6 +320,7 @@ def test_frames_come_at_the_rate_that_is_asked_for(
     assert outcome.result["frames"] == len(moments) == pytest.approx(4 * rate, abs=2)
 
 
+@pytest.mark.slow
 def test_at_the_rate_of_the_source_each_frame_comes_once(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:

@@ -125,6 +125,7 @@ def test_two_passes_give_the_picture_the_rate_of_bits(
     assert told[-1] == 100
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_checkpoint_of_any_pass_gives_the_same_file(
     clips: Callable[..., Path],
     prepare: Callable[..., Any],

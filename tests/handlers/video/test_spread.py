@@ -125,6 +125,7 @@ def test_other_codecs_give_the_same_bytes(codec: str, clips: Callable[..., Path]
     assert digest(spread.film) == digest(spread.plain())
 
 
+@pytest.mark.slow
 def test_a_rotated_film_with_a_part_and_another_size_has_the_same_bytes(
     clips: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_rotated_film_with_a_part_and_another_size_has_the_same_bytes(
     assert digest(spread.film) == digest(spread.plain())
 
 
+@pytest.mark.slow
 def test_all_that_is_beside_the_picture_is_there(tmp_path: Path) -> None:
     tones = [Tone(language="eng"), Tone(880, "mono", language="ger"), Tone(220, language="fre")]
     beside = Beside(tags={"title": "Ours"}, chapters=[(0, 1, "one"), (1, 3, "two")])
@@ -322,6 +324,7 @@ def test_what_is_no_part_is_made_again(content: bytes, clips: Callable[..., Path
     assert "out.mp4.part-2-of-2.tasktrail is damaged or no part of a film" in made_again(spread, 2)
 
 
+@pytest.mark.slow
 def test_a_part_that_was_cut_anywhere_is_made_again(clips: Callable[..., Path], tmp_path: Path) -> None:
     spread = Spread(clips(**CLOSE_KEYS), tmp_path)
     spread.make_parts(2)
@@ -437,6 +440,7 @@ def test_a_part_gives_no_more_than_its_share(clips: Callable[..., Path], tmp_pat
     assert digest(spread.film) == digest(spread.plain())
 
 
+@pytest.mark.slow
 def test_what_decoders_refused_is_judged_against_the_whole_film(clips: Callable[..., Path], tmp_path: Path) -> None:
     """Also by a join that was killed, and takes the last part alone: how much the others had of it is not known."""
     spread = Spread(clips(options={"g": "20"}, seconds=40), tmp_path, width=64)

@@ -197,6 +197,7 @@ def test_copying_refuses_if_one_of_the_tracks_does_not_fit(
     assert isinstance(convert(prepare(source, "out.mov", audio_codec="copy", audio_track=1)), Finished)
 
 
+@pytest.mark.slow
 def test_several_tracks_give_the_same_file_whatever_is_made_at_once_and_wherever_it_was_killed(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def looked(service: TaskService) -> None:
     service.watcher.look()
 
 
+@pytest.mark.slow
 def test_a_file_becomes_one_task_for_each_of_its_contents(
     open_service: Callable[..., TaskService], inbox: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_second_file_for_the_same_output_is_refused_and_keeps_no_other_waiting
     assert (inbox.parent / "out" / "a.loud").read_text() == before, "an output of another file is not ours to replace"
 
 
+@pytest.mark.slow
 def test_a_file_whose_output_went_to_another_one_meanwhile_has_had_its_task(
     open_service: Callable[..., TaskService], inbox: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_what_a_handler_prints_at_its_import_is_a_line_too(serve: Serve, tmp_pat
     ]
 
 
+@pytest.mark.slow
 def test_every_line_is_json_and_tells_what_happens_to_whom(serve: Serve, data: Path) -> None:
     process = serve()
     lines = until_ready(process)
@@ -125,6 +126,7 @@ def test_every_line_is_json_and_tells_what_happens_to_whom(serve: Serve, data: P
     }
 
 
+@pytest.mark.slow
 def test_a_service_that_does_not_start_says_so_in_json(serve: Serve) -> None:
     first = serve()
     until_ready(first)
@@ -136,6 +138,7 @@ def test_a_service_that_does_not_start_says_so_in_json(serve: Serve) -> None:
     until_ended(first)
 
 
+@pytest.mark.slow
 def test_handlers_that_cannot_be_loaded_are_an_error_of_the_log_and_stop_a_strict_service(
     serve: Serve,
 ) -> None:
@@ -152,6 +155,7 @@ def test_handlers_that_cannot_be_loaded_are_an_error_of_the_log_and_stop_a_stric
     assert "ready" not in said
 
 
+@pytest.mark.slow
 def test_lines_for_people_are_there_too(serve: Serve, data: Path) -> None:
     process = serve("--strict", LOG_FORMAT="console")
     until_ready(process)

@@ -466,6 +466,7 @@ def test_an_address_that_is_none_is_a_typed_error(connect: Connect, url: str) ->
         client.types()
 
 
+@pytest.mark.slow
 def test_certificates_are_read_only_where_something_is_encrypted(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -517,6 +518,7 @@ def test_something_else_at_the_address_is_a_typed_error(connect: Connect, server
         client.types()
 
 
+@pytest.mark.slow
 def test_a_stream_that_breaks_is_taken_up_where_it_broke(
     connect: Connect,
     serve: Callable[..., HttpServer],

@@ -123,6 +123,7 @@ def test_headers_that_do_not_come_end_the_connection(serve: Serve, monkeypatch: 
         assert is_closed(slow)
 
 
+@pytest.mark.slow
 def test_a_connection_that_has_asked_may_wait_for_its_next_question(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_connection_that_has_asked_may_wait_for_its_next_question(
         assert one.recv(12) == b"HTTP/1.1 200"
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_come_ends_the_connection(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "BODY_WITHIN", 0)
     server = serve()

@@ -146,6 +146,7 @@ def test_ten_thousand_bodies_cause_no_fault(server: HttpServer, wish: Wish) -> N
     send_all(server, wish(), random.SystemRandom().randrange(2**32), 10_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_no_question_causes_a_fault(server: HttpServer, web: httpx.Client, wish: Wish, seed: int) -> None:
     web.post("/v1/tasks", json=wish())

@@ -79,6 +79,7 @@ def test_nobody_waits_for_a_task_that_does_not_exist(web: httpx.Client) -> None:
     assert web.get("/v1/tasks/999999999?wait=60").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_thousand_wait_without_a_thread(
     service: TaskService, serve: Callable[..., HttpServer], wish: Wish, tmp_path: Path
 ) -> None:

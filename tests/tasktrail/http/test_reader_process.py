@@ -63,6 +63,7 @@ def helpers() -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_the_answer_is_that_of_the_service(apart: ReaderProcess, service: TaskService, wish: Wish) -> None:
     service.create_task(**wish())
     filters = TaskFilters(as_of=service.watermark.position, limit=3)
@@ -134,6 +135,7 @@ def test_a_process_that_is_killed_in_the_middle_is_told_and_not_tried_again(
             asked.result(30)
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_ended(apart: ReaderProcess) -> None:
     apart.ask(NOW)
     process = apart._process
@@ -155,6 +157,7 @@ def test_once_closed_nothing_is_asked_and_nothing_runs(apart: ReaderProcess) -> 
     assert process.wait(30) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untold")
 def test_where_the_views_cannot_tell_the_log_is_folded(serve: Serve, service: TaskService, wish: Wish) -> None:
     server = serve()

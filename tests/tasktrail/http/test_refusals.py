@@ -188,6 +188,7 @@ def test_the_refusals_can_be_read_over_http_and_on_the_page(
     assert "cancel_task refused: unknown_task, task 77" in page
 
 
+@pytest.mark.slow
 def test_reading_writes_nothing(own: TaskService, port: Callable[[str], httpx.Client]) -> None:
     """Whatever is asked, by whoever may and whoever may not: the log is the same as before, to the last hash."""
     own.create_task(type="document_preview", input_file=__file__, output_file="/tmp/a.jpg", held=True)

@@ -133,6 +133,7 @@ def test_a_port_that_is_taken_is_a_typed_error(service: TaskService, serve: Serv
     assert not (tmp_path / "t.sock").exists()
 
 
+@pytest.mark.slow
 def test_it_stops_whatever_is_open(service: TaskService, serve: Serve, many: Many) -> None:
     service.send_many(many(3000, reason="x" * 2000))
     server = serve()
@@ -177,6 +178,7 @@ def test_nothing_is_written_to_standard_output(serve: Serve, capfd: pytest.Captu
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_no_thread_and_no_descriptor_is_left_behind(
     service: TaskService, tmp_path: Path, eventually: Eventually
 ) -> None:

@@ -64,6 +64,7 @@ def writing(service: TaskService, commands: list[CreateTask]) -> Iterator[None]:
         writer.join()
 
 
+@pytest.mark.slow
 def test_the_log_is_json_lines_from_any_position_on(web: httpx.Client, service: TaskService, many: Many) -> None:
     service.send_many(many(1200))
     head = service.watermark.position
@@ -243,6 +244,7 @@ def test_a_position_beyond_the_log_is_refused(web: httpx.Client) -> None:
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (409, "beyond_the_log", "after")
 
 
+@pytest.mark.slow
 def test_a_slow_reader_holds_up_nobody_and_misses_nothing(web: httpx.Client, service: TaskService, many: Many) -> None:
     after = service.watermark.position
     host, port = web.base_url.host, web.base_url.port or 0

@@ -262,6 +262,7 @@ def test_an_address_that_logs_in_does_so_as_whoever_asked_for_it(house: TaskServ
         assert browser.get("/v1/tokens").status_code == 403
 
 
+@pytest.mark.slow
 def test_a_program_shows_the_token_in_a_file_and_nobody_sees_it_in_the_list_of_processes(
     house: TaskService, port: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -275,6 +275,7 @@ def served(data: Path) -> Iterator[httpx.Client]:
         assert running.stop()
 
 
+@pytest.mark.slow
 def test_whatever_a_log_holds_is_escaped_and_bounded(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
