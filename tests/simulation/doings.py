@@ -14,6 +14,8 @@ from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events.errors import Fenced
 from tasktrail.events.reports import AttemptEnded
 
+RUSHED = 20
+"""Tasks that may wait when more come at once."""
 Doing: TypeAlias = Callable[[World], None]
 
 DOINGS: dict[Doing, float] = {}
@@ -271,9 +273,10 @@ def node_comes_or_goes(world: World) -> None:
 
 @doing(1.5)
 def rush(world: World) -> None:
-    """Many tasks come at once."""
-    for submit in world.people.rush(world.failing):
-        tell(world, submit)
+    """Many tasks come at once, where not too many wait already."""
+    if len(world.house.state.queue) < RUSHED:
+        for submit in world.people.rush(world.failing):
+            tell(world, submit)
 
 
 ON_CLUSTERS = ("node_comes_or_goes", "look_at_nodes", "rush")

@@ -38,7 +38,7 @@ def drains_not_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(node_changes, "_order_drains", lambda _: None)
 
 
-@planted("I4: nodes")
+@planted("I4: nodes|the executor avoids")
 def drains_forgotten_after_restart(patch: pytest.MonkeyPatch) -> None:
     """A drain lives in memory only."""
     after_resume(patch, lambda state: state.durable.nodes.drains.clear())
