@@ -9,6 +9,7 @@ order of what it is told.
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from ..events.reports import AttemptEnded, Order, Report, Run
 from ..handlers.publish import remove_part
@@ -50,6 +51,8 @@ class Handover:
         """How often they were carried out there; counted there."""
         self._outputs = {task_id: (attempt, output) for (task_id, attempt), output in (outputs or {}).items()}
         """Task → the attempt that was ordered last, and its output, if it has one."""
+        self._lock = Lock()
+        """Guards them."""
 
     def open(self, defer: Callable[[Orders], None]) -> None:
         """Start the executor. `defer` has `carry_out` called in the WorkerPool's thread, which this is."""
@@ -75,7 +78,8 @@ class Handover:
         """An executor that breaks at one order gets the others one by one: repeating one changes nothing."""
         for order in orders:
             if isinstance(order, Run) and order.output_file:
-                self._outputs[order.task_id] = (order.attempt, order.output_file)
+                with self._lock:
+                    self._outputs[order.task_id] = (order.attempt, order.output_file)
         try:
             self.executor.do(orders)
         except Exception:  # noqa: BLE001 - foreign code behind the seam
@@ -88,10 +92,11 @@ class Handover:
         """Pass reports on. From the executor's thread that reports. May wait for a disk."""
         for report in reports:
             if isinstance(report, AttemptEnded):
-                attempt, output = self._outputs.get(report.task_id, (0, ""))
-                if attempt != report.attempt:
-                    continue
-                del self._outputs[report.task_id]
+                with self._lock:  # the next attempt may be ordered just now
+                    attempt, output = self._outputs.get(report.task_id, (0, ""))
+                    if attempt != report.attempt:
+                        continue
+                    del self._outputs[report.task_id]
                 if report.outcome != "completed":
                     _discard(output, report.task_id)
         self._report(reports)

@@ -15,6 +15,11 @@ class Clock(Protocol):
         """Seconds that never jump; only differences mean something."""
 
 
+def boot_seconds() -> float:
+    """A clock that nobody can set, and that also counts while the machine sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 class SystemClock:
     """The machine's own clocks."""
 

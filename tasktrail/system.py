@@ -11,6 +11,7 @@ from contextlib import closing
 from copy import copy
 from datetime import datetime
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,21 +58,22 @@ from .actors.workers.local_executor import LocalExecutor
 from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.load import Reloaded, with_live_keys
+from .config.log_place import settled_place
 from .config.settings import Config, parse_limits, usable_cpus
-from .erased_elsewhere import erase_here
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
-from .events.errors import ConfigurationError, LogGone, NotReady
+from .events.errors import ConfigurationError, Fenced, LogGone, NotReady
 from .events.forms import forms_fingerprint
 from .events.log.address import is_address
 from .events.log.files import refuse_rescued
 from .events.log.integrity import AT_ONCE
 from .events.log.lock import DataLock
-from .events.log.opening import open_log, read_log
+from .events.log.opening import is_begun, open_log, read_log
 from .events.log.writers import added_forms
 from .events.state import RESUMING
 from .events.system_events import RetentionRule, TasksForgotten, UserErased
 from .events.task_events import is_terminal
+from .following.erasure import erase_here
 from .handlers.contract import Room
 from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
@@ -79,7 +81,6 @@ from .handlers.process.sandbox import sandbox_support
 from .handlers.publish import part_path, staged_path
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, space_taken
-from .log_place import settled_place
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
 from .projections.notices import Notice, log_id
@@ -161,6 +162,9 @@ class System:
         self._cluster_executor: ClusterExecutor | None = None
         self._connecting = connecting
         self._epoch = 0
+        self._opened: EventLog | None = None
+        self._is_restored = False
+        """Whether the log was put back to an earlier one before this start, as far as is known."""
         """Of the log, once it is open."""
         self._handover: Handover | None = None
         self.committed = Watermark()
@@ -233,7 +237,7 @@ class System:
         """Take the folder, recover, and be ready. If that fails, the error is raised and nothing is left running."""
         check_targets(self.config.apprise)
         if self._on_cluster:
-            from .cluster import check_cluster
+            from .config.cluster import check_cluster
 
             check_cluster(self.config)
         else:
@@ -248,8 +252,9 @@ class System:
                     raise NotReady("Processes of an earlier service are still there and cannot be killed")
                 self._outlive_hosts()
                 self._accepted = accept_loss(self.paths, self._accepted)
-            if is_address(self.paths.log) and (self._accepted is None or self._accepted.loss is None):
-                erase_here(self.paths)
+                self._is_restored = self._accepted is not None and self._accepted.loss is not None
+            if is_address(self.paths.log) and not self._is_restored:
+                self._erase_here()
             for child in self._children():
                 self._supervisor.start(child, within=_START_WITHIN)
             self._log_identity = _identity(self.paths.log)
@@ -281,6 +286,11 @@ class System:
         self._temp_files.max_size = self.config.max_temp_size or UNLIMITED
         self.scheduler.tell(LimitsConfigured(self.config.limits(disk_size(self.paths.temp))))
         return reloaded
+
+    def _erase_here(self) -> None:
+        if is_begun(self.paths.log):
+            with closing(read_log(self.paths.log)) as log:
+                erase_here(log, self.paths)
 
     def _check_sandbox(self) -> None:
         if self.config.sandbox == "require" and not sandbox_support().whole:
@@ -316,6 +326,8 @@ class System:
         """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
         deadline = self.clock.monotonic() + within
         self._stopping.set()
+        if isinstance(self.fatal, Fenced) and self._cluster_executor is not None:
+            self._cluster_executor.let_go()
         self.scheduler.tell(Drain())
         if self.log_trouble is None:  # otherwise the stop of an attempt could not be recorded
             self._wait_until_idle(deadline - within / 2)
@@ -476,7 +488,7 @@ class System:
         )
 
     def _boot(self, opened: EventLog) -> Boot:
-        self._epoch = opened.epoch
+        self._epoch, self._opened = opened.epoch, opened
         if opened.rebuilt:
             logger.warning("indexes of the log were damaged and have been rebuilt", indexes=opened.rebuilt)
         self._is_long = opened.head().position > AT_ONCE
@@ -542,7 +554,7 @@ class System:
         return ClusterMachine(executor.uses)
 
     def _cluster(self) -> Executor:
-        from .cluster import cluster_executor
+        from .config.cluster import cluster_executor
 
         self._cluster_executor = cluster_executor(
             self.config,
@@ -550,10 +562,16 @@ class System:
             homes=self.registry.homes(),
             cluster=self._log_id(),
             epoch=lambda: self._epoch,
+            owned=self._last_owned if is_address(self.paths.log) else None,
+            restored=self._is_restored,
             claims=self._claims,
             connecting=self._connecting,
         )
         return self._cluster_executor
+
+    def _last_owned(self) -> float:
+        """Seconds ago when the log was surely this service's."""
+        return inf if self._opened is None else self._opened.last_owned()
 
     @cached_property
     def _claims(self) -> Claims | None:

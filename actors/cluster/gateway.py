@@ -66,6 +66,8 @@ class Gateway:
         self._sought: dict[str, list[Call]] = {}
         """Host that is being made, or looked up → the calls that wait for it. Guarded by the lock."""
         self._lock = threading.Lock()
+        self._killed: set[str] = set()
+        """Hosts that are about to be."""
         self._slow = ThreadPoolExecutor(4, thread_name_prefix="gateway")
         """For what asks the head of the cluster: calls to hosts must not wait for it."""
         self._nodes: tuple[Node, ...] = ()
@@ -93,7 +95,8 @@ class Gateway:
                 with self._lock:
                     self._sought[order.name] = []
                 self._slow.submit(self._create, order)
-            case Kill():
+            case Kill() if order.host not in self._killed:
+                self._killed.add(order.host)
                 self._slow.submit(self._kill, order)
 
     def _seek(self, call: Call) -> None:
@@ -121,7 +124,7 @@ class Gateway:
         try:
             host = self._ray.get_actor(name, namespace=NAMESPACE)
         except Exception as error:  # noqa: BLE001 - as above
-            unknown = isinstance(error, ValueError)  # there is no actor of that name
+            unknown = isinstance(error, ValueError) and self._is_forgotten(name)
             for call in self._waiting_for(name):
                 self._tell(self._broken(call.number, name, error, is_dead=unknown))
         else:
@@ -171,8 +174,16 @@ class Gateway:
         else:
             self._have(order.name, host)
 
+    def _is_forgotten(self, name: str) -> bool:
+        """Whether there is surely no actor of that name. Ray says so as well when it could not ask."""
+        try:
+            return name not in self._ray.util.list_named_actors()
+        except Exception:  # noqa: BLE001 - as above
+            return False
+
     def _kill(self, order: Kill) -> None:
         """Ray forgets the name of one that it has killed. Whoever is not gone yet is asked for again."""
+        self._killed.discard(order.host)
         with self._lock:
             if order.host in self._sought:  # it may just be made
                 return
@@ -180,8 +191,9 @@ class Gateway:
         try:
             for _ in range(2):
                 self._ray.kill(self._ray.get_actor(order.host, namespace=NAMESPACE), no_restart=True)
-        except ValueError:  # there is no actor of that name
-            self._tell(Gone(order.host))
+        except ValueError:
+            if self._is_forgotten(order.host):
+                self._tell(Gone(order.host))
         except Exception as error:  # noqa: BLE001 - as above
             _say(f"host {order.host} could not be killed: {error}")
 

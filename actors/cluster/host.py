@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import msgspec
 
+from ...events.clock import boot_seconds
 from ...events.reports import (
     AttemptBeat,
     AttemptCheckpointed,
@@ -32,6 +34,7 @@ from ...events.reports import (
     Saved,
     Settled,
     Stop,
+    TellHeld,
     WorkerGone,
 )
 from ...handlers.contract import Room
@@ -68,6 +71,10 @@ _LOOKS = 50
 """Looks at the lease while one lasts, …"""
 _LOOK_EVERY = 0.1
 """… but at least so often, in seconds."""
+_COMPARED_EVERY = 2
+"""Looks at the node until the attempts are compared with what the executor has."""
+_LOST = "AttemptLost"
+"""The error type of an attempt of which the executor knows nothing."""
 _PASSING = (AttemptProgressed, AttemptBeat, WorkerGone)
 """What is kept only until it was heard, …"""
 _ROOM = 256
@@ -78,15 +85,14 @@ _Key = tuple[int, int]
 logger = get_logger(__name__)
 
 
-def boot_seconds() -> float:
-    """A clock that nobody can set, and that also counts while the machine sleeps, where there is one."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
 class _Attempt:
     """What the host knows of an attempt until its end is settled."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: int) -> None:
+        self.asked = asked
+        """How often the executor had been asked what it has, when the attempt came."""
+        self.missed = 0
+        """In how many answers to later questions it was not, one after another."""
         self.is_over = False
         self.granted = False
         self.lease_is_over = False
@@ -130,6 +136,7 @@ class Host:
         self._latest: dict[tuple[type, _Key], int] = {}
         """Of what counts only as the latest: its number."""
         self._number = 0
+        self._asked = 0
         self._memory: tuple[tuple[int, int, int], ...] = ()
         self._machine = Machine(Path(self._settings.temp_root or tempfile.gettempdir()))
         self._node: NodeUse | None = None
@@ -235,7 +242,7 @@ class Host:
         key = (order.task_id, order.attempt)
         match order:
             case Run():
-                self._attempts.setdefault(key, _Attempt())
+                self._attempts.setdefault(key, _Attempt(self._asked))
             case Grant():
                 if known := self._attempts.get(key):
                     known.granted = True
@@ -264,20 +271,34 @@ class Host:
     def _on_reports(self, reports: list[Report]) -> None:
         with self._changed:
             for report in reports:
-                if not isinstance(report, CapacityChanged | AttemptsHeld):
+                if isinstance(report, AttemptsHeld):
+                    self._compare(report)
+                elif not isinstance(report, CapacityChanged):
                     self._keep(report)  # type: ignore[arg-type]  # this executor tells nothing else
             self._changed.notify_all()
+
+    def _compare(self, held: AttemptsHeld) -> None:
+        """What the executor knows nothing of twice, ends as lost: nobody else would ever end it."""
+        for key, known in self._attempts.items():
+            if known.is_over or held.number <= known.asked:
+                continue
+            known.missed = 0 if key in held.attempts else known.missed + 1
+            if known.missed > 1:
+                error = "The worker on the node does not know the attempt any more"
+                self._keep(AttemptEnded(*key, "lost", error=error, error_type=_LOST))
 
     def _keep(self, report: HostReport) -> None:
         key = _key_of(report)
         if type(report) is AttemptEnded:
+            if (known := self._attempts.get(key)) is not None and known.is_over:
+                return  # it was lost, as far as could be seen
             report = self._end(key, report)
         self._number += 1
-        if len(self._kept) > _ROOM and isinstance(report, AttemptProgressed | AttemptBeat):
+        if len(self._kept) > _ROOM and isinstance(report, _PASSING):
             self._drop(type(report), key)
         if isinstance(report, AttemptProbed | AttemptCheckpointed):
             self._drop(type(report), key)  # an earlier one must not be told after the latest
-        if isinstance(report, AttemptProgressed | AttemptBeat | AttemptCheckpointed | AttemptProbed | PublishWanted):
+        if not isinstance(report, AttemptEnded):
             self._latest[type(report), key] = self._number
         self._kept[self._number] = report
 
@@ -321,13 +342,21 @@ class Host:
             self._executor.end_attempts("nobody has renewed the lease")
 
     def _keep_looking_at_use(self) -> None:
-        while True:
+        for number in count():
             try:
                 self._look_at_use()
+                if number % _COMPARED_EVERY == 0:
+                    self._ask_what_is_held()
             except Exception:  # it is looked at again
                 logger.exception("use_not_seen")
             if self._closed.wait(LOOKED_AT_EVERY):
                 return
+
+    def _ask_what_is_held(self) -> None:
+        with self._changed:
+            self._asked += 1
+            number = self._asked
+        self._executor.do([TellHeld(number)])
 
     def _look_at_use(self) -> None:
         sample = self._machine.sample()

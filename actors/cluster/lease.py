@@ -11,6 +11,12 @@ clock at the latest, with a margin for clocks that do not run alike and for the 
 
 DRIFT = 0.01
 """How much slower than the grantor's a holder's clock may run, as a share. Real ones differ by a hundredth of that."""
+OWNED_FOR = 3.0
+"""Seconds for which a service grants leases after it was last sure that its log is its own.
+
+Where another machine may take the log, the next service counts from so long after that it took it. Until then a stamp
+that the last one has received may come back to a host; one that it receives later never does.
+"""
 
 
 class Lease:
@@ -41,6 +47,7 @@ class Fence:
     def __init__(self, seconds: float, margin: float, since: float) -> None:
         self._lasts = seconds * (1 + DRIFT) + margin
         self._stamp: float | None = None
+        self._granted: float | None = None
         self._received = since
         self._at = since + self._lasts
 
@@ -53,7 +60,13 @@ class Fence:
         """The stamp to send back now; None: there is none yet. From here on it counts as received."""
         if self._stamp is not None:
             self._at = max(self._at, self._received + self._lasts)
+            self._granted = self._stamp
         return self._stamp
+
+    @property
+    def granted(self) -> float | None:
+        """The stamp that was sent back last: whoever sends it again grants nothing more."""
+        return self._granted
 
     def is_passed(self, now: float) -> bool:
         """Whether the holder has surely stopped, unless it is granted anything more."""

@@ -260,7 +260,7 @@ class Broken(Frame, frozen=True, tag="broken"):
 
 
 class Gone(Frame, frozen=True, tag="host_gone"):
-    """The engine knows no host of this name any more, and none is being made."""
+    """The engine knows no host of this name any more, and none is being made. Behind a cut cable it may still live."""
 
     host: str
 

@@ -558,10 +558,14 @@ class SchedulerState:
         Call it after each commit, with the tasks that it was about.
         """
         task_ids = task_ids | self._passing  # the end of a cancelled attempt is recorded nowhere
-        self._passing = set()
+        self.passed()
         for task_id in task_ids:
             if task_id in self.tasks.over and task_id not in self.running:
                 del self.tasks[task_id]
+
+    def passed(self) -> None:
+        """Forget which tasks were loaded or have ended since: somebody else knows which of them may go."""
+        self._passing = set()
 
     def look_at(self, sample: MachineSample, nodes: Mapping[str, NodeSample], now: datetime) -> None:
         """The machine was sampled, or the nodes; a sample includes what had begun on its node by then."""

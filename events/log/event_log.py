@@ -100,6 +100,12 @@ class EventLog(ReadableLog, Protocol):
     def epoch(self) -> int:
         """The number of this ownership of the log; grows with every service that opens it."""
 
+    def last_owned(self) -> float:
+        """Seconds ago when the log was surely still this service's; 0 where nobody takes it while this one lives.
+
+        From any thread, without waiting. A machine that sleeps counts them, too, where it has a clock for that.
+        """
+
     def append(self, facts: Sequence[Fact], answers: Sequence[Answer] = (), *, expected: int) -> list[Recorded]:
         """All or nothing, durable on return, at positions `expected + 1`, `expected + 2`, …
 

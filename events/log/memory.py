@@ -37,6 +37,10 @@ class MemoryEventLog:
         self._owners.append(newer.epoch)
         return newer
 
+    def last_owned(self) -> float:
+        """Now."""
+        return 0.0
+
     def head(self) -> Head:
         """Where the log ends."""
         last = self._records[-1] if self._records else None

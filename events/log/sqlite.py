@@ -264,6 +264,10 @@ class SqliteEventLog:
         """The number of this ownership of the log; grows with every service that opens it."""
         return self._epoch
 
+    def last_owned(self) -> float:
+        """Now: the lock of the data folder is the kernel's."""
+        return 0.0
+
     def head(self) -> Head:
         """Where the log ends. Read anew after a failed commit, which may have happened all the same."""
         if self._head is None:

@@ -31,20 +31,20 @@ def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None
     return views.position
 
 
-def refuse_other(log: ReadableLog, views: TaskViews) -> None:
+def refuse_other(log: ReadableLog, views: "TaskViews | ViewsEnd") -> None:
     """Raise `HistoryMissing` unless the log has the last record that the views have seen."""
     if not _belongs(log, views):
         raise _other(log, views)
 
 
-def _other(log: ReadableLog, views: TaskViews) -> HistoryMissing:
+def _other(log: ReadableLog, views: "TaskViews | ViewsEnd") -> HistoryMissing:
     return HistoryMissing(
         f"The views have seen position {views.position}, which the log, that ends at {log.head().position}, "
         "does not hold or holds otherwise"
     )
 
 
-def _belongs(log: ReadableLog, views: TaskViews) -> bool:
+def _belongs(log: ReadableLog, views: "TaskViews | ViewsEnd") -> bool:
     if views.position == 0:
         return True
     latest = next(log.read(views.position - 1, 1), None)
@@ -87,7 +87,7 @@ def pull(
     while views.position < until:
         # With the record before: the server may have become another one since the last page, which lacks what was seen.
         before = min(views.position, 1)
-        page = list(log.read(views.position - before, before + min(size, until - views.position)))
+        page = list(log.read(views.position - before, min(size, before + until - views.position)))
         if before and (not page or page[0].hash != views.hash):
             raise _other(log, views)
         del page[:before]

@@ -30,8 +30,8 @@ from ..events.errors import HistoryMissing, LogUnreachable, NotReady
 from ..events.log.archives import Archived
 from ..events.log.log_reader import LogReader
 from ..events.values import MAX_INTEGER
-from ..followed_state import FollowedState
-from ..follower import Follower
+from ..following.follower import Follower
+from ..following.scheduler_state import FollowedState
 from ..handlers.attempt_output import Output
 from ..handlers.process.sandbox import Sandbox
 from ..handlers.registry import Registry
@@ -268,7 +268,7 @@ class ReadOnlyService(Served):
         """A look at it as it is. The database is not asked."""
         position, head = self._follower.position.position, self._follower.head
         try:
-            load = self._folded.ask(lambda state, _now: load_of(state))
+            load = self._folded.ask(lambda state, _now: load_of(state), within=0.0)
         except NotReady:
             load = None
         return Readings(
@@ -293,8 +293,13 @@ class ReadOnlyService(Served):
     @property
     def known_tokens(self) -> Mapping[str, Token]:
         """Those that the log has. None while the database has been silent for so long that any may be revoked."""
+        return self._folded.tokens if self.knows_tokens else {}
+
+    @property
+    def knows_tokens(self) -> bool:
+        """Not while the database has been silent for too long."""
         silent = self._follower.silent()
-        return self._folded.tokens if silent is not None and silent <= TOKENS_HOLD else {}
+        return silent is not None and silent <= TOKENS_HOLD
 
     def watch_tokens(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Have `watcher` called, in another thread, when a token was added or revoked. Returns what ends that."""
@@ -432,7 +437,7 @@ class _Followed(Source):
         return self._follower.views_generation
 
     def mend(self, generation: int, error: ViewsDamaged) -> bool:  # noqa: ARG002 - the follower finds out itself
-        """Have damaged views built anew."""
-        if isinstance(self._follower.trouble, LogUnreachable):
+        """Have damaged views built anew, unless something is wrong that keeps it from that."""
+        if self._follower.trouble is not None:
             return False
         return self._follower.mend(generation, _MENDED_WITHIN)

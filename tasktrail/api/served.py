@@ -163,6 +163,11 @@ class Served(Questions, ABC):
     def known_tokens(self) -> Mapping[str, Token]:
         """Digest → token, of all that were added and not revoked. Some may have expired."""
 
+    @property
+    def knows_tokens(self) -> bool:
+        """Whether a token that is not among them is not valid; otherwise that is not known just now."""
+        return True
+
     @abstractmethod
     def watch_tokens(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Have `watcher` called, in another thread, when a token was added or revoked. Returns what ends that."""

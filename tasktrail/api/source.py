@@ -192,7 +192,7 @@ class Unattended(Source):
                     with closing(TaskViews(self.paths.views)) as views:
                         catch_up(self.log(), views)
                         old = holds_forgotten(views.connection)
-                    if old:
+                    if old or self._is_owed():
                         rebuild_views(self.log(), self.paths.views)
                 except (ViewsDamaged, LogCorrupt):  # a row that is missing looks like an event of an unknown task
                     rebuild_views(self.log(), self.paths.views)
@@ -202,6 +202,14 @@ class Unattended(Source):
             views = TaskViews(":memory:")
             catch_up(self.log(), views)
             self._in_memory = TaskQueries(views.connection)
+
+    def _is_owed(self) -> bool:
+        """Whether a reader or a standby was killed while it erased something here; the next one does the rest."""
+        if not self.paths.erasing.exists():
+            return False
+        from ..following.erasure import is_owed  # it imports much that is needed in this case alone
+
+        return is_owed(self.paths)
 
     def _views(self) -> TaskQueries:
         if self._in_memory is not None:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import replace
 
-from ..events.errors import ConfigurationError, DataInUse, DataNotEmpty, HistoryMissing, TasktrailError
+from ..events.errors import (
+    ConfigurationError,
+    DataInUse,
+    DataNotEmpty,
+    HistoryMissing,
+    LogLocked,
+    LogUnreachable,
+    TasktrailError,
+)
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED, exit_code, json_bytes
 from .fields import default_actor, reason_and_actor
@@ -38,6 +46,7 @@ STOP_WITHIN = 20.0
 """Seconds for a stop in good order. What takes longer is left to recovery."""
 _LOOK_EVERY = 0.5
 _TURN_EVERY = 0.1
+_AFTER_TROUBLE = 1.0
 _SAYS_AFTER, _SAYS_EVERY = 2.0, 10.0
 """Seconds until a reader says how far it has folded the log, for the first time and again."""
 _DOES_NOT_RUN = "the service does not run"
@@ -162,7 +171,8 @@ def serve_command(
                     actor=actor or default_actor(),
                     connecting=connecting,
                 ),
-                (lambda: _has_turn(session, config, reporter)) if standby else None,
+                (lambda: _has_turn(session.data, config, reporter)) if standby else None,
+                reporter,
             )
         if service is None:
             return DONE
@@ -198,27 +208,44 @@ def _connecting(config: "Config", paths: "DataPaths") -> "ConnectingGateway | No
         return None
 
 
-def _opened(open_service: "Callable[[], TaskService]", has_turn: Callable[[], bool] | None) -> "TaskService | None":
-    """The service, for a standby once it has its turn; none when a signal has ended the wait."""
+def _opened(
+    open_service: "Callable[[], TaskService]", has_turn: Callable[[], bool] | None, reporter: "Announcer"
+) -> "TaskService | None":
+    """The service, for a standby once it has its turn; none when a signal has ended the wait.
+
+    The database has just changed when it is a standby's turn. What passes does not end it: another standby was quicker,
+    its own thread that has followed still holds the folder, the server does not answer, old sessions hold locks.
+    """
     if has_turn is None:
         return open_service()
-    while has_turn():
+    had_turn, said = False, ""
+    while True:
         try:
+            if not has_turn():
+                return None
+            had_turn = True
             return open_service()
-        except DataInUse:  # another standby was quicker
-            continue
-    return None
+        except (DataInUse, LogUnreachable, LogLocked) as error:
+            if not had_turn:  # it was wrong at the start
+                raise
+            if error.message != said:
+                said = error.message
+                reporter.say("info", f"the standby cannot take over now, and tries again: {said}")
+        with Signals() as signals:
+            if signals.next(_AFTER_TROUBLE) is not None:
+                return None
 
 
-def _has_turn(session: Session, config: "Config", reporter: "Announcer") -> bool:
+def _has_turn(data: Path, config: "Config", reporter: "Announcer") -> bool:
     """Wait until nobody has the log; false when a signal came first."""
+    from ..following.standby import Standby
     from ..paths import DataPaths
-    from ..standby import Standby
 
-    paths = DataPaths(session.data, Path(config.temp_dir) if config.temp_dir else None, config.log)
+    paths = DataPaths(data, Path(config.temp_dir) if config.temp_dir else None, config.log)
     with closing(Standby(paths, config)) as standby, Signals() as signals:
         if standby.may_take_over():
             return True
+        standby.start()
         said = "standby: waits until no other service has the log"
         _tell_systemd("READY=1", f"STATUS={said}")
         reporter.say("info", said, said)

@@ -28,7 +28,7 @@ from ..actors.machine import Machine, MachineLimits, nearest_existing
 from ..actors.workers.local_executor import LocalExecutor
 from ..api.client import Client
 from ..backups.evidence import refuse_older_log
-from ..cluster import check_cluster
+from ..config.cluster import check_cluster
 from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, LogTooNew, TasktrailError

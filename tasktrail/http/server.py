@@ -87,7 +87,7 @@ class HttpServer:
             lambda: self._service.known_tokens,
             rate_limit=self._network.rate_limit,
         )
-        access.sessions.keep(access.holds)
+        end_invalid(access, self._service)
         backend = Backend(self._service)
         app = build_app(backend, access)
         context = self._network.context()
@@ -175,6 +175,11 @@ class Certificate:
             logger.warning("the certificate cannot be read again: the old one stays", reason=str(error))
 
 
+def end_invalid(access: Access, service: Served) -> None:
+    """End the sessions that began with what is no longer valid; none only because tokens are not known just now."""
+    access.sessions.keep(lambda credential: access.holds(credential) or not service.knows_tokens)
+
+
 class _Server(uvicorn.Server):
     """Uvicorn with listeners of ours. It says when it is up, and ends its connections when it stops."""
 
@@ -255,7 +260,7 @@ class _Server(uvicorn.Server):
 
     def _cut_invalid(self) -> None:
         """End the sessions of tokens that have been revoked or have expired, and the connections of what is over."""
-        self._access.sessions.keep(self._access.holds)
+        end_invalid(self._access, self._backend.service)
         for connection in list(self.server_state.connections):
             who = connection.who if isinstance(connection, GuardedConnection) else None
             if who is not None and not self._access.still_holds(who):

@@ -268,7 +268,7 @@ class Rehearsal:
             self._watch(tasks, made, rig, lambda: all(tasks.get_task(one).completed_at for one in (made.task_id, new)))
             waited = started_at(tasks, new, 1) - self._killed
             self._tell(
-                f"a new task started {waited:.1f} s after the loss: a standby starts nothing within `ray_lease`, 10 s,"
+                f"a new task started {waited:.1f} s after it: a standby starts nothing within `ray_lease` and 4 s,"
             )
             self._tell("since it lacks the old service's list of workers. What ran went on all the time")
             self._prove(tasks, made, new, before)

@@ -199,6 +199,19 @@ def test_a_service_whose_heart_has_stopped_is_replaced_and_appends_nothing_more(
         newer.append([created(2)], expected=1)
 
 
+def test_a_service_is_sure_of_its_log_as_long_as_its_heart_finds_its_epoch(log: EventLog, place: Path) -> None:
+    heart = log._heart  # type: ignore[attr-defined]
+    heart.stop()
+    heart._beat()
+    assert 0 <= log.last_owned() < 60
+    before = heart.beaten_at
+    run(place, "UPDATE tasktrail.owner SET epoch = epoch + 1")
+
+    heart._beat()
+
+    assert heart.beaten_at == before
+
+
 def test_the_epoch_alone_fences_a_service_that_still_has_its_session(log: EventLog, place: Path) -> None:
     log.append([created(1)], expected=0)
     log.maintain()
@@ -415,6 +428,24 @@ def test_a_service_whose_session_was_ended_goes_on(log: EventLog, place: Path) -
             log.append([created(2)], expected=1)
         assert log.append([created(2)], expected=1)[0].position == 2
         assert reader.head().position == 2
+
+
+def test_what_is_read_in_one_go_is_of_one_connection_which_the_next_server_may_not_be(
+    log: EventLog, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.events.log.postgresql.reading.PAGE", 1)
+    log.append([created(1), created(2)], expected=0)
+    with closing(read_log(place)) as reader:
+        records = reader.read()
+        assert next(records).position == 1
+        run(
+            place,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid != pg_backend_pid()",
+        )
+        with pytest.raises(LogUnreachable, match="lost behind position 1, in the middle of reading"):
+            next(records)
+        assert [one.position for one in reader.read()] == [1, 2]
 
 
 def test_a_log_that_has_lost_its_end_in_a_fail_over_is_not_written(log: EventLog, place: Path) -> None:

@@ -15,7 +15,6 @@ from tasktrail.actors.core.resources import Ceiling
 from tasktrail.actors.core.routing import Workers
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.unit_of_work import UnitOfWork
-from tasktrail.events import TaskState
 from tasktrail.events.reports import AttemptEnded, Settled
 
 __all__ = ["NODE_FAULTS", "PLANTED"]
@@ -60,20 +59,6 @@ def nodes_promise_anything(patch: pytest.MonkeyPatch) -> None:
 def promises_forgotten_with_the_name(patch: pytest.MonkeyPatch) -> None:
     """A node that is called otherwise looks empty."""
     patch.setattr(RecordedNodes, "called_now", lambda _self, name, _seen: name)
-
-
-@planted("I17: .* which is not there|I16|I7")
-def lost_nodes_stay(patch: pytest.MonkeyPatch) -> None:
-    """What has left is held to be there, with its workers."""
-    suits = Node.suits
-
-    def blind(self: Node, task: TaskState) -> bool:
-        there, self.present = self.present, True
-        found = suits(self, task)
-        self.present = there
-        return found
-
-    patch.setattr(Node, "suits", blind)
 
 
 @planted("I5: .* overtaken more often")

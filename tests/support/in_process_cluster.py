@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tasktrail.actors.cluster.host import Host, boot_seconds
+from tasktrail.actors.cluster.host import Host
 from tasktrail.actors.cluster.wire import Answer, Broken, Call, Create, Find, Found, Gone, Kill, Node, Pulse
+from tasktrail.events.clock import boot_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +68,10 @@ class InProcessLink:
         self._cluster = cluster
         self._reactor = reactor
         self._lock = lock
+        self.cut_off: set[str] = set()
+        """Nodes to which nothing comes through from here."""
+        self.is_head_heard = True
+        self._heard_at = time.monotonic()
         self._generation = 0
         self._is_there = False
         self._on_report: Callable[[GatewayReport], None] = lambda _: None
@@ -83,7 +89,9 @@ class InProcessLink:
     def _beat(self, generation: int) -> None:
         """As the gateway does every second."""
         if generation == self._generation:
-            self._tell(Pulse(self._cluster.nodes, 0.0))
+            now = time.monotonic()
+            self._heard_at = now if self.is_head_heard else self._heard_at
+            self._tell(Pulse(self._cluster.nodes, now - self._heard_at))
             self._reactor.at(_BEAT, lambda: self._beat(generation))
 
     def send(self, order: GatewayOrder) -> None:
@@ -132,7 +140,7 @@ class InProcessLink:
                 cluster.swallowed.discard("find")
             case Find():
                 answer = Found(tuple(name for name in cluster.hosts if name.startswith(order.prefix)))
-            case Create() if order.node in cluster.cut_off:
+            case Create() if order.node in cluster.cut_off | self.cut_off:
                 pass
             case Create():
                 try:
@@ -143,7 +151,7 @@ class InProcessLink:
                     cluster.hosts[order.name] = host
             case Call():
                 answer = self._call(order)
-            case Kill() if self._on(order.host) in cluster.cut_off:
+            case Kill() if self._on(order.host) in cluster.cut_off | self.cut_off:
                 pass
             case Kill():
                 if order.host in cluster.hosts:
@@ -159,7 +167,7 @@ class InProcessLink:
     def _call(self, call: Call) -> GatewayReport | None:
         cluster = self._cluster
         on = self._on(call.host)
-        if cluster.cut.is_set() or on in cluster.cut_off:
+        if cluster.cut.is_set() or on in cluster.cut_off | self.cut_off:
             return None
         for _ in range(2000):  # a call waits for its host, which may just be made
             if call.host in cluster.hosts or call.host not in [one.name for one in cluster.made]:
@@ -169,7 +177,7 @@ class InProcessLink:
         if host is None:
             return Broken(call.number, call.host, is_dead=True, why="there is none")
         payload = getattr(host, call.method)(call.payload)
-        if cluster.cut.is_set() or on in cluster.cut_off:
+        if cluster.cut.is_set() or on in cluster.cut_off | self.cut_off:
             return None
         if cluster.hosts.get(call.host) is not host:  # a process that is killed has no last words
             return Broken(call.number, call.host, is_dead=True, why="it died")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from tasktrail.actors.inline_executor import InlineExecutor
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tasktrail.actors.executor import Executor
+
+
+_LOOK_EVERY = 0.05
 
 
 class Reports:
@@ -44,9 +48,15 @@ class Reports:
         executor.open(self._take)
 
     def until(self, wanted: Callable[[Report], bool], timeout: float = 20.0) -> Report:
-        """The first report that is wanted, past or coming. Raises TimeoutError with what came instead."""
+        """The first report that is wanted, past or coming. Raises TimeoutError with what came instead.
+
+        It may also ask for something that nothing is reported of, once there was any report.
+        """
         with self._changed:
-            if not self._changed.wait_for(lambda: any(map(wanted, self.all)), timeout):
+            until = time.monotonic() + timeout
+            while not self._changed.wait_for(lambda: any(map(wanted, self.all)), _LOOK_EVERY):
+                if time.monotonic() < until:
+                    continue
                 raise TimeoutError(f"not reported in {timeout} s; there were: {self.all}")
             return next(filter(wanted, self.all))
 

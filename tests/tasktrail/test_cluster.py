@@ -9,7 +9,7 @@ import pytest
 
 from tasktrail import Config, TaskService
 from tasktrail.actors.cluster.roster import outlive_hosts
-from tasktrail.cluster import check_cluster
+from tasktrail.config.cluster import check_cluster
 from tasktrail.config.load import load_config
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import ConfigurationError, NotReady
@@ -22,7 +22,7 @@ def test_a_cluster_is_never_guessed(tmp_path: Path) -> None:
 
 
 def test_a_missing_ray_is_told_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.cluster.find_spec", lambda _name: None)
+    monkeypatch.setattr("tasktrail.config.cluster.find_spec", lambda _name: None)
     with pytest.raises(ConfigurationError, match=r"Install tasktrail\[ray\]"):
         check_cluster(Config(executor="ray", ray_address="head:6379"))
 
@@ -36,12 +36,12 @@ def test_an_address_without_a_port_or_with_a_scheme_is_refused(tmp_path: Path, a
 
 def test_doctor_says_what_is_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(executor="ray", ray_address="head:6379", workers=3, ray_cpus=2.0)
-    monkeypatch.setattr("tasktrail.cluster.find_spec", lambda _name: object())
+    monkeypatch.setattr("tasktrail.config.cluster.find_spec", lambda _name: object())
     (found,) = [finding for finding in examine(tmp_path, config) if finding.name == "cluster"]
     assert found.level == "ok"
     assert "head:6379: 3 workers that book 2 CPUs each" in found.message
 
-    monkeypatch.setattr("tasktrail.cluster.find_spec", lambda _name: None)
+    monkeypatch.setattr("tasktrail.config.cluster.find_spec", lambda _name: None)
     (found,) = [finding for finding in examine(tmp_path, config) if finding.name == "cluster"]
     assert (found.level, "tasktrail[ray]" in found.remedy) == ("fail", True)
     assert not [finding for finding in examine(tmp_path, Config()) if finding.name == "cluster"]

@@ -31,9 +31,9 @@ from tasktrail.events.errors import (
 )
 from tasktrail.events.log.address import NAME, read_address
 from tasktrail.events.log.opening import read_log
+from tasktrail.following.standby import Standby
 from tasktrail.paths import DataPaths
 from tasktrail.projections import TaskFilters
-from tasktrail.standby import Standby
 
 pytestmark = needs_postgresql
 HANDLERS = ("sample_handlers",)

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +24,6 @@ from tasktrail.api import read_only
 from tasktrail.api.read_only import ReadOnlyService
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
-from tasktrail.erased_elsewhere import erase_here
 from tasktrail.errors import OnlyAtService, ReadOnly, Unauthorized
 from tasktrail.events import Cancelled, CancelTask, Created, Fact
 from tasktrail.events.errors import (
@@ -36,9 +37,15 @@ from tasktrail.events.errors import (
 from tasktrail.events.log.address import read_address, write_address
 from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.keys import Keys
+from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.opening import open_log, read_log
-from tasktrail.events.system_events import UserErased
-from tasktrail.http.server import HttpServer
+from tasktrail.events.system_events import TokenAdded, UserErased
+from tasktrail.following.erasure import erase_here
+from tasktrail.following.follower import Follower, _since_boot
+from tasktrail.following.scheduler_state import FollowedState
+from tasktrail.http.access import Access
+from tasktrail.http.server import HttpServer, end_invalid
+from tasktrail.http.sessions import Sessions
 from tasktrail.paths import DataPaths
 from tasktrail.projections import TaskViews, catch_up
 
@@ -175,7 +182,7 @@ def test_every_page_of_a_reader_is_shown(tmp_path: Path, where: str) -> None:
         files = get(server, f"/tasks/{task_id}").text
         assert "on the machine of the service" in files
         assert "not there" not in files
-        assert "4.7" not in files
+        assert "4.7 kB" not in files
         for path in ("/", "/tasks", f"/tasks/{task_id}", "/schedules", "/limits", "/log"):
             page = get(server, path)
             assert page.status_code == 200
@@ -277,13 +284,18 @@ def test_a_reader_needs_no_more_of_the_database_than_to_read(tmp_path: Path, whe
 
 
 @needs_postgresql
-def test_damaged_views_are_built_anew_when_a_question_finds_them(tmp_path: Path, where: str) -> None:
+def test_damaged_views_are_built_anew_when_a_question_finds_them(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.following.follower._AFTER_TROUBLE", 0.01)
     with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
         task_id = leader.create_task(type="noop")
         follow(reader, leader)
         generation = reader.source.generation()
         assert reader.source.mend(generation, None)  # type: ignore[arg-type]  # it finds out itself what is damaged
         assert reader.source.generation() > generation
+        assert reader.source.mend(generation, None)  # type: ignore[arg-type]  # that was done meanwhile
+        assert not reader._follower._damaged
         assert reader.get_task(task_id).status == "pending"
         with closing(sqlite3.connect(reader.paths.views, isolation_level=None)) as conn:
             triggers = conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
@@ -292,6 +304,12 @@ def test_damaged_views_are_built_anew_when_a_question_finds_them(tmp_path: Path,
             conn.execute("UPDATE tasks SET priority = priority + 1")  # as a failing disk would, without a checksum
         assert reader.get_task(task_id).status == "pending"
         assert reader.source.generation() == generation + 2
+        with closing(sqlite3.connect(reader.paths.views, isolation_level=None)) as conn:
+            conn.execute("DELETE FROM tasks")  # of which no question tells
+        leader.cancel_task(task_id)
+        follow(reader, leader)
+        assert reader.get_task(task_id).status == "cancelled"
+        assert reader.source.generation() == generation + 3
 
 
 def test_a_log_in_a_file_has_no_reader(tmp_path: Path) -> None:
@@ -393,7 +411,11 @@ def test_what_the_service_erases_is_gone_from_a_reader(tmp_path: Path) -> None:
 
 @needs_postgresql
 def test_what_is_forgotten_while_a_reader_comes_up_is_gone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasktrail.follower.erase_here", lambda *_, **__: False)  # it looked just before
+    looks = count()
+
+    def looks_too_early(*arguments: Any, **named: Any) -> bool:
+        return next(looks) > 0 and erase_here(*arguments, **named)
+
     (tmp_path / "leader").mkdir()
     with new_place(tmp_path / "leader") as place, closing(open_log(place, now=NOW)) as log:
         journal = Journal(log)
@@ -402,6 +424,7 @@ def test_what_is_forgotten_while_a_reader_comes_up_is_gone_too(tmp_path: Path, m
         with reading(tmp_path, read_address(place)) as reader:
             assert traces(reader.paths.data, 1)
         journal.forget(gone)
+        monkeypatch.setattr("tasktrail.following.follower.erase_here", looks_too_early)
         with reading(tmp_path, read_address(place)) as reader:
             wait_for(lambda: reader.ready and reader.watermark.position == 3)
             assert not traces(reader.paths.data, 1)
@@ -427,8 +450,12 @@ def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
     with new_place(tmp_path / "leader") as place:
         with closing(open_log(place, now=NOW)) as log:
             log.append([of_user(1), of_user(2)], expected=0)
+            log.append([Fact(0, 1, TokenAdded(token="ci", role="reader", digest="d" * 64), NOW)], expected=2)
         with reading(tmp_path, read_address(place)) as reader:
-            monkeypatch.setattr("tasktrail.follower._FOLLOW_EVERY", 600.0)
+            wait_for(lambda: reader.known_tokens)
+            monkeypatch.setattr("tasktrail.following.follower._FOLLOW_EVERY", 600.0)
+            monkeypatch.setattr("tasktrail.following.follower._AFTER_TROUBLE", 0.01)
+            monkeypatch.setattr("tasktrail.following.follower._MOST_AFTER_TROUBLE", 0.05)
             reader._follower.look()  # it sleeps from here on, while the log becomes another one
             with connect(read_address(place).removeprefix("postgresql:///").partition("?")[0]) as conn:
                 conn.execute("DROP SCHEMA tasktrail CASCADE")
@@ -436,17 +463,27 @@ def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
             (tmp_path / "leader").mkdir()
             write_address(place, read_address(reader.paths.log))
             with closing(open_log(place, now=NOW)) as log:
-                log.append([other(number) for number in (1, 2, 3, 4)], expected=0)
-                log.append([Fact(1, 2, Cancelled(), NOW, "alice")], expected=4)
+                log.append([other(1), other(2)], expected=0)
+                log.append([Fact(0, 1, TokenAdded(token="theirs", role="reader", digest="e" * 64), NOW)], expected=2)
+                log.append([other(3), Fact(1, 2, Cancelled(), NOW, "alice")], expected=3)
+                log.append([Fact(0, 2, UserErased(keys=(), tasks=()), NOW)], expected=5)
+            with closing(read_log(place)) as log, pytest.raises(HistoryMissing):
+                erase_here(log, reader.paths)  # its views are all that knows of the other
             reader._follower.look()
             wait_for(lambda: not reader.ready)
             assert "does not hold or holds otherwise" in str(reader.obstacle)
-            assert reader.watermark.position == 2
+            assert reader.watermark.position == 3
             for question in (lambda: reader.get_task(1), lambda: reader.events(1), reader.queue):
                 with pytest.raises(HistoryMissing) as refused:
                     question()
                 assert "delete `views.db*`" in refused.value.advice
-        assert run(["--data", str(reader.paths.data), "serve", "--read-only", "--port", "0"]) == 1
+            shutil.copytree(reader.paths.data, tmp_path / "kept")
+            assert [token.token for token in reader.known_tokens.values()] == ["ci"]
+            for path in reader.paths.data.glob("views.db*"):
+                path.unlink()
+            wait_for(lambda: reader.ready)
+            assert [token.token for token in reader.known_tokens.values()] == ["theirs"]
+        assert run(["--data", str(tmp_path / "kept"), "serve", "--read-only", "--port", "0"]) == 1
         said = capsys.readouterr().err
         assert "delete `views.db*`" in said
         assert "--accept-loss" not in said
@@ -456,14 +493,30 @@ def test_a_reader_does_not_go_on_with_a_log_that_lacks_what_it_has_seen(
 def test_tokens_lapse_while_the_database_answers_and_nothing_can_be_folded(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tasktrail.following.follower._AFTER_TROUBLE", 0.01)
     with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
+        leader.add_token("other", role="reader")
         leader.add_token("ci", role="reader")
         follow(reader, leader)
-        assert len(reader.known_tokens) == 1
-        monkeypatch.setattr("tasktrail.followed_state.FollowedState._take", full)
-        monkeypatch.setattr(read_only, "TOKENS_HOLD", 0.5)
-        leader.revoke_token("ci")
-        wait_for(lambda: not reader.known_tokens)
+        access = Access("", Sessions(), lambda: reader.known_tokens)
+        ends, stays = map(
+            access.sessions.begin, sorted(reader.known_tokens, key=lambda one: reader.known_tokens[one].token)
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr("tasktrail.following.scheduler_state.FollowedState._take", full)
+            patch.setattr(read_only, "TOKENS_HOLD", 0.5)
+            leader.revoke_token("ci")
+            wait_for(lambda: not reader.known_tokens)
+            end_invalid(access, reader)
+            assert access.sessions.find(stays)
+        wait_for(lambda: reader.ready)
+        end_invalid(access, reader)
+        assert access.sessions.find(stays)
+        assert not access.sessions.find(ends)
+
+
+def away(*_: object, **__: object) -> None:
+    raise LogUnreachable("nobody answers")
 
 
 def full(*_: object, **__: object) -> None:
@@ -490,14 +543,27 @@ def test_an_erasure_that_is_cut_short_after_the_key_is_gone_is_done_again(
             catch_up(reader, views)  # past the record, with the key: it came while they were built
         assert traces(paths.data, 1)
         with monkeypatch.context() as patch:
-            patch.setattr("tasktrail.erased_elsewhere.rebuild_views", full)
-            with pytest.raises(OSError, match="disk is full"):
-                erase_here(paths)
+            patch.setattr("tasktrail.following.erasure.rebuild_views", full)
+            with closing(read_log(paths.log)) as reader, pytest.raises(OSError, match="disk is full"):
+                erase_here(reader, paths)
         with closing(Keys(paths.log)) as keys:
             assert keys.cipher(key) is None
-        assert erase_here(paths)
-        assert not traces(paths.data, 1)
-        assert not erase_here(paths)
+        with Reader(paths.data) as files:
+            assert "canary-1" not in str(files.get_task(1))
+        begun = list[bool]()
+        with closing(read_log(paths.log)) as reader:
+            with monkeypatch.context() as patch:
+                patch.setattr("tasktrail.following.erasure.clear_write_ahead_log", full)
+                with pytest.raises(OSError, match="disk is full"):
+                    erase_here(reader, paths, begun.append)
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    "tasktrail.following.erasure.rebuild_views", full
+                )  # it is done but for the rest on the disk
+                assert erase_here(reader, paths, begun.append)
+            assert begun == [True, False]
+            assert not traces(paths.data, 1)
+            assert not erase_here(reader, paths)
 
 
 @needs_postgresql
@@ -506,10 +572,16 @@ def test_nothing_is_answered_from_views_that_have_what_is_of_an_erased_user(
 ) -> None:
     with encrypted(tmp_path, with_keys=True) as (log, place), reading(tmp_path, read_address(place)) as reader:
         assert reader.get_task(1).label == "canary-1"
+        monkeypatch.setattr("tasktrail.following.follower._AFTER_TROUBLE", 0.05)
         with monkeypatch.context() as patch:
-            patch.setattr("tasktrail.erased_elsewhere.rebuild_views", full)
+            patch.setattr("tasktrail.following.follower.is_begun", away)
             erase(log, 1)
-            wait_for(lambda: reader.trouble)
+            wait_for(lambda: isinstance(reader.trouble, LogUnreachable))
+            with pytest.raises(NotReady):
+                reader.get_task(1)
+        with monkeypatch.context() as patch:
+            patch.setattr("tasktrail.following.erasure.rebuild_views", full)
+            wait_for(lambda: isinstance(reader.trouble, OSError))
             for question in (lambda: reader.get_task(1), lambda: reader.list_tasks(TaskFilters()), reader.queue):
                 with pytest.raises(NotReady):
                     question()
@@ -523,33 +595,46 @@ def test_nothing_is_answered_from_views_that_have_what_is_of_an_erased_user(
 def test_no_position_is_promised_before_all_is_folded_that_is_answered_with_it(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folds, may = threading.Event(), threading.Event()
+    folds, may, began, looked = threading.Event(), threading.Event(), list[float](), list[float]()
+    fold, keep_up = FollowedState._fold, Follower._keep_up
 
-    def slow(*_: object) -> None:
+    def slow(*given: Any) -> None:
+        began.append(_since_boot())
         folds.set()
         assert may.wait(60)
+        fold(*given)
 
-    with leading(tmp_path, where) as leader:
-        leader.create_task(type="noop")
-        with monkeypatch.context() as patch:
-            patch.setattr("tasktrail.followed_state.FollowedState._fold", slow)
-            with ReadOnlyService.open(tmp_path / "reader", Config(log=where, handlers=HANDLERS)) as reader:
+    def noted(self: Follower, log: LogReader, views: TaskViews, at: float) -> bool:
+        looked.append(at)
+        return keep_up(self, log, views, at)
+
+    monkeypatch.setattr(Follower, "_keep_up", noted)
+    monkeypatch.setattr("tasktrail.following.follower._AFTER_TROUBLE", 0.05)
+    monkeypatch.setattr(FollowedState, "_fold", slow)
+    with ReadOnlyService.open(tmp_path / "reader", Config(log=where, handlers=HANDLERS)) as reader:
+        wait_for(lambda: reader.trouble)  # there is no log yet
+        with leading(tmp_path, where) as leader:
+            leader.create_task(type="noop")
+            try:
                 assert folds.wait(60)
+                assert reader.trouble is None
                 assert reader.watermark.position == 0
                 with pytest.raises(NotReady):
                     reader.find(1, "min_position")
                 with pytest.raises(NotReady):
                     reader.list_tasks(TaskFilters())
+            finally:
                 may.set()
-                assert reader.watermark.wait(1, 60)
+            assert reader.watermark.wait(1, 60)
+            assert looked[0] < began[0]  # tokens hold from there on
 
 
 @needs_postgresql
 def test_what_fails_again_and_again_is_tried_less_and_less(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasktrail.follower._AFTER_TROUBLE", 0.01)
-    monkeypatch.setattr("tasktrail.follower._MOST_AFTER_TROUBLE", 0.05)
+    monkeypatch.setattr("tasktrail.following.follower._AFTER_TROUBLE", 0.01)
+    monkeypatch.setattr("tasktrail.following.follower._MOST_AFTER_TROUBLE", 0.05)
     pauses = list[float | None]()
     with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader:
         wait = reader._follower._stopping.wait
@@ -560,7 +645,7 @@ def test_what_fails_again_and_again_is_tried_less_and_less(
 
         monkeypatch.setattr(reader._follower._stopping, "wait", noted)
         with monkeypatch.context() as patch:
-            patch.setattr("tasktrail.followed_state.FollowedState._take", full)
+            patch.setattr("tasktrail.following.scheduler_state.FollowedState._take", full)
             leader.create_task(type="noop")
             wait_for(lambda: len(pauses) >= 5)
             assert pauses[:5] == [0.02, 0.04, 0.05, 0.05, 0.05]
@@ -583,8 +668,8 @@ def test_a_reader_ends_in_the_middle_of_its_first_fold(
         finally:
             ended.append("in order")
 
-    monkeypatch.setattr("tasktrail.follower._MANY", 1)
-    monkeypatch.setattr("tasktrail.follower.rebuild_views", long)
+    monkeypatch.setattr("tasktrail.following.follower._MANY", 1)
+    monkeypatch.setattr("tasktrail.following.follower.rebuild_views", long)
     with leading(tmp_path, where):
         with ReadOnlyService.open(tmp_path / "reader", Config(log=where, handlers=HANDLERS)) as reader:
             assert folds.wait(60)

@@ -1,5 +1,6 @@
 """A standby takes over the log of a service that is gone or hangs, and that one appends nothing any more."""
 
+import re
 import shutil
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from log_services import LEASE, pair, records, starts, wait_for
@@ -17,17 +19,19 @@ from structlog.testing import capture_logs
 
 from tasktrail import Client, Config, TaskService
 from tasktrail.api.reader import Reader
+from tasktrail.cli import serve
 from tasktrail.events import Cancelled, Created, Fact
-from tasktrail.events.errors import ConfigurationError, HistoryMissing, LogUnreachable
+from tasktrail.events.errors import ConfigurationError, DataInUse, HistoryMissing, LogLocked, LogUnreachable
 from tasktrail.events.log.address import read_address, write_address
 from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.keys import Keys
+from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.opening import open_log, read_log
 from tasktrail.events.system_events import ErasureFinished, ServiceStarted, UserErased
+from tasktrail.following.standby import Standby
 from tasktrail.paths import DataPaths
 from tasktrail.projections import TaskFilters, TaskViews, catch_up
 from tasktrail.projections.views.rebuild import known_end
-from tasktrail.standby import Standby
 
 WITHIN = 20.0
 """Seconds. On a machine with nothing else to do it is less than one."""
@@ -127,7 +131,8 @@ def has_folded(paths: DataPaths, position: int) -> bool:
 
 @needs_postgresql
 def test_what_is_erased_is_gone_from_a_standby(tmp_path: Path) -> None:
-    with of_two_users(tmp_path) as (log, paths), closing(Standby(paths, Config())):
+    with of_two_users(tmp_path) as (log, paths), closing(Standby(paths, Config())) as standby:
+        standby.start()
         wait_for(lambda: has_folded(paths, 3))
         assert holds(paths.data, 1)
         (key,) = erase(log, 1)
@@ -166,14 +171,61 @@ def test_a_server_that_does_not_answer_is_told_of_once(tmp_path: Path, monkeypat
         asked.release()
         raise LogUnreachable("nobody answers")
 
-    monkeypatch.setattr("tasktrail.follower.is_begun", nobody)
-    monkeypatch.setattr("tasktrail.follower.refuse_older_log", lambda _paths: None)
-    monkeypatch.setattr("tasktrail.follower._AFTER_TROUBLE", 0.01)
+    monkeypatch.setattr("tasktrail.following.follower.is_begun", nobody)
+    monkeypatch.setattr("tasktrail.following.follower.refuse_older_log", lambda _paths: None)
+    monkeypatch.setattr("tasktrail.following.follower._AFTER_TROUBLE", 0.01)
     config = Config(log="postgresql://127.0.0.1:1/tasks")
-    with capture_logs() as lines, closing(Standby(DataPaths(tmp_path, None, config.log), config)):
+    with capture_logs() as lines, closing(Standby(DataPaths(tmp_path, None, config.log), config)) as standby:
+        standby.start()
         for _ in range(3):
             assert asked.acquire(timeout=30)
     assert [line["event"] for line in lines] == ["the log cannot be followed now"]
+
+
+def test_a_standby_that_has_its_turn_waits_for_its_own_thread_and_for_what_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("psycopg")
+    hangs, answers, passing = threading.Event(), threading.Event(), [LogUnreachable("promoted"), LogLocked("old ones")]
+
+    def connects(_place: Path) -> bool:
+        hangs.set()
+        assert answers.wait(60)  # as long as a dead host in the address takes
+        return True
+
+    def opened() -> Any:
+        with DataLock(paths.lock):
+            if passing:
+                raise passing.pop()
+            return "a service"
+
+    def turns() -> bool:
+        try:
+            return serve._has_turn(tmp_path, config, reporter)
+        except DataInUse:
+            refused.append(True)
+            answers.set()
+            raise
+
+    monkeypatch.setattr("tasktrail.following.follower.is_begun", connects)
+    monkeypatch.setattr("tasktrail.following.follower.refuse_older_log", lambda _paths: None)
+    monkeypatch.setattr("tasktrail.following.follower._STOPS_WITHIN", 0.01)
+    monkeypatch.setattr("tasktrail.events.log.postgresql.watch.OwnerWatch.is_free", lambda _self: hangs.is_set())
+    monkeypatch.setattr(serve, "_AFTER_TROUBLE", 0.01)
+    config, reporter, refused = (
+        Config(log="postgresql://127.0.0.1:1/tasks"),
+        serve.Announcer(as_json=False, lines=False),
+        list[bool](),
+    )
+    paths = DataPaths(tmp_path, None, config.log)
+    service: Any = serve._opened(opened, turns, reporter)
+    assert service == "a service"
+    assert refused
+    said = capsys.readouterr().err
+    for why in ("is held by pid", "promoted", "old ones"):
+        assert re.search(f"the standby cannot take over now, and tries again: .*{why}", said)
+    with DataLock(paths.lock), pytest.raises(DataInUse):
+        serve._opened(opened, turns, reporter)  # at the start it is somebody else's
 
 
 @needs_postgresql

@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 import psycopg
 from msgspec.structs import astuple
 
+from ...clock import boot_seconds
 from ...context import NOTHING_KNOWN, Belongings
 from ...errors import ConcurrencyError, Fenced, KeysUnreadable, LogCorrupt, LogGone, LogTooNew, LogUnreachable
 from ...ranges import spans_of
@@ -154,6 +156,10 @@ class PostgresqlEventLog(Reading):
     def epoch(self) -> int:
         """The number of this ownership of the log; grows with every service that opens it."""
         return self._epoch
+
+    def last_owned(self) -> float:
+        """Seconds since the last beat of the heart that found this service's epoch; see `EventLog.last_owned`."""
+        return boot_seconds() - self._heart.beaten_at if self._heart is not None else inf
 
     # --- the connection -----------------------------------------------------------------------------------------
 

@@ -10,9 +10,11 @@ import socket
 import threading
 from contextlib import suppress
 from datetime import datetime
+from math import inf
 
 import psycopg
 
+from ...clock import boot_seconds
 from ...errors import DataInUse, LogCorrupt, LogGone, LogTooNew, LogUnreachable, TasktrailError
 from ...recorded import timestamp
 from ..chain import checksum
@@ -162,6 +164,8 @@ class Heart:
         self._database = database
         self.epoch = epoch
         """It beats as long as this is the epoch of the log."""
+        self.beaten_at = -inf
+        """When the last beat began that found it so, in `boot_seconds`."""
         self._stopping = threading.Event()
         self._conn: Conn | None = None
         self._has_lock = False
@@ -180,12 +184,15 @@ class Heart:
 
     def _beat(self) -> None:
         conn = self._conn = self._conn or self._database.connect("heart", writes=True)
+        began = boot_seconds()
         with conn.transaction():  # behind a pooler the session may be that of appends, too
             conn.execute("SET LOCAL synchronous_commit = off")
             beaten = conn.execute(_BEAT, (self.epoch,)).rowcount
         if not beaten:  # another one has the log, or just this one is taking it
             self._let_go()
-        elif not self._has_lock:
+            return
+        self.beaten_at = began
+        if not self._has_lock:
             self._has_lock = conn.execute(_TRY, _HEART).fetchall() == [(True,)]
 
     def _let_go(self) -> None:

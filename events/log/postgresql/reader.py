@@ -114,7 +114,10 @@ class PostgresqlLogReader(Reading):
     def _ask(self, question: Callable[[Conn], T]) -> T:
         """What the question finds; asked once more where the connection turns out to be lost."""
         for again in (True, False):
-            conn = self._conn = self._conn or self._database.connect("reader")
+            if self._conn is None:
+                self._conn = self._database.connect("reader")
+                self._connections += 1
+            conn = self._conn
             try:
                 return question(conn)
             except psycopg.Error as error:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ...context import Belongings
-from ...errors import LogCorrupt
+from ...errors import LogCorrupt, LogUnreachable
 from ...ranges import NumberRange, spans_of
 from ...recorded import Recorded
 from ...system_events import TasksForgotten
@@ -74,6 +74,8 @@ class Reading:
     """Asks a log on PostgreSQL; who derives from it has a connection."""
 
     _decrypt: Decryption
+    _connections = 0
+    """How many it has had; of who may have several, each may lead to another server."""
 
     def _fetch(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """All rows that are asked for. Raises errors of ours."""
@@ -85,11 +87,19 @@ class Reading:
         return Head(*rows[0]) if rows else Head(0, GENESIS)
 
     def _pages(self, after: int, limit: int | None, select: str = SELECT) -> Iterator[tuple[Any, ...]]:
-        """Rows in order of position, which is the first column, in questions of a page each."""
+        """Rows in order of position, which is the first column, in questions of a page each, on one connection.
+
+        Raises `LogUnreachable` when that is lost: the next may lead to another server, which lacks what was lost in a
+        fail-over, and has other records in its place.
+        """
         after = max(after, 0)
+        first = 0
         while limit is None or limit > 0:
             size = PAGE if limit is None else min(PAGE, limit)
             page = self._fetch(f"{select} {_NEXT}", (after, size))
+            first = first or self._connections
+            if self._connections != first:
+                raise LogUnreachable(f"The connection was lost behind position {after}, in the middle of reading")
             for row in page:
                 after += 1
                 if row[0] != after:  # never skip over what is not there

@@ -12,16 +12,27 @@ from typing import Any
 import msgspec
 import pytest
 from cluster_executors import on_cluster
-from in_process_cluster import InProcessCluster
+from in_process_cluster import InProcessCluster, InProcessLink
 from inline_executor import Reports
 
 from tasktrail.actors.cluster.cluster_executor import ClusterExecutor
 from tasktrail.actors.cluster.cluster_machine import ClusterMachine
-from tasktrail.actors.cluster.host import Host, boot_seconds
+from tasktrail.actors.cluster.host import Host
+from tasktrail.actors.cluster.lease import OWNED_FOR
 from tasktrail.actors.cluster.placement import HostNeeds, Placement
 from tasktrail.actors.cluster.roster import Roster
-from tasktrail.actors.cluster.wire import LOOKED_AT_EVERY, Call, Greeting, HeldAttempt, Node, NodeUse
+from tasktrail.actors.cluster.wire import (
+    LOOKED_AT_EVERY,
+    Call,
+    Find,
+    Found,
+    Greeting,
+    HeldAttempt,
+    Node,
+    NodeUse,
+)
 from tasktrail.actors.core.resources import MachineSample
+from tasktrail.events.clock import boot_seconds
 from tasktrail.events.reports import (
     AllFound,
     AttemptEnded,
@@ -65,7 +76,7 @@ class Services:
         self.epoch = 0
         self.open: list[ClusterExecutor] = []
 
-    def start(self, **given: Any) -> tuple[ClusterExecutor, Reports]:
+    def start(self, *, cut_off: Iterable[str] = (), **given: Any) -> tuple[ClusterExecutor, Reports]:
         self.epoch += 1
         options: dict[str, Any] = {
             "cluster": "c",
@@ -75,6 +86,7 @@ class Services:
         } | given
         executor = on_cluster(self._cluster.link, self._registry, **options)
         self.open.append(executor)
+        self._cluster.links[-1].cut_off.update(cut_off)
         return executor, Reports(executor, settle=False)
 
     @property
@@ -232,7 +244,7 @@ def test_a_kept_end_is_told_though_the_cluster_is_away_at_the_start_for_longer_t
     services.kill()
     cluster.is_up = False
     executor, reports = services.start(lease=1.0)
-    for host in executor._hosts.values():
+    for host in executor._hosts.by_name.values():
         while not host.fence.is_passed(executor._clock()):
             again = threading.Event()
             executor.reactor.at(0.1, again.set)
@@ -296,7 +308,7 @@ def test_whoever_listens_may_take_longer_than_a_lease(services: Services) -> Non
             executor.reactor.at(SHORT * 1.6, is_removed.set)
             assert is_removed.wait(20)
             order.append("removed")
-            assert (2, 2) in executor._waiting
+            assert (2, 2) in executor._work.waiting
         report(told)
 
     executor._report = slow
@@ -412,8 +424,157 @@ def test_a_service_that_was_replaced_is_obeyed_no_more(services: Services) -> No
     old_reports.until(lambda _: "A later service" in old.trouble)
 
     assert not any(isinstance(report, AttemptEnded) for report in [*old_reports.all, *reports.all])
+    with old.lock:  # one that the later service has made, as the next gateway tells it
+        old._on_found(Found(("c-7-2000-aaaa",)))
+    assert old._hosts.ending == {}
     executor.do([Stop(1, 1)])
     assert reports.end(1).outcome == "stopped"
+
+
+@pytest.mark.slow
+def test_a_service_that_knows_that_it_was_replaced_keeps_nothing_alive_where_the_later_one_does_not_reach(
+    services: Services, two_nodes: InProcessCluster
+) -> None:
+    executor, reports = services.start(lease=SHORT, slots=2)
+    reports.until(lambda _: executor.capacity() == 2)
+    executor.do([msgspec.structs.replace(services.run("patient"), node="a")])
+    reports.until(is_progress)
+    old, host = executor, two_nodes.hosts[executor._work.attempts[1, 1].name]
+
+    executor, reports = services.start(
+        lease=SHORT, slots=2, roster=services.folder / "of-the-standby.json", cut_off=["a"]
+    )
+    reports.until(lambda report: isinstance(report, AllFound))
+
+    assert all(known.is_over for known in host._attempts.values())
+    assert "A later service" in old.trouble
+    assert old.capacity() == 0
+
+
+@pytest.mark.slow
+def test_a_service_that_comes_back_from_behind_a_cut_cable_ends_no_host_of_the_later_one(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has given its hosts up, and would end them. But a standby has them now, and what they run."""
+    monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._END_AGAIN_AFTER", 0.2)
+    monkeypatch.setattr("tasktrail.actors.cluster.connection._HEAD_HEARD", 0.3)
+    old, old_reports = services.start(lease=SHORT)
+    old.do([services.run("patient")])
+    old_reports.until(is_progress)
+    cable = cluster.links[-1]
+    cable.cut_off.add("n1")
+    cable.is_head_heard = False
+    executor, reports = services.start(lease=SHORT)
+    reports.until(lambda report: isinstance(report, AttemptFound))
+    assert old_reports.end(1).outcome == "lost"
+
+    cable.is_head_heard = True
+    cable.cut_off.clear()
+    old_reports.until(lambda _: "A later service" in old.trouble)
+
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+
+
+@pytest.mark.slow
+def test_nothing_lives_longer_by_a_service_whose_log_may_be_anothers(services: Services) -> None:
+    """Its database does not answer, and a standby may have taken the log. Where that has not happened, it goes on."""
+    unsure = [0.0]
+    executor, reports = services.start(lease=SHORT, owned=lambda: unsure[0])
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    assert executor._hosts.fence.at - executor._hosts.opened_at > SHORT + OWNED_FOR
+
+    unsure[0] = OWNED_FOR
+    executor.do([services.run("echo", 2, value=1)])
+
+    assert reports.end(1).outcome == "interrupted"
+    assert (2, 1) in executor._work.waiting
+    unsure[0] = 0.0
+    assert reports.end(2).outcome == "completed"
+
+
+def test_a_service_that_ends_because_it_was_replaced_leaves_all_to_the_later_one(services: Services) -> None:
+    executor, reports = services.start()
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+
+    executor.let_go()
+    executor.close(5.0)
+
+    executor, reports = services.start()
+    assert reports.until(lambda report: isinstance(report, AttemptFound))
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+
+
+def test_a_host_that_still_runs_something_at_the_stop_is_left_to_its_lease(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    """The engine would kill the reaper first, and nobody would end what has left its process group."""
+    executor, reports = services.start()
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+
+    executor.close(0.0)
+
+    assert services.listed() == list(cluster.hosts) != []
+
+
+def test_an_attempt_that_is_none_of_this_log_is_ended_before_its_task_begins(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    """The log is a backup of a moment before, so it orders the same attempt once more."""
+    executor, reports = services.start(slots=2)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    host = cluster.hosts[executor._work.attempts[1, 1].name]
+    services.kill()
+    executor, reports = services.start(slots=2, epoch=0)
+    executor.do([services.run("echo", value=5)])
+    executor._ask_epoch = lambda: services.epoch
+
+    assert reports.end(1).result["value"] == 5
+    assert host._attempts == {}
+    assert [report.outcome for report in reports.all if isinstance(report, AttemptEnded)] == ["completed"]
+
+
+@pytest.mark.slow
+def test_a_service_whose_log_was_put_back_believes_no_host(services: Services, cluster: InProcessCluster) -> None:
+    executor, reports = services.start(lease=SHORT, slots=2)
+    executor.do([services.run("echo", 2, value=1)])
+    reports.end(2)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    services.kill()
+    before = set(cluster.hosts)
+
+    executor, reports = services.start(lease=SHORT, slots=2, restored=True)
+    executor.do([services.run("echo", value=5), services.run("echo", 2, value=6)])
+
+    assert [reports.end(1).result["value"], reports.end(2).result["value"]] == [5, 6]
+    told = [report for report in reports.all if isinstance(report, AttemptFound | AttemptEnded | AllFound)]
+    assert isinstance(told[0], AllFound)
+    assert len(told) == 3
+    assert executor._clock() - executor._hosts.opened_at > SHORT
+    assert not before & set(cluster.hosts)
+
+
+def test_a_gateway_that_does_not_tell_the_hosts_is_replaced(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._LISTED_WITHIN", 0.2)
+    send, is_deaf = InProcessLink.send, [True]
+    monkeypatch.setattr(
+        InProcessLink, "send", lambda link, order: None if is_deaf[0] and isinstance(order, Find) else send(link, order)
+    )
+    executor, reports = services.start()
+    reports.until(lambda _: "has not told which workers there are" in executor.trouble)
+
+    is_deaf[0] = False
+
+    reports.until(lambda _: executor.capacity() == 1)
+    assert executor.trouble == ""
 
 
 @pytest.mark.slow
@@ -429,8 +590,8 @@ def test_nothing_starts_before_each_host_of_the_last_service_is_found_or_surely_
     assert reports.end(1).outcome == "completed"
     kinds = [type(report) for report in reports.all]
     assert kinds.index(AllFound) < kinds.index(AttemptEnded)
-    assert executor._clock() - executor._opened_at >= SHORT
-    assert "c-0-2000-aaaa" not in services.listed()
+    assert executor._clock() - executor._hosts.opened_at >= SHORT
+    reports.until(lambda _: "c-0-2000-aaaa" not in services.listed())
 
 
 def test_a_service_that_stops_in_good_order_leaves_no_host(services: Services, cluster: InProcessCluster) -> None:
@@ -508,7 +669,7 @@ def test_a_host_that_is_found_is_not_used_while_the_list_cannot_be_written(
     executor, reports = services.start()
     assert again.wait(10)
     assert executor.capacity() == 0
-    assert not executor._all_found
+    assert not executor._hosts.all_found
 
     monkeypatch.setattr(Roster, "write", write)
 
@@ -534,7 +695,7 @@ def test_a_host_that_was_given_up_is_ended_as_soon_as_it_can_be(
     services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """It would book its CPUs for days, because it keeps an end."""
-    monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._MAKE_AGAIN_AFTER", 0.5)
+    monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._END_AGAIN_AFTER", 0.5)
     executor, reports = services.start(lease=SHORT)
     executor.do([services.run("patient")])
     reports.until(is_progress)
@@ -706,7 +867,7 @@ def test_an_attempt_runs_on_the_node_that_the_order_names(services: Services, cl
         executor.do([msgspec.structs.replace(services.run("patient", task_id), node=node)])
         reports.until(lambda report, of=task_id: is_progress(report) and report.task_id == of)  # type: ignore[misc]  # it has one
 
-    assert [executor._attempts[task_id, 1].node for task_id in (1, 2)] == ["n2", "n0"]
+    assert [executor._work.attempts[task_id, 1].node for task_id in (1, 2)] == ["n2", "n0"]
 
 
 @pytest.mark.parametrize(
@@ -839,7 +1000,7 @@ def test_a_drain_holds_when_another_node_is_called_alike_from_then_on() -> None:
 
 def test_nothing_is_told_to_hosts_before_the_log_is_open(services: Services) -> None:
     """Its disk may be full at the start. An epoch that is not known yet must not look like an old one."""
-    executor, reports = services.start(epoch=0)
+    executor, reports = services.start(epoch=0, lease=1.0)
     executor.do([services.run("noop")])
     reports.until(lambda _: bool(reports.all))
     assert executor.capacity() == 0
@@ -892,7 +1053,7 @@ def test_without_the_list_of_the_last_service_nothing_starts_before_all_leases_a
 
     reports.until(lambda report: isinstance(report, AllFound))
 
-    assert executor._clock() - executor._opened_at >= 1.3
+    assert executor._clock() - executor._hosts.opened_at >= 1.3
     reports.until(lambda _: executor.capacity() == 1)
     assert json.loads(services.roster.read_text())["epoch"] == 5
 
@@ -906,12 +1067,12 @@ def test_what_else_is_named_so_is_no_host(services: Services, cluster: InProcess
 
 
 def test_a_log_that_is_older_than_its_hosts_is_told(services: Services) -> None:
-    executor, reports = services.start(epoch=7)
+    executor, reports = services.start(epoch=7, lease=1.0)
     executor.do([services.run("patient")])
     reports.until(is_progress)
     services.kill()
 
-    executor, reports = services.start(epoch=5)
+    executor, reports = services.start(epoch=5, lease=1.0)
 
     reports.until(lambda _: "restored from a backup" in executor.trouble)
     assert "they obey epoch 7, and this one has 5" in executor.trouble
@@ -926,7 +1087,7 @@ def test_a_restored_log_of_the_same_epoch_is_obeyed_from_its_first_order_on(serv
     executor, reports = services.start(lease=10.0)
     reports.until(lambda _: executor.capacity() == 1)
 
-    executor._all_found = True  # it would wait for all leases: the list is not the last service's
+    executor._hosts.all_found = True  # it would wait for all leases: the list is not the last service's
     executor.do([services.run("echo", 2, value=3)])
 
     assert reports.end(2).result["value"] == 3
@@ -937,10 +1098,10 @@ def test_a_host_that_was_made_here_is_not_believed_to_have_attempts(services: Se
     reports.until(lambda _: executor.capacity() == 1)
 
     with executor.lock:
-        (host,) = executor._hosts.values()
+        (host,) = executor._hosts.by_name.values()
         executor._on_greeting(host, Greeting(0.0, "", host.node, (HeldAttempt(9, 1, is_over=False, granted=True),)))
 
-    assert (9, 1) not in executor._attempts
+    assert (9, 1) not in executor._work.attempts
 
 
 def test_an_attempt_waits_for_the_end_of_an_earlier_one_of_its_task(services: Services) -> None:
@@ -955,7 +1116,7 @@ def test_an_attempt_waits_for_the_end_of_an_earlier_one_of_its_task(services: Se
 
     executor.do([services.run("noop", attempt=2), services.run("noop", 2)])
     reports.end(2)
-    assert (1, 2) in executor._waiting
+    assert (1, 2) in executor._work.waiting
     executor.do([Stop(1, 1)])
 
     assert reports.end(1, 2).outcome == "completed"

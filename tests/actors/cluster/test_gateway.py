@@ -28,6 +28,10 @@ class Engine:
 
     def __init__(self, error: Exception) -> None:
         self._error = error
+        self.util = SimpleNamespace(list_named_actors=self._names)
+
+    def _names(self) -> list[str]:
+        return ["c-0"]
 
     def get_actor(self, name: str, namespace: str) -> Any:
         if name != "c-0":
@@ -84,8 +88,11 @@ class Killing(Engine):
         self.killed = 0
         self._slow = slow
 
+    def _names(self) -> list[str]:
+        return [] if self.killed and not self._slow else ["c-0"]
+
     def get_actor(self, name: str, namespace: str) -> Any:
-        if self.killed and not self._slow:
+        if name not in self._names():
             raise ValueError(name)
         return super().get_actor(name, namespace)
 
@@ -104,6 +111,25 @@ def test_a_host_is_gone_when_the_engine_knows_its_name_no_more(slow: bool, told:
 
     assert heard == told
     assert engine.killed
+
+
+def test_who_could_not_be_looked_up_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray says that there is no such actor, also when it was refused."""
+    heard: list[GatewayReport] = []
+    engine = Engine(OSError())
+
+    def refused() -> list[str]:
+        raise OSError("the token is another one")
+
+    monkeypatch.setattr(engine.util, "list_named_actors", refused)
+    gateway = Gateway(engine, heard.append)
+
+    gateway.do(Call(1, "c-1", "hello", b""))
+    gateway.do(Kill("c-1"))
+    gateway.finish()
+
+    assert [type(report) for report in heard] == [Broken]
+    assert not heard[0].is_dead  # type: ignore[union-attr]
 
 
 def test_a_client_that_is_stuck_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

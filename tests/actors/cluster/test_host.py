@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from cluster_executors import host_settings
 
-from tasktrail.actors.cluster.host import LINGER, LINGER_WITH_ENDS, Host, boot_seconds
+from tasktrail.actors.cluster.host import _ROOM, LINGER, LINGER_WITH_ENDS, Host
 from tasktrail.actors.cluster.wire import (
     Give,
     Given,
@@ -21,6 +21,7 @@ from tasktrail.actors.cluster.wire import (
     pack,
     unpacked_answer,
 )
+from tasktrail.events.clock import boot_seconds
 from tasktrail.events.reports import (
     AttemptCheckpointed,
     AttemptEnded,
@@ -32,6 +33,7 @@ from tasktrail.events.reports import (
     Saved,
     Settled,
     Stop,
+    WorkerGone,
 )
 from tasktrail.events.task_events import Checkpoint, Estimated
 from tasktrail.handlers.registry import Registry
@@ -265,6 +267,42 @@ def test_what_does_not_end_at_once_is_ended_again(
     clock.ahead += LEASE
 
     assert service.until(AttemptEnded).outcome == "interrupted"
+
+
+def test_an_attempt_that_the_executor_has_lost_ends_as_lost(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that a host has run before, for a log of which this one is a backup."""
+    do = host._executor.do
+    monkeypatch.setattr(host._executor, "do", lambda orders: do([one for one in orders if not isinstance(one, Run)]))
+    service = Service(host, 1)
+    service.give(run("noop", folder=tmp_path))
+    monkeypatch.undo()
+
+    for _ in range(2):
+        host._ask_what_is_held()
+
+    ended = service.until(AttemptEnded)
+    assert (ended.outcome, ended.error_type) == ("lost", "AttemptLost")
+
+
+def test_what_the_executor_has_is_not_lost(host: Host, tmp_path: Path) -> None:
+    service = Service(host, 1)
+    service.give(run("patient", folder=tmp_path))
+    service.until(AttemptProgressed)
+    for _ in range(3):
+        host._ask_what_is_held()
+    service.give(Stop(1, 1))
+
+    assert service.until(AttemptEnded).outcome == "stopped"
+
+
+def test_workers_that_are_gone_fill_no_host(host: Host) -> None:
+    """One that cannot start is tried again and again, also while no service asks."""
+    for pid in range(_ROOM + 50):
+        host._on_reports([WorkerGone(pid, 1, "it cannot start")])
+
+    assert len(host._kept) <= _ROOM + 1
 
 
 def test_a_host_stays_longer_while_it_keeps_an_end(host: Host, clock: Clock, tmp_path: Path) -> None:

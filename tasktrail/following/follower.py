@@ -5,28 +5,30 @@ A standby and a reader do. The thread that follows goes on whatever happens to t
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from .actors.base import WAKE, DeleteSnapshots, logger
-from .actors.feed import Watermark
-from .actors.snapshotter import SnapshotPace, Snapshotter
-from .backups.evidence import refuse_older_log
-from .config.settings import Config
-from .erased_elsewhere import erase_here, is_erasing
-from .events import Recorded, TasktrailError
-from .events.clock import Clock, SystemClock
-from .events.errors import ConfigurationError, LogUnreachable, NotReady
-from .events.log.address import is_address
-from .events.log.lock import DataLock
-from .events.log.log_reader import LogReader
-from .events.log.opening import is_begun, need_client, read_log
-from .log_place import settled_place
-from .paths import DataPaths, close_to_others
-from .projections import TaskViews, ViewsDamaged, rebuild_views
-from .projections.rebuilding import clear_write_ahead_log
-from .projections.views.forgotten import holds_forgotten
-from .projections.views.rebuild import known_end, pull, refuse_other
+from ..actors.base import WAKE, DeleteSnapshots, logger
+from ..actors.feed import Watermark
+from ..actors.snapshotter import SnapshotPace, Snapshotter
+from ..backups.evidence import refuse_older_log
+from ..config.log_place import settled_place
+from ..config.settings import Config
+from ..events import Recorded, TasktrailError
+from ..events.clock import Clock, SystemClock
+from ..events.errors import ConfigurationError, HistoryMissing, LogCorrupt, LogUnreachable, NotReady
+from ..events.log.address import is_address
+from ..events.log.event_log import ReportProgress
+from ..events.log.lock import DataLock
+from ..events.log.log_reader import LogReader
+from ..events.log.opening import is_begun, need_client, read_log
+from ..paths import DataPaths, close_to_others
+from ..projections import TaskViews, ViewsDamaged, rebuild_views
+from ..projections.views.checksums import is_damage
+from ..projections.views.forgotten import holds_forgotten
+from ..projections.views.rebuild import known_end, pull, refuse_other
+from .erasure import erase_here, is_erasing, owe
 
 _FOLLOW_EVERY = 0.25
 _AFTER_TROUBLE = 1.0
@@ -37,6 +39,11 @@ _MANY = 20_000
 """Records."""
 
 
+def _since_boot() -> float:
+    """Seconds, with those in which the machine slept."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class _Stopped(Exception):
     """It is to end in the middle of what takes long."""
 
@@ -45,10 +52,10 @@ class Observer:
     """Hears what a follower does, in its thread."""
 
     def erasing(self) -> None:
-        """Something was erased or forgotten: what was folded before is not to be shown any more."""
+        """What was folded before is not to be shown any more: it was erased, or is of another history."""
 
-    def caught_up(self, log: LogReader, position: int) -> None:
-        """It follows, for the first time or again; its views stand at that position."""
+    def caught_up(self, log: LogReader, position: int, progress: ReportProgress) -> None:
+        """It follows, for the first time or again; its views stand there. `progress` may raise, to end it."""
 
     def took(self, records: Sequence[Recorded]) -> None:
         """These are in the views now, the next ones after what it has heard of last."""
@@ -88,23 +95,31 @@ class Follower:
         self.head = 0
         """Where the log ended when it was looked at last."""
         self.heard_at: float | None = None
-        """When all that was there was folded, in monotonic seconds; none before the first time."""
+        """When the log was looked at of which all is folded, by `_since_boot`; none before the first time."""
         self.reached = 0
         """How far it is while it catches up."""
         self.trouble: Exception | None = None
         """Why the log cannot be followed now."""
         self.erases_user = False
         """Whether the views still have what is of a user who was erased."""
+        self._settled = False
         self._erased_to = 0
         self._damaged = False
         self._pause = _AFTER_TROUBLE
         self.views_generation = 0
         """Goes up whenever the views were built anew."""
         self._pace = SnapshotPace(config.snapshot_every)
+        self._holders = 1
+        self._letting_go = threading.Lock()
         try:
             close_to_others(paths)
+            known = known_end(paths.views)
+            end = known.position if known is not None else 0  # by which the snapshots are judged until it follows
             self._snapshotter = Snapshotter.start(
-                log_path=paths.log, folder=paths.snapshots, pace=self._pace, position=lambda: self.position.position
+                log_path=paths.log,
+                folder=paths.snapshots,
+                pace=self._pace,
+                position=lambda: self.position.position or end,
             )
         except BaseException:
             self._lock.release()
@@ -113,6 +128,7 @@ class Follower:
 
     def start(self) -> None:
         """Begin to follow."""
+        self._holders += 1
         self._thread.start()
 
     def settle(self) -> None:
@@ -130,6 +146,8 @@ class Follower:
 
     def mend(self, generation: int, seconds: float) -> bool:
         """Build damaged views anew, unless that was done since `generation`; whether it was done within that time."""
+        if self.views_generation != generation:
+            return True
         self._damaged = True
         self.look()
         until = self._clock.monotonic() + seconds
@@ -139,33 +157,46 @@ class Follower:
         return self.views_generation != generation
 
     def silent(self) -> float | None:
-        """Seconds since all that was in the log was folded; none where it never was."""
-        return None if self.heard_at is None else self._clock.monotonic() - self.heard_at
+        """Seconds since a look at the log of which all is folded; none where there was no such look."""
+        return None if self.heard_at is None else _since_boot() - self.heard_at
 
     def _run(self) -> None:
-        settled = False
-        while not self._stopping.is_set():
-            try:
-                if not settled:
-                    self.settle()
-                    settled = True
-                if is_begun(self._paths.log):
-                    self._follow()
-                else:
-                    self._tell(NotReady("The database holds no log yet: the first service on it begins one"))
-            except _Stopped:
-                return
-            except LogUnreachable as error:
-                self._tell(error)
-                self._pause = _AFTER_TROUBLE
-            except (TasktrailError, sqlite3.Error, OSError) as error:
-                self._tell(error)
-                self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)
-            except Exception as error:  # noqa: BLE001 - it goes on, whatever it was
-                logger.warning("the log cannot be followed", exc_info=error)
-                self._tell(error)
-                self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)
-            self._stopping.wait(self._pause)
+        try:
+            while not self._stopping.is_set():
+                if not self._try():
+                    self._stopping.wait(self._pause)
+        except _Stopped:
+            pass
+        finally:
+            self._let_go()
+
+    def _try(self) -> bool:
+        """Follow for as long as it is possible; whether to begin again at once."""
+        try:
+            if not self._settled:
+                self.settle()
+                self._settled = True
+            self._look_up()
+            if is_begun(self._paths.log):
+                self._look_up()
+                return self._follow()
+            self._tell(NotReady("The database holds no log yet: the first service on it begins one"))
+        except _Stopped:
+            raise
+        except LogUnreachable as error:
+            self._tell(error)
+            self._pause = _AFTER_TROUBLE
+        except (TasktrailError, sqlite3.Error, OSError) as error:
+            if isinstance(error, HistoryMissing):
+                self._observer.erasing()  # it is of another history, or of two
+                self._erased_to = 0
+            self._tell(error)
+            self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)
+        except Exception as error:  # noqa: BLE001 - it goes on, whatever it was
+            logger.warning("the log cannot be followed", exc_info=error)
+            self._tell(error)
+            self._pause = min(2 * self._pause, _MOST_AFTER_TROUBLE)
+        return False
 
     def _tell(self, trouble: Exception | None) -> None:
         """Say it once, and that it is over."""
@@ -176,34 +207,40 @@ class Follower:
             logger.info("the log is followed again")
         self.trouble = trouble
 
-    def _follow(self) -> None:
-        """Until the log erases something: then all that was folded before is folded anew, and it begins again."""
+    def _follow(self) -> bool:
+        """Until the log erases something: then all is folded anew that was folded before, at once."""
         with closing(read_log(self._paths.log)) as log:
+            self._look_up()
             looked = log.head().position
-            if erase_here(self._paths, self._begin_to_erase, self._reach, looked=self._erased_to):
+            if isinstance(self.trouble, LogUnreachable | NotReady):
+                self._tell(None)  # there is a log that can be read, however long it takes to fold it
+            if erase_here(log, self._paths, self._begin_to_erase, self._reach, looked=self._erased_to):
                 self.views_generation += 1
             self._erased_to, self.erases_user = looked, False
             try:
                 self.head = log.head().position
                 self._build_many(log)
                 with closing(TaskViews(self._paths.views)) as views:
-                    head = log.head().position
-                    if is_erasing(log, looked, head):  # since `erase_here` has looked
-                        return
+                    self._refuse_damaged()
+                    at, self.head = _since_boot(), log.head().position
+                    if is_erasing(log, looked, self.head):  # since `erase_here` has looked
+                        return True
                     refuse_other(log, views)
-                    pull(log, views, head, progress=self._reach)
-                    is_stale = holds_forgotten(views.connection)
-                    if not is_stale:
-                        self._observer.caught_up(log, views.position)
-                        self._keep_up(log, views)
-            except ViewsDamaged as error:
-                self._observer.erasing()  # the log may be another one by now
+                    pull(log, views, self.head, progress=self._reach)
+                    if holds_forgotten(views.connection):
+                        logger.warning("the views are built anew: they have tasks that are forgotten")
+                        owe(self._paths, is_user=False)
+                        return True
+                    self._observer.caught_up(log, views.position, self._reach)
+                    refuse_other(log, views)  # the server may have become another one while that was folded
+                    return self._keep_up(log, views, at)
+            except (ViewsDamaged, LogCorrupt, sqlite3.DatabaseError) as error:
+                # A row that is missing looks like an event of an unknown task. If the log is at fault, this fails, too.
+                if isinstance(error, sqlite3.Error) and not is_damage(error):
+                    raise
+                self._observer.erasing()
                 self._rebuild(log, str(error))
-            else:
-                if is_stale:
-                    self._begin_to_erase(is_user=False)
-                    self._rebuild(log, "they have tasks that are forgotten")
-                    clear_write_ahead_log(self._paths.views)
+                return False
 
     def _build_many(self, log: LogReader) -> None:
         """Views that have nothing of a long log are built in one go, which takes a third of the time."""
@@ -217,48 +254,66 @@ class Follower:
         self._snapshotter.ask(DeleteSnapshots())
 
     def _rebuild(self, log: LogReader, why: str) -> None:
+        known = known_end(self._paths.views)
+        if known is not None:
+            refuse_other(log, known)  # the server may be another one by now
         logger.warning("the views are built anew", error=why)
-        self._damaged = False
         rebuild_views(log, self._paths.views, self._reach)
+        self._damaged = False
         self.views_generation += 1
+
+    def _refuse_damaged(self) -> None:
+        if self._damaged:
+            raise ViewsDamaged("a question has found them damaged")
 
     def _reach(self, position: int, _end: int) -> None:
         """So far for the views: nobody may rely on it before all is folded that is told with them."""
         self.reached = position
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """To connect may take long, and so may a page; it is asked after each whether to go on."""
         if self._stopping.is_set():
             raise _Stopped
 
-    def _keep_up(self, log: LogReader, views: TaskViews) -> None:
+    def _keep_up(self, log: LogReader, views: TaskViews, at: float) -> bool:
+        """Take what comes, until something was erased. `at`: when the log was looked at of which the views have all."""
         self._tell(None)
         while True:
             self.reached = views.position
             self.position.rise(views.position)
-            self.heard_at = self._clock.monotonic()
+            self.heard_at = at
             self._pause = _AFTER_TROUBLE
             if self._pace.is_due(views.position):
                 self._snapshotter.tell(WAKE)
             self._wanted.wait(_FOLLOW_EVERY)
             self._wanted.clear()
-            if self._stopping.is_set():
-                return
-            if self._damaged:
-                raise ViewsDamaged("a question has found them damaged")
-            head = log.head()
+            self._look_up()
+            self._refuse_damaged()
+            at, head = _since_boot(), log.head()
             self.head = head.position
             if (head.position, head.hash) == (views.position, views.hash):
                 continue
             refuse_other(log, views)  # the server may be another one, which lacks what was seen
             if is_erasing(log, views.position, head.position):
-                return
+                # From here on: if the database goes away before all is done, it stays so.
+                self._begin_to_erase(bool(log.newest_of("user_erased", views.position, head.position, 1)))
+                return True
             pull(log, views, head.position, took=self._observer.took)
 
     def close(self, then: Callable[[], object] = lambda: None) -> None:
-        """Follow no more, do that, and let go of the data folder."""
+        """Follow no more, do that, and let go of the data folder: as soon as the thread has ended, which may write."""
         self._stopping.set()
         self._wanted.set()
         if self._thread.is_alive():
             self._thread.join(_STOPS_WITHIN)
         self._snapshotter.stop()
         then()
-        if not self._thread.is_alive():  # else it may still write: the folder is free when this process has ended
-            self._lock.release()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """By `close` and by the thread: the last of them frees the folder."""
+        with self._letting_go:
+            self._holders -= 1
+            if self._holders == 0:
+                self._lock.release()

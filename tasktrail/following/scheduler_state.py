@@ -10,21 +10,22 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from .actors.core.limits import Limits
-from .actors.core.state import Running, SchedulerState
-from .actors.core.unit_of_work import UnitOfWork
-from .actors.snapshots import SCHEDULER_SNAPSHOT, loader, uncollected
-from .events import Completed, Recorded, TaskState
-from .events.clock import Clock
-from .events.errors import NotReady
-from .events.log.log_reader import LogReader
-from .events.recorded import Stub
-from .events.system_events import Adjusted, LimitsChanged, QueueDrained, QueuePaused, QueueResumed, ServiceStarted
-from .events.task_events import Checkpointed, Progressed
+from ..actors.core.limits import Limits
+from ..actors.core.state import Running, SchedulerState
+from ..actors.core.unit_of_work import UnitOfWork
+from ..actors.snapshots import SCHEDULER_SNAPSHOT, loader, uncollected
+from ..events import Completed, Recorded, TaskState
+from ..events.clock import Clock
+from ..events.errors import LogUnreachable, NotReady
+from ..events.log.event_log import ReportProgress
+from ..events.log.log_reader import LogReader
+from ..events.recorded import Stub
+from ..events.system_events import Adjusted, LimitsChanged, QueueDrained, QueuePaused, QueueResumed, ServiceStarted
+from ..events.task_events import Checkpointed, Progressed
 from .follower import Observer
 
 if TYPE_CHECKING:
-    from .actors.core.tokens import Token
+    from ..actors.core.tokens import Token
 
 T = TypeVar("T")
 
@@ -72,9 +73,12 @@ class FollowedState(Observer):
         self.began = threading.Event()
         """Set once it has caught up for the first time."""
 
-    def ask(self, function: Callable[[SchedulerState, datetime], T]) -> T:
-        """What the function makes of the state and the time. Raises `NotReady` until the log is folded."""
-        if not self._lock.acquire(timeout=_ASK_WITHIN):
+    def ask(self, function: Callable[[SchedulerState, datetime], T], within: float = _ASK_WITHIN) -> T:
+        """What the function makes of the state and the time. Raises `NotReady` until the log is folded.
+
+        `within`: seconds that it waits for a page that is being folded.
+        """
+        if not self._lock.acquire(timeout=within):
             raise NotReady("The log is being folded", remedy="Ask again in a moment.")
         try:
             state = self._state
@@ -98,19 +102,22 @@ class FollowedState(Observer):
                 self._state.configure(limits)
 
     def erasing(self) -> None:
-        """What is in memory may be what was erased."""
+        """What is in memory may be what was erased, or of another history; tokens stay until the next are known."""
         with self._lock:
             self._state = None
+        self._tokens_at = -1
 
-    def caught_up(self, log: LogReader, position: int) -> None:
-        """Fold from the snapshot on, or go on from what is there, up to a position."""
+    def caught_up(self, log: LogReader, position: int, progress: ReportProgress = lambda _position, _end: None) -> None:
+        """Fold from the snapshot on, or go on from what is there, up to a position; `progress` is told of each page."""
         with self._lock:
             self._log = log
             state, self._state = self._state, None  # what was left in the middle of a record is not gone on with
         if state is None or state.position > position:  # without the lock: who asks meanwhile is told so at once
             with uncollected():
                 state = self._begin(log)
-        self._fold(state, log, position)
+        self._fold(state, log, position, progress)
+        if state.position < position:
+            raise LogUnreachable(f"The log ended at position {state.position} while it was read up to {position}")
         with self._lock:
             state.configure(self._limits)  # they may be others by now
             self._state = state
@@ -156,10 +163,11 @@ class FollowedState(Observer):
                 state.hold(_running(task, 0))
         return state
 
-    def _fold(self, state: SchedulerState, log: LogReader, position: int) -> None:
+    def _fold(self, state: SchedulerState, log: LogReader, position: int, progress: ReportProgress) -> None:
         records = log.read_to_fold(state.position, max(0, position - state.position))
         while page := list(islice(records, _PAGE)):
             self._take(state, log, page)
+            progress(state.position, position)
 
     def _take(self, state: SchedulerState, log: LogReader, records: Iterable[Recorded]) -> None:
         work = UnitOfWork(state, self._clock.now())
@@ -213,6 +221,7 @@ class FollowedState(Observer):
 
     def _trim(self, state: SchedulerState) -> None:
         """Drop finished tasks from memory, except those that others wait for: the log has them."""
+        state.passed()
         tasks = state.tasks
         if len(tasks.over) < self._trim_at:
             return

@@ -3,9 +3,9 @@
 It appends nothing and runs nothing. To take over is to start a service, which has little left to fold.
 """
 
-from .config.settings import Config
+from ..config.settings import Config
+from ..paths import DataPaths
 from .follower import Follower
-from .paths import DataPaths
 
 
 class Standby:
@@ -14,7 +14,7 @@ class Standby:
     def __init__(self, paths: DataPaths, config: Config) -> None:
         """Raises `ConfigurationError` for a log in a file, and what a start raises."""
         self._follower = Follower(paths, config, "standby")
-        from .events.log.postgresql.watch import OwnerWatch
+        from ..events.log.postgresql.watch import OwnerWatch
 
         try:
             self._follower.settle()
@@ -22,6 +22,9 @@ class Standby:
         except BaseException:
             self._follower.close()
             raise
+
+    def start(self) -> None:
+        """Follow the log while it waits. Not before the first look: who may take over at once has to follow nothing."""
         self._follower.start()
 
     def may_take_over(self) -> bool:

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from histories import BEGIN, Journal, random_history
 
-from tasktrail import followed_state
 from tasktrail.actors.core.board import limits_board, queue_board, schedule_boards, source_boards, token_boards
 from tasktrail.actors.core.explanation import explain
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.feed import Endings
 from tasktrail.api.source import state_from_log
-from tasktrail.events.errors import NotReady
+from tasktrail.events.errors import LogUnreachable, NotReady
 from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import QueuePaused, TokenAdded, TokenRevoked
-from tasktrail.followed_state import FollowedState
+from tasktrail.following import scheduler_state
+from tasktrail.following.scheduler_state import FollowedState
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def answers(state: SchedulerState, now: datetime) -> Any:
 def test_what_is_folded_as_it_comes_is_what_the_whole_log_folds_to(
     seed: int, journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(followed_state, "_OVER", 3)  # so that finished tasks go, and some come back
+    monkeypatch.setattr(scheduler_state, "_OVER", 3)  # so that finished tasks go, and some come back
     chance = Random(seed)
     random_history(journal, 60, seed)
     followed = FollowedState(None, Limits(), Shown(journal))
@@ -85,7 +85,7 @@ def test_what_is_folded_as_it_comes_is_what_the_whole_log_folds_to(
 def test_a_task_waits_no_more_for_one_that_has_completed(
     journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(followed_state, "_OVER", 0)
+    monkeypatch.setattr(scheduler_state, "_OVER", 0)
     first = journal.create(output_file="/out/1")
     then = journal.create(output_file="/out/2", depends_on=(first,))
     followed = FollowedState(None, Limits(), Shown(journal))
@@ -96,6 +96,7 @@ def test_a_task_waits_no_more_for_one_that_has_completed(
     followed.took(journal.send(AttemptEnded(task_id=first, attempt=1, outcome="completed")))
     board = followed.ask(lambda state, now: queue_board(state, now, 9, live=False))
     assert (board.blocked, [one.task_id for one in board.entries], board.running) == (0, [then], ())
+    assert followed.ask(lambda state, _now: state._passing) == set()  # of each task that ever ran it would be too much
     late = journal.create(output_file="/out/3", depends_on=(first,))  # which is not in memory any more
     followed.took(journal.records[-1:])
     board = followed.ask(lambda state, now: queue_board(state, now, 9, live=False))
@@ -126,6 +127,10 @@ def test_nothing_is_answered_from_memory_that_may_hold_what_was_erased(journal: 
         followed.ask(lambda state, _now: state)
 
 
+def stopped(_position: int, _end: int) -> None:
+    raise ZeroDivisionError
+
+
 def test_a_page_that_fails_in_the_middle_leads_to_a_new_fold(
     journal: Journal, log: LogReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +142,10 @@ def test_a_page_that_fails_in_the_middle_leads_to_a_new_fold(
         patch.setattr(FollowedState, "_wait", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             followed.took(journal.records[-1:])
+    with pytest.raises(ZeroDivisionError):
+        followed.caught_up(log, 2, stopped)
+    with pytest.raises(LogUnreachable, match="ended at position 2 while it was read up to 3"):
+        followed.caught_up(log, 3)
     followed.caught_up(log, 2)
     assert followed.ask(lambda state, now: queue_board(state, now, 9, live=False)).blocked == 1
 
@@ -149,17 +158,17 @@ def test_a_question_is_not_held_up_by_a_long_fold_and_what_was_configured_meanwh
     asked = list[float]()
     fold = FollowedState._fold
 
-    def long(self: FollowedState, state: SchedulerState, log: LogReader, position: int) -> None:
+    def long(self: FollowedState, state: SchedulerState, log: LogReader, *rest: Any) -> None:
         began = time.monotonic()
         with pytest.raises(NotReady, match="being folded"):
             folded.ask(lambda state, _now: state)
         asked.append(time.monotonic() - began)
         folded.configure(Limits(max_concurrent=3))
-        fold(self, state, log, position)
+        fold(self, state, log, *rest)
 
     monkeypatch.setattr(FollowedState, "_fold", long)
     folded.caught_up(log, 1)
-    assert asked[0] < followed_state._ASK_WITHIN / 2
+    assert asked[0] < scheduler_state._ASK_WITHIN / 2
     assert folded.ask(lambda state, _now: state.limits.max_concurrent) == 3
 
 

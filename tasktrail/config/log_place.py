@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .config.settings import Config
-from .events.errors import ConfigurationError, DataNotEmpty
-from .events.log.address import is_address, read_address, shown, write_address
-from .paths import DataPaths
+from ..events.errors import ConfigurationError, DataNotEmpty
+from ..events.log.address import is_address, read_address, shown, write_address
+from ..paths import DataPaths
+from .settings import Config
 
 
 @contextmanager

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from . import __version__
-from .actors.cluster.cluster_executor import ClusterExecutor
-from .actors.cluster.gateway_process import ConnectingGateway, GatewayProcess
-from .actors.cluster.placement import HostNeeds
-from .actors.cluster.wire import HostSettings
-from .config.settings import Config, parse_limits
-from .events.errors import ConfigurationError
-from .handlers.manifests import Claims
-from .paths import DataPaths
+from .. import __version__
+from ..actors.cluster.cluster_executor import ClusterExecutor
+from ..actors.cluster.gateway_process import ConnectingGateway, GatewayProcess
+from ..actors.cluster.placement import HostNeeds
+from ..actors.cluster.wire import HostSettings
+from ..events.errors import ConfigurationError
+from ..handlers.manifests import Claims
+from ..paths import DataPaths
+from .settings import Config, parse_limits
 
 
 def check_cluster(config: Config) -> None:
@@ -37,6 +37,8 @@ def cluster_executor(
     homes: dict[str, str],
     cluster: str,
     epoch: Callable[[], int],
+    owned: Callable[[], float] | None,
+    restored: bool,
     claims: Claims | None,
     connecting: ConnectingGateway | None,
 ) -> ClusterExecutor:
@@ -48,6 +50,8 @@ def cluster_executor(
         homes: task type → `module:attribute`.
         cluster: names the service's log among those that use the cluster.
         epoch: asks for that of this service; 0: its log is not open yet.
+        owned: asks how many seconds ago the log was surely this service's; None: nobody takes it while this one lives.
+        restored: the log was put back to an earlier one.
         claims: with what manifests of outputs are signed.
         connecting: the first process with Ray's client, where it was started before.
     """
@@ -74,6 +78,8 @@ def cluster_executor(
         slots=config.workers,
         settings=settings,
         epoch=epoch,
+        owned=owned,
+        restored=restored,
         needs=HostNeeds(
             cpus=config.ray_cpus,
             memory=config.ray_memory,

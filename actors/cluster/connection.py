@@ -1,0 +1,255 @@
+"""The calls to hosts through the gateway: which are on their way, what has come back, and whether anybody is heard.
+
+It knows nothing of attempts. What is told here may be lost, with a gateway or on the way, and is told again. All of it
+is called with the executor's lock held.
+"""
+
+import secrets
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Literal
+
+import msgspec
+
+from ..logger import get_logger
+from .gateway_process import GatewayLink
+from .known_hosts import Ending, KnownHost
+from .lease import OWNED_FOR
+from .wire import (
+    Answer,
+    Broken,
+    Call,
+    GatewayReport,
+    Give,
+    Given,
+    Greeting,
+    Hello,
+    Kill,
+    Pulse,
+    Refused,
+    Told,
+    Watch,
+    pack,
+    unpacked_answer,
+)
+
+_WATCHES = 4
+"""Watches in the time of a lease. Each renews it."""
+_LATE = 64
+"""Answers of a host that may still come after the same was asked again; each is as good."""
+_BEATS_MISSED = 3.0
+"""Seconds of silence after which a gateway is replaced, or a third of the lease if that is longer."""
+_CONNECTS_WITHIN = 60.0
+"""Seconds that a gateway may take to reach the cluster."""
+_HEAD_HEARD = 3.0
+"""Seconds since the head of the cluster was heard of, within which a host that does not answer is at fault itself."""
+_RESTART, _RESTART_MAX = 0.1, 5.0
+"""Seconds until a gateway that is gone is replaced, doubling while none connects."""
+
+logger = get_logger(__name__)
+
+
+class Connection:
+    """What is asked of hosts, in the name of this service.
+
+    Args:
+        link: the way to the gateway.
+        lease: seconds, of the hosts that this service makes.
+        owned: asks how many seconds ago the log was surely this service's; None: nobody takes it while this one lives.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, link: GatewayLink, *, lease: float, owned: Callable[[], float] | None, clock: Callable[[], float]
+    ) -> None:
+        self.link = link
+        self._lease = lease
+        self._owned = owned
+        self._clock = clock
+        self.epoch = 0
+        self._service = secrets.token_hex(8)
+        """Tells this service from one with the same epoch: of a copy of the log, or of a backup."""
+        self.is_replaced = False
+        """Whether a later service has the hosts."""
+        self.is_there = self.is_connected = False
+        """Whether there is a gateway, and whether it has reached the cluster."""
+        self.nodes_seen = 0.0
+        self._pulse_at = self._looked_at = self._patient_until = 0.0
+        self._restart_in = _RESTART
+        self._fault = ""
+        """Why the gateway was killed."""
+        self._numbers = count(1)
+        self._calls: dict[int, tuple[KnownHost, str]] = {}
+        self._farewells: dict[int, str] = {}
+        """Number of a call → the host that is greeted once more, before it is ended."""
+
+    def owns(self) -> bool:
+        """Whether the log was this service's a moment ago; only then may anything live longer by its word."""
+        return self._owned is None or self._owned() < OWNED_FOR
+
+    # --- calls to a host --------------------------------------------------------------------------------------------
+
+    def pump(self, host: KnownHost) -> None:
+        """Make the calls to a host that are to be made and are not on their way."""
+        if self.is_replaced or not self.is_connected or host.state == "dead":
+            return
+        if not host.greeted:
+            if host.asked_at is None:
+                host.asked_at = self._clock()
+            self._call(host, "hello", Hello(self.epoch, self._service))
+            return
+        owns = self.owns()
+        stamp = host.fence.grant() if owns else host.fence.granted
+        if stamp is None:
+            return
+        if host.orders and owns:
+            self._call(host, "give", Give(self.epoch, self._service, stamp, host.first, tuple(host.orders)))
+        seconds = 0.0 if host.state == "silent" else host.lease / _WATCHES
+        self._call(host, "watch", Watch(self.epoch, self._service, stamp, host.after, seconds))
+
+    def _call(self, host: KnownHost, method: Literal["hello", "give", "watch"], payload: Any) -> None:
+        if method not in host.calls:
+            number = next(self._numbers)
+            host.calls[method] = (number, self._clock())
+            self._calls[number] = (host, method)
+            self.link.send(Call(number, host.name, method, pack(payload)))
+
+    def call_again(self, host: KnownHost, patience: float) -> None:
+        """Of what was not answered in time. Answers that are late count, too: a slow network is no lost host."""
+        now = self._clock()
+        astray = [(method, number) for method, (number, since) in host.calls.items() if now - since > patience]
+        for method, number in astray:
+            del host.calls[method]
+            host.late.append(number)
+        while len(host.late) > _LATE:
+            self._calls.pop(host.late.popleft(), None)
+        if astray:
+            self.pump(host)
+
+    def answered(self, report: Answer) -> tuple[KnownHost, Any] | None:
+        """Which host has answered, and what: `Greeting`, `Given`, `Told` or `Refused`; None: it is not understood.
+
+        It counts as heard of. Nothing, if nobody waits for it any more.
+        """
+        found = self._forget_call(report.number)
+        if found is None:
+            return None
+        host, method = found
+        kind = {"hello": Greeting, "give": Given, "watch": Told}[method]
+        try:
+            answer = unpacked_answer(report.payload, kind)
+        except (msgspec.MsgspecError, RecursionError):
+            logger.exception("host_not_understood", host=host.name)
+            return host, None
+        now = self._clock()
+        host.heard_at = now
+        host.fence.heard(answer.stamp, now)
+        return host, answer
+
+    def broken(self, report: Broken) -> KnownHost | None:
+        """Whose call has come to nothing, if anybody waits for it."""
+        found = self._forget_call(report.number)
+        return None if found is None else found[0]
+
+    def _forget_call(self, number: int) -> tuple[KnownHost, str] | None:
+        found = self._calls.pop(number, None)
+        if found is not None and found[0].calls.get(found[1], (0, 0.0))[0] == number:
+            del found[0].calls[found[1]]
+        return found
+
+    def forget(self, host: KnownHost) -> None:
+        """Nothing that it answers is waited for any more."""
+        for number in (*host.late, *(number for number, _ in host.calls.values())):
+            self._calls.pop(number, None)
+
+    # --- the end of a host ------------------------------------------------------------------------------------------
+
+    def end(self, name: str, *, greet: bool) -> Ending:
+        """Have a host ended. One that is greeted is asked first whether it obeys a later service by now."""
+        if greet:
+            number = next(self._numbers)
+            self._farewells[number] = name
+            self.link.send(Call(number, name, "hello", pack(Hello(self.epoch, self._service))))
+        else:
+            self.link.send(Kill(name))
+        return Ending(self._clock(), may_kill=not greet or self.is_head_heard())
+
+    def farewell(self, report: GatewayReport) -> tuple[str, int | None] | None:
+        """The host that was greeted before its end, where this is what has come of it; nothing, where it is not.
+
+        With the epoch of the service that it obeys, if that is another one.
+        """
+        if not isinstance(report, Answer | Broken):
+            return None
+        name = self._farewells.pop(report.number, None)
+        if name is None or (isinstance(report, Broken) and not report.is_dead):
+            return None
+        if isinstance(report, Answer):
+            try:
+                answer = unpacked_answer(report.payload, Greeting)
+            except (msgspec.MsgspecError, RecursionError):
+                logger.exception("host_not_understood", host=name)
+            else:
+                if isinstance(answer, Refused):
+                    return name, answer.epoch
+        return name, None
+
+    # --- the gateway ------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Silence is counted from here."""
+        self._pulse_at = self._looked_at = self._clock()
+
+    def starts(self) -> None:
+        """There is a gateway. It has to reach the cluster."""
+        self._pulse_at = self._clock()
+        self.is_there = True
+
+    def beats(self, pulse: Pulse) -> bool:
+        """It lives; whether it has just reached the cluster."""
+        self._pulse_at = self._clock()
+        self.nodes_seen = self._clock() - pulse.seen
+        is_new, self.is_connected = not self.is_connected, True
+        self._restart_in = _RESTART
+        return is_new
+
+    def is_head_heard(self) -> bool:
+        """Whether the head of the cluster was, a moment ago."""
+        return self.is_connected and self._clock() - self.nodes_seen < _HEAD_HEARD
+
+    def replace(self, why: str) -> None:
+        """The gateway is of no use."""
+        logger.error("gateway_is_of_no_use", why=why)
+        self._fault = why
+        self.link.kill()
+
+    def is_gone(self, why: str) -> tuple[str, float]:
+        """So nothing is on its way any more. Why it is gone, in words, and seconds until the next one is to start."""
+        self.is_there = self.is_connected = False
+        self._farewells.clear()
+        for number in list(self._calls):
+            self._forget_call(number)
+        why, self._fault = self._fault or why, ""
+        restart_in, self._restart_in = self._restart_in, min(_RESTART_MAX, self._restart_in * 2)
+        return why, restart_in
+
+    def look(self, now: float, shortest: float, looks: int) -> None:
+        """Whether the gateway is heard, and whether all stood still here: then nobody is given up before he was asked.
+
+        Args:
+            now: by the clock.
+            shortest: seconds of the shortest lease.
+            looks: how often it is looked in the time of that.
+        """
+        if now - self._looked_at > shortest / 4 + shortest / looks:
+            logger.warning("stood_still", seconds=now - self._looked_at)
+            self._patient_until = now + max(shortest / 4, _BEATS_MISSED)
+        self._looked_at = now
+        patience = max(self._lease / 3, _BEATS_MISSED) if self.is_connected else _CONNECTS_WITHIN
+        if self.is_there and now - self._pulse_at > patience and now >= self._patient_until:
+            self._pulse_at = now
+            self.replace(f"the process with its client was silent for {patience:g} s")
+
+    def may_give_up(self, now: float) -> bool:
+        """Whether a host that is silent is at fault; or others are, who have not been asked yet or are another's."""
+        return not self.is_replaced and now >= self._patient_until

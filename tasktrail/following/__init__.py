@@ -1,0 +1,1 @@
+"""Keeps up with the log of a service on another machine: readers and standbys."""

@@ -1,0 +1,116 @@
+"""What a service on another machine has erased or forgotten is gone from this data folder, too.
+
+The log is on PostgreSQL, and each machine has keys of users, views and snapshots of its own. Who erases does it on its
+own machine.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+
+from ..actors.base import logger
+from ..actors.snapshots import delete_snapshots
+from ..events.log.event_log import ReportProgress
+from ..events.log.files import create_private, read_mark, sync
+from ..events.log.keys import Keys
+from ..events.log.log_reader import LogReader
+from ..events.system_events import UserErased
+from ..paths import DataPaths
+from ..projections import rebuild_views
+from ..projections.rebuilding import clear_write_ahead_log
+from ..projections.views.rebuild import known_end, refuse_other
+
+_ERASING = ("user_erased", "tasks_forgotten")
+_OF_TASKS, _OF_A_USER, _BUILT = "tasks", "user", "built"
+"""What is owed, as the file `erasing` says: tasks to forget, a user to erase, or only what views left on the disk."""
+
+
+def is_erasing(log: LogReader, after: int, until: int) -> bool:
+    """Whether a record in a stretch of the log erases or forgets something."""
+    return after < until and any(log.newest_of(event, after, until, 1) for event in _ERASING)
+
+
+def owe(paths: DataPaths, *, is_user: bool) -> None:
+    """Note, for good, that views and snapshots have something that was forgotten or is of an erased user."""
+    if is_user or _owed(paths) != _OF_A_USER:
+        _write(paths, _OF_A_USER if is_user else _OF_TASKS)
+
+
+def is_owed(paths: DataPaths) -> bool:
+    """Whether the views still have what was forgotten or erased."""
+    return paths.erasing.exists() and _owed(paths) != _BUILT
+
+
+def _owed(paths: DataPaths) -> str:
+    """What is owed; empty for nothing. What cannot be read, for an erasure that a power cut has ended, is of a user."""
+    if not paths.erasing.exists():
+        return ""
+    said = paths.erasing.read_text(errors="replace")
+    return said if said in (_OF_TASKS, _BUILT) else _OF_A_USER
+
+
+def _write(paths: DataPaths, owed: str) -> None:
+    create_private(paths.erasing)
+    sync(paths.data)
+    paths.erasing.write_text(owed)
+    sync(paths.erasing)
+
+
+def erase_here(
+    log: LogReader,
+    paths: DataPaths,
+    begin: Callable[[bool], object] = lambda _: None,
+    progress: ReportProgress | None = None,
+    *,
+    looked: int = 0,
+) -> bool:
+    """Destroy keys of erased users, and fold anew what was folded before; whether there was anything of that.
+
+    Nobody may write to views and snapshots meanwhile. What a kill cuts short is done again: a file says that it was
+    begun. Raises `TasktrailError`, `sqlite3.Error` and `OSError`; `HistoryMissing` where the views are of another log.
+
+    Args:
+        log: of which it may be.
+        paths: of the data folder.
+        begin: called before anything is erased, with whether a user is.
+        progress: of folding anew.
+        looked: keys that were erased up to this position of the log are gone, as is known.
+    """
+    owed, head = _owed(paths), log.head()
+    if not owed and read_mark(paths.log) == head:  # it was erased here
+        return False
+    views = known_end(paths.views)
+    seen = head.position
+    if views is not None and views.position:
+        refuse_other(log, views)  # they may be all that knows of what this log lacks
+        seen = views.position
+    is_behind = is_erasing(log, seen, head.position)
+    keys = _erased_keys(paths, log, looked, head.position)
+    if not (keys or is_behind or owed):
+        return False
+    is_user = owed == _OF_A_USER or bool(keys or log.newest_of("user_erased", seen, head.position, 1))
+    begin(is_user)
+    if keys or is_behind or owed != _BUILT or views is None:
+        owe(paths, is_user=is_user)
+        with closing(Keys(paths.log)) as mine:
+            mine.destroy(keys)
+        delete_snapshots(paths.snapshots)
+        rebuild_views(log, paths.views, progress)
+        _write(paths, _BUILT)
+    clear_write_ahead_log(paths.views)
+    paths.erasing.unlink()
+    logger.info("what was erased elsewhere is gone from here", keys=len(keys))
+    return True
+
+
+def _erased_keys(paths: DataPaths, log: LogReader, after: int, until: int) -> set[str]:
+    """The keys of erased users that are still in this folder. It looks through the log, if there are any keys."""
+    with closing(Keys(paths.log)) as mine:
+        if not mine.exist():
+            return set()
+        erased = _keys_in(log, log.newest_of("user_erased", after, until, max(0, until - after)))
+        return {key for key in erased if mine.cipher(key) is not None}
+
+
+def _keys_in(log: LogReader, positions: Iterable[int]) -> set[str]:
+    events = (record.event for position in positions for record in log.read(position - 1, 1))
+    return {key for event in events if isinstance(event, UserErased) for key in event.keys}
