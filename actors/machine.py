@@ -18,7 +18,8 @@ import msgspec
 import psutil
 
 from ..events.reports import NodeSeen
-from .core.nodes import LOCAL, NodeSample
+from .core.nodes import NodeSample
+from .core.recorded_nodes import LOCAL
 from .core.resources import MachineSample
 
 _NO_LIMIT = 2**60

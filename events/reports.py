@@ -232,6 +232,11 @@ class NodeSeen(Frame, frozen=True, kw_only=True, tag="node"):
     labels: dict[str, str] = {}
 
 
+def also_called(name: str, address: str) -> frozenset[str]:
+    """The names of a node while it is alone with its name, and while others have it, too: then with its address."""
+    return frozenset((name, name.removesuffix(f"-{address}"), f"{name}-{address}")) if address else frozenset((name,))
+
+
 class NodesSeen(Frame, frozen=True, tag="nodes"):
     """The nodes that are there: told once they are known, and then with each change. Never where there are none."""
 

@@ -540,8 +540,8 @@ class ClusterExecutor:
         is_new = self._connection.beats(pulse)
         if (seen := self._placement.told(pulse.nodes)) is not None or is_new:
             self._tell(NodesSeen(self._placement.seen() if seen is None else seen))
+            self._capacity_touched = True  # the workers are told by the names of their nodes
         if is_new:
-            self._capacity_touched = True
             logger.info("cluster_reached", nodes=len(pulse.nodes))
             for name in list(self._hosts.ending):
                 self._have_ended(name, greet=True)

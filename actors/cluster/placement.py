@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ...events.reports import NodeSeen
+from ...events.reports import NodeSeen, also_called
 from .wire import Node
 
 GPU = "gpu"
@@ -106,9 +106,9 @@ class Placement:
         return self._names.get(node, node)
 
     def is_avoided(self, node: str) -> bool:
-        """Whether it is being drained; also under the name that it had before another one was called alike."""
-        plain = {one.name for one in self.nodes if one.id == node}
-        return not self.avoided.isdisjoint({self.name_of(node), *plain})
+        """Whether it is being drained, be it under the name that it had before another one came or went."""
+        address = next((one.address for one in self.nodes if one.id == node), "")
+        return not self.avoided.isdisjoint(also_called(self.name_of(node), address))
 
     def shun(self, node: str, until: float) -> None:
         """Prefer other nodes, until a host there answers."""
@@ -126,11 +126,15 @@ class Placement:
         """
         homes = list(homes)
         peopled = Counter(home.node for home in homes if home.is_lasting)
+        recent: dict[str, list[Home]] = {}
+        for home in homes:
+            if now - home.made_at < _SETTLES_IN:
+                recent.setdefault(home.node, []).append(home)
         best: tuple[tuple[bool, bool, float, str], Node, int] | None = None
         for node in self.nodes:
             if self.is_avoided(node.id):
                 continue
-            free = self._free(node, homes, now)
+            free = self._free(node, recent.get(node.id, ()))
             if self.needs.missing_in(free):
                 continue
             gpus = self.needs.gpus if self.needs.gpus and free.get("GPU", 0.0) >= self.needs.gpus else 0
@@ -140,9 +144,8 @@ class Placement:
                 best = (rank, node, gpus)
         return None if best is None else best[1:]
 
-    def _free(self, node: Node, homes: Collection[Home], now: float) -> dict[str, float]:
+    def _free(self, node: Node, recent: Collection[Home]) -> dict[str, float]:
         """What is free there, less what hosts have been promised that the engine may not have counted yet."""
-        recent = [home for home in homes if home.node == node.id and now - home.made_at < _SETTLES_IN]
         free = {name: number - len(recent) * self.needs.of(name) for name, number in node.free.items()}
         if "GPU" in free:
             free["GPU"] -= sum(home.gpus for home in recent)

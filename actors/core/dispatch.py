@@ -32,7 +32,8 @@ from .limits import (
     limit_keys_of,
     queue_keys_of,
 )
-from .nodes import Nodes, Search, Spot, need_of
+from .node_search import Search, lift_for, place
+from .nodes import Nodes, Spot, need_of
 from .queue import EQUAL, Entry, Share
 from .resources import Ceiling, MachineSample, Reserved, ceiling_of, fits, lowest, machine_is_busy
 from .routing import Offer, Workers, pick
@@ -45,6 +46,8 @@ BACKFILL_DEPTH = 64
 """How many tasks that do not fit are passed when a fitting one is looked for; among several nodes see `Search`."""
 _ONE_BY_ONE = 64
 """Up to this many tasks are put into the queue one at a time, more of them all at once."""
+_FEW = 16
+"""Up to this many tasks that go first it is tried which of them can be left out."""
 UNSTARTABLE = "CannotStart"
 """The error type of a task that cannot even be ordered to run."""
 
@@ -100,7 +103,7 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
     ceiling: Ceiling | None = None
     # Keeping resources helps only while something runs that will give some back, or has just done so.
     bound = situation.bound if situation.others_run or reserved.more_to_come else math.inf
-    nodes, search = situation.nodes, situation.search
+    search = situation.search
     passed: list[TaskState] = []
     too_big: list[TaskState] = []
     in_vain = 0
@@ -111,14 +114,16 @@ def choose(situation: Situation, waiting: Iterator[TaskState]) -> Choice:
             if (spot := search.place(task, short=situation.is_short(task))) is not None:
                 return Choice(task, passed, too_big, node=spot.node)
         ceiling = ceiling or situation.ceiling()
-        if not ceiling.suffices_for(task) or not (nodes is None or nodes.could_hold(task)):
+        if not ceiling.suffices_for(task) or not (search is None or search.could_hold(task)):
             too_big.append(task)
             continue
         passed.append(task)
-        if situation.overtaken.get(task.id, 0) >= bound:
+        overtaken = situation.overtaken.get(task.id, 0)
+        if overtaken >= bound:
             if search is None or not roomy:  # what it waits for is all nodes' together
                 return Choice(None, passed, too_big, keeps_resources=True)
-            search.keep_for(task)
+            # One more each time that it is overtaken so often: the first ones may be kept in vain.
+            search.keep_for(task, max(1, overtaken // max(1, situation.bound)))
         in_vain += search is None or not roomy
         if machine_is_busy(sample, limits) or in_vain >= BACKFILL_DEPTH or not situation.goes_on():
             break
@@ -284,7 +289,7 @@ def start_now(work: UnitOfWork, task: TaskState, origin: Origin = BY_SCHEDULER) 
     state = work.state
     node = ""
     if state.nodes.many:
-        spot = state.nodes.place(task, state.limits, state.free_slots, short=state.is_short(task))
+        spot = place(state.nodes, task, state.limits, state.free_slots, short=state.is_short(task))
         if spot is None:
             raise CannotStartNow(f"Task {task.id} has no place on any node just now")
         node = spot.node
@@ -428,10 +433,11 @@ def in_use_without(state: SchedulerState, task: TaskState) -> InUse:
 def who_goes_first(state: SchedulerState, task: TaskState) -> tuple[int, ...]:
     """The tasks that would start instead, or that resources are kept for; empty when the task itself would start.
 
-    They are as few as possible: alone with them in the queue the task waits, and without any one of them it starts.
+    Up to `_FEW` they are as few as possible: alone with them in the queue the task waits, and without any one of them
+    it starts. That takes a dry run for each of them, so more are named as they are.
     """
     named = _goes_first(state, task)
-    before: tuple[int, ...] = ()
+    before: tuple[int, ...] = named if len(named) > _FEW else ()
     while named != before:
         before = named
         for one in before:
@@ -546,7 +552,7 @@ class _DryRun:
         )
         if in_use.nodes.many:
             short = self._state.is_short(task)
-            in_use.nodes.lift_for(task, self._limits, short=short, room=max(1, in_use.room))
+            lift_for(in_use.nodes, task, self._limits, short=short, room=max(1, in_use.room))
             in_use.nodes.count_into(in_use.workers)
             in_use.max_concurrent = max(in_use.max_concurrent, in_use.workers.held + 1)
 
@@ -618,7 +624,7 @@ class _DryRun:
         fitting = roomy and fits(task, self._limits, self._sample, self._in_use.reserved)
         if fitting and self._in_use.nodes.many:
             short = self._state.is_short(task)
-            fitting = self._in_use.nodes.place(task, self._limits, self._in_use.room, short=short) is not None
+            fitting = place(self._in_use.nodes, task, self._limits, self._in_use.room, short=short) is not None
         return not fitting or any(map(self._is_closed, queue_keys_of(task)))
 
     def _comes_up(self) -> bool:

@@ -15,8 +15,10 @@ from ...events.recorded import to_the_second
 from ...events.task_events import PriorityTerms
 from .dispatch import InUse, in_use_without, who_goes_first
 from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
-from .nodes import LOCAL, Node, Nodes, has_labels
+from .node_search import place
+from .nodes import Node, Nodes, has_labels
 from .rates import MOST_STARTS, rate_name
+from .recorded_nodes import LOCAL
 from .resources import MachineSample, Reserved, Shortage, ceiling_of, never_fits, shortages
 from .routing import offering, pick
 from .state import SchedulerState
@@ -351,8 +353,8 @@ def node_obstacles(state: SchedulerState, task: TaskState, in_use: InUse) -> Ite
         return
     # Limits of all nodes together, and workers that they are out of, are reasons of their own.
     short = state.is_short(task)
-    one_more = nodes.place(task, state.limits, max(1, in_use.room), short=short) is not None
-    here = one_more and nodes.place(task, state.limits, in_use.room, short=short) is not None
+    one_more = place(nodes, task, state.limits, max(1, in_use.room), short=short) is not None
+    here = one_more and place(nodes, task, state.limits, in_use.room, short=short) is not None
     if here:
         return
     if one_more or not nodes.slots:
@@ -388,16 +390,17 @@ def _of_this_machine(state: SchedulerState, task: TaskState, nodes: Nodes) -> It
 
 
 def _drained(state: SchedulerState, name: str, what: str) -> Obstacle:
-    drain = state.durable.nodes.drains.get(name)
+    drained_as = state.durable.nodes.drained_as(name)
+    drain = state.durable.nodes.drains.get(drained_as)
     who = f" by {drain.actor}" if drain is not None and drain.actor else ""
     why = f": {drain.reason}" if drain is not None and drain.reason else ""
     return Obstacle(
         WaitReason.NODE_DRAINING,
         f"node {name}, {what}, is being drained{who}{why}",
-        f"the end of the drain (`tasktrail nodes undrain {name}`)",
+        f"the end of the drain (`tasktrail nodes undrain {drained_as or name}`)",
         {},
         (drain.position,) if drain is not None else (),
-        commands=(UndrainNode(node=name),),
+        commands=(UndrainNode(node=drained_as or name),),
     )
 
 

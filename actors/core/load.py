@@ -11,7 +11,7 @@ from .dispatch import in_use_without
 from .explanation import LIMIT_REASONS, WaitReason, node_obstacles
 from .limits import LimitKey, LimitKind, is_full
 from .node_board import NodeBoard, node_boards
-from .nodes import LOCAL
+from .recorded_nodes import LOCAL
 from .resources import shortages
 from .state import SchedulerState
 

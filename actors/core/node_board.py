@@ -1,5 +1,7 @@
 """The board of the nodes: what each has, what of it is free or promised, and how it stands."""
 
+from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -8,7 +10,7 @@ from msgspec.structs import replace
 
 from ...events.reports import NodeSeen
 from .board import machine_now
-from .nodes import LOCAL, NodeDrain, RecordedNode
+from .recorded_nodes import LOCAL, NodeDrain, RecordedNode
 from .state import SchedulerState
 
 NodeStateName: TypeAlias = Literal["ready", "draining", "drained", "lost"]
@@ -54,12 +56,14 @@ def node_boards(state: SchedulerState, local: NodeSeen) -> tuple[NodeBoard, ...]
     `local`: what this machine has, for where it is the only node.
     """
     recorded = state.durable.nodes
-    if not (state.nodes.many or state.outlived or recorded.present()):
-        here = _local_board(state, local)
-        return (here, *(_lost(state, one) for one in recorded.by_name.values()))
+    running = Counter(entry.node for entry in state.running.values())
     present = sorted(recorded.present())
-    lost = sorted(name for name, node in recorded.by_name.items() if node.left)
-    return (*(_board_of(state, name) for name in present), *(_lost(state, recorded.by_name[name]) for name in lost))
+    left = sorted(name for name, node in recorded.by_name.items() if node.left)
+    gone = [_lost(state, recorded.by_name[name], running) for name in left]
+    gone += [_forgotten(state, name, running) for name in sorted(recorded.drains) if name not in recorded.by_name]
+    if not (state.nodes.many or state.outlived or present):
+        return (_local_board(state, local), *(board for board in gone if board.node != LOCAL))
+    return (*(_board_of(state, name, running) for name in present), *gone)
 
 
 def _local_board(state: SchedulerState, local: NodeSeen) -> NodeBoard:
@@ -87,20 +91,23 @@ def _local_board(state: SchedulerState, local: NodeSeen) -> NodeBoard:
     )
 
 
-def _board_of(state: SchedulerState, name: str) -> NodeBoard:
+def _drain_of(state: SchedulerState, name: str) -> NodeDrain | None:
+    return state.durable.nodes.drains.get(state.durable.nodes.drained_as(name))
+
+
+def _board_of(state: SchedulerState, name: str, running: Mapping[str, int]) -> NodeBoard:
     recorded = state.durable.nodes.by_name[name]
-    drain, node = state.durable.nodes.drains.get(name), state.nodes.by_name.get(name)
-    running = sum(entry.node == name for entry in state.running.values())
+    drain, node = _drain_of(state, name), state.nodes.by_name.get(name)
     seen = recorded.seen
     board = NodeBoard(
         node=name,
-        state=_state_name(drain, running),
+        state=_state_name(drain, running[name]),
         address=seen.address,
         labels=seen.labels,
         cpus=seen.cpus,
         gpus=seen.gpus,
         memory=seen.memory,
-        running=running,
+        running=running[name],
         since=recorded.since,
         drain=drain,
         position=recorded.position,
@@ -127,7 +134,13 @@ def _board_of(state: SchedulerState, name: str) -> NodeBoard:
     )
 
 
-def _lost(state: SchedulerState, recorded: RecordedNode) -> NodeBoard:
+def _forgotten(state: SchedulerState, name: str, running: Mapping[str, int]) -> NodeBoard:
+    """All that is left of a node is the drain: it holds when the node comes back."""
+    drain = state.durable.nodes.drains[name]
+    return NodeBoard(node=name, state="lost", running=running[name], drain=drain, position=drain.position)
+
+
+def _lost(state: SchedulerState, recorded: RecordedNode, running: Mapping[str, int]) -> NodeBoard:
     seen = recorded.seen
     return NodeBoard(
         node=seen.node,
@@ -137,10 +150,10 @@ def _lost(state: SchedulerState, recorded: RecordedNode) -> NodeBoard:
         cpus=seen.cpus,
         gpus=seen.gpus,
         memory=seen.memory,
-        running=sum(entry.node == seen.node for entry in state.running.values()),
+        running=running[seen.node],
         last_seen=recorded.last_seen,
         since=recorded.since,
-        drain=state.durable.nodes.drains.get(seen.node),
+        drain=_drain_of(state, seen.node),
         position=recorded.position,
     )
 

@@ -2,7 +2,7 @@
 
 from ...events.commands import NodeCommand
 from ...events.reports import Avoid, NodeSeen
-from .nodes import changed_drain, what_changed
+from .recorded_nodes import changed_drain, what_changed
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 

@@ -5,7 +5,7 @@ This is the seed's ResourceMonitor: `CanExecute` is `fits`, `AllocateResources` 
 that would not fit even if nothing else of ours ran stands aside, and no resources are kept for it.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from heapq import heapify, heappush
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -171,6 +171,12 @@ _Parked: TypeAlias = tuple[int, float, int]
 def lowest(one: Ceiling, other: Ceiling) -> Ceiling:
     """What both allow."""
     return Ceiling(min(one.memory, other.memory), min(one.temp, other.temp))
+
+
+def most_of(ceilings: Iterable[Ceiling]) -> Ceiling:
+    """The most of each that any of them allows; -1 where there are none."""
+    found = list(ceilings)
+    return Ceiling(max((one.memory for one in found), default=-1), max((one.temp for one in found), default=-1))
 
 
 class SetAside:

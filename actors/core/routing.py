@@ -124,7 +124,8 @@ class Workers(msgspec.Struct):
             self._alone += 1
             self._whole[offer] += 1
             return
-        if self.room(most) > 0 and self._plain() > 0:
+        is_full = self.short >= self.at_once * self.shared  # only where it began before the workers were told
+        if is_full or (self.room(most) > 0 and self._plain() > 0):
             self.shared += 1
         self.short += 1
 

@@ -62,9 +62,10 @@ from .limits import (
     rates_over,
 )
 from .messages import Submit
-from .nodes import Nodes, NodeSample, RecordedNodes, Spot
+from .nodes import Nodes, NodeSample, Spot
 from .queue import EQUAL, FairShare, ReadyQueue, Share
 from .rates import Rates, Starts
+from .recorded_nodes import RecordedNodes
 from .resources import MachineSample, Reserved, SetAside
 from .routing import Offer, Workers, labels_of, pick
 from .schedules import NextRuns, Schedules
@@ -582,10 +583,13 @@ class SchedulerState:
             if not running.seen:
                 self.reserved.unseen_memory += running.reserved_for.memory_needed
                 self.reserved.unseen_temp += running.reserved_for.temp_needed
-        self.nodes.count_anew((entry.node, entry.reserved_for, entry.seen) for entry in self.running.values())
+        self._count_nodes_anew()
         for node in self.nodes.by_name.values():
             self.reserved.gone_memory += node.reserved.gone_memory
             self.reserved.gone_temp += node.reserved.gone_temp
+
+    def _count_nodes_anew(self) -> None:
+        self.nodes.count_anew((entry.node, entry.reserved_for, entry.seen) for entry in self.running.values())
 
     def hold(self, running: Running) -> None:
         """An attempt takes a slot, and its resources."""
@@ -661,8 +665,9 @@ class SchedulerState:
             self.queue.wake(key)
         for label in running.offer:
             self.queue.wake((LimitKind.WORKER, label))
-        if self.nodes.many:  # of one machine the labels do not change
-            self._wake_by_node()
+        for gate in self.queue.parked_at(LimitKind.NODE) if self.nodes.many else ():  # one machine's labels are fixed
+            if self.nodes.opens(running.node, str(gate[1])):
+                self.queue.wake(gate)
         self.queue.share_changed(task.spec.user_id)
         self._passing.add(running.task_id)
 
@@ -754,10 +759,16 @@ class SchedulerState:
         """These nodes are there now, and no others."""
         first = not self.nodes.many
         self.nodes.told(seen, self.durable.nodes.drains)
+        now = {name: self.durable.nodes.called_now(name, seen) for name in {e.node for e in self.running.values()}}
         if first:  # of what an earlier service has started, nothing was counted there yet
             for entry in self.running.values():
+                entry.node = now[entry.node]
                 spot = Spot(entry.node, entry.offer)
                 self.nodes.take(spot, entry.reserved_for, self.free_slots, short=entry.short)
+        for entry in self.running.values():
+            if now.get(entry.node, entry.node) != entry.node:
+                self.move(entry, entry.offer, now[entry.node])
+        self._count_nodes_anew()
         self.nodes.count_into(self.workers)
         self._wake_by_node()
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..actors.core.messages import Boot, Close, Drain, Intake, Jumped, Message, Submit
-from ..actors.core.nodes import LOCAL
+from ..actors.core.recorded_nodes import LOCAL
 from ..events import (
     AdjustTask,
     Cancelled,

@@ -6,6 +6,7 @@ from datetime import datetime
 from broken import broken, must
 from house import House
 from ledger import Ledger
+from sim_cluster import ClusterExecutor
 from sim_executor import SimulatedExecutor
 from starts import workers_held
 
@@ -13,7 +14,7 @@ from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.schedules import Schedules
 from tasktrail.actors.core.state import Durable, SchedulerState
 from tasktrail.events import TaskState
-from tasktrail.events.reports import Run, Stop
+from tasktrail.events.reports import Avoid, Run, Stop
 
 
 def check_folded(house: House, ledger: Ledger) -> None:
@@ -48,6 +49,8 @@ def check_orders(state: SchedulerState, ledger: Ledger, configured: Limits, disa
         state.durable.disabled.keys() == disabled,
         f"I4: endpoints {state.durable.disabled}, not {disabled}",
     )
+    drains = set(state.durable.nodes.drains)
+    must(drains == set(standing.node_drains), f"I4: nodes {drains} are drained, and should be {standing.node_drains}")
     ended = standing.drained or not standing.drains or state.running
     must(ended, "the queue is drained, and that is not recorded")
 
@@ -127,12 +130,15 @@ def check_memory(state: SchedulerState, ledger: Ledger) -> None:
 
 def check_executor(state: SchedulerState, executor: SimulatedExecutor) -> None:
     """With nothing staged: slots are held for what runs or ends, and what must not go on was told to stop."""
+    if isinstance(executor, ClusterExecutor) and not _is_in_order(state, executor):
+        return
     held = {(entry.task_id, entry.attempt) for entry in state.running.values()}
     live = executor.live.keys()
-    under_way = {*live, *executor.ends_on_the_way(), *executor.ordered(Run)}
+    under_way = {*executor.held(), *executor.ends_on_the_way(), *executor.ordered(Run)}
     if held != under_way:
-        if not held >= live:
-            broken(f"I7: attempts without a slot: {live - held}")
+        strange = {key for key in live - held if not executor.is_ending(key)}
+        if strange:
+            broken(f"I7: attempts without a slot: {strange}")
         leaked = held - under_way - executor.forgotten
         must(not leaked, f"I7: slots leak: {leaked}")
     for key in held & live:
@@ -141,5 +147,15 @@ def check_executor(state: SchedulerState, executor: SimulatedExecutor) -> None:
         stopped = executor.live[key].stop_wanted or key in executor.ordered(Stop)
         if not current and not stopped:
             broken(f"I7: attempt {key} goes on although the task is {task.status}")
-        if current and stopped and not state.draining:
+        if current and stopped and not state.draining and key not in executor.kept_stopping:
             broken(f"attempt {key} was asked to stop for no reason")
+
+
+def _is_in_order(state: SchedulerState, executor: ClusterExecutor) -> bool:
+    """On a cluster, whether all has been found; then what the executor keeps no workers on is what is drained."""
+    if any(entry.sought for entry in state.running.values()) or not executor.all_found:
+        return False
+    drains = frozenset(state.durable.nodes.drains)
+    if not any(isinstance(order, Avoid) for order in executor.orders) and executor.avoided != drains:
+        broken(f"nodes {set(drains)} are drained, and the executor avoids {set(executor.avoided)}")
+    return True

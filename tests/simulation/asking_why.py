@@ -16,6 +16,11 @@ def check_why(world: World) -> None:
     world.pass_time(world.rng.choice((0, 1, 100)))
     if world.house.in_trouble:
         return  # nothing is looked at until the log can be written
+    wake = world.house.wake_at
+    if world.cluster is not None and wake is not None and wake <= world.time:
+        world.tell(Tick())  # `why` counts what a rate leaves as of the last look, and many wait here for one rate
+        if world.house.in_trouble:
+            return
     state = world.house.state
     waiting = [task_id for task_id, task in state.tasks.items() if task.waiting]
     due = [timer.task_id for timer in state.timers[:2] if timer.task_id in state.tasks]

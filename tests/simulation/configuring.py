@@ -2,6 +2,8 @@
 
 from random import Random
 
+from msgspec.structs import replace
+
 from tasktrail.actors.core.limits import UNLIMITED, Limits
 
 MAX_MEMORY = 10
@@ -40,3 +42,10 @@ def some_limits(rng: Random) -> Limits:
         windows_timezone=more.choice(("UTC", "Europe/Berlin")),
         fair_share=rng.random() < 0.3,
     )
+
+
+def of_a_cluster(limits: Limits) -> Limits:
+    """More at once in all, and half of the time nothing else: it is the nodes that set bounds."""
+    if limits.max_concurrent > 2:
+        return Limits(max_concurrent=8, fair_share=limits.fair_share)
+    return replace(limits, max_concurrent=2 * limits.max_concurrent, max_memory=UNLIMITED, max_temp_size=UNLIMITED)

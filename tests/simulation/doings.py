@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from asking_why import check_why
 from broken import must
-from configuring import some_limits
+from sim_cluster import ClusterExecutor
 from world import World
 
 from tasktrail.actors.core.messages import Drain, LimitsConfigured, Reconcile, Sampled, Submit, Tick
@@ -14,6 +14,8 @@ from tasktrail.actors.core.resources import MachineSample
 from tasktrail.events.errors import Fenced
 from tasktrail.events.reports import AttemptEnded
 
+RUSHED = 20
+"""Tasks that may wait when more come at once."""
 Doing: TypeAlias = Callable[[World], None]
 
 DOINGS: dict[Doing, float] = {}
@@ -37,9 +39,16 @@ def doing(often: float) -> Callable[[Doing], Doing]:
 def deliver(world: World) -> None:
     """A report of the executor, or what became of a notice, reaches the Scheduler."""
     if world.executor.channel:
-        tell(world, world.executor.channel.popleft())
+        hand_over(world)
     elif world.deliveries:
         tell(world, world.deliveries.pop(0))
+
+
+def hand_over(world: World) -> None:
+    """The next report reaches the Scheduler."""
+    report = world.executor.channel.popleft()
+    tell(world, report)
+    world.executor.received(report)
 
 
 def tell(world: World, message: Any) -> None:
@@ -122,7 +131,10 @@ def ask_why(world: World) -> None:
 
 @doing(1)
 def sample(world: World) -> None:
-    """The machine is more or less busy, and short of this or that."""
+    """The machine is more or less busy, and short of this or that; or nodes are looked at."""
+    if isinstance(world.executor, ClusterExecutor):
+        tell(world, Sampled(MachineSample(), nodes=world.executor.samples()))
+        return
     memory, temp = world.rng.randint(0, 20), world.rng.choice((3, 7, 7, 20))
     cpu = world.rng.choice((5.0, 50.0, 99.0))
     tell(world, Sampled(MachineSample(cpu_percent=cpu, memory_available=memory, temp_free=temp, memory_total=20)))
@@ -133,8 +145,14 @@ def tune(world: World) -> None:
     """Somebody changes the limits, or workers come and go."""
     if world.rng.random() < 0.5:
         world.executor.change_capacity(world.rng.randint(0, 4))
-    world.limits = some_limits(world.rng)
+    world.configure()
     tell(world, LimitsConfigured(world.limits))
+
+
+@doing(3)
+def look_at_nodes(world: World) -> None:
+    """Samples of nodes come."""
+    sample(world)
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------
@@ -218,6 +236,8 @@ def close(world: World) -> None:
     """The service stops in good order; the executor kills what runs, so that orders come too late."""
     world.executor.close()
     world.executor.channel.clear()
+    if world.cluster is not None:
+        world.cluster.clear()
     world.house.close()
     waiting = world.people.waiting
     must(not waiting, f"I14: commands {sorted(set(waiting.values()))} never get an answer")
@@ -242,3 +262,22 @@ def forgotten_attempt(world: World) -> None:
 def reconcile(world: World) -> None:
     """What is believed to run is compared with what the executor holds."""
     tell(world, Reconcile())
+
+
+@doing(0.7)
+def node_comes_or_goes(world: World) -> None:
+    """A machine of the cluster is lost, or comes back."""
+    assert isinstance(world.executor, ClusterExecutor)
+    world.executor.lose_or_gain_a_node()
+
+
+@doing(1.5)
+def rush(world: World) -> None:
+    """Many tasks come at once, where not too many wait already."""
+    if len(world.house.state.queue) < RUSHED:
+        for submit in world.people.rush(world.failing):
+            tell(world, submit)
+
+
+ON_CLUSTERS = ("node_comes_or_goes", "look_at_nodes", "rush")
+"""What happens only where there are nodes."""

@@ -18,11 +18,15 @@ WISHES: dict[Wish, float] = {}
 """Function that makes a command → how often it is wanted."""
 
 
-def wish(often: float) -> Callable[[Wish], Wish]:
+NODE_WISHES: dict[Wish, float] = {}
+"""The same of nodes, where there are any."""
+
+
+def wish(often: float, wishes: dict[Wish, float] = WISHES) -> Callable[[Wish], Wish]:
     """Let people send what the function makes: it gets what they see, and the command id."""
 
     def enlist(function: Wish) -> Wish:
-        WISHES[function] = often
+        wishes[function] = often
         return function
 
     return enlist
@@ -31,11 +35,13 @@ def wish(often: float) -> Callable[[Wish], Wish]:
 class Eyes:
     """What people see: the tasks and the orders that stand, as the log has them; the notices; and the time."""
 
-    def __init__(self, rng: Random, ledger: Ledger, receivers: Receivers) -> None:
+    def __init__(self, rng: Random, ledger: Ledger, receivers: Receivers, *, nodes: bool) -> None:
         self.rng = rng
         self.tasks = ledger.tasks
         self.standing = ledger.standing
         self.receivers = receivers
+        self.nodes = nodes
+        """Whether there are nodes that may be asked for."""
         self.now = datetime.min.replace(tzinfo=UTC)
 
     @property

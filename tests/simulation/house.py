@@ -79,11 +79,14 @@ class SimulatedTypes(NamedTuple):
     short: tuple[str, ...]
     at_once: int
     """Short attempts that share a worker."""
+    outlived: bool = False
+    """Whether attempts outlive the service, on a cluster."""
 
     def state(self, limits: Limits) -> SchedulerState:
         """An empty memory."""
-        made = SchedulerState(limits, grace=self.grace, short=self.short, work_root="/work")
-        made.workers.at_once = self.at_once
+        made = SchedulerState(limits, grace=self.grace, short=self.short, work_root="/work", outlived=self.outlived)
+        if not self.outlived:  # nodes have the default
+            made.workers.at_once = self.at_once
         return made
 
 

@@ -4,12 +4,22 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
-from eyes import Eyes, wish
+from eyes import NODE_WISHES, Eyes, wish
+from sim_cluster import DRAINED
 from wishes import KEYS, LABELS
 
 from tasktrail.actors.core.messages import Intake
 from tasktrail.events import Command, CreateTask
-from tasktrail.events.commands import AddSchedule, DrainQueue, PauseQueue, RemoveSchedule, ResumeQueue, SetLimits
+from tasktrail.events.commands import (
+    AddSchedule,
+    DrainNode,
+    DrainQueue,
+    PauseQueue,
+    RemoveSchedule,
+    ResumeQueue,
+    SetLimits,
+    UndrainNode,
+)
 from tasktrail.events.task_events import Estimated
 
 SCHEDULES = ("first", "second", "third")
@@ -101,7 +111,23 @@ def remove_schedule(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
     return RemoveSchedule(schedule=eyes.rng.choice(SCHEDULES), command_id=command_id), Intake()
 
 
+@wish(0.5, NODE_WISHES)
+def drain_node(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
+    return DrainNode(node=eyes.rng.choice(DRAINED), command_id=command_id), Intake()
+
+
+@wish(0.8, NODE_WISHES)
+def undrain_node(eyes: Eyes, command_id: str) -> tuple[Command, Intake]:
+    return UndrainNode(node=eyes.rng.choice([*eyes.standing.node_drains, *DRAINED]), command_id=command_id), Intake()
+
+
 def undo(eyes: Eyes) -> list[Command]:
     """What makes the world kind again: no pause, no schedule, and the limits as they are configured."""
     resumes = [ResumeQueue(**scope) for scope in eyes.standing.pauses.values()]
-    return [SetLimits(reset=True), *resumes, *(RemoveSchedule(schedule=name) for name in eyes.standing.plans)]
+    undrains = [UndrainNode(node=name) for name in eyes.standing.node_drains]
+    return [
+        SetLimits(reset=True),
+        *resumes,
+        *undrains,
+        *(RemoveSchedule(schedule=name) for name in eyes.standing.plans),
+    ]

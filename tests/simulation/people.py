@@ -9,7 +9,7 @@ from random import Random
 from typing import TypeAlias
 
 from broken import broken, must
-from eyes import WISHES, Eyes
+from eyes import NODE_WISHES, WISHES, Eyes
 from ledger import Ledger
 from msgspec.structs import replace
 from operator_wishes import undo
@@ -20,6 +20,7 @@ from tasktrail.actors.core.messages import Intake, Submit
 from tasktrail.events import Accepted, Command, CreateTask, TasktrailError
 from tasktrail.events.commands import digest
 from tasktrail.events.errors import CommandIdReused, Fenced, OutcomeUnknown
+from tasktrail.events.task_events import Estimated
 
 Answer: TypeAlias = Accepted | TasktrailError
 
@@ -41,9 +42,10 @@ class Asked:
 class People:
     """All who send commands. They outlive the service."""
 
-    def __init__(self, rng: Random, ledger: Ledger, receivers: Receivers) -> None:
-        self.eyes = Eyes(rng, ledger, receivers)
-        self._wishes = [(make, often * rng.choice(USUAL if often >= 1 else SWARM)) for make, often in WISHES.items()]
+    def __init__(self, rng: Random, ledger: Ledger, receivers: Receivers, *, nodes: bool) -> None:
+        self.eyes = Eyes(rng, ledger, receivers, nodes=nodes)
+        wishes = WISHES | NODE_WISHES if nodes else WISHES
+        self._wishes = [(make, often * rng.choice(USUAL if often >= 1 else SWARM)) for make, often in wishes.items()]
         self._rng = rng
         self._ledger = ledger
         self._ids = 0
@@ -94,9 +96,18 @@ class People:
         """Operators take back whatever keeps tasks from starting."""
         return [self._submit(self._asked(command), failing) for command in undo(self.eyes)]
 
-    def _asked(self, command: Command) -> Asked:
+    def rush(self, failing: Callable[[], bool]) -> list[Submit]:
+        """Many small tasks at once, and among them a large one, which is wanted first."""
+        found = []
+        for memory in (9, *(1,) * self._rng.randint(2, 8)):
+            task = CreateTask(type="plain", options={"fate": ""}, priority=10 if memory > 1 else 0)
+            asked = self._asked(task, Intake(estimate=Estimated(memory=memory)))
+            found.append(self._submit(asked, failing))
+        return found
+
+    def _asked(self, command: Command, intake: Intake | None = None) -> Asked:
         self._ids += 1
-        return Asked(replace(command, command_id=str(self._ids)), Intake())
+        return Asked(replace(command, command_id=str(self._ids)), intake or Intake())
 
     def _submit(self, asked: Asked, failing: Callable[[], bool]) -> Submit:
         command = asked.command

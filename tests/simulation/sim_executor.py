@@ -15,6 +15,7 @@ from tasktrail.events.reports import (
     AttemptCheckpointed,
     AttemptEnd,
     AttemptEnded,
+    AttemptFound,
     AttemptProbed,
     AttemptProgressed,
     AttemptsHeld,
@@ -27,12 +28,15 @@ from tasktrail.events.reports import (
     Report,
     Run,
     Saved,
+    Settled,
     Stop,
     TellHeld,
     WorkerGone,
 )
 from tasktrail.events.task_events import Estimated
 
+_NEVER_LOST = (AttemptEnded, AttemptFound, AllFound, CapacityChanged, NodesSeen, WorkerGone)
+"""What the executor itself tells comes from the next room."""
 ERRORS = ("connection refused", "no such codec", "timeout while reading", "")
 
 
@@ -56,6 +60,9 @@ class SimulatedExecutor:
     Orders are checked against the ledger, that is, against what is durable, when they are carried out.
     """
 
+    outlives = False
+    """Whether what runs goes on when the service is killed."""
+
     def __init__(self, rng: Random, slots: int, ledger: Ledger) -> None:
         self._rng = rng
         self._ledger = ledger
@@ -63,6 +70,8 @@ class SimulatedExecutor:
         self.closed = False
         self.seen: set[Key] = set()
         self.live: dict[Key, Attempt] = {}
+        self.kept_stopping: set[Key] = set()
+        """What an earlier service has told to stop."""
         self.forgotten: set[Key] = set()
         """Attempts that it should hold and does not: only a comparison finds out."""
         self.orders: deque[Order] = deque()
@@ -88,10 +97,10 @@ class SimulatedExecutor:
             self._run(order)
             return
         if isinstance(order, TellHeld):
-            self.channel.append(AttemptsHeld(order.number, tuple(self.live)))
+            self.channel.append(AttemptsHeld(order.number, self.held()))
             return
-        if isinstance(order, Avoid):
-            return  # its worlds have one machine
+        if isinstance(order, Avoid | Settled):
+            return  # there is one machine, and nothing outlives the service
         attempt = self.live.get((order.task_id, order.attempt))
         if attempt is None:
             return
@@ -103,6 +112,17 @@ class SimulatedExecutor:
             if isinstance(order, Grant):
                 self._check_may_publish(attempt.key)
                 attempt.granted = True
+
+    def held(self) -> tuple[Key, ...]:
+        """What it has in hand."""
+        return tuple(self.live)
+
+    def is_ending(self, key: Key) -> bool:
+        """Whether what runs was told to stop, or will be."""
+        return self.outlives and (self.live[key].stop_wanted or self.live[key].doomed or key in self.ordered(Stop))
+
+    def received(self, report: Report) -> None:
+        """The Scheduler has got this."""
 
     def close(self) -> None:
         """Everything is killed and nothing is told any more."""
@@ -221,10 +241,10 @@ class SimulatedExecutor:
     def lose_a_report(self) -> None:
         """A report gets lost on its way. An attempt that waits for its answer hangs, until something kills it."""
         report = self.channel[0] if self.channel else None
-        if report is None or isinstance(report, AttemptEnded | CapacityChanged | WorkerGone):
+        if report is None or isinstance(report, _NEVER_LOST):
             return
         self.channel.popleft()
-        if isinstance(report, AttemptsHeld | AllFound | NodesSeen):
+        if isinstance(report, AttemptsHeld):
             return
         attempt = self.live.get((report.task_id, report.attempt))
         if attempt is not None and not isinstance(report, AttemptProgressed | AttemptProbed):
@@ -236,6 +256,11 @@ class SimulatedExecutor:
             key = self._rng.choice(list(self.live))
             del self.live[key]
             self.forgotten.add(key)
+
+    def be_kind(self) -> None:
+        """There are workers for all."""
+        self.labels = {"gpu": 1}
+        self.change_capacity(3)
 
     def change_capacity(self, slots: int) -> None:
         """Workers come or go."""

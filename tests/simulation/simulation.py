@@ -6,10 +6,11 @@ from random import Random
 
 from broken import broken, must
 from configuring import MAX_MEMORY
-from doings import ALWAYS, DOINGS, close, ring, tell
+from doings import ALWAYS, DOINGS, ON_CLUSTERS, close, hand_over, ring, tell
+from sim_cluster import ClusterExecutor
 from story import Story
 from structlog.testing import capture_logs
-from world import World
+from world import World, has_nodes
 
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsConfigured, Reconcile, Sampled
@@ -31,6 +32,9 @@ def mixture(seed: int) -> list[float]:
     rng = Random(-1 - seed)
     weights = []
     for function, often in DOINGS.items():
+        if function.__name__ in ON_CLUSTERS and not has_nodes(seed):
+            weights.append(0.0)
+            continue
         choices = (0.5, 1.0, 1.0, 2.0) if function.__name__ in ALWAYS else (0.0, 0.3, 1.0, 1.0, 3.0)
         weights.append(often * rng.choice(choices))
     return weights
@@ -67,8 +71,7 @@ def settle(world: World) -> None:
     world.limits = Limits(max_concurrent=3, max_memory=MAX_MEMORY, max_temp_size=MAX_MEMORY, fair_share=fair)
     tell(world, LimitsConfigured(world.limits))
     tell(world, Sampled(MachineSample()))
-    world.executor.labels = {"gpu": 1}
-    world.executor.change_capacity(3)
+    world.executor.be_kind()
     world.commit()
     world.notifier.catch_up()
     for submit in world.people.ask_again(world.failing):
@@ -108,6 +111,8 @@ def _play_out(world: World) -> None:
 
 def _exchange(world: World) -> None:
     """Everything under way arrives, and is answered."""
+    if isinstance(world.executor, ClusterExecutor):
+        tell(world, Sampled(MachineSample(), nodes=world.executor.samples(kind=True)))
     world.commit()
     world.notifier.tell_again(world.time)
     while True:
@@ -117,7 +122,7 @@ def _exchange(world: World) -> None:
         if not (world.executor.channel or world.deliveries):
             return
         while world.executor.channel:
-            tell(world, world.executor.channel.popleft())
+            hand_over(world)
         while world.deliveries:
             tell(world, world.deliveries.pop(0))
         world.commit()
@@ -163,6 +168,8 @@ def _check_settled(world: World) -> None:
     waiting = world.people.waiting
     must(not waiting, f"I14: commands {sorted(set(waiting.values()))} never get an answer")
     must(not world.house.state.running, "I7: slots are held for nothing")
+    if isinstance(world.executor, ClusterExecutor):
+        must(not world.executor.unsettled(), f"ends are never settled: {world.executor.unsettled()}")
     must(not world.receivers.due, f"I9: notices never arrive: {sorted(world.receivers.due)[:3]}")
     world.check_everything()
 

@@ -17,6 +17,8 @@ from tasktrail.events.system_events import (
     ClockJumped,
     Deduplicated,
     LimitsChanged,
+    NodeDrainEnded,
+    NodeDrainStarted,
     QueueDrained,
     QueuePaused,
     QueueResumed,
@@ -54,6 +56,8 @@ class Standing:
         self.changes: dict[str, Any] = {}
         """Limit → what an operator has set; of a table `name/key`."""
         self.plans: dict[str, Plan] = {}
+        self.node_drains: list[str] = []
+        """Nodes, by the names under which their drains were ordered."""
         self._made: set[tuple[str, datetime]] = set()
 
     def follow(self, record: Recorded, latest: datetime) -> None:
@@ -77,6 +81,12 @@ class Standing:
             case QueueDrained():
                 must(self.drains and not self.drained, "drained is recorded, and no drain is under way")
                 self.drained = True
+            case NodeDrainStarted(node=node):
+                must(node not in self.node_drains, f"node {node} is drained twice")
+                self.node_drains.append(node)
+            case NodeDrainEnded(node=node):
+                must(node in self.node_drains, f"the drain of node {node} ends, and there is none")
+                self.node_drains.remove(node)
             case ScheduleAdded() as event:
                 must(event.schedule not in self.plans, f"schedule {event.schedule} is added twice")
                 self.plans[event.schedule] = Plan(event, event.added_at or record.recorded_at, record.position)

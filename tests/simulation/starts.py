@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from broken import broken, must
 from eligible import is_eligible
+from places import fits_a_node
 
 from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.explanation import obstacles
@@ -124,6 +125,8 @@ def check_order(state: SchedulerState, last: int, last_starts: Mapping[int, int]
         return (shares[user], last_starts.get(user, 0), queue_key(task)) if fair else (0, 0, queue_key(task))
 
     mine = place(started)
+    if state.nodes.many and (_kept(state) or len(state.queue) > dispatch.BACKFILL_DEPTH):
+        return  # a node that is kept or closed does not take what fits there
     for other in state.queue:
         task = state.tasks[other]
         if place(task) < mine and _fits(state, task):
@@ -152,13 +155,20 @@ def check_idle(state: SchedulerState) -> None:
         return
     if state.free_slots <= 0 and not all(state.has_room(state.tasks[task_id]) for task_id in state.queue):
         return  # some need a worker, and the others may stand behind them
-    kept = [one for one, count in state.overtaken.items() if count >= dispatch.BACKFILL_BOUND and one in state.queue]
+    kept = _kept(state)
+    if kept and state.nodes.many:
+        return
     if kept and (state.running or state.reserved.more_to_come) and not machine_is_busy(state.sample, state.limits):
         _check_kept(state, [state.tasks[task_id] for task_id in kept])
         return
     for task_id in state.queue:
         if _fits(state, state.tasks[task_id]):
             broken(f"I5: task {task_id} fits, a slot is free, and nobody starts it")
+
+
+def _kept(state: SchedulerState) -> list[int]:
+    counts = state.overtaken.items()
+    return [one for one, count in counts if count >= dispatch.BACKFILL_BOUND and one in state.queue]
 
 
 def _check_kept(state: SchedulerState, kept: list[TaskState]) -> None:
@@ -174,4 +184,6 @@ def _check_kept(state: SchedulerState, kept: list[TaskState]) -> None:
 
 
 def _fits(state: SchedulerState, task: TaskState) -> bool:
-    return is_eligible(state, task) and not obstacles(task, state.limits, state.sample, state.reserved)
+    if not is_eligible(state, task) or obstacles(task, state.limits, state.sample, state.reserved):
+        return False
+    return not state.nodes.many or fits_a_node(state, task)

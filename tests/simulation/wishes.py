@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from eyes import Eyes, wish
 from msgspec.structs import replace
+from sim_cluster import REQUIREMENTS
 
 from tasktrail.actors.core.messages import Intake
 from tasktrail.events import (
@@ -72,6 +73,8 @@ def create(eyes: Eyes, command_id: str) -> tuple[TaskCommand, Intake]:
     memory, temp = rng.choice((0, 1, 1, 4, 9, 15)), rng.choice((0, 0, 0, 1, 6))
     can_resume = rng.random() < 0.8
     command = replace(command, unique=rng.choice(KEYS), worker_label="gpu" if rng.random() < 0.05 else "")
+    if eyes.nodes:
+        command = replace(command, requires=rng.choice(REQUIREMENTS))
     return command, Intake(can_resume=can_resume, estimate=Estimated(memory=memory, temp=temp))
 
 

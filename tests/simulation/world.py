@@ -20,12 +20,14 @@ from agreement import (
     check_reservations,
 )
 from broken import broken, must
-from configuring import MAX_MEMORY, some_limits
+from configuring import MAX_MEMORY, of_a_cluster, some_limits
 from disk import Disk, SimulatedLog
 from house import House, SimulatedTypes
 from ledger import Ledger
 from overtaking import Overtakings
 from people import People
+from places import check_nodes
+from sim_cluster import MACHINES, Cluster, ClusterExecutor
 from sim_executor import SimulatedExecutor
 from sim_notifier import Receivers, SimulatedNotifier
 from starts import (
@@ -69,6 +71,11 @@ _SPREAD = 1 << 24
 """More than the steps of a world: no two steps of any two seeds share their random numbers."""
 
 
+def has_nodes(seed: int) -> bool:
+    """Whether the world of this seed is a cluster."""
+    return seed % 4 == 0
+
+
 class World:
     """Everything that outlives the service, and the service. How often which fault comes is drawn first."""
 
@@ -78,7 +85,7 @@ class World:
         self.rng = Random(seed * _SPREAD)
         self.time = self.rng.choice(STARTS)
         self.seconds = 0.0
-        self.limits = some_limits(self.rng)
+        self.configure()
         self.dry = self.rng.choice((0.15, 0.4, 1.0))
         """How often a message is the last of its batch."""
         self.lag = self.rng.choice((0.0, 0.0, 0.3, 0.8))
@@ -88,7 +95,9 @@ class World:
         self.ledger = Ledger(self.limits.max_crashes)
         self.ledger.latest = self.time
         self.receivers = Receivers()
-        self.people = People(self.rng, self.ledger, self.receivers)
+        self.people = People(self.rng, self.ledger, self.receivers, nodes=has_nodes(seed))
+        self.cluster = Cluster(self.rng) if has_nodes(seed) else None
+        """None: there is one machine."""
         self.turns = Turns()
         self.windows = Windows()
         self.disk = Disk()
@@ -106,6 +115,12 @@ class World:
         self._touched: set[int] = set()
         self.open()
 
+    def configure(self) -> None:
+        """Somebody has set other limits."""
+        self.limits = some_limits(self.rng)
+        if has_nodes(self.seed):
+            self.limits = of_a_cluster(self.limits)
+
     # --- the service and its clock ------------------------------------------------------------------------------
 
     def now(self) -> datetime:
@@ -118,9 +133,14 @@ class World:
 
     def open(self) -> None:
         """A new service, executor and notifier on the log of the old ones."""
-        self.executor = SimulatedExecutor(self.rng, self.rng.randint(1, 4), self.ledger)
+        self.executor: SimulatedExecutor
+        if self.cluster is not None:
+            self.executor = ClusterExecutor(self.rng, self.cluster, self.ledger)
+        else:
+            self.executor = SimulatedExecutor(self.rng, self.rng.randint(1, 4), self.ledger)
         grace = {"plain": 0.5, "other": 5.0} | ({"seldom": 0.5} if self.rng.random() < 0.5 else {})
         types = SimulatedTypes(grace, self.rng.choice(((), ("other",), ("plain", "seldom"))), self.rng.randint(2, 4))
+        types = types._replace(outlived=self.executor.outlives)
         self.deliveries.clear()
         self.people.waiting.clear()  # whoever still waits is cut off, and does not know
         self.notifier = SimulatedNotifier(self.rng, self.log, self.receivers, self.deliveries.append)
@@ -196,6 +216,7 @@ class World:
         check_reservations(state, started, drained=self._drained)
         if started:
             check_workers(state, started)
+            check_nodes(state, started)
             check_windows(state.limits, [state.tasks[task_id] for task_id in started], self.time)
             self._check_started(message, started)
         elif self._stepped and self.steps % IDLE_EVERY == 0:
@@ -344,8 +365,20 @@ class World:
         """Whether nothing but time, room and other tasks keeps it from its end."""
         if task.finished:
             return task.status == "completed"
-        possible = not task.held and task.spec.type in self.house.state.grace and task.memory_needed <= MAX_MEMORY
+        possible = not task.held and task.spec.type in self.house.state.grace and self._has_room_for(task)
         return possible and all(self.is_free(self.ledger.tasks[other]) for other in self.ledger.unmet(task))
+
+    def _has_room_for(self, task: TaskState) -> bool:
+        if task.memory_needed > MAX_MEMORY or self.cluster is None:
+            return task.memory_needed <= MAX_MEMORY
+        names = {node.seen.address: name for name, node in self.house.state.nodes.by_name.items()}
+        return any(
+            machine.suits(task.spec.requires, names.get(address, ""))
+            and task.memory_needed <= machine.memory
+            and task.temp_needed <= machine.temp
+            and (not task.spec.worker_label or any(task.spec.worker_label in offer for offer in machine.offers))
+            for address, machine in MACHINES.items()
+        )
 
     def begin_step(self, number: int) -> None:
         """The random numbers of this step, whatever came before."""

@@ -845,6 +845,19 @@ def test_the_nodes_are_told_once_and_again_when_they_change(services: Services, 
     assert sum(isinstance(report, NodesSeen) for report in reports.all) == 2
 
 
+def test_workers_are_told_anew_when_their_node_is_called_otherwise(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    """Otherwise they are on a node that is not there, and nothing starts any more."""
+    alike = tuple(msgspec.structs.replace(node, name="box") for node in _nodes(0, 0))
+    cluster.nodes = alike
+    _, reports = services.start(slots=1)
+    either = ("box-10.0.0.0", "box-10.0.0.1")
+    told = reports.until(lambda report: report in [CapacityChanged(1, nodes=(name,)) for name in either])
+    cluster.nodes = tuple(node for node in alike if told == CapacityChanged(1, nodes=(f"box-{node.address}",)))
+    reports.until(lambda report: report == CapacityChanged(1, nodes=("box",)))
+
+
 def test_an_attempt_runs_on_the_node_that_the_order_names(services: Services, cluster: InProcessCluster) -> None:
     cluster.nodes = _nodes(0, 0, 0)
     executor, reports = services.start(slots=3)

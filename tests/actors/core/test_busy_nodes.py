@@ -7,11 +7,14 @@ import pytest
 from core_harness import Core
 from test_nodes import GB, cluster, reason, sample, where
 
+from tasktrail.actors.core import dispatch, node_search
 from tasktrail.actors.core.explanation import WaitReason
 from tasktrail.actors.core.messages import Sampled
 from tasktrail.actors.core.node_board import node_boards
-from tasktrail.actors.core.nodes import DEPTH, LOCAL, Nodes, NodeSample
+from tasktrail.actors.core.node_search import DEPTH
+from tasktrail.actors.core.nodes import Node, Nodes, NodeSample
 from tasktrail.actors.core.queue import ReadyQueue
+from tasktrail.actors.core.recorded_nodes import LOCAL
 from tasktrail.actors.core.resources import Ceiling, MachineSample
 from tasktrail.actors.core.routing import Workers
 from tasktrail.events import Accepted
@@ -175,7 +178,7 @@ def test_who_waits_behind_a_backlog_is_told_so() -> None:
 class Count:
     """How often something is called."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
         self.calls = 0
         real = getattr(owner, name)
 
@@ -295,3 +298,140 @@ def test_before_the_cluster_is_reached_nothing_is_said_of_this_machine() -> None
     assert isinstance(core.ask(DrainNode(node="a")), Accepted)
     (board,) = node_boards(core.state, NodeSeen(node=LOCAL))
     assert (board.node, board.state) == ("a", "drained")
+
+
+# --- a large task among small ones ----------------------------------------------------------------------------------
+
+BOUND = 4
+
+
+def of_node(core: Core, name: str) -> list[int]:
+    return [task_id for task_id, node in where(core).items() if node == name]
+
+
+def starts_within(core: Core, large: int, rounds: int, another: Callable[[], object]) -> bool:
+    for _ in range(rounds):
+        if large in core.running():
+            return True
+        another()
+    return large in core.running()
+
+
+def two_of_which_one_is_kept_in_vain(**first: Any) -> Core:
+    """What lacks no byte for a task of 9 GB, and cannot take it; and another one, full of small tasks."""
+    core = cluster(Core(max_concurrent=50, max_cpu=90.0), a=first, b={"memory": 10, "workers": 8})
+    core.state.backfill_bound = BOUND
+    return core
+
+
+def test_no_room_is_kept_on_a_node_where_nothing_starts_anyway() -> None:
+    """Its memory is all free because of that, so it always came nearest."""
+    core = two_of_which_one_is_kept_in_vain(memory=64, workers=4, cpu=99.0)
+    for _ in range(12):
+        core.create(memory=GB)
+    large = core.create(memory=9 * GB, priority=10)
+
+    def another() -> None:
+        core.wait(1)
+        core.end(of_node(core, "b")[0])
+        core.create(memory=GB)
+        core.tell(Sampled(MachineSample(), nodes={"a": sample(memory=64, cpu=99.0), "b": in_use(core)}))
+
+    assert starts_within(core, large, 3 * BOUND + 8, another)
+
+
+def in_use(core: Core) -> NodeSample:
+    used = sum(entry.reserved_for.memory_needed for entry in core.state.running.values() if entry.node == "b")
+    size = MachineSample(memory_available=10 * GB - used, memory_total=10 * GB, temp_free=GB, temp_total=GB)
+    return NodeSample(size)
+
+
+def test_more_nodes_are_kept_the_longer_a_task_is_overtaken_when_the_workers_of_the_nearest_are_held() -> None:
+    core = two_of_which_one_is_kept_in_vain(memory=64, workers=2)
+    hours = [core.create(memory=GB, requires={"node": "a"}) for _ in range(2)]
+    for _ in range(12):
+        core.create(memory=GB)
+    large = core.create(memory=9 * GB, priority=10)
+
+    def another() -> None:
+        core.end(of_node(core, "b")[0])
+        core.create(memory=GB)
+
+    assert starts_within(core, large, 3 * BOUND + 8, another)
+    assert set(hours) <= set(core.running())
+
+
+def test_more_nodes_are_kept_when_the_nearest_is_filled_again_by_tasks_that_come_first() -> None:
+    core = two_of_which_one_is_kept_in_vain(memory=10, workers=4)
+    for _ in range(4):
+        core.create(memory=GB, requires={"node": "a"}, priority=20)
+    for _ in range(12):
+        core.create(memory=GB)
+    large = core.create(memory=9 * GB, priority=10)
+
+    def another() -> None:
+        core.end(of_node(core, "a")[0])
+        core.create(memory=GB, requires={"node": "a"}, priority=20)
+        core.end(of_node(core, "b")[0])
+        core.create(memory=GB)
+
+    assert starts_within(core, large, 3 * BOUND + 8, another)
+
+
+# --- what a look costs ----------------------------------------------------------------------------------------------
+
+
+def mixed(core: Core, waiting: int, **large: Any) -> int:
+    """Small nodes, and one large one, with large tasks in front; a small task that waits behind them."""
+    core.tell(CapacityChanged(0))
+    for _ in range(waiting):
+        core.create(memory=40 * GB, priority=9)
+    last = core.create(memory=GB)
+    cluster(core, **{f"n{number}": {"memory": 8, "workers": 2} for number in range(12)}, z={"memory": 64, **large})
+    return last
+
+
+def test_a_large_task_asks_no_small_node_and_asks_the_large_one_until_it_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core = Core(max_concurrent=100)
+    small = mixed(core, waiting=300, workers=2)
+    assert where(core)[small] in {f"n{number}" for number in range(12)}
+    asked, ceilings = Count(monkeypatch, Ceiling, "suffices_for"), Count(monkeypatch, Node, "ceiling")
+    message = Sampled(MachineSample(), nodes={"n0": sample(memory=7.9)})
+    assert 0 < asked.during(lambda: core.tell(message)) < 3 * 300
+    assert 0 < ceilings.during(lambda: looked_at(core, 7, n0=0.5)) < 4 * 13
+
+
+def test_why_tries_to_name_fewer_only_where_they_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_search, "SKIPPED", 20)
+    monkeypatch.setattr(node_search, "DEPTH", 4)
+    core = Core(max_concurrent=100)
+    last = mixed(core, waiting=40)
+    tried = Count(monkeypatch, dispatch, "_goes_first")
+    named = {one.reason: one.tasks for one in core.why(last).reasons}
+    assert len(named[WaitReason.HIGHER_PRIORITY]) > 16, named
+    assert tried.calls < 4
+
+
+def test_tasks_that_no_node_could_hold_do_not_end_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_search, "SKIPPED", 5)
+    core = Core(max_concurrent=100)
+    core.tell(CapacityChanged(0))
+    for _ in range(10):
+        core.create(memory=99 * GB, priority=9)
+    first, waits = core.create(memory=9 * GB, priority=10), core.create(memory=9 * GB, priority=6)
+    last = core.create(memory=GB)
+    cluster(core, a={"memory": 10, "workers": 9})
+    assert where(core) == {first: "a", last: "a"}
+    assert reason(core, waits).reason is WaitReason.MEMORY
+
+
+def test_an_end_wakes_what_requires_its_node_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = cluster(Core(max_concurrent=100), **{f"n{number}": {"workers": 1} for number in range(20)}, free={})
+    for _ in range(2):
+        for number in range(20):
+            core.create(requires={"node": f"n{number}"})
+    asked = Count(monkeypatch, Nodes, "is_open_for")
+    assert asked.during(lambda: core.end(core.running()[0])) < 6
+    assert len(core.running()) == 20

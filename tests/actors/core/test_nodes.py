@@ -16,7 +16,8 @@ from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.actors.core.load import load_of
 from tasktrail.actors.core.messages import Sampled, Tick
 from tasktrail.actors.core.node_board import node_boards
-from tasktrail.actors.core.nodes import LOCAL, REMEMBERED, Node, Nodes, NodeSample
+from tasktrail.actors.core.nodes import Node, Nodes, NodeSample
+from tasktrail.actors.core.recorded_nodes import LOCAL, REMEMBERED
 from tasktrail.actors.core.resources import Ceiling, MachineSample
 from tasktrail.events import Accepted, Started
 from tasktrail.events.commands import DrainNode, UndrainNode

@@ -231,3 +231,14 @@ def test_what_the_last_service_had_stopped_when_it_ended_is_interrupted() -> Non
     assert isinstance(events[0], Failed)
     assert events[0].outcome == "interrupted"
     assert [type(event) for event in events[1:]] == [Retried, Started]
+
+
+def test_a_short_attempt_that_is_found_holds_a_worker_though_none_was_there_when_the_service_began() -> None:
+    core = Core(slots=1, outlived=True, short=("work",))
+    task_id = core.create()
+    core = Core(slots=0, outlived=True, short=("work",), log=core.log, after=5.0)
+    core.tell(AttemptFound(task_id, 1, publishing=False))
+    core.tell(CapacityChanged(1))
+    assert (core.state.workers.shared, core.state.free_slots) == (1, 0)
+    core.end(task_id)
+    assert core.state.free_slots == 1

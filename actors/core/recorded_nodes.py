@@ -1,0 +1,142 @@
+"""The nodes as the log knows them: which were there and left, what they offered, and which operators drain."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+import msgspec
+
+from ...events import Fact
+from ...events.commands import DrainNode, UndrainNode
+from ...events.errors import NothingToChange, UnknownNode
+from ...events.reports import NodeSeen, also_called
+from ...events.system_events import NodeChanged, NodeDrainEnded, NodeDrainStarted, NodeJoined, NodeLeft
+
+LOCAL = "local"
+"""The name of the machine of the service, where attempts run there."""
+REMEMBERED = 100
+"""How many nodes that have left are remembered."""
+
+
+class NodeDrain(msgspec.Struct, frozen=True, kw_only=True):
+    """A drain that holds: who ordered it, why, and where it is recorded."""
+
+    since: datetime
+    actor: str
+    reason: str
+    position: int
+
+
+class RecordedNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as the log knows it."""
+
+    seen: NodeSeen
+    since: datetime
+    """When it joined or left."""
+    position: int
+    """Where the log says last what it offers, or that it left."""
+    left: bool = False
+    last_seen: datetime | None = None
+    """Of one that has left."""
+
+
+class RecordedNodes(msgspec.Struct):
+    """The nodes and the drains that the log knows of. A fold of it."""
+
+    by_name: dict[str, RecordedNode] = {}
+    drains: dict[str, NodeDrain] = {}
+
+    def apply(self, fact: Fact, position: int) -> None:
+        """Fold one record."""
+        match fact.event:
+            case NodeJoined() | NodeChanged() as event:
+                there = self.by_name.pop(event.node, None)
+                stays = there is not None and not there.left
+                since = there.since if there is not None and stays else fact.recorded_at
+                self.by_name[event.node] = RecordedNode(seen=seen_in(event), since=since, position=position)
+            case NodeLeft() as event:
+                there = self.by_name.pop(event.node, None)
+                self.by_name[event.node] = RecordedNode(
+                    seen=there.seen if there is not None else NodeSeen(node=event.node),
+                    since=fact.recorded_at,
+                    position=position,
+                    left=True,
+                    last_seen=event.last_seen,
+                )
+                gone = [name for name, node in self.by_name.items() if node.left]
+                if len(gone) > REMEMBERED:
+                    del self.by_name[gone[0]]
+            case NodeDrainStarted() as event:
+                self.drains[event.node] = NodeDrain(
+                    since=fact.recorded_at, actor=fact.actor, reason=fact.reason, position=position
+                )
+            case NodeDrainEnded() as event:
+                self.drains.pop(event.node, None)
+
+    def present(self) -> dict[str, RecordedNode]:
+        """Those that have not left."""
+        return {name: node for name, node in self.by_name.items() if not node.left}
+
+    def called_now(self, name: str, seen: Iterable[NodeSeen]) -> str:
+        """What the node of this name is called among those that are there; the same where it is not among them."""
+        there = {one.node: one.address for one in seen}
+        address = self.by_name[name].seen.address if name in self.by_name else ""
+        if name in there or not address:
+            return name
+        return next((one for one in also_called(name, address) if there.get(one) == address), name)
+
+    def drained_as(self, name: str) -> str:
+        """The name under which a drain was ordered that holds for this node: its own, or one that it had; or none."""
+        if name in self.drains:
+            return name
+        address = self.by_name[name].seen.address if name in self.by_name else ""
+        return min(also_called(name, address) & self.drains.keys(), default="")
+
+
+def seen_in(event: NodeJoined | NodeChanged) -> NodeSeen:
+    """What the event says of its node."""
+    return NodeSeen(**{name: getattr(event, name) for name in NodeSeen.__struct_fields__})
+
+
+def what_changed(
+    known: RecordedNodes, seen: Iterable[NodeSeen], last_seen: Mapping[str, datetime | None]
+) -> Iterator[NodeJoined | NodeChanged | NodeLeft]:
+    """What is to be recorded when these are the nodes that are there."""
+    there = {node.node: node for node in seen}
+    before = known.present()
+    for name in sorted(before.keys() - there.keys()):
+        yield NodeLeft(node=name, last_seen=last_seen.get(name))
+    for name, node in sorted(there.items()):
+        if name not in before:
+            yield NodeJoined(**msgspec.structs.asdict(node))
+        elif before[name].seen != node:
+            yield NodeChanged(**msgspec.structs.asdict(node))
+
+
+def changed_drain(
+    recorded: RecordedNodes, command: DrainNode | UndrainNode, *, many: bool
+) -> NodeDrainStarted | NodeDrainEnded:
+    """The event of a command about a node. Raises `UnknownNode`, `NothingToChange`."""
+    drained_as, known = recorded.drained_as(command.node), sorted(recorded.present()) if many else [LOCAL]
+    if isinstance(command, UndrainNode):
+        if not drained_as:
+            _check_known(command.node, [*known, *recorded.by_name])
+            raise NothingToChange(f"The node {command.node} is not being drained", field="node")
+        others = [name for name in known if name != command.node and recorded.drained_as(name) == drained_as]
+        if others and drained_as != command.node:
+            raise NothingToChange(
+                f"The node {command.node} is being drained as `{drained_as}`, as {', '.join(others)}: "
+                f"undrain `{drained_as}`, which ends it for all of them",
+                field="node",
+            )
+        return NodeDrainEnded(node=drained_as)
+    _check_known(command.node, known)
+    if drained_as:
+        since = recorded.drains[drained_as].position
+        raise NothingToChange(f"The node {command.node} is being drained, since position {since}", field="node")
+    return NodeDrainStarted(node=command.node)
+
+
+def _check_known(name: str, known: list[str]) -> None:
+    if name not in known:
+        there = ", ".join(dict.fromkeys(known)) or "none just now"
+        raise UnknownNode(f"There is no node {name}. There are: {there}", field="node")

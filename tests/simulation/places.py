@@ -1,0 +1,67 @@
+"""Where attempts run, and whether they may: told from the machines, and from the drains that hold."""
+
+from broken import broken
+from sim_cluster import MACHINES, Machine
+
+from tasktrail.actors.core.resources import machine_is_busy
+from tasktrail.actors.core.state import SchedulerState
+from tasktrail.events import TaskState
+
+
+def machine_of(state: SchedulerState, node: str) -> Machine:
+    """What is called so, or was."""
+    return MACHINES[state.durable.nodes.by_name[node].seen.address]
+
+
+def check_nodes(state: SchedulerState, started: list[int]) -> None:
+    """What starts does so on a node that is there, suits, is not drained, and has not promised it already."""
+    if not state.nodes.many:
+        return
+    for task_id in started:
+        entry = state.running[task_id]
+        task, node, machine = entry.reserved_for, state.nodes.by_name[entry.node], machine_of(state, entry.node)
+        if not node.present:
+            broken(f"I17: task {task_id} starts on {entry.node}, which is not there")
+        if not machine.suits(task.spec.requires, entry.node):
+            broken(f"I17: task {task_id} starts on {entry.node}, and requires {task.spec.requires}")
+        if machine.is_one_of(set(state.durable.nodes.drains)):
+            broken(f"I17: task {task_id} starts on {entry.node}, which is drained")
+        memory, temp, alone = _promised(state, machine)
+        if memory > machine.memory or temp > machine.temp:
+            broken(f"I17: {memory} and {temp} are promised on {entry.node}, which has {machine.memory}, {machine.temp}")
+        if alone > node.workers.slots:
+            broken(f"I17: {alone} attempts have {node.workers.slots} workers of {entry.node}")
+
+
+def _promised(state: SchedulerState, machine: Machine) -> tuple[int, int, int]:
+    """Memory and temp space promised to all that runs on a machine, and how many have a worker to themselves."""
+    memory = temp = alone = 0
+    for entry in state.running.values():
+        if entry.node in state.durable.nodes.by_name and machine_of(state, entry.node) is machine:
+            memory += entry.reserved_for.memory_needed
+            temp += entry.reserved_for.temp_needed
+            alone += not entry.short
+    return memory, temp, alone
+
+
+def fits_a_node(state: SchedulerState, task: TaskState) -> bool:
+    """Whether a node has a worker free and room for the task now."""
+    drains, short = set(state.durable.nodes.drains), state.is_short(task)
+    for name, node in state.nodes.by_name.items():
+        if not node.present or node.sampled_at is None:
+            continue
+        machine = machine_of(state, name)
+        if machine.is_one_of(drains) or not machine.suits(task.spec.requires, name):
+            continue
+        most = node.workers.held + max(0, state.free_slots)
+        worker = node.workers.place(task.spec.worker_label, most, short=short)
+        memory, temp, _ = _promised(state, machine)
+        roomy = (
+            memory + task.memory_needed <= machine.memory
+            and temp + task.temp_needed <= machine.temp
+            and node.reserved.unseen_memory + task.memory_needed <= node.sample.memory_available
+            and node.reserved.unseen_temp + task.temp_needed <= node.sample.temp_free
+        )
+        if worker is not None and roomy and not machine_is_busy(node.sample, state.limits):
+            return True
+    return False
