@@ -17,20 +17,17 @@ stay_home.watch()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every", type=int, default=1, metavar="N", help="of all tests every Nth, the same each time")
-    parser.addoption("--slow", default="1/1", metavar="K/N", help="of all that is slow the Kth of N parts")
+    for what in ("quick", "slow"):
+        parser.addoption(f"--{what}", default="1/1", metavar="K/N", help=f"of all {what} tests the Kth of N parts")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    every: int = config.getoption("every")
-    part, parts = map(int, config.getoption("slow").split("/"))
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
-        number = crc32(item.nodeid.encode())
         is_slow = item.get_closest_marker("slow") or item.get_closest_marker("crash")
-        goes = number % parts == part % parts if is_slow and parts > 1 else number % every == 0
-        (kept if goes else left_out).append(item)
+        part, parts = map(int, config.getoption("slow" if is_slow else "quick").split("/"))
+        (kept if (crc32(item.nodeid.encode()) - part) % parts == 0 else left_out).append(item)
     items[:] = kept
     if left_out:
         config.hook.pytest_deselected(items=left_out)
