@@ -228,6 +228,26 @@ def test_a_standby_that_has_its_turn_waits_for_its_own_thread_and_for_what_passe
         serve._opened(opened, turns, reporter)  # at the start it is somebody else's
 
 
+@pytest.mark.parametrize("looks", [1, 3])
+def test_a_standby_that_is_stopped_while_it_finds_the_log_free_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    pytest.importorskip("psycopg")
+    left = list(range(looks))
+
+    def is_free(_self: object) -> bool:
+        left.pop()
+        if not left:
+            signal.raise_signal(signal.SIGTERM)
+        return not left
+
+    monkeypatch.setattr("tasktrail.following.follower.is_begun", lambda _place: False)
+    monkeypatch.setattr("tasktrail.following.follower.refuse_older_log", lambda _paths: None)
+    monkeypatch.setattr("tasktrail.events.log.postgresql.watch.OwnerWatch.is_free", is_free)
+    config = Config(log="postgresql://127.0.0.1:1/tasks")
+    assert not serve._has_turn(tmp_path, config, serve.Announcer(as_json=False, lines=False))
+
+
 @needs_postgresql
 def test_a_standby_asks_what_an_older_version_knows_of_a_lost_history_before_it_builds_views_of_its_own(
     tmp_path: Path,
