@@ -37,7 +37,7 @@ from ..workers.reactor import Reactor
 from .connection import Connection
 from .gateway_process import GatewayLink
 from .hand_out import HandOut
-from .known_hosts import Key, KnownHost, KnownHosts
+from .known_hosts import Ending, Key, KnownHost, KnownHosts
 from .placement import GPU, Home, HostNeeds, Placement
 from .roster import STOPS_WITHIN, HostName, Roster, host_name
 from .wire import (
@@ -390,10 +390,15 @@ class ClusterExecutor:
     def _have_ended(self, name: str, *, greet: bool) -> None:
         """Who was not heard of for long may obey a later service by now, so it is greeted first.
 
-        It is ended once it has obeyed; or when it does not answer, though the head of the cluster does.
+        It is ended once it has obeyed; or when it does not answer, though the head of the cluster does. Not while the
+        log may be another's, and the host with it: a head that is heard may stand on this machine, behind no cable.
         """
-        if not self._connection.is_replaced:
+        if self._connection.is_replaced:
+            return
+        if self._connection.owns():
             self._hosts.is_ending(name, self._connection.end(name, greet=greet))
+        else:
+            self._hosts.is_ending(name, Ending(self._clock(), may_kill=False))
 
     def _on_farewell(self, name: str, later: int | None) -> None:
         if name in self._hosts.ending:
@@ -640,6 +645,7 @@ class ClusterExecutor:
         if owns and not was_owned:
             logger.info("log_is_ours_again")
             for host in self._hosts.by_name.values():
+                self._connection.call_again(host, 0.0)  # what is on its way bears an older stamp
                 self._connection.pump(host)
         elif was_owned and not owns:
             logger.warning("log_may_be_taken", why="no lease is renewed until it is surely this service's again")

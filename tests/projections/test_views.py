@@ -226,7 +226,7 @@ def test_catching_up_reads_only_what_is_missing(history: Journal, monkeypatch: p
     views.apply(history.records[:120])
     end = catch_up(history.log, views, lambda position, head: reached.append((position, head)))
     assert end == views.position == len(history.records)
-    assert reached[0] == (169, end)  # a page has the record before in it
+    assert reached[0] == (169, end)  # 50, with the record before
     assert reached[-1] == (end, end)
     assert catch_up(history.log, views) == end
 

@@ -151,8 +151,8 @@ class InProcessLink:
                     cluster.hosts[order.name] = host
             case Call():
                 answer = self._call(order)
-            case Kill() if self._on(order.host) in cluster.cut_off | self.cut_off:
-                pass
+            case Kill() if not self.is_head_heard or self._on(order.host) in cluster.cut_off:
+                pass  # it is the head that carries it out
             case Kill():
                 if order.host in cluster.hosts:
                     cluster.lose(order.host)

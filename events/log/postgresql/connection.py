@@ -26,11 +26,9 @@ Conn: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Values: TypeAlias = Sequence[object] | dict[str, object]
 
 _IN_CARE: dict[str, str] = {
-    "connect_timeout": "10",
     "keepalives_idle": "5",
     "keepalives_interval": "2",
     "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
 }
 """So that a cut cable is noticed, which by default takes hours. The address may say otherwise."""
 _SERVER_IN_CARE = """
@@ -60,16 +58,17 @@ class Database:
         """For messages."""
         self._address = address
 
-    def connect(self, role: str, *, writes: bool = False) -> Conn:
+    def connect(self, role: str, *, writes: bool = False, patience: int = 10) -> Conn:
         """A connection on which each statement is a transaction of its own, unless it says `BEGIN`.
 
         `role`: what PostgreSQL's own tools show of who it is; `writes`: so the server has to take writes. One that only
         follows another never does, whatever the address says: it may lag behind, and whoever reads here has to see what
-        was acknowledged.
+        was acknowledged. `patience`: seconds that a server may be silent, unless the address says otherwise.
         """
+        silence = {"connect_timeout": str(patience), "tcp_user_timeout": str(patience * 1000)}
         try:
             given = conninfo_to_dict(self._address)
-            wanted = {**_IN_CARE, "application_name": f"tasktrail {role}", **given, **_AS_NEEDED}
+            wanted = {**_IN_CARE, **silence, "application_name": f"tasktrail {role}", **given, **_AS_NEEDED}
             wanted["target_session_attrs"] = "read-write" if writes else "primary"
             conn = psycopg.connect(make_conninfo("", **wanted), autocommit=True)
         except psycopg.Error as error:

@@ -183,12 +183,13 @@ class Heart:
                 return
 
     def _beat(self) -> None:
-        conn = self._conn = self._conn or self._database.connect("heart", writes=True)
+        conn = self._conn = self._conn or self._database.connect("heart", writes=True, patience=2)
         began = boot_seconds()
         with conn.transaction():  # behind a pooler the session may be that of appends, too
             conn.execute("SET LOCAL synchronous_commit = off")
             beaten = conn.execute(_BEAT, (self.epoch,)).rowcount
         if not beaten:  # another one has the log, or just this one is taking it
+            self.beaten_at = -inf
             self._let_go()
             return
         self.beaten_at = began

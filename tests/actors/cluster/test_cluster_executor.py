@@ -477,6 +477,29 @@ def test_a_service_that_comes_back_from_behind_a_cut_cable_ends_no_host_of_the_l
 
 
 @pytest.mark.slow
+def test_a_service_whose_log_may_be_anothers_ends_no_host_though_it_hears_the_head(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head may stand on its own machine: what is silent may be heard by the later service."""
+    monkeypatch.setattr("tasktrail.actors.cluster.cluster_executor._END_AGAIN_AFTER", 0.2)
+    unsure = [0.0]
+    old, old_reports = services.start(lease=SHORT, owned=lambda: unsure[0])
+    old.do([services.run("patient")])
+    old_reports.until(is_progress)
+    cluster.links[-1].cut_off.add("n1")
+    unsure[0] = OWNED_FOR
+    executor, reports = services.start(lease=SHORT)
+    reports.until(lambda report: isinstance(report, AttemptFound))
+    assert old_reports.end(1).outcome == "lost"
+
+    ((name, ending),) = old._hosts.ending.items()
+    old_reports.until(lambda _: old._hosts.ending[name].asked_at > ending.asked_at + 0.5)
+
+    executor.do([Stop(1, 1)])
+    assert reports.end(1).outcome == "stopped"
+
+
+@pytest.mark.slow
 def test_nothing_lives_longer_by_a_service_whose_log_may_be_anothers(services: Services) -> None:
     """Its database does not answer, and a standby may have taken the log. Where that has not happened, it goes on."""
     unsure = [0.0]

@@ -58,7 +58,7 @@ def sample(folder: Path, name: str) -> Path:
 def test_a_gif_that_was_cut_where_its_end_mark_might_be_is_no_whole_one(tmp_path: Path) -> None:
     path = sample(tmp_path, "f.gif")
     content = path.read_bytes()
-    path.write_bytes(content[: content.index(b";", 2000) + 1])
+    path.write_bytes(content[: len(content) // 2] + b";")
     assert "cut" in fault_in(path)
 
 
