@@ -49,6 +49,8 @@ class Eraser(Actor):
         rebuilding: held while views are built beside the live ones.
         clock: for trying again.
         stopping: whether the service stops. Then views are not built to their end.
+        owes: notes, for good, whether this data folder still has what is of an erased user. The log does not say that
+            of one folder among several: a service on another may finish what a kill has cut short here.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Eraser(Actor):
         rebuilding: threading.Lock,
         clock: Clock,
         stopping: Callable[[], bool],
+        owes: Callable[[bool], None],
     ) -> None:
         super().__init__()
         self._folders = folders
@@ -74,12 +77,12 @@ class Eraser(Actor):
         self._rebuilding = rebuilding
         self._clock = clock
         self._stopping = stopping
+        self._owes = owes
 
     def on_start(self) -> None:
         """Destroy keys that a kill has left at once, before anybody is let in; the rest is done beside the work."""
         self._retrier = Retrier("eraser", self._ring, self._clock, lambda _: None)
-        for erasure in self._pending().values():
-            self._ask_scheduler(DestroyKeys(erasure.keys), _WITHIN)
+        self._destroy_keys(self._pending().values())
         self.actor_ref.tell(WAKE)
 
     def on_stop(self) -> None:
@@ -99,19 +102,25 @@ class Eraser(Actor):
         pending = self._pending()
         if not pending:
             return
-        for erasure in pending.values():
-            self._ask_scheduler(DestroyKeys(erasure.keys), _WITHIN)
+        self._destroy_keys(pending.values())
         self._ask_snapshotter(DeleteSnapshots(), _WITHIN)
         if not self._rebuilding.acquire(blocking=False):
             raise NotReady("Views are being built by somebody else: the erasure goes on when that is done")
         try:
             self._replace_views()
+            self._owes(False)  # noqa: FBT003 - of a callback
             self._delete_files([task_id for erasure in pending.values() for task_id in erasure.tasks])
         finally:
             self._rebuilding.release()
         for position in pending:
             self._report(ErasureDone(position))
             logger.info("an erasure is finished", erasure=position)
+
+    def _destroy_keys(self, erasures: Collection[UserErased]) -> None:
+        if erasures:
+            self._owes(True)  # noqa: FBT003 - of a callback
+        for erasure in erasures:
+            self._ask_scheduler(DestroyKeys(erasure.keys), _WITHIN)
 
     def _replace_views(self) -> None:
         beside = self._folders.views.with_name(f"{self._folders.views.name}.erasing")

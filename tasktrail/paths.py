@@ -160,7 +160,7 @@ class UnixName:
 _OTHERS = 0o077
 _FILES = re.compile(
     r"\.?(log|views)\.(db|postgresql).*|lock|workers\.lock|\.?tasktrail\.sock.*|\.?http-(token|sessions).*|tasktrail\.toml|seal-key|keys\.db.*|\.?master-key.*|accepted-loss\.json.*"
-    r"|\.?witnesses\.json.*|hosts\.json.*"
+    r"|\.?witnesses\.json.*|hosts\.json.*|erasing"
 )
 _FOLDERS = re.compile(r"archive|snapshots|output|pictures|tmp|seals|replaced-\d{8}T\d+Z")
 _TASKS_OWN = re.compile(r"\d+")

@@ -65,7 +65,7 @@ from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, Fenced, LogGone, NotReady
 from .events.forms import forms_fingerprint
 from .events.log.address import is_address
-from .events.log.files import refuse_rescued
+from .events.log.files import read_mark, refuse_rescued
 from .events.log.integrity import AT_ONCE
 from .events.log.lock import DataLock
 from .events.log.opening import is_begun, open_log, read_log
@@ -73,7 +73,7 @@ from .events.log.writers import added_forms
 from .events.state import RESUMING
 from .events.system_events import RetentionRule, TasksForgotten, UserErased
 from .events.task_events import is_terminal
-from .following.erasure import erase_here
+from .following.erasure import erase_here, owe, settle
 from .handlers.contract import Room
 from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
@@ -290,7 +290,9 @@ class System:
     def _erase_here(self) -> None:
         if is_begun(self.paths.log):
             with closing(read_log(self.paths.log)) as log:
-                erase_here(log, self.paths)
+                # Where this folder has recorded the last of it, the Eraser does what is open.
+                if self.paths.erasing.exists() or read_mark(self.paths.log) != log.head():
+                    erase_here(log, self.paths)
 
     def _check_sandbox(self) -> None:
         if self.config.sandbox == "require" and not sandbox_support().whole:
@@ -651,7 +653,14 @@ class System:
             rebuilding=self.rebuilding,
             clock=self.clock,
             stopping=self._stopping.is_set,
+            owes=self._owe if is_address(self.paths.log) else lambda _: None,
         )
+
+    def _owe(self, owes: bool) -> None:  # noqa: FBT001 - of a callback
+        if owes:
+            owe(self.paths, is_user=True)
+        else:
+            settle(self.paths)
 
     def _start_retention(self) -> "Retention.ref":  # type: ignore[name-defined]
         return Retention.start(

@@ -218,11 +218,12 @@ class Mover:
         make_folders(folder)
         self._sweep(folder)
         note = folder / "uploads" / f"{wish.name}.json"
+        client = self._client()
         try:
             lock = hold(lock_of(note), _LOCKED_WITHIN)
         except Busy:
             raise unreachable(wish.url, "the upload is being called off") from None
-        upload = S3Upload(self._client(), parsed(wish.url), wish.owner, note, overwrite=wish.overwrite)
+        upload = S3Upload(client, parsed(wish.url), wish.owner, note, overwrite=wish.overwrite)
 
         def be_over() -> None:
             upload.call_off()

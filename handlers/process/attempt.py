@@ -4,6 +4,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from types import TracebackType
@@ -274,6 +275,10 @@ def _telling_input(ending: AttemptEnded, source: Input) -> AttemptEnded:
 
 
 def _changed(run: Run, error: InputChanged, said: str = "") -> AttemptEnded:
+    if run.input_url:  # the next copy is of the same version, so pieces made of this one would be taken for good
+        for index in Path(run.work_dir).glob("*.index"):
+            with suppress(OSError):
+                index.unlink()
     told = plain_text(f"{error}{said}", ERROR_LIMIT)
     return AttemptEnded(run.task_id, run.attempt, "failed", error=told, error_type=InputChanged.__name__)
 

@@ -163,7 +163,8 @@ class Away:
     ) -> None:
         self._held.close()
         if self._folder.name:
-            with self._channel.listening():
+            # What stays is removed by the next one; the attempt has ended as it has, perhaps with its output there.
+            with suppress(OSError, RuntimeError), self._channel.listening():
                 clear_up(self._folder, self._node)
 
     @property

@@ -280,14 +280,19 @@ class WorkerChannel:
     def listening(self) -> Iterator[None]:
         """For those who do not `listen`, while they move bytes or wait for a disk: a thread does it until this ends.
 
-        No process may be forked meanwhile: it would have a copy of a lock that the thread holds.
+        No copy of this process may go on meanwhile: it would have a copy of a lock that the thread holds. One that is
+        another program at once, with nothing of ours done in between, may be started.
         """
         if self._listening:
             yield
             return
         self._listening = True
         thread = Thread(target=self._listen, name="control", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            self._listening = False
+            raise
         self._begin_to_beat()
         try:
             yield

@@ -103,7 +103,8 @@ def pull(
 def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> int:
     """Build views.db anew beside the old one, then replace that; answers with the position reached.
 
-    Readers see the old or the new, never a mix: the copy into place is one transaction.
+    Readers see the old or the new, never a mix: the copy into place is one transaction. Raises `HistoryMissing`, and
+    leaves the old ones, where those have seen what the log does not hold: they may be all that knows of it.
     """
     beside = path.with_name(path.name + ".new")
     schema.delete_files(beside)
@@ -112,6 +113,9 @@ def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None 
         try:
             pull(log, views, log.head().position, BULK_PAGE, progress)
             views.finish()
+            known = known_end(path)
+            if known is not None:  # asked last: the server may have become another one at any page
+                refuse_other(log, known)
             copy_over(views.connection, path)
             return views.position
         finally:

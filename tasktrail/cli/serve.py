@@ -244,13 +244,15 @@ def _has_turn(data: Path, config: "Config", reporter: "Announcer") -> bool:
     paths = DataPaths(data, Path(config.temp_dir) if config.temp_dir else None, config.log)
     with closing(Standby(paths, config)) as standby, Signals() as signals:
         if standby.may_take_over():
-            return True
+            return signals.next() is None  # it may have come while that was looked for
         standby.start()
         said = "standby: waits until no other service has the log"
         _tell_systemd("READY=1", f"STATUS={said}")
         reporter.say("info", said, said)
         while signals.next(_TURN_EVERY) is None:
             if standby.may_take_over():
+                if signals.next() is not None:
+                    return False
                 reporter.say("info", "taking over the log", "taking over the log")
                 return True
     return False

@@ -1,7 +1,7 @@
 """What a service on another machine has erased or forgotten is gone from this data folder, too.
 
 The log is on PostgreSQL, and each machine has keys of users, views and snapshots of its own. Who erases does it on its
-own machine.
+own machine, and notes in the same file that it has begun: another one may finish before it goes on.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from contextlib import closing
 from ..actors.base import logger
 from ..actors.snapshots import delete_snapshots
 from ..events.log.event_log import ReportProgress
-from ..events.log.files import create_private, read_mark, sync
+from ..events.log.files import create_private, sync
 from ..events.log.keys import Keys
 from ..events.log.log_reader import LogReader
 from ..events.system_events import UserErased
@@ -33,6 +33,11 @@ def owe(paths: DataPaths, *, is_user: bool) -> None:
     """Note, for good, that views and snapshots have something that was forgotten or is of an erased user."""
     if is_user or _owed(paths) != _OF_A_USER:
         _write(paths, _OF_A_USER if is_user else _OF_TASKS)
+
+
+def settle(paths: DataPaths) -> None:
+    """Note that nothing is owed any more."""
+    paths.erasing.unlink(missing_ok=True)
 
 
 def is_owed(paths: DataPaths) -> bool:
@@ -76,8 +81,6 @@ def erase_here(
         looked: keys that were erased up to this position of the log are gone, as is known.
     """
     owed, head = _owed(paths), log.head()
-    if not owed and read_mark(paths.log) == head:  # it was erased here
-        return False
     views = known_end(paths.views)
     seen = head.position
     if views is not None and views.position:
@@ -97,7 +100,7 @@ def erase_here(
         rebuild_views(log, paths.views, progress)
         _write(paths, _BUILT)
     clear_write_ahead_log(paths.views)
-    paths.erasing.unlink()
+    settle(paths)
     logger.info("what was erased elsewhere is gone from here", keys=len(keys))
     return True
 

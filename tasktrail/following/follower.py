@@ -213,6 +213,8 @@ class Follower:
             self._look_up()
             looked = log.head().position
             if isinstance(self.trouble, LogUnreachable | NotReady):
+                if (known := known_end(self._paths.views)) is not None:
+                    refuse_other(log, known)  # before questions are let in: it may have come back as another one
                 self._tell(None)  # there is a log that can be read, however long it takes to fold it
             if erase_here(log, self._paths, self._begin_to_erase, self._reach, looked=self._erased_to):
                 self.views_generation += 1

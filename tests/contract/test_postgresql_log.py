@@ -148,6 +148,21 @@ def test_a_service_that_has_lost_one_of_its_two_sessions_is_not_replaced(log: Ev
             log.append([], expected=0)
 
 
+def test_a_look_that_the_server_keeps_waiting_finds_no_free_log_and_the_next_one_looks_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(place).close()
+    watch = import_module("tasktrail.events.log.postgresql.watch")
+    monkeypatch.setattr(watch, "_LOOK_WITHIN", 0.05)
+    with database_set(place, "lock_timeout", "7"), closing(watch.OwnerWatch(place)) as looks:
+        with connect(database(place)) as other, other.transaction():
+            other.execute("LOCK TABLE tasktrail.owner")
+            assert not looks.is_free()
+        monkeypatch.undo()
+        assert looks.is_free()
+        assert looks._conn.execute("SHOW lock_timeout").fetchall() == [("0",)]
+
+
 def test_of_two_starts_after_a_long_silence_one_gets_the_log_and_is_left_alone(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

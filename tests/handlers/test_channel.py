@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -28,6 +29,7 @@ from tasktrail.events.reports import (
     Stop,
     WorkerGone,
 )
+from tasktrail.handlers.process.away import Away
 from tasktrail.handlers.process.channel import (
     MAX_REPORT,
     CoresChanged,
@@ -44,6 +46,7 @@ from tasktrail.handlers.process.channel import (
     worker_order_decoder,
     worker_report_decoder,
 )
+from tasktrail.handlers.process.sandbox import Sandbox
 
 ORDERS = [
     Setup({"noop": "m:f"}, 5),
@@ -309,6 +312,24 @@ def test_a_worker_that_does_not_listen_is_heard_and_hears_while_it_moves_bytes()
     assert threading.active_count() == threads
     assert not service.channel.stop_wanted(), "nobody listens any more, so that it can be forked"
     os.close(service.control)
+
+
+def test_a_worker_that_may_have_no_thread_listens_the_next_time_and_keeps_the_end_of_its_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, threads = Service(listens=False), threading.active_count()
+
+    def none_more(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("threading.Thread.start", none_more)
+        with pytest.raises(RuntimeError), service.channel.listening():
+            pass
+        with Away(service.channel, Sandbox(), -1) as away:
+            away._folder = tmp_path / "elsewhere"
+    with service.channel.listening():
+        assert threading.active_count() == threads + 1
 
 
 def test_a_call_for_later_is_made_by_the_other_thread(channel: WorkerChannel) -> None:

@@ -18,6 +18,7 @@ from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, PublishW
 from tasktrail.handlers import Rejected, TaskContext, Unusable, handler, inputs
 from tasktrail.handlers.errors import InputChanged
 from tasktrail.handlers.inputs import Input
+from tasktrail.handlers.pieces import Pieces
 from tasktrail.handlers.process.attempt import deliver, perform
 from tasktrail.handlers.process.sandbox import Sandbox
 from tasktrail.testing import task_type_of
@@ -228,6 +229,23 @@ def test_a_change_ends_the_attempt_at_its_next_checkpoint(source: Path, run: Run
     assert_told(perform(run, copying(save), line), "cut from")
     assert [checkpoint.processed_frames for checkpoint in line.checkpoints()] == [1]
     assert reached == []
+
+
+@pytest.mark.parametrize("url", ["", "s3://bucket/in.txt"])
+def test_pieces_of_a_fetched_copy_that_changed_are_not_believed_the_next_time(source: Path, run: Run, url: str) -> None:
+    """Another copy of the same version is what they would belong to. A path is another file then, as its times say."""
+    fetched = replaced(run, input_url=url, input_version="v1" if url else "")
+
+    def keep(context: TaskContext[Any]) -> None:
+        pieces = Pieces(context, "of this version")
+        overwrite(source)
+        pieces.part(0).write_bytes(b"made of what was altered")
+        pieces.keep(0, 1.0, "one")
+
+    ending = perform(fetched, copying(keep), Line())
+    assert_told(ending, "written to")
+    assert "The handler said" not in ending.error
+    assert bool(list(Path(run.work_dir).glob("*.index"))) == (not url)
 
 
 def test_a_type_without_an_output_is_held_to_it_too(source: Path, run: Run) -> None:

@@ -12,6 +12,7 @@ import pytest
 from histories import BEGIN, OPERATIONS, Journal
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tasktrail.events.errors import HistoryMissing, LogCorrupt
 from tasktrail.events.log.memory import MemoryEventLog
@@ -319,6 +320,31 @@ def test_a_rebuild_that_fails_leaves_the_old_views_and_no_litter(history: Journa
         rebuild_views(broken, path)
     views = TaskViews(path)
     assert views.position == len(history.records)
+    views.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["views.db"]
+
+
+def test_a_rebuild_from_a_log_that_has_become_another_one_meanwhile_leaves_the_old_views(
+    history: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, size = tmp_path / "views.db", len(history.records)
+    rebuild_views(history.log, path)
+    other = MemoryEventLog()
+    other.append(
+        [*history.records[:-3], *(replace(record, actor="somebody else") for record in history.records[-3:])],
+        expected=0,
+    )
+
+    def fail_over(reached: int, _until: int) -> None:
+        if reached == 50:
+            log.read = other.read
+
+    log: Any = SimpleNamespace(read=history.log.read, head=history.log.head)
+    monkeypatch.setattr("tasktrail.projections.views.rebuild.BULK_PAGE", 50)
+    with pytest.raises(HistoryMissing):
+        rebuild_views(log, path, fail_over)
+    views = TaskViews(path)
+    assert (views.position, views.hash) == (size, history.records[-1].hash)
     views.close()
     assert [file.name for file in tmp_path.iterdir()] == ["views.db"]
 

@@ -158,6 +158,49 @@ def test_a_data_folder_that_missed_an_erasure_holds_nothing_of_it_after_a_start(
             assert keys.cipher(key) is None
 
 
+@needs_postgresql
+def test_an_erasure_that_a_service_began_and_another_one_finished_is_finished_where_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = threading.Event()
+
+    def full(*_: object) -> None:
+        tries.set()
+        raise OSError("the disk is full")
+
+    with of_two_users(tmp_path) as (log, paths):
+        log.close()
+        with monkeypatch.context() as patch, TaskService.open(paths.data, config=Config(workers=1)) as service:
+            patch.setattr("tasktrail.actors.eraser.build_anew", full)
+            assert service.watermark.wait(service.erase_user(1).position, 60)
+            assert tries.wait(60)  # the key is gone by now
+        assert holds(paths.data, 1)
+        with TaskService.open(tmp_path / "leader", config=Config(workers=1)) as other:
+            wait_for(lambda: any(isinstance(record.event, ErasureFinished) for record in other.log()))
+            assert not (other.paths.data / "erasing").exists()
+        with closing(Standby(paths, Config())) as standby:
+            standby.start()
+            wait_for(lambda: not holds(paths.data, 1) and not paths.erasing.exists())
+        assert holds(paths.data, 2)
+
+
+@needs_postgresql
+def test_an_erasure_that_a_service_recorded_and_did_not_begin_is_done_by_who_follows_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with of_two_users(tmp_path) as (log, _other):
+        monkeypatch.setattr(log, "destroy", lambda _keys: None)
+        erase(log, 1)
+        log.close()
+        paths = DataPaths(tmp_path / "leader")
+        with closing(read_log(paths.log)) as reader, closing(TaskViews(paths.views)) as views:
+            catch_up(reader, views)
+        assert holds(paths.data, 1)
+        with closing(Standby(paths, Config())) as standby:
+            standby.start()
+            wait_for(lambda: not holds(paths.data, 1) and not paths.erasing.exists())
+
+
 def test_a_log_in_a_file_has_no_standby(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="Only a log on PostgreSQL"):
         Standby(DataPaths(tmp_path), Config())
@@ -226,6 +269,26 @@ def test_a_standby_that_has_its_turn_waits_for_its_own_thread_and_for_what_passe
         assert re.search(f"the standby cannot take over now, and tries again: .*{why}", said)
     with DataLock(paths.lock), pytest.raises(DataInUse):
         serve._opened(opened, turns, reporter)  # at the start it is somebody else's
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+def test_a_standby_that_is_stopped_while_it_finds_the_log_free_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    pytest.importorskip("psycopg")
+    left = list(range(looks))
+
+    def is_free(_self: object) -> bool:
+        left.pop()
+        if not left:
+            signal.raise_signal(signal.SIGTERM)
+        return not left
+
+    monkeypatch.setattr("tasktrail.following.follower.is_begun", lambda _place: False)
+    monkeypatch.setattr("tasktrail.following.follower.refuse_older_log", lambda _paths: None)
+    monkeypatch.setattr("tasktrail.events.log.postgresql.watch.OwnerWatch.is_free", is_free)
+    config = Config(log="postgresql://127.0.0.1:1/tasks")
+    assert not serve._has_turn(tmp_path, config, serve.Announcer(as_json=False, lines=False))
 
 
 @needs_postgresql

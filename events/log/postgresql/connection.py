@@ -36,7 +36,8 @@ _SERVER_IN_CARE = """
     SET tcp_user_timeout = 4000;
     SET DateStyle = 'ISO'; SET default_transaction_isolation = 'read committed';
     SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN (
-        'statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')
+        'statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout',
+        'idle_in_transaction_session_timeout')
 """
 """The same on the other side, which holds the locks of whoever is gone; and what a role may have set otherwise."""
 _AS_NEEDED = {"client_encoding": "UTF8"}

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import psycopg
 
-from ...errors import LogUnreachable
+from ...errors import LogLocked, LogUnreachable
 from ..address import read_address
 from .connection import Conn, Database, is_lost
 from .ownership import is_free
+
+_LOOK_WITHIN = 5.0
+"""Seconds. A server that takes longer, as for its disk, or for somebody's lock, lets nobody take the log either."""
 
 
 class OwnerWatch:
@@ -18,16 +21,20 @@ class OwnerWatch:
         self._conn: Conn | None = None
 
     def is_free(self) -> bool:
-        """Whether no service has it, or its heart has stopped. Not while the server does not answer."""
+        """Whether no service has it, or its heart has stopped. Not while the server does not answer, or not now."""
         try:
-            self._conn = self._conn or self._database.connect("standby", writes=True)
+            if self._conn is None:
+                self._conn = self._database.connect("standby", writes=True)
+                self._conn.execute("SELECT set_config('statement_timeout', %s, false)", (f"{_LOOK_WITHIN}s",))
             return is_free(self._conn)
-        except LogUnreachable:
+        except (LogUnreachable, LogLocked):
             return False
         except psycopg.Error as error:
-            if self._conn is None or not is_lost(self._conn):
-                raise self._database.explained(error, "cannot be read") from error
-            self._conn = None
+            explained = self._database.explained(error, "cannot be read")
+            passes = self._conn is None or is_lost(self._conn) or isinstance(explained, LogUnreachable | LogLocked)
+            self.close()
+            if not passes:
+                raise explained from error
             return False
 
     def close(self) -> None:
