@@ -232,9 +232,7 @@ class Round:
         self.measure("recorded after", after)
         self.figures["lost"] = self.figures.get("lost", 0) + 1
         self.check(after > 0, f"{said} before the fault")
-        # Without the head a lease is renewed for some seconds more, and who renews it has to be replaced.
-        within = 2 * self.rig.lease + 5 if self.name == "head-killed" else RECORDED_WITHIN
-        self.check(after <= within or event.outcome != "lost", f"{said} only {after:.1f} s after the fault")
+        self.check(after <= RECORDED_WITHIN or event.outcome != "lost", f"{said} only {after:.1f} s after the fault")
         self.check(event.outcome in self.outcomes, f"{said}: {event.error}")
         self.check(not machine or machine in self.hit, f"{said}, which was not hit")
 
