@@ -162,10 +162,10 @@ class System:
         self._cluster_executor: ClusterExecutor | None = None
         self._connecting = connecting
         self._epoch = 0
+        """Of the log, once it is open."""
         self._opened: EventLog | None = None
         self._is_restored = False
         """Whether the log was put back to an earlier one before this start, as far as is known."""
-        """Of the log, once it is open."""
         self._handover: Handover | None = None
         self.committed = Watermark()
         self.refusals = Refusals(self.clock)
