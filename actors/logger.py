@@ -6,31 +6,41 @@ configuration would print to standard output, which belongs to the program that 
 
 import logging
 import re
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
-
-import structlog
-from structlog.typing import EventDict
 
 
 class _Log:
     """Decides anew for each line where it goes: a program may configure structlog after it has imported us."""
 
     def __init__(self, name: str) -> None:
-        self._configured = structlog.get_logger(name)
-        self._plain = structlog.wrap_logger(
-            logging.getLogger(name),
-            processors=[structlog.stdlib.filter_by_level, _as_record],
-            wrapper_class=structlog.stdlib.BoundLogger,
-        )
+        self._name = name
+        self._loggers: tuple[Any, Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._configured if structlog.is_configured() else self._plain, name)
+        import structlog  # noqa: PLC0415 - a fifth of a start's imports, and most starts have nothing to say
+
+        if self._loggers is None:
+            plain = structlog.wrap_logger(
+                logging.getLogger(self._name),
+                processors=[structlog.stdlib.filter_by_level, _as_record],
+                wrapper_class=structlog.stdlib.BoundLogger,
+            )
+            self._loggers = structlog.get_logger(self._name), plain
+        configured, plain = self._loggers
+        return getattr(configured if structlog.is_configured() else plain, name)
 
 
-def _as_record(_logger: Any, _method: str, line: EventDict) -> EventDict:
+def is_configured() -> bool:
+    """Whether the program has configured structlog."""
+    structlog = sys.modules.get("structlog")
+    return structlog is not None and structlog.is_configured()
+
+
+def _as_record(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> dict[str, Any]:
     """The arguments for the standard library's method: the event and its fields as one text."""
     raised = {"exc_info": line.pop("exc_info")} if "exc_info" in line else {}
     words = [str(line.pop("event", "")), *(f"{name}={value!r}" for name, value in line.items())]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import pykka
@@ -24,11 +24,13 @@ from .base import WAKE, Actor, Alarm, Wake, logger
 from .core.messages import Delivered, Tick
 from .delivery.attempt import DELIVER_WITHIN, Deadline, Result
 from .delivery.dispatcher import MAX_DELIVERIES, Dispatcher
-from .delivery.mail import MailSender
-from .delivery.targets import TargetSender
-from .delivery.webhook import WebhookSender
 from .feed import Feed, Retrier
 from .snapshots import folded_outbox
+
+if TYPE_CHECKING:
+    from .delivery.mail import MailSender
+    from .delivery.targets import TargetSender
+    from .delivery.webhook import WebhookSender
 
 Deliver: TypeAlias = Callable[[Notice, Deadline, datetime], Result]
 
@@ -36,7 +38,7 @@ Deliver: TypeAlias = Callable[[Notice, Deadline, datetime], Result]
 class Senders:
     """Takes a notice to its receiver over the notice's channel. One object for all threads."""
 
-    def __init__(self, webhooks: WebhookSender, mail: MailSender, targets: TargetSender) -> None:
+    def __init__(self, webhooks: "WebhookSender", mail: "MailSender", targets: "TargetSender") -> None:
         self._webhooks = webhooks
         self._mail = mail
         self._targets = targets

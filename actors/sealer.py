@@ -21,7 +21,6 @@ from ..projections.proof.witness_list import read_witnesses
 from .base import Actor, Alarm, logger
 from .core.messages import Tick
 from .side_process import ProcessEnded, SideProcess, stay_behind
-from .witnesses import ask_witnesses
 
 _LAST_WITHIN = 3.0
 """Seconds that a stop waits for the last seal. A longer log is sealed at the next start."""
@@ -141,6 +140,8 @@ def main(log_path: str, folder: str, key_file: str, witnesses: str, parent: str)
         except WitnessesDamaged as error:
             _tell(_Unsigned(event="no witness is asked to sign the seal", why=error.message, remedy=error.advice))
             return
+        from .witnesses import ask_witnesses  # noqa: PLC0415 - only in this process: it imports all that reaches out
+
         for asked in ask_witnesses(log, seal, key, named):
             if asked.outcome != "signed":
                 _tell(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
-import structlog
 
 from ..events import (
     Accepted,
@@ -50,7 +49,7 @@ from ..events.system_events import (
     WorkerExited,
 )
 from .feed import Feed
-from .logger import RateLimit, get_logger
+from .logger import RateLimit, get_logger, is_configured
 
 LINES_OF_A_KIND = 300
 """How many lines of a kind may come in a minute. Where more happens they are a sample; the event log has everything."""
@@ -138,12 +137,12 @@ class ServiceLog:
 
     def put(self, records: Sequence[Recorded]) -> None:
         """These were committed."""
-        if structlog.is_configured():
+        if is_configured():
             self._feed.put(records)
 
     def answered(self, commands: Sequence[Command], answers: Sequence[Accepted | TasktrailError]) -> None:
         """These commands have their answers."""
-        if structlog.is_configured():
+        if is_configured():
             self._feed.put((_Answered(commands, answers),))
 
     def close(self) -> None:

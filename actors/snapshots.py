@@ -22,6 +22,7 @@ from ..events.log.stubs import forgotten
 from ..events.recorded import Stub
 from ..events.state import fold
 from ..projections.history import recall_from
+from ..projections.notices import TELLING
 from ..projections.outbox import Outbox
 from ..projections.verification import Finding, Verification
 from ..projections.views.schema import FOLD
@@ -137,11 +138,11 @@ class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
 
     def advance(self, folded: SchedulerState, log: ReadableLog, last: int | None = None) -> None:
         """A finished task that goes on comes back from the log."""
-        load, tasks = loader(log), folded.tasks
+        load, tasks, apply = loader(log), folded.tasks, folded.apply
         for record in log.read_to_fold(folded.position, _number(folded, last)):
             if record.version > 1 and record.task_id not in tasks and record.task_id and type(record.event) is not Stub:
                 tasks[record.task_id] = load(record.task_id, record.position - 1)
-            folded.apply(record, record.position)
+            apply(record, record.position)
 
     def lines_of(self, folded: SchedulerState, log: ReadableLog) -> Iterator[bytes]:
         ids = kept_ids(folded, loader(log))
@@ -168,7 +169,11 @@ class _OutboxSnapshot(SnapshotKind[Dispatcher]):
         return Dispatcher(Outbox(recall_from(log)))
 
     def advance(self, folded: Dispatcher, log: ReadableLog, last: int | None = None) -> None:
-        folded.apply(log.read(folded.position, _number(folded, last)))
+        if folded.position:
+            folded.apply(log.read(folded.position, _number(folded, last)))
+            return
+        last = log.head().position if last is None else last
+        folded.begin(log.read_telling(TELLING, last), last)
 
     def lines_of(self, folded: Dispatcher, log: ReadableLog) -> Iterator[bytes]:  # noqa: ARG002 - the outbox was given it
         yield _ENCODER.encode(folded.kept())

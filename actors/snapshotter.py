@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from ..events.log.opening import read_log
 from .base import WAKE, Actor, DeleteSnapshots, Wake, logger
 from .side_process import ProcessEnded, SideProcess, stay_behind
@@ -128,6 +126,8 @@ def main(path: str, folder: str, parent: str) -> None:
     """Take both snapshots, and print their position and the number of tasks. Ends when the parent process does."""
     if not stay_behind(parent):
         return
+    import structlog  # noqa: PLC0415 - only in the process that takes them
+
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for the answer
     gc.disable()  # it makes a million objects, no garbage, and ends
     log = read_log(Path(path))

@@ -42,6 +42,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """The trace that the task belongs to."""
 
 
+TELLING = ("notify_", "callback_url")
+"""How the names of the fields of `Created` begin that say who is told. A task without any of them tells nobody."""
+
+
 def tells_somebody(spec: Created) -> bool:
     """Whether the task has anybody to tell at all."""
     return bool(spec.notify_webhook or spec.callback_url or spec.notify_email or spec.notify_targets)

@@ -220,6 +220,10 @@ class Outbox:
             self._fold(record)
             self._position = record.position
 
+    def pass_over(self, position: int) -> None:
+        """What is up to there and was not folded in concerns no notice."""
+        self._position = max(self._position, position)
+
     def kept(self) -> KeptOutbox:
         """Everything, as data. Only of an outbox that nothing was taken from: what was handed out is not in it."""
         turns, notices = self._pending.kept()

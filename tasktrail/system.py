@@ -30,9 +30,7 @@ from .actors.core.state import SchedulerState
 from .actors.core.tokens import Token
 from .actors.delivery.attempt import Deadline, Result
 from .actors.delivery.mail import MailSender, MailServer
-from .actors.delivery.post import Poster
 from .actors.delivery.targets import TargetSender, check_targets
-from .actors.delivery.webhook import WebhookSender
 from .actors.dependency_results import DependencyResults
 from .actors.eraser import Eraser, Folders
 from .actors.executor import Executor
@@ -167,6 +165,7 @@ class System:
         self._is_restored = False
         """Whether the log was put back to an earlier one before this start, as far as is known."""
         self._handover: Handover | None = None
+        self._senders: Senders | None = None
         self.committed = Watermark()
         self.refusals = Refusals(self.clock)
         self.projected = Watermark()
@@ -281,7 +280,7 @@ class System:
         """Take the new values of keys that can change while the service runs. Raises ConfigurationError."""
         check_targets(config.apprise)
         self.config, reloaded = with_live_keys(self.config, config)
-        self._senders = self._make_senders()
+        self._senders = None
         self._temp_files.cleanup_after = self.config.cleanup_after
         self._temp_files.max_size = self.config.max_temp_size or UNLIMITED
         self.scheduler.tell(LimitsConfigured(self.config.limits(disk_size(self.paths.temp))))
@@ -609,7 +608,6 @@ class System:
         )
 
     def _start_notifier(self) -> "Notifier.ref":  # type: ignore[name-defined]
-        self._senders = self._make_senders()
         return Notifier.start(
             feed=self._to_notifier,
             open_log=lambda: read_log(self.paths.log),
@@ -624,9 +622,16 @@ class System:
     def _deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
         """Through the senders of this moment: a reload replaces them."""
         notice = notice if self.tracing is None else self.tracing.delivering(notice)
-        return self._senders.deliver(notice, deadline, now)
+        senders = self._senders
+        if senders is None:
+            senders = self._senders = self._make_senders()
+        return senders.deliver(notice, deadline, now)
 
     def _make_senders(self) -> Senders:
+        """Called when there is a first notice: what reaches out takes long to import, and reads all certificates."""
+        from .actors.delivery.post import Poster
+        from .actors.delivery.webhook import WebhookSender
+
         smtp = self.config.smtp
         server = (
             MailServer(**{name: getattr(smtp, name) for name in MailServer.__struct_fields__}) if smtp.host else None

@@ -15,7 +15,7 @@ from ...events.estimates import Correction, Experience
 from ...events.recorded import Stub
 from ...events.reports import NodeSeen
 from ...events.retry import RetryRule
-from ...events.state import create, evolve, overlay
+from ...events.state import FINISHED, WAITING, create, overlay
 from ...events.system_events import (
     Adjusted,
     ClockJumped,
@@ -425,43 +425,45 @@ class SchedulerState:
 
     def apply(self, fact: Fact, position: int) -> None:
         """Fold one event, which is in the log at `position`, or will be once this step is durable."""
-        durable, event, task_id = self.durable, fact.event, fact.task_id
+        durable, event, task_id, at = self.durable, fact.event, fact.task_id, fact.recorded_at
         durable.position = position
-        durable.last_at = fact.recorded_at
-        if task_id == 0:
+        durable.last_at = at
+        if not task_id:
             durable.system_version = fact.version
             self._apply_system(fact, position)
-        elif isinstance(event, Stub):
-            durable.last_task_id = max(task_id, durable.last_task_id)
-        elif isinstance(event, Created):
+            return
+        kind = type(event)
+        if kind is Created:
             durable.last_task_id = task_id
-            task = create(task_id, event, fact.recorded_at)
+            task = create(task_id, event, at)  # type: ignore[arg-type]  # it is one
             self.tasks.put(task)
-            if event.unique:
-                self._hold_key(task)
-            if event.fire_time is not None:
-                self._apply_to_schedules(fact, position)
-        else:
-            task = evolve(
-                self.tasks[task_id],
-                event,  # type: ignore[arg-type]  # a task's facts hold task events
-                fact.recorded_at,
-            )
-            self.tasks.put(task)
-            if not task.waiting:
-                self.parked.put(task_id, None)
-            if durable.adjusted_at and task.finished:
-                durable.adjusted_at.pop(task_id, None)
             if task.spec.unique:
                 self._hold_key(task)
-            if type(event) is Started:
-                forgotten = durable.fair_share.take(task.spec.user_id, position)
-                if forgotten is not None:
-                    self.queue.share_changed(forgotten)
-                if self.rates:
-                    self.rates.count(durable.starts, task, event.clock or fact.recorded_at)
-            elif type(event) is Completed:
-                durable.experience.setdefault(task.spec.type, Experience()).learn(task, event)
+            if task.spec.fire_time is not None:
+                self._apply_to_schedules(fact, position)
+            return
+        if kind is Stub:
+            durable.last_task_id = max(task_id, durable.last_task_id)
+            return
+        task = self.tasks.evolve(task_id, event, at)  # type: ignore[arg-type]  # a task's facts hold task events
+        status, spec = task.status, task.spec
+        if status not in WAITING and task_id in self.parked:
+            self.parked.put(task_id, None)
+        if durable.adjusted_at and status in FINISHED:
+            durable.adjusted_at.pop(task_id, None)
+        if spec.unique:
+            self._hold_key(task)
+        if kind is Started:
+            forgotten = durable.fair_share.take(spec.user_id, position)
+            if forgotten is not None:
+                self.queue.share_changed(forgotten)
+            if self.rates:
+                self.rates.count(durable.starts, task, event.clock or at)  # type: ignore[union-attr]  # of a start
+        elif kind is Completed:
+            experience = durable.experience.get(spec.type)
+            if experience is None:
+                experience = durable.experience[spec.type] = Experience()
+            experience.learn(task, event)  # type: ignore[arg-type]  # it is one
 
     def _hold_key(self, task: TaskState) -> None:
         """An open task has its key, and gives it up with its end."""

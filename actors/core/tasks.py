@@ -6,13 +6,14 @@ a fifth of the memory, and the search for cyclic garbage passes it over.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, MutableMapping
+from datetime import datetime
 from itertools import filterfalse
 
 import msgspec
 
 from ...events import TaskState
-from ...events.state import FINISHED
-from ...events.task_events import is_erased
+from ...events.state import FINISHED, evolve
+from ...events.task_events import TaskEvent, is_erased
 
 FRESH = 4096
 """About so many tasks are held decoded."""
@@ -57,23 +58,39 @@ class Tasks(MutableMapping[int, TaskState]):
 
     def put(self, task: TaskState) -> None:
         """Hold a task, new or in the place of what it was before. What it refers to never changes."""
-        task_id, status, held = task.id, task.status, self._held
-        before = held.get(task_id)
-        held[task_id] = task
-        if before is None:
-            self._note(task)
+        before = self._held.get(task.id)
+        if before is not None:
+            self._replace(before, task)
+            return
+        task_id, status = task.id, task.status
+        self._held[task_id] = task
+        self._note(task)
+        self._refresh(task_id)
+        if status == "running":
+            self._running.add(task_id)
+        elif status in FINISHED:
+            self.over.add(task_id)
+
+    def evolve(self, task_id: int, event: TaskEvent, at: datetime) -> TaskState:
+        """Hold a task as it is after an event, and return it."""
+        before = self[task_id]
+        task = evolve(before, event, at)
+        self._replace(before, task)
+        return task
+
+    def _replace(self, before: TaskState | bytes, task: TaskState) -> None:
+        task_id, status = task.id, task.status
+        self._held[task_id] = task
+        if type(before) is not TaskState:
+            before = _decode(before)  # type: ignore[arg-type]  # bytes
             self._refresh(task_id)
-        else:
-            if type(before) is not TaskState:
-                before = _decode(before)  # type: ignore[arg-type]  # bytes
-                self._refresh(task_id)
-            if before.status == status:
-                return
-            if before.status == "running":
-                self._running.discard(task_id)
-            elif before.status in FINISHED:
-                self.over.discard(task_id)
-                self._refresh(task_id)  # it goes on
+        if before.status == status:
+            return
+        if before.status == "running":
+            self._running.discard(task_id)
+        elif before.status in FINISHED:
+            self.over.discard(task_id)
+            self._refresh(task_id)  # it goes on
         if status == "running":
             self._running.add(task_id)
         elif status in FINISHED:

@@ -98,6 +98,13 @@ class Dispatcher:
                     changed = True
         return changed or len(self._outbox) != before
 
+    def begin(self, records: Iterable[Recorded], until: int) -> None:
+        """Fold a log up to a position into an empty one, without records of tasks that tell nobody."""
+        for record in records:
+            self._outbox.pass_over(record.position - 1)
+            self.apply((record,))
+        self._outbox.pass_over(until)
+
     def kept(self) -> Kept:
         """What was folded, as data. Only of a dispatcher that was never asked what to send."""
         return Kept(outbox=self._outbox.kept(), rests=self._queues.rests())

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import httpx
 
 from .attempt import CONNECT_WITHIN, DELIVER_WITHIN, Deadline, brief
+from .guarded import GuardedBackend, GuardedTransport
 from .ssrf import (
     BoundedResolver,
-    GuardedBackend,
-    GuardedTransport,
     Resolve,
     check_public,
     host_and_port,

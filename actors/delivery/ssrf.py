@@ -1,4 +1,6 @@
-"""The guard against request forgery (SSRF): which web addresses a notice may go to, and a transport to no other.
+"""The guard against request forgery (SSRF): which web addresses a notice may go to.
+
+`guarded` has the transport to no other.
 
 The creator of a task chooses the address, so it is not trusted. Without these rules anybody who may create a task could
 make the service connect to places that only the service can reach. The rules are checked at every try, on the very
@@ -9,17 +11,15 @@ operator names in `allow_endpoints` are exempt from everything but `parse_endpoi
 import queue
 import re
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import httpcore
-import httpx
 import psutil
 
-from .attempt import Deadline
+if TYPE_CHECKING:
+    import httpx
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LAST_PORT = 65535
@@ -50,8 +50,10 @@ class EndpointRefused(Exception):
     """A notice may not be sent there. The message names no address: it must not tell what is where."""
 
 
-def parse_endpoint(url: str) -> httpx.URL:
+def parse_endpoint(url: str) -> "httpx.URL":
     """The address of a web receiver. Raises EndpointRefused for anything but plain http and https."""
+    import httpx  # noqa: PLC0415 - a fifth of a start's imports, and many a service never reaches out
+
     try:
         parsed = httpx.URL(url)
         _ = parsed.host  # a name in Punycode is read only now, and may be none
@@ -68,7 +70,7 @@ def parse_endpoint(url: str) -> httpx.URL:
     return parsed
 
 
-def host_and_port(url: httpx.URL) -> tuple[str, int]:
+def host_and_port(url: "httpx.URL") -> tuple[str, int]:
     """Host and port of the address. The port is the scheme's own when the address names none."""
     return url.host.lower(), url.port or _DEFAULT_PORTS[url.scheme]
 
@@ -85,7 +87,7 @@ def is_exempt(host: str, port: int, allowed: Collection[str]) -> bool:
     return bool({name, f"{name}:{port}"} & {entry.lower() for entry in allowed})
 
 
-def check_public(url: httpx.URL) -> None:
+def check_public(url: "httpx.URL") -> None:
     """Raises EndpointRefused unless the address is a name, with https on a usual port. Looks nothing up."""
     host, port = host_and_port(url)
     if url.scheme != "https":
@@ -170,60 +172,3 @@ def own_addresses() -> frozenset[str]:
     return frozenset(
         address.address.partition("%")[0] for addresses in psutil.net_if_addrs().values() for address in addresses
     )
-
-
-class GuardedBackend(httpcore.NetworkBackend):
-    """Resolves a name once, checks every address it means, and connects to one of these and no other."""
-
-    def __init__(self, deadline: Deadline, allowed: Collection[str], resolve: BoundedResolver) -> None:
-        self._deadline = deadline
-        self._allowed = allowed
-        self._resolve = resolve
-        self._plain = httpcore.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        """A connection to the first address that answers. Certificates are still checked against the name."""
-        patience = timeout if timeout is not None else self._deadline.seconds
-        try:
-            addresses = self._resolve(host, port, patience)
-        except OSError as error:
-            raise httpcore.ConnectError(str(error) or "The name cannot be resolved") from error
-        if not is_exempt(host.lower(), port, self._allowed) and not all_public(addresses, own_addresses()):
-            raise EndpointRefused("The address is not allowed")
-        failure: Exception = httpcore.ConnectError("The name means no address")
-        for address in addresses:
-            if self._deadline.cut:
-                break
-            try:
-                stream = self._plain.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-            else:
-                return self._checked(stream, address)
-        raise failure
-
-    def _checked(self, stream: httpcore.NetworkStream, address: str) -> httpcore.NetworkStream:
-        """The connection, if its other end is the address that was checked: nothing may have been put in between."""
-        connection = stream.get_extra_info("socket")
-        if connection.getpeername()[0] != address:
-            stream.close()
-            raise EndpointRefused("The address is not allowed")
-        self._deadline.watch(connection)
-        return stream
-
-
-class GuardedTransport(httpx.HTTPTransport):
-    """httpx over a `GuardedBackend`."""
-
-    def __init__(self, context: ssl.SSLContext, backend: GuardedBackend) -> None:
-        super().__init__(verify=context, trust_env=False)
-        self._pool.close()
-        # httpx offers no argument for the backend; the tests fail should this name ever change.
-        self._pool = httpcore.ConnectionPool(ssl_context=context, max_connections=1, network_backend=backend)

@@ -11,11 +11,10 @@ import httpx
 
 from ...handlers.urls import Url
 from ..delivery.attempt import CONNECT_WITHIN, Deadline
+from ..delivery.guarded import GuardedBackend, GuardedTransport
 from ..delivery.ssrf import (
     BoundedResolver,
     EndpointRefused,
-    GuardedBackend,
-    GuardedTransport,
     Resolve,
     check_public,
     host_and_port,

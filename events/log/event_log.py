@@ -80,6 +80,13 @@ class ReadableLog(Protocol):
         Half of the time of reading goes into these. Records of the service itself are whole.
         """
 
+    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:
+        """Records up to a position, in order: the first, those of the service, and those of tasks with certain fields.
+
+        `fields`: how the names of these fields of `Created` begin. Records of other tasks may be among them, too: so
+        who folds for a few tasks is spared the others where that is quicker.
+        """
+
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
 

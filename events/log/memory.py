@@ -124,6 +124,10 @@ class MemoryEventLog:
         """The same: nothing is gained here by leaving anything out."""
         return self.read(after, limit)
 
+    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:  # noqa: ARG002 - all may be told
+        """All up to a position: nothing is gained here, either."""
+        return self.read(limit=until)
+
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
         own = list(self._by_task.get(task_id, ()))

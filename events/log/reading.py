@@ -4,18 +4,20 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Union
 
 import msgspec
+from msgspec.structs import astuple
 
 from ..errors import LogCorrupt
-from ..recorded import Recorded
+from ..recorded import STUB, Recorded, Stub
+from ..task_events import TAGS
 from ..values import MAX_INTEGER
 from .archives import Archives
 from .chain import GENESIS
 from .event_log import Head, Part
 from .personal import BEGINS
-from .rows import COLUMNS, Decrypt, decode, from_row, moment
+from .rows import COLUMNS, Decrypt, from_row
 from .schema import OF_PARTS, WITH_ADJUSTMENTS
 from .sqlite_errors import explained
 
@@ -88,38 +90,118 @@ def read_records(conn: sqlite3.Connection, after: int, limit: int | None, decryp
         yield from_row(row[:14], row[14], decrypt)
 
 
-_TO_FOLD = """
-    position, task_id, version, event, recorded_at, data,
-    iif(task_id, NULL, json_array(actor, reason, command_id, correlation_id, causation_id, attempt, life, hex(hash)))
+class _Whole(msgspec.Struct, array_like=True, tag="", forbid_unknown_fields=True, gc=False):
+    """All values of a row, in the order of `COLUMNS`, its hash in hex last."""
+
+    position: int
+    task_id: int
+    version: int
+    event: str
+    recorded_at: str
+    actor: str
+    reason: str
+    command_id: str
+    correlation_id: str
+    causation_id: str
+    attempt: int
+    life: int
+    terminal: int
+    data: str
+    hash: str
+
+
+_ENCRYPTED = f"(data >= '{BEGINS}' AND data < '{BEGINS[:-1]}#')"  # what begins so, in less time than `substr` takes
+_TO_FOLD = f"""
+    SELECT iif(
+        task_id AND NOT {_ENCRYPTED},
+        printf('["%s",%d,%d,%s,"%s","","","","","",0,0,%d]', event, task_id, version, data, recorded_at, position),
+        json_array('', {", ".join(COLUMNS)}, hex(hash))
+    ) FROM events WHERE position > ? ORDER BY position LIMIT ?
+"""  # noqa: S608 - our own names
+"""One text for each row: a column costs as much as to decode an event does. It begins with the event's tag.
+
+Of events of tasks only what a fold needs is told. What a text in there might break is noticed: then it is no such JSON.
 """
-"""Each column costs as much as to decode an event does. So what folds need of system events alone stands in one."""
-_Rest: TypeAlias = tuple[str, str, str, str, str, int, int, str]
-_REST = msgspec.json.Decoder(_Rest)
+
+
+def _record_of(tag: str, cls: type[Any]) -> type[Any]:
+    """Records whose event is of this class, as they are told to a fold."""
+    return msgspec.defstruct(
+        f"{cls.__name__}Record",
+        [("event", cls)],
+        bases=(Recorded,),
+        tag=tag,
+        array_like=True,
+        forbid_unknown_fields=True,
+        frozen=True,
+        gc=False,
+    )
+
+
+_TOLD = msgspec.json.Decoder(Union[_Whole, *(_record_of(tag, cls) for cls, tag in (*TAGS.items(), (Stub, STUB)))])
 
 
 def read_to_fold(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:
-    """Decoded records in order of position: see `ReadableLog.read_to_fold`."""
-    yield from folded(pages(conn, after, limit, _TO_FOLD, _to_fold), decrypt)
+    """Decoded records in order of position: see `ReadableLog.read_to_fold`.
+
+    What is archived, and all from the first row on that is not as expected, is read whole: that says what is wrong.
+    """
+    archives, decode_told = Archives(conn), _TOLD.decode
+    after = max(after, 0)
+    until = MAX_INTEGER if limit is None else after + limit
+    as_expected = True
+    while as_expected and archives.until() <= after < until:
+        try:
+            page = fetch(conn, _TO_FOLD, (after, min(_PAGE, until - after)))
+        except LogCorrupt:  # a text that is no UTF-8, for one
+            break
+        as_expected = bool(page)
+        for (text,) in page:
+            try:
+                told = decode_told(text)
+            except (msgspec.MsgspecError, UnicodeError, RecursionError):
+                told = None
+            if told is None or told.position != after + 1:
+                as_expected = False
+                break
+            after += 1
+            yield _whole(told, decrypt) if type(told) is _Whole else told
+    yield from read_records(conn, after, until - after, decrypt)
 
 
-def folded(rows: Iterable[tuple[Any, ...]], decrypt: Decrypt) -> Iterator[Recorded]:
-    """Records for a fold, of rows that have in one JSON array what only system events need."""
-    for position, task_id, version, event, at, data, rest in rows:
-        if rest is None and not data.startswith(BEGINS):
-            yield Recorded(task_id, version, decode(event, data, position), moment(at, position), position=position)
-            continue
-        *texts, attempt, life, digest = _NOTHING if rest is None else _REST.decode(rest)
-        row = (position, task_id, version, event, at, *texts, attempt, life, 0, data)
-        yield from_row(row, bytes.fromhex(digest), decrypt)
+def _whole(row: _Whole, decrypt: Decrypt) -> Recorded:
+    return from_row(astuple(row)[:14], bytes.fromhex(row.hash), decrypt)
 
 
-_NOTHING: _Rest = ("", "", "", "", "", 0, 0, "")
+_TELLING = "SELECT task_id FROM events WHERE position > ? AND position <= ? AND event = 'created' AND"
+_OF_TELLING = f"""
+    {SELECT} WHERE position > ? AND position <= ? AND
+        (position = 1 OR task_id = 0 OR task_id IN (SELECT value FROM json_each(?)))
+    ORDER BY position
+"""  # noqa: S608 - our own names
+_STRETCH = 50_000
+"""Positions that are looked through at once."""
+_MANY = 5_000
+"""Tasks. Where more tell somebody, it is quicker to read all records than to look these up."""
 
 
-def _to_fold(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What `_TO_FOLD` asks for, of a row from an archive."""
-    rest = None if row[1] else msgspec.json.encode([*row[5:12], row[14].hex()])
-    return (*row[:5], row[13], rest)
+def read_telling(conn: sqlite3.Connection, fields: Sequence[str], until: int, decrypt: Decrypt) -> Iterator[Recorded]:
+    """Decoded records: see `ReadableLog.read_telling`. SQLite finds them without the interpreter, which others need."""
+    has = " OR ".join("instr(data, ?)" for _ in fields)
+    telling = f"{_TELLING} ({has} OR substr(data, 1, {len(BEGINS)}) = '{BEGINS}')"
+    marks = tuple(f'"{field}' for field in fields)
+    archives, tasks, after = Archives(conn), list[int](), 0
+    while after < until:
+        last = min(after + _STRETCH, until)
+        tasks += [row[0] for row in fetch(conn, telling, (after, last, *marks))]
+        if len(tasks) > _MANY:
+            break
+        rows = fetch(conn, _OF_TELLING, (after, last, msgspec.json.encode(tasks).decode()))
+        if after < archives.until():  # perhaps only now: it is noted before anything is deleted here
+            break
+        yield from (from_row(row[:14], row[14], decrypt) for row in rows)
+        after = last
+    yield from read_records(conn, after, until - after, decrypt)
 
 
 def read_task(conn: sqlite3.Connection, task_id: int, decrypt: Decrypt, *, adjusted: bool = False) -> list[Recorded]:

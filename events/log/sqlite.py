@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from msgspec.structs import astuple
-from sqlite_utils import Database
 
 from ..context import NOTHING_KNOWN, Belongings
 from ..errors import (
@@ -60,6 +59,7 @@ from .reading import (
     read_parts,
     read_records,
     read_task,
+    read_telling,
     read_to_fold,
     refuse_gap,
     version_at,
@@ -102,8 +102,7 @@ class SqliteEventLog:
         """See `Archives.newest_task`; asked again once it may be another."""
         self._folded_at = 0
         self._guard: sqlite3.Connection | None = None
-        self._db = Database(_connect(path), execute_plugins=False)
-        self._conn = self._db.conn
+        self._conn = _connect(path)
         self._archives = Archives(self._conn)
         self.rebuilt: tuple[str, ...] = ()
         """The indexes that were found damaged and made anew."""
@@ -165,14 +164,15 @@ class SqliteEventLog:
 
     def _note_archived(self) -> None:
         if self._archives.not_noted():
-            with self._db.atomic():
+            with self._conn:
+                self._conn.execute("BEGIN")
                 note_contents(self._conn)
 
     def _let_go(self) -> None:
         self._decrypt.close()
         if self._guard is not None:
             self._guard.close()
-        self._db.close()
+        self._conn.close()
 
     def _prepare(self) -> None:
         self._conn.execute("PRAGMA journal_mode = WAL")
@@ -183,7 +183,7 @@ class SqliteEventLog:
         if self._conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():  # else it is made now
             self._refuse(schema_faults(self._conn))
             self._refuse(newer_faults(self._conn))  # before anything is changed
-        migrate(self._db)
+        migrate(self._conn)
         mode = self._conn.execute("PRAGMA journal_mode").fetchone()[0]
         level = self._conn.execute("PRAGMA synchronous").fetchone()[0]
         if (mode, level) != ("wal", _FULL):
@@ -246,7 +246,8 @@ class SqliteEventLog:
         self._conn.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     def _take_epoch(self, now: datetime) -> int:
-        with self._db.atomic():
+        with self._conn:
+            self._conn.execute("BEGIN")
             row = self._conn.execute("SELECT coalesce(max(epoch), 0) + 1 FROM epochs").fetchone()
             epoch = int(row[0])
             if epoch > _LAST_EPOCH:
@@ -439,6 +440,10 @@ class SqliteEventLog:
         """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
         return read_to_fold(self._conn, after, limit, self._decrypt.anew())
 
+    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:
+        """Records up to a position that tasks with certain fields are told of; see `ReadableLog.read_telling`."""
+        return read_telling(self._conn, fields, until, self._decrypt.anew())
+
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
         return read_task(self._conn, task_id, self._decrypt.anew(), adjusted=adjusted)
@@ -547,6 +552,10 @@ class SqliteLogReader:
     def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
         return read_to_fold(self._conn, after, limit, self._decrypt.anew())
+
+    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:
+        """Records up to a position that tasks with certain fields are told of; see `ReadableLog.read_telling`."""
+        return read_telling(self._conn, fields, until, self._decrypt.anew())
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlite_utils import Database
 
 from ..errors import LogCorrupt
 from ..recorded import EVENT_TAGS
@@ -45,7 +44,7 @@ def fill(
         with closing(sqlite3.connect(path, isolation_level=None)) as conn:
             conn.execute("PRAGMA journal_mode = MEMORY")
             conn.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
-            migrate(Database(conn, execute_plugins=False))
+            migrate(conn)
             applied = conn.execute(APPLIED).fetchall()
             conn.execute("BEGIN")
             conn.executemany(_INSERT, seen())

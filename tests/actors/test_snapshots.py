@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,6 +17,7 @@ from histories import BEGIN, Journal, random_history
 from tasktrail.actors.base import PING, WAKE
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.delivery.dispatcher import Dispatcher
 from tasktrail.actors.snapshot_file import PART, SnapshotHeader, SnapshotUnusable, header_of, reading, write
 from tasktrail.actors.snapshots import (
     OUTBOX_SNAPSHOT,
@@ -30,6 +32,8 @@ from tasktrail.events import Recorded
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.projections.history import recall_from
+from tasktrail.projections.outbox import Outbox
 from tasktrail.projections.verification import verify
 
 WITHIN = 30
@@ -165,6 +169,18 @@ def test_what_a_snapshot_without_any_notice_holds_is_not_read_again(tmp_path: Pa
     folded_outbox(log, tmp_path / "outbox")
     take_snapshots(log, tmp_path)
     assert 0 not in log.reads
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_outbox_is_the_same_whether_it_saw_all_records_or_those_that_concern_notices(
+    tmp_path: Path, seed: int
+) -> None:
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        random_history(Journal(log), 80, seed=seed)
+        whole = Dispatcher(Outbox(recall_from(log)))
+        whole.apply(log.read())
+        assert len(whole) > 0
+        assert folded_outbox(log).kept() == whole.kept()
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from tasktrail.events import Answer, Created, Fact, Started
 from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.faults import Fault
 from tasktrail.events.log.integrity import can_be_rebuilt, damaged_indexes
-from tasktrail.events.log.schema import NAMES, SET, migrations
+from tasktrail.events.log.migrations import migrations
+from tasktrail.events.log.schema import NAMES, SET, expected, is_newest
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -205,6 +206,14 @@ def test_the_names_of_the_migrations_are_all_there_is() -> None:
     assert [migration.name for migration in migrations.pending(db)] == list(NAMES)
     assert migrations.name == SET
     db.close()
+
+
+def test_the_newest_schema_is_known_without_making_it() -> None:
+    newest = expected(len(NAMES))
+    assert is_newest(newest), "a migration was added: `_NEWEST` in schema.py stands for what all of them make"
+    assert not is_newest(expected(len(NAMES) - 1))
+    table, statement = newest["trigger", "events_are_not_changed"]
+    assert not is_newest({**newest, ("trigger", "events_are_not_changed"): (table, f"{statement} ")})
 
 
 @pytest.mark.parametrize("at", [18, 19])

@@ -15,8 +15,8 @@ from sqlite_utils import Database
 
 from tasktrail.events import Cancelled, Created, Event, Fact
 from tasktrail.events.log.chain import GENESIS, link
+from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.rows import COLUMNS
-from tasktrail.events.log.schema import migrations
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.recorded import record_at
 from tasktrail.events.system_events import Deduplicated

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+from tasktrail.events import Recorded
 from tasktrail.events.log.archive_file import FRAME
 from tasktrail.events.log.event_log import Part
 from tasktrail.events.log.log_reader import LogReader
@@ -15,7 +16,7 @@ def questions(log: LogReader, edges: tuple[int, int], tasks: Sequence[int]) -> I
     yield log.head()
     for after in (0, 1, *edges, edges[1] - 1, edges[1] + 1, head - 1, head):
         yield list(log.read(after))
-        yield list(log.read_to_fold(after))
+        yield [_told(record) for record in log.read_to_fold(after)]
         yield [list(log.read(after, limit)) for limit in (0, 1, 7, FRAME)]
         yield list(log.hashes(after))
         yield list(log.rows(after, 9))
@@ -37,3 +38,10 @@ def questions(log: LogReader, edges: tuple[int, int], tasks: Sequence[int]) -> I
     yield from sorted(log.answered())
     for command_id, _task_id, position, *_ in sorted(log.answered()):
         yield log.first_of(command_id, position)
+
+
+def _told(record: Recorded) -> Any:
+    """What a fold is promised of a record."""
+    if not record.task_id:
+        return record
+    return record.position, record.task_id, record.version, record.event, record.recorded_at

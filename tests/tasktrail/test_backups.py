@@ -32,7 +32,7 @@ from tasktrail.events import Checkpointed, Created, CreateTask, Fact, Started
 from tasktrail.events.errors import BackupFailed, BaseUnfit, DataInUse, DataNotEmpty, InvalidPath, LogCorrupt
 from tasktrail.events.log.chain import link
 from tasktrail.events.log.lock import DataLock
-from tasktrail.events.log.schema import migrations
+from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import EndpointEnabled, ServiceStarted
 from tasktrail.projections import TaskViews, catch_up

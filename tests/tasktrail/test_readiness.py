@@ -1,6 +1,10 @@
 """/readyz says why not, in words, for each cause; `doctor` says the same; what only helps makes nobody unready."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +16,7 @@ from tasktrail.doctor.facts import collect_facts
 from tasktrail.doctor.rules import apply_rules
 from tasktrail.events import TasktrailError
 from tasktrail.events.errors import DiskFailed, Fenced, LogCorrupt, LogFull, LogGone, LogLocked
+from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.http.server import HttpServer
 
 Open = Callable[..., TaskService]
@@ -155,3 +160,17 @@ def test_doctor_says_what_readyz_says(settled: TaskService, web: httpx.Client) -
     facts = collect_facts(settled.paths.data, config)
     assert facts.service_trouble[0] == "log.db cannot grow"
     settled._system.log_trouble = None
+
+
+_START = """
+import sys
+from tasktrail import Config, TaskService
+with TaskService.open(sys.argv[1], config=Config(workers=1, sandbox="off")):
+    print(sorted({"sqlite_utils", "numpy", "httpx", "structlog", "asyncio"} & set(sys.modules)))
+"""
+
+
+def test_a_start_with_nothing_to_migrate_or_to_say_imports_nothing_for_that(tmp_path: Path) -> None:
+    SqliteEventLog(tmp_path / "log.db", now=datetime(2026, 1, 31, 12, tzinfo=UTC)).close()
+    done = subprocess.run([sys.executable, "-c", _START, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]"], "what is imported here, each start waits for"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -14,8 +14,9 @@ from ...system_events import TasksForgotten
 from ..chain import GENESIS
 from ..encryption import Decryption, found_in, key_in, refuse_change
 from ..event_log import Head, Part
-from ..reading import folded, refuse_gap
-from ..rows import COLUMNS, from_row
+from ..personal import BEGINS
+from ..reading import refuse_gap
+from ..rows import COLUMNS, Decrypt, decode, from_row, moment
 from ..stubs import DROPPING, LEFT, Drop
 from .connection import Values
 from .schema import ADJUSTED_TASK
@@ -30,6 +31,9 @@ _TO_FOLD = """
     FROM tasktrail.events
 """
 """What folds need of system events alone stands in one column: each costs as much as to decode an event does."""
+_Rest: TypeAlias = tuple[str, str, str, str, str, int, int, str]
+_REST = msgspec.json.Decoder(_Rest)
+_NOTHING: _Rest = ("", "", "", "", "", 0, 0, "")
 _HASHES = "SELECT position, task_id, version, hash FROM tasktrail.events"
 _END = "SELECT position, hash FROM tasktrail.events ORDER BY position DESC LIMIT 1"
 _OF_TASK = f"{SELECT} WHERE task_id = %(task_id)s ORDER BY version"
@@ -68,6 +72,17 @@ def _told_to_fold(row: tuple[Any, ...]) -> tuple[Any, ...]:
         return row
     told_texts = [told(value) if isinstance(value, str) else value for value in msgspec.json.decode(known)]
     return (*others, msgspec.json.encode(told_texts).decode())
+
+
+def _folded(rows: Iterable[tuple[Any, ...]], decrypt: Decrypt) -> Iterator[Recorded]:
+    """Records for a fold, of rows that have in one JSON array what only system events need."""
+    for position, task_id, version, event, at, data, rest in rows:
+        if rest is None and not data.startswith(BEGINS):
+            yield Recorded(task_id, version, decode(event, data, position), moment(at, position), position=position)
+            continue
+        *texts, attempt, life, digest = _NOTHING if rest is None else _REST.decode(rest)
+        row = (position, task_id, version, event, at, *texts, attempt, life, 0, data)
+        yield from_row(row, bytes.fromhex(digest), decrypt)
 
 
 class Reading:
@@ -125,7 +140,11 @@ class Reading:
     def read_to_fold(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
         pages = self._pages(after, limit, _TO_FOLD)
-        return folded((row if row[6] is None else _told_to_fold(row) for row in pages), self._decrypt.anew())
+        return _folded((row if row[6] is None else _told_to_fold(row) for row in pages), self._decrypt.anew())
+
+    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:  # noqa: ARG002 - all may be told
+        """All records up to a position; see `ReadableLog.read_telling`."""
+        return self.read(limit=until)
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""

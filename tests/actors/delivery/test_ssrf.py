@@ -11,9 +11,10 @@ from typing import Any
 import httpcore
 import pytest
 
-from tasktrail.actors.delivery import ssrf
+from tasktrail.actors.delivery import guarded
 from tasktrail.actors.delivery.attempt import Deadline, Result
-from tasktrail.actors.delivery.ssrf import BoundedResolver, EndpointRefused, GuardedBackend
+from tasktrail.actors.delivery.guarded import GuardedBackend
+from tasktrail.actors.delivery.ssrf import BoundedResolver, EndpointRefused
 
 Post = Callable[..., Result]
 Connections = list[tuple[str, int]]
@@ -203,7 +204,7 @@ def test_a_connection_that_ends_elsewhere_than_at_the_checked_address_is_dropped
 def test_the_public_address_of_this_very_machine_gets_no_connection(
     post: Post, connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssrf, "own_addresses", lambda: {"8.8.8.8"})
+    monkeypatch.setattr(guarded, "own_addresses", lambda: {"8.8.8.8"})
     assert not post("https://example.org/", resolve=generous).ok
     assert connections == []
 
