@@ -152,8 +152,10 @@ def _print(text: bytes) -> None:
 def flush() -> None:
     """Print what Python still holds back, whatever the handler has done to the streams."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
+        try:  # noqa: SIM105 - after every attempt: `suppress` takes longer than to flush
             stream.flush()
+        except Exception:  # noqa: BLE001, S110 - see above
+            pass
 
 
 def print_line_by_line() -> None:

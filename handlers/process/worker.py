@@ -170,13 +170,15 @@ class Worker:
 
     def _work_sandboxed(self, channel: WorkerChannel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
         """Run the attempt, in a process that was forked from this one."""
+        task_type = self._types[run.type]
         if self._pid != os.getpid():
             self._pid = os.getpid()
+            self._limits.begin_anew(limited=task_type.limits)
             self._leftovers = Leftovers(0)
             self._leftovers.settle()
             self._clean.settle()
+            self._clean.settle_limits()
         self._meter.begin_anew(run.type)
-        task_type = self._types[run.type]
         return self._attempt(channel, run, task_type, self._bound(run, task_type), staged)
 
     def _bound(self, run: Run, task_type: TaskType) -> AttemptBounded | None:
@@ -220,25 +222,22 @@ class Worker:
         staged: Path | None,
         away: "Away | None",
     ) -> AttemptEnded:
-        sandbox, room = self._setup.sandbox, self._setup.room
-        hash_up_to = 0 if self._sandboxed else self._setup.hash_up_to  # what a sandboxed one says of it is not believed
-        attempt = partial(
-            perform,
-            run,
-            task_type,
-            channel,
-            sandbox=sandbox,
-            staged=staged,
-            room=room,
-            hash_up_to=hash_up_to,
-            signing=self._signing(channel),
-            away=away,
-        )
-        if not task_type.limits:
-            return attempt()
-        self._limits.set(run, watched)
+        if task_type.limits:
+            self._limits.set(run, watched)
         try:
-            return attempt(explain=self._limits.explain)
+            return perform(
+                run,
+                task_type,
+                channel,
+                sandbox=self._setup.sandbox,
+                explain=self._limits.explain,
+                staged=staged,
+                room=self._setup.room,
+                # What a sandboxed one says of its input is not believed.
+                hash_up_to=0 if self._sandboxed else self._setup.hash_up_to,
+                signing=self._signing(channel),
+                away=away,
+            )
         finally:
             self._limits.lift()
 
