@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,9 @@ from ..errors import FileSizeLimitReached, MemoryLimitReached
 from ..io_errors import error_text
 from .channel import AttemptBounded
 from .sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from ...events.task_events import Estimated
 
 GIB = 1024**3
 MEMORY_FLOOR = 2 * GIB
@@ -119,6 +122,7 @@ class KernelLimits:
         self._before: dict[int, tuple[int, int]] = {}
         self._statm = _open_statm()
         self._set_for_good = frozenset[int]()
+        self._set_ahead: Estimated | None = None
 
     def begin_anew(self, *, limited: bool) -> None:
         """In a forked process, whose size is not its parent's. `limited`: all its attempts are, so some stay set."""
@@ -131,6 +135,10 @@ class KernelLimits:
 
     def set(self, run: Run, watched: AttemptBounded | None = None) -> None:
         """Bind the process, and what it starts from now on, by what was reserved for the attempt."""
+        if self._set_ahead is not None and watched is None and run.estimate == self._set_ahead:
+            self._set_ahead = None
+            return
+        self.lift()
         # What nothing depends on is not asked for.
         cpu = _cpu_so_far() if run.estimate.seconds or watched is not None else 0.0
         size = self._size() if run.estimate.memory or self._memory_limit or watched is not None else ProcessSize(0, 0)
@@ -146,6 +154,16 @@ class KernelLimits:
         for kind, before in self._before.items():
             resource.setrlimit(kind, before)
         self._before = {}
+        self._set_ahead = None
+
+    def set_ahead(self, like: Run) -> None:
+        """Bind the process as `set` would for the next attempt, if that has the same estimate and is not watched.
+
+        For one that waits for its next attempt, so that this costs no time when it comes.
+        """
+        self.set(like)
+        if not like.estimate.seconds:  # else a limit follows from what it has used by the time that it begins
+            self._set_ahead = like.estimate
 
     def _size(self) -> ProcessSize:
         if self._statm < 0:

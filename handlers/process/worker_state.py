@@ -4,6 +4,7 @@ What can be put back is put back; for the rest the worker is replaced.
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes an enum of every answer, which takes most of the time here
+import contextlib
 import ctypes
 import gc
 import locale
@@ -200,10 +201,10 @@ class Baseline:
             os.environ["TRACEPARENT"] = traceparent
         if "tempfile" in sys.modules:
             sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined] # it remembers the first it found
-        try:
-            os.chdir(folder)
-        except OSError:
-            os.chdir(_ROOT)
+        os.chdir(_ROOT)
+        if os.access(folder, os.F_OK):  # most have none, and an error would take longer than to ask
+            with contextlib.suppress(OSError):
+                os.chdir(folder)
 
     def restore(self) -> str:
         """Put back what can be put back. Why the worker must be replaced; empty when it need not."""
