@@ -74,6 +74,8 @@ _LONGEST_SIGNED = 64 * 1024
 """Bytes: a manifest's claim has some hundreds."""
 _PATIENCE = 5.0
 """Seconds for what an attempt has started to be gone after its kill."""
+_MOMENT = 0.1
+"""Seconds. Where the service needs longer between two writes, an attempt that has not begun ends like its process."""
 _PASSED_ON = (AttemptProgressed, AttemptBeat, AttemptCheckpointed, AttemptProbed)
 
 AttemptWork: TypeAlias = Callable[[WorkerChannel, Run, Path | None], AttemptEnded | Retiring]
@@ -343,8 +345,8 @@ class SandboxedAttempts:
         return said.ended if isinstance(said, Retiring) else said
 
     def _taken_back(self) -> Run | None:
-        """The run that a process which is dead by now has not read."""
-        if not select.select([self._direct], [], [], 0)[0]:
+        """The run that a process which is dead by now has not read. It is written a moment after `Begun`."""
+        if not select.select([self._direct], [], [], _MOMENT)[0]:
             return None
         frames = FrameBuffer(attempt_order_decoder).feed(os.read(self._direct, _CHUNK))
         return frames[0] if frames else None
