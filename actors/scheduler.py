@@ -318,6 +318,7 @@ class Scheduler(Actor):
     def on_receive(self, message: Any) -> Any:
         """Answer a question from memory. An error in it goes to its sender and is no fault of memory."""
         if isinstance(message, StateQuery | DestroyKeys | DeleteArchived):
+            self.begin(message)
             self._commit()
         if isinstance(message, StateQuery):
             return message.function(self.state)

@@ -1,13 +1,13 @@
 """Starts actors, finds out whether they live, starts dead ones anew, and stops all in order with deadlines.
 
 The watch never waits for an actor. It asks, and looks a moment later whether the answer is there. So an actor that
-hangs is noticed in time, and does not keep the watch from the others.
+hangs is noticed in time, and does not keep the watch from the others. One that has had no message since it answered is
+hardly ever asked again: each answer wakes a thread.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pykka
@@ -18,6 +18,8 @@ from .base import PING, PONG, Activity, Actor, activities, log_error, logger
 
 PING_EVERY = 2.0
 """Seconds between an answer and the next question."""
+PING_IDLE_EVERY = 30.0
+"""The same for an actor that has answered, and had no message since. There is nothing that it could hang in."""
 SILENT_AFTER = 5.0
 """An actor that was pinged and handles no message for these seconds counts as unwell."""
 _RESTARTS = 3
@@ -41,6 +43,10 @@ class Child:
         """When that ping was sent, or when the last one was answered."""
         self.activity = Activity()
         """What it did at the last look."""
+        self.awaited = -1
+        """The number of the step that is the answer to the ping, if nothing else comes before."""
+        self.rests_at = -1
+        """The number of the last step, if it is certain to be over."""
         self.unwell = ""
         """What is wrong with it, if anything is."""
 
@@ -68,6 +74,21 @@ class Child:
         before, urn = self.activity, self.ref.actor_urn if self.ref is not None else ""
         self.activity = activities.get(urn, Activity())
         return self.activity.number != before.number
+
+    def ping(self) -> None:
+        """Send a ping."""
+        assert self.ref is not None
+        self.awaited = self.activity.number + 1
+        self.asked = self.ref.ask(PING, block=False)
+
+    def heard(self) -> None:
+        """The ping was answered. If that was the last step, nothing is under way."""
+        self.goes_on()
+        self.rests_at = self.awaited if self.activity.number == self.awaited else -1
+
+    def rests(self) -> bool:
+        """Whether it has had no message since it answered, as of the last look."""
+        return self.activity.number == self.rests_at and self.ref is not None and self.ref.actor_inbox.empty()
 
 
 class Supervisor:
@@ -105,24 +126,30 @@ class Supervisor:
 
     def _run(self, every: float, look: Callable[[], None]) -> None:
         while not self._stopping.wait(every):
-            checks: list[Callable[[], None]] = [look, *(partial(self.examine, child) for child in self._children)]
-            for check in checks:
-                try:
-                    if not self._stopping.is_set():
-                        check()
-                except Exception as error:  # noqa: BLE001 - the watch goes on after any error
-                    log_error("the supervisor's look has failed", error)
+            self._try(look)
+            for child in self._children:
+                self._try(self.examine, child)
+
+    def _try(self, check: Callable[..., None], *args: Child) -> None:
+        try:
+            if not self._stopping.is_set():
+                check(*args)
+        except Exception as error:  # noqa: BLE001 - the watch goes on after any error
+            log_error("the supervisor's look has failed", error)
 
     def examine(self, child: Child) -> None:
         """See whether one child lives and has answered, without waiting for it."""
         now = self._clock.monotonic()
         if child.ref is None or not child.ref.is_alive():
             self._start_anew(child, now)
-        elif child.asked is not None:
+            return
+        if child.asked is not None:
             self._hear(child, now)
-        elif now - child.since >= PING_EVERY:
-            child.goes_on()
-            child.asked, child.since = child.ref.ask(PING, block=False), now
+            return
+        child.goes_on()
+        if now - child.since >= (PING_IDLE_EVERY if child.rests() else PING_EVERY):
+            child.ping()
+            child.since = now
 
     def _hear(self, child: Child, now: float) -> None:
         try:
@@ -141,6 +168,8 @@ class Supervisor:
             return
         except Exception as error:  # noqa: BLE001 - it answered with an error, or died just now
             log_error("an actor could not answer a ping", error, actor=child.name)
+        else:
+            child.heard()
         child.asked, child.since, child.unwell = None, now, ""
 
     def _start_anew(self, child: Child, now: float) -> None:
@@ -151,7 +180,7 @@ class Supervisor:
             child.unwell = f"{child.name} has died {len(child.deaths)} times, and rests before it is started once more"
             return
         child.deaths.append(now)
-        child.asked, child.since = None, now
+        child.asked, child.since, child.rests_at = None, now, -1
         logger.warning("an actor has died and is started anew", actor=child.name)
         child.ref = child.start()
 

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, Actor
-from tasktrail.actors.supervisor import PING_EVERY, SILENT_AFTER, Child, Supervisor
+from tasktrail.actors.supervisor import PING_EVERY, PING_IDLE_EVERY, SILENT_AFTER, Child, Supervisor
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import NotReady
 
@@ -37,6 +37,7 @@ class Breaking(Actor):
         super().__init__()
         self.stillborn = stillborn
         self.faults: list[BaseException] = []
+        self.pings = 0
 
     def on_start(self) -> None:
         if self.stillborn:
@@ -53,9 +54,14 @@ class Breaking(Actor):
             message.stepped.set()
             message.rest.wait(SOON)
             return None
+        if message == "how many pings?":
+            return self.pings
         if isinstance(message, BaseException):
             raise message
         return (message, len(self.faults))
+
+    def settle(self) -> None:
+        self.pings += 1
 
     def on_fault(self, message: Any, error: BaseException) -> None:
         assert message is error
@@ -187,6 +193,79 @@ def test_an_actor_that_hangs_is_noticed_then_given_up_and_told_of_when_all_stops
     assert ["did not answer" in str(error) for error in house.fatal] == [True]
     assert house.supervisor.stop(0.2) == ["breaking"]
     hanging.set()
+
+
+def pings_of(child: Child) -> int:
+    """How many pings it has had. It takes them in order, so all that was sent before has arrived."""
+    return int(child.ask("how many pings?", SOON))
+
+
+def answered(house: House, child: Child) -> None:
+    """A ping is due, is sent, and its answer is heard."""
+    house.clock.passed += PING_EVERY
+    house.supervisor.examine(child)
+    child.asked.get(timeout=SOON)
+    house.supervisor.examine(child)
+
+
+def test_an_actor_that_has_had_no_message_since_it_answered_is_left_alone(house: House) -> None:
+    child = house.child()
+    answered(house, child)
+    for _ in range(10):
+        house.clock.passed += PING_EVERY
+        house.supervisor.examine(child)
+    assert child.asked is None
+    house.clock.passed += PING_IDLE_EVERY - 10 * PING_EVERY
+    house.supervisor.examine(child)
+    assert child.asked is not None, "and yet asked now and then: its thread may be gone"
+    assert pings_of(child) == 3
+
+
+@pytest.mark.parametrize("handled", [True, False])
+def test_an_actor_that_has_had_a_message_since_is_asked(house: House, handled: bool) -> None:  # noqa: FBT001 - a parameter
+    child, holding = house.child(), Hold()
+    answered(house, child)
+    if handled:
+        assert pings_of(child) == 2
+    else:
+        child.tell(holding)
+        assert holding.begun.wait(SOON)
+    house.clock.passed += PING_EVERY
+    house.supervisor.examine(child)
+    assert child.asked is not None
+    holding.set()
+
+
+def test_an_actor_that_hangs_after_a_long_rest_is_noticed_no_later_than_another(house: House) -> None:
+    child, hanging = house.child(), Hold()
+    answered(house, child)
+    house.clock.passed += PING_IDLE_EVERY - 1
+    house.supervisor.examine(child)
+    child.tell(hanging)
+    assert hanging.begun.wait(SOON)
+    house.supervisor.examine(child)
+    house.clock.passed += SILENT_AFTER
+    house.supervisor.examine(child)
+    assert house.supervisor.unwell == {"breaking": "breaking has done nothing for 5 s"}
+    hanging.set()
+
+
+def test_an_answer_that_comes_before_other_work_does_not_count_as_rest(house: House) -> None:
+    """What it has begun since may hang."""
+    child, holding, after = house.child(), Hold(), Hold()
+    child.tell(holding)
+    assert holding.begun.wait(SOON)
+    house.clock.passed += PING_EVERY
+    house.supervisor.examine(child)
+    child.tell(after)
+    holding.set()
+    assert after.begun.wait(SOON)
+    house.supervisor.examine(child)
+    assert child.asked is None, "it has answered"
+    house.clock.passed += PING_EVERY
+    house.supervisor.examine(child)
+    assert child.asked is not None
+    after.set()
 
 
 def test_long_work_that_tells_how_far_it_is_does_not_hang(house: House) -> None:
