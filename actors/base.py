@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import pykka
@@ -59,11 +59,13 @@ PING = Ping()
 PONG = "pong"
 
 
-class Activity(NamedTuple):
-    """What an actor was last seen to begin. An actor that goes on to another message is busy and does not hang."""
+class Activity(msgspec.Struct):
+    """What an actor does just now. One that goes on to another message is busy and does not hang."""
 
     number: int = 0
     """How many steps it has begun: messages, and parts of long work."""
+    over: int = -1
+    """The number of the last step when it had handled a message. It may also hang before the first."""
     message: str = ""
     """The type of the latest message."""
     thread: int = 0
@@ -83,6 +85,10 @@ activities: dict[str, Activity] = {}
 class Actor(pykka.ThreadingActor):
     """Handles one message at a time in a thread of its own. Subclasses write `receive`, never `on_receive`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._activity = activities[self.actor_urn] = Activity()
+
     use_daemon_thread = True  # the supervisor stops actors in order; a forgotten one must not keep the process alive
 
     @staticmethod
@@ -91,8 +97,17 @@ class Actor(pykka.ThreadingActor):
         return SimpleQueue()
 
     def on_receive(self, message: Any) -> Any:
+        """Handle a message, and note that."""
+        doing = self._activity
+        doing.number += 1
+        doing.message, doing.thread = type(message).__name__, threading.get_ident()
+        try:
+            return self.handle(message)
+        finally:
+            doing.over = doing.number
+
+    def handle(self, message: Any) -> Any:
         """Handle a message. An error is logged and handed to `on_fault`, and the actor lives on."""
-        self.begin(message)
         if isinstance(message, Ping):
             self.settle()
             return PONG
@@ -107,15 +122,9 @@ class Actor(pykka.ThreadingActor):
                 log_error("an actor could not put itself right", another, actor=name)
             return None
 
-    def begin(self, message: Any) -> None:
-        """Note that it is about to handle a message."""
-        number = activities[self.actor_urn].number if self.actor_urn in activities else 0
-        activities[self.actor_urn] = Activity(number + 1, type(message).__name__, threading.get_ident())
-
     def tell_progress(self, _reached: int, _goal: int) -> None:
         """Called in the middle of long work, to show that the actor does not hang."""
-        now = activities.get(self.actor_urn, Activity(thread=threading.get_ident()))
-        activities[self.actor_urn] = now._replace(number=now.number + 1)
+        self._activity.number += 1
 
     def receive(self, message: Any) -> Any:
         """Handle one message."""

@@ -1,8 +1,8 @@
 """Starts actors, finds out whether they live, starts dead ones anew, and stops all in order with deadlines.
 
 The watch never waits for an actor. It asks, and looks a moment later whether the answer is there. So an actor that
-hangs is noticed in time, and does not keep the watch from the others. One that has had no message since it answered is
-hardly ever asked again: each answer wakes a thread.
+hangs is noticed in time, and does not keep the watch from the others. One that has nothing to handle is hardly ever asked:
+each answer wakes a thread.
 """
 
 import threading
@@ -19,7 +19,7 @@ from .base import PING, PONG, Activity, Actor, activities, log_error, logger
 PING_EVERY = 2.0
 """Seconds between an answer and the next question."""
 PING_IDLE_EVERY = 30.0
-"""The same for an actor that has answered, and had no message since. There is nothing that it could hang in."""
+"""The same for an actor that has handled all that it was told. There is nothing that it could hang in."""
 SILENT_AFTER = 5.0
 """An actor that was pinged and handles no message for these seconds counts as unwell."""
 _RESTARTS = 3
@@ -41,12 +41,8 @@ class Child:
         """The pending answer to a ping."""
         self.since = 0.0
         """When that ping was sent, or when the last one was answered."""
-        self.activity = Activity()
-        """What it did at the last look."""
-        self.awaited = -1
-        """The number of the step that is the answer to the ping, if nothing else comes before."""
-        self.rests_at = -1
-        """The number of the last step, if it is certain to be over."""
+        self.seen = 0
+        """How many steps it had begun at the last look."""
         self.unwell = ""
         """What is wrong with it, if anything is."""
 
@@ -69,26 +65,21 @@ class Child:
         except pykka.ActorDeadError as error:
             raise NotReady(f"{self.name} is not running") from error
 
+    @property
+    def activity(self) -> Activity:
+        """What it does just now."""
+        assert self.ref is not None
+        return activities[self.ref.actor_urn]
+
     def goes_on(self) -> bool:
         """Whether it has begun another message, or made progress within one, since the last call."""
-        before, urn = self.activity, self.ref.actor_urn if self.ref is not None else ""
-        self.activity = activities.get(urn, Activity())
-        return self.activity.number != before.number
-
-    def ping(self) -> None:
-        """Send a ping."""
-        assert self.ref is not None
-        self.awaited = self.activity.number + 1
-        self.asked = self.ref.ask(PING, block=False)
-
-    def heard(self) -> None:
-        """The ping was answered. If that was the last step, nothing is under way."""
-        self.goes_on()
-        self.rests_at = self.awaited if self.activity.number == self.awaited else -1
+        before, self.seen = self.seen, self.activity.number
+        return self.seen != before
 
     def rests(self) -> bool:
-        """Whether it has had no message since it answered, as of the last look."""
-        return self.activity.number == self.rests_at and self.ref is not None and self.ref.actor_inbox.empty()
+        """Whether it has handled all that it was told."""
+        doing = self.activity
+        return doing.over == doing.number and self.ref is not None and self.ref.actor_inbox.empty()
 
 
 class Supervisor:
@@ -105,6 +96,9 @@ class Supervisor:
         self._patience = patience
         self._children: list[Child] = []
         self._stopping = threading.Event()
+        self._end = threading.Lock()
+        """Released when the watch is to end. An `Event` makes a lock for each wait, which is half of what a look costs."""
+        self._end.acquire()
         self._watch: threading.Thread | None = None
 
     @property
@@ -125,7 +119,7 @@ class Supervisor:
         self._watch.start()
 
     def _run(self, every: float, look: Callable[[], None]) -> None:
-        while not self._stopping.wait(every):
+        while not self._end.acquire(timeout=every):
             self._try(look)
             for child in self._children:
                 self._try(self.examine, child)
@@ -146,10 +140,9 @@ class Supervisor:
         if child.asked is not None:
             self._hear(child, now)
             return
-        child.goes_on()
         if now - child.since >= (PING_IDLE_EVERY if child.rests() else PING_EVERY):
-            child.ping()
-            child.since = now
+            child.goes_on()
+            child.asked, child.since = child.ref.ask(PING, block=False), now
 
     def _hear(self, child: Child, now: float) -> None:
         try:
@@ -168,8 +161,6 @@ class Supervisor:
             return
         except Exception as error:  # noqa: BLE001 - it answered with an error, or died just now
             log_error("an actor could not answer a ping", error, actor=child.name)
-        else:
-            child.heard()
         child.asked, child.since, child.unwell = None, now, ""
 
     def _start_anew(self, child: Child, now: float) -> None:
@@ -180,7 +171,7 @@ class Supervisor:
             child.unwell = f"{child.name} has died {len(child.deaths)} times, and rests before it is started once more"
             return
         child.deaths.append(now)
-        child.asked, child.since, child.rests_at = None, now, -1
+        child.asked, child.since = None, now
         logger.warning("an actor has died and is started anew", actor=child.name)
         child.ref = child.start()
 
@@ -193,7 +184,9 @@ class Supervisor:
         """Stop all within `within` seconds, the last started first. Returns the names of those that did not stop."""
         self._stopping.set()
         if self._watch is not None:
+            self._end.release()
             self._watch.join(timeout=within)
+            self._watch = None
         deadline = self._clock.monotonic() + within
         hung = []
         for child in reversed(self._children):

@@ -33,15 +33,18 @@ class Long:
 class Breaking(Actor):
     """Raises what it is told, answers anything else, and can be made to hang or to refuse to start."""
 
-    def __init__(self, *, stillborn: bool = False) -> None:
+    def __init__(self, *, stillborn: bool = False, start: Hold | None = None) -> None:
         super().__init__()
         self.stillborn = stillborn
+        self.start_held_by = start
         self.faults: list[BaseException] = []
         self.pings = 0
 
     def on_start(self) -> None:
         if self.stillborn:
             raise RuntimeError("it cannot start")
+        if self.start_held_by is not None:
+            self.start_held_by.wait(SOON)
 
     def receive(self, message: Any) -> Any:
         if isinstance(message, Hold):
@@ -200,45 +203,31 @@ def pings_of(child: Child) -> int:
     return int(child.ask("how many pings?", SOON))
 
 
-def answered(house: House, child: Child) -> None:
-    """A ping is due, is sent, and its answer is heard."""
-    house.clock.passed += PING_EVERY
-    house.supervisor.examine(child)
-    child.asked.get(timeout=SOON)
-    house.supervisor.examine(child)
+def handled(child: Child) -> None:
+    """It has handled all that it was told. The answer to a question comes a moment before that."""
+    pause = threading.Event()
+    while not child.rests():
+        pause.wait(0.001)
 
 
-def test_an_actor_that_has_had_no_message_since_it_answered_is_left_alone(house: House) -> None:
+def test_an_actor_that_has_handled_all_that_it_was_told_is_left_alone(house: House) -> None:
     child = house.child()
-    answered(house, child)
-    for _ in range(10):
+    child.since = house.clock.monotonic()
+    for number in range(10):
+        assert child.ask(number, SOON) == (number, 0)
+        handled(child)
         house.clock.passed += PING_EVERY
         house.supervisor.examine(child)
-    assert child.asked is None
+        assert child.asked is None
     house.clock.passed += PING_IDLE_EVERY - 10 * PING_EVERY
     house.supervisor.examine(child)
     assert child.asked is not None, "and yet asked now and then: its thread may be gone"
-    assert pings_of(child) == 3
-
-
-@pytest.mark.parametrize("handled", [True, False])
-def test_an_actor_that_has_had_a_message_since_is_asked(house: House, handled: bool) -> None:  # noqa: FBT001 - a parameter
-    child, holding = house.child(), Hold()
-    answered(house, child)
-    if handled:
-        assert pings_of(child) == 2
-    else:
-        child.tell(holding)
-        assert holding.begun.wait(SOON)
-    house.clock.passed += PING_EVERY
-    house.supervisor.examine(child)
-    assert child.asked is not None
-    holding.set()
+    assert pings_of(child) == 2
 
 
 def test_an_actor_that_hangs_after_a_long_rest_is_noticed_no_later_than_another(house: House) -> None:
     child, hanging = house.child(), Hold()
-    answered(house, child)
+    child.since = house.clock.monotonic()
     house.clock.passed += PING_IDLE_EVERY - 1
     house.supervisor.examine(child)
     child.tell(hanging)
@@ -250,9 +239,20 @@ def test_an_actor_that_hangs_after_a_long_rest_is_noticed_no_later_than_another(
     hanging.set()
 
 
+def test_an_actor_that_hangs_before_its_first_message_is_noticed(house: House) -> None:
+    holding = Hold()
+    child = Child("slow", lambda: Breaking.start(start=holding), restart=True)
+    child.ref, child.since = child.start(), house.clock.monotonic()
+    ask_after(house, child, SILENT_AFTER)
+    assert child.unwell == "slow has done nothing for 5 s"
+    holding.set()
+    child.ref.stop()
+
+
 def test_an_answer_that_comes_before_other_work_does_not_count_as_rest(house: House) -> None:
     """What it has begun since may hang."""
     child, holding, after = house.child(), Hold(), Hold()
+    handled(child)
     child.tell(holding)
     assert holding.begun.wait(SOON)
     house.clock.passed += PING_EVERY
