@@ -141,7 +141,7 @@ def _quota(version: Literal[1, 2], folder: Path) -> float | None:
 
 
 def _text(path: str) -> str:
-    """What a small file of the kernel's says. An idle service reads some all the time: a file object costs thrice as much."""
+    """What a small file of the kernel's says. It is read all the time, and a file object costs three times as much."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -123,7 +123,7 @@ class PictureMaker:
             return ""
 
     def tidy(self) -> bool:
-        """Called about once a second while it returns that there is a worker: stop what takes too long, let an idle one go."""
+        """Stop what takes too long, and let an idle worker go; whether one is there. Then call it again in a second."""
         idle = None
         with self._lock:
             now = self._clock.monotonic()

@@ -1,8 +1,8 @@
 """Starts actors, finds out whether they live, starts dead ones anew, and stops all in order with deadlines.
 
 The watch never waits for an actor. It asks, and looks a moment later whether the answer is there. So an actor that
-hangs is noticed in time, and does not keep the watch from the others. One that has nothing to handle is hardly ever asked:
-each answer wakes a thread.
+hangs is noticed in time, and does not keep the watch from the others. One that has nothing to handle is hardly ever
+asked: each answer wakes a thread.
 """
 
 import threading
@@ -97,7 +97,7 @@ class Supervisor:
         self._children: list[Child] = []
         self._stopping = threading.Event()
         self._end = threading.Lock()
-        """Released when the watch is to end. An `Event` makes a lock for each wait, which is half of what a look costs."""
+        """Released when the watch is to end. To wait for an `Event` costs as much as the look after it."""
         self._end.acquire()
         self._watch: threading.Thread | None = None
 

@@ -136,7 +136,7 @@ class Tasks(MutableMapping[int, TaskState]):
     def encoded(self, task_id: int) -> bytes:
         """A task as bytes."""
         held = self._held[task_id]
-        return held if type(held) is bytes else encode_task(held)
+        return encode_task(held) if type(held) is TaskState else held  # type: ignore[return-value]  # bytes
 
     def __delitem__(self, task_id: int) -> None:
         del self._held[task_id]

@@ -39,7 +39,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         self._out, self._in = socket.socketpair()
-        self._in.setblocking(False)
+        self._in.settimeout(0)
         self._wakes_before = signal.set_wakeup_fd(self._in.fileno(), warn_on_full_buffer=False)
         for number in self._numbers:
             self._before[number] = signal.signal(number, _go_on)

@@ -211,9 +211,11 @@ class _Server(uvicorn.Server):
         self._look = asyncio.Event()
         """Somebody wants the next look around now."""
         self._comes = False
-        """Whether a connection is about to be there."""
+        """Whether a connection has been accepted since the last look around, and may not be among the others yet."""
         self._busy = False
         """Whether what one has begun has to be looked after."""
+        self.rests = False
+        """Whether the next look around may be long in coming."""
 
     def leave(self) -> None:
         """Stop serving. May be called in any thread."""
@@ -262,9 +264,9 @@ class _Server(uvicorn.Server):
         self.up.set()
 
     def _guarded(self, room: ConnectionRoom, inner: ConnectionRoom | None = None) -> GuardedConnection:
-        if not self.server_state.connections:
-            self._comes = True
-            self._look.set()  # before its first request is read: the last look may be long ago
+        self._comes = True
+        if self.rests:  # look around before its first request is read: the last time may be long ago
+            self._look.set()
         return GuardedConnection(self.config, self.server_state, room, inner)
 
     def _cut_invalid(self) -> None:
@@ -276,12 +278,12 @@ class _Server(uvicorn.Server):
                 connection.transport.abort()
 
     async def main_loop(self) -> None:
-        """Look around once a second, and seldom while nobody is connected. Uvicorn's own loop wakes ten times a second."""
+        """Look around once a second, seldom while nobody is connected. Uvicorn's own loop wakes ten times a second."""
         loop = asyncio.get_running_loop()
         while not await self.on_tick(0):
-            busy = self._comes or self._busy or self.server_state.connections
+            self.rests = not (self._comes or self._busy or self.server_state.connections)
             self._comes = False
-            later = loop.call_later(_LOOK_EVERY if busy else _LOOK_IDLE_EVERY, self._look.set)
+            later = loop.call_later(_LOOK_IDLE_EVERY if self.rests else _LOOK_EVERY, self._look.set)
             await self._look.wait()
             later.cancel()
             self._look.clear()

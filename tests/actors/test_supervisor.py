@@ -241,12 +241,16 @@ def test_an_actor_that_hangs_after_a_long_rest_is_noticed_no_later_than_another(
 
 def test_an_actor_that_hangs_before_its_first_message_is_noticed(house: House) -> None:
     holding = Hold()
-    child = Child("slow", lambda: Breaking.start(start=holding), restart=True)
-    child.ref, child.since = child.start(), house.clock.monotonic()
+
+    def start() -> Any:
+        return Breaking.start(start=holding)
+
+    child = Child("slow", start, restart=True)
+    child.ref, child.since = start(), house.clock.monotonic()
     ask_after(house, child, SILENT_AFTER)
     assert child.unwell == "slow has done nothing for 5 s"
     holding.set()
-    child.ref.stop()
+    die(child)
 
 
 def test_an_answer_that_comes_before_other_work_does_not_count_as_rest(house: House) -> None:
