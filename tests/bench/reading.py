@@ -98,10 +98,8 @@ def _idle(span: float) -> float:
 
 def _cpu(pid: int) -> dict[str, float]:
     """Seconds of each thread of a process and of those below it. Those of a whole process are told in hundredths only."""
-    top = psutil.Process(pid)
-    files = [
-        file
-        for one in (top, *top.children(recursive=True))
-        for file in Path(f"/proc/{one.pid}/task").glob("*/schedstat")
-    ]
-    return {str(file): int(file.read_text().split()[0]) / 1e9 for file in files}
+    top, found = psutil.Process(pid), {}
+    for one in (top, *top.children(recursive=True)):
+        for file in Path(f"/proc/{one.pid}/task").glob("*/schedstat"):
+            found[str(file)] = int(file.read_text().split()[0]) / 1e9
+    return found
