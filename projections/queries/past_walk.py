@@ -20,7 +20,7 @@ from ...events.state import WAITING
 from ...events.values import MAX_INTEGER
 from ..views import zones
 from ..views.ranks import number_with
-from ..views.schema import SELDOM
+from ..views.schema import SELDOM, is_seldom
 from ..views.shares import number_in, read_share
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
@@ -50,13 +50,15 @@ _PATIENCE = 4
 """How many times as long as it was expected to be a walk may be, …"""
 _OF_A_SORT = 0.25
 """… and how much of what it costs to sort, if that is more: to give up is dear where many lead."""
+_FEW_OF = 20
+"""What leads are few where of so many tasks less than one is among them."""
 _SLACK = 0.001
 """Seconds that the rounding of sums is less than."""
 _LATEST = "(SELECT max(since) FROM versions WHERE id = {id} AND since <= :position)"
 # `versions_by_task` has these two columns: the row itself need not be read.
 _LAST = "(SELECT {what} FROM versions WHERE id = {id} AND since <= :position ORDER BY since DESC LIMIT 1)"
 _CHANGED_LAST = f"then_.since = {_LAST.format(what='changed', id='then_.id')}"
-_IS_SELDOM = f" AND then_.status IN {SELDOM}"
+_IS_SELDOM = f" AND {is_seldom('then_.status')}"
 """As an index has it that has these alone: else SQLite does not see that it may be used."""
 _IN_ZONE = "zones.list = {name} AND zones.since <= :position AND (zones.until IS NULL OR zones.until > :position)"
 _BY_BLOCK = "zones.block {way}, zones.since {way}, {id} {way}"
@@ -121,6 +123,8 @@ class _Lead(NamedTuple):
 
 _OF_A_STATUS = _Lead((), frozenset(("status",)), 0)
 """Where tasks of the statuses are found otherwise."""
+_OF_A_STATUS_AND_TYPE = _Lead((), frozenset(("status", "type")), 0)
+"""Where the same of one type are found."""
 _OF_A_USER = _Lead((), frozenset(("status", "user_id")), 0)
 """Where the same of one user are found."""
 
@@ -424,7 +428,8 @@ class PastWalk:
         """What leads to the tasks that have no place in the queue."""
         statuses = [status for status in self._statuses or STATUSES if status not in WAITING]
         lead = self._of_statuses(statuses)
-        if "status" in self._lead.covers or self._lead.size > lead.size:
+        many = self._lead.size * _FEW_OF > self._top  # then most of them may wait, and nearly each other one is of them
+        if "status" in self._lead.covers or self._lead.size > lead.size or many:
             return lead
         named = ", ".join(map(self._name, statuses))
         sources = tuple(
@@ -449,15 +454,20 @@ class PastWalk:
         (status,), way = statuses, "DESC" if down else "ASC"
         first = f"(zones.block << {zones.TIMES})"
         bound = self._bound_of_time(part, "zones.block", zones.TIMES, down=down)
-        index, seldom = "NOT INDEXED", ""
+        index, more, lead = "NOT INDEXED", "", _OF_A_STATUS
         if status in SELDOM:
-            index, seldom = "INDEXED BY versions_by_change", _IS_SELDOM
+            index, more = "INDEXED BY versions_by_change", _IS_SELDOM
+        elif status == "pending" and len(self._wanted["type"]) == 1:
+            (kind,) = self._wanted["type"]
+            index, lead = "INDEXED BY versions_pending", _OF_A_STATUS_AND_TYPE
+            more = f" AND then_.status = 'pending' AND then_.kind = {self._name(self._kinds.get(str(kind), -1))}"
         return self._last_changes(
             f"zones CROSS JOIN versions AS then_ {index}",
             f"{_IN_ZONE.format(name=self._name(zones.by_change(status)))}{bound}"
             f" AND then_.since BETWEEN {first} AND {first} + {(1 << zones.TIMES) - 1}"
-            f" AND then_.since <= :position AND then_.status = {self._name(status)}{seldom}",
+            f" AND then_.since <= :position AND then_.status = {self._name(status)}{more}",
             f"zones.block {way}, zones.since {way}, then_.since {way}",
+            lead=lead,
         )
 
     def _changes_of_user(self, statuses: Sequence[str], part: Part, *, down: bool) -> Iterator[Hit]:
