@@ -97,7 +97,7 @@ def _idle(span: float) -> float:
 
 
 def _cpu(pid: int) -> dict[str, float]:
-    """Seconds of each thread of a process and of those below it. Those of a whole process are told in hundredths only."""
+    """Seconds of each thread of a process, and of those below it. A whole process is told of in hundredths only."""
     top, found = psutil.Process(pid), {}
     for one in (top, *top.children(recursive=True)):
         for file in Path(f"/proc/{one.pid}/task").glob("*/schedstat"):
