@@ -6,6 +6,7 @@ Pykka's own rules are harsh: an exception while handling a `tell` ends the actor
 """
 
 import logging
+import math
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import pykka
@@ -58,11 +59,13 @@ PING = Ping()
 PONG = "pong"
 
 
-class Activity(NamedTuple):
-    """What an actor was last seen to begin. An actor that goes on to another message is busy and does not hang."""
+class Activity(msgspec.Struct):
+    """What an actor does just now. One that goes on to another message is busy and does not hang."""
 
     number: int = 0
     """How many steps it has begun: messages, and parts of long work."""
+    over: int = -1
+    """The number of the last step when it had handled a message. It may also hang before the first."""
     message: str = ""
     """The type of the latest message."""
     thread: int = 0
@@ -82,6 +85,10 @@ activities: dict[str, Activity] = {}
 class Actor(pykka.ThreadingActor):
     """Handles one message at a time in a thread of its own. Subclasses write `receive`, never `on_receive`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._activity = activities[self.actor_urn] = Activity()
+
     use_daemon_thread = True  # the supervisor stops actors in order; a forgotten one must not keep the process alive
 
     @staticmethod
@@ -90,9 +97,17 @@ class Actor(pykka.ThreadingActor):
         return SimpleQueue()
 
     def on_receive(self, message: Any) -> Any:
+        """Handle a message, and note that."""
+        doing = self._activity
+        doing.number += 1
+        doing.message, doing.thread = type(message).__name__, threading.get_ident()
+        try:
+            return self.handle(message)
+        finally:
+            doing.over = doing.number
+
+    def handle(self, message: Any) -> Any:
         """Handle a message. An error is logged and handed to `on_fault`, and the actor lives on."""
-        number = activities[self.actor_urn].number if self.actor_urn in activities else 0
-        activities[self.actor_urn] = Activity(number + 1, type(message).__name__, threading.get_ident())
         if isinstance(message, Ping):
             self.settle()
             return PONG
@@ -109,8 +124,7 @@ class Actor(pykka.ThreadingActor):
 
     def tell_progress(self, _reached: int, _goal: int) -> None:
         """Called in the middle of long work, to show that the actor does not hang."""
-        now = activities.get(self.actor_urn, Activity(thread=threading.get_ident()))
-        activities[self.actor_urn] = now._replace(number=now.number + 1)
+        self._activity.number += 1
 
     def receive(self, message: Any) -> Any:
         """Handle one message."""
@@ -128,12 +142,16 @@ _LONGEST_SLEEP = 30.0
 
 
 class Alarm:
-    """Calls `ring` from its own thread at the set moment; setting it again replaces the moment."""
+    """Calls `ring` from its own thread at the set moment; setting it again replaces the moment.
+
+    A moment is one of the wall clock, or so many seconds away, whatever becomes of the wall clock meanwhile.
+    """
 
     def __init__(self, ring: Callable[[], None], clock: Clock, name: str = "alarm") -> None:
         self._ring = ring
         self._clock = clock
-        self._at: datetime | None = None
+        self._at: datetime | float | None = None
+        """A float is of the monotonic clock."""
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -143,10 +161,17 @@ class Alarm:
         """Ring at `at`; with None do not ring. A moment in the past rings at once."""
         if at == self._at:
             return
+        self._replace(at)
+
+    def set_after(self, seconds: float) -> None:
+        """Ring so many seconds from now."""
+        self._replace(self._clock.monotonic() + seconds)
+
+    def _replace(self, at: datetime | float | None) -> None:
         with self._changed:
-            earlier = at is not None and (self._at is None or at < self._at)
+            before = self._seconds_left()
             self._at = at
-            if earlier:  # a later moment is found when the thread wakes for the earlier one
+            if self._seconds_left() < before:  # a later moment is found when the thread wakes for the earlier one
                 self._changed.notify()
 
     def close(self) -> None:
@@ -160,7 +185,7 @@ class Alarm:
         while True:
             with self._changed:
                 while not self._closed and (left := self._seconds_left()) > 0:
-                    self._changed.wait(None if self._at is None else min(left, _LONGEST_SLEEP))
+                    self._changed.wait(None if left == math.inf else min(left, _LONGEST_SLEEP))
                 if self._closed:
                     return
                 self._at = None
@@ -170,7 +195,12 @@ class Alarm:
                 logger.exception("an alarm could not be handled", alarm=self._thread.name)
 
     def _seconds_left(self) -> float:
-        return float("inf") if self._at is None else (self._at - self._clock.now()).total_seconds()
+        at = self._at
+        if at is None:
+            return math.inf
+        if isinstance(at, float):
+            return at - self._clock.monotonic()
+        return (at - self._clock.now()).total_seconds()
 
 
 # --- the messages between actors, beside those of the core

@@ -45,8 +45,7 @@ class Feed(Generic[_T]):
         *,
         most: int | None = None,
     ) -> None:
-        self._clock = clock
-        self._gather = gather
+        self._gather = gather.total_seconds()
         self._alarm = Alarm(ring, clock, f"{name}-feed")
         self._waiting: deque[Sequence[_T]] = deque()
         self._set = False
@@ -61,7 +60,7 @@ class Feed(Generic[_T]):
         self._waiting.append(records)
         if not self._set:
             self._set = True
-            self._alarm.set(self._clock.now() + self._gather)
+            self._alarm.set_after(self._gather)
 
     def take(self) -> list[_T]:
         """Everything that waits, in order. The next `put` rings again."""
@@ -126,7 +125,7 @@ class Retrier:
             logger.error("a consumer has to wait", consumer=self._name, error=str(error) or type(error).__name__)
         self._trouble = error
         self._not_before = self._clock.monotonic() + self._pause
-        self._alarm.set(self._clock.now() + timedelta(seconds=self._pause))
+        self._alarm.set_after(self._pause)
         self._pause = min(2 * self._pause, LAST_RETRY)
         self._on_trouble(error)
 

@@ -122,8 +122,8 @@ class PictureMaker:
         except NoPicture:
             return ""
 
-    def tidy(self) -> None:
-        """Called about once a second: stop what takes too long, and let an idle worker go."""
+    def tidy(self) -> bool:
+        """Stop what takes too long, and let an idle worker go; whether one is there. Then call it again in a second."""
         idle = None
         with self._lock:
             now = self._clock.monotonic()
@@ -135,6 +135,7 @@ class PictureMaker:
             executor.do([Stop(wish.run.task_id, 1) for wish in overdue])
         if idle is not None:
             threading.Thread(target=idle.close, args=(_CLOSE_WITHIN,), name="pictures-close", daemon=True).start()
+        return executor is not None
 
     def close(self) -> None:
         """End the worker. Whoever waits is told."""

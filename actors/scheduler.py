@@ -315,7 +315,7 @@ class Scheduler(Actor):
         """A ping is answered when everything from earlier messages is durable."""
         self._commit()
 
-    def on_receive(self, message: Any) -> Any:
+    def handle(self, message: Any) -> Any:
         """Answer a question from memory. An error in it goes to its sender and is no fault of memory."""
         if isinstance(message, StateQuery | DestroyKeys | DeleteArchived):
             self._commit()
@@ -326,7 +326,7 @@ class Scheduler(Actor):
             return True
         if isinstance(message, DeleteArchived):
             return self._log.delete_archived(message.limit)
-        return super().on_receive(message)
+        return super().handle(message)
 
     def receive(self, message: Any) -> Any:
         """Step a message, or each of a list; commit when nothing more waits."""

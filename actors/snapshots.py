@@ -33,7 +33,7 @@ from .core.tasks import Tasks
 from .delivery.dispatcher import Dispatcher, Kept
 from .snapshot_file import Absent, OtherCode, Outdated, SnapshotHeader, SnapshotUnusable, clear_parts, reading, write
 
-_FORMAT = 2
+_FORMAT = 3
 """Raise it when a snapshot is written otherwise. A change in the fields of its Structs is noticed without it."""
 CHUNK = 5000
 """Tasks in one line of the file."""

@@ -1,13 +1,13 @@
 """Starts actors, finds out whether they live, starts dead ones anew, and stops all in order with deadlines.
 
 The watch never waits for an actor. It asks, and looks a moment later whether the answer is there. So an actor that
-hangs is noticed in time, and does not keep the watch from the others.
+hangs is noticed in time, and does not keep the watch from the others. One that has nothing to handle is hardly ever
+asked: each answer wakes a thread.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pykka
@@ -18,6 +18,8 @@ from .base import PING, PONG, Activity, Actor, activities, log_error, logger
 
 PING_EVERY = 2.0
 """Seconds between an answer and the next question."""
+PING_IDLE_EVERY = 30.0
+"""The same for an actor that has handled all that it was told. There is nothing that it could hang in."""
 SILENT_AFTER = 5.0
 """An actor that was pinged and handles no message for these seconds counts as unwell."""
 _RESTARTS = 3
@@ -39,8 +41,8 @@ class Child:
         """The pending answer to a ping."""
         self.since = 0.0
         """When that ping was sent, or when the last one was answered."""
-        self.activity = Activity()
-        """What it did at the last look."""
+        self.seen = 0
+        """How many steps it had begun at the last look."""
         self.unwell = ""
         """What is wrong with it, if anything is."""
 
@@ -63,11 +65,21 @@ class Child:
         except pykka.ActorDeadError as error:
             raise NotReady(f"{self.name} is not running") from error
 
+    @property
+    def activity(self) -> Activity:
+        """What it does just now."""
+        assert self.ref is not None
+        return activities[self.ref.actor_urn]
+
     def goes_on(self) -> bool:
         """Whether it has begun another message, or made progress within one, since the last call."""
-        before, urn = self.activity, self.ref.actor_urn if self.ref is not None else ""
-        self.activity = activities.get(urn, Activity())
-        return self.activity.number != before.number
+        before, self.seen = self.seen, self.activity.number
+        return self.seen != before
+
+    def rests(self) -> bool:
+        """Whether it has handled all that it was told."""
+        doing = self.activity
+        return doing.over == doing.number and self.ref is not None and self.ref.actor_inbox.empty()
 
 
 class Supervisor:
@@ -84,6 +96,9 @@ class Supervisor:
         self._patience = patience
         self._children: list[Child] = []
         self._stopping = threading.Event()
+        self._end = threading.Lock()
+        """Released when the watch is to end. To wait for an `Event` costs as much as the look after it."""
+        self._end.acquire()
         self._watch: threading.Thread | None = None
 
     @property
@@ -104,23 +119,28 @@ class Supervisor:
         self._watch.start()
 
     def _run(self, every: float, look: Callable[[], None]) -> None:
-        while not self._stopping.wait(every):
-            checks: list[Callable[[], None]] = [look, *(partial(self.examine, child) for child in self._children)]
-            for check in checks:
-                try:
-                    if not self._stopping.is_set():
-                        check()
-                except Exception as error:  # noqa: BLE001 - the watch goes on after any error
-                    log_error("the supervisor's look has failed", error)
+        while not self._end.acquire(timeout=every):
+            self._try(look)
+            for child in self._children:
+                self._try(self.examine, child)
+
+    def _try(self, check: Callable[..., None], *args: Child) -> None:
+        try:
+            if not self._stopping.is_set():
+                check(*args)
+        except Exception as error:  # noqa: BLE001 - the watch goes on after any error
+            log_error("the supervisor's look has failed", error)
 
     def examine(self, child: Child) -> None:
         """See whether one child lives and has answered, without waiting for it."""
         now = self._clock.monotonic()
         if child.ref is None or not child.ref.is_alive():
             self._start_anew(child, now)
-        elif child.asked is not None:
+            return
+        if child.asked is not None:
             self._hear(child, now)
-        elif now - child.since >= PING_EVERY:
+            return
+        if now - child.since >= (PING_IDLE_EVERY if child.rests() else PING_EVERY):
             child.goes_on()
             child.asked, child.since = child.ref.ask(PING, block=False), now
 
@@ -164,7 +184,9 @@ class Supervisor:
         """Stop all within `within` seconds, the last started first. Returns the names of those that did not stop."""
         self._stopping.set()
         if self._watch is not None:
+            self._end.release()
             self._watch.join(timeout=within)
+            self._watch = None
         deadline = self._clock.monotonic() + within
         hung = []
         for child in reversed(self._children):

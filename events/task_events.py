@@ -295,6 +295,9 @@ TAGS: dict[type[TaskEvent], str] = {
 }
 
 
+_ENDS = frozenset((Completed, Cancelled))
+
+
 def is_terminal(event: object) -> bool:
     """Whether the event ends a life: completed, cancelled, or failed for good."""
-    return isinstance(event, Completed | Cancelled) or (isinstance(event, Failed) and event.final)
+    return type(event) in _ENDS or (isinstance(event, Failed) and event.final)

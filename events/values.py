@@ -5,6 +5,7 @@ other languages have: signed 64 bits. What is let in here can be recorded, sent 
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from math import isfinite, isnan
 from typing import Any
@@ -36,18 +37,61 @@ def check_plain(value: Any, field: str, depth: int = 0) -> None:
         field: what an error calls it, such as `options`; a place within follows, as in `options.sizes[2]`.
         depth: how many lists and objects are round it already.
     """
+    if not _are_plain((value,), depth):
+        _find_fault(value, field, depth)
+
+
+def _are_plain(values: Iterable[Any], depth: int) -> bool:
+    """Whether they are for sure. Nearly all are, so nothing is done here that only names a place."""
+    if depth > MAX_DEPTH:
+        return False
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            sure = value.isascii() or _is_text(value)
+        elif kind is int:
+            sure = MIN_INTEGER <= value <= MAX_INTEGER
+        elif kind is float:
+            sure = isfinite(value)
+        elif kind is dict:
+            sure = all(map(_is_key, value)) and _are_plain(value.values(), depth + 1) if value else True
+        elif kind is list or kind is tuple:
+            sure = _are_plain(value, depth + 1) if value else True
+        elif isinstance(value, msgspec.Struct):
+            sure = _are_plain(msgspec.structs.astuple(value), depth)
+        else:
+            sure = value is None or kind is bool
+        if not sure:
+            return False
+    return True
+
+
+def _is_key(key: Any) -> bool:
+    return type(key) is str and (key.isascii() or _is_text(key))
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _find_fault(value: Any, field: str, depth: int) -> None:
+    """Raise what names the place, if there is a fault."""
     if depth > MAX_DEPTH:
         raise InvalidValue(f"{field} is nested deeper than {MAX_DEPTH} levels", field=field)
     match value:
         case dict():
             for key, item in value.items():
-                check_plain(item, _place(key, field), depth + 1)
+                _find_fault(item, _place(key, field), depth + 1)
         case list() | tuple():
             for place, item in enumerate(value):
-                check_plain(item, f"{field}[{place}]", depth + 1)
+                _find_fault(item, f"{field}[{place}]", depth + 1)
         case msgspec.Struct():
             for name in value.__struct_fields__:
-                check_plain(getattr(value, name), f"{field}.{name}", depth)
+                _find_fault(getattr(value, name), f"{field}.{name}", depth)
         case _:
             _check_single(value, field)
 

@@ -268,7 +268,7 @@ class LocalExecutor:
 
         A short run may wait for a share of one while others are idle; then it holds up those alone that need one, too.
         """
-        shut = set[tuple[Offer, bool]]()
+        shut: set[tuple[Offer, bool]] = set()
         for key, (run, _) in list(self._waiting.items()):
             short = bool(run.shared_workers)
             if (run.offer, False) in shut or (run.offer, short) in shut:

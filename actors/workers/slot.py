@@ -35,16 +35,21 @@ from ...events.values import check_plain
 from ...handlers.attempt_output import PrintedWriter, last_part
 from ...handlers.errors import CpuLimitReached, InputChanged, MemoryLimitReached
 from ...handlers.process.channel import (
+    DIRECTLY,
     AttemptBounded,
     AttemptUsed,
+    Begun,
     CoresChanged,
     GarbageFrame,
+    Kept,
+    Look,
     Retiring,
     Setup,
     Withdraw,
     Withdrawn,
     WorkerReady,
     encode_frame,
+    works_on_no_file,
 )
 from ...handlers.process.limits import cpu_allowance, speaks_of_memory
 from ...handlers.urls import is_url
@@ -179,6 +184,10 @@ class Slot:
         self._watch: UsageWatch | None = None
         self._reached: TasktrailError | None = None
         self._attempts = 0
+        self._kept = ""
+        """The type for whose next attempt a process waits."""
+        self._sleeps = False
+        """Whether the worker has to be told that there is a run: the last one was given directly."""
         self._sent = 0
         """Runs given to this worker."""
         self._withdrawing = 0
@@ -245,7 +254,7 @@ class Slot:
 
         `frame` is the run as it travels.
         """
-        if self._process is None or not self._process.send(frame):
+        if self._process is None or not self._send(self._process, run, frame):
             self.state = "dying" if self._process is not None else self.state
             return False
         self._sent += 1
@@ -257,6 +266,16 @@ class Slot:
             self._ahead.append(given)
             self._time_the_first()
         return True
+
+    def _send(self, process: WorkerProcess, run: Run, frame: bytes) -> bool:
+        if self._at is None and run.type == self._kept and len(frame) <= DIRECTLY and works_on_no_file(run):
+            self._sleeps = True
+            return process.send_directly(frame, encode_frame(Begun(run.task_id, run.attempt)))
+        sent = process.send(frame)
+        if self._sleeps:
+            self._sleeps = False
+            process.tell(encode_frame(Look()))
+        return sent
 
     def _come_to(self, given: Given) -> None:
         """The worker is at this one now."""
@@ -426,8 +445,11 @@ class Slot:
         if type(frame) is Withdrawn:
             self._on_withdrawn(frame)
             return
+        if type(frame) is Kept and self._trusts_worker:
+            self._kept = frame.type
+            return
         ended = frame.ended if type(frame) is Retiring else frame
-        if type(frame) is WorkerReady or self._at is None or (ended.task_id, ended.attempt) != self._at.key:
+        if type(frame) in (WorkerReady, Kept) or self._at is None or (ended.task_id, ended.attempt) != self._at.key:
             raise GarbageFrame(f"{type(frame).__name__} about an attempt it was not given")
         _refuse_unkeepable(frame)
         match frame:

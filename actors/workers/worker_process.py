@@ -50,6 +50,8 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
     reaper: "subprocess.Popen[bytes]"
     mark: str
     job: int
+    direct: int
+    """To the process that the worker keeps for several attempts."""
     control: int
     report: int
     lifeline: int
@@ -97,16 +99,18 @@ def launch(settings: LaunchSettings) -> Launched:
     """Start a reaper, which starts a worker. Both by exec: a fork would copy locks that other threads hold."""
     mark = f"{settings.family}{secrets.token_hex(8)}"
     job_end, job = os.pipe()
+    direct_end, direct = os.pipe()
     control_end, control = os.pipe()
     report, report_end = os.pipe()
     lifeline_end, lifeline = os.pipe()
     status, status_end = os.pipe()
     lock = () if settings.lock is None else (settings.lock,)
-    theirs = (job_end, control_end, report_end, lifeline_end, status_end)
+    pipes = (job_end, control_end, report_end, direct_end)
+    theirs = (*pipes, lifeline_end, status_end)
     handed = (in_memory(settings.credentials),) if settings.credentials else ()
     try:
         process = subprocess.Popen(
-            _reaper_command(settings, lifeline_end, status_end, (job_end, control_end, report_end), lock, handed),
+            _reaper_command(settings, lifeline_end, status_end, pipes, lock, handed),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -116,14 +120,21 @@ def launch(settings: LaunchSettings) -> Launched:
             start_new_session=True,
         )
     except OSError:
-        for fd in (job, control, report, lifeline, status):
+        for fd in (job, direct, control, report, lifeline, status):
             os.close(fd)
         raise
     finally:
         for fd in (*theirs, *handed):
             os.close(fd)
     return Launched(
-        reaper=process, mark=mark, job=job, control=control, report=report, lifeline=lifeline, status=status
+        reaper=process,
+        mark=mark,
+        job=job,
+        direct=direct,
+        control=control,
+        report=report,
+        lifeline=lifeline,
+        status=status,
     )
 
 
@@ -131,7 +142,7 @@ def _reaper_command(
     settings: LaunchSettings,
     lifeline: int,
     status: int,
-    pipes: tuple[int, int, int],
+    pipes: tuple[int, int, int, int],
     lock: tuple[int, ...],
     handed: tuple[int, ...],
 ) -> list[str]:
@@ -210,6 +221,7 @@ class WorkerProcess:
         self._on_exit = on_exit
         self._frames = FrameBuffer(worker_report_decoder, MAX_REPORT)
         self._job = PipeWriter(launched.job, reactor, lock)
+        self._direct = PipeWriter(launched.direct, reactor, lock)
         self._control = PipeWriter(launched.control, reactor, lock)
         self._listening = True
         self._lifeline_cut = False
@@ -230,6 +242,13 @@ class WorkerProcess:
     def send(self, data: bytes) -> bool:
         """Send a frame to the main thread of the worker. False when the worker has died."""
         return _write(self._job, data)
+
+    def send_directly(self, run: bytes, begun: bytes) -> bool:
+        """Give a run to the process that the worker keeps; the worker reads of it before all that comes of it.
+
+        False when the worker has died: the run has not begun then.
+        """
+        return _write(self._job, begun) and _write(self._direct, run)
 
     def tell(self, order: bytes) -> None:
         """Send a frame that is to be heard while the handler is at work."""
@@ -310,6 +329,7 @@ class WorkerProcess:
                 self._deafen()
                 self.kill()
                 self._job.close()
+                self._direct.close()
                 self._control.close()
                 os.close(self._launched.report)
                 os.close(self._launched.status)

@@ -229,7 +229,8 @@ def _complete(
     away: "Away | None",
 ) -> AttemptEnded:
     """The handler is done: publish its output, if it made one, and if it was made of one content of the input."""
-    ending = msgspec.structs.replace(ending, tools=dict(tools))
+    if tools:
+        ending = msgspec.structs.replace(ending, tools=dict(tools))
     if source is not None:
         wanted = (
             run.hash_input or bool(run.input_url) or (task_type.hashes_input and 0 < source.state.size <= hash_up_to)

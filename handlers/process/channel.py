@@ -91,12 +91,23 @@ class Setup(Frame, frozen=True, tag="setup"):
     """Bytes up to which the input of any task is hashed."""
 
 
+class Begun(Frame, frozen=True, tag="begun"):
+    """The process that is kept for such attempts was given this run directly, and begins it by itself."""
+
+    task_id: int
+    attempt: int
+
+
 class CoresChanged(Frame, frozen=True, tag="cores"):
     """How many CPUs the attempt may keep busy from now on. Said on the control pipe alone."""
 
     task_id: int
     attempt: int
     cores: int
+
+
+class Look(Frame, frozen=True, tag="look"):
+    """There is a run on the job pipe. Said on the control pipe to a worker whose last one was given directly."""
 
 
 class Withdraw(Frame, frozen=True, tag="withdraw"):
@@ -135,6 +146,13 @@ class WorkerReady(Frame, frozen=True, tag="ready"):
     pid: int
 
 
+class Kept(Frame, frozen=True, tag="kept"):
+    """A process waits for the next attempt of this type, if that works on no file. Said before the last one's end."""
+
+    type: str
+    """Empty: there is none any more."""
+
+
 class Retiring(Frame, frozen=True, tag="retiring"):
     """The attempt is over, but this worker must be replaced before the end is reported."""
 
@@ -143,7 +161,7 @@ class Retiring(Frame, frozen=True, tag="retiring"):
     """In words: "it left a thread"."""
 
 
-WorkerOrder: TypeAlias = Setup | CoresChanged | Withdraw | WorkerBound
+WorkerOrder: TypeAlias = Setup | Begun | CoresChanged | Look | Withdraw | WorkerBound
 _Told: TypeAlias = (
     AttemptProgressed
     | AttemptBeat
@@ -156,7 +174,7 @@ _Told: TypeAlias = (
     | WorkerReady
     | Retiring
 )
-WorkerReport: TypeAlias = _Told | Withdrawn
+WorkerReport: TypeAlias = _Told | Kept | Withdrawn
 
 _PREFIX = 4
 _encoder = msgspec.msgpack.Encoder()
@@ -166,6 +184,15 @@ attempt_order_decoder = msgspec.msgpack.Decoder(WorkerOrder | Signature)
 """What a worker tells its sandboxed attempt, which knows no other."""
 attempt_report_decoder = msgspec.msgpack.Decoder(_Told | SignatureWanted)
 """What a sandboxed attempt tells its worker, which passes on what is for the service."""
+
+
+DIRECTLY = 4096
+"""Bytes of a frame that a pipe takes whole or not at all. A longer run goes by way of the worker."""
+
+
+def works_on_no_file(run: Run) -> bool:
+    """Whether it names none, so that a process which is kept for its type may run it."""
+    return not (run.input_file or run.output_file or run.original_folder) and run.original == "keep"
 
 
 class Unencodable(Exception):
@@ -228,27 +255,42 @@ class ServiceGone(BaseException):
     """The other end of the pipes is closed. Not an Exception, so that no handler catches it by mistake."""
 
 
+def _read(fd: int) -> bytes:
+    """What is there, or will be. Raises ServiceGone."""
+    if data := os.read(fd, _CHUNK):
+        return data
+    raise ServiceGone
+
+
 class WorkerChannel:
     """Implements `Link` on three pipes.
 
     The thread that waits reads the job pipe: the main loop for `Run`, the handler's thread for `Saved` and `Grant`. No
     other thread takes part, which spares a hand-over for each attempt. Only `Stop`, `CoresChanged` and `Withdraw` must
     be seen at work: they come on the control pipe, where a thread waits for them; `Stop` on both.
+
+    A process that is kept for several attempts has runs from the worker on its job pipe, and `direct` from the service.
     """
 
-    def __init__(self, job: int, control: int, report: int) -> None:
+    def __init__(self, job: int, control: int, report: int, direct: int = -1) -> None:
         self._job = job
+        self._direct = direct
+        self._giving = select.poll() if direct >= 0 else None
+        if self._giving is not None:
+            self._giving.register(job, select.POLLIN)
+            self._giving.register(direct, select.POLLIN)
         self._control = control
         self._report = report
         self._sending = Lock()
         self._orders: deque[Any] = deque()
-        self._runs: deque[Run] = deque()
+        self._runs: deque[Run | Begun] = deque()
         """Given ahead, and not begun."""
         self._taken = self._begun = self._withdrawn = 0
         """Numbers of runs, counted from the first: the last taken out of `_runs`, begun, withdrawn."""
         self._beginning = Lock()
         self._on_stop: Callable[[], None] = lambda: None
         self._buffer = FrameBuffer(attempt_order_decoder)
+        self._direct_buffer = FrameBuffer(attempt_order_decoder)
         self._control_buffer = FrameBuffer(worker_order_decoder)
         self._current = (0, 0)
         self._grace = 0.0
@@ -305,6 +347,10 @@ class WorkerChannel:
         """For those who do not `listen` but wait themselves: what to wait for before `orders`."""
         return self._job, self._control
 
+    def has_run(self) -> bool:
+        """Whether `next_run` need not wait, or has to look for itself."""
+        return bool(self._runs) or bool(select.select([self._job], [], [], 0)[0])
+
     def waiting(self) -> bool:
         """Whether orders about the attempt have been read that nobody has asked for."""
         return bool(self._orders)
@@ -313,9 +359,8 @@ class WorkerChannel:
         """The orders that have come for the attempt, each once. Raises ServiceGone."""
         orders = []
         if self._control in ready:
-            if not (data := os.read(self._control, _CHUNK)):
-                raise ServiceGone
-            orders = [order for order in self._control_buffer.feed(data) if type(order) in (CoresChanged, Withdraw)]
+            told = self._control_buffer.feed(_read(self._control))
+            orders = [order for order in told if type(order) in (CoresChanged, Withdraw)]
         if self._job in ready:
             self._read_orders()
         orders += [order for order in self._orders if (order.task_id, order.attempt) == self._current]
@@ -339,21 +384,34 @@ class WorkerChannel:
         while True:
             self._read_orders()
 
-    def next_run(self) -> Run:
+    def next_run(self) -> Run | Begun:
         """Wait for work. Raises ServiceGone."""
         self._orders.clear()  # they are about attempts that are over
         while True:
             while not self._runs:
-                self._read_orders()
+                self._await_run()
             run = self._runs.popleft()
             if self._may_begin(run):
+                if type(run) is Begun:
+                    return run
+                assert isinstance(run, Run)
                 self._grace = run.grace
                 self._given_cores = run.cores
                 self._beat_wanted = run.beat
                 self._begin_to_beat()
                 return run
 
-    def _may_begin(self, run: Run) -> bool:
+    def _await_run(self) -> None:
+        if self._giving is None:
+            self._read_orders()
+            return
+        ready = [fd for fd, _ in self._giving.poll()]
+        if self._direct in ready:
+            self._runs += self._direct_buffer.feed(_read(self._direct))
+        if self._job in ready:
+            self._read_orders()
+
+    def _may_begin(self, run: Run | Begun) -> bool:
         """Whether the next run has not been withdrawn; from here on it cannot be."""
         with self._beginning:
             self._taken += 1
@@ -449,11 +507,8 @@ class WorkerChannel:
         return self._orders.popleft()
 
     def _read_orders(self) -> None:
-        data = os.read(self._job, _CHUNK)
-        if not data:
-            raise ServiceGone
-        for order in self._buffer.feed(data):
-            (self._runs if type(order) is Run else self._orders).append(order)
+        for order in self._buffer.feed(_read(self._job)):
+            (self._runs if type(order) in (Run, Begun) else self._orders).append(order)
 
     def _note(self, order: Any) -> None:
         if type(order) is Withdraw:

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,9 @@ from ..errors import FileSizeLimitReached, MemoryLimitReached
 from ..io_errors import error_text
 from .channel import AttemptBounded
 from .sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from ...events.task_events import Estimated
 
 GIB = 1024**3
 MEMORY_FLOOR = 2 * GIB
@@ -117,14 +120,31 @@ class KernelLimits:
         self._memory_limit = memory_limit
         self._cores = cores
         self._before: dict[int, tuple[int, int]] = {}
+        self._statm = _open_statm()
+        self._set_for_good = frozenset[int]()
+        self._set_ahead: Estimated | None = None
+
+    def begin_anew(self, *, limited: bool) -> None:
+        """In a forked process, whose size is not its parent's. `limited`: all its attempts are, so some stay set."""
+        if self._statm >= 0:
+            os.close(self._statm)
+        self._statm = _open_statm()
+        if limited:
+            _set_soft(resource.RLIMIT_NOFILE, OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE))
+            self._set_for_good = frozenset((resource.RLIMIT_NOFILE,))
 
     def set(self, run: Run, watched: AttemptBounded | None = None) -> None:
         """Bind the process, and what it starts from now on, by what was reserved for the attempt."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        cpu = used.ru_utime + used.ru_stime
-        # Reading the size takes longer than all the rest, so it is left out where nothing depends on it.
-        size = _size() if run.estimate.memory or self._memory_limit or watched is not None else ProcessSize(0, 0)
+        if self._set_ahead is not None and watched is None and run.estimate == self._set_ahead:
+            self._set_ahead = None
+            return
+        self.lift()
+        # What nothing depends on is not asked for.
+        cpu = _cpu_so_far() if run.estimate.seconds or watched is not None else 0.0
+        size = self._size() if run.estimate.memory or self._memory_limit or watched is not None else ProcessSize(0, 0)
         for kind, soft in soft_limits(run, self._memory_limit, size, cpu, watched, self._cores).items():
+            if kind in self._set_for_good:
+                continue
             before = resource.getrlimit(kind)
             self._before[kind] = before
             _set_soft(kind, soft, before)
@@ -134,6 +154,22 @@ class KernelLimits:
         for kind, before in self._before.items():
             resource.setrlimit(kind, before)
         self._before = {}
+        self._set_ahead = None
+
+    def set_ahead(self, like: Run) -> None:
+        """Bind the process as `set` would for the next attempt, if that has the same estimate and is not watched.
+
+        For one that waits for its next attempt, so that this costs no time when it comes.
+        """
+        self.set(like)
+        if not like.estimate.seconds:  # else a limit follows from what it has used by the time that it begins
+            self._set_ahead = like.estimate
+
+    def _size(self) -> ProcessSize:
+        if self._statm < 0:
+            return ProcessSize(0, 0)
+        numbers = os.pread(self._statm, 256, 0).split()
+        return ProcessSize(int(numbers[0]) * _PAGE, int(numbers[5]) * _PAGE)
 
     def explain(self, error: BaseException) -> BaseException:
         """The error, or the one that names the limit it came from."""
@@ -169,15 +205,19 @@ def _set_soft(kind: int, soft: int, before: tuple[int, int]) -> None:
         resource.setrlimit(kind, (soft, hard))
 
 
-def _size() -> ProcessSize:
+def _open_statm() -> int:
+    """Where this process's size is read again and again; -1 where the system does not tell it."""
     if sys.platform != "linux":
-        return ProcessSize(0, 0)
-    fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)  # before every attempt: `open` takes twice as long
+        return -1
     try:
-        numbers = os.read(fd, 256).split()
-    finally:
-        os.close(fd)
-    return ProcessSize(int(numbers[0]) * _PAGE, int(numbers[5]) * _PAGE)
+        return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _cpu_so_far() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 # --- what is watched from outside -----------------------------------------------------------------------------------

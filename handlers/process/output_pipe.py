@@ -23,6 +23,8 @@ from ..attempt_output import PrintedWriter
 
 _ASYNCIO = f"{Path(os.__file__).parent}/asyncio/"
 _CHUNK = 65536
+_NO_BYTES = bytes(4)
+"""A number, as the kernel writes it."""
 _ROOM = 1024 * 1024
 """Bytes in the pipe, where the system allows it."""
 _TRACE_LIMIT = 64 * 1024
@@ -61,10 +63,14 @@ class Printing:
 
     def begin(self, run: Run) -> None:
         """The output from now on belongs to this attempt."""
+        self.take()
+        self.keep_for(run.task_id, run.attempt)
+
+    def keep_for(self, task_id: int, attempt: int) -> None:
+        """What has not been taken yet belongs to this attempt, too."""
         if self.fd >= 0:
-            self.take()
             with self._lock:
-                self._writer = PrintedWriter(self._root, run.task_id, run.attempt, self._limit)
+                self._writer = PrintedWriter(self._root, task_id, attempt, self._limit)
 
     def end(self) -> None:
         """The attempt is over: take what it has printed so far."""
@@ -75,12 +81,16 @@ class Printing:
                     self._writer.close()
                 self._writer = None
 
-    def take(self) -> None:
-        """Take what is there now; not what is printed meanwhile, of which there may be no end."""
+    def waiting(self) -> int:
+        """Bytes that are there now."""
+        return int.from_bytes(fcntl.ioctl(self.fd, termios.FIONREAD, _NO_BYTES), sys.byteorder) if self.fd >= 0 else 0
+
+    def take(self, most: int | None = None) -> None:
+        """Take what is there now, or so much of it; not what is printed meanwhile, of which there may be no end."""
         if self.fd < 0:
             return
         with self._lock:
-            left = int.from_bytes(fcntl.ioctl(self.fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+            left = self.waiting() if most is None else most
             while left > 0:
                 try:
                     data = os.read(self.fd, min(left, _CHUNK))
@@ -152,8 +162,10 @@ def _print(text: bytes) -> None:
 def flush() -> None:
     """Print what Python still holds back, whatever the handler has done to the streams."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
+        try:  # noqa: SIM105 - after every attempt: `suppress` takes longer than to flush
             stream.flush()
+        except Exception:  # noqa: BLE001, S110 - see above
+            pass
 
 
 def print_line_by_line() -> None:

@@ -41,17 +41,21 @@ from .attempt import ERROR_LIMIT, deliver, discard_output, failure
 from .channel import (
     MAX_REPORT,
     AttemptUsed,
+    Begun,
     CoresChanged,
     FrameBuffer,
     GarbageFrame,
+    Kept,
     Retiring,
     ServiceGone,
     Signature,
     SignatureWanted,
     Unencodable,
     WorkerChannel,
+    attempt_order_decoder,
     attempt_report_decoder,
     encode_frame,
+    works_on_no_file,
 )
 from .context import plain_text
 from .output_pipe import Printing
@@ -70,6 +74,8 @@ _LONGEST_SIGNED = 64 * 1024
 """Bytes: a manifest's claim has some hundreds."""
 _PATIENCE = 5.0
 """Seconds for what an attempt has started to be gone after its kill."""
+_MOMENT = 0.1
+"""Seconds. Where the service needs longer between two writes, an attempt that has not begun ends like its process."""
 _PASSED_ON = (AttemptProgressed, AttemptBeat, AttemptCheckpointed, AttemptProbed)
 
 AttemptWork: TypeAlias = Callable[[WorkerChannel, Run, Path | None], AttemptEnded | Retiring]
@@ -129,6 +135,8 @@ class SandboxedAttempts:
         sign: signs the manifests of outputs; none: there are none.
         alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
         work: runs the handler, in the forked process.
+        await_next: called there behind an end, if the process is kept, for what can be done before the next attempt.
+        direct: the pipe on which the service gives runs to the process that is kept.
         credentials: a descriptor that no attempt may have; -1: there is none.
     """
 
@@ -142,6 +150,8 @@ class SandboxedAttempts:
         sign: Sign | None,
         alone: bool,
         work: AttemptWork,
+        await_next: Callable[[Run], None],
+        direct: int,
         credentials: int = -1,
     ) -> None:
         self._channel = channel
@@ -151,16 +161,65 @@ class SandboxedAttempts:
         self._sign = sign
         self._alone = alone
         self._work = work
+        self._await_next = await_next
+        self._direct = direct
         self._credentials = credentials
         self._reach = Reach(sandbox.protected)
         self._kept: _Child | None = None
+        self._told_kept = ""
+        self._hears = select.poll()
+        """The service, what is printed, and the process that there is."""
+        self._watches = select.poll()
+        """The same without the service's runs."""
+        job, control = channel.ends()
+        self._hears.register(job, select.POLLIN)
+        for fd in (control, *printing.ends):
+            self._hears.register(fd, select.POLLIN)
+            self._watches.register(fd, select.POLLIN)
         if not alone:
             # What loses its parent comes to us then, so that we can tell it from the others of this user.
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    def keeps_one_for(self, run: Run) -> bool:
-        """Whether there is a process that has run attempts on no files of this type, and the next is such, too."""
-        return self._kept is not None and self._kept.kind == run.type and not run.input_file and not run.output_file
+    def perform_again(self, run: Run | Begun) -> AttemptEnded | Run:
+        """Run it in the process that is kept for such, if it has not begun there already; its end.
+
+        The run, where there is no such process, or it died before it had read it: then it is still to be performed.
+        What holds for every attempt of a type was looked at before the first of them, so the next begins at once.
+        """
+        child = self._kept
+        if isinstance(run, Run):
+            if child is None or child.kind != run.type or not works_on_no_file(run) or self._is_heard(child):
+                return run
+            self._printing.take()  # it belongs to nobody
+            child.give(run)
+        if child is None:  # it was found dead, or speaking out of turn, while it was given this one
+            return self._taken_back() or self._end_with_garbage()
+        self._printing.keep_for(run.task_id, run.attempt)
+        return self._to_its_end(child, run)
+
+    def await_next(self) -> None:
+        """Sleep on while the process that is kept begins the next attempt by itself, until there is something to do.
+
+        Orders on the control pipe are left to the next attempt.
+        """
+        control = self._channel.ends()[1]
+        while self._kept is not None and not self._channel.has_run():
+            ready = [fd for fd, _ in self._watches.poll()]
+            printed = self._printing.waiting()
+            if control in ready or self._channel.has_run():
+                return
+            self._printing.take(printed)  # it belongs to nobody
+            if self._kept.report in ready:  # it has died, or says what nobody has asked for
+                self._end(self._kept)
+                self._kept = None
+                self.tell_kept()
+
+    def tell_kept(self) -> None:
+        """Say which process is kept, where that has changed. To be called before the end of an attempt is told."""
+        kept = self._kept.kind if self._kept is not None else ""
+        if kept != self._told_kept:
+            self._told_kept = kept
+            self._channel.send(Kept(kept))
 
     def perform(self, run: Run, task_type: TaskType, *, keep: bool, away: "Away | None" = None) -> AttemptEnded:
         """Run it to its end. Does not return when the attempt's process dies: the worker dies the same way.
@@ -187,9 +246,9 @@ class SandboxedAttempts:
             ended = failure(run, error)
         else:
             child.give(run)
-            said = self._relay(child, run)
-            self._dismiss(child, keep=type(said) is AttemptEnded)
-            ended = said.ended if isinstance(said, Retiring) else said
+            told = self._to_its_end(child, run)
+            assert isinstance(told, AttemptEnded)  # it was not given directly
+            ended = told
         if run.output_file or source is not None:
             # A thread costs what a small attempt does, so only those have one that may take long, or have to be heard.
             with self._channel.listening() if away is not None or run.beat else contextlib.nullcontext():
@@ -204,7 +263,7 @@ class SandboxedAttempts:
         """The process for this attempt: the one that is kept, if it is of the same kind, or a new one."""
         kept, self._kept = self._kept, None
         if kept is not None:
-            if keep and kept.kind == run.type and not select.select([kept.report], [], [], 0)[0]:
+            if keep and kept.kind == run.type and not self._is_heard(kept):
                 return kept
             self._end(kept)
         kind = run.type if keep else ""
@@ -218,6 +277,8 @@ class SandboxedAttempts:
             self._be_child(parent, ours, theirs, run, task_type, staged, keep=keep)
         for fd in theirs:
             os.close(fd)
+        self._hears.register(report, select.POLLIN)
+        self._watches.register(report, select.POLLIN)
         return _Child(pid, *ours, kind)
 
     def _be_child(
@@ -243,15 +304,19 @@ class SandboxedAttempts:
             if self._credentials >= 0:
                 os.close(self._credentials)
             _seed_again()
-            channel = WorkerChannel(*theirs)
+            if not keep:
+                os.close(self._direct)
+            channel = WorkerChannel(*theirs, self._direct if keep else -1)
             grants = self._reach.grants(run, task_type, str(staged.parent) if staged else "")
             confine(self._sandbox, grants, network=task_type.network)
             channel.listen()
             while True:
-                ended = self._work(channel, channel.next_run(), staged)
-                send_end(channel, ended)
+                next_run = channel.next_run()
+                assert isinstance(next_run, Run)
+                send_end(channel, self._work(channel, next_run, staged))
                 if not keep:
                     break
+                self._await_next(next_run)
         except (ServiceGone, BrokenPipeError):
             pass
         except BaseException as error:  # noqa: BLE001 - see above
@@ -259,18 +324,40 @@ class SandboxedAttempts:
             os._exit(1)
         os._exit(0)
 
-    def _dismiss(self, child: _Child, *, keep: bool) -> None:
-        """The attempt is over: keep its process for the next, or end it and all that it has started."""
-        if keep and child.kind:
+    def _to_its_end(self, child: _Child, run: Run | Begun) -> AttemptEnded | Run:
+        """The attempt's end. Its process is kept for the next, or ended with all that it has started.
+
+        The run, if it was given directly and the process died before it had read it.
+        """
+        said = self._relay(child, run)
+        if said is None:
+            unread = self._taken_back() if isinstance(run, Begun) else None
+            if unread is None:
+                self._die_like(child, run)
+            self._kept = None
+            self._end(child)
+            return unread
+        if type(said) is AttemptEnded and child.kind:
             self._kept = child
         else:
+            self._kept = None
             self._end(child)
+        return said.ended if isinstance(said, Retiring) else said
+
+    def _taken_back(self) -> Run | None:
+        """The run that a process which is dead by now has not read. It is written a moment after `Begun`."""
+        if not select.select([self._direct], [], [], _MOMENT)[0]:
+            return None
+        frames = FrameBuffer(attempt_order_decoder).feed(os.read(self._direct, _CHUNK))
+        return frames[0] if frames else None
 
     def _end(self, child: _Child) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(child.pid, 0)
+        self._hears.unregister(child.report)
+        self._watches.unregister(child.report)
         child.close()
         self._clear()
 
@@ -302,18 +389,24 @@ class SandboxedAttempts:
 
     # --- what is said -------------------------------------------------------------------------------------------------
 
-    def _relay(self, child: _Child, run: Run) -> AttemptEnded | Retiring:
-        """Pass on orders and reports until the attempt has ended."""
+    def _ready(self, milliseconds: int | None) -> list[int]:
+        return [fd for fd, _ in self._hears.poll(milliseconds)]
+
+    def _is_heard(self, child: _Child) -> bool:
+        """Whether it has died, or says what nobody has asked for."""
+        return child.report in self._ready(0)
+
+    def _relay(self, child: _Child, run: Run | Begun) -> AttemptEnded | Retiring | None:
+        """Pass on orders and reports until the attempt has ended; its end. None if its process has died."""
         service = self._channel
         while True:
-            wanted = (*service.ends(), child.report, *self._printing.ends)
-            ready = select.select(wanted, [], [], 0 if service.waiting() else None)[0]
+            ready = self._ready(0 if service.waiting() else None)
             if self._printing.fd in ready:
                 self._printing.take()
             if child.report in ready:
                 data = os.read(child.report, _CHUNK)
                 if not data:
-                    self._die_like(child, run)
+                    return None
                 ended = self._pass_on(child, run, data)
                 if ended is not None:
                     return ended
@@ -324,19 +417,21 @@ class SandboxedAttempts:
                     if type(order) is Stop:
                         signal_tools()
 
-    def _pass_on(self, child: _Child, run: Run, data: bytes) -> AttemptEnded | Retiring | None:
+    def _pass_on(self, child: _Child, run: Run | Begun, data: bytes) -> AttemptEnded | Retiring | None:
         try:
             frames = child.buffer.feed(data)
         except GarbageFrame:
             self._end_with_garbage()
         for frame in frames:
+            if type(frame) is AttemptEnded and frame.task_id == run.task_id and frame.attempt == run.attempt:
+                return frame
             ended = frame.ended if type(frame) is Retiring else frame
             mine = (getattr(ended, "task_id", 0), getattr(ended, "attempt", 0)) == (run.task_id, run.attempt)
             if mine and isinstance(frame, SignatureWanted):
                 child.signatures += 1
                 child.tell(Signature(run.task_id, run.attempt, self._signature(frame.content, child.signatures)))
                 continue
-            if mine and isinstance(frame, AttemptEnded | Retiring):
+            if mine and isinstance(frame, Retiring):
                 return frame
             if not mine or type(frame) not in _PASSED_ON:
                 self._end_with_garbage()  # it plays the worker, or another attempt
@@ -357,7 +452,7 @@ class SandboxedAttempts:
         except (OSError, ValueError):  # the key is gone; the attempt says that it has no manifest
             return b""
 
-    def _die_like(self, child: _Child, run: Run) -> NoReturn:
+    def _die_like(self, child: _Child, run: Run | Begun) -> NoReturn:
         """The attempt's process is dead, without a word. So that the service learns how, we end the same way."""
         _, status, usage = os.wait4(child.pid, 0)
         self._channel.send(

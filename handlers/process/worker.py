@@ -26,7 +26,7 @@ from ..manifests import Signing, sign
 from ..urls import is_url
 from ..workspace import make_private_folder
 from .attempt import failure, finish_exchange, perform
-from .channel import AttemptBounded, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
+from .channel import AttemptBounded, Begun, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
 from .limits import KernelLimits, bounds_for, may_be_bounded
 from .output_pipe import Printing, print_line_by_line, print_trace
 from .reaper import PR_SET_PDEATHSIG
@@ -47,10 +47,10 @@ ORPHANED = 71
 
 
 def main() -> NoReturn:
-    """Arguments: the reaper's process id; the pipes for jobs, control, reports and what is printed; the credentials."""
-    reaper, job, control, report, output, credentials = (int(argument) for argument in sys.argv[1:7])
+    """Arguments: the reaper's process id; pipes for jobs, control, reports, direct runs, output; the credentials."""
+    reaper, job, control, report, direct, output, credentials = (int(argument) for argument in sys.argv[1:8])
     _guard(reaper)
-    for fd in (job, control, report, *([credentials] if credentials >= 0 else [])):
+    for fd in (job, control, report, direct, *([credentials] if credentials >= 0 else [])):
         os.set_inheritable(fd, False)
     try:
         channel = WorkerChannel(job, control, report)
@@ -61,7 +61,7 @@ def main() -> NoReturn:
         if not setup.sandbox.active:
             channel.listen(signal_tools)
             printing.listen()
-        worker = Worker(channel, setup, reaper, printing, credentials)
+        worker = Worker(channel, setup, reaper, printing, direct, credentials)
         channel.send(WorkerReady(os.getpid()))
         worker.work()
     except (ServiceGone, BrokenPipeError):
@@ -99,7 +99,13 @@ class Worker:
     """Runs the attempts that come through the channel, until the service is gone."""
 
     def __init__(
-        self, channel: WorkerChannel, setup: Setup, reaper: int, printing: Printing, credentials: int = -1
+        self,
+        channel: WorkerChannel,
+        setup: Setup,
+        reaper: int,
+        printing: Printing,
+        direct: int = -1,
+        credentials: int = -1,
     ) -> None:
         self._channel = channel
         self._credentials = credentials
@@ -122,6 +128,8 @@ class Worker:
                 sign=partial(sign, setup.claims) if setup.claims else None,
                 alone=reaper == FIRST,
                 work=self._work_sandboxed,
+                await_next=self._await_next,
+                direct=direct,
                 credentials=credentials,
             )
 
@@ -129,14 +137,24 @@ class Worker:
         """Run attempts until the service is gone."""
         while True:
             run = self._channel.next_run()
-            if self._sandboxed is None or not self._sandboxed.keeps_one_for(run):
-                self._meter.start(run.type)
-            self._printing.begin(run)
-            ended = self._run(run)
+            ended = self._to_its_end(run)
             self._printing.end()
+            if self._sandboxed is not None:
+                self._sandboxed.tell_kept()
             send_end(self._channel, ended)
             if type(ended) is Retiring:  # others are given ahead, and are run by whoever comes after us
                 self._channel.await_end()
+            if self._sandboxed is not None and type(run) is Begun:
+                self._sandboxed.await_next()
+
+    def _to_its_end(self, run: Run | Begun) -> AttemptEnded | Retiring:
+        told = self._sandboxed.perform_again(run) if self._sandboxed is not None else run
+        if isinstance(told, AttemptEnded):
+            return told
+        assert isinstance(told, Run)
+        self._meter.start(told.type)
+        self._printing.begin(told)
+        return self._run(told)
 
     def _run(self, run: Run) -> AttemptEnded | Retiring:
         try:
@@ -170,14 +188,20 @@ class Worker:
 
     def _work_sandboxed(self, channel: WorkerChannel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
         """Run the attempt, in a process that was forked from this one."""
+        task_type = self._types[run.type]
         if self._pid != os.getpid():
             self._pid = os.getpid()
+            self._limits.begin_anew(limited=task_type.limits)
             self._leftovers = Leftovers(0)
             self._leftovers.settle()
             self._clean.settle()
+            self._clean.settle_limits()
         self._meter.begin_anew(run.type)
-        task_type = self._types[run.type]
         return self._attempt(channel, run, task_type, self._bound(run, task_type), staged)
+
+    def _await_next(self, run: Run) -> None:
+        if self._types[run.type].limits:
+            self._limits.set_ahead(run)
 
     def _bound(self, run: Run, task_type: TaskType) -> AttemptBounded | None:
         if not may_be_bounded(run, task_type, self._setup.sandbox):
@@ -220,25 +244,22 @@ class Worker:
         staged: Path | None,
         away: "Away | None",
     ) -> AttemptEnded:
-        sandbox, room = self._setup.sandbox, self._setup.room
-        hash_up_to = 0 if self._sandboxed else self._setup.hash_up_to  # what a sandboxed one says of it is not believed
-        attempt = partial(
-            perform,
-            run,
-            task_type,
-            channel,
-            sandbox=sandbox,
-            staged=staged,
-            room=room,
-            hash_up_to=hash_up_to,
-            signing=self._signing(channel),
-            away=away,
-        )
-        if not task_type.limits:
-            return attempt()
-        self._limits.set(run, watched)
+        if task_type.limits:
+            self._limits.set(run, watched)
         try:
-            return attempt(explain=self._limits.explain)
+            return perform(
+                run,
+                task_type,
+                channel,
+                sandbox=self._setup.sandbox,
+                explain=self._limits.explain,
+                staged=staged,
+                room=self._setup.room,
+                # What a sandboxed one says of its input is not believed.
+                hash_up_to=0 if self._sandboxed else self._setup.hash_up_to,
+                signing=self._signing(channel),
+                away=away,
+            )
         finally:
             self._limits.lift()
 

@@ -4,9 +4,11 @@ What can be put back is put back; for the rest the worker is replaced.
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes an enum of every answer, which takes most of the time here
+import contextlib
 import ctypes
 import gc
 import locale
+import operator
 import os
 import resource
 import signal
@@ -58,14 +60,17 @@ class UsageMeter:
         self._type, self._before = task_type, self.resident()
         if self._reset is not None:
             os.pwrite(self._reset, b"5", 0)
-        self._cpu = cpu_seconds()
-        self._faults = getrusage(RUSAGE_CHILDREN).ru_minflt
+        self._count()
 
     def begin_anew(self, task_type: str) -> None:
         """Begin to count in a forked process: what the parent has used is not its own."""
         self._type = task_type
-        self._cpu = cpu_seconds()
-        self._faults = getrusage(RUSAGE_CHILDREN).ru_minflt
+        self._count()
+
+    def _count(self) -> None:
+        own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+        self._cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+        self._faults = children.ru_minflt
 
     def stop(self) -> Cost:
         """The cost of the attempt. The largest child process counts when the attempt had any."""
@@ -175,13 +180,13 @@ class Baseline:
         self._environment = _environment()
         self._path = list(sys.path)
         self._recursion = sys.getrecursionlimit()
-        self._signals = {number: _signal.getsignal(number) for number in _SIGNALS}
+        self._signals = _signal_handlers()
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._locale = locale.setlocale(locale.LC_ALL)
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
         self._hooks = (sys.excepthook, sys.unraisablehook)
         self._switch = sys.getswitchinterval()
-        self._limits = {kind: resource.getrlimit(kind) for kind in _LIMITS}
+        self._limits = _limits()
         self._open = _open_files()
 
     def enter(self, folder: str, traceparent: str = "") -> None:
@@ -189,14 +194,17 @@ class Baseline:
 
         The sandbox keeps it from the home of the service's user, and programs fail that can write nothing at home.
         """
-        for name in ("TMPDIR", "HOME"):
-            os.environ[name] = folder
-        self._environment = {**self._environment, b"TMPDIR": os.fsencode(folder), b"HOME": os.fsencode(folder)}
+        name = os.fsencode(folder)
+        os.environb[b"TMPDIR"] = os.environb[b"HOME"] = name
+        self._environment[b"TMPDIR"] = self._environment[b"HOME"] = name
         if traceparent:  # not in what is restored, so it is gone afterwards
             os.environ["TRACEPARENT"] = traceparent
         if "tempfile" in sys.modules:
             sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined] # it remembers the first it found
-        os.chdir(folder if os.path.isdir(folder) else _ROOT)  # noqa: PTH112 - before every attempt
+        os.chdir(_ROOT)
+        if os.access(folder, os.F_OK):  # most have none, and an error would take longer than to ask
+            with contextlib.suppress(OSError):
+                os.chdir(folder)
 
     def restore(self) -> str:
         """Put back what can be put back. Why the worker must be replaced; empty when it need not."""
@@ -225,14 +233,18 @@ class Baseline:
 
     def _restore_signals(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        for number, before in self._signals.items():
-            if _signal.getsignal(number) is not before:
-                _set_signal(number, before)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
+        now = _signal_handlers()
+        if not all(map(operator.is_, now, self._signals)):
+            for number, handler, before in zip(_SIGNALS, now, self._signals, strict=True):
+                if handler is not before:
+                    _set_signal(number, before)
 
     def _restore_limits(self) -> str:
-        for kind, before in self._limits.items():
-            now = resource.getrlimit(kind)
+        limits = _limits()
+        if limits == self._limits:
+            return ""
+        for kind, now, before in zip(_LIMITS, limits, self._limits, strict=True):
             if now[1] != before[1]:
                 return "a hard limit was changed"
             if now != before:
@@ -253,7 +265,19 @@ class Baseline:
         self._open = _open_files()
         self._path = list(sys.path)
         self._environment = _environment()
-        self._signals = {number: _signal.getsignal(number) for number in _SIGNALS}
+        self._signals = _signal_handlers()
+
+    def settle_limits(self) -> None:
+        """Take the limits that hold now for the process's own."""
+        self._limits = _limits()
+
+
+def _signal_handlers() -> list[Any]:
+    return list(map(_signal.getsignal, _SIGNALS))
+
+
+def _limits() -> list[tuple[int, int]]:
+    return list(map(resource.getrlimit, _LIMITS))
 
 
 def _set_signal(number: int, before: Any) -> None:

@@ -147,7 +147,7 @@ SELDOM = ("cancelled", "failed", "retrying")
 
 
 def is_seldom(column: str) -> str:
-    """The term that a column has one of them. With IN, SQLite would make a table of three values for each row written."""
+    """The term that a column has one of them. With IN, SQLite would make a table of these for each row written."""
     return "({})".format(" OR ".join(f"{column} = '{status}'" for status in SELDOM))
 
 
@@ -168,10 +168,10 @@ CREATE INDEX tasks_by_update ON tasks (updated_at, id, user_id);
 CREATE INDEX tasks_failed ON tasks (updated_at) WHERE status = 'failed';
 CREATE INDEX tasks_over ON tasks (status, type, updated_at, priority) WHERE status IN {OVER};
 CREATE INDEX versions_by_task ON versions (id, since, status, kind, user_id, changed);
-CREATE INDEX versions_by_status ON versions (status, id, kind, user_id) WHERE {is_seldom('status')};
+CREATE INDEX versions_by_status ON versions (status, id, kind, user_id) WHERE {is_seldom("status")};
 CREATE INDEX versions_by_lane ON versions (status, lane, id, kind, user_id) WHERE status <> 'running';
 CREATE INDEX versions_by_user ON versions (user_id, since, id, kind, status, was);
-CREATE INDEX versions_by_change ON versions (status, since, id, kind, user_id) WHERE {is_seldom('status')};
+CREATE INDEX versions_by_change ON versions (status, since, id, kind, user_id) WHERE {is_seldom("status")};
 CREATE INDEX versions_pending ON versions (kind, since, id, user_id) WHERE status = 'pending';
 CREATE INDEX notices_pending ON notices (target) WHERE state = 'pending';
 """

@@ -259,6 +259,9 @@ class ReadOnlyService(Served):
         """Nothing ends a reader."""
         return
 
+    def watch_end(self, watcher: Callable[[], None]) -> None:
+        """Nothing ends a reader."""
+
     @property
     def numbers(self) -> None:
         """The service counts what happens. A reader that did so, too, would have it counted twice."""

@@ -196,11 +196,10 @@ class ReaderProcess:
             process.kill()
             process.wait()
 
-    def tidy(self) -> None:
-        """Remove what the system keeps of a process that has ended by itself. From any thread."""
+    def tidy(self) -> bool:
+        """Remove what the system keeps of a process that has ended by itself; whether one runs. From any thread."""
         process = self._process
-        if process is not None:
-            process.poll()
+        return process is not None and process.poll() is None
 
     def _ready(self) -> Connection:
         if self._process is not None and self._process.poll() is not None:

@@ -143,6 +143,10 @@ class Served(Questions, ABC):
     def fatal(self) -> BaseException | None:
         """The error that ended it, if one did."""
 
+    @abstractmethod
+    def watch_end(self, watcher: Callable[[], None]) -> None:
+        """Have `watcher` called, in another thread and perhaps more than once, when it cannot go on."""
+
     @property
     @abstractmethod
     def numbers(self) -> ServiceNumbers | None:

@@ -103,6 +103,7 @@ class TaskService(Served, Commands, Blocking):
             note=partial(system.refusals.note_problem, ACTOR, _tag_of(NewBatch)),
         )
         """Makes tasks of the files of watched folders, once it is started."""
+        system.source_watchers.append(self.watcher.wake)
 
     def _make_intake(self) -> CommandIntake:
         system, config = self._system, self._system.config
@@ -513,6 +514,10 @@ class TaskService(Served, Commands, Blocking):
     def fatal(self) -> BaseException | None:
         """The error that ended the service, if one did."""
         return self._system.fatal
+
+    def watch_end(self, watcher: Callable[[], None]) -> None:
+        """Have `watcher` called, in another thread and perhaps more than once, when the service cannot go on."""
+        self._system.end_watchers.append(watcher)
 
     def expecting(self, task_id: int, wake: Callable[[], object]) -> AbstractContextManager[None]:
         """While the context lasts, `wake` is called when the task ends, from a thread that must not be held up."""

@@ -50,7 +50,7 @@ _UNFINISHED = (
 )
 """How programs that copy or download call what they have not finished, in small letters."""
 _LOOK_EVERY = 0.5
-"""Seconds between two looks at what may have settled."""
+"""Seconds between two looks at what may have settled, and from a change to the look at it."""
 _LEAST, _SHARE = 1.0, 10
 """Seconds between two looks at everything, at least, and how many times as long as the last one took."""
 MOST_LISTENED = 5000
@@ -93,6 +93,13 @@ class _Looks(msgspec.Struct):
     rests_until: float = 0.0
     """It is in trouble, and not looked at before."""
 
+    def due(self) -> float:
+        """When to look at it again, if nothing else changes."""
+        at = self.next_at if self.changed else self.look_at
+        if self.settling:
+            at = min(at, min(one.since for one in self.settling.values()) + self.source.settle)
+        return max(at, self.rests_until)
+
 
 class Watcher:
     """All sources of a service, in a thread of its own.
@@ -123,6 +130,8 @@ class Watcher:
         self._note = note
         self._looks: dict[str, _Looks] = {}
         self._ended = threading.Event()
+        self._news = threading.Event()
+        """Something has changed since the last look: the sources, or what is in their folders."""
         self._listening: dict[str, threading.Event] = {}
         self._thread = threading.Thread(target=self._run, name="sources", daemon=True)
 
@@ -133,21 +142,32 @@ class Watcher:
     def stop(self) -> None:
         """Look no more."""
         self._ended.set()
+        self._news.set()
         if self._thread.is_alive():
             self._thread.join()
         for ended in self._listening.values():
             ended.set()
 
+    def wake(self) -> None:
+        """There are other sources now."""
+        self._news.set()
+
     def _run(self) -> None:
-        while not self._ended.wait(_LOOK_EVERY):
+        pause: float | None = 0.0
+        while True:
+            self._news.wait(pause)
+            if self._ended.wait(_LOOK_EVERY):  # much may change at once
+                return
+            self._news.clear()
             try:
-                self.look()
+                pause = self.look()
             except Exception:  # a fault of ours may not end all watching until the next start
                 logger.exception("the sources could not be looked at")
                 self._ended.wait(_REST)
+                pause = 0.0
 
-    def look(self) -> None:
-        """One look at what is due."""
+    def look(self) -> float | None:
+        """One look at what is due. Returns the seconds until something is again; None: not before there is news."""
         now = self._clock.monotonic()
         there = {source.source: source for source in self._sources() if not source.paused}
         for name in self._looks.keys() - there.keys():
@@ -170,6 +190,8 @@ class Watcher:
                 if looks.trouble != error.code:
                     looks.trouble = error.code
                     self._note(problem(error))
+        due = min((self._looks[name].due() for name in there), default=None)
+        return None if due is None else max(0.0, due - self._clock.monotonic())
 
     def _look_at_all(self, looks: _Looks, now: float) -> None:
         looks.changed = False
@@ -200,6 +222,7 @@ class Watcher:
             try:
                 for _change in self._changes(folders, ended):
                     looks.changed = True
+                    self._news.set()
             except Exception as error:  # noqa: BLE001 - there may be too many folders; then only `poll` is left
                 logger.warning("changes are not told, they are seen after some time", source=name, error=str(error))
             if not ended.is_set():  # a folder has gone

@@ -1,13 +1,13 @@
 """Tasks and long checks while they go on: asking again and again, showing how far they are, stopping at Ctrl-C."""
 
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import PurePath
-from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, TypeVar
 
@@ -25,19 +25,24 @@ if TYPE_CHECKING:
 
 
 class Signals:
-    """While it is entered, SIGINT, SIGTERM and `more` are queued. Only the main thread may enter it."""
+    """While it is entered, SIGINT, SIGTERM and `more` are queued. Only the main thread may enter it.
+
+    The system may give a signal to any thread, and Python's part of a handler only runs in the main one when that goes
+    on. So the queue is a socket that Python writes the number to, which wakes the main thread whatever it waits for.
+    """
 
     def __init__(self, *more: int) -> None:
         self._numbers = (signal.SIGINT, signal.SIGTERM, *more)
-        # A SimpleQueue may be put to from a signal handler that interrupts its own `get`; an Event may not.
-        self._queue: SimpleQueue[int] = SimpleQueue()
         self._before: dict[int, Any] = {}
         self.last: int | None = None
         """The signal that `next` answered last."""
 
     def __enter__(self) -> Self:
+        self._out, self._in = socket.socketpair()
+        self._in.settimeout(0)
+        self._wakes_before = signal.set_wakeup_fd(self._in.fileno(), warn_on_full_buffer=False)
         for number in self._numbers:
-            self._before[number] = signal.signal(number, self._note)
+            self._before[number] = signal.signal(number, _go_on)
         return self
 
     def __exit__(
@@ -45,17 +50,36 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakes_before)
+        self._in.close()
+        self._out.close()
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._queue.put(number)
+    def wake(self) -> None:
+        """Let `next` return None. From any thread."""
+        with suppress(OSError):  # nobody waits any more, or that is written already
+            self._in.send(b"\0")
 
-    def next(self, timeout: float = 0.0) -> int | None:
-        """The number of the next signal, or None when none comes within `timeout` seconds."""
-        try:
-            self.last = self._queue.get(block=timeout > 0, timeout=timeout or None)
-        except Empty:
-            return None
-        return self.last
+    def next(self, timeout: float | None = 0.0) -> int | None:
+        """The number of the next signal; None when none comes within so many seconds, or when it is woken before.
+
+        With None it waits for as long as it takes.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._out.settimeout(None if until is None else max(0.0, until - time.monotonic()))
+            try:
+                (number,) = self._out.recv(1)
+            except (TimeoutError, BlockingIOError):
+                return None
+            if number in self._numbers:
+                self.last = number
+                return number
+            if not number:
+                return None
+
+
+def _go_on(_number: int, _frame: FrameType | None) -> None:
+    """Without a handler the signal would end the process."""
 
 
 _STEP = 10

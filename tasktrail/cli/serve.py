@@ -306,9 +306,13 @@ def refuse_broken_handlers(modules: Sequence[str], *, installed: bool = True) ->
 
 def _serve(service: "Served", server: "HttpServer", reporter: "Announcer", read_config: Callable[[], "Config"]) -> int:
     with Signals(signal.SIGHUP) as signals:
+        service.watch_end(signals.wake)
         server.start()
         announced = _announce(service, server, reporter)
-        while (number := signals.next(_LOOK_EVERY)) in (None, signal.SIGHUP) and service.fatal is None:
+        while service.fatal is None:
+            number = signals.next(None if announced else _LOOK_EVERY)
+            if number not in (None, signal.SIGHUP):
+                break
             if number == signal.SIGHUP:
                 _reload(service, reporter, read_config)
             if not announced and service.ready:

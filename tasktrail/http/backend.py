@@ -187,14 +187,13 @@ class Backend:
         finally:
             self._free.put(lane)
 
-    def tidy(self, now: float) -> None:
-        """Called about once a second, with the loop's time."""
-        for lane in self._lanes:
-            lane.tidy()
-        self.service.pictures.tidy()
+    def tidy(self, now: float) -> bool:
+        """Called about once a second while it returns that something has to be looked after; with the loop's time."""
+        busy = [*(lane.tidy() for lane in self._lanes), self.service.pictures.tidy()]
         if malloc_trim is not None and now >= self._trim_at:
             self._trim_at = now + _TRIM_EVERY
             self._bulk.submit(malloc_trim, 0)
+        return any(busy)
 
     async def read(self, min_position: int, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Ask the service, which answers with all that is durable, once the log has `min_position`."""

@@ -144,7 +144,8 @@ class HttpServer:
         return not self._thread.is_alive()
 
 
-_LOOK_EVERY = 60.0
+_LOOK_EVERY, _LOOK_IDLE_EVERY = 1.0, 10.0
+_READ_EVERY = 60.0
 
 
 class Certificate:
@@ -164,7 +165,7 @@ class Certificate:
         """Called about once a second, with the loop's time."""
         if now < self._look_at:
             return
-        self._look_at = now + _LOOK_EVERY
+        self._look_at = now + _READ_EVERY
         try:
             stamp = self._stamp()
             if stamp != self._seen:
@@ -207,14 +208,21 @@ class _Server(uvicorn.Server):
         self.up = threading.Event()
         self.fault: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._leaving = asyncio.Event()
+        self._look = asyncio.Event()
+        """Somebody wants the next look around now."""
+        self._comes = False
+        """Whether a connection has been accepted since the last look around, and may not be among the others yet."""
+        self._busy = False
+        """Whether what one has begun has to be looked after."""
+        self.rests = False
+        """Whether the next look around may be long in coming."""
 
     def leave(self) -> None:
         """Stop serving. May be called in any thread."""
         self.should_exit = True
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended already
-                self._loop.call_soon_threadsafe(self._leaving.set)
+                self._loop.call_soon_threadsafe(self._look.set)
 
     def serve_on(self, sockets: list[socket.socket]) -> None:
         """Serve until `leave`; the thread's whole work."""
@@ -256,6 +264,9 @@ class _Server(uvicorn.Server):
         self.up.set()
 
     def _guarded(self, room: ConnectionRoom, inner: ConnectionRoom | None = None) -> GuardedConnection:
+        self._comes = True
+        if self.rests:  # look around before its first request is read: the last time may be long ago
+            self._look.set()
         return GuardedConnection(self.config, self.server_state, room, inner)
 
     def _cut_invalid(self) -> None:
@@ -267,15 +278,20 @@ class _Server(uvicorn.Server):
                 connection.transport.abort()
 
     async def main_loop(self) -> None:
-        """Look around once a second. Uvicorn's own loop wakes ten times for it."""
+        """Look around once a second, seldom while nobody is connected. Uvicorn's own loop wakes ten times a second."""
+        loop = asyncio.get_running_loop()
         while not await self.on_tick(0):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._leaving.wait(), 1.0)
+            self.rests = not (self._comes or self._busy or self.server_state.connections)
+            self._comes = False
+            later = loop.call_later(_LOOK_IDLE_EVERY if self.rests else _LOOK_EVERY, self._look.set)
+            await self._look.wait()
+            later.cancel()
+            self._look.clear()
 
     async def on_tick(self, counter: int) -> bool:
         """Check what has a deadline."""
         now = asyncio.get_running_loop().time()
-        self._backend.tidy(now)
+        self._busy = self._backend.tidy(now)
         self._cut_invalid()
         if self._certificate is not None:
             self._certificate.look(now)

@@ -298,17 +298,19 @@ def refuse_odd(command: Command | GraphTask | FileTask) -> None:
     for name, value in zip(command.__struct_fields__, astuple(command), strict=True):
         if not value:  # most fields of most commands; nothing in an empty text or object is odd
             continue
-        if isinstance(value, datetime):
-            check_moment(value, name)
-        elif isinstance(value, dict) and name != "options":  # options are checked together with their size
-            check_plain(value, name)
-        elif isinstance(value, str) and not value.isprintable():
+        if isinstance(value, str):
+            if value.isprintable():
+                continue
             if name not in PATH_FIELDS:
                 refuse_control(value, name)
                 continue
             check_plain(value, name)
             if "\0" in value:  # a file may have any other name; the display makes it printable
                 raise InvalidValue(f"{name} holds a NUL, which no file name can", field=name)
+        elif isinstance(value, datetime):
+            check_moment(value, name)
+        elif isinstance(value, dict) and name != "options":  # options are checked together with their size
+            check_plain(value, name)
 
 
 def refuse_control(text: str, field: str) -> None:

@@ -2,14 +2,14 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, WAKE, Catch
-from tasktrail.actors.feed import Feed, Watermark
+from tasktrail.actors.feed import Feed, Retrier, Watermark
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
@@ -107,6 +107,37 @@ def test_views_that_cannot_be_opened_at_the_start_are_opened_when_they_can(house
     assert house.troubles[-1] is house.shut
     house.shut = None
     assert house.watermark.wait(1, WITHIN)
+
+
+class SetBack(SystemClock):
+    """A wall clock that is set back an hour each time that somebody reads it."""
+
+    def __init__(self) -> None:
+        self._back = timedelta()
+
+    def now(self) -> datetime:
+        self._back += timedelta(hours=1)
+        return super().now() - self._back
+
+
+def test_a_consumer_hears_of_records_although_the_wall_clock_is_set_back() -> None:
+    heard = threading.Event()
+    feed: Feed[int] = Feed(heard.set, SetBack(), "test")
+    feed.put([1])
+    assert heard.wait(WITHIN)
+    feed.close()
+
+
+def test_work_that_failed_is_tried_again_although_the_wall_clock_is_set_back() -> None:
+    asked = threading.Event()
+
+    def fail() -> None:
+        raise OSError("no room")
+
+    retrier = Retrier("test", asked.set, SetBack(), lambda _: None)
+    assert not retrier.run(fail)
+    assert asked.wait(WITHIN)
+    retrier.close()
 
 
 def test_a_consumer_complains_once(house: House) -> None:

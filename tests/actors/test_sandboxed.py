@@ -8,11 +8,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeAlias
 
+import psutil
 import pytest
 from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
-from tasktrail.events.reports import AttemptEnded, Run, WorkerGone
+from tasktrail.events.reports import AttemptEnded, AttemptProgressed, Run, Stop, WorkerGone
+from tasktrail.handlers.attempt_output import read
 from tasktrail.handlers.document.libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 from tasktrail.handlers.process.channel import FrameBuffer, attempt_order_decoder
 from tasktrail.handlers.process.sandbox import Sandbox, sandbox_support
@@ -211,6 +213,125 @@ def test_nonsense_in_its_own_pipe_ends_the_attempt_by_name(attempt: Attempt) -> 
 
     assert (ended.outcome, ended.error_type) == ("lost", "ProtocolError")
     assert attempt("echo", value=3).result["value"] == 3
+
+
+# --- a process that is kept for the next attempts of its type, and is given them by the service itself ---
+
+
+@pytest.fixture
+def kept(protected: Path) -> Iterator[Reports]:
+    executor = LocalExecutor(
+        slots=1,
+        homes={name: f"kept_handlers:{name}" for name in ("echo", "die", "tell", "patient")},
+        pythonpath=[str(SUPPORT)],
+        sandbox=Sandbox(mode="auto", protected=(str(protected),)),
+        output_root=protected / "output",
+        max_output=100_000,
+    )
+    yield Reports(executor)
+    executor.close(5.0)
+
+
+def begin(reports: Reports, number: int, kind: str, **options: Any) -> None:
+    reports._executor.do([Run(number, 1, kind, "", "", options, None, f"/nowhere/{number}")])
+
+
+def run_to_its_end(reports: Reports, number: int, kind: str, **options: Any) -> AttemptEnded:
+    begin(reports, number, kind, **options)
+    return reports.end(number)
+
+
+def worker_and_kept() -> tuple[psutil.Process, psutil.Process]:
+    """The second one waits for its next attempt."""
+    found = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "tasktrail.handlers.process.worker" in process.cmdline() and "-P" in process.cmdline()[:2]
+    ]
+    worker, kept = sorted(found, key=lambda process: len(process.parents()))
+    return worker, kept
+
+
+def test_an_attempt_begins_in_the_process_that_is_kept_while_its_worker_sleeps(kept: Reports) -> None:
+    assert run_to_its_end(kept, 1, "echo", value=1).result["value"] == 1
+    worker, process = worker_and_kept()
+    kept.until(lambda _: process.status() == psutil.STATUS_SLEEPING)
+    slept = process.num_ctx_switches().voluntary
+
+    worker.suspend()
+    try:
+        begin(kept, 2, "echo", value=2)
+        kept.until(lambda _: process.num_ctx_switches().voluntary > slept)
+    finally:
+        worker.resume()
+
+    assert kept.end(2).result["value"] == 2
+
+
+@pytest.mark.parametrize("before", [1, 2], ids=["given by its worker", "given directly"])
+def test_one_behind_the_death_of_the_process_that_was_kept_runs_in_another(kept: Reports, before: int) -> None:
+    for number in range(11, 11 + before):
+        run_to_its_end(kept, number, "echo", value=1)
+    _, process = worker_and_kept()
+    process.kill()
+    kept.until(lambda _: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+    assert run_to_its_end(kept, 2, "echo", value=2).result["value"] == 2
+    assert replaced(kept) == []
+    assert worker_and_kept()[1] != process
+
+
+def test_the_death_of_a_process_that_was_kept_is_told_as_it_was(kept: Reports) -> None:
+    assert run_to_its_end(kept, 1, "die", shape="not yet").outcome == "completed"
+
+    dead = run_to_its_end(kept, 2, "die", shape="kill")
+
+    assert (dead.outcome, dead.exit_code, dead.memory_used > 0) == ("lost", -9, True)
+    assert run_to_its_end(kept, 3, "echo", value=3).result["value"] == 3
+
+
+def test_a_run_of_any_length_reaches_the_process_that_is_kept(kept: Reports) -> None:
+    run_to_its_end(kept, 1, "echo", value=1)
+    _, process = worker_and_kept()
+
+    for number, length in enumerate((1, 10_000, 60_000, 1, 4000), start=2):
+        assert len(run_to_its_end(kept, number, "echo", value=length * "x").result["value"]) == length
+
+    assert worker_and_kept()[1] == process
+
+
+def test_each_attempt_in_a_process_that_is_kept_has_its_own_output(kept: Reports, protected: Path) -> None:
+    for number in range(1, 6):
+        run_to_its_end(kept, number, "tell", value=f"this is {number}")
+
+    printed = [read(protected / "output", number, 1).text for number in range(1, 6)]
+    assert printed == [f"this is {number}\n" for number in range(1, 6)]
+
+
+def test_what_an_attempt_there_prints_is_kept_while_it_runs(kept: Reports, protected: Path) -> None:
+    run_to_its_end(kept, 1, "tell", value="first")
+    begin(kept, 2, "tell", value="second", shape="and wait")
+
+    kept.until(lambda _: read(protected / "output", 2, 1).text == "second\n")
+    kept._executor.do([Stop(2, 1)])
+    assert kept.end(2).outcome == "completed"
+
+
+def test_a_stop_is_heard_in_the_process_that_is_kept(kept: Reports) -> None:
+    for number in (1, 2):
+        begin(kept, number, "patient")
+        kept.until(lambda report: isinstance(report, AttemptProgressed) and report.task_id == number)  # noqa: B023 - asked at once
+        kept._executor.do([Stop(number, 1)])
+        assert kept.end(number).outcome == "stopped"
+
+
+def test_another_type_is_not_given_to_it(kept: Reports) -> None:
+    for number in range(1, 7):
+        kind = ("echo", "echo", "tell")[number % 3]
+        assert run_to_its_end(kept, number, kind, value=str(number)).outcome == "completed"
+
+
+# ---
 
 
 def test_a_missing_output_is_named(attempt: Attempt, tmp_path: Path) -> None:

@@ -18,22 +18,25 @@ from tasktrail.handlers.process.sandbox import Sandbox
 
 SUPPORT = Path(__file__).parent.parent / "support"
 TYPES = ("echo", "patient", "die", "tool", "late", "deaf", "hang", "noop", "hog", "leave", "forge", "garbage", "note")
-FREE, SANDBOXED = Sandbox(mode="off"), Sandbox(mode="auto")
+FREE, SANDBOXED = (Sandbox(mode="off"), "sample_handlers"), (Sandbox(mode="auto"), "sample_handlers")
+KEPT = (Sandbox(mode="auto"), "kept_handlers")
+"""Attempts in one process of their worker's, one after another."""
 MakeExecutor: TypeAlias = Callable[..., tuple[LocalExecutor, Reports]]
 
 
-@pytest.fixture(params=[FREE, SANDBOXED], ids=["free", "sandboxed"])
+@pytest.fixture(params=[FREE, SANDBOXED, KEPT], ids=["free", "sandboxed", "kept"])
 def make(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
     """Make an executor and open it; it is closed afterwards, and has told the end of each attempt once then."""
     made: list[tuple[LocalExecutor, Reports]] = []
-    homes = {name: f"sample_handlers:{name}" for name in TYPES}
+    sandbox, module = request.param
+    homes = {name: f"{module}:{name}" for name in TYPES}
 
     def build(slots: int = 1, **rules: Any) -> tuple[LocalExecutor, Reports]:
         executor = LocalExecutor(
             slots=slots,
             homes=homes,
             pythonpath=[str(SUPPORT)],
-            sandbox=request.param,
+            sandbox=sandbox,
             rules=SlotRules(backoff=0.001, backoff_max=0.01, **rules),
         )
         made.append((executor, Reports(executor)))
@@ -159,7 +162,7 @@ def test_a_worker_that_does_not_answer_holds_nobody_up_for_ever(make: MakeExecut
     assert ended.outcome == "stopped" or ended.error.startswith("PROTOCOL: the worker was killed (it did not say which")
 
 
-@pytest.mark.parametrize("make", [SANDBOXED], indirect=True)
+@pytest.mark.parametrize("make", [SANDBOXED, KEPT], indirect=True)
 @pytest.mark.parametrize("shape", ["withdrawn", "end"])
 def test_a_sandboxed_attempt_cannot_speak_for_its_worker_or_its_neighbour(make: MakeExecutor, shape: str) -> None:
     executor, reports = make()

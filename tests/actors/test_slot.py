@@ -10,7 +10,7 @@ from tasktrail.actors.workers.reactor import Reactor
 from tasktrail.actors.workers.slot import Given, Slot, SlotRules
 from tasktrail.actors.workers.worker_process import Exit
 from tasktrail.events.reports import AttemptEnded, Report, Run, WorkerGone
-from tasktrail.handlers.process.channel import GarbageFrame, Retiring, Setup
+from tasktrail.handlers.process.channel import GarbageFrame, Kept, Retiring, Setup
 
 
 class FakeHub:
@@ -121,6 +121,13 @@ def test_one_that_was_to_stop_does_not_begin_again_when_its_worker_is_killed_for
 
     ends = {report.task_id: report.outcome for report in hub.told if isinstance(report, AttemptEnded)}
     assert ends == {1: "completed", 2: "stopped"}
+
+
+def test_where_a_handler_can_speak_for_the_worker_no_process_is_kept() -> None:
+    slot = Slot(FakeHub(), cannot_launch, Setup({}, 0), SlotRules())
+
+    with pytest.raises(GarbageFrame):
+        slot._on_frame(Kept("echo"))
 
 
 def test_no_worker_says_that_it_was_interrupted() -> None:

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, Actor
-from tasktrail.actors.supervisor import PING_EVERY, SILENT_AFTER, Child, Supervisor
+from tasktrail.actors.supervisor import PING_EVERY, PING_IDLE_EVERY, SILENT_AFTER, Child, Supervisor
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import NotReady
 
@@ -33,14 +33,18 @@ class Long:
 class Breaking(Actor):
     """Raises what it is told, answers anything else, and can be made to hang or to refuse to start."""
 
-    def __init__(self, *, stillborn: bool = False) -> None:
+    def __init__(self, *, stillborn: bool = False, start: Hold | None = None) -> None:
         super().__init__()
         self.stillborn = stillborn
+        self.start_held_by = start
         self.faults: list[BaseException] = []
+        self.pings = 0
 
     def on_start(self) -> None:
         if self.stillborn:
             raise RuntimeError("it cannot start")
+        if self.start_held_by is not None:
+            self.start_held_by.wait(SOON)
 
     def receive(self, message: Any) -> Any:
         if isinstance(message, Hold):
@@ -53,9 +57,14 @@ class Breaking(Actor):
             message.stepped.set()
             message.rest.wait(SOON)
             return None
+        if message == "how many pings?":
+            return self.pings
         if isinstance(message, BaseException):
             raise message
         return (message, len(self.faults))
+
+    def settle(self) -> None:
+        self.pings += 1
 
     def on_fault(self, message: Any, error: BaseException) -> None:
         assert message is error
@@ -187,6 +196,80 @@ def test_an_actor_that_hangs_is_noticed_then_given_up_and_told_of_when_all_stops
     assert ["did not answer" in str(error) for error in house.fatal] == [True]
     assert house.supervisor.stop(0.2) == ["breaking"]
     hanging.set()
+
+
+def pings_of(child: Child) -> int:
+    """How many pings it has had. It takes them in order, so all that was sent before has arrived."""
+    return int(child.ask("how many pings?", SOON))
+
+
+def handled(child: Child) -> None:
+    """It has handled all that it was told. The answer to a question comes a moment before that."""
+    pause = threading.Event()
+    while not child.rests():
+        pause.wait(0.001)
+
+
+def test_an_actor_that_has_handled_all_that_it_was_told_is_left_alone(house: House) -> None:
+    child = house.child()
+    child.since = house.clock.monotonic()
+    for number in range(10):
+        assert child.ask(number, SOON) == (number, 0)
+        handled(child)
+        house.clock.passed += PING_EVERY
+        house.supervisor.examine(child)
+        assert child.asked is None
+    house.clock.passed += PING_IDLE_EVERY - 10 * PING_EVERY
+    house.supervisor.examine(child)
+    assert child.asked is not None, "and yet asked now and then: its thread may be gone"
+    assert pings_of(child) == 2
+
+
+def test_an_actor_that_hangs_after_a_long_rest_is_noticed_no_later_than_another(house: House) -> None:
+    child, hanging = house.child(), Hold()
+    child.since = house.clock.monotonic()
+    house.clock.passed += PING_IDLE_EVERY - 1
+    house.supervisor.examine(child)
+    child.tell(hanging)
+    assert hanging.begun.wait(SOON)
+    house.supervisor.examine(child)
+    house.clock.passed += SILENT_AFTER
+    house.supervisor.examine(child)
+    assert house.supervisor.unwell == {"breaking": "breaking has done nothing for 5 s"}
+    hanging.set()
+
+
+def test_an_actor_that_hangs_before_its_first_message_is_noticed(house: House) -> None:
+    holding = Hold()
+
+    def start() -> Any:
+        return Breaking.start(start=holding)
+
+    child = Child("slow", start, restart=True)
+    child.ref, child.since = start(), house.clock.monotonic()
+    ask_after(house, child, SILENT_AFTER)
+    assert child.unwell == "slow has done nothing for 5 s"
+    holding.set()
+    die(child)
+
+
+def test_an_answer_that_comes_before_other_work_does_not_count_as_rest(house: House) -> None:
+    """What it has begun since may hang."""
+    child, holding, after = house.child(), Hold(), Hold()
+    handled(child)
+    child.tell(holding)
+    assert holding.begun.wait(SOON)
+    house.clock.passed += PING_EVERY
+    house.supervisor.examine(child)
+    child.tell(after)
+    holding.set()
+    assert after.begun.wait(SOON)
+    house.supervisor.examine(child)
+    assert child.asked is None, "it has answered"
+    house.clock.passed += PING_EVERY
+    house.supervisor.examine(child)
+    assert child.asked is not None
+    after.set()
 
 
 def test_long_work_that_tells_how_far_it_is_does_not_hang(house: House) -> None:

@@ -1,6 +1,8 @@
-"""The raw executor: start-up, memory, no-op attempts a second beside their floor, and how soon a kill is told.
+"""The raw executor: start-up, memory, no-op attempts a second beside their floor, how soon a kill is told, and how soon
+an attempt begins in a sandboxed process that was kept for it.
 
-    python tests/bench/executor.py [--workers 2 16] [--attempts 40000] [--rounds 5] [--kills 20]
+    PYTHONPATH=tests/support python tests/bench/executor.py [--workers 2 16] [--attempts 40000] [--rounds 5]
+        [--kills 20] [--starts 200]
 
 The floor is a pair of pipes to a child process that answers each frame with a frame and decodes nothing else; both are
 measured in turn, round by round, so that a busy machine slows both. One JSON line per figure.
@@ -25,8 +27,15 @@ from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed, CapacityChanged, Report, Run, Stop
+from tasktrail.events.task_events import Estimated
+from tasktrail.handlers.process.sandbox import Sandbox
 
+BENCH = Path(__file__).parent
 SUPPORT = Path(__file__).parent.parent / "support"
+_RESERVED = Estimated(memory=64 * 1024 * 1024)
+"""What the service has for an attempt of a type that does not say what it needs."""
+_GAP = 0.02
+"""Seconds."""
 HOMES = {name: f"sample_handlers:{name}" for name in ("noop", "hog", "parent")}
 _ECHO = """
 import os, msgspec
@@ -203,6 +212,21 @@ def measure_kills(times: int) -> None:
     executor.close(10)
 
 
+def measure_starts(times: int) -> None:
+    """From the order to the handler's first line, an idle machine between two of them."""
+    homes = {"stamp": "bench_types:stamp"}
+    executor = LocalExecutor(slots=1, homes=homes, pythonpath=[str(BENCH)], sandbox=Sandbox(mode="auto"))
+    reports, taken = Reports(executor), []
+    for task_id in range(1, times + 3):
+        time.sleep(_GAP)
+        begun = time.clock_gettime(time.CLOCK_MONOTONIC)
+        executor.do([msgspec.structs.replace(run("stamp", task_id), estimate=_RESERVED)])
+        taken.append((reports.end(task_id).result["began"] - begun) * 1e6)
+    executor.close(10)
+    taken = sorted(taken[2:])  # the first has the type loaded and the process made
+    tell("start", p50_us=round(statistics.median(taken)), p99_us=round(taken[times * 99 // 100]), n=times)
+
+
 def main() -> None:
     """Measure everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -210,10 +234,12 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--starts", type=int, default=200)
     arguments = parser.parse_args()
     for workers in arguments.workers:
         measure_rates(workers, arguments.attempts, arguments.rounds)
     measure_kills(arguments.kills)
+    measure_starts(arguments.starts)
 
 
 if __name__ == "__main__":

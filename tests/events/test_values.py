@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasktrail.events import Checkpoint
 from tasktrail.events.errors import InvalidValue
-from tasktrail.events.values import MAX_DEPTH, MAX_INTEGER, MIN_INTEGER, check_plain
+from tasktrail.events.values import MAX_DEPTH, MAX_INTEGER, MIN_INTEGER, _are_plain, _find_fault, check_plain
 
 
 def nested(depth: int) -> Any:
@@ -63,6 +63,23 @@ PLAIN = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
+
+
+ODD = st.sampled_from([2**63, inf, nan, "\ud800", b"x", {1, 2}, {1: 2}, {"\udcff": 1}, nested(MAX_DEPTH), Checkpoint()])
+ANYTHING = st.recursive(
+    PLAIN | ODD, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANYTHING)
+def test_what_is_let_in_at_a_glance_has_no_fault_and_nothing_else_is_looked_at_twice(value: Any) -> None:
+    try:
+        _find_fault(value, "options", 0)
+    except InvalidValue:
+        assert not _are_plain((value,), 0)
+    else:
+        assert _are_plain((value,), 0)
 
 
 @settings(max_examples=300, deadline=None)

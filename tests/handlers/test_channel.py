@@ -32,9 +32,12 @@ from tasktrail.events.reports import (
 from tasktrail.handlers.process.away import Away
 from tasktrail.handlers.process.channel import (
     MAX_REPORT,
+    Begun,
     CoresChanged,
     FrameBuffer,
     GarbageFrame,
+    Kept,
+    Look,
     Retiring,
     ServiceGone,
     Setup,
@@ -56,6 +59,8 @@ ORDERS = [
     Grant(1, 2),
     Saved(1, 2),
     CoresChanged(1, 2, 3),
+    Begun(1, 2),
+    Look(),
 ]
 REPORTS = [
     WorkerReady(7),
@@ -64,6 +69,7 @@ REPORTS = [
     PublishWanted(1, 2),
     AttemptEnded(1, 2, "completed", {"size": 3}, "done", "", "", 4096, 0.5),
     Retiring(AttemptEnded(1, 2, "failed", error="x"), "memory"),
+    Kept("noop"),
 ]
 
 
@@ -91,7 +97,8 @@ def test_tags_are_what_older_workers_say() -> None:
     kinds: list[Any] = [*ORDERS, *REPORTS, CapacityChanged(2), WorkerGone(1, -9, "why")]
 
     assert sorted({str(kind.__struct_config__.tag) for kind in kinds}) == [
-        *("capacity", "checkpointed", "cores", "ended", "exited", "grant", "progressed", "publish"),
+        *("begun", "capacity", "checkpointed", "cores", "ended", "exited", "grant", "kept", "look"),
+        *("progressed", "publish"),
         *("ready", "retiring", "run", "saved", "setup", "stop"),
     ]
 
@@ -259,6 +266,32 @@ def test_runs_are_withdrawn_before_they_are_read(service: Service) -> None:
     assert answer_of(service, 2) == Withdrawn(2, 0)
     given_ahead(service, 3)
     assert service.channel.next_run().task_id == 3
+
+
+def test_runs_come_from_the_worker_and_from_the_service(service: Service) -> None:
+    direct_end, direct = os.pipe()
+    channel = WorkerChannel(service.channel.ends()[0], service.channel.ends()[1], 1, direct_end)
+
+    for number in range(1, 5):
+        run = replace(RUN, task_id=number)
+        if number % 2:
+            os.write(direct, encode_frame(run))
+        else:
+            service.order(Saved(number - 1, 2), run)
+        assert channel.next_run() == run
+
+    os.close(direct)
+    with pytest.raises(ServiceGone):
+        channel.next_run()
+    os.close(direct_end)
+
+
+def test_a_worker_is_told_what_has_begun_without_it(service: Service) -> None:
+    service.order(Begun(7, 1), Stop(7, 1))
+
+    assert service.channel.next_run() == Begun(7, 1)
+    assert service.channel.orders(()) == [Stop(7, 1)]
+    assert service.channel.stop_wanted()
 
 
 def test_answers_are_found_behind_runs_that_were_given_ahead(service: Service) -> None:

@@ -1,6 +1,8 @@
 """The limits of an attempt, in numbers."""
 
 import resource
+import subprocess
+import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,3 +72,51 @@ def test_cpu_time_grows_with_the_cpus_that_an_attempt_may_keep_busy() -> None:
 @given(temp=st.integers(min_value=1, max_value=2**45))
 def test_a_file_may_be_twice_the_temp_space_and_never_less_than_the_floor(temp: int) -> None:
     assert soft_limits(run(temp=temp), 0, ProcessSize(1, 1), 0.0)[resource.RLIMIT_FSIZE] == max(FILE_FLOOR, 2 * temp)
+
+
+IN_A_PROCESS_OF_ITS_OWN = """
+import resource
+from tasktrail.events.reports import Run
+from tasktrail.events.task_events import Estimated
+from tasktrail.handlers.process.limits import KernelLimits
+
+def run(**estimate):
+    return Run(1, 1, "t", "", "", {}, None, "", estimate=Estimated(**estimate))
+
+def look():
+    return [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)]
+
+first, limits = look(), KernelLimits(0)
+limits.begin_anew(limited=True)
+free = look()
+assert free == [first[0], min(first[1], 1024) if first[1] > 0 else 1024, first[2]]
+limits.set(run(memory=1))
+small = look()
+assert small[0] > 0 and small[1:] == free[1:]
+limits.lift()
+assert look() == free
+
+limits.set_ahead(run(memory=1))
+ahead = look()
+limits.set(run(memory=1))
+assert look() == ahead and ahead[0] >= small[0]
+limits.lift()
+assert look() == free
+
+for other in (run(memory=2**33), run(memory=1, seconds=1e6)):
+    limits.set_ahead(run(memory=1))
+    limits.set(other)
+    assert look() != ahead
+    limits.lift()
+    assert look() == free
+
+limits.set_ahead(run(memory=1, seconds=1.0))
+spun = sum(range(30_000_000))
+limits.set(run(memory=1, seconds=1.0))
+used = resource.getrusage(resource.RUSAGE_SELF)
+assert look()[2] == int(used.ru_utime + used.ru_stime + 600) + 1, "counted from its beginning"
+"""
+
+
+def test_a_process_that_waits_for_its_next_attempt_is_bound_as_if_it_had_not() -> None:
+    subprocess.run([sys.executable, "-c", IN_A_PROCESS_OF_ITS_OWN], check=True)

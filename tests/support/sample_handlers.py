@@ -81,6 +81,14 @@ def echo(context: Context) -> Finished:
     )
 
 
+@handler("tell", options=Wish, **pure)
+def tell(context: Context) -> None:
+    """Print the value; with the shape, go on until asked to stop."""
+    print(context.options.value)
+    while context.options.shape == "and wait" and not context.should_stop():
+        time.sleep(0.005)
+
+
 @handler("write", options=Wish, needs_input=False, needs_output=True)
 def write(context: Context) -> dict[str, int]:
     """Write the value into the output."""

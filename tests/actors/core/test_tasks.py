@@ -1,5 +1,6 @@
 """Tasks in memory: most of them as bytes, and nobody can tell."""
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -8,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasktrail.actors.core import tasks as module
-from tasktrail.actors.core.tasks import Tasks, encode_task
+from tasktrail.actors.core.tasks import Tasks, decode_task, encode_task
 from tasktrail.events import Created, Started, TaskState
-from tasktrail.events.state import create, evolve
+from tasktrail.events.state import create, evolve, overlay
+from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import Cancelled, Completed
 
 
@@ -27,7 +29,11 @@ def ended(task_id: int) -> TaskState:
     return evolve(running(task_id), Completed(result={"n": 1}), BEGIN)
 
 
-_STATES = st.sampled_from([waiting, running, ended])
+def adjusted(task_id: int) -> TaskState:
+    return overlay(waiting(task_id), Adjusted(task_id=task_id, priority=7), BEGIN)
+
+
+_STATES = st.sampled_from([waiting, adjusted, running, ended])
 _CHANGES = st.lists(
     st.tuples(st.sampled_from(["set", "get", "hold", "delete"]), st.integers(1, 8), _STATES), min_size=20, max_size=60
 )
@@ -96,3 +102,40 @@ def test_a_task_that_is_bytes_can_be_replaced() -> None:
     assert type(tasks._held[1]) is bytes
     tasks[1] = waiting(1)
     assert list(tasks.special()) == []
+
+
+def test_a_task_that_nothing_has_happened_to_takes_little_more_than_its_spec() -> None:
+    task = waiting(1, input_file="/in.mp4")
+    assert len(encode_task(task)) - len(msgspec.json.encode(task.spec)) < len(msgspec.json.encode(BEGIN)) + 10
+    assert decode_task(encode_task(task)) == task
+
+
+@given(
+    st.builds(
+        Adjusted,
+        task_id=st.just(1),
+        priority=st.sampled_from([None, 0, 7]),
+        held=st.sampled_from([None, True, False]),
+        scheduled_for=st.sampled_from([None, BEGIN, BEGIN + timedelta(hours=1)]),
+        ignored_dependency=st.sampled_from([None, 9]),
+    ),
+    st.sampled_from([None, BEGIN]),
+)
+def test_an_adjustment_of_a_task_that_has_no_event_since_is_kept(event: Adjusted, at: datetime | None) -> None:
+    task = overlay(waiting(1, scheduled_for=at), event, BEGIN)
+    assert decode_task(encode_task(task)) == task
+
+
+def test_the_offset_of_a_time_that_was_set_anew_is_kept() -> None:
+    """Two times may be the same moment, and read differently."""
+    elsewhere = BEGIN.astimezone(timezone(timedelta(hours=2)))
+    task = overlay(waiting(1, scheduled_for=BEGIN), Adjusted(task_id=1, scheduled_for=elsewhere), BEGIN)
+    found = decode_task(encode_task(task))
+    assert (str(found.scheduled_for), str(found.spec.scheduled_for)) == (str(elsewhere), str(BEGIN))
+
+
+def test_a_waiting_task_shares_its_id_with_the_place_that_it_is_found_at() -> None:
+    """A number is an object of 32 bytes, and the queue keeps that of the task."""
+    tasks = Tasks(waiting(10**6 + number) for number in range(9))
+    for found in (tasks.values(), tasks.open(), map(tasks.__getitem__, [task.id for task in tasks.values()])):
+        assert all(key is task.id for key, task in zip(tasks, found, strict=True))

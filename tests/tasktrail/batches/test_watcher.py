@@ -11,9 +11,11 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from tasktrail.actors.core.sources import WatchedFolder
+from tasktrail.batches import watcher as watcher_module
 from tasktrail.batches.files import FoundFile
 from tasktrail.batches.request import LeftOut, MadeBatch, NewBatch, Refused, Skipped
 from tasktrail.batches.watcher import Watcher, _is_written
+from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidPath, NotReady
 from tasktrail.intake.paths import PathRules
 
@@ -117,6 +119,39 @@ def test_a_file_is_taken_once_when_it_has_settled(hands: Hands) -> None:
     assert hands.after(600) == hands.after(600) == []
     (wanted,) = hands.wanted
     assert (wanted.batch, wanted.type, wanted.actor, wanted.reason) == ("inbox", "shout", "source", "source inbox")
+
+
+def test_it_sleeps_until_something_is_due(hands: Hands) -> None:
+    """When a file may have settled, when a change is looked at, and when all is looked at although nobody tells."""
+    hands.after(0)
+    (source,) = hands.sources
+    assert hands.watcher.look() == source.poll
+    hands.time += 2
+    assert hands.watcher.look() == source.poll - 2
+    hands.write("a.txt")
+    hands.tell()
+    assert hands.watcher.look() == source.settle, "the change is seen, and the file has to settle"
+    hands.time += source.settle
+    assert hands.watcher.look() == pytest.approx(source.poll - source.settle)
+    assert hands.taken == ["a.txt"]
+    hands.sources = []
+    assert hands.watcher.look() is None
+
+
+def test_it_looks_again_when_there_are_other_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher_module, "_LOOK_EVERY", 0.01)
+    looked = threading.Semaphore(0)
+
+    def sources() -> list[WatchedFolder]:
+        looked.release()
+        return []
+
+    watcher = Watcher(sources, lambda *_: pytest.fail(f"nothing is in {tmp_path}"), PathRules, SystemClock())
+    watcher.start()
+    assert looked.acquire(timeout=10)
+    watcher.wake()
+    assert looked.acquire(timeout=10)
+    watcher.stop()
 
 
 def test_one_that_is_still_being_written_waits(hands: Hands) -> None:

@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def hook() -> Iterator[Hook]:
 @pytest.fixture
 def lagging(tmp_path: Path, hook: Hook) -> Iterator[TaskService]:
     with TaskService.open(tmp_path / "data", config=Config(workers=1, allow_endpoints=(hook.host,))) as service:
-        service._system._to_projector._gather = timedelta(hours=1)
+        service._system._to_projector._gather = 3600.0
         yield service
 
 

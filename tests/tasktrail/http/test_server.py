@@ -11,12 +11,14 @@ from types import ModuleType
 
 import httpx
 import pytest
+import uvicorn.server
 from owner import AUTH, LINE
 
 from tasktrail import Client
 from tasktrail.api.service import TaskService
 from tasktrail.errors import ListenFailed
 from tasktrail.events import CreateTask
+from tasktrail.http import server as server_module
 from tasktrail.http.server import HttpServer
 from tasktrail.paths import MAX_UNIX_PATH, UnixName
 
@@ -42,6 +44,27 @@ def test_it_answers_on_a_port_and_on_the_unix_socket(serve: Serve, tmp_path: Pat
     assert httpx.get(f"{server.address}/healthz", headers=AUTH, trust_env=False).json() == {"status": "ok"}
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(tmp_path / "other.sock"))) as unix:
         assert unix.get("http://whatever.example/healthz").json() == {"status": "ok"}
+
+
+def test_after_a_long_rest_the_first_answer_tells_the_right_date(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """The date is made by the look around, which is not done while nobody is connected."""
+    told = ["Thu, 01 Jan 1970 00:00:00 GMT"]
+    monkeypatch.setattr(uvicorn.server, "formatdate", lambda *_, **__: told[-1])
+    monkeypatch.setattr(server_module, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(server_module, "_LOOK_IDLE_EVERY", 3600.0)
+    server = serve()
+
+    def date() -> str:
+        return str(httpx.get(f"{server.address}/healthz", headers=AUTH, trust_env=False).headers["date"])
+
+    assert date() == told[-1]
+    assert server._server is not None
+    state = server._server
+    assert eventually(lambda: state.rests)
+    told.append("Fri, 02 Jan 1970 00:00:00 GMT")
+    assert date() == told[-1]
 
 
 def test_a_request_needs_no_thread_of_the_loop(serve: Serve) -> None:

@@ -1,0 +1,55 @@
+"""How the main thread of a command waits: for signals, and for whoever wakes it."""
+
+import os
+import signal
+import threading
+
+from tasktrail.cli.progress import Signals
+
+
+def test_signals_come_in_order_and_once() -> None:
+    with Signals(signal.SIGHUP) as signals:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (signals.next(), signals.next(None), signals.next()) == (signal.SIGHUP, signal.SIGTERM, None)
+        assert signals.last == signal.SIGTERM
+
+
+def test_a_signal_that_the_system_gives_to_another_thread_ends_the_wait() -> None:
+    """Python runs its handler in the main thread, which has to wake for that."""
+
+    def hit_myself() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
+
+    with Signals(signal.SIGHUP) as signals:
+        threading.Thread(target=hit_myself).start()
+        assert signals.next(None) == signal.SIGHUP
+
+
+def test_another_thread_ends_the_wait() -> None:
+    with Signals() as signals:
+        threading.Thread(target=signals.wake).start()
+        assert signals.next(None) is None
+        assert signals.next(0.01) is None
+    signals.wake()  # nobody waits any more
+
+
+def test_a_signal_that_is_not_asked_for_does_not_end_the_wait() -> None:
+    heard = threading.Event()
+    before = signal.signal(signal.SIGUSR2, lambda *_: heard.set())
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert heard.wait(10)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.next(None) == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_afterwards_all_is_as_before() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Signals():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.set_wakeup_fd(-1) == -1
