@@ -1,5 +1,6 @@
 """`tasktrail serve`: run the service until a signal stops it."""
 
+import gc
 import os
 import signal
 import socket
@@ -309,6 +310,7 @@ def _serve(service: "Served", server: "HttpServer", reporter: "Announcer", read_
         service.watch_end(signals.wake)
         server.start()
         announced = _announce(service, server, reporter)
+        gc.freeze()  # what a start makes is no garbage: the search for that need not pass through it again and again
         while service.fatal is None:
             number = signals.next(None if announced else _LOOK_EVERY)
             if number not in (None, signal.SIGHUP):

@@ -241,11 +241,15 @@ def run_to_its_end(reports: Reports, number: int, kind: str, **options: Any) -> 
     return reports.end(number)
 
 
-def worker_and_kept() -> tuple[psutil.Process, psutil.Process]:
+def worker_and_kept(reports: Reports) -> tuple[psutil.Process, psutil.Process]:
     """The second one waits for its next attempt."""
+    executor = reports._executor
+    assert isinstance(executor, LocalExecutor)
+    (slot,) = executor._slots
+    assert slot._process is not None
     found = [
         process
-        for process in psutil.Process().children(recursive=True)
+        for process in psutil.Process(slot._process.reaper).children(recursive=True)
         if "tasktrail.handlers.process.worker" in process.cmdline() and "-P" in process.cmdline()[:2]
     ]
     worker, kept = sorted(found, key=lambda process: len(process.parents()))
@@ -254,7 +258,7 @@ def worker_and_kept() -> tuple[psutil.Process, psutil.Process]:
 
 def test_an_attempt_begins_in_the_process_that_is_kept_while_its_worker_sleeps(kept: Reports) -> None:
     assert run_to_its_end(kept, 1, "echo", value=1).result["value"] == 1
-    worker, process = worker_and_kept()
+    worker, process = worker_and_kept(kept)
     kept.until(lambda _: process.status() == psutil.STATUS_SLEEPING)
     slept = process.num_ctx_switches().voluntary
 
@@ -272,13 +276,13 @@ def test_an_attempt_begins_in_the_process_that_is_kept_while_its_worker_sleeps(k
 def test_one_behind_the_death_of_the_process_that_was_kept_runs_in_another(kept: Reports, before: int) -> None:
     for number in range(11, 11 + before):
         run_to_its_end(kept, number, "echo", value=1)
-    _, process = worker_and_kept()
+    _, process = worker_and_kept(kept)
     process.kill()
     kept.until(lambda _: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
     assert run_to_its_end(kept, 2, "echo", value=2).result["value"] == 2
     assert replaced(kept) == []
-    assert worker_and_kept()[1] != process
+    assert worker_and_kept(kept)[1] != process
 
 
 def test_the_death_of_a_process_that_was_kept_is_told_as_it_was(kept: Reports) -> None:
@@ -292,12 +296,12 @@ def test_the_death_of_a_process_that_was_kept_is_told_as_it_was(kept: Reports) -
 
 def test_a_run_of_any_length_reaches_the_process_that_is_kept(kept: Reports) -> None:
     run_to_its_end(kept, 1, "echo", value=1)
-    _, process = worker_and_kept()
+    _, process = worker_and_kept(kept)
 
     for number, length in enumerate((1, 10_000, 60_000, 1, 4000), start=2):
         assert len(run_to_its_end(kept, number, "echo", value=length * "x").result["value"]) == length
 
-    assert worker_and_kept()[1] == process
+    assert worker_and_kept(kept)[1] == process
 
 
 def test_each_attempt_in_a_process_that_is_kept_has_its_own_output(kept: Reports, protected: Path) -> None:

@@ -1,6 +1,7 @@
 """A server that speaks S3, for tests: moto's, on this machine, with a look at every request and a hand on it."""
 
 import logging
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -111,6 +112,9 @@ class S3Server:
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: not self._rule(method, path))
                 self._held -= 1
+                if _has_gone(environ["werkzeug.socket"]):  # killed meanwhile: as if it had not been heard yet
+                    start("400 Gone", [])
+                    return []
         self._asked[method, path] += 1
         if path in self._refused or self._asked[method, path] <= self._overloaded:
             status, code = self._refused.get(path, (503, "SlowDown"))
@@ -121,3 +125,13 @@ class S3Server:
             start(f"{status} X", [("Content-Length", str(len(content))), *headers.items()])
             return [content]
         return self._app(environ, start)  # type: ignore[no-any-return]
+
+
+def _has_gone(client: socket.socket) -> bool:
+    """Whether nobody waits for an answer any more."""
+    try:
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
