@@ -50,8 +50,8 @@ _PATIENCE = 4
 """How many times as long as it was expected to be a walk may be, …"""
 _OF_A_SORT = 0.25
 """… and how much of what it costs to sort, if that is more: to give up is dear where many lead."""
-_FEW_OF = 20
-"""What leads are few where of so many tasks less than one is among them."""
+_COMMON = 20
+"""What leads is common where more than one task in so many is among it."""
 _SLACK = 0.001
 """Seconds that the rounding of sums is less than."""
 _LATEST = "(SELECT max(since) FROM versions WHERE id = {id} AND since <= :position)"
@@ -428,8 +428,9 @@ class PastWalk:
         """What leads to the tasks that have no place in the queue."""
         statuses = [status for status in self._statuses or STATUSES if status not in WAITING]
         lead = self._of_statuses(statuses)
-        many = self._lead.size * _FEW_OF > self._top  # then most of them may wait, and nearly each other one is of them
-        if "status" in self._lead.covers or self._lead.size > lead.size or many:
+        # Most of what leads may wait. Where it is common, those that do not wait are soon found to be among it.
+        is_common = self._lead.size * _COMMON > self._top
+        if "status" in self._lead.covers or self._lead.size > lead.size or is_common:
             return lead
         named = ", ".join(map(self._name, statuses))
         sources = tuple(
