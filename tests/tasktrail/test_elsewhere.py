@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -620,7 +620,7 @@ def test_credentials_reach_neither_the_handler_nor_anything_that_is_kept(
     assert any("mover" in line for line in running), "it was looked at while the bytes moved"
     for secret in (KEY_ID, SECRET_KEY, SESSION):
         assert not any(secret in str(text) for text in kept)
-    with sqlite3.connect(data / "log.db") as log:
+    with closing(sqlite3.connect(data / "log.db")) as log:
         assert "s3://films/in/closed" in str(log.execute("select * from events").fetchall())
 
 
