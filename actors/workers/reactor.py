@@ -146,7 +146,7 @@ class PipeWriter:
         self._closed = False
 
     def write(self, data: bytes) -> None:
-        """Write now or soon. Raises BrokenPipeError when nobody can read it any more."""
+        """Write now or soon. Raises ConnectionError when nobody can read it any more."""
         if self._rest:
             self._rest += data
             return
@@ -175,7 +175,7 @@ class PipeWriter:
                 self._rest = self._rest[os.write(self.fd, self._rest) :]
             except BlockingIOError:
                 return
-            except BrokenPipeError:
+            except ConnectionError:
                 self._rest = b""  # the worker has died; its reaper tells
             if not self._rest:
                 self._reactor.forget(self.fd)

@@ -270,7 +270,10 @@ class Slot:
     def _send(self, process: WorkerProcess, run: Run, frame: bytes) -> bool:
         if self._at is None and run.type == self._kept and len(frame) <= DIRECTLY and works_on_no_file(run):
             self._sleeps = True
-            return process.send_directly(frame, encode_frame(Begun(run.task_id, run.attempt)))
+            if process.send_directly(frame, encode_frame(Begun(run.task_id, run.attempt))):
+                return True
+            process.kill()  # unless it has died, an attempt has closed the way by which this one was given
+            return False
         sent = process.send(frame)
         if self._sleeps:
             self._sleeps = False

@@ -4,6 +4,7 @@ import fcntl
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,7 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
     mark: str
     job: int
     direct: int
-    """To the process that the worker keeps for several attempts."""
+    """To the process that the worker keeps for several attempts. Nobody there can write into it."""
     control: int
     report: int
     lifeline: int
@@ -95,11 +96,18 @@ def in_memory(data: bytes) -> int:
     return fd
 
 
+def _read_only_pipe() -> tuple[int, int]:
+    """A reading and a writing end. Whoever has a pipe's reading end may open it once more to write; not this one's."""
+    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    reading.shutdown(socket.SHUT_WR)
+    return reading.detach(), writing.detach()
+
+
 def launch(settings: LaunchSettings) -> Launched:
     """Start a reaper, which starts a worker. Both by exec: a fork would copy locks that other threads hold."""
     mark = f"{settings.family}{secrets.token_hex(8)}"
     job_end, job = os.pipe()
-    direct_end, direct = os.pipe()
+    direct_end, direct = _read_only_pipe()
     control_end, control = os.pipe()
     report, report_end = os.pipe()
     lifeline_end, lifeline = os.pipe()
@@ -246,7 +254,7 @@ class WorkerProcess:
     def send_directly(self, run: bytes, begun: bytes) -> bool:
         """Give a run to the process that the worker keeps; the worker reads of it before all that comes of it.
 
-        False when the worker has died: the run has not begun then.
+        False when the worker has died, or will read nothing there any more: the run has not begun then.
         """
         return _write(self._job, begun) and _write(self._direct, run)
 
@@ -341,7 +349,7 @@ class WorkerProcess:
 def _write(pipe: PipeWriter, data: bytes) -> bool:
     try:
         pipe.write(data)
-    except BrokenPipeError:
+    except ConnectionError:
         return False  # the worker has died; its reaper tells the rest
     return True
 

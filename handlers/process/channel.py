@@ -187,7 +187,7 @@ attempt_report_decoder = msgspec.msgpack.Decoder(_Told | SignatureWanted)
 
 
 DIRECTLY = 4096
-"""Bytes of a frame that a pipe takes whole or not at all. A longer run goes by way of the worker."""
+"""Bytes of a frame that is written whole or not at all. A longer run goes by way of the worker."""
 
 
 def works_on_no_file(run: Run) -> bool:
@@ -267,7 +267,8 @@ class WorkerChannel:
 
     The thread that waits reads the job pipe: the main loop for `Run`, the handler's thread for `Saved` and `Grant`. No
     other thread takes part, which spares a hand-over for each attempt. Only `Stop`, `CoresChanged` and `Withdraw` must
-    be seen at work: they come on the control pipe, where a thread waits for them; `Stop` on both.
+    be seen at work: they come on the control pipe, where a thread waits for them; `Stop` on both. So does `Look`, which
+    does no more than wake.
 
     A process that is kept for several attempts has runs from the worker on its job pipe, and `direct` from the service.
     """

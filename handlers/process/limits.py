@@ -124,7 +124,7 @@ class KernelLimits:
         self._set_for_good = frozenset[int]()
         self._set_ahead: Estimated | None = None
 
-    def begin_anew(self, *, limited: bool) -> None:
+    def after_fork(self, *, limited: bool) -> None:
         """In a forked process, whose size is not its parent's. `limited`: all its attempts are, so some stay set."""
         if self._statm >= 0:
             os.close(self._statm)

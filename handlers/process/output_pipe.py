@@ -2,7 +2,8 @@
 
 The worker keeps the pipe for all its life, and programs that print hold only the other end, so a process that outlives
 its attempt holds nothing up. Output is written to a file at once, so that a program that prints much does not wait for
-long. What is printed between two attempts belongs to none and is dropped.
+long. What is printed between two attempts belongs to none and is dropped, unless the next was given directly to the
+process that is kept: then nobody can tell whose it is, and it is taken for the next one's.
 """
 
 import contextlib
@@ -70,6 +71,8 @@ class Printing:
         """What has not been taken yet belongs to this attempt, too."""
         if self.fd >= 0:
             with self._lock:
+                if self._writer is not None:
+                    self._writer.close()
                 self._writer = PrintedWriter(self._root, task_id, attempt, self._limit)
 
     def end(self) -> None:

@@ -75,7 +75,7 @@ _LONGEST_SIGNED = 64 * 1024
 _PATIENCE = 5.0
 """Seconds for what an attempt has started to be gone after its kill."""
 _MOMENT = 0.1
-"""Seconds. Where the service needs longer between two writes, an attempt that has not begun ends like its process."""
+"""Seconds by which a run that is given directly may lag behind `Begun`. After that it counts as begun."""
 _PASSED_ON = (AttemptProgressed, AttemptBeat, AttemptCheckpointed, AttemptProbed)
 
 AttemptWork: TypeAlias = Callable[[WorkerChannel, Run, Path | None], AttemptEnded | Retiring]
@@ -90,7 +90,9 @@ class _Child:
         self.control = control
         self.report = report
         self.signatures = 0
-        """How often it was given one for the attempt at hand."""
+        """How often it was given one."""
+        self.cpu = 0.0
+        """Seconds that its attempts, all but the one at hand, have taken."""
         self.kind = kind
         """The type whose next attempts it can run as well; empty for none."""
         self.buffer = FrameBuffer(attempt_report_decoder, MAX_REPORT)
@@ -135,7 +137,7 @@ class SandboxedAttempts:
         sign: signs the manifests of outputs; none: there are none.
         alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
         work: runs the handler, in the forked process.
-        await_next: called there behind an end, if the process is kept, for what can be done before the next attempt.
+        prepare_next: called there behind an end, if the process is kept, for what can be done before the next attempt.
         direct: the pipe on which the service gives runs to the process that is kept.
         credentials: a descriptor that no attempt may have; -1: there is none.
     """
@@ -150,7 +152,7 @@ class SandboxedAttempts:
         sign: Sign | None,
         alone: bool,
         work: AttemptWork,
-        await_next: Callable[[Run], None],
+        prepare_next: Callable[[Run], None],
         direct: int,
         credentials: int = -1,
     ) -> None:
@@ -161,41 +163,56 @@ class SandboxedAttempts:
         self._sign = sign
         self._alone = alone
         self._work = work
-        self._await_next = await_next
+        self._prepare_next = prepare_next
         self._direct = direct
         self._credentials = credentials
         self._reach = Reach(sandbox.protected)
         self._kept: _Child | None = None
         self._told_kept = ""
-        self._hears = select.poll()
+        self._ends = select.poll()
         """The service, what is printed, and the process that there is."""
-        self._watches = select.poll()
-        """The same without the service's runs."""
+        self._ends_but_runs = select.poll()
+        """The same without the pipe on which the service gives runs."""
         job, control = channel.ends()
-        self._hears.register(job, select.POLLIN)
+        self._ends.register(job, select.POLLIN)
         for fd in (control, *printing.ends):
-            self._hears.register(fd, select.POLLIN)
-            self._watches.register(fd, select.POLLIN)
+            self._ends.register(fd, select.POLLIN)
+            self._ends_but_runs.register(fd, select.POLLIN)
         if not alone:
             # What loses its parent comes to us then, so that we can tell it from the others of this user.
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    def perform_again(self, run: Run | Begun) -> AttemptEnded | Run:
-        """Run it in the process that is kept for such, if it has not begun there already; its end.
+    def perform_in_kept(self, run: Run) -> AttemptEnded | None:
+        """Run it in the process that is kept for its type; its end. None where there is no such process.
 
-        The run, where there is no such process, or it died before it had read it: then it is still to be performed.
         What holds for every attempt of a type was looked at before the first of them, so the next begins at once.
         """
         child = self._kept
-        if isinstance(run, Run):
-            if child is None or child.kind != run.type or not works_on_no_file(run) or self._is_heard(child):
-                return run
-            self._printing.take()  # it belongs to nobody
-            child.give(run)
-        if child is None:  # it was found dead, or speaking out of turn, while it was given this one
-            return self._taken_back() or self._end_with_garbage()
+        if child is None or child.kind != run.type or not works_on_no_file(run) or self._is_heard(child):
+            return None
+        self._printing.take()  # it belongs to nobody
+        child.give(run)
         self._printing.keep_for(run.task_id, run.attempt)
         return self._to_its_end(child, run)
+
+    def watch(self, begun: Begun) -> AttemptEnded | Run:
+        """Wait for the end of what the process that is kept begins by itself.
+
+        The run, if that died before it had read it: then it is still to be performed.
+        """
+        child = self._kept
+        if child is None:  # it was found dead, or speaking out of turn, before the run was given
+            return self._unread(begun, _PATIENCE) or self._end_with_garbage()
+        self._printing.keep_for(begun.task_id, begun.attempt)
+        said = self._relay(child, begun)
+        if said is not None:
+            return self._settle(child, said)
+        unread = self._unread(begun, _MOMENT)
+        if unread is None:
+            self._die_like(child, begun)
+        self._kept = None
+        self._end(child)
+        return unread
 
     def await_next(self) -> None:
         """Sleep on while the process that is kept begins the next attempt by itself, until there is something to do.
@@ -204,7 +221,7 @@ class SandboxedAttempts:
         """
         control = self._channel.ends()[1]
         while self._kept is not None and not self._channel.has_run():
-            ready = [fd for fd, _ in self._watches.poll()]
+            ready = [fd for fd, _ in self._ends_but_runs.poll()]
             printed = self._printing.waiting()
             if control in ready or self._channel.has_run():
                 return
@@ -246,9 +263,7 @@ class SandboxedAttempts:
             ended = failure(run, error)
         else:
             child.give(run)
-            told = self._to_its_end(child, run)
-            assert isinstance(told, AttemptEnded)  # it was not given directly
-            ended = told
+            ended = self._to_its_end(child, run)
         if run.output_file or source is not None:
             # A thread costs what a small attempt does, so only those have one that may take long, or have to be heard.
             with self._channel.listening() if away is not None or run.beat else contextlib.nullcontext():
@@ -260,12 +275,12 @@ class SandboxedAttempts:
     # --- the process ------------------------------------------------------------------------------------------------
 
     def _child(self, run: Run, task_type: TaskType, staged: Path | None, *, keep: bool) -> _Child:
-        """The process for this attempt: the one that is kept, if it is of the same kind, or a new one."""
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            if keep and kept.kind == run.type and not self._is_heard(kept):
-                return kept
-            self._end(kept)
+        """A new process for this attempt, instead of the one that is kept."""
+        if self._kept is not None:
+            self._end(self._kept)
+            self._kept = None
+        if keep:
+            self._forget_unread()
         kind = run.type if keep else ""
         job_end, job = os.pipe()
         control_end, control = os.pipe()
@@ -277,8 +292,8 @@ class SandboxedAttempts:
             self._be_child(parent, ours, theirs, run, task_type, staged, keep=keep)
         for fd in theirs:
             os.close(fd)
-        self._hears.register(report, select.POLLIN)
-        self._watches.register(report, select.POLLIN)
+        self._ends.register(report, select.POLLIN)
+        self._ends_but_runs.register(report, select.POLLIN)
         return _Child(pid, *ours, kind)
 
     def _be_child(
@@ -316,7 +331,7 @@ class SandboxedAttempts:
                 send_end(channel, self._work(channel, next_run, staged))
                 if not keep:
                     break
-                self._await_next(next_run)
+                self._prepare_next(next_run)
         except (ServiceGone, BrokenPipeError):
             pass
         except BaseException as error:  # noqa: BLE001 - see above
@@ -324,40 +339,46 @@ class SandboxedAttempts:
             os._exit(1)
         os._exit(0)
 
-    def _to_its_end(self, child: _Child, run: Run | Begun) -> AttemptEnded | Run:
-        """The attempt's end. Its process is kept for the next, or ended with all that it has started.
-
-        The run, if it was given directly and the process died before it had read it.
-        """
+    def _to_its_end(self, child: _Child, run: Run) -> AttemptEnded:
         said = self._relay(child, run)
         if said is None:
-            unread = self._taken_back() if isinstance(run, Begun) else None
-            if unread is None:
-                self._die_like(child, run)
-            self._kept = None
-            self._end(child)
-            return unread
-        if type(said) is AttemptEnded and child.kind:
+            self._die_like(child, run)
+        return self._settle(child, said)
+
+    def _settle(self, child: _Child, said: AttemptEnded | Retiring) -> AttemptEnded:
+        """The attempt's end. Its process is kept for the next, or ended with all that it has started."""
+        if isinstance(said, AttemptEnded) and child.kind:
+            child.cpu += said.cpu_used
             self._kept = child
-        else:
-            self._kept = None
-            self._end(child)
+            return said
+        self._kept = None
+        self._end(child)
         return said.ended if isinstance(said, Retiring) else said
 
-    def _taken_back(self) -> Run | None:
-        """The run that a process which is dead by now has not read. It is written a moment after `Begun`."""
-        if not select.select([self._direct], [], [], _MOMENT)[0]:
+    def _unread(self, begun: Begun, seconds: float) -> Run | None:
+        """The run, if a process that is dead by now has not read it. Waits so long for it to be written."""
+        if not select.select([self._direct], [], [], seconds)[0]:
             return None
-        frames = FrameBuffer(attempt_order_decoder).feed(os.read(self._direct, _CHUNK))
-        return frames[0] if frames else None
+        try:
+            frames = FrameBuffer(attempt_order_decoder).feed(os.read(self._direct, _CHUNK))
+        except GarbageFrame:  # that process had read a part of it
+            return None
+        (run,) = frames if len(frames) == 1 else (None,)
+        is_it = isinstance(run, Run) and (run.task_id, run.attempt) == (begun.task_id, begun.attempt)
+        return run if is_it else None
+
+    def _forget_unread(self) -> None:
+        """Nothing that the last process was given and has not read may reach the next."""
+        while select.select([self._direct], [], [], 0)[0] and os.read(self._direct, _CHUNK):
+            pass
 
     def _end(self, child: _Child) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(child.pid, 0)
-        self._hears.unregister(child.report)
-        self._watches.unregister(child.report)
+        self._ends.unregister(child.report)
+        self._ends_but_runs.unregister(child.report)
         child.close()
         self._clear()
 
@@ -390,7 +411,7 @@ class SandboxedAttempts:
     # --- what is said -------------------------------------------------------------------------------------------------
 
     def _ready(self, milliseconds: int | None) -> list[int]:
-        return [fd for fd, _ in self._hears.poll(milliseconds)]
+        return [fd for fd, _ in self._ends.poll(milliseconds)]
 
     def _is_heard(self, child: _Child) -> bool:
         """Whether it has died, or says what nobody has asked for."""
@@ -425,17 +446,18 @@ class SandboxedAttempts:
         for frame in frames:
             if type(frame) is AttemptEnded and frame.task_id == run.task_id and frame.attempt == run.attempt:
                 return frame
-            ended = frame.ended if type(frame) is Retiring else frame
-            mine = (getattr(ended, "task_id", 0), getattr(ended, "attempt", 0)) == (run.task_id, run.attempt)
-            if mine and isinstance(frame, SignatureWanted):
+            about = frame.ended if type(frame) is Retiring else frame
+            if (getattr(about, "task_id", 0), getattr(about, "attempt", 0)) != (run.task_id, run.attempt):
+                self._end_with_garbage()  # it plays another attempt
+            if isinstance(frame, Retiring):
+                return frame
+            if isinstance(frame, SignatureWanted):
                 child.signatures += 1
                 child.tell(Signature(run.task_id, run.attempt, self._signature(frame.content, child.signatures)))
-                continue
-            if mine and isinstance(frame, Retiring):
-                return frame
-            if not mine or type(frame) not in _PASSED_ON:
-                self._end_with_garbage()  # it plays the worker, or another attempt
-            self._channel.send(frame)
+            elif type(frame) in _PASSED_ON:
+                self._channel.send(frame)
+            else:
+                self._end_with_garbage()  # it plays the worker
         return None
 
     def _end_with_garbage(self) -> NoReturn:
@@ -455,9 +477,8 @@ class SandboxedAttempts:
     def _die_like(self, child: _Child, run: Run | Begun) -> NoReturn:
         """The attempt's process is dead, without a word. So that the service learns how, we end the same way."""
         _, status, usage = os.wait4(child.pid, 0)
-        self._channel.send(
-            AttemptUsed(run.task_id, run.attempt, 1024 * usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
-        )
+        cpu = max(0.0, usage.ru_utime + usage.ru_stime - child.cpu)
+        self._channel.send(AttemptUsed(run.task_id, run.attempt, 1024 * usage.ru_maxrss, cpu))
         self._clear()
         self._printing.end()
         code = os.waitstatus_to_exitcode(status)

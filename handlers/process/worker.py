@@ -26,7 +26,7 @@ from ..manifests import Signing, sign
 from ..urls import is_url
 from ..workspace import make_private_folder
 from .attempt import failure, finish_exchange, perform
-from .channel import AttemptBounded, Begun, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady
+from .channel import AttemptBounded, Begun, Retiring, ServiceGone, Setup, WorkerChannel, WorkerReady, works_on_no_file
 from .limits import KernelLimits, bounds_for, may_be_bounded
 from .output_pipe import Printing, print_line_by_line, print_trace
 from .reaper import PR_SET_PDEATHSIG
@@ -128,7 +128,7 @@ class Worker:
                 sign=partial(sign, setup.claims) if setup.claims else None,
                 alone=reaper == FIRST,
                 work=self._work_sandboxed,
-                await_next=self._await_next,
+                prepare_next=self._prepare_next,
                 direct=direct,
                 credentials=credentials,
             )
@@ -147,14 +147,18 @@ class Worker:
             if self._sandboxed is not None and type(run) is Begun:
                 self._sandboxed.await_next()
 
-    def _to_its_end(self, run: Run | Begun) -> AttemptEnded | Retiring:
-        told = self._sandboxed.perform_again(run) if self._sandboxed is not None else run
-        if isinstance(told, AttemptEnded):
-            return told
-        assert isinstance(told, Run)
-        self._meter.start(told.type)
-        self._printing.begin(told)
-        return self._run(told)
+    def _to_its_end(self, given: Run | Begun) -> AttemptEnded | Retiring:
+        if isinstance(given, Begun):
+            assert self._sandboxed is not None  # nobody else has said that a process is kept
+            told = self._sandboxed.watch(given)
+            if isinstance(told, AttemptEnded):
+                return told
+            given = told
+        elif self._sandboxed is not None and (ended := self._sandboxed.perform_in_kept(given)) is not None:
+            return ended
+        self._meter.start(given.type)
+        self._printing.begin(given)
+        return self._run(given)
 
     def _run(self, run: Run) -> AttemptEnded | Retiring:
         try:
@@ -183,15 +187,16 @@ class Worker:
             self._channel.send(watched)
         if self._sandboxed is None:
             return self._attempt(self._channel, run, task_type, watched, away=away)
-        on_files = task_type.works_on_files or run.input_file or run.output_file
-        return self._sandboxed.perform(run, task_type, keep=watched is None and not on_files, away=away)
+        keep = watched is None and not task_type.works_on_files and works_on_no_file(run)
+        return self._sandboxed.perform(run, task_type, keep=keep, away=away)
 
     def _work_sandboxed(self, channel: WorkerChannel, run: Run, staged: Path | None) -> AttemptEnded | Retiring:
         """Run the attempt, in a process that was forked from this one."""
         task_type = self._types[run.type]
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._limits.begin_anew(limited=task_type.limits)
+            self._limits.after_fork(limited=task_type.limits)
+            self._meter.after_fork()
             self._leftovers = Leftovers(0)
             self._leftovers.settle()
             self._clean.settle()
@@ -199,7 +204,7 @@ class Worker:
         self._meter.begin_anew(run.type)
         return self._attempt(channel, run, task_type, self._bound(run, task_type), staged)
 
-    def _await_next(self, run: Run) -> None:
+    def _prepare_next(self, run: Run) -> None:
         if self._types[run.type].limits:
             self._limits.set_ahead(run)
 

@@ -62,6 +62,12 @@ class UsageMeter:
             os.pwrite(self._reset, b"5", 0)
         self._count()
 
+    def after_fork(self) -> None:
+        """In a forked process: from here on its own size is read, and not its parent's."""
+        if self._statm is not None:
+            os.close(self._statm)
+        self._statm = _open_quietly("/proc/self/statm", os.O_RDONLY)
+
     def begin_anew(self, task_type: str) -> None:
         """Begin to count in a forked process: what the parent has used is not its own."""
         self._type = task_type

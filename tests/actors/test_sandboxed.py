@@ -13,6 +13,7 @@ import pytest
 from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
+from tasktrail.actors.workers.slot import SlotRules
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed, Run, Stop, WorkerGone
 from tasktrail.handlers.attempt_output import read
 from tasktrail.handlers.document.libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
@@ -222,7 +223,7 @@ def test_nonsense_in_its_own_pipe_ends_the_attempt_by_name(attempt: Attempt) -> 
 def kept(protected: Path) -> Iterator[Reports]:
     executor = LocalExecutor(
         slots=1,
-        homes={name: f"kept_handlers:{name}" for name in ("echo", "die", "tell", "patient")},
+        homes={name: f"kept_handlers:{name}" for name in ("echo", "die", "tell", "patient", "hog", "grow", "schemer")},
         pythonpath=[str(SUPPORT)],
         sandbox=Sandbox(mode="auto", protected=(str(protected),)),
         output_root=protected / "output",
@@ -327,6 +328,61 @@ def test_a_stop_is_heard_in_the_process_that_is_kept(kept: Reports) -> None:
         kept.until(lambda report: isinstance(report, AttemptProgressed) and report.task_id == number)  # noqa: B023 - asked at once
         kept._executor.do([Stop(number, 1)])
         assert kept.end(number).outcome == "stopped"
+
+
+@pytest.mark.parametrize("before", [1, 2], ids=["given by its worker", "given directly"])
+def test_nobody_but_the_service_can_give_a_run(kept: Reports, protected: Path, before: int) -> None:
+    for number in range(11, 11 + before):
+        run_to_its_end(kept, number, "schemer")
+
+    died = run_to_its_end(kept, 2, "schemer", shape="forge and die", path=str(protected / "log.db"), task=2)
+
+    assert (died.outcome, died.exit_code, died.result) == ("lost", 5, {})
+
+
+def test_what_an_attempt_plants_does_not_reach_the_next_process(kept: Reports) -> None:
+    run_to_its_end(kept, 1, "schemer")
+    run_to_its_end(kept, 2, "schemer", shape="forge for another", path="/proc/version", task=3)
+
+    assert run_to_its_end(kept, 3, "echo", value=3).result["value"] == 3
+
+
+def test_one_that_died_with_its_run_half_read_has_begun_and_the_next_runs_in_another(kept: Reports) -> None:
+    run_to_its_end(kept, 1, "schemer", shape="swallow a part of the next")
+
+    ended = [run_to_its_end(kept, number, "schemer") for number in (2, 3)]
+
+    assert [(end.outcome, end.exit_code) for end in ended] == [("lost", 3), ("completed", None)]
+
+
+def test_one_behind_an_attempt_that_reads_no_more_runs_is_run_by_another_worker(kept: Reports) -> None:
+    run_to_its_end(kept, 1, "schemer", shape="close")
+
+    assert run_to_its_end(kept, 2, "schemer").outcome == "completed"
+
+
+def test_the_cpu_of_a_death_is_that_of_the_last_attempt(kept: Reports) -> None:
+    assert run_to_its_end(kept, 1, "die", shape="spin").cpu_used > 0.2
+
+    assert run_to_its_end(kept, 2, "die", shape="kill").cpu_used < 0.1
+
+
+def test_a_process_that_was_kept_and_has_grown_is_replaced(protected: Path) -> None:
+    executor = LocalExecutor(
+        slots=1,
+        homes={"grow": "kept_handlers:grow"},
+        pythonpath=[str(SUPPORT)],
+        sandbox=Sandbox(mode="auto", protected=(str(protected),)),
+        rules=SlotRules(rss_limit=150 * 1024 * 1024),
+    )
+    reports = Reports(executor)
+    try:
+        held = [run_to_its_end(reports, number, "grow", count=60_000_000).result["held"] for number in range(1, 7)]
+    finally:
+        executor.close(5.0)
+
+    assert held[0] == 1
+    assert max(held) < 4
 
 
 def test_another_type_is_not_given_to_it(kept: Reports) -> None:

@@ -87,7 +87,7 @@ def look():
     return [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)]
 
 first, limits = look(), KernelLimits(0)
-limits.begin_anew(limited=True)
+limits.after_fork(limited=True)
 free = look()
 assert free == [first[0], min(first[1], 1024) if first[1] > 0 else 1024, first[2]]
 limits.set(run(memory=1))

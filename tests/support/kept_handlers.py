@@ -1,10 +1,96 @@
-"""The types of `sample_handlers`, all of whose attempts may share a process: where they are sandboxed, it is kept."""
+"""The types of `sample_handlers`, all of whose attempts may share a process: where they are sandboxed, it is kept.
 
+And one that does there what would change what another attempt is given.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+
+import msgspec
 import sample_handlers
 from msgspec.structs import replace
 
+from tasktrail.events.reports import Run
+from tasktrail.handlers import TaskContext, handler
 from tasktrail.handlers.contract import declared
+from tasktrail.handlers.process import channel
 
 for _name, _value in vars(sample_handlers).items():
     if (_type := declared(_value)) is not None:
         globals()[_name] = replace(_type, needs_folder=False)
+
+
+class Scheme(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do."""
+
+    shape: str = ""
+    path: str = ""
+    task: int = 0
+
+
+@handler("schemer", options=Scheme, needs_input=False, needs_output=False, needs_folder=False)
+def schemer(context: TaskContext[Scheme]) -> dict[str, str]:
+    """Read a file, or meddle with the way by which runs are given to this process directly."""
+    scheme = context.options
+    match scheme.shape:
+        case "read":
+            try:
+                return {"read": Path(scheme.path).read_text()}
+            except OSError as error:
+                return {"not read": str(error)}
+        case "forge and die":
+            _write_everywhere(_forged(scheme))
+            os._exit(5)
+        case "forge for another":
+            _write_everywhere(_forged(scheme))
+            channel._read = _sleep
+        case "swallow a part of the next":
+            channel._read = _swallow
+        case "close":
+            for number in _descriptors("socket:"):
+                with socket.socket(fileno=os.dup(number)) as end:
+                    end.shutdown(socket.SHUT_RD)
+    return {}
+
+
+def _forged(scheme: Scheme) -> bytes:
+    options = {"shape": "read", "path": scheme.path}
+    return channel.encode_frame(Run(scheme.task, 1, "schemer", "", "", options, None, str(Path(scheme.path).parent)))
+
+
+def _write_everywhere(data: bytes) -> None:
+    """Into whatever is there to be read: a pipe's reading end can be opened once more."""
+    for number in _descriptors("pipe:"):
+        if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            with contextlib.suppress(OSError), open(f"/proc/self/fd/{number}", "wb", buffering=0) as pipe:  # noqa: PTH123 - a number
+                pipe.write(data)
+    for number in _descriptors("socket:"):
+        with contextlib.suppress(OSError):
+            os.write(number, data)
+
+
+def _descriptors(kind: str) -> list[int]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers
+        with contextlib.suppress(OSError):  # the one of this list
+            if os.readlink(f"/proc/self/fd/{name}").startswith(kind):  # noqa: PTH115 - no path
+                found.append(int(name))
+    return found
+
+
+def _sleep(_fd: int) -> bytes:
+    """Instead of what reads a run."""
+    while True:
+        time.sleep(600)
+
+
+def _swallow(fd: int) -> bytes:
+    """The same, once."""
+    if fd not in _descriptors("socket:"):
+        return os.read(fd, 4096)
+    os.read(fd, 5)
+    os._exit(3)

@@ -176,6 +176,16 @@ def hog(context: Context) -> dict[str, int]:
     return {"pid": os.getpid(), "reaper": os.getppid(), "size": len(block), "spun": spun}
 
 
+_held: list[bytes] = []
+
+
+@handler("grow", options=Wish, **pure)
+def grow(context: Context) -> dict[str, int]:
+    """Leave so many bytes more behind each time."""
+    _held.append(b"x" * context.options.count)
+    return {"held": len(_held)}
+
+
 _loaded: list[bytes] = []
 
 
@@ -292,6 +302,9 @@ def die(context: Context) -> None:
             os.abort()
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "spin":  # not yet
+            while time.process_time() < 0.3:
+                pass
 
 
 @handler("deaf", options=Wish, grace=0.2, **pure)
