@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -106,17 +107,31 @@ def _read_only_pipe() -> tuple[int, int]:
 def launch(settings: LaunchSettings) -> Launched:
     """Start a reaper, which starts a worker. Both by exec: a fork would copy locks that other threads hold."""
     mark = f"{settings.family}{secrets.token_hex(8)}"
-    job_end, job = os.pipe()
-    direct_end, direct = _read_only_pipe()
-    control_end, control = os.pipe()
-    report, report_end = os.pipe()
-    lifeline_end, lifeline = os.pipe()
-    status, status_end = os.pipe()
-    lock = () if settings.lock is None else (settings.lock,)
-    pipes = (job_end, control_end, report_end, direct_end)
-    theirs = (*pipes, lifeline_end, status_end)
-    handed = (in_memory(settings.credentials),) if settings.credentials else ()
-    try:
+    with ExitStack() as theirs, ExitStack() as ours:
+
+        def way_there(make: Callable[[], tuple[int, int]] = os.pipe) -> tuple[int, int]:
+            reading, writing = make()
+            theirs.callback(os.close, reading)
+            ours.callback(os.close, writing)
+            return reading, writing
+
+        def way_back() -> tuple[int, int]:
+            reading, writing = os.pipe()
+            ours.callback(os.close, reading)
+            theirs.callback(os.close, writing)
+            return reading, writing
+
+        job_end, job = way_there()
+        direct_end, direct = way_there(_read_only_pipe)
+        control_end, control = way_there()
+        report, report_end = way_back()
+        lifeline_end, lifeline = way_there()
+        status, status_end = way_back()
+        lock = () if settings.lock is None else (settings.lock,)
+        pipes = (job_end, control_end, report_end, direct_end)
+        handed = (in_memory(settings.credentials),) if settings.credentials else ()
+        for fd in handed:
+            theirs.callback(os.close, fd)
         process = subprocess.Popen(
             _reaper_command(settings, lifeline_end, status_end, pipes, lock, handed),
             stdin=subprocess.DEVNULL,
@@ -124,16 +139,10 @@ def launch(settings: LaunchSettings) -> Launched:
             stderr=subprocess.DEVNULL,
             cwd="/",
             env={**settings.environment, MARK: mark},
-            pass_fds=(*theirs, *lock, *handed),
+            pass_fds=(*pipes, lifeline_end, status_end, *lock, *handed),
             start_new_session=True,
         )
-    except OSError:
-        for fd in (job, direct, control, report, lifeline, status):
-            os.close(fd)
-        raise
-    finally:
-        for fd in (*theirs, *handed):
-            os.close(fd)
+        ours.pop_all()
     return Launched(
         reaper=process,
         mark=mark,

@@ -1,6 +1,8 @@
 """What a worker starts with, and how those of a killed reaper are found again."""
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +12,10 @@ import pytest
 
 from tasktrail.actors.workers.worker_process import (
     MARK,
+    LaunchSettings,
     family,
     kill_marked,
+    launch,
     open_shared_lock,
     wait_for_orphans,
     worker_environment,
@@ -77,3 +81,18 @@ def test_the_lock_is_free_once_all_holders_are_gone(tmp_path: Path) -> None:
     assert not wait_for_orphans(lock, 0.0)
     os.close(second)
     assert wait_for_orphans(lock, 0.0)
+
+
+@pytest.mark.parametrize("last", ["socketpair", "memfd_create", "Popen"])
+def test_a_start_that_fails_halfway_leaves_nothing_open(last: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_more: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    owner = {"socketpair": socket, "memfd_create": os, "Popen": subprocess}[last]
+    monkeypatch.setattr(owner, last, refuse)
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers
+
+    with pytest.raises(OSError, match="too many open files"):
+        launch(LaunchSettings(lock=None, environment={}, family="0:", credentials=b"{}"))
+
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - numbers
