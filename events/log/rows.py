@@ -112,11 +112,13 @@ def to_row(fact: Fact, position: int) -> StoredRow:
 
 def from_row(row: StoredRow, digest: bytes, decrypt: Decrypt | None = None) -> Recorded:
     """The record a row holds. Without `decrypt`, fixed values stand where something is encrypted."""
-    position = row[0]
     if row[13].startswith(BEGINS):
         row = erased(row) if decrypt is None else decrypt(row)
-    event, at = decode(row[3], row[13], position), moment(row[4], position)
-    return Recorded(row[1], row[2], event, at, *row[5:10], row[10], row[11], position, digest)
+    position, task_id, version, tag, at, actor, reason, command, correlation, causation, attempt, life, _, data = row
+    event, time = decode(tag, data, position), moment(at, position)
+    return Recorded(
+        task_id, version, event, time, actor, reason, command, correlation, causation, attempt, life, position, digest
+    )
 
 
 def moment(recorded_at: str, position: int) -> datetime:
