@@ -173,13 +173,8 @@ def _whole(row: _Whole, decrypt: Decrypt) -> Recorded:
     return from_row(astuple(row)[:14], bytes.fromhex(row.hash), decrypt)
 
 
-_TELLING = "SELECT task_id FROM events WHERE position > ? AND position <= ? AND event = 'created' AND"
-_OF_TELLING = f"""
-    {SELECT} WHERE position > ? AND position <= ? AND
-        (position = 1 OR task_id = 0 OR task_id IN (SELECT value FROM json_each(?)))
-    ORDER BY position
-"""  # noqa: S608 - our own names
-_STRETCH = 50_000
+_LATER_ONES = f"{SELECT} WHERE task_id IN (SELECT value FROM json_each(?)) AND version > 1 AND position <= ?"  # noqa: S608 - our own names
+_STRETCH = 20_000
 """Positions that are looked through at once."""
 _MANY = 5_000
 """Tasks. Where more tell somebody, it is quicker to read all records than to look these up."""
@@ -187,21 +182,33 @@ _MANY = 5_000
 
 def read_telling(conn: sqlite3.Connection, fields: Sequence[str], until: int, decrypt: Decrypt) -> Iterator[Recorded]:
     """Decoded records: see `ReadableLog.read_telling`. SQLite finds them without the interpreter, which others need."""
-    has = " OR ".join("instr(data, ?)" for _ in fields)
-    telling = f"{_TELLING} ({has} OR substr(data, 1, {len(BEGINS)}) = '{BEGINS}')"
+    tells = " OR ".join("instr(data, ?)" for _ in fields)
+    # With `+` these positions alone are walked. By an index, each stretch would be sought among all records of a task.
+    statement = f"""
+        {SELECT} WHERE position > ? AND position <= ? AND (
+            position = 1 OR +task_id = 0 OR +task_id IN (SELECT value FROM json_each(?))
+            OR event = 'created' AND ({_ENCRYPTED} OR {tells})
+        ) ORDER BY position
+    """  # noqa: S608 - our own names
     marks = tuple(f'"{field}' for field in fields)
     archives, tasks, after = Archives(conn), list[int](), 0
     while after < until:
         last = min(after + _STRETCH, until)
-        tasks += [row[0] for row in fetch(conn, telling, (after, last, *marks))]
+        rows = fetch(conn, statement, (after, last, _as_json(tasks), *marks))
+        begun = [row[1] for row in rows if row[3] == "created"]
+        tasks += begun
         if len(tasks) > _MANY:
             break
-        rows = fetch(conn, _OF_TELLING, (after, last, msgspec.json.encode(tasks).decode()))
+        rows += fetch(conn, _LATER_ONES, (_as_json(begun), last))
         if after < archives.until():  # perhaps only now: it is noted before anything is deleted here
             break
-        yield from (from_row(row[:14], row[14], decrypt) for row in rows)
+        yield from (from_row(row[:14], row[14], decrypt) for row in sorted(rows))
         after = last
     yield from read_records(conn, after, until - after, decrypt)
+
+
+def _as_json(tasks: Sequence[int]) -> str:
+    return msgspec.json.encode(tasks).decode()
 
 
 def read_task(conn: sqlite3.Connection, task_id: int, decrypt: Decrypt, *, adjusted: bool = False) -> list[Recorded]:

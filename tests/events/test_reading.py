@@ -15,7 +15,7 @@ from tasktrail.events import Completed, Created, Fact, Progressed, Recorded, Sta
 from tasktrail.events.errors import LogCorrupt, TasktrailError
 from tasktrail.events.log import reading
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
-from tasktrail.events.system_events import ServiceStopped
+from tasktrail.events.system_events import QueuePaused, ServiceStopped
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -106,10 +106,11 @@ def tasks_of(records: Iterator[Recorded]) -> list[tuple[int, int]]:
 def test_tasks_that_tell_nobody_are_left_out(tmp_path: Path) -> None:
     quiet, told = Created(type="noop", options={"notify_email": "x"}), Created(type="noop", notify_email="a@b.example")
     facts = [
+        Fact(0, 1, ServiceStopped(), NOW),
         Fact(1, 1, quiet, NOW, life=1),
         Fact(2, 1, told, NOW, life=1),
         Fact(1, 2, Started(effective_priority=1.0), NOW, attempt=1, life=1),
-        Fact(0, 1, ServiceStopped(), NOW),
+        Fact(0, 2, ServiceStopped(), NOW),
         Fact(3, 1, Created(type="noop"), NOW, life=1),
         Fact(2, 2, Started(effective_priority=1.0), NOW, attempt=1, life=1),
         Fact(3, 2, Started(effective_priority=1.0), NOW, attempt=1, life=1),
@@ -117,9 +118,9 @@ def test_tasks_that_tell_nobody_are_left_out(tmp_path: Path) -> None:
     ]
     with closing(SqliteEventLog(tmp_path / "log.db", now=NOW)) as log:
         records = log.append(facts, expected=0)
-        found = list(log.read_telling(("notify_email",), 7))
-        assert found == [records[number - 1] for number in (1, 2, 3, 4, 6)], "the options of task 1 look alike"
-        assert tasks_of(log.read_telling(("callback",), 8)) == [(1, 1), (4, 0)]
+        found = list(log.read_telling(("notify_email",), 8))
+        assert found == [records[number - 1] for number in (1, 2, 3, 4, 5, 7)], "the options of task 1 look alike"
+        assert tasks_of(log.read_telling(("callback",), 9)) == [(1, 0), (5, 0)]
 
 
 @pytest.mark.parametrize("many", [0, 5_000])
@@ -136,3 +137,34 @@ def test_whoever_folds_for_a_few_tasks_misses_nothing_of_them(
     wanted = [one for one in records[:until] if one.task_id in {0, *telling}]
     assert [one for one in found if one.task_id in {0, *telling}] == wanted
     assert records[0] in found
+
+
+def test_the_work_of_reading_for_a_few_tasks_grows_with_the_log_and_no_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No stretch looks once more through all records of the service, or of a task that tells somebody."""
+    monkeypatch.setattr(reading, "_STRETCH", 20)
+    with closing(SqliteEventLog(tmp_path / "log.db", now=NOW)) as log:
+        log.append([Fact(1, 1, Created(type="noop", callback_url="https://a.example"), NOW, life=1)], expected=0)
+
+        def work() -> int:
+            """Steps of SQLite, with 400 records more of the service and as many of the task."""
+            head = log.head().position
+            versions = range(head // 2 + 1, head // 2 + 401)
+            own = [Fact(0, version, QueuePaused(), NOW) for version in versions]
+            of_task = [Fact(1, version + 1, Progressed(progress=1.0), NOW, life=1) for version in versions]
+            log.append([*own, *of_task], expected=head)
+            steps = 0
+
+            def step() -> int:
+                nonlocal steps
+                steps += 1
+                return 0
+
+            log._conn.set_progress_handler(step, 1)
+            assert len(list(log.read_telling(("callback",), head + 800))) == head + 800
+            log._conn.set_progress_handler(None, 0)
+            return steps
+
+        first, second = work(), work()
+        assert second < 2.5 * first
