@@ -111,12 +111,16 @@ class _Whole(msgspec.Struct, array_like=True, tag="", forbid_unknown_fields=True
 
 
 _ENCRYPTED = f"(data >= '{BEGINS}' AND data < '{BEGINS[:-1]}#')"  # what begins so, in less time than `substr` takes
+_IN_ONE = """
+    '["' || event || '",' || task_id || ',' || version || ',' || data || ',"' || recorded_at
+    || '","","","","","",0,0,' || position || ']'
+"""
+"""Not by `printf`, for which a text ends at a NUL."""
+_JOINED = f"concat({_IN_ONE.replace('||', ',')})" if sqlite3.sqlite_version_info >= (3, 44) else _IN_ONE
+"""At once, which takes half as long, where SQLite can do that."""
 _TO_FOLD = f"""
-    SELECT iif(
-        task_id AND NOT {_ENCRYPTED},
-        printf('["%s",%d,%d,%s,"%s","","","","","",0,0,%d]', event, task_id, version, data, recorded_at, position),
-        json_array('', {", ".join(COLUMNS)}, hex(hash))
-    ) FROM events WHERE position > ? ORDER BY position LIMIT ?
+    SELECT iif(task_id AND NOT {_ENCRYPTED}, {_JOINED}, json_array('', {", ".join(COLUMNS)}, hex(hash)))
+    FROM events WHERE position > ? ORDER BY position LIMIT ?
 """  # noqa: S608 - our own names
 """One text for each row: a column costs as much as to decode an event does. It begins with the event's tag.
 

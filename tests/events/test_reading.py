@@ -14,6 +14,7 @@ from histories import Journal, random_history
 from tasktrail.events import Completed, Created, Fact, Progressed, Recorded, Started
 from tasktrail.events.errors import LogCorrupt, TasktrailError
 from tasktrail.events.log import reading
+from tasktrail.events.log.rows import Decrypt, StoredRow, from_row
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import QueuePaused, ServiceStopped
 
@@ -52,7 +53,9 @@ AWKWARD = {
     "a payload with more of the record behind it": """data = '{},"2026-01-31T12:00:00.000000Z","","","","","",0,0,3'""",
     "no JSON": "data = '{'",
     "a payload of another form": "data = '[]'",
-    "a payload behind a NUL": """data = '{"message":"x"}' || char(0) || 'y'""",
+    "more behind a NUL": """data = '{"progress":1.0}' || char(0) || 'y'""",
+    "a NUL in a kind": "event = 'progressed' || char(0) || 'y'",
+    "a NUL in a time": "recorded_at = recorded_at || char(0) || 'y'",
     "an empty payload": "data = ''",
     "something encrypted that is not": """data = '{"personal":"x"}'""",
     "no time": "recorded_at = 'yesterday'",
@@ -64,6 +67,14 @@ AWKWARD = {
 }
 
 
+@pytest.fixture(params=["here", "an older SQLite"])
+def joined(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However one text is made of a row."""
+    if request.param != "here":
+        monkeypatch.setattr(reading, "_TO_FOLD", reading._TO_FOLD.replace(reading._JOINED, reading._IN_ONE))
+
+
+@pytest.mark.usefixtures("joined")
 @pytest.mark.parametrize("change", AWKWARD.values(), ids=AWKWARD)
 def test_what_is_not_as_expected_is_told_as_by_whoever_reads_it_whole(tmp_path: Path, change: str) -> None:
     path = tmp_path / "log.db"
@@ -76,6 +87,22 @@ def test_what_is_not_as_expected_is_told_as_by_whoever_reads_it_whole(tmp_path: 
         conn.execute(f"UPDATE events SET {change} WHERE position = 3")
     with closing(SqliteLogReader(path)) as reader:
         assert outcome(reader.read_to_fold()) == outcome(reader.read())
+
+
+def test_only_what_is_of_the_service_is_read_whole_for_a_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what is told did not fit the fields of `Recorded`, all would be read whole, to the same."""
+    whole: list[int] = []
+
+    def noted(row: StoredRow, digest: bytes, decrypt: Decrypt) -> Recorded:
+        whole.append(row[0])
+        return from_row(row, digest, decrypt)
+
+    with closing(SqliteEventLog(tmp_path / "log.db", now=NOW)) as log:
+        random_history(Journal(log), 60, seed=3)
+        monkeypatch.setattr(reading, "from_row", noted)
+        records = list(log.read_to_fold())
+    assert whole == [one.position for one in records if not one.task_id]
+    assert len(whole) < len(records) - 9
 
 
 def test_a_fold_does_not_read_over_a_gap(tmp_path: Path) -> None:
