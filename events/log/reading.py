@@ -148,13 +148,19 @@ _TOLD = msgspec.json.Decoder(Union[_Whole, *(_record_of(tag, cls) for cls, tag i
 def read_to_fold(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:
     """Decoded records in order of position: see `ReadableLog.read_to_fold`.
 
-    What is archived, and all from the first row on that is not as expected, is read whole: that says what is wrong.
+    What is archived is read whole, and all from the first row on that is not as expected: that says what is wrong.
     """
     archives, decode_told = Archives(conn), _TOLD.decode
     after = max(after, 0)
     until = MAX_INTEGER if limit is None else after + limit
     as_expected = True
-    while as_expected and archives.until() <= after < until:
+    while as_expected and after < until:
+        archived = min(archives.until(), until)
+        if after < archived:
+            for record in read_records(conn, after, archived - after, decrypt):
+                after = record.position
+                yield record
+            continue
         try:
             page = fetch(conn, _TO_FOLD, (after, min(_PAGE, until - after)))
         except LogCorrupt:  # a text that is no UTF-8, for one

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archiving import ArchivingEventLog
+from archiving import ArchivingEventLog, archive
 from histories import Journal, random_history
 
 from tasktrail.events import Completed, Created, Fact, Progressed, Recorded, Started
@@ -89,7 +89,10 @@ def test_what_is_not_as_expected_is_told_as_by_whoever_reads_it_whole(tmp_path: 
         assert outcome(reader.read_to_fold()) == outcome(reader.read())
 
 
-def test_only_what_is_of_the_service_is_read_whole_for_a_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("archived", [0, 20])
+def test_only_what_is_archived_or_of_the_service_is_read_whole_for_a_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archived: int
+) -> None:
     """Where what is told did not fit the fields of `Recorded`, all would be read whole, to the same."""
     whole: list[int] = []
 
@@ -98,11 +101,14 @@ def test_only_what_is_of_the_service_is_read_whole_for_a_fold(tmp_path: Path, mo
         return from_row(row, digest, decrypt)
 
     with closing(SqliteEventLog(tmp_path / "log.db", now=NOW)) as log:
-        random_history(Journal(log), 60, seed=3)
+        journal = Journal(log)
+        random_history(journal, 300, seed=3)
+        if archived:
+            archive(journal, archived)
         monkeypatch.setattr(reading, "from_row", noted)
         records = list(log.read_to_fold())
-    assert whole == [one.position for one in records if not one.task_id]
-    assert len(whole) < len(records) - 9
+    assert whole == [one.position for one in records if not one.task_id or one.position <= archived]
+    assert 2 * len(whole) < len(records)
 
 
 def test_a_fold_does_not_read_over_a_gap(tmp_path: Path) -> None:
