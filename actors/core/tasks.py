@@ -19,7 +19,7 @@ FRESH = 4096
 """About so many tasks are held decoded."""
 
 
-class _AsCreated(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class AsCreated(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A task that nothing has happened to yet, as most that wait: its state follows from these."""
 
     id: int
@@ -30,7 +30,7 @@ class _AsCreated(msgspec.Struct, frozen=True, gc=False, array_like=True):
 _encode_into = msgspec.json.Encoder(order="deterministic").encode_into
 """JSON, as in the log: msgpack would lose the offsets of times."""
 _decode_state = msgspec.json.Decoder(TaskState).decode
-_decode_as_created = msgspec.json.Decoder(_AsCreated).decode
+_decode_as_created = msgspec.json.Decoder(AsCreated).decode
 _ARRAY = ord("[")
 
 
@@ -38,7 +38,7 @@ def encode_task(task: TaskState) -> bytes:
     """A task as bytes, here and in a snapshot: an array if nothing has happened to it, otherwise an object."""
     as_created = task.scheduled_for is None and task == create(task.id, task.spec, task.created_at)
     encoded = bytearray()
-    _encode_into(_AsCreated(task.id, task.created_at, task.spec) if as_created else task, encoded)
+    _encode_into(AsCreated(task.id, task.created_at, task.spec) if as_created else task, encoded)
     return bytes(encoded)  # what an encoder returns keeps up to a third more room than it needs
 
 
