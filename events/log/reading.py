@@ -74,14 +74,19 @@ def pages(
         page = fetch(conn, f"{select} WHERE position > ? ORDER BY position LIMIT ?", (after, size))
         if page and page[0][0] != after + 1 and after < archives.until():  # archived since
             continue
-        for row in page:
-            after += 1
-            if row[0] != after:  # never skip over what is not there
-                raise LogCorrupt(f"Position {after} of the log is missing: position {row[0]} stands in its place")
-            yield row
+        yield from gapless(page, after)
         if len(page) < size:
             return
+        after += size
         limit = None if limit is None else limit - size
+
+
+def gapless(page: Iterable[tuple[Any, ...]], after: int) -> Iterator[tuple[Any, ...]]:
+    """Rows, of which the first column is the position. Raises `LogCorrupt` where one behind `after` is missing."""
+    for position, row in enumerate(page, after + 1):
+        if row[0] != position:  # never skip over what is not there
+            raise LogCorrupt(f"Position {position} of the log is missing: position {row[0]} stands in its place")
+        yield row
 
 
 def read_records(conn: sqlite3.Connection, after: int, limit: int | None, decrypt: Decrypt) -> Iterator[Recorded]:

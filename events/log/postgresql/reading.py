@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...context import Belongings
-from ...errors import LogCorrupt, LogUnreachable
+from ...errors import LogUnreachable
 from ...ranges import NumberRange, spans_of
 from ...recorded import Recorded
 from ...system_events import TasksForgotten
@@ -15,7 +15,7 @@ from ..chain import GENESIS
 from ..encryption import Decryption, found_in, key_in, refuse_change
 from ..event_log import Head, Part
 from ..personal import BEGINS
-from ..reading import refuse_gap
+from ..reading import gapless, refuse_gap
 from ..rows import COLUMNS, Decrypt, decode, from_row, moment
 from ..stubs import DROPPING, LEFT, Drop
 from .connection import Values
@@ -115,13 +115,10 @@ class Reading:
             first = first or self._connections
             if self._connections != first:
                 raise LogUnreachable(f"The connection was lost behind position {after}, in the middle of reading")
-            for row in page:
-                after += 1
-                if row[0] != after:  # never skip over what is not there
-                    raise LogCorrupt(f"Position {after} of the log is missing: position {row[0]} stands in its place")
-                yield row
+            yield from gapless(page, after)
             if len(page) < size:
                 return
+            after += size
             limit = None if limit is None else limit - size
 
     def rows(self, after: int, limit: int | None = None) -> Iterator[tuple[Any, ...]]:
