@@ -173,7 +173,7 @@ class _OutboxSnapshot(SnapshotKind[Dispatcher]):
             folded.apply(log.read(folded.position, _number(folded, last)))
             return
         last = log.head().position if last is None else last
-        folded.begin(log.read_telling(TELLING, last), last)
+        folded.begin(log.read_what_may_concern(TELLING, last), last)
 
     def lines_of(self, folded: Dispatcher, log: ReadableLog) -> Iterator[bytes]:  # noqa: ARG002 - the outbox was given it
         yield _ENCODER.encode(folded.kept())

@@ -192,20 +192,25 @@ _LATER_ONES = f"{SELECT} WHERE task_id IN (SELECT value FROM json_each(?)) AND v
 _STRETCH = 20_000
 """Positions that are looked through at once."""
 _MANY = 5_000
-"""Tasks. Where more tell somebody, it is quicker to read all records than to look these up."""
+"""Tasks. Where more have such fields, it is quicker to read all records than to look these up."""
 
 
-def read_telling(conn: sqlite3.Connection, fields: Sequence[str], until: int, decrypt: Decrypt) -> Iterator[Recorded]:
-    """Decoded records: see `ReadableLog.read_telling`. SQLite finds them without the interpreter, which others need."""
-    tells = " OR ".join("instr(data, ?)" for _ in fields)
+def read_what_may_concern(
+    conn: sqlite3.Connection, prefixes: Sequence[str], until: int, decrypt: Decrypt
+) -> Iterator[Recorded]:
+    """Decoded records: see `ReadableLog.read_what_may_concern`.
+
+    SQLite finds them without the interpreter, which others need.
+    """
+    has_field = " OR ".join("instr(data, ?)" for _ in prefixes)
     # With `+` these positions alone are walked. By an index, each stretch would be sought among all records of a task.
     statement = f"""
         {SELECT} WHERE position > ? AND position <= ? AND (
             position = 1 OR +task_id = 0 OR +task_id IN (SELECT value FROM json_each(?))
-            OR event = 'created' AND ({_ENCRYPTED} OR {tells})
+            OR event = 'created' AND ({_ENCRYPTED} OR {has_field})
         ) ORDER BY position
     """  # noqa: S608 - our own names
-    marks = tuple(f'"{field}' for field in fields)
+    marks = tuple(f'"{prefix}' for prefix in prefixes)
     archives, tasks, after = Archives(conn), list[int](), 0
     while after < until:
         last = min(after + _STRETCH, until)

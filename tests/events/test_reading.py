@@ -151,9 +151,9 @@ def test_tasks_that_tell_nobody_are_left_out(tmp_path: Path) -> None:
     ]
     with closing(SqliteEventLog(tmp_path / "log.db", now=NOW)) as log:
         records = log.append(facts, expected=0)
-        found = list(log.read_telling(("notify_email",), 8))
+        found = list(log.read_what_may_concern(("notify_email",), 8))
         assert found == [records[number - 1] for number in (1, 2, 3, 4, 5, 7)], "the options of task 1 look alike"
-        assert tasks_of(log.read_telling(("callback",), 9)) == [(1, 0), (5, 0)]
+        assert tasks_of(log.read_what_may_concern(("callback",), 9)) == [(1, 0), (5, 0)]
 
 
 @pytest.mark.parametrize("many", [0, 5_000])
@@ -165,7 +165,7 @@ def test_whoever_folds_for_a_few_tasks_misses_nothing_of_them(
     random_history(Journal(log), 60, seed=5)
     records, until = list(log.read()), log.head().position - 3
     telling = {one.task_id for one in records if isinstance(one.event, Created) and one.event.notify_webhook}
-    found = list(log.read_telling(("notify_webhook",), until))
+    found = list(log.read_what_may_concern(("notify_webhook",), until))
     assert found == [one for one in records if one in found], "in order, each once"
     wanted = [one for one in records[:until] if one.task_id in {0, *telling}]
     assert [one for one in found if one.task_id in {0, *telling}] == wanted
@@ -195,7 +195,7 @@ def test_the_work_of_reading_for_a_few_tasks_grows_with_the_log_and_no_faster(
                 return 0
 
             log._conn.set_progress_handler(step, 1)
-            assert len(list(log.read_telling(("callback",), head + 800))) == head + 800
+            assert len(list(log.read_what_may_concern(("callback",), head + 800))) == head + 800
             log._conn.set_progress_handler(None, 0)
             return steps
 

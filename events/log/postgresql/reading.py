@@ -139,8 +139,8 @@ class Reading:
         pages = self._pages(after, limit, _TO_FOLD)
         return _folded((row if row[6] is None else _told_to_fold(row) for row in pages), self._decrypt.anew())
 
-    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:  # noqa: ARG002 - all may be told
-        """All records up to a position; see `ReadableLog.read_telling`."""
+    def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:  # noqa: ARG002 - all are read
+        """All records up to a position; see `ReadableLog.read_what_may_concern`."""
         return self.read(limit=until)
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
