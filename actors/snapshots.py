@@ -29,7 +29,7 @@ from ..projections.views.schema import FOLD
 from .base import logger
 from .core.limits import Limits
 from .core.state import Durable, SchedulerState
-from .core.tasks import Tasks
+from .core.tasks import AsCreated, Tasks
 from .delivery.dispatcher import Dispatcher, Kept
 from .snapshot_file import Absent, OtherCode, Outdated, SnapshotHeader, SnapshotUnusable, clear_parts, reading, write
 
@@ -129,7 +129,7 @@ class _SchedulerSnapshot(SnapshotKind[SchedulerState]):
     """What the log says beside the tasks is the first line, as it is in memory; then come the tasks."""
 
     name = "scheduler"
-    shapes = (Durable, TaskState)
+    shapes = (Durable, TaskState, AsCreated)
     _durable = msgspec.json.Decoder(Durable)
     _tasks = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -173,7 +173,7 @@ class _OutboxSnapshot(SnapshotKind[Dispatcher]):
             folded.apply(log.read(folded.position, _number(folded, last)))
             return
         last = log.head().position if last is None else last
-        folded.begin(log.read_telling(TELLING, last), last)
+        folded.begin(log.read_what_may_concern(TELLING, last), last)
 
     def lines_of(self, folded: Dispatcher, log: ReadableLog) -> Iterator[bytes]:  # noqa: ARG002 - the outbox was given it
         yield _ENCODER.encode(folded.kept())

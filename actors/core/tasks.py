@@ -19,7 +19,7 @@ FRESH = 4096
 """About so many tasks are held decoded."""
 
 
-class _AsCreated(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class AsCreated(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A task that nothing has happened to yet, as most that wait: its state follows from these."""
 
     id: int
@@ -30,7 +30,7 @@ class _AsCreated(msgspec.Struct, frozen=True, gc=False, array_like=True):
 _encode_into = msgspec.json.Encoder(order="deterministic").encode_into
 """JSON, as in the log: msgpack would lose the offsets of times."""
 _decode_state = msgspec.json.Decoder(TaskState).decode
-_decode_as_created = msgspec.json.Decoder(_AsCreated).decode
+_decode_as_created = msgspec.json.Decoder(AsCreated).decode
 _ARRAY = ord("[")
 
 
@@ -38,7 +38,7 @@ def encode_task(task: TaskState) -> bytes:
     """A task as bytes, here and in a snapshot: an array if nothing has happened to it, otherwise an object."""
     as_created = task.scheduled_for is None and task == create(task.id, task.spec, task.created_at)
     encoded = bytearray()
-    _encode_into(_AsCreated(task.id, task.created_at, task.spec) if as_created else task, encoded)
+    _encode_into(AsCreated(task.id, task.created_at, task.spec) if as_created else task, encoded)
     return bytes(encoded)  # what an encoder returns keeps up to a third more room than it needs
 
 
@@ -90,14 +90,9 @@ class Tasks(MutableMapping[int, TaskState]):
         if before is not None:
             self._replace(before, task)
             return
-        task_id, status = task.id, task.status
-        self._held[task_id] = task
+        self._held[task.id] = task
         self._note(task)
-        self._refresh(task_id)
-        if status == "running":
-            self._running.add(task_id)
-        elif status in FINISHED:
-            self.over.add(task_id)
+        self._refresh(task.id)
 
     def evolve(self, task_id: int, event: TaskEvent, at: datetime) -> TaskState:
         """Hold a task as it is after an event, and return it."""
@@ -119,15 +114,20 @@ class Tasks(MutableMapping[int, TaskState]):
         elif before.status in FINISHED:
             self.over.discard(task_id)
             self._refresh(task_id)  # it goes on
-        if status == "running":
-            self._running.add(task_id)
-        elif status in FINISHED:
-            self.over.add(task_id)
+        self._note_status(task)
 
     def _note(self, task: TaskState) -> None:
+        """What is asked of a task that was not there."""
         spec = task.spec
         if spec.parent_task_id is not None or spec.depends_on or is_erased(spec):
             self._tied.add(task.id)
+        self._note_status(task)
+
+    def _note_status(self, task: TaskState) -> None:
+        if task.status == "running":
+            self._running.add(task.id)
+        elif task.status in FINISHED:
+            self.over.add(task.id)
 
     def _refresh(self, task_id: int) -> None:
         self._fresh.append(task_id)
@@ -144,10 +144,6 @@ class Tasks(MutableMapping[int, TaskState]):
             task = decode_task(data)  # one by one: a thousand decoded tasks would not stay in the processor's cache
             self._held[task.id] = data
             self._note(task)
-            if task.status == "running":
-                self._running.add(task.id)
-            elif task.status in FINISHED:
-                self.over.add(task.id)
 
     def encoded(self, task_id: int) -> bytes:
         """A task as bytes."""

@@ -80,11 +80,11 @@ class ReadableLog(Protocol):
         Half of the time of reading goes into these. Records of the service itself are whole.
         """
 
-    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:
-        """Records up to a position, in order: the first, those of the service, and those of tasks with certain fields.
+    def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:
+        """Records up to a position, in order, that may concern tasks with certain fields, and perhaps all others, too.
 
-        `fields`: how the names of these fields of `Created` begin. Records of other tasks may be among them, too: so
-        who folds for a few tasks is spared the others where that is quicker.
+        These are the first one, those of the service, and those of the tasks. `prefixes`: how the names of these fields
+        of `Created` begin. So who folds for a few tasks is spared most of the others, where that is quicker.
         """
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:

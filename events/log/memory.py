@@ -124,7 +124,7 @@ class MemoryEventLog:
         """The same: nothing is gained here by leaving anything out."""
         return self.read(after, limit)
 
-    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:  # noqa: ARG002 - all may be told
+    def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:  # noqa: ARG002 - all are read
         """All up to a position: nothing is gained here, either."""
         return self.read(limit=until)
 

@@ -59,8 +59,8 @@ from .reading import (
     read_parts,
     read_records,
     read_task,
-    read_telling,
     read_to_fold,
+    read_what_may_concern,
     refuse_gap,
     version_at,
 )
@@ -440,9 +440,9 @@ class SqliteEventLog:
         """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
         return read_to_fold(self._conn, after, limit, self._decrypt.anew())
 
-    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:
-        """Records up to a position that tasks with certain fields are told of; see `ReadableLog.read_telling`."""
-        return read_telling(self._conn, fields, until, self._decrypt.anew())
+    def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:
+        """Records that may concern tasks with certain fields; see `ReadableLog.read_what_may_concern`."""
+        return read_what_may_concern(self._conn, prefixes, until, self._decrypt.anew())
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""
@@ -553,9 +553,9 @@ class SqliteLogReader:
         """Records as far as a fold needs them, in order of position; see `ReadableLog.read_to_fold`."""
         return read_to_fold(self._conn, after, limit, self._decrypt.anew())
 
-    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:
-        """Records up to a position that tasks with certain fields are told of; see `ReadableLog.read_telling`."""
-        return read_telling(self._conn, fields, until, self._decrypt.anew())
+    def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:
+        """Records that may concern tasks with certain fields; see `ReadableLog.read_what_may_concern`."""
+        return read_what_may_concern(self._conn, prefixes, until, self._decrypt.anew())
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
         """All records of one task, in order of position; `adjusted`: and the service's adjustments of it."""

@@ -428,7 +428,8 @@ class PastWalk:
         """What leads to the tasks that have no place in the queue."""
         statuses = [status for status in self._statuses or STATUSES if status not in WAITING]
         lead = self._of_statuses(statuses)
-        # Most of what leads may wait. Where it is common, those that do not wait are soon found to be among it.
+        # Most of what leads may wait. Where it is common, those that do not wait are walked: likely one in so many is
+        # among it. Where all of it waits, that is in vain.
         is_common = self._lead.size * _COMMON > self._top
         if "status" in self._lead.covers or self._lead.size > lead.size or is_common:
             return lead

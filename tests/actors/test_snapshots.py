@@ -16,7 +16,8 @@ from histories import BEGIN, Journal, random_history
 
 from tasktrail.actors.base import PING, WAKE
 from tasktrail.actors.core.limits import Limits
-from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.state import Durable, SchedulerState
+from tasktrail.actors.core.tasks import AsCreated
 from tasktrail.actors.delivery.dispatcher import Dispatcher
 from tasktrail.actors.snapshot_file import PART, SnapshotHeader, SnapshotUnusable, header_of, reading, write
 from tasktrail.actors.snapshots import (
@@ -28,7 +29,7 @@ from tasktrail.actors.snapshots import (
     with_snapshots,
 )
 from tasktrail.actors.snapshotter import SnapshotPace, Snapshotter
-from tasktrail.events import Recorded
+from tasktrail.events import Recorded, TaskState
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
@@ -202,10 +203,19 @@ def test_a_reader_that_takes_all_lines_has_read_a_whole_file(log: MemoryEventLog
         list(lines)
 
 
-def test_other_fields_or_another_fold_make_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_fold_makes_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
     before = SCHEDULER_SNAPSHOT.code()
     assert SCHEDULER_SNAPSHOT.code() == before
     monkeypatch.setattr("tasktrail.actors.snapshots.FOLD", 10**6)
+    assert SCHEDULER_SNAPSHOT.code() != before
+
+
+@pytest.mark.parametrize("written", [Durable, TaskState, AsCreated])
+def test_other_fields_make_other_code(monkeypatch: pytest.MonkeyPatch, written: type[msgspec.Struct]) -> None:
+    before = SCHEDULER_SNAPSHOT.code()
+    other = msgspec.defstruct(written.__name__, [("new", int, 0)], bases=(written,))
+    shapes = [other if one is written else one for one in SCHEDULER_SNAPSHOT.shapes]
+    monkeypatch.setattr(SCHEDULER_SNAPSHOT, "shapes", tuple(shapes))
     assert SCHEDULER_SNAPSHOT.code() != before
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ...context import Belongings
-from ...errors import LogCorrupt, LogUnreachable
+from ...errors import LogUnreachable
 from ...ranges import NumberRange, spans_of
 from ...recorded import Recorded
 from ...system_events import TasksForgotten
@@ -15,7 +15,7 @@ from ..chain import GENESIS
 from ..encryption import Decryption, found_in, key_in, refuse_change
 from ..event_log import Head, Part
 from ..personal import BEGINS
-from ..reading import refuse_gap
+from ..reading import gapless, refuse_gap
 from ..rows import COLUMNS, Decrypt, decode, from_row, moment
 from ..stubs import DROPPING, LEFT, Drop
 from .connection import Values
@@ -115,13 +115,10 @@ class Reading:
             first = first or self._connections
             if self._connections != first:
                 raise LogUnreachable(f"The connection was lost behind position {after}, in the middle of reading")
-            for row in page:
-                after += 1
-                if row[0] != after:  # never skip over what is not there
-                    raise LogCorrupt(f"Position {after} of the log is missing: position {row[0]} stands in its place")
-                yield row
+            yield from gapless(page, after)
             if len(page) < size:
                 return
+            after += size
             limit = None if limit is None else limit - size
 
     def rows(self, after: int, limit: int | None = None) -> Iterator[tuple[Any, ...]]:
@@ -142,8 +139,8 @@ class Reading:
         pages = self._pages(after, limit, _TO_FOLD)
         return _folded((row if row[6] is None else _told_to_fold(row) for row in pages), self._decrypt.anew())
 
-    def read_telling(self, fields: Sequence[str], until: int) -> Iterator[Recorded]:  # noqa: ARG002 - all may be told
-        """All records up to a position; see `ReadableLog.read_telling`."""
+    def read_what_may_concern(self, prefixes: Sequence[str], until: int) -> Iterator[Recorded]:  # noqa: ARG002 - all are read
+        """All records up to a position; see `ReadableLog.read_what_may_concern`."""
         return self.read(limit=until)
 
     def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
