@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, Actor
@@ -331,6 +332,27 @@ def test_the_watch_finds_a_death_by_itself(house: House) -> None:
     while child.ref is before or child.ref is None or not child.ref.is_alive():
         pause.wait(0.01)
     assert child.ask("again", SOON) == ("again", 0)
+
+
+def test_a_death_that_cannot_be_logged_is_mended_all_the_same(house: House) -> None:
+    def cannot(*_: Any) -> Any:
+        raise OSError("Too many open files")
+
+    structlog.configure(processors=[cannot])
+    looked = threading.Semaphore(0)
+
+    def look() -> None:
+        looked.release()
+        raise OSError("the disk is gone")
+
+    child = house.child()
+    die(child)
+    house.supervisor.watch(0.01, look)
+    for _ in range(3):
+        assert looked.acquire(timeout=SOON)
+    assert house.started == 2
+    assert child.ask(ValueError("bad"), SOON) is None, "it has logged that"
+    assert child.ask("still there?", SOON) == ("still there?", 1)
 
 
 def test_all_are_stopped_in_order_the_last_started_first(house: House) -> None:
