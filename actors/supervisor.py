@@ -140,7 +140,7 @@ class Supervisor:
         if child.asked is not None:
             self._hear(child, now)
             return
-        if now - child.since >= (PING_IDLE_EVERY if child.rests() else PING_EVERY):
+        if now - child.since >= (PING_IDLE_EVERY if child.rests() and not child.unwell else PING_EVERY):
             child.goes_on()
             child.asked, child.since = child.ref.ask(PING, block=False), now
 

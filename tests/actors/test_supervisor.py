@@ -152,6 +152,25 @@ def test_a_consumer_that_dies_again_and_again_rests_and_ends_nothing(house: Hous
     assert house.started == 6
 
 
+def test_an_actor_that_was_started_once_more_counts_as_well_as_soon_as_it_answers(house: House) -> None:
+    child = house.child()
+    for _ in range(4):
+        die(child)
+        house.supervisor.examine(child)
+    die(child)
+    house.supervisor.examine(child)
+    assert house.supervisor.unwell
+    house.clock.passed += 11.0
+    house.supervisor.examine(child)
+    assert child.ask("a message", SOON) == ("a message", 0)
+    handled(child)
+    house.clock.passed += PING_EVERY
+    house.supervisor.examine(child)
+    assert pings_of(child) == 1, "it rests, and is asked all the same"
+    house.supervisor.examine(child)
+    assert house.supervisor.unwell == {}
+
+
 def test_an_actor_that_must_not_start_anew_is_given_up_at_once(house: House) -> None:
     child = house.child(restart=False)
     die(child)
