@@ -205,13 +205,12 @@ class _Server(uvicorn.Server):
         self._certificate = certificate
         self._stop_watching: Callable[[], None] = lambda: None
         self._rooms = Rooms(raise_descriptor_limit())
+        self._listeners: list[Listener] = []
         self.up = threading.Event()
         self.fault: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look = asyncio.Event()
         """Somebody wants the next look around now."""
-        self._comes = False
-        """Whether a connection has been accepted since the last look around, and may not be among the others yet."""
         self._busy = False
         """Whether what one has begun has to be looked after."""
         self.rests = False
@@ -243,7 +242,7 @@ class _Server(uvicorn.Server):
         await self.lifespan.startup()
         assert sockets is not None
         unix, tcp = sockets
-        listeners: list[Any] = [  # they have what uvicorn asks of a server
+        self._listeners = [
             Listener(unix, lambda _connection: self._guarded(self._rooms.unix), self._rooms.known),
             Listener(
                 tcp,
@@ -259,12 +258,11 @@ class _Server(uvicorn.Server):
                 loop.call_soon_threadsafe(self._cut_invalid)
 
         self._stop_watching = self._backend.service.watch_tokens(changed)
-        self.servers = listeners
+        self.servers = list[Any](self._listeners)  # they have what uvicorn asks of a server
         self.started = True
         self.up.set()
 
     def _guarded(self, room: ConnectionRoom, inner: ConnectionRoom | None = None) -> GuardedConnection:
-        self._comes = True
         if self.rests:  # look around before its first request is read: the last time may be long ago
             self._look.set()
         return GuardedConnection(self.config, self.server_state, room, inner)
@@ -281,8 +279,8 @@ class _Server(uvicorn.Server):
         """Look around once a second, seldom while nobody is connected. Uvicorn's own loop wakes ten times a second."""
         loop = asyncio.get_running_loop()
         while not await self.on_tick(0):
-            self.rests = not (self._comes or self._busy or self.server_state.connections)
-            self._comes = False
+            beginning = any(listener.beginning for listener in self._listeners)
+            self.rests = not (self._busy or beginning or self.server_state.connections)
             later = loop.call_later(_LOOK_IDLE_EVERY if self.rests else _LOOK_EVERY, self._look.set)
             await self._look.wait()
             later.cancel()
