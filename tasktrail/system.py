@@ -165,7 +165,8 @@ class System:
         self._is_restored = False
         """Whether the log was put back to an earlier one before this start, as far as is known."""
         self._handover: Handover | None = None
-        self._senders: Senders | None = None
+        self._senders: tuple[Config, Senders] | None = None
+        """Those that were made last, and for which configuration."""
         self.committed = Watermark()
         self.refusals = Refusals(self.clock)
         self.projected = Watermark()
@@ -284,7 +285,6 @@ class System:
         """Take the new values of keys that can change while the service runs. Raises ConfigurationError."""
         check_targets(config.apprise)
         self.config, reloaded = with_live_keys(self.config, config)
-        self._senders = None
         self._temp_files.cleanup_after = self.config.cleanup_after
         self._temp_files.max_size = self.config.max_temp_size or UNLIMITED
         self.scheduler.tell(LimitsConfigured(self.config.limits(disk_size(self.paths.temp))))
@@ -628,24 +628,24 @@ class System:
         )
 
     def _deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
-        """Through the senders of this moment: a reload replaces them."""
+        """Through the senders of the configuration as it is now."""
         notice = notice if self.tracing is None else self.tracing.delivering(notice)
-        senders = self._senders
-        if senders is None:
-            senders = self._senders = self._make_senders()
-        return senders.deliver(notice, deadline, now)
+        config, made = self.config, self._senders
+        if made is None or made[0] is not config:
+            made = self._senders = config, self._make_senders(config)
+        return made[1].deliver(notice, deadline, now)
 
-    def _make_senders(self) -> Senders:
+    def _make_senders(self, config: Config) -> Senders:
         """Called when there is a first notice: what reaches out takes long to import, and reads all certificates."""
         from .actors.delivery.post import Poster
         from .actors.delivery.webhook import WebhookSender
 
-        smtp = self.config.smtp
+        smtp = config.smtp
         server = (
             MailServer(**{name: getattr(smtp, name) for name in MailServer.__struct_fields__}) if smtp.host else None
         )
-        webhooks = WebhookSender(self.config.webhook_secret, Poster(self.config.allow_endpoints))
-        return Senders(webhooks, MailSender(server), TargetSender(self.config.apprise))
+        webhooks = WebhookSender(config.webhook_secret, Poster(config.allow_endpoints))
+        return Senders(webhooks, MailSender(server), TargetSender(config.apprise))
 
     def _start_snapshotter(self) -> "Snapshotter.ref":  # type: ignore[name-defined]
         return Snapshotter.start(
