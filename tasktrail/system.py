@@ -5,6 +5,7 @@ The start list reads from top to bottom; nobody is let in before every actor has
 
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -240,6 +241,7 @@ class System:
     def start(self) -> None:
         """Take the folder, recover, and be ready. If that fails, the error is raised and nothing is left running."""
         check_targets(self.config.apprise)
+        _check_certificates()
         if self._on_cluster:
             from .config.cluster import check_cluster
 
@@ -284,6 +286,7 @@ class System:
     def reload(self, config: Config) -> Reloaded:
         """Take the new values of keys that can change while the service runs. Raises ConfigurationError."""
         check_targets(config.apprise)
+        _check_certificates()
         self.config, reloaded = with_live_keys(self.config, config)
         self._temp_files.cleanup_after = self.config.cleanup_after
         self._temp_files.max_size = self.config.max_temp_size or UNLIMITED
@@ -787,6 +790,18 @@ class System:
             self.retention.tell(WAKE)
         if self._snapshot_pace.is_due(self.committed.position):
             self.snapshotter.tell(WAKE)
+
+
+def _check_certificates() -> None:
+    """See that the authorities which connections out will trust can be read, without what it takes to reach out."""
+    if file := os.environ.get("SSL_CERT_FILE"):
+        try:
+            ssl.create_default_context(cafile=file)
+        except OSError as error:
+            raise ConfigurationError(
+                f"SSL_CERT_FILE names {file}, which cannot be used: {error.strerror or error}",
+                remedy="Name a file with certificates in PEM, or unset SSL_CERT_FILE.",
+            ) from error
 
 
 def _identity(path: Path) -> tuple[int, int]:

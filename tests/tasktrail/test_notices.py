@@ -422,6 +422,22 @@ def test_a_configuration_that_is_read_during_the_first_notice_holds_for_the_next
     assert ["webhook-signature" in headers for _path, headers, _content in receiver.got] == [False, True]
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_told_before_the_first_notice_needs_them(
+    open_service: Opener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    tasks, file = open_service(), tmp_path / "authorities.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(ConfigurationError, match=rf"SSL_CERT_FILE.*{file.name}"):
+        tasks.reload(replace(tasks._system.config, max_memory=1 << 30))
+    assert tasks._system.config.max_memory == 0
+    tasks.close()
+    with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+        open_service()
+
+
 def test_a_service_with_a_target_of_no_use_does_not_start(open_service: Opener) -> None:
     with pytest.raises(ConfigurationError) as refused:
         open_service(apprise={"team": Secret(f"nope://{TOKEN}")})
