@@ -144,8 +144,12 @@ class HttpServer:
         return not self._thread.is_alive()
 
 
-_LOOK_EVERY, _LOOK_IDLE_EVERY = 1.0, 10.0
+_LOOK_EVERY = 1.0
+"""Seconds between two looks around."""
+_LOOK_IDLE_EVERY = 10.0
+"""The same while there is nothing that could have a deadline."""
 _READ_EVERY = 60.0
+"""Seconds until it is looked again whether the certificate has been renewed."""
 
 
 class Certificate:
@@ -162,7 +166,7 @@ class Certificate:
         return tuple(os.stat(file).st_mtime_ns for file in files if file)  # noqa: PTH116 - texts
 
     def look(self, now: float) -> None:
-        """Called about once a second, with the loop's time."""
+        """Called whenever the server looks around, with the loop's time."""
         if now < self._look_at:
             return
         self._look_at = now + _READ_EVERY
@@ -210,11 +214,11 @@ class _Server(uvicorn.Server):
         self.fault: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look = asyncio.Event()
-        """Somebody wants the next look around now."""
+        """Set when the next look around is due, or wanted at once."""
         self._busy = False
-        """Whether what one has begun has to be looked after."""
+        """Whether the last look around has found processes of the backend that have to be looked after."""
         self.rests = False
-        """Whether the next look around may be long in coming."""
+        """Whether it has found nothing at all, and the next one comes after `_LOOK_IDLE_EVERY`."""
 
     def leave(self) -> None:
         """Stop serving. May be called in any thread."""
