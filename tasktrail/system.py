@@ -177,7 +177,7 @@ class System:
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.fatal: BaseException | None = None
         self.failed = threading.Event()
-        self.end_watchers: list[Callable[[], None]] = []
+        self.end_callbacks: list[Callable[[], None]] = []
         """Called when the service cannot go on, in whatever thread."""
         self.log_trouble: TasktrailError | None = None
         """Why the log cannot be written at the moment; commands are refused meanwhile."""
@@ -185,11 +185,11 @@ class System:
         """Why the views cannot be written at the moment."""
         self.sources: tuple[WatchedFolder, ...] = ()
         """The watched folders, as they are just now."""
-        self.source_watchers: list[Callable[[], None]] = []
+        self.source_callbacks: list[Callable[[], None]] = []
         """Called whenever that has changed, in the Scheduler's thread."""
         self.tokens: dict[str, Token] = {}
         """Digest → token, of all that are recorded; replaced as a whole, before adding or revoking one is answered."""
-        self.token_watchers: list[Callable[[], None]] = []
+        self.token_callbacks: list[Callable[[], None]] = []
         """Called whenever that has changed, in the Scheduler's thread."""
         self._supervisor = Supervisor(self.clock, self._on_fatal)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
@@ -373,21 +373,21 @@ class System:
     def _on_fatal(self, error: BaseException) -> None:
         self.fatal = self.fatal or error
         self.failed.set()
-        for watcher in self.end_watchers:
-            watcher()
+        for callback in self.end_callbacks:
+            callback()
 
     def _on_trouble(self, error: TasktrailError | None) -> None:
         self.log_trouble = error
 
     def _on_sources(self, sources: tuple[WatchedFolder, ...]) -> None:
         self.sources = sources
-        for watcher in self.source_watchers:
-            watcher()
+        for callback in self.source_callbacks:
+            callback()
 
     def _on_tokens(self, tokens: tuple[Token, ...]) -> None:
         self.tokens = {token.digest: token for token in tokens}
-        for watcher in list(self.token_watchers):
-            watcher()
+        for callback in list(self.token_callbacks):
+            callback()
 
     def _on_views_trouble(self, error: Exception | None) -> None:
         self.views_trouble = error
