@@ -64,7 +64,7 @@ class Activity(msgspec.Struct):
 
     number: int = 0
     """How many steps it has begun: messages, and parts of long work."""
-    over: int = -1
+    done: int = -1
     """The number of the last step when it had handled a message. It may also hang before the first."""
     message: str = ""
     """The type of the latest message."""
@@ -83,7 +83,11 @@ activities: dict[str, Activity] = {}
 
 
 class Actor(pykka.ThreadingActor):
-    """Handles one message at a time in a thread of its own. Subclasses write `receive`, never `on_receive`."""
+    """Handles one message at a time in a thread of its own. Subclasses write `receive`.
+
+    Pykka calls `on_receive`, which notes what is being handled. It calls `handle`, which lets no error out, and that
+    calls `receive`. The Scheduler also writes `handle`: an error in a question goes to who has asked, and is no fault.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +108,7 @@ class Actor(pykka.ThreadingActor):
         try:
             return self.handle(message)
         finally:
-            doing.over = doing.number
+            doing.done = doing.number
 
     def handle(self, message: Any) -> Any:
         """Handle a message. An error is logged and handed to `on_fault`, and the actor lives on."""

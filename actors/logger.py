@@ -9,47 +9,61 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partialmethod
 from typing import Any
 
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR, "exception": logging.ERROR}
 
-class _Log:
-    """Decides anew for each line where it goes: a program may configure structlog after it has imported us."""
+
+class Log:
+    """Decides anew for each line where it goes: a program may configure structlog after it has imported us.
+
+    A line imports nothing, and does not raise. Mostly it tells of trouble, such as a lack of file descriptors, and what
+    wants to tell that has to go on.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._loggers: tuple[Any, Any] | None = None
+        self._configured: Any = None
 
-    def __getattr__(self, name: str) -> Any:
-        import structlog  # noqa: PLC0415 - a fifth of a start's imports, and most starts have nothing to say
+    def _write(self, level: str, event: str, /, **fields: Any) -> None:
+        try:
+            if is_configured():
+                structlog = sys.modules["structlog"]
+                self._configured = self._configured or structlog.get_logger(self._name)
+                getattr(self._configured, level)(event, **fields)
+            else:
+                _write_plainly(logging.getLogger(self._name), level, event, fields)
+        except Exception as error:  # noqa: BLE001 - whatever the program has put behind it
+            with suppress(Exception):
+                sys.stderr.write(f"a line could not be logged: {event} ({type(error).__name__}: {error})\n")
 
-        if self._loggers is None:
-            plain = structlog.wrap_logger(
-                logging.getLogger(self._name),
-                processors=[structlog.stdlib.filter_by_level, _as_record],
-                wrapper_class=structlog.stdlib.BoundLogger,
-            )
-            self._loggers = structlog.get_logger(self._name), plain
-        configured, plain = self._loggers
-        return getattr(configured if structlog.is_configured() else plain, name)
+    info = partialmethod(_write, "info")
+    warning = partialmethod(_write, "warning")
+    error = partialmethod(_write, "error")
+    exception = partialmethod(_write, "exception")
+    """An error, with the traceback of the exception that is being handled."""
 
 
 def is_configured() -> bool:
     """Whether the program has configured structlog."""
-    structlog = sys.modules.get("structlog")
-    return structlog is not None and structlog.is_configured()
+    is_so = getattr(sys.modules.get("structlog"), "is_configured", None)  # not there yet while a thread imports it
+    return is_so is not None and is_so()
 
 
-def _as_record(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> dict[str, Any]:
-    """The arguments for the standard library's method: the event and its fields as one text."""
-    raised = {"exc_info": line.pop("exc_info")} if "exc_info" in line else {}
-    words = [str(line.pop("event", "")), *(f"{name}={value!r}" for name, value in line.items())]
-    return {"msg": " ".join(words), **raised}
+def _write_plainly(log: logging.Logger, level: str, event: str, fields: dict[str, Any]) -> None:
+    """The event and its fields as one text, as if whoever wanted to say it had called the standard library."""
+    if log.isEnabledFor(_LEVELS[level]):
+        raised = fields.pop("exc_info", level == "exception")
+        text = " ".join([event, *(f"{name}={value!r}" for name, value in fields.items())])
+        log.log(_LEVELS[level], text, exc_info=raised, stacklevel=3)
 
 
-def get_logger(name: str = "tasktrail") -> Any:
-    """A logger with the methods of structlog's. Standard library: a child of `tasktrail`, or itself."""
-    return _Log(name)
+def get_logger(name: str = "tasktrail") -> Log:
+    """Where the lines of a module go. Standard library: a child of `tasktrail`, or itself."""
+    return Log(name)
 
 
 SAME_LINES = 20

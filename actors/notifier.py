@@ -7,6 +7,7 @@ id, by which the receiver recognises the repetition.
 import contextlib
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -20,7 +21,7 @@ from ..events import EventLog, Recorded
 from ..events.clock import Clock
 from ..events.log.log_reader import LogReader
 from ..projections.outbox import Notice
-from .base import WAKE, Actor, Alarm, Wake, logger
+from .base import WAKE, Actor, Alarm, log_error, logger
 from .core.messages import Delivered, Tick
 from .delivery.attempt import DELIVER_WITHIN, Deadline, Result
 from .delivery.dispatcher import MAX_DELIVERIES, Dispatcher
@@ -63,10 +64,10 @@ class NoticesHealth:
         self.waiting = 0
         """Notices that are neither delivered nor given up."""
         self.trouble: Exception | None = None
-        """Why it cannot read the log at the moment."""
+        """Why it cannot go on at the moment: it cannot read the log, mostly."""
 
     def set_trouble(self, error: Exception | None) -> None:
-        """It cannot read the log, or with None can again."""
+        """It cannot go on, or with None can again."""
         self.trouble = error
 
 
@@ -124,16 +125,15 @@ class Notifier(Actor):
         self._behind = False
         """Whether records may be missing, so that the log has to be read."""
         self._news = False
-        """Whether the records since the last message may have changed what can be sent."""
-        self._waiting_results: list[DeliveryFinished] = []
-        """Deliveries that came back while the log could not be read."""
+        """Whether anything may have changed what can be sent."""
+        self._results: deque[DeliveryFinished] = deque()
+        """Deliveries that have come back. They wait while the log cannot be read."""
 
     def on_start(self) -> None:
         """Fold the outbox from the log and send what is due."""
         self._alarm = Alarm(lambda: self._tell_self(Tick()), self._clock, "notifier-alarm")
         self._retrier = Retrier("notifier", lambda: self._tell_self(WAKE), self._clock, self._health.set_trouble)
-        if self._retrier.run(self._catch_up):
-            self._send_due()
+        self._retrier.run(self._go_on)
 
     def on_stop(self) -> None:
         """Cut the deliveries under way: they are not recorded and will be made again."""
@@ -154,23 +154,26 @@ class Notifier(Actor):
 
     def receive(self, message: Any) -> None:
         """Follow the log, take results back, and send what may be sent."""
-        self._news = False
-        if not self._retrier.run(self._catch_up):
-            if isinstance(message, DeliveryFinished):
-                self._waiting_results.append(message)
-            return
-        for finished in self._take_waiting():
-            self._take_back(finished)
         match message:
-            case Wake():
-                if not self._news:
-                    return
             case DeliveryFinished():
-                self._take_back(message)
+                self._results.append(message)
             case Tick():
-                for fact in self._dispatcher.unconfirmed(self._clock.now()):
-                    self._report(Delivered(fact))
-        self._send_due()
+                self._news = True
+        self._retrier.run(self._go_on)
+
+    def _go_on(self) -> None:
+        self._catch_up()
+        try:
+            while self._results:
+                self._news = True
+                self._take_back(self._results.popleft())
+            if self._news:
+                self._send_due()
+                self._news = False
+        except BaseException as error:
+            log_error("notices could not be handed out", error)
+            self._folded = None  # a notice that was taken out to be sent is in the log only
+            raise
 
     def _catch_up(self) -> None:
         """Fold what was committed."""
@@ -183,9 +186,10 @@ class Notifier(Actor):
             self._folded.mail_limit = self._mail_limit
             self._news = True
         elif behind or (records and records[0].position > self._folded.position + 1):
-            self._news = self._folded.apply(self._log.read(after=self._folded.position))
+            self._news = True  # of what was folded before a failure nobody knows what it has changed
+            self._folded.apply(self._log.read(after=self._folded.position))
         else:
-            self._news = self._folded.apply(records)
+            self._news |= self._folded.apply(records)
         self._behind = False
         self._health.position, self._health.waiting = self._folded.position, len(self._folded)
 
@@ -193,12 +197,6 @@ class Notifier(Actor):
     def _dispatcher(self) -> Dispatcher:
         assert self._folded is not None, "nothing is sent before the log was read"
         return self._folded
-
-    def _take_waiting(self) -> list[DeliveryFinished]:
-        unheard, self._waiting_results = self._waiting_results, []
-        if unheard:
-            self._news = True
-        return unheard
 
     def _take_back(self, finished: DeliveryFinished) -> None:
         jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
@@ -220,7 +218,7 @@ class Notifier(Actor):
                 self._threads.submit(self._send, notice)
             except RuntimeError as error:  # no thread can be started: the notice must come back all the same
                 self._tell_self(DeliveryFinished(notice, Result(ok=False, detail=f"no thread to send it: {error}")))
-        for fact in self._dispatcher.unsent():
+        for fact in (*self._dispatcher.unconfirmed(now), *self._dispatcher.unsent()):
             self._report(Delivered(fact))
         self._alarm.set(self._dispatcher.wake_at(now))
 

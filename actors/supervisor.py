@@ -79,7 +79,7 @@ class Child:
     def rests(self) -> bool:
         """Whether it has handled all that it was told."""
         doing = self.activity
-        return doing.over == doing.number and self.ref is not None and self.ref.actor_inbox.empty()
+        return doing.done == doing.number and self.ref is not None and self.ref.actor_inbox.empty()
 
 
 class Supervisor:
@@ -95,7 +95,7 @@ class Supervisor:
         self._on_fatal = on_fatal
         self._patience = patience
         self._children: list[Child] = []
-        self._stopping = threading.Event()
+        self._stopping = False
         self._end = threading.Lock()
         """Released when the watch is to end. To wait for an `Event` costs as much as the look after it."""
         self._end.acquire()
@@ -126,7 +126,7 @@ class Supervisor:
 
     def _try(self, check: Callable[..., None], *args: Child) -> None:
         try:
-            if not self._stopping.is_set():
+            if not self._stopping:
                 check(*args)
         except Exception as error:  # noqa: BLE001 - the watch goes on after any error
             log_error("the supervisor's look has failed", error)
@@ -140,7 +140,7 @@ class Supervisor:
         if child.asked is not None:
             self._hear(child, now)
             return
-        if now - child.since >= (PING_IDLE_EVERY if child.rests() else PING_EVERY):
+        if now - child.since >= (PING_IDLE_EVERY if child.rests() and not child.unwell else PING_EVERY):
             child.goes_on()
             child.asked, child.since = child.ref.ask(PING, block=False), now
 
@@ -176,13 +176,13 @@ class Supervisor:
         child.ref = child.start()
 
     def _give_up(self, child: Child, error: BaseException) -> None:
-        if not self._stopping.is_set():
+        if not self._stopping:
             logger.error("the service cannot go on", actor=child.name, error=str(error))
             self._on_fatal(error)
 
     def stop(self, within: float) -> list[str]:
         """Stop all within `within` seconds, the last started first. Returns the names of those that did not stop."""
-        self._stopping.set()
+        self._stopping = True
         if self._watch is not None:
             self._end.release()
             self._watch.join(timeout=within)

@@ -5,6 +5,7 @@ The start list reads from top to bottom; nobody is let in before every actor has
 
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -165,7 +166,8 @@ class System:
         self._is_restored = False
         """Whether the log was put back to an earlier one before this start, as far as is known."""
         self._handover: Handover | None = None
-        self._senders: Senders | None = None
+        self._senders: tuple[Config, Senders] | None = None
+        """Those that were made last, and for which configuration."""
         self.committed = Watermark()
         self.refusals = Refusals(self.clock)
         self.projected = Watermark()
@@ -175,7 +177,7 @@ class System:
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.fatal: BaseException | None = None
         self.failed = threading.Event()
-        self.end_watchers: list[Callable[[], None]] = []
+        self.end_callbacks: list[Callable[[], None]] = []
         """Called when the service cannot go on, in whatever thread."""
         self.log_trouble: TasktrailError | None = None
         """Why the log cannot be written at the moment; commands are refused meanwhile."""
@@ -183,11 +185,11 @@ class System:
         """Why the views cannot be written at the moment."""
         self.sources: tuple[WatchedFolder, ...] = ()
         """The watched folders, as they are just now."""
-        self.source_watchers: list[Callable[[], None]] = []
+        self.source_callbacks: list[Callable[[], None]] = []
         """Called whenever that has changed, in the Scheduler's thread."""
         self.tokens: dict[str, Token] = {}
         """Digest → token, of all that are recorded; replaced as a whole, before adding or revoking one is answered."""
-        self.token_watchers: list[Callable[[], None]] = []
+        self.token_callbacks: list[Callable[[], None]] = []
         """Called whenever that has changed, in the Scheduler's thread."""
         self._supervisor = Supervisor(self.clock, self._on_fatal)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
@@ -239,6 +241,7 @@ class System:
     def start(self) -> None:
         """Take the folder, recover, and be ready. If that fails, the error is raised and nothing is left running."""
         check_targets(self.config.apprise)
+        _check_certificates()
         if self._on_cluster:
             from .config.cluster import check_cluster
 
@@ -283,8 +286,8 @@ class System:
     def reload(self, config: Config) -> Reloaded:
         """Take the new values of keys that can change while the service runs. Raises ConfigurationError."""
         check_targets(config.apprise)
+        _check_certificates()
         self.config, reloaded = with_live_keys(self.config, config)
-        self._senders = None
         self._temp_files.cleanup_after = self.config.cleanup_after
         self._temp_files.max_size = self.config.max_temp_size or UNLIMITED
         self.scheduler.tell(LimitsConfigured(self.config.limits(disk_size(self.paths.temp))))
@@ -370,21 +373,21 @@ class System:
     def _on_fatal(self, error: BaseException) -> None:
         self.fatal = self.fatal or error
         self.failed.set()
-        for watcher in self.end_watchers:
-            watcher()
+        for callback in self.end_callbacks:
+            callback()
 
     def _on_trouble(self, error: TasktrailError | None) -> None:
         self.log_trouble = error
 
     def _on_sources(self, sources: tuple[WatchedFolder, ...]) -> None:
         self.sources = sources
-        for watcher in self.source_watchers:
-            watcher()
+        for callback in self.source_callbacks:
+            callback()
 
     def _on_tokens(self, tokens: tuple[Token, ...]) -> None:
         self.tokens = {token.digest: token for token in tokens}
-        for watcher in list(self.token_watchers):
-            watcher()
+        for callback in list(self.token_callbacks):
+            callback()
 
     def _on_views_trouble(self, error: Exception | None) -> None:
         self.views_trouble = error
@@ -628,24 +631,24 @@ class System:
         )
 
     def _deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
-        """Through the senders of this moment: a reload replaces them."""
+        """Through the senders of the configuration as it is now."""
         notice = notice if self.tracing is None else self.tracing.delivering(notice)
-        senders = self._senders
-        if senders is None:
-            senders = self._senders = self._make_senders()
-        return senders.deliver(notice, deadline, now)
+        config, made = self.config, self._senders
+        if made is None or made[0] is not config:
+            made = self._senders = config, self._make_senders(config)
+        return made[1].deliver(notice, deadline, now)
 
-    def _make_senders(self) -> Senders:
+    def _make_senders(self, config: Config) -> Senders:
         """Called when there is a first notice: what reaches out takes long to import, and reads all certificates."""
         from .actors.delivery.post import Poster
         from .actors.delivery.webhook import WebhookSender
 
-        smtp = self.config.smtp
+        smtp = config.smtp
         server = (
             MailServer(**{name: getattr(smtp, name) for name in MailServer.__struct_fields__}) if smtp.host else None
         )
-        webhooks = WebhookSender(self.config.webhook_secret, Poster(self.config.allow_endpoints))
-        return Senders(webhooks, MailSender(server), TargetSender(self.config.apprise))
+        webhooks = WebhookSender(config.webhook_secret, Poster(config.allow_endpoints))
+        return Senders(webhooks, MailSender(server), TargetSender(config.apprise))
 
     def _start_snapshotter(self) -> "Snapshotter.ref":  # type: ignore[name-defined]
         return Snapshotter.start(
@@ -787,6 +790,18 @@ class System:
             self.retention.tell(WAKE)
         if self._snapshot_pace.is_due(self.committed.position):
             self.snapshotter.tell(WAKE)
+
+
+def _check_certificates() -> None:
+    """See that the authorities which connections out will trust can be read, without what it takes to reach out."""
+    if file := os.environ.get("SSL_CERT_FILE"):
+        try:
+            ssl.create_default_context(cafile=file)
+        except OSError as error:
+            raise ConfigurationError(
+                f"SSL_CERT_FILE names {file}, which cannot be used: {error.strerror or error}",
+                remedy="Name a file with certificates in PEM, or unset SSL_CERT_FILE.",
+            ) from error
 
 
 def _identity(path: Path) -> tuple[int, int]:

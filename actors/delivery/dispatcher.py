@@ -179,9 +179,10 @@ class Dispatcher:
 
     def done(self, notice: Notice, result: Result, now: datetime, jitter: float) -> DeliveryAttempted:
         """The report about a delivery. `jitter` is a random number from 0 to 1."""
-        due = self._sending.pop(notice.notice_id)
-        self._queues.free(due)
-        self._queues.note_result(due, result, now)
+        due = self._sending.pop(notice.notice_id, None)
+        if due is not None:  # otherwise it was begun before everything was folded anew, or twice because of that
+            self._queues.free(due)
+            self._queues.note_result(due, result, now)
         delay = next_delay(result, notice.tries + 1, jitter)
         attempt = DeliveryAttempted(
             notice_id=notice.notice_id,

@@ -73,7 +73,7 @@ class ReadOnlyService(Served):
         limits = config.limits(disk_size(paths.temp.parent if not paths.temp.exists() else paths.temp))
         snapshot = paths.snapshots / SCHEDULER_SNAPSHOT.name if config.snapshot_every else None
         self._endings = Endings()
-        self._token_watchers: list[Callable[[], None]] = []
+        self._token_callbacks: list[Callable[[], None]] = []
         self._folded = FollowedState(snapshot, limits, clock, self._tokens_changed, self._note)
         self._follower = Follower(paths, config, "", observer=self._folded, clock=clock)
         self._followed = _Followed(paths, registry, clock, self._folded, self._follower)
@@ -259,7 +259,7 @@ class ReadOnlyService(Served):
         """Nothing ends a reader."""
         return
 
-    def watch_end(self, watcher: Callable[[], None]) -> None:
+    def watch_end(self, callback: Callable[[], None]) -> None:
         """Nothing ends a reader."""
 
     @property
@@ -304,14 +304,14 @@ class ReadOnlyService(Served):
         silent = self._follower.silent()
         return silent is not None and silent <= TOKENS_HOLD
 
-    def watch_tokens(self, watcher: Callable[[], None]) -> Callable[[], None]:
-        """Have `watcher` called, in another thread, when a token was added or revoked. Returns what ends that."""
-        self._token_watchers.append(watcher)
-        return lambda: self._token_watchers.remove(watcher)
+    def watch_tokens(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called, in another thread, when a token was added or revoked. Returns what ends that."""
+        self._token_callbacks.append(callback)
+        return lambda: self._token_callbacks.remove(callback)
 
     def _tokens_changed(self) -> None:
-        for watcher in tuple(self._token_watchers):
-            watcher()
+        for callback in tuple(self._token_callbacks):
+            callback()
 
     def _note(self, records: Sequence[Recorded]) -> None:
         if records:

@@ -144,8 +144,8 @@ class Served(Questions, ABC):
         """The error that ended it, if one did."""
 
     @abstractmethod
-    def watch_end(self, watcher: Callable[[], None]) -> None:
-        """Have `watcher` called, in another thread and perhaps more than once, when it cannot go on."""
+    def watch_end(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called, in another thread and perhaps more than once, when it cannot go on."""
 
     @property
     @abstractmethod
@@ -173,8 +173,8 @@ class Served(Questions, ABC):
         return True
 
     @abstractmethod
-    def watch_tokens(self, watcher: Callable[[], None]) -> Callable[[], None]:
-        """Have `watcher` called, in another thread, when a token was added or revoked. Returns what ends that."""
+    def watch_tokens(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called, in another thread, when a token was added or revoked. Returns what ends that."""
 
     @property
     @abstractmethod

@@ -103,7 +103,7 @@ class TaskService(Served, Commands, Blocking):
             note=partial(system.refusals.note_problem, ACTOR, _tag_of(NewBatch)),
         )
         """Makes tasks of the files of watched folders, once it is started."""
-        system.source_watchers.append(self.watcher.wake)
+        system.source_callbacks.append(self.watcher.wake)
 
     def _make_intake(self) -> CommandIntake:
         system, config = self._system, self._system.config
@@ -414,10 +414,10 @@ class TaskService(Served, Commands, Blocking):
         """Digest → token, of all that were added and not revoked. Some may have expired."""
         return self._system.tokens
 
-    def watch_tokens(self, watcher: Callable[[], None]) -> Callable[[], None]:
-        """Have `watcher` called, in another thread, when a token was added or revoked. Returns what ends that."""
-        self._system.token_watchers.append(watcher)
-        return lambda: self._system.token_watchers.remove(watcher)
+    def watch_tokens(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called, in another thread, when a token was added or revoked. Returns what ends that."""
+        self._system.token_callbacks.append(callback)
+        return lambda: self._system.token_callbacks.remove(callback)
 
     def rebuild(self, progress: Callable[[int, int], None] | None = None) -> Rebuilt:
         """Build the views anew beside the live ones, compare, and put them in place. Work goes on meanwhile.
@@ -515,9 +515,9 @@ class TaskService(Served, Commands, Blocking):
         """The error that ended the service, if one did."""
         return self._system.fatal
 
-    def watch_end(self, watcher: Callable[[], None]) -> None:
-        """Have `watcher` called, in another thread and perhaps more than once, when the service cannot go on."""
-        self._system.end_watchers.append(watcher)
+    def watch_end(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called, in another thread and perhaps more than once, when the service cannot go on."""
+        self._system.end_callbacks.append(callback)
 
     def expecting(self, task_id: int, wake: Callable[[], object]) -> AbstractContextManager[None]:
         """While the context lasts, `wake` is called when the task ends, from a thread that must not be held up."""

@@ -436,13 +436,12 @@ def _stop(service: "Served", server: "HttpServer", signals: Signals, reporter: A
 
     stopping = threading.Thread(target=in_order, name="stop", daemon=True)
     stopping.start()
-    patience = STOP_WITHIN
-    while stopping.is_alive() and patience > 0:
+    until = time.monotonic() + STOP_WITHIN
+    while stopping.is_alive() and time.monotonic() < until:
         if signals.next(0.05) is not None:
             text = "stopping at once; what ran is recovered at the next start"
             reporter.say("warning", text, text)
             os._exit(INTERRUPTED)
-        patience -= 0.05
     if stopping.is_alive():
         reporter.say("error", f"not stopped within {STOP_WITHIN:g} s; what ran is recovered at the next start")
         os._exit(REFUSED)

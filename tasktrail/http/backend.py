@@ -188,7 +188,10 @@ class Backend:
             self._free.put(lane)
 
     def tidy(self, now: float) -> bool:
-        """Called about once a second while it returns that something has to be looked after; with the loop's time."""
+        """Let go of processes that have ended, hang or idle, and of memory. Returns whether any is left to look after.
+
+        Called whenever the server looks around, with the loop's time.
+        """
         busy = [*(lane.tidy() for lane in self._lanes), self.service.pictures.tidy()]
         if malloc_trim is not None and now >= self._trim_at:
             self._trim_at = now + _TRIM_EVERY

@@ -336,7 +336,8 @@ class Listener:
         self._serve = serve
         self._relief = relief
         self._loop = asyncio.get_running_loop()
-        self._beginning: set[asyncio.Task[None]] = set()
+        self.beginning: set[asyncio.Task[None]] = set()
+        """What takes connections that are accepted and in no room yet: they may agree on TLS."""
         self._resting: asyncio.TimerHandle | None = None
         self._listening.settimeout(0)
         self._begin()
@@ -354,12 +355,12 @@ class Listener:
             except OSError as error:  # no descriptor or no memory: trying again at once would only burn time
                 self._rest(error)
                 return
-            if self._context is not None and len(self._beginning) >= MOST_BEGINNING:
+            if self._context is not None and len(self.beginning) >= MOST_BEGINNING:
                 connection.close()  # it would only wait for others that say nothing
                 continue
             task = self._loop.create_task(self._take(connection))
-            self._beginning.add(task)
-            task.add_done_callback(self._beginning.discard)
+            self.beginning.add(task)
+            task.add_done_callback(self.beginning.discard)
 
     async def _take(self, connection: socket.socket) -> None:
         try:

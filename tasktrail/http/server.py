@@ -144,8 +144,12 @@ class HttpServer:
         return not self._thread.is_alive()
 
 
-_LOOK_EVERY, _LOOK_IDLE_EVERY = 1.0, 10.0
+_LOOK_EVERY = 1.0
+"""Seconds between two looks around."""
+_LOOK_IDLE_EVERY = 10.0
+"""The same while there is nothing that could have a deadline."""
 _READ_EVERY = 60.0
+"""Seconds until it is looked again whether the certificate has been renewed."""
 
 
 class Certificate:
@@ -162,7 +166,7 @@ class Certificate:
         return tuple(os.stat(file).st_mtime_ns for file in files if file)  # noqa: PTH116 - texts
 
     def look(self, now: float) -> None:
-        """Called about once a second, with the loop's time."""
+        """Called whenever the server looks around, with the loop's time."""
         if now < self._look_at:
             return
         self._look_at = now + _READ_EVERY
@@ -205,17 +209,16 @@ class _Server(uvicorn.Server):
         self._certificate = certificate
         self._stop_watching: Callable[[], None] = lambda: None
         self._rooms = Rooms(raise_descriptor_limit())
+        self._listeners: list[Listener] = []
         self.up = threading.Event()
         self.fault: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look = asyncio.Event()
-        """Somebody wants the next look around now."""
-        self._comes = False
-        """Whether a connection has been accepted since the last look around, and may not be among the others yet."""
+        """Set when the next look around is due, or wanted at once."""
         self._busy = False
-        """Whether what one has begun has to be looked after."""
+        """Whether the last look around has found processes of the backend that have to be looked after."""
         self.rests = False
-        """Whether the next look around may be long in coming."""
+        """Whether it has found nothing at all, and the next one comes after `_LOOK_IDLE_EVERY`."""
 
     def leave(self) -> None:
         """Stop serving. May be called in any thread."""
@@ -243,7 +246,7 @@ class _Server(uvicorn.Server):
         await self.lifespan.startup()
         assert sockets is not None
         unix, tcp = sockets
-        listeners: list[Any] = [  # they have what uvicorn asks of a server
+        self._listeners = [
             Listener(unix, lambda _connection: self._guarded(self._rooms.unix), self._rooms.known),
             Listener(
                 tcp,
@@ -259,12 +262,11 @@ class _Server(uvicorn.Server):
                 loop.call_soon_threadsafe(self._cut_invalid)
 
         self._stop_watching = self._backend.service.watch_tokens(changed)
-        self.servers = listeners
+        self.servers = list[Any](self._listeners)  # they have what uvicorn asks of a server
         self.started = True
         self.up.set()
 
     def _guarded(self, room: ConnectionRoom, inner: ConnectionRoom | None = None) -> GuardedConnection:
-        self._comes = True
         if self.rests:  # look around before its first request is read: the last time may be long ago
             self._look.set()
         return GuardedConnection(self.config, self.server_state, room, inner)
@@ -281,8 +283,8 @@ class _Server(uvicorn.Server):
         """Look around once a second, seldom while nobody is connected. Uvicorn's own loop wakes ten times a second."""
         loop = asyncio.get_running_loop()
         while not await self.on_tick(0):
-            self.rests = not (self._comes or self._busy or self.server_state.connections)
-            self._comes = False
+            beginning = any(listener.beginning for listener in self._listeners)
+            self.rests = not (self._busy or beginning or self.server_state.connections)
             later = loop.call_later(_LOOK_IDLE_EVERY if self.rests else _LOOK_EVERY, self._look.set)
             await self._look.wait()
             later.cancel()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, Actor
@@ -149,6 +150,25 @@ def test_a_consumer_that_dies_again_and_again_rests_and_ends_nothing(house: Hous
     house.clock.passed = 11.0
     house.supervisor.examine(child)
     assert house.started == 6
+
+
+def test_an_actor_that_was_started_once_more_counts_as_well_as_soon_as_it_answers(house: House) -> None:
+    child = house.child()
+    for _ in range(4):
+        die(child)
+        house.supervisor.examine(child)
+    die(child)
+    house.supervisor.examine(child)
+    assert house.supervisor.unwell
+    house.clock.passed += 11.0
+    house.supervisor.examine(child)
+    assert child.ask("a message", SOON) == ("a message", 0)
+    handled(child)
+    house.clock.passed += PING_EVERY
+    house.supervisor.examine(child)
+    assert pings_of(child) == 1, "it rests, and is asked all the same"
+    house.supervisor.examine(child)
+    assert house.supervisor.unwell == {}
 
 
 def test_an_actor_that_must_not_start_anew_is_given_up_at_once(house: House) -> None:
@@ -331,6 +351,27 @@ def test_the_watch_finds_a_death_by_itself(house: House) -> None:
     while child.ref is before or child.ref is None or not child.ref.is_alive():
         pause.wait(0.01)
     assert child.ask("again", SOON) == ("again", 0)
+
+
+def test_a_death_that_cannot_be_logged_is_mended_all_the_same(house: House) -> None:
+    def cannot(*_: Any) -> Any:
+        raise OSError("Too many open files")
+
+    structlog.configure(processors=[cannot])
+    looked = threading.Semaphore(0)
+
+    def look() -> None:
+        looked.release()
+        raise OSError("the disk is gone")
+
+    child = house.child()
+    die(child)
+    house.supervisor.watch(0.01, look)
+    for _ in range(3):
+        assert looked.acquire(timeout=SOON)
+    assert house.started == 2
+    assert child.ask(ValueError("bad"), SOON) is None, "it has logged that"
+    assert child.ask("still there?", SOON) == ("still there?", 1)
 
 
 def test_all_are_stopped_in_order_the_last_started_first(house: House) -> None:

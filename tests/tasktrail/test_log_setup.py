@@ -245,7 +245,7 @@ def test_inside_a_program_lines_go_where_the_program_says_and_never_to_its_outpu
         "import logging, sys, structlog\n"
         "from tasktrail.actors import base\n"
         f"{set_up}\n"
-        "base.logger.debug('small talk')\n"
+        "base.logger.info('small talk')\n"
         "base.logger.warning('a view was odd', error='ValueError: no luck')\n"
         "try:\n    raise ValueError('100%')\nexcept ValueError:\n    base.logger.exception('an actor broke')\n"
     )

@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from msgspec.structs import replace
 
 from tasktrail import Client, TaskService
+from tasktrail.actors.notifier import Senders
 from tasktrail.actors.secret import Secret
 from tasktrail.config.settings import Smtp
 from tasktrail.events import Event
@@ -395,6 +397,45 @@ def test_a_target_that_nobody_has_configured_is_refused_by_every_way_in(
     finally:
         assert server.stop()
     assert tasks.list_tasks()[1] == 0
+
+
+def test_a_configuration_that_is_read_during_the_first_notice_holds_for_the_next(
+    open_service: Opener, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = open_service(allow_endpoints=(receiver.host,))
+    make, begun, read = tasks._system._make_senders, threading.Event(), threading.Event()
+
+    def held(*config: Any) -> Senders:
+        made = make(*config)
+        begun.set()
+        assert read.wait(WITHIN)
+        return made
+
+    monkeypatch.setattr(tasks._system, "_make_senders", held)
+    tasks.create_task(type="noop", callback_url=receiver.url("/first"))
+    assert begun.wait(WITHIN)
+    tasks.reload(replace(tasks._system.config, webhook_secret=Secret(f"whsec_{KEY}")))
+    read.set()
+    assert [attempt.ok for attempt in tried(tasks, 1)] == [True]
+    tasks.create_task(type="noop", callback_url=receiver.url("/second"))
+    assert [attempt.ok for attempt in tried(tasks, 2)] == [True, True]
+    assert ["webhook-signature" in headers for _path, headers, _content in receiver.got] == [False, True]
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_told_before_the_first_notice_needs_them(
+    open_service: Opener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    tasks, file = open_service(), tmp_path / "authorities.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(ConfigurationError, match=rf"SSL_CERT_FILE.*{file.name}"):
+        tasks.reload(replace(tasks._system.config, max_memory=1 << 30))
+    assert tasks._system.config.max_memory == 0
+    tasks.close()
+    with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+        open_service()
 
 
 def test_a_service_with_a_target_of_no_use_does_not_start(open_service: Opener) -> None:

@@ -11,18 +11,20 @@ from typing import Any
 import pykka
 import pytest
 
+from tasktrail.actors import notifier
 from tasktrail.actors.base import PING, PONG, WAKE, Committed, Ticket
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import Boot, Delivered, Intake, Submit, Tick
 from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.delivery import dispatcher
 from tasktrail.actors.delivery.attempt import Deadline, Result
-from tasktrail.actors.delivery.dispatcher import MAX_DELIVERIES
+from tasktrail.actors.delivery.dispatcher import MAX_DELIVERIES, endpoint_of
 from tasktrail.actors.delivery.mail import MailSender
 from tasktrail.actors.delivery.post import Poster
 from tasktrail.actors.delivery.targets import TargetSender
 from tasktrail.actors.delivery.webhook import WebhookSender
 from tasktrail.actors.feed import Feed
-from tasktrail.actors.notifier import Notifier, Senders
+from tasktrail.actors.notifier import NoticesHealth, Notifier, Senders
 from tasktrail.actors.scheduler import Scheduler
 from tasktrail.actors.secret import Secret
 from tasktrail.events import Accepted, CancelTask, Command, CreateTask, Recorded, RetryTask, TasktrailError
@@ -80,6 +82,7 @@ class House:
         self.postponed: list[DeliveryPostponed] = []
         self.lost: list[Committed] = []
         self.deaf = False
+        self.health = NoticesHealth()
         self.notifier: Any = None
         self.feed: Feed[Recorded] = Feed(self._ring, SystemClock(), "notifier", gather=timedelta())
         self.scheduler = Scheduler.start(
@@ -101,6 +104,7 @@ class House:
             report=self._report,
             clock=self.clock,
             mail_limit=mail_limit,
+            health=self.health,
         )
         assert self.notifier.ask(PING, timeout=WITHIN) == PONG
 
@@ -262,6 +266,86 @@ def test_a_report_that_was_lost_is_told_again(house: House, monkeypatch: pytest.
     house.forward(31)
     assert told.get(timeout=WITHIN) == first
     assert house.deliveries.begun.qsize() == 1
+
+
+def test_what_could_not_be_handed_out_is_found_in_the_log_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first notice needs an import, for example, and there may be no file descriptors left for it."""
+    house.start_notifier()
+    house.cancelled_task(callback_url="https://a.test/")
+    before = house.deliveries.next()
+    faults = [OSError("Too many open files"), MemoryError()]
+
+    def failing(*due: Any) -> str:
+        if faults:
+            raise faults.pop()
+        return endpoint_of(*due)
+
+    monkeypatch.setattr(dispatcher, "endpoint_of", failing)
+    house.cancelled_task(callback_url="https://b.test/")
+    again, lost = house.deliveries.next(), house.deliveries.next()
+    assert again.notice_id == before.notice_id, "whether it will go well nobody knows by now"
+    for _ in range(3):
+        house.deliveries.results.put(OK)
+    told = house.wait_for_attempts(3)
+    assert sorted(attempt.notice_id for attempt in told) == sorted([before.notice_id] * 2 + [lost.notice_id])
+    assert house.notifier.ask(PING, timeout=WITHIN) == PONG
+    house.forward(3600)
+    assert house.notifier.ask(PING, timeout=WITHIN) == PONG
+    assert house.deliveries.begun.empty()
+    assert house.health.trouble is None
+
+
+class Mute:
+    """An alarm that does not ring, so that the test can."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def set(self, at: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_has_become_due_while_the_log_cannot_be_read_goes_out_afterwards(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "Alarm", Mute)
+    house.start_notifier()
+    house.cancelled_task(callback_url="https://a.test/")
+    house.deliveries.results.put(FAILED)
+    first = house.deliveries.next()
+    house.wait_for_attempts(1)
+    assert house.notifier.ask(PING, timeout=WITHIN) == PONG
+    faults = [OSError("the disk is gone")]
+
+    def failing(_feed: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return []
+
+    monkeypatch.setattr(Feed, "take", failing)
+    house.clock.ahead += timedelta(seconds=60)
+    house.notifier.tell(Tick())
+    assert house.deliveries.next().notice_id == first.notice_id
+
+
+def test_what_was_folded_before_the_log_failed_goes_out_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.start_notifier()
+    house.deaf = True
+    missed = house.cancelled_task(callback_url="https://a.test/")
+    house.deaf = False
+    read, faults = house.log.read, [OSError("the disk is gone")]
+
+    def failing(*args: Any, **limits: Any) -> Iterator[Recorded]:
+        yield from read(*args, **limits)
+        if faults:
+            raise faults.pop()
+
+    monkeypatch.setattr(house.log, "read", failing)
+    house.cancelled_task()
+    assert house.deliveries.next().task_id == missed
 
 
 def test_stopping_does_not_wait_for_a_receiver_that_hangs(house: House, receiver: Any) -> None:

@@ -1,6 +1,7 @@
 """Other addresses, and TLS."""
 
 import os
+import queue
 import shutil
 import socket
 import ssl
@@ -16,10 +17,12 @@ from tasktrail import Client
 from tasktrail.api.service import TaskService
 from tasktrail.errors import ListenFailed
 from tasktrail.events.errors import ServiceUnreachable
+from tasktrail.http import server as server_module
 from tasktrail.http.network import Network, Proxies, RequestOrigin
 from tasktrail.http.server import Certificate, HttpServer
 
 Serve = Callable[..., HttpServer]
+Eventually = Callable[[Callable[[], bool]], bool]
 openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
 
@@ -89,6 +92,26 @@ def test_connections_that_say_nothing_do_not_keep_others_from_tls(serve: Serve, 
         assert client.get("/healthz").status_code == 200
     for one in silent:
         one.close()
+
+
+@openssl
+def test_while_a_connection_agrees_on_tls_nobody_rests(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """Its deadlines begin with the first look at it."""
+    monkeypatch.setattr(server_module, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(server_module, "_LOOK_IDLE_EVERY", 0.01)
+    server = serve(network=certificate(tmp_path))
+    state = server._server
+    assert state is not None
+    assert eventually(lambda: state.rests)
+    seen: queue.Queue[bool] = queue.Queue()
+    port = httpx.URL(server.address).port or 0
+    with socket.create_connection(("127.0.0.1", port)):
+        assert eventually(lambda: not state.rests)
+        monkeypatch.setattr(Certificate, "look", lambda _self, _now: seen.put(state.rests))
+        assert [seen.get(timeout=5) for _ in range(5)] == [False] * 5
+    assert eventually(lambda: state.rests)
 
 
 @pytest.mark.parametrize("content", ["", "no certificate"])
