@@ -82,7 +82,7 @@ def _descriptors(kind: str) -> list[int]:
     return found
 
 
-def _sleep(_fd: int) -> bytes:
+def _sleep(fd: int) -> bytes:  # noqa: ARG001 - as what it stands in for
     """Instead of what reads a run."""
     while True:
         time.sleep(600)
