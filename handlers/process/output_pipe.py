@@ -29,6 +29,8 @@ _NO_BYTES = bytes(4)
 _ROOM = 1024 * 1024
 """Bytes in the pipe, where the system allows it."""
 _TRACE_LIMIT = 64 * 1024
+_OUT = 1
+"""The end that is written to, in each process: standard output, and standard error with it."""
 _BY_LINE = 1
 """How C calls it."""
 _HERE = Path(__file__).parent
@@ -51,11 +53,13 @@ class Printing:
         self._limit = limit
         self._lock = Lock()
         self._writer: PrintedWriter | None = None
+        self._flags = self._room = 0
         if fd >= 0:
             os.set_inheritable(fd, False)
             os.set_blocking(fd, False)
             with contextlib.suppress(AttributeError, OSError):  # not here, or this user has too many pipes
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _ROOM)
+            self._flags, self._room = _nature(fd)
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -74,6 +78,15 @@ class Printing:
                 if self._writer is not None:
                     self._writer.close()
                 self._writer = PrintedWriter(self._root, task_id, attempt, self._limit)
+            if _nature(self.fd) != (self._flags, self._room):
+                self._put_back()
+
+    def _put_back(self) -> None:
+        """All attempts print into the same pipe. What one has made of it is not for the next."""
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(_OUT, fcntl.F_SETFL, self._flags)
+        with contextlib.suppress(AttributeError, OSError):
+            fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, self._room)
 
     def end(self) -> None:
         """The attempt is over: take what it has printed so far."""
@@ -137,6 +150,12 @@ class Printing:
         wanted = [self.fd] if over < 0 else [self.fd, over]
         while over not in select.select(wanted, [], [])[0]:
             self.take()
+
+
+def _nature(fd: int) -> tuple[int, int]:
+    """What an attempt can change of the pipe: the flags of the end that is written to, and the bytes that fit in."""
+    room = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) if hasattr(fcntl, "F_GETPIPE_SZ") else 0
+    return fcntl.fcntl(_OUT, fcntl.F_GETFL), room
 
 
 def print_trace(error: BaseException) -> None:

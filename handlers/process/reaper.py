@@ -35,6 +35,8 @@ MS_NOSUID_NODEV_NOEXEC = 0b1110
 MS_REC_SLAVE = 0x4000 | 0x80000
 SHM = b"tasktrail-shm"
 """How the worker's own `/dev/shm` is called in its list of mounts."""
+SHM_OPTIONS = b"mode=1777,size=256m"
+"""What is in there is memory that no bound counts."""
 REAPER_PID = "{reaper}"
 """Stands for the reaper's process id in the worker's command."""
 OUTPUT_PLACEHOLDER = "{output}"
@@ -288,7 +290,7 @@ def _mount_own_proc() -> bool:
         libc.unshare(CLONE_NEWNS) == 0
         and _keep_mounts_here(libc)
         and libc.mount(b"proc", b"/proc", b"proc", MS_NOSUID_NODEV_NOEXEC, None) == 0
-        and libc.mount(SHM, b"/dev/shm", b"tmpfs", MS_NOSUID_NODEV_NOEXEC, b"mode=1777") == 0
+        and libc.mount(SHM, b"/dev/shm", b"tmpfs", MS_NOSUID_NODEV_NOEXEC, SHM_OPTIONS) == 0
     )
 
 

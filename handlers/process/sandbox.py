@@ -217,7 +217,7 @@ class Reach:
         for name in names:
             if name != "shm":
                 yield PathRule(f"/dev/{name}", USE | READ)
-            elif _has_own_shm():
+            elif has_own_shm():
                 yield PathRule("/dev/shm", WRITE)  # noqa: S108 - it is this worker's alone
 
     def _carved(self, rights: int, paths: Iterable[str], *, own: bool = False) -> Iterator[PathRule]:
@@ -289,7 +289,9 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _has_own_shm() -> bool:
+@cache
+def has_own_shm() -> bool:
+    """Whether `/dev/shm` is this worker's alone."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
             return any(" /dev/shm " in line and f" {_OWN_SHM} " in line for line in file)

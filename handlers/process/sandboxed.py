@@ -14,7 +14,9 @@ import contextlib
 import ctypes
 import os
 import select
+import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -60,8 +62,8 @@ from .channel import (
 from .context import plain_text
 from .output_pipe import Printing
 from .reaper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
-from .sandbox import Reach, Sandbox, confine, recheck_input, recheck_output
-from .worker_state import signal_tools
+from .sandbox import Reach, Sandbox, confine, has_own_shm, recheck_input, recheck_output
+from .worker_state import signal_tools, standing
 
 if TYPE_CHECKING:
     from .away import Away
@@ -76,6 +78,7 @@ _PATIENCE = 5.0
 """Seconds for what an attempt has started to be gone after its kill."""
 _MOMENT = 0.1
 """Seconds by which a run that is given directly may lag behind `Begun`. After that it counts as begun."""
+_SHM = "/dev/shm"  # noqa: S108 - used only where it is this worker's alone
 _PASSED_ON = (AttemptProgressed, AttemptBeat, AttemptCheckpointed, AttemptProbed)
 
 AttemptWork: TypeAlias = Callable[[WorkerChannel, Run, Path | None], AttemptEnded | Retiring]
@@ -84,7 +87,7 @@ AttemptWork: TypeAlias = Callable[[WorkerChannel, Run, Path | None], AttemptEnde
 class _Child:
     """A forked process and our ends of its pipes."""
 
-    def __init__(self, pid: int, job: int, control: int, report: int, kind: str) -> None:
+    def __init__(self, pid: int, job: int, control: int, report: int, kind: str, *, direct: bool = False) -> None:
         self.pid = pid
         self.job = job
         self.control = control
@@ -95,6 +98,8 @@ class _Child:
         """Seconds that its attempts, all but the one at hand, have taken."""
         self.kind = kind
         """The type whose next attempts it can run as well; empty for none."""
+        self.direct = direct
+        """Whether the service can give it these directly."""
         self.buffer = FrameBuffer(attempt_report_decoder, MAX_REPORT)
         os.set_blocking(job, False)
         os.set_blocking(control, False)
@@ -138,7 +143,7 @@ class SandboxedAttempts:
         alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
         work: runs the handler, in the forked process.
         prepare_next: called there behind an end, if the process is kept, for what can be done before the next attempt.
-        direct: the pipe on which the service gives runs to the process that is kept.
+        direct: the way by which the service gives runs to the process that is kept: the reading one of two sockets.
         credentials: a descriptor that no attempt may have; -1: there is none.
     """
 
@@ -164,11 +169,14 @@ class SandboxedAttempts:
         self._alone = alone
         self._work = work
         self._prepare_next = prepare_next
-        self._direct = direct
+        self._direct = socket.socket(fileno=direct) if direct >= 0 else None
         self._credentials = credentials
         self._reach = Reach(sandbox.protected)
         self._kept: _Child | None = None
         self._told_kept = ""
+        self._had = frozenset[str]()
+        """What was in `/dev/shm` before the process that there is."""
+        self._standing = standing()
         self._ends = select.poll()
         """The service, what is printed, and the process that there is."""
         self._ends_but_runs = select.poll()
@@ -233,7 +241,7 @@ class SandboxedAttempts:
 
     def tell_kept(self) -> None:
         """Say which process is kept, where that has changed. To be called before the end of an attempt is told."""
-        kept = self._kept.kind if self._kept is not None else ""
+        kept = self._kept.kind if self._kept is not None and self._kept.direct else ""
         if kept != self._told_kept:
             self._told_kept = kept
             self._channel.send(Kept(kept))
@@ -272,6 +280,10 @@ class SandboxedAttempts:
             source.close()
         return ended
 
+    def why_replace(self) -> str:
+        """What an attempt has done to the worker itself, in words; empty when nothing."""
+        return "it changed how its worker is scheduled" if standing() != self._standing else ""
+
     # --- the process ------------------------------------------------------------------------------------------------
 
     def _child(self, run: Run, task_type: TaskType, staged: Path | None, *, keep: bool) -> _Child:
@@ -279,8 +291,8 @@ class SandboxedAttempts:
         if self._kept is not None:
             self._end(self._kept)
             self._kept = None
-        if keep:
-            self._forget_unread()
+        direct = keep and self._can_be_given_directly()
+        self._had = _shared_memory()
         kind = run.type if keep else ""
         job_end, job = os.pipe()
         control_end, control = os.pipe()
@@ -289,12 +301,12 @@ class SandboxedAttempts:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._be_child(parent, ours, theirs, run, task_type, staged, keep=keep)
+            self._be_child(parent, ours, theirs, run, task_type, staged, keep=keep, direct=direct)
         for fd in theirs:
             os.close(fd)
         self._ends.register(report, select.POLLIN)
         self._ends_but_runs.register(report, select.POLLIN)
-        return _Child(pid, *ours, kind)
+        return _Child(pid, *ours, kind, direct=direct)
 
     def _be_child(
         self,
@@ -306,6 +318,7 @@ class SandboxedAttempts:
         staged: Path | None,
         *,
         keep: bool,
+        direct: bool,
     ) -> NoReturn:
         """In the forked process: enter the sandbox and work. Nothing that is raised may reach the worker itself."""
         try:
@@ -319,9 +332,9 @@ class SandboxedAttempts:
             if self._credentials >= 0:
                 os.close(self._credentials)
             _seed_again()
-            if not keep:
-                os.close(self._direct)
-            channel = WorkerChannel(*theirs, self._direct if keep else -1)
+            if self._direct is not None and not direct:
+                self._direct.close()
+            channel = WorkerChannel(*theirs, self._direct.fileno() if direct and self._direct is not None else -1)
             grants = self._reach.grants(run, task_type, str(staged.parent) if staged else "")
             confine(self._sandbox, grants, network=task_type.network)
             channel.listen()
@@ -357,20 +370,33 @@ class SandboxedAttempts:
 
     def _unread(self, begun: Begun, seconds: float) -> Run | None:
         """The run, if a process that is dead by now has not read it. Waits so long for it to be written."""
+        assert self._direct is not None
+        self._restore(self._direct)
         if not select.select([self._direct], [], [], seconds)[0]:
             return None
         try:
-            frames = FrameBuffer(attempt_order_decoder).feed(os.read(self._direct, _CHUNK))
+            frames = FrameBuffer(attempt_order_decoder).feed(self._direct.recv(_CHUNK))
         except GarbageFrame:  # that process had read a part of it
             return None
         (run,) = frames if len(frames) == 1 else (None,)
         is_it = isinstance(run, Run) and (run.task_id, run.attempt) == (begun.task_id, begun.attempt)
         return run if is_it else None
 
-    def _forget_unread(self) -> None:
-        """Nothing that the last process was given and has not read may reach the next."""
-        while select.select([self._direct], [], [], 0)[0] and os.read(self._direct, _CHUNK):
-            pass
+    def _can_be_given_directly(self) -> bool:
+        """Have the next process find the way as if nobody had used it. False where it has been shut for good."""
+        if self._direct is None:
+            return False
+        self._restore(self._direct)
+        while select.select([self._direct], [], [], 0)[0]:
+            if not self._direct.recv(_CHUNK):
+                return False  # nor will the service give anything by it: it learns that when it writes
+        return True
+
+    @staticmethod
+    def _restore(way: socket.socket) -> None:
+        """Take back what a process may have made of a socket that others use after it."""
+        way.settimeout(None)
+        way.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     def _end(self, child: _Child) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -381,6 +407,7 @@ class SandboxedAttempts:
         self._ends_but_runs.unregister(child.report)
         child.close()
         self._clear()
+        self._clear_shared_memory()
 
     def _clear(self) -> None:
         """Kill whatever is left. When that takes too long, the worker ends, and its reaper goes on with it."""
@@ -389,6 +416,14 @@ class SandboxedAttempts:
             if time.monotonic() > deadline:
                 os._exit(1)
             time.sleep(_PAUSE)
+
+    def _clear_shared_memory(self) -> None:
+        """Remove what the attempt has left in the `/dev/shm` of this worker, when nothing of it runs any more."""
+        for name in _shared_memory() - self._had:
+            path = f"{_SHM}/{name}"
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # noqa: PTH108 - a text
 
     def _kill_others(self) -> bool:
         """False when there is no other process."""
@@ -490,6 +525,14 @@ class SandboxedAttempts:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         os.kill(os.getpid(), number)
         os._exit(1)
+
+
+def _shared_memory() -> frozenset[str]:
+    """Names in the `/dev/shm` of this worker; none where it has not one of its own."""
+    try:
+        return frozenset(os.listdir(_SHM)) if has_own_shm() else frozenset()  # noqa: PTH208 - texts
+    except OSError:
+        return frozenset()
 
 
 def _seed_again() -> None:

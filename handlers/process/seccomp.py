@@ -1,10 +1,12 @@
 """A filter of system calls for attempts: no network, no other processes, nothing that changes the machine.
 
-What it refuses fails with EACCES, as a missing right would. Three kinds are worth a word:
+What it refuses fails with EACCES, as a missing right would. Four kinds are worth a word:
 
 * `chmod`, `chown` and `utime` do nothing and say that they succeeded. Landlock does not cover them, a filter cannot see
   which file is meant, and honest code calls them on its own files in passing (`shutil.copy`).
 * Unix sockets can be made in pairs, or to listen on, but not connected: the service listens on one.
+* What System V and POSIX share between processes by a number or a name outlives who made it, and no file's rights
+  hold there. `inotify` tells the names in folders that may not be read.
 * `clone3` is said not to exist, because its flags cannot be seen; the C library then takes `clone`.
 
 Run as a script, `python seccomp.py PROGRAM ARGUMENT…`, it starts a program that hears, when it asks (`access`), that it
@@ -32,7 +34,9 @@ kexec_file_load 320 294; init_module 175 105; finit_module 313 273; delete_modul
 swapon 167 224; swapoff 168 225; settimeofday 164 170; clock_settime 227 112; adjtimex 159 171; clock_adjtime 305 266;
 acct 163 89; quotactl 179 60; quotactl_fd 443 443; sethostname 170 161; setdomainname 171 162; iopl 172 -1;
 ioperm 173 -1; modify_ldt 154 -1; open_by_handle_at 304 265; syslog 103 116; fanotify_init 300 262;
-process_mrelease 448 448; vhangup 153 58
+process_mrelease 448 448; vhangup 153 58; shmget 29 194; shmat 30 196; shmctl 31 195; semget 64 190; semop 65 193;
+semctl 66 191; semtimedop 220 192; msgget 68 186; msgsnd 69 189; msgrcv 70 188; msgctl 71 187; mq_open 240 180;
+mq_unlink 241 181; inotify_add_watch 254 27
 """
 _NOT_SUPPORTED = """
 setxattr 188 5; lsetxattr 189 6; fsetxattr 190 7; removexattr 197 14; lremovexattr 198 15; fremovexattr 199 16
@@ -147,12 +151,14 @@ def _set(code: bytes) -> None:
 
 
 def _sockets(numbers: dict[str, int], *, network: bool) -> list[Instruction]:
-    if network:
-        return _when(numbers["socket"], [*_argument(0), *_only((_INET, _INET6, _NETLINK)), _allow()])
     stream = [*_argument(1), (_AND, 0, 0, _TYPE_BITS)]
+    # Not of datagrams: one of these can be sent to any socket that has a name.
+    pairs = _when(numbers["socketpair"], [*stream, *_only((_STREAM, _SEQPACKET)), _allow()])
+    if network:
+        return [*_when(numbers["socket"], [*_argument(0), *_only((_INET, _INET6, _NETLINK)), _allow()]), *pairs]
     return [
         *_when(numbers["socket"], [*_argument(0), *_only((_UNIX,)), *stream, *_only((_STREAM,)), _allow()]),
-        *_when(numbers["socketpair"], [*stream, *_only((_STREAM, _SEQPACKET)), _allow()]),
+        *pairs,
         *_when(numbers["connect"], [_refuse(errno.EACCES)]),
         # Only with an address: on a socket of a pair `send` has none.
         *_when(

@@ -141,6 +141,8 @@ class Worker:
             self._printing.end()
             if self._sandboxed is not None:
                 self._sandboxed.tell_kept()
+                if type(ended) is AttemptEnded and (why := self._sandboxed.why_replace()):
+                    ended = Retiring(ended, why)
             send_end(self._channel, ended)
             if type(ended) is Retiring:  # others are given ahead, and are run by whoever comes after us
                 self._channel.await_end()

@@ -23,7 +23,10 @@ _UNIT = 1 if sys.platform == "darwin" else 1024
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
+_LIBC = ctypes.CDLL(None)
+_IOPRIO_GET = {"x86_64": 252, "aarch64": 31}
+_OF_A_PROCESS = 1
+_TRIM = getattr(_LIBC, "malloc_trim", None)
 """glibc keeps what was freed; the next attempt would be charged for it, and the machine would miss it."""
 
 
@@ -63,9 +66,11 @@ class UsageMeter:
         self._count()
 
     def after_fork(self) -> None:
-        """In a forked process: from here on its own size is read, and not its parent's."""
-        if self._statm is not None:
-            os.close(self._statm)
+        """In a forked process: from here on its own size is read, and nothing is done to its parent's."""
+        for fd in (self._statm, self._reset):
+            if fd is not None:
+                os.close(fd)
+        self._reset = None
         self._statm = _open_quietly("/proc/self/statm", os.O_RDONLY)
 
     def begin_anew(self, task_type: str) -> None:
@@ -130,6 +135,15 @@ class Leftovers:
     def _new_thread(self) -> bool:
         """Whether Python code still runs. Native threads that once called into Python stay listed as `Dummy-…`."""
         return any(not thread.name.startswith("Dummy-") for thread in set(threading.enumerate()) - self._threads)
+
+
+def standing() -> tuple[object, ...]:
+    """How the system schedules this process. Another of the same user can change that."""
+    if sys.platform != "linux":
+        return ()
+    number = _IOPRIO_GET.get(os.uname().machine)
+    io = _LIBC.syscall(number, _OF_A_PROCESS, 0) if number is not None else 0
+    return os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), io
 
 
 def cpu_seconds() -> float:

@@ -36,6 +36,7 @@ HOMES = {
     },
     "document_preview": "tasktrail.handlers.document.preview:document_preview",
 }
+KEPT = ("echo", "die", "tell", "patient", "schemer", "talkative")
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -223,7 +224,10 @@ def test_nonsense_in_its_own_pipe_ends_the_attempt_by_name(attempt: Attempt) -> 
 def kept(protected: Path) -> Iterator[Reports]:
     executor = LocalExecutor(
         slots=1,
-        homes={name: f"kept_handlers:{name}" for name in ("echo", "die", "tell", "patient", "hog", "grow", "schemer")},
+        homes={
+            name: f"kept_handlers:{name}"
+            for name in ("echo", "die", "tell", "patient", "hog", "grow", "schemer", "talkative")
+        },
         pythonpath=[str(SUPPORT)],
         sandbox=Sandbox(mode="auto", protected=(str(protected),)),
         output_root=protected / "output",
@@ -359,6 +363,51 @@ def test_one_behind_an_attempt_that_reads_no_more_runs_is_run_by_another_worker(
     run_to_its_end(kept, 1, "schemer", shape="close")
 
     assert run_to_its_end(kept, 2, "schemer").outcome == "completed"
+
+
+@pytest.mark.parametrize("shape", ["wait for more than ever comes", "close"])
+def test_what_a_process_makes_of_the_way_of_its_runs_does_not_reach_another_type(kept: Reports, shape: str) -> None:
+    run_to_its_end(kept, 1, "schemer")
+    run_to_its_end(kept, 2, "schemer", shape=shape)
+
+    ended = [run_to_its_end(kept, number, "echo", value=number) for number in (3, 4, 5)]
+
+    assert [end.outcome for end in ended] == 3 * ["completed"]
+
+
+def test_what_an_attempt_makes_of_its_output_is_not_for_the_next(kept: Reports, protected: Path) -> None:
+    run_to_its_end(kept, 1, "schemer", shape="narrow the output")
+
+    run_to_its_end(kept, 2, "tell", value=90_000 * "x")
+
+    assert len(read(protected / "output", 2, 1).text) == 90_001
+
+
+def test_shared_memory_goes_with_the_process_that_made_it(kept: Reports) -> None:
+    run_to_its_end(kept, 1, "schemer", shape="share")
+    found = run_to_its_end(kept, 2, "schemer", shape="look for what is shared").result
+    run_to_its_end(kept, 3, "echo", value=1)
+
+    assert found == {"found": "left"}
+    assert run_to_its_end(kept, 4, "schemer", shape="look for what is shared").result == {"found": ""}
+
+
+@pytest.mark.parametrize("kind", ["schemer", "talkative"])
+def test_no_attempt_shares_what_outlives_it_or_has_no_path(kept: Reports, kind: str) -> None:
+    refused = run_to_its_end(kept, 1, kind, shape="talk").result
+
+    assert set(refused.values()) == {"EACCES"}
+
+
+def test_a_worker_that_is_scheduled_otherwise_than_at_its_start_is_replaced(kept: Reports) -> None:
+    run_to_its_end(kept, 1, "echo", value=1)
+    worker, _ = worker_and_kept(kept)
+    worker.nice(worker.nice() + 1)
+
+    assert run_to_its_end(kept, 2, "echo", value=2).outcome == "completed"
+    kept.until(lambda report: isinstance(report, WorkerGone))
+    assert run_to_its_end(kept, 3, "echo", value=3).outcome == "completed"
+    assert worker_and_kept(kept)[0] != worker
 
 
 def test_the_cpu_of_a_death_is_that_of_the_last_attempt(kept: Reports) -> None:

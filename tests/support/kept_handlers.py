@@ -4,10 +4,13 @@ And one that does there what would change what another attempt is given.
 """
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -54,7 +57,45 @@ def schemer(context: TaskContext[Scheme]) -> dict[str, str]:
             for number in _descriptors("socket:"):
                 with socket.socket(fileno=os.dup(number)) as end:
                     end.shutdown(socket.SHUT_RD)
+        case "wait for more than ever comes":
+            for number in _descriptors("socket:"):
+                with socket.socket(fileno=os.dup(number)) as end:
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)
+        case "narrow the output":
+            fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK)
+            fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096)
+        case "share":
+            Path("/dev/shm/left").mkdir()
+            Path("/dev/shm/left/file").write_text("left")
+        case "look for what is shared":
+            return {"found": " ".join(os.listdir("/dev/shm"))}  # noqa: PTH208 - as above
+        case "talk":
+            return {name: _refused(call) for name, call in _TALKS.items()}
     return {}
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PRIVATE = 0
+_TALKS: dict[str, Callable[[], object]] = {
+    "shmget": lambda: _LIBC.shmget(_PRIVATE, 4096, 0o1600),
+    "semget": lambda: _LIBC.semget(_PRIVATE, 1, 0o1600),
+    "msgget": lambda: _LIBC.msgget(_PRIVATE, 0o1600),
+    "mq_open": lambda: _LIBC.mq_open(b"/tasktrail-test", os.O_CREAT | os.O_RDWR, 0o600, None),
+    "inotify": lambda: _LIBC.inotify_add_watch(_LIBC.inotify_init(), b"/", 0xFFF),
+    "datagrams": lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM),
+}
+
+
+def _refused(call: Callable[[], object]) -> str:
+    """The name of the error; empty where it is done."""
+    try:
+        done = call()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return errno.errorcode[ctypes.get_errno()] if done == -1 else ""
+
+
+talkative = replace(declared(schemer), name="talkative", network=True)  # type: ignore[type-var]  # it is one
 
 
 def _forged(scheme: Scheme) -> bytes:
