@@ -31,7 +31,7 @@ async def create_batch(
 ) -> MadeBatch:
     """A task for each of many files, all created together. The paths are of the service's machine."""
     body, trace = await json_body(request), request_trace(request)
-    return await backend.bulk(lambda: backend.commands_of(who, access).make_batch(decode_batch(body, trace)))
+    return await backend.change(who, lambda: backend.commands_of(who, access).make_batch(decode_batch(body, trace)))
 
 
 @get("/v1/batches", needs=SEE)
