@@ -2,13 +2,14 @@
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
 
 from ..events.commands import MAX_GRAPH
-from ..events.errors import CONFLICT, TOO_MUCH, InvalidPath, InvalidValue, TasktrailError
+from ..events.errors import CONFLICT, TOO_MUCH, InvalidPath, InvalidValue, TasktrailError, TooCostly
 
 _PATTERN = frozenset("*?[")
 _ANY_DEPTH = "**"
@@ -19,6 +20,56 @@ _DEEP = 2
 """`**` in one pattern: with more of them each folder would be looked at very often."""
 MOST_LOOKED_AT = 1_000_000
 """Files and folders that are looked at in one search."""
+
+
+_LOOK_EVERY = 256
+"""Entries of one folder between two looks at whether to go on."""
+
+
+class HungUp(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Patience:
+    """How long somebody waits for the plan of a batch.
+
+    Args:
+        within: seconds that the search for its files may take; None: as many as it needs.
+        hung_up: whether nobody waits any more.
+        clock: gives the seconds since some moment.
+    """
+
+    def __init__(
+        self,
+        within: float | None = None,
+        hung_up: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._within = within
+        self._hung_up = hung_up
+        self._clock = clock
+
+    def begin(self) -> Callable[[], bool]:
+        """Begin to search now. Returns a `stopped` for it, which never says so: it raises `TooCostly` or `HungUp`."""
+        until = None if self._within is None else self._clock() + self._within
+
+        def stopped() -> bool:
+            self.look()
+            if until is not None and self._clock() > until:
+                raise TooCostly(
+                    f"The files were not found within {self._within:g} s",
+                    field="inputs",
+                    remedy="Narrow the pattern or name a smaller folder; or use `tasktrail batch` on the service's "
+                    "machine as the owner of its data folder, for whom there is no such bound.",
+                )
+            return False
+
+        return stopped
+
+    def look(self) -> None:
+        """Raises `HungUp` when nobody waits any more."""
+        if self._hung_up():
+            raise HungUp
 
 
 class FoundFile(msgspec.Struct, frozen=True):
@@ -38,7 +89,7 @@ class Search:
         avoid: folders that hold outputs or originals; inside a folder that was named nothing in them is found.
         protected: real paths of folders that no task may use.
         most: more files than this are refused.
-        stopped: whether nobody wants to know any more; then what was found so far is all.
+        stopped: whether nobody wants to know any more; then what was found so far is all. It may raise.
     """
 
     def __init__(
@@ -67,6 +118,8 @@ class Search:
         """
         found: dict[str, FoundFile] = {}
         for text in inputs:
+            if self._stopped():
+                break
             for one in self._found(text):
                 found.setdefault(one.path, one if one.error is None else FoundFile(_shown(one.path), error=one.error))
                 if self._most is not None and len(found) > self._most:
@@ -158,7 +211,9 @@ class Search:
             if self._left < 0:
                 raise _too_many(f"There are more than {MOST_LOOKED_AT:,} files and folders to look at")
             below: list[tuple[str, str, tuple[str, ...]]] = []
-            for entry in listed:
+            for number, entry in enumerate(listed, 1):
+                if not number % _LOOK_EVERY and self._stopped():
+                    return
                 if any(aside(entry.name) and not aside(first) for aside in (_is_hidden, _is_of_a_system)):
                     continue
                 is_folder = entry.is_dir(follow_symlinks=False)

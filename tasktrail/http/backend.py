@@ -32,6 +32,7 @@ from ..api.reader_process import (
     told,
 )
 from ..api.served import Served
+from ..batches.files import Patience
 from ..batches.request import MadeBatch, NewBatch
 from ..errors import Busy, Unauthorized
 from ..events import Accepted, Command, CreateGraph, Task, TasktrailError
@@ -294,9 +295,9 @@ class Backend:
         following = iter(answers)
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
 
-    def commands_of(self, who: Identity, access: Access) -> "CommandsOf":
-        """The commands, for work that has a thread of its own and may take long."""
-        return CommandsOf(self.service, self.seen_by(who), who, access)
+    def commands_of(self, who: Identity, access: Access, patience: Patience | None = None) -> "CommandsOf":
+        """The commands, for work that has a thread of its own and may take long. `patience`: with a batch."""
+        return CommandsOf(self.service, self.seen_by(who), who, access, patience)
 
     def close(self) -> None:
         """Stop the threads and processes. Call it last: requests under way need them until they end."""
@@ -310,11 +311,14 @@ class Backend:
 class CommandsOf(Commands, Blocking):
     """All commands as `who` may send them, for as long as what he has shown is valid: revoking it ends them, too."""
 
-    def __init__(self, service: Served, seen: Served | OneUser, who: Identity, access: Access) -> None:
+    def __init__(
+        self, service: Served, seen: Served | OneUser, who: Identity, access: Access, patience: Patience | None = None
+    ) -> None:
         self._service = service
         self._seen = seen
         self._who = who
         self._access = access
+        self._patience = patience
 
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         if not self._access.holds(self._who.credential):
@@ -336,7 +340,7 @@ class CommandsOf(Commands, Blocking):
         async def send(graph: CreateGraph) -> Accepted | TasktrailError:
             return (await self._send_all([graph], checked=False))[0]
 
-        return await self._service.carry_out_batch(wanted, self._who.name, self._who.user_id, send)
+        return await self._service.carry_out_batch(wanted, self._who.name, self._who.user_id, send, self._patience)
 
 
 def _allowed(service: Served, who: Identity, item: Item) -> Item:

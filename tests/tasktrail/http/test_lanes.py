@@ -1,19 +1,27 @@
 """Work that takes long keeps nobody waiting who asks for something else."""
 
 import asyncio
+import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from owner import AUTH
 
 from tasktrail.api.service import TaskService
+from tasktrail.batches.files import HungUp, Patience
 from tasktrail.batches.request import MadeBatch, NewBatch
 from tasktrail.errors import Busy
 from tasktrail.http.backend import Backend
 from tasktrail.http.identity import OWNER, Identity
 from tasktrail.http.server import HttpServer
+
+Eventually = Callable[[Callable[[], bool]], bool]
 
 
 def somebody(name: str) -> Identity:
@@ -118,3 +126,55 @@ def test_a_batch_and_a_retry_of_many_share_the_place_of_their_token(
         first.join()
     service.revoke_token("lanes")
     assert [answer.status_code for answer in answers] == [202]
+
+
+def test_a_batch_of_a_client_that_hangs_up_is_given_up(
+    service: TaskService, server: HttpServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, eventually: Eventually
+) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    begun, seen = threading.Event(), list[str]()
+    really = service.carry_out_batch
+
+    async def when_it_has_gone(
+        wanted: NewBatch, actor: str, user_id: int | None, send: Any, patience: Patience | None = None
+    ) -> MadeBatch:
+        assert patience is not None
+        begun.set()
+        gone = eventually(patience._hung_up)
+        try:
+            return await really(wanted, actor, user_id, send, patience)
+        except HungUp:
+            seen.append(f"gone: {gone}")
+            raise
+
+    monkeypatch.setattr(service, "carry_out_batch", when_it_has_gone)
+    before = service.watermark.position
+    body = json.dumps({"inputs": [str(tmp_path / "a.txt")], "to": str(tmp_path / "out/"), "batch": "given up"})
+    head = f"POST /v1/batches HTTP/1.1\r\nhost: localhost\r\nauthorization: {AUTH['authorization']}\r\n"
+    with socket.create_connection((httpx.URL(server.address).host, httpx.URL(server.address).port)) as wire:
+        wire.sendall(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
+        assert begun.wait(30)
+    assert eventually(lambda: seen == ["gone: True"])
+    assert service.watermark.position == before
+
+
+def test_a_search_for_a_token_has_an_end_and_one_for_the_owner_has_none(
+    service: TaskService, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within: list[float | None] = []
+
+    async def note(
+        _wanted: NewBatch, _actor: str, _user_id: int | None, _send: Any, patience: Patience | None = None
+    ) -> MadeBatch:
+        assert patience is not None
+        within.append(patience._within)
+        return MadeBatch(batch="none", position=0, created=(), skipped=(), left_out=(), refused=())
+
+    monkeypatch.setattr(service, "carry_out_batch", note)
+    token = {"authorization": f"Bearer {service.add_token('searching', 'submitter', user_id=7)}"}
+    for headers in (token, AUTH):
+        body = {"inputs": ["/none"], "to": "/none/out"}
+        answer = httpx.post(f"{server.address}/v1/batches", json=body, headers=headers, trust_env=False, timeout=30)
+        assert answer.status_code == 202
+    service.revoke_token("searching")
+    assert within == [5.0, None]
