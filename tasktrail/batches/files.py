@@ -1,10 +1,11 @@
 """The files of a batch: of those that were named, of folders, and of patterns. No link to a folder is followed."""
 
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 import msgspec
 
@@ -18,6 +19,12 @@ _OF_EDITORS = "~$"
 """How Office calls a file that says who edits another."""
 _DEEP = 2
 """`**` in one pattern: with more of them each folder would be looked at very often."""
+_LONGEST_PART = 255
+"""Bytes between two slashes of a pattern: no file has a longer name."""
+_WILDCARDS = 20
+"""`*`, `?` and `[` between two slashes of a pattern."""
+_PATTERNS = 100
+"""Patterns in one search. Files and folders that are there under the very name are none."""
 MOST_LOOKED_AT = 1_000_000
 """Files and folders that are looked at in one search."""
 
@@ -107,6 +114,7 @@ class Search:
         self._most = most
         self._stopped = stopped
         self._left = MOST_LOOKED_AT
+        self._patterns = 0
 
     def find(self, inputs: Sequence[str]) -> list[FoundFile]:
         """All files, each once, in the order of the inputs and of names.
@@ -114,7 +122,8 @@ class Search:
         What is hidden, and what systems keep for themselves, is found only if it is named.
 
         Raises:
-            InvalidValue: there are more files than one batch may have, or more than can be looked at.
+            InvalidValue: there are more files than one batch may have, or than can be looked at; or there are too many
+                patterns, or one is too long.
         """
         found: dict[str, FoundFile] = {}
         for text in inputs:
@@ -164,6 +173,10 @@ class Search:
         return FoundFile(path, error=refusal)
 
     def _matching(self, pattern: str) -> Iterator[FoundFile]:
+        self._patterns += 1
+        if self._patterns > _PATTERNS:
+            raise _too_many(f"There are more than {_PATTERNS} patterns")
+        _refuse_long(pattern)
         top = top_of(pattern)
         parts: list[str] = []
         for part in os.path.relpath(pattern, top).split("/"):
@@ -192,6 +205,8 @@ class Search:
         """The files below `top` whose path fits the parts, of which `**` fits any number of folders."""
         inside_top = f"{os.path.realpath(top).rstrip('/')}/"
         avoid = {folder for folder in self._avoid if folder.startswith(inside_top)}
+        # Not by `fnmatch`, which keeps what it compiles: patterns of strangers would stay for the life of the process.
+        fits = {part: re.compile(translate(part)).match for part in parts if part != _ANY_DEPTH}
         waiting: list[tuple[str, str, tuple[str, ...]]] = [(top, "", parts)]
         while waiting and not self._stopped():
             folder, inside, (first, *rest) = waiting.pop()
@@ -220,7 +235,7 @@ class Search:
                 if first == _ANY_DEPTH:
                     if is_folder:
                         below.append((entry.path, _join(inside, entry.name), (first, *rest)))
-                elif entry.name == first or fnmatchcase(entry.name, first):
+                elif entry.name == first or fits[first](entry.name):
                     if rest and is_folder:
                         below.append((entry.path, _join(inside, entry.name), tuple(rest)))
                     elif not rest and not _leads_to_folder(entry):
@@ -230,6 +245,18 @@ class Search:
                 waiting[-1:-1] = reversed(below)
             else:
                 waiting += reversed(below)
+
+
+def _refuse_long(pattern: str) -> None:
+    """Raises `InvalidValue` for a pattern that would take long to compile, or to compare with each name."""
+    for part in pattern.split("/"):
+        if len(os.fsencode(part)) > _LONGEST_PART:
+            said = f"has more than {_LONGEST_PART} bytes between two slashes, as no name of a file has"
+        elif sum(map(part.count, _PATTERN)) > _WILDCARDS:
+            said = f"has more than {_WILDCARDS} of * ? [ between two slashes"
+        else:
+            continue
+        raise InvalidValue(f"A pattern {said}: {pattern!r}", field="inputs", remedy="Shorten it.", status=TOO_MUCH)
 
 
 def _is_hidden(name: str) -> bool:

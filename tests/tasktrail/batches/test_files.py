@@ -1,5 +1,6 @@
 """The files of a batch: named, below folders, and by patterns; each once, none that may not be looked at."""
 
+import fnmatch
 import itertools
 import os
 from collections.abc import Iterator
@@ -218,3 +219,44 @@ def test_each_file_that_is_named_is_a_step(tree: Path) -> None:
     with pytest.raises(HungUp):
         search.find([str(tree / f"{number}") for number in range(1_000)])
     assert next(looks) == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("*" + "a" * 255, "more than 255 bytes"),
+        ("é" * 128 + "*", "more than 255 bytes"),
+        ("*a" * 21, "more than 20 of"),
+    ],
+)
+def test_a_pattern_that_takes_long_to_compare_is_refused(tree: Path, part: str, said: str) -> None:
+    for pattern in (tree / part, tree / part / "*.jpg", tree / "**" / part):
+        with pytest.raises(InvalidValue, match=said) as told:
+            found(pattern)
+        assert (told.value.status, told.value.field) == (413, "inputs")
+    assert "No file fits" in str(found(tree / ("*a" * 20)))
+    assert "No file fits" in str(found(tree / ("*" + "a" * 254)))
+
+
+def test_a_search_has_few_patterns_and_many_names(tree: Path) -> None:
+    names = [tree / f"x[{number}].jpg" for number in range(101)]
+    for name in names:
+        name.touch()
+    patterns = [tree / f"*{number}.none" for number in range(101)]
+    assert len(found(*names, *patterns[:100])) == 201
+    with pytest.raises(InvalidValue, match="more than 100 patterns"):
+        found(*patterns)
+
+
+def test_a_pattern_is_compiled_once_and_kept_nowhere(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def note(part: str) -> str:
+        compiled.append(part)
+        return fnmatch.translate(part)
+
+    monkeypatch.setattr(files, "translate", note)
+    before = fnmatch._compile_pattern.cache_info().currsize  # type: ignore[attr-defined]  # what must not grow
+    assert set(found(tree / "**" / "[cd].jp?")) == {"c.jpg", "d.jpg"}
+    assert compiled == ["[cd].jp?"]
+    assert fnmatch._compile_pattern.cache_info().currsize == before  # type: ignore[attr-defined]
