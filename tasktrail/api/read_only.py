@@ -20,6 +20,7 @@ from ..actors.feed import Endings, Watermark
 from ..actors.machine import disk_size
 from ..actors.pictures import PictureMaker
 from ..actors.snapshots import SCHEDULER_SNAPSHOT
+from ..batches.files import Patience
 from ..batches.request import MadeBatch, NewBatch
 from ..config.load import Reloaded, load_config, with_live_keys
 from ..config.settings import Config
@@ -198,9 +199,10 @@ class ReadOnlyService(Served):
         actor: str,
         user_id: int | None,
         send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
+        patience: Patience | None = None,
     ) -> MadeBatch:
         """Raises `ReadOnly`."""
-        self._refuse(wanted, actor, user_id, send)
+        self._refuse(wanted, actor, user_id, send, patience)
 
     def note_refusal(self, actor: str, command: Command | NewBatch, error: TasktrailError) -> None:
         """Nothing can be recorded here."""

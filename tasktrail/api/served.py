@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from ..actors.core.tokens import Token
 from ..actors.feed import Watermark
 from ..actors.pictures import PictureMaker
+from ..batches.files import Patience
 from ..batches.request import MadeBatch, NewBatch
 from ..config.load import Reloaded
 from ..config.settings import Config
@@ -71,8 +72,9 @@ class Served(Questions, ABC):
         actor: str,
         user_id: int | None,
         send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
+        patience: Patience | None = None,
     ) -> MadeBatch:
-        """Make a batch; with a user as if there were no tasks of others."""
+        """Make a batch; with a user as if there were no tasks of others. Raises `HungUp` as `patience` says."""
 
     @abstractmethod
     def note_refusal(self, actor: str, command: Command | NewBatch, error: TasktrailError) -> None:

@@ -21,7 +21,7 @@ from ..actors.feed import Watermark
 from ..actors.pictures import PictureMaker
 from ..backups.backup import Backup, back_up
 from ..backups.evidence import Acceptance
-from ..batches.files import FoundFile
+from ..batches.files import FoundFile, Patience
 from ..batches.planner import BatchPlanner, EarlierTasks, Plan, carry_out
 from ..batches.request import MadeBatch, NewBatch, Refused
 from ..batches.watcher import ACTOR, Watcher
@@ -226,10 +226,14 @@ class TaskService(Served, Commands, Blocking):
         actor: str,
         user_id: int | None,
         send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
+        patience: Patience | None = None,
     ) -> MadeBatch:
-        """Make a batch; with a user as if there were no tasks of others. What is refused is recorded."""
+        """Make a batch; with a user as if there were no tasks of others. What is refused is recorded.
+
+        Raises `HungUp`, and nothing is done, where nobody waits any more before there is a plan.
+        """
         try:
-            plan = self.plan_batch(wanted, user_id)
+            plan = self.plan_batch(wanted, user_id, patience)
         except TasktrailError as error:
             if not wanted.dry_run:
                 self.note_refusal(actor, wanted, error)
@@ -248,9 +252,9 @@ class TaskService(Served, Commands, Blocking):
     async def _send_graph(self, graph: CreateGraph) -> Accepted | TasktrailError:
         return (await self._send_all([graph], checked=False))[0]
 
-    def plan_batch(self, wanted: NewBatch, user_id: int | None = None) -> Plan:
+    def plan_batch(self, wanted: NewBatch, user_id: int | None = None, patience: Patience | None = None) -> Plan:
         """What a batch would create; with a user as if there were no tasks of others. Nothing is written."""
-        return self._planner(user_id).plan(wanted, self._system.clock.now())
+        return self._planner(user_id).plan(wanted, self._system.clock.now(), patience=patience)
 
     def _planner(self, user_id: int | None) -> BatchPlanner:
         past = EarlierTasks(

@@ -1,14 +1,16 @@
 """The files of a batch: of those that were named, of folders, and of patterns. No link to a folder is followed."""
 
 import os
+import re
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 import msgspec
 
 from ..events.commands import MAX_GRAPH
-from ..events.errors import CONFLICT, TOO_MUCH, InvalidPath, InvalidValue, TasktrailError
+from ..events.errors import CONFLICT, TOO_MUCH, InvalidPath, InvalidValue, TasktrailError, TooCostly
 
 _PATTERN = frozenset("*?[")
 _ANY_DEPTH = "**"
@@ -17,8 +19,64 @@ _OF_EDITORS = "~$"
 """How Office calls a file that says who edits another."""
 _DEEP = 2
 """`**` in one pattern: with more of them each folder would be looked at very often."""
+_LONGEST_PART = 255
+"""Bytes between two slashes of a pattern: no file has a longer name."""
+_WILDCARDS = 20
+"""`*`, `?` and `[` between two slashes of a pattern."""
+_PATTERNS = 100
+"""Patterns in one search. Files and folders that are there under the very name are none."""
 MOST_LOOKED_AT = 1_000_000
 """Files and folders that are looked at in one search."""
+
+
+_LOOK_EVERY = 256
+"""Entries of one folder between two looks at whether to go on."""
+
+
+class HungUp(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Patience:
+    """How long somebody waits for the plan of a batch.
+
+    Args:
+        within: seconds that the search for its files may take; None: as many as it needs.
+        hung_up: whether nobody waits any more.
+        clock: gives the seconds since some moment.
+    """
+
+    def __init__(
+        self,
+        within: float | None = None,
+        hung_up: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._within = within
+        self._hung_up = hung_up
+        self._clock = clock
+
+    def begin(self) -> Callable[[], bool]:
+        """Begin to search now. Returns a `stopped` for it, which never says so: it raises `TooCostly` or `HungUp`."""
+        until = None if self._within is None else self._clock() + self._within
+
+        def stopped() -> bool:
+            self.look()
+            if until is not None and self._clock() > until:
+                raise TooCostly(
+                    f"The files were not found within {self._within:g} s",
+                    field="inputs",
+                    remedy="Narrow the pattern or name a smaller folder; or use `tasktrail batch` on the service's "
+                    "machine as the owner of its data folder, for whom there is no such bound.",
+                )
+            return False
+
+        return stopped
+
+    def look(self) -> None:
+        """Raises `HungUp` when nobody waits any more."""
+        if self._hung_up():
+            raise HungUp
 
 
 class FoundFile(msgspec.Struct, frozen=True):
@@ -38,7 +96,7 @@ class Search:
         avoid: folders that hold outputs or originals; inside a folder that was named nothing in them is found.
         protected: real paths of folders that no task may use.
         most: more files than this are refused.
-        stopped: whether nobody wants to know any more; then what was found so far is all.
+        stopped: whether nobody wants to know any more; then what was found so far is all. It may raise.
     """
 
     def __init__(
@@ -56,6 +114,7 @@ class Search:
         self._most = most
         self._stopped = stopped
         self._left = MOST_LOOKED_AT
+        self._patterns = 0
 
     def find(self, inputs: Sequence[str]) -> list[FoundFile]:
         """All files, each once, in the order of the inputs and of names.
@@ -63,10 +122,13 @@ class Search:
         What is hidden, and what systems keep for themselves, is found only if it is named.
 
         Raises:
-            InvalidValue: there are more files than one batch may have, or more than can be looked at.
+            InvalidValue: there are more files than one batch may have, or than can be looked at; or there are too many
+                patterns, or one is too long.
         """
         found: dict[str, FoundFile] = {}
         for text in inputs:
+            if self._stopped():
+                break
             for one in self._found(text):
                 found.setdefault(one.path, one if one.error is None else FoundFile(_shown(one.path), error=one.error))
                 if self._most is not None and len(found) > self._most:
@@ -111,6 +173,10 @@ class Search:
         return FoundFile(path, error=refusal)
 
     def _matching(self, pattern: str) -> Iterator[FoundFile]:
+        self._patterns += 1
+        if self._patterns > _PATTERNS:
+            raise _too_many(f"There are more than {_PATTERNS} patterns")
+        _refuse_long(pattern)
         top = top_of(pattern)
         parts: list[str] = []
         for part in os.path.relpath(pattern, top).split("/"):
@@ -139,6 +205,8 @@ class Search:
         """The files below `top` whose path fits the parts, of which `**` fits any number of folders."""
         inside_top = f"{os.path.realpath(top).rstrip('/')}/"
         avoid = {folder for folder in self._avoid if folder.startswith(inside_top)}
+        # Not by `fnmatch`, which keeps what it compiles: patterns of strangers would stay for the life of the process.
+        fits = {part: re.compile(translate(part)).match for part in parts if part != _ANY_DEPTH}
         waiting: list[tuple[str, str, tuple[str, ...]]] = [(top, "", parts)]
         while waiting and not self._stopped():
             folder, inside, (first, *rest) = waiting.pop()
@@ -158,14 +226,16 @@ class Search:
             if self._left < 0:
                 raise _too_many(f"There are more than {MOST_LOOKED_AT:,} files and folders to look at")
             below: list[tuple[str, str, tuple[str, ...]]] = []
-            for entry in listed:
+            for number, entry in enumerate(listed, 1):
+                if not number % _LOOK_EVERY and self._stopped():
+                    return
                 if any(aside(entry.name) and not aside(first) for aside in (_is_hidden, _is_of_a_system)):
                     continue
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if first == _ANY_DEPTH:
                     if is_folder:
                         below.append((entry.path, _join(inside, entry.name), (first, *rest)))
-                elif entry.name == first or fnmatchcase(entry.name, first):
+                elif entry.name == first or fits[first](entry.name):
                     if rest and is_folder:
                         below.append((entry.path, _join(inside, entry.name), tuple(rest)))
                     elif not rest and not _leads_to_folder(entry):
@@ -175,6 +245,18 @@ class Search:
                 waiting[-1:-1] = reversed(below)
             else:
                 waiting += reversed(below)
+
+
+def _refuse_long(pattern: str) -> None:
+    """Raises `InvalidValue` for a pattern that would take long to compile, or to compare with each name."""
+    for part in pattern.split("/"):
+        if len(os.fsencode(part)) > _LONGEST_PART:
+            said = f"has more than {_LONGEST_PART} bytes between two slashes, as no name of a file has"
+        elif sum(map(part.count, _PATTERN)) > _WILDCARDS:
+            said = f"has more than {_WILDCARDS} of * ? [ between two slashes"
+        else:
+            continue
+        raise InvalidValue(f"A pattern {said}: {pattern!r}", field="inputs", remedy="Shorten it.", status=TOO_MUCH)
 
 
 def _is_hidden(name: str) -> bool:

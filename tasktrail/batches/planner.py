@@ -29,7 +29,7 @@ from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
 from ..intake.paths import PathRules, place_of
 from ..intake.refusals import check_options, convert_options
 from ..intake.whole_numbers import with_whole_numbers
-from .files import FoundFile, Search
+from .files import FoundFile, Patience, Search
 from .request import LeftOut, Made, MadeBatch, NewBatch, Refused, Skipped
 
 _OF_EACH = tuple(
@@ -116,12 +116,19 @@ class BatchPlanner:
         self._past = past
 
     def plan(
-        self, wanted: NewBatch, now: datetime, *, found: Sequence[FoundFile] | None = None, once: bool = False
+        self,
+        wanted: NewBatch,
+        now: datetime,
+        *,
+        found: Sequence[FoundFile] | None = None,
+        once: bool = False,
+        patience: Patience | None = None,
     ) -> Plan:
         """The plan. Raises what is wrong with the request as a whole.
 
         `found`: these files, instead of a look for those of `inputs`. `once`: a file is done with once an earlier task
-        of the batch has had its content, whatever it was to do, and whatever came of it and of its output.
+        of the batch has had its content, whatever it was to do, and whatever came of it and of its output. `patience`:
+        that of whoever waits for the plan.
 
         Raises:
             InvalidValue: there are too many files, or the pattern cannot be read.
@@ -129,7 +136,10 @@ class BatchPlanner:
             OutputsCollide: two files would get the same output.
             InvalidOptions: they do not fit the type that was named.
             UnknownType: there is no such type.
+            TooCostly: the files were not found in time.
+            HungUp: nobody waits any more.
         """
+        patience = patience or Patience()
         refuse_odd(wanted)
         for field in ("input_file", "output_file", "unique"):
             if getattr(wanted, field):
@@ -150,9 +160,11 @@ class BatchPlanner:
         if found is None:
             rules = self._paths
             avoid = (naming.fixed, wanted.original_folder)
-            found = Search(rules.check_looked_at, avoid=avoid, protected=rules.protected).find(wanted.inputs)
+            stopped = patience.begin()
+            search = Search(rules.check_looked_at, avoid=avoid, protected=rules.protected, stopped=stopped)
+            found = search.find(wanted.inputs)
         name = wanted.batch or _name(wanted.inputs[0], now)
-        draft = _Draft(name, once=once)
+        draft = _Draft(name, patience, once=once)
         wishes = self._wishes(wanted, name, naming, named, found, draft)
         wishes = self._without_outputs(wishes, draft)
         inputs = set().union(*(wish.inputs for wish in wishes))
@@ -176,6 +188,7 @@ class BatchPlanner:
         wishes: list[_Wish] = []
         shared = {field: getattr(wanted, field) for field in _OF_EACH}
         for number, one in enumerate(found, 1):
+            draft.patience.look()
             try:
                 if one.error is not None:
                     raise one.error
@@ -305,6 +318,7 @@ class BatchPlanner:
         outputs = [wish.output for wish in wishes]
         writers, makers, taken = self._past.writers(outputs), self._past.makers(outputs), self._past.taken(outputs)
         for wish in wishes:
+            draft.patience.look()
             place = wish.output
             try:
                 self._decide(wanted, wish, writers.get(place), makers.get(place), taken.get(place), draft)
@@ -344,8 +358,9 @@ class BatchPlanner:
 class _Draft:
     """A plan in the making."""
 
-    def __init__(self, name: str, *, once: bool) -> None:
+    def __init__(self, name: str, patience: Patience, *, once: bool) -> None:
         self.name = name
+        self.patience = patience
         self.once = once
         self.tasks: list[CreateTask] = []
         self.skipped: list[Skipped] = []

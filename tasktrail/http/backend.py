@@ -1,11 +1,12 @@
 """Between the event loop and the service: everything that may block runs in threads of its own.
 
-Commands have theirs, so that no question keeps them waiting. What takes long is answered by processes
-(`api/reader_process.py`), two at once, and few may wait for one.
+Commands have theirs, so that no question keeps them waiting, and so has what reads the log for streams. What takes long
+is answered by processes (`api/reader_process.py`), two at once, and few may wait for one. Planning a batch or retrying
+many tasks has two threads, and few may wait for them, one request of each token.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -31,6 +32,7 @@ from ..api.reader_process import (
     told,
 )
 from ..api.served import Served
+from ..batches.files import Patience
 from ..batches.request import MadeBatch, NewBatch
 from ..errors import Busy, Unauthorized
 from ..events import Accepted, Command, CreateGraph, Task, TasktrailError
@@ -41,7 +43,7 @@ from ..telemetry.exposition import Exposition
 from ..telemetry.numbers import OTHER
 from .access import Access
 from .check import Check
-from .connections import StreamBuffers
+from .connections import StreamBuffers, token_of
 from .counting import RequestCounts
 from .identity import Identity
 from .long_poll import Waiters
@@ -53,8 +55,11 @@ _ANSWER_WITHIN = 30.0
 """Seconds a command may take to be durable before its outcome is called unknown."""
 _COMING = 0.05
 """Seconds between two looks at how far a reader is."""
-_COMMANDING, _READING, _BULK = 4, 4, 2
-"""Threads for commands, for questions that are answered at once, and for long lists of records and commands."""
+_COMMANDING, _READING, _FOLLOWING, _BULK = 4, 4, 2, 2
+"""Threads for commands, for questions that are answered at once, for streams, and for what may take long."""
+
+_CHANGING, _CHANGES_WAITING = 2, 8
+"""Batches and retries of many tasks that are made at once, and those that may wait."""
 
 _APART, _WAITING = 2, 8
 """Long questions that are answered at once, and those that may wait."""
@@ -117,10 +122,14 @@ class Backend:
         self._trim_at = 0.0
         self._asked = 0
         """Long questions that are being answered, or wait for that."""
+        self._changes: Counter[str] = Counter()
+        """What changes many tasks and is under way or waits, by the token; under the empty name the owner's."""
         self._apart = ThreadPoolExecutor(_APART, "http-apart")
         self._commanding = ThreadPoolExecutor(_COMMANDING, "http-command")
         self._reading = ThreadPoolExecutor(_READING, "http-read")
+        self._following = ThreadPoolExecutor(_FOLLOWING, "http-follow")
         self._bulk = ThreadPoolExecutor(_BULK, "http-bulk")
+        self._changing = ThreadPoolExecutor(_CHANGING, "http-change")
 
     def seen_by(self, who: Identity) -> Served | OneUser:
         """What answers the questions of whoever asks, with his own tasks only where he is bound to a user."""
@@ -133,6 +142,25 @@ class Backend:
     async def bulk(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call something that may take long. Few run at once, since Python divides its time among all threads."""
         return await asyncio.get_running_loop().run_in_executor(self._bulk, function, *args)
+
+    async def follow(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Read the log for a stream. Nothing else is done there, so no stream waits for anything but other streams."""
+        return await asyncio.get_running_loop().run_in_executor(self._following, function, *args)
+
+    async def change(self, who: Identity, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call something that changes many tasks. Raises `Busy` beside another of the same token, or of too many."""
+        number, token = self._changes.total(), token_of(who)
+        if number >= _CHANGING + _CHANGES_WAITING:
+            told = f"{number} requests for many tasks are under way already, as many as there may be"
+        elif token and self._changes[token]:
+            told = "A request for many tasks is under way already with this token, as many as one may have"
+        else:
+            self._changes[token] += 1
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._changing, function, *args)
+            finally:
+                self._changes -= Counter({token: 1})  # which keeps no zeros
+        raise Busy(told, remedy="Ask again in a few seconds, and not for several at once.")
 
     async def apart(
         self, question: Question, within: float | None = None, progress: ReportProgress | None = None
@@ -267,27 +295,30 @@ class Backend:
         following = iter(answers)
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
 
-    def commands_of(self, who: Identity, access: Access) -> "CommandsOf":
-        """The commands, for work that has a thread of its own and may take long."""
-        return CommandsOf(self.service, self.seen_by(who), who, access)
+    def commands_of(self, who: Identity, access: Access, patience: Patience | None = None) -> "CommandsOf":
+        """The commands, for work that has a thread of its own and may take long. `patience`: with a batch."""
+        return CommandsOf(self.service, self.seen_by(who), who, access, patience)
 
     def close(self) -> None:
         """Stop the threads and processes. Call it last: requests under way need them until they end."""
         self.feed.close()
         for lane in self._lanes:
             lane.close()
-        for threads in (self._commanding, self._reading, self._bulk, self._apart):
+        for threads in (self._commanding, self._reading, self._following, self._bulk, self._changing, self._apart):
             threads.shutdown(wait=False, cancel_futures=True)
 
 
 class CommandsOf(Commands, Blocking):
     """All commands as `who` may send them, for as long as what he has shown is valid: revoking it ends them, too."""
 
-    def __init__(self, service: Served, seen: Served | OneUser, who: Identity, access: Access) -> None:
+    def __init__(
+        self, service: Served, seen: Served | OneUser, who: Identity, access: Access, patience: Patience | None = None
+    ) -> None:
         self._service = service
         self._seen = seen
         self._who = who
         self._access = access
+        self._patience = patience
 
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
         if not self._access.holds(self._who.credential):
@@ -309,7 +340,7 @@ class CommandsOf(Commands, Blocking):
         async def send(graph: CreateGraph) -> Accepted | TasktrailError:
             return (await self._send_all([graph], checked=False))[0]
 
-        return await self._service.carry_out_batch(wanted, self._who.name, self._who.user_id, send)
+        return await self._service.carry_out_batch(wanted, self._who.name, self._who.user_id, send, self._patience)
 
 
 def _allowed(service: Served, who: Identity, item: Item) -> Item:

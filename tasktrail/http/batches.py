@@ -1,5 +1,6 @@
 """Routes of batches: make one of many files, and see how far they are."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,15 +12,21 @@ from litestar.params import PathParameter, QueryParameter
 from ..api.protocol import BATCHES_SHOWN
 from ..api.reader import batch_named
 from ..api.reader_process import LIST_WITHIN, BatchesQuestion, BatchesThen
+from ..batches.files import HungUp, Patience
 from ..batches.request import MadeBatch
+from ..errors import BadRequest
 from ..projections import Batch
 from ..projections.queries.filters import MAX_LIMIT
 from .access import Access
 from .backend import Backend
 from .commands import SLACK, Json, json_body, request_trace
 from .identity import Identity
+from .long_poll import hung_up
 from .permissions import SEE, SUBMIT
 from .requests import MAX_BODY, AsOfQuery, MinPositionQuery, decode_batch, moment_text, point
+
+SEARCH_WITHIN = 5.0
+"""Seconds in which the files of a batch have to be found, unless the owner of the data folder asks."""
 
 BatchPath = Annotated[str, PathParameter(description="The batch's name")]
 BatchLimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many")]
@@ -29,9 +36,19 @@ BatchLimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description=
 async def create_batch(
     request: Json, backend: NamedDependency[Backend], access: NamedDependency[Access], who: NamedDependency[Identity]
 ) -> MadeBatch:
-    """A task for each of many files, all created together. The paths are of the service's machine."""
+    """A task for each of many files, all created together. The paths are of the service's machine.
+
+    Nothing is created for a client that hangs up before it is known which tasks there would be.
+    """
     body, trace = await json_body(request), request_trace(request)
-    return await backend.bulk(lambda: backend.commands_of(who, access).make_batch(decode_batch(body, trace)))
+    leaving = asyncio.ensure_future(hung_up(request.receive))
+    commands = backend.commands_of(who, access, Patience(None if who.owner else SEARCH_WITHIN, leaving.done))
+    try:
+        return await backend.change(who, lambda: commands.make_batch(decode_batch(body, trace)))
+    except HungUp:
+        raise BadRequest("The client hung up before the files of the batch were known") from None
+    finally:
+        leaving.cancel()
 
 
 @get("/v1/batches", needs=SEE)

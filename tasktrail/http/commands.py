@@ -276,7 +276,7 @@ async def retry_tasks(
         )
         return retry_answer(result)
 
-    return await backend.bulk(retry)
+    return await backend.change(who, retry)
 
 
 @post("/v1/rebuild", needs=OPERATE, status_code=200)

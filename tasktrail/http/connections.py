@@ -103,10 +103,10 @@ class ConnectionRoom:
 
     def refuse_stream(self, who: Identity | None) -> None:
         """Raises `Busy` when all the streams that there may be are open, or all of one token."""
-        number, of_token = self.streams.total(), self.streams[_token(who)]
+        number, of_token = self.streams.total(), self.streams[token_of(who)]
         if number >= self.max_streams:
             told = f"{number} streams are open, as many as there may be"
-        elif _token(who) and of_token >= self.max_of_token:
+        elif token_of(who) and of_token >= self.max_of_token:
             told = f"{of_token} streams are open with this token, as many as one may have"
         else:
             return
@@ -129,7 +129,8 @@ class ConnectionRoom:
         self.idle.pop(one, None)
 
 
-def _token(who: Identity | None) -> str:
+def token_of(who: Identity | None) -> str:
+    """By what bounds for each token tell apart who asks; empty for the owner and for those who are not known."""
     return who.credential if who is not None and not who.owner else ""
 
 
@@ -225,7 +226,7 @@ class GuardedConnection(H11Protocol):
     @contextmanager
     def streaming(self) -> Iterator[None]:
         """While the context lasts, the answer is a stream. One of too many is cut off: it has begun already."""
-        room, token = self.room, _token(self.who)
+        room, token = self.room, token_of(self.who)
         try:
             room.refuse_stream(self.who)
         except Busy:  # several have begun at once

@@ -44,7 +44,7 @@ class Waiters:
                 remedy="Follow `GET /v1/events`, which tells of all tasks, or ask again later.",
             )
         deadline = loop.time() + seconds
-        leaving = asyncio.ensure_future(_hung_up(receive))
+        leaving = asyncio.ensure_future(hung_up(receive))
         room.waiters += 1
         try:
             with self._expecting(task_id) as woken:
@@ -84,7 +84,7 @@ class Waiters:
             woken.set()
 
 
-async def _hung_up(receive: Receive) -> None:
+async def hung_up(receive: Receive) -> None:
     """Return when the client has gone; the request's body is read already."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -360,7 +360,7 @@ class _Reading:
 
     async def next(self, position: int, end: int) -> list[EncodedRecord]:
         """The next records after one position and up to another; empty when there are none."""
-        return await self._backend.bulk(self._next, position, end)
+        return await self._backend.follow(self._next, position, end)
 
     def _next(self, position: int, end: int) -> list[EncodedRecord]:
         service = self._backend.service

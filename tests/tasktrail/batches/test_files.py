@@ -1,5 +1,7 @@
 """The files of a batch: named, below folders, and by patterns; each once, none that may not be looked at."""
 
+import fnmatch
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +11,8 @@ import msgspec
 import pytest
 
 from tasktrail.batches import files
-from tasktrail.batches.files import Search
-from tasktrail.events.errors import InvalidPath, InvalidValue
+from tasktrail.batches.files import HungUp, Patience, Search
+from tasktrail.events.errors import InvalidPath, InvalidValue, TooCostly
 from tasktrail.intake.paths import PathRules
 
 
@@ -188,3 +190,73 @@ def test_a_link_to_where_nobody_may_look_is_one_file_more(tree: Path, monkeypatc
 
     monkeypatch.setattr("tasktrail.batches.files.os.scandir", scan)
     assert "a.lnk" in found(tree)
+
+
+def test_who_waits_has_his_files_within_some_seconds(tree: Path) -> None:
+    ticks = itertools.count()
+    patience = Patience(3.0, clock=lambda: float(next(ticks)))
+    with pytest.raises(TooCostly, match="within 3 s") as told:
+        Search(lambda _: None, stopped=patience.begin()).find([str(tree / "**" / "*.none")])
+    assert (told.value.code, told.value.field) == ("too_costly", "inputs")
+    assert "Narrow the pattern" in told.value.advice
+    assert next(ticks) == 5, "it ended at the first look that was too late"
+    assert Search(lambda _: None, stopped=Patience(clock=lambda: float(next(ticks))).begin()).find([str(tree)])
+
+
+def test_a_large_folder_is_left_when_nobody_waits_any_more(tmp_path: Path) -> None:
+    for number in range(3 * files._LOOK_EVERY):
+        (tmp_path / f"{number}").touch()
+    looks = itertools.count()
+    search = Search(lambda _: None, stopped=Patience(hung_up=lambda: next(looks) == 3).begin())
+    with pytest.raises(HungUp):
+        search.find([str(tmp_path)])
+    assert next(looks) == 4
+
+
+def test_each_file_that_is_named_is_a_step(tree: Path) -> None:
+    looks = itertools.count()
+    search = Search(lambda _: None, stopped=Patience(hung_up=lambda: next(looks) == 2).begin())
+    with pytest.raises(HungUp):
+        search.find([str(tree / f"{number}") for number in range(1_000)])
+    assert next(looks) == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("*" + "a" * 255, "more than 255 bytes"),
+        ("é" * 128 + "*", "more than 255 bytes"),
+        ("*a" * 21, "more than 20 of"),
+    ],
+)
+def test_a_pattern_that_takes_long_to_compare_is_refused(tree: Path, part: str, said: str) -> None:
+    for pattern in (tree / part, tree / part / "*.jpg", tree / "**" / part):
+        with pytest.raises(InvalidValue, match=said) as told:
+            found(pattern)
+        assert (told.value.status, told.value.field) == (413, "inputs")
+    assert "No file fits" in str(found(tree / ("*a" * 20)))
+    assert "No file fits" in str(found(tree / ("*" + "a" * 254)))
+
+
+def test_a_search_has_few_patterns_and_many_names(tree: Path) -> None:
+    names = [tree / f"x[{number}].jpg" for number in range(101)]
+    for name in names:
+        name.touch()
+    patterns = [tree / f"*{number}.none" for number in range(101)]
+    assert len(found(*names, *patterns[:100])) == 201
+    with pytest.raises(InvalidValue, match="more than 100 patterns"):
+        found(*patterns)
+
+
+def test_a_pattern_is_compiled_once_and_kept_nowhere(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def note(part: str) -> str:
+        compiled.append(part)
+        return fnmatch.translate(part)
+
+    monkeypatch.setattr(files, "translate", note)
+    before = fnmatch._compile_pattern.cache_info().currsize  # type: ignore[attr-defined]  # what must not grow
+    assert set(found(tree / "**" / "[cd].jp?")) == {"c.jpg", "d.jpg"}
+    assert compiled == ["[cd].jp?"]
+    assert fnmatch._compile_pattern.cache_info().currsize == before  # type: ignore[attr-defined]
