@@ -2,7 +2,8 @@
 
 Each way in has a room of its own, so that a flood at one leaves space at the others: the Unix socket, the port for
 strangers, and the port for those who have shown who they are, to which a connection moves when it does. In a full
-room the connection that has been idle longest is closed for a new one.
+room the connection that has been idle longest is closed for a new one; among strangers the one that came first,
+whatever it does, because a request that never ends costs them nothing.
 
 Small bodies are bounded by the number of connections. A larger one needs room for all of it before any of it is read,
 so that none waits half read for another; until there is room it waits in the kernel, at the client's cost.
@@ -86,8 +87,9 @@ def raise_descriptor_limit() -> int:
 class ConnectionRoom:
     """Place for a number of connections, for streams among them, and for what they send."""
 
-    def __init__(self, size: int, streams: int = 1) -> None:
+    def __init__(self, size: int, streams: int = 1, *, of_strangers: bool = False) -> None:
         self.size = size
+        self.of_strangers = of_strangers
         self.max_streams = max(1, streams)
         self.max_of_token = max(1, streams // 4)
         """So that no token takes all the streams of others."""
@@ -98,8 +100,9 @@ class ConnectionRoom:
         self.waiters = 0
         self.bodies = Bodies(BODY_ROOM)
         self.inside: set[GuardedConnection] = set()
-        self.idle: dict[GuardedConnection, None] = {}
-        """The connections without a request under way, the longest idle first."""
+        self.yielding: dict[GuardedConnection, None] = {}
+        """The connections that are closed for new ones, the next first: those without a request under way, by how long
+        they have been idle; of strangers all, as they came."""
 
     def refuse_stream(self, who: Identity | None) -> None:
         """Raises `Busy` when all the streams that there may be are open, or all of one token."""
@@ -113,20 +116,27 @@ class ConnectionRoom:
         raise Busy(told, remedy="End some of them, or ask again later.")
 
     def enter(self, one: "GuardedConnection") -> bool:
-        """Take a place, if need be that of the connection that has been idle longest. Returns whether there was one."""
+        """Take a place, if need be that of the connection that yields first. Returns whether there was one."""
         if len(self.inside) >= self.size:
-            oldest = next(iter(self.idle), None)
-            if oldest is None:
+            first = next(iter(self.yielding), None)
+            if first is None:
                 return False
-            oldest.drop()
+            first.drop()
         self.inside.add(one)
-        self.idle[one] = None
+        self.yielding[one] = None
         return True
 
     def leave(self, one: "GuardedConnection") -> None:
         """Give its place back."""
         self.inside.discard(one)
-        self.idle.pop(one, None)
+        self.yielding.pop(one, None)
+
+    def note(self, one: "GuardedConnection", *, busy: bool) -> None:
+        """Whether the connection has a request under way."""
+        if busy and not self.of_strangers:
+            self.yielding.pop(one, None)
+        elif one in self.inside:
+            self.yielding.setdefault(one)
 
 
 def _token(who: Identity | None) -> str:
@@ -141,7 +151,7 @@ class Rooms:
         unix, strange = min(MAX_UNIX, free // 4), min(MAX_STRANGE, free // 8)
         known = min(MAX_KNOWN, free - unix - strange)
         self.unix = ConnectionRoom(unix, min(unix // 2, MAX_UNIX_STREAMS))
-        self.known, self.strange = ConnectionRoom(known, known // 4), ConnectionRoom(strange)
+        self.known, self.strange = ConnectionRoom(known, known // 4), ConnectionRoom(strange, of_strangers=True)
 
 
 class StrictParser(h11.Connection):
@@ -237,10 +247,7 @@ class GuardedConnection(H11Protocol):
             room.streams -= Counter({token: 1})  # which keeps no zeros
 
     def _note(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.room.idle.pop(self, None)
-        elif self in self.room.inside:
-            self.room.idle.setdefault(self)
+        self.room.note(self, busy=self.cycle is not None and not self.cycle.response_complete)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP with a problem, like every other error."""
@@ -375,7 +382,7 @@ class Listener:
 
     def _rest(self, error: OSError) -> None:
         logger.warning("no connections can be taken for a moment", reason=error.strerror or str(error))
-        for oldest in list(self._relief.idle)[:_AT_ONCE]:
+        for oldest in list(self._relief.yielding)[:_AT_ONCE]:
             oldest.drop()
         self._loop.remove_reader(self._listening)
         self._resting = self._loop.call_later(_REST, self._begin)
