@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import h11
@@ -62,7 +62,7 @@ HELD = 32 * 1024 * 1024
 _AT_ONCE = 32
 """Connections taken before others get their turn."""
 MOST_BEGINNING = 256
-"""Connections that agree on TLS at once; they are in no room yet."""
+"""Connections that agree on TLS at once; they are in no room yet. The oldest makes place for a new one."""
 GREETED_WITHIN = 10.0
 """Seconds that this may take."""
 _REST = 0.25
@@ -343,8 +343,8 @@ class Listener:
         self._serve = serve
         self._relief = relief
         self._loop = asyncio.get_running_loop()
-        self.beginning: set[asyncio.Task[None]] = set()
-        """What takes connections that are accepted and in no room yet: they may agree on TLS."""
+        self.beginning: dict[asyncio.Task[None], socket.socket] = {}
+        """What takes connections that are accepted and in no room yet, the oldest first: they may agree on TLS."""
         self._resting: asyncio.TimerHandle | None = None
         self._listening.settimeout(0)
         self._begin()
@@ -363,11 +363,16 @@ class Listener:
                 self._rest(error)
                 return
             if self._context is not None and len(self.beginning) >= MOST_BEGINNING:
-                connection.close()  # it would only wait for others that say nothing
-                continue
+                self._end_oldest_beginning()
             task = self._loop.create_task(self._take(connection))
-            self.beginning.add(task)
-            task.add_done_callback(self.beginning.discard)
+            self.beginning[task] = connection
+            task.add_done_callback(lambda task: self.beginning.pop(task, None))
+
+    def _end_oldest_beginning(self) -> None:
+        """Let the oldest agreement on TLS fail, for a new one."""
+        oldest = self.beginning.pop(next(iter(self.beginning)))
+        with suppress(OSError):  # the other end has hung up meanwhile
+            oldest.shutdown(socket.SHUT_RDWR)  # its task reads the end and closes it
 
     async def _take(self, connection: socket.socket) -> None:
         try:
