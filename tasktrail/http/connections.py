@@ -97,7 +97,9 @@ class ConnectionRoom:
         """How many there are, by the token that was shown; under the empty name those of the owner."""
         self.max_waiters = max(1, size * 3 // 4)
         """Requests that may wait for a task, so that they leave room for others."""
-        self.waiters = 0
+        self.max_waiters_of_token = max(1, self.max_waiters // 4)
+        self.waiters: Counter[str] = Counter()
+        """How many there are, as in `streams`."""
         self.bodies = Bodies(BODY_ROOM)
         self.inside: set[GuardedConnection] = set()
         self.yielding: dict[GuardedConnection, None] = {}
@@ -106,14 +108,31 @@ class ConnectionRoom:
 
     def refuse_stream(self, who: Identity | None) -> None:
         """Raises `Busy` when all the streams that there may be are open, or all of one token."""
-        number, of_token = self.streams.total(), self.streams[_token(who)]
+        number, of_token = self.streams.total(), self.streams[token_of(who)]
         if number >= self.max_streams:
             told = f"{number} streams are open, as many as there may be"
-        elif _token(who) and of_token >= self.max_of_token:
+        elif token_of(who) and of_token >= self.max_of_token:
             told = f"{of_token} streams are open with this token, as many as one may have"
         else:
             return
         raise Busy(told, remedy="End some of them, or ask again later.")
+
+    @contextmanager
+    def waiting(self, who: Identity | None) -> Iterator[None]:
+        """While the context lasts, a request waits. Raises `Busy` when too many do, or too many with one token."""
+        number, token = self.waiters.total(), token_of(who)
+        if number >= self.max_waiters:
+            told = f"{number} requests wait for tasks, as many as there may be"
+        elif token and self.waiters[token] >= self.max_waiters_of_token:
+            told = f"{self.waiters[token]} requests with this token wait for tasks, as many as there may be of one"
+        else:
+            self.waiters[token] += 1
+            try:
+                yield
+            finally:
+                self.waiters -= Counter({token: 1})  # which keeps no zeros
+            return
+        raise Busy(told, remedy="Follow `GET /v1/events`, which tells of all tasks, or ask again later.")
 
     def enter(self, one: "GuardedConnection") -> bool:
         """Take a place, if need be that of the connection that yields first. Returns whether there was one."""
@@ -139,7 +158,8 @@ class ConnectionRoom:
             self.yielding.setdefault(one)
 
 
-def _token(who: Identity | None) -> str:
+def token_of(who: Identity | None) -> str:
+    """Whose share of the room a request takes; empty for the owner, who may have all."""
     return who.credential if who is not None and not who.owner else ""
 
 
@@ -235,7 +255,7 @@ class GuardedConnection(H11Protocol):
     @contextmanager
     def streaming(self) -> Iterator[None]:
         """While the context lasts, the answer is a stream. One of too many is cut off: it has begun already."""
-        room, token = self.room, _token(self.who)
+        room, token = self.room, token_of(self.who)
         try:
             room.refuse_stream(self.who)
         except Busy:  # several have begun at once
