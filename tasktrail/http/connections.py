@@ -440,59 +440,99 @@ class Bodies:
     """The room for bodies; lives in one event loop."""
 
     def __init__(self, room: int) -> None:
-        """`room`: bytes."""
+        """`room`: bytes. One token may have half of it, or what one request takes at most if that is more."""
         self.free = room
+        self.max_of_token = max(room // 2, MAX_BODY)
+        self.taken: Counter[str] = Counter()
+        """Bytes that are taken or waited for, by the token that was shown; under the empty name those of the owner."""
         self.waiting = 0
+        """Requests whose share has place for them, and the room has none."""
         self._freed = asyncio.Condition()
 
     @asynccontextmanager
-    async def reading(self, headers: dict[bytes, bytes], receive: Receive) -> AsyncIterator[Receive]:
-        """While the context lasts, the request reads its body through the function that is yielded."""
-        body = _Body(self, _announced(headers), receive)
+    async def reading(
+        self, headers: dict[bytes, bytes], receive: Receive, who: Identity | None = None
+    ) -> AsyncIterator[Receive]:
+        """While the context lasts, the request of `who` reads its body through the function that is yielded."""
+        body = _Body(self, _announced(headers), receive, token_of(who))
         try:
             yield body.receive
         finally:
             if body.room:
                 async with self._freed:
                     self.free += body.room
-                    self._freed.notify_all()
+                    self._give_back(body.room, body.token)
 
-    async def reserve(self, size: int) -> None:
-        """Take room. Raises `Busy` when there is none in time."""
-        self.waiting += 1
+    def _within_share(self, size: int, token: str) -> bool:
+        return not token or self.taken[token] + size <= self.max_of_token
+
+    async def reserve(self, size: int, token: str) -> None:
+        """Take room. Raises `Busy` when there is none in time.
+
+        Who waits for its own share presses nobody: others could not give it.
+        """
         try:
             async with asyncio.timeout(WAIT), self._freed:
-                await self._freed.wait_for(lambda: self.free >= size)
-                self.free -= size
+                await self._freed.wait_for(lambda: self._within_share(size, token))
+                self.taken[token] += size
+                self.waiting += 1
+                try:
+                    await self._freed.wait_for(lambda: self.free >= size)
+                    self.free -= size
+                except BaseException:  # it is out of time, or has hung up
+                    self._give_back(size, token)
+                    raise
+                finally:
+                    self.waiting -= 1
         except TimeoutError:
             raise Busy(
                 f"No room for {size:,} bytes within {WAIT:g} s: too many large requests are under way",
                 remedy="Repeat the request later; send less at a time.",
             ) from None
-        finally:
-            self.waiting -= 1
+
+    def _give_back(self, size: int, token: str) -> None:
+        self.taken -= Counter({token: size})
+        self._freed.notify_all()
 
 
 class _Body:
     """The body of one request."""
 
-    def __init__(self, bodies: Bodies, size: int, receive: Receive) -> None:
+    def __init__(self, bodies: Bodies, size: int, receive: Receive, token: str) -> None:
+        self.token = token
         self._bodies = bodies
         self._size = size
         self._receive = receive
         self._under_way = size > 0
         self.room = 0
+        self._arrived = 0
+        self._waited = 0.0
+        """Bytes that have arrived since it was last looked whether they come quickly enough, and seconds waited."""
 
     async def receive(self) -> Any:
         """The next message of the request. Raises `Busy` and `RequestTimeout`."""
         if not self._under_way:
             return await self._receive()
         if self._size > SMALL and not self.room:
-            await self._bodies.reserve(self._size)
+            await self._bodies.reserve(self._size, self.token)
             self.room = self._size
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         message: Any = await self._next()
         self._under_way = bool(message.get("more_body"))
+        self._arrived += len(message.get("body", b""))
+        self._waited += loop.time() - begun
+        if self._under_way and self._waited >= PRESSED:
+            self._refuse_slow()
         return message
+
+    def _refuse_slow(self) -> None:
+        """Raises `RequestTimeout` if others wait, and at this rate the body would not be here in time."""
+        if self.room and self._bodies.waiting and self._arrived * BODY_WITHIN < self._size * self._waited:
+            raise RequestTimeout(
+                f"{self._arrived:,} bytes of the body have arrived in {self._waited:.0f} s, and others wait for room"
+            )
+        self._arrived, self._waited = 0, 0.0
 
     async def _next(self) -> Any:
         waited = 0.0
