@@ -232,7 +232,7 @@ class AccessMiddleware:
             await _ask_to_log_in(scope, headers, send)
             return
         scope["state"]["who"] = who
-        async with connection.room.bodies.reading(headers, receive) as reading:
+        async with connection.room.bodies.reading(headers, receive, who) as reading:
             if scope.get("method") == "HEAD":
                 await answer_head(self._app, scope, reading, send)
             else:

@@ -2,7 +2,8 @@
 
 Each way in has a room of its own, so that a flood at one leaves space at the others: the Unix socket, the port for
 strangers, and the port for those who have shown who they are, to which a connection moves when it does. In a full
-room the connection that has been idle longest is closed for a new one.
+room the connection that has been idle longest is closed for a new one; among strangers the one that came first,
+whatever it does, because a request that never ends costs them nothing.
 
 Small bodies are bounded by the number of connections. A larger one needs room for all of it before any of it is read,
 so that none waits half read for another; until there is room it waits in the kernel, at the client's cost.
@@ -14,7 +15,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import h11
@@ -61,7 +62,7 @@ HELD = 32 * 1024 * 1024
 _AT_ONCE = 32
 """Connections taken before others get their turn."""
 MOST_BEGINNING = 256
-"""Connections that agree on TLS at once; they are in no room yet."""
+"""Connections that agree on TLS at once; they are in no room yet. The oldest makes place for a new one."""
 GREETED_WITHIN = 10.0
 """Seconds that this may take."""
 _REST = 0.25
@@ -86,8 +87,9 @@ def raise_descriptor_limit() -> int:
 class ConnectionRoom:
     """Place for a number of connections, for streams among them, and for what they send."""
 
-    def __init__(self, size: int, streams: int = 1) -> None:
+    def __init__(self, size: int, streams: int = 1, *, of_strangers: bool = False) -> None:
         self.size = size
+        self.of_strangers = of_strangers
         self.max_streams = max(1, streams)
         self.max_of_token = max(1, streams // 4)
         """So that no token takes all the streams of others."""
@@ -95,11 +97,14 @@ class ConnectionRoom:
         """How many there are, by the token that was shown; under the empty name those of the owner."""
         self.max_waiters = max(1, size * 3 // 4)
         """Requests that may wait for a task, so that they leave room for others."""
-        self.waiters = 0
+        self.max_waiters_of_token = max(1, self.max_waiters // 4)
+        self.waiters: Counter[str] = Counter()
+        """How many there are, as in `streams`."""
         self.bodies = Bodies(BODY_ROOM)
         self.inside: set[GuardedConnection] = set()
-        self.idle: dict[GuardedConnection, None] = {}
-        """The connections without a request under way, the longest idle first."""
+        self.yielding: dict[GuardedConnection, None] = {}
+        """The connections that are closed for new ones, the next first: those without a request under way, by how long
+        they have been idle; of strangers all, as they came."""
 
     def refuse_stream(self, who: Identity | None) -> None:
         """Raises `Busy` when all the streams that there may be are open, or all of one token."""
@@ -112,21 +117,45 @@ class ConnectionRoom:
             return
         raise Busy(told, remedy="End some of them, or ask again later.")
 
+    @contextmanager
+    def waiting(self, who: Identity | None) -> Iterator[None]:
+        """While the context lasts, a request waits. Raises `Busy` when too many do, or too many with one token."""
+        number, token = self.waiters.total(), token_of(who)
+        if number >= self.max_waiters:
+            told = f"{number} requests wait for tasks, as many as there may be"
+        elif token and self.waiters[token] >= self.max_waiters_of_token:
+            told = f"{self.waiters[token]} requests with this token wait for tasks, as many as there may be of one"
+        else:
+            self.waiters[token] += 1
+            try:
+                yield
+            finally:
+                self.waiters -= Counter({token: 1})  # which keeps no zeros
+            return
+        raise Busy(told, remedy="Follow `GET /v1/events`, which tells of all tasks, or ask again later.")
+
     def enter(self, one: "GuardedConnection") -> bool:
-        """Take a place, if need be that of the connection that has been idle longest. Returns whether there was one."""
+        """Take a place, if need be that of the connection that yields first. Returns whether there was one."""
         if len(self.inside) >= self.size:
-            oldest = next(iter(self.idle), None)
-            if oldest is None:
+            first = next(iter(self.yielding), None)
+            if first is None:
                 return False
-            oldest.drop()
+            first.drop()
         self.inside.add(one)
-        self.idle[one] = None
+        self.yielding[one] = None
         return True
 
     def leave(self, one: "GuardedConnection") -> None:
         """Give its place back."""
         self.inside.discard(one)
-        self.idle.pop(one, None)
+        self.yielding.pop(one, None)
+
+    def note(self, one: "GuardedConnection", *, busy: bool) -> None:
+        """Whether the connection has a request under way."""
+        if busy and not self.of_strangers:
+            self.yielding.pop(one, None)
+        elif one in self.inside:
+            self.yielding.setdefault(one)
 
 
 def token_of(who: Identity | None) -> str:
@@ -142,7 +171,7 @@ class Rooms:
         unix, strange = min(MAX_UNIX, free // 4), min(MAX_STRANGE, free // 8)
         known = min(MAX_KNOWN, free - unix - strange)
         self.unix = ConnectionRoom(unix, min(unix // 2, MAX_UNIX_STREAMS))
-        self.known, self.strange = ConnectionRoom(known, known // 4), ConnectionRoom(strange)
+        self.known, self.strange = ConnectionRoom(known, known // 4), ConnectionRoom(strange, of_strangers=True)
 
 
 class StrictParser(h11.Connection):
@@ -238,10 +267,7 @@ class GuardedConnection(H11Protocol):
             room.streams -= Counter({token: 1})  # which keeps no zeros
 
     def _note(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.room.idle.pop(self, None)
-        elif self in self.room.inside:
-            self.room.idle.setdefault(self)
+        self.room.note(self, busy=self.cycle is not None and not self.cycle.response_complete)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP with a problem, like every other error."""
@@ -337,8 +363,8 @@ class Listener:
         self._serve = serve
         self._relief = relief
         self._loop = asyncio.get_running_loop()
-        self.beginning: set[asyncio.Task[None]] = set()
-        """What takes connections that are accepted and in no room yet: they may agree on TLS."""
+        self.beginning: dict[asyncio.Task[None], socket.socket] = {}
+        """What takes connections that are accepted and in no room yet, the oldest first: they may agree on TLS."""
         self._resting: asyncio.TimerHandle | None = None
         self._listening.settimeout(0)
         self._begin()
@@ -357,11 +383,16 @@ class Listener:
                 self._rest(error)
                 return
             if self._context is not None and len(self.beginning) >= MOST_BEGINNING:
-                connection.close()  # it would only wait for others that say nothing
-                continue
+                self._end_oldest_beginning()
             task = self._loop.create_task(self._take(connection))
-            self.beginning.add(task)
-            task.add_done_callback(self.beginning.discard)
+            self.beginning[task] = connection
+            task.add_done_callback(lambda task: self.beginning.pop(task, None))
+
+    def _end_oldest_beginning(self) -> None:
+        """Let the oldest agreement on TLS fail, for a new one."""
+        oldest = self.beginning.pop(next(iter(self.beginning)))
+        with suppress(OSError):  # the other end has hung up meanwhile
+            oldest.shutdown(socket.SHUT_RDWR)  # its task reads the end and closes it
 
     async def _take(self, connection: socket.socket) -> None:
         try:
@@ -376,7 +407,7 @@ class Listener:
 
     def _rest(self, error: OSError) -> None:
         logger.warning("no connections can be taken for a moment", reason=error.strerror or str(error))
-        for oldest in list(self._relief.idle)[:_AT_ONCE]:
+        for oldest in list(self._relief.yielding)[:_AT_ONCE]:
             oldest.drop()
         self._loop.remove_reader(self._listening)
         self._resting = self._loop.call_later(_REST, self._begin)
@@ -409,59 +440,99 @@ class Bodies:
     """The room for bodies; lives in one event loop."""
 
     def __init__(self, room: int) -> None:
-        """`room`: bytes."""
+        """`room`: bytes. One token may have half of it, or what one request takes at most if that is more."""
         self.free = room
+        self.max_of_token = max(room // 2, MAX_BODY)
+        self.taken: Counter[str] = Counter()
+        """Bytes that are taken or waited for, by the token that was shown; under the empty name those of the owner."""
         self.waiting = 0
+        """Requests whose share has place for them, and the room has none."""
         self._freed = asyncio.Condition()
 
     @asynccontextmanager
-    async def reading(self, headers: dict[bytes, bytes], receive: Receive) -> AsyncIterator[Receive]:
-        """While the context lasts, the request reads its body through the function that is yielded."""
-        body = _Body(self, _announced(headers), receive)
+    async def reading(
+        self, headers: dict[bytes, bytes], receive: Receive, who: Identity | None = None
+    ) -> AsyncIterator[Receive]:
+        """While the context lasts, the request of `who` reads its body through the function that is yielded."""
+        body = _Body(self, _announced(headers), receive, token_of(who))
         try:
             yield body.receive
         finally:
             if body.room:
                 async with self._freed:
                     self.free += body.room
-                    self._freed.notify_all()
+                    self._give_back(body.room, body.token)
 
-    async def reserve(self, size: int) -> None:
-        """Take room. Raises `Busy` when there is none in time."""
-        self.waiting += 1
+    def _within_share(self, size: int, token: str) -> bool:
+        return not token or self.taken[token] + size <= self.max_of_token
+
+    async def reserve(self, size: int, token: str) -> None:
+        """Take room. Raises `Busy` when there is none in time.
+
+        Who waits for its own share presses nobody: others could not give it.
+        """
         try:
             async with asyncio.timeout(WAIT), self._freed:
-                await self._freed.wait_for(lambda: self.free >= size)
-                self.free -= size
+                await self._freed.wait_for(lambda: self._within_share(size, token))
+                self.taken[token] += size
+                self.waiting += 1
+                try:
+                    await self._freed.wait_for(lambda: self.free >= size)
+                    self.free -= size
+                except BaseException:  # it is out of time, or has hung up
+                    self._give_back(size, token)
+                    raise
+                finally:
+                    self.waiting -= 1
         except TimeoutError:
             raise Busy(
                 f"No room for {size:,} bytes within {WAIT:g} s: too many large requests are under way",
                 remedy="Repeat the request later; send less at a time.",
             ) from None
-        finally:
-            self.waiting -= 1
+
+    def _give_back(self, size: int, token: str) -> None:
+        self.taken -= Counter({token: size})
+        self._freed.notify_all()
 
 
 class _Body:
     """The body of one request."""
 
-    def __init__(self, bodies: Bodies, size: int, receive: Receive) -> None:
+    def __init__(self, bodies: Bodies, size: int, receive: Receive, token: str) -> None:
+        self.token = token
         self._bodies = bodies
         self._size = size
         self._receive = receive
         self._under_way = size > 0
         self.room = 0
+        self._arrived = 0
+        self._waited = 0.0
+        """Bytes that have arrived since it was last looked whether they come quickly enough, and seconds waited."""
 
     async def receive(self) -> Any:
         """The next message of the request. Raises `Busy` and `RequestTimeout`."""
         if not self._under_way:
             return await self._receive()
         if self._size > SMALL and not self.room:
-            await self._bodies.reserve(self._size)
+            await self._bodies.reserve(self._size, self.token)
             self.room = self._size
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         message: Any = await self._next()
         self._under_way = bool(message.get("more_body"))
+        self._arrived += len(message.get("body", b""))
+        self._waited += loop.time() - begun
+        if self._under_way and self._waited >= PRESSED:
+            self._refuse_slow()
         return message
+
+    def _refuse_slow(self) -> None:
+        """Raises `RequestTimeout` if others wait, and at this rate the body would not be here in time."""
+        if self.room and self._bodies.waiting and self._arrived * BODY_WITHIN < self._size * self._waited:
+            raise RequestTimeout(
+                f"{self._arrived:,} bytes of the body have arrived in {self._waited:.0f} s, and others wait for room"
+            )
+        self._arrived, self._waited = 0, 0.0
 
     async def _next(self) -> Any:
         waited = 0.0

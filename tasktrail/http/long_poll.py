@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from litestar.types import Receive
 
 from ..api.served import Served
-from ..errors import Busy
 from ..events import Task
 from ..events.state import FINISHED
 from .connections import GuardedConnection
@@ -38,29 +37,18 @@ class Waiters:
         room, loop = connection.room, asyncio.get_running_loop()
         if not await is_open() and (task := await look()).status in FINISHED:
             return task
-        if room.waiters >= room.max_waiters:
-            raise Busy(
-                f"{room.waiters} requests wait for tasks, as many as there may be",
-                remedy="Follow `GET /v1/events`, which tells of all tasks, or ask again later.",
-            )
         deadline = loop.time() + seconds
-        leaving = asyncio.ensure_future(hung_up(receive))
-        room.waiters += 1
-        try:
-            with self._expecting(task_id) as woken:
-                leaving.add_done_callback(lambda _: woken.set())
-                while True:
-                    woken.clear()
-                    over = loop.time() >= deadline or self.closed or leaving.done()
-                    if over or not await is_open():
-                        task = await look()
-                        if over or task.status in FINISHED:
-                            return task
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(woken.wait(), deadline - loop.time())
-        finally:
-            room.waiters -= 1
-            leaving.cancel()
+        with room.waiting(connection.who), _hanging_up(receive) as leaving, self._expecting(task_id) as woken:
+            leaving.add_done_callback(lambda _: woken.set())
+            while True:
+                woken.clear()
+                over = loop.time() >= deadline or self.closed or leaving.done()
+                if over or not await is_open():
+                    task = await look()
+                    if over or task.status in FINISHED:
+                        return task
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), deadline - loop.time())
 
     @contextmanager
     def _expecting(self, task_id: int) -> Iterator[asyncio.Event]:
@@ -82,6 +70,15 @@ class Waiters:
         self.closed = True
         for woken in self._waiting:
             woken.set()
+
+
+@contextmanager
+def _hanging_up(receive: Receive) -> Iterator[asyncio.Future[None]]:
+    leaving = asyncio.ensure_future(hung_up(receive))
+    try:
+        yield leaving
+    finally:
+        leaving.cancel()
 
 
 async def hung_up(receive: Receive) -> None:

@@ -14,6 +14,7 @@ from owner import AUTH, LINE, SECRET
 from tasktrail.errors import Busy, RequestTimeout
 from tasktrail.http import connections
 from tasktrail.http.connections import Bodies
+from tasktrail.http.identity import OWNER, Identity
 from tasktrail.http.requests import MAX_FORM, MAX_LOGIN
 from tasktrail.http.server import HttpServer
 from tasktrail.http.sessions import csrf_of
@@ -134,6 +135,65 @@ def test_who_stalls_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> N
             await stalled
 
     asyncio.run(asyncio.wait_for(attempt(), 30))
+
+
+def who(name: str) -> Identity:
+    return Identity(name=name, role="submitter", way="token", credential=name)
+
+
+def test_a_token_takes_half_of_the_room_and_the_owner_may_have_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "WAIT", 0.01)
+    monkeypatch.setattr(connections, "MAX_BODY", 50_000)
+
+    async def attempt() -> None:
+        room = Bodies(100_000)
+        async with room.reading(headers(50_000), whole, who("ci")) as first:
+            await first()
+            async with room.reading(headers(20_000), whole, who("ci")) as second:
+                refused: asyncio.Future[Any] = asyncio.ensure_future(second())
+                await asyncio.sleep(0)
+                assert room.waiting == 0  # no other body is cut off for what others could not give
+                with pytest.raises(Busy):
+                    await refused
+            async with room.reading(headers(20_000), whole, who("other")) as third:
+                await third()
+        async with room.reading(headers(50_000), whole, who("ci")) as again:
+            await again()
+        for owner in (None, who(OWNER)):
+            async with (
+                room.reading(headers(50_000), whole, owner) as one,
+                room.reading(headers(50_000), whole, owner) as another,
+            ):
+                await one()
+                await another()
+        assert (room.free, room.taken.total()) == (100_000, 0)
+
+    asyncio.run(attempt())
+
+
+def test_who_sends_too_slowly_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "PRESSED", 0.01)
+    monkeypatch.setattr(connections, "BODY_WITHIN", 1e-6)  # no rate suffices
+
+    async def trickle() -> Any:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def trickling(room: Bodies) -> None:
+        async with room.reading(headers(90_000), trickle) as receive:
+            while True:
+                await receive()
+
+    async def attempt() -> None:
+        room = Bodies(100_000)
+        slow = asyncio.create_task(trickling(room))
+        await asyncio.sleep(0)
+        async with room.reading(headers(50_000), whole) as receive:
+            assert await receive() == await whole()
+        with pytest.raises(RequestTimeout, match="others wait for room"):
+            await slow
+
+    asyncio.run(asyncio.wait_for(attempt(), 10))
 
 
 def test_a_request_without_a_body_may_wait_for_its_end_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

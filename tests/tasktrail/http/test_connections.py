@@ -57,6 +57,29 @@ def test_the_longest_idle_connection_makes_place(serve: Serve) -> None:
         assert httpx.get(f"{server.address}/healthz", headers=AUTH, trust_env=False).status_code == 200
 
 
+def log_in_slowly(server: HttpServer) -> socket.socket:
+    """A connection whose log-in is under way, and of which nothing more comes."""
+    one = connect(server)
+    one.sendall(
+        b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert one.recv(4096).startswith(b"HTTP/1.1 100")
+    return one
+
+
+@pytest.mark.usefixtures("cramped")
+def test_strangers_who_never_end_their_requests_shut_nobody_out(serve: Serve) -> None:
+    server = serve()
+    with ExitStack() as stack:
+        slow = [stack.enter_context(log_in_slowly(server)) for _ in range(4)]
+        mine = stack.enter_context(connect(server))
+        slow += [stack.enter_context(log_in_slowly(server)) for _ in range(3)]
+        assert all(is_closed(one) for one in slow[:4])  # and not the one that has said nothing yet
+        mine.sendall(HEALTH)
+        assert mine.recv(12) == b"HTTP/1.1 200"
+
+
 @pytest.mark.usefixtures("cramped")
 def test_a_flood_at_the_port_leaves_the_unix_socket_alone(serve: Serve, tmp_path: Path) -> None:
     server = serve()

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_a_thousand_wait_without_a_thread(
             threads = threading.active_count()
             asking = [asyncio.create_task(ask()) for _ in range(number)]
             async with asyncio.timeout(60):
-                while room.waiters < number:  # noqa: ASYNC110 - the server is in another thread
+                while room.waiters.total() < number:  # noqa: ASYNC110 - the server is in another thread
                     await asyncio.sleep(0.02)
             assert threading.active_count() < threads + 20  # those that read may have begun
             assert (await client.get("/healthz")).status_code == 200
@@ -113,7 +114,7 @@ def test_a_thousand_wait_without_a_thread(
             assert set(await asyncio.gather(*asking)) == {"cancelled"}
 
     asyncio.run(program())
-    assert room.waiters == 0
+    assert room.waiters.total() == 0
 
 
 def test_who_hangs_up_is_not_waited_for(
@@ -124,7 +125,7 @@ def test_who_hangs_up_is_not_waited_for(
     wire = httpx.HTTPTransport(uds=str(tmp_path / "other.sock"))
     with httpx.Client(transport=wire, base_url="http://localhost") as client, pytest.raises(httpx.ReadTimeout):
         client.get(f"/v1/tasks/{task_id}?wait=60", timeout=0.3)
-    assert eventually(lambda: room_of(server).waiters == 0)
+    assert eventually(lambda: room_of(server).waiters.total() == 0)
     assert not service._system.endings._waiting
 
 
@@ -140,6 +141,34 @@ def test_those_who_wait_leave_room_for_others(
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "busy", "2")
 
 
+def test_one_token_leaves_others_room_to_wait(
+    service: TaskService, serve: Callable[..., HttpServer], wish: Wish, eventually: Eventually
+) -> None:
+    secrets = {name: service.add_token(name, "reader") for name in ("patient", "other")}
+    server = serve()
+    room = server._server._rooms.known  # type: ignore[union-attr]  # it runs
+    room.max_waiters_of_token = 1
+    task_id = service.create_task(**wish())
+
+    def ask(name: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {secrets[name]}"}
+        address = f"{server.address}/v1/tasks/{task_id}?wait=60"
+        return httpx.get(address, headers=headers, trust_env=False, timeout=30)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, "patient")
+        assert eventually(lambda: room.waiters.total() == 1)
+        refused = ask("patient")
+        second = pool.submit(ask, "other")
+        assert eventually(lambda: room.waiters.total() == 2)
+        service.cancel_task(task_id)
+        answers = [first.result(), second.result()]
+    assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+    assert [answer.json()["status"] for answer in answers] == ["cancelled"] * 2
+    for name in secrets:
+        service.revoke_token(name)
+
+
 def test_a_service_that_stops_answers_all_who_wait(
     service: TaskService, serve: Callable[..., HttpServer], wish: Wish, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -150,7 +179,7 @@ def test_a_service_that_stops_answers_all_who_wait(
     with httpx.Client(transport=wire, base_url="http://localhost", timeout=30) as client:
         asking = threading.Thread(target=lambda: answers.append(client.get(f"/v1/tasks/{task_id}?wait=60")))
         asking.start()
-        assert eventually(lambda: room_of(server).waiters == 1)
+        assert eventually(lambda: room_of(server).waiters.total() == 1)
         assert server.stop()
         asking.join()
     assert [answer.json()["status"] for answer in answers] == ["pending"]

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from tasktrail import Client
 from tasktrail.api.service import TaskService
 from tasktrail.errors import ListenFailed
 from tasktrail.events.errors import ServiceUnreachable
+from tasktrail.http import connections
 from tasktrail.http import server as server_module
 from tasktrail.http.network import Network, Proxies, RequestOrigin
 from tasktrail.http.server import Certificate, HttpServer
@@ -92,6 +94,23 @@ def test_connections_that_say_nothing_do_not_keep_others_from_tls(serve: Serve, 
         assert client.get("/healthz").status_code == 200
     for one in silent:
         one.close()
+
+
+@openssl
+def test_where_too_many_begin_tls_and_say_nothing_the_first_of_them_makes_place(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST_BEGINNING", 4)
+    monkeypatch.setattr(connections, "GREETED_WITHIN", 3600.0)
+    network = certificate(tmp_path)
+    server = serve(network=network)
+    port = httpx.URL(server.address).port or 0
+    context = ssl.create_default_context(cafile=network.certificate)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)) for _ in range(4)]
+        with httpx.Client(base_url=server.address, verify=context, trust_env=False) as client:
+            assert client.get("/healthz").status_code == 200
+        assert silent[0].recv(1) == b""
 
 
 @openssl
