@@ -96,8 +96,10 @@ def test_a_link_elsewhere_leads_here_without_a_cookie_and_the_browser_asks_again
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:80", "localhost.evil.example", "", "127.0.0.1.nip.io"]
-    + ["evil.example, 127.0.0.1", "evil.example,localhost:80"],
+    [
+        *("evil.example", "evil.example:80", "localhost.evil.example", "", "127.0.0.1.nip.io"),
+        *("evil.example, 127.0.0.1", "evil.example,localhost:80"),
+    ],
 )
 def test_a_name_that_was_rebound_to_this_address_gets_nothing(victim: httpx.Client, host: str) -> None:
     for headers in ({}, AUTH):
