@@ -73,6 +73,7 @@ from .core.messages import (
     Submit,
     Tick,
 )
+from .core.owners import is_of
 from .core.sources import WatchedFolder
 from .core.state import Running, SchedulerState
 from .core.step import needed, resume_from_log, step
@@ -485,7 +486,10 @@ class Scheduler(Actor):
         if known.digest == ticket.digest:
             self._answered.append((ticket, self._known_answer(known, submit.command)))
         else:
-            error = CommandIdReused(f"Command id {ticket.command_id} was used for task {known.task_id}")
+            # Only a task in memory is known to be the user's; no other is named to whoever is bound to one.
+            named = submit.only_user is None or is_of(self.state, known.task_id, submit.only_user)
+            used_for = f"task {known.task_id}" if named else "another command"
+            error = CommandIdReused(f"Command id {ticket.command_id} was used for {used_for}")
             self._answered.append((ticket, error))
         return True
 

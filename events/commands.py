@@ -69,7 +69,7 @@ Traceparent: TypeAlias = Annotated[
 ]
 
 
-_SET_NAME = r"[^\s,/\x00-\x1f\x7f](?:[^,/\x00-\x1f\x7f]*[^\s,/\x00-\x1f\x7f])?"
+_SET_NAME = r"[^\s,/\x00-\x1f\x7f-\x9f](?:[^,/\x00-\x1f\x7f-\x9f]*[^\s,/\x00-\x1f\x7f-\x9f])?"
 BatchName: TypeAlias = Annotated[
     str,
     msgspec.Meta(
@@ -355,7 +355,7 @@ Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 ScheduleName: TypeAlias = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(?!\.\.?$)[^/\x00-\x1f\x7f]+$",
+        pattern=r"^(?!\.\.?$)[^/\x00-\x1f\x7f-\x9f]+$",
         min_length=1,
         max_length=200,
         description="a name without `/` and control characters, and not `.` or `..`",

@@ -27,6 +27,12 @@ _FOR_EVER = 100 * 365 * 86400.0
 _SHOWN = 40
 """Characters of a key that an error repeats."""
 _SHOWN_BITS = 256
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def has_control(text: str) -> bool:
+    """Whether the text holds a control character: of ASCII, or one of those behind it, which steer terminals, too."""
+    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def check_plain(value: Any, field: str, depth: int = 0) -> None:

@@ -64,7 +64,7 @@ def refuse_future(point: str | Point, now: datetime, field: str = "as_of") -> No
 
 def _read(text: str, field: str) -> Point:
     try:
-        return int(text) if text.isdecimal() else datetime.fromisoformat(text)
+        return int(text) if text.isascii() and text.isdecimal() else datetime.fromisoformat(text)
     except ValueError:
         raise InvalidValue(
             f"{text[:40]!r} is neither a position nor a time such as 2026-01-31T12:00:00Z", field=field

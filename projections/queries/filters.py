@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ...events.errors import CONTRADICTION, InvalidValue
 from ...events.state import WAITING, Status
-from ...events.values import check_plain, check_whole, in_words
+from ...events.values import check_plain, check_whole, has_control, in_words
 from ..views.rows import match_expression
 from ..views.schema import OVER
 
@@ -131,7 +131,7 @@ def _check_ids(field: str, ids: object) -> None:
 
 def _check_text(field: str, texts: Texts) -> None:
     for text in texts if isinstance(texts, tuple | list) and field in _TEXTS else (texts,):
-        if not isinstance(text, str) or len(text) > MAX_TEXT or any(one < " " or one == "\x7f" for one in text):
+        if not isinstance(text, str) or len(text) > MAX_TEXT or has_control(text):
             raise InvalidValue(
                 f"{field} must be text of up to {MAX_TEXT} characters, no control characters", field=field
             )

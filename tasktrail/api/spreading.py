@@ -24,7 +24,7 @@ _OF_THE_FILM = (
 )
 OF_THE_PARTS = ("scheduled_for", "held", "deadline", "queue_timeout")
 """When the work may begin. The film waits for its parts anyway."""
-_FOLDED = re.compile(r"[\s,/\x00-\x1f\x7f]+")
+_FOLDED = re.compile(r"[\s,/\x00-\x1f\x7f-\x9f]+")
 _LONGEST = 150
 _NAME_MAX = 255
 """Bytes of a file's name."""

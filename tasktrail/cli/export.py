@@ -15,7 +15,7 @@ from .fields import with_options
 from .progress import counting
 from .session import Session
 from .tasks import as_text_of, task_filters
-from .terminal import plain, print_json, say
+from .terminal import for_stream, plain, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,7 +121,12 @@ def write_export(
         _bar(out) as tell,
     ):
         if out is None:
-            write_rows(export, form_of(form, what, source, as_written=as_written), sys.stdout.buffer.write, tell)
+            stdout = sys.stdout.buffer
+
+            def write(lines: bytes) -> None:
+                stdout.write(for_stream(lines, stdout))
+
+            write_rows(export, form_of(form, what, source, as_written=as_written), write, tell)
             sys.stdout.buffer.flush()
             return
         written = write_file(out, export, form, what, source, tell, as_written=as_written)

@@ -9,7 +9,7 @@ import msgspec
 
 from ..errors import problem
 from ..events.errors import NotReady, ServiceUnreachable, TasktrailError
-from .terminal import plain, say
+from .terminal import for_stream, plain, say
 
 DONE: Final = 0
 REFUSED: Final = 1
@@ -36,7 +36,7 @@ def complain(error: TasktrailError, *, as_json: bool, advise: bool = True, **mor
         more: what the error is about, such as its task.
     """
     if as_json:
-        click.echo(json_bytes(problem(error, **more)), err=True)
+        click.echo(for_stream(json_bytes(problem(error, **more)), sys.stderr), err=True)
     else:
         unsaid = {name.replace("_", " "): value for name, value in more.items() if str(value) not in error.message}
         about = "".join(f"{name} {value}: " for name, value in unsaid.items())
@@ -60,7 +60,7 @@ def complain_usage(error: click.ClickException, *, as_json: bool) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
     elif as_json:
-        click.echo(json_bytes(usage_problem(error)), err=True)
+        click.echo(for_stream(json_bytes(usage_problem(error)), sys.stderr), err=True)
     else:
         context = error.ctx if isinstance(error, click.UsageError) else None
         if context is not None:

@@ -15,7 +15,7 @@ from .export import export_options, write_export
 from .parameters import WholeParam
 from .progress import counting
 from .session import Session
-from .terminal import plain, print_json, say
+from .terminal import for_stream, plain, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def log_command(session: Session, after: int | None, limit: int | None, event: s
             found = reading.log(after, None if wanted else limit)
             records = (record for record in found if record.name in wanted) if wanted else found
         for number, record in enumerate(islice(records, limit), 1):
-            write(encoder.encode(record.flat()) + b"\n")
+            write(for_stream(encoder.encode(record.flat()) + b"\n", sys.stdout))
             if follow or number % _AT_ONCE == 0:
                 sys.stdout.buffer.flush()
     sys.stdout.buffer.flush()

@@ -1,6 +1,7 @@
 """`tasktrail seal`, `prove`, `provenance`: what shows others that the log is whole and as it was."""
 
 import base64
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import click
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain
 from .session import Sealing, Session, need_stamps
-from .terminal import plain, print_json, say
+from .terminal import for_stream, plain, print_json, say
 
 if TYPE_CHECKING:
     from ..projections.proof.bundle import Proof
@@ -151,7 +152,7 @@ def prove_command(
         made = session.environment.prove(session, task_id or 0, seals, public_key_of(key))
     proof = msgspec.json.encode(made)
     if out is None:
-        click.echo(proof.decode())
+        click.echo(for_stream(proof, sys.stdout))
         return
     _write(out, proof)
     if session.as_json:
@@ -187,7 +188,7 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
     if out is not None:
         _write(out, written)
     if session.as_json:
-        click.echo(written.decode())
+        click.echo(for_stream(written, sys.stdout))
         return
     said = msgspec.json.decode(base64.b64decode(envelope["payload"]))
     (subject,), predicate = said["subject"], said["predicate"]

@@ -21,6 +21,7 @@ from ..intake.conversion import new_command_id
 from ..intake.refusals import refusal
 from .failing import DONE, exit_code, json_bytes
 from .fields import absolute, default_actor, surrounding_trace
+from .terminal import for_stream
 
 MOST_AT_ONCE = 1000
 """Commands in one go, at most."""
@@ -46,7 +47,7 @@ def send_stream(tasks: Tasks, source: BufferedReader, target: BinaryIO) -> int:
     code = DONE
     for items in batches(source, default_actor()):
         answers = _answers(tasks, items)
-        target.write(b"".join(map(_answer_line, items, answers)))
+        target.write(for_stream(b"".join(map(_answer_line, items, answers)), target))
         target.flush()
         for answer in answers:
             if isinstance(answer, TasktrailError):

@@ -1,5 +1,6 @@
 """`tasktrail list`, `show`, `history`, `output`: tasks, what has happened to them, and what they printed."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -18,7 +19,19 @@ from .notices import in_short
 from .parameters import TASK_ID, PointParam, WholeParam
 from .queue import sum_of
 from .session import Session
-from .terminal import Column, TerminalLayout, as_text, fitted, localized, plain, print_json, print_pairs, say, wrapped
+from .terminal import (
+    Column,
+    TerminalLayout,
+    as_text,
+    fitted,
+    for_stream,
+    localized,
+    plain,
+    print_json,
+    print_pairs,
+    say,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from ..api.protocol import Reading
@@ -314,7 +327,7 @@ def history_command(session: Session, task_id: int, *, everything: bool, as_tree
             for record in records:
                 place = places.get(record.position)
                 more = {"cause": place.cause or None, "depth": place.depth} if place else {}
-                click.echo(json_bytes(record.flat() | more))
+                click.echo(for_stream(json_bytes(record.flat() | more), sys.stdout))
             return
         if gone := _why_gone(reading, records):
             for record in records:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import zip_longest
-from typing import Any, Literal, Self, TextIO
+from typing import IO, Any, Literal, Self, TextIO
 
 import click
 import msgspec
@@ -198,7 +198,25 @@ _USUAL = 80
 
 def print_json(value: Any) -> None:
     """One JSON value on a line of its own."""
-    click.echo(msgspec.json.encode(value))
+    click.echo(for_stream(msgspec.json.encode(value), sys.stdout))
+
+
+_UNSURE = r"\r(?!\n)|[^\x20-\x7e\r\n]"
+_unsure, _unsure_bytes = re.compile(_UNSURE), re.compile(_UNSURE.encode())
+
+
+def for_stream(written: bytes, stream: IO[Any]) -> bytes:
+    r"""Lines of JSON or CSV as the stream gets them: on a terminal what is not printable stands there as `\uXXXX`.
+
+    That is the same JSON. A log may hold any text, such as what a handler has said, and must not steer a terminal.
+    """
+    if not _unsure_bytes.search(written) or not stream.isatty():
+        return written
+    return _unsure.sub(_escaped, written.decode()).encode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
 def say(text: str, *, err: bool = False, hang: str = "") -> None:

@@ -174,6 +174,10 @@ class Rooms:
         self.known, self.strange = ConnectionRoom(known, known // 4), ConnectionRoom(strange, of_strangers=True)
 
 
+_ONCE = (b"authorization", b"cookie", b"origin")
+"""No client sends two of them in HTTP/1.1. Of `Host`, h11 says so itself."""
+
+
 class StrictParser(h11.Connection):
     """h11's, which lets pass what a proxy in front of the service may understand in another way."""
 
@@ -181,7 +185,10 @@ class StrictParser(h11.Connection):
         """What has arrived. Raises `RemoteProtocolError`."""
         event = super().next_event()
         if isinstance(event, h11.Request):
-            names = {name for name, _ in event.headers}
+            listed = [name for name, _ in event.headers]
+            names = set(listed)
+            if len(names) < len(listed) and any(listed.count(name) > 1 for name in _ONCE):
+                raise h11.RemoteProtocolError("a header twice that says who asks")
             if {b"content-length", b"transfer-encoding"} <= names:
                 raise h11.RemoteProtocolError("a body with two lengths")
             if len(event.target) + sum(len(name) + len(value) for name, value in event.headers) > MAX_HEAD:

@@ -86,9 +86,9 @@ class Known(msgspec.Struct, frozen=True):
 
 # --- the rules of single fields, as patterns that every reader of JSON schemas understands ---
 
-_PLAIN = r"^[^\x00-\x1f\x7f]*$"
+_PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _FOLDERS = r"(/(?!\.\.(/|$))[^/\x00]*)*"
-_ELSEWHERE = r"(s3|https?|file)://[^\x00-\x1f\x7f]+"
+_ELSEWHERE = r"(s3|https?|file)://[^\x00-\x1f\x7f-\x9f]+"
 _FOLDER = rf"^{_FOLDERS}$"
 _INPUT = rf"^({_FOLDERS}|{_ELSEWHERE})$"
 _OUTPUT = rf"^({_FOLDERS}/(?!\.\.?$)[^/\x00]+|{_ELSEWHERE})?$"
@@ -237,7 +237,7 @@ def _components(known: Known) -> dict[str, Schema]:
 
 
 _ABSOLUTE: Schema = {"type": "string", "minLength": 1, "maxLength": 4096, "pattern": r"^/[^\x00]*$"}
-_PATTERN_OF_OUTPUTS: Schema = {**_ABSOLUTE, "pattern": r"^/[^\x00-\x1f\x7f]*$"}
+_PATTERN_OF_OUTPUTS: Schema = {**_ABSOLUTE, "pattern": r"^/[^\x00-\x1f\x7f-\x9f]*$"}
 _INPUTS: Schema = {"type": "array", "minItems": 1}
 _OF_A_BATCH: Schema = {
     # A path that cannot be is refused alone, in the answer.
@@ -375,7 +375,7 @@ _STATUS = _list_of("|".join(STATUSES))
 _SEARCH: Schema = {
     "type": "string",
     "maxLength": MAX_TEXT,
-    "pattern": r"^[^\x00-\x1f\x7f]*[\p{L}\p{N}][^\x00-\x1f\x7f]*$|^ *$",
+    "pattern": r"^[^\x00-\x1f\x7f-\x9f]*[\p{L}\p{N}][^\x00-\x1f\x7f-\x9f]*$|^ *$",
 }
 _SORT: Schema = {"enum": ["", *SORTS, *(f"-{name}" for name in SORTS)]}
 _POSITION_OR_TIME: Schema = {
@@ -401,10 +401,10 @@ _PARAMETERS: dict[str, Schema] = {
     "as_of": _POSITION_OR_TIME,
     "event": {"type": "array", "items": {"type": "string", "pattern": f"^({_EVENTS})(,({_EVENTS}))*$"}, "minItems": 1},
     "task_id": {"type": "integer", "minimum": 1, "maximum": LARGEST},
-    "batch_name": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
-    "schedule": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
-    "source": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
-    "token": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^/\x00-\x1f\x7f]+$"},
+    "batch_name": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f-\x9f]+$"},
+    "schedule": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f-\x9f]+$"},
+    "source": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f-\x9f]+$"},
+    "token": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^/\x00-\x1f\x7f-\x9f]+$"},
 }
 """Name → what a parameter has to be, wherever it stands."""
 _IN_PATHS: dict[str, Schema] = {"user_id": {"type": "integer", "minimum": 1, "maximum": LARGEST}}

@@ -78,7 +78,7 @@ class Proxies:
 
     def source(self, scheme: str, client: str, headers: list[tuple[bytes, bytes]]) -> RequestOrigin:
         """Where a request comes from. `X-Forwarded-…` of anybody else is what anybody may write there."""
-        host = _last(headers, b"host")
+        host = next((value.decode("latin-1").strip() for name, value in headers if name == b"host"), "")
         address = _address(client)
         if not self._trusts(address):
             plain = scheme != "https" and not (address is not None and address.is_loopback)

@@ -13,7 +13,7 @@ import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import FormMultiDict
-from litestar.exceptions import InternalServerException
+from litestar.exceptions import InternalServerException, NotFoundException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import PathParameter, QueryParameter
 from msgspec import StructMeta
@@ -193,10 +193,20 @@ def moment_text(moment: Point) -> str | int:
 
 
 def possible_task(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """Refuse a task's number that no database could hold before one is asked."""
-    task_id = connection.path_params.get("task_id")
-    if task_id is not None and not 1 <= task_id <= LARGEST:
+    """Refuse a task's number that no database could hold before one is asked, and any number that is oddly written.
+
+    The path is read as Python reads numbers, such as `1_0`, `+10` and digits of other scripts. What stands in front of
+    the service does not read them so.
+    """
+    numbers = {name: value for name, value in connection.path_params.items() if isinstance(value, int)}
+    if not numbers:
+        return
+    written = {int(part) for part in connection.scope["path"].split("/") if re.fullmatch("[0-9]{1,16}", part)}
+    task_id = numbers.get("task_id")
+    if task_id is not None and not (1 <= task_id <= LARGEST and task_id in written):
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+    if not written.issuperset(numbers.values()):
+        raise NotFoundException
 
 
 def task_number(text: str, field: str) -> int:

@@ -22,7 +22,7 @@ from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint
 from ..events.commands import PATH_FIELDS, AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
 from ..events.errors import CONTRADICTION, NOT_THERE, TOO_MUCH, InvalidOptions, InvalidPath, InvalidValue, NeverFits
 from ..events.task_events import Estimated
-from ..events.values import MAX_INTEGER, check_moment, check_plain
+from ..events.values import MAX_INTEGER, check_moment, check_plain, has_control
 from ..handlers.contract import ONE_CORE, Estimate, Job, Room, TaskType, require_packages
 from ..handlers.registry import Registry, unknown_type
 from ..handlers.urls import is_url
@@ -318,7 +318,7 @@ def refuse_control(text: str, field: str) -> None:
     if text.isprintable():
         return
     check_plain(text, field)
-    if any(character < " " or character == "\x7f" for character in text):
+    if has_control(text):
         raise InvalidValue(f"{field} holds a control character", field=field)
 
 

@@ -43,7 +43,7 @@ def canonical(service: Served | OneUser, words: str, now: datetime) -> str:
     if words == LAST_FAILURE:
         return str(_before_last_failure(service))
     try:
-        if words.isdecimal():
+        if words.isascii() and words.isdecimal():
             return str(int(words))
         at = _earlier(words, now).astimezone(UTC)
     except (ValueError, OverflowError):

@@ -307,6 +307,18 @@ def test_a_command_id_cannot_be_used_for_another_command(house: House) -> None:
     assert isinstance(house.send(create("same", priority=3))[0].get(), CommandIdReused)
 
 
+@pytest.mark.parametrize(("only_user", "named"), [(None, True), (1, True), (2, False)])
+def test_whoever_knows_the_tasks_of_one_user_is_not_told_which_other_task_had_the_id(
+    house: House, only_user: int | None, *, named: bool
+) -> None:
+    task_id = house.send(create("al-3", user_id=1, held=True))[0].get().task_id
+    promise, command = Promise(), create("al-3", user_id=only_user or 0)
+    house.ref.tell(Submit(command, Intake(), Ticket(promise.set, "al-3", digest(command)), only_user))
+    answer = promise.get()
+    assert isinstance(answer, CommandIdReused)
+    assert (f"task {task_id}" in answer.message) is named
+
+
 def test_a_refusal_records_nothing_and_is_not_remembered(house: House) -> None:
     head = house.log.head()
     refused = house.send(CancelTask(task_id=1, command_id="x"))[0].get()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tasktrail import TaskService
@@ -13,6 +14,8 @@ from tasktrail.events.commands import AddSchedule
 from tasktrail.events.errors import InvalidPath, InvalidValue
 from tasktrail.events.task_events import Checkpointed, Completed, Created, Failed, Retried, Started
 from tasktrail.handlers.process.limits import MEMORY_FLOOR
+from tasktrail.intake.examination import refuse_odd
+from tasktrail.projections import TaskFilters
 
 WITHIN = 20.0
 GIB = 1024**3
@@ -388,6 +391,22 @@ def test_control_characters_in_anything_but_a_path_are_refused(start: Opener, tm
 
     with pytest.raises(InvalidValue, match="label holds a control character"):
         service.create_task(type="looker", output_file=str(tmp_path / "out"), label="line\nbreak")
+
+
+@pytest.mark.parametrize("text", ["line\nbreak", "colour\x9b31m", "next\x85line", "\x7f"])
+def test_no_text_of_a_command_steers_a_terminal(text: str) -> None:
+    for field in ("label", "reason", "command_id", "actor"):
+        command = msgspec.structs.replace(CreateTask(type="looker"), **{field: text})
+        with pytest.raises(InvalidValue, match=f"{field} holds a control character"):
+            refuse_odd(command)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x7fb", "a\x9bb", "a\x80b"])
+def test_neither_names_of_batches_nor_filters_have_control_characters(name: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match="batch"):
+        msgspec.convert({"command": "create_task", "type": "noop", "batch": name}, CreateTask)
+    with pytest.raises(InvalidValue, match="no control characters"):
+        TaskFilters.parse({"batch": name})
 
 
 def cut_behind_a_checkpoint(service: TaskService, source: Path, task_id: int) -> Task:

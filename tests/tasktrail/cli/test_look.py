@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import msgspec
 import pytest
 
@@ -13,6 +14,7 @@ from tasktrail.cli import terminal
 from tasktrail.cli.reference import option_lines
 from tasktrail.cli.terminal import plain
 from tasktrail.events import Checkpoint, Started
+from tasktrail.events.errors import UnknownTask
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
 from tasktrail.handlers.attempt_output import PrintedWriter
 from tasktrail.handlers.registry import Registry
@@ -392,3 +394,56 @@ def test_on_a_terminal_show_leaves_out_what_says_nothing(
     waiting = tasks.create_task(type="noop", priority=4)
     tasks.later(60)
     assert "effective_priority" in cli("show", str(waiting)).out
+
+
+ODD = "A\x9b31mRED\x9d0;x\x07\u202eevil\x85\u2028\x7f\U000e0001é"
+"""What C1, bidirectional and other signs would do to a terminal; the last one is a letter."""
+
+
+@pytest.fixture
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let standard output and standard error be terminals."""
+    monkeypatch.setattr(click.testing._NamedTextIOWrapper, "isatty", lambda _: True, raising=False)
+
+
+COMMANDS = [("log",), ("--json", "show", "1"), ("--json", "history", "1"), ("--json", "list")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.usefixtures("on_a_terminal")
+def test_json_steers_no_terminal_and_says_the_same(
+    cli: Callable[..., Any], tasks: Any, command: tuple[str, ...]
+) -> None:
+    """A log may have such texts, whoever has let them in; an error that a handler raises can be anything."""
+    tasks.create_task(type="noop", options={"text": ODD})
+
+    told = cli(*command).out
+
+    assert all(line.isprintable() for line in told.split("\n"))
+    assert "é" in told
+    assert any(ODD in texts(json.loads(line)) for line in told.split("\n") if line)
+
+
+def texts(value: Any) -> list[str]:
+    """All texts in a JSON value."""
+    if isinstance(value, dict | list):
+        return [text for one in (value.values() if isinstance(value, dict) else value) for text in texts(one)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_json_for_a_pipe_is_as_it_is(cli: Callable[..., Any], tasks: Any) -> None:
+    tasks.create_task(type="noop", options={"text": ODD})
+    assert "\x9b31m" in cli("log").out
+
+
+@pytest.mark.usefixtures("on_a_terminal")
+def test_problems_in_json_steer_no_terminal_either(
+    cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **_more: Any) -> None:
+        raise UnknownTask(ODD)
+
+    monkeypatch.setattr(tasks, "get_task", refuse)
+    told = cli("--json", "show", "1").err
+    assert ODD in texts(json.loads(told))
+    assert told.rstrip("\n").isprintable()

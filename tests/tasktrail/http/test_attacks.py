@@ -94,7 +94,13 @@ def test_a_link_elsewhere_leads_here_without_a_cookie_and_the_browser_asks_again
 # --- rebinding, frames, scripts -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example", "", "127.0.0.1.nip.io"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:80", "localhost.evil.example", "", "127.0.0.1.nip.io"),
+        *("evil.example, 127.0.0.1", "evil.example,localhost:80"),
+    ],
+)
 def test_a_name_that_was_rebound_to_this_address_gets_nothing(victim: httpx.Client, host: str) -> None:
     for headers in ({}, AUTH):
         answer = victim.get("/v1/stats", headers={"host": host, **headers})
@@ -252,6 +258,13 @@ def test_nobody_but_a_trusted_proxy_says_who_the_client_is() -> None:
     assert source(Proxies(()), "127.0.0.1", **forged) == ("127.0.0.1", "http", "tasks", False)
     assert source(Proxies(("10.0.0.0/8",)), "192.0.2.7", **forged) == ("192.0.2.7", "http", "tasks", True)
     assert source(Proxies(("10.0.0.0/8",)), "::ffff:10.1.1.1", **forged) == ("127.0.0.1", "https", "evil", False)
+
+
+def test_host_is_one_name_and_only_what_a_proxy_adds_is_a_list() -> None:
+    listed = "evil.example, tasks"
+    assert source(Proxies(()), "127.0.0.1", host=listed)[2] == listed
+    assert source(Proxies(("10.0.0.0/8",)), "10.0.0.1", host=listed)[2] == listed
+    assert source(Proxies(("10.0.0.0/8",)), "10.0.0.1", host="x", x_forwarded_host=listed)[2] == "tasks"
 
 
 @pytest.mark.parametrize(

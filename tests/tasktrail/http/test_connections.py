@@ -209,6 +209,15 @@ def test_a_body_with_two_lengths_is_refused_and_what_hides_behind_it_is_not_read
     assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize("name", ["Authorization", "Cookie", "Origin"])
+def test_a_header_that_says_who_asks_stands_there_once(serve: Serve, name: str) -> None:
+    """Of two, a proxy in front of the service might look at the first, and the service at the last."""
+    with connect(serve()) as one:
+        two = f"{name}: a\r\n{name.lower()}: b\r\n".encode()
+        one.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + two + b"\r\n")
+        assert one.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
+
+
 def exchanged(server: HttpServer, sent: bytes) -> bytes:
     """All that is answered until the service hangs up."""
     with connect(server) as one, one.makefile("rb") as answers:

@@ -165,6 +165,23 @@ def test_tasks_that_do_not_exist_are_not_found(web: httpx.Client, task_id: str, 
     assert code(web.get(f"/v1/tasks/{task_id}{rest}")) == (404, "unknown_task", "task_id")
 
 
+@pytest.mark.parametrize("written", ["{0}_0", "+{0}", "%20{0}%20", "%D9%A1", "-{0}", "{0}e0", "%EF%BC%91"])
+def test_a_number_in_an_address_is_written_in_plain_digits(web: httpx.Client, wish: Wish, written: str) -> None:
+    """Python reads more as a number. A proxy in front of the service, and its rules, do not."""
+    odd = written.format(web.post("/v1/tasks", json=wish()).json()["task_id"])
+    for rest in ("", "/events", "/why"):
+        assert web.get(f"/v1/tasks/{odd}{rest}").status_code == 404
+    assert web.post(f"/v1/tasks/{odd}/cancel").status_code == 404
+    assert web.post(f"/v1/users/{odd}/erase").status_code == 404
+
+
+@pytest.mark.parametrize("number", ["1_0", "%2B1", "%D9%A1", "-1", "%EF%BC%91"])
+@pytest.mark.parametrize("parameter", ["user_id", "document_id", "limit", "min_position", "as_of"])
+def test_a_number_in_a_query_is_written_in_plain_digits(web: httpx.Client, parameter: str, number: str) -> None:
+    answer = web.get(f"/v1/tasks?{parameter}={number}")
+    assert (answer.status_code // 100, code(answer)[2]) == (4, parameter)
+
+
 def test_numbers_types_and_health(web: httpx.Client, wish: Wish) -> None:
     position = web.post("/v1/tasks", json=wish()).json()["position"]
     stats = web.get("/v1/stats", params={"min_position": position}).json()
