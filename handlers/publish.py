@@ -7,17 +7,17 @@ knows by the note that the file is the task's own earlier output, so it may repl
 An output may be a folder of plain files. It gets its name as a whole, and no other folder is ever replaced by it.
 """
 
+import contextlib
 import errno
 import filecmp
 import os
-import shutil
 import stat
 from pathlib import Path
 from zlib import crc32
 
 from ..events.errors import OutputExists
 from .errors import OutputMissing
-from .workspace import make_private_folder
+from .workspace import make_private_folder, remove_folder
 
 PUBLISHED_NOTE = ".published"
 _NAME_MAX = 255
@@ -67,7 +67,7 @@ def staged_path(output_file: Path, task_id: int) -> Path:
 def stage(output_file: Path, task_id: int) -> Path:
     """Make the folder, empty; its path."""
     folder = staging_folder(output_file, task_id)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)
     folder.mkdir(mode=0o700)
     return folder
 
@@ -82,15 +82,17 @@ def unstage(output_file: Path, task_id: int) -> None:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OutputMissing(f"The handler left {staged.name}, which is no regular file, for its output")
     staged.replace(part_path(output_file, task_id))
-    shutil.rmtree(staged.parent, ignore_errors=True)
+    with contextlib.suppress(OSError):  # what stays is removed again, and told then
+        remove_folder(staged.parent)
 
 
 def remove_part(output_file: Path, task_id: int) -> bool:
     """Remove what an attempt left under the hidden names. False when there was no part file."""
-    shutil.rmtree(staging_folder(output_file, task_id), ignore_errors=True)
+    with contextlib.suppress(NotADirectoryError):
+        remove_folder(staging_folder(output_file, task_id))
     part = part_path(output_file, task_id)
     if _is_folder(part):
-        shutil.rmtree(part)
+        remove_folder(part)
         return True
     try:
         part.unlink()
@@ -198,10 +200,10 @@ def _publish_folder(part: Path, output_file: Path, note: Path | None) -> None:
     """Rename it, which fails where there is a file, or a folder that is not empty."""
     ours = identity_of(output_file)
     if ours and _same_files(part, output_file):
-        shutil.rmtree(part)
+        remove_folder(part)
         return
     if ours and _noted(note) == ours:
-        shutil.rmtree(output_file)  # nobody was told of it, and it has other bytes: the work gives others each time
+        remove_folder(output_file)  # nobody was told of it, and it has other bytes: the work gives others each time
     if note:
         write_note(note, identity_of(part).encode())
     try:

@@ -224,6 +224,17 @@ def test_a_pipe_is_no_output_and_nobody_waits_for_its_writer(output: Path) -> No
         settle(part_path(output, 7))
 
 
+def test_what_an_attempt_hides_beside_its_output_is_gone_at_the_next(output: Path) -> None:
+    for name in ("hide", "published"):
+        (stage(output, 7) / name).mkdir(0o300)
+    staged_path(output, 7).write_text("new")
+    unstage(output, 7)
+    assert list(output.parent.iterdir()) == [part_path(output, 7)]
+    (stage(output, 7) / "hide").mkdir(0o300)
+    assert remove_part(output, 7)
+    assert not list(output.parent.iterdir())
+
+
 # --- folders -------------------------------------------------------------------------------------------------------
 
 
