@@ -6,11 +6,11 @@ looked at for no more than being a JPEG of a bounded size. A file that has chang
 
 import hashlib
 import os
-import shutil
 import stat
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from ..events.task_events import Estimated
 from ..handlers.pictures import MEMORY, PICTURE_HOMES, PICTURE_NAME, picture_type
 from ..handlers.process.sandbox import Sandbox
 from ..handlers.urls import is_url
+from ..handlers.workspace import remove_folder
 from .logger import get_logger
 from .workers.local_executor import LocalExecutor
 
@@ -185,7 +186,8 @@ class PictureMaker:
 
     def _index(self) -> "OrderedDict[str, int]":
         if self._kept is None:
-            shutil.rmtree(self._work, ignore_errors=True)
+            with suppress(OSError):
+                remove_folder(self._work)
             self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
             files = ((file.stat(), file.stem) for file in self._folder.glob("*.jpg"))
             self._kept = OrderedDict(
@@ -257,7 +259,8 @@ class PictureMaker:
             self._time_first()
             self._used_at = self._clock.monotonic()
             data, why = _result(wish.run, ended)
-            shutil.rmtree(wish.run.work_dir, ignore_errors=True)
+            with suppress(OSError):
+                remove_folder(Path(wish.run.work_dir))
             if data:
                 self._keep(wish.key, data)
             elif ended.outcome != "stopped" or wish.until <= self._used_at:

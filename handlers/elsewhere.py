@@ -11,7 +11,6 @@ machines share carries locks from one to another, so what another node uses is l
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,7 +20,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from .workspace import make_private_folder
+from .workspace import make_private_folder, remove_folder
 
 FOLDER = "elsewhere"
 _OF_OTHERS_AFTER = 7 * 86400
@@ -223,7 +222,8 @@ def _remove_unused(path: Path) -> bool:
         lock = hold(lock_of(path))
     except (Busy, OSError):
         return False
-    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        remove_folder(path)
     lock_of(path).unlink(missing_ok=True)
     os.close(lock)
     return True

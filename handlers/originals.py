@@ -197,7 +197,7 @@ def _dress(part: Path, original: Path) -> None:
     with contextlib.suppress(PermissionError):
         os.chown(part, found.st_uid, found.st_gid)
     with contextlib.suppress(PermissionError):
-        part.chmod(stat.S_IMODE(found.st_mode))
+        part.chmod(found.st_mode & 0o777)  # what a set-id bit was given for had other bytes
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # it has no such list, or its disk knows none
             os.setxattr(part, _ACCESS_LIST, os.getxattr(original, _ACCESS_LIST))

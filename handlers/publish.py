@@ -7,22 +7,34 @@ knows by the note that the file is the task's own earlier output, so it may repl
 An output may be a folder of plain files. It gets its name as a whole, and no other folder is ever replaced by it.
 """
 
+import contextlib
 import errno
 import filecmp
 import os
-import shutil
 import stat
 from pathlib import Path
 from zlib import crc32
 
 from ..events.errors import OutputExists
 from .errors import OutputMissing
-from .workspace import make_private_folder
+from .workspace import make_private_folder, remove_folder
 
 PUBLISHED_NOTE = ".published"
 _NAME_MAX = 255
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""Waits for no writer where somebody has put a pipe."""
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+
+
+def _current_umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _current_umask()
+"""That of the start: a handler that runs in this process may set another."""
 
 
 def part_path(output_file: Path, task_id: int) -> Path:
@@ -55,7 +67,7 @@ def staged_path(output_file: Path, task_id: int) -> Path:
 def stage(output_file: Path, task_id: int) -> Path:
     """Make the folder, empty; its path."""
     folder = staging_folder(output_file, task_id)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)
     folder.mkdir(mode=0o700)
     return folder
 
@@ -70,15 +82,17 @@ def unstage(output_file: Path, task_id: int) -> None:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OutputMissing(f"The handler left {staged.name}, which is no regular file, for its output")
     staged.replace(part_path(output_file, task_id))
-    shutil.rmtree(staged.parent, ignore_errors=True)
+    with contextlib.suppress(OSError):  # what stays is removed again, and told then
+        remove_folder(staged.parent)
 
 
 def remove_part(output_file: Path, task_id: int) -> bool:
     """Remove what an attempt left under the hidden names. False when there was no part file."""
-    shutil.rmtree(staging_folder(output_file, task_id), ignore_errors=True)
+    with contextlib.suppress(NotADirectoryError):
+        remove_folder(staging_folder(output_file, task_id))
     part = part_path(output_file, task_id)
     if _is_folder(part):
-        shutil.rmtree(part)
+        remove_folder(part)
         return True
     try:
         part.unlink()
@@ -88,27 +102,55 @@ def remove_part(output_file: Path, task_id: int) -> bool:
 
 
 def settle(part: Path) -> None:
-    """Make the part file durable. The slow half of publishing; done before the grant is asked for.
+    """Make the part file durable, with a mode that is safe to publish, when nothing of the attempt runs.
 
-    Raises OutputMissing for none, and for a folder that holds anything but plain files.
+    The slow half of publishing; done before the grant is asked for. The handler may have made it with any mode. It
+    keeps what the umask at the start lets pass: never a set-id bit, and on a file no right to run it.
+
+    Raises OutputMissing for none, for what is neither file nor folder, and for a folder that holds anything but files.
     """
-    if _is_folder(part):
-        for path in part.iterdir():
-            if not stat.S_ISREG(path.lstat().st_mode):
-                raise OutputMissing(
-                    f"The handler left a folder for its output, in which {path.name!r} is no plain file"
-                )
-            _sync(path)
-        _sync(part)
-        return
     try:
-        fd = os.open(part, os.O_RDONLY)
+        fd = os.open(part, _READ)
     except FileNotFoundError:
         raise OutputMissing(f"The handler ended without writing its output {part.name}") from None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OutputMissing(f"The handler left {part.name}, which is a link, for its output") from None
     try:
-        os.fsync(fd)
+        kind = os.fstat(fd).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            raise OutputMissing(f"The handler left {part.name}, which is no regular file, for its output")
+        if stat.S_ISDIR(kind):
+            for name in os.listdir(fd):  # noqa: PTH208 - by the descriptor
+                _settle_file_in(fd, name)
+        _settle(fd)
     finally:
         os.close(fd)
+
+
+def _settle_file_in(folder: int, name: str) -> None:
+    if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        raise OutputMissing(f"The handler left a folder for its output, in which {name!r} is no plain file")
+    fd = os.open(name, _READ, dir_fd=folder)
+    try:
+        _settle(fd)
+    finally:
+        os.close(fd)
+
+
+def _settle(fd: int) -> None:
+    found = os.fstat(fd).st_mode
+    mode = stat.S_IMODE(found)
+    allowed = mode & ~_UMASK & (0o777 if stat.S_ISDIR(found) else 0o666)
+    if mode != allowed:
+        try:
+            os.fchmod(fd, allowed)
+        except OSError:
+            if mode & (stat.S_ISUID | stat.S_ISGID):
+                raise
+            # a filesystem without modes, such as FAT, shows what it was mounted with
+    os.fsync(fd)
 
 
 def publish(part: Path, output_file: Path, *, overwrite: bool, work_dir: Path | None = None) -> None:
@@ -158,10 +200,10 @@ def _publish_folder(part: Path, output_file: Path, note: Path | None) -> None:
     """Rename it, which fails where there is a file, or a folder that is not empty."""
     ours = identity_of(output_file)
     if ours and _same_files(part, output_file):
-        shutil.rmtree(part)
+        remove_folder(part)
         return
     if ours and _noted(note) == ours:
-        shutil.rmtree(output_file)  # nobody was told of it, and it has other bytes: the work gives others each time
+        remove_folder(output_file)  # nobody was told of it, and it has other bytes: the work gives others each time
     if note:
         write_note(note, identity_of(part).encode())
     try:
@@ -234,14 +276,6 @@ def write_note(note: Path, data: bytes) -> None:
 
 def _equal(part: Path, output_file: Path) -> bool:
     return output_file.is_file() and not output_file.is_symlink() and filecmp.cmp(part, output_file, shallow=False)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def sync_folder(folder: Path) -> None:

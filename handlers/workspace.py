@@ -1,8 +1,12 @@
-"""Temp files, by task, on disk: `ROOT/<task id>/…`. What is there is read from the disk, so a crash forgets nothing."""
+"""Temp files, by task, on disk: `ROOT/<task id>/…`. What is there is read from the disk, so a crash forgets nothing.
+
+An attempt may make folders that no path reaches, or that may not be listed. So they are looked through, and removed,
+by descriptors, one level at a time.
+"""
 
 import contextlib
+import errno
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -52,16 +56,97 @@ def create_temp_file(folder: Path, prefix: str, suffix: str = "") -> Path:
         return path
 
 
+MAX_DEPTH = 100
+"""Levels of folders that are looked through; each costs a descriptor, and no honest handler makes as many."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_VANISHED = (FileNotFoundError, NotADirectoryError)
+
+
+class Unlistable(OSError):
+    """There are folders in it that cannot be listed, or too deep ones; nobody can say what they hold."""
+
+
 def space_taken(folder: Path, *others: Path) -> int:
-    """Bytes of all files below a task's folder, and of what it writes elsewhere; what is not there takes none."""
+    """Bytes of all files below a task's folder, and of what it writes elsewhere; what is not there takes none.
+
+    Raises Unlistable where they cannot be counted.
+    """
     taken = sum(info.size for info in _files(folder, 0))
     for path in others:
         try:
             found = path.lstat()
             taken += sum(info.size for info in _files(path, 0)) if stat.S_ISDIR(found.st_mode) else found.st_size
-        except FileNotFoundError:
+        except _VANISHED:
             continue
     return taken
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all below it, whatever modes it was given and however deep; one that is not there is fine.
+
+    Folders below others are moved up to the top before they are emptied: so few descriptors and short names do.
+    Raises OSError for what cannot be removed, when all else is gone.
+    """
+    errors: list[OSError] = []
+    try:
+        top = _open_to_change(folder)
+    except FileNotFoundError:
+        return
+    try:
+        left = _empty(top, top, errors)
+        while left:
+            name = left.pop()
+            try:
+                fd = _open_to_change(name, top)
+                try:
+                    left += _empty(fd, top, errors)
+                finally:
+                    os.close(fd)
+                os.rmdir(name, dir_fd=top)
+            except OSError as error:
+                errors.append(error)
+    finally:
+        os.close(top)
+    if errors:
+        raise errors[0]
+    folder.rmdir()
+
+
+def _empty(folder: int, top: int, errors: list[OSError]) -> list[str]:
+    """Remove the files in a folder, and move the folders in it to the top; tells the names that these have there."""
+    folders = []
+    with os.scandir(folder) as found:
+        entries = list(found)
+    for entry in entries:
+        try:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=folder)
+            elif folder == top:
+                folders.append(entry.name)
+            else:
+                os.close(_open_to_change(entry.name, folder))  # moving a folder changes it
+                name = os.urandom(12).hex()
+                os.rename(entry.name, name, src_dir_fd=folder, dst_dir_fd=top)
+                folders.append(name)
+        except OSError as error:
+            errors.append(error)
+    return folders
+
+
+def _open_to_change(name: str | Path, parent: int | None = None) -> int:
+    """Open a folder that has all the owner's rights then. Nothing of the attempt runs that could put a link there."""
+    try:
+        fd = os.open(name, _FOLDER, dir_fd=parent)
+    except PermissionError:
+        os.chmod(name, stat.S_IRWXU, dir_fd=parent)
+        fd = os.open(name, _FOLDER, dir_fd=parent)
+    try:
+        if os.fstat(fd).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.fchmod(fd, stat.S_IRWXU)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 class TempFiles:
@@ -77,6 +162,7 @@ class TempFiles:
         cleanup_after: seconds after its task's end, and the newest write below it, when an unprotected folder may go.
         protected: tells the tasks whose folders are never touched: running ones, and those that may resume.
         clock: seconds since 1970.
+        on_trouble: told when the folder of a task cannot be looked through or removed; the others are seen to.
     """
 
     def __init__(
@@ -87,12 +173,14 @@ class TempFiles:
         cleanup_after: float,
         protected: Callable[[], Collection[int]],
         clock: Callable[[], float] = time.time,
+        on_trouble: Callable[[int, OSError], None] = lambda _task_id, _error: None,
     ) -> None:
         self._root = root
         self.max_size = max_size
         self.cleanup_after = cleanup_after
         self._protected = protected
         self._clock = clock
+        self._on_trouble = on_trouble
         root.mkdir(parents=True, exist_ok=True)
 
     def folder(self, task_id: int) -> Path:
@@ -114,7 +202,7 @@ class TempFiles:
 
     def clean_up(self) -> list[TempFolderInfo]:
         """Remove old folders of unprotected tasks, at the quota younger ones, oldest first; tells which are gone."""
-        listed = [info for task_id in self.tasks() if (info := _look_at(self.folder(task_id), task_id))]
+        listed = [info for task_id in self.tasks() if (info := self._look_at(task_id))]
         protected = self._protected()
         may_go = sorted((info for info in listed if info.task_id not in protected), key=lambda info: info.written_at)
         oldest, too_much = self._clock() - self.cleanup_after, sum(info.size for info in listed) - self.max_size
@@ -124,7 +212,7 @@ class TempFiles:
                 break
             if info.task_id in self._protected():
                 continue  # it was retried meanwhile
-            if _look_at(info.path, info.task_id) != info:
+            if self._look_at(info.task_id) != info:
                 continue  # it has even run and ended again: how old that is shows the next time
             self.remove(info.task_id)
             if not info.path.exists():
@@ -134,9 +222,12 @@ class TempFiles:
 
     def remove(self, task_id: int) -> None:
         """Remove all of a task's files, and the notes beside them: it has ended."""
-        shutil.rmtree(self.folder(task_id), ignore_errors=True)
-        for note in self._root.glob(f"{task_id}.*"):
-            note.unlink(missing_ok=True)
+        try:
+            remove_folder(self.folder(task_id))
+            for note in self._root.glob(f"{task_id}.*"):
+                note.unlink(missing_ok=True)
+        except OSError as error:
+            self._on_trouble(task_id, error)
 
     def count_from_now(self, task_id: int) -> None:
         """The task has just ended: the age of its folder begins now, however long nothing was written there."""
@@ -157,34 +248,70 @@ class TempFiles:
                 orphans.append(task_id)
         return orphans
 
+    def _look_at(self, task_id: int) -> TempFolderInfo | None:
+        """The folder with all that is below it; None when it is gone, or cannot be looked at just now.
 
-def _files(folder: Path, task_id: int) -> Iterator[TempFileInfo]:
-    """Everything below the folder that is no folder. Links are counted, never followed; vanished files are skipped."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
+        The times of folders count too: a file that is moved into place keeps its old one. A folder that cannot be
+        counted, however often it is tried, has been written long ago, so it goes first and at once.
+        """
+        folder = self.folder(task_id)
+        try:
+            size, written_at = 0, folder.lstat().st_mtime
             try:
-                found = path.lstat()
-            except FileNotFoundError:
-                continue
-            yield TempFileInfo(path=path, size=found.st_size, created_at=found.st_mtime, task_id=task_id)
+                for _, found in walk(folder):
+                    size += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+                    written_at = max(written_at, found.st_mtime)
+            except Unlistable as error:
+                self._on_trouble(task_id, error)
+                written_at = 0.0
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._on_trouble(task_id, error)
+            return None
+        return TempFolderInfo(path=folder, size=size, written_at=written_at, task_id=task_id)
 
 
-def _look_at(folder: Path, task_id: int) -> TempFolderInfo | None:
-    """The folder with all that is below it; None when it is gone. Links are counted, never followed.
+def walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Everything below a folder. Links are told, never followed; what vanishes meanwhile, or is not there, is left out.
 
-    The times of folders count too: a file that is moved into place keeps its old one.
+    Raises Unlistable, when what comes before was told.
     """
     try:
-        size, written_at = 0, folder.lstat().st_mtime
-    except FileNotFoundError:
-        return None
-    for parent, folders, names in os.walk(folder):
-        for name in (*folders, *names):
+        fd = os.open(folder, _FOLDER)
+    except _VANISHED:
+        return
+    except PermissionError as error:
+        raise Unlistable(error.errno, "A folder may not be listed", str(folder)) from error
+    yield from _walk(folder, fd, MAX_DEPTH)
+
+
+def _walk(folder: Path, fd: int, levels: int) -> Iterator[tuple[Path, os.stat_result]]:
+    """The same for an open folder, which is closed."""
+    try:
+        with os.scandir(fd) as found:
+            entries = list(found)
+        for entry in entries:
+            path = folder / entry.name
             try:
-                found = Path(parent, name).lstat()
-            except FileNotFoundError:
+                about = entry.stat(follow_symlinks=False)
+                below = os.open(entry.name, _FOLDER, dir_fd=fd) if stat.S_ISDIR(about.st_mode) else None
+            except _VANISHED:
                 continue
-            size += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
-            written_at = max(written_at, found.st_mtime)
-    return TempFolderInfo(path=folder, size=size, written_at=written_at, task_id=task_id)
+            except PermissionError as error:  # it may be listed, not entered
+                raise Unlistable(error.errno, "A folder may not be listed", str(path)) from error
+            yield path, about
+            if below is not None:
+                if not levels:
+                    os.close(below)
+                    raise Unlistable(errno.ELOOP, f"There are folders more than {MAX_DEPTH} levels deep", str(folder))
+                yield from _walk(path, below, levels - 1)
+    finally:
+        os.close(fd)
+
+
+def _files(folder: Path, task_id: int) -> Iterator[TempFileInfo]:
+    """Everything below the folder that is no folder."""
+    for path, found in walk(folder):
+        if not stat.S_ISDIR(found.st_mode):
+            yield TempFileInfo(path=path, size=found.st_size, created_at=found.st_mtime, task_id=task_id)

@@ -77,9 +77,9 @@ from .handlers.contract import Room
 from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
 from .handlers.process.sandbox import sandbox_support
-from .handlers.publish import part_path, staged_path
+from .handlers.publish import part_path, staging_folder
 from .handlers.registry import Registry
-from .handlers.workspace import TempFiles, space_taken
+from .handlers.workspace import TempFiles, Unlistable, space_taken
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews
 from .projections.notices import Notice, log_id
@@ -237,6 +237,8 @@ class System:
         self._booted = False
         self._is_long = False
         self._looked_at = 0
+        self._unseen: set[int] = set()
+        """Tasks whose files could not be looked at, or not removed."""
 
     def start(self) -> None:
         """Take the folder, recover, and be ready. If that fails, the error is raised and nothing is left running."""
@@ -732,7 +734,10 @@ class System:
         return self.paths.snapshots / kind if self.config.snapshot_every else None
 
     def _temp_used(self) -> dict[int, int]:
-        """Running task → the temp space that it takes on the disk. Empty while the Scheduler does not answer."""
+        """Running task → the temp space that it takes on the disk; negative where it cannot be counted.
+
+        Empty while the Scheduler does not answer.
+        """
         try:
             outputs: dict[int, str] = self.scheduler.ask(StateQuery(outputs_of_running), timeout=5)
         except NotReady:
@@ -740,8 +745,21 @@ class System:
         return {task_id: self._measure(task_id, Path(output)) for task_id, output in outputs.items()}
 
     def _measure(self, task_id: int, output: Path) -> int:
-        part = [part_path(output, task_id), staged_path(output, task_id)] if output.name else []
-        return space_taken(self.paths.temp / str(task_id), *part)
+        part = [part_path(output, task_id), staging_folder(output, task_id)] if output.name else []
+        try:
+            return space_taken(self.paths.temp / str(task_id), *part)
+        except Unlistable as error:
+            self._tell_unseen(task_id, error)
+            return -1
+        except OSError as error:  # the next sample may see it; the other tasks are looked at meanwhile
+            self._tell_unseen(task_id, error)
+            return 0
+
+    def _tell_unseen(self, task_id: int, error: OSError) -> None:
+        """Log it once for each task. Called in several threads; the worst is a second line."""
+        if task_id not in self._unseen:
+            self._unseen.add(task_id)
+            logger.warning("the files of a task could not be looked at or removed", task_id=task_id, error=str(error))
 
     def _log_has_grown(self) -> bool:
         """Whether anything was recorded since the last call; running attempts report twice a second."""
@@ -755,6 +773,7 @@ class System:
             max_size=self.config.max_temp_size or UNLIMITED,
             cleanup_after=self.config.cleanup_after,
             protected=lambda: self.scheduler.ask(StateQuery(open_tasks), timeout=30),
+            on_trouble=self._tell_unseen,
         )
         return Janitor.start(
             feed=self._to_janitor,

@@ -150,9 +150,10 @@ def _watch_temp(work: UnitOfWork, task_id: int, used: int) -> None:
         return
     running.temp_peak = max(running.temp_peak, used)
     quota = temp_quota(running.reserved_for, work.state.limits)
-    if not quota or used <= quota or running.stopping or running.publishing or task.status != "running":
+    if not quota or 0 <= used <= quota or running.stopping or running.publishing or task.status != "running":
         return
-    error = TempQuotaReached(f"Attempt {task.attempt} took {used:,} bytes of temp space, its quota is {quota:,}")
+    took = f"{used:,} bytes of temp space" if used >= 0 else "temp space that cannot be counted"
+    error = TempQuotaReached(f"Attempt {task.attempt} took {took}, its quota is {quota:,}")
     command = AbortAttempt(
         task_id=task.id,
         outcome="failed",

@@ -132,7 +132,7 @@ class Sampled(msgspec.Struct, frozen=True):
 
     sample: MachineSample
     temp_used: dict[int, int] = {}
-    """Running task → bytes of its temp files and its unpublished output."""
+    """Running task → bytes of its temp files and its unpublished output; negative: more than anybody can count."""
     nodes: dict[str, NodeSample] = {}
     """Of each node that was looked at, where attempts run on several. `sample` says nothing of memory and CPU then."""
 

@@ -36,7 +36,7 @@ from ..inputs import Input
 from ..io_errors import error_text
 from ..manifests import Signing
 from ..originals import exchange, finish, kept, published_note, remove_used, use_up, why_kept
-from ..publish import part_path, publish, remove_part, settle, staged_path, unstage
+from ..publish import part_path, publish, remove_part, settle, staged_path, staging_folder, unstage
 from ..workspace import make_private_folder, space_taken
 from .context import MESSAGE_LIMIT, AttemptContext, Link, enough_for, plain_json, plain_text
 from .output_pipe import flush, print_causes, print_trace
@@ -425,7 +425,7 @@ def _granted(run: Run, link: Link) -> bool:
 def _space_taken(run: Run) -> int:
     try:
         output = Path(run.output_file)
-        part = [part_path(output, run.task_id), staged_path(output, run.task_id)] if run.output_file else []
+        part = [part_path(output, run.task_id), staging_folder(output, run.task_id)] if run.output_file else []
         return space_taken(Path(run.work_dir), *part)
     except (OSError, ValueError):
         return 0  # a name that is no name: the attempt's own error tells more

@@ -6,7 +6,6 @@ has the credentials; the worker hands them on without reading them, and an attem
 
 import os
 import select
-import shutil
 import subprocess
 import sys
 import time
@@ -53,6 +52,7 @@ from ..errors import (
     StorageUnreachable,
 )
 from ..urls import check_only_read, check_url, is_url
+from ..workspace import remove_folder
 from .channel import WorkerChannel
 from .sandbox import Sandbox
 
@@ -211,7 +211,7 @@ class Away:
             self._held.callback(os.close, hold(lock_of(place), _LOCKED_WITHIN))
         except Busy:
             raise StorageUnreachable(f"Somebody else is still at {place}") from None
-        shutil.rmtree(place, ignore_errors=True)
+        remove_folder(place)
         place.mkdir(mode=0o700)
         return place
 

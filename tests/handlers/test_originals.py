@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import struct
 import sys
 from collections.abc import Callable
@@ -67,6 +68,14 @@ def originals_there(folder: Path) -> int:
     """How many names the original has."""
     found = [folder / "film.avi", *(folder / "aside").glob("*")]
     return sum(path.exists() and path.read_text().startswith("large") for path in found)
+
+
+def test_what_takes_the_place_of_an_original_has_its_mode_but_no_set_id_bit(folder: Path) -> None:
+    (folder / "film.avi").chmod(0o6750)
+
+    attempt(run_for(folder, "replace", "film.mp4"))
+
+    assert stat.S_IMODE((folder / "film.mp4").stat().st_mode) == 0o750
 
 
 @pytest.mark.parametrize(("way", "output"), WAYS)

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -141,6 +143,96 @@ def test_removing_the_part_of_an_attempt_says_whether_there_was_one(output: Path
     assert remove_part(output, 7)
     assert not remove_part(output, 7)
     assert not remove_part(Path("/nowhere/at/all.txt"), 7)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def write_with_mode(path: Path, made_with: int) -> None:
+    """As a handler can, whatever its sandbox says to chmod: the mode is given when the file is made."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, made_with))
+
+
+@pytest.fixture
+def _no_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_no_umask")
+@pytest.mark.parametrize(("made_with", "published"), [(0o6777, 0o644), (0o1755, 0o644), (0o666, 0o644), (0o600, 0o600)])
+def test_an_output_has_no_set_id_bit_and_no_more_than_the_umask_at_the_start_allows(
+    output: Path, monkeypatch: pytest.MonkeyPatch, made_with: int, published: int
+) -> None:
+    monkeypatch.setattr("tasktrail.handlers.publish._UMASK", 0o022)
+    stage(output, 7)
+    write_with_mode(staged_path(output, 7), made_with)
+
+    unstage(output, 7)
+    settle(part_path(output, 7))
+    publish(part_path(output, 7), output, overwrite=False)
+
+    assert mode(output) == published
+
+
+@pytest.mark.usefixtures("_no_umask")
+def test_the_same_holds_for_a_folder_and_for_each_file_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.handlers.publish._UMASK", 0o022)
+    part = part_path(tmp_path / "pages", 7)
+    part.mkdir()
+    write_with_mode(part / "a", 0o6777)
+    part.chmod(0o3777)
+
+    settle(part)
+
+    assert (mode(part), mode(part / "a")) == (0o755, 0o644)
+
+
+def test_a_filesystem_that_keeps_no_modes_will_do_but_not_with_a_set_id_bit(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise PermissionError(errno.EPERM, "no modes here")
+
+    part = write_part(output, "new")
+    monkeypatch.setattr(os, "fchmod", refuse)
+    part.chmod(0o755)
+    settle(part)
+    part.chmod(0o4755)
+    with pytest.raises(PermissionError):
+        settle(part)
+
+
+def test_a_link_is_no_output_and_what_it_leads_to_keeps_its_mode(output: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.touch()
+    precious.chmod(0o755)
+    part_path(output, 7).symlink_to(precious)
+
+    with pytest.raises(OutputMissing, match="a link"):
+        settle(part_path(output, 7))
+
+    assert mode(precious) == 0o755
+
+
+def test_a_pipe_is_no_output_and_nobody_waits_for_its_writer(output: Path) -> None:
+    os.mkfifo(part_path(output, 7))
+
+    with pytest.raises(OutputMissing, match="no regular file"):
+        settle(part_path(output, 7))
+
+
+def test_what_an_attempt_hides_beside_its_output_is_gone_at_the_next(output: Path) -> None:
+    for name in ("hide", "published"):
+        (stage(output, 7) / name).mkdir(0o300)
+    staged_path(output, 7).write_text("new")
+    unstage(output, 7)
+    assert list(output.parent.iterdir()) == [part_path(output, 7)]
+    (stage(output, 7) / "hide").mkdir(0o300)
+    assert remove_part(output, 7)
+    assert not list(output.parent.iterdir())
 
 
 # --- folders -------------------------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """Temp files by task, found again after a restart, swept by rules."""
 
 import os
-from collections.abc import Callable, Collection
+import resource
+import tempfile
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
 
-from tasktrail.handlers.workspace import TempFiles, create_temp_file
+from tasktrail.handlers.workspace import MAX_DEPTH, TempFiles, Unlistable, create_temp_file, remove_folder, space_taken
 
 NOW = 1_800_000_000.0
 
@@ -245,3 +247,173 @@ def test_links_are_counted_as_links_and_never_followed(files: TempFiles, tmp_pat
 def test_a_tasks_folder_is_the_services_alone(tmp_path: Path) -> None:
     create_temp_file(tmp_path / "7", "part-")
     assert (tmp_path / "7").stat().st_mode & 0o777 == 0o700
+
+
+# --- folders that are made to be neither counted nor removed ---------------------------------------------------------
+
+
+def dig(top: Path, depth: int, name: str = "d") -> None:
+    """Folders in folders with a file at the bottom, deeper than a path reaches."""
+    top.mkdir(parents=True)
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=fd)
+        below = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("payload" * 6, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+
+
+def dig_deep(folder: Path) -> None:
+    dig(folder, 1100)
+
+
+def dig_to_the_longest_path(folder: Path) -> None:
+    name = "d" * 200
+    dig(folder, (4085 - len(str(folder))) // (len(name) + 1), name)
+
+
+def hide(folder: Path) -> None:
+    (folder / "hide").mkdir(parents=True)
+    (folder / "hide" / "payload").write_bytes(b"x" * 500)
+    (folder / "hide").chmod(0o300)
+
+
+def hide_below(folder: Path) -> None:
+    """As `ls` may list it, and nobody may look at what it lists, or remove it."""
+    hide(folder / "some" / "where")
+    (folder / "some").chmod(0o400)
+
+
+TREES = pytest.mark.parametrize("make_tree", [dig_deep, dig_to_the_longest_path, hide, hide_below])
+
+
+@pytest.fixture(params=["as we are", "as a plain user"])
+def place(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder of our own. Root may list what it likes; only others can be kept out."""
+    folder, changes = Path(tempfile.mkdtemp()), request.param == "as a plain user" and not os.geteuid()
+    if changes:
+        os.chown(folder, 65534, -1)
+        os.seteuid(65534)
+    yield folder
+    if changes:
+        os.seteuid(0)
+    remove_folder(folder)
+
+
+@pytest.fixture
+def _few_descriptors() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, before[1]), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("_few_descriptors")
+@TREES
+def test_any_tree_is_removed_whole(place: Path, make_tree: Callable[[Path], None]) -> None:
+    make_tree(place / "top")
+
+    remove_folder(place / "top")
+
+    assert not list(place.iterdir())
+
+
+def test_all_else_is_removed_when_something_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "stays", "z"):
+        create_temp_file(tmp_path / "top" / name, "x")
+        (tmp_path / "top" / name / name).touch()
+    unlink = os.unlink
+
+    def refuse(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "stays":
+            raise PermissionError(path)
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(OSError, match="stays"):
+        remove_folder(tmp_path / "top")
+    monkeypatch.undo()
+
+    assert [path.name for path in (tmp_path / "top").rglob("*")] == ["stays", "stays"]
+
+
+def test_links_to_folders_are_removed_and_not_followed(tmp_path: Path) -> None:
+    create_temp_file(tmp_path / "precious", "x")
+    (tmp_path / "top" / "deep").mkdir(parents=True)
+    (tmp_path / "top" / "deep" / "link").symlink_to(tmp_path / "precious")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+
+    remove_folder(tmp_path / "top")
+    with pytest.raises(NotADirectoryError):
+        remove_folder(tmp_path / "link")
+
+    assert len(list((tmp_path / "precious").iterdir())) == 1
+
+
+def test_what_is_too_deep_is_not_counted_as_nothing(tmp_path: Path) -> None:
+    dig(tmp_path / "fits", MAX_DEPTH)
+    dig(tmp_path / "deeper", MAX_DEPTH + 1)
+
+    assert space_taken(tmp_path / "fits") == 0
+    with pytest.raises(Unlistable, match="levels deep"):
+        space_taken(tmp_path / "deeper")
+
+
+def test_a_path_may_be_longer_than_the_system_takes(tmp_path: Path) -> None:
+    dig_to_the_longest_path(tmp_path / "top")
+    assert space_taken(tmp_path / "top") == 0
+
+
+@pytest.mark.parametrize("make_tree", [hide, hide_below])
+def test_what_is_hidden_is_counted_or_said_to_be_uncounted(place: Path, make_tree: Callable[[Path], None]) -> None:
+    make_tree(place / "top")
+    if os.geteuid() == 0:
+        assert space_taken(place / "top") == 500
+    else:
+        with pytest.raises(Unlistable):
+            space_taken(place / "top")
+
+
+@TREES
+def test_a_task_with_such_a_tree_keeps_no_other_from_being_cleaned_up(
+    place: Path, make_tree: Callable[[Path], None]
+) -> None:
+    files = TempFiles(place, max_size=1000, cleanup_after=3600, protected=set, clock=lambda: NOW)
+    make_tree(files.folder(1))
+    fill_task(files, 2, 10, age=9999)
+    fill_task(files, 3, 10, age=10)
+
+    assert 2 in [info.task_id for info in files.clean_up()]
+
+    assert 3 in files.tasks()
+    files.remove(1)
+    assert files.tasks() == [3]
+
+
+def test_a_folder_that_cannot_be_looked_at_is_told_and_the_others_are_cleaned_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    files = TempFiles(
+        tmp_path,
+        max_size=1000,
+        cleanup_after=3600,
+        protected=set,
+        clock=lambda: NOW,
+        on_trouble=lambda task_id, _: told.append(task_id),
+    )
+    for task_id in (1, 2):
+        fill_task(files, task_id, 10, age=9999)
+    open_file = os.open
+
+    def broken(path: Path, *args: int, **kwargs: int) -> int:
+        if path == files.folder(1):
+            raise OSError(5, "Input/output error")
+        return open_file(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", broken)
+
+    assert [info.task_id for info in files.clean_up()] == [2]
+    assert told == [1]

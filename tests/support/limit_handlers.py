@@ -131,6 +131,15 @@ def hoarder(context: TaskContext[Size]) -> Stopped:
     return Stopped()
 
 
+@handler("digger", needs_input=False, needs_output=False)
+def digger(context: TaskContext[Any]) -> Stopped:
+    """Make folders in folders, too deep to be looked through, and wait to be stopped."""
+    context.work_dir.joinpath(*["d"] * 150).mkdir(parents=True)
+    while not context.should_stop():
+        time.sleep(0.005)
+    return Stopped()
+
+
 @handler("turner", needs_output=True, needs_input=True)
 def turner(context: TaskContext[Any]) -> None:
     """Write an output into a folder that then turns into a link to another."""

@@ -94,6 +94,15 @@ def test_a_task_that_hoards_temp_files_is_stopped_by_name(start: Opener) -> None
     assert (task.status, task.error_type, task.temp_used) == ("failed", "TempQuotaReached", 2_000_000)
 
 
+def test_a_task_whose_folders_cannot_be_counted_is_stopped_by_name(start: Opener) -> None:
+    service = start(max_task_temp=1_000_000)
+
+    task = service.wait(service.create_task(type="digger"), WITHIN)
+
+    assert (task.status, task.error_type) == ("failed", "TempQuotaReached")
+    assert "cannot be counted" in task.error
+
+
 @pytest.fixture
 def roots(tmp_path: Path) -> dict[str, Path]:
     folders = {name: tmp_path / name for name in ("inputs", "outputs", "elsewhere")}

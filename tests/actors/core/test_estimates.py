@@ -169,6 +169,18 @@ def test_a_task_beyond_its_temp_quota_is_failed_by_name_and_stopped() -> None:
     assert core.tell(Sampled(MachineSample(), {task_id: 102})) == [], "once is enough"
 
 
+def test_a_task_whose_temp_space_cannot_be_counted_is_over_its_quota() -> None:
+    core = Core(max_task_temp=100)
+    task_id = core.create(temp=1)
+    core.tell(Sampled(MachineSample(), {task_id: 40}))
+
+    (event,) = core.tell(Sampled(MachineSample(), {task_id: -1}))
+
+    assert isinstance(event, Failed)
+    assert (event.error_type, event.temp_used) == ("TempQuotaReached", 40)
+    assert "took temp space that cannot be counted, its quota is 100" in event.error
+
+
 def test_a_task_that_publishes_is_not_stopped_for_its_temp_files() -> None:
     core = Core(max_task_temp=100)
     task_id = core.create()
