@@ -108,6 +108,8 @@ class Given(NamedTuple):
     frame: bytes
     at: float
     """The wall clock's time then."""
+    since: float
+    """The same by the monotonic clock."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -170,6 +172,8 @@ class Slot:
         self._cores = 0
         self._unsaved = 0
         """Its checkpoints that nobody has answered."""
+        self._probed = False
+        """Whether its input was looked into, by now or in an earlier attempt."""
         self._deaths = 0
         self._looking = False
         self._timing = False
@@ -263,7 +267,7 @@ class Slot:
             self.state = "dying" if self._process is not None else self.state
             return False
         self._sent += 1
-        given = Given(self._sent, run, frame, time.time())
+        given = Given(self._sent, run, frame, time.time(), time.monotonic())
         if self._at is None:
             self.state = "busy"
             self._come_to(given)
@@ -291,6 +295,7 @@ class Slot:
         self._cores = given.run.cores
         self._begun_at = time.monotonic()
         self._unsaved = 0
+        self._probed = given.run.probed
         self._stop_wanted = False
         if given.key in self._to_stop:
             self._to_stop.discard(given.key)
@@ -468,21 +473,28 @@ class Slot:
             case AttemptEnded(outcome="interrupted") | Retiring(ended=AttemptEnded(outcome="interrupted")):
                 raise GarbageFrame("only a service that was gone interrupts an attempt")  # it would be free, for ever
             case AttemptEnded():
-                self._on_ended(frame)
+                self._on_ended(usage.believable(frame, time.monotonic() - self._at.since))
             case AttemptBounded() | AttemptUsed():
                 self._note_use(frame)
             case AttemptProbed():
-                if self._watch is not None:
-                    self._watch.expect(frame.estimate.seconds)
-                self._hub.tell(frame)
+                self._take_probe(frame)
             case AttemptCheckpointed():
                 self._await_saved()
                 self._hub.tell(frame)
             case AttemptProgressed() | AttemptBeat() | PublishWanted():
                 self._hub.tell(frame)
             case Retiring():
-                self._held = ended
+                self._held = usage.believable(ended, time.monotonic() - self._at.since)
                 self.kill(f"replaced: {frame.why}")
+
+    def _take_probe(self, frame: AttemptProbed) -> None:
+        """It lifts the bound on CPU time, so it is taken once: what comes later may be from a handler taken over."""
+        if self._probed:
+            raise GarbageFrame("an estimate although no look into the input was due")
+        self._probed = True
+        if self._watch is not None:
+            self._watch.expect(frame.estimate.seconds)
+        self._hub.tell(frame)
 
     def _await_saved(self) -> None:
         """Each checkpoint stays in the log for good, so one that waits for none of the answers could fill the disk."""
@@ -589,7 +601,7 @@ class Slot:
             outcome, error, kind = "stopped", f"The worker was killed ({self._why}).", ""
         else:
             outcome, error, kind = "lost", _cause_of_death(ending), "WorkerLost"
-        return AttemptEnded(
+        ended = AttemptEnded(
             run.task_id,
             run.attempt,
             outcome,  # type: ignore[arg-type] # a literal each time
@@ -599,6 +611,7 @@ class Slot:
             cpu_used=max(self._used.cpu if self._used else ending.cpu - self._cpu_known, seen.cpu, 0.0),
             exit_code=None if self._why else ending.code,
         )
+        return usage.believable(ended, time.monotonic() - given.since)
 
     def _fault_that_killed(self, given: Given, ending: Exit) -> TasktrailError | None:
         """The error that names why the worker died, where that is its input or a limit."""

@@ -1,12 +1,15 @@
 """When a dead worker is replaced: at once the first time, ever later in a row."""
 
+import os
 import threading
 from typing import Any, NoReturn
 
 import msgspec
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from tasktrail.actors.workers import usage
 from tasktrail.actors.workers.reactor import Reactor
 from tasktrail.actors.workers.slot import Given, Slot, SlotRules
 from tasktrail.actors.workers.worker_process import Exit
@@ -21,7 +24,7 @@ from tasktrail.events.reports import (
     WorkerGone,
 )
 from tasktrail.events.task_events import Checkpoint, Estimated, ReadInput
-from tasktrail.handlers.process.channel import GarbageFrame, Kept, Retiring, Setup
+from tasktrail.handlers.process.channel import AttemptUsed, GarbageFrame, Kept, Retiring, Setup
 from tasktrail.handlers.process.report_limits import (
     BASIS_LIMIT,
     CHECKPOINT_LIMIT,
@@ -257,3 +260,65 @@ def test_the_next_attempt_owes_nothing() -> None:
     slot._on_frame(AttemptCheckpointed(2, 1, Checkpoint()))
 
     assert len(hub.told) == 3
+
+
+# --- what an attempt says of its cost ---
+
+MACHINE = psutil.virtual_memory().total
+ABSURD: dict[str, Any] = {"memory_used": 2**62, "cpu_used": 1e308, "time_used": 1e308}
+NEGATIVE: dict[str, Any] = {"memory_used": -5, "temp_used": -1, "cpu_used": -1e9, "time_used": -3.0}
+
+
+@pytest.mark.parametrize("retires", [False, True])
+def test_no_attempt_used_more_than_there_was(*, retires: bool) -> None:
+    slot, hub = running()
+    slot._hub.idle = lambda _slot: None  # type: ignore[method-assign]
+    ended = AttemptEnded(1, 1, "completed", **ABSURD)
+
+    slot._on_frame(Retiring(ended, "worn") if retires else ended)
+    slot._on_exit(Exit(code=-9))
+
+    (told,) = [report for report in hub.told if isinstance(report, AttemptEnded)]
+    assert told.memory_used == MACHINE
+    assert 0 < told.time_used < 60
+    assert 0 < told.cpu_used < 60 * (os.cpu_count() or 1)
+
+
+def test_no_attempt_used_less_than_nothing() -> None:
+    slot, hub = running()
+    slot._hub.idle = lambda _slot: None  # type: ignore[method-assign]
+
+    slot._on_frame(AttemptEnded(1, 1, "completed", **NEGATIVE))
+
+    assert hub.told == [AttemptEnded(1, 1, "completed")]
+    assert slot._cpu_known == 0.0
+
+
+def test_nor_did_one_that_died() -> None:
+    slot, hub = running()
+    slot._on_frame(AttemptUsed(1, 1, 2**62, 1e308))
+
+    slot._on_exit(Exit(code=-9))
+
+    (told,) = [report for report in hub.told if isinstance(report, AttemptEnded)]
+    assert told.memory_used == MACHINE
+    assert told.cpu_used < 60 * (os.cpu_count() or 1)
+
+
+def test_what_can_be_is_told_as_it_was_said() -> None:
+    ended = AttemptEnded(1, 1, "completed", memory_used=10**6, cpu_used=2.5, temp_used=10**9, time_used=3.0)
+
+    assert usage.believable(ended, 2.5) is ended
+
+
+@pytest.mark.parametrize("probed", [False, True], ids=["twice", "after an earlier attempt"])
+def test_an_input_is_looked_into_once(*, probed: bool) -> None:
+    """Before the handler is called: whoever has taken that over cannot lift its bound on CPU time."""
+    slot, hub = running(Run(1, 1, "echo", "", "", {}, None, "/nowhere", probed=probed))
+    if not probed:
+        slot._on_frame(AttemptProbed(1, 1, Estimated(seconds=5.0)))
+
+    with pytest.raises(GarbageFrame, match="no look"):
+        slot._on_frame(AttemptProbed(1, 1, Estimated(seconds=1e9)))
+
+    assert len(hub.told) == (0 if probed else 1)
