@@ -167,8 +167,14 @@ def test_no_worker_says_that_it_was_interrupted() -> None:
 # --- what an attempt says is held to the limits, whatever its own process lets through ---
 
 
+class RestingHub(FakeHub):
+    """Gives nothing more to a slot that is idle."""
+
+    def idle(self, slot: Slot) -> None: ...
+
+
 def running(run: Run | None = None) -> tuple[Slot, FakeHub]:
-    hub = FakeHub()
+    hub = RestingHub()
     slot = Slot(hub, cannot_launch, Setup({}, 0), SlotRules())
     slot._process = FakeProcess()  # type: ignore[assignment]
     slot.give(run or Run(1, 1, "echo", "", "", {}, None, "/nowhere"), b"")
@@ -218,7 +224,6 @@ def test_what_is_too_long_is_garbage(frame: Any) -> None:
 @pytest.mark.parametrize("frame", LONGEST, ids=lambda frame: type(frame).__name__)
 def test_what_is_as_long_as_may_be_is_told(frame: Any) -> None:
     slot, hub = running()
-    slot._hub.idle = lambda _slot: None  # type: ignore[method-assign]
 
     slot._on_frame(frame)
 
@@ -272,7 +277,6 @@ NEGATIVE: dict[str, Any] = {"memory_used": -5, "temp_used": -1, "cpu_used": -1e9
 @pytest.mark.parametrize("retires", [False, True])
 def test_no_attempt_used_more_than_there_was(*, retires: bool) -> None:
     slot, hub = running()
-    slot._hub.idle = lambda _slot: None  # type: ignore[method-assign]
     ended = AttemptEnded(1, 1, "completed", **ABSURD)
 
     slot._on_frame(Retiring(ended, "worn") if retires else ended)
@@ -286,7 +290,6 @@ def test_no_attempt_used_more_than_there_was(*, retires: bool) -> None:
 
 def test_no_attempt_used_less_than_nothing() -> None:
     slot, hub = running()
-    slot._hub.idle = lambda _slot: None  # type: ignore[method-assign]
 
     slot._on_frame(AttemptEnded(1, 1, "completed", **NEGATIVE))
 
