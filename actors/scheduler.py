@@ -98,7 +98,8 @@ START_OVER_AFTER = 1.0
 class _Kept:
     """Messages that wait until the log can be written, in the order of arrival; of repeated ones only the latest.
 
-    They are bounded: nothing starts meanwhile, and an attempt waits for the answer to each other report.
+    They are bounded: nothing starts meanwhile, and an attempt waits for the answer to each other report. One that does
+    not wait for the answer to a checkpoint is ended by its slot.
     """
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from ..events.errors import InvalidPath, OutputExists
 from ..events.reports import AttemptEnded, Run
 from .inputs import Input
+from .process.report_limits import MESSAGE_LIMIT
 from .publish import NO_HARD_LINKS, identity_of, note_path, part_path, publish, sync_folder, write_note
 
 ORIGINAL_NOTE = ".original"
@@ -59,7 +60,7 @@ def remove_used(used: Sequence[Path]) -> None:
 def kept(ended: AttemptEnded, why: str) -> AttemptEnded:
     """The end, with the reason why the original stays. No result is published then."""
     result = ended.result | {ORIGINAL_FIELD: {"kept": why}}
-    return msgspec.structs.replace(ended, result=result, message=f"the original stays: {why}")
+    return msgspec.structs.replace(ended, result=result, message=f"the original stays: {why}"[:MESSAGE_LIMIT])
 
 
 def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:

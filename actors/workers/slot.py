@@ -52,6 +52,7 @@ from ...handlers.process.channel import (
     works_on_no_file,
 )
 from ...handlers.process.limits import cpu_allowance, speaks_of_memory
+from ...handlers.process.report_limits import refuse_too_long
 from ...handlers.urls import is_url
 from ..core.routing import SHORT_AT_ONCE
 from ..executor import stopped_instead, unbegun
@@ -73,6 +74,8 @@ _DUMP = "Fatal Python error"
 """What the worker itself prints of any such signal begins so."""
 _SHORT = 0.1
 """Seconds that a short attempt may take until those behind it are given to others."""
+_UNSAVED_AT_STOP = 3
+"""Checkpoints that may wait for `Saved` once the attempt is to stop: it waits for each for half of its grace."""
 _CLOCK_STEP = 0.02
 """Seconds that the clock which stamps files may be behind."""
 
@@ -105,6 +108,8 @@ class Given(NamedTuple):
     frame: bytes
     at: float
     """The wall clock's time then."""
+    since: float
+    """The same by the monotonic clock."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -165,6 +170,10 @@ class Slot:
         self._to_stop: set[tuple[int, int]] = set()
         """Those of them that are not to begin."""
         self._cores = 0
+        self._unsaved = 0
+        """Its checkpoints that nobody has answered."""
+        self._probed = False
+        """Whether its input was looked into, by now or in an earlier attempt."""
         self._deaths = 0
         self._looking = False
         self._timing = False
@@ -258,7 +267,7 @@ class Slot:
             self.state = "dying" if self._process is not None else self.state
             return False
         self._sent += 1
-        given = Given(self._sent, run, frame, time.time())
+        given = Given(self._sent, run, frame, time.time(), time.monotonic())
         if self._at is None:
             self.state = "busy"
             self._come_to(given)
@@ -285,6 +294,8 @@ class Slot:
         self._at = given
         self._cores = given.run.cores
         self._begun_at = time.monotonic()
+        self._unsaved = 0
+        self._probed = given.run.probed
         self._stop_wanted = False
         if given.key in self._to_stop:
             self._to_stop.discard(given.key)
@@ -376,6 +387,8 @@ class Slot:
         """Pass on what the attempt waits for. A grant behind a stop is ignored by the worker."""
         if self.state == "busy" and self._process:
             self._process.send(encode_frame(order))
+            if type(order) is Saved:
+                self._unsaved = 0
 
     def kill(self, why: str) -> None:
         """Have the whole tree killed. The first reason counts."""
@@ -455,22 +468,39 @@ class Slot:
         if type(frame) in (WorkerReady, Kept) or self._at is None or (ended.task_id, ended.attempt) != self._at.key:
             raise GarbageFrame(f"{type(frame).__name__} about an attempt it was not given")
         _refuse_unkeepable(frame)
+        refuse_too_long(frame)
         match frame:
             case AttemptEnded(outcome="interrupted") | Retiring(ended=AttemptEnded(outcome="interrupted")):
                 raise GarbageFrame("only a service that was gone interrupts an attempt")  # it would be free, for ever
             case AttemptEnded():
-                self._on_ended(frame)
+                self._on_ended(usage.believable(frame, time.monotonic() - self._at.since))
             case AttemptBounded() | AttemptUsed():
                 self._note_use(frame)
             case AttemptProbed():
-                if self._watch is not None:
-                    self._watch.expect(frame.estimate.seconds)
+                self._take_probe(frame)
+            case AttemptCheckpointed():
+                self._await_saved()
                 self._hub.tell(frame)
-            case AttemptProgressed() | AttemptBeat() | AttemptCheckpointed() | PublishWanted():
+            case AttemptProgressed() | AttemptBeat() | PublishWanted():
                 self._hub.tell(frame)
             case Retiring():
-                self._held = ended
+                self._held = usage.believable(ended, time.monotonic() - self._at.since)
                 self.kill(f"replaced: {frame.why}")
+
+    def _take_probe(self, frame: AttemptProbed) -> None:
+        """It lifts the bound on CPU time, so it is taken once: what comes later may be from a handler taken over."""
+        if self._probed:
+            raise GarbageFrame("an estimate although no look into the input was due")
+        self._probed = True
+        if self._watch is not None:
+            self._watch.expect(frame.estimate.seconds)
+        self._hub.tell(frame)
+
+    def _await_saved(self) -> None:
+        """Each checkpoint stays in the log for good, so one that waits for none of the answers could fill the disk."""
+        self._unsaved += 1
+        if self._unsaved > (_UNSAVED_AT_STOP if self._stop_wanted else 1):
+            raise GarbageFrame("a checkpoint before the last one was saved")
 
     def _on_garbage(self, error: str) -> None:
         self._garbage = error
@@ -571,7 +601,7 @@ class Slot:
             outcome, error, kind = "stopped", f"The worker was killed ({self._why}).", ""
         else:
             outcome, error, kind = "lost", _cause_of_death(ending), "WorkerLost"
-        return AttemptEnded(
+        ended = AttemptEnded(
             run.task_id,
             run.attempt,
             outcome,  # type: ignore[arg-type] # a literal each time
@@ -581,6 +611,7 @@ class Slot:
             cpu_used=max(self._used.cpu if self._used else ending.cpu - self._cpu_known, seen.cpu, 0.0),
             exit_code=None if self._why else ending.code,
         )
+        return usage.believable(ended, time.monotonic() - given.since)
 
     def _fault_that_killed(self, given: Given, ending: Exit) -> TasktrailError | None:
         """The error that names why the worker died, where that is its input or a limit."""

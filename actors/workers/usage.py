@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from ...events.errors import TasktrailError
+from ...events.reports import AttemptEnded
 from ...handlers.errors import CpuLimitReached, MemoryLimitReached
 from ...handlers.process.channel import AttemptBounded
 
@@ -21,6 +24,10 @@ _SYS = getattr(os, "sysconf", lambda _name: 1)
 _TICKS = float(_SYS("SC_CLK_TCK"))
 _PAGE = int(_SYS("SC_PAGE_SIZE"))
 _MEGABYTE = 1_000_000
+_MEMORY = int(_SYS("SC_PHYS_PAGES")) * _PAGE
+_CPUS = os.cpu_count() or 1
+_SLACK = 1.0
+"""Seconds that what an attempt says of its time may be off."""
 
 
 class Usage(NamedTuple):
@@ -113,6 +120,23 @@ def _children(pid: int) -> list[int]:
     except OSError:
         return found  # it has ended meanwhile
     return found
+
+
+def believable(ended: AttemptEnded, seconds: float) -> AttemptEnded:
+    """The end, with no more use than there can have been: an attempt measures itself, and estimates are made of that.
+
+    Args:
+        ended: as it was said; its numbers are finite.
+        seconds: since the worker was given the attempt.
+    """
+    most = seconds + _SLACK
+    memory = min(max(ended.memory_used, 0), _MEMORY)
+    cpu = min(max(ended.cpu_used, 0.0), most * _CPUS)
+    time = min(max(ended.time_used, 0.0), most)
+    temp = max(ended.temp_used, 0)
+    if (memory, cpu, time, temp) == (ended.memory_used, ended.cpu_used, ended.time_used, ended.temp_used):
+        return ended
+    return msgspec.structs.replace(ended, memory_used=memory, cpu_used=cpu, time_used=time, temp_used=temp)
 
 
 class UsageWatch:

@@ -38,15 +38,14 @@ from ..manifests import Signing
 from ..originals import exchange, finish, kept, published_note, remove_used, use_up, why_kept
 from ..publish import part_path, publish, remove_part, settle, staged_path, staging_folder, unstage
 from ..workspace import make_private_folder, space_taken
-from .context import MESSAGE_LIMIT, AttemptContext, Link, enough_for, plain_json, plain_text
+from .context import AttemptContext, Link, enough_for, plain_json, plain_text
 from .output_pipe import flush, print_causes, print_trace
+from .report_limits import BASIS_LIMIT, ERROR_LIMIT, MESSAGE_LIMIT, RESULT_LIMIT
 from .sandbox import Sandbox, is_confined, recheck_input, recheck_output
 
 if TYPE_CHECKING:
     from .away import Away
 
-ERROR_LIMIT = 4096
-RESULT_LIMIT = 64 * 1024
 _HUGE = 2**31
 _BY_SANDBOX = "; attempts are sandboxed: what a type needs beside its input, its type says (reads=, writes=, network=)"
 
@@ -441,8 +440,6 @@ def discard_output(run: Run) -> None:
 
 # --- the probe -----------------------------------------------------------------------------------------------------
 
-_BASIS_LIMIT = 4096
-
 
 def has_room(run: Run, task_type: TaskType, options: Any, link: Link, room: Room) -> bool:
     """Probe the input, if this attempt is to do so, and report the estimate. False when too little was reserved.
@@ -467,6 +464,6 @@ def _job(run: Run, options: Any, room: Room) -> Job[Any]:
 def _plain(found: object) -> Estimated:
     if not isinstance(found, Estimate) or not 0 <= found.seconds < inf or min(found.memory, found.temp) < 0:
         raise BadAnswer(f"The probe answered {found!r}, which is no estimate")
-    basis = msgspec.json.decode(plain_json(found.basis, _BASIS_LIMIT, "The estimate's basis"))
+    basis = msgspec.json.decode(plain_json(found.basis, BASIS_LIMIT, "The estimate's basis"))
     memory, temp = min(found.memory, MAX_INTEGER), min(found.temp, MAX_INTEGER)
     return Estimated(memory=memory, temp=temp, seconds=found.seconds, basis=basis)

@@ -19,6 +19,7 @@ from ..functions import value_of
 from ..inputs import Input
 from ..publish import part_path
 from ..workspace import create_temp_file, make_private_folder
+from .report_limits import CHECKPOINT_LIMIT, MESSAGE_LIMIT
 
 
 class Link(Protocol):
@@ -45,11 +46,9 @@ class Link(Protocol):
 
 REPORT_INTERVAL = 0.5
 """Seconds between two progress reports of an attempt."""
-MESSAGE_LIMIT = 500
 _TOLERANCE = 1.25
 _SLACK = 16 * 1024 * 1024
 """Bytes. An estimate that is higher by this amount, or by this share, is not worth another wait in the queue."""
-CHECKPOINT_LIMIT = 256 * 1024
 
 
 class ThinnedProgress:

@@ -39,7 +39,7 @@ from ..inputs import Input
 from ..manifests import Sign
 from ..publish import stage, staged_path
 from ..workspace import make_private_folder
-from .attempt import ERROR_LIMIT, deliver, discard_output, failure
+from .attempt import deliver, discard_output, failure
 from .channel import (
     MAX_REPORT,
     AttemptUsed,
@@ -62,6 +62,7 @@ from .channel import (
 from .context import plain_text
 from .output_pipe import Printing
 from .reaper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants
+from .report_limits import ERROR_LIMIT
 from .sandbox import Reach, Sandbox, confine, has_own_shm, recheck_input, recheck_output
 from .worker_state import signal_tools, standing
 

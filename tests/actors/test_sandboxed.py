@@ -14,7 +14,7 @@ from inline_executor import Reports
 
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.actors.workers.slot import SlotRules
-from tasktrail.events.reports import AttemptEnded, AttemptProgressed, Run, Stop, WorkerGone
+from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed, Run, Stop, WorkerGone
 from tasktrail.handlers.attempt_output import read
 from tasktrail.handlers.document.libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 from tasktrail.handlers.process.channel import FrameBuffer, attempt_order_decoder
@@ -32,7 +32,17 @@ HOMES = {
     },
     **{
         name: f"hostile_handlers:{name}"
-        for name in ("hostile", "honest", "polluter", "kept_polluter", "witness", "forger", "reader", "folderless")
+        for name in (
+            "hostile",
+            "honest",
+            "polluter",
+            "kept_polluter",
+            "witness",
+            "forger",
+            "crammer",
+            "reader",
+            "folderless",
+        )
     },
     "document_preview": "tasktrail.handlers.document.preview:document_preview",
 }
@@ -215,6 +225,16 @@ def test_nonsense_in_its_own_pipe_ends_the_attempt_by_name(attempt: Attempt) -> 
 
     assert (ended.outcome, ended.error_type) == ("lost", "ProtocolError")
     assert attempt("echo", value=3).result["value"] == 3
+
+
+def test_checkpoints_that_do_not_wait_end_the_attempt_by_name(attempt: Attempt, reports: Reports) -> None:
+    reports._answer = False
+
+    ended = attempt("crammer")
+
+    assert (ended.outcome, ended.error_type) == ("lost", "ProtocolError")
+    assert "before the last one was saved" in ended.error
+    assert [type(report) for report in reports.all].count(AttemptCheckpointed) == 1
 
 
 # --- a process that is kept for the next attempts of its type, and is given them by the service itself ---

@@ -4,6 +4,7 @@
 import builtins
 import contextlib
 import ctypes
+import gc
 import os
 import pwd
 import resource
@@ -20,8 +21,11 @@ from typing import Any
 
 import msgspec
 
+from tasktrail.events import Checkpoint
+from tasktrail.events.reports import AttemptCheckpointed
 from tasktrail.handlers import TaskContext, handler
 from tasktrail.handlers.process import attempt
+from tasktrail.handlers.process.channel import WorkerChannel
 
 SECRET = "hunter2-and-no-other"
 """What is planted wherever nobody may read."""
@@ -438,6 +442,15 @@ def forger(_context: TaskContext[Targets]) -> None:
             if os.readlink(f"/proc/self/fd/{name}").startswith("pipe:") and int(name) > 2:
                 os.write(int(name), b"\xff" * 100)
     time.sleep(600)
+
+
+@handler("crammer", options=Targets, needs_input=False, needs_output=False)
+def crammer(context: TaskContext[Targets]) -> None:
+    """Send one checkpoint after another past all that holds in this process, and wait for no answer."""
+    forged = AttemptCheckpointed(context.task_id, context.attempt, Checkpoint(data={"x": 100_000 * "x"}))
+    channel = next(found for found in gc.get_objects() if type(found) is WorkerChannel and found._current[0])
+    while True:
+        channel.send(forged)
 
 
 @handler("daemons", options=Targets, needs_input=False, needs_output=False)
