@@ -87,6 +87,10 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     stubs: int = 0
     """Those of them that are only stubs."""
+    stubs_of_service: int = 0
+    """Those of the stubs that are of no task. Which records they were nobody can tell any more."""
+    drops: int = 0
+    """The records that have made stubs of others."""
     tasks: int
     position: int
     """The last position that could be read."""
@@ -185,6 +189,8 @@ def verify(
         ok=not findings,
         records=walk.records,
         stubs=walk.stubs.stubs,
+        stubs_of_service=walk.stubs.of_service,
+        drops=walk.stubs.drops,
         tasks=walk.law.tasks,
         position=walk.position,
         head=walk.hash.hex(),
@@ -318,7 +324,8 @@ class _Walk:
         else:
             self._recorded_at = at
         if row[3] == STUB:
-            self.law.lose(row[1])
+            if row[1]:  # of the service only what speaks of a task is dropped: nothing that others are judged by
+                self.law.lose(row[1])
             return
         if bool(terminal) != is_terminal(record.event):
             self._findings.add(position, "illegal", f"marked terminal = {terminal}, which its event is not")
