@@ -169,6 +169,8 @@ def verify(
     roots = _Roots(findings, log)
     for row in log.raw_rows():
         walk.check(row)
+        if not isinstance(row, Damage) and type(row[0]) is not int:
+            continue
         roots.see(row)
         if seals is not None and not isinstance(row, Damage):
             seals.see(row[0], row[1], row[2], row[14])
@@ -266,6 +268,9 @@ class _Walk:
             return
         position, digest = row[0], row[14]
         self.records += 1
+        if type(position) is not int:  # what is read is no table of ours
+            self._findings.add(0, "unreadable", "a position is no number")
+            return
         if position <= self.position:  # whatever it says is of another place
             if not self._astray:
                 self._findings.add(self.position + 1, "gap", f"position {position} follows on {self.position}")
