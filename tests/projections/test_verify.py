@@ -653,7 +653,5 @@ def test_progress_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_positions_that_are_texts_are_told(folder: Path) -> None:
     texts = ", ".join(("position || 'x' AS position", *COLUMNS[1:], "hash"))
-    by_hand(
-        folder / "log.db", "ALTER TABLE events RENAME TO kept", f"CREATE VIEW events AS SELECT {texts} FROM kept"
-    )
+    by_hand(folder / "log.db", "ALTER TABLE events RENAME TO kept", f"CREATE VIEW events AS SELECT {texts} FROM kept")
     assert "unreadable" in codes(checked(folder, views=False))
