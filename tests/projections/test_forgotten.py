@@ -369,7 +369,7 @@ def test_the_room_of_dropped_records_is_used_again(tmp_path: Path) -> None:
 # --- a drop that somebody has forged, whose digest and hash fit ---
 
 
-def forged(journal: Journal, positions: list[int], tasks: str, cause: str = "", **rule: float) -> None:
+def forged(journal: Journal, positions: list[int], tasks: str, cause: str = "", older_than: float | None = 0.0) -> None:
     """As the log drops them, whoever appends such an event. `cause`: of the drop."""
     gone = [one for one in journal.log.read() if one.position in positions]
     left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
@@ -377,7 +377,7 @@ def forged(journal: Journal, positions: list[int], tasks: str, cause: str = "", 
         tasks=tasks,
         positions=to_ranges(positions),
         stubs=digest_of(left),
-        rule=RetentionRule(**({"older_than": 0.0} | rule)),
+        rule=RetentionRule(older_than=older_than),
     )
     fact = Fact(0, journal._system_version + 1, event, journal.at, "test", causation_id=cause)
     journal.log.append([fact], [], expected=journal.log.head().position)
@@ -415,7 +415,7 @@ def test_a_task_that_was_only_created_was_not_over(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("older_than", [60.0, None])
-def test_a_task_is_not_forgotten_before_its_time(journal: Journal, older_than: float) -> None:
+def test_a_task_is_not_forgotten_before_its_time(journal: Journal, older_than: float | None) -> None:
     task_id, positions = cancelled(journal)
     forged(journal, positions, str(task_id), older_than=older_than)
     assert found(journal) == [(journal.records[-1].position, "stub")]
