@@ -4,11 +4,13 @@ Pure. After a breach it goes on as if the event had been right, so that one faul
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TypeAlias
 
 import msgspec
 
 from ..events import Cancelled, Created, Event, Failed, Recorded, Retried, Started
+from ..events.ranges import is_within, spans_of
 from ..events.recorded import EVENT_TAGS
 from ..events.system_events import (
     SYSTEM_TAGS,
@@ -17,7 +19,10 @@ from ..events.system_events import (
     DeliveryAttempted,
     DeliveryPostponed,
     RedeliveryRequested,
+    RetentionConfigured,
+    RetentionRule,
     ServiceStarted,
+    TasksForgotten,
 )
 from ..events.task_events import unique_key_of
 
@@ -25,6 +30,7 @@ _Move: TypeAlias = str
 """An event's tag; of a failure and a retry with what sets them apart."""
 
 _WAITING = ("pending", "retrying")
+_OVER = ("completed", "failed", "cancelled")
 # "failing" stands between a failure that is not final and the `Retried` that must come right behind it.
 _LAW: dict[tuple[str, _Move], str] = {
     ("new", "created"): "pending",
@@ -39,6 +45,7 @@ _LAW: dict[tuple[str, _Move], str] = {
     ("failed", "retried by hand"): "retrying",
     ("cancelled", "retried by hand"): "retrying",
 }
+_LONGEST_NUMBER = 20
 _LEADS_TO: dict[_Move, str] = {move: after for (_before, move), after in _LAW.items()}
 
 
@@ -62,6 +69,14 @@ class Lawbook:
         """Task with a key → the key."""
         self._holders: dict[str, int] = {}
         """Key → the open task that has it."""
+        self._refers: dict[int, tuple[int, ...]] = {}
+        """Task that refers to others → these."""
+        self._needing: set[int] = set()
+        """Those of them that are open: what they refer to may not be forgotten."""
+        self._rules: dict[int, tuple[RetentionRule, ...]] = {}
+        """Where rules of retention are recorded → the rules."""
+        self._complete = True
+        """Whether all records of the service were there to be judged."""
         self._epoch = 0
         self._unknown = False
         """Whether there may be tasks of which no record was there to be judged."""
@@ -83,7 +98,9 @@ class Lawbook:
     def lose(self, task_id: int) -> None:
         """A record of the task is not there to be judged: whatever comes next must be believed."""
         if task_id == 0:
+            self._complete = False
             return
+        self._needing.discard(task_id)
         self._tracks.setdefault(task_id, _Track()).status = "lost"
 
     def lose_all(self) -> None:
@@ -91,7 +108,8 @@ class Lawbook:
         for track in self._tracks.values():
             track.status = "lost"
         self._holders.clear()
-        self._unknown = True
+        self._needing.clear()
+        self._unknown, self._complete = True, False
 
     def end(self) -> Iterator[tuple[int, str]]:
         """What is wrong with the end of the log: (position, words)."""
@@ -119,6 +137,9 @@ class Lawbook:
         track.attempt += isinstance(event, Started)
         track.life += move == "retried by hand"
         track.position = record.position
+        if task_id in self._refers:
+            over = track.status in _OVER
+            (self._needing.discard if over else self._needing.add)(task_id)
         if isinstance(event, Created) and event.unique:
             self._keys[task_id] = unique_key_of(event)
         if task_id in self._keys:
@@ -136,13 +157,16 @@ class Lawbook:
         expected = len(self._tracks) + 1
         if task_id not in self._tracks and task_id != expected:
             yield f"task {task_id} is created where task {expected} is due"
-        for other in (*event.depends_on, *((event.parent_task_id,) if event.parent_task_id else ())):
+        others = (*event.depends_on, *((event.parent_task_id,) if event.parent_task_id else ()))
+        if others:
+            self._refers[task_id] = others
+        for other in others:
             if other not in self._tracks:
                 yield f"task {task_id} refers to task {other}, which does not exist"
 
     def _judge_key(self, task_id: int, track: _Track) -> Iterator[str]:
         key = self._keys[task_id]
-        if track.status in ("completed", "failed", "cancelled"):
+        if track.status in _OVER:
             if self._holders.get(key) == task_id:
                 del self._holders[key]
         elif (holder := self._holders.setdefault(key, task_id)) != task_id:
@@ -167,11 +191,32 @@ class Lawbook:
                 task_id = event.task_id
                 if task_id not in self._tracks and not self._unknown:
                     yield f"a delivery speaks of task {task_id}, which does not exist"
+            case RetentionConfigured(rules=rules):
+                self._rules[record.position] = rules
+            case TasksForgotten():
+                yield from self._judge_forgotten(record, event)
+
+    def _judge_forgotten(self, record: Recorded, event: TasksForgotten) -> Iterator[str]:
+        """Of what was forgotten itself the stubs tell; here is what the records that are left say of it."""
+        kind, _, at = record.causation_id.partition(":")
+        if kind == "event" and self._complete and event.rule not in self._rules.get(_number(at), ()):
+            yield f"tasks were forgotten by a rule that is not recorded at {at[:20]}"
+        with suppress(ValueError):  # it explains no stub, and that is told
+            gone = spans_of(event.tasks)
+            for task_id in sorted(self._needing):
+                if not is_within(task_id, gone):
+                    for other in self._refers[task_id]:
+                        if is_within(other, gone):
+                            yield f"task {other} is forgotten, and task {task_id}, which is open, refers to it"
 
     def _knows(self, task_id: int) -> bool:
         """Whether it is known if a task is open with a key."""
         track = self._tracks.get(task_id)
         return not self._unknown if track is None else track.created and track.status != "lost"
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < _LONGEST_NUMBER else 0
 
 
 def _move(event: Event) -> _Move:

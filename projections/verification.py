@@ -87,6 +87,10 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     stubs: int = 0
     """Those of them that are only stubs."""
+    stubs_of_service: int = 0
+    """Those of the stubs that are of no task. Which records they were nobody can tell any more."""
+    drops: int = 0
+    """The records that have made stubs of others."""
     tasks: int
     position: int
     """The last position that could be read."""
@@ -165,6 +169,8 @@ def verify(
     roots = _Roots(findings, log)
     for row in log.raw_rows():
         walk.check(row)
+        if not isinstance(row, Damage) and type(row[0]) is not int:
+            continue
         roots.see(row)
         if seals is not None and not isinstance(row, Damage):
             seals.see(row[0], row[1], row[2], row[14])
@@ -185,6 +191,8 @@ def verify(
         ok=not findings,
         records=walk.records,
         stubs=walk.stubs.stubs,
+        stubs_of_service=walk.stubs.of_service,
+        drops=walk.stubs.drops,
         tasks=walk.law.tasks,
         position=walk.position,
         head=walk.hash.hex(),
@@ -260,6 +268,9 @@ class _Walk:
             return
         position, digest = row[0], row[14]
         self.records += 1
+        if type(position) is not int:  # what is read is no table of ours
+            self._findings.add(0, "unreadable", "a position is no number")
+            return
         if position <= self.position:  # whatever it says is of another place
             if not self._astray:
                 self._findings.add(self.position + 1, "gap", f"position {position} follows on {self.position}")
@@ -318,7 +329,8 @@ class _Walk:
         else:
             self._recorded_at = at
         if row[3] == STUB:
-            self.law.lose(row[1])
+            if row[1]:  # of the service only what speaks of a task is dropped: nothing that others are judged by
+                self.law.lose(row[1])
             return
         if bool(terminal) != is_terminal(record.event):
             self._findings.add(position, "illegal", f"marked terminal = {terminal}, which its event is not")

@@ -8,14 +8,15 @@ from base64 import b64decode, b64encode
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 from ..errors import TaskForgotten
-from ..ranges import NumberRange, spans_of, to_ranges
+from ..ranges import NumberRange, is_within, shortened, spans_of, to_ranges
 from ..recorded import EVENT_TAGS, STUB, Recorded, Stub
 from ..system_events import TasksForgotten
 from .archives import Archives, archived_until
@@ -183,8 +184,69 @@ class StubFault(NamedTuple):
     message: str
 
 
+class _Account:
+    """What was told of the stubs of one drop."""
+
+    def __init__(self, drop: Drop) -> None:
+        self.position, self.event = drop
+        self.digest = StubDigest()
+        self.marks = _marks_in(drop.event.stubs)
+        self.excused = False
+        """Whether no more is told of it: it is known not to fit, or something was told before it was dropped."""
+        self.begun = 0
+        """Tasks of which the first record was told."""
+        self.only_begun: set[int] = set()
+        """Those of them of which no other was."""
+        self.ended_at = ""
+        """The time of the last record of a task: the end of that task."""
+        self._tasks = _numbers_in(drop.event.tasks)
+
+    def wrong_with(self, task_id: int, version: int, recorded_at: str) -> str:
+        """What is wrong with forgetting the next of these records, in words."""
+        if not task_id:
+            spoken_of = self.begun  # a task has its first record before anything can speak of it
+            return "" if spoken_of else f"{self._says} forgotten, and none of them is older than this"
+        if not is_within(task_id, self._tasks):
+            return f"{self._says} forgotten, and this one is of task {task_id}"
+        self.ended_at = recorded_at
+        if version == 1:
+            self.begun += 1
+            self.only_begun.add(task_id)
+        else:
+            self.only_begun.discard(task_id)
+        return ""
+
+    def wrong_with_whole(self) -> str:
+        """What is wrong once all were told, in words."""
+        due = sum(last - first + 1 for first, last in self._tasks)
+        if self.begun != due:
+            return f"{self._says} forgotten, which are {due}, and {self.begun} were there"
+        if self.only_begun:
+            return f"{self._says} forgotten, and task {min(self.only_begun)} was not over: it was only created"
+        return ""
+
+    def wrong_with_time(self, recorded_at: str) -> str:
+        """What is wrong with its rule, by the time of the drop, in words."""
+        age = self.event.rule.older_than
+        if age is None:
+            return "it forgets tasks by a rule that keeps them"
+        try:
+            passed = datetime.fromisoformat(recorded_at) - datetime.fromisoformat(self.ended_at or recorded_at)
+            early = passed < timedelta(seconds=age)
+        except (ValueError, TypeError, OverflowError):  # a time that is none is told by others
+            return ""
+        return f"it forgets what is older than {age:g} s, and one of the tasks is not" if early else ""
+
+    @property
+    def _says(self) -> str:
+        return f"the record at {self.position} says that tasks {shortened(self.event.tasks)} were"
+
+
 class StubCheck:
     """Holds stubs, told in order of position, against the records that have dropped them.
+
+    A drop forgets tasks, each as a whole, and only what was over. So one record of a task alone cannot be hidden behind
+    one. Of a stub of the service no more is known than that it is younger than one of the tasks.
 
     Args:
         drops: answers with those of these records that stand behind a position. It is asked again for a stub that
@@ -194,76 +256,119 @@ class StubCheck:
     def __init__(self, drops: Callable[[int], Iterable[Drop]]) -> None:
         self.stubs = 0
         """How many were told."""
+        self.of_service = 0
+        """Those of them that are of no task."""
         self._read = drops
-        self._drops: list[Drop] = []
-        self._digests: list[StubDigest] = []
-        self._marks: list[bytes] = []
+        self._accounts: list[_Account] = []
         self._spans: list[tuple[NumberRange, int]] = []
-        self._excused: set[int] = set()
-        """Those of which no more is told: one is known not to fit, or was told before it was dropped."""
+        self._tasks: list[tuple[NumberRange, int]] = []
+        self._at: dict[int, int] = {}
+        """Position of a drop → its number."""
         self._take(0)
+
+    @property
+    def drops(self) -> int:
+        """How many records have dropped others."""
+        return len(self._accounts)
 
     def _take(self, after: int) -> None:
         for drop in self._read(after):
-            number = len(self._drops)
-            self._drops.append(drop)
-            self._digests.append(StubDigest())
-            self._marks.append(_marks_in(drop.event.stubs))
-            with suppress(ValueError):  # its stubs then have nothing that explains them
-                self._spans += [(span, number) for span in spans_of(drop.event.positions)]
+            number = len(self._accounts)
+            self._accounts.append(_Account(drop))
+            self._at[drop.position] = number
+            # Those that are no numbers explain nothing.
+            self._spans += [(span, number) for span in _numbers_in(drop.event.positions)]
+            self._tasks += [(span, number) for span in _numbers_in(drop.event.tasks)]
         self._spans.sort()
+        self._tasks.sort()
 
     def see(self, row: tuple[Any, ...]) -> StubFault | None:
         """The raw stored values of the next record, its hash last; what is wrong."""
-        position = row[0]
-        number = self._drop_of(position)
+        position, task_id = row[:2]
+        number = _number_of(position, self._spans)
         if row[3] == STUB and number is None:
             self._take_more()
-            number = self._drop_of(position)
-        dropped_at = 0 if number is None else self._drops[number].position
+            number = _number_of(position, self._spans)
+        account = None if number is None else self._accounts[number]
         if row[3] == STUB:
             self.stubs += 1
-            wrong = self._wrong_with(row, number, dropped_at)
+            self.of_service += task_id == 0
+            wrong = self._wrong_with(row, account)
+        elif account is not None:
+            account.excused = True
+            wrong = f"the record at {account.position} says that this one was dropped, and it is there"
+        elif (of := _number_of(task_id, self._tasks)) is not None and not self._accounts[of].excused:
+            account = self._accounts[of]
+            account.excused = True
+            wrong = f"the record at {account.position} says that task {task_id} was forgotten, and this one is there"
+        elif (at := self._at.get(position)) is not None and not self._accounts[at].excused:
+            account = self._accounts[at]
+            wrong = account.wrong_with_time(row[4])
         else:
-            wrong = f"the record at {dropped_at} says that this one was dropped, and it is there" if dropped_at else ""
-            self._excused.update(() if number is None else (number,))
-        return StubFault(position, dropped_at, wrong) if wrong else None
+            wrong = ""
+        return StubFault(position, 0 if account is None else account.position, wrong) if wrong else None
 
     def lose(self, first: int, last: int) -> None:
         """The records in this range are not there to be told of."""
-        self._excused.update(number for span, number in self._spans if span.first <= last and span.last >= first)
+        for span, number in self._spans:
+            if span.first <= last and span.last >= first:
+                self._accounts[number].excused = True
 
     def _take_more(self) -> None:
         """A service may have dropped records since they were told of."""
-        known = len(self._drops)
-        self._take(self._drops[-1].position if self._drops else 0)
-        self._excused.update(range(known, len(self._drops)))
+        known = len(self._accounts)
+        self._take(self._accounts[-1].position if self._accounts else 0)
+        for account in self._accounts[known:]:
+            account.excused = True
 
-    def _wrong_with(self, row: tuple[Any, ...], number: int | None, dropped_at: int) -> str:
-        digest, at = (None, 0) if number is None else (self._digests[number], _MARK * self._digests[number].number)
-        mark = b"" if digest is None else digest.add(row[0], row[1], row[2], row[4], row[14])
+    def _wrong_with(self, row: tuple[Any, ...], account: _Account | None) -> str:
+        at = 0 if account is None else _MARK * account.digest.number
+        mark = b"" if account is None else account.digest.add(row[0], row[1], row[2], row[4], row[14])
+        of_other = "" if account is None else account.wrong_with(row[1], row[2], row[4])
         if row[5:14] != STUB_ROW:
             return "it is a stub, and not as one is made"
-        if number is None or dropped_at <= row[0]:
+        if account is None or account.position <= row[0]:
             return "the record is gone, and no later one says why"
-        if mark != self._marks[number][at : at + _MARK] and number not in self._excused:
-            self._excused.add(number)
-            return f"it is not what the record at {dropped_at} has left of this one"
-        return ""
-
-    def _drop_of(self, position: int) -> int | None:
-        place = bisect_right(self._spans, position, key=_first) - 1
-        if place < 0 or position > self._spans[place][0].last:
-            return None
-        return self._spans[place][1]
+        if account.excused:
+            return ""
+        if mark != account.marks[at : at + _MARK]:
+            account.excused = True
+            return f"it is not what the record at {account.position} has left of this one"
+        account.excused = bool(of_other)
+        return of_other
 
     def faults(self) -> Iterator[StubFault]:
         """What only the end of the log shows."""
-        for number, (position, event) in enumerate(self._drops):
-            if number not in self._excused and self._digests[number].text() != event.stubs:
+        for number, account in enumerate(self._accounts):
+            if account.excused:
+                continue
+            position = account.position
+            if account.digest.text() != account.event.stubs:
                 first = next((span.first for span, of in self._spans if of == number), position)
                 wrong = f"the stubs from here on are not those that the record at {position} has made"
                 yield StubFault(first, position, wrong)
+            elif wrong := account.wrong_with_whole():
+                yield StubFault(position, position, wrong)
+        for (before, _), (span, number) in pairwise(self._tasks):
+            if span.first <= before.last:
+                position = self._accounts[number].position
+                yield StubFault(position, position, f"task {span.first} is said to be forgotten twice")
+
+
+def _numbers_in(ranges: str) -> list[NumberRange]:
+    """What ranges stand for; nothing for what are none."""
+    try:
+        return spans_of(ranges)
+    except ValueError:
+        return []
+
+
+def _number_of(wanted: int, spans: list[tuple[NumberRange, int]]) -> int | None:
+    """What belongs to the span that a number is in."""
+    place = bisect_right(spans, wanted, key=_first) - 1
+    if place < 0 or wanted > spans[place][0].last:
+        return None
+    return spans[place][1]
 
 
 def _marks_in(stubs: str) -> bytes:

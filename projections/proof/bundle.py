@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ...events.errors import UnknownTask
+from ...events.errors import LogCorrupt, UnknownTask
 from ...events.log.chain import GENESIS
 from ...events.log.log_reader import LogReader
 from ...events.log.stubs import forgotten
@@ -76,6 +76,8 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
         UnknownTask: there is none, or it was created after the newest seal.
         SealUnfit: there is no seal.
         NotAsSealed: the newest one does not fit the log.
+        TaskForgotten: it was forgotten.
+        LogCorrupt: a part of its history was taken away.
     """
     seal = newest_seal(folder, key)
     size = seal.checkpoint.size
@@ -86,8 +88,11 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
             field="task_id",
             remedy="Seal what came after them with `tasktrail seal`, if the task is newer.",
         )
-    if rows[0][3] == STUB:
+    gone = [row[0] for row in rows if row[3] == STUB]
+    if len(gone) == len(rows):
         raise forgotten(log, task_id) or UnknownTask(f"Task {task_id} does not exist", field="task_id")
+    if gone:  # a task is forgotten as a whole
+        raise LogCorrupt(f"Of the history of task {task_id} the record at {gone[0]} was taken away")
     try:
         records, tasks = _trees(log, size)
     except IndexError as error:

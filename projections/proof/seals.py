@@ -5,6 +5,7 @@ Nothing is written to the log for them. A folder has a file `SIZE.note` for each
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -154,10 +155,19 @@ def checkpoint_of(origin: str, trees: Trees, now: datetime) -> LogCheckpoint:
     return LogCheckpoint(origin, trees.records.size, trees.records.root(), trees.tasks.size, trees.tasks.root(), at)
 
 
+def _plain_file(path: str, flags: int) -> int:
+    """Opens a file of a folder that others may write to: a pipe in it would be waited for without end."""
+    handle = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError("it is no file")
+    return handle
+
+
 def read_seal(path: Path, key: PublicKey) -> Seal:
     """One seal. Raises `SealUnfit`."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=_plain_file) as file:
             note = file.read(LONGEST_NOTE + 1)
         checkpoint = key.opened(note)
     except (OSError, UnicodeDecodeError) as error:
@@ -214,7 +224,8 @@ def read_key(path: Path) -> PublicKey:
 def key_text(path: Path) -> str:
     """What a file with a public key holds. Raises `SealUnfit`."""
     try:
-        return path.read_text(encoding="utf-8")[:LONGEST_NOTE]
+        with open(path, encoding="utf-8", opener=_plain_file) as file:
+            return file.read(LONGEST_NOTE)
     except (OSError, UnicodeDecodeError) as error:
         raise SealUnfit(
             f"There is no public key in {path}: {error}",
@@ -344,7 +355,8 @@ class SealCheck:
         if self._authorities is None:
             return ""
         try:
-            stamp = seal.path.with_suffix(_STAMP).read_bytes()
+            with open(seal.path.with_suffix(_STAMP), "rb", opener=_plain_file) as file:
+                stamp = file.read()
         except FileNotFoundError:
             return ""
         except OSError as error:

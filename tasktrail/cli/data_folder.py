@@ -104,6 +104,10 @@ def _print_verification(found: "Verification") -> None:
     views = f"views equal to the fold at {found.views_position}" if found.views_position is not None else "no views"
     sound = f"sound; {views}" if found.ok else f"NOT sound: {len(found.findings) + found.more} findings"
     say(f"{found.records} records, {found.tasks} tasks, {found.answers} answers: {sound}")
+    if found.stubs or found.drops:
+        stubs = f"{found.stubs} stub{'' if found.stubs == 1 else 's'}"
+        drops = f"{found.drops} record{'' if found.drops == 1 else 's'}"
+        say(f"{stubs}, {found.stubs_of_service} of them of the service, made by {drops}")
     if len(written_by := _stretches(found)) > 1:
         say(f"written by tasktrail {', '.join(written_by)}")
     if found.sealed is not None:

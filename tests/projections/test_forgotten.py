@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
@@ -14,13 +15,24 @@ from hypothesis import strategies as st
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.snapshots import folded_outbox, folded_state
+from tasktrail.events import Fact, Retried
 from tasktrail.events.errors import LogCorrupt, TaskForgotten
 from tasktrail.events.log import integrity
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.sqlite import SqliteEventLog
-from tasktrail.events.recorded import Stub
-from tasktrail.events.system_events import ServiceStarted, TasksForgotten
+from tasktrail.events.log.stubs import digest_of
+from tasktrail.events.ranges import to_ranges
+from tasktrail.events.recorded import Stub, timestamp
+from tasktrail.events.system_events import (
+    QueuePaused,
+    RetentionConfigured,
+    RetentionRule,
+    ServiceStarted,
+    TasksForgotten,
+)
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews, Verification
+from tasktrail.projections.proof.bundle import prove
+from tasktrail.projections.proof.seals import make_seal
 from tasktrail.projections.proof.trees import Trees
 from tasktrail.projections.queries.as_of import fold_to
 from tasktrail.projections.queries.filters import SORTS, STATUSES
@@ -244,7 +256,7 @@ def test_the_schema_lets_nobody_change_or_remove_a_record_later(journal: Journal
 
 
 def test_what_is_dropped_has_to_be_what_was_meant(journal: Journal) -> None:
-    event = journal.forget(journal.create(input_file="/in", output_file="/out"))
+    event = journal.forget(cancelled(journal)[0])
     head = journal.log.head()
     with pytest.raises(LogCorrupt, match="other ones"):
         journal.record(0, event.__class__(tasks="2", positions="3", stubs="00", rule=event.rule))
@@ -253,6 +265,8 @@ def test_what_is_dropped_has_to_be_what_was_meant(journal: Journal) -> None:
 
 
 def test_what_was_dropped_is_in_neither_file_of_the_log(journal: Journal, tmp_path: Path) -> None:
+    for task_id in (2, 4):
+        journal.play("cancel", task_id - 1, 0)
     journal.forget(2, 4)
     log: SqliteEventLog = journal.log  # type: ignore[assignment]  # it is one here
     log.maintain()
@@ -262,6 +276,8 @@ def test_what_was_dropped_is_in_neither_file_of_the_log(journal: Journal, tmp_pa
 
 
 def test_a_log_that_was_killed_before_it_was_cut_is_cut_by_the_next(journal: Journal, tmp_path: Path) -> None:
+    for task_id in (2, 4):
+        journal.play("cancel", task_id - 1, 0)
     journal.forget(2, 4)
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -348,3 +364,115 @@ def test_the_room_of_dropped_records_is_used_again(tmp_path: Path) -> None:
             log.maintain()
             sizes.append((tmp_path / "log.db").stat().st_size)
     assert max(sizes) < 1.2 * sizes[0]
+
+
+# --- a drop that somebody has forged, whose digest and hash fit ---
+
+
+def forged(journal: Journal, positions: list[int], tasks: str, cause: str = "", older_than: float | None = 0.0) -> None:
+    """As the log drops them, whoever appends such an event. `cause`: of the drop."""
+    gone = [one for one in journal.log.read() if one.position in positions]
+    left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
+    event = TasksForgotten(
+        tasks=tasks,
+        positions=to_ranges(positions),
+        stubs=digest_of(left),
+        rule=RetentionRule(older_than=older_than),
+    )
+    fact = Fact(0, journal._system_version + 1, event, journal.at, "test", causation_id=cause)
+    journal.log.append([fact], [], expected=journal.log.head().position)
+    journal._system_version += 1
+    journal.records = list(journal.log.read())
+
+
+def cancelled(journal: Journal) -> tuple[int, list[int]]:
+    """A task that is over, and where its records stand."""
+    task_id = journal.create(input_file="/in", output_file="/out")
+    journal.play("cancel", task_id - 1, 0)
+    return task_id, [one.position for one in journal.records if one.task_id == task_id]
+
+
+@pytest.mark.parametrize("tasks", ["9999", "1", "{}", "", "x"])
+def test_one_record_of_a_task_cannot_be_hidden(journal: Journal, tasks: str) -> None:
+    task_id, (created, ended) = cancelled(journal)
+    forged(journal, [ended], tasks.format(task_id))
+    told = [one for one in check(journal).findings if one.code == "stub"]
+    assert told
+    assert {one.position for one in told} <= {created, ended, journal.records[-1].position}
+
+
+@pytest.mark.parametrize("tasks", ["{},9999", "{}-99999999999"])
+def test_only_tasks_that_were_there_can_be_forgotten(journal: Journal, tasks: str) -> None:
+    task_id, positions = cancelled(journal)
+    forged(journal, positions, tasks.format(task_id))
+    assert found(journal) == [(journal.records[-1].position, "stub")]
+
+
+def test_a_task_that_was_only_created_was_not_over(journal: Journal) -> None:
+    task_id = journal.create(input_file="/in", output_file="/out")
+    forged(journal, [journal.records[-1].position], str(task_id))
+    assert found(journal) == [(journal.records[-1].position, "stub")]
+
+
+@pytest.mark.parametrize("older_than", [60.0, None])
+def test_a_task_is_not_forgotten_before_its_time(journal: Journal, older_than: float | None) -> None:
+    task_id, positions = cancelled(journal)
+    forged(journal, positions, str(task_id), older_than=older_than)
+    assert found(journal) == [(journal.records[-1].position, "stub")]
+
+
+def test_a_record_of_a_forgotten_task_cannot_come_back(journal: Journal) -> None:
+    task_id, positions = cancelled(journal)
+    forged(journal, positions, str(task_id))
+    assert found(journal) == []
+    journal.record(task_id, Retried(cause="manual"))
+    assert found(journal) == [(journal.records[-1].position, "stub")]
+
+
+def test_a_task_is_not_forgotten_twice(journal: Journal) -> None:
+    task_id, positions = cancelled(journal)
+    forged(journal, positions, str(task_id))
+    _, others = cancelled(journal)
+    forged(journal, others, f"{task_id},{task_id + 1}")
+    assert "stub" in {code for _, code in found(journal)}
+
+
+@pytest.mark.parametrize("tasks", ["", "{}"])
+def test_a_record_of_the_service_is_not_dropped_before_a_task_it_could_speak_of(journal: Journal, tasks: str) -> None:
+    journal.record(0, QueuePaused())
+    refused = journal.records[-1].position
+    task_id, positions = cancelled(journal)
+    forged(journal, [refused, *(positions if tasks else ())], tasks.format(task_id))
+    assert found(journal)[0] == (refused, "stub")
+
+
+def test_stubs_of_the_service_are_counted_by_themselves(journal: Journal) -> None:
+    verification = check(journal)
+    assert (verification.stubs, verification.stubs_of_service, verification.drops) == (7, 1, 1)
+
+
+def test_what_an_open_task_refers_to_is_not_forgotten(journal: Journal) -> None:
+    task_id, positions = cancelled(journal)
+    journal.create(input_file="/in", output_file="/other", parent_task_id=task_id)
+    forged(journal, positions, str(task_id))
+    assert found(journal) == [(journal.records[-1].position, "illegal")]
+
+
+@pytest.mark.parametrize(("older_than", "codes"), [(0.0, []), (0.5, ["illegal"])])
+def test_a_rule_is_the_one_that_is_recorded(journal: Journal, older_than: float, codes: list[str]) -> None:
+    journal.record(0, RetentionConfigured(rules=(RetentionRule(older_than=0.0),)))
+    configured = journal.records[-1].position
+    task_id, positions = cancelled(journal)
+    journal.at += timedelta(seconds=1)
+    forged(journal, positions, str(task_id), cause=f"event:{configured}", older_than=older_than)
+    assert found(journal) == [(journal.records[-1].position, code) for code in codes]
+
+
+def test_a_history_with_a_stub_of_its_own_is_not_proven(journal: Journal, tmp_path: Path) -> None:
+    task_id, (_created, ended) = cancelled(journal)
+    log: SqliteEventLog = journal.log  # type: ignore[assignment]  # it is one here
+    with closing(log.reader()) as reader:
+        make_seal(reader, tmp_path / "seals", tmp_path / "seal-key", BEGIN)
+        forged(journal, [ended], str(task_id))
+        with pytest.raises(LogCorrupt, match=f"record at {ended}"):
+            prove(reader, tmp_path / "seals", task_id)

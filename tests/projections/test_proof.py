@@ -1,6 +1,7 @@
 """What was sealed cannot be changed unseen, and a proof shows the whole history of a task or nothing."""
 
 import json
+import os
 import random
 import runpy
 import shutil
@@ -27,7 +28,7 @@ from tasktrail.projections.errors import NotAsSealed, SealUnfit
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.merkle import EMPTY, GrowingRoot, Tree, leaf_hash, node_hash
 from tasktrail.projections.proof.notes import LogCheckpoint, PrivateKey, PublicKey
-from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
+from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, read_key
 
 CHECKER = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "examples" / "check_proof.py"))
 """The program for auditors: it shares no line with what it checks."""
@@ -504,3 +505,12 @@ def test_the_program_for_auditors_is_short_and_prints_what_is_proven(
     said = capsys.readouterr()
     assert "proven: these are all" in said.out
     assert "NOT PROVEN" in said.err
+
+
+def test_a_pipe_among_the_seals_is_not_waited_for(sealed: Sealed) -> None:
+    for name in ("99.note", "other-key"):
+        os.mkfifo(sealed.seals / name)
+    check = SealCheck(sealed.seals, public_key(sealed.seals))
+    assert [message for _, message in check.faults(0) if "no file" in message]
+    with pytest.raises(SealUnfit, match="no file"):
+        read_key(sealed.seals / "other-key")

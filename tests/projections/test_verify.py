@@ -649,3 +649,9 @@ def test_progress_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     head = reader.head().position
     assert told == [(position, head) for position in range(10, head + 1, 10)]
     reader.close()
+
+
+def test_positions_that_are_texts_are_told(folder: Path) -> None:
+    texts = ", ".join(("position || 'x' AS position", *COLUMNS[1:], "hash"))
+    by_hand(folder / "log.db", "ALTER TABLE events RENAME TO kept", f"CREATE VIEW events AS SELECT {texts} FROM kept")
+    assert "unreadable" in codes(checked(folder, views=False))

@@ -246,6 +246,8 @@ def test_on_the_command_line_no_service_is_needed(
     *stubs, why = capsys.readouterr().out.splitlines()
     assert all(line.endswith(" stub") for line in stubs)
     assert why.startswith("Task 1 was forgotten at position ")
+    assert run(["--data", str(tmp_path / "data"), "verify"]) == 0
+    assert f"{records} stubs, 0 of them of the service, made by 1 record\n" in capsys.readouterr().out
     with Reader(tmp_path / "data") as reader:
         assert [task.id for task in reader.list_tasks()[0]] == [held, waiting]
         assert reader.verify().findings == ()
