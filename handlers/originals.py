@@ -17,7 +17,6 @@ import msgspec
 from ..events.errors import InvalidPath, OutputExists
 from ..events.reports import AttemptEnded, Run
 from .inputs import Input
-from .process.report_limits import MESSAGE_LIMIT
 from .publish import NO_HARD_LINKS, identity_of, note_path, part_path, publish, sync_folder, write_note
 
 ORIGINAL_NOTE = ".original"
@@ -57,10 +56,10 @@ def remove_used(used: Sequence[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def kept(ended: AttemptEnded, why: str) -> AttemptEnded:
-    """The end, with the reason why the original stays. No result is published then."""
+def kept(ended: AttemptEnded, why: str, longest: int) -> AttemptEnded:
+    """The end, with the reason why the original stays. No result is published then. `longest`: of a message."""
     result = ended.result | {ORIGINAL_FIELD: {"kept": why}}
-    return msgspec.structs.replace(ended, result=result, message=f"the original stays: {why}"[:MESSAGE_LIMIT])
+    return msgspec.structs.replace(ended, result=result, message=f"the original stays: {why}"[:longest])
 
 
 def why_kept(run: Run, source: Input, ended: AttemptEnded) -> str:

@@ -210,7 +210,7 @@ def _handle(
         context.flush()
     ending = classify_answer(run, answer, stop_wanted=link.stop_wanted())
     if ending.outcome == "completed" and run.original != "keep" and (why := task_type.why_kept(context, ending.result)):
-        return kept(ending, why)
+        return kept(ending, why, MESSAGE_LIMIT)
     if signs is not None and ending.outcome == "completed":
         return msgspec.structs.replace(ending, result={**ending.result, **signs.given(run, context.output_part)})
     return ending
@@ -244,7 +244,7 @@ def _complete(
                 if not _granted(run, link):
                     return _stopped(run)
                 remove_used(used)  # a task that is completed has no retry that needs them
-            return kept(ending, why)
+            return kept(ending, why, MESSAGE_LIMIT)
         return _publish(run, task_type, link, source, ending, away) or _stopped(run)
     return ending
 
