@@ -159,6 +159,8 @@ class Watcher:
             if self._ended.wait(_LOOK_EVERY):  # much may change at once
                 return
             self._news.clear()
+            if self._ended.is_set():  # `stop` has set both just now: nothing else would wake us
+                return
             try:
                 pause = self.look()
             except Exception:  # a fault of ours may not end all watching until the next start

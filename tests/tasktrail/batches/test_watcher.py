@@ -154,6 +154,23 @@ def test_it_looks_again_when_there_are_other_sources(tmp_path: Path, monkeypatch
     watcher.stop()
 
 
+def test_a_stop_between_two_looks_is_not_lost(tmp_path: Path) -> None:
+    class StoppedNow(threading.Event):
+        """Of what `stop` sets at this moment, this would be the last that is seen."""
+
+        def clear(self) -> None:
+            watcher._ended.set()
+            super().clear()
+
+    watcher = Watcher(tuple, lambda *_: pytest.fail(f"nothing is in {tmp_path}"), PathRules, SystemClock())
+    watcher._news = StoppedNow()
+    watcher.start()
+
+    watcher._thread.join(timeout=10)
+
+    assert not watcher._thread.is_alive()
+
+
 def test_one_that_is_still_being_written_waits(hands: Hands) -> None:
     path = hands.write("a.txt")
     hands.after(0)
