@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -38,7 +37,7 @@ from ..errors import BadAnswer
 from ..inputs import Input
 from ..manifests import Sign
 from ..publish import stage, staged_path
-from ..workspace import make_private_folder
+from ..workspace import make_private_folder, remove_folder
 from .attempt import deliver, discard_output, failure
 from .channel import (
     MAX_REPORT,
@@ -379,9 +378,8 @@ class SandboxedAttempts:
             frames = FrameBuffer(attempt_order_decoder).feed(self._direct.recv(_CHUNK))
         except GarbageFrame:  # that process had read a part of it
             return None
-        (run,) = frames if len(frames) == 1 else (None,)
-        is_it = isinstance(run, Run) and (run.task_id, run.attempt) == (begun.task_id, begun.attempt)
-        return run if is_it else None
+        key = (begun.task_id, begun.attempt)
+        return next((run for run in frames if isinstance(run, Run) and (run.task_id, run.attempt) == key), None)
 
     def _can_be_given_directly(self) -> bool:
         """Have the next process find the way as if nobody had used it. False where it has been shut for good."""
@@ -421,10 +419,12 @@ class SandboxedAttempts:
     def _clear_shared_memory(self) -> None:
         """Remove what the attempt has left in the `/dev/shm` of this worker, when nothing of it runs any more."""
         for name in _shared_memory() - self._had:
-            path = f"{_SHM}/{name}"
-            shutil.rmtree(path, ignore_errors=True)
+            path = Path(_SHM, name)
             with contextlib.suppress(OSError):
-                os.unlink(path)  # noqa: PTH108 - a text
+                if path.is_dir() and not path.is_symlink():
+                    remove_folder(path)
+                else:
+                    path.unlink()
 
     def _kill_others(self) -> bool:
         """False when there is no other process."""
