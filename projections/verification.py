@@ -22,6 +22,8 @@ from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.faults import UNREADABLE, Damage
 from ..events.log.integrity import is_well_typed
+from ..events.log.key_check import KeyCheck, Unreadable
+from ..events.log.keys import Keys
 from ..events.log.log_reader import LogReader
 from ..events.log.rows import from_row
 from ..events.log.schema import objects
@@ -50,7 +52,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Where in the log; for the views, the position they stand at. 0 for what has no position."""
     code: str
     """schema, file, index, epoch, archive, chain, gap, stub, version, time, unreadable, newer, illegal, answer, views,
-    snapshot, seal, or missing: another file knows of a record that the log lacks."""
+    snapshot, seal, key: what was erased can be read again, or what was not cannot any more, or missing: another file
+    knows of a record that the log lacks."""
     message: str
     remedy: str = ""
     """What to do about it."""
@@ -63,9 +66,14 @@ REMEDIES = {
     "it, restore the newest backup that `tasktrail verify` finds sound.",
     "missing": "Restore the newest backup, or go on without them: `tasktrail serve --accept-loss --reason TEXT`.",
     "newer": LogTooNew.remedy,
+    "key": "Put the newest copy of `keys.db`, together with its master key, in its place.",
     "seal": "Keep log and seals for whoever looks into it, and compare with a backup: what was sealed was another log.",
     "index": "Restore a backup, or have SQLite build the indexes again on a copy (`REINDEX`) and verify that.",
 }
+_LOST_KEYS = (
+    "the views know what is personal of tasks whose keys are not in keys.db any more, and no erasure is recorded: do "
+    "not build them anew before the keys are back"
+)
 RESTORE = "Keep the file for whoever looks into it, and restore the newest backup that `tasktrail verify` finds sound."
 """Of all that is wrong with the log itself."""
 
@@ -91,6 +99,11 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """Those of the stubs that are of no task. Which records they were nobody can tell any more."""
     drops: int = 0
     """The records that have made stubs of others."""
+    without_key: int = 0
+    """Records of which nobody can read here what is personal, though no erasure is recorded: their keys are elsewhere,
+    or lost. That alters nothing of the log."""
+    without_key_since: int = 0
+    """The position of the first of them."""
     tasks: int
     position: int
     """The last position that could be read."""
@@ -151,13 +164,19 @@ _SERVICE_STARTED = EVENT_TAGS[ServiceStarted]
 
 
 def verify(
-    log: LogReader, views: Path | None = None, progress: ReportProgress | None = None, seals: SealCheck | None = None
+    log: LogReader,
+    views: Path | None = None,
+    progress: ReportProgress | None = None,
+    seals: SealCheck | None = None,
+    *,
+    keys: Keys | None = None,
 ) -> Verification:
-    """Check everything, and hold it against seals where there are some.
+    """Check everything, and hold it against seals and keys of users where there are some.
 
     `progress` is told the position and the head.
     """
     findings = Findings()
+    key_check = None if keys is None else KeyCheck(keys)
     walk = _Walk(findings, log.stub_check())
     for fault in log.file_faults():
         findings.add(*fault)
@@ -174,6 +193,8 @@ def verify(
         roots.see(row)
         if seals is not None and not isinstance(row, Damage):
             seals.see(row[0], row[1], row[2], row[14])
+        if key_check is not None and not isinstance(row, Damage):
+            key_check.see(row)
         if progress is not None and walk.records % _EVERY == 0:
             progress(walk.position, head)
     walk.finish()
@@ -182,17 +203,27 @@ def verify(
         findings.add(position, "seal", message)
     walk.tell_of_stubs(seals.sealed if seals is not None and unsealed else None)
     answers = _check_answers(log, findings)
+    without_key = Unreadable(0, 0)
+    if key_check is not None and not findings:
+        without_key = key_check.unreadable(log, walk.position)
     views_position = None
     if views is not None and not findings:
         views_position = compare(log, views, findings, progress)
         if findings and log.drops(head):  # the fold began before tasks were forgotten, and ended after that
             findings, views_position = Findings(), None
+        elif findings and without_key.records:
+            findings, views_position = Findings(), None
+            findings.add(without_key.since, "key", _LOST_KEYS)
+    for position, message in key_check.faults() if key_check is not None else ():
+        findings.add(position, "key", message)
     return Verification(
         ok=not findings,
         records=walk.records,
         stubs=walk.stubs.stubs,
         stubs_of_service=walk.stubs.of_service,
         drops=walk.stubs.drops,
+        without_key=without_key.records,
+        without_key_since=without_key.since,
         tasks=walk.law.tasks,
         position=walk.position,
         head=walk.hash.hex(),

@@ -1,6 +1,7 @@
 """The questions, answered from a source of views, log and state. `Reader` needs no service, only a data folder."""
 
 from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -28,6 +29,7 @@ from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailEr
 from ..events.clock import Clock
 from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
 from ..events.log.event_log import Erasable
+from ..events.log.keys import Keys
 from ..events.log.stubs import forgotten
 from ..events.state import FINISHED, fold
 from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
@@ -226,7 +228,8 @@ class Questions:
         )
 
         self.source.settle()
-        found = verify(self.source.log(), self.source.paths.views, progress)
+        with closing(Keys(self.source.paths.log)) as keys:
+            found = verify(self.source.log(), self.source.paths.views, progress, keys=keys)
         return with_snapshots(found, self.source.log(), self.source.paths.snapshots)
 
     def whatif(self, *, begin: Point | str | None = None, end: Point | str | None = None, **asked: Any) -> "WhatIf":

@@ -108,6 +108,12 @@ def _print_verification(found: "Verification") -> None:
         stubs = f"{found.stubs} stub{'' if found.stubs == 1 else 's'}"
         drops = f"{found.drops} record{'' if found.drops == 1 else 's'}"
         say(f"{stubs}, {found.stubs_of_service} of them of the service, made by {drops}")
+    if found.without_key:
+        records = f"{found.without_key} record{'' if found.without_key == 1 else 's'}"
+        say(
+            f"{records} of which nobody can read here what is personal, the first at {found.without_key_since}: their"
+            " keys are not in keys.db, and no erasure is recorded"
+        )
     if len(written_by := _stretches(found)) > 1:
         say(f"written by tasktrail {', '.join(written_by)}")
     if found.sealed is not None:

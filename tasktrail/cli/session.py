@@ -246,13 +246,14 @@ class Environment:
             with session.tasks() as tasks:
                 return tasks.verify()
         from ..backups.evidence import with_missing
+        from ..events.log.keys import Keys
         from ..events.log.opening import read_log
         from ..projections.verification import verify
 
         # No `Reader`: it would bring the views up to the log first, and stumble over what is to be found here.
         paths = _with_log(session)
-        with closing(read_log(paths.log)) as log:
-            found = verify(log, paths.views if paths.views.exists() else None, progress, seals)
+        with closing(read_log(paths.log)) as log, closing(Keys(paths.log)) as keys:
+            found = verify(log, paths.views if paths.views.exists() else None, progress, seals, keys=keys)
         return with_missing(found, paths)
 
     def changes(self, session: Session, begin: int | datetime, end: int | datetime | None) -> "Iterator[TaskChange]":

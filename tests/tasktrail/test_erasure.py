@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,13 +34,15 @@ from tasktrail.events.errors import (
     UserHasWork,
 )
 from tasktrail.events.log.event_log import Erasable
+from tasktrail.events.log.keys import Keys
+from tasktrail.events.log.personal import BEGINS
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, RetentionRule, UserErased
 from tasktrail.events.task_events import ERASED
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.provenance import statement
 from tasktrail.projections.rebuilding import build_anew
-from tasktrail.projections.verification import verify
+from tasktrail.projections.verification import Verification, verify
 from tasktrail.whatif.ask import what_if
 
 WITHIN = 120.0
@@ -280,6 +283,47 @@ def test_a_service_does_not_start_without_the_keys_of_its_log(encrypted: Opener,
         tasks.wait(held, WITHIN)
         new = tasks.create_task(type="noop", user_id=ADA, label="new")
         assert [tasks.get_task(one).label for one in (held, new)] == ["held", "new"]
+
+
+def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypted: Opener, tmp_path: Path) -> None:
+    data, kept = tmp_path / "data", tmp_path / "kept"
+    kept.mkdir()
+    with encrypted() as tasks:
+        tasks.wait(first := tasks.create_task(type="noop", user_id=ADA, label="one"), WITHIN)
+        tasks.wait(tasks.create_task(type="noop", user_id=BOB, label="two"), WITHIN)
+        for name in ("keys.db", "master-key"):
+            shutil.copy(data / name, kept / name)
+        erasure = tasks.erase_user(ADA).position
+        wait_until_finished(tasks, erasure)
+        assert told_of_keys(tasks.verify()) == (True, 0, 0, [])
+        left = [record.position for record in tasks.log() if record.task_id == first + 1]
+        tasks.paths.log.with_name("keys.db").rename(tmp_path / "keys.db")
+        number = len([one for one in left if is_encrypted(tasks.paths.log, one)])
+        assert told_of_keys(tasks.verify()) == (False, number, left[0], [(left[0], "key")])  # the views know more
+    (data / "views.db").unlink()
+    with closing(SqliteLogReader(data / "log.db")) as log, closing(Keys(data / "log.db")) as keys:
+        assert told_of_keys(verify(log, keys=keys)) == (True, number, left[0], [])
+    for name in ("keys.db", "master-key"):
+        shutil.copy(kept / name, data / name)
+    with encrypted() as tasks:
+        found = tasks.verify()
+        assert told_of_keys(found) == (False, 0, 0, [(erasure, "key")])
+        assert "1 of the keys that were destroyed here are there again" in found.findings[0].message
+
+
+def told_of_keys(found: Verification) -> tuple[bool, int, int, list[tuple[int, str]]]:
+    return (
+        found.ok,
+        found.without_key,
+        found.without_key_since,
+        [(one.position, one.code) for one in found.findings],
+    )
+
+
+def is_encrypted(log: Path, position: int) -> bool:
+    with closing(sqlite3.connect(log)) as conn:
+        ((data,),) = conn.execute("SELECT data FROM events WHERE position = ?", (position,))
+    return str(data).startswith(BEGINS)
 
 
 @pytest.mark.slow

@@ -1,0 +1,90 @@
+"""Whether what is encrypted of a log can be read, and what was erased cannot."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..errors import KeysUnreadable
+from ..recorded import EVENT_TAGS
+from ..system_events import ErasureFinished, UserErased
+from .encryption import key_in
+from .keys import Keys
+from .log_reader import LogReader
+from .personal import is_lost
+
+_ERASED, _FINISHED = EVENT_TAGS[UserErased], EVENT_TAGS[ErasureFinished]
+_ERASURE = msgspec.json.Decoder(UserErased)
+_FINISH = msgspec.json.Decoder(ErasureFinished)
+
+
+class Unreadable(NamedTuple):
+    """Records of which nobody can read here what is personal, though the log knows of no erasure of them."""
+
+    records: int
+    since: int
+    """The position of the first one; 0: there is none."""
+
+
+class KeyCheck:
+    """Holds the keys that records name against those that are there.
+
+    A log is complete and unaltered without any key: a backup has none. So by itself only a key that should be gone is a
+    fault. It takes the memory of the names of all keys.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._used: dict[str, Unreadable] = {}
+        """Key → the records that it would be needed for."""
+        self._erased: dict[int, tuple[str, ...]] = {}
+        """Position of an erasure → the keys that it destroyed."""
+        self._finished: set[int] = set()
+        """Positions of those that are over."""
+
+    def see(self, row: tuple[Any, ...]) -> None:
+        """The raw stored values of the next record. One that cannot be read is left to others."""
+        position, event, data = row[0], row[3], row[13]
+        if not isinstance(data, str):
+            return
+        if name := key_in(data):
+            if not is_lost(row):
+                number, since = self._used.get(name, (0, position))
+                self._used[name] = Unreadable(number + 1, since)
+            return
+        try:
+            if event == _ERASED:
+                self._erased[position] = _ERASURE.decode(data).keys
+            elif event == _FINISHED:
+                self._finished.add(_FINISH.decode(data).erasure)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return
+
+    def unreadable(self, log: LogReader, position: int) -> Unreadable:
+        """What nobody can read. `log` is asked what was erased behind a position, the last one that was seen."""
+        lacking = [name for name in self._used if not self._is_there(name)]
+        if not lacking:
+            return Unreadable(0, 0)
+        # An erasure is recorded before its keys are destroyed: whatever is gone by now stands in the log by now.
+        head = log.head().position
+        for at in log.newest_of(_ERASED, position, head, max(0, head - position)) if head > position else ():
+            self._erased.update(
+                (record.position, record.event.keys)
+                for record in log.read(at - 1, 1)
+                if isinstance(record.event, UserErased)
+            )
+        erased = {name for keys in self._erased.values() for name in keys}
+        found = [self._used[name] for name in lacking if name not in erased]
+        return Unreadable(sum(one.records for one in found), min((one.since for one in found), default=0))
+
+    def faults(self) -> Iterator[tuple[int, str]]:
+        """Keys that should be gone and are there: position of the erasure that destroyed them, and what is wrong."""
+        for position in sorted(self._finished & self._erased.keys()):
+            if number := sum(map(self._is_there, self._erased[position])):
+                yield position, f"{number} of the keys that were destroyed here are there again: {self._keys.path}"
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            return self._keys.cipher(name) is not None
+        except KeysUnreadable:
+            return False
