@@ -1,13 +1,15 @@
 """The task as readers see it: every field of the seed's model under the seed's JSON names, and a few more."""
 
+from collections.abc import Callable
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from .priority import effective_priority, terms
 from .state import Status, TaskState
-from .task_events import Checkpoint, Created, DependencyPolicies, Estimated, Original, PriorityTerms, ReadInput, Told
+from .task_events import Checkpoint, DependencyPolicies, Estimated, Original, PriorityTerms, ReadInput, Told
 
 
 class Children(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +22,7 @@ class Children(msgspec.Struct, frozen=True, kw_only=True):
     """How many there are in each status that any is in."""
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class Task(msgspec.Struct, frozen=True):
     """One task at one moment. Times are UTC, durations seconds, sizes bytes, progress 0 to 100."""
 
     id: int
@@ -103,50 +105,23 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """Told when one task is asked for, and it has any."""
 
 
-# Whatever `Created` says and nothing changes afterwards.
-_FROM_SPEC = tuple(
-    name
-    for name in Task.__struct_fields__
-    if name in Created.__struct_fields__ and name not in TaskState.__struct_fields__
-)
+def _reads(names: tuple[str, ...]) -> Callable[[TaskState], tuple[Any, ...]]:
+    """What a state says under these names; its spec, what it does not say itself."""
+    return attrgetter(*(name if name in TaskState.__struct_fields__ else f"spec.{name}" for name in names))
+
+
+# A page shows many tasks, and a field that is named in a call costs more than one in its place.
+_FIELDS = Task.__struct_fields__
+_COMPUTED = ("effective_priority", "priority_terms")
+_AT = _FIELDS.index(_COMPUTED[0])
+_BEFORE = _reads(_FIELDS[:_AT])
+_BEHIND = _reads(_FIELDS[_AT + len(_COMPUTED) : -1])
+"""All but the last one, which is told by whoever knows of children."""
 
 
 def view(state: TaskState, now: datetime) -> Task:
     """The reader's view of a state. `now` only matters to the effective priority of a waiting task."""
-    spec = state.spec
     moment = now if state.waiting else (state.started_at or state.updated_at)
-    return Task(
-        **{name: getattr(spec, name) for name in _FROM_SPEC},
-        id=state.id,
-        created_at=state.created_at,
-        updated_at=state.updated_at,
-        status=state.status,
-        priority=state.priority,
-        effective_priority=round(effective_priority(state, moment), 3),
-        priority_terms=terms(state, moment),
-        progress=state.progress,
-        message=state.message,
-        error=state.error,
-        started_at=state.started_at,
-        completed_at=state.completed_at,
-        duration=state.duration,
-        retry_count=state.retry_count,
-        last_error=state.last_error,
-        checkpoint=state.checkpoint,
-        scheduled_for=state.scheduled_for,
-        held=state.held,
-        attempt=state.attempt,
-        node=state.node,
-        life=state.life,
-        crash_count=state.crash_count,
-        due_at=state.due_at,
-        error_type=state.error_type,
-        result=state.result,
-        memory_used=state.memory_used,
-        cpu_used=state.cpu_used,
-        temp_used=state.temp_used,
-        time_used=state.time_used,
-        estimate=state.estimate,
-        input_read=state.input_read,
-        version=state.version,
-    )
+    computed = (round(effective_priority(state, moment), 3), terms(state, moment))
+    values: tuple[Any, ...] = (*_BEFORE(state), *computed, *_BEHIND(state))
+    return Task(*values)

@@ -12,7 +12,7 @@ from tasktrail.actors.core.explanation import WaitReason, obstacles
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.actors.core.resources import MachineSample, Reserved, machine_is_busy, never_fits
-from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, TaskState
+from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, Task, TaskState
 from tasktrail.events.commands import AbortAttempt, TaskCommand
 from tasktrail.events.context import DecisionContext
 from tasktrail.events.decide import after_dependency, decide
@@ -67,6 +67,15 @@ def interrupted(state: TaskState) -> TaskState:
 def test_a_task_has_every_field_of_the_seed_under_its_json_name() -> None:
     shown = msgspec.to_builtins(view(waiting(), NOW))
     assert set(SEED_JSON.split()) <= shown.keys()
+
+
+def test_a_task_shows_what_its_state_says_and_else_its_spec() -> None:
+    state = failed(input_file="in", output_file="out", label="night", depends_on=(3,), user_id=7)
+    task = view(state, NOW)
+    for name in set(Task.__struct_fields__) - {"effective_priority", "priority_terms", "children"}:
+        said = getattr(state, name) if hasattr(state, name) else getattr(state.spec, name)
+        assert getattr(task, name) == said, name
+    assert (task.effective_priority, task.children) == (effective_priority(state, state.updated_at), None)
 
 
 def test_there_are_the_six_states_of_the_seed() -> None:
