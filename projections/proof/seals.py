@@ -305,7 +305,10 @@ class SealCheck:
         self._unbroken = True
         self._faults: list[SealFault] = []
         self._seals: list[Seal] = []
-        for path in seal_files(folder):
+        files = seal_files(folder)
+        if not files:
+            self._faults.append(SealFault(0, f"there is no seal in {folder}"))
+        for path in files:
             try:
                 self._seals.append(read_seal(path, key))
             except SealUnfit as error:

@@ -253,6 +253,16 @@ def test_seals_that_were_changed_or_made_with_another_key_are_told(
         sealed.checked()
 
 
+def test_a_folder_without_any_seal_shows_nothing(sealed: Sealed) -> None:
+    """A folder that is not there yet, or is no longer there, must not look like a log that fits its seals."""
+    for seal in sealed.seals.glob("*.note"):
+        seal.unlink()
+    found = sealed.checked()
+    (one,) = found.findings
+    assert (one.position, one.code, one.message) == (0, "seal", f"there is no seal in {sealed.seals}")
+    assert (found.ok, found.sealed) == (False, 0)
+
+
 def test_a_record_that_is_damaged_takes_the_seals_behind_it_with_it(sealed: Sealed) -> None:
     with forging(sealed.path) as conn:
         conn.execute("DELETE FROM events WHERE position = 5")
