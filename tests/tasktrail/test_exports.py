@@ -464,6 +464,15 @@ def test_a_signed_export_names_query_position_and_seal(sealed: Signed, history: 
     assert "as of position 700" in out
 
 
+def test_a_signed_file_under_another_name_is_told_apart_from_a_changed_one(sealed: Signed) -> None:
+    other = sealed.file.with_name("other.csv")
+    shutil.copy(sealed.file, other)
+    shutil.copy(sealed.statement, f"{other}.intoto.json")
+    code, out = Signed(other, sealed.statement, sealed.key).check()
+    assert code == 4
+    assert f"the file was signed under the name {sealed.file.name}" in out
+
+
 @pytest.mark.slow
 def test_one_changed_byte_of_file_or_statement_or_another_key_fails(sealed: Signed) -> None:
     file, statement = sealed.file.read_bytes(), sealed.statement.read_bytes()
