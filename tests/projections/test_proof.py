@@ -307,6 +307,15 @@ def test_a_log_with_a_damaged_hash_is_neither_sealed_nor_proven(sealed: Sealed) 
             attempt()
 
 
+def test_a_record_that_does_not_match_its_hash_is_not_given_out_as_proven(sealed: Sealed) -> None:
+    """All hashes are those that were sealed; whoever checks the proof would find it false."""
+    with forging(sealed.path) as conn:
+        conn.execute("UPDATE events SET actor = 'carl' WHERE position = 2")
+        ((task_id,),) = conn.execute("SELECT task_id FROM events WHERE position = 2")
+    with pytest.raises(LogCorrupt, match="Position 2"):
+        sealed.proof(task_id)
+
+
 def test_a_log_that_lacks_a_whole_task_is_told_as_damaged(sealed: Sealed) -> None:
     chained_anew(sealed.path, lambda rows: rows.__setitem__(slice(None), [row for row in rows if row[1] != 2]))
     with pytest.raises(SealUnfit, match="damaged"):
