@@ -138,11 +138,15 @@ class Findings:
         self.listed: list[Finding] = []
         self.more = 0
 
-    def add(self, position: object, code: str, message: str) -> None:
-        """Note one thing that is wrong. A damaged row may give no number as its position."""
+    def add(self, position: object, code: str, message: str, remedy: str = "") -> None:
+        """Note one thing that is wrong. A damaged row may give no number as its position.
+
+        `remedy`: another than that of the code.
+        """
         if len(self.listed) < LIMIT:
             at = position if isinstance(position, int) else 0
-            self.listed.append(Finding(position=at, code=code, message=message, remedy=REMEDIES.get(code, RESTORE)))
+            remedy = remedy or REMEDIES.get(code, RESTORE)
+            self.listed.append(Finding(position=at, code=code, message=message, remedy=remedy))
         else:
             self.more += 1
 
@@ -573,13 +577,14 @@ def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Finding
     if position == 0:
         return True
     record = next(log.read(position - 1, 1), None)
+    if record is not None and record.position == position and record.hash == digest:
+        return True
+    message = "the views were built from another log: the hash at their position differs"
     if record is None or record.position != position:
-        findings.add(position, "views", f"the views stand at {position}, which the log does not hold")
-        return False
-    if record.hash != digest:
-        findings.add(position, "views", "the views were built from another log: the hash at their position differs")
-        return False
-    return True
+        message = f"the views stand at {position}, which the log does not hold"
+    # They may be all that knows of what the log lacks: building them anew is refused.
+    findings.add(position, "views", message, REMEDIES["missing"])
+    return False
 
 
 def _compare_rows(views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings) -> None:

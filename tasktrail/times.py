@@ -9,6 +9,7 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _NEAR = {"yesterday": -1, "today": 0, "tomorrow": 1}
 FORMS = "+10m, 'tomorrow 9:00', 22:30, '2026-08-01 22:00' (local time) or 2026-08-01T22:00:00Z"
+PAST_FORMS = "-10m, 'yesterday 12:00', '2026-08-01 22:00' (local time) or 2026-08-01T22:00:00Z"
 
 
 def read_time(text: str, now: datetime) -> datetime:

@@ -23,7 +23,11 @@ def erased_user(state: SchedulerState, command: EraseUser, found: Belongings) ->
             field="partly",
         )
     if not found.keys:
-        raise NothingToChange(f"Nothing of user {command.user_id} is encrypted", field="user_id")
+        raise NothingToChange(
+            f"Nothing of user {command.user_id} is encrypted",
+            field="user_id",
+            remedy=f"`tasktrail list --user {command.user_id}` shows what is readable: `tasktrail forget` drops it.",
+        )
     return UserErased(keys=found.keys, tasks=found.tasks, plain=found.plain)
 
 

@@ -34,8 +34,10 @@ def checked(file: Path, key: str) -> dict:
     (subject,) = statement["subject"]
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    if subject != {"name": file.name, "digest": {"sha256": digest}}:
+    if subject["digest"] != {"sha256": digest}:
         raise ValueError("the file is not the one that was signed")
+    if subject["name"] != file.name:
+        raise ValueError(f"the file was signed under the name {subject['name']}")
     return statement["predicate"]
 
 

@@ -43,6 +43,8 @@ def check(growth, kept, key):
     need(growth["format"] == "tasktrail growth 1", "this is no proof of growth, or one of another version")
     old, new = opened(kept, key), opened(growth["seal"], key)
     need(old[0] == new[0], "the seals are of two logs")
+    begin = growth["old"]
+    need(begin == old[1], f"it begins with a seal of {begin} records, and that of {old[1]} was named")
     path = [decoded(text) for text in growth["path"]]
     need_growth(old[1], old[2], new[1], new[2], path)
     return old, new

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ...events.errors import LogCorrupt, UnknownTask
-from ...events.log.chain import GENESIS
+from ...events.log.chain import GENESIS, link
 from ...events.log.log_reader import LogReader
 from ...events.log.stubs import forgotten
 from ...events.recorded import STUB
@@ -77,7 +77,7 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
         SealUnfit: there is no seal.
         NotAsSealed: the newest one does not fit the log.
         TaskForgotten: it was forgotten.
-        LogCorrupt: a part of its history was taken away.
+        LogCorrupt: a part of its history was taken away, or a record of it was changed.
     """
     seal = newest_seal(folder, key)
     size = seal.checkpoint.size
@@ -100,10 +100,13 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     if not seal.fits(records, tasks):
         raise not_as_sealed(seal)
     hashes = _Hashes()
-    proven = [
-        ProvenRecord(row=row[:-1], after=_before(log, row[0]).hex(), path=hashes.path(records.inclusion(row[0] - 1)))
-        for row in rows
-    ]
+    proven = []
+    for row in rows:
+        before = _before(log, row[0])
+        if link(before, row[:-1]) != row[-1]:
+            raise LogCorrupt(f"Position {row[0]} of the log was changed: its hash does not fit")
+        path = hashes.path(records.inclusion(row[0] - 1))
+        proven.append(ProvenRecord(row=row[:-1], after=before.hex(), path=path))
     return Proof(
         format=_FORMAT,
         seal=seal.note,

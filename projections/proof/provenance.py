@@ -97,9 +97,17 @@ def statement(
         raise forgotten(log, task_id) or UnknownTask(f"Task {task_id} does not exist", field="task_id")
     created, done, started = records[0].event, records[-1], _last_start(records)
     if not isinstance(created, Created) or not isinstance(done.event, Completed) or started is None:
-        raise SealUnfit(f"Task {task_id} has not completed, so it has made no file", field="task_id")
+        raise SealUnfit(
+            f"Task {task_id} has not completed, so it has made no file",
+            field="task_id",
+            remedy=f"`tasktrail show {task_id}` says how far it is.",
+        )
     if is_erased(created):
-        raise Erased(f"What task {task_id} worked on has been erased", field="task_id")
+        raise Erased(
+            f"What task {task_id} worked on has been erased",
+            field="task_id",
+            remedy=f"`tasktrail history {task_id}` shows when and by whom.",
+        )
     made = str(done.event.result.get("sha256", ""))
     if not _DIGEST.fullmatch(made):
         raise SealUnfit(f"Task {task_id} has made no single file: its result has no SHA-256", field="task_id")

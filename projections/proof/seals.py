@@ -26,6 +26,7 @@ from .trees import Trees
 if TYPE_CHECKING:
     from .stamps import Authorities
 
+_SEAL_FIRST = "Make one with `tasktrail seal`."
 SUFFIX = ".note"
 _STAMP = ".tsr"
 KEY = "key"
@@ -181,7 +182,7 @@ def newest_seal(folder: Path, key: PublicKey | None = None) -> Seal:
     """The seal of the longest log in a folder. Without a key, that in the folder is taken. Raises `SealUnfit`."""
     if files := seal_files(folder):
         return read_seal(files[-1], key or public_key(folder))
-    raise SealUnfit(f"There is no seal in {folder}", remedy="Make one with `tasktrail seal`.")
+    raise SealUnfit(f"There is no seal in {folder}", remedy=_SEAL_FIRST)
 
 
 def named_seal(folder: Path, told: str, key: PublicKey | None = None) -> Seal:
@@ -192,7 +193,7 @@ def named_seal(folder: Path, told: str, key: PublicKey | None = None) -> Seal:
         sizes = ", ".join(path.stem for path in seal_files(folder)[-_SHOWN:])
         raise SealUnfit(
             f"There is no seal of {told} records in {folder}",
-            remedy=f"The newest are {sizes}. Name one of these, or the file of a seal." if sizes else "",
+            remedy=f"The newest are {sizes}. Name one of these, or the file of a seal." if sizes else _SEAL_FIRST,
         )
     return read_seal(path, key or public_key(folder))
 
@@ -239,7 +240,9 @@ def seal_files(folder: Path) -> list[Path]:
     try:
         found = [path for path in folder.iterdir() if path.suffix == SUFFIX]
     except OSError as error:
-        raise SealUnfit(f"The folder {folder} cannot be read: {error.strerror}", field="seals") from error
+        remedy = _SEAL_FIRST if isinstance(error, FileNotFoundError) else ""
+        told = f"The folder {folder} cannot be read: {error.strerror}"
+        raise SealUnfit(told, field="seals", remedy=remedy) from error
     return sorted(found, key=lambda path: (len(path.stem), path.stem))
 
 
@@ -305,7 +308,10 @@ class SealCheck:
         self._unbroken = True
         self._faults: list[SealFault] = []
         self._seals: list[Seal] = []
-        for path in seal_files(folder):
+        files = seal_files(folder)
+        if not files:
+            self._faults.append(SealFault(0, f"there is no seal in {folder}"))
+        for path in files:
             try:
                 self._seals.append(read_seal(path, key))
             except SealUnfit as error:

@@ -173,21 +173,21 @@ def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
     return view(states[task_id], moment)
 
 
-def time_of(log: ReadableLog, point: Point) -> datetime:
-    """The time at a point. Raises `BeyondTheLog` for a position that is not reached yet."""
+def time_of(log: ReadableLog, point: Point, field: str = "as_of") -> datetime:
+    """The time at a point. Raises `BeyondTheLog` for a position that is not reached yet; it names `field`."""
     if isinstance(point, datetime):
         return point
     head = log.head().position
     if point > head:
-        raise BeyondTheLog(f"Position {point} is not written yet: the log ends at {head}", field="as_of")
+        raise BeyondTheLog(f"Position {point} is not written yet: the log ends at {head}", field=field)
     latest = next(log.read(point - 1, 1), None) if point else None
     return latest.recorded_at if latest else datetime.min.replace(tzinfo=UTC)
 
 
-def position_of(log: ReadableLog, point: str | Point) -> int:
+def position_of(log: ReadableLog, point: str | Point, field: str = "as_of") -> int:
     """The last position at a point. Raises `InvalidValue`, or `BeyondTheLog` for a position not reached yet."""
-    point = parse_point(point)
-    time_of(log, point)
+    point = parse_point(point, field)
+    time_of(log, point, field)
     return point if isinstance(point, int) else position_at(log, point)
 
 

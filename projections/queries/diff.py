@@ -36,8 +36,8 @@ def changes(log: ReadableLog, begin: str | Point, end: str | Point | None = None
         InvalidValue: one of them is neither, or the end lies before the beginning.
         BeyondTheLog: a position is not reached yet.
     """
-    first = position_of(log, begin)
-    last = log.head().position if end is None else position_of(log, end)
+    first = position_of(log, begin, "from")
+    last = log.head().position if end is None else position_of(log, end, "to")
     if last < first:
         raise InvalidValue(f"The end, position {last}, lies before the beginning, position {first}", field="to")
     touched: Counter[int] = Counter()

@@ -72,6 +72,10 @@ def verify_command(
         with counting("checking") as progress:
             found = session.environment.verify(session, progress, check)
     except LogCorrupt as error:
+        from ..projections.verification import RESTORE
+
+        if error.advice == LogCorrupt.remedy:
+            error.advice = RESTORE  # the other one is to verify
         complain(error, as_json=session.as_json)
         return CHECK_FAILED
     if session.as_json:

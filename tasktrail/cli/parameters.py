@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from ..times import FORMS, read_time
+from ..times import FORMS, PAST_FORMS, read_time
 from .completion import WORDS, SuggestedParam, completion_items, option_pairs, preset_names, suggestions, type_names
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class TimeParam(click.ParamType[datetime]):
     """A time; see `read_time`."""
 
     name = "time"
+    forms = FORMS
 
     def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Read the time."""
@@ -37,12 +38,16 @@ class TimeParam(click.ParamType[datetime]):
         except (ValueError, OverflowError):
             bare = _BARE.fullmatch(value.strip())
             why = f"lacks its unit, as in {value.strip()}m or {value.strip()}h" if bare else "is not a time"
-            self.fail(f"{value!r} {why}. Write {FORMS}.", param, ctx)
+            self.fail(f"{value!r} {why}. Write {self.forms}.", param, ctx)
 
 
 _MOST_PARTS = 100
 _LONGEST = 20
 """Digits of a position that a log could have; Python reads no number of more than 4,300."""
+
+
+class _PastTimeParam(TimeParam):
+    forms = f"a position, {PAST_FORMS}"
 
 
 class PointParam(click.ParamType[int | datetime]):
@@ -58,7 +63,7 @@ class PointParam(click.ParamType[int | datetime]):
             return value
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST:
             return int(value)
-        return TimeParam().convert(value, param, ctx)
+        return _PastTimeParam().convert(value, param, ctx)
 
 
 class IdsParam(click.ParamType[tuple[int, ...]]):

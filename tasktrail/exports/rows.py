@@ -13,7 +13,7 @@ from ..api.reader import Questions, attempts_until
 from ..events import Recorded, Task
 from ..projections import BeyondTheLog, TaskFilters, ViewsFailed
 from ..projections.attempts import Attempt
-from ..projections.queries.as_of import FoldedPast, fold_to, parse_point, refuse_future
+from ..projections.queries.as_of import FoldedPast, fold_to, parse_point, position_at, refuse_future
 from ..projections.queries.filters import MAX_LIMIT
 from ..projections.queries.past import Past
 from ..projections.queries.reader import Every
@@ -86,13 +86,15 @@ def _from_files(reading: Questions, filters: TaskFilters) -> Iterator[Every]:
         with source.views_apart() as views, views.every(filters) as every:
             yield every
         return
-    refuse_future(filters.as_of, source.clock.now())
+    point = parse_point(filters.as_of)
+    refuse_future(point, source.clock.now())
+    position = point if isinstance(point, int) else position_at(source.log(), point)
     with ExitStack() as stack:
         past: Past | FoldedPast
         try:
-            past = Past(stack.enter_context(source.views_apart()), source.log(), filters.as_of)
+            past = Past(stack.enter_context(source.views_apart()), source.log(), position)
         except ViewsFailed:  # however many there are, they have room in a file that goes with them
-            past = stack.enter_context(fold_to(source.log(), filters.as_of, scratch=""))
+            past = stack.enter_context(fold_to(source.log(), position, scratch=""))
         yield stack.enter_context(past.every(filters))
 
 
@@ -103,6 +105,7 @@ def _position(reading: Reading, moment: str | int) -> int:
         return head
     point = parse_point(moment)
     if isinstance(point, datetime):
+        refuse_future(point, datetime.now(UTC))
         return bisect_right(range(1, head + 1), point, key=lambda position: _time_from(reading, position))
     if point > head:
         raise BeyondTheLog(f"Position {point} is not written yet: the log ends at {head}", field="as_of")

@@ -54,8 +54,8 @@ def write_tiles(
         NotAsSealed: the log is not as it says.
         InvalidPath: the folder has the tree of another log, or cannot be written to.
     """
-    key = key or public_key(seals)
     seal = newest_seal(seals, key)
+    key = key or public_key(seals)
     size = seal.checkpoint.size
     _refuse_others(log, seal, _earlier(out, key), out, lambda seen: tell(seen, 2 * size))
     files = written = 0

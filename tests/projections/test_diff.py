@@ -39,6 +39,13 @@ def test_times_are_points_too(history: Journal) -> None:
     assert by_time == [(one.task_id, one.records) for one in changes(history.log, place, len(history.records))]
 
 
+def test_the_point_that_is_not_reached_yet_is_named(history: Journal) -> None:
+    for begin, end, field in ((10**9, None, "from"), (0, 10**9, "to")):
+        with pytest.raises(BeyondTheLog) as told:
+            list(changes(history.log, begin, end))
+        assert told.value.field == field
+
+
 @given(begin=st.integers(-5, 2000), end=st.integers(-5, 2000))
 def test_points_that_are_none_or_the_wrong_way_round_are_refused(begin: int, end: int) -> None:
     from tasktrail.events.log.memory import MemoryEventLog  # noqa: PLC0415 - an empty one, for each example

@@ -178,6 +178,7 @@ def test_the_program_for_auditors_prints_what_is_proven(
     said = capsys.readouterr()
     assert f"proven: the {sizes[1]} records of " in said.out
     assert "NOT PROVEN" in said.err
+    assert f"it begins with a seal of {sizes[1]} records, and that of {sizes[0]} was named" in said.err
     lines = [(EXAMPLES / name).read_text().splitlines() for name in ("check_proof.py", "check_growth.py")]
     assert sum(map(len, lines)) <= 220, "an auditor reads both"
 

@@ -253,6 +253,16 @@ def test_seals_that_were_changed_or_made_with_another_key_are_told(
         sealed.checked()
 
 
+def test_a_folder_without_any_seal_shows_nothing(sealed: Sealed) -> None:
+    """A folder that is not there yet, or is no longer there, must not look like a log that fits its seals."""
+    for seal in sealed.seals.glob("*.note"):
+        seal.unlink()
+    found = sealed.checked()
+    (one,) = found.findings
+    assert (one.position, one.code, one.message) == (0, "seal", f"there is no seal in {sealed.seals}")
+    assert (found.ok, found.sealed) == (False, 0)
+
+
 def test_a_record_that_is_damaged_takes_the_seals_behind_it_with_it(sealed: Sealed) -> None:
     with forging(sealed.path) as conn:
         conn.execute("DELETE FROM events WHERE position = 5")
@@ -297,6 +307,15 @@ def test_a_log_with_a_damaged_hash_is_neither_sealed_nor_proven(sealed: Sealed) 
             attempt()
 
 
+def test_a_record_that_does_not_match_its_hash_is_not_given_out_as_proven(sealed: Sealed) -> None:
+    """All hashes are those that were sealed; whoever checks the proof would find it false."""
+    with forging(sealed.path) as conn:
+        conn.execute("UPDATE events SET actor = 'carl' WHERE position = 2")
+        ((task_id,),) = conn.execute("SELECT task_id FROM events WHERE position = 2")
+    with pytest.raises(LogCorrupt, match="Position 2"):
+        sealed.proof(task_id)
+
+
 def test_a_log_that_lacks_a_whole_task_is_told_as_damaged(sealed: Sealed) -> None:
     chained_anew(sealed.path, lambda rows: rows.__setitem__(slice(None), [row for row in rows if row[1] != 2]))
     with pytest.raises(SealUnfit, match="damaged"):
@@ -310,7 +329,7 @@ def test_a_log_without_records_or_seals_says_what_to_do(tmp_path: Path) -> None:
     with closing(SqliteLogReader(tmp_path / "log.db")) as log:
         with pytest.raises(SealUnfit, match="nothing to seal"):
             make_seal(log, tmp_path / "seals", tmp_path / "seal-key", BEGIN)
-        with pytest.raises(SealUnfit, match="cannot be read"):
+        with pytest.raises(SealUnfit, match=r"cannot be read.*`tasktrail seal`"):
             prove(log, tmp_path / "seals", 1)
         (tmp_path / "seals").mkdir(exist_ok=True)
         with pytest.raises(SealUnfit, match="no seal in"):

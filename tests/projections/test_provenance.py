@@ -206,7 +206,7 @@ def test_of_several_makers_the_one_whose_output_lies_there_is_named(tmp_path: Pa
 
 
 def test_what_has_made_no_file_says_so(log: SqliteLogReader) -> None:
-    with pytest.raises(SealUnfit, match="has not completed"):
+    with pytest.raises(SealUnfit, match=r"has not completed.*`tasktrail show 3`"):
         statement(log, 3, NAME)
     with pytest.raises(UnknownTask):
         statement(log, 99, NAME)

@@ -247,7 +247,7 @@ def test_an_erased_user_may_come_back_under_another_key(encrypted: Opener) -> No
     wait_until_finished(tasks, tasks.erase_user(ADA).position)
     with pytest.raises(Erased):
         tasks.retry_task(first, force=True)
-    with closing(SqliteLogReader(tasks.paths.log)) as log, pytest.raises(Erased):
+    with closing(SqliteLogReader(tasks.paths.log)) as log, pytest.raises(Erased, match="when and by whom"):
         statement(log, first, "name")
     with pytest.raises(CommandIdReused):  # nobody can say any more whether it is the same
         tasks.create_task(type="noop", user_id=ADA, label="one", command_id="the first")

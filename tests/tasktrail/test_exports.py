@@ -12,8 +12,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,7 +112,7 @@ def listed(reader: Reader, filters: TaskFilters) -> list[Any]:
             return found
 
 
-def exported(reader: Reader, what: Any, filters: TaskFilters) -> tuple[int, list[Any]]:
+def exported(reader: Any, what: Any, filters: TaskFilters) -> tuple[int, list[Any]]:
     with opened(reader, what, filters) as found:
         return found.position, [row for _reached, row in found.rows if row is not None]
 
@@ -138,13 +139,25 @@ def test_tasks_of_the_past_are_a_fold_of_the_log_up_to_there(reader: Reader, tex
 
 
 def test_a_time_means_the_last_position_of_then(reader: Reader, history: tuple[Path, Journal]) -> None:
-    record = history[1].records[600]
-    moment = record.recorded_at.isoformat()
-    last = max(one.position for one in history[1].records if one.recorded_at <= record.recorded_at)
-    for what in ("log", "tasks", "attempts"):
-        assert exported(reader, what, TaskFilters(as_of=moment)) == exported(reader, what, TaskFilters(as_of=last))
-    with pytest.raises(BeyondTheLog):
-        exported(reader, "log", TaskFilters(as_of=10**9))
+    """Whoever exports again as of the position that was told gets the same, waits and all."""
+    moment = history[1].records[600].recorded_at + timedelta(milliseconds=1)
+    last = max(one.position for one in history[1].records if one.recorded_at <= moment)
+    for asked, what in product((reader, Elsewhere(reader)), ("log", "tasks", "attempts")):
+        due = exported(reader, what, TaskFilters(as_of=last))
+        assert exported(asked, what, TaskFilters(as_of=moment.isoformat())) == due
+        for beyond in ("9999-12-31T00:00:00Z", 10**9):
+            with pytest.raises(BeyondTheLog):
+                exported(asked, what, TaskFilters(as_of=beyond))
+
+
+class Elsewhere:
+    """A reader as an export meets it behind an address: it can only be asked."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
 
 
 def test_attempts_are_those_of_each_task_that_passes(reader: Reader, history: tuple[Path, Journal]) -> None:
@@ -449,6 +462,15 @@ def test_a_signed_export_names_query_position_and_seal(sealed: Signed, history: 
     code, out = sealed.check()
     assert code == 0
     assert "as of position 700" in out
+
+
+def test_a_signed_file_under_another_name_is_told_apart_from_a_changed_one(sealed: Signed) -> None:
+    other = sealed.file.with_name("other.csv")
+    shutil.copy(sealed.file, other)
+    shutil.copy(sealed.statement, f"{other}.intoto.json")
+    code, out = Signed(other, sealed.statement, sealed.key).check()
+    assert code == 4
+    assert f"the file was signed under the name {sealed.file.name}" in out
 
 
 @pytest.mark.slow

@@ -20,6 +20,12 @@ def refusal(core: Core, found: Belongings = THEIRS, **fields: object) -> str:
     return answer.message
 
 
+def test_where_nothing_is_encrypted_the_advice_is_about_the_user() -> None:
+    answer = Core(slots=0).ask(EraseUser(user_id=7), belongings=Belongings())
+    assert isinstance(answer, NothingToChange)
+    assert "`tasktrail list --user 7`" in answer.advice
+
+
 def test_whatever_needs_the_data_is_named() -> None:
     core = Core(slots=0)
     for _ in range(12):

@@ -74,6 +74,8 @@ def test_a_file_that_is_no_log_fails_the_check(cli: Callable[..., Any], data: Pa
     shown = cli("verify", "--data", str(data))
     assert shown.code == 4
     assert "Traceback" not in shown.err
+    assert "restore the newest backup" in shown.err
+    assert "Run `tasktrail verify`" not in shown.err
 
 
 @pytest.mark.parametrize("name", ["verify", "rebuild", "list", "stats", "log"])

@@ -58,6 +58,13 @@ def test_what_is_no_time_is_refused_with_the_forms_there_are(cli: Callable[..., 
     assert "+10m, 'tomorrow 9:00'" in " ".join(shown.err.split())
 
 
+def test_what_is_no_point_of_the_past_is_refused_with_the_forms_of_one(cli: Callable[..., Any]) -> None:
+    """`22:30` and `tomorrow 9:00` are still to come, whenever they are asked for."""
+    told = " ".join(cli("list", "--as-of", "noon").err.split())
+    assert "Write a position, -10m, 'yesterday 12:00'," in told
+    assert "tomorrow" not in told
+
+
 def test_a_number_without_its_unit_is_told_so(cli: Callable[..., Any]) -> None:
     assert "'+10' lacks its unit" in cli("submit", "noop", "--scheduled-for", "+10").err
 
