@@ -51,7 +51,7 @@ def verify_command(
 
     It reads the files of the data folder, whether a service runs or not; with --url the service checks its own.
     """
-    from ..events.errors import LogCorrupt
+    from ..events.errors import HistoryMissing, LogCorrupt
 
     if seals is None and (key is not None or witnesses or authority is not None):
         raise click.UsageError("--key, --witness and --authority are for --seals")
@@ -71,7 +71,7 @@ def verify_command(
     try:
         with counting("checking") as progress:
             found = session.environment.verify(session, progress, check)
-    except LogCorrupt as error:
+    except (LogCorrupt, HistoryMissing) as error:
         from ..projections.verification import RESTORE
 
         if error.advice == LogCorrupt.remedy:

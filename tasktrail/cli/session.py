@@ -485,12 +485,14 @@ def need_stamps() -> None:
 
 
 def _with_log(session: Session) -> "DataPaths":
-    """The files of the data folder. Raises `InvalidPath` when there is no log in it."""
+    """The files of the data folder. Raises `InvalidPath` when there is no log in it, `HistoryMissing` if there was."""
+    from ..backups.evidence import refuse_older_log
     from ..events.errors import InvalidPath
     from ..paths import DataPaths
 
     paths = DataPaths(session.data)
     if not paths.log.exists():
+        refuse_older_log(paths)
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
     return paths
 

@@ -69,6 +69,17 @@ def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
     }
 
 
+def test_a_log_that_is_gone_while_others_know_of_it_fails_the_check(cli: Callable[..., Any], data: Path) -> None:
+    assert cli("rebuild", "--data", str(data)).code == 0
+    (data / "log.db").unlink()
+    shown = cli("verify", "--data", str(data))
+    assert (shown.code, "has seen position 3" in " ".join(shown.err.split())) == (4, True)
+    (data / "views.db").unlink()
+    assert cli("verify", "--data", str(data)).code == 4  # the mark of where it ended is there
+    (data / "log.db-head").unlink()
+    assert cli("verify", "--data", str(data)).code == 1
+
+
 def test_a_file_that_is_no_log_fails_the_check(cli: Callable[..., Any], data: Path) -> None:
     (data / "log.db").write_bytes(b"no database" * 1000)
     shown = cli("verify", "--data", str(data))
