@@ -112,6 +112,14 @@ def remove_folder(folder: Path) -> None:
     folder.rmdir()
 
 
+def remove_entry(path: Path) -> None:
+    """Remove what stands under a name: a folder with all below it, or a file; of a link only the link."""
+    if path.is_dir() and not path.is_symlink():
+        remove_folder(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _empty(folder: int, top: int, errors: list[OSError]) -> list[str]:
     """Remove the files in a folder, and move the folders in it to the top; tells the names that these have there."""
     folders = []

@@ -37,7 +37,7 @@ from ..errors import BadAnswer
 from ..inputs import Input
 from ..manifests import Sign
 from ..publish import stage, staged_path
-from ..workspace import make_private_folder, remove_folder
+from ..workspace import make_private_folder, remove_entry
 from .attempt import deliver, discard_output, failure
 from .channel import (
     MAX_REPORT,
@@ -419,12 +419,8 @@ class SandboxedAttempts:
     def _clear_shared_memory(self) -> None:
         """Remove what the attempt has left in the `/dev/shm` of this worker, when nothing of it runs any more."""
         for name in _shared_memory() - self._had:
-            path = Path(_SHM, name)
             with contextlib.suppress(OSError):
-                if path.is_dir() and not path.is_symlink():
-                    remove_folder(path)
-                else:
-                    path.unlink()
+                remove_entry(Path(_SHM, name))
 
     def _kill_others(self) -> bool:
         """False when there is no other process."""

@@ -1,12 +1,12 @@
 """Temp files by task, found again after a restart, swept by rules."""
 
 import os
-import resource
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
+from deep_folders import dig, few_descriptors
 
 from tasktrail.handlers.workspace import MAX_DEPTH, TempFiles, Unlistable, create_temp_file, remove_folder, space_taken
 
@@ -252,19 +252,6 @@ def test_a_tasks_folder_is_the_services_alone(tmp_path: Path) -> None:
 # --- folders that are made to be neither counted nor removed ---------------------------------------------------------
 
 
-def dig(top: Path, depth: int, name: str = "d") -> None:
-    """Folders in folders with a file at the bottom, deeper than a path reaches."""
-    top.mkdir(parents=True)
-    fd = os.open(top, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir(name, dir_fd=fd)
-        below = os.open(name, os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(os.open("payload" * 6, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-    os.close(fd)
-
-
 def dig_deep(folder: Path) -> None:
     dig(folder, 1100)
 
@@ -304,10 +291,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.fixture
 def _few_descriptors() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, before[1]), before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with few_descriptors():
+        yield
 
 
 @pytest.mark.usefixtures("_few_descriptors")
