@@ -1,9 +1,11 @@
 """Temp files by task, found again after a restart, swept by rules."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deep_folders import dig, few_descriptors
@@ -322,6 +324,25 @@ def test_all_else_is_removed_when_something_cannot_be(tmp_path: Path, monkeypatc
     monkeypatch.undo()
 
     assert [path.name for path in (tmp_path / "top").rglob("*")] == ["stays", "stays"]
+
+
+def test_what_cannot_be_moved_is_removed_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a container's disk what lies in a lower layer: no attempt has made that, so it is not deep."""
+    (tmp_path / "top" / "a" / "lower" / "b").mkdir(parents=True)
+    (tmp_path / "top" / "a" / "lower" / "b" / "file").touch()
+    (tmp_path / "top" / "a" / "upper" / "c").mkdir(parents=True)
+    rename = os.rename
+
+    def refuse(name: str, *args: Any, **folders: Any) -> None:
+        if name == "lower":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(name, *args, **folders)
+
+    monkeypatch.setattr(os, "rename", refuse)
+
+    remove_folder(tmp_path / "top")
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_links_to_folders_are_removed_and_not_followed(tmp_path: Path) -> None:
