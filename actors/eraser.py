@@ -4,7 +4,6 @@ The log names what is to be done (`UserErased`), and says when it is done (`Eras
 costs only time: the next start begins with it. Each step may be done twice.
 """
 
-import shutil
 import threading
 from collections.abc import Callable, Collection
 from contextlib import closing, suppress
@@ -19,6 +18,7 @@ from ..events.errors import NotReady
 from ..events.log.opening import read_log
 from ..events.system_events import UserErased
 from ..handlers.elsewhere import FOLDER
+from ..handlers.workspace import remove_entry
 from ..projections.rebuilding import build_anew
 from .base import WAKE, Actor, DeleteSnapshots, DestroyKeys, PutInPlace, Wake, logger
 from .core.messages import ErasureDone
@@ -143,28 +143,20 @@ class Eraser(Actor):
         for folder in (folders.outputs, folders.work):
             for entry in _entries(folder):
                 if entry.name.partition(".")[0] in of_tasks:
-                    _delete(entry)
+                    remove_entry(entry)
         for name in ("fetched", "results"):  # of files elsewhere; uploads are called off by whoever sweeps
             for entry in _entries(folders.work / FOLDER / name):
                 if entry.name.partition("-")[0] in of_tasks:
-                    _delete(entry)
+                    remove_entry(entry)
         for entry in _entries(folders.pictures):  # their names do not say of which files they are
-            _delete(entry)
+            remove_entry(entry)
         data, views = folders.log.parent, folders.views.name
         for entry in folders.views.parent.glob(f"{views}.*"):  # half-built ones, which a kill has left
-            _delete(entry)
+            remove_entry(entry)
         for aside in data.glob("replaced-*"):  # by a restore; the log in there stays
             for entry in (*aside.glob(f"{views}*"), aside / "snapshots", aside / "tmp"):
-                _delete(entry)
+                remove_entry(entry)
 
 
 def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _delete(path: Path) -> None:
-    """Raises `OSError` when it stays."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

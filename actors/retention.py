@@ -6,8 +6,6 @@ The log has only stubs of a forgotten task from one commit on. Views, snapshots 
 brought up to that afterwards, by whoever it was forgotten. A start that finds them behind does the same.
 """
 
-import os
-import shutil
 import sqlite3
 import sys
 import threading
@@ -29,6 +27,7 @@ from ..events.log.stubs import Drop
 from ..events.ranges import NumberRange, is_within, spans_of, to_ranges
 from ..events.system_events import DeliveryAttempted, RetentionRule, SegmentArchived, TasksForgotten, UserErased
 from ..events.values import MAX_INTEGER
+from ..handlers.workspace import remove_entry
 from ..projections.queries.forgettable import Forgotten, Over, forgettable
 from ..projections.queries.reader import TaskQueries
 from ..projections.rebuilding import build, clear_write_ahead_log
@@ -325,10 +324,11 @@ class Retention(Actor):
     def _empty_folders(self, drops: Sequence[Drop]) -> None:
         gone = sorted(span for drop in drops for span in spans_of(drop.event.tasks))
         for folder in self._folders:
-            with suppress(FileNotFoundError):
-                for name in os.listdir(folder):  # noqa: PTH208 - names are enough
-                    if name.isdecimal() and is_within(int(name), gone):
-                        shutil.rmtree(folder / name)
+            for entry in folder.iterdir() if folder.is_dir() else ():
+                name = entry.name.partition(".")[0]  # notes stand beside a task's folder
+                if name.isdecimal() and is_within(int(name), gone):
+                    with suppress(FileNotFoundError):  # others remove it, too
+                        remove_entry(entry)
 
     def _drop_pictures(self) -> None:
         with suppress(FileNotFoundError):

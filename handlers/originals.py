@@ -17,10 +17,9 @@ import msgspec
 from ..events.errors import InvalidPath, OutputExists
 from ..events.reports import AttemptEnded, Run
 from .inputs import Input
-from .publish import NO_HARD_LINKS, identity_of, note_path, part_path, publish, sync_folder, write_note
+from .publish import ACCESS_LIST, NO_HARD_LINKS, identity_of, note_path, part_path, publish, sync_folder, write_note
 
 ORIGINAL_NOTE = ".original"
-_ACCESS_LIST = "system.posix_acl_access"
 ORIGINAL_FIELD = "original"
 """The field of the result that says what has become of the original."""
 
@@ -200,7 +199,7 @@ def _dress(part: Path, original: Path) -> None:
         part.chmod(found.st_mode & 0o777)  # what a set-id bit was given for had other bytes
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # it has no such list, or its disk knows none
-            os.setxattr(part, _ACCESS_LIST, os.getxattr(original, _ACCESS_LIST))
+            os.setxattr(part, ACCESS_LIST, os.getxattr(original, ACCESS_LIST))
 
 
 def _is_same(output: Path, original: Path) -> bool:

@@ -12,6 +12,7 @@ import errno
 import filecmp
 import os
 import stat
+import sys
 from pathlib import Path
 from zlib import crc32
 
@@ -24,6 +25,7 @@ _NAME_MAX = 255
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Waits for no writer where somebody has put a pipe."""
+ACCESS_LIST = "system.posix_acl_access"
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
 
@@ -105,7 +107,8 @@ def settle(part: Path) -> None:
     """Make the part file durable, with a mode that is safe to publish, when nothing of the attempt runs.
 
     The slow half of publishing; done before the grant is asked for. The handler may have made it with any mode. It
-    keeps what the umask at the start lets pass: never a set-id bit, and on a file no right to run it.
+    keeps what the umask at the start lets pass, or what the list of its folder grants, as every file has that is made
+    there: never a set-id bit, and on a file no right to run it.
 
     Raises OutputMissing for none, for what is neither file nor folder, and for a folder that holds anything but files.
     """
@@ -114,14 +117,15 @@ def settle(part: Path) -> None:
     except FileNotFoundError:
         raise OutputMissing(f"The handler ended without writing its output {part.name}") from None
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        kind = {errno.ELOOP: "a link", errno.ENXIO: "no regular file"}.get(error.errno or 0)  # the last: a socket
+        if kind is None:
             raise
-        raise OutputMissing(f"The handler left {part.name}, which is a link, for its output") from None
+        raise OutputMissing(f"The handler left {part.name}, which is {kind}, for its output") from None
     try:
-        kind = os.fstat(fd).st_mode
-        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise OutputMissing(f"The handler left {part.name}, which is no regular file, for its output")
-        if stat.S_ISDIR(kind):
+        if stat.S_ISDIR(mode):
             for name in os.listdir(fd):  # noqa: PTH208 - by the descriptor
                 _settle_file_in(fd, name)
         _settle(fd)
@@ -142,7 +146,9 @@ def _settle_file_in(folder: int, name: str) -> None:
 def _settle(fd: int) -> None:
     found = os.fstat(fd).st_mode
     mode = stat.S_IMODE(found)
-    allowed = mode & ~_UMASK & (0o777 if stat.S_ISDIR(found) else 0o666)
+    # Of one with an access list the bits of the group bound all whom that names, and the umask says nothing of them.
+    umask = _UMASK & ~stat.S_IRWXG if mode & _UMASK & stat.S_IRWXG and _has_access_list(fd) else _UMASK
+    allowed = mode & ~umask & (0o777 if stat.S_ISDIR(found) else 0o666)
     if mode != allowed:
         try:
             os.fchmod(fd, allowed)
@@ -151,6 +157,16 @@ def _settle(fd: int) -> None:
                 raise
             # a filesystem without modes, such as FAT, shows what it was mounted with
     os.fsync(fd)
+
+
+def _has_access_list(fd: int) -> bool:
+    """Whether it has one (Linux). In the sandbox no attempt can make one: it comes from the folder."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return bool(os.getxattr(fd, ACCESS_LIST))
+    except OSError:  # it has none, or its disk knows none
+        return False
 
 
 def publish(part: Path, output_file: Path, *, overwrite: bool, work_dir: Path | None = None) -> None:

@@ -7,6 +7,7 @@ by descriptors, one level at a time.
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -112,6 +113,14 @@ def remove_folder(folder: Path) -> None:
     folder.rmdir()
 
 
+def remove_entry(path: Path) -> None:
+    """Remove what stands under a name: a folder with all below it, or a file; of a link only the link."""
+    if path.is_dir() and not path.is_symlink():
+        remove_folder(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _empty(folder: int, top: int, errors: list[OSError]) -> list[str]:
     """Remove the files in a folder, and move the folders in it to the top; tells the names that these have there."""
     folders = []
@@ -125,12 +134,24 @@ def _empty(folder: int, top: int, errors: list[OSError]) -> list[str]:
                 folders.append(entry.name)
             else:
                 os.close(_open_to_change(entry.name, folder))  # moving a folder changes it
-                name = os.urandom(12).hex()
-                os.rename(entry.name, name, src_dir_fd=folder, dst_dir_fd=top)
-                folders.append(name)
+                folders += _moved_up(entry.name, folder, top)
         except OSError as error:
             errors.append(error)
     return folders
+
+
+def _moved_up(name: str, folder: int, top: int) -> list[str]:
+    """Move a folder to the top; its name there. None where it cannot be moved, and was removed where it is."""
+    moved = os.urandom(12).hex()
+    try:
+        os.rename(name, moved, src_dir_fd=folder, dst_dir_fd=top)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Of an overlay (a container's disk) it lies in a lower layer. No attempt can make such, so it is not deep.
+        shutil.rmtree(name, dir_fd=folder)
+        return []
+    return [moved]
 
 
 def _open_to_change(name: str | Path, parent: int | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from ..events import Cancelled, Created, Event, Failed, Recorded, Retried, Started
-from ..events.ranges import is_within, spans_of
+from ..events.ranges import is_within, numbers_of, spans_of
 from ..events.recorded import EVENT_TAGS
 from ..events.system_events import (
     SYSTEM_TAGS,
@@ -73,6 +73,8 @@ class Lawbook:
         """Task that refers to others → these."""
         self._needing: set[int] = set()
         """Those of them that are open: what they refer to may not be forgotten."""
+        self._needed: dict[int, set[int]] = {}
+        """Task that they refer to → those that do. A log may forget a thousand times, and have many that wait."""
         self._rules: dict[int, tuple[RetentionRule, ...]] = {}
         """Where rules of retention are recorded → the rules."""
         self._complete = True
@@ -100,7 +102,7 @@ class Lawbook:
         if task_id == 0:
             self._complete = False
             return
-        self._needing.discard(task_id)
+        self._note_need(task_id, is_open=False)
         self._tracks.setdefault(task_id, _Track()).status = "lost"
 
     def lose_all(self) -> None:
@@ -109,6 +111,7 @@ class Lawbook:
             track.status = "lost"
         self._holders.clear()
         self._needing.clear()
+        self._needed.clear()
         self._unknown, self._complete = True, False
 
     def end(self) -> Iterator[tuple[int, str]]:
@@ -138,8 +141,7 @@ class Lawbook:
         track.life += move == "retried by hand"
         track.position = record.position
         if task_id in self._refers:
-            over = track.status in _OVER
-            (self._needing.discard if over else self._needing.add)(task_id)
+            self._note_need(task_id, is_open=track.status not in _OVER)
         if isinstance(event, Created) and event.unique:
             self._keys[task_id] = unique_key_of(event)
         if task_id in self._keys:
@@ -203,11 +205,24 @@ class Lawbook:
             yield f"tasks were forgotten by a rule that is not recorded at {at[:20]}"
         with suppress(ValueError):  # it explains no stub, and that is told
             gone = spans_of(event.tasks)
-            for task_id in sorted(self._needing):
-                if not is_within(task_id, gone):
-                    for other in self._refers[task_id]:
-                        if is_within(other, gone):
+            few = sum(last - first + 1 for first, last in gone) < len(self._needed)
+            for other in numbers_of(event.tasks) if few else sorted(self._needed):
+                if is_within(other, gone):
+                    for task_id in sorted(self._needed.get(other, ())):
+                        if not is_within(task_id, gone):
                             yield f"task {other} is forgotten, and task {task_id}, which is open, refers to it"
+
+    def _note_need(self, task_id: int, *, is_open: bool) -> None:
+        if (task_id in self._needing) == is_open:
+            return
+        (self._needing.add if is_open else self._needing.discard)(task_id)
+        for other in self._refers[task_id]:
+            if is_open:
+                self._needed.setdefault(other, set()).add(task_id)
+            elif (needing := self._needed.get(other)) is not None:  # one may be named twice
+                needing.discard(task_id)
+                if not needing:
+                    del self._needed[other]
 
     def _knows(self, task_id: int) -> bool:
         """Whether it is known if a task is open with a key."""

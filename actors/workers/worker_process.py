@@ -249,6 +249,7 @@ class WorkerProcess:
             reactor.on_readable(launched.status, self._on_status)
         except BaseException:
             self.kill()  # nobody would ever hear of this worker
+            self._let_go()
             raise
 
     @property
@@ -345,14 +346,17 @@ class WorkerProcess:
                     pass
                 self._deafen()
                 self.kill()
-                self._job.close()
-                self._direct.close()
-                self._control.close()
-                os.close(self._launched.report)
-                os.close(self._launched.status)
+                self._let_go()
                 self._launched.reaper.wait()
             finally:
                 self._on_exit(ending)  # whatever broke before: the slot must not be lost
+
+    def _let_go(self) -> None:
+        for pipe in (self._job, self._direct, self._control):
+            pipe.close()
+        for fd in (self._launched.report, self._launched.status):
+            self._reactor.forget(fd)
+            os.close(fd)
 
 
 def _write(pipe: PipeWriter, data: bytes) -> bool:

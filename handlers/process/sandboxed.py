@@ -18,7 +18,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -37,7 +38,7 @@ from ..errors import BadAnswer
 from ..inputs import Input
 from ..manifests import Sign
 from ..publish import stage, staged_path
-from ..workspace import make_private_folder, remove_folder
+from ..workspace import make_private_folder, remove_entry
 from .attempt import deliver, discard_output, failure
 from .channel import (
     MAX_REPORT,
@@ -235,8 +236,7 @@ class SandboxedAttempts:
                 return
             self._printing.take(printed)  # it belongs to nobody
             if self._kept.report in ready:  # it has died, or says what nobody has asked for
-                self._end(self._kept)
-                self._kept = None
+                self._end_kept()
                 self.tell_kept()
 
     def tell_kept(self) -> None:
@@ -284,13 +284,25 @@ class SandboxedAttempts:
         """What an attempt has done to the worker itself, in words; empty when nothing."""
         return "it changed how its worker is scheduled" if standing() != self._standing else ""
 
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """While the context lasts, the worker loads a type, which may say how all its attempts are scheduled.
+
+        Nothing of an attempt is there meanwhile.
+        """
+        self._end_kept()
+        as_before = not self.why_replace()
+        try:
+            yield
+        finally:
+            if as_before:
+                self._standing = standing()
+
     # --- the process ------------------------------------------------------------------------------------------------
 
     def _child(self, run: Run, task_type: TaskType, staged: Path | None, *, keep: bool) -> _Child:
         """A new process for this attempt, instead of the one that is kept."""
-        if self._kept is not None:
-            self._end(self._kept)
-            self._kept = None
+        self._end_kept()
         direct = keep and self._can_be_given_directly()
         self._had = _shared_memory()
         kind = run.type if keep else ""
@@ -397,6 +409,11 @@ class SandboxedAttempts:
         way.settimeout(None)
         way.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
+    def _end_kept(self) -> None:
+        if self._kept is not None:
+            self._end(self._kept)
+            self._kept = None
+
     def _end(self, child: _Child) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
@@ -419,12 +436,8 @@ class SandboxedAttempts:
     def _clear_shared_memory(self) -> None:
         """Remove what the attempt has left in the `/dev/shm` of this worker, when nothing of it runs any more."""
         for name in _shared_memory() - self._had:
-            path = Path(_SHM, name)
             with contextlib.suppress(OSError):
-                if path.is_dir() and not path.is_symlink():
-                    remove_folder(path)
-                else:
-                    path.unlink()
+                remove_entry(Path(_SHM, name))
 
     def _kill_others(self) -> bool:
         """False when there is no other process."""

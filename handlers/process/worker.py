@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -289,13 +289,16 @@ class Worker:
         home = self._setup.homes.get(name)
         if home is None:
             raise UnknownType(f"This worker knows no task type {name!r}")
-        with self._printing.listening() if self._setup.sandbox.active else nullcontext():
+        with ExitStack() as context:
+            if self._sandboxed is not None:
+                context.enter_context(self._sandboxed.loading())
+                context.enter_context(self._printing.listening())
             task_type = self._import(name, home)
         self._types[name] = task_type
         # Threads that a library starts when it is imported are not what an attempt left behind.
         self._leftovers.settle()
         self._clean.settle()
-        if self._setup.sandbox.active:
+        if self._sandboxed is not None:
             self._meter.settle()  # the libraries; what the attempt itself loads goes with its process
             gc.freeze()
         return task_type

@@ -1,7 +1,7 @@
 """Between the event loop and the service: everything that may block runs in threads of its own.
 
 Commands have theirs, so that no question keeps them waiting, and so has what reads the log for streams. What takes long
-is answered by processes (`api/reader_process.py`), two at once, and few may wait for one. Planning a batch or retrying
+is answered by processes (`api/reader_process.py`), two at once, and few may wait for one. Planning a batch or changing
 many tasks has two threads, and few may wait for them, one request of each token.
 """
 
@@ -59,7 +59,7 @@ _COMMANDING, _READING, _FOLLOWING, _BULK = 4, 4, 2, 2
 """Threads for commands, for questions that are answered at once, for streams, and for what may take long."""
 
 _CHANGING, _CHANGES_WAITING = 2, 8
-"""Batches and retries of many tasks that are made at once, and those that may wait."""
+"""Batches, and changes of many tasks, that are made at once, and those that may wait."""
 
 _APART, _WAITING = 2, 8
 """Long questions that are answered at once, and those that may wait."""

@@ -100,6 +100,11 @@ class BulkChanges:
                     del self._kept[key]
             return True
 
+    def take_back(self, owner: str, bulk: BulkChange) -> None:
+        """It was not begun after all."""
+        with self._lock:
+            self._kept.pop((owner, bulk.id), None)
+
     def get(self, owner: str, bulk_id: str) -> BulkChange | None:
         """The bulk change that somebody of that name has sent."""
         with self._lock:

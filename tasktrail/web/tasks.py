@@ -18,7 +18,7 @@ from litestar.response import Stream
 from msgspec.structs import replace
 
 from ..api.reader_process import LIST_WITHIN, StretchQuestion, StretchThen
-from ..errors import UnknownRoute
+from ..errors import Busy, UnknownRoute
 from ..events import CancelTask, Command, RetryTask, Task
 from ..events.commands import AdjustTask
 from ..events.errors import InvalidValue, Malformed, UnknownTask
@@ -360,7 +360,8 @@ async def act_on_many(
     owner, asked = page.who.name, _command_of(action, fields, page.who.name)
     back = page.url("/tasks", **{name: _joined(getattr(filters, name)) for name in FIELDS})
     bulk = BulkChange(bulk_id, action.text, back)
-    if bulk_changes.begin(f"{owner}/{page.who.user_id}", bulk):
+    mine = f"{owner}/{page.who.user_id}"
+    if bulk_changes.begin(mine, bulk):
 
         def find() -> Sequence[int]:
             found = _found(page, choice, action)
@@ -371,8 +372,14 @@ async def act_on_many(
             return replace(asked, task_id=task_id, command_id=f"{bulk_id}:{task_id}")
 
         send = page.backend.commands_of(page.who, access).send_many
-        bulk.work = asyncio.ensure_future(page.backend.bulk(send_all, send, bulk, find, command))
-        await asyncio.wait([bulk.work], timeout=_WITHIN)
+        bulk.work = asyncio.ensure_future(page.backend.change(page.who, send_all, send, bulk, find, command))
+        try:
+            await asyncio.wait_for(asyncio.shield(bulk.work), _WITHIN)
+        except TimeoutError:
+            pass  # it goes on
+        except Busy:
+            bulk_changes.take_back(mine, bulk)  # so that the same form can be sent again
+            raise
     return page.redirect(f"/tasks/bulk/{bulk_id}")
 
 

@@ -430,6 +430,25 @@ def test_a_worker_that_is_scheduled_otherwise_than_at_its_start_is_replaced(kept
     assert worker_and_kept(kept)[0] != worker
 
 
+def test_what_loading_a_type_says_of_how_it_is_scheduled_holds_and_replaces_nobody(protected: Path) -> None:
+    executor = LocalExecutor(
+        slots=1,
+        homes={"echo": "kept_handlers:echo", "polite": "polite_handlers:polite"},
+        pythonpath=[str(SUPPORT)],
+        sandbox=Sandbox(mode="auto", protected=(str(protected),)),
+    )
+    reports = Reports(executor)
+    try:
+        run_to_its_end(reports, 1, "echo", value=1)
+        ranks = [run_to_its_end(reports, number, "polite").result["nice"] for number in (2, 3, 4)]
+        assert run_to_its_end(reports, 5, "echo", value=5).outcome == "completed"
+    finally:
+        executor.close(5.0)
+
+    assert ranks == 3 * [os.nice(0) + 1]
+    assert [why for why in replaced(reports) if "scheduled" in why] == []
+
+
 def test_the_cpu_of_a_death_is_that_of_the_last_attempt(kept: Reports) -> None:
     assert run_to_its_end(kept, 1, "die", shape="spin").cpu_used > 0.2
 

@@ -5,14 +5,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from tasktrail.actors.workers.reactor import Reactor
 from tasktrail.actors.workers.worker_process import (
     MARK,
     LaunchSettings,
+    WorkerProcess,
     family,
     kill_marked,
     launch,
@@ -96,3 +100,38 @@ def test_a_start_that_fails_halfway_leaves_nothing_open(last: str, monkeypatch: 
         launch(LaunchSettings(lock=None, environment={}, family="0:", credentials=b"{}"))
 
     assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - numbers
+
+
+@pytest.mark.parametrize("watched", [0, 1])
+def test_a_worker_that_cannot_be_listened_to_is_let_go(watched: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel bounds what one user may watch."""
+    reactor = Reactor(lambda: None)
+    really, left = reactor.on_readable, [None] * watched
+
+    def refuse(fd: int, call: Callable[[], None]) -> None:
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left.pop()
+        really(fd, call)
+
+    def nobody(said: object) -> NoReturn:
+        raise AssertionError(f"nobody listens, and there was {said}")
+
+    monkeypatch.setattr(reactor, "on_readable", refuse)
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers
+    launched = launch(LaunchSettings(lock=None, environment={}, family="0:"))
+
+    with pytest.raises(OSError, match="No space left"):
+        WorkerProcess(
+            launched,
+            reactor,
+            threading.RLock(),
+            on_frame=nobody,
+            on_garbage=nobody,
+            on_exit=nobody,
+        )
+
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - numbers
+    assert launched.reaper.wait(30) is not None
+    assert reactor._selector.get_map().keys().isdisjoint((launched.report, launched.status))
+    reactor.dispose()

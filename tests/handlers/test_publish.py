@@ -1,8 +1,11 @@
 """An output appears whole or not at all, and never over a file that is not the task's own."""
 
+import contextlib
 import errno
 import os
+import socket
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -190,6 +193,48 @@ def test_the_same_holds_for_a_folder_and_for_each_file_in_it(tmp_path: Path, mon
     assert (mode(part), mode(part / "a")) == (0o755, 0o644)
 
 
+_ANYBODY = 0xFFFFFFFF
+_OWNER, _USER, _GROUP, _MASK, _OTHERS = 1, 2, 4, 16, 32
+
+
+def access_list(*entries: tuple[int, int, int]) -> bytes:
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="this system has no access lists")
+def test_where_the_folder_says_who_may_change_what_is_in_it_the_umask_takes_nothing_of_that(output: Path) -> None:
+    """As for every file that is made there. The mode's bits of the group are a bound on all whom the list names."""
+    rights = [(_OWNER, 7, _ANYBODY), (_USER, 7, 1001), (_GROUP, 5, _ANYBODY), (_MASK, 7, _ANYBODY)]
+    try:
+        os.setxattr(output.parent, "system.posix_acl_default", access_list(*rights, (_OTHERS, 5, _ANYBODY)))
+    except OSError as error:
+        pytest.skip(f"nor does this disk: {error}")
+    stage(output, 7)
+    write_with_mode(staged_path(output, 7), 0o4676)
+
+    unstage(output, 7)
+    settle(part_path(output, 7))
+
+    assert mode(part_path(output, 7)) == 0o664
+
+
+@pytest.mark.usefixtures("_no_umask")
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="as above")
+def test_no_list_lets_everybody_else_in(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasktrail.handlers.publish._UMASK", 0o022)
+    part = part_path(output, 7)
+    write_with_mode(part, 0o666)
+    rights = [(_OWNER, 6, _ANYBODY), (_USER, 6, 1001), (_GROUP, 6, _ANYBODY), (_MASK, 6, _ANYBODY)]
+    try:
+        os.setxattr(part, "system.posix_acl_access", access_list(*rights, (_OTHERS, 6, _ANYBODY)))
+    except OSError as error:
+        pytest.skip(f"this disk has no such access lists: {error}")
+
+    settle(part)
+
+    assert mode(part) == 0o664
+
+
 def test_a_filesystem_that_keeps_no_modes_will_do_but_not_with_a_set_id_bit(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +267,14 @@ def test_a_pipe_is_no_output_and_nobody_waits_for_its_writer(output: Path) -> No
 
     with pytest.raises(OutputMissing, match="no regular file"):
         settle(part_path(output, 7))
+
+
+def test_nor_is_a_socket(output: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(output.parent):
+        listening.bind(part_path(output, 7).name)  # the whole path would be too long for it
+
+        with pytest.raises(OutputMissing, match="no regular file"):
+            settle(part_path(output, 7))
 
 
 def test_what_an_attempt_hides_beside_its_output_is_gone_at_the_next(output: Path) -> None:

@@ -1,12 +1,14 @@
 """Temp files by task, found again after a restart, swept by rules."""
 
+import errno
 import os
-import resource
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from deep_folders import dig, few_descriptors
 
 from tasktrail.handlers.workspace import MAX_DEPTH, TempFiles, Unlistable, create_temp_file, remove_folder, space_taken
 
@@ -252,19 +254,6 @@ def test_a_tasks_folder_is_the_services_alone(tmp_path: Path) -> None:
 # --- folders that are made to be neither counted nor removed ---------------------------------------------------------
 
 
-def dig(top: Path, depth: int, name: str = "d") -> None:
-    """Folders in folders with a file at the bottom, deeper than a path reaches."""
-    top.mkdir(parents=True)
-    fd = os.open(top, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir(name, dir_fd=fd)
-        below = os.open(name, os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(os.open("payload" * 6, os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-    os.close(fd)
-
-
 def dig_deep(folder: Path) -> None:
     dig(folder, 1100)
 
@@ -304,10 +293,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.fixture
 def _few_descriptors() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, before[1]), before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with few_descriptors():
+        yield
 
 
 @pytest.mark.usefixtures("_few_descriptors")
@@ -337,6 +324,25 @@ def test_all_else_is_removed_when_something_cannot_be(tmp_path: Path, monkeypatc
     monkeypatch.undo()
 
     assert [path.name for path in (tmp_path / "top").rglob("*")] == ["stays", "stays"]
+
+
+def test_what_cannot_be_moved_is_removed_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a container's disk what lies in a lower layer: no attempt has made that, so it is not deep."""
+    (tmp_path / "top" / "a" / "lower" / "b").mkdir(parents=True)
+    (tmp_path / "top" / "a" / "lower" / "b" / "file").touch()
+    (tmp_path / "top" / "a" / "upper" / "c").mkdir(parents=True)
+    rename = os.rename
+
+    def refuse(name: str, *args: Any, **folders: Any) -> None:
+        if name == "lower":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(name, *args, **folders)
+
+    monkeypatch.setattr(os, "rename", refuse)
+
+    remove_folder(tmp_path / "top")
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_links_to_folders_are_removed_and_not_followed(tmp_path: Path) -> None:

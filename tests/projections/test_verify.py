@@ -3,7 +3,7 @@
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,16 @@ from forgery import forging, opened
 from histories import BEGIN, Journal, random_history
 from sqlite_utils import Database
 
-from tasktrail.events import Cancelled, Created, Event, Fact
+from tasktrail.events import Cancelled, Created, Event, Fact, Retried
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
+from tasktrail.events.ranges import NumberRange, is_within
 from tasktrail.events.recorded import record_at
-from tasktrail.events.system_events import Deduplicated
+from tasktrail.events.system_events import Deduplicated, RetentionRule, TasksForgotten
 from tasktrail.events.task_events import TAGS
-from tasktrail.projections import TaskViews, Verification, rebuild_views
+from tasktrail.projections import TaskViews, Verification, legal_transitions, rebuild_views
 from tasktrail.projections.legal_transitions import _LAW, Lawbook
 from tasktrail.projections.verification import verify
 
@@ -419,6 +420,35 @@ def test_two_open_tasks_of_one_key_are_found() -> None:
     assert judged((1, one), (2, one)) == [
         "task 2 is open and has the same key as task 1, which is open, too",
     ]
+
+
+def forgetting(tasks: str) -> tuple[int, Event]:
+    return 0, TasksForgotten(tasks=tasks, positions="", stubs="", rule=RetentionRule(older_than=0.0))
+
+
+def test_what_is_needed_changes_with_those_that_refer_to_it() -> None:
+    told = "task 1 is forgotten, and task {}, which is open, refers to it".format
+    one, both = Created(type="noop"), Created(type="noop", depends_on=(1,), parent_task_id=1)
+    again = Retried(cause="manual")
+    assert judged((1, one), (2, both), (3, both), forgetting("1-9999999999")) == [], "they go with it"
+    assert judged((1, one), (2, both), (3, both), forgetting("1-2")) == [told(3)]
+    assert judged((1, one), (2, both), (3, both), (2, Cancelled()), forgetting("1")) == [told(3)]
+    assert judged((1, one), (2, both), (2, Cancelled()), forgetting("1")) == []
+    assert told(2) in judged((1, one), (2, both), (2, Cancelled()), (2, again), forgetting("1"))
+
+
+def test_what_is_forgotten_is_not_compared_with_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log forgets some hundred tasks at a time, and a hundred thousand may wait meanwhile."""
+    compared: list[int] = []
+
+    def note(number: int, spans: Sequence[NumberRange]) -> bool:
+        compared.append(number)
+        return is_within(number, spans)
+
+    monkeypatch.setattr(legal_transitions, "is_within", note)
+    waiting = [(number, Created(type="noop", depends_on=(number - 1,))) for number in range(2, 200)]
+    assert judged((1, Created(type="noop")), *waiting, forgetting("1000-1003"), forgetting("1004")) == []
+    assert len(compared) <= 5
 
 
 def test_an_answer_that_is_no_open_task_with_a_key_is_found() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from deep_folders import dig, few_descriptors
 from msgspec.structs import asdict
 from owner import secret_file
 
@@ -39,6 +40,7 @@ from tasktrail.events.log.personal import BEGINS
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, RetentionRule, UserErased
 from tasktrail.events.task_events import ERASED
+from tasktrail.handlers.workspace import TempFiles
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.provenance import statement
 from tasktrail.projections.rebuilding import build_anew
@@ -183,6 +185,21 @@ def test_no_file_holds_a_word_of_an_erased_user_and_all_of_another_stays(
         assert verify(log).ok
         assert [record.event.user_id for record in log.read() if isinstance(record.event, Created)] == [0] * 6
         assert what_if(log.read(), tasks.config, total=log.head().position)
+
+
+def test_an_attempt_cannot_make_folders_that_keep_an_erasure_from_its_end(
+    encrypted: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TempFiles, "clean_up", lambda _self: [])  # which would not come by before the next hour
+    tasks = encrypted()
+    task_id = tasks.create_task(type="echo", user_id=ADA, held=True)
+    tasks.cancel_task(task_id)
+    dig(tasks.paths.temp / str(task_id), 1100)
+
+    with few_descriptors():
+        wait_until_finished(tasks, tasks.erase_user(ADA).position)
+
+    assert not (tasks.paths.temp / str(task_id)).exists()
 
 
 def test_who_has_work_is_not_erased(encrypted: Opener, tmp_path: Path) -> None:
@@ -523,7 +540,7 @@ POINTS = [
     ("Eraser", "_replace_views", 1),
     ("eraser", "PutInPlace", 1),
     ("Eraser", "_delete_files", 1),
-    ("eraser", "_delete", 3),
+    ("eraser", "remove_entry", 3),
     ("eraser", "ErasureDone", 1),
 ]
 """Where the process is killed: before a function runs for the nth time."""

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from deep_folders import dig, few_descriptors
 from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
@@ -19,6 +20,7 @@ from tasktrail.cli.app import run
 from tasktrail.events.errors import BaseUnfit, InvalidValue, TaskForgotten
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
+from tasktrail.handlers.workspace import TempFiles
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.provenance import statement
@@ -177,6 +179,25 @@ def test_the_next_start_clears_up_what_a_kill_has_left(open_service: Opener, mon
     assert service._system.cleared.wait(1, 60)
     assert without(service.paths.data, CANARY) == []
     assert service.verify().findings == ()
+
+
+def test_what_an_attempt_has_left_goes_however_deep_and_with_the_notes_beside_it(
+    open_service: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TempFiles, "clean_up", lambda _self: [])  # which would not come by before the next hour
+    service = open_service()
+    task_id = service.create_task(type="echo", held=True)
+    service.cancel_task(task_id)
+    temp = service.paths.temp
+    dig(temp / str(task_id), 1100)
+    (temp / f"{task_id}.original").write_text(CANARY)
+    (temp / f"{task_id}0.original").write_text("of another task")
+
+    with few_descriptors():
+        position = service.forget(0).position
+        assert service._system.cleared.wait(position, 30)
+
+    assert [path.name for path in temp.glob(f"{task_id}*")] == [f"{task_id}0.original"]
 
 
 @pytest.fixture

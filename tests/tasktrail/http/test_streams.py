@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -93,11 +94,15 @@ def test_the_log_is_json_lines_from_any_position_on(web: httpx.Client, service: 
     }
 
 
-def test_a_record_is_one_line_to_every_reader(web: httpx.Client, service: TaskService, wish: Wish) -> None:
-    odd = "line separators: \u2028 \u2029, Chinese: \u4efb\u52a1"
-    position = service.send(CreateTask(**wish(reason=odd))).position
+def test_a_record_is_one_line_to_every_reader(
+    web: httpx.Client, service: TaskService, wish: Wish, tmp_path: Path
+) -> None:
+    """A path may hold what no other text may, and so may what a handler says."""
+    odd, path = "line separators: \u2028 \u2029, Chinese: \u4efb\u52a1", str(tmp_path / "next\x85line.jpg")
+    position = service.send(CreateTask(**wish(reason=odd, output_file=path))).position
     (only,) = web.get(f"/v1/events?after={position - 1}&limit=1").text.splitlines()
-    assert json.loads(only)["reason"] == odd
+    told = json.loads(only)
+    assert (told["reason"], told["data"]["output_file"]) == (odd, path)
 
 
 def test_a_followed_log_goes_on_with_what_comes(web: httpx.Client, service: TaskService, many: Many) -> None:

@@ -3,7 +3,9 @@
 import html
 import json
 import re
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tasktrail.api.service import TaskService
+from tasktrail.http.server import HttpServer
 from tasktrail.projections.queries.walk import census, walk
 from tasktrail.web.bulk import BulkChange, BulkChanges, send_all
 
@@ -312,6 +315,40 @@ def test_a_bulk_change_that_breaks_says_so(service: TaskService) -> None:
     send_all(service.send_many, bulk, broken, lambda _one: None)  # type: ignore[arg-type, return-value]  # it is not called
     assert bulk.over
     assert bulk.trouble
+
+
+def test_what_two_have_sent_to_many_tasks_holds_up_nobody_and_each_has_one_at_a_time(
+    browser: httpx.Client, server: HttpServer, service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Semaphore(0), threading.Event()
+
+    def held(_send: object, bulk: BulkChange, *_: object) -> None:
+        begun.release()
+        go.wait(60)
+        bulk.over = True
+
+    def act(web: httpx.Client, bulk_id: str) -> int:
+        sent = {"action": "cancel", "of": "chosen", "id": "999999", "reason": "all", "bulk": bulk_id}
+        return web.post("/tasks/act", data=sent).status_code
+
+    monkeypatch.setattr("tasktrail.web.tasks.send_all", held)
+    monkeypatch.setattr("tasktrail.web.tasks._WITHIN", 0.01)
+    with ExitStack() as stack:
+        stack.callback(go.set)
+        webs = {}
+        for name in ("ann", "bob"):
+            headers = {"authorization": f"Bearer {service.add_token(name, 'submitter')}", "accept": "text/html"}
+            stack.callback(service.revoke_token, name)
+            webs[name] = stack.enter_context(httpx.Client(base_url=server.address, headers=headers, trust_env=False))
+            assert act(webs[name], f"{name}1") == 303
+            assert begun.acquire(timeout=30)
+        assert act(webs["ann"], "ann2") == 503
+        confirm = browser.get("/tasks/confirm", params={"action": "cancel", "of": "chosen", "id": "999999"})
+        assert confirm.status_code == 200
+        go.set()
+        while act(webs["ann"], "ann2") == 503:  # until the first has left
+            pass
+        assert webs["ann"].get("/tasks/bulk/ann2").status_code == 200
 
 
 def test_results_are_kept_for_who_asked_and_only_so_many() -> None:
