@@ -1,10 +1,11 @@
 """A filter of system calls for attempts: no network, no other processes, nothing that changes the machine.
 
-What it refuses fails with EACCES, as a missing right would. Four kinds are worth a word:
+What it refuses fails with EACCES, as a missing right would. Five kinds are worth a word:
 
 * `chmod`, `chown` and `utime` do nothing and say that they succeeded. Landlock does not cover them, a filter cannot see
   which file is meant, and honest code calls them on its own files in passing (`shutil.copy`).
 * Unix sockets can be made in pairs, or to listen on, but not connected: the service listens on one.
+* Limits, priority, processors and pages can be set of the caller alone: another process of the user may be the service.
 * What System V and POSIX share between processes by a number or a name outlives who made it, and no file's rights
   hold there. `inotify` tells the names in folders that may not be read.
 * `clone3` is said not to exist, because its flags cannot be seen; the C library then takes `clone`.
@@ -48,12 +49,17 @@ fchownat 260 54; utime 132 -1; utimes 235 -1; futimesat 261 -1; utimensat 280 88
 _LOOKED_AT = {
     "clone": (56, 220),
     "clone3": (435, 435),
-    "prlimit64": (302, 261),
     "socket": (41, 198),
     "socketpair": (53, 199),
     "connect": (42, 203),
     "sendto": (44, 206),
 }
+_OF_ITSELF = """
+prlimit64 302 261 0 0; sched_setparam 142 118 0 0; sched_setscheduler 144 119 0 0; sched_setaffinity 203 122 0 0;
+sched_setattr 314 274 0 0; migrate_pages 256 238 0 0; move_pages 279 239 0 0; setpriority 141 140 0 0 1 0;
+ioprio_set 251 30 0 1 1 0
+"""
+"""What may be done to the caller alone: arguments by their place, and the value that each must have."""
 _MAY_I = (((21, -1), 1), ((269, 48), 2), ((439, 439), 2))
 """`access`, `faccessat` and `faccessat2`, and which of their arguments says what is asked."""
 _NEW_NAMESPACES = 0x7E020000
@@ -110,7 +116,11 @@ def program(machine: str, *, network: bool) -> list[Instruction]:
         looked_at["clone"], [*_argument(0), (_ANY_OF, 0, 1, _NEW_NAMESPACES), _refuse(errno.EACCES), _allow()]
     )
     found += _when(looked_at["clone3"], [_refuse(errno.ENOSYS)])
-    found += _when(looked_at["prlimit64"], [*_argument(0), (_EQUAL, 1, 0, 0), _refuse(errno.EACCES), _allow()])
+    for entry in _OF_ITSELF.split(";"):
+        numbers = [int(number) for number in entry.split()[1:]]
+        due = zip(numbers[2::2], numbers[3::2], strict=True)
+        wanted = [part for place, value in due for part in (*_argument(place), *_only((value,)))]
+        found += _when(numbers[column], [*wanted, _allow()])
     found += _sockets(looked_at, network=network)
     return [*found, _allow()]
 

@@ -1,6 +1,8 @@
 """Attempts in processes of their own, behind what the kernel offers. tests/attack/hostile_handler.py tries far more."""
 
 import os
+import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -518,6 +520,44 @@ def test_cost_is_that_of_the_attempt(attempt: Attempt) -> None:
 
     assert 0 < second.memory_used <= 2 * first.memory_used
     assert second.cpu_used < 1
+
+
+_SCHEDULE = """
+import os, platform, subprocess
+from tasktrail.handlers.process import sandbox, seccomp
+if os.geteuid() == 0:  # root's right is another matter, and dropped
+    os.setgid(65534)
+    os.setuid(65534)
+other = subprocess.Popen(["sleep", "60"])
+child = os.fork()
+if child == 0:
+    sandbox.drop_rights()
+    seccomp.filter_calls(platform.machine(), network=False)
+    mine = os.sched_getaffinity(0)
+    for tried in (
+        lambda: os.setpriority(os.PRIO_PROCESS, other.pid, 5),
+        lambda: os.setpriority(os.PRIO_USER, os.getuid(), 5),
+        lambda: os.setpriority(os.PRIO_PGRP, 0, 5),
+        lambda: os.sched_setaffinity(other.pid, mine),
+        lambda: os.sched_setscheduler(other.pid, os.SCHED_BATCH, os.sched_param(0)),
+        lambda: (os.nice(1), os.setpriority(os.PRIO_PROCESS, 0, 2), os.sched_setaffinity(0, mine)),
+    ):
+        try:
+            tried()
+            print("done", flush=True)
+        except OSError as error:
+            print(error.strerror, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+other.kill()
+other.wait()
+"""
+"""What an attempt tries with another process of its user, and last with itself."""
+
+
+def test_an_attempt_says_how_itself_is_scheduled_and_nothing_else() -> None:
+    told = subprocess.run([sys.executable, "-c", _SCHEDULE], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [*["Permission denied"] * 5, "done"]
 
 
 def test_the_filter_knows_both_architectures() -> None:

@@ -239,8 +239,12 @@ def processes(context: TaskContext[Targets]) -> dict[str, Try]:
         tries[f"read the memory of {pid}"] = lambda _c, p=pid: _call("process_vm_readv", p, 0, 0, 0, 0, 0)  # type: ignore[misc]
         tries[f"signal {pid}"] = lambda _c, p=pid: _did(os.kill, p, signal.SIGCONT)  # type: ignore[misc]
         tries[f"limit {pid}"] = lambda _c, p=pid: _did(resource.prlimit, p, resource.RLIMIT_NOFILE)  # type: ignore[misc]
+        tries[f"renice {pid}"] = lambda _c, p=pid: _did(os.setpriority, os.PRIO_PROCESS, p, 5)  # type: ignore[misc]
+        tries[f"bind {pid} to a processor"] = lambda _c, p=pid: _did(os.sched_setaffinity, p, os.sched_getaffinity(0))  # type: ignore[misc]
         tries[f"take a file of {pid}"] = lambda _c, p=pid: _call("syscall", 438, os.pidfd_open(p), 0, 0)  # type: ignore[misc]
         tries[f"enter the namespaces of {pid}"] = lambda _c, p=pid: _call("setns", os.pidfd_open(p), 0x20000000)  # type: ignore[misc]
+    tries["renice all of the user"] = lambda _c: _did(os.setpriority, os.PRIO_USER, os.getuid(), 5)
+    tries["renice the group"] = lambda _c: _did(os.setpriority, os.PRIO_PGRP, 0, 5)
     tries["a user namespace"] = lambda _c: _call("unshare", 0x10000000)
     tries["a mount namespace"] = lambda _c: _call("unshare", 0x00020000)
     tries["another root"] = lambda c: _call("chroot", os.fsencode(c.work_dir))
