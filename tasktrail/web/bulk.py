@@ -12,7 +12,6 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..actors.logger import get_logger
-from ..errors import Busy
 from ..events import Accepted, Command, TasktrailError
 from .formats import advice
 
@@ -23,8 +22,6 @@ _KEPT = 100
 """Bulk changes whose result is remembered."""
 MOST_TASKS = 100_000
 """Tasks of one bulk change."""
-_UNDER_WAY = 4
-"""Bulk changes that are carried out at once, or wait for that."""
 _AT_ONCE = 500
 _NAMED = 20
 """Tasks that are named for each reason of a refusal."""
@@ -88,12 +85,10 @@ class BulkChanges:
         self._kept: OrderedDict[tuple[str, str], BulkChange] = OrderedDict()
 
     def begin(self, owner: str, bulk: BulkChange) -> bool:
-        """Remember it; false when somebody of that name has sent it before. Raises `Busy`."""
+        """Remember it; false when somebody of that name has sent it before."""
         with self._lock:
             if (owner, bulk.id) in self._kept:
                 return False
-            if sum(not one.over for one in self._kept.values()) >= _UNDER_WAY:
-                raise Busy(f"{_UNDER_WAY} commands for many tasks are being carried out already")
             self._kept[owner, bulk.id] = bulk
             for key in list(islice(self._kept, max(0, len(self._kept) - _KEPT))):
                 if self._kept[key].over:
