@@ -5,40 +5,43 @@ from datetime import date, datetime, time, timedelta
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN = re.compile(r"([+-])((?:\d{1,9}[smhdw])+)")
+_AGO = re.compile(r"(\d{1,6}) ?([mhdw])(?:in|ins|inutes?|ours?|ays?|eeks?)? ago")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+_NAMED = {"noon": "12:00", "midnight": "0:00"}
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _NEAR = {"yesterday": -1, "today": 0, "tomorrow": 1}
 FORMS = "+10m, 'tomorrow 9:00', 22:30, '2026-08-01 22:00' (local time) or 2026-08-01T22:00:00Z"
-PAST_FORMS = "-10m, 'yesterday 12:00', '2026-08-01 22:00' (local time) or 2026-08-01T22:00:00Z"
+PAST_FORMS = "-10m, 'yesterday 12:00', 22:30, '2026-08-01 22:00' (local time) or 2026-08-01T22:00:00Z"
 
 
-def read_time(text: str, now: datetime) -> datetime:
+def read_time(text: str, now: datetime, *, earlier: bool = False) -> datetime:
     """Read a time. A text without a zone is local time. Raises `ValueError`.
 
-    `+2h30m` counts from now, `-1d` back. A clock alone is its next time; `monday 9:00` is the next one, and a day
-    alone begins at midnight.
+    `+2h30m` counts from now, `-1d` and `1 day ago` back. A clock alone is its next time; `monday 9:00` is the next one,
+    and a day alone begins at midnight.
 
     Args:
         text: as it was typed.
         now: an aware time.
+        earlier: of a clock or a weekday the last one is meant, not the next.
     """
-    words = text.strip().lower()
+    words = " ".join(text.lower().split())
     if words == "now":
         return now
     if span := _SPAN.fullmatch(words):
         return now + _length(span[2]) * (1 if span[1] == "+" else -1)
+    if ago := _AGO.fullmatch(words):
+        return now - _length(ago[1] + ago[2])
     first, _, rest = words.partition(" ")
     here = now.astimezone()
     if first in _NEAR:
         return _at(here.date() + timedelta(days=_NEAR[first]), rest)
     if first in _DAYS:
         ahead = (_DAYS.index(first) - here.weekday()) % 7
-        at = _at(here.date() + timedelta(days=ahead), rest)
-        return at if at > now else _at(here.date() + timedelta(days=ahead + 7), rest)
-    if _CLOCK.fullmatch(words):
-        at = _at(here.date(), words)
-        return at if at > now else _at(here.date() + timedelta(days=1), words)
-    at = datetime.fromisoformat(text.strip())
+        return _nearest(here.date() + timedelta(days=ahead), rest, now, 7, earlier=earlier)
+    if words in _NAMED or _CLOCK.fullmatch(words):
+        return _nearest(here.date(), words, now, 1, earlier=earlier)
+    at = datetime.fromisoformat(words.upper())
     return at if at.tzinfo else at.astimezone()
 
 
@@ -47,9 +50,18 @@ def _length(text: str) -> timedelta:
     return timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
 
 
+def _nearest(day: date, clock: str, now: datetime, days: int, *, earlier: bool) -> datetime:
+    """The next time of what comes every so many days, of which one is `day`, not in the past; or the last one."""
+    at = _at(day, clock)
+    if earlier:
+        return at if at <= now else _at(day - timedelta(days=days), clock)
+    return at if at > now else _at(day + timedelta(days=days), clock)
+
+
 def _at(day: date, clock: str) -> datetime:
     """The local time of that day; midnight when no clock is given."""
-    found = _CLOCK.fullmatch(clock.strip() or "0:00")
+    clock = clock.removeprefix("at ")
+    found = _CLOCK.fullmatch(_NAMED.get(clock, clock) or "0:00")
     if found is None:
         raise ValueError(f"{clock!r} is no time of a day")
     hour, minute, second = (int(part or 0) for part in found.groups())

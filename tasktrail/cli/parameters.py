@@ -28,13 +28,14 @@ class TimeParam(click.ParamType[datetime]):
 
     name = "time"
     forms = FORMS
+    earlier = False
 
     def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Read the time."""
         if isinstance(value, datetime):
             return value
         try:
-            return read_time(value, _now(ctx)).astimezone(UTC)
+            return read_time(value, _now(ctx), earlier=self.earlier).astimezone(UTC)
         except (ValueError, OverflowError):
             bare = _BARE.fullmatch(value.strip())
             why = f"lacks its unit, as in {value.strip()}m or {value.strip()}h" if bare else "is not a time"
@@ -48,6 +49,7 @@ _LONGEST = 20
 
 class _PastTimeParam(TimeParam):
     forms = f"a position, {PAST_FORMS}"
+    earlier = True
 
 
 class PointParam(click.ParamType[int | datetime]):

@@ -1,7 +1,6 @@
 """Earlier moments: what people write for one, the position of the log that it is, and the choices that are offered."""
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -16,9 +15,6 @@ from ..times import read_time
 LAST_FAILURE = "before the last failure"
 QUICK = ("5 minutes ago", "1 hour ago", "today 0:00", "yesterday 12:00", "7 days ago", LAST_FAILURE)
 """The choices that are offered, in words that may be typed as well."""
-_AGO = re.compile(r"(\d{1,6}) ?(m|h|d|w)(?:in|ins|inutes?|ours?|ays?|eeks?)? ago")
-_CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?")
-_WEEKDAY = re.compile(r"(mon|tues|wednes|thurs|fri|satur|sun)day.*")
 
 
 class ShownMoment(msgspec.Struct, frozen=True):
@@ -45,7 +41,8 @@ def canonical(service: Served | OneUser, words: str, now: datetime) -> str:
     try:
         if words.isascii() and words.isdecimal():
             return str(int(words))
-        at = _earlier(words, now).astimezone(UTC)
+        text = unescaped(words) if words[:4].isdecimal() else words
+        at = read_time(text, now, earlier=True).astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidValue(
             f"as_of: {words[:40]!r} is no moment that is understood here",
@@ -55,17 +52,6 @@ def canonical(service: Served | OneUser, words: str, now: datetime) -> str:
     if at > now:
         raise InvalidValue(f"as_of: {words[:40]!r} is still to come", field="as_of", remedy="Choose an earlier moment.")
     return at.isoformat().replace("+00:00", "Z")
-
-
-def _earlier(words: str, now: datetime) -> datetime:
-    """Like `read_time`; where that would take the next clock or weekday, the last one. Raises `ValueError`."""
-    if found := _AGO.fullmatch(words):
-        words = f"-{found[1]}{found[2]}"
-    words = words.replace("at ", "").replace("noon", "12:00").replace("midnight", "0:00")
-    at = read_time(unescaped(words).upper(), now)
-    if at > now and _CLOCK.fullmatch(words):
-        return at - timedelta(days=1)
-    return at - timedelta(days=7) if at > now and _WEEKDAY.fullmatch(words) else at
 
 
 def _before_last_failure(service: Served | OneUser) -> int:

@@ -51,6 +51,32 @@ def test_a_time_is_what_a_person_means_by_it(text: str, meant: str) -> None:
     assert read_time(text, NOW).astimezone(UTC).isoformat() == meant
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("15:30", "2026-03-27T14:30:00+00:00"),
+        ("15:31", "2026-03-26T14:31:00+00:00"),
+        ("noon", "2026-03-27T11:00:00+00:00"),
+        ("midnight", "2026-03-26T23:00:00+00:00"),
+        ("yesterday noon", "2026-03-26T11:00:00+00:00"),
+        ("yesterday at 12:00", "2026-03-26T11:00:00+00:00"),
+        ("monday 9:00", "2026-03-23T08:00:00+00:00"),
+        ("friday 15:00", "2026-03-27T14:00:00+00:00"),
+        ("Friday 23:00", "2026-03-20T22:00:00+00:00"),
+        ("3 hours ago", "2026-03-27T11:30:15+00:00"),
+        ("1 day ago", "2026-03-26T14:30:15+00:00"),
+        ("2026-01-01t12:00z", "2026-01-01T12:00:00+00:00"),
+    ],
+)
+def test_of_the_past_a_clock_and_a_weekday_are_the_last_ones(text: str, meant: str) -> None:
+    assert read_time(text, NOW, earlier=True).astimezone(UTC).isoformat() == meant
+
+
+def test_the_day_before_has_another_offset_where_the_clocks_were_changed() -> None:
+    sunday = datetime(2026, 3, 29, 9, tzinfo=UTC)  # 11:00 in Berlin
+    assert read_time("12:00", sunday, earlier=True) == datetime(2026, 3, 28, 11, tzinfo=UTC)
+
+
 @pytest.mark.parametrize("text", ["", "+", "10m", "+10", "tomorrow at nine", "25:00", "9:60", "soon", "2026-13-01"])
 def test_what_is_no_time_is_refused_with_the_forms_there_are(cli: Callable[..., Any], text: str) -> None:
     shown = cli("submit", "noop", "--scheduled-for", text)
@@ -59,8 +85,8 @@ def test_what_is_no_time_is_refused_with_the_forms_there_are(cli: Callable[..., 
 
 
 def test_what_is_no_point_of_the_past_is_refused_with_the_forms_of_one(cli: Callable[..., Any]) -> None:
-    """`22:30` and `tomorrow 9:00` are still to come, whenever they are asked for."""
-    told = " ".join(cli("list", "--as-of", "noon").err.split())
+    """`tomorrow 9:00` is still to come, whenever it is asked for."""
+    told = " ".join(cli("list", "--as-of", "lunch").err.split())
     assert "Write a position, -10m, 'yesterday 12:00'," in told
     assert "tomorrow" not in told
 
