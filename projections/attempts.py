@@ -77,6 +77,8 @@ class AttemptsFold:
         """One that is over, and that another may follow."""
         self._queued_at: datetime | None = None
         self._memory = self._temp = 0
+        self._saved = 0.0
+        """How far the work was at the latest checkpoint: an attempt that resumes begins there."""
 
     def add(self, record: Recorded) -> tuple[Attempt, ...]:
         """The next record of the task. Answers the attempts of which nothing more can be told."""
@@ -106,6 +108,8 @@ class AttemptsFold:
             yield from self._close()
             self._running = _Running(self._opened(record, Started()))
         self._running.follow(record)
+        if isinstance(record.event, Checkpointed):
+            self._saved = self._running.attempt.progress
         if self._running.attempt.outcome is None:
             return
         ended, self._running = self._running.so_far(), None
@@ -137,6 +141,7 @@ class AttemptsFold:
             effective_priority=event.effective_priority,
             memory_reserved=self._memory,
             temp_reserved=self._temp,
+            progress=self._saved if event.resumed else 0.0,
         )
 
     def _estimated(self, estimate: Estimated | None) -> None:

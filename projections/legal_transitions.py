@@ -24,7 +24,7 @@ from ..events.system_events import (
     ServiceStarted,
     TasksForgotten,
 )
-from ..events.task_events import unique_key_of
+from ..events.task_events import is_erased, unique_key_of
 
 _Move: TypeAlias = str
 """An event's tag; of a failure and a retry with what sets them apart."""
@@ -57,7 +57,9 @@ class _Track(msgspec.Struct, gc=False):
     life: int = 1
     position: int = 0
     created: bool = False
-    """Whether its first record was there, so that it is known whether it has a key."""
+    """Whether its first record was there, so that it is known whether it has a key …"""
+    hidden: bool = False
+    """… unless that is encrypted, or was erased."""
 
 
 class Lawbook:
@@ -125,11 +127,13 @@ class Lawbook:
         if isinstance(event, Created):
             yield from self._judge_created(event, task_id)
         track = self._tracks.setdefault(task_id, _Track("lost" if self._unknown else "new"))
-        track.created |= isinstance(event, Created)
+        if isinstance(event, Created):
+            track.created, track.hidden = True, is_erased(event)
         move = _move(event)
         if track.status == "lost":
             life, position = record.life, record.position
-            self._tracks[task_id] = _Track(_LEADS_TO[move], record.attempt, life, position, track.created)
+            known = track.created, track.hidden
+            self._tracks[task_id] = _Track(_LEADS_TO[move], record.attempt, life, position, *known)
             return
         after = _LAW.get((track.status, move))
         if after is None:
@@ -186,9 +190,8 @@ class Lawbook:
                 status = self._tracks[task_id].status if task_id in self._tracks else "unknown"
                 if status not in (*_WAITING, "lost") and not (status == "unknown" and self._unknown):
                     yield f"task {task_id} is {status} and cannot be adjusted"
-            case Deduplicated(task_id=task_id) if self._knows(task_id):
-                if task_id not in self._keys or self._holders.get(self._keys[task_id]) != task_id:
-                    yield f"task {task_id} is the answer to a command, and is not open with a key"
+            case Deduplicated(task_id=task_id) if not self._may_answer(task_id):
+                yield f"task {task_id} is the answer to a command, and is not open with a key"
             case DeliveryAttempted() | DeliveryPostponed() | RedeliveryRequested():
                 task_id = event.task_id
                 if task_id not in self._tracks and not self._unknown:
@@ -224,10 +227,16 @@ class Lawbook:
                 if not needing:
                     del self._needed[other]
 
-    def _knows(self, task_id: int) -> bool:
-        """Whether it is known if a task is open with a key."""
+    def _may_answer(self, task_id: int) -> bool:
+        """Whether a task is open with a key, as far as that is known."""
         track = self._tracks.get(task_id)
-        return not self._unknown if track is None else track.created and track.status != "lost"
+        if track is None:
+            return self._unknown
+        if not track.created or track.status == "lost":
+            return True
+        if track.hidden:
+            return track.status not in _OVER
+        return task_id in self._keys and self._holders.get(self._keys[task_id]) == task_id
 
 
 def _number(text: str) -> int:

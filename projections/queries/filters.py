@@ -44,11 +44,12 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     label: Texts = ()
     batch: Texts = ()
     search: str = ""
-    """Words, all of which must begin a word in type, paths or error."""
+    """Words, all of which must begin a word in type, paths or last error; `a_b.mp4` means these three, side by side."""
     sort: str = "-created_at"
     """A field of `SORTS`, with `-` for the greatest first. Equal ones stand in the order of ids, with `-` against it.
 
     `-effective_priority` is the order of the queue: equal ones in the order of ids; tasks that do not wait follow.
+    A task that is scheduled for later stands where it will stand then.
     """
     limit: int = 50
     offset: int = 0

@@ -94,3 +94,31 @@ def test_a_retry_by_hand_is_no_delay_of_the_attempt_before(journal: Journal) -> 
     first, second = attempts_of(journal, task_id)
     assert (first.outcome, first.life, first.next_delay) == ("failed", 1, None)
     assert (second.life, second.outcome) == (2, None)
+
+
+def test_an_attempt_that_resumes_begins_where_its_checkpoint_was(journal: Journal) -> None:
+    task_id = journal.create(resumable=True)
+    journal.start(task_id)
+    journal.send(AttemptCheckpointed(task_id, 1, Checkpoint(data={"a": 1}), progress=49.5))
+    journal.send(AttemptProgressed(task_id, 1, 70.0))
+    journal.send(AttemptEnded(task_id, 1, "lost", error="killed"))
+    journal.start(task_id)
+    resumed = attempts_of(journal, task_id)[-1]
+    assert resumed.resumed
+    assert resumed.progress == journal.states[task_id].progress == 49.5
+    journal.at += timedelta(seconds=2)
+    journal.send(AttemptCheckpointed(task_id, 2, Checkpoint(data={"a": 2})))
+    journal.send(AttemptEnded(task_id, 2, "lost", error="killed"))
+    ended = attempts_of(journal, task_id)[-1]
+    assert ended.progress == 49.5
+    assert ended.curve == (Point(2, 49.5), Point(2, 49.5))
+    assert ended.saved == (Point(2, 49.5),)
+
+
+def test_an_attempt_that_begins_anew_is_at_nothing(journal: Journal) -> None:
+    task_id = journal.create(resumable=False, max_retries=1)
+    journal.start(task_id)
+    journal.send(AttemptCheckpointed(task_id, 1, Checkpoint(data={"a": 1}), progress=49.5))
+    journal.send(AttemptEnded(task_id, 1, "lost", error="killed"))
+    journal.start(task_id)
+    assert attempts_of(journal, task_id)[-1].progress == journal.states[task_id].progress == 0

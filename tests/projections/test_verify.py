@@ -21,7 +21,7 @@ from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.ranges import NumberRange, is_within
 from tasktrail.events.recorded import record_at
 from tasktrail.events.system_events import Deduplicated, RetentionRule, TasksForgotten
-from tasktrail.events.task_events import TAGS
+from tasktrail.events.task_events import ERASED, TAGS
 from tasktrail.projections import TaskViews, Verification, legal_transitions, rebuild_views
 from tasktrail.projections.legal_transitions import _LAW, Lawbook
 from tasktrail.projections.verification import verify
@@ -456,6 +456,14 @@ def test_an_answer_that_is_no_open_task_with_a_key_is_found() -> None:
     words = "is the answer to a command, and is not open with a key"
     assert judged((1, keyed), (1, Cancelled()), (0, Deduplicated(task_id=1))) == [f"task 1 {words}"]
     assert judged((1, plain), (0, Deduplicated(task_id=1))) == [f"task 1 {words}"]
+
+
+def test_an_answer_whose_task_is_encrypted_has_to_be_open_and_its_key_is_not_asked_for() -> None:
+    hidden, answer = Created(type="noop", input_file=ERASED, output_file=ERASED), (0, Deduplicated(task_id=1))
+    words = "is the answer to a command, and is not open with a key"
+    assert judged((1, hidden), answer) == []
+    assert judged((1, hidden), (1, Cancelled()), answer) == [f"task 1 {words}"]
+    assert judged((1, hidden), (0, Deduplicated(task_id=2))) == [f"task 2 {words}"]
 
 
 def test_a_log_that_stops_in_the_middle_of_a_retry_is_found(folder: Path) -> None:

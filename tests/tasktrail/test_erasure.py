@@ -22,6 +22,7 @@ from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors import eraser
+from tasktrail.backups.restore import restore
 from tasktrail.config.settings import Config
 from tasktrail.events import Created, Recorded
 from tasktrail.events.context import Belongings
@@ -273,6 +274,22 @@ def test_an_erased_user_may_come_back_under_another_key(encrypted: Opener) -> No
     tasks.wait(second, WITHIN)
     assert tasks.get_task(second).label == "two"
     assert tasks.verify().findings == ()
+
+
+@pytest.mark.slow
+def test_a_log_with_a_repeated_key_is_sound_while_encrypted_as_a_backup_and_erased(
+    encrypted: Opener, tmp_path: Path
+) -> None:
+    with encrypted() as tasks:
+        first = tasks.create_task(type="noop", user_id=ADA, unique="k", held=True)
+        assert tasks.create_task(type="noop", user_id=ADA, unique="k") == first
+        assert tasks.verify().findings == ()
+        tasks.backup(tmp_path / "copy.db")
+        tasks.start_task(first)
+        tasks.wait(first, WITHIN)
+        wait_until_finished(tasks, tasks.erase_user(ADA).position)
+        assert tasks.verify().findings == ()
+    assert restore(tmp_path / "copy.db", tmp_path / "restored").tasks == 1
 
 
 @pytest.mark.slow
