@@ -44,7 +44,7 @@ from tasktrail.events.task_events import ERASED
 from tasktrail.handlers.workspace import TempFiles
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.provenance import statement
-from tasktrail.projections.rebuilding import build_anew
+from tasktrail.projections.rebuilding import build_anew, build_beside
 from tasktrail.projections.verification import Verification, verify
 from tasktrail.whatif.ask import what_if
 
@@ -201,6 +201,32 @@ def test_an_attempt_cannot_make_folders_that_keep_an_erasure_from_its_end(
         wait_until_finished(tasks, tasks.erase_user(ADA).position)
 
     assert not (tasks.paths.temp / str(task_id)).exists()
+
+
+def test_views_that_an_erasure_is_about_to_make_anew_are_not_compared(
+    encrypted: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = Event(), Event()
+    replace_views = eraser.Eraser._replace_views
+
+    def late(self: eraser.Eraser) -> None:
+        begun.set()
+        assert go_on.wait(WITHIN)
+        replace_views(self)
+
+    monkeypatch.setattr(eraser.Eraser, "_replace_views", late)
+    tasks = encrypted()
+    tasks.wait(tasks.create_task(type="echo", user_id=ADA, label=canary(ADA, "label")), WITHIN)
+    position = tasks.erase_user(ADA).position
+    assert begun.wait(WITHIN)
+    found = tasks.verify()
+    with closing(SqliteLogReader(tasks.paths.log)) as log:
+        built = build_beside(log, tasks.paths.views)
+    go_on.set()
+    assert (found.findings, found.views_position) == ((), None)
+    assert built.differences == ()
+    wait_until_finished(tasks, position)
+    assert tasks.verify().views_position
 
 
 def test_who_has_work_is_not_erased(encrypted: Opener, tmp_path: Path) -> None:
