@@ -345,6 +345,17 @@ def test_a_service_does_not_start_without_the_keys_of_its_log(encrypted: Opener,
         assert [tasks.get_task(one).label for one in (held, new)] == ["held", "new"]
 
 
+def test_a_service_does_not_start_without_the_keys_of_what_makes_new_tasks(encrypted: Opener, tmp_path: Path) -> None:
+    with encrypted() as tasks:
+        tasks.add_schedule("nightly", {"type": "echo", "user_id": ADA, "options": {"value": "hers"}}, every=3600)
+        tasks.add_source("inbox", [tmp_path / "in"], tmp_path / "out", task={"type": "telltale", "user_id": ADA})
+        tasks.pause_source("inbox")
+        tasks.add_schedule("of nobody", {"type": "noop"}, every=3600)
+    (tmp_path / "data" / "keys.db").unlink()
+    with pytest.raises(KeysUnreadable, match="to be done: schedule nightly, source inbox"):
+        encrypted(personal_data="plain")
+
+
 def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypted: Opener, tmp_path: Path) -> None:
     data, kept = tmp_path / "data", tmp_path / "kept"
     kept.mkdir()
