@@ -73,6 +73,7 @@ class Snapshotter(Actor):
     def on_start(self) -> None:
         """Go on from the older of the snapshots that are there."""
         self._process = SideProcess("tasktrail.actors.snapshotter", self.actor_ref.tell)
+        self._called_off = False
         done = min(_position_of(self._folder / kind.name) for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT))
         position = self._position()
         self._pace.taken(done if done <= position else 0, 0)
@@ -92,6 +93,7 @@ class Snapshotter(Actor):
                 self._process.forget()
                 self._end(message)
             case DeleteSnapshots():
+                self._called_off = self._process.running
                 self._process.kill()
                 delete_snapshots(self._folder)
                 return True
@@ -105,7 +107,10 @@ class Snapshotter(Actor):
             self._pace.failed(self._position())
 
     def _end(self, ended: ProcessEnded) -> None:
-        if ended.code == 0 and ended.output:
+        called_off, self._called_off = self._called_off, False
+        if called_off:  # the log may have less to tell by now
+            self._start()
+        elif ended.code == 0 and ended.output:
             position, tasks = map(int, ended.output.split())
             self._pace.taken(position, tasks)
             if self._pace.is_due(self._position()):  # enough was recorded meanwhile

@@ -83,8 +83,9 @@ def space_taken(folder: Path, *others: Path) -> int:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all below it, whatever modes it was given and however deep; one that is not there is fine.
+    """Remove a folder with all below it, whatever modes it was given and however deep.
 
+    What is not there, or is removed by somebody else meanwhile, is fine: cleaning up, forgetting and erasing may meet.
     Folders below others are moved up to the top before they are emptied: so few descriptors and short names do.
     Raises OSError for what cannot be removed, when all else is gone.
     """
@@ -104,13 +105,16 @@ def remove_folder(folder: Path) -> None:
                 finally:
                     os.close(fd)
                 os.rmdir(name, dir_fd=top)
+            except FileNotFoundError:
+                continue
             except OSError as error:
                 errors.append(error)
     finally:
         os.close(top)
     if errors:
         raise errors[0]
-    folder.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()
 
 
 def remove_entry(path: Path) -> None:
@@ -135,6 +139,8 @@ def _empty(folder: int, top: int, errors: list[OSError]) -> list[str]:
             else:
                 os.close(_open_to_change(entry.name, folder))  # moving a folder changes it
                 folders += _moved_up(entry.name, folder, top)
+        except FileNotFoundError:
+            continue
         except OSError as error:
             errors.append(error)
     return folders

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from ..events.log.event_log import ReadableLog, ReportProgress
+from ..events.log.log_reader import LogReader
 from .errors import ViewsFailed
 from .verification import Finding, Findings, compare
 from .views import schema
@@ -28,7 +29,7 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     """Differences beyond those listed."""
 
 
-def build_beside(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> Rebuilt:
+def build_beside(log: LogReader, path: Path, progress: ReportProgress | None = None) -> Rebuilt:
     """Build the views once more in a file beside, as of the position of those in `path`, and compare them.
 
     The live ones may be read and written meanwhile. Those that cannot be compared differ, and there may be none.

@@ -30,7 +30,15 @@ from ..events.log.schema import objects
 from ..events.log.stubs import StubCheck, StubFault
 from ..events.log.writers import Writer, writer_of
 from ..events.recorded import EVENT_TAGS, STUB
-from ..events.system_events import SYSTEM_TAGS, Adjusted, Deduplicated, RedeliveryRequested, ServiceStarted
+from ..events.system_events import (
+    SYSTEM_TAGS,
+    Adjusted,
+    Deduplicated,
+    ErasureFinished,
+    RedeliveryRequested,
+    ServiceStarted,
+    UserErased,
+)
 from ..events.task_events import is_terminal
 from .legal_transitions import Lawbook
 from .proof.merkle import GrowingRoot, leaf_hash
@@ -113,7 +121,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     views_position: int | None
     """Where the views stand that were compared with the fold.
 
-    None: there are none, the log itself is damaged, or they still have tasks that were forgotten and are built anew.
+    None: there are none, the log itself is damaged, or they still have what was forgotten or erased and are built anew.
     """
     sealed: int | None = None
     """Up to here the log is as the largest of its seals says. None: it was not held against seals.
@@ -150,6 +158,11 @@ class Findings:
         else:
             self.more += 1
 
+    def clear(self) -> None:
+        """Nothing was wrong after all."""
+        self.listed.clear()
+        self.more = 0
+
     def __bool__(self) -> bool:
         return bool(self.listed)
 
@@ -165,6 +178,7 @@ _DAMAGE = ("chain", "gap", "unreadable", "archive", "version", "newer")
 _ABOUT_A_TASK = tuple(SYSTEM_TAGS[event] for event in (Adjusted, Deduplicated, RedeliveryRequested))
 _CANCELLED = EVENT_TAGS[Cancelled]
 _SERVICE_STARTED = EVENT_TAGS[ServiceStarted]
+_USER_ERASED, _ERASURE_FINISHED = EVENT_TAGS[UserErased], EVENT_TAGS[ErasureFinished]
 
 
 def verify(
@@ -213,9 +227,7 @@ def verify(
     views_position = None
     if views is not None and not findings:
         views_position = compare(log, views, findings, progress)
-        if findings and log.drops(head):  # the fold began before tasks were forgotten, and ended after that
-            findings, views_position = Findings(), None
-        elif findings and without_key.records:
+        if findings and without_key.records:
             findings, views_position = Findings(), None
             findings.add(without_key.since, "key", _LOST_KEYS)
     for position, message in key_check.faults() if key_check is not None else ():
@@ -514,7 +526,7 @@ _TEXTS = ("search", "past_search")
 
 
 def compare(
-    log: ReadableLog, path: Path, findings: Findings, progress: ReportProgress | None, beside: Path | str = ""
+    log: LogReader, path: Path, findings: Findings, progress: ReportProgress | None, beside: Path | str = ""
 ) -> int | None:
     """Add what differs; answers with the views' position, or none when they could not be compared.
 
@@ -538,6 +550,9 @@ def compare(
             _compare_rows(conn, fold.connection, position, findings)
             _compare_numbers(conn, fold.connection, position, findings)
             _compare_schema(conn, position, findings)
+            if findings and _hold_what_is_gone(log, position):
+                findings.clear()
+                return None
             if not findings and (damage := find_damage(conn)):
                 findings.add(position, "views", f"{path} is damaged: {damage}. The next start builds it anew.")
         finally:
@@ -570,6 +585,23 @@ def _are_built_anew(log: ReadableLog, views: sqlite3.Connection, position: int) 
         return True
     dropped_at = holds_forgotten(views)
     return bool(dropped_at) and any(drop.position == dropped_at for drop in log.drops(dropped_at - 1))
+
+
+def _hold_what_is_gone(log: LogReader, position: int) -> bool:
+    """Whether views at a position may have what the log has no more, or nobody can read: they are made anew for it.
+
+    An erasure is finished when no views have anything of it any more.
+    """
+    if log.drops(position):
+        return True
+    head = log.head().position
+    finished = {
+        record.event.erasure
+        for at in log.newest_of(_ERASURE_FINISHED, 0, position, position)
+        for record in log.read(at - 1, 1)
+        if isinstance(record.event, ErasureFinished)
+    }
+    return not finished.issuperset(log.newest_of(_USER_ERASED, 0, head, head))
 
 
 def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Findings) -> bool:

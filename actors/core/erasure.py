@@ -7,7 +7,7 @@ from ...events.commands import EraseUser
 from ...events.context import Belongings
 from ...events.errors import KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
 from ...events.system_events import UserErased
-from ...events.task_events import is_erased
+from ...events.task_events import ERASED, is_erased
 from .state import SchedulerState
 
 _NAMED = 10
@@ -52,8 +52,14 @@ def _unfinished(state: SchedulerState, user_id: int, theirs: frozenset[int]) -> 
 
 
 def refuse_unreadable(state: SchedulerState) -> None:
-    """Raises `KeysUnreadable` when there is an open task that nobody can read: it would fail, and could have run."""
+    """Raises `KeysUnreadable` when there is an open task that nobody can read: it would fail, and could have run.
+
+    The same goes for what makes tasks: they would be others than were asked for, and nobody's.
+    """
+    by_name, sources = state.durable.schedules.by_name, state.durable.sources.by_name
     lost = [f"task {task.id}" for task in state.tasks.special() if not task.finished and is_erased(task.spec)]
+    lost += [f"schedule {name}" for name, schedule in by_name.items() if is_erased(schedule.spec.task)]
+    lost += [f"source {name}" for name, source in sources.items() if source.to == ERASED]
     if lost:
         raise KeysUnreadable(f"The keys are missing of what is to be done: {_some(lost)}")
 

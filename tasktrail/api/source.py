@@ -20,7 +20,7 @@ from ..config.load import load_config
 from ..events import Recorded
 from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
-from ..events.log.event_log import ReadableLog, ReportProgress
+from ..events.log.event_log import ReportProgress
 from ..events.log.lock import DataLock
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import read_log
@@ -252,7 +252,7 @@ def state_from_log(records: Iterable[Recorded], limits: Limits, now: datetime) -
     return state
 
 
-def rebuild_beside(log: ReadableLog, paths: DataPaths, progress: ReportProgress | None = None) -> Rebuilt:
+def rebuild_beside(log: LogReader, paths: DataPaths, progress: ReportProgress | None = None) -> Rebuilt:
     """Build the views beside the live ones and drop snapshots that have drifted. Says what differed."""
     from ..actors.snapshots import drop_drifted  # it imports much that the rest of a reader does not need
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from histories import BEGIN, Journal, random_history
 
-from tasktrail.actors.base import PING, WAKE
+from tasktrail.actors.base import PING, WAKE, DeleteSnapshots
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.state import Durable, SchedulerState
 from tasktrail.actors.core.tasks import AsCreated
@@ -378,6 +378,17 @@ def test_a_snapshot_that_cannot_be_taken_is_no_trouble(data: Path) -> None:
     assert pace.said[-1] == ("failed", 300)
     ref.ask(PING, timeout=WITHIN)
     ref.stop(timeout=WITHIN)
+
+
+def test_a_snapshot_that_is_deleted_while_it_is_taken_is_taken_anew(data: Path) -> None:
+    pace = _Pace()
+    ref = _snapshotter(data, data / "snapshots", pace, 300)
+    pace.told.clear()
+    ref.ask(DeleteSnapshots(), timeout=WITHIN)
+    assert pace.told.wait(WITHIN)
+    assert [what for what, _ in pace.said] == ["taken", "taken"]
+    ref.stop(timeout=WITHIN)
+    assert (data / "snapshots" / "scheduler").exists()
 
 
 def test_a_snapshotter_that_stops_ends_its_process(data: Path) -> None:

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +326,24 @@ def test_all_else_is_removed_when_something_cannot_be(tmp_path: Path, monkeypatc
     monkeypatch.undo()
 
     assert [path.name for path in (tmp_path / "top").rglob("*")] == ["stays", "stays"]
+
+
+def test_what_somebody_else_removes_meanwhile_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "7"
+    (folder / "below" / "deeper").mkdir(parents=True)
+    (folder / "file").touch()
+    scandir = os.scandir
+
+    def late(place: int) -> AbstractContextManager[list[os.DirEntry[str]]]:
+        with scandir(place) as found:
+            entries = list(found)
+        monkeypatch.undo()
+        shutil.rmtree(folder)
+        return nullcontext(entries)
+
+    monkeypatch.setattr(os, "scandir", late)
+    remove_folder(folder)
+    assert not folder.exists()
 
 
 def test_what_cannot_be_moved_is_removed_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from archiving import forget
 from histories import BEGIN, Journal, random_history
 
+from tasktrail.events import Completed, Recorded
 from tasktrail.events.errors import HistoryMissing
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.projections import TaskViews, ViewsFailed, catch_up
@@ -124,6 +126,20 @@ def test_what_is_written_while_it_is_built_is_in_it_too(tmp_path: Path, journal:
         assert conn.execute("SELECT count(*) FROM tasks WHERE id = 999").fetchone() == (0,)
 
 
+def test_what_is_forgotten_while_it_is_built_is_no_difference(tmp_path: Path, journal: Journal, views: Path) -> None:
+    over = next(one.task_id for one in journal.records if isinstance(one.event, Completed))
+
+    class ForgetfulReader(SqliteLogReader):
+        def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+            if limit != 1 and not journal.forgotten:  # what is folded
+                forget(journal, over)
+            return super().read(after, limit)
+
+    with closing(ForgetfulReader(tmp_path / "log.db")) as log:
+        assert build_beside(log, views).differences == ()
+    assert over in journal.forgotten
+
+
 def test_a_reader_sees_the_old_or_the_new(tmp_path: Path, views: Path) -> None:
     plant(views, GHOST)
     with closing(sqlite3.connect(f"{views.as_uri()}?mode=ro", uri=True, isolation_level=None)) as reader:
@@ -153,7 +169,8 @@ def test_views_of_another_log_stay_what_they_are(tmp_path: Path, journal: Journa
     """They may be all that knows of records that this log lacks."""
     with closing(SqliteEventLog(tmp_path / "other.db", now=BEGIN)) as log:
         random_history(Journal(log), 20, seed=9)
-        build_beside(log, views)
+        with closing(SqliteLogReader(tmp_path / "other.db")) as other:
+            build_beside(other, views)
         follow_of = beside_of(views)
         assert follow_of.exists()
         discard(views)

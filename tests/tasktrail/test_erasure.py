@@ -44,7 +44,7 @@ from tasktrail.events.task_events import ERASED
 from tasktrail.handlers.workspace import TempFiles
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.provenance import statement
-from tasktrail.projections.rebuilding import build_anew
+from tasktrail.projections.rebuilding import build_anew, build_beside
 from tasktrail.projections.verification import Verification, verify
 from tasktrail.whatif.ask import what_if
 
@@ -203,6 +203,32 @@ def test_an_attempt_cannot_make_folders_that_keep_an_erasure_from_its_end(
     assert not (tasks.paths.temp / str(task_id)).exists()
 
 
+def test_views_that_an_erasure_is_about_to_make_anew_are_not_compared(
+    encrypted: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = Event(), Event()
+    replace_views = eraser.Eraser._replace_views
+
+    def late(self: eraser.Eraser) -> None:
+        begun.set()
+        assert go_on.wait(WITHIN)
+        replace_views(self)
+
+    monkeypatch.setattr(eraser.Eraser, "_replace_views", late)
+    tasks = encrypted()
+    tasks.wait(tasks.create_task(type="echo", user_id=ADA, label=canary(ADA, "label")), WITHIN)
+    position = tasks.erase_user(ADA).position
+    assert begun.wait(WITHIN)
+    found = tasks.verify()
+    with closing(SqliteLogReader(tasks.paths.log)) as log:
+        built = build_beside(log, tasks.paths.views)
+    go_on.set()
+    assert (found.findings, found.views_position) == ((), None)
+    assert built.differences == ()
+    wait_until_finished(tasks, position)
+    assert tasks.verify().views_position
+
+
 def test_who_has_work_is_not_erased(encrypted: Opener, tmp_path: Path) -> None:
     tasks = encrypted()
     held = tasks.create_task(type="echo", user_id=ADA, held=True)
@@ -317,6 +343,17 @@ def test_a_service_does_not_start_without_the_keys_of_its_log(encrypted: Opener,
         tasks.wait(held, WITHIN)
         new = tasks.create_task(type="noop", user_id=ADA, label="new")
         assert [tasks.get_task(one).label for one in (held, new)] == ["held", "new"]
+
+
+def test_a_service_does_not_start_without_the_keys_of_what_makes_new_tasks(encrypted: Opener, tmp_path: Path) -> None:
+    with encrypted() as tasks:
+        tasks.add_schedule("nightly", {"type": "echo", "user_id": ADA, "options": {"value": "hers"}}, every=3600)
+        tasks.add_source("inbox", [tmp_path / "in"], tmp_path / "out", task={"type": "telltale", "user_id": ADA})
+        tasks.pause_source("inbox")
+        tasks.add_schedule("of nobody", {"type": "noop"}, every=3600)
+    (tmp_path / "data" / "keys.db").unlink()
+    with pytest.raises(KeysUnreadable, match="to be done: schedule nightly, source inbox"):
+        encrypted(personal_data="plain")
 
 
 def test_a_check_tells_of_keys_that_are_missing_and_of_one_that_is_back(encrypted: Opener, tmp_path: Path) -> None:
