@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	if [ -z "$$found" ]; then \
 		echo "No Python 3.11 or newer with venv was found. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; \
 	fi; \
-	echo "setting up $(VENV) with $$($$found --version)"; \
+	echo "setting up $(VENV) with $$($$found --version); this takes some minutes and 1.3 GB"; \
 	$$found -m venv --clear $(VENV); }
 	@$(PIP_INSTALL) --upgrade pip
 	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_INSTALL) --build-constraint constraints.txt --editable '.[media]' --group dev --group bench --group outside

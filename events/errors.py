@@ -95,7 +95,10 @@ class UnknownType(TasktrailError):
     code = "unknown_type"
     status = 400
     title = "There is no such task type"
-    remedy = "List the types with `tasktrail types`; a type of your own needs an entry point or the key `handlers`."
+    remedy = (
+        "List the types with `tasktrail types`; a type of your own needs a service that was given its file "
+        "(`tasktrail serve FILE`), an entry point, or the key `handlers`."
+    )
 
 
 class InvalidOptions(TasktrailError):

@@ -6,9 +6,12 @@ import sys
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from .cli.app import run
+    try:
+        from .cli.app import run
 
-    code = run(sys.argv[1:])
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # the command is still being loaded; later ones are caught in `run`
+        code = 130
     try:
         sys.stderr.flush()
     except OSError:  # nobody can be told; Python would try again at its end, and leave with 120 instead

@@ -9,6 +9,7 @@ from ..events.commands import AddSchedule, AdjustTask, DrainQueue, PauseQueue, R
 from ..words import moment, size
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, schedule_names
+from .failing import DONE, INTERRUPTED
 from .fields import absolute, default_actor, options_of, reason_and_actor, repeated_fields
 from .parameters import FILE, TYPE, WAITING_ID
 from .session import Session
@@ -74,12 +75,17 @@ def resume_command(
 @click.option("--wait", is_flag=True, help="Come back when the last attempt has ended.")
 @reason_and_actor
 @pass_session
-def drain_command(session: Session, reason: str | None, actor: str | None, *, wait: bool) -> None:
+def drain_command(session: Session, reason: str | None, actor: str | None, *, wait: bool) -> int:
     """Start nothing more and let what runs end; when it has, that is recorded. `resume` ends it."""
     begun = _drain_under_way(session) if wait else None
     position = begun or send(session, DrainQueue, who(reason, actor)).position
     if wait:
-        _wait_until_drained(session, position)
+        try:
+            _wait_until_drained(session, position)
+        except KeyboardInterrupt:
+            say("the drain goes on; `tasktrail resume` ends it", err=True)
+            return INTERRUPTED
+    return DONE
 
 
 def _drain_under_way(session: Session) -> int | None:

@@ -53,7 +53,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     cancelled: int = 0
     left: float | None = None
-    """Seconds until all is done, estimated by how long tasks of the types took before; None when that is unknown."""
+    """Seconds until all is done: what runs by its own pace, the rest by its type; None when that is unknown."""
 
 
 class Screen(Protocol):
@@ -162,26 +162,25 @@ def totals_in_words(totals: Totals) -> str:
     return ", ".join(words)
 
 
-def totals_of(tasks: Iterable["Task"], means: Mapping[str, float]) -> Totals:
+def totals_of(tasks: Iterable["Task"], means: Mapping[str, float], now: datetime) -> Totals:
     """The totals of named tasks."""
     known = list(tasks)
     count = {status: sum(task.status == status for task in known) for status in ENDED}
     unfinished = _open(known)
-    spans = [_expected(task, means) for task in unfinished if not _is_held(task)]
-    at_once = max(1, sum(task.status == "running" for task in unfinished))
-    certain = [span for span in spans if span is not None]
-    left = sum(certain) / at_once if len(certain) == len(spans) else None
-    return Totals(total=len(known), left=left, **count)
+    running = [_expected(task, means, now) for task in unfinished if task.status == "running"]
+    others = [_expected(task, means, now) for task in unfinished if task.status != "running" and not _is_held(task)]
+    waiting = None if None in others else sum(filter(None, others))
+    return Totals(total=len(known), left=_together(running, waiting, len(running)), **count)
 
 
-def totals_since(first: "Stats", now: "Stats", known: Iterable["Task"]) -> Totals:
+def totals_since(first: "Stats", stats: "Stats", known: Iterable["Task"], now: datetime) -> Totals:
     """The totals of what was unfinished at the first look, or came since. `known`: what runs, and some that wait."""
-    ended = {status: max(0, now.counts[status] - first.counts[status]) for status in ENDED}
-    unfinished = sum(now.counts[status] for status in ("pending", "running", "retrying"))
-    return Totals(total=unfinished + sum(ended.values()), left=_left(now, list(known)), **ended)
+    ended = {status: max(0, stats.counts[status] - first.counts[status]) for status in ENDED}
+    unfinished = sum(stats.counts[status] for status in ("pending", "running", "retrying"))
+    return Totals(total=unfinished + sum(ended.values()), left=_left(stats, list(known), now), **ended)
 
 
-def _left(stats: "Stats", known: Sequence["Task"]) -> float | None:
+def _left(stats: "Stats", known: Sequence["Task"], now: datetime) -> float | None:
     """Seconds until all that may start is done. A held task waits until somebody releases it: nobody knows how long."""
     means = means_of(stats)
     running = [task for task in known if task.status == "running"]
@@ -192,20 +191,35 @@ def _left(stats: "Stats", known: Sequence["Task"]) -> float | None:
     }
     if any(number and name not in means for name, number in waiting.items()):
         return None
-    spans = [_expected(task, means) for task in running]
-    if any(span is None for span in spans):
+    work = sum(number * means.get(name, 0.0) for name, number in waiting.items())
+    return _together([_expected(task, means, now) for task in running], work, stats.counts["running"])
+
+
+def _together(running: Sequence[float | None], waiting: float | None, at_once: int) -> float | None:
+    """Seconds until all is done, with so many at once; not before the last one that runs now."""
+    spans = [span for span in running if span is not None]
+    if waiting is None or len(spans) < len(running):
         return None
-    work = sum(number * means.get(name, 0.0) for name, number in waiting.items()) + sum(filter(None, spans))
-    return work / max(1, stats.counts["running"])
+    return max([(sum(spans) + waiting) / max(1, at_once), *spans])
 
 
 def _is_held(task: "Task") -> bool:
     return task.held and task.status == "pending"
 
 
-def _expected(task: "Task", means: Mapping[str, float]) -> float | None:
-    """How many seconds of work the task is expected to need; None when that is unknown."""
-    return seconds_left(task.progress, means.get(task.type) or task.estimated_time)
+def _expected(task: "Task", means: Mapping[str, float], now: datetime) -> float | None:
+    """How many seconds of work the task is expected to need still; None when that is unknown.
+
+    What runs goes by its own pace; a later attempt may have begun anywhere, so it goes by its type.
+    """
+    whole, done = means.get(task.type) or task.estimated_time, task.progress
+    if task.status == "running" and task.started_at:
+        ran = (now - task.started_at).total_seconds()
+        own = left_at_own_pace(done, ran) if task.attempt == 1 else None
+        if own is not None:
+            return own
+        done = max(done, min(99.0, 100 * ran / whole)) if whole else done
+    return seconds_left(done, whole)
 
 
 def _open(tasks: Iterable["Task"]) -> list["Task"]:
@@ -248,9 +262,8 @@ def _cells(task: "Task", means: Mapping[str, float], now: datetime) -> tuple[str
     if runs and task.started_at:
         seconds = max(0.0, (now - task.started_at).total_seconds())
         ran = duration(seconds) if seconds >= 60 else f"{seconds:.0f} s"  # noqa: PLR2004 - a minute; tenths would flicker
-        own = left_at_own_pace(task.progress, seconds)
-        expected = means.get(task.type, 0.0) - seconds if own is None else own
-        left = about(expected).removeprefix("about ") if expected > 0 else ""
+        expected = _expected(task, means, now)
+        left = about(expected).removeprefix("about ") if expected else ""
     status = "waiting" if task.status == "pending" and not task.held else headline(task) if not runs else "running"
     cells = (
         str(task.id),
@@ -360,7 +373,8 @@ class Watch:
             return
         self._first = self._first or stats
         means, known = means_of(stats), self.tasks.values()
-        board.draw(totals_of(known, means) if self._ids else totals_since(self._first, stats, known), means, now)
+        totals = totals_of(known, means, now) if self._ids else totals_since(self._first, stats, known, now)
+        board.draw(totals, means, now)
 
     def _look_at_all(self) -> set[int]:
         """Show what runs and the first that wait. Returns their ids."""

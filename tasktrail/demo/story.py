@@ -13,11 +13,13 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from shutil import which
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from ..api.client import Client
 from ..events import Checkpointed, Started, Task
@@ -141,9 +143,9 @@ class Demo:
 
     def show(self, *, keep: bool) -> None:
         """Say where the page with the tasks is; `keep` a service running behind it until somebody ends it."""
-        serve = f"tasktrail --data {self._data} serve --port {self._port}"
         if not keep:
-            self._say("The page", f"with these tasks is http://127.0.0.1:{self._port}/ while this runs: {serve}")
+            serve = f"{_typed()} --data {self._data} serve"
+            self._say("The page", f"with these tasks is at the address that this prints: {serve}")
             return
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ServiceProcess(self._data, self._port) as service:
@@ -175,11 +177,8 @@ class Demo:
 
     def _watch(self, tasks: Client, ids: list[int], *, until: float | None) -> float:
         """Progress bars until all have ended, or the first is at `until` percent; where the first stands."""
-        columns = (TextColumn("  {task.description:<26}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
         deadline = time.monotonic() + DONE_WITHIN
-        with Progress(
-            *columns, TextColumn("{task.fields[message]}"), TimeElapsedColumn(), console=self._console
-        ) as bars:
+        with progress_bars(self._console) as bars:
             rows = {task_id: bars.add_task(f"task {task_id}", total=100, message="") for task_id in ids}
             while time.monotonic() < deadline:
                 states = [tasks.get_task(task_id) for task_id in ids]
@@ -235,8 +234,27 @@ class Demo:
         return done.returncode
 
 
+def progress_bars(console: Console) -> Progress:
+    """A row for each task. Where there is little room, name and message are cut, and nothing else."""
+    return Progress(
+        TextColumn("  {task.description}", table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=8),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[message]}", table_column=Column(ratio=2, no_wrap=True, overflow="ellipsis")),
+        TimeElapsedColumn(),
+        console=console,
+        expand=True,
+    )
+
+
 def _name(task: Task) -> str:
     return f"{task.id} {task.type} {Path(task.input_file).name}"
+
+
+def _typed() -> str:
+    """What to type for `tasktrail` here: in a checkout it need not be on the search path."""
+    here = Path(sys.argv[0])
+    return str(here) if here.name == "tasktrail" and which("tasktrail") is None else "tasktrail"
 
 
 def _message(task: Task) -> str:

@@ -24,6 +24,16 @@ KEPT = (Sandbox(mode="auto"), "kept_handlers")
 MakeExecutor: TypeAlias = Callable[..., tuple[LocalExecutor, Reports]]
 
 
+_TEMP = [""]
+"""Where attempts get their temp folders: an ordinary user makes none at the root of the file system."""
+
+
+@pytest.fixture(autouse=True)
+def temp(tmp_path: Path) -> None:
+    """A place of the test's own for them."""
+    _TEMP[0] = str(tmp_path / "temp")
+
+
 @pytest.fixture(params=[FREE, SANDBOXED, KEPT], ids=["free", "sandboxed", "kept"])
 def make(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
     """Make an executor and open it; it is closed afterwards, and has told the end of each attempt once then."""
@@ -51,7 +61,9 @@ def make(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
 
 
 def short(task_type: str, task_id: int, *, grace: float = 0.2, workers: int = 9, **options: Any) -> Run:
-    return Run(task_id, 1, task_type, "", "", options, None, f"/nowhere/{task_id}", grace=grace, shared_workers=workers)
+    return Run(
+        task_id, 1, task_type, "", "", options, None, f"{_TEMP[0]}/{task_id}", grace=grace, shared_workers=workers
+    )
 
 
 def echoes(first: int, last: int) -> list[Run]:
@@ -216,7 +228,7 @@ def test_a_worn_worker_is_given_no_more(make: MakeExecutor) -> None:
 
 def test_nothing_passes_one_that_needs_a_worker_to_itself(make: MakeExecutor) -> None:
     executor, reports = make()
-    alone = Run(4, 1, "echo", "", "", {"value": 4}, None, "/nowhere/4")
+    alone = Run(4, 1, "echo", "", "", {"value": 4}, None, f"{_TEMP[0]}/4")
     executor.do([*echoes(1, 3), alone, *echoes(5, 6)])
     all_complete(reports, 1, 6)
     assert [report.task_id for report in reports.all if isinstance(report, AttemptEnded)] == [1, 2, 3, 4, 5, 6]

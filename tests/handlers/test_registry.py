@@ -77,6 +77,13 @@ def test_an_unknown_type_names_the_nearest(registry: Registry) -> None:
         registry.get("")
 
 
+def test_all_three_ways_to_a_type_of_ones_own_are_advised(registry: Registry) -> None:
+    """Who has followed the first page has a file, and no service that was given it."""
+    with pytest.raises(UnknownType) as refusal:
+        registry.get("add")
+    assert all(way in refusal.value.advice for way in ("`tasktrail serve FILE`", "entry point", "`handlers`"))
+
+
 def test_a_second_claim_on_a_name_is_refused_with_both_homes(registry: Registry, module: str) -> None:
     @handler("two")
     def other(_context: object) -> None:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from tasktrail.cli import watch
 from tasktrail.cli.watch import Board, Totals, Watch, picture, totals_in_words, totals_of
-from tasktrail.events import Started
+from tasktrail.events import Failed, Retried, Started
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
 from tasktrail.expectation import means_of
@@ -142,8 +142,8 @@ def test_held_tasks_do_not_count_in_the_time_left(tasks: Any) -> None:
     """They wait until somebody releases them, and nobody knows when that will be."""
     create(tasks, 1)
     create(tasks, 2, held=True)
-    known = [tasks.get_task(1), tasks.get_task(2)]
-    assert totals_of(known, {"video_convert": 90.0}).left == 90.0
+    known, now = [tasks.get_task(1), tasks.get_task(2)], tasks.journal.at
+    assert totals_of(known, {"video_convert": 90.0}, now).left == 90.0
     screen = FakeScreen()
     start(tasks, 1)
     tasks.later(90)
@@ -157,16 +157,50 @@ def test_the_time_left_is_guessed_only_from_what_is_known(tasks: Any) -> None:
     """By the mean of the type and by how many run at once; with no history by what the sender expects."""
     create(tasks, 1)
     create(tasks, 2, estimated_time=600.0)
-    known = [tasks.get_task(1), tasks.get_task(2)]
-    assert totals_of(known, {}).left is None
-    assert totals_of(known[1:], {}).left == 600.0
-    assert totals_of(known, {"video_convert": 90.0}).left == 180.0
+    known, now = [tasks.get_task(1), tasks.get_task(2)], tasks.journal.at
+    assert totals_of(known, {}, now).left is None
+    assert totals_of(known[1:], {}, now).left == 600.0
+    assert totals_of(known, {"video_convert": 90.0}, now).left == 180.0
     for task_id in (1, 2):
         start(tasks, task_id)
-    assert totals_of([tasks.get_task(1), tasks.get_task(2)], {"video_convert": 90.0}).left == 90.0
+    assert totals_of([tasks.get_task(1), tasks.get_task(2)], {"video_convert": 90.0}, now).left == 90.0
     tasks.later(40)
     end(tasks, 1)
     assert means_of(tasks.stats()) == {"video_convert": pytest.approx(40, rel=0.2)}
+
+
+def pace(lines: Sequence[str]) -> dict[str, list[str]]:
+    """The id of each task that runs → what is behind its percentage: how long it ran, and has left."""
+    return {line.split()[0]: line.split()[4:8] for line in lines if line.split()[1:2] == ["running"]}
+
+
+def test_the_totals_say_of_what_runs_what_its_row_says(tasks: Any) -> None:
+    """By its own pace, whatever was expected of it; and all is not done before the last that runs."""
+    for number in (1, 2):
+        create(tasks, number, estimated_time=10.0)
+    start(tasks, 1)
+    tasks.later(8)
+    start(tasks, 2)
+    tasks.later(1)
+    for task_id, progress in ((1, 15.0), (2, 50.0)):
+        tasks.journal.send(AttemptProgressed(task_id=task_id, attempt=1, progress=progress))
+    for ids, left in (((1,), "about 51 s left"), ((1, 2), "about 51 s left"), ((), "about 51 s left")):
+        _watched, again = look(tasks, FakeScreen(), *ids)
+        lines = again()
+        assert lines[0].endswith(left)
+        assert pace(lines)["1"] == ["9", "s", "51", "s"]
+
+
+def test_an_attempt_that_was_resumed_is_not_judged_by_what_the_one_before_has_done(tasks: Any) -> None:
+    create(tasks, 1, estimated_time=100.0)
+    lost = Failed(outcome="interrupted", error="the service was gone", final=False)
+    tasks.journal.record(1, Started(worker="w1"), lost, Retried(cause="recovery"), Started(worker="w1", resumed=True))
+    tasks.journal.send(AttemptProgressed(task_id=1, attempt=2, progress=40.0))
+    tasks.later(1)
+    _watched, again = look(tasks, FakeScreen(), 1)
+    lines = again()
+    assert lines[0] == "0 of 1 done, about 60 s left"
+    assert pace(lines)["1"] == ["1", "s", "60", "s"]
 
 
 @pytest.mark.parametrize(

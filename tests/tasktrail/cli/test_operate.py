@@ -298,6 +298,16 @@ def test_a_second_one_who_drains_waits_with_the_first(cli: Cli, tasks: Any) -> N
     assert len(tasks.sent) == asked
 
 
+def test_who_no_longer_waits_for_a_drain_is_told_that_it_goes_on(cli: Cli, tasks: Any) -> None:
+    def press() -> None:
+        raise KeyboardInterrupt
+
+    tasks.script.append(press)
+    shown = cli("drain", "--wait")
+    assert (shown.code, shown.out) == (130, "accepted at position 1\n")
+    assert shown.err == "the drain goes on; `tasktrail resume` ends it\n"
+
+
 def test_a_graph_that_is_no_json_is_told_with_the_name_of_its_file(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "graph.json"
     file.write_text('[{"name": "a"')

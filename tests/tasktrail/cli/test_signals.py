@@ -1,9 +1,14 @@
-"""How the main thread of a command waits: for signals, and for whoever wakes it."""
+"""How the main thread of a command waits: for signals, and for whoever wakes it. And a signal before it can wait."""
 
 import os
 import signal
+import sys
 import threading
+from types import ModuleType
 
+import pytest
+
+from tasktrail.__main__ import main
 from tasktrail.cli.progress import Signals
 
 
@@ -53,3 +58,17 @@ def test_afterwards_all_is_as_before() -> None:
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_ctrl_c_while_a_command_is_still_being_loaded_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Loading(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "tasktrail.cli.app", Loading("tasktrail.cli.app"))
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 130
+    assert capsys.readouterr() == ("", "")
