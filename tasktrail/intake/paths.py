@@ -156,6 +156,7 @@ class PathRules:
                 status=CONFLICT,
             )
         check_apart(path, self.protected, "output_file", followed=False)
+        _check_writable(folder, "output_file")
         _check_name(folder, name)
         in_place = bool(command.input_file) and os.path.realpath(path) == os.path.realpath(command.input_file)
         if in_place and command.original == "keep":
@@ -269,9 +270,9 @@ def _no_stand_in(name: str) -> InvalidPath:
 def _check_writable(folder: str, field: str) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InvalidPath(
-            f"Nothing can be moved into or out of the folder {folder!r}",
+            f"Nothing can be written in the folder {folder!r}, nor taken out of it",
             field=field,
-            remedy="Check its permissions.",
+            remedy="Check its permissions, or choose another folder.",
             status=CONFLICT,
         )
 

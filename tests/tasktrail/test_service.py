@@ -287,6 +287,16 @@ def test_many_commands_are_answered_in_order_and_refusals_stand_among_them(servi
     assert kinds == [1, "unknown_task", "unknown_type", 2]
 
 
+def test_a_folder_that_nothing_can_be_written_in_is_refused_at_once(
+    service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr("os.access", lambda path, *_: not str(path).endswith("/closed"))  # root may write anywhere
+    with pytest.raises(InvalidPath, match="Nothing can be written in the folder") as refused:
+        service.create_task(type="write", output_file=tmp_path / "closed" / "a.txt")
+    assert (refused.value.field, service.list_tasks(TaskFilters())[1]) == ("output_file", 0)
+
+
 def test_an_output_has_one_unfinished_task_that_writes_it_whatever_it_is_called(
     service: TaskService, tmp_path: Path
 ) -> None:
