@@ -259,12 +259,15 @@ def kept(protected: Path) -> Iterator[Reports]:
     executor.close(5.0)
 
 
-def begin(reports: Reports, number: int, kind: str, **options: Any) -> None:
-    reports._executor.do([Run(number, 1, kind, "", "", options, None, f"/nowhere/{number}")])
+def begin(reports: Reports, number: int, kind: str, folder: Path = Path("/nowhere"), **options: Any) -> None:
+    """`folder`: where an attempt of a type that needs one has its temp folder."""
+    reports._executor.do([Run(number, 1, kind, "", "", options, None, str(folder / str(number)))])
 
 
-def run_to_its_end(reports: Reports, number: int, kind: str, **options: Any) -> AttemptEnded:
-    begin(reports, number, kind, **options)
+def run_to_its_end(
+    reports: Reports, number: int, kind: str, folder: Path = Path("/nowhere"), **options: Any
+) -> AttemptEnded:
+    begin(reports, number, kind, folder, **options)
     return reports.end(number)
 
 
@@ -442,12 +445,12 @@ def test_what_loading_a_type_says_of_how_it_is_scheduled_holds_and_replaces_nobo
     reports = Reports(executor)
     try:
         run_to_its_end(reports, 1, "echo", value=1)
-        ranks = [run_to_its_end(reports, number, "polite").result["nice"] for number in (2, 3, 4)]
+        ends = [run_to_its_end(reports, number, "polite", protected / "tmp") for number in (2, 3, 4)]
         assert run_to_its_end(reports, 5, "echo", value=5).outcome == "completed"
     finally:
         executor.close(5.0)
 
-    assert ranks == 3 * [os.nice(0) + 1]
+    assert [ended.result["nice"] for ended in ends] == 3 * [os.nice(0) + 1]
     assert [why for why in replaced(reports) if "scheduled" in why] == []
 
 

@@ -241,8 +241,9 @@ def _first_process(namespaces: Sequence[str], script: str, *arguments: str) -> t
     assert process.stderr is not None
     said = process.stdout.readline()
     if not said:
-        process.wait()
-        raise OSError(process.stderr.read().decode().strip())
+        why = process.stderr.read().decode().strip()
+        _end(process)
+        raise OSError(why)
     return process, int(said)
 
 
