@@ -156,7 +156,6 @@ class PathRules:
                 status=CONFLICT,
             )
         check_apart(path, self.protected, "output_file", followed=False)
-        _check_writable(folder, "output_file")
         _check_name(folder, name)
         in_place = bool(command.input_file) and os.path.realpath(path) == os.path.realpath(command.input_file)
         if in_place and command.original == "keep":
@@ -172,6 +171,7 @@ class PathRules:
             )
         if not command.overwrite and not in_place and os.path.lexists(path):
             raise OutputExists(f"{path!r} is already there", field="output_file")
+        _check_writable(folder, "output_file")
 
     def check_original(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
         """Whether the input may be removed, or moved to where the command says, when the result is there."""
