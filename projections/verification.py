@@ -228,7 +228,8 @@ def verify(
     if views is not None and not findings:
         views_position = compare(log, views, findings, progress)
         if findings and without_key.records:
-            findings, views_position = Findings(), None
+            findings.clear()
+            views_position = None
             findings.add(without_key.since, "key", _LOST_KEYS)
     for position, message in key_check.faults() if key_check is not None else ():
         findings.add(position, "key", message)

@@ -51,7 +51,10 @@ def _length(text: str) -> timedelta:
 
 
 def _nearest(day: date, clock: str, now: datetime, days: int, *, earlier: bool) -> datetime:
-    """The next time of what comes every so many days, of which one is `day`, not in the past; or the last one."""
+    """The next time that a clock shows on such a day, one of which comes every so many `days`; or the last time.
+
+    `day` is today, or the next one of these.
+    """
     at = _at(day, clock)
     if earlier:
         return at if at <= now else _at(day - timedelta(days=days), clock)
