@@ -34,6 +34,7 @@ from .encryption import Decryption, Encryption, belongings, erasable, key_of, op
 from .event_log import Answer, Epoch, Erasable, Head, Part
 from .faults import UNREADABLE, Damage, Fault
 from .files import HeadMark, LogFiles, create_private
+from .inserting import insert_rows
 from .integrity import (
     AT_ONCE,
     can_be_rebuilt,
@@ -70,8 +71,8 @@ from .sqlite_errors import OPENING, explained, header_fault, illegible
 from .stubs import DROPS, Drop, StubCheck, put_stubs, read_drops, to_drop
 from .writers import Writer, newest_writer
 
-_INSERT_EVENT = f"INSERT INTO events ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * 15)})"  # noqa: S608 - our own names
-_INSERT_ANSWER = "INSERT INTO answers (command_id, digest, task_id, position, sum) VALUES (?, ?, ?, ?, ?)"
+_INTO_EVENTS = f"INSERT INTO events ({', '.join(COLUMNS)}, hash)"
+_INTO_ANSWERS = "INSERT INTO answers (command_id, digest, task_id, position, sum)"
 _PAGE = 5000
 _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 # More pages between checkpoints: fewer of them, and room that `_grow_write_ahead_log` makes at the start.
@@ -302,13 +303,13 @@ class SqliteEventLog:
             changed = set[int]()
             for record in moving:  # the schema lets a stub take a place only while that record is the last one
                 ahead = record.position - rows[0][0] + 1
-                conn.executemany(_INSERT_EVENT, rows[:ahead])
+                insert_rows(conn, _INTO_EVENTS, rows[:ahead])
                 rows = rows[ahead:]
                 self._move(record, changed)
             if changed:
                 raise LogCorrupt(f"{self._path}: records in the archive of {min(changed)} are dropped, and it stays")
-            conn.executemany(_INSERT_EVENT, rows)
-            conn.executemany(_INSERT_ANSWER, [_summed(astuple(answer)) for answer in answers])
+            insert_rows(conn, _INTO_EVENTS, rows)
+            insert_rows(conn, _INTO_ANSWERS, [_summed(astuple(answer)) for answer in answers])
             conn.execute("COMMIT")
             self._look_at_files(written=True)  # once more: what was written to a ghost is not acknowledged
         except BaseException as error:

@@ -4,18 +4,19 @@ import sqlite3
 from collections.abc import Iterable
 
 from ...events import Created, Recorded
+from ...events.log.inserting import insert_rows
 from .checksums import sound
 
 
 def write_dependants(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
     """Fold a batch in."""
     rows = [
-        (other, record.task_id)
+        (other, record.task_id, None)
         for record in records
         if isinstance(record.event, Created)
         for other in set(record.event.depends_on)
     ]
-    conn.executemany("INSERT INTO dependants VALUES (?, ?, NULL)", rows)
+    insert_rows(conn, "INSERT INTO dependants", rows)
 
 
 def read_dependants(conn: sqlite3.Connection, task_id: int, most: int) -> list[int]:

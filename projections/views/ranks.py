@@ -2,6 +2,7 @@
 
 import sqlite3
 
+from ...events.log.inserting import insert_rows
 from .checksums import sound, with_sums
 
 EVERY = 1024
@@ -39,7 +40,7 @@ class Ranks:
 
     def write(self) -> None:
         """Write the rows that are due, within the transaction that is open."""
-        self._conn.executemany("INSERT INTO ranks VALUES (?, ?, ?, ?)", with_sums(self._rows))
+        insert_rows(self._conn, "INSERT INTO ranks", with_sums(self._rows))
         self._rows.clear()
         if len(self._known) > _REMEMBERED:
             self._known.clear()

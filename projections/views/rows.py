@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import astuple, fields
 
 from ...events import Created, Recorded, TaskState
+from ...events.log.inserting import insert_rows
 from ...events.priority import queue_key
 from ...events.state import create
 from ...events.system_events import (
@@ -69,7 +70,12 @@ COLUMNS = (
     "state_sum",
 )
 
-INSERT = f"INSERT INTO tasks ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - our own names
+INTO_TASKS = f"INSERT INTO tasks ({', '.join(COLUMNS)})"
+# Row by row: with several rows in a statement FTS5 writes a piece of its index for each statement.
+_INTO_SEARCH = "INSERT INTO search (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)"
+_OUT_OF_SEARCH = """
+INSERT INTO search (search, rowid, type, input_file, output_file, error) VALUES ('delete', ?, ?, ?, ?, ?)
+"""
 # SQLite rewrites the index of every column that a statement names: each names those that have another value.
 _PLACE = ("status = ?, ", "priority = ?, ", "queue_key = ?, ")
 _TOUCHED = "updated_at = ?, changed = ?, state = ?, state_sum = ? WHERE id = ?"
@@ -135,7 +141,7 @@ def _changing(state: TaskState, at: Standing) -> Row:
 
 
 def to_insert(state: TaskState, at: Standing) -> Row:
-    """The parameters of `INSERT`. No parent is stored as 0, as the seed does for user and document."""
+    """The row for `INTO_TASKS`. No parent is stored as 0, as the seed does for user and document."""
     spec = state.spec
     text = _ENCODER.encode(spec).decode()
     owners = (spec.type, spec.user_id, spec.document_id, spec.parent_task_id or 0, spec.label, spec.batch)
@@ -188,18 +194,12 @@ def text_of(state: TaskState) -> TaskText:
 
 def add_texts(conn: sqlite3.Connection, states: Iterable[TaskState]) -> None:
     """Have tasks found by the words of their states."""
-    conn.executemany(
-        "INSERT INTO search (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)",
-        ((state.id, *text_of(state)) for state in states),
-    )
+    conn.executemany(_INTO_SEARCH, ((state.id, *text_of(state)) for state in states))
 
 
 def remove_texts(conn: sqlite3.Connection, states: Iterable[TaskState]) -> None:
     """Have tasks found by these words no longer: the index keeps no texts, so it must be told what to take out."""
-    conn.executemany(
-        "INSERT INTO search (search, rowid, type, input_file, output_file, error) VALUES ('delete', ?, ?, ?, ?, ?)",
-        ((state.id, *text_of(state)) for state in states),
-    )
+    conn.executemany(_OUT_OF_SEARCH, ((state.id, *text_of(state)) for state in states))
 
 
 def match_expression(search: str) -> str:
@@ -218,16 +218,16 @@ SPEAK_OF_A_TASK = Adjusted | Deduplicated | DeliveryAttempted | DeliveryPostpone
 
 def write_notes(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
     """Fold a batch in."""
-    rows: list[tuple[int, int]] = []
+    rows: list[tuple[int, int, None]] = []
     for record in records:
         event = record.event
         if record.task_id:
             continue
         if isinstance(event, SPEAK_OF_A_TASK):
-            rows.append((event.task_id, record.position))
+            rows.append((event.task_id, record.position, None))
         elif isinstance(event, UserErased):
-            rows += [(task_id, record.position) for task_id in event.tasks]
-    conn.executemany("INSERT INTO notes VALUES (?, ?, NULL)", rows)
+            rows += [(task_id, record.position, None) for task_id in event.tasks]
+    insert_rows(conn, "INSERT INTO notes", rows)
 
 
 def read_notes(conn: sqlite3.Connection, task_id: int) -> list[int]:

@@ -13,6 +13,7 @@ from typing import TypeAlias, get_args
 import msgspec
 
 from ...events import Status
+from ...events.log.inserting import insert_rows
 from .checksums import sound, with_sums
 
 EVERY = 256
@@ -24,7 +25,7 @@ Share: TypeAlias = Counter[tuple[int, str]]
 _STATUSES: tuple[str, ...] = get_args(Status)
 _REMEMBERED = 50_000
 """Users whose numbers are remembered."""
-_WRITE = "INSERT INTO shares VALUES (?, ?, ?, ?)"
+_INTO = "INSERT INTO shares"
 _KEPT = "SELECT * FROM shares WHERE user_id = ? AND since <= ? ORDER BY since DESC LIMIT 1"
 _MOVED = """
 SELECT kind, was, status FROM versions INDEXED BY versions_by_user WHERE user_id = ? AND since > ? AND since <= ?
@@ -69,7 +70,7 @@ class Shares:
 
     def write(self) -> None:
         """Write the rows that are due, within the transaction that is open."""
-        self._conn.executemany(_WRITE, with_sums(self._rows))
+        insert_rows(self._conn, _INTO, with_sums(self._rows))
         self._rows.clear()
         if len(self._known) > _REMEMBERED:
             self._known.clear()
@@ -77,7 +78,7 @@ class Shares:
 
 def write_shares(conn: sqlite3.Connection) -> None:
     """All rows at once, where views are built in one go."""
-    conn.executemany(_WRITE, with_sums(_all_rows(conn)))
+    insert_rows(conn, _INTO, with_sums(_all_rows(conn)))
 
 
 def _all_rows(conn: sqlite3.Connection) -> Iterator[tuple[int, int, str]]:

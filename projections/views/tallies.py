@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, cast, get_args
 import msgspec
 
 from ...events import Status
+from ...events.log.inserting import insert_rows
 from ...events.state import FINISHED
 from ..errors import ViewsDamaged
 from .checksums import sound, with_sums
@@ -185,7 +186,7 @@ class Tallies:
     def write(self) -> None:
         """Write the rows that have changed, within the transaction that is open."""
         self._end()
-        self._conn.executemany("INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?)", with_sums(self._rows))
+        insert_rows(self._conn, "INSERT OR REPLACE INTO tallies", with_sums(self._rows))
         self._rows.clear()
 
 

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from ...events import Recorded, TaskState
+from ...events.log.inserting import insert_rows
 from ...events.priority import static_priority
 from . import zones
 from .checksums import with_sums
@@ -26,7 +27,6 @@ FEW = 2
 TEXTS = 24
 """Binary digits for the number of a text of a task, below the task's id."""
 
-_VERSION = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _TEXT = "INSERT INTO past_search (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)"
 _MOST = 1 << 30
 
@@ -113,7 +113,7 @@ class Versions:
             if old is not None and change.own:
                 self._note_text(old, new, position)
             change = next(following, None)
-        self._conn.executemany(_VERSION, with_sums(rows))
+        insert_rows(self._conn, "INSERT INTO versions", with_sums(rows))
         for part in (self._zones, shares, ranks, self._tallies):
             if part is not None:
                 part.write()

@@ -9,6 +9,7 @@ import msgspec
 
 from ...events import Recorded, TaskState
 from ...events.log.files import create_private
+from ...events.log.inserting import insert_rows
 from ...events.recorded import timestamp
 from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices import log_id
@@ -20,7 +21,7 @@ from .forgotten import write_forgotten
 from .notice_table import write_notices
 from .rows import (
     COLUMNS,
-    INSERT,
+    INTO_TASKS,
     Row,
     Standing,
     add_texts,
@@ -205,7 +206,7 @@ class TaskViews:
         self, before: dict[int, TaskState], after: dict[int, TaskState], standings: dict[int, Standing]
     ) -> None:
         new = [state for task_id, state in after.items() if task_id not in before]
-        self._conn.executemany(INSERT, (to_insert(state, standings[state.id]) for state in new))
+        insert_rows(self._conn, INTO_TASKS, (to_insert(state, standings[state.id]) for state in new))
         add_texts(self._conn, new)
         updates: dict[str, list[Row]] = {}
         told_otherwise: list[tuple[TaskState, TaskState]] = []

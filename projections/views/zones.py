@@ -9,6 +9,7 @@ from functools import cache
 
 import msgspec
 
+from ...events.log.inserting import insert_rows
 from .checksums import with_sums
 
 TASKS = 8
@@ -27,7 +28,7 @@ zones as tasks that pass through."""
 _REMEMBERED = 50_000
 """Blocks whose last zone is remembered."""
 _LAST = "SELECT since, until, number FROM zones WHERE list = ? AND block = ? ORDER BY since DESC LIMIT 1"
-_WRITE = "INSERT OR REPLACE INTO zones VALUES (?, ?, ?, ?, ?, ?)"
+_INTO = "INSERT OR REPLACE INTO zones"
 
 
 @cache
@@ -106,7 +107,7 @@ class Zones:
             zone = self._last[key]
             zone.changed = False
             rows.append((*key, zone.since, zone.number, None if zone.number else zone.until))
-        self._conn.executemany(_WRITE, with_sums(rows))
+        insert_rows(self._conn, _INTO, with_sums(rows))
         self._left.clear()
         self._changed.clear()
         if len(self._last) > _REMEMBERED:

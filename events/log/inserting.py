@@ -1,0 +1,31 @@
+"""Many rows with few statements.
+
+At each statement Python lets other threads run while SQLite works, and then has to wait for its turn. A statement for
+each row, as `executemany` has it, makes two busy threads wait for each other at each row.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import chain, islice
+
+_MOST = 64
+"""Rows in a statement. The numbers in use are the powers of two up to it, so that SQLite knows the statements."""
+
+
+def insert_rows(conn: sqlite3.Connection, into: str, rows: Iterable[Sequence[object]]) -> None:
+    """Insert rows, all of one length, in order. `into` is a statement up to its `VALUES`; without rows nothing runs."""
+    coming = iter(rows)
+    while part := list(islice(coming, _MOST)):
+        done = 0
+        while left := len(part) - done:
+            number = 1 << left.bit_length() - 1
+            values = list(chain.from_iterable(part[done : done + number]))
+            conn.execute(_statement(into, len(part[0]), number), values)
+            done += number
+
+
+@cache
+def _statement(into: str, columns: int, number: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"{into} VALUES {', '.join([row] * number)}"

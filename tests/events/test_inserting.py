@@ -1,0 +1,29 @@
+"""Rows go into a table by few statements, and all the same."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tasktrail.events.log.inserting import insert_rows
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 7, 63, 64, 65, 127, 128, 200])
+def test_all_rows_are_inserted_in_their_order_by_few_statements(number: int) -> None:
+    rows = [(f"row {place}", place % 3 or None) for place in range(number)]
+    ran: list[str] = []
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        conn.execute("CREATE TABLE some (name TEXT, value INTEGER)")
+        conn.set_trace_callback(ran.append)
+        insert_rows(conn, "INSERT INTO some (name, value)", iter(rows))
+        conn.set_trace_callback(None)
+        assert conn.execute("SELECT name, value FROM some ORDER BY rowid").fetchall() == rows
+    assert len(ran) == number // 64 + (number % 64).bit_count()
+
+
+def test_a_row_that_is_refused_is_told_of_and_leaves_none_of_its_statement() -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        conn.execute("CREATE TABLE some (value INTEGER PRIMARY KEY)")
+        with pytest.raises(sqlite3.IntegrityError, match=r"some\.value"):
+            insert_rows(conn, "INSERT INTO some", [(1,), (2,), (2,), (3,)])
+        assert conn.execute("SELECT count(*) FROM some").fetchone() == (0,)
