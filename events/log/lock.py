@@ -10,6 +10,9 @@ from typing import Self
 
 from ..errors import DataInUse, InvalidPath
 
+_announced: dict[Path, str] = {}
+"""Locks that this process is about to take, and as what. The file may name another one until then."""
+
 
 def holder(path: Path) -> int | None:
     """The process of this machine that the lock file names, if it is alive.
@@ -44,6 +47,7 @@ def announce(path: Path, what: str) -> None:
 
     Another process that comes meanwhile sees that a service is starting, and waits. Only the lock keeps others out.
     """
+    _announced[path] = what
     with suppress(OSError):  # a process that cannot write here gets its error from the lock
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if holder(path) is None:
@@ -76,9 +80,8 @@ class DataLock:
             named = os.read(self._fd, 200).decode(errors="replace").strip() or "an unknown process"
             os.close(self._fd)
             raise DataInUse(f"{path.parent} is held by {named}") from error
-        announced = role(path) if holder(path) == os.getpid() else ""
         with suppress(OSError):  # a full disk: the line is for people, the lock is the kernel's
-            os.ftruncate(self._fd, os.pwrite(self._fd, _line(what or announced or "program"), 0))
+            os.ftruncate(self._fd, os.pwrite(self._fd, _line(what or _announced.pop(path, "program")), 0))
 
     def release(self) -> None:
         """Let another service in, and take the name out of the file: the process may live on without the folder."""

@@ -60,6 +60,15 @@ def test_a_service_on_its_way_names_itself_but_not_in_place_of_one_that_is_there
         assert role(path) == "restore"
 
 
+def test_a_service_that_starts_beside_a_short_command_is_named_as_what_it_is_once_it_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text(f"pid {os.getppid()} on {socket.gethostname()} as program\n")  # it opens the folder for a moment
+    announce(path, "serve")
+    path.write_text("")
+    with DataLock(path):
+        assert (holder(path), role(path)) == (os.getpid(), "serve")
+
+
 def test_to_announce_where_nobody_may_write_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     announce(tmp_path / "file" / "lock", "serve")
