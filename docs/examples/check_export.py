@@ -19,6 +19,8 @@ from securesystemslib.signer import SSlibKey
 
 def checked(file: Path, key: str) -> dict:
     """What was signed of the file. Raises an error unless all of it holds."""
+    if key.count("+") < 2:
+        raise ValueError("this is no key for seals: give NAME+HASH+KEY itself")
     name, _hash, public = key.split("+", 2)
     raw = base64.b64decode(public)
     if raw[:1] != b"\x01":

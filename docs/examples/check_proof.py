@@ -69,10 +69,10 @@ def is_signed(key, message, signature):
 
 def opened(note, key):
     """What the key has signed: origin, size, root, tasks, root of the tasks, time."""
-    name, named, text = key.strip().split("+", 2)
+    name, named, text = (*key.strip().split("+", 2), "", "")[:3]
     raw = decoded(text)
     short = sha256(name.encode() + b"\n" + raw).digest()[:4]
-    need(raw[:1] == b"\1" and short.hex() == named, "this is no key for seals")
+    need(raw[:1] == b"\1" and short.hex() == named, "this is no key for seals: give NAME+HASH+KEY itself")
     body, _, signatures = note.rpartition("\n\n")
     for line in signatures.split("\n"):
         whose, _, signature = line.rpartition(" ")

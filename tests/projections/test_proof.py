@@ -526,6 +526,12 @@ def test_the_program_for_auditors_is_short_and_prints_what_is_proven(
     assert "NOT PROVEN" in said.err
 
 
+@pytest.mark.parametrize("no_key", ["seals/key", "", "a+b"])
+def test_the_program_for_auditors_says_what_a_key_is(sealed: Sealed, no_key: str) -> None:
+    with pytest.raises(ValueError, match=r"give NAME\+HASH\+KEY itself"):
+        CHECKER["check"](sealed.proof(3), no_key)
+
+
 def test_a_pipe_among_the_seals_is_not_waited_for(sealed: Sealed) -> None:
     for name in ("99.note", "other-key"):
         os.mkfifo(sealed.seals / name)

@@ -126,6 +126,7 @@ def test_a_checker_that_was_not_written_by_us_takes_the_statement_and_no_other_f
     assert told.startswith(f"made by {NAME}/tasks/1/attempts/1 (image_thumbnail)\nfrom file:///")
     assert check("other.jpg", key.public.text)[0] == 4
     assert check("small.jpg", PrivateKey.made(NAME).public.text)[0] == 4
+    assert check("small.jpg", "seals/key") == (4, "NOT shown: this is no key for seals: give NAME+HASH+KEY itself\n")
 
 
 def test_the_newest_seal_is_named_where_it_covers_the_record(log: SqliteLogReader, tmp_path: Path) -> None:

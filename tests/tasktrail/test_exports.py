@@ -480,6 +480,10 @@ def test_one_changed_byte_of_file_or_statement_or_another_key_fails(sealed: Sign
     payload = base64.b64decode(envelope["payload"])
     forged = base64.b64encode(payload.replace(b'"position":700', b'"position":701')).decode()
     assert sealed.check(key=PrivateKey.made(PublicKey(sealed.key).name).public.text)[0] == 4
+    assert sealed.check(key="seals/key") == (
+        4,
+        "NOT as it was signed: this is no key for seals: give NAME+HASH+KEY itself\n",
+    )
     for content, said in (
         (file[:-2] + bytes((file[-2] ^ 1,)) + file[-1:], statement),
         (file + b"\n", statement),
