@@ -95,7 +95,12 @@ class Keys:
             row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
             if not row:
                 return None  # it may still come
-            self._ciphers[key] = AESGCM(self._unwrapped(key, row[0][0]))
+            try:
+                self._ciphers[key] = AESGCM(self._unwrapped(key, row[0][0]))
+            except KeysUnreadable:
+                if self._connected() is conn:
+                    raise
+                return self.cipher(key)  # one was destroyed meanwhile: the others are under another master key now
         return self._ciphers[key]
 
     def of_user(self, user_id: int) -> tuple[str, ...]:

@@ -280,6 +280,19 @@ def test_a_reader_notices_that_a_key_was_destroyed(tmp_path: Path) -> None:
         assert [record.event.label for record in reader.read() if isinstance(record.event, Created)] == [""]
 
 
+def test_a_reader_goes_on_with_the_other_keys_when_one_is_destroyed_under_its_hands(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log, closing(SqliteLogReader(path)) as reader:
+        log.append([created(1), created(2, user=8), created(3, user=9, label="seen")], expected=0)
+        log.destroy(log.belongings(7).keys)
+        records = reader.read()
+        assert isinstance(event := next(records).event, Created)  # of a key that is not there: only the file is open
+        assert event.user_id == 0
+        log.destroy(log.belongings(8).keys)
+        users = [record.event.user_id for record in records if isinstance(record.event, Created)]
+        assert users[-1] == 9
+
+
 def test_the_master_key_is_moved_by_the_configuration_or_by_hand(tmp_path: Path) -> None:
     path, places = tmp_path / "log.db", [None, tmp_path / "one", tmp_path / "two", None]
     for number, place in enumerate(places):
