@@ -22,7 +22,7 @@ from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.faults import UNREADABLE, Damage
 from ..events.log.integrity import is_well_typed
-from ..events.log.key_check import KeyCheck, Unreadable
+from ..events.log.key_check import NO_RECORDS, KeyCheck
 from ..events.log.keys import Keys
 from ..events.log.log_reader import LogReader
 from ..events.log.rows import from_row
@@ -221,16 +221,16 @@ def verify(
         findings.add(position, "seal", message)
     walk.tell_of_stubs(seals.sealed if seals is not None and unsealed else None)
     answers = _check_answers(log, findings)
-    without_key = Unreadable(0, 0)
+    without_key = NO_RECORDS
     if key_check is not None and not findings:
         without_key = key_check.unreadable(log, walk.position)
     views_position = None
     if views is not None and not findings:
         views_position = compare(log, views, findings, progress)
-        if findings and without_key.records:
+        if findings and without_key.number:
             findings.clear()
             views_position = None
-            findings.add(without_key.since, "key", _LOST_KEYS)
+            findings.add(without_key.first, "key", _LOST_KEYS)
     for position, message in key_check.faults() if key_check is not None else ():
         findings.add(position, "key", message)
     return Verification(
@@ -239,8 +239,8 @@ def verify(
         stubs=walk.stubs.stubs,
         stubs_of_service=walk.stubs.of_service,
         drops=walk.stubs.drops,
-        without_key=without_key.records,
-        without_key_since=without_key.since,
+        without_key=without_key.number,
+        without_key_since=without_key.first,
         tasks=walk.law.tasks,
         position=walk.position,
         head=walk.hash.hex(),
