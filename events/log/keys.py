@@ -194,7 +194,7 @@ class Keys:
         assert isinstance(wrapped, bytes)
         try:
             return decrypt(self._opened_master(), wrapped, name.encode())
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # the latter: it is too short
             raise self._unreadable(f"the key {name} is not as it was written") from error
 
     # --- the master key ---
@@ -211,7 +211,10 @@ class Keys:
 
     def _opened_master(self) -> AESGCM:
         if self._master is None:
-            told, name = self._master_told()
+            try:
+                told, name = self._master_told()
+            except ValueError as error:
+                raise self._unreadable("it does not say which master key it has") from error
             file = self._master_file(told)
             try:
                 self._master = AESGCM(_masters_in(file)[name])

@@ -293,6 +293,21 @@ def test_a_reader_goes_on_with_the_other_keys_when_one_is_destroyed_under_its_ha
         assert users[-1] == 9
 
 
+@pytest.mark.parametrize("damage", ["DELETE FROM master", "DROP TABLE keys", "UPDATE keys SET wrapped = x'00'"])
+def test_damaged_keys_are_told_and_a_check_of_the_log_counts_what_cannot_be_read(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log:
+        Journal(log).create(user_id=7)
+    with closing(sqlite3.connect(tmp_path / "keys.db", isolation_level=None)) as conn:
+        conn.execute(damage)
+    with closing(SqliteLogReader(path)) as reader:
+        with pytest.raises(KeysUnreadable):
+            list(reader.read())
+        with closing(Keys(path)) as keys:
+            assert (found := verify(reader, keys=keys)).ok
+        assert (found.without_key, found.without_key_since) == (1, 1)
+
+
 def test_the_master_key_is_moved_by_the_configuration_or_by_hand(tmp_path: Path) -> None:
     path, places = tmp_path / "log.db", [None, tmp_path / "one", tmp_path / "two", None]
     for number, place in enumerate(places):
