@@ -39,7 +39,7 @@ from ..events.system_events import (
     ServiceStarted,
     UserErased,
 )
-from ..events.task_events import is_terminal
+from ..events.task_events import is_erased, is_terminal
 from .legal_transitions import Lawbook
 from .proof.merkle import GrowingRoot, leaf_hash
 from .proof.seals import SealCheck, Stamped, Witnessed
@@ -145,6 +145,8 @@ class Findings:
     def __init__(self) -> None:
         self.listed: list[Finding] = []
         self.more = 0
+        self.views_read_more = False
+        """Whether the views know what some task worked on, and the log cannot be read for that."""
 
     def add(self, position: object, code: str, message: str, remedy: str = "") -> None:
         """Note one thing that is wrong. A damaged row may give no number as its position.
@@ -161,7 +163,7 @@ class Findings:
     def clear(self) -> None:
         """Nothing was wrong after all."""
         self.listed.clear()
-        self.more = 0
+        self.more, self.views_read_more = 0, False
 
     def __bool__(self) -> bool:
         return bool(self.listed)
@@ -227,7 +229,7 @@ def verify(
     views_position = None
     if views is not None and not findings:
         views_position = compare(log, views, findings, progress)
-        if findings and without_key.number:
+        if findings.views_read_more and without_key.number:
             findings.clear()
             views_position = None
             findings.add(without_key.first, "key", _LOST_KEYS)
@@ -627,8 +629,17 @@ def _compare_rows(views: sqlite3.Connection, fold: sqlite3.Connection, position:
         elif due is None:
             findings.add(position, "views", f"task {found[0]} is there and should not be")
         elif found != due:
+            findings.views_read_more = findings.views_read_more or _reads_more(found, due)
             for difference in _differences(found, due):
                 findings.add(position, "views", f"task {due[0]}: {difference}")
+
+
+def _reads_more(found: tuple[Any, ...], due: tuple[Any, ...]) -> bool:
+    try:
+        known, folded = (decode_state(due[0], *row[-2:]) for row in (found, due))
+    except (msgspec.DecodeError, TypeError):  # that is told
+        return False
+    return is_erased(folded.spec) and not is_erased(known.spec)
 
 
 def _side_by_side(found: Iterator[Any], due: Iterator[Any]) -> Iterator[tuple[Any, Any]]:

@@ -29,7 +29,8 @@ from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import DeliveryAttempted, ScheduleAdded, SourceAdded, UserErased
 from tasktrail.events.task_events import ERASED, Completed, Estimated
-from tasktrail.projections.verification import verify
+from tasktrail.projections import rebuild_views
+from tasktrail.projections.verification import REMEDIES, verify
 
 KEY = "0123456789abcdef"
 
@@ -306,6 +307,24 @@ def test_damaged_keys_are_told_and_a_check_of_the_log_counts_what_cannot_be_read
         with closing(Keys(path)) as keys:
             assert (found := verify(reader, keys=keys)).ok
         assert (found.without_key, found.without_key_since) == (1, 1)
+
+
+def test_only_views_that_know_more_than_the_log_are_no_views_to_be_built_anew(tmp_path: Path) -> None:
+    path, views = tmp_path / "log.db", tmp_path / "views.db"
+    with closing(opened(path)) as log:
+        Journal(log).create(user_id=7)
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        rebuild_views(reader, views)
+        (tmp_path / "keys.db").unlink()
+        assert [finding.code for finding in verify(reader, views, keys=keys).findings] == ["key"]
+        rebuild_views(reader, views)
+        assert verify(reader, views, keys=keys).ok
+        with closing(sqlite3.connect(views, isolation_level=None)) as conn:
+            conn.create_function("row_sum", -1, lambda *_: 0)
+            conn.execute("UPDATE counts SET number = 9")
+        found = verify(reader, views, keys=keys)
+        assert [(finding.code, finding.remedy) for finding in found.findings] == [("views", REMEDIES["views"])]
+        assert found.without_key == 1
 
 
 def test_the_master_key_is_moved_by_the_configuration_or_by_hand(tmp_path: Path) -> None:
