@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..errors import KeysUnreadable
 from ..recorded import EVENT_TAGS
 from ..system_events import ErasureFinished, UserErased
 from .encryption import key_in
@@ -67,7 +66,7 @@ class KeyCheck:
 
         `log` is asked what was erased behind a position, the last one that was seen.
         """
-        lacking = [name for name in self._used if not self._is_there(name)]
+        lacking = [name for name in self._used if not self._keys.can_open(name)]
         if not lacking:
             return NO_RECORDS
         # An erasure is recorded before its keys are destroyed: whatever is gone by now stands in the log by now.
@@ -85,11 +84,5 @@ class KeyCheck:
     def faults(self) -> Iterator[tuple[int, str]]:
         """Keys that should be gone and are there: position of the erasure that destroyed them, and what is wrong."""
         for position in sorted(self._finished & self._erased.keys()):
-            if number := sum(map(self._is_there, self._erased[position])):
+            if number := sum(map(self._keys.can_open, self._erased[position])):
                 yield position, f"{number} of the keys that were destroyed here are there again: {self._keys.path}"
-
-    def _is_there(self, name: str) -> bool:
-        try:
-            return self._keys.cipher(name) is not None
-        except KeysUnreadable:
-            return False

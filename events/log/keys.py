@@ -89,19 +89,18 @@ class Keys:
     def cipher(self, key: str) -> AESGCM | None:
         """The key of that name; none when it was destroyed, or is not among these. Raises `KeysUnreadable`."""
         if key not in self._ciphers:
-            conn = self._conn or self._connected()
-            if conn is None:
-                return None
-            row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
-            if not row:
+            plain = self._plain(key)
+            if plain is None:
                 return None  # it may still come
-            try:
-                self._ciphers[key] = AESGCM(self._unwrapped(key, row[0][0]))
-            except KeysUnreadable:
-                if self._connected() is conn:
-                    raise
-                return self.cipher(key)  # one was destroyed meanwhile: the others are under another master key now
+            self._ciphers[key] = AESGCM(plain)
         return self._ciphers[key]
+
+    def can_open(self, key: str) -> bool:
+        """Whether there is a key of that name that can be used. It is not kept for that: there may be very many."""
+        try:
+            return self._plain(key) is not None
+        except KeysUnreadable:
+            return False
 
     def of_user(self, user_id: int) -> tuple[str, ...]:
         """The names of a user's keys."""
@@ -161,6 +160,20 @@ class Keys:
                 raise self._unreadable(error) from error
             self._file = (status.st_dev, status.st_ino)
         return self._conn
+
+    def _plain(self, key: str) -> bytes | None:
+        conn = self._conn or self._connected()
+        if conn is None:
+            return None
+        row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
+        if not row:
+            return None
+        try:
+            return self._unwrapped(key, row[0][0])
+        except KeysUnreadable:
+            if self._connected() is conn:
+                raise
+            return self._plain(key)  # one was destroyed meanwhile: the others are under another master key now
 
     def _fetch(
         self, conn: sqlite3.Connection, select: str, parameters: tuple[object, ...] = ()

@@ -327,6 +327,13 @@ def test_only_views_that_know_more_than_the_log_are_no_views_to_be_built_anew(tm
         assert found.without_key == 1
 
 
+def test_a_key_that_is_only_asked_about_does_not_stay_in_memory(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "log.db")) as log, closing(Keys(tmp_path / "log.db")) as keys:
+        log.append([created(1)], expected=0)
+        assert [keys.can_open(name) for name in (*keys.of_user(7), KEY)] == [True, False]
+        assert keys._ciphers == {}
+
+
 def test_the_master_key_is_moved_by_the_configuration_or_by_hand(tmp_path: Path) -> None:
     path, places = tmp_path / "log.db", [None, tmp_path / "one", tmp_path / "two", None]
     for number, place in enumerate(places):
