@@ -52,6 +52,11 @@ class SnapshotPace:
         if self._every:
             self._due = position + _AFTER_FAILURE * self._every
 
+    def called_off(self) -> None:
+        """One was to be taken, and has been deleted: it is due whenever somebody asks."""
+        if self._every:
+            self._due = 0
+
 
 class Snapshotter(Actor):
     """Starts the process when a snapshot is due, unless it is at work already.
@@ -108,8 +113,8 @@ class Snapshotter(Actor):
 
     def _end(self, ended: ProcessEnded) -> None:
         called_off, self._called_off = self._called_off, False
-        if called_off:  # the log may have less to tell by now
-            self._start()
+        if called_off:  # whoever has it deleted may not be through yet with what no snapshot may have
+            self._pace.called_off()
         elif ended.code == 0 and ended.output:
             position, tasks = map(int, ended.output.split())
             self._pace.taken(position, tasks)

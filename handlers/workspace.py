@@ -59,6 +59,8 @@ def create_temp_file(folder: Path, prefix: str, suffix: str = "") -> Path:
 
 MAX_DEPTH = 100
 """Levels of folders that are looked through; each costs a descriptor, and no honest handler makes as many."""
+_LOOKS = 100
+"""How often a folder is looked at again, at most, because somebody else who removes it has moved folders up in it."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _VANISHED = (FileNotFoundError, NotADirectoryError)
 
@@ -89,11 +91,22 @@ def remove_folder(folder: Path) -> None:
     Folders below others are moved up to the top before they are emptied: so few descriptors and short names do.
     Raises OSError for what cannot be removed, when all else is gone.
     """
+    for looks_left in reversed(range(_LOOKS)):
+        try:
+            _remove_all_in(folder)
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not looks_left:
+                raise
+        else:
+            return
+
+
+def _remove_all_in(folder: Path) -> None:
     errors: list[OSError] = []
-    try:
-        top = _open_to_change(folder)
-    except FileNotFoundError:
-        return
+    top = _open_to_change(folder)
     try:
         left = _empty(top, top, errors)
         while left:
@@ -113,8 +126,6 @@ def remove_folder(folder: Path) -> None:
         os.close(top)
     if errors:
         raise errors[0]
-    with contextlib.suppress(FileNotFoundError):
-        folder.rmdir()
 
 
 def remove_entry(path: Path) -> None:

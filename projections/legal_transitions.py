@@ -3,14 +3,14 @@
 Pure. After a breach it goes on as if the event had been right, so that one fault gives one finding.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
 import msgspec
 
 from ..events import Cancelled, Created, Event, Failed, Recorded, Retried, Started
-from ..events.ranges import is_within, numbers_of, spans_of
+from ..events.ranges import NumberRange, is_within, spans_of
 from ..events.recorded import EVENT_TAGS
 from ..events.system_events import (
     SYSTEM_TAGS,
@@ -62,6 +62,43 @@ class _Track(msgspec.Struct, gc=False):
     """… unless that is encrypted, or was erased."""
 
 
+class _Needs:
+    """Which tasks those that are open refer to: these may not be forgotten before them."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, frozenset[int]] = {}
+        """Open task → those that it refers to."""
+        self._needing: dict[int, set[int]] = {}
+        """Task → the open ones that refer to it."""
+
+    def add(self, task_id: int, others: Iterable[int]) -> None:
+        """The task is open, and refers to others."""
+        if task_id not in self._of:
+            self._of[task_id] = frozenset(others)
+            for other in self._of[task_id]:
+                self._needing.setdefault(other, set()).add(task_id)
+
+    def remove(self, task_id: int) -> None:
+        """The task is over, or nobody knows."""
+        for other in self._of.pop(task_id, ()):
+            self._needing[other].remove(task_id)
+            if not self._needing[other]:
+                del self._needing[other]
+
+    def broken_by(self, gone: Sequence[NumberRange]) -> Iterator[tuple[int, int]]:
+        """Those that are gone and needed by one that is not; and that.
+
+        A log may forget a thousand times, and have many that wait: it takes as long as the fewer of both.
+        """
+        few = sum(last - first + 1 for first, last in gone) < len(self._needing)
+        numbers = (number for first, last in gone for number in range(first, last + 1))
+        for other in numbers if few else sorted(self._needing):
+            if is_within(other, gone):
+                for task_id in sorted(self._needing.get(other, ())):
+                    if not is_within(task_id, gone):
+                        yield other, task_id
+
+
 class Lawbook:
     """Judges records in order. Kept in memory: a few numbers a task."""
 
@@ -73,10 +110,7 @@ class Lawbook:
         """Key → the open task that has it."""
         self._refers: dict[int, tuple[int, ...]] = {}
         """Task that refers to others → these."""
-        self._needing: set[int] = set()
-        """Those of them that are open: what they refer to may not be forgotten."""
-        self._needed: dict[int, set[int]] = {}
-        """Task that they refer to → those that do. A log may forget a thousand times, and have many that wait."""
+        self._needs = _Needs()
         self._rules: dict[int, tuple[RetentionRule, ...]] = {}
         """Where rules of retention are recorded → the rules."""
         self._complete = True
@@ -104,7 +138,7 @@ class Lawbook:
         if task_id == 0:
             self._complete = False
             return
-        self._note_need(task_id, is_open=False)
+        self._needs.remove(task_id)
         self._tracks.setdefault(task_id, _Track()).status = "lost"
 
     def lose_all(self) -> None:
@@ -112,8 +146,7 @@ class Lawbook:
         for track in self._tracks.values():
             track.status = "lost"
         self._holders.clear()
-        self._needing.clear()
-        self._needed.clear()
+        self._needs = _Needs()
         self._unknown, self._complete = True, False
 
     def end(self) -> Iterator[tuple[int, str]]:
@@ -144,8 +177,10 @@ class Lawbook:
         track.attempt += isinstance(event, Started)
         track.life += move == "retried by hand"
         track.position = record.position
-        if task_id in self._refers:
-            self._note_need(task_id, is_open=track.status not in _OVER)
+        if track.status in _OVER:
+            self._needs.remove(task_id)
+        elif task_id in self._refers:
+            self._needs.add(task_id, self._refers[task_id])
         if isinstance(event, Created) and event.unique:
             self._keys[task_id] = unique_key_of(event)
         if task_id in self._keys:
@@ -208,24 +243,8 @@ class Lawbook:
             yield f"tasks were forgotten by a rule that is not recorded at {at[:20]}"
         with suppress(ValueError):  # it explains no stub, and that is told
             gone = spans_of(event.tasks)
-            few = sum(last - first + 1 for first, last in gone) < len(self._needed)
-            for other in numbers_of(event.tasks) if few else sorted(self._needed):
-                if is_within(other, gone):
-                    for task_id in sorted(self._needed.get(other, ())):
-                        if not is_within(task_id, gone):
-                            yield f"task {other} is forgotten, and task {task_id}, which is open, refers to it"
-
-    def _note_need(self, task_id: int, *, is_open: bool) -> None:
-        if (task_id in self._needing) == is_open:
-            return
-        (self._needing.add if is_open else self._needing.discard)(task_id)
-        for other in self._refers[task_id]:
-            if is_open:
-                self._needed.setdefault(other, set()).add(task_id)
-            elif (needing := self._needed.get(other)) is not None:  # one may be named twice
-                needing.discard(task_id)
-                if not needing:
-                    del self._needed[other]
+            for other, task_id in self._needs.broken_by(gone):
+                yield f"task {other} is forgotten, and task {task_id}, which is open, refers to it"
 
     def _may_answer(self, task_id: int) -> bool:
         """Whether a task is open with a key, as far as that is known."""

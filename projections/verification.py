@@ -22,7 +22,7 @@ from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.faults import UNREADABLE, Damage
 from ..events.log.integrity import is_well_typed
-from ..events.log.key_check import KeyCheck, Unreadable
+from ..events.log.key_check import NO_RECORDS, KeyCheck
 from ..events.log.keys import Keys
 from ..events.log.log_reader import LogReader
 from ..events.log.rows import from_row
@@ -39,7 +39,7 @@ from ..events.system_events import (
     ServiceStarted,
     UserErased,
 )
-from ..events.task_events import is_terminal
+from ..events.task_events import is_erased, is_terminal
 from .legal_transitions import Lawbook
 from .proof.merkle import GrowingRoot, leaf_hash
 from .proof.seals import SealCheck, Stamped, Witnessed
@@ -145,6 +145,8 @@ class Findings:
     def __init__(self) -> None:
         self.listed: list[Finding] = []
         self.more = 0
+        self.views_read_more = False
+        """Whether the views know what some task worked on, and the log cannot be read for that."""
 
     def add(self, position: object, code: str, message: str, remedy: str = "") -> None:
         """Note one thing that is wrong. A damaged row may give no number as its position.
@@ -161,7 +163,7 @@ class Findings:
     def clear(self) -> None:
         """Nothing was wrong after all."""
         self.listed.clear()
-        self.more = 0
+        self.more, self.views_read_more = 0, False
 
     def __bool__(self) -> bool:
         return bool(self.listed)
@@ -221,16 +223,16 @@ def verify(
         findings.add(position, "seal", message)
     walk.tell_of_stubs(seals.sealed if seals is not None and unsealed else None)
     answers = _check_answers(log, findings)
-    without_key = Unreadable(0, 0)
+    without_key = NO_RECORDS
     if key_check is not None and not findings:
         without_key = key_check.unreadable(log, walk.position)
     views_position = None
     if views is not None and not findings:
         views_position = compare(log, views, findings, progress)
-        if findings and without_key.records:
+        if findings.views_read_more and without_key.number:
             findings.clear()
             views_position = None
-            findings.add(without_key.since, "key", _LOST_KEYS)
+            findings.add(without_key.first, "key", _LOST_KEYS)
     for position, message in key_check.faults() if key_check is not None else ():
         findings.add(position, "key", message)
     return Verification(
@@ -239,8 +241,8 @@ def verify(
         stubs=walk.stubs.stubs,
         stubs_of_service=walk.stubs.of_service,
         drops=walk.stubs.drops,
-        without_key=without_key.records,
-        without_key_since=without_key.since,
+        without_key=without_key.number,
+        without_key_since=without_key.first,
         tasks=walk.law.tasks,
         position=walk.position,
         head=walk.hash.hex(),
@@ -627,8 +629,17 @@ def _compare_rows(views: sqlite3.Connection, fold: sqlite3.Connection, position:
         elif due is None:
             findings.add(position, "views", f"task {found[0]} is there and should not be")
         elif found != due:
+            findings.views_read_more = findings.views_read_more or _reads_more(found, due)
             for difference in _differences(found, due):
                 findings.add(position, "views", f"task {due[0]}: {difference}")
+
+
+def _reads_more(found: tuple[Any, ...], due: tuple[Any, ...]) -> bool:
+    try:
+        known, folded = (decode_state(due[0], *row[-2:]) for row in (found, due))
+    except (msgspec.DecodeError, TypeError):  # that is told
+        return False
+    return is_erased(folded.spec) and not is_erased(known.spec)
 
 
 def _side_by_side(found: Iterator[Any], due: Iterator[Any]) -> Iterator[tuple[Any, Any]]:

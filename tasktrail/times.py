@@ -7,7 +7,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN = re.compile(r"([+-])((?:\d{1,9}[smhdw])+)")
 _AGO = re.compile(r"(\d{1,6}) ?([mhdw])(?:in|ins|inutes?|ours?|ays?|eeks?)? ago")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
-_NAMED = {"noon": "12:00", "midnight": "0:00"}
+_AT = re.compile(r"\bat (?=\d{1,2}:\d{2}|noon|midnight)")
+_NAMED = {"noon": "12:00", "midnight": "00:00"}
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _NEAR = {"yesterday": -1, "today": 0, "tomorrow": 1}
 FORMS = "+10m, 'tomorrow 9:00', 22:30, '2026-08-01 22:00' (local time) or 2026-08-01T22:00:00Z"
@@ -25,7 +26,8 @@ def read_time(text: str, now: datetime, *, earlier: bool = False) -> datetime:
         now: an aware time.
         earlier: of a clock or a weekday the last one is meant, not the next.
     """
-    words = " ".join(text.lower().split())
+    words = _AT.sub("", " ".join(text.lower().split()))
+    words = " ".join(_NAMED.get(word, word) for word in words.split())
     if words == "now":
         return now
     if span := _SPAN.fullmatch(words):
@@ -39,7 +41,7 @@ def read_time(text: str, now: datetime, *, earlier: bool = False) -> datetime:
     if first in _DAYS:
         ahead = (_DAYS.index(first) - here.weekday()) % 7
         return _nearest(here.date() + timedelta(days=ahead), rest, now, 7, earlier=earlier)
-    if words in _NAMED or _CLOCK.fullmatch(words):
+    if _CLOCK.fullmatch(words):
         return _nearest(here.date(), words, now, 1, earlier=earlier)
     at = datetime.fromisoformat(words.upper())
     return at if at.tzinfo else at.astimezone()
@@ -63,8 +65,7 @@ def _nearest(day: date, clock: str, now: datetime, days: int, *, earlier: bool) 
 
 def _at(day: date, clock: str) -> datetime:
     """The local time of that day; midnight when no clock is given."""
-    clock = clock.removeprefix("at ")
-    found = _CLOCK.fullmatch(_NAMED.get(clock, clock) or "0:00")
+    found = _CLOCK.fullmatch(clock or "0:00")
     if found is None:
         raise ValueError(f"{clock!r} is no time of a day")
     hour, minute, second = (int(part or 0) for part in found.groups())

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..errors import KeysUnreadable
 from ..recorded import EVENT_TAGS
 from ..system_events import ErasureFinished, UserErased
 from .encryption import key_in
@@ -18,12 +17,14 @@ _ERASURE = msgspec.json.Decoder(UserErased)
 _FINISH = msgspec.json.Decoder(ErasureFinished)
 
 
-class Unreadable(NamedTuple):
-    """Records of which nobody can read here what is personal, though the log knows of no erasure of them."""
+class SomeRecords(NamedTuple):
+    """How many, and the position of the first."""
 
-    records: int
-    since: int
-    """The position of the first one; 0: there is none."""
+    number: int
+    first: int
+
+
+NO_RECORDS = SomeRecords(0, 0)
 
 
 class KeyCheck:
@@ -35,8 +36,8 @@ class KeyCheck:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._used: dict[str, Unreadable] = {}
-        """Key → the records that it would be needed for."""
+        self._used: dict[str, SomeRecords] = {}
+        """Key → the records that it is needed for."""
         self._erased: dict[int, tuple[str, ...]] = {}
         """Position of an erasure → the keys that it destroyed."""
         self._finished: set[int] = set()
@@ -49,8 +50,8 @@ class KeyCheck:
             return
         if name := key_in(data):
             if not is_lost(row):
-                number, since = self._used.get(name, (0, position))
-                self._used[name] = Unreadable(number + 1, since)
+                number, first = self._used.get(name, (0, position))
+                self._used[name] = SomeRecords(number + 1, first)
             return
         try:
             if event == _ERASED:
@@ -60,11 +61,14 @@ class KeyCheck:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return
 
-    def unreadable(self, log: LogReader, position: int) -> Unreadable:
-        """What nobody can read. `log` is asked what was erased behind a position, the last one that was seen."""
-        lacking = [name for name in self._used if not self._is_there(name)]
+    def unreadable(self, log: LogReader, position: int) -> SomeRecords:
+        """Those of which nobody can read here what is personal, though the log knows of no erasure of them.
+
+        `log` is asked what was erased behind a position, the last one that was seen.
+        """
+        lacking = [name for name in self._used if not self._keys.can_open(name)]
         if not lacking:
-            return Unreadable(0, 0)
+            return NO_RECORDS
         # An erasure is recorded before its keys are destroyed: whatever is gone by now stands in the log by now.
         head = log.head().position
         for at in log.newest_of(_ERASED, position, head, max(0, head - position)) if head > position else ():
@@ -75,16 +79,10 @@ class KeyCheck:
             )
         erased = {name for keys in self._erased.values() for name in keys}
         found = [self._used[name] for name in lacking if name not in erased]
-        return Unreadable(sum(one.records for one in found), min((one.since for one in found), default=0))
+        return SomeRecords(sum(one.number for one in found), min(one.first for one in found)) if found else NO_RECORDS
 
     def faults(self) -> Iterator[tuple[int, str]]:
         """Keys that should be gone and are there: position of the erasure that destroyed them, and what is wrong."""
         for position in sorted(self._finished & self._erased.keys()):
-            if number := sum(map(self._is_there, self._erased[position])):
+            if number := sum(map(self._keys.can_open, self._erased[position])):
                 yield position, f"{number} of the keys that were destroyed here are there again: {self._keys.path}"
-
-    def _is_there(self, name: str) -> bool:
-        try:
-            return self._keys.cipher(name) is not None
-        except KeysUnreadable:
-            return False

@@ -89,14 +89,18 @@ class Keys:
     def cipher(self, key: str) -> AESGCM | None:
         """The key of that name; none when it was destroyed, or is not among these. Raises `KeysUnreadable`."""
         if key not in self._ciphers:
-            conn = self._conn or self._connected()
-            if conn is None:
-                return None
-            row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
-            if not row:
+            plain = self._plain(key)
+            if plain is None:
                 return None  # it may still come
-            self._ciphers[key] = AESGCM(self._unwrapped(key, row[0][0]))
+            self._ciphers[key] = AESGCM(plain)
         return self._ciphers[key]
+
+    def can_open(self, key: str) -> bool:
+        """Whether there is a key of that name that can be used. It is not kept for that: there may be very many."""
+        try:
+            return self._plain(key) is not None
+        except KeysUnreadable:
+            return False
 
     def of_user(self, user_id: int) -> tuple[str, ...]:
         """The names of a user's keys."""
@@ -157,6 +161,20 @@ class Keys:
             self._file = (status.st_dev, status.st_ino)
         return self._conn
 
+    def _plain(self, key: str) -> bytes | None:
+        conn = self._conn or self._connected()
+        if conn is None:
+            return None
+        row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
+        if not row:
+            return None
+        try:
+            return self._unwrapped(key, row[0][0])
+        except KeysUnreadable:
+            if self._connected() is conn:
+                raise
+            return self._plain(key)  # one was destroyed meanwhile: the others are under another master key now
+
     def _fetch(
         self, conn: sqlite3.Connection, select: str, parameters: tuple[object, ...] = ()
     ) -> list[tuple[object, ...]]:
@@ -189,7 +207,7 @@ class Keys:
         assert isinstance(wrapped, bytes)
         try:
             return decrypt(self._opened_master(), wrapped, name.encode())
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # the latter: it is too short
             raise self._unreadable(f"the key {name} is not as it was written") from error
 
     # --- the master key ---
@@ -206,7 +224,10 @@ class Keys:
 
     def _opened_master(self) -> AESGCM:
         if self._master is None:
-            told, name = self._master_told()
+            try:
+                told, name = self._master_told()
+            except ValueError as error:
+                raise self._unreadable("it does not say which master key it has") from error
             file = self._master_file(told)
             try:
                 self._master = AESGCM(_masters_in(file)[name])

@@ -104,7 +104,7 @@ def stored(bare: _Row, key: str, box: str) -> _Row:
 def is_lost(row: _Row) -> bool:
     """Whether the key was gone already when the record was stored, so that nobody could ever read it."""
     data: str = row[_DATA]
-    return data.startswith(BEGINS) and data[_BOX_AT] == '"'
+    return data.startswith(BEGINS) and data.startswith('"', _BOX_AT)
 
 
 def box_of(row: _Row) -> tuple[str, str]:

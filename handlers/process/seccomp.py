@@ -5,7 +5,8 @@ What it refuses fails with EACCES, as a missing right would. Five kinds are wort
 * `chmod`, `chown` and `utime` do nothing and say that they succeeded. Landlock does not cover them, a filter cannot see
   which file is meant, and honest code calls them on its own files in passing (`shutil.copy`).
 * Unix sockets can be made in pairs, or to listen on, but not connected: the service listens on one.
-* Limits, priority, processors and pages can be set of the caller alone: another process of the user may be the service.
+* Limits, priority, processors and pages can be set of the attempt's process alone: another one of the user may be the
+  service. Programs that it starts, and threads, name themselves as 0.
 * What System V and POSIX share between processes by a number or a name outlives who made it, and no file's rights
   hold there. `inotify` tells the names in folders that may not be read.
 * `clone3` is said not to exist, because its flags cannot be seen; the C library then takes `clone`.
@@ -55,11 +56,12 @@ _LOOKED_AT = {
     "sendto": (44, 206),
 }
 _OF_ITSELF = """
-prlimit64 302 261 0 0; sched_setparam 142 118 0 0; sched_setscheduler 144 119 0 0; sched_setaffinity 203 122 0 0;
-sched_setattr 314 274 0 0; migrate_pages 256 238 0 0; move_pages 279 239 0 0; setpriority 141 140 0 0 1 0;
-ioprio_set 251 30 0 1 1 0
+prlimit64 302 261 0; sched_setparam 142 118 0; sched_setscheduler 144 119 0; sched_setaffinity 203 122 0;
+sched_setattr 314 274 0; migrate_pages 256 238 0; move_pages 279 239 0; setpriority 141 140 1 0 0;
+ioprio_set 251 30 1 0 1
 """
-"""What may be done to the caller alone: arguments by their place, and the value that each must have."""
+"""What may be done to the caller alone: the place of the argument that says to whom; and of another one, which says
+what kind of number that is, the place and the value for a process."""
 _MAY_I = (((21, -1), 1), ((269, 48), 2), ((439, 439), 2))
 """`access`, `faccessat` and `faccessat2`, and which of their arguments says what is asked."""
 _NEW_NAMESPACES = 0x7E020000
@@ -79,6 +81,8 @@ PR_SET_SECCOMP = 22
 _MODE_FILTER = 2
 
 Instruction = tuple[int, int, int, int]
+_ITSELF: Instruction = (_EQUAL, 1, 0, 0x7FFFFFFF)
+"""Stands in the filter for a comparison with the number of the process that is bound."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -117,10 +121,11 @@ def program(machine: str, *, network: bool) -> list[Instruction]:
     )
     found += _when(looked_at["clone3"], [_refuse(errno.ENOSYS)])
     for entry in _OF_ITSELF.split(";"):
-        numbers = [int(number) for number in entry.split()[1:]]
-        due = zip(numbers[2::2], numbers[3::2], strict=True)
-        wanted = [part for place, value in due for part in (*_argument(place), *_only((value,)))]
-        found += _when(numbers[column], [*wanted, _allow()])
+        *numbers, whom = [int(number) for number in entry.split()[1:4]]
+        kind = [int(number) for number in entry.split()[4:]]
+        of_process = [*_argument(kind[0]), *_only(kind[1:])] if kind else []
+        itself = [*_argument(whom), (_EQUAL, 2, 0, 0), _ITSELF, _refuse(errno.EACCES)]
+        found += _when(numbers[column], [*of_process, *itself, _allow()])
     found += _sockets(looked_at, network=network)
     return [*found, _allow()]
 
@@ -136,7 +141,9 @@ def _bytes_of(instructions: Iterable[Instruction]) -> bytes:
 
 def filter_calls(machine: str, *, network: bool) -> None:
     """Bind the calling thread, and what it starts from now on. Raises OSError when the kernel refuses."""
-    _set(_packed(machine, network=network))
+    code, jump, over, _ = _ITSELF
+    bound = _bytes_of([(code, jump, over, os.getpid())])
+    _set(_packed(machine, network=network).replace(_bytes_of([_ITSELF]), bound))
 
 
 def told_it_cannot_write(machine: str) -> list[Instruction]:

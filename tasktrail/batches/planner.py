@@ -26,7 +26,7 @@ from ..handlers.originals import ORIGINAL_FIELD as ORIGINAL
 from ..handlers.registry import Registry
 from ..intake.examination import CommandIntake, refuse_odd
 from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
-from ..intake.paths import PathRules, place_of
+from ..intake.paths import PathRules, check_writable, nearest, place_of
 from ..intake.refusals import check_options, convert_options
 from ..intake.whole_numbers import with_whole_numbers
 from .files import FoundFile, Patience, Search
@@ -562,21 +562,10 @@ def _folders_of(paths: Iterable[str]) -> set[str]:
 
 
 def _refuse_closed(folders: Sequence[str]) -> None:
-    """A folder that nothing can be written into is wrong for every file below it, and known beforehand."""
-    seen: set[str] = set()
-    for folder in folders:
-        there = folder
-        while there not in seen and not os.path.lexists(there):
-            seen.add(there)
-            there = os.path.dirname(there)  # noqa: PTH120 - a text
-        if there not in seen and os.path.isdir(there) and not os.access(there, os.W_OK | os.X_OK):  # noqa: PTH112
-            raise InvalidPath(
-                f"Nothing can be written into the folder {there!r}",
-                field="to",
-                remedy="Check its rights, or write to another one.",
-                status=CONFLICT,
-            )
-        seen.add(there)
+    """A folder that nothing can be written in is wrong for every file below it, and known beforehand."""
+    for there in dict.fromkeys(map(nearest, folders)):
+        if os.path.isdir(there):  # noqa: PTH112 - a text
+            check_writable(there, "to")
 
 
 def _asks_the_same(earlier: TaskState, wish: _Wish) -> bool:

@@ -109,7 +109,7 @@ class PathRules:
     def check_output(self, command: CreateTask | GraphTask, task_type: TaskType, *, new_folders: bool = False) -> None:
         """Whether the output can be written, and nothing is there that must not be replaced.
 
-        `new_folders`: its folder may be missing, because it will be made.
+        `new_folders`: its folder may be missing, because it will be made. Whether it can be is not looked at here.
         """
         path = command.output_file
         if not path:
@@ -171,7 +171,8 @@ class PathRules:
             )
         if not command.overwrite and not in_place and os.path.lexists(path):
             raise OutputExists(f"{path!r} is already there", field="output_file")
-        _check_writable(folder, "output_file")
+        if not new_folders:  # whoever makes folders looks at all of them
+            check_writable(folder, "output_file")
 
     def check_original(self, command: CreateTask | GraphTask, task_type: TaskType) -> None:
         """Whether the input may be removed, or moved to where the command says, when the result is there."""
@@ -206,7 +207,7 @@ class PathRules:
                 remedy=f"Name the file that it leads to: {os.path.realpath(path)}",
                 status=CONFLICT,
             )
-        _check_writable(os.path.dirname(path), "input_file")  # noqa: PTH120
+        check_writable(os.path.dirname(path), "input_file")  # noqa: PTH120
         if folder:
             self._check_original_folder(folder, path, command.output_file)
 
@@ -239,12 +240,10 @@ class PathRules:
                 remedy="Choose another folder for the originals than that of the outputs.",
                 status=CONFLICT,
             )
-        there = folder
-        while not os.path.lexists(there):
-            there = os.path.dirname(there)  # noqa: PTH120
+        there = nearest(folder)
         if not os.path.isdir(there):  # noqa: PTH112
             raise InvalidPath(f"{there!r} is no folder", field="original_folder", status=CONFLICT)
-        _check_writable(there, "original_folder")
+        check_writable(there, "original_folder")
         if os.stat(there).st_dev != os.stat(os.path.dirname(path)).st_dev:  # noqa: PTH116, PTH120
             raise InvalidPath(
                 f"{folder!r} is on another disk than {path!r}, so the file would have to be copied",
@@ -267,7 +266,8 @@ def _no_stand_in(name: str) -> InvalidPath:
     )
 
 
-def _check_writable(folder: str, field: str) -> None:
+def check_writable(folder: str, field: str) -> None:
+    """Refuse a folder in which nothing can be written."""
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InvalidPath(
             f"Nothing can be written in the folder {folder!r}, nor taken out of it",
@@ -275,6 +275,13 @@ def _check_writable(folder: str, field: str) -> None:
             remedy="Check its permissions, or choose another folder.",
             status=CONFLICT,
         )
+
+
+def nearest(folder: str) -> str:
+    """The folder, or the first one above it that is there."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)  # noqa: PTH120 - on the way of every command
+    return folder
 
 
 def _in_vain(name: str, said: str, field: str, role: str) -> InvalidPath:
@@ -305,11 +312,8 @@ def _check_form(path: str, field: str) -> None:
 def _check_name(folder: str, name: str) -> None:
     """Refuse a name that is too long. The handler writes under a shorter one, so this would only show at the end."""
     size = len(os.fsencode(name))
-    there = folder
-    while not os.path.lexists(there):
-        there = os.path.dirname(there)  # noqa: PTH120 - on the way of every command
     try:
-        limit = os.pathconf(there, "PC_NAME_MAX")
+        limit = os.pathconf(nearest(folder), "PC_NAME_MAX")
     except OSError:
         limit = _USUAL_NAME_MAX
     if size > limit:

@@ -50,14 +50,13 @@ TYPES = (
 MakeExecutor: TypeAlias = Callable[..., LocalExecutor]
 
 
-_TEMP = [""]
-"""Where attempts get their temp folders: an ordinary user makes none at the root of the file system."""
+TEMP = Path()
+"""Where attempts get their temp folders: of each test its own."""
 
 
 @pytest.fixture(autouse=True)
-def temp(tmp_path: Path) -> None:
-    """A place of the test's own for them."""
-    _TEMP[0] = str(tmp_path / "temp")
+def _temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "TEMP", tmp_path / "temp")
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def make() -> Iterator[MakeExecutor]:
 
 
 def run(task_type: str, task_id: int = 1, **options: Any) -> Run:
-    return Run(task_id, 1, task_type, "", "", options, None, f"{_TEMP[0]}/{task_id}")
+    return Run(task_id, 1, task_type, "", "", options, None, f"{TEMP}/{task_id}")
 
 
 def open_descriptors() -> int:
@@ -249,7 +248,7 @@ def test_workers_see_no_secret_of_the_service(make: MakeExecutor, monkeypatch: p
     seen = reports.end(1).result
     assert "s3cret" not in str(seen)
     assert (seen["LC_TIME"], seen["WANTED"], seen["PYTHONHASHSEED"]) == ("C", "yes", "7")
-    assert (seen["PATH"], seen["MALLOC_ARENA_MAX"], seen["TMPDIR"]) == (os.environ["PATH"], "2", f"{_TEMP[0]}/1")
+    assert (seen["PATH"], seen["MALLOC_ARENA_MAX"], seen["TMPDIR"]) == (os.environ["PATH"], "2", f"{TEMP}/1")
     assert seen["TASKTRAIL_WORKER"]
 
 

@@ -526,7 +526,7 @@ def test_cost_is_that_of_the_attempt(attempt: Attempt) -> None:
 
 
 _SCHEDULE = """
-import os, platform, subprocess
+import os, platform, psutil, resource, subprocess
 from tasktrail.handlers.process import sandbox, seccomp
 if os.geteuid() == 0:  # root's right is another matter, and dropped
     os.setgid(65534)
@@ -544,6 +544,9 @@ if child == 0:
         lambda: os.sched_setaffinity(other.pid, mine),
         lambda: os.sched_setscheduler(other.pid, os.SCHED_BATCH, os.sched_param(0)),
         lambda: (os.nice(1), os.setpriority(os.PRIO_PROCESS, 0, 2), os.sched_setaffinity(0, mine)),
+        lambda: (os.setpriority(os.PRIO_PROCESS, os.getpid(), 3), os.sched_setaffinity(os.getpid(), mine)),
+        lambda: (psutil.Process().nice(4), psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)),
+        lambda: resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE),
     ):
         try:
             tried()
@@ -555,12 +558,12 @@ os.waitpid(child, 0)
 other.kill()
 other.wait()
 """
-"""What an attempt tries with another process of its user, and last with itself."""
+"""What an attempt tries with another process of its user, and last with itself, by no number and by its own."""
 
 
 def test_an_attempt_says_how_itself_is_scheduled_and_nothing_else() -> None:
     told = subprocess.run([sys.executable, "-c", _SCHEDULE], capture_output=True, text=True, check=True).stdout
-    assert told.splitlines() == [*["Permission denied"] * 5, "done"]
+    assert told.splitlines() == [*["Permission denied"] * 5, *["done"] * 4]
 
 
 def test_the_filter_knows_both_architectures() -> None:

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,14 +25,13 @@ KEPT = (Sandbox(mode="auto"), "kept_handlers")
 MakeExecutor: TypeAlias = Callable[..., tuple[LocalExecutor, Reports]]
 
 
-_TEMP = [""]
-"""Where attempts get their temp folders: an ordinary user makes none at the root of the file system."""
+TEMP = Path()
+"""Where attempts get their temp folders: of each test its own."""
 
 
 @pytest.fixture(autouse=True)
-def temp(tmp_path: Path) -> None:
-    """A place of the test's own for them."""
-    _TEMP[0] = str(tmp_path / "temp")
+def _temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "TEMP", tmp_path / "temp")
 
 
 @pytest.fixture(params=[FREE, SANDBOXED, KEPT], ids=["free", "sandboxed", "kept"])
@@ -61,9 +61,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[MakeExecutor]:
 
 
 def short(task_type: str, task_id: int, *, grace: float = 0.2, workers: int = 9, **options: Any) -> Run:
-    return Run(
-        task_id, 1, task_type, "", "", options, None, f"{_TEMP[0]}/{task_id}", grace=grace, shared_workers=workers
-    )
+    return Run(task_id, 1, task_type, "", "", options, None, f"{TEMP}/{task_id}", grace=grace, shared_workers=workers)
 
 
 def echoes(first: int, last: int) -> list[Run]:
@@ -228,7 +226,7 @@ def test_a_worn_worker_is_given_no_more(make: MakeExecutor) -> None:
 
 def test_nothing_passes_one_that_needs_a_worker_to_itself(make: MakeExecutor) -> None:
     executor, reports = make()
-    alone = Run(4, 1, "echo", "", "", {"value": 4}, None, f"{_TEMP[0]}/4")
+    alone = Run(4, 1, "echo", "", "", {"value": 4}, None, f"{TEMP}/4")
     executor.do([*echoes(1, 3), alone, *echoes(5, 6)])
     all_complete(reports, 1, 6)
     assert [report.task_id for report in reports.all if isinstance(report, AttemptEnded)] == [1, 2, 3, 4, 5, 6]

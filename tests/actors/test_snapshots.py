@@ -344,6 +344,11 @@ class _Pace(SnapshotPace):
         self.said.append(("failed", position))
         self.told.set()
 
+    def called_off(self) -> None:
+        super().called_off()
+        self.said.append(("called off", 0))
+        self.told.set()
+
 
 def _snapshotter(data: Path, folder: Path, pace: SnapshotPace, position: int) -> Any:
     ref = Snapshotter.start(log_path=data / "log.db", folder=folder, pace=pace, position=lambda: position)
@@ -380,13 +385,20 @@ def test_a_snapshot_that_cannot_be_taken_is_no_trouble(data: Path) -> None:
     ref.stop(timeout=WITHIN)
 
 
-def test_a_snapshot_that_is_deleted_while_it_is_taken_is_taken_anew(data: Path) -> None:
+def test_a_snapshot_that_is_deleted_while_it_is_taken_is_due_again_and_waits_for_somebody_to_ask(data: Path) -> None:
     pace = _Pace()
     ref = _snapshotter(data, data / "snapshots", pace, 300)
     pace.told.clear()
     ref.ask(DeleteSnapshots(), timeout=WITHIN)
     assert pace.told.wait(WITHIN)
-    assert [what for what, _ in pace.said] == ["taken", "taken"]
+    assert [what for what, _ in pace.said] == ["taken", "called off"]
+    ref.ask(PING, timeout=WITHIN)
+    assert not _children_that_write(data), "a standby still has the keys of whom it erases"
+    pace.told.clear()
+    assert pace.is_due(300)
+    ref.tell(WAKE)
+    assert pace.told.wait(WITHIN)
+    assert pace.said[-1][0] == "taken"
     ref.stop(timeout=WITHIN)
     assert (data / "snapshots" / "scheduler").exists()
 

@@ -29,7 +29,8 @@ from tasktrail.events.recorded import EVENT_TAGS
 from tasktrail.events.state import fold
 from tasktrail.events.system_events import DeliveryAttempted, ScheduleAdded, SourceAdded, UserErased
 from tasktrail.events.task_events import ERASED, Completed, Estimated
-from tasktrail.projections.verification import verify
+from tasktrail.projections import rebuild_views
+from tasktrail.projections.verification import REMEDIES, verify
 
 KEY = "0123456789abcdef"
 
@@ -278,6 +279,59 @@ def test_a_reader_notices_that_a_key_was_destroyed(tmp_path: Path) -> None:
         assert [record.event.label for record in reader.read() if isinstance(record.event, Created)] == ["seen"]
         log.destroy(log.belongings(7).keys)
         assert [record.event.label for record in reader.read() if isinstance(record.event, Created)] == [""]
+
+
+def test_a_reader_goes_on_with_the_other_keys_when_one_is_destroyed_under_its_hands(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log, closing(SqliteLogReader(path)) as reader:
+        log.append([created(1), created(2, user=8), created(3, user=9, label="seen")], expected=0)
+        log.destroy(log.belongings(7).keys)
+        records = reader.read()
+        assert isinstance(event := next(records).event, Created)  # of a key that is not there: only the file is open
+        assert event.user_id == 0
+        log.destroy(log.belongings(8).keys)
+        users = [record.event.user_id for record in records if isinstance(record.event, Created)]
+        assert users[-1] == 9
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM master", "DROP TABLE keys", "UPDATE keys SET wrapped = x'00'"])
+def test_damaged_keys_are_told_and_a_check_of_the_log_counts_what_cannot_be_read(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log:
+        Journal(log).create(user_id=7)
+    with closing(sqlite3.connect(tmp_path / "keys.db", isolation_level=None)) as conn:
+        conn.execute(damage)
+    with closing(SqliteLogReader(path)) as reader:
+        with pytest.raises(KeysUnreadable):
+            list(reader.read())
+        with closing(Keys(path)) as keys:
+            assert (found := verify(reader, keys=keys)).ok
+        assert (found.without_key, found.without_key_since) == (1, 1)
+
+
+def test_only_views_that_know_more_than_the_log_are_no_views_to_be_built_anew(tmp_path: Path) -> None:
+    path, views = tmp_path / "log.db", tmp_path / "views.db"
+    with closing(opened(path)) as log:
+        Journal(log).create(user_id=7)
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        rebuild_views(reader, views)
+        (tmp_path / "keys.db").unlink()
+        assert [finding.code for finding in verify(reader, views, keys=keys).findings] == ["key"]
+        rebuild_views(reader, views)
+        assert verify(reader, views, keys=keys).ok
+        with closing(sqlite3.connect(views, isolation_level=None)) as conn:
+            conn.create_function("row_sum", -1, lambda *_: 0)
+            conn.execute("UPDATE counts SET number = 9")
+        found = verify(reader, views, keys=keys)
+        assert [(finding.code, finding.remedy) for finding in found.findings] == [("views", REMEDIES["views"])]
+        assert found.without_key == 1
+
+
+def test_a_key_that_is_only_asked_about_does_not_stay_in_memory(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "log.db")) as log, closing(Keys(tmp_path / "log.db")) as keys:
+        log.append([created(1)], expected=0)
+        assert [keys.can_open(name) for name in (*keys.of_user(7), KEY)] == [True, False]
+        assert keys._ciphers == {}
 
 
 def test_the_master_key_is_moved_by_the_configuration_or_by_hand(tmp_path: Path) -> None:

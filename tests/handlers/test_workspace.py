@@ -346,6 +346,25 @@ def test_what_somebody_else_removes_meanwhile_is_gone(tmp_path: Path, monkeypatc
     assert not folder.exists()
 
 
+def test_what_somebody_else_who_removes_moves_up_meanwhile_is_removed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "7"
+    (folder / "below" / "deeper").mkdir(parents=True)
+    scandir = os.scandir
+
+    def late(place: int) -> AbstractContextManager[list[os.DirEntry[str]]]:
+        with scandir(place) as found:
+            entries = list(found)
+        monkeypatch.undo()
+        (folder / "below" / "deeper").rename(folder / "deeper")
+        return nullcontext(entries)
+
+    monkeypatch.setattr(os, "scandir", late)
+    remove_folder(folder)
+    assert not folder.exists()
+
+
 def test_what_cannot_be_moved_is_removed_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a container's disk what lies in a lower layer: no attempt has made that, so it is not deep."""
     (tmp_path / "top" / "a" / "lower" / "b").mkdir(parents=True)

@@ -15,6 +15,7 @@ from sqlite_utils import Database
 
 from tasktrail.events import Cancelled, Created, Event, Fact, Retried
 from tasktrail.events.log.chain import GENESIS, link
+from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
@@ -55,8 +56,8 @@ def folder(sound: Path, tmp_path: Path) -> Path:
 
 
 def checked(folder: Path, *, views: bool = True) -> Verification:
-    with closing(SqliteLogReader(folder / "log.db")) as reader:
-        return verify(reader, folder / "views.db" if views else None)
+    with closing(SqliteLogReader(folder / "log.db")) as reader, closing(Keys(folder / "log.db")) as keys:
+        return verify(reader, folder / "views.db" if views else None, keys=keys)
 
 
 def by_hand(path: Path, *statements: str) -> None:
@@ -372,6 +373,14 @@ def test_text_that_is_no_text_is_found_at_its_position_and_the_rest_is_read(fold
     found = checked(folder)
     assert [finding.position for finding in found.findings if finding.code == "unreadable"] == [30]
     assert found.records == checked(folder).position
+
+
+@pytest.mark.parametrize("data", ['{"personal":"', '{"personal":"0123', '{"personal":"0123456789abcdef:'])
+def test_what_is_left_of_encrypted_data_is_found_at_its_position(folder: Path, data: str) -> None:
+    by_hand(folder / "log.db", f"UPDATE events SET data = '{data}' WHERE position = 30")
+    found = checked(folder)
+    assert {(one.position, one.code) for one in found.findings} >= {(30, "chain"), (30, "unreadable")}
+    assert found.records == found.position
 
 
 def test_damage_of_a_page_is_told_at_its_first_position_and_what_lies_behind_is_checked(folder: Path) -> None:

@@ -332,6 +332,20 @@ def test_files_whose_folder_cannot_be_made_are_refused_and_keep_no_other_from_it
     assert lists(make(to=f"{folder.parent}/out/{{folder}}/{{stem}}-or-even-longer/x.loud")) == (3, 0, 0, 1)
 
 
+@pytest.mark.parametrize("there", ["out", "out/sub"])
+def test_a_folder_that_nothing_can_be_written_into_is_told_before_anything_starts(
+    make: Callable[..., MadeBatch], service: TaskService, folder: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    closed = folder.parent / there
+    closed.mkdir(parents=True)
+    monkeypatch.setattr("os.access", lambda path, *_: str(path) != str(closed))  # root may write anywhere
+    for dry_run in (True, False):
+        with pytest.raises(InvalidPath, match="Nothing can be written in") as refused:
+            make(dry_run=dry_run)
+        assert refused.value.field == "to"
+    assert service.stats().total == 0
+
+
 def test_an_output_may_not_be_the_folder_of_another(make: Callable[..., MadeBatch], folder: Path) -> None:
     (folder / "sub.md").write_text("this is named like the folder")
     with pytest.raises(OutputsCollide, match=r"in/sub.md would become .*out/sub, which is to be the folder of other"):
