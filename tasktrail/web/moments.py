@@ -30,7 +30,7 @@ def moment_of(service: Served, as_of: str) -> ShownMoment:
     log, point = service.source.log(), parse_point(as_of)
     if isinstance(point, datetime):
         return ShownMoment(position_at(log, point), point)
-    return ShownMoment(point, time_of(log, max(point, 1)))  # before the first record: the time of that
+    return ShownMoment(point, time_of(log, point))
 
 
 def canonical(service: Served | OneUser, words: str, now: datetime) -> str:

@@ -124,6 +124,12 @@ def test_before_anything_happened_there_is_nothing(browser: httpx.Client) -> Non
     assert "No task has failed." in page
 
 
+def test_charts_of_before_the_first_record_lead_up_to_that_record(browser: httpx.Client, service: TaskService) -> None:
+    first = next(iter(service.log(0, 1))).recorded_at.astimezone()
+    page = browser.get("/", params={"as_of": "0"}).text
+    assert f"<title>{first:%H:%M}: 0 came</title>" in part(page, "activity")
+
+
 def test_a_past_that_takes_too_long_is_said_not_to_be_shown(
     browser: httpx.Client, service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
