@@ -30,11 +30,14 @@ def _berlin() -> Iterator[None]:
     [
         ("4711", "4711"),
         (" 007 ", "7"),
+        ("12,345,678", "12345678"),  # as the page writes it
         ("yesterday 12:00", "2026-07-14T10:00:00Z"),
         ("yesterday at noon", "2026-07-14T10:00:00Z"),
         ("today 0:00", "2026-07-14T22:00:00Z"),
         ("1 hour ago", "2026-07-15T09:30:00Z"),
         ("90 minutes ago", "2026-07-15T09:00:00Z"),
+        ("90 s ago", "2026-07-15T10:28:30Z"),
+        ("30 seconds ago", "2026-07-15T10:29:30Z"),
         ("-2h30m", "2026-07-15T08:00:00Z"),
         ("3 days ago", "2026-07-12T10:30:00Z"),
         ("9:00", "2026-07-15T07:00:00Z"),
@@ -52,7 +55,9 @@ def test_words_mean_a_moment_in_the_zone_of_the_machine(service: TaskService, wo
     assert canonical(service, means, NOW) == means, "an address stays as it is"
 
 
-@pytest.mark.parametrize("words", ["soon", "tomorrow 9:00", "today 23:00", "in 3 hours", "9" * 30 + " days ago", "+1h"])
+@pytest.mark.parametrize(
+    "words", ["soon", "tomorrow 9:00", "today 23:00", "in 3 hours", "9" * 30 + " days ago", "+1h", "4,71", "1,2345"]
+)
 def test_what_is_no_earlier_moment_is_refused(service: TaskService, words: str) -> None:
     with pytest.raises(InvalidValue):
         canonical(service, words, NOW)
