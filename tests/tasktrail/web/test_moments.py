@@ -10,6 +10,7 @@ import pytest
 
 from tasktrail.api.service import TaskService
 from tasktrail.events.errors import InvalidValue
+from tasktrail.projections import TaskFilters
 from tasktrail.web.moments import LAST_FAILURE, canonical, moment_of
 
 NOW = datetime(2026, 7, 15, 10, 30, tzinfo=UTC)  # a Wednesday, 12:30 in Berlin
@@ -87,3 +88,15 @@ def test_words_in_an_address_lead_to_the_address_of_the_moment(browser: httpx.Cl
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/log?as_of=20")
     assert answer.headers["location"].endswith("Z&kind=failed")
+
+
+def test_a_refusal_stays_in_the_moment(
+    browser: httpx.Client, service: TaskService, failed: Callable[[str], int]
+) -> None:
+    before = service.events(failed("later"))[0].position - 1
+    page = browser.get(f"/tasks/{service.list_tasks(TaskFilters(limit=1))[0][0].id}", params={"as_of": str(before)})
+    assert page.status_code == 404
+    assert "did not exist then" in page.text
+    assert f"everything up to position {before:,}" in page.text
+    assert f'href="/tasks?as_of={before}"' in page.text.split("<main")[1]
+    assert f'href="/?as_of={before}"' in page.text.split("<main")[1]
