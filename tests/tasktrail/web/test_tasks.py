@@ -105,6 +105,22 @@ def test_filters_stand_in_the_address_and_in_the_form(
     assert rows(browser.get("/tasks", params={"document_id": document, "search": "nowhere"})) == []
 
 
+def test_a_word_that_is_looked_for_whole_is_named(
+    browser: httpx.Client, create: Callable[..., int], document: int
+) -> None:
+    create(document_id=document)
+    page = browser.get("/tasks", params={"document_id": document, "search": "im"})
+    assert rows(page) == []
+    assert "Words of fewer than three characters are looked for as whole words: im." in page.text
+    long_enough = browser.get("/tasks", params={"document_id": document, "search": "ima 片"})
+    assert "whole words" not in long_enough.text
+
+
+def test_a_list_that_nothing_narrows_speaks_of_no_filters(browser: httpx.Client) -> None:
+    assert "There were no tasks." in browser.get("/tasks", params={"as_of": "0"}).text
+    assert "No task passes the filters." in browser.get("/tasks", params={"as_of": "0", "status": "failed"}).text
+
+
 def test_a_click_on_a_heading_sorts_and_another_one_turns_it_round(
     browser: httpx.Client, create: Callable[..., int], document: int
 ) -> None:
