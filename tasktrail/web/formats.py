@@ -59,7 +59,8 @@ _ON_THE_PAGE: Mapping[type[TasktrailError], str] = {
 
 def advice(error: TasktrailError) -> str:
     """What to do about a refusal."""
-    return _ON_THE_PAGE.get(type(error), error.advice) if error.advice == type(error).remedy else error.advice
+    usual = error.advice == type(error).remedy or error.advice.startswith("`tasktrail ")
+    return _ON_THE_PAGE.get(type(error), error.advice) if usual else error.advice
 
 
 def zone() -> tzinfo:

@@ -234,6 +234,8 @@ def test_refusals_are_told_by_their_reason(
     done = browser.post("/tasks/act", data={**sent, "reason": "all"}, follow_redirects=True)
     assert '<dd id="done">1</dd>' in done.text
     assert "2 refused: " in done.text
+    assert "Its story tells how it came to this state." in done.text
+    assert "tasktrail history" not in done.text
     assert f'href="/tasks/{ids[0]}"' in done.text
     assert f'href="/tasks/{ids[2]}"' not in done.text.partition("2 refused")[2]
 
