@@ -91,6 +91,11 @@ def _time(at: datetime, shown: str, title: str, kind: str) -> Markup:
     return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(stamp, title, mark, shown)
 
 
+def next_try(at: datetime, now: datetime) -> Markup:
+    """When something is tried next. A receiver that rests is not tried at the time that a notice has."""
+    return Markup("the next at {}").format(at_time(at)) if at > now else Markup("the next is due")
+
+
 def number(value: float) -> str:
     """A number with groups of three: 1,234,567."""
     return f"{value:,}"
@@ -151,6 +156,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "exact": exact,
     "exactly": exactly,
+    "next_try": next_try,
     "number": number,
     "percent": percent,
     "plainly": plainly,
