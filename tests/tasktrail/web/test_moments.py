@@ -1,6 +1,7 @@
 """Which moment people mean."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -100,3 +101,8 @@ def test_a_refusal_stays_in_the_moment(
     assert f"everything up to position {before:,}" in page.text
     assert f'href="/tasks?as_of={before}"' in page.text.split("<main")[1]
     assert f'href="/?as_of={before}"' in page.text.split("<main")[1]
+
+
+def test_the_foot_says_in_which_zone_times_are(browser: httpx.Client) -> None:
+    foot = browser.get("/tasks").text.partition("<footer")[2]
+    assert re.search("times are in CES?T, those with a Z in UTC", foot)
