@@ -105,6 +105,12 @@ def test_filters_stand_in_the_address_and_in_the_form(
     assert rows(browser.get("/tasks", params={"document_id": document, "search": "nowhere"})) == []
 
 
+def test_several_types_stay_when_another_filter_is_added(browser: httpx.Client) -> None:
+    page = browser.get("/tasks", params={"type": "saying,video_convert"}).text
+    chosen = re.findall(r'<option value="([^"]*)" selected>', page)
+    assert chosen == ["saying,video_convert"]
+
+
 def test_a_word_that_is_looked_for_whole_is_named(
     browser: httpx.Client, create: Callable[..., int], document: int
 ) -> None:
