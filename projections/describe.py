@@ -53,9 +53,9 @@ def describe(event: Event) -> str:
             how = "resumed from its checkpoint" if event.resumed else "started"
             return f"{how} with effective priority {event.effective_priority:.1f}{_by(event.worker)}"
         case Progressed():
-            return f"{event.progress:.1f} %{_colon(event.message)}"
+            return f"{_percent(event.progress)}{_colon(event.message)}"
         case Checkpointed():
-            reached = "" if event.progress is None else f" at {event.progress:.1f} %"
+            reached = "" if event.progress is None else f" at {_percent(event.progress)}"
             return f"checkpoint saved{reached}{_colon(event.message)}"
         case Failed():
             return _failed(event)
@@ -70,6 +70,11 @@ def describe(event: Event) -> str:
             return "dropped: a later record says why"
         case _:
             return _system(event)
+
+
+def _percent(progress: float) -> str:
+    """Rounded down, so that 100 % means all of it."""
+    return f"{int(progress * 10) / 10:.1f} %" if progress < 100 else "100 %"  # noqa: PLR2004 - all of it
 
 
 def _system(event: SystemEvent) -> str:

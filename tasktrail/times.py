@@ -5,7 +5,7 @@ from datetime import date, datetime, time, timedelta
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN = re.compile(r"([+-])((?:\d{1,9}[smhdw])+)")
-_AGO = re.compile(r"(\d{1,6}) ?([mhdw])(?:in|ins|inutes?|ours?|ays?|eeks?)? ago")
+_AGO = re.compile(r"(\d{1,6}) ?([smhdw])(?:ec|ecs|econds?|in|ins|inutes?|ours?|ays?|eeks?)? ago")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _AT = re.compile(r"\bat (?=\d{1,2}:\d{2}|noon|midnight)")
 _NAMED = {"noon": "12:00", "midnight": "00:00"}

@@ -174,13 +174,13 @@ def task_as_of(log: ReadableLog, task_id: int, point: str | Point) -> Task:
 
 
 def time_of(log: ReadableLog, point: Point, field: str = "as_of") -> datetime:
-    """The time at a point. Raises `BeyondTheLog` for a position that is not reached yet; it names `field`."""
+    """The time at a point; before the first record, that record's. Raises `BeyondTheLog`, which names `field`."""
     if isinstance(point, datetime):
         return point
     head = log.head().position
     if point > head:
         raise BeyondTheLog(f"Position {point} is not written yet: the log ends at {head}", field=field)
-    latest = next(log.read(point - 1, 1), None) if point else None
+    latest = next(log.read(max(point, 1) - 1, 1), None)
     return latest.recorded_at if latest else datetime.min.replace(tzinfo=UTC)
 
 

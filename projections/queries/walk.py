@@ -386,10 +386,18 @@ def expression(search: str, number_of: Callable[[str], int]) -> str:
     told = []
     for begins in map(match_expression, search.split()):
         whole = begins.removesuffix("*")
-        short = 0 < len(whole) < _BEGINNING + len('""')
-        often = whole and (short or number_of(whole) > FEW)
+        often = whole and (_short(begins) or number_of(whole) > FEW)
         told.append(whole if often else begins)
     return " ".join(filter(None, told))
+
+
+def whole_words(search: str) -> list[str]:
+    """The words that are too short to be the beginning of one."""
+    return [word for word in search.split() if _short(match_expression(word))]
+
+
+def _short(begins: str) -> bool:
+    return 0 < len(begins.removesuffix("*")) < _BEGINNING + len('""')
 
 
 def _parts(column: str, place: Place, *, down: bool, every: bool) -> list[_Part]:

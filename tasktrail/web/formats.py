@@ -59,7 +59,8 @@ _ON_THE_PAGE: Mapping[type[TasktrailError], str] = {
 
 def advice(error: TasktrailError) -> str:
     """What to do about a refusal."""
-    return _ON_THE_PAGE.get(type(error), error.advice) if error.advice == type(error).remedy else error.advice
+    usual = error.advice == type(error).remedy or error.advice.startswith("`tasktrail ")
+    return _ON_THE_PAGE.get(type(error), error.advice) if usual else error.advice
 
 
 def zone() -> tzinfo:
@@ -88,6 +89,11 @@ def _time(at: datetime, shown: str, title: str, kind: str) -> Markup:
     stamp = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     mark = Markup(" data-{}").format(kind) if kind else Markup("")
     return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(stamp, title, mark, shown)
+
+
+def next_try(at: datetime, now: datetime) -> Markup:
+    """When something is tried next. A receiver that rests is not tried at the time that a notice has."""
+    return Markup("the next at {}").format(at_time(at)) if at > now else Markup("the next is due")
 
 
 def number(value: float) -> str:
@@ -150,6 +156,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "exact": exact,
     "exactly": exactly,
+    "next_try": next_try,
     "number": number,
     "percent": percent,
     "plainly": plainly,

@@ -1,5 +1,6 @@
 """Earlier moments: what people write for one, the position of the log that it is, and the choices that are offered."""
 
+import re
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,6 +16,8 @@ from ..times import read_time
 LAST_FAILURE = "before the last failure"
 QUICK = ("5 minutes ago", "1 hour ago", "today 0:00", "yesterday 12:00", "7 days ago", LAST_FAILURE)
 """The choices that are offered, in words that may be typed as well."""
+_GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+", re.ASCII)
+"""A position as the page writes it."""
 
 
 class ShownMoment(msgspec.Struct, frozen=True):
@@ -30,7 +33,7 @@ def moment_of(service: Served, as_of: str) -> ShownMoment:
     log, point = service.source.log(), parse_point(as_of)
     if isinstance(point, datetime):
         return ShownMoment(position_at(log, point), point)
-    return ShownMoment(point, time_of(log, max(point, 1)))  # before the first record: the time of that
+    return ShownMoment(point, time_of(log, point))
 
 
 def canonical(service: Served | OneUser, words: str, now: datetime) -> str:
@@ -41,6 +44,8 @@ def canonical(service: Served | OneUser, words: str, now: datetime) -> str:
     try:
         if words.isascii() and words.isdecimal():
             return str(int(words))
+        if _GROUPED.fullmatch(words):
+            return words.replace(",", "")
         text = unescaped(words) if words[:4].isdecimal() else words
         at = read_time(text, now, earlier=True).astimezone(UTC)
     except (ValueError, OverflowError):

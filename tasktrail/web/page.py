@@ -62,6 +62,7 @@ NAVIGATION: Sequence[tuple[str, str, Need]] = (
     ("/log", "Log", SEE_ALL),
 )
 """Address, name, and what it takes to see it."""
+_PAST = "tasktrail-past"
 _FLASH = "tasktrail-said"
 _FLASH_KEPT = 60
 _LONGEST_FLASH = 1000
@@ -252,16 +253,20 @@ async def open_page(
     exactly = await backend.ask(canonical, plain.service, wanted, plain.now)
     if exactly != wanted and request.method == "GET":
         raise Elsewhere(plain.here(as_of=exactly))
-    return Page(request, backend, exactly, await backend.ask(moment_of, backend.service, exactly))
+    page = Page(request, backend, exactly, await backend.ask(moment_of, backend.service, exactly))
+    request.scope["state"][_PAST] = page
+    return page
 
 
-def _plain(request: Request[Any, Any, Any]) -> Page:
-    return Page(request, request.app.state.backend, "", None)
+def _at_fault(request: Request[Any, Any, Any]) -> Page:
+    """What an error is shown on: what the past did not have is told in the past."""
+    kept: Page | None = request.scope["state"].get(_PAST)
+    return kept or Page(request, request.app.state.backend, "", None)
 
 
 def refused(request: Request[Any, Any, Any], error: TasktrailError) -> Response[str]:
     """A page that says what was wrong and what to do."""
-    answer = _plain(request).answer("error.html", status=error.status, error=error)
+    answer = _at_fault(request).answer("error.html", status=error.status, error=error)
     answer.headers |= headers_of(error)
     return answer
 

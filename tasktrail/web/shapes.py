@@ -108,6 +108,8 @@ def _height(progress: float) -> float:
 
 BOX_WIDTH, BOX_HEIGHT = 178, 44
 _ACROSS, _DOWN = 230, 58
+_BULGE = 24
+"""What is needed beside boxes for arrows that pass others."""
 SIDE = 8
 """Tasks that are shown on one side."""
 
@@ -190,15 +192,13 @@ def graph_shape(around: Around) -> GraphShape:
         box = Box(x=middle, y=(center_row - 1) * _DOWN, node=around.parent)
         boxes.append(box)
         arrows.append(_down(box, center))
-    above_it = center
     for row, (node, words) in enumerate(below, center_row + 1):
         box = Box(x=middle, y=row * _DOWN, node=node, words=words)
         boxes.append(box)
-        arrows.append(_down(above_it, box))
-        above_it = box
+        arrows.append(_beside(center, box))
     rows = max(tallest, center_row + 1 + len(below))
     return GraphShape(
-        width=(columns - 1) * _ACROSS + BOX_WIDTH,
+        width=(columns - 1) * _ACROSS + BOX_WIDTH + (_BULGE if below and not right else 0),
         height=(rows - 1) * _DOWN + BOX_HEIGHT,
         boxes=tuple(boxes),
         arrows=tuple(arrows),
@@ -215,6 +215,12 @@ def _across(one: Box, other: Box) -> Arrow:
     to_x, to_y = other.x, other.y + BOX_HEIGHT // 2
     half = (x + to_x) // 2
     return Arrow(f"M{x} {y}C{half} {y} {half} {to_y} {to_x} {to_y}", "depends")
+
+
+def _beside(one: Box, other: Box) -> Arrow:
+    """To a part, past those between."""
+    x, y, to_y = one.x + BOX_WIDTH, one.y + BOX_HEIGHT // 2, other.y + BOX_HEIGHT // 2
+    return Arrow(f"M{x} {y}C{x + _BULGE} {y} {x + _BULGE} {to_y} {x} {to_y}", "part")
 
 
 def _down(one: Box, other: Box) -> Arrow:

@@ -30,7 +30,7 @@ from ..http.requests import read_form, task_number
 from ..intake.conversion import command_from_fields
 from ..projections import TaskFilters
 from ..projections.queries.filters import STATUSES, values_of
-from ..projections.queries.walk import Census, Stretch, parse_place
+from ..projections.queries.walk import Census, Stretch, parse_place, whole_words
 from .acting import parse_priority
 from .bulk import MOST_TASKS, BulkChange, BulkChanges, send_all
 from .page import Page
@@ -180,6 +180,8 @@ def _shown(page: Page, listed: Listed) -> dict[str, Any]:
         "note_of": note_of,
         "values_of": values_of,
         "fields": FIELDS,
+        "narrowed": any(map(given, FIELDS)),
+        "whole_words": whole_words(listed.filters.search),
         "given": given,
     }
 

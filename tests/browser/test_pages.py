@@ -31,6 +31,10 @@ IN_ACTIONS = {"/tasks/bulk/{bulk_id:str}"}
 """What only an action leads to; its test looks at it."""
 LOOKS = [address for addresses in ADDRESSES.values() for address in addresses]
 WIDTHS = (360, 1280, 2560)
+BETWEEN = (700, 768, 800, 900, 1024, 1100)
+"""A tablet, half a screen, or a page that is magnified."""
+PAPER = 718
+"""Pixels of a sheet of A4 within the margins that browsers leave."""
 
 
 def test_no_page_is_forgotten() -> None:
@@ -50,6 +54,15 @@ def overflowing(page: Page) -> list[str]:
         """() => document.documentElement.scrollWidth <= innerWidth ? [] :
             [...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > innerWidth)
             .map((one) => one.outerHTML.slice(0, 150))"""
+    )
+    return found
+
+
+def cut_off(page: Page) -> list[str]:
+    """What does not fit into its card, or is in a region that would have to be scrolled."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll('.card, .scroll')]
+            .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.outerHTML.slice(0, 150))"""
     )
     return found
 
@@ -75,7 +88,26 @@ def test_a_page_fits_every_width_and_passes_the_checker_in_light_and_dark(
                 told = [f"{address} at {width} px: {element}" for element in overflowing(page)]
                 found = violations(page) if (scheme, width) in CHECKED else []
                 wrong += [f"{scheme}: {line}" for line in told + found]
+        for width in BETWEEN:
+            page.set_viewport_size({"width": width, "height": 900})
+            wrong += [f"{address} at {width} px: {element}" for element in overflowing(page)]
     assert wrong == []
+
+
+@pytest.mark.parametrize("width", [WIDTHS[0], *BETWEEN])
+def test_a_list_is_put_into_another_order_at_every_width(house: Service, visit: Come, width: int) -> None:
+    page = visit(house, width=width).go("/tasks")
+    page.get_by_role("link", name="Changed").click()
+    expect(page).to_have_url(re.compile("sort=-updated_at"))
+
+
+@pytest.mark.parametrize("address", ["/", "/tasks", "/tasks/1", "/tasks/2", "/schedules", "/limits", "/log"])
+def test_a_sheet_of_paper_shows_all_of_a_page(house: Service, visit: Come, address: str) -> None:
+    page = visit(house).go(address)
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": PAPER, "height": 900})
+    assert overflowing(page) + cut_off(page) == []
+    expect(page.locator("main :is(button, a.button, input, select)").filter(visible=True)).to_have_count(0)
 
 
 @pytest.mark.parametrize(

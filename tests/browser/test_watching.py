@@ -135,6 +135,19 @@ def test_a_page_connects_again_after_the_service_was_started_again(service: Serv
     assert still_there(page)
 
 
+def test_a_page_whose_token_is_revoked_says_so_and_asks_no_more(service: Service, visit: Come) -> None:
+    reader = visit(service, "reader")
+    reader.expect("status of 401|ERR_INCOMPLETE_CHUNKED_ENCODING")
+    page = reader.go("/")
+    state = page.locator("[data-live-state]")
+    expect(state).to_have_text("live")
+    with service.client() as tasks:
+        tasks.revoke_token(next(one.token for one in tasks.tokens() if one.token.startswith("reader-")))
+    expect(state).to_have_text("not live: log in again")
+    page.get_by_role("link", name="Tasks", exact=True).click()
+    expect(page.get_by_label("Token")).to_be_visible()
+
+
 def test_two_sessions_see_the_same_and_each_may_do_what_its_role_says(service: Service, visit: Come) -> None:
     fails = service.staged(max_retries=1)
     fails.tell("fail the wood is wet")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasktrail.events import Created
+from tasktrail.events import Checkpoint, Created, Progressed
 from tasktrail.events.system_events import (
     SYSTEM_TAGS,
     AcceptedLoss,
@@ -46,6 +46,7 @@ from tasktrail.events.system_events import (
     UserErased,
     WorkerExited,
 )
+from tasktrail.events.task_events import Checkpointed
 from tasktrail.projections.describe import describe
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -161,6 +162,12 @@ SENTENCES: list[tuple[SystemEvent, str]] = [
 @pytest.mark.parametrize(("event", "sentence"), SENTENCES)
 def test_an_event_of_the_service_is_told_in_a_sentence(event: SystemEvent, sentence: str) -> None:
     assert describe(event) == sentence
+
+
+@pytest.mark.parametrize(("progress", "told"), [(0.0, "0.0 %"), (92.75, "92.7 %"), (99.97, "99.9 %"), (100.0, "100 %")])
+def test_progress_is_rounded_down_as_everywhere(progress: float, told: str) -> None:
+    assert describe(Progressed(progress=progress, message="joining")) == f"{told}: joining"
+    assert describe(Checkpointed(checkpoint=Checkpoint(), progress=progress)) == f"checkpoint saved at {told}"
 
 
 def test_every_event_of_the_service_has_its_sentence_here() -> None:

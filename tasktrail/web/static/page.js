@@ -70,9 +70,17 @@ function follow(address, state) {
     source = new EventSource(address);
     source.addEventListener("open", () => tell("live", false));
     source.addEventListener("part", (event) => take(JSON.parse(event.data)));
-    source.addEventListener("error", () => {
+    source.addEventListener("error", async () => {
       tell("not live: connecting again", true);
-      if (source?.readyState === EventSource.CLOSED) setTimeout(() => source && open(), 3000);
+      const lost = source;
+      if (lost?.readyState !== EventSource.CLOSED) return;
+      // Why it was refused, the browser keeps to itself. Who is not let in any more need not ask for ever.
+      const asked = new AbortController();
+      const answer = await fetch(address, { signal: asked.signal }).catch(() => null);
+      asked.abort();
+      if (source !== lost) return;
+      if (answer?.status !== 401) setTimeout(() => source === lost && open(), 3000);
+      else tell("not live: log in again", true);
     });
   };
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));

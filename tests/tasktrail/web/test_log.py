@@ -78,6 +78,8 @@ def test_the_log_is_verified_by_a_button_and_the_page_says_up_to_where(
     assert found is not None
     assert int(found[1].replace(",", "")) >= before
     assert '<span class="badge is-good">sound</span>' in browser.get("/log").text
+    past = browser.get("/log", params={"as_of": "1"}).text  # the check came later: it is no distance from that moment
+    assert re.search(r"Checked <time [^>]*>20\d\d-[^<]*</time> by", past)
 
 
 def test_the_past_shows_the_log_up_to_there(browser: httpx.Client, failed: Callable[[str], int]) -> None:

@@ -1,5 +1,6 @@
 """What is drawn lies within the drawing, at the right place."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -130,3 +131,11 @@ def test_every_task_has_a_box_of_its_own_and_every_arrow_two(
     assert len(shape.arrows) == len(shape.boxes) - 1
     assert [box.words for box in shape.boxes if not box.node] == (["and 3 more", "and more"] if more else [])
     assert around.alone == (not (before or after or below or above))
+
+
+def test_each_part_hangs_on_its_parent_not_on_the_part_above_it() -> None:
+    shape = graph_shape(Around(center=Node(id=1), children=nodes(3, 300)))
+    numbers = [[float(one) for one in re.findall(r"-?\d+", arrow.path)] for arrow in shape.arrows]
+    assert {(path[0], path[1]) for path in numbers} == {(BOX_WIDTH, BOX_HEIGHT // 2)}
+    assert [path[-1] for path in numbers] == [box.y + BOX_HEIGHT // 2 for box in shape.boxes if not box.center]
+    assert all(0 <= across <= shape.width for path in numbers for across in path[::2])

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from io import BytesIO
 from itertools import count
@@ -23,6 +24,7 @@ from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import Checkpointed, Completed, Failed, Retried
 from tasktrail.http.server import HttpServer
+from tasktrail.web.formats import next_try
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
 
@@ -200,6 +202,18 @@ def test_a_notice_shows_each_try_and_is_sent_again(
     answer = browser.post(f"/tasks/{task_id}/act", data=sent, follow_redirects=True)
     assert "The notice is sent again." in answer.text
     assert "is to be sent again" in answer.text
+
+
+def test_a_try_that_is_overdue_is_not_said_to_come_in_the_past() -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    told = [next_try(noon + timedelta(seconds=seconds), noon) for seconds in (60, 0, -120)]
+    assert told[0].startswith('the next at <time datetime="2026-01-01T12:01:00.000Z"')
+    assert told[1:] == ["the next is due", "the next is due"]
+
+
+def test_the_batch_of_a_task_leads_to_its_tasks(browser: httpx.Client, create: Callable[..., int]) -> None:
+    page = shown(browser, create(batch="films & more", held=True))
+    assert '<a href="/tasks?batch=films+%26+more">films &amp; more</a>' in page
 
 
 def test_a_refusal_is_told_on_the_page(browser: httpx.Client, service: TaskService, create: Callable[..., int]) -> None:

@@ -105,6 +105,28 @@ def test_filters_stand_in_the_address_and_in_the_form(
     assert rows(browser.get("/tasks", params={"document_id": document, "search": "nowhere"})) == []
 
 
+def test_several_types_stay_when_another_filter_is_added(browser: httpx.Client) -> None:
+    page = browser.get("/tasks", params={"type": "saying,video_convert"}).text
+    chosen = re.findall(r'<option value="([^"]*)" selected>', page)
+    assert chosen == ["saying,video_convert"]
+
+
+def test_a_word_that_is_looked_for_whole_is_named(
+    browser: httpx.Client, create: Callable[..., int], document: int
+) -> None:
+    create(document_id=document)
+    page = browser.get("/tasks", params={"document_id": document, "search": "im"})
+    assert rows(page) == []
+    assert "Words of fewer than three characters are looked for as whole words: im." in page.text
+    long_enough = browser.get("/tasks", params={"document_id": document, "search": "ima 片"})
+    assert "whole words" not in long_enough.text
+
+
+def test_a_list_that_nothing_narrows_speaks_of_no_filters(browser: httpx.Client) -> None:
+    assert "There were no tasks." in browser.get("/tasks", params={"as_of": "0"}).text
+    assert "No task passes the filters." in browser.get("/tasks", params={"as_of": "0", "status": "failed"}).text
+
+
 def test_a_click_on_a_heading_sorts_and_another_one_turns_it_round(
     browser: httpx.Client, create: Callable[..., int], document: int
 ) -> None:
@@ -218,6 +240,8 @@ def test_refusals_are_told_by_their_reason(
     done = browser.post("/tasks/act", data={**sent, "reason": "all"}, follow_redirects=True)
     assert '<dd id="done">1</dd>' in done.text
     assert "2 refused: " in done.text
+    assert "Its story tells how it came to this state." in done.text
+    assert "tasktrail history" not in done.text
     assert f'href="/tasks/{ids[0]}"' in done.text
     assert f'href="/tasks/{ids[2]}"' not in done.text.partition("2 refused")[2]
 
