@@ -488,10 +488,11 @@ def _with_log(session: Session) -> "DataPaths":
     """The files of the data folder. Raises `InvalidPath` when there is no log in it, `HistoryMissing` if there was."""
     from ..backups.evidence import refuse_older_log
     from ..events.errors import InvalidPath
+    from ..events.log.opening import has_no_log
     from ..paths import DataPaths
 
     paths = DataPaths(session.data)
-    if not paths.log.exists():
+    if has_no_log(paths.log):
         refuse_older_log(paths)
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
     return paths
