@@ -382,7 +382,9 @@ class OnlyInFiles(TasktrailError):
     code = "only_in_files"
     status = 409
     title = "A log on PostgreSQL has other means for that"
-    remedy = "See docs/how-to/postgresql.md for what takes its place."
+    remedy = (
+        "Use what PostgreSQL has for that; or move the log into a file with `tasktrail migrate`, where it can be done."
+    )
 
 
 class LogNotWritable(OutcomeUnknown):
