@@ -291,6 +291,9 @@ class MemoryDoors(Environment):
         self.sessions.append(session)
         return self.inside
 
+    def before_a_log(self, session: Session, first: CreateTask | None) -> None:
+        """There is one."""
+
     def embedded(self, session: Session) -> Any:
         self.sessions.append(session)
         return self.inside

@@ -61,6 +61,26 @@ def test_what_a_first_start_on_a_full_disk_leaves_is_no_log(cli: Callable[..., A
     assert not (tmp_path / "copy.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("archive", "There is no log in"),
+        ("archive --dry-run", "There is no log in"),
+        ("forget --older-than 90d", "There is no log in"),
+        ("run nosuch", "There is no task type 'nosuch'"),
+        ("run image_thumbnail /nowhere.jpg /tmp/out.jpg", "'/nowhere.jpg' cannot be read"),
+        ("run image_thumbnail /nowhere.jpg /tmp/out.jpg -o width=x", "option width of image_thumbnail has to be"),
+    ],
+)
+def test_a_first_command_that_is_refused_begins_no_log(
+    cli: Callable[..., Any], tmp_path: Path, line: str, said: str
+) -> None:
+    """A mistyped --data shall be told, and a mistyped command shall leave nothing behind."""
+    shown = cli(*line.split(), "--data", str(tmp_path / "data"))
+    assert (shown.code, said in shown.err) == (1, True)
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
     with sqlite3.connect(data / "log.db") as log:
         for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
