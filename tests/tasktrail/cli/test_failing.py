@@ -158,6 +158,18 @@ def test_a_reader_that_leaves_early_is_no_reason_to_complain(tmp_path: Path) -> 
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_no_failure(closed: str, tmp_path: Path) -> None:
+    """Else `submit 2>&-` made a task and left with 1, and the next file that is opened had the stream's number."""
+    code = (
+        f"import sys; sys.argv = ['tasktrail', 'config', '--data', {str(tmp_path)!r}]; import tasktrail.__main__ as m"
+    )
+    program = f"{code}; sys.exit = lambda code: open({str(tmp_path / 'left')!r}, 'w').write(str(code)); m.main()"
+    taken = "; import os; assert os.open('/', os.O_RDONLY) > 2"
+    done = subprocess.run(["bash", "-c", f'"$0" -c "$1" {closed}', sys.executable, program + taken], check=False)
+    assert (done.returncode, (tmp_path / "left").read_text()) == (0, "0")
+
+
 def test_without_a_command_the_help_is_shown_as_it_is(cli: Callable[..., Any]) -> None:
     answer = cli()
     assert answer.code == 2
