@@ -336,8 +336,8 @@ class LogFull(OutcomeUnknown):
     code = "log_full"
     title = "The disk is full"
     remedy = (
-        "Free disk space: the service then goes on by itself. Whoever has sent a command repeats it with the same "
-        "command id."
+        "Free disk space: a service that runs then goes on by itself. Whoever has sent a command repeats it with the "
+        "same command id."
     )
 
 
@@ -347,9 +347,9 @@ class DiskFailed(OutcomeUnknown):
     code = "disk_failed"
     title = "The disk reports an error"
     remedy = (
-        "Look at the kernel's messages (`dmesg`), the file system and its limits: once the disk works, the service "
-        "goes on by itself, and `tasktrail verify` tells whether anything is damaged. Whoever has sent a command "
-        "repeats it with the same command id."
+        "Look at the kernel's messages (`dmesg`), the file system and its limits: once the disk works, a service "
+        "that runs goes on by itself, and `tasktrail verify` tells whether anything is damaged. Whoever has sent a "
+        "command repeats it with the same command id."
     )
 
 
@@ -359,8 +359,8 @@ class LogLocked(OutcomeUnknown):
     code = "log_locked"
     title = "Another program has locked the log"
     remedy = (
-        "End the program that has log.db open for writing (`fuser -v DATA/log.db` names it): the service then goes on "
-        "by itself. Whoever has sent a command repeats it with the same command id."
+        "End the program that has log.db open for writing (`fuser -v DATA/log.db` names it): a service that runs then "
+        "goes on by itself. Whoever has sent a command repeats it with the same command id."
     )
 
 
@@ -371,8 +371,8 @@ class LogUnreachable(OutcomeUnknown):
     title = "The database of the log does not answer"
     remedy = (
         "See that PostgreSQL runs, that the address in DATA/log.postgresql leads to it, and that its password is in "
-        "~/.pgpass or PGPASSWORD: the service then goes on by itself. Whoever has sent a command repeats it with the "
-        "same command id."
+        "~/.pgpass or PGPASSWORD: a service that runs then goes on by itself. Whoever has sent a command repeats it "
+        "with the same command id."
     )
 
 
@@ -382,7 +382,9 @@ class OnlyInFiles(TasktrailError):
     code = "only_in_files"
     status = 409
     title = "A log on PostgreSQL has other means for that"
-    remedy = "See docs/how-to/postgresql.md for what takes its place."
+    remedy = (
+        "Use what PostgreSQL has for that; or move the log into a file with `tasktrail migrate`, where it can be done."
+    )
 
 
 class LogNotWritable(OutcomeUnknown):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import PurePath
 from typing import Any
 
 from ..events.errors import HandlerFault, TasktrailError, UnknownType
@@ -40,6 +41,13 @@ class Registry:
 
     def add_home(self, home: str) -> None:
         """Add every type that the module or object has. Raises BrokenHandlers or DuplicateType."""
+        module = home.partition(":")[0]
+        if "/" in module or module.endswith(".py"):
+            raise BrokenHandlers(
+                f"`handlers` takes the names of modules, and {home} is the path of a file",
+                remedy=f"Write {PurePath(module).stem!r}, and have its folder on PYTHONPATH; `tasktrail serve FILE` "
+                "takes the file itself.",
+            )
         try:
             target = resolve(home)
         except (Exception, SystemExit) as error:

@@ -76,7 +76,13 @@ class DataPaths:
 
     def no_service(self) -> ServiceUnreachable:
         """The error for a folder on which no service answers; it says who has the folder instead."""
-        pid, who = holder(self.lock), NO_SOCKET.get(role(self.lock), "")
+        pid, what = holder(self.lock), role(self.lock)
+        if pid is not None and what == "serve":
+            return ServiceUnreachable(
+                f"The service on {self.data} (pid {pid}) does not answer: it is starting or stopping",
+                remedy="`tasktrail serve` prints `ready` once it answers: try again then.",
+            )
+        who = NO_SOCKET.get(what, "")
         if pid is None or not who:
             return ServiceUnreachable(f"No service runs on {self.data}")
         return ServiceUnreachable(

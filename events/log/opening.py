@@ -9,6 +9,7 @@ from .address import is_address
 from .event_log import EventLog
 from .log_reader import LogReader
 from .sqlite import SqliteEventLog, SqliteLogReader
+from .sqlite import is_begun as is_begun_in_file
 
 
 def open_log(place: Path, *, now: datetime, encrypted: bool = False, master: Path | None = None) -> EventLog:
@@ -34,6 +35,11 @@ def read_log(place: Path) -> LogReader:
     return SqliteLogReader(place)
 
 
+def has_no_log(place: Path) -> bool:
+    """Whether no log was ever begun in a file there. Of one on PostgreSQL, only its database knows."""
+    return not place.exists() if is_address(place) else not is_begun_in_file(place)
+
+
 def is_begun(place: Path) -> bool:
     """Whether there is a log at that place; otherwise a new one would be begun. Raises `LogUnreachable`."""
     if is_address(place) and place.exists():
@@ -41,7 +47,7 @@ def is_begun(place: Path) -> bool:
         from .postgresql.reader import is_begun as has_log  # noqa: PLC0415 - its library is optional
 
         return has_log(place)
-    return place.exists() and place.stat().st_size > 0
+    return is_begun_in_file(place)
 
 
 def need_client() -> None:

@@ -4,7 +4,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -757,6 +757,28 @@ def connect_read_only(path: Path, probe: str) -> tuple[sqlite3.Connection, bool]
         if not path.exists() or is_written(path):
             raise
         return _connect_read_only(path, "mode=ro&immutable=1", probe), True
+
+
+def is_begun(path: Path) -> bool:
+    """Whether a log was begun in that file; what cannot be read counts as one.
+
+    A first start that finds the disk full leaves an empty file, or a database without a table, or one with nothing but
+    an empty list of migrations. A file of more pages had tables once.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return False
+    try:
+        with closing(connect_read_only(path, "SELECT 1 FROM sqlite_schema LIMIT 1")[0]) as conn:
+            tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            if tables - {"_sqlite_migrations"} or conn.execute("PRAGMA page_count").fetchone()[0] > _PAGES_UNBEGUN:
+                return True
+            return bool(tables and conn.execute(APPLIED).fetchone())
+    except (sqlite3.Error, UnicodeDecodeError):
+        return True
+
+
+_PAGES_UNBEGUN = 3
+"""The schema, the list of migrations and its index."""
 
 
 def is_written(path: Path) -> bool:

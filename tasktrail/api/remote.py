@@ -97,7 +97,10 @@ class Remote(Commands):
 
     @classmethod
     def connect(cls, data: str | Path) -> Self:
-        """A client of the service that runs on a data folder. Raises `ServiceUnreachable` if none does."""
+        """A client of the service that runs on a data folder. Raises `ServiceUnreachable` if none answers there.
+
+        One that has just been started answers once it has printed `ready`.
+        """
         if isinstance(data, str) and "://" in data:
             remedy = f"Write {cls.__name__}({data!r}, token=...)."
             raise InvalidPath(f"{data!r} is an address, and no data folder", field="data", remedy=remedy)

@@ -23,7 +23,7 @@ from ..events.errors import DataInUse, InvalidPath, LogCorrupt, NotReady
 from ..events.log.event_log import ReportProgress
 from ..events.log.lock import DataLock
 from ..events.log.log_reader import LogReader
-from ..events.log.opening import read_log
+from ..events.log.opening import has_no_log, read_log
 from ..handlers.registry import Registry
 from ..paths import DataPaths
 from ..projections import TaskQueries, TaskViews, ViewsDamaged, ViewsFailed, catch_up, rebuild_views
@@ -154,7 +154,7 @@ class Unattended(Source):
         clock: Clock | None = None,
     ) -> None:
         paths = DataPaths(data)
-        if not paths.log.exists():
+        if has_no_log(paths.log):
             raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
         super().__init__(paths, registry or Registry(), clock or SystemClock())
         self._load = load if registry is None else None

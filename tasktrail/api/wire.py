@@ -255,7 +255,11 @@ def token_in(file: Path) -> str:
             token = opened.read(_LONGEST_TOKEN + 1).strip().decode("ascii")
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InvalidPath(f"The token in {file} cannot be read: {reason}", field="token_file") from error
+        raise InvalidPath(
+            f"The token in {file} cannot be read: {reason}",
+            field="token_file",
+            remedy="Check its spelling, and that you may read it.",
+        ) from error
     except UnicodeError:
         token = ""
     if not token or len(token) > _LONGEST_TOKEN:

@@ -21,6 +21,7 @@ from ..events.log.address import is_address
 from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import ReportProgress
+from ..events.log.opening import has_no_log
 from ..paths import DataPaths, path_of
 from .archives import archives_of, check_archives, copy_archives, remove
 from .check import check_copy, head_of, is_log_damage, open_log, silent
@@ -162,15 +163,16 @@ def back_up(
     """
     paths = DataPaths(path_of(data, "data"))
     paths.refuse_strangers()
-    if not paths.log.exists():
-        raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
     if is_address(paths.log):
         raise OnlyInFiles(
             f"The log of {paths.data} is on PostgreSQL, and a backup here is the copy of a file",
             remedy="Back up the database with PostgreSQL's own means (pg_basebackup, pg_dump), or copy the log into a "
             "file with `tasktrail migrate`. Keep the data folder's keys.db and master key, too.",
         )
-    refuse_older_log(paths)  # a backup every night would replace the good ones
+    if paths.log.exists():
+        refuse_older_log(paths)  # a backup every night would replace the good ones
+    if has_no_log(paths.log):
+        raise InvalidPath(f"There is no log in {paths.data}", remedy="Check the data folder (--data).")
     earlier = path_of(base, "base").absolute() if base is not None else None
     target, named = _target(path_of(destination, "destination").absolute())
     with part_file(target) as part, called(part, target), ExitStack() as held:

@@ -61,7 +61,7 @@ _BATCHES = (
     required=True,
     metavar="PATTERN",
     help="What the outputs are called: a folder, or a path with {stem}, {suffix}, {folder}, {number}, {type} or an "
-    "option's name, such as {height}, in it.",
+    "option's name, such as {height}, in it. Folders that are missing are made.",
 )
 @click.option("--type", "task_type", type=TYPE, metavar="TYPE", help="What to do. Default: by what each file and its "
               "output are, e.g. video_convert for a film that becomes an mp4.")  # fmt: skip

@@ -47,7 +47,7 @@ def forget_command(
     that others refer to stay, and those that keep a watched folder from taking a file twice. Nothing is executed: a
     service that runs does it, or this command when none does.
     """
-    with session.tasks_or_embedded() as (tasks, _inside):
+    with session.tasks_or_embedded(begins=False) as (tasks, _inside):
         done = tasks.forget(
             older_than,
             status=status,

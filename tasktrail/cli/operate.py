@@ -12,11 +12,15 @@ from .completion import SuggestedParam, schedule_names
 from .failing import DONE, INTERRUPTED
 from .fields import absolute, default_actor, options_of, reason_and_actor, repeated_fields
 from .parameters import FILE, TYPE, WAITING_ID
+from .progress import waiting
 from .session import Session
 from .terminal import Column, plain, print_json, print_pairs, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..actors.core.board import LimitsBoard
+    from ..api.protocol import Tasks
     from ..events import Accepted
 
 
@@ -95,16 +99,38 @@ def _drain_under_way(session: Session) -> int | None:
 
 
 def _wait_until_drained(session: Session, after: int) -> None:
-    from ..events.system_events import QueueDrained, QueueResumed
+    with session.tasks() as tasks, waiting(quiet=session.as_json) as show:
+        position = _drained_at(tasks, after, show)
+    say(f"drained at position {position}", err=session.as_json)
 
-    with session.tasks() as tasks:
-        for record in tasks.follow(after):
-            match record.event:
-                case QueueDrained():
-                    say(f"drained at position {record.position}", err=session.as_json)
-                    return
-                case QueueResumed(type=None, user_id=None):
-                    raise click.ClickException(f"The queue was resumed at position {record.position}.")
+
+def _drained_at(tasks: "Tasks", after: int, show: "Callable[[str], None]") -> int:
+    """Where it is recorded that nothing runs any more. Until then `show` is told for how many tasks it waits."""
+    from ..events.errors import ServiceUnreachable
+    from ..events.system_events import QueueDrained, QueueResumed
+    from ..events.task_events import Cancelled, Completed, Failed
+
+    _show_running(tasks, show)
+    for record in tasks.follow(after):
+        match record.event:
+            case QueueDrained():
+                return record.position
+            case QueueResumed(type=None, user_id=None):
+                raise click.ClickException(f"The queue was resumed at position {record.position}.")
+            case Cancelled() | Completed() | Failed():
+                _show_running(tasks, show)
+    raise ServiceUnreachable(
+        "The service has stopped before the drain was over",
+        remedy="Its next start goes on with the drain; `tasktrail drain --wait` waits for it again.",
+    )
+
+
+def _show_running(tasks: "Tasks", show: "Callable[[str], None]") -> None:
+    from ..projections import TaskFilters
+
+    _page, number = tasks.list_tasks(TaskFilters(status=("running",), limit=1))
+    if number:
+        show(f"waiting for {number:,} {'task that runs' if number == 1 else 'tasks that run'}")
 
 
 @click.command(

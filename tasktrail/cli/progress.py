@@ -291,3 +291,28 @@ def counting(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(label, total=None)
         yield lambda reached, goal: progress.update(bar, completed=reached, total=goal)
+
+
+@contextmanager
+def waiting(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Yield a function that says what is waited for: on a terminal in one line that changes, else once."""
+    if quiet:
+        yield lambda _words: None
+        return
+    if not sys.stderr.isatty():
+        said: list[str] = []
+
+        def say_once(words: str) -> None:
+            if not said:
+                said.append(words)
+                click.echo(words, err=True)
+
+        yield say_once
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    text = TextColumn("{task.description}", markup=False)
+    with Progress(text, console=Console(stderr=True), transient=True) as progress:
+        line = progress.add_task("")
+        yield lambda words: progress.update(line, description=words, refresh=True)

@@ -134,9 +134,9 @@ def prove_command(
     """Write a proof of a task's whole history, or of the growth of the log from one seal to another.
 
     Of task ID: all its records up to the newest seal, none left out, none changed. Of growth, with --from: the records
-    of the earlier seal are the first ones of the later one. To check it, with docs/examples/check_proof.py or
-    check_growth.py, nobody needs the log or tasktrail, only the public key. Records that came after the seal are not in
-    it: seal again to have them.
+    of the earlier seal are the first ones of the later one. To check it, nobody needs the
+    log or tasktrail, only the public key and check_proof.py or check_growth.py from its documentation. Records that
+    came after the seal are not in it: seal again to have them.
     """
     import msgspec
 

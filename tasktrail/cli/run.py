@@ -69,7 +69,7 @@ def run_command(
             field="held",
             remedy="Send it with `tasktrail submit --held`; `tasktrail start` or `run` without --held begins it.",
         )
-    with Signals() as signals, session.tasks_or_embedded() as (tasks, inside), display_on(sys.stderr) as display:
+    with Signals() as signals, session.tasks_or_embedded(wanted) as (tasks, inside), display_on(sys.stderr) as display:
         parts = None if spread is None else spread_or_told(tasks, wanted, spread, display)
         task_id = _find_or_create(tasks, inside, wanted, display, _set_of(given), parts)
         whole = Whole(tasks) if parts else tasks

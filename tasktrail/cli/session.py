@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..backups.backup import Backup
     from ..backups.restore import Restored
     from ..config.settings import Config
-    from ..events import TasktrailError
+    from ..events import CreateTask, TasktrailError
     from ..events.log.event_log import Erasable, ReportProgress
     from ..exports.tiles import WrittenTiles
     from ..handlers.registry import Registry
@@ -91,10 +91,19 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 close()
 
     @contextmanager
-    def tasks_or_embedded(self) -> Iterator[tuple["Tasks", "TaskService | None"]]:
-        """The running service, or a service inside this process. The second value is the inner one, if any."""
+    def tasks_or_embedded(
+        self, first: "CreateTask | None" = None, *, begins: bool = True
+    ) -> Iterator[tuple["Tasks", "TaskService | None"]]:
+        """The running service, or a service inside this process. The second value is the inner one, if any.
+
+        Args:
+            first: what will be asked for first. Where it is refused, and there is no log, none is begun for it.
+            begins: whether the inner service may begin a log; if not, `InvalidPath` is raised where there is none.
+        """
         self._wait_for_start(0.0)
         service = self.service_or_none()
+        if service is None and (first is not None or not begins):
+            self.environment.before_a_log(self, first)
         inside = self.environment.embedded(self) if service is None else None
         tasks = service or inside
         assert tasks is not None
@@ -445,6 +454,30 @@ class Environment:
         temp = session.load_config().temp_dir
         return restore(source, session.data, temp_dir=Path(temp) if temp else None, progress=progress, **how)
 
+    def before_a_log(self, session: Session, first: "CreateTask | None") -> None:
+        """Where nothing was ever recorded: raises what the first task is refused with; `InvalidPath` without one."""
+        from ..events.log.opening import has_no_log
+        from ..handlers.registry import Registry
+        from ..intake.examination import CommandIntake
+        from ..intake.paths import PathRules
+        from ..paths import DataPaths
+
+        config = session.load_config()
+        paths = DataPaths(session.data, Path(config.temp_dir) if config.temp_dir else None)
+        if config.log or not has_no_log(paths.log):
+            return
+        if first is None:
+            _with_log(session)
+            return
+        CommandIntake(
+            Registry.load(config.handlers, presets=config.presets),
+            PathRules(config.input_roots, config.output_roots, paths.protected()),
+            max_user_level=config.max_user_level,
+            has_tasks=lambda _type: False,
+            allow_endpoints=config.allow_endpoints,
+            targets=config.apprise,
+        ).examine(first)
+
     def embedded(self, session: Session) -> "TaskService":
         """A service inside this process, for this command and its own task only."""
         from ..api.service import TaskService
@@ -488,10 +521,11 @@ def _with_log(session: Session) -> "DataPaths":
     """The files of the data folder. Raises `InvalidPath` when there is no log in it, `HistoryMissing` if there was."""
     from ..backups.evidence import refuse_older_log
     from ..events.errors import InvalidPath
+    from ..events.log.opening import has_no_log
     from ..paths import DataPaths
 
     paths = DataPaths(session.data)
-    if not paths.log.exists():
+    if has_no_log(paths.log):
         refuse_older_log(paths)
         raise InvalidPath(f"There is no log in {paths.data}", remedy="Check --data; `tasktrail serve` starts one.")
     return paths

@@ -31,7 +31,13 @@ def token_command() -> None:
     ],
 )
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), required=True, help="What it may do: see docs/reference/access.md.")
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    required=True,
+    help="What it may do. reader: look at everything; submitter: also send, start, cancel and retry tasks; operator: "
+    "also change limits, pauses and schedules; auditor: look and verify; admin: everything.",
+)
 @options_of(AddToken, "user_id", "expires_at", flags={"user_id": "--user", "expires_at": "--expires"})
 @reason_and_actor
 @pass_session

@@ -656,8 +656,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log: Annotated[
         str,
         _key(
-            "Address of the log where it is on PostgreSQL; see docs/how-to/postgresql.md. The first start keeps it in "
-            "the data folder, so that every command finds the log.",
+            "Address of the log where it is on PostgreSQL, which takes tasktrail[postgresql]. The first start keeps it "
+            "in the data folder, so that every command finds the log.",
             "`postgresql://USER@HOST/DATABASE`, without a password, which comes from ~/.pgpass or PGPASSWORD; "
             "empty: as the data folder says, or the file `log.db` in it",
             check=check_log_address,

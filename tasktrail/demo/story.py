@@ -23,7 +23,7 @@ from rich.table import Column
 
 from ..api.client import Client
 from ..events import Checkpointed, Started, Task
-from ..events.errors import NotReady, TasktrailError
+from ..events.errors import InvalidPath, NotReady, TasktrailError
 from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Decoded, Sample, decode_video, fetch, repeat
 
 REPEATS = 8
@@ -265,7 +265,12 @@ def run(work: Path | None = None, *, keep: bool = False) -> int:
     """Run the demo below `work` (default `.demo` here), and `keep` its page up; the exit code."""
     console = Console()
     folder = (work or Path(".demo")).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidPath(
+            f"The folder {folder} cannot be made: {error.strerror}", remedy="Choose another one with --work."
+        ) from error
     begun = time.monotonic()
     demo = Demo(folder, console)
     try:

@@ -32,7 +32,7 @@ from ..config.cluster import check_cluster
 from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import ConfigurationError, LogCorrupt, LogTooNew, TasktrailError
-from ..events.log.opening import read_log
+from ..events.log.opening import has_no_log, read_log
 from ..handlers.contract import Finding, TaskType, missing_packages
 from ..handlers.elsewhere import Look, Reached, Refused, Storage
 from ..handlers.manifests import Claims
@@ -344,7 +344,7 @@ def _service_trouble(data: Path) -> tuple[tuple[str, str], tuple[str, ...]]:
 
 def _last_recorded(path: Path) -> tuple[datetime | None, str, tuple[str, str]]:
     """When the last record was written, by which version, and what is wrong with the log."""
-    if not path.exists():
+    if has_no_log(path):
         return None, "", ("", "")
     version = ""
     try:

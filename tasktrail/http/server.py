@@ -390,6 +390,8 @@ def address_of(host: str, why_not_open: str) -> str:
         raise ListenFailed(
             f"{host!r} is no loopback address, and {why_not_open}",
             field="host",
-            remedy="docs/how-to/let-others-in.md says what it takes; or use 127.0.0.1, ::1 or localhost.",
+            remedy="Start it at 127.0.0.1, which is for this machine alone. To let others in, add a token there "
+            "(`tasktrail token add`), set `tls_certificate` and `tls_key`, or `trusted_proxies`, in the configuration, "
+            "and start it again.",
         )
     return str(address)

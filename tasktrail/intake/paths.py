@@ -82,7 +82,12 @@ class PathRules:
                 status=CONFLICT,
             ) from error
         if not stat.S_ISREG(status.st_mode):
-            raise InvalidPath(f"{path!r} is not a regular file", field="input_file", status=CONFLICT)
+            raise InvalidPath(
+                f"{path!r} is not a regular file",
+                field="input_file",
+                remedy="Name a file; for all files of a folder there is `tasktrail batch`.",
+                status=CONFLICT,
+            )
         if not os.access(path, os.R_OK):
             raise InvalidPath(
                 f"{path!r} may not be read", field="input_file", remedy="Check its permissions.", status=CONFLICT

@@ -141,6 +141,10 @@ def sentence(subject: str, text: str, field: str, *kinds: type[msgspec.Struct]) 
 
 
 def _clause(text: str) -> str:
+    if match := _MISSING.fullmatch(text):
+        return f"needs `{match[1]}`"
+    if match := _UNKNOWN.fullmatch(text):
+        return f"has no field `{match[1]}`"
     if text == "Number out of range":
         return "is too large a number"
     if text == "Invalid RFC3339 encoded datetime":
@@ -201,11 +205,29 @@ def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Str
         return task_type.options_from(options)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$.")
+        if not where and (names := _lacking(task_type, options)):
+            raise _left_out(task_type, names) from error
         name = where.rstrip("`") or _blamed(task_type, options, text)
         subject = f"option {name} of {task_type.name}" if name else f"options of {task_type.name}"
         said = sentence(subject, text, name, task_type.options)
         status = 0 if _is_of_the_schema(text, where) else CONTRADICTION
         raise InvalidOptions(said, field=f"options.{name}" if name else "options", status=status) from error
+
+
+def _lacking(task_type: TaskType, options: dict[str, Any]) -> list[str]:
+    """The options without a default that are not given."""
+    fields = msgspec.structs.fields(task_type.options)
+    return [field.encode_name for field in fields if field.required and field.encode_name not in options]
+
+
+def _left_out(task_type: TaskType, names: list[str]) -> InvalidOptions:
+    option, has, them = ("option", "has", "it") if len(names) == 1 else ("options", "have", "them")
+    given = " ".join(f"-o {name}=VALUE" for name in names)
+    return InvalidOptions(
+        f"{option} {', '.join(names)} of {task_type.name} {has} to be given",
+        field=f"options.{names[0]}",
+        remedy=f"Give {them} among the options (CLI: {given}); `tasktrail types {task_type.name}` lists them all.",
+    )
 
 
 def check_options(task_type: TaskType, options: dict[str, Any]) -> None:
@@ -222,9 +244,7 @@ def check_options(task_type: TaskType, options: dict[str, Any]) -> None:
 
 def _is_of_the_schema(text: str, where: str) -> bool:
     """Whether the schema of the options says the same. What else a type's own `__post_init__` refuses, it does not."""
-    if not where:  # of the options as a whole, the schema only says which there have to be
-        return _MISSING.fullmatch(text) is not None
-    return bool(_clause(text)) or text.startswith(("Invalid ", "Object "))
+    return bool(where) and (bool(_clause(text)) or text.startswith(("Invalid ", "Object ")))
 
 
 def _blamed(task_type: TaskType, options: dict[str, Any], text: str) -> str:

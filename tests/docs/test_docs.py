@@ -1,5 +1,6 @@
 """The documentation is whole: links lead somewhere, pages say their kind, the reference leaves nothing out."""
 
+import ast
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -15,6 +16,7 @@ from tasktrail.events import commands, errors, recorded
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(DOCS.rglob("*.md"))
+ROOMS = ("actors", "events", "handlers", "projections", "tasktrail")
 KINDS = {"index", "tutorial", "how-to", "reference", "explanation", "decision"}
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -69,6 +71,21 @@ def every_error(root: type[errors.TasktrailError]) -> Iterator[type[errors.Taskt
         if re.fullmatch(r"tasktrail\.\w+\.errors", error.__module__):
             yield error
         yield from every_error(error)
+
+
+def said(module: Path) -> Iterator[str]:
+    """The texts in a module but its docstrings; those of commands are their help, which `cli/test_help.py` looks at."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    notes = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in notes:
+            yield node.value
+
+
+def test_no_message_sends_anybody_to_a_page_that_only_a_checkout_has() -> None:
+    """Whoever has installed a wheel has no folder `docs`."""
+    modules = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    assert [(path.name, text) for path in modules for text in said(path) if "docs/" in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

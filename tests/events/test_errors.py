@@ -3,7 +3,17 @@
 import copy
 import pickle
 
-from tasktrail.events.errors import InvalidValue, LogFull, NotReady
+import pytest
+
+from tasktrail.events.errors import (
+    DiskFailed,
+    InvalidValue,
+    LogFull,
+    LogLocked,
+    LogUnreachable,
+    NotReady,
+    TasktrailError,
+)
 
 
 def test_an_error_does_not_echo_a_whole_book() -> None:
@@ -25,3 +35,9 @@ def test_what_is_a_sentence_already_gets_no_second_stop() -> None:
     assert str(NotReady("It stops.", remedy="Wait.")) == "It stops. Wait."
     assert str(NotReady("did you mean `label`?", remedy="Wait.")) == "did you mean `label`? Wait."
     assert str(NotReady("It stops", field="now", remedy="Wait.")) == "It stops (field: now). Wait."
+
+
+@pytest.mark.parametrize("error", [LogFull, DiskFailed, LogLocked, LogUnreachable])
+def test_what_is_promised_of_a_service_holds_for_a_start_that_has_ended_too(error: type[TasktrailError]) -> None:
+    """`serve` leaves with this error where it cannot begin a log: nothing goes on by itself then."""
+    assert "a service that runs" in error("x").advice

@@ -138,6 +138,14 @@ def test_a_worker_does_not_load_the_registry() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("home", ["app.py", "./app.py", "jobs/app", "/srv/app.py:resize"])
+def test_a_file_among_the_modules_is_told_as_one(home: str) -> None:
+    """Python's own words speak of packages and of relative imports."""
+    (error,) = Registry.load([home], group=NOWHERE).errors
+    assert error.message == f"`handlers` takes the names of modules, and {home} is the path of a file"
+    assert "tasktrail serve" in error.advice
+
+
 def test_a_type_that_could_not_be_loaded_is_told_with_the_reason() -> None:
     registry = Registry.load(["no_such_module"], group=NOWHERE)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+from full_disks import leave_unbegun
 from msgspec.structs import replace
 from scripted_witness import ScriptedWitness
 
@@ -241,6 +242,29 @@ def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path)
     assert findings["lock"].message.startswith(f"a service runs: pid {os.getpid()} on ")
     assert findings["log"].message == "can be read"
     assert findings["clock"].level == "warn"
+
+
+@pytest.mark.parametrize("size", ["no byte", "no table", "no entry"])
+def test_what_a_first_start_on_a_full_disk_leaves_is_no_damage(tmp_path: Path, size: str) -> None:
+    """Nothing was ever recorded, so that there is no backup to restore: the next start begins the log."""
+    leave_unbegun(tmp_path / "log.db", size)
+    finding = by_name(examine(tmp_path, Config()))["log"]
+    assert (finding.level, finding.message) == ("ok", "empty, or none yet")
+
+
+def test_a_log_that_has_lost_its_tables_is_found(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "log.db")) as conn:
+        conn.executescript("CREATE TABLE filling (x); INSERT INTO filling VALUES (zeroblob(20000)); DROP TABLE filling")
+    assert by_name(examine(tmp_path, Config()))["log"].level == "fail"
+
+
+def test_a_log_whose_tables_were_dropped_is_found(tmp_path: Path) -> None:
+    SqliteEventLog(tmp_path / "log.db", now=NOW).close()
+    with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as conn:
+        for table in ("archived_kinds", "archived_tasks", "archives", "answers", "epochs", "events"):
+            conn.execute(f"DROP TABLE {table}")
+        conn.execute("VACUUM")
+    assert by_name(examine(tmp_path, Config()))["log"].level == "fail"
 
 
 def test_a_log_that_is_no_log_is_found(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from full_disks import leave_unbegun
 
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
@@ -123,14 +124,15 @@ def test_without_views_and_snapshots_nothing_knows_of_it_and_they_may_be_deleted
         assert service.verify().ok
 
 
-@pytest.mark.parametrize("empty", [False, True])
-def test_a_log_that_is_gone_is_not_begun_anew_beside_views(older: Path, *, empty: bool) -> None:
+@pytest.mark.parametrize("left", ["", "no byte", "no table", "no entry"])
+def test_a_log_that_is_gone_is_not_begun_anew_beside_views(older: Path, left: str) -> None:
     (older / "log.db").unlink()
-    if empty:
-        (older / "log.db").touch()
+    if left:
+        leave_unbegun(older / "log.db", left)
+    assert what_is_missing(DataPaths(older)) is not None
     with pytest.raises(HistoryMissing, match="holds no record"):
         reopen(older)
-    assert (older / "log.db").exists() == empty
+    assert (older / "log.db").exists() == bool(left)
 
 
 def test_another_history_of_the_same_length_is_refused(

@@ -3,10 +3,52 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from tasktrail import task
 from tasktrail.api.service import TaskService
 from tasktrail.events.errors import InvalidOptions
+from tasktrail.intake.refusals import convert_options
+
+
+class Box(msgspec.Struct, forbid_unknown_fields=True):
+    """A part of the options."""
+
+    width: int
+
+
+@task
+def greet(name: str, times: int, box: Box | None = None) -> str:
+    """A type of its own; two of its options have no default."""
+    return f"{name} {times} {box}"
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "field", "given"),
+    [
+        ({}, "options name, times of greet have to be given", "name", "-o name=VALUE -o times=VALUE"),
+        ({"name": "x"}, "option times of greet has to be given", "times", "-o times=VALUE"),
+    ],
+)
+def test_an_option_that_is_left_out_and_has_no_default_is_named(
+    options: dict[str, Any], said: str, field: str, given: str
+) -> None:
+    with pytest.raises(InvalidOptions) as caught:
+        convert_options(greet.__tasktrail__, options)
+    assert (caught.value.message, caught.value.field) == (said, f"options.{field}")
+    assert given in caught.value.advice
+    assert "`tasktrail types greet`" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [({}, "needs `width`"), ({"width": 1, "hight": 2}, "has no field `hight`")],
+)
+def test_what_is_wrong_within_an_option_is_in_plain_words(box: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidOptions) as caught:
+        convert_options(greet.__tasktrail__, {"name": "x", "times": 1, "box": box})
+    assert (caught.value.message, caught.value.field) == (f"option box of greet {said}", "options.box")
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_program_that_knows_only_the_name_submits_too_and_the_service_checks(s
         named.submit(a="one")
     with pytest.raises(InvalidOptions, match="add has no option 'c'"):
         named.submit(a=1, c=2)
-    with pytest.raises(InvalidOptions, match="`a`"):
+    with pytest.raises(InvalidOptions, match="option a of add has to be given"):
         named.submit()
 
 

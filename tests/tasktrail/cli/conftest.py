@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
+import click.testing
 import pytest
 from click.testing import CliRunner
 from histories import Journal
@@ -290,6 +291,9 @@ class MemoryDoors(Environment):
         self.sessions.append(session)
         return self.inside
 
+    def before_a_log(self, session: Session, first: CreateTask | None) -> None:
+        """There is one."""
+
     def embedded(self, session: Session) -> Any:
         self.sessions.append(session)
         return self.inside
@@ -314,6 +318,12 @@ def tasks() -> Iterator[MemoryTasks]:
 def environment(tasks: MemoryTasks) -> MemoryDoors:
     """A service runs."""
     return MemoryDoors(service=tasks)
+
+
+@pytest.fixture
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let standard output and standard error be terminals."""
+    monkeypatch.setattr(click.testing._NamedTextIOWrapper, "isatty", lambda _: True, raising=False)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from full_disks import leave_unbegun
 from histories import Journal
 
 from tasktrail.cli.session import Environment
@@ -48,6 +49,36 @@ def test_a_sound_log_is_told_with_its_head(cli: Callable[..., Any], data: Path) 
     assert head.startswith("head 3 ")
     found = json.loads(cli("verify", "--data", str(data), "--json").out)
     assert (found["ok"], found["head"]) == (True, head.split()[2])
+
+
+@pytest.mark.parametrize("size", ["no byte", "no table", "no entry"])
+def test_what_a_first_start_on_a_full_disk_leaves_is_no_log(cli: Callable[..., Any], tmp_path: Path, size: str) -> None:
+    """Nobody is sent for a backup of what was never recorded."""
+    leave_unbegun(tmp_path / "log.db", size)
+    for line in ("verify", "list", "log", f"backup {tmp_path / 'copy.db'}"):
+        shown = cli(*line.split(), "--data", str(tmp_path))
+        assert (shown.code, shown.err.partition(" in ")[0]) == (1, "tasktrail: There is no log"), line
+    assert not (tmp_path / "copy.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("archive", "There is no log in"),
+        ("archive --dry-run", "There is no log in"),
+        ("forget --older-than 90d", "There is no log in"),
+        ("run nosuch", "There is no task type 'nosuch'"),
+        ("run image_thumbnail /nowhere.jpg /tmp/out.jpg", "'/nowhere.jpg' cannot be read"),
+        ("run image_thumbnail /nowhere.jpg /tmp/out.jpg -o width=x", "option width of image_thumbnail has to be"),
+    ],
+)
+def test_a_first_command_that_is_refused_begins_no_log(
+    cli: Callable[..., Any], tmp_path: Path, line: str, said: str
+) -> None:
+    """A mistyped --data shall be told, and a mistyped command shall leave nothing behind."""
+    shown = cli(*line.split(), "--data", str(tmp_path / "data"))
+    assert (shown.code, said in shown.err) == (1, True)
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tasktrail.api.wire import token_in
 from tasktrail.cli.session import Environment, Session
 from tasktrail.events.errors import (
     DataInUse,
@@ -156,6 +157,34 @@ def test_a_reader_that_leaves_early_is_no_reason_to_complain(tmp_path: Path) -> 
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_no_failure(closed: str, tmp_path: Path) -> None:
+    """Else `submit 2>&-` made a task and left with 1, and the next file that is opened had the stream's number."""
+    code = (
+        f"import sys; sys.argv = ['tasktrail', 'config', '--data', {str(tmp_path)!r}]; import tasktrail.__main__ as m"
+    )
+    program = f"{code}; sys.exit = lambda code: open({str(tmp_path / 'left')!r}, 'w').write(str(code)); m.main()"
+    taken = "; import os; assert os.open('/', os.O_RDONLY) > 2"
+    done = subprocess.run(["bash", "-c", f'"$0" -c "$1" {closed}', sys.executable, program + taken], check=False)
+    assert (done.returncode, (tmp_path / "left").read_text()) == (0, "0")
+
+
+def test_a_demo_that_finds_no_room_for_its_folder_says_how_to_choose_another(
+    cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    shown = cli("demo", "--work", str(tmp_path / "file" / "demo"))
+    assert shown.code == 1
+    assert f"The folder {tmp_path / 'file' / 'demo'} cannot be made: Not a directory" in shown.err
+    assert "--work" in shown.err
+
+
+def test_a_token_file_that_cannot_be_read_is_nothing_for_the_service(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPath) as refused:
+        token_in(tmp_path / "nope")
+    assert refused.value.advice == "Check its spelling, and that you may read it."
 
 
 def test_without_a_command_the_help_is_shown_as_it_is(cli: Callable[..., Any]) -> None:

@@ -44,6 +44,7 @@ def test_every_command_has_a_sentence_examples_and_explained_options(cli: Callab
     assert shown.code == 0
     assert re.match(rf"Usage: tasktrail {name} .*\n\n  [A-Z]", shown.out)
     assert "Examples:" in shown.out
+    assert "docs/" not in shown.out, "a wheel has no such folder"
     command = ALL[name]
     assert 1 <= len(command.examples) <= 4
     assert all(f"tasktrail {name}" in line for line, _meaning in command.examples)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import click.testing
 import msgspec
 import pytest
 
@@ -398,12 +397,6 @@ def test_on_a_terminal_show_leaves_out_what_says_nothing(
 
 ODD = "A\x9b31mRED\x9d0;x\x07\u202eevil\x85\u2028\x7f\U000e0001é"
 """What C1, bidirectional and other signs would do to a terminal; the last one is a letter."""
-
-
-@pytest.fixture
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let standard output and standard error be terminals."""
-    monkeypatch.setattr(click.testing._NamedTextIOWrapper, "isatty", lambda _: True, raising=False)
 
 
 COMMANDS = [("log",), ("--json", "show", "1"), ("--json", "history", "1"), ("--json", "list")]

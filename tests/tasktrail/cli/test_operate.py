@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tasktrail.events.commands import (
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.system_events import QueueDrained
+from tasktrail.events.task_events import Completed
 from tasktrail.words import rate
 
 Cli = Callable[..., Any]
@@ -296,6 +298,49 @@ def test_a_second_one_who_drains_waits_with_the_first(cli: Cli, tasks: Any) -> N
     shown = cli("drain", "--wait")
     assert (shown.code, shown.out, shown.err) == (0, "drained at position 2\n", "")
     assert len(tasks.sent) == asked
+
+
+def run_two(tasks: Any) -> None:
+    """Two tasks run, which end one after the other while a drain is waited for."""
+    for number in (1, 2):
+        tasks.create_task(type="noop")
+        tasks.journal.record(number, Started(worker="w"))
+
+    def drained() -> None:
+        fact = Fact(task_id=0, version=2, event=QueueDrained(), recorded_at=tasks.journal.at)
+        tasks.memory_log.append([fact], expected=tasks.memory_log.head().position)
+
+    tasks.script.extend([*(partial(tasks.journal.record, number, Completed()) for number in (1, 2)), drained])
+
+
+def test_who_waits_for_a_drain_is_told_for_how_many(cli: Cli, tasks: Any) -> None:
+    run_two(tasks)
+    shown = cli("drain", "--wait")
+    assert shown == (0, "accepted at position 5\ndrained at position 8\n", "waiting for 2 tasks that run\n")
+
+
+def test_as_json_a_drain_that_is_waited_for_says_nothing_more(cli: Cli, tasks: Any) -> None:
+    run_two(tasks)
+    shown = cli("drain", "--wait", "--json")
+    assert json.loads(shown.out)["position"] == 5
+    assert shown.err == "drained at position 8\n"
+
+
+@pytest.mark.usefixtures("on_a_terminal")
+def test_on_a_terminal_it_counts_down(cli: Cli, tasks: Any) -> None:
+    run_two(tasks)
+    shown = cli("drain", "--wait")
+    first, second = shown.err.index("waiting for 2 tasks that run"), shown.err.index("waiting for 1 task that runs")
+    assert (shown.code, first < second) == (0, True)
+
+
+def test_a_drain_that_the_service_does_not_live_to_see_is_not_over(cli: Cli, tasks: Any) -> None:
+    """`drain --wait && …` goes on only where nothing runs any more."""
+    run_two(tasks)
+    tasks.script.pop()
+    shown = cli("drain", "--wait")
+    assert (shown.code, shown.out) == (3, "accepted at position 5\n")
+    assert "stopped before the drain was over" in shown.err
 
 
 def test_who_no_longer_waits_for_a_drain_is_told_that_it_goes_on(cli: Cli, tasks: Any) -> None:

@@ -101,6 +101,19 @@ def test_the_presence_of_a_service_is_seen_from_outside_and_without_its_lock(dat
     assert presence(data) == "absent", "a socket that a killed service has left is none"
 
 
+def test_a_program_is_told_of_a_service_that_does_not_answer_yet(data: Path) -> None:
+    """Right after `tasktrail serve &` there is one, and nobody should start another."""
+    with pytest.raises(ServiceUnreachable, match="No service runs on"):
+        Client.connect(data)
+    (data / "lock").write_text(f"pid {os.getppid()} on {socket.gethostname()} as serve\n")
+    with pytest.raises(ServiceUnreachable) as refused:
+        Client.connect(data)
+    told = str(refused.value)
+    assert f"(pid {os.getppid()}) does not answer: it is starting or stopping" in told
+    assert "prints `ready`" in told
+    assert "Start one" not in told
+
+
 @pytest.mark.parametrize(("what", "who"), [("run", "`tasktrail run`"), ("program", "A program")])
 def test_a_folder_held_by_what_takes_no_commands_is_told_at_once(
     cli: Callable[..., Any], environment: Any, data: Path, what: str, who: str
