@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from ..errors import TaskForgotten
+from ..errors import LogCorrupt, TaskForgotten
 from ..ranges import NumberRange, is_within, shortened, spans_of, to_ranges
 from ..recorded import EVENT_TAGS, STUB, Recorded, Stub
 from ..system_events import TasksForgotten
@@ -159,6 +159,14 @@ class _Dropped(Protocol):
 
     def drops(self, after: int = 0) -> list[Drop]:
         """The records behind a position that have dropped others."""
+
+
+def spans_dropped(position: int, data: str) -> list[NumberRange]:
+    """The positions that the record at a position, with this data, has dropped. Raises `LogCorrupt`."""
+    try:
+        return spans_of(_DECODER.decode(data).positions)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise LogCorrupt(f"Position {position}: what the record says that it has dropped cannot be read") from error
 
 
 def forgotten(log: _Dropped, task_id: int) -> TaskForgotten | None:

@@ -17,7 +17,7 @@ from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors.retention import Retention
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
-from tasktrail.events.errors import BaseUnfit, InvalidValue, TaskForgotten
+from tasktrail.events.errors import InvalidValue, TaskForgotten
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
 from tasktrail.handlers.workspace import TempFiles
@@ -283,21 +283,6 @@ def test_what_if_says_where_it_can_begin(open_service: Opener) -> None:
     assert refused.value.field == "from"
     done(service, 1)
     assert service.whatif(begin=service._system.cleared.position, max_concurrent=1)
-
-
-def test_an_earlier_backup_is_no_base_any_more(open_service: Opener, tmp_path: Path) -> None:
-    service = open_service()
-    done(service, 2, label=CANARY)
-    first = service.backup(tmp_path / "first.db")
-    service.forget(0)
-    done(service, 1)
-    with pytest.raises(BaseUnfit, match="forgotten since"):
-        service.backup(tmp_path / "second.db", base=first.path)
-    whole = service.backup(tmp_path / "whole.db")
-    assert CANARY.encode() not in Path(whole.path).read_bytes()
-    assert service.backup(tmp_path / "more.db", base=whole.path, check=True).base
-    with closing(SqliteLogReader(Path(whole.path))) as log:
-        assert verify(log).findings == ()
 
 
 def test_what_was_sealed_before_still_fits_and_other_tasks_are_still_proven(open_service: Opener) -> None:
