@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, WAKE, Catch
-from tasktrail.actors.feed import Feed, Retrier, Watermark
+from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
@@ -138,6 +138,29 @@ def test_work_that_failed_is_tried_again_although_the_wall_clock_is_set_back() -
     assert not retrier.run(fail)
     assert asked.wait(WITHIN)
     retrier.close()
+
+
+def test_work_that_waits_for_somebody_else_is_no_error() -> None:
+    asked, outcomes = (
+        threading.Event(),
+        iter((Postponed("others build"), Postponed("others build"), OSError("no room"))),
+    )
+
+    def work() -> None:
+        if (error := next(outcomes, None)) is not None:
+            raise error
+
+    retrier = Retrier("test", asked.set, SystemClock(), lambda _: None)
+    with capture_logs() as lines:
+        while not retrier.run(work):
+            assert asked.wait(WITHIN)
+            asked.clear()
+    retrier.close()
+    assert [(line["log_level"], line["event"]) for line in lines] == [
+        ("info", "a consumer waits"),
+        ("error", "a consumer has to wait"),
+        ("info", "a consumer goes on"),
+    ]
 
 
 def test_a_consumer_complains_once(house: House) -> None:
