@@ -68,9 +68,9 @@ def check(data: Path, said: str) -> str:
     else:
         assert "taken" not in said, "what was acknowledged is lost"
         assert back_up(data, backups / "second.db", base=backups / "first.db").base
+        assert not [path.name for path in backups.rglob("*.part")]
     assert _restored(backups / "second.db") == len(records_of(data))
     assert CANARY.encode() not in (backups / "second.db").read_bytes()
-    assert not [path.name for path in backups.rglob("*.part")]
     return "taken" if named else "nothing taken"
 
 
