@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pykka
 import pytest
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG, WAKE, Catch
+from tasktrail.actors.base import PING, PONG, WAKE, Alarm, Catch
 from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
@@ -171,3 +172,18 @@ def test_a_consumer_complains_once(house: House) -> None:
         while len(house.troubles) < 4:
             tries.wait(0.01)
     assert [line["event"] for line in lines].count("a consumer has to wait") == 1
+
+
+def test_an_alarm_for_an_actor_that_has_stopped_is_no_error() -> None:
+    rung = threading.Event()
+
+    def ring() -> None:
+        rung.set()
+        raise pykka.ActorDeadError("Scheduler not found")
+
+    with capture_logs() as lines:
+        alarm = Alarm(ring, SystemClock(), "test")
+        alarm.set_after(0.0)
+        assert rung.wait(WITHIN)
+        alarm.close()
+    assert lines == []
