@@ -473,7 +473,7 @@ def _meant(log: LogReader, digest: bytes, first: tuple[Any, ...]) -> int | None:
     task_id, event, data = first
     if task_id == 0:
         return _spoken_of(data) if event in _ABOUT_A_TASK else 0
-    if event == _CANCELLED:
+    if event == _CANCELLED and digest != digest_of(CancelTask(task_id=task_id)):
         for above in log.line_of(task_id):
             if digest == digest_of(CancelTask(task_id=above, children=True)):
                 return above
