@@ -126,6 +126,7 @@ ifneq ($(BACKEND),postgresql)
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/erase_campaign.py --most $(or $(N),200)
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/archive_campaign.py --most $(or $(N),200)
 	PYTHONPATH=tests/support $(BIN)/python tests/crash/room_campaign.py --most $(or $(N),200)
+	PYTHONPATH=tests/support $(BIN)/python tests/crash/backup_campaign.py --most $(or $(N),200)
 endif
 
 crash-types: $(READY) ## Kill worker and service N times each in the middle of every task type, and compare the results

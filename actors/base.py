@@ -195,6 +195,8 @@ class Alarm:
                 self._at = None
             try:
                 self._ring()
+            except pykka.ActorDeadError:  # whoever is rung for has just stopped
+                continue
             except Exception:  # an error in `ring` must not end the alarm for good
                 logger.exception("an alarm could not be handled", alarm=self._thread.name)
 

@@ -22,7 +22,7 @@ from ..handlers.workspace import remove_entry
 from ..projections.rebuilding import build_anew
 from .base import WAKE, Actor, DeleteSnapshots, DestroyKeys, PutInPlace, Wake, logger
 from .core.messages import ErasureDone
-from .feed import Retrier
+from .feed import Postponed, Retrier
 
 _WITHIN = 600.0
 """Seconds that another actor may take for its part."""
@@ -105,7 +105,7 @@ class Eraser(Actor):
         self._destroy_keys(pending.values())
         self._ask_snapshotter(DeleteSnapshots(), _WITHIN)
         if not self._rebuilding.acquire(blocking=False):
-            raise NotReady("Views are being built by somebody else: the erasure goes on when that is done")
+            raise Postponed("Views are being built by somebody else: the erasure goes on when that is done")
         try:
             self._replace_views()
             self._owes(False)  # noqa: FBT003 - of a callback
@@ -134,7 +134,7 @@ class Eraser(Actor):
 
     def _on_progress(self, reached: int, goal: int) -> None:
         if self._stopping():
-            raise NotReady("The service stops: the erasure goes on with the next start")
+            raise Postponed("The service stops: the erasure goes on with the next start")
         self.tell_progress(reached, goal)
 
     def _delete_files(self, tasks: Collection[int]) -> None:

@@ -13,6 +13,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from ..events import Recorded
 from ..events.clock import Clock
+from ..events.errors import NotReady
 from ..events.task_events import is_terminal
 from .base import Alarm, logger
 
@@ -87,6 +88,10 @@ LAST_RETRY = 1.0
 OnTrouble: TypeAlias = Callable[[Exception | None], None]
 
 
+class Postponed(NotReady):
+    """The work waits for somebody else, and goes on by itself: no trouble, so nobody has to look."""
+
+
 class Retrier:
     """Runs a consumer's work, and after a failure runs it again until it succeeds.
 
@@ -121,7 +126,10 @@ class Retrier:
         return True
 
     def _failed(self, error: Exception) -> None:
-        if type(error) is not type(self._trouble):
+        if isinstance(error, Postponed):
+            if not isinstance(self._trouble, Postponed):
+                logger.info("a consumer waits", consumer=self._name, reason=str(error))
+        elif type(error) is not type(self._trouble):
             logger.error("a consumer has to wait", consumer=self._name, error=str(error) or type(error).__name__)
         self._trouble = error
         self._not_before = self._clock.monotonic() + self._pause

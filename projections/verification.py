@@ -6,7 +6,7 @@ live service, on a copy, or with no service at all.
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -29,6 +29,7 @@ from ..events.log.rows import from_row
 from ..events.log.schema import objects
 from ..events.log.stubs import StubCheck, StubFault
 from ..events.log.writers import Writer, writer_of
+from ..events.ranges import numbers_of
 from ..events.recorded import EVENT_TAGS, STUB
 from ..events.system_events import (
     SYSTEM_TAGS,
@@ -474,7 +475,7 @@ def _meant(log: LogReader, digest: bytes, first: tuple[Any, ...]) -> int | None:
     task_id, event, data = first
     if task_id == 0:
         return _spoken_of(data) if event in _ABOUT_A_TASK else 0
-    if event == _CANCELLED:
+    if event == _CANCELLED and digest != digest_of(CancelTask(task_id=task_id)):
         for above in log.line_of(task_id):
             if digest == digest_of(CancelTask(task_id=above, children=True)):
                 return above
@@ -538,7 +539,10 @@ def compare(
     try:
         conn = connect(path)[0]
     except TasktrailError as error:
-        findings.add(0, "views", error.message)
+        # On a full disk a file with a write-ahead log may be no more than unreadable: to build it anew is no help.
+        cause = getattr(error.__cause__, "sqlite_errorname", "")
+        remedy = error.advice if cause.startswith(("SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CANTOPEN")) else ""
+        findings.add(0, "views", error.message, remedy)
         return None
     try:
         conn.execute("BEGIN")
@@ -553,8 +557,9 @@ def compare(
             _compare_rows(conn, fold.connection, position, findings)
             _compare_numbers(conn, fold.connection, position, findings)
             _compare_schema(conn, position, findings)
-            if findings and _hold_what_is_gone(log, position):
+            if findings and (gone := _tasks_that_are_gone(log, position)):
                 findings.clear()
+                _compare_rows(conn, fold.connection, position, findings, gone)
                 return None
             if not findings and (damage := find_damage(conn)):
                 findings.add(position, "views", f"{path} is damaged: {damage}. The next start builds it anew.")
@@ -590,13 +595,12 @@ def _are_built_anew(log: ReadableLog, views: sqlite3.Connection, position: int) 
     return bool(dropped_at) and any(drop.position == dropped_at for drop in log.drops(dropped_at - 1))
 
 
-def _hold_what_is_gone(log: LogReader, position: int) -> bool:
-    """Whether views at a position may have what the log has no more, or nobody can read: they are made anew for it.
+def _tasks_that_are_gone(log: LogReader, position: int) -> Collection[int]:
+    """The tasks of which views at a position may have what the log has no more, or nobody can read.
 
-    An erasure is finished when no views have anything of it any more.
+    The views are made anew for it. Until then only rows of other tasks can be compared: numbers and words are of all
+    tasks together. An erasure is finished when no views have anything of it any more.
     """
-    if log.drops(position):
-        return True
     head = log.head().position
     finished = {
         record.event.erasure
@@ -604,7 +608,15 @@ def _hold_what_is_gone(log: LogReader, position: int) -> bool:
         for record in log.read(at - 1, 1)
         if isinstance(record.event, ErasureFinished)
     }
-    return not finished.issuperset(log.newest_of(_USER_ERASED, 0, head, head))
+    erased = {
+        task_id
+        for at in log.newest_of(_USER_ERASED, 0, head, head)
+        if at not in finished
+        for record in log.read(at - 1, 1)
+        if isinstance(record.event, UserErased)
+        for task_id in record.event.tasks
+    }
+    return erased.union(*(numbers_of(drop.event.tasks) for drop in log.drops(position)))
 
 
 def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Findings) -> bool:
@@ -622,16 +634,21 @@ def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Finding
     return False
 
 
-def _compare_rows(views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings) -> None:
+def _compare_rows(
+    views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings, but: Collection[int] = ()
+) -> None:
     for found, due in _side_by_side(views.execute(_ROWS), fold.execute(_ROWS)):
+        task_id = (found or due)[0]
+        if task_id in but:
+            continue
         if found is None:
-            findings.add(position, "views", f"task {due[0]} is missing")
+            findings.add(position, "views", f"task {task_id} is missing")
         elif due is None:
-            findings.add(position, "views", f"task {found[0]} is there and should not be")
+            findings.add(position, "views", f"task {task_id} is there and should not be")
         elif found != due:
             findings.views_read_more = findings.views_read_more or _reads_more(found, due)
             for difference in _differences(found, due):
-                findings.add(position, "views", f"task {due[0]}: {difference}")
+                findings.add(position, "views", f"task {task_id}: {difference}")
 
 
 def _reads_more(found: tuple[Any, ...], due: tuple[Any, ...]) -> bool:

@@ -10,6 +10,7 @@ hash. The whole hash follows from the chain. That of a stub does not, so a stub 
 
 import os
 import sys
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -228,8 +229,7 @@ class ArchiveFile:
     def of_task(self, task_id: int) -> list[int]:
         """The frames with records of a task, or that adjust it."""
         found = []
-        for number, frame in enumerate(self.index.frames):
-            tasks = list(accumulate(frame.tasks))
+        for number, tasks in enumerate(_tasks(self.path, self._seen)):
             place = bisect_left(tasks, task_id)
             if place < len(tasks) and tasks[place] == task_id:
                 found.append(number)
@@ -237,7 +237,7 @@ class ArchiveFile:
 
     def tasks(self) -> set[int]:
         """All of which it has records, or that it adjusts."""
-        return {task_id for frame in self.index.frames for task_id in accumulate(frame.tasks)}
+        return {task_id for tasks in _tasks(self.path, self._seen) for task_id in tasks}
 
     def kinds(self) -> set[str]:
         """The kinds of all its records."""
@@ -277,6 +277,20 @@ def _index(path: Path, seen: tuple[int, int, int]) -> tuple[Index, list[int]]:
     if edges != sorted(edges) or edges[0]:
         raise ValueError("its index was changed")
     return index, edges
+
+
+@lru_cache(_INDEXES_KEPT)
+def _tasks(path: Path, seen: tuple[int, int, int]) -> list[Sequence[int]]:
+    """The tasks of each frame. Whoever verifies asks for them as often as commands are archived."""
+    index, _edges = _index(path, seen)
+    return [_packed(list(accumulate(frame.tasks))) for frame in index.frames]
+
+
+def _packed(numbers: list[int]) -> Sequence[int]:
+    try:
+        return array("q", numbers)
+    except OverflowError:  # an index that was altered may say anything
+        return numbers
 
 
 @lru_cache(_FRAMES_KEPT)

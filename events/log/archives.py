@@ -349,12 +349,22 @@ class Archives:
             yield from reversed(rows) if backwards else rows
 
     def within(self, spans: Iterable[NumberRange]) -> Iterator[Row]:
-        """Those at positions, which are told in order."""
+        """Those at positions, which are told in order, and may be many."""
+        segments = self.segments()
+        files = dict[int, ArchiveFile]()
         for first, last in spans:
-            for row in self.rows(first - 1):
-                if row[0] > last:
+            for segment in segments:
+                if segment.last < first:
+                    continue
+                if segment.first > last:
                     break
-                yield row
+                if segment.first not in files:
+                    files[segment.first] = self.file(segment)
+                begin = (max(first, segment.first) - segment.first) // FRAME
+                end = (min(last, segment.last) - segment.first) // FRAME
+                for row in self._of_frames(segment, files[segment.first], range(begin, end + 1)):
+                    if first <= row[0] <= last:
+                        yield row
 
     def with_any(self, spans: Sequence[NumberRange]) -> list[KnownArchive]:
         """The archives that have a record at one of the positions."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from ..errors import TaskForgotten
+from ..errors import LogCorrupt, TaskForgotten
 from ..ranges import NumberRange, is_within, shortened, spans_of, to_ranges
 from ..recorded import EVENT_TAGS, STUB, Recorded, Stub
 from ..system_events import TasksForgotten
@@ -39,9 +39,10 @@ _PUT = f"""
     INSERT INTO events ({", ".join(COLUMNS)}, hash)
     VALUES (?1, ?2, ?3, '{STUB}', ?4, {", ".join(map(repr, STUB_ROW))}, ?5)
 """  # noqa: S608 - our own names
-_LEFT_IN = f"SELECT {LEFT} FROM events WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608 - our own names
+_LEFT_IN = f"SELECT {LEFT}, command_id FROM events WHERE position BETWEEN ? AND ? ORDER BY position"  # noqa: S608 - our own names
 _POSITIONS = "SELECT position FROM events WHERE task_id = ? ORDER BY version"
-_ANSWERS = "DELETE FROM answers WHERE position BETWEEN ? AND ?"
+_ANSWER = "DELETE FROM answers WHERE command_id = ? AND position = ?"
+"""By the id: there is no index of positions, and there may be a million answers."""
 _OF_DROPS = f"SELECT position, data FROM events WHERE event = '{DROPPING}' AND position > ? ORDER BY position"  # noqa: S608 - our own names
 
 
@@ -86,12 +87,19 @@ def digest_of(rows: Iterable[tuple[Any, ...]]) -> str:
 
 
 def left_of(conn: "sqlite3.Connection", spans: Iterable[NumberRange]) -> Iterator[tuple[Any, ...]]:
-    """What will be, or is, left of the records in spans of positions. Raises `sqlite3.Error`."""
+    """What will be, or is, left of the records in spans of positions, which are in order. Raises `sqlite3.Error`."""
+    return (row[:-1] for row in _left_and_commands(conn, spans))
+
+
+def _left_and_commands(conn: "sqlite3.Connection", spans: Iterable[NumberRange]) -> Iterator[tuple[Any, ...]]:
+    """The same, each with the id of the command that the record came of."""
     archives = Archives(conn)
-    until = archives.until()
+    until, spans = archives.until(), list(spans)
+    archived = [NumberRange(first, min(last, until)) for first, last in spans if first <= until]
+    yield from ((*left_in(row), row[7]) for row in archives.within(archived))
     for first, last in spans:
-        yield from (left_in(row) for row in archives.within([NumberRange(first, min(last, until))]))
-        yield from conn.execute(_LEFT_IN, (max(first, until + 1), last))
+        if last > until:
+            yield from conn.execute(_LEFT_IN, (max(first, until + 1), last))
 
 
 def to_drop(conn: "sqlite3.Connection", tasks: Iterable[int], others: Iterable[int] = ()) -> tuple[str, str]:
@@ -112,14 +120,14 @@ def put_stubs(conn: "sqlite3.Connection", event: DROPS) -> bool:
     Answers whether all was as the event says; if not, roll back. Raises `sqlite3.Error`.
     """
     spans = spans_of(event.positions)
-    left = list(left_of(conn, spans))
+    found = list(_left_and_commands(conn, spans))
+    left = [row[:-1] for row in found]
     if digest_of(left) != event.stubs:
         return False
     until = archived_until(conn)
-    left = [row for row in left if row[0] > until]
     conn.executemany(_DROP, spans)
-    conn.executemany(_PUT, left)
-    conn.executemany(_ANSWERS, spans)
+    conn.executemany(_PUT, [row for row in left if row[0] > until])
+    conn.executemany(_ANSWER, [(row[-1], row[0]) for row in found if row[-1]])
     return True
 
 
@@ -159,6 +167,14 @@ class _Dropped(Protocol):
 
     def drops(self, after: int = 0) -> list[Drop]:
         """The records behind a position that have dropped others."""
+
+
+def spans_dropped(position: int, data: str) -> list[NumberRange]:
+    """The positions that the record at a position, with this data, has dropped. Raises `LogCorrupt`."""
+    try:
+        return spans_of(_DECODER.decode(data).positions)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise LogCorrupt(f"Position {position}: what the record says that it has dropped cannot be read") from error
 
 
 def forgotten(log: _Dropped, task_id: int) -> TaskForgotten | None:

@@ -1,22 +1,27 @@
 """A backup made from an earlier one: a copy of that file, and what the log has had since.
 
-The log only grows, so an earlier backup holds its beginning. A backup of this kind is like any other: it needs no other
-file, and is restored alike. What was in the earlier one is not read again.
+The log only grows, so an earlier backup holds its beginning. What was forgotten or archived since is gone from the copy
+as it is from the log. A backup of this kind is like any other: it needs no other file, and is restored alike. What was
+in the earlier one is not read again.
 """
 
 import fcntl
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt
+from ..events.log.archives import Archives
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import Head, ReportProgress
-from ..events.log.stubs import DROPPING
+from ..events.log.stubs import DROPPING, LEFT, spans_dropped
+from ..events.ranges import NumberRange, is_within
+from ..events.recorded import STUB
 from .check import is_log_damage, open_log, silent, unreadable_log
 from .evidence import sync_copy
 
@@ -44,9 +49,19 @@ _TABLES = "SELECT type, name, tbl_name, sql FROM {log}sqlite_schema"
 _MIGRATIONS = "SELECT migration_set, name FROM {log}_sqlite_migrations"
 _HEAD = "SELECT position, hash FROM {log}events ORDER BY position DESC LIMIT 1"
 _HASH = "SELECT hash FROM {log}events WHERE position = ?"
-_ARCHIVED = "SELECT max(last) FROM log.archives"
+_ARCHIVED = "SELECT coalesce(max(last), 0) FROM log.archives"
 _OF_ARCHIVES = ("archives", "archived_kinds", "archived_tasks")
-_DROPS = f"SELECT 1 FROM log.events WHERE event = '{DROPPING}' AND position > ? LIMIT 1"
+_DROPS = f"SELECT position, data FROM log.events WHERE event = '{DROPPING}' AND position > ? ORDER BY position"
+_BETWEEN = "events WHERE position BETWEEN ? AND ?"
+_LEFT_IN = f"SELECT {LEFT} FROM {{log}}{_BETWEEN} ORDER BY position"
+_NO_STUB = f"SELECT position FROM log.{_BETWEEN} AND event != '{STUB}' LIMIT 1"
+_TAKE_OUT = f"DELETE FROM main.{_BETWEEN}"
+_PUT_IN = f"INSERT INTO main.events SELECT * FROM log.{_BETWEEN}"
+_POINTING = "SELECT command_id, position FROM main.answers"
+_FORGET_ANSWER = "DELETE FROM main.answers WHERE command_id = ?"
+_ARCHIVED_ANSWERS = """
+    INSERT INTO main.answers SELECT * FROM log.answers WHERE position > ? AND position <= ? ORDER BY command_id
+"""
 
 
 class OtherTables(BaseUnfit):
@@ -135,6 +150,13 @@ def _copy_piece(source: int, target: int) -> int:
     return written
 
 
+class _Drop(NamedTuple):
+    """A record of the log that has dropped others, and the positions of these."""
+
+    position: int
+    spans: list[NumberRange]
+
+
 class _Pair:
     """A log, which is read, and an earlier backup, or a copy of it to be written to, on one connection.
 
@@ -146,20 +168,27 @@ class _Pair:
         self._base = base
         self._archives = False
         """Whether they are of a version that has archives."""
-        open_log(log).close()  # if it is none, that is told first
+        self._until = 0
+        """How far the log is archived."""
+        self._source = open_log(log)  # if it is none, that is told first
         address = f"{(part or base).absolute().as_uri()}?mode={'rw' if part else 'ro'}"
-        self._conn = sqlite3.connect(address, uri=True, isolation_level=None)
+        try:
+            self._conn = sqlite3.connect(address, uri=True, isolation_level=None)
+        except BaseException:
+            self._source.close()
+            raise
         try:
             if part is not None:
                 self._of_base("PRAGMA cell_size_check = ON")
                 self._of_base("PRAGMA synchronous = OFF")  # one fsync at the end
                 self._of_base("PRAGMA journal_mode = OFF")
                 self._of_base(f"PRAGMA cache_size = -{_CACHE}")
+                self._of_base("PRAGMA secure_delete = ON")  # what was dropped is overwritten
             self._of_base("SELECT 1 FROM events, answers, epochs LIMIT 1")
             self._of_log("ATTACH ? AS log", f"{log.absolute().as_uri()}?mode=ro")
             self._conn.execute("BEGIN")
         except BaseException:
-            self._conn.close()
+            self.close()
             raise
 
     def _of_log(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -191,17 +220,13 @@ class _Pair:
                 remedy="If the log has lost its end, restore that backup; if not, take a full one, without --base.",
             )
         self._archives = ("table", _OF_ARCHIVES[-1]) in {row[:2] for row in there}
-        (until,) = self._of_log(_ARCHIVED)[0] if self._archives else (0,)
-        if 0 < before.position <= (until or 0):
-            raise BaseUnfit(f"What follows on {self._base} was archived since in {self._log}")
+        self._until = self._of_log(_ARCHIVED)[0][0] if self._archives else 0
         if not self._agree(before.position):
             shared = self._shared(before.position)
             raise BaseUnfit(
                 f"{self._base} is of another history: its records are those of {self._log} "
                 f"{f'up to position {shared} only' if shared else 'nowhere'}"
             )
-        if self._of_log(_DROPS, before.position):
-            raise BaseUnfit(f"{self._base} has tasks that were forgotten since in {self._log}")
         known, epochs = self._both(_EPOCHS)
         if epochs[: len(known)] != known:
             raise BaseUnfit(f"{self._base} is of another history: other services have written to {self._log}")
@@ -216,7 +241,19 @@ class _Pair:
     def _agree(self, position: int) -> bool:
         """Whether both have the same record there. Then all records before it are the same."""
         here, there = self._both(_HASH, position)
-        return here == there
+        return (here or self._archived_hash(self._base, position)) == (
+            there or self._archived_hash(self._log, position)
+        )
+
+    def _archived_hash(self, log: Path, position: int) -> list[tuple[Any, ...]]:
+        with closing(open_log(log)) as conn:
+            try:
+                row = Archives(conn).row(position)
+            except LogCorrupt:
+                if log == self._log:
+                    raise
+                return []  # its archives lie elsewhere
+        return [] if row is None else [(row[-1],)]
 
     def _shared(self, until: int) -> int:
         """The last position up to which both have the same records; at `until` they differ."""
@@ -227,23 +264,74 @@ class _Pair:
         return same
 
     def add(self, before: Head, head: Head) -> None:
-        """Copy what the log has had since `before`."""
+        """Copy what the log has had since `before`, and take out what it has no more."""
         try:
-            for after in range(before.position, head.position, _STEP):
-                stretch = {"after": after, "last": min(after + _STEP, head.position)}
-                self._conn.execute(f"INSERT INTO main.events {_EVENTS.format(log='log.')}", stretch)
-                self._conn.execute(f"INSERT INTO main.answers {_ANSWERS.format(log='log.')}", stretch)
+            drops = self._drops(before.position)
+            self._forget_answers(drops)
+            if self._until > before.position:
+                self._conn.execute(_ARCHIVED_ANSWERS, (before.position, self._until))
+            reached = max(before.position, self._until)
+            for drop in drops:
+                if drop.position > self._until:  # else all that it has dropped is archived
+                    self._add_records(reached, drop.position)
+                    self._put_stubs(drop, before.position)
+                    reached = drop.position
+            self._add_records(reached, head.position)
             self._conn.execute(f"INSERT OR IGNORE INTO main.epochs {_EPOCHS.format(log='log.')}")
             if self._archives:
                 for table in _OF_ARCHIVES:
-                    self._conn.execute(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM log.{table}")
-                self._conn.execute("DELETE FROM main.events WHERE position <= (SELECT max(last) FROM main.archives)")
+                    self._conn.execute(f"DELETE FROM main.{table}")
+                    self._conn.execute(f"INSERT INTO main.{table} SELECT * FROM log.{table}")
+                self._conn.execute("DELETE FROM main.events WHERE position <= ?", (self._until,))
             self._conn.execute("COMMIT")
         except sqlite3.Error as error:
             if not is_log_damage(error) and not isinstance(error, sqlite3.IntegrityError):
                 raise BackupFailed(f"What is new cannot be added to a copy of {self._base}: {error}") from error
             self._refuse_log(before, head)
             raise BaseUnfit(f"{self._base} is damaged: {error}") from error
+
+    def _add_records(self, after: int, last: int) -> None:
+        for begin in range(after, last, _STEP):
+            stretch = {"after": begin, "last": min(begin + _STEP, last)}
+            self._conn.execute(f"INSERT INTO main.events {_EVENTS.format(log='log.')}", stretch)
+            self._conn.execute(f"INSERT INTO main.answers {_ANSWERS.format(log='log.')}", stretch)
+
+    def _drops(self, after: int) -> list[_Drop]:
+        """The records behind a position that have dropped others, in order."""
+        archived = Archives(self._source).of_kind(DROPPING, after) if self._until > after else ()
+        found = chain(
+            ((row[0], row[13]) for row in archived if row[0] <= self._until),
+            self._of_log(_DROPS, max(after, self._until)),
+        )
+        return [_Drop(position, spans_dropped(position, data)) for position, data in found]
+
+    def _forget_answers(self, drops: Sequence[_Drop]) -> None:
+        """Remove the answers that have gone along with what was dropped. The id of each may have been given again."""
+        spans = sorted(span for drop in drops for span in drop.spans)
+        if spans:
+            gone = [
+                (command_id,) for command_id, position in self._conn.execute(_POINTING) if is_within(position, spans)
+            ]
+            self._conn.executemany(_FORGET_ANSWER, gone)
+
+    def _put_stubs(self, drop: _Drop, last: int) -> None:
+        """Put stubs in the place of what the copy has, up to a position, of what the last record in it has dropped."""
+        for span in drop.spans:
+            those = max(span.first, self._until + 1), min(span.last, last)
+            if those[0] > those[1]:
+                continue
+            if wrong := self._of_log(_NO_STUB, *those):
+                raise LogCorrupt(
+                    f"Position {wrong[0][0]}: {self._log} has a record that, as it says at {drop.position}, was dropped"
+                )
+            here, there = self._both(_LEFT_IN, *those)
+            if here != there:
+                raise BaseUnfit(
+                    f"{self._base} is damaged: at position {those[0]}, or behind it, are not the records that "
+                    f"{self._log} has dropped"
+                )
+            self._conn.execute(_TAKE_OUT, those)  # the schema lets it, behind a record that says so
+            self._conn.execute(_PUT_IN, those)
 
     def _refuse_log(self, before: Head, head: Head) -> None:
         """Raises `LogCorrupt` if it is the log that cannot be read."""
@@ -259,3 +347,4 @@ class _Pair:
     def close(self) -> None:
         """Let go of both files."""
         self._conn.close()
+        self._source.close()

@@ -105,7 +105,8 @@ def _print_verification(found: "Verification") -> None:
         say(f"  {remedy}")
     if found.more:
         say(f"and {found.more} more")
-    views = f"views equal to the fold at {found.views_position}" if found.views_position is not None else "no views"
+    compared = found.views_position is not None
+    views = f"views equal to the fold at {found.views_position}" if compared else "no views compared"
     sound = f"sound; {views}" if found.ok else f"NOT sound: {len(found.findings) + found.more} findings"
     say(f"{found.records} records, {found.tasks} tasks, {found.answers} answers: {sound}")
     if found.stubs or found.drops:

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pykka
 import pytest
 from structlog.testing import capture_logs
 
-from tasktrail.actors.base import PING, PONG, WAKE, Catch
-from tasktrail.actors.feed import Feed, Retrier, Watermark
+from tasktrail.actors.base import PING, PONG, WAKE, Alarm, Catch
+from tasktrail.actors.feed import Feed, Postponed, Retrier, Watermark
 from tasktrail.actors.projector import Projector, ViewsHealth
 from tasktrail.events import Created, Fact, Recorded
 from tasktrail.events.clock import SystemClock
@@ -140,6 +141,29 @@ def test_work_that_failed_is_tried_again_although_the_wall_clock_is_set_back() -
     retrier.close()
 
 
+def test_work_that_waits_for_somebody_else_is_no_error() -> None:
+    asked, outcomes = (
+        threading.Event(),
+        iter((Postponed("others build"), Postponed("others build"), OSError("no room"))),
+    )
+
+    def work() -> None:
+        if (error := next(outcomes, None)) is not None:
+            raise error
+
+    retrier = Retrier("test", asked.set, SystemClock(), lambda _: None)
+    with capture_logs() as lines:
+        while not retrier.run(work):
+            assert asked.wait(WITHIN)
+            asked.clear()
+    retrier.close()
+    assert [(line["log_level"], line["event"]) for line in lines] == [
+        ("info", "a consumer waits"),
+        ("error", "a consumer has to wait"),
+        ("info", "a consumer goes on"),
+    ]
+
+
 def test_a_consumer_complains_once(house: House) -> None:
     house.shut = ViewsFailed("no room")
     tries = threading.Event()
@@ -148,3 +172,18 @@ def test_a_consumer_complains_once(house: House) -> None:
         while len(house.troubles) < 4:
             tries.wait(0.01)
     assert [line["event"] for line in lines].count("a consumer has to wait") == 1
+
+
+def test_an_alarm_for_an_actor_that_has_stopped_is_no_error() -> None:
+    rung = threading.Event()
+
+    def ring() -> None:
+        rung.set()
+        raise pykka.ActorDeadError("Scheduler not found")
+
+    with capture_logs() as lines:
+        alarm = Alarm(ring, SystemClock(), "test")
+        alarm.set_after(0.0)
+        assert rung.wait(WITHIN)
+        alarm.close()
+    assert lines == []

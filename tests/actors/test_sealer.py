@@ -1,5 +1,7 @@
 """A service seals its log by itself once there is a key: what was left, by the clock, and what it ends with."""
 
+import errno
+import os
 import threading
 from collections.abc import Callable, MutableMapping
 from contextlib import closing
@@ -208,3 +210,21 @@ def test_a_damaged_list_of_witnesses_keeps_no_seal_from_being_made_and_is_told(d
     assert str(data / "witnesses.json") in told["why"]
     assert "tasktrail witness add" in told["remedy"]
     assert sizes(data / "seals")[-1] == head(data)
+
+
+def test_a_full_disk_is_told_with_the_file_that_has_no_room_and_leaves_nothing(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with service(data) as tasks:
+        tasks.create_task(type="noop", held=True)
+    for path in seal_files(data / "seals"):
+        path.unlink()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with closing(SqliteLogReader(data / "log.db")) as log, pytest.raises(OSError, match="No space") as failed:
+        make_seal(log, data / "seals", data / "seal-key", SystemClock().now())
+    assert failed.value.filename == str(data / "seals" / "key")
+    assert not list((data / "seals").glob(".*"))

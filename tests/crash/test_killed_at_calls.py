@@ -1,4 +1,4 @@
-"""Whoever forgets, erases, archives or gives room back is killed at some calls: a short form of the campaigns."""
+"""Whoever forgets, erases, archives, gives room back or backs up is killed at some calls: the campaigns in short."""
 
 import os
 import subprocess
@@ -19,6 +19,7 @@ SUPPORT = Path(__file__).parent.parent / "support"
         ("erase", "fdatasync,fsync,ftruncate,link,rename"),
         ("archive", "fdatasync,fsync,rename,unlink"),
         ("room", "fdatasync,ftruncate,pwrite64"),
+        ("backup", "fsync,link,openat,pwrite64,rename"),
     ],
 )
 def test_all_is_done_or_nothing_whenever_it_is_killed(campaign: str, calls: str) -> None:

@@ -534,6 +534,20 @@ def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str,
         assert any(word in finding.message for finding in found.findings)
 
 
+def test_for_views_that_a_full_disk_keeps_from_being_read_room_is_the_remedy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = "SQLITE_IOERR_SHMSIZE"
+        raise error
+
+    monkeypatch.setattr("tasktrail.projections.queries.reader.connect_read_only", full)
+    (finding,) = checked(folder).findings
+    assert (finding.code, "disk I/O error" in finding.message) == ("views", True)
+    assert finding.remedy.startswith("Free disk space")
+
+
 def test_words_that_the_index_holds_and_does_not_find_are_found(tmp_path: Path) -> None:
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)

@@ -272,6 +272,18 @@ def test_an_archive_that_is_recorded_is_not_discarded(open_service: Opener) -> N
     assert service.verify().findings == ()
 
 
+def test_no_ancestors_are_looked_for_of_a_task_that_was_cancelled_itself(
+    open_service: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each cancelled task an archive would have to be searched."""
+    service = open_service()
+    for _ in range(10):
+        service.cancel_task(service.create_task(type="echo", held=True))
+    assert service.archive().archives
+    monkeypatch.setattr(SqliteLogReader, "line_of", None)
+    assert service.verify().findings == ()
+
+
 def test_archives_belong_to_the_backup(open_service: Opener, tmp_path: Path) -> None:
     service = open_service()
     (tmp_path / "backups").mkdir()

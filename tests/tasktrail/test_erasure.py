@@ -216,13 +216,20 @@ def test_views_that_an_erasure_is_about_to_make_anew_are_not_compared(
 
     monkeypatch.setattr(eraser.Eraser, "_replace_views", late)
     tasks = encrypted()
+    other = tasks.create_task(type="echo", user_id=BOB)
+    tasks.wait(other, WITHIN)
     tasks.wait(tasks.create_task(type="echo", user_id=ADA, label=canary(ADA, "label")), WITHIN)
     position = tasks.erase_user(ADA).position
     assert begun.wait(WITHIN)
     found = tasks.verify()
     with closing(SqliteLogReader(tasks.paths.log)) as log:
         built = build_beside(log, tasks.paths.views)
+    with closing(sqlite3.connect(tasks.paths.views)) as views:
+        views.execute("UPDATE tasks SET priority = 9 WHERE id = ?", (other,))
+        views.commit()
+    drifted = tasks.verify()
     go_on.set()
+    assert [finding.message.partition(":")[0] for finding in drifted.findings] == [f"task {other}"], "but others are"
     assert (found.findings, found.views_position) == ((), None)
     assert built.differences == ()
     wait_until_finished(tasks, position)

@@ -1,6 +1,7 @@
 """Tasks that are over are forgotten: gone from every file, while all else stays as it was and can be proven."""
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,7 +18,8 @@ from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors.retention import Retention
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
-from tasktrail.events.errors import BaseUnfit, InvalidValue, TaskForgotten
+from tasktrail.events.errors import InvalidValue, TaskForgotten
+from tasktrail.events.log import stubs
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
 from tasktrail.handlers.workspace import TempFiles
@@ -285,19 +287,13 @@ def test_what_if_says_where_it_can_begin(open_service: Opener) -> None:
     assert service.whatif(begin=service._system.cleared.position, max_concurrent=1)
 
 
-def test_an_earlier_backup_is_no_base_any_more(open_service: Opener, tmp_path: Path) -> None:
+def test_answers_to_what_is_forgotten_are_found_by_their_commands(open_service: Opener) -> None:
+    """There may be a million answers, and as many stretches of positions as tasks: the Scheduler stood still."""
     service = open_service()
-    done(service, 2, label=CANARY)
-    first = service.backup(tmp_path / "first.db")
-    service.forget(0)
-    done(service, 1)
-    with pytest.raises(BaseUnfit, match="forgotten since"):
-        service.backup(tmp_path / "second.db", base=first.path)
-    whole = service.backup(tmp_path / "whole.db")
-    assert CANARY.encode() not in Path(whole.path).read_bytes()
-    assert service.backup(tmp_path / "more.db", base=whole.path, check=True).base
-    with closing(SqliteLogReader(Path(whole.path))) as log:
-        assert verify(log).findings == ()
+    done(service, 2)
+    with closing(sqlite3.connect(service.paths.log)) as log:
+        plan = log.execute(f"EXPLAIN QUERY PLAN {stubs._ANSWER}", ("x", 1)).fetchall()
+    assert [row[3] for row in plan] == ["SEARCH answers USING PRIMARY KEY (command_id=?)"]
 
 
 def test_what_was_sealed_before_still_fits_and_other_tasks_are_still_proven(open_service: Opener) -> None:

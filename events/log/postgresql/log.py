@@ -65,7 +65,12 @@ _PUT_STUBS = f"""
     UPDATE tasktrail.events SET event = '{STUB}', {", ".join(f"{name} = %s" for name in COLUMNS[5:])}
     WHERE position BETWEEN %s AND %s
 """  # noqa: S608 - our own names
-_DROP_ANSWERS = "DELETE FROM tasktrail.answers WHERE position BETWEEN %s AND %s"
+_DROP_ANSWERS = """
+    DELETE FROM tasktrail.answers USING tasktrail.events
+    WHERE events.position BETWEEN %s AND %s
+        AND answers.command_id = events.command_id AND answers.position = events.position
+"""
+"""By the id: there is no index of positions, and there may be a million answers."""
 _ERASURES = "SELECT data FROM tasktrail.events WHERE event = 'user_erased'"
 _ERASED = msgspec.json.Decoder(UserErased)
 _KEYS = f"""
@@ -299,8 +304,8 @@ class PostgresqlEventLog(Reading):
                 f"{self._database.name}: the records that are to be dropped at {record.position} are other ones"
             )
         for span in spans_of(event.positions):
-            conn.execute(_PUT_STUBS, (*STUB_ROW, *span))
             conn.execute(_DROP_ANSWERS, span)
+            conn.execute(_PUT_STUBS, (*STUB_ROW, *span))
 
     # --- the rest -----------------------------------------------------------------------------------------------
 

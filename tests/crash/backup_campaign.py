@@ -1,0 +1,93 @@
+"""Kill whoever takes a backup from an earlier one at each of its calls that change a file, and look what is left.
+
+    PYTHONPATH=tests/support python tests/crash/backup_campaign.py --most 1000 --seed 7 [--calls fsync,…] [--part 2/8]
+
+Since the earlier backup tasks were forgotten, and records archived, some of them forgotten afterwards. After the kill
+the log is as it was, the earlier backup can be restored as before, and there is the new one, whole, or no file with a
+backup's name. Then it is taken once more: it has nothing of what was forgotten, and is restored and verified.
+"""
+
+import shutil
+import sys
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+from call_by_call import WITHIN, Begin, Campaign, main, records_of
+
+from tasktrail import TaskService
+from tasktrail.actors.archiver import Archiver
+from tasktrail.backups.backup import back_up
+from tasktrail.backups.restore import restore
+from tasktrail.config.settings import Config
+from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.projections.verification import verify
+
+CANARY = "qzxcanary"
+GONE, KEPT = 6, 6
+SIZE = 16
+CONFIG = Config(workers=1, handlers=("sample_handlers",), snapshot_every=20)
+
+
+def prepare(data: Path) -> None:
+    """A log with an earlier backup, and what was forgotten and archived since."""
+    Archiver.size = SIZE
+    with TaskService.open(data, config=CONFIG) as service:
+        for number in range(GONE + KEPT):
+            user = 7 * (number % 2)
+            word = "kept" if user else CANARY
+            task_id = service.create_task(type="echo", label=word, options={"value": word}, user_id=user)
+            service.wait(task_id, WITHIN)
+        (data / "backups").mkdir()
+        service.backup(data / "backups" / "first.db")
+        service.wait(service.create_task(type="echo", user_id=7), WITHIN)
+        assert service.archive().archives
+        assert service.forget(0, user_id=0).tasks == GONE
+        service.wait(service.create_task(type="echo", user_id=7), WITHIN)
+
+
+def take(data: Path, begin: Begin) -> None:
+    """What the child does."""
+    begin()
+    taken = back_up(data, data / "backups" / "second.db", base=data / "backups" / "first.db")
+    assert taken.base
+    assert taken.archives_added
+    print("taken", flush=True)
+
+
+def check(data: Path, said: str) -> str:
+    """Whether it was taken, in words. Raises AssertionError."""
+    origin, backups = data.parent / "origin", data / "backups"
+    assert records_of(data) == records_of(origin)
+    assert _digest(backups / "first.db") == _digest(origin / "backups" / "first.db")
+    assert _restored(backups / "first.db")
+    named = {path.name for path in backups.iterdir() if not path.name.startswith(".")} - {"first.db", "archive"}
+    assert named <= {"second.db"}
+    if named:
+        assert _restored(backups / "second.db") == len(records_of(data))
+    else:
+        assert "taken" not in said, "what was acknowledged is lost"
+        assert back_up(data, backups / "second.db", base=backups / "first.db").base
+        assert not [path.name for path in backups.rglob("*.part")]
+    assert _restored(backups / "second.db") == len(records_of(data))
+    assert CANARY.encode() not in (backups / "second.db").read_bytes()
+    return "taken" if named else "nothing taken"
+
+
+def _restored(backup: Path) -> int:
+    """How many records a backup has, of which a log was made."""
+    again = backup.parent.parent / "again"
+    shutil.rmtree(again, ignore_errors=True)
+    restore(backup, again)
+    with closing(SqliteLogReader(again / "log.db")) as log:
+        found = verify(log)
+    assert found.findings == (), found.findings
+    return found.records
+
+
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Campaign(prepare, take, check), __doc__))
