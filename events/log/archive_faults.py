@@ -72,6 +72,8 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             yield Fault(segment.first, "index", fault)
         newest = max(newest, segment.newest_task)
         due = segment.last + 1
+    if {*kinds, *tasks} - {row[0] for row in table}:
+        yield Fault(0, "index", f"kinds or tasks are noted of an archive that the log does not have; {_NOTE_ANEW}")
     for event in events.values() if all_known else ():
         yield Fault(event.first, "archive", "the log has recorded an archive from here on, and does not know it")
 

@@ -238,6 +238,9 @@ def test_what_is_noted_of_archives_is_held_against_them_and_made_anew(
         for every in ("archived_kinds", "archived_tasks"):
             conn.execute(f"DELETE FROM {every} WHERE first = ?", (first,))
         assert faults(conn) == []
+        conn.execute(f"INSERT INTO {table} VALUES (?, ?)", (value, 10**6))
+        assert faults(conn) == [(0, "index")]
+        conn.execute(f"DELETE FROM {table} WHERE first = ?", (10**6,))
     with closing(SqliteLogReader(path)) as log:
         for task_id in many.states:
             assert log.read_task(task_id) == [one for one in many.records if one.task_id == task_id]
