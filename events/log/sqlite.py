@@ -78,6 +78,7 @@ _FULL = 2  # PRAGMA synchronous: an acknowledgement means fsynced
 # More pages between checkpoints: fewer of them, and room that `_grow_write_ahead_log` makes at the start.
 _CHECKPOINT_PAGES = 2000
 _PAGE_SIZE = 4096
+_PAGES_UNBEGUN = 3  # the schema, the list of migrations and its index
 _WORTH_GIVING = 16 << 20
 """Bytes of free pages that are worth a copy of the rest."""
 _LAST_EPOCH = 2**63 - 1
@@ -775,10 +776,6 @@ def is_begun(path: Path) -> bool:
             return bool(tables and conn.execute(APPLIED).fetchone())
     except (sqlite3.Error, UnicodeDecodeError):
         return True
-
-
-_PAGES_UNBEGUN = 3
-"""The schema, the list of migrations and its index."""
 
 
 def is_written(path: Path) -> bool:
