@@ -17,7 +17,7 @@ from pathlib import Path
 class RayHead:
     """A head, and after it any number of nodes. Each is a process group of its own.
 
-    Sets the variables by which Ray's clients in this process find its token.
+    Until it is closed, the variables are set by which Ray's clients in this process find its token.
 
     Args:
         cpus: those that workers can book.
@@ -28,7 +28,9 @@ class RayHead:
         self._folder = Path(tempfile.mkdtemp(prefix="rh"))  # a short path: sockets lie below it
         token = self._folder / "token"
         token.write_text(secrets.token_hex(32))
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_USAGE_STATS_ENABLED="0")
+        variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+        self._before = {name: os.environ.get(name) for name in variables}  # those of another head, perhaps
+        os.environ.update(variables)
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         self.address = f"127.0.0.1:{port}"
@@ -55,8 +57,13 @@ class RayHead:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """End it, with all of its processes."""
+        """End it, with all of its processes. The variables are again what they were before it."""
         os.killpg(self._process.pid, signal.SIGKILL)  # its goodbye takes twenty seconds
         self._process.wait()
         self._log.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        for name, value in self._before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
