@@ -101,6 +101,17 @@ def test_a_list_is_put_into_another_order_at_every_width(house: Service, visit: 
     expect(page).to_have_url(re.compile("sort=-updated_at"))
 
 
+@pytest.mark.parametrize("address", ["/", "/submit", "/log?as_of=3"])
+def test_the_choice_of_a_moment_is_within_the_window_at_every_width(house: Service, visit: Come, address: str) -> None:
+    page = visit(house).go(address)
+    page.locator("details.moment > summary").click()
+    for width in (*WIDTHS, 390, 480, 600, *BETWEEN):
+        page.set_viewport_size({"width": width, "height": 900})
+        box = page.locator("form.moment-form").bounding_box()
+        assert box is not None
+        assert (box["x"] >= 0, box["x"] + box["width"] <= width) == (True, True), (width, box)
+
+
 @pytest.mark.parametrize("address", ["/", "/tasks", "/tasks/1", "/tasks/2", "/schedules", "/limits", "/log"])
 def test_a_sheet_of_paper_shows_all_of_a_page(house: Service, visit: Come, address: str) -> None:
     page = visit(house).go(address)
