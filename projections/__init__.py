@@ -2,6 +2,7 @@
 
 from .errors import BeyondTheLog, UnknownNotice, ViewsDamaged, ViewsFailed, ViewsGap
 from .queries.batches import Batch
+from .queries.diff import TaskChange, TaskChanges
 from .queries.filters import TaskFilters
 from .queries.forgettable import Forgotten
 from .queries.reader import TaskQueries
@@ -21,6 +22,8 @@ __all__ = [
     "NoticeStatus",
     "Rebuilt",
     "Stats",
+    "TaskChange",
+    "TaskChanges",
     "TaskFilters",
     "TaskQueries",
     "TaskViews",

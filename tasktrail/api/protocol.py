@@ -23,6 +23,8 @@ QUEUE_SHOWN = 50
 """Tasks of the queue that are shown unless the caller says how many."""
 BATCHES_SHOWN = 20
 """The same of batches."""
+CHANGES_SHOWN = 50
+"""The same of tasks that have changed."""
 
 
 class TypeInfo(msgspec.Struct, frozen=True, kw_only=True):

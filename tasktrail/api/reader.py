@@ -44,6 +44,7 @@ from ..projections import (
     DisabledEndpoint,
     NoticeStatus,
     Stats,
+    TaskChanges,
     TaskFilters,
     TaskQueries,
     Verification,
@@ -53,10 +54,11 @@ from ..projections.attempts import Attempt
 from ..projections.attempts import attempts as attempts_of
 from ..projections.describe import describe
 from ..projections.queries.as_of import FoldedPast, Point, fold_to, parse_point, position_of, refuse_future, task_as_of
+from ..projections.queries.diff import changes_page
 from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
 from ..projections.queries.past import Past
 from ..projections.verification import verify
-from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
+from .protocol import BATCHES_SHOWN, CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
 from .source import Source, Unattended
 
 if TYPE_CHECKING:
@@ -142,6 +144,31 @@ class Questions:
         if as_of is not None:
             return self.past(as_of, lambda past: past.stats())
         return self.source.ask(lambda views: views.stats(self.source.clock.now()))
+
+    def diff(
+        self, begin: Point, end: Point | None = None, *, limit: int = CHANGES_SHOWN, offset: int = 0
+    ) -> TaskChanges:
+        """What became of the tasks between two positions or times, a page of it, by their ids.
+
+        All of which anything was recorded behind `begin`, up to and at `end`; without an end, up to now. It reads all
+        records in between.
+        """
+        return self.changes_of(None, begin, end, limit, offset)
+
+    def changes_of(
+        self, user_id: int | None, begin: str | Point, end: str | Point | None, limit: int, offset: int
+    ) -> TaskChanges:
+        """`diff` for one user, as if there were no tasks of others; with None, for all."""
+
+        def shows(task_id: int, created: Created | None) -> bool:
+            if user_id is None or created is None:
+                return self.is_of(task_id, user_id)
+            return created.user_id == user_id
+
+        for point, field in ((begin, "from"), (end, "to")):
+            if point is not None:
+                refuse_future(point, self.source.clock.now(), field)
+        return changes_page(self.source.log(), begin, end, limit, offset, shows)
 
     def notices(self, task_id: int) -> list[NoticeStatus]:
         """What became of the task's notices, in the order of its events. Raises `UnknownTask`."""

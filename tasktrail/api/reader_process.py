@@ -69,6 +69,18 @@ class AttemptsQuestion(msgspec.Struct, frozen=True, tag="attempts"):
     as_of: str | int | None = None
 
 
+class DiffQuestion(msgspec.Struct, frozen=True, tag="diff"):
+    """Asks what became of the tasks between two moments, a page of it."""
+
+    begin: str | int
+    end: str | int | None
+    """None: the end of the log."""
+    limit: int
+    offset: int
+    user_id: int | None = None
+    """Only tasks of this user."""
+
+
 class VerifyQuestion(msgspec.Struct, frozen=True, tag="verify"):
     """Asks for a check of everything."""
 
@@ -140,7 +152,7 @@ class StretchThen(msgspec.Struct, frozen=True):
 
 
 PastQuestion: TypeAlias = ListQuestion | StandingQuestion | StatsQuestion | BatchesQuestion | StretchQuestion
-Question: TypeAlias = PastQuestion | AttemptsQuestion | VerifyQuestion | RebuildQuestion
+Question: TypeAlias = PastQuestion | AttemptsQuestion | DiffQuestion | VerifyQuestion | RebuildQuestion
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -252,6 +264,8 @@ def answer(questions: Questions, question: Question, progress: ReportProgress | 
             return msgspec.json.encode(rebuild_beside(questions.source.log(), questions.source.paths, progress))
         case AttemptsQuestion(task_id, as_of):
             return msgspec.json.encode(questions.attempts(task_id, as_of=None if as_of is None else parse_point(as_of)))
+        case DiffQuestion(begin, end, limit, offset, user_id):
+            return msgspec.json.encode(questions.changes_of(user_id, begin, end, limit, offset))
         case _:
             return msgspec.json.encode(questions.past(point_of(question), lambda past: told(past, question)))
 

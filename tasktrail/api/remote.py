@@ -34,7 +34,17 @@ from ..events.values import (
 from ..handlers.attempt_output import PAGE, Output
 from ..intake.event_names import event_tags
 from ..paths import DataPaths, path_of
-from ..projections import Batch, DisabledEndpoint, Forgotten, NoticeStatus, Rebuilt, Stats, TaskFilters, Verification
+from ..projections import (
+    Batch,
+    DisabledEndpoint,
+    Forgotten,
+    NoticeStatus,
+    Rebuilt,
+    Stats,
+    TaskChanges,
+    TaskFilters,
+    Verification,
+)
 from ..projections.attempts import Attempt
 from ..projections.queries.as_of import Point, parse_point
 from ..projections.queries.filters import MAX_LIMIT, filters_of
@@ -43,7 +53,7 @@ from .commands import Commands
 from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, LineSplitter, StreamBroken
 from .either_way import either_stream, either_way
 from .forms import answers_in, chunks, decoded, encode_command, record_from_json, recorded_all, with_id
-from .protocol import BATCHES_SHOWN, QUEUE_SHOWN, TypeInfo
+from .protocol import BATCHES_SHOWN, CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
 from .wire import Params, Wire
 
 _ONE_POLL = 30.0
@@ -247,6 +257,19 @@ class Remote(Commands):
     async def batch(self, name: str, *, as_of: Point | None = None) -> Batch:
         """One batch and how far it is, now or as of a position or time. Raises `UnknownBatch`."""
         return await self._ask(Batch, f"/v1/batches/{quote(name, safe='')}", _moment(as_of))
+
+    @either_way
+    async def diff(
+        self, begin: Point, end: Point | None = None, *, limit: int = CHANGES_SHOWN, offset: int = 0
+    ) -> TaskChanges:
+        """What became of the tasks between two positions or times, a page of it, by their ids.
+
+        All of which anything was recorded behind `begin`, up to and at `end`; without an end, up to now. The service
+        reads all records in between.
+        """
+        between = {**_moment(parse_point(begin, "from"), "from"), **_moment(end, "to")}
+        page = {"limit": check_whole(limit, "limit", 1, MAX_LIMIT), "offset": check_whole(offset, "offset")}
+        return await self._ask(TaskChanges, "/v1/diff", {**between, **page})
 
     @either_way
     async def stats(self, *, as_of: Point | None = None) -> Stats:
@@ -520,10 +543,10 @@ def _path_of(task_id: int, part: str = "") -> str:
     return f"/v1/tasks/{task_id}{part}"
 
 
-def _moment(as_of: Point | None) -> Params:
-    """As of when, as a parameter of an address. Raises `InvalidValue`."""
-    point = None if as_of is None else parse_point(as_of)
-    return {} if point is None else {"as_of": point if isinstance(point, int) else point.isoformat()}
+def _moment(moment: Point | None, field: str = "as_of") -> Params:
+    """A moment, as a parameter of an address. Raises `InvalidValue`."""
+    point = None if moment is None else parse_point(moment, field)
+    return {} if point is None else {field: point if isinstance(point, int) else point.isoformat()}
 
 
 def _texts(filters: TaskFilters) -> dict[str, str]:

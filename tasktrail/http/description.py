@@ -399,6 +399,8 @@ _PARAMETERS: dict[str, Schema] = {
     "search": _SEARCH,
     "sort": _SORT,
     "as_of": _POSITION_OR_TIME,
+    "from": {"anyOf": _POSITION_OR_TIME["anyOf"][:-1]},
+    "to": _POSITION_OR_TIME,
     "event": {"type": "array", "items": {"type": "string", "pattern": f"^({_EVENTS})(,({_EVENTS}))*$"}, "minItems": 1},
     "task_id": {"type": "integer", "minimum": 1, "maximum": LARGEST},
     "batch_name": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f-\x9f]+$"},
@@ -407,6 +409,8 @@ _PARAMETERS: dict[str, Schema] = {
     "token": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^/\x00-\x1f\x7f-\x9f]+$"},
 }
 """Name → what a parameter has to be, wherever it stands."""
+_NEEDED = frozenset({"from"})
+"""Those without which a question is none, although Litestar would take it: our refusal of it is typed."""
 _IN_PATHS: dict[str, Schema] = {"user_id": {"type": "integer", "minimum": 1, "maximum": LARGEST}}
 """The same in paths alone: there it names one user, while a filter may list several."""
 _OF_LISTS: dict[str, Schema] = {
@@ -441,7 +445,7 @@ def _parameter(path: str, parameter: Schema) -> Schema:
     rules = _IN_PATHS.get(name) if parameter["in"] == "path" else rules
     rules = rules or _PARAMETERS.get(name)
     if rules is not None:
-        return {**parameter, "schema": rules}
+        return {**parameter, "required": parameter["required"] or name in _NEEDED, "schema": rules}
     schema = parameter["schema"]
     for one in schema.get("oneOf", ()):
         if one["type"] != "null":

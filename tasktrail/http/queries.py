@@ -20,14 +20,22 @@ from ..actors.core.explanation import Why
 from ..actors.core.node_board import NodeBoard
 from ..actors.core.sources import WatchedFolder
 from ..api.one_user import narrowed
-from ..api.protocol import QUEUE_SHOWN, TypeInfo
-from ..api.reader_process import LIST_WITHIN, AttemptsQuestion, ListQuestion, ListThen, StatsQuestion
+from ..api.protocol import CHANGES_SHOWN, QUEUE_SHOWN, TypeInfo
+from ..api.reader_process import (
+    LIST_WITHIN,
+    AttemptsQuestion,
+    DiffQuestion,
+    ListQuestion,
+    ListThen,
+    StatsQuestion,
+)
 from ..events import Task
-from ..events.errors import CONTRADICTION, InvalidValue, NotReady, UnknownTask
+from ..events.errors import CONTRADICTION, InvalidValue, Malformed, NotReady, UnknownTask
 from ..handlers.attempt_output import PAGE, Output
-from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskFilters, Verification
+from ..projections import DisabledEndpoint, NoticeStatus, Stats, TaskChanges, TaskFilters, Verification
 from ..projections.attempts import Attempt
-from ..projections.queries.filters import MAX_VALUES
+from ..projections.queries.as_of import parse_point
+from ..projections.queries.filters import MAX_LIMIT, MAX_VALUES
 from .backend import Backend
 from .identity import Identity
 from .permissions import AUDIT, LIST_TOKENS, PUBLIC, SEE, SEE_ALL
@@ -35,9 +43,11 @@ from .requests import (
     LARGEST,
     AsOfQuery,
     EventsQuery,
+    FromQuery,
     MinPositionQuery,
     PositionQuery,
     TaskIdPath,
+    ToQuery,
     event_names,
     moment_text,
     point,
@@ -136,6 +146,35 @@ def _joined(field: str, given: Sequence[str] | None) -> str:
     if given and len(given) > MAX_VALUES:
         raise InvalidValue(f"{field} may be given up to {MAX_VALUES} times, not {len(given)}", field=field)
     return ",".join(given or ())
+
+
+ChangesLimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many tasks")]
+OffsetQuery = Annotated[int, QueryParameter(ge=0, le=LARGEST, description="How many tasks to leave out in front")]
+
+
+@get("/v1/diff", needs=SEE)
+async def diff(
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    begin: FromQuery = "",
+    end: ToQuery = None,
+    limit: ChangesLimitQuery = CHANGES_SHOWN,
+    offset: OffsetQuery = 0,
+    min_position: MinPositionQuery = 0,
+) -> TaskChanges:
+    """What became of the tasks between two moments: each that anything was recorded of, before and after."""
+    if not begin:
+        raise Malformed("`from` has to be given", field="from", remedy="Give the moment to begin at: from=120, say.")
+    since, until = parse_point(unescaped(begin), "from"), point(end, "to")
+    await backend.reach(min_position, "min_position")
+    asked = DiffQuestion(moment_text(since), None if until is None else moment_text(until), limit, offset, who.user_id)
+    return await changes_between(backend, asked, LIST_WITHIN)
+
+
+async def changes_between(backend: Backend, asked: DiffQuestion, within: float) -> TaskChanges:
+    """A page of what became of tasks. All records in between are read, by a process of its own, for so many seconds."""
+    await backend.ask(backend.service.source.settle)
+    return msgspec.json.decode(await backend.apart(asked, within), type=TaskChanges)
 
 
 WaitQuery = Annotated[
@@ -469,6 +508,7 @@ async def get_metrics(request: HttpRequest, backend: NamedDependency[Backend]) -
 
 QUERY_ROUTES: Sequence[HTTPRouteHandler] = (
     list_tasks,
+    diff,
     get_task,
     get_progress,
     get_attempts,

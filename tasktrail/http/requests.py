@@ -172,6 +172,13 @@ AsOfQuery: TypeAlias = Annotated[
     str | None, QueryParameter(description="An earlier moment: a position, or a time as in RFC 3339")
 ]
 
+FromQuery: TypeAlias = Annotated[
+    str, QueryParameter(name="from", description="The moment before: a position, or a time as in RFC 3339")
+]
+ToQuery: TypeAlias = Annotated[
+    str | None, QueryParameter(name="to", description="The moment after, written like `from`; left out: now")
+]
+
 EventsQuery: TypeAlias = Annotated[
     list[str] | None, QueryParameter(description="Only these events, such as `completed`; several with commas")
 ]
@@ -182,9 +189,9 @@ def event_names(given: list[str] | None) -> frozenset[str]:
     return event_tags(name for part in given or () for name in part.split(","))
 
 
-def point(text: str | None) -> Point | None:
-    """The moment that `as_of` names. Raises `InvalidValue`."""
-    return parse_point(unescaped(text)) if text else None
+def point(text: str | None, field: str = "as_of") -> Point | None:
+    """The moment that a parameter names. Raises `InvalidValue`, which names it."""
+    return parse_point(unescaped(text), field) if text else None
 
 
 def moment_text(moment: Point) -> str | int:
@@ -233,7 +240,11 @@ def known_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRout
     dependencies = handler.resolve_dependencies()
     for provided in dependencies.values():
         known |= provided.parsed_fn_signature.parameters
-    known = {name: takes for name, takes in known.items() if name not in dependencies}  # the service gives those
+    known = {  # those that the service gives are not asked for
+        getattr(takes.kwarg_definition, "name", None) or name: takes
+        for name, takes in known.items()
+        if name not in dependencies
+    }
     for name in given:
         if name not in known:
             raise _unknown(name, list(known))

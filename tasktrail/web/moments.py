@@ -28,19 +28,19 @@ class ShownMoment(msgspec.Struct, frozen=True):
     at: datetime
 
 
-def moment_of(service: Served, as_of: str) -> ShownMoment:
-    """The moment that an address names. Raises `InvalidValue` when it names none, and `BeyondTheLog`."""
-    log, point = service.source.log(), parse_point(as_of)
+def moment_of(service: Served, text: str, field: str = "as_of") -> ShownMoment:
+    """The moment that a parameter of an address names. Raises `InvalidValue` when it names none, and `BeyondTheLog`."""
+    log, point = service.source.log(), parse_point(text, field)
     if isinstance(point, datetime):
         return ShownMoment(position_at(log, point), point)
-    return ShownMoment(point, time_of(log, point))
+    return ShownMoment(point, time_of(log, point, field))
 
 
-def canonical(service: Served | OneUser, words: str, now: datetime) -> str:
-    """What the words mean, as addresses have it: a position, or a time in UTC. Raises `InvalidValue`."""
+def canonical(service: Served | OneUser, words: str, now: datetime, field: str = "as_of") -> str:
+    """What the words of a field mean, as addresses have it: a position, or a time in UTC. Raises `InvalidValue`."""
     words = " ".join(words.lower().split())
     if words == LAST_FAILURE:
-        return str(_before_last_failure(service))
+        return str(_before_last_failure(service, field))
     try:
         if words.isascii() and words.isdecimal():
             return str(int(words))
@@ -50,17 +50,17 @@ def canonical(service: Served | OneUser, words: str, now: datetime) -> str:
         at = read_time(text, now, earlier=True).astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidValue(
-            f"as_of: {words[:40]!r} is no moment that is understood here",
-            field="as_of",
+            f"{field}: {words[:40]!r} is no moment that is understood here",
+            field=field,
             remedy="Write a position of the log, a time such as 2026-01-31 12:00, or a distance such as 3 hours ago.",
         ) from None
     if at > now:
-        raise InvalidValue(f"as_of: {words[:40]!r} is still to come", field="as_of", remedy="Choose an earlier moment.")
+        raise InvalidValue(f"{field}: {words[:40]!r} is still to come", field=field, remedy="Choose an earlier moment.")
     return at.isoformat().replace("+00:00", "Z")
 
 
-def _before_last_failure(service: Served | OneUser) -> int:
+def _before_last_failure(service: Served | OneUser, field: str) -> int:
     failed, _total = service.list_tasks(TaskFilters(status="failed", sort="-updated_at", limit=1))
     if not failed:
-        raise InvalidValue("as_of: no task has failed", field="as_of", remedy="Choose another moment.")
+        raise InvalidValue(f"{field}: no task has failed", field=field, remedy="Choose another moment.")
     return service.status_since(failed[0].id) - 1

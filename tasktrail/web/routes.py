@@ -4,7 +4,7 @@ from litestar import Router
 from litestar.di import Provide
 
 from ..http.requests import MAX_FORM
-from . import limits, log, login, now, schedules, submit, task, tasks
+from . import diff, limits, log, login, now, schedules, submit, task, tasks
 from .assets import get_asset
 from .bulk import BulkChanges
 from .page import PAGE_HANDLERS, open_page
@@ -17,6 +17,7 @@ PAGES = (
     *submit.ROUTES,
     *schedules.ROUTES,
     *limits.ROUTES,
+    *diff.ROUTES,
     *log.ROUTES,
     *login.ROUTES,
 )

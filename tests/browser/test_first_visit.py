@@ -91,3 +91,31 @@ def test_a_stranger_finds_what_runs_why_one_waits_why_one_failed_and_what_was_ye
     expect(page.get_by_role("heading", level=1)).to_contain_text("running")
     page.get_by_role("link", name="Back to now").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("completed")
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_stranger_finds_what_has_changed_since_then_and_between_two_moments(
+    service: Service, visit: Come, *, script: bool
+) -> None:
+    page = visit(service, script=script).go("/?as_of=yesterday+12:00")
+    page.get_by_role("link", name="what changed since then").click()
+    changes = page.get_by_role("region", name="The tasks before and after")
+    poster = changes.get_by_role("row").filter(has_text="#1")
+    expect(poster).to_contain_text("running")
+    expect(poster).to_contain_text("completed")
+    expect(changes.get_by_role("row").filter(has_text="#2")).to_contain_text("pending")
+    poster.get_by_role("link", name="running").click()
+    expect(page.get_by_text("This is the past:")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Task 1 running")
+
+    page.get_by_role("link", name="Back to now").first.click()
+    page.get_by_text("As of now").click()
+    page.get_by_role("link", name="What changed between two moments").click()
+    page.get_by_label("From", exact=True).fill("yesterday 9:00")
+    page.get_by_label("To", exact=True).fill("yesterday 12:00")
+    page.get_by_role("button", name="Compare").click()
+    poster = changes.get_by_role("row").filter(has_text="#1")
+    expect(poster).to_contain_text("not there yet")
+    expect(poster).to_contain_text("running")
+    poster.get_by_role("link", name="#1").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Task 1 running")

@@ -24,6 +24,7 @@ ADDRESSES = {
     "/schedules/add/{task_type:str}": ["/schedules/add/print"],
     "/limits": ["/limits"],
     "/log": ["/log", "/log?task=1"],
+    "/diff": ["/diff", "/diff?from=0", "/diff?from=9&to=20"],
 }
 """The pages of each route. Those of one task show a task in each state."""
 NO_PAGES = {"/static/{version:str}/{name:str}", "/tasks/{task_id:int}/picture/{side:str}"}

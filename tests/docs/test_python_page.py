@@ -14,7 +14,8 @@ from tasktrail.api.reader import Questions
 from tasktrail.events.commands import AddSchedule, SetLimits
 
 FOR_HTTP = {
-    *("check_types", "is_of", "owner_of", "listed", "events_after", "version_at", "status_since", "past", "at_once")
+    *("check_types", "is_of", "owner_of", "listed", "events_after", "version_at", "status_since", "past", "at_once"),
+    "changes_of",
 }
 """Questions that only the HTTP server asks, of the service in its own process."""
 

@@ -5,12 +5,12 @@ from histories import Journal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasktrail.events import Task
+from tasktrail.events import Created, Task
 from tasktrail.events.errors import InvalidValue, TasktrailError
 from tasktrail.projections import TaskFilters
 from tasktrail.projections.errors import BeyondTheLog
-from tasktrail.projections.queries.as_of import fold_to
-from tasktrail.projections.queries.diff import changes
+from tasktrail.projections.queries.as_of import fold_to, task_as_of
+from tasktrail.projections.queries.diff import changes, changes_page
 
 
 def tasks_at(journal: Journal, position: int) -> dict[int, Task]:
@@ -55,3 +55,54 @@ def test_points_that_are_none_or_the_wrong_way_round_are_refused(begin: int, end
         assert begin == end == 0
     except TasktrailError as error:
         assert isinstance(error, InvalidValue | BeyondTheLog)  # noqa: PT017 - either, by the numbers
+
+
+def everybodys(_task_id: int, _created: Created | None) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("begin", [0, 200, 420])
+def test_each_side_is_the_task_as_of_that_point(history: Journal, begin: int) -> None:
+    last = len(history.records)
+    for change in changes(history.log, begin, last):
+        assert change.after == task_as_of(history.log, change.task_id, last)
+        if change.before is not None:
+            assert change.before == task_as_of(history.log, change.task_id, begin)
+    at = history.records[begin].recorded_at
+    for change in changes(history.log, at.isoformat()):
+        if change.before is not None:
+            assert change.before == task_as_of(history.log, change.task_id, at)
+
+
+def test_pages_put_together_are_all_of_it(history: Journal) -> None:
+    whole = list(changes(history.log, 100, 400))
+    pages = [changes_page(history.log, 100, 400, 7, offset, everybodys) for offset in range(0, len(whole) + 7, 7)]
+    assert [change for page in pages for change in page.changes] == whole
+    assert {(page.total, page.from_position, page.to_position) for page in pages} == {(len(whole), 100, 400)}
+    assert pages[-1].changes == []
+
+
+def test_of_one_user_there_are_the_own_tasks_alone(history: Journal) -> None:
+    owners = {record.task_id: record.event.user_id for record in history.records if isinstance(record.event, Created)}
+    user = max(owners.values())
+    assert len(set(owners.values())) > 1
+    asked: list[int] = []
+
+    def own(task_id: int, created: Created | None) -> bool:
+        asked.append(task_id)
+        assert created is None or created.user_id == owners[task_id]
+        return owners[task_id] == user
+
+    found = changes_page(history.log, 400, None, 500, 0, own)
+    assert [one.task_id for one in found.changes] == [
+        one.task_id for one in changes(history.log, 400) if owners[one.task_id] == user
+    ]
+    assert found.total == len(found.changes) > 0
+    assert len(asked) == len(set(asked)), "who owns a task is asked once"
+
+
+@pytest.mark.parametrize(("limit", "offset", "field"), [(0, 0, "limit"), (501, 0, "limit"), (5, -1, "offset")])
+def test_a_page_has_bounds(history: Journal, limit: int, offset: int, field: str) -> None:
+    with pytest.raises(InvalidValue) as told:
+        changes_page(history.log, 0, None, limit, offset, everybodys)
+    assert told.value.field == field

@@ -105,6 +105,7 @@ def test_a_reader_answers_what_the_service_answers(tmp_path: Path, where: str) -
         gone = leader.create_task(type="noop", user_id=8)
         leader.cancel_task(gone, reason="not needed")
         follow(reader, leader)
+        head = reader.watermark.position
         assert reader.list_tasks(TaskFilters())[1] == 3
         for task_id in (first, then, gone):
             assert reader.get_task(task_id).status == leader.get_task(task_id).status
@@ -121,6 +122,8 @@ def test_a_reader_answers_what_the_service_answers(tmp_path: Path, where: str) -
         assert reader.why(gone).remark == leader.why(gone).remark
         assert reader.limits().changes == leader.limits().changes
         assert reader.verify().ok
+        begin = leader.events(then)[0].position
+        assert reader.diff(begin, head).changes == leader.diff(begin, head).changes
         with pytest.raises(UnknownTask):
             reader.get_task(99)
         late = leader.create_task(type="noop")
@@ -142,6 +145,16 @@ def test_what_was_done_is_seen_by_a_reader_and_what_it_printed_is_not(
         assert reader.get_task(done) == leader.get_task(done)
         with pytest.raises(OnlyAtService, match="on the machine of the service"):
             reader.output(done)
+
+
+@needs_postgresql
+def test_a_reader_tells_what_became_of_tasks(tmp_path: Path, where: str) -> None:
+    with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader, at_port(reader) as server:
+        task_id = leader.create_task(type="noop")
+        follow(reader, leader)
+        with Client.connect(reader.paths.data) as client:
+            assert [one.task_id for one in client.diff(0).changes] == [task_id]
+        assert f"/tasks/{task_id}" in get(server, "/diff?from=0").text
 
 
 @needs_postgresql

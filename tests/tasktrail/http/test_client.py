@@ -106,6 +106,44 @@ def test_attempts_are_told_now_and_as_they_were(tasks: Tasks, wish: Wish) -> Non
         tasks.attempts(task_id, as_of=created.position - 1)
 
 
+def test_what_became_of_tasks_between_two_moments(tasks: Tasks, wish: Wish) -> None:
+    begin = tasks.stats().position
+    first, second = (tasks.create_task(**wish()) for _ in range(2))
+    middle = tasks.stats().position
+    tasks.cancel_task(first)
+    found = tasks.diff(begin)
+    assert (found.total, found.from_position) == (2, begin)
+    assert found.to_position >= tasks.events(first)[-1].position, "the own write is seen"
+    assert [(one.task_id, one.before, one.after.status) for one in found.changes] == [
+        (first, None, "cancelled"),
+        (second, None, "pending"),
+    ]
+    (later,) = tasks.diff(middle).changes
+    assert (later.task_id, later.before and later.before.status, later.after.status) == (first, "pending", "cancelled")
+    assert [one.task_id for one in tasks.diff(begin, middle, limit=1, offset=1).changes] == [second]
+    (created, _cancelled) = tasks.events(first)
+    assert tasks.diff(created.recorded_at, middle).total <= 1
+    assert tasks.diff(middle, middle).changes == []
+
+
+def test_moments_that_cannot_be_are_refused_by_name(tasks: Tasks, wish: Wish) -> None:
+    tasks.create_task(**wish())
+    later, without_zone = datetime.now(UTC) + timedelta(hours=1), datetime(2026, 1, 31)  # noqa: DTZ001 - that is the point
+    for begin, end, kind, field in (
+        (10**9, None, BeyondTheLog, "from"),
+        (0, 10**9, BeyondTheLog, "to"),
+        (later, None, BeyondTheLog, "from"),
+        (0, later, BeyondTheLog, "to"),
+        (2, 1, InvalidValue, "to"),
+        (without_zone, None, InvalidValue, "from"),
+        (0, "soon", InvalidValue, "to"),
+        (None, None, InvalidValue, "from"),
+    ):
+        with pytest.raises(kind) as refused:
+            tasks.diff(begin, end)  # type: ignore[arg-type]  # some are no moments
+        assert refused.value.field == field, (begin, end)
+
+
 def test_an_export_is_the_same_by_a_client(service: TaskService, any_client: Client, wish: Wish, document: int) -> None:
     task_id = service.create_task(**wish(held=False, document_id=document))
     service.create_task(**wish(document_id=document))

@@ -51,13 +51,14 @@ QUESTIONS = (
     "/v1/stats",
     "/v1/tasks/1/notes",
     "/v1/tasks/1/attempts",
+    "/v1/diff",
     "/v1/tasks/1/output",
     "/v1/tasks/1/notices",
     "/v1/endpoints",
 )
 NAMES = (
     *("status", "type", "user_id", "document_id", "parent_task_id", "search", "sort", "limit", "offset", "as_of"),
-    *("min_position", "after", "attempt", "last", "seconds", "colour", ""),
+    *("min_position", "after", "attempt", "last", "from", "to", "seconds", "colour", ""),
 )
 
 

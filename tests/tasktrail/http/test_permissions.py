@@ -512,6 +512,20 @@ def test_an_export_with_a_bound_token_has_the_own_tasks_alone(world: World, text
             assert CANARY not in str(told)
 
 
+@pytest.mark.parametrize("role", BOUND)
+def test_what_became_of_tasks_is_told_of_the_own_ones_alone(world: World, role: Role) -> None:
+    own = {task.id for task in own_tasks(world)}
+    with Client(world.address, token=world.tokens[role, MINE]) as client:
+        end = world.service.watermark.position
+        for begin in (0, world.service.events(world.theirs["child"])[0].position, end):
+            whole = {one.task_id for one in world.service.diff(begin, end, limit=500).changes}
+            found = client.diff(begin, end, limit=500)
+            assert {one.task_id for one in found.changes} == whole & own
+            assert found.total == len(found.changes)
+            assert CANARY not in str(found)
+        assert client.diff(0, end).total
+
+
 def test_a_client_with_a_bound_token_sees_its_own_tasks(world: World) -> None:
     with Client(world.address, token=world.tokens["submitter", MINE]) as client:
         tasks, total = client.list_tasks()

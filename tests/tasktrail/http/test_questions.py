@@ -1,15 +1,18 @@
 """Reading routes over plain HTTP: tasks, numbers, description, and requests that make no sense."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from tasktrail import Client
 from tasktrail.api.service import TaskService
 from tasktrail.events.errors import UnknownAttempt
 from tasktrail.handlers.attempt_output import PrintedWriter
+from tasktrail.projections.queries.diff import changes
 
 Wish = Callable[..., dict[str, Any]]
 
@@ -58,6 +61,43 @@ def test_what_was_noted_of_a_task_can_be_asked_for(web: httpx.Client, wish: Wish
     assert (note["event"], note["task_id"], note["actor"], note["reason"]) == ("adjusted", 0, "ops", "urgent")
     assert note["data"]["priority"] == 7
     assert code(web.get("/v1/tasks/9999999/notes"))[:2] == (404, "unknown_task")
+
+
+def test_what_became_of_tasks_is_told_as_the_command_tells_it(
+    web: httpx.Client, wish: Wish, service: TaskService
+) -> None:
+    begin = web.get("/v1/stats").json()["position"]
+    path = f"/v1/tasks/{web.post('/v1/tasks', json=wish()).json()['task_id']}"
+    created = service.log(begin).__next__().recorded_at.isoformat()
+    end = web.post(f"{path}/cancel").json()["position"]
+    lines = [json.loads(msgspec.json.encode(one)) for one in changes(service.source.log(), begin, end)]
+    found = web.get("/v1/diff", params={"from": begin, "to": end}).json()
+    assert found == {"changes": lines, "total": 1, "from_position": begin, "to_position": end}
+    assert web.get("/v1/diff", params={"from": end, "to": ""}).json()["total"] == 0
+    for moment in (created, created.replace("+", " ")):  # a client that has not escaped the sign
+        assert web.get("/v1/diff", params={"from": moment}).json()["from_position"] > begin
+    assert web.get(f"/v1/diff?from={begin}&min_position={end}").json()["to_position"] >= end
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("", (400, "from")),
+        ("from=", (400, "from")),
+        ("from=soon", (400, "from")),
+        ("from=0&to=soon", (400, "to")),
+        ("from=0&limit=501", (400, "limit")),
+        ("from=0&limit=0", (400, "limit")),
+        ("from=0&offset=-1", (400, "offset")),
+        ("from=1&to=0", (422, "to")),
+        ("from=0&to=999999999", (409, "to")),
+        ("from=0&begin=0", (400, "begin")),
+        ("from=0&from=1", (400, "from")),
+        ("from=0&min_position=999999999", (409, "min_position")),
+    ],
+)
+def test_moments_that_cannot_be_are_refused(web: httpx.Client, asked: str, expected: tuple[int, str]) -> None:
+    assert code(web.get(f"/v1/diff?{asked}"))[::2] == expected
 
 
 @pytest.fixture
@@ -239,6 +279,7 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/tasks/{task_id}/progress",
         "/v1/tasks/{task_id}/events",
         "/v1/tasks/{task_id}/attempts",
+        "/v1/diff",
         "/v1/tasks/{task_id}/output",
         "/v1/tasks/{task_id}/notes",
         "/v1/tasks/{task_id}/notices",

@@ -33,6 +33,8 @@ WRONG: dict[str, tuple[str, Callable[[Tasks, int], object]]] = {
     "attempt": ("attempt", lambda tasks, one: tasks.output(one, "1")),  # type: ignore[arg-type]  # the same
     "last": ("last", lambda tasks, one: tasks.output(one, last="1")),  # type: ignore[arg-type]  # the same
     "output after": ("after", lambda tasks, one: tasks.output(one, after=1.5)),  # type: ignore[arg-type]  # the same
+    "diff": ("limit", lambda tasks, _: tasks.diff(0, limit="5")),  # type: ignore[arg-type]  # the same
+    "diff offset": ("offset", lambda tasks, _: tasks.diff(0, offset=0.5)),  # type: ignore[arg-type]  # the same
     "queue": ("limit", lambda tasks, _: tasks.queue("5")),  # type: ignore[arg-type]  # the same
     "log after": ("after", lambda tasks, _: tasks.log("5")),  # type: ignore[arg-type]  # the same
     "log limit": ("limit", lambda tasks, _: tasks.log(0, "5")),  # type: ignore[arg-type]  # the same

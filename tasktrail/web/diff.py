@@ -1,0 +1,66 @@
+"""What changed: what became of the tasks between two moments, each before and after."""
+
+from typing import Any
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+
+from ..api.reader_process import DiffQuestion
+from ..events.errors import InvalidValue
+from ..http.permissions import SEE
+from ..http.queries import OffsetQuery, changes_between
+from ..http.requests import FromQuery, ToQuery
+from .moments import QUICK, ShownMoment, canonical, moment_of
+from .now import THEN_WITHIN
+from .page import Elsewhere, Page
+
+PER_PAGE = 50
+
+
+@get("/diff", include_in_schema=False, needs=SEE)
+async def diff(
+    page: NamedDependency[Page], begin: FromQuery = "", end: ToQuery = None, offset: OffsetQuery = 0
+) -> Response[str]:
+    """What became of the tasks between two moments; without the first one, the form that asks for it."""
+    since, until = await _moment(page, "from", begin), await _moment(page, "to", end or "")
+    return page.answer("diff.html", **await _shown(page, since, until, offset))
+
+
+async def _moment(page: Page, field: str, words: str) -> ShownMoment | None:
+    """The moment that a parameter names, if any. Words are answered at the address of what they mean."""
+    if not words.strip():
+        return None
+    exactly = await page.ask(canonical, page.service, words, page.backend.service.source.clock.now(), field)
+    if exactly != words:
+        raise Elsewhere(page.here(**{field: exactly}))
+    found = await page.ask(moment_of, page.backend.service, exactly, field)
+    if page.past and found.position > page.past.position:
+        raise InvalidValue(
+            f"{field}: position {found.position} comes after the moment that is shown",
+            field=field,
+            remedy="Choose an earlier one, or go back to now.",
+        )
+    return found
+
+
+async def _shown(page: Page, since: ShownMoment | None, until: ShownMoment | None, offset: int) -> dict[str, Any]:
+    quick = {words: page.here(**{"from": words, "to": None, "offset": None}) for words in QUICK}
+    shown = {"since": since, "until": until, "quick_from": quick, "found": None, "given": page.parameters()}
+    if since is None:
+        return shown
+    last = until or page.past
+    asked = DiffQuestion(since.position, None if last is None else last.position, PER_PAGE, offset, page.user_id)
+    found = await changes_between(page.backend, asked, THEN_WITHIN)
+    behind, there = offset + len(found.changes), {"to": found.to_position}  # all pages are of the same two moments
+    return {
+        **shown,
+        "found": found,
+        "first": offset + 1,
+        "last": behind,
+        "before": page.here(**there, offset=max(0, offset - PER_PAGE) or None) if offset else "",
+        "after": page.here(**there, offset=behind) if behind < found.total else "",
+        "at": page.as_of if until is None else until.position,
+    }
+
+
+ROUTES = (diff,)
