@@ -4,7 +4,8 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from ...events.system_events import ServiceStarted, UserErased
 from ...events.task_events import is_erased
 from ..errors import SealUnfit
 from .notes import PrivateKey
-from .seals import Seal
+from .seals import Seal, name_of, newest_seal
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -73,6 +74,40 @@ def _why_unknown(log: LogReader) -> str:
     return "It was changed since, or made elsewhere."
 
 
+def provenance(
+    log: LogReader, task_id: int, seals: Path, key_of: Callable[[str], PrivateKey], others: Sequence[int] = ()
+) -> dict[str, Any]:
+    """The signed statement of how a task's output was made, in a DSSE envelope: the same for the same newest seal.
+
+    Args:
+        log: the log.
+        task_id: the task.
+        seals: the folder of the seals.
+        key_of: the key for a log of that name. It is asked for once there is something to sign.
+        others: as `statement` has it.
+
+    Raises:
+        UnknownTask, SealUnfit, Erased: as `statement` has it, or `key_of`.
+    """
+    made, name = _made(log, task_id), name_of(next(log.read(limit=1)))
+    key, seal = key_of(name), None
+    with suppress(SealUnfit):  # there is none that can be read, which is for `verify --seals` to tell
+        seal = newest_seal(seals, key.public)
+    return signed(_statement(log, made, name, others, seal), key)
+
+
+class _Made(NamedTuple):
+    """What the log has of an output."""
+
+    created: Created
+    started: Recorded
+    done: Recorded
+    completed: Completed
+    """The event of `done`."""
+    digest: str
+    """SHA-256, in hex."""
+
+
 def statement(
     log: LogReader, task_id: int, builder: str, others: Sequence[int] = (), seal: Seal | None = None
 ) -> dict[str, Any]:
@@ -90,6 +125,10 @@ def statement(
         SealUnfit: it has made no file, or not yet.
         Erased: its user was erased.
     """
+    return _statement(log, _made(log, task_id), builder, others, seal)
+
+
+def _made(log: LogReader, task_id: int) -> _Made:
     records = log.read_task(task_id)
     if not records:
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
@@ -108,15 +147,20 @@ def statement(
             field="task_id",
             remedy=f"`tasktrail history {task_id}` shows when and by whom.",
         )
-    made = str(done.event.result.get("sha256", ""))
-    if not _DIGEST.fullmatch(made):
+    digest = str(done.event.result.get("sha256", ""))
+    if not _DIGEST.fullmatch(digest):
         raise SealUnfit(f"Task {task_id} has made no single file: its result has no SHA-256", field="task_id")
-    read = done.event.input_read
+    return _Made(created, started, done, done.event, digest)
+
+
+def _statement(log: LogReader, made: _Made, builder: str, others: Sequence[int], seal: Seal | None) -> dict[str, Any]:
+    created, started, done, completed, digest = made
+    read = completed.input_read
     source: dict[str, Any] = {"uri": _as_uri(created.input_file)} if created.input_file else {}
     if source and read is not None:
         source |= {"digest": {"sha256": read.sha256}} if read.sha256 else {}
         source["annotations"] = {"size": read.size, "modified_ns": read.modified}
-    subject: dict[str, Any] = {"name": Path(created.output_file).name, "digest": {"sha256": made}}
+    subject: dict[str, Any] = {"name": Path(created.output_file).name, "digest": {"sha256": digest}}
     if others:
         subject["annotations"] = {"also_made_by": list(others)}
     return {
@@ -137,16 +181,16 @@ def statement(
             "runDetails": {
                 "builder": {
                     "id": f"urn:{builder.replace('/', ':')}",
-                    "version": {"tasktrail": _version(log, started)} | done.event.tools,
+                    "version": {"tasktrail": _version(log, started)} | completed.tools,
                 },
                 "metadata": {
-                    "invocationId": f"{builder}/tasks/{task_id}/attempts/{done.attempt}",
+                    "invocationId": f"{builder}/tasks/{done.task_id}/attempts/{done.attempt}",
                     "startedOn": timestamp(started.recorded_at),
                     "finishedOn": timestamp(done.recorded_at),
                 },
                 "byproducts": [
                     {"name": "log", "annotations": {"position": done.position, "hash": done.hash.hex()}},
-                    *_manifest_of(done.event.result),
+                    *_manifest_of(completed.result),
                     *_seal_over(done.position, seal),
                 ],
             },

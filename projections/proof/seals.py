@@ -416,10 +416,26 @@ def private_key(path: Path, name: str) -> PrivateKey:
     with alone(path.parent):
         if not path.exists():
             write_durably(path, PrivateKey.made(name).text + "\n", new=True)
-    key = PrivateKey(path.read_text(encoding="utf-8")[:LONGEST_NOTE])
+    return kept_key(path, name)
+
+
+def kept_key(path: Path, name: str) -> PrivateKey:
+    """The key that a log is sealed with. Raises `SealUnfit`, also if there is none yet: nothing is made."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")[:LONGEST_NOTE]
+    except FileNotFoundError as error:
+        raise SealUnfit(
+            "There is no key to sign with: this log was never sealed",
+            field="seal_key",
+            remedy="Whoever runs the service makes one with `tasktrail seal`.",
+        ) from error
+    except OSError as error:
+        told = f"The file {path.name} of the data folder cannot be read: {error.strerror}"  # others may ask, too
+        raise SealUnfit(told, field="seal_key", remedy="Let the service read it, or put it back as it was.") from error
+    key = PrivateKey(text)
     if key.public.name != name:
         raise SealUnfit(
-            f"The key in {path} is for seals of {key.public.name}, and this log is {name}",
+            f"The key in {path.name} of the data folder is for seals of {key.public.name}, and this log is {name}",
             field="seal_key",
             remedy="Move it away: a new one is made for this log.",
         )

@@ -175,6 +175,10 @@ class ReadOnlyService(Served):
             raise OnlyAtService(f"What attempts of task {task_id} printed lies on the machine of the service")
         return found
 
+    def seals_folder(self) -> NoReturn:
+        """Raises `OnlyAtService`: seals, and the key that signs them and statements, lie with the service."""
+        raise OnlyAtService("The key that signs statements lies in the data folder of the service")
+
     # --- what changes something -----------------------------------------------------------------------------------
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -280,6 +281,30 @@ class Questions:
         if (gone := forgotten(self.source.log(), task_id)) is not None:
             raise gone
         return list(attempts_until(self, task_id, version))
+
+    # --- proof --------------------------------------------------------------------------------------------------
+
+    def provenance(self, task_id: int) -> dict[str, Any]:
+        """From what and how a task's output was made: an in-toto statement, signed, in a DSSE envelope.
+
+        It is signed with the key of the seals, which `tasktrail seal` makes; without one `SealUnfit` is raised, as for
+        a task that has made no file. Raises `UnknownTask`.
+        """
+        return self.provenance_by(task_id, self.seals_folder())
+
+    def provenance_by(self, task_id: int, seals: Path) -> dict[str, Any]:
+        """`provenance` with the newest seal of a folder."""
+        from ..projections.proof.provenance import provenance  # not at a start: few ask
+        from ..projections.proof.seals import kept_key
+
+        check_task_id(task_id)
+        if not self.version_at(task_id, MAX_INTEGER):
+            raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+        return provenance(self.source.log(), task_id, seals, partial(kept_key, self.paths.seal_key))
+
+    def seals_folder(self) -> Path:
+        """Where the seals are kept."""
+        return Path(load_config(self.paths.data).seals_dir or self.paths.seals)
 
     # --- what attempts print ------------------------------------------------------------------------------------
 

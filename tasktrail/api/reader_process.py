@@ -81,6 +81,14 @@ class DiffQuestion(msgspec.Struct, frozen=True, tag="diff"):
     """Only tasks of this user."""
 
 
+class ProvenanceQuestion(msgspec.Struct, frozen=True, tag="provenance"):
+    """Asks for the signed statement of how a task's output was made."""
+
+    task_id: int
+    seals: str
+    """The folder of the seals."""
+
+
 class VerifyQuestion(msgspec.Struct, frozen=True, tag="verify"):
     """Asks for a check of everything."""
 
@@ -152,7 +160,9 @@ class StretchThen(msgspec.Struct, frozen=True):
 
 
 PastQuestion: TypeAlias = ListQuestion | StandingQuestion | StatsQuestion | BatchesQuestion | StretchQuestion
-Question: TypeAlias = PastQuestion | AttemptsQuestion | DiffQuestion | VerifyQuestion | RebuildQuestion
+Question: TypeAlias = (
+    PastQuestion | AttemptsQuestion | DiffQuestion | ProvenanceQuestion | VerifyQuestion | RebuildQuestion
+)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -266,6 +276,8 @@ def answer(questions: Questions, question: Question, progress: ReportProgress | 
             return msgspec.json.encode(questions.attempts(task_id, as_of=None if as_of is None else parse_point(as_of)))
         case DiffQuestion(begin, end, limit, offset, user_id):
             return msgspec.json.encode(questions.changes_of(user_id, begin, end, limit, offset))
+        case ProvenanceQuestion(task_id, seals):
+            return msgspec.json.encode(questions.provenance_by(task_id, Path(seals)))
         case _:
             return msgspec.json.encode(questions.past(point_of(question), lambda past: told(past, question)))
 

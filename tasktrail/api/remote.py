@@ -384,6 +384,15 @@ class Remote(Commands):
         return await self._ask(list[Attempt], _path_of(task_id, "/attempts"), _moment(as_of))
 
     @either_way
+    async def provenance(self, task_id: int) -> dict[str, Any]:
+        """From what and how a task's output was made: an in-toto statement, signed, in a DSSE envelope.
+
+        It is signed with the key of the seals, which `tasktrail seal` makes; without one `SealUnfit` is raised, as for
+        a task that has made no file. Raises `UnknownTask`.
+        """
+        return await self._ask(dict[str, Any], _path_of(task_id, "/provenance"))
+
+    @either_way
     async def output(
         self,
         task_id: int,

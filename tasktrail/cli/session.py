@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -370,19 +371,13 @@ class Environment:
         """A signed statement of how a task's output, or a file, was made. Reads the files, service or not."""
         from ..events.log.opening import read_log
         from ..paths import give_to_owner
-        from ..projections.errors import SealUnfit
-        from ..projections.proof.provenance import Makers, makers_of, signed, statement
-        from ..projections.proof.seals import name_of, newest_seal, private_key
+        from ..projections.proof.provenance import Makers, makers_of, provenance
+        from ..projections.proof.seals import private_key
 
         paths = _with_log(session)
         with closing(read_log(paths.log)) as log:
-            name = name_of(next(log.read(limit=1)))
             task_id, others = Makers(made, ()) if isinstance(made, int) else makers_of(log, made)
-            key, seals = private_key(paths.seal_key, name), _seals(session, paths)
-            seal = None
-            with suppress(SealUnfit):  # there is none that can be read, which is for `verify --seals` to tell
-                seal = newest_seal(seals, key.public)
-            found = signed(statement(log, task_id, name, others, seal), key)
+            found = provenance(log, task_id, _seals(session, paths), partial(private_key, paths.seal_key), others)
         give_to_owner(paths)
         return found
 

@@ -27,6 +27,7 @@ from ..api.reader_process import (
     DiffQuestion,
     ListQuestion,
     ListThen,
+    ProvenanceQuestion,
     StatsQuestion,
 )
 from ..events import Task
@@ -241,6 +242,22 @@ async def get_attempts(
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
     asked = AttemptsQuestion(task_id, None if moment is None else moment_text(moment))
     return msgspec.json.decode(await backend.apart(asked, LIST_WITHIN), type=list[Attempt])
+
+
+@get("/v1/tasks/{task_id:int}/provenance", needs=SEE)
+async def get_provenance(
+    backend: NamedDependency[Backend],
+    who: NamedDependency[Identity],
+    task_id: TaskIdPath,
+    min_position: MinPositionQuery = 0,
+) -> Response[dict[str, Any]]:
+    """From what and how a task's output was made: an in-toto statement, signed, in a DSSE envelope."""
+    if not await backend.read(min_position, backend.seen_by(who).version_at, task_id, _LAST):
+        raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
+    asked = ProvenanceQuestion(task_id, str(backend.service.seals_folder()))
+    envelope = msgspec.json.decode(await backend.apart(asked, LIST_WITHIN))
+    # A browser keeps it as a file, which is what it is for. The name is that of the examples of the command.
+    return Response(envelope, headers={"content-disposition": f'attachment; filename="task-{task_id}.intoto.json"'})
 
 
 @get("/v1/tasks/{task_id:int}/output", needs=SEE)
@@ -512,6 +529,7 @@ QUERY_ROUTES: Sequence[HTTPRouteHandler] = (
     get_task,
     get_progress,
     get_attempts,
+    get_provenance,
     get_output,
     get_notices,
     get_events,

@@ -168,6 +168,7 @@ def _shown(page: Page, stories: "Stories", task_id: int, attempt: int | None) ->
         "once": once,
         "all_fields": _fields(seen.task),
         "finished": FINISHED,
+        "provenance": _provenance(page, seen.task),
     }
 
 
@@ -388,6 +389,13 @@ def _printed(page: Page, found: Task, attempt: int | None) -> Output | None:
         return page.backend.service.output(found.id, attempt, last=_PRINTED) if found.attempt else None
     except OnlyAtService:
         return None
+
+
+def _provenance(page: Page, found: Task) -> Literal["signed", "no key", ""]:
+    """Whether the service can sign how the output was made; empty where there is nothing to sign, or not here."""
+    if page.past or page.reader or found.status != "completed" or not found.result.get("sha256"):
+        return ""
+    return "signed" if page.backend.service.paths.seal_key.exists() else "no key"
 
 
 def _files(page: Page, found: Task) -> tuple[FileSeen, ...]:

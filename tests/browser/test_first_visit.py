@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from browsing import Service, Visit
 from histories import Journal
+from PIL import Image
 from playwright.sync_api import expect
 
 from tasktrail.events.log.sqlite import SqliteEventLog
@@ -119,3 +120,22 @@ def test_a_stranger_finds_what_has_changed_since_then_and_between_two_moments(
     expect(poster).to_contain_text("running")
     poster.get_by_role("link", name="#1").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Task 1 running")
+
+
+def test_a_stranger_takes_along_who_made_a_file_and_from_what(
+    service_of: Callable[[Callable[[Path], None]], Service], visit: Come
+) -> None:
+    service = service_of(lambda _data: None)
+    Image.new("RGB", (64, 48), "teal").save(service.folder / "in.png")
+    with service.client() as tasks:
+        made = tasks.create_task("image_thumbnail", service.folder / "in.png", service.folder / "small.jpg")
+        assert tasks.wait(made, timeout=30).status == "completed"
+    come = visit(service)
+    files = come.go(f"/tasks/{made}").get_by_role("region", name="Files")
+    expect(files).to_contain_text("No provenance: there is no key to sign with.")
+    service.command("seal")
+    page = come.go(f"/tasks/{made}")
+    with page.expect_download() as found:
+        page.get_by_role("link", name="provenance").click()
+    assert found.value.suggested_filename == f"task-{made}.intoto.json"
+    assert found.value.path().read_text(encoding="utf-8") == service.command("provenance", str(made), "--json").strip()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -28,8 +29,8 @@ from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import UserErased
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.notes import PrivateKey
-from tasktrail.projections.proof.provenance import makers_of, signed, statement
-from tasktrail.projections.proof.seals import make_seal
+from tasktrail.projections.proof.provenance import makers_of, provenance, signed, statement
+from tasktrail.projections.proof.seals import kept_key, make_seal, private_key
 
 NAME = "tasktrail/0123456789ab"
 CHECKER = Path(__file__).parents[2] / "docs" / "examples" / "check_provenance.py"
@@ -211,3 +212,17 @@ def test_what_has_made_no_file_says_so(log: SqliteLogReader) -> None:
         statement(log, 3, NAME)
     with pytest.raises(UnknownTask):
         statement(log, 99, NAME)
+
+
+def test_a_key_is_made_only_once_there_is_something_to_sign(log: SqliteLogReader, tmp_path: Path) -> None:
+    key = tmp_path / "seal-key"
+    for task_id in (3, 99):
+        with pytest.raises((SealUnfit, UnknownTask)):
+            provenance(log, task_id, tmp_path / "seals", partial(private_key, key))
+    assert not key.exists()
+    with pytest.raises(SealUnfit, match="was never sealed"):
+        provenance(log, 1, tmp_path / "seals", partial(kept_key, key))
+    assert not key.exists()
+    made = provenance(log, 1, tmp_path / "seals", partial(private_key, key))
+    assert key.exists()
+    assert made == provenance(log, 1, tmp_path / "seals", partial(kept_key, key))

@@ -148,12 +148,18 @@ def test_what_was_done_is_seen_by_a_reader_and_what_it_printed_is_not(
 
 
 @needs_postgresql
-def test_a_reader_tells_what_became_of_tasks(tmp_path: Path, where: str) -> None:
+def test_a_reader_has_no_key_to_sign_with_and_tells_what_became_of_tasks(tmp_path: Path, where: str) -> None:
     with leading(tmp_path, where) as leader, reading(tmp_path, where) as reader, at_port(reader) as server:
         task_id = leader.create_task(type="noop")
         follow(reader, leader)
+        answer = get(server, f"/v1/tasks/{task_id}/provenance")
+        assert (answer.status_code, answer.json()["code"]) == (404, "only_at_service")
+        assert get(server, "/v1/tasks/99/provenance").json()["code"] == "unknown_task"
         with Client.connect(reader.paths.data) as client:
+            with pytest.raises(OnlyAtService, match="key that signs statements"):
+                client.provenance(task_id)
             assert [one.task_id for one in client.diff(0).changes] == [task_id]
+        assert not reader.paths.seal_key.exists()
         assert f"/tasks/{task_id}" in get(server, "/diff?from=0").text
 
 

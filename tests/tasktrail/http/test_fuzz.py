@@ -51,6 +51,7 @@ QUESTIONS = (
     "/v1/stats",
     "/v1/tasks/1/notes",
     "/v1/tasks/1/attempts",
+    "/v1/tasks/1/provenance",
     "/v1/diff",
     "/v1/tasks/1/output",
     "/v1/tasks/1/notices",

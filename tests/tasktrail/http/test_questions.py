@@ -1,7 +1,10 @@
 """Reading routes over plain HTTP: tasks, numbers, description, and requests that make no sense."""
 
+import base64
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -10,8 +13,13 @@ import pytest
 
 from tasktrail import Client
 from tasktrail.api.service import TaskService
+from tasktrail.cli.session import Environment, Session
+from tasktrail.events import TasktrailError
 from tasktrail.events.errors import UnknownAttempt
 from tasktrail.handlers.attempt_output import PrintedWriter
+from tasktrail.projections.errors import SealUnfit
+from tasktrail.projections.proof.notes import PrivateKey
+from tasktrail.projections.proof.seals import Seal, make_seal
 from tasktrail.projections.queries.diff import changes
 
 Wish = Callable[..., dict[str, Any]]
@@ -98,6 +106,82 @@ def test_what_became_of_tasks_is_told_as_the_command_tells_it(
 )
 def test_moments_that_cannot_be_are_refused(web: httpx.Client, asked: str, expected: tuple[int, str]) -> None:
     assert code(web.get(f"/v1/diff?{asked}"))[::2] == expected
+
+
+@pytest.fixture
+def made(web: httpx.Client, wish: Wish, service: TaskService) -> int:
+    """A task that has made its output."""
+    task_id: int = web.post("/v1/tasks", json=wish(held=False)).json()["task_id"]
+    assert service.wait(task_id, 60).status == "completed"
+    return task_id
+
+
+@pytest.fixture
+def sealed(service: TaskService, made: int) -> Iterator[Seal]:
+    """The log is sealed up to that; before and after it there is no key."""
+    assert made
+    seal, _key = make_seal(service.source.log(), service.paths.seals, service.paths.seal_key, datetime.now(UTC))
+    yield seal
+    service.paths.seal_key.unlink()
+    shutil.rmtree(service.paths.seals)
+
+
+def test_provenance_is_the_envelope_of_the_command(
+    web: httpx.Client, client: Client, service: TaskService, made: int, sealed: Seal
+) -> None:
+    answer = web.get(f"/v1/tasks/{made}/provenance")
+    by_command = Environment().provenance(Session(environment=Environment(), data=service.paths.data), made)
+    assert answer.json() == by_command == client.provenance(made) == service.provenance(made)
+    assert answer.headers["content-disposition"] == f'attachment; filename="task-{made}.intoto.json"'
+    said = json.loads(base64.b64decode(answer.json()["payload"]))
+    (seal,) = [one for one in said["predicate"]["runDetails"]["byproducts"] if one["name"] == "seal"]
+    assert seal["annotations"]["note"] == sealed.note
+
+
+def test_nobody_makes_a_key_by_asking(web: httpx.Client, client: Client, service: TaskService, made: int) -> None:
+    assert code(web.get(f"/v1/tasks/{made}/provenance")) == (409, "seal_unfit", "seal_key")
+    with pytest.raises(SealUnfit, match="was never sealed"):
+        client.provenance(made)
+    assert not service.paths.seal_key.exists()
+
+
+@pytest.mark.usefixtures("sealed")
+def test_what_has_made_nothing_has_no_provenance(
+    web: httpx.Client, client: Client, service: TaskService, wish: Wish
+) -> None:
+    waiting = web.post("/v1/tasks", json=wish()).json()["task_id"]
+    for asked in (waiting, 9_999_999):
+        with pytest.raises(TasktrailError) as near:
+            service.provenance(asked)
+        with pytest.raises(TasktrailError) as far:
+            client.provenance(asked)
+        assert (type(near.value), near.value.message) == (type(far.value), far.value.message)
+    assert code(web.get(f"/v1/tasks/{waiting}/provenance")) == (409, "seal_unfit", "task_id")
+    assert code(web.get("/v1/tasks/9999999/provenance")) == (404, "unknown_task", "task_id")
+
+
+def test_a_key_of_another_log_or_none_at_all_is_told(
+    web: httpx.Client, service: TaskService, made: int, sealed: Seal
+) -> None:
+    key = service.paths.seal_key
+    whole = key.read_bytes()
+    try:
+        for wrong in (PrivateKey.made("tasktrail/0123456789ab").text.encode(), b"\xff no key", b""):
+            key.write_bytes(wrong)
+            answer = web.get(f"/v1/tasks/{made}/provenance")
+            assert code(answer) == (409, "seal_unfit", "seal_key")
+            assert str(service.paths.data) not in answer.text
+        key.unlink()
+        key.mkdir()  # whoever is root may read all files
+        answer = web.get(f"/v1/tasks/{made}/provenance")
+        assert code(answer) == (409, "seal_unfit", "seal_key")
+        assert "seal-key of the data folder cannot be read" in answer.text
+        key.rmdir()
+    finally:
+        key.write_bytes(whole)
+    sealed.path.write_text("no seal")  # which is for `verify --seals` to tell
+    said = json.loads(base64.b64decode(web.get(f"/v1/tasks/{made}/provenance").json()["payload"]))
+    assert [one["name"] for one in said["predicate"]["runDetails"]["byproducts"]] == ["log"]
 
 
 @pytest.fixture
@@ -279,6 +363,7 @@ def test_the_description_names_every_route_with_its_body_and_errors(web: httpx.C
         "/v1/tasks/{task_id}/progress",
         "/v1/tasks/{task_id}/events",
         "/v1/tasks/{task_id}/attempts",
+        "/v1/tasks/{task_id}/provenance",
         "/v1/diff",
         "/v1/tasks/{task_id}/output",
         "/v1/tasks/{task_id}/notes",

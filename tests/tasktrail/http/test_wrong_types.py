@@ -21,6 +21,7 @@ ABOUT_A_TASK: dict[str, Callable[[Tasks, Any], object]] = {
     "notes": lambda tasks, one: tasks.notes(one),
     "output": lambda tasks, one: tasks.output(one),
     "attempts": lambda tasks, one: tasks.attempts(one),
+    "provenance": lambda tasks, one: tasks.provenance(one),
     "why": lambda tasks, one: tasks.why(one),
     "wait": lambda tasks, one: tasks.wait(one, timeout=0),
 }

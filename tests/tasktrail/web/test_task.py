@@ -24,6 +24,7 @@ from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import Checkpointed, Completed, Failed, Retried
 from tasktrail.http.server import HttpServer
+from tasktrail.projections.proof.seals import make_seal
 from tasktrail.web.formats import next_try
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
@@ -76,6 +77,24 @@ def test_a_task_that_is_done_shows_its_story_its_attempts_and_its_files(
     assert f"command <code>{command}</code> by python" in page
     assert re.search(r"<dt>attempt</dt><dd>1</dd>", page)
     assert done.status == "completed"
+
+
+def test_a_task_that_is_done_leads_to_its_provenance_where_there_is_a_key(
+    browser: httpx.Client, service: TaskService, create: Callable[..., int]
+) -> None:
+    task_id, waits = create(options={"width": 98}), create(held=True)
+    service.wait(task_id, 60)
+    link = f'href="/v1/tasks/{task_id}/provenance"'
+    assert "no key to sign with" in shown(browser, task_id)
+    seal, _key = make_seal(service.source.log(), service.paths.seals, service.paths.seal_key, datetime.now(UTC))
+    try:
+        assert link in shown(browser, task_id)
+        assert browser.get(f"/v1/tasks/{task_id}/provenance").json() == service.provenance(task_id)
+        for other in (shown(browser, waits), shown(browser, task_id, as_of=service.watermark.position)):
+            assert "rovenance" not in other
+    finally:
+        service.paths.seal_key.unlink()
+        seal.path.unlink()
 
 
 def test_pictures_of_input_and_output_are_served_with_what_keeps_them_harmless(
