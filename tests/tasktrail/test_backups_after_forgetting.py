@@ -1,7 +1,7 @@
 """An earlier backup is gone on from although records that it has were forgotten, or archived, since it was taken."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,6 @@ Opener = Callable[..., TaskService]
 
 CANARY = "qzxcanary"
 TABLES = ("events", "answers", "epochs", "_sqlite_migrations", "archives", "archived_kinds", "archived_tasks")
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A log in the folder `data` that something happens in."""
-    (tmp_path / "data").mkdir()
-    with closing(SqliteEventLog(tmp_path / "data" / "log.db", now=BEGIN)) as log:
-        journal = Journal(log)
-        random_history(journal, 90, seed=5)
-        yield journal
 
 
 def rows_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
