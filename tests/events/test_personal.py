@@ -294,6 +294,17 @@ def test_a_reader_goes_on_with_the_other_keys_when_one_is_destroyed_under_its_ha
         assert users[-1] == 9
 
 
+def test_whoever_reads_on_finds_the_key_of_a_new_user_though_another_was_destroyed_meanwhile(tmp_path: Path) -> None:
+    """Else that user's tasks were shown as erased."""
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log, closing(Keys(path)) as keys:
+        log.append([created(1), created(2, user=8)], expected=0)
+        assert keys.can_open(*log.belongings(8).keys)
+        log.destroy(log.belongings(7).keys)
+        log.append([created(3, user=9)], expected=2)
+        assert keys.can_open(*log.belongings(9).keys)
+
+
 @pytest.mark.parametrize("damage", ["DELETE FROM master", "DROP TABLE keys", "UPDATE keys SET wrapped = x'00'"])
 def test_damaged_keys_are_told_and_a_check_of_the_log_counts_what_cannot_be_read(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "log.db"
