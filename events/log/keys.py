@@ -293,7 +293,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _masters_in(file: Path) -> dict[str, bytes]:
     """Name and key of each line."""
-    lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    while True:
+        with file.open(encoding="ascii") as opened:
+            text = opened.read()
+            if os.path.samestat(os.fstat(opened.fileno()), file.stat()):  # else it was replaced, and overwritten
+                break
+    lines = (line.split() for line in text.splitlines())
     return {name: bytes.fromhex(key) for name, key in lines}
 
 
