@@ -162,14 +162,14 @@ class Keys:
         return self._conn
 
     def _plain(self, key: str) -> bytes | None:
-        conn = self._conn or self._connected()
+        # Of the file that is there now: SQLite would take the journal of that one for a left one of the old file, and
+        # delete it.
+        conn = self._connected()
         if conn is None:
             return None
-        row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
-        if not row:
-            return None
         try:
-            return self._unwrapped(key, row[0][0])
+            row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
+            return self._unwrapped(key, row[0][0]) if row else None
         except KeysUnreadable:
             if self._connected() is conn:
                 raise
@@ -293,7 +293,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _masters_in(file: Path) -> dict[str, bytes]:
     """Name and key of each line."""
-    lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    while True:
+        with file.open(encoding="ascii") as opened:
+            text = opened.read()
+            if os.path.samestat(os.fstat(opened.fileno()), file.stat()):  # else it was replaced, and overwritten
+                break
+    lines = (line.split() for line in text.splitlines())
     return {name: bytes.fromhex(key) for name, key in lines}
 
 

@@ -440,21 +440,22 @@ def alone(folder: Path) -> Iterator[None]:
 def write_durably(path: Path, content: str | bytes, *, new: bool = False) -> None:
     """Durably, and as a whole, by whoever is `alone`. `new`: only if nothing is there."""
     part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     try:
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(file.fileno())
+        if new:
+            os.link(part, path)
+            part.unlink()
+        else:
+            part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error  # of a descriptor no name is told
-    if new:
-        os.link(part, path)
-        part.unlink()
-    else:
-        part.replace(path)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # it would name the part, or nothing
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

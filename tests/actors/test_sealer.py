@@ -212,19 +212,23 @@ def test_a_damaged_list_of_witnesses_keeps_no_seal_from_being_made_and_is_told(d
     assert sizes(data / "seals")[-1] == head(data)
 
 
-def test_a_full_disk_is_told_with_the_file_that_has_no_room_and_leaves_nothing(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("call", "code"), [("fsync", errno.ENOSPC), ("open", errno.EROFS), ("replace", errno.EACCES)])
+def test_what_keeps_a_seal_from_being_written_is_told_with_its_file_and_leaves_nothing(
+    data: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
     with service(data) as tasks:
         tasks.create_task(type="noop", held=True)
     for path in seal_files(data / "seals"):
         path.unlink()
+    usual = getattr(os, call)
 
-    def full(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def refused(what: object, *rest: object, **named: object) -> Any:
+        if call == "open" and not str(what).endswith(".part"):
+            return usual(what, *rest, **named)
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "fsync", full)
-    with closing(SqliteLogReader(data / "log.db")) as log, pytest.raises(OSError, match="No space") as failed:
+    monkeypatch.setattr(os, call, refused)
+    with closing(SqliteLogReader(data / "log.db")) as log, pytest.raises(OSError, match=os.strerror(code)) as failed:
         make_seal(log, data / "seals", data / "seal-key", SystemClock().now())
     assert failed.value.filename == str(data / "seals" / "key")
-    assert not list((data / "seals").glob(".*"))
+    assert not (data / "seals" / ".key.part").exists()

@@ -444,6 +444,61 @@ def test_what_is_archived_while_rows_are_read_is_read_all_the_same(
     assert [row[0] for row in read if isinstance(row, tuple)] == list(range(1, len(before) + 2))
 
 
+@pytest.fixture
+def three_archives(tmp_path: Path) -> Iterator[Journal]:
+    """A sound log, of which 300 records are archived."""
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        journal = Journal(log)
+        random_history(journal, 900, seed=7)
+        for last in (100, 200, 300):
+            archive(journal, last)
+        yield journal
+
+
+def test_a_check_takes_nothing_for_damage_of_archives_that_are_written_again_one_after_another(
+    three_archives: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drop that was recorded meanwhile: some archives were read before, and some after they were replaced."""
+    path = tmp_path / "log.db"
+    old = max(folder_of(path).iterdir())
+    content = old.read_bytes()
+    with closing(SqliteLogReader(path)) as log:
+        rows = log.raw_rows()
+
+        def raw_rows() -> Iterator[object]:
+            yield next(rows)
+            forget(three_archives, *three_archives.over())
+            for replaced in [one for one in folder_of(path).iterdir() if one.name not in named(log)]:
+                replaced.unlink()
+            old.write_bytes(content)  # it goes last
+            yield from rows
+
+        monkeypatch.setattr(log, "raw_rows", raw_rows)
+        found = verify(log)
+    assert found.findings == ()
+    assert found.stubs
+
+
+def named(log: SqliteLogReader) -> set[str]:
+    return {segment.name for segment in log.segments()}
+
+
+def test_a_check_of_answers_is_made_again_where_archives_were_replaced_meanwhile(
+    three_archives: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
+
+        def unanswered() -> Iterator[tuple[int, str]]:
+            monkeypatch.undo()
+            forget(three_archives, *three_archives.over())
+            yield 2, "of what has just been dropped"
+
+        monkeypatch.setattr(log, "unanswered", unanswered)
+        assert verify(log).findings == ()
+        monkeypatch.setattr(log, "unanswered", lambda: iter([(2, "of what is there")]))
+        assert [finding.code for finding in verify(log).findings] == ["answer"]
+
+
 def test_a_table_of_archives_with_a_gap_is_damage(journal: Journal, tmp_path: Path) -> None:
     archive(journal, 300)
     archive(journal, 400)
