@@ -40,10 +40,10 @@ from .side_process import ProcessEnded, SideProcess, stay_behind
 from .snapshot_file import SnapshotUnusable, header_of
 from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT
 
-EVERY = timedelta(hours=1)
-"""Between two looks at what the rules let go."""
-AGAIN = timedelta(seconds=5)
-"""The pause after something that could not be done yet."""
+EVERY = 3600.0
+"""Seconds between two looks at what the rules let go."""
+AGAIN = 5.0
+"""Seconds after something that could not be done yet."""
 AT_ONCE = 500
 """Tasks that one record forgets, at most: the Scheduler looks at each, and others wait for it, …"""
 RECORDS_AT_ONCE = 20_000
@@ -252,7 +252,7 @@ class Retention(Actor):
         """Apply the rules when it is time, and clear up after what was forgotten."""
         match message:
             case Tick():
-                self._hourly.set(self._clock.now() + EVERY)
+                self._hourly.set_after(EVERY)  # not by the wall clock, which may be put back by a year
                 self._apply()
             case Wake():
                 self._clear()
@@ -306,7 +306,7 @@ class Retention(Actor):
                 return
         except (OSError, TasktrailError, sqlite3.Error) as error:
             logger.warning("something is still left of forgotten tasks", error=str(error))
-            self._soon.set(self._clock.now() + AGAIN)
+            self._soon.set_after(AGAIN)
             return
         self._cleared.rise(last)
 
@@ -342,7 +342,7 @@ class Retention(Actor):
 
     def _build(self, last: int) -> None:
         if not self._rebuilding.acquire(blocking=False):
-            self._soon.set(self._clock.now() + AGAIN)  # somebody else's will do, unless it had begun before
+            self._soon.set_after(AGAIN)  # somebody else's will do, unless it had begun before
             return
         self._building = last
         try:
@@ -364,7 +364,7 @@ class Retention(Actor):
             clear_write_ahead_log(self._views_path)
         except TasktrailError as error:
             logger.warning("the views still have forgotten tasks", error=str(error))
-            self._soon.set(self._clock.now() + AGAIN)
+            self._soon.set_after(AGAIN)
         else:
             self.actor_ref.tell(WAKE)  # there may be more by now
         finally:

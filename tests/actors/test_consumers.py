@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pykka
 import pytest
+from clocks import SetBack
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, WAKE, Alarm, Catch
@@ -108,17 +109,6 @@ def test_views_that_cannot_be_opened_at_the_start_are_opened_when_they_can(house
     assert house.troubles[-1] is house.shut
     house.shut = None
     assert house.watermark.wait(1, WITHIN)
-
-
-class SetBack(SystemClock):
-    """A wall clock that is set back an hour each time that somebody reads it."""
-
-    def __init__(self) -> None:
-        self._back = timedelta()
-
-    def now(self) -> datetime:
-        self._back += timedelta(hours=1)
-        return super().now() - self._back
 
 
 def test_a_consumer_hears_of_records_although_the_wall_clock_is_set_back() -> None:
