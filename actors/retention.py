@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from ..events import TasktrailError
-from ..events.clock import Clock
+from ..events.clock import Clock, boot_seconds
 from ..events.errors import ChangedMeanwhile, NotReady
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import read_log
@@ -62,6 +62,7 @@ class Forgetter:
         sources: the names of the watched folders.
         alone: held while archives are written, by whoever does it.
         clock: the time.
+        passed: seconds on a clock that nobody can set, and that counts while the machine sleeps.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Forgetter:
         sources: Callable[[], Collection[str]],
         alone: threading.Lock,
         clock: Clock,
+        passed: Callable[[], float] = boot_seconds,
     ) -> None:
         self._alone = alone
         self._log_path = log_path
@@ -82,6 +84,13 @@ class Forgetter:
         self._settle = settle
         self._sources = sources
         self._clock = clock
+        self._passed = passed
+        self._began = clock.now(), passed()
+
+    def now(self) -> datetime:
+        """The time, as far as it has passed since the start: a clock that was put forward drops nothing early."""
+        began, then = self._began
+        return min(self._clock.now(), began + timedelta(seconds=self._passed() - then))
 
     def count(self, rule: RetentionRule) -> Forgotten:
         """What `forget` would forget."""
@@ -124,7 +133,7 @@ class Forgetter:
     def _found(self, rules: Sequence[RetentionRule], place: int, below: int = MAX_INTEGER) -> Iterator[Over]:
         self._settle()
         with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
-            yield from forgettable(conn, rules, place, self._clock.now(), self._sources(), below)
+            yield from forgettable(conn, rules, place, self.now(), self._sources(), below)
 
     def _some(self, rules: Sequence[RetentionRule], place: int, below: int) -> list[Over]:
         some: list[Over] = []
