@@ -43,7 +43,9 @@ from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT
 EVERY = 3600.0
 """Seconds between two looks at what the rules let go."""
 AGAIN = 5.0
-"""Seconds after something that could not be done yet."""
+"""Seconds after something that could not be done yet, …"""
+REST = 3.0
+"""… and so many times as long as views were built: without room for them each try folds the whole log, and fails."""
 AT_ONCE = 500
 """Tasks that one record forgets, at most: the Scheduler looks at each, and others wait for it, …"""
 RECORDS_AT_ONCE = 20_000
@@ -241,6 +243,8 @@ class Retention(Actor):
         self._clock = clock
         self._building = 0
         """Up to which drop the views that are being built have none of the forgotten tasks; 0: none are built."""
+        self._began = 0.0
+        """When building them began, on the monotonic clock."""
 
     def on_start(self) -> None:
         """Clear up what an earlier service has left, then apply the rules every hour."""
@@ -353,7 +357,7 @@ class Retention(Actor):
         if not self._rebuilding.acquire(blocking=False):
             self._soon.set_after(AGAIN)  # somebody else's will do, unless it had begun before
             return
-        self._building = last
+        self._building, self._began = last, self._clock.monotonic()
         try:
             self._process.start(str(self._log_path), str(self._views_path))
         except OSError:
@@ -373,7 +377,7 @@ class Retention(Actor):
             clear_write_ahead_log(self._views_path)
         except TasktrailError as error:
             logger.warning("the views still have forgotten tasks", error=str(error))
-            self._soon.set_after(AGAIN)
+            self._soon.set_after(max(AGAIN, REST * (self._clock.monotonic() - self._began)))
         else:
             self.actor_ref.tell(WAKE)  # there may be more by now
         finally:

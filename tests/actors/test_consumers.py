@@ -131,6 +131,31 @@ def test_work_that_failed_is_tried_again_although_the_wall_clock_is_set_back() -
     retrier.close()
 
 
+class Slow(SystemClock):
+    """Time passes only when it is told to."""
+
+    at = 0.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+def test_work_that_takes_long_and_fails_is_not_done_all_the_time() -> None:
+    clock, tries = Slow(), []
+
+    def fold_the_whole_log() -> None:
+        tries.append(clock.at)
+        clock.at += 20.0
+        raise OSError("no room")
+
+    retrier = Retrier("test", lambda: None, clock, lambda _: None, rest=3.0)
+    for _ in range(200):
+        retrier.run(fold_the_whole_log)
+        clock.at += 1.0
+    retrier.close()
+    assert tries == [0.0, 80.0, 160.0, 240.0]
+
+
 def test_work_that_waits_for_somebody_else_is_no_error() -> None:
     asked, outcomes = (
         threading.Event(),
