@@ -41,9 +41,11 @@ from .integrity import (
     chain_faults,
     damaged_indexes,
     epoch_faults,
+    faults_in_front,
     newer_faults,
     raw_rows,
     schema_faults,
+    stray_faults,
     structure_faults,
     stub_check,
     whole_faults,
@@ -210,6 +212,7 @@ class SqliteEventLog:
             found = list(structure_faults(self._conn))
         self._refuse(iter(found))
         self._refuse(epoch_faults(self._conn))
+        self._refuse(faults_in_front(self._conn))
         if self.head().position <= AT_ONCE:
             self._refuse(chain_faults(raw_rows(self._conn), stub_check(self._conn)))
             self._refuse(answer_faults(self._conn))
@@ -627,11 +630,12 @@ class SqliteLogReader:
         return found
 
     def file_faults(self) -> Iterator[Fault]:
-        """What is wrong with the schema, with the structure of the file and its indexes, and with the epochs."""
+        """What is wrong beside the records: the schema, structure and indexes of the file, epochs, archives, strays."""
         yield from schema_faults(self._conn)
         yield from structure_faults(self._conn)
         yield from epoch_faults(self._conn)
         yield from archive_faults(self._conn)
+        yield from stray_faults(self._conn)
 
     def newest_writer(self) -> Writer | None:
         """The service that has started last; none when there is none, or its record cannot be read."""

@@ -87,6 +87,43 @@ def test_verify_finds_nothing(readers: Readers) -> None:
     assert list(readers[1].faults()) == []
 
 
+def test_a_row_that_stayed_behind_and_is_another_than_in_its_archive_is_found(tmp_path: Path) -> None:
+    """A crash leaves some, and the history of a task is read from them."""
+    path = tmp_path / "log.db"
+    log = SqliteEventLog(path, now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 300, seed=1)
+    journal.forget(journal.over()[0])
+    journal.record(0, written(path, 40))
+    assert log.delete_archived(5) == 35
+    with closing(SqliteLogReader(path)) as reader:
+        assert verify(reader).findings == ()
+        assert list(reader.faults()) == []
+        with forging(path) as conn:
+            conn.execute("UPDATE events SET actor = 'mallory' WHERE position IN (12, 30)")
+        assert [(one.position, one.code) for one in verify(reader).findings] == [(12, "chain"), (30, "chain")]
+        assert [(one.position, one.code) for one in reader.faults()] == [(12, "chain"), (30, "chain")]
+    log.close()
+
+
+def test_a_row_that_goes_while_it_is_compared_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.db"
+    log = SqliteEventLog(path, now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 300, seed=1)
+    journal.record(0, written(path, 40))
+    real = Archives.within
+
+    def deleted_meanwhile(archives: Archives, spans: Any) -> Iterator[tuple[Any, ...]]:
+        log.delete_archived(40)
+        return (("another",) if row[0] == 3 else row for row in real(archives, spans))
+
+    with closing(SqliteLogReader(path)) as reader:
+        monkeypatch.setattr(Archives, "within", deleted_meanwhile)
+        assert [*integrity.stray_faults(reader._conn)] == []
+    log.close()
+
+
 def test_what_is_read_while_it_is_archived_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasktrail.events.log.reading._PAGE", 10)
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)

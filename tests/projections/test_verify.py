@@ -14,6 +14,7 @@ from histories import BEGIN, Journal, random_history
 from sqlite_utils import Database
 
 from tasktrail.events import Cancelled, Created, Event, Fact, Retried
+from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.migrations import migrations
@@ -160,6 +161,20 @@ def test_an_inserted_row_is_found(folder: Path) -> None:
         f"{insert} SELECT 10000, task_id, 500, {columns}, hash FROM events WHERE event = 'progressed' LIMIT 1",
     )
     assert {"gap", "version"} <= codes(checked(folder))
+
+
+@pytest.mark.parametrize("position", [0, -7, -(2**63)])
+def test_a_row_in_front_of_the_first_is_found(folder: Path, position: int) -> None:
+    """No walk through the log comes by there, and whoever asks for a task's history gets it from an index."""
+    with forging(folder / "log.db") as conn:
+        row = conn.execute("SELECT * FROM events WHERE task_id = 1 ORDER BY version DESC LIMIT 1").fetchone()
+        ghost = (position, 1, row[2] + 1, *row[3:12], 0, *row[13:])
+        conn.execute(f"INSERT INTO events VALUES ({', '.join('?' * len(ghost))})", ghost)
+    found = checked(folder)
+    assert [(one.position, one.code) for one in found.findings] == [(0, "file")]
+    assert str(position) in found.findings[0].message
+    with pytest.raises(LogCorrupt, match="in front of the first"):
+        SqliteEventLog(folder / "log.db", now=BEGIN)
 
 
 def test_rows_cut_off_at_the_end_are_found_by_the_views_and_the_answers(folder: Path) -> None:
