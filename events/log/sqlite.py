@@ -33,7 +33,7 @@ from .chain import checksum
 from .encryption import Decryption, Encryption, belongings, erasable, key_of, opened_digest, refuse_lost_keys
 from .event_log import Answer, Epoch, Erasable, Head, Part
 from .faults import UNREADABLE, Damage, Fault
-from .files import HeadMark, LogFiles, create_private
+from .files import HeadMark, LogFiles, create_private, refuse_pipes
 from .inserting import insert_rows
 from .integrity import (
     AT_ONCE,
@@ -756,6 +756,7 @@ def connect_read_only(path: Path, probe: str) -> tuple[sqlite3.Connection, bool]
     database in WAL mode. When no write-ahead log is there, nobody writes and the file alone is the whole truth: it is
     then read as it stands, frozen, until `is_written`. Raises `sqlite3.Error`.
     """
+    refuse_pipes(path)
     try:
         return _connect_read_only(path, "mode=ro", probe), False
     except sqlite3.OperationalError:
@@ -806,6 +807,7 @@ def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         create_private(path)
+        refuse_pipes(path)
         return sqlite3.connect(path, isolation_level=None, cached_statements=64)
     except (sqlite3.Error, OSError) as error:
         raise explained(error, path, OPENING) from error
