@@ -22,7 +22,7 @@ from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.ranges import NumberRange, is_within
 from tasktrail.events.recorded import record_at
-from tasktrail.events.system_events import Deduplicated, RetentionRule, TasksForgotten
+from tasktrail.events.system_events import Deduplicated, RetentionRule, TasksForgotten, UserErased
 from tasktrail.events.task_events import ERASED, TAGS
 from tasktrail.projections import TaskViews, Verification, legal_transitions, rebuild_views
 from tasktrail.projections.legal_transitions import _LAW, Lawbook
@@ -547,6 +547,17 @@ def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str,
     assert codes(found) == {"views"}
     for word in words:
         assert any(word in finding.message for finding in found.findings)
+
+
+def test_a_record_of_an_erasure_does_not_hide_views_of_tasks_that_can_be_read(folder: Path) -> None:
+    log = SqliteEventLog(folder / "log.db", now=BEGIN)
+    records = list(log.read())
+    journal = Journal(log, at=records[-1].recorded_at)
+    journal._system_version = max((record.version for record in records if not record.task_id), default=0)
+    journal.record(0, UserErased(keys=("0123456789abcdef",), tasks=(1, 2, 3)))
+    log.close()
+    by_hand(folder / "views.db", "UPDATE tasks SET status = 'running' WHERE id = 2")
+    assert any("task 2: status is 'running'" in one.message for one in checked(folder).findings)
 
 
 def test_for_views_that_a_full_disk_keeps_from_being_read_room_is_the_remedy(
