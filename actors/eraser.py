@@ -25,9 +25,9 @@ from .core.messages import ErasureDone
 from .feed import Postponed, Retrier
 
 _WITHIN = 600.0
+"""Seconds that another actor may take for its part."""
 _REST = 3.0
 """Times as long as a try took: one folds the whole log, and without room for the new views each one fails."""
-"""Seconds that another actor may take for its part."""
 
 
 class Folders(NamedTuple):

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import KeysUnreadable
-from .files import create_private, sync
+from .files import create_private, read_small, refuse_pipes, sync
 from .personal import KEY_LENGTH
 
 NAME = "keys.db"
@@ -282,6 +282,7 @@ class Keys:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    refuse_pipes(path)
     # Used by one thread at a time, but perhaps closed by another, when the first is gone.
     conn = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
@@ -294,10 +295,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _masters_in(file: Path) -> dict[str, bytes]:
     """Name and key of each line."""
     while True:
-        with file.open(encoding="ascii") as opened:
-            text = opened.read()
-            if os.path.samestat(os.fstat(opened.fileno()), file.stat()):  # else it was replaced, and overwritten
-                break
+        seen, text = file.stat(), read_small(file).decode("ascii")
+        if os.path.samestat(seen, file.stat()):  # else it was replaced, and overwritten
+            break
     lines = (line.split() for line in text.splitlines())
     return {name: bytes.fromhex(key) for name, key in lines}
 

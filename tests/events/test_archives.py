@@ -18,9 +18,9 @@ from log_questions import questions
 
 from tasktrail.events import Fact
 from tasktrail.events.errors import ConcurrencyError, LogCorrupt
-from tasktrail.events.log import integrity, sqlite
+from tasktrail.events.log import archive_file, integrity, sqlite
 from tasktrail.events.log.archive_faults import archive_faults
-from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive
+from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive, zstd
 from tasktrail.events.log.archives import Archives, folder_of
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.schema import APPLIED, epoch_sum
@@ -85,6 +85,43 @@ def test_verify_finds_nothing(readers: Readers) -> None:
     assert found.findings == ()
     assert found.records == len(list(readers[0].read()))
     assert list(readers[1].faults()) == []
+
+
+def test_a_row_that_stayed_behind_and_is_another_than_in_its_archive_is_found(tmp_path: Path) -> None:
+    """A crash leaves some, and the history of a task is read from them."""
+    path = tmp_path / "log.db"
+    log = SqliteEventLog(path, now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 300, seed=1)
+    journal.forget(journal.over()[0])
+    journal.record(0, written(path, 40))
+    assert log.delete_archived(5) == 35
+    with closing(SqliteLogReader(path)) as reader:
+        assert verify(reader).findings == ()
+        assert list(reader.faults()) == []
+        with forging(path) as conn:
+            conn.execute("UPDATE events SET actor = 'mallory' WHERE position IN (12, 30)")
+        assert [(one.position, one.code) for one in verify(reader).findings] == [(12, "chain"), (30, "chain")]
+        assert [(one.position, one.code) for one in reader.faults()] == [(12, "chain"), (30, "chain")]
+    log.close()
+
+
+def test_a_row_that_goes_while_it_is_compared_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.db"
+    log = SqliteEventLog(path, now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 300, seed=1)
+    journal.record(0, written(path, 40))
+    real = Archives.within
+
+    def deleted_meanwhile(archives: Archives, spans: Any) -> Iterator[tuple[Any, ...]]:
+        log.delete_archived(40)
+        return (("another",) if row[0] == 3 else row for row in real(archives, spans))
+
+    with closing(SqliteLogReader(path)) as reader:
+        monkeypatch.setattr(Archives, "within", deleted_meanwhile)
+        assert [*integrity.stray_faults(reader._conn)] == []
+    log.close()
 
 
 def test_what_is_read_while_it_is_archived_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,6 +441,49 @@ def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int
             file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
             assert [one.code for one in verify(reader).findings] == ["archive"]
         file.write_bytes(content)
+
+
+def rebuilt(path: Path, frames: list[bytes], index: bytes) -> None:
+    """Put an archive with other frames in the place of one; `index` is what its index decompresses to."""
+    index = zstd.compress(index)
+    begin = (0x184D2A50).to_bytes(4, "little") + (len(index) + 8).to_bytes(4, "little")
+    path.write_bytes(b"".join(frames) + begin + index + sum(map(len, frames)).to_bytes(8, "little"))
+
+
+@pytest.mark.parametrize("kind", ["bomb", "deep", "second frame", "bomb in the index", "sparse"])
+def test_an_archive_that_would_fill_the_memory_is_one_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A few kilobytes may claim to hold any number of bytes."""
+    monkeypatch.setattr(archive_file, "_LARGEST_FRAME", 1 << 20)
+    monkeypatch.setattr(archive_file, "_LARGEST_INDEX", 1 << 17)
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 60, seed=3)
+    event = archive(journal, log.head().position - 3)
+    log.close()
+    (path,) = (tmp_path / "archive").iterdir()
+    seen, content = path.stat(), path.read_bytes()
+    index, edges = archive_file._index(path, (seen.st_ino, seen.st_size, seen.st_mtime_ns))
+    frame, told = content[: edges[1]], msgspec.json.encode(index)
+    match kind:
+        case "bomb":
+            rebuilt(path, [zstd.compress(bytes(1 << 26))], told)
+        case "deep":
+            lines = zstd.decompress(frame).splitlines(keepends=True)
+            lines[0] = lines[0].replace(b'"data":{', b'"data":' + b"[" * 100_000 + b"]" * 100_000 + b',"x":{')
+            rebuilt(path, [zstd.compress(b"".join(lines))], told)
+        case "second frame":
+            rebuilt(path, [frame + zstd.compress(b"")], told)
+        case "bomb in the index":
+            rebuilt(path, [frame], told[:-1] + b" " * (1 << 26) + b"]")
+        case "sparse":
+            with path.open("wb") as file:
+                file.truncate(1 << 40)
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        found = verify(reader).findings
+    assert [(one.position, one.code) for one in found] == [(event.first, "archive")]
+    assert ("larger than any" in found[0].message) == ("bomb" in kind)
 
 
 def test_the_first_record_that_was_changed_is_named(both: Both, tmp_path: Path) -> None:
