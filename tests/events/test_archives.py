@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
@@ -20,7 +21,7 @@ from tasktrail.events import Fact
 from tasktrail.events.errors import ConcurrencyError, LogCorrupt
 from tasktrail.events.log import archive_file, integrity, sqlite
 from tasktrail.events.log.archive_faults import archive_faults
-from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive, zstd
+from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive
 from tasktrail.events.log.archives import Archives, folder_of
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.schema import APPLIED, epoch_sum
@@ -29,6 +30,11 @@ from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.system_events import ServiceStarted, ServiceStopped
 from tasktrail.events.task_events import Cancelled, Progressed
 from tasktrail.projections.verification import verify
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 STEPS = 900
 
