@@ -99,12 +99,16 @@ class Retrier:
         name: of the consumer, for the log and the alarm's thread.
         ring: asks for another try; called in the alarm's thread.
         on_trouble: gets the error when the work fails, and None when it succeeds again.
+        rest: after a failure it rests at least so many times as long as the work took.
     """
 
-    def __init__(self, name: str, ring: Callable[[], None], clock: Clock, on_trouble: OnTrouble) -> None:
+    def __init__(
+        self, name: str, ring: Callable[[], None], clock: Clock, on_trouble: OnTrouble, rest: float = 0.0
+    ) -> None:
         self._name = name
         self._clock = clock
         self._on_trouble = on_trouble
+        self._rest = rest
         self._alarm = Alarm(ring, clock, f"{name}-retry")
         self._pause = FIRST_RETRY
         self._not_before = 0.0
@@ -114,10 +118,11 @@ class Retrier:
         """Do the work, unless it failed a moment ago. Returns whether it was done."""
         if self._trouble is not None and self._clock.monotonic() < self._not_before:
             return False
+        began = self._clock.monotonic()
         try:
             work()
         except Exception as error:  # noqa: BLE001 - the consumer goes on after any error
-            self._failed(error)
+            self._failed(error, self._rest * (self._clock.monotonic() - began))
             return False
         if self._trouble is not None:
             logger.info("a consumer goes on", consumer=self._name)
@@ -125,15 +130,16 @@ class Retrier:
             self._on_trouble(None)
         return True
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, rest: float) -> None:
         if isinstance(error, Postponed):
             if not isinstance(self._trouble, Postponed):
                 logger.info("a consumer waits", consumer=self._name, reason=str(error))
         elif type(error) is not type(self._trouble):
             logger.error("a consumer has to wait", consumer=self._name, error=str(error) or type(error).__name__)
         self._trouble = error
-        self._not_before = self._clock.monotonic() + self._pause
-        self._alarm.set_after(self._pause)
+        pause = max(self._pause, rest)
+        self._not_before = self._clock.monotonic() + pause
+        self._alarm.set_after(pause)
         self._pause = min(2 * self._pause, LAST_RETRY)
         self._on_trouble(error)
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from datetime import timedelta
 
 from ..events import Completed, Recorded
 from ..events.clock import Clock
@@ -13,8 +12,8 @@ from .core.messages import Tick
 from .feed import Feed
 from .storage.sweeper import Sweeper
 
-_EVERY = timedelta(hours=1)
-_AGAIN = timedelta(minutes=1)
+_EVERY = 3600.0
+_AGAIN = 60.0
 """The pause after a sweep that failed."""
 
 
@@ -75,7 +74,7 @@ class Janitor(Actor):
                         self._sweeper.sweep()
                     pause = _EVERY
                 finally:
-                    self._alarm.set(self._clock.now() + pause)
+                    self._alarm.set_after(pause)  # not by the wall clock, which may be put back by a year
 
     def _clear_up(self) -> None:
         left = False

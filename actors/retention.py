@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from ..events import TasktrailError
-from ..events.clock import Clock
+from ..events.clock import Clock, boot_seconds
 from ..events.errors import ChangedMeanwhile, NotReady
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import read_log
@@ -40,10 +40,12 @@ from .side_process import ProcessEnded, SideProcess, stay_behind
 from .snapshot_file import SnapshotUnusable, header_of
 from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT
 
-EVERY = timedelta(hours=1)
-"""Between two looks at what the rules let go."""
-AGAIN = timedelta(seconds=5)
-"""The pause after something that could not be done yet."""
+EVERY = 3600.0
+"""Seconds between two looks at what the rules let go."""
+AGAIN = 5.0
+"""Seconds after something that could not be done yet, …"""
+REST = 3.0
+"""… and so many times as long as views were built: without room for them each try folds the whole log, and fails."""
 AT_ONCE = 500
 """Tasks that one record forgets, at most: the Scheduler looks at each, and others wait for it, …"""
 RECORDS_AT_ONCE = 20_000
@@ -62,6 +64,7 @@ class Forgetter:
         sources: the names of the watched folders.
         alone: held while archives are written, by whoever does it.
         clock: the time.
+        passed: seconds on a clock that nobody can set, and that counts while the machine sleeps.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Forgetter:
         sources: Callable[[], Collection[str]],
         alone: threading.Lock,
         clock: Clock,
+        passed: Callable[[], float] = boot_seconds,
     ) -> None:
         self._alone = alone
         self._log_path = log_path
@@ -82,6 +86,13 @@ class Forgetter:
         self._settle = settle
         self._sources = sources
         self._clock = clock
+        self._passed = passed
+        self._began = clock.now(), passed()
+
+    def now(self) -> datetime:
+        """The time, as far as it has passed since the start: a clock that was put forward drops nothing early."""
+        began, then = self._began
+        return min(self._clock.now(), began + timedelta(seconds=self._passed() - then))
 
     def count(self, rule: RetentionRule) -> Forgotten:
         """What `forget` would forget."""
@@ -124,7 +135,7 @@ class Forgetter:
     def _found(self, rules: Sequence[RetentionRule], place: int, below: int = MAX_INTEGER) -> Iterator[Over]:
         self._settle()
         with closing(TaskQueries.open(self._views_path)) as views, views.moment() as conn:
-            yield from forgettable(conn, rules, place, self._clock.now(), self._sources(), below)
+            yield from forgettable(conn, rules, place, self.now(), self._sources(), below)
 
     def _some(self, rules: Sequence[RetentionRule], place: int, below: int) -> list[Over]:
         some: list[Over] = []
@@ -232,6 +243,8 @@ class Retention(Actor):
         self._clock = clock
         self._building = 0
         """Up to which drop the views that are being built have none of the forgotten tasks; 0: none are built."""
+        self._began = 0.0
+        """When building them began, on the monotonic clock."""
 
     def on_start(self) -> None:
         """Clear up what an earlier service has left, then apply the rules every hour."""
@@ -252,7 +265,7 @@ class Retention(Actor):
         """Apply the rules when it is time, and clear up after what was forgotten."""
         match message:
             case Tick():
-                self._hourly.set(self._clock.now() + EVERY)
+                self._hourly.set_after(EVERY)  # not by the wall clock, which may be put back by a year
                 self._apply()
             case Wake():
                 self._clear()
@@ -306,7 +319,7 @@ class Retention(Actor):
                 return
         except (OSError, TasktrailError, sqlite3.Error) as error:
             logger.warning("something is still left of forgotten tasks", error=str(error))
-            self._soon.set(self._clock.now() + AGAIN)
+            self._soon.set_after(AGAIN)
             return
         self._cleared.rise(last)
 
@@ -342,9 +355,9 @@ class Retention(Actor):
 
     def _build(self, last: int) -> None:
         if not self._rebuilding.acquire(blocking=False):
-            self._soon.set(self._clock.now() + AGAIN)  # somebody else's will do, unless it had begun before
+            self._soon.set_after(AGAIN)  # somebody else's will do, unless it had begun before
             return
-        self._building = last
+        self._building, self._began = last, self._clock.monotonic()
         try:
             self._process.start(str(self._log_path), str(self._views_path))
         except OSError:
@@ -364,7 +377,7 @@ class Retention(Actor):
             clear_write_ahead_log(self._views_path)
         except TasktrailError as error:
             logger.warning("the views still have forgotten tasks", error=str(error))
-            self._soon.set(self._clock.now() + AGAIN)
+            self._soon.set_after(max(AGAIN, REST * (self._clock.monotonic() - self._began)))
         else:
             self.actor_ref.tell(WAKE)  # there may be more by now
         finally:

@@ -7,7 +7,6 @@ asks the witnesses once the seal is kept.
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ class Sealer(Actor):
         match message:
             case Tick():
                 if self._every:
-                    self._alarm.set(self._clock.now() + timedelta(seconds=self._every))
+                    self._alarm.set_after(self._every)  # not by the wall clock, which may be put back by a year
                 if not self._process.running:
                     self._start()
             case ProcessEnded():

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from ..events.log.event_log import ReadableLog
+from ..events.log.files import plain_file
 
 PART = ".part"
 
@@ -126,7 +127,7 @@ def reading(path: Path, kind: str, code: str, log: ReadableLog) -> Iterator[tupl
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=plain_file) as file:
             yield file
     except FileNotFoundError as error:
         raise Absent("there is none") from error

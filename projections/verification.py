@@ -18,6 +18,7 @@ from ..events import Cancelled, CancelTask, TasktrailError
 from ..events.commands import digest as digest_of
 from ..events.errors import LogTooNew
 from ..events.log.answers import is_as_written
+from ..events.log.archives import KnownArchive
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.faults import UNREADABLE, Damage
@@ -161,6 +162,12 @@ class Findings:
         else:
             self.more += 1
 
+    def take(self, others: "Findings") -> None:
+        """Add what was found elsewhere."""
+        for one in others.listed:
+            self.add(one.position, one.code, one.message, one.remedy)
+        self.more += others.more
+
     def clear(self) -> None:
         """Nothing was wrong after all."""
         self.listed.clear()
@@ -176,6 +183,8 @@ class Findings:
 __all__ = ["Verification", "verify"]
 
 _EVERY = 5000
+_AGAIN = 5
+"""How often answers are looked at anew while a service changes archives."""
 _DAMAGE = ("chain", "gap", "unreadable", "archive", "version", "newer")
 """What is found of a record that was changed or removed."""
 _ABOUT_A_TASK = tuple(SYSTEM_TAGS[event] for event in (Adjusted, Deduplicated, RedeliveryRequested))
@@ -429,8 +438,27 @@ class _Walk:
 def _check_answers(log: LogReader, findings: Findings) -> int:
     """Every answer must point at the last event its command caused, name its task, and be as it was written.
 
-    Every command that caused something must have one. Says how many there are.
+    Every command that caused something must have one. Says how many there are. A service that archives or forgets
+    meanwhile changes answers and archives: then all is looked at once more.
     """
+    for _ in range(_AGAIN):
+        before, found = _archives_of(log), Findings()
+        number = _look_at_answers(log, found, told=bool(findings))
+        if not found or _archives_of(log) == before:
+            break
+    findings.take(found)
+    return number
+
+
+def _archives_of(log: LogReader) -> list[KnownArchive]:
+    try:
+        return log.segments()
+    except (*UNREADABLE, TasktrailError):  # that is told
+        return []
+
+
+def _look_at_answers(log: LogReader, findings: Findings, *, told: bool) -> int:
+    """Add what is wrong with answers. `told`: whether something was found before."""
     number = 0
     try:
         for position, command_id in log.unanswered():
@@ -445,7 +473,7 @@ def _check_answers(log: LogReader, findings: Findings) -> int:
             elif summed and not is_as_written((command_id, digest, task_id, position), found):
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
     except (*UNREADABLE, TypeError, TasktrailError) as error:
-        if not (isinstance(error, TasktrailError) and findings):  # an archive, of which it is told
+        if not (isinstance(error, TasktrailError) and (told or findings)):  # an archive, of which it is told
             findings.add(0, "file", f"the answers cannot be read: {error}")
     return number
 
@@ -639,8 +667,8 @@ def _compare_rows(
 ) -> None:
     for found, due in _side_by_side(views.execute(_ROWS), fold.execute(_ROWS)):
         task_id = (found or due)[0]
-        if task_id in but:
-            continue
+        if task_id in but and (due is None or is_erased(decode_state(due[0], *due[-2:]).spec)):
+            continue  # a task that the log can still be read for is not gone, whatever a record says
         if found is None:
             findings.add(position, "views", f"task {task_id} is missing")
         elif due is None:

@@ -1,9 +1,16 @@
 """How long work is expected to take still: at its own pace, or by what tasks of its type took so far."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .events import Task
     from .projections import Stats
+
+_SHOWS = 1.0
+"""Percent after which an attempt's own pace can be told."""
+_LEAPS = 30.0
+"""Seconds in which an attempt's own pace is not all that is looked at: some leap at their start."""
 
 
 def means_of(stats: "Stats") -> dict[str, float]:
@@ -11,19 +18,23 @@ def means_of(stats: "Stats") -> dict[str, float]:
     return {name: kind.durations.mean for name, kind in stats.by_type.items() if kind.durations}
 
 
-_SHOWS = 1.0
-"""Percent after which an attempt's own pace can be told."""
+def whole_of(task: "Task", means: Mapping[str, float]) -> float:
+    """Seconds that the task may take from its beginning: what those of its type took, else its estimate; 0: unknown."""
+    return means.get(task.type) or (task.estimate.seconds if task.estimate else task.estimated_time)
 
 
-def left_at_own_pace(progress: float, ran: float, *, began: float = 0.0) -> float | None:
-    """Seconds that an attempt needs still if it goes on as it has for `ran` seconds; None before that can be told.
+def seconds_left(progress: float, ran: float, whole: float, *, began: float | None = 0.0) -> float | None:
+    """Seconds of work that a task needs still, if it goes on as it has; None when that is unknown.
 
-    `progress`, `began`: percent now and when the attempt started.
+    Args:
+        progress: percent now.
+        ran: seconds that its attempt has run; 0 for one that waits.
+        whole: seconds that it may take from its beginning; 0 when that is unknown.
+        began: percent when its attempt started; None when that is unknown, as it may be of a later one.
     """
-    done = progress - began
-    return ran * (100 - progress) / done if done >= _SHOWS and ran > 0 else None
-
-
-def seconds_left(progress: float, whole: float) -> float | None:
-    """Seconds of work that are left of `whole`; None when that is 0, which is: unknown."""
-    return whole * (1 - progress / 100) if whole else None
+    done = 0.0 if began is None else progress - began
+    own = ran * (100 - progress) / done if done >= _SHOWS and ran > 0 else None
+    if not whole or (own is not None and ran >= _LEAPS):
+        return own
+    by_type = whole * (1 - max(progress, min(99.0, 100 * ran / whole)) / 100)
+    return by_type if own is None else max(own, by_type)

@@ -72,7 +72,7 @@ def _check(work: UnitOfWork, message: Forget, task: TaskState, version: int) -> 
         and task.id not in work.state.running
         and rule.older_than is not None
         and ended is not None
-        and ended + timedelta(seconds=rule.older_than) <= work.now
+        and (not rule.older_than or ended + timedelta(seconds=rule.older_than) <= work.now)
         and rule.status in (None, task.status)
         and rule.type in (None, task.spec.type)
         and rule.user_id in (None, task.spec.user_id)

@@ -17,6 +17,15 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
 
+def opened(path: Path) -> Envelope:
+    """The envelope in a file. Raises an error for one that is written otherwise than it would be."""
+    said = json.loads(path.read_text())
+    for text in (said["payload"], *(one["sig"] for one in said["signatures"])):
+        if base64.b64encode(base64.b64decode(text)).decode() != text:  # other letters may stand for the same bytes
+            raise ValueError("base64 has another form")
+    return Envelope.from_dict(said)
+
+
 def checked(file: Path, key: str) -> dict:
     """What was signed of the file. Raises an error unless all of it holds."""
     if key.count("+") < 2:
@@ -25,7 +34,7 @@ def checked(file: Path, key: str) -> dict:
     raw = base64.b64decode(public)
     if raw[:1] != b"\x01":
         raise ValueError("the key is of another kind than Ed25519")
-    envelope = Envelope.from_dict(json.loads(Path(f"{file}.intoto.json").read_text()))
+    envelope = opened(Path(f"{file}.intoto.json"))
     envelope.verify([SSlibKey(name, "ed25519", "ed25519", {"public": raw[1:].hex()})], threshold=1)
     statement = json.loads(envelope.payload)
     if (
@@ -34,8 +43,8 @@ def checked(file: Path, key: str) -> dict:
     ):
         raise ValueError("what was signed is no statement of an export")
     (subject,) = statement["subject"]
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    with file.open("rb") as exported:
+        digest = hashlib.file_digest(exported, "sha256").hexdigest()
     if subject["digest"] != {"sha256": digest}:
         raise ValueError("the file is not the one that was signed")
     if subject["name"] != file.name:
@@ -45,7 +54,7 @@ def checked(file: Path, key: str) -> dict:
 
 try:
     said = checked(Path(sys.argv[1]), sys.argv[2])
-except (LookupError, OSError, ValueError, VerificationError) as error:
+except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, VerificationError) as error:
     print(f"NOT as it was signed: {error}")
     sys.exit(4)
 query, seal = said["query"], said["seal"]

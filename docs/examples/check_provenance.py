@@ -17,6 +17,15 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
 
+def opened(path: Path) -> Envelope:
+    """The envelope in a file. Raises an error for one that is written otherwise than it would be."""
+    said = json.loads(path.read_text())
+    for text in (said["payload"], *(one["sig"] for one in said["signatures"])):
+        if base64.b64encode(base64.b64decode(text)).decode() != text:  # other letters may stand for the same bytes
+            raise ValueError("base64 has another form")
+    return Envelope.from_dict(said)
+
+
 def checked(statement: Path, file: Path, key: str) -> dict:
     """What was signed of the file. Raises an error unless all of it holds."""
     if key.count("+") < 2:
@@ -25,7 +34,7 @@ def checked(statement: Path, file: Path, key: str) -> dict:
     raw = base64.b64decode(public)
     if raw[:1] != b"\x01":
         raise ValueError("the key is of another kind than Ed25519")
-    envelope = Envelope.from_dict(json.loads(statement.read_text()))
+    envelope = opened(statement)
     envelope.verify([SSlibKey(name, "ed25519", "ed25519", {"public": raw[1:].hex()})], threshold=1)
     said = json.loads(envelope.payload)
     if (
@@ -34,8 +43,8 @@ def checked(statement: Path, file: Path, key: str) -> dict:
     ):
         raise ValueError("what was signed is no statement of provenance")
     (subject,) = said["subject"]
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    with file.open("rb") as made:
+        digest = hashlib.file_digest(made, "sha256").hexdigest()
     if subject["digest"] != {"sha256": digest}:
         raise ValueError("the file is not the one that the statement is about")
     return said["predicate"]
@@ -43,7 +52,7 @@ def checked(statement: Path, file: Path, key: str) -> dict:
 
 try:
     found = checked(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
-except (LookupError, OSError, ValueError, VerificationError) as error:
+except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, VerificationError) as error:
     print(f"NOT shown: {error}")
     sys.exit(4)
 run, built = found["runDetails"], found["buildDefinition"]

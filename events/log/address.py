@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from ..errors import ConfigurationError, LogGone
-from .files import PRIVATE_FILE, sync
+from .files import PRIVATE_FILE, read_small, sync
 
 NAME = "log.postgresql"
 _SCHEMES = ("postgresql", "postgres")
@@ -44,7 +44,7 @@ def is_address(place: Path) -> bool:
 def read_address(place: Path) -> str:
     """The address in the file. Raises `LogGone`, and `ConfigurationError` for what is none."""
     try:
-        address = place.read_text(encoding="utf-8").strip()
+        address = read_small(place).decode().strip()
         check_address(address)
     except OSError as error:
         raise LogGone(f"{place} cannot be read: {error.strerror}") from error

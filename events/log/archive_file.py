@@ -43,6 +43,8 @@ _PASSED_OVER = 0x184D2A50.to_bytes(4, "little")
 _WORD = 8
 _MARK = 4
 """Hexadecimal digits of a hash."""
+_LARGEST_FRAME, _LARGEST_INDEX = 1 << 30, 1 << 24
+"""Bytes of one that is decompressed. None that is written comes near; a few kilobytes may claim to be any number."""
 _FRAMES_KEPT = 64
 """Frames that stay decoded in memory, of all archives."""
 _INDEXES_KEPT = 16
@@ -121,7 +123,7 @@ class WrittenArchive(NamedTuple):
 _ENCODER = msgspec.json.Encoder()
 _LINE = msgspec.json.Decoder(_Line)
 _INDEX = msgspec.json.Decoder(Index)
-_UNREADABLE = (zstd.ZstdError, msgspec.MsgspecError, UnicodeError, ValueError, EOFError)
+_UNREADABLE = (zstd.ZstdError, msgspec.MsgspecError, UnicodeError, ValueError, EOFError, RecursionError)
 
 
 def file_name(first: int, last: int, digest: str) -> str:
@@ -268,11 +270,13 @@ def _index(path: Path, seen: tuple[int, int, int]) -> tuple[Index, list[int]]:
         offset = int.from_bytes(file.read(_WORD), "little")
         if not 0 <= offset < end:
             raise ValueError("it was cut short, or its end was changed")
+        if end - offset > _LARGEST_INDEX:
+            raise ValueError("its end was changed")
         file.seek(offset)
         block = file.read(end - offset)
     if block[:4] != _PASSED_OVER or int.from_bytes(block[4:8], "little") != len(block):
         raise ValueError("it was cut short, or its end was changed")
-    index = _INDEX.decode(zstd.decompress(block[8:]))
+    index = _INDEX.decode(_decompressed(block[8:], _LARGEST_INDEX))
     edges = [*(frame.offset for frame in index.frames), offset]
     if edges != sorted(edges) or edges[0]:
         raise ValueError("its index was changed")
@@ -298,13 +302,15 @@ def _frame(path: Path, seen: tuple[int, int, int], number: int) -> Sequence[Row]
     index, edges = _index(path, seen)
     first = index.first + number * FRAME
     last = min(first + FRAME - 1, index.last)
-    with path.open("rb") as file:
-        file.seek(edges[number])
-        block = file.read(edges[number + 1] - edges[number])
     rows: list[Row] = []
     try:
+        if (size := edges[number + 1] - edges[number]) > _LARGEST_FRAME:
+            raise ValueError("a part of it is larger than any that is written")
+        with path.open("rb") as file:
+            file.seek(edges[number])
+            block = file.read(size)
         digest = bytes.fromhex(index.frames[number].before)
-        lines = zstd.decompress(block).splitlines()
+        lines = _decompressed(block, _LARGEST_FRAME).splitlines()
         for position, line in enumerate(lines, first):
             row = _row(_LINE.decode(line), digest)
             if row[0] != position:
@@ -317,6 +323,17 @@ def _frame(path: Path, seen: tuple[int, int, int], number: int) -> Sequence[Row]
     if len(rows) != last - first + 1:
         raise ArchiveDamaged(first + len(rows), last, f"the archive {path.name} has nothing there", rows)
     return rows
+
+
+def _decompressed(block: bytes, most: int) -> bytes:
+    """What one frame holds. Raises `ValueError` where that is more bytes than `most`, or where it is not one frame."""
+    decompressor = zstd.ZstdDecompressor()
+    found = decompressor.decompress(block, most + 1)
+    if len(found) > most:
+        raise ValueError("a part of it is larger than any that is written")
+    if not decompressor.eof or decompressor.unused_data:
+        raise ValueError("it was cut short, or something was put in")
+    return found
 
 
 def _row(line: _Line, before: bytes) -> Row:

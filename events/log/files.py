@@ -5,8 +5,10 @@ lost when the process ends. So the files are looked at before each commit, and a
 `stat` is used: to open and close the log's file here would drop SQLite's locks on it.
 """
 
+import errno
 import os
 import sqlite3
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +30,35 @@ def create_private(path: Path) -> None:
             os.fchmod(descriptor, PRIVATE_FILE)
         finally:
             os.close(descriptor)
+
+
+def plain_file(path: str, flags: int) -> int:
+    """Opens a file of a folder that others may write to: a pipe in it would be waited for without end."""
+    handle = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", path)
+    return handle
+
+
+LARGEST_SMALL = 1 << 20
+
+
+def read_small(path: Path, most: int = LARGEST_SMALL) -> bytes:
+    """A small file of such a folder. Raises `OSError`, also for one that is larger than any of that kind."""
+    with open(path, "rb", opener=plain_file) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, "it is too large", str(path))
+    return content
+
+
+def refuse_pipes(path: Path) -> None:
+    """Raises `sqlite3.OperationalError` where SQLite would wait for the other end of a pipe, for ever."""
+    for part in ("", "-journal", "-wal"):
+        with suppress(OSError):
+            if stat.S_ISFIFO(os.stat(f"{path}{part}").st_mode):  # noqa: PTH116 - one call
+                raise sqlite3.OperationalError(f"{path.name}{part} is a pipe")
 
 
 _PARTS = ("", "-wal", "-shm")
@@ -197,7 +228,7 @@ def mark_of(log: Path) -> Path:
 def read_mark(log: Path) -> Head | None:
     """The end that a log had; none when nothing tells."""
     try:
-        position, digest = mark_of(log).read_bytes().split()
+        position, digest = read_small(mark_of(log)).split()
         return Head(int(position), bytes.fromhex(digest.decode()))
     except (OSError, ValueError):
         return None

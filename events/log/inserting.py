@@ -17,11 +17,12 @@ def insert_rows(conn: sqlite3.Connection, into: str, rows: Iterable[Sequence[obj
     """Insert rows, all of one length, in order. `into` is a statement up to its `VALUES`; without rows nothing runs."""
     coming = iter(rows)
     while part := list(islice(coming, _MOST)):
-        done = 0
+        columns, done = len(part[0]), 0
+        most = max(1, conn.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)  # SQLite may be built with few
         while left := len(part) - done:
-            number = 1 << left.bit_length() - 1
+            number = 1 << min(left, most).bit_length() - 1
             values = list(chain.from_iterable(part[done : done + number]))
-            conn.execute(_statement(into, len(part[0]), number), values)
+            conn.execute(_statement(into, columns, number), values)
             done += number
 
 

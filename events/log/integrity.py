@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import LogTooNew, TasktrailError
+from ..ranges import NumberRange
 from ..recorded import STUB
 from .answers import answer_faults
 from .archive_faults import archive_faults
@@ -31,6 +32,8 @@ _PAGE = 5000
 _TYPES = (int, int, int, *(str,) * 7, int, int, int, str, bytes)
 _SELECT = f"SELECT {', '.join(COLUMNS)}, hash FROM events"  # noqa: S608 - our own names
 _NEXT = "SELECT position FROM events WHERE position > ? ORDER BY position LIMIT 1"
+_IN_FRONT = f"SELECT position FROM events WHERE position < 1 ORDER BY position DESC LIMIT {_MOST}"  # noqa: S608 - ours
+_LEFT_BEHIND = f"{_SELECT} WHERE position > ? AND position <= ? ORDER BY position LIMIT {_PAGE}"
 _MISSING_ROW = re.compile(r"row (\d+) missing from index (\S+)")
 _INDEX = re.compile(
     r"(?:wrong # of entries in|non-unique entry in|rowid not at end-of-record for row \d+ of) index (\S+)"
@@ -104,6 +107,45 @@ def structure_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             yield Fault(0, "index", line)
         else:
             yield Fault(0, "file", line)
+
+
+def faults_in_front(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """Rows at positions below the first: whoever goes by a task finds them, whoever goes through the log does not."""
+    try:
+        found = conn.execute(_IN_FRONT).fetchall()
+    except UNREADABLE as error:
+        yield Fault(0, "file", f"whether a record stands in front of the first one cannot be read: {error}")
+        return
+    yield from (
+        Fault(0, "file", f"a record stands at position {position}, in front of the first") for (position,) in found
+    )
+
+
+def stray_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
+    """Rows that are in no walk through the log: in front of the first, or of what is archived, with other values.
+
+    A crash leaves rows that are archived already, and a history is read from them where they are all of it.
+    """
+    yield from faults_in_front(conn)
+    archives, after, told = Archives(conn), 0, 0
+    with suppress(TasktrailError):  # of archives that cannot be read it is told
+        try:
+            until = archives.until()
+            while page := conn.execute(_LEFT_BEHIND, (after, until)).fetchall():
+                archived = {row[0]: row for row in archives.within([NumberRange(page[0][0], page[-1][0])])}
+                for row in page:
+                    if archived.get(row[0]) != row and told < _MOST and _is_another(conn, archives, row[0]):
+                        told += 1
+                        yield Fault(row[0], "chain", "the record is archived, and in the table is another one")
+                after = page[-1][0]
+        except UNREADABLE as error:
+            yield Fault(0, "file", f"what is left of archived records cannot be read: {error}")
+
+
+def _is_another(conn: sqlite3.Connection, archives: Archives, position: int) -> bool:
+    """Whether it still is: a service deletes such rows, and may forget what they hold."""
+    row = conn.execute(f"{_SELECT} WHERE position = ?", (position,)).fetchone()
+    return row is not None and row != archives.row(position)
 
 
 def can_be_rebuilt(faults: list[Fault]) -> bool:
@@ -307,6 +349,7 @@ def whole_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     yield from structure_faults(conn)
     yield from epoch_faults(conn)
     yield from archive_faults(conn)
+    yield from stray_faults(conn)
     yield from chain_faults(raw_rows(conn), stub_check(conn))
     yield from answer_faults(conn)
 

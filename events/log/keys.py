@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import KeysUnreadable
-from .files import create_private, sync
+from .files import create_private, read_small, refuse_pipes, sync
 from .personal import KEY_LENGTH
 
 NAME = "keys.db"
@@ -162,14 +162,14 @@ class Keys:
         return self._conn
 
     def _plain(self, key: str) -> bytes | None:
-        conn = self._conn or self._connected()
+        # Of the file that is there now: SQLite would take the journal of that one for a left one of the old file, and
+        # delete it.
+        conn = self._connected()
         if conn is None:
             return None
-        row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
-        if not row:
-            return None
         try:
-            return self._unwrapped(key, row[0][0])
+            row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
+            return self._unwrapped(key, row[0][0]) if row else None
         except KeysUnreadable:
             if self._connected() is conn:
                 raise
@@ -282,6 +282,7 @@ class Keys:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    refuse_pipes(path)
     # Used by one thread at a time, but perhaps closed by another, when the first is gone.
     conn = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
@@ -293,7 +294,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _masters_in(file: Path) -> dict[str, bytes]:
     """Name and key of each line."""
-    lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    while True:
+        seen, text = file.stat(), read_small(file).decode("ascii")
+        if os.path.samestat(seen, file.stat()):  # else it was replaced, and overwritten
+            break
+    lines = (line.split() for line in text.splitlines())
     return {name: bytes.fromhex(key) for name, key in lines}
 
 

@@ -33,7 +33,7 @@ from .chain import checksum
 from .encryption import Decryption, Encryption, belongings, erasable, key_of, opened_digest, refuse_lost_keys
 from .event_log import Answer, Epoch, Erasable, Head, Part
 from .faults import UNREADABLE, Damage, Fault
-from .files import HeadMark, LogFiles, create_private
+from .files import HeadMark, LogFiles, create_private, refuse_pipes
 from .inserting import insert_rows
 from .integrity import (
     AT_ONCE,
@@ -41,9 +41,11 @@ from .integrity import (
     chain_faults,
     damaged_indexes,
     epoch_faults,
+    faults_in_front,
     newer_faults,
     raw_rows,
     schema_faults,
+    stray_faults,
     structure_faults,
     stub_check,
     whole_faults,
@@ -210,6 +212,7 @@ class SqliteEventLog:
             found = list(structure_faults(self._conn))
         self._refuse(iter(found))
         self._refuse(epoch_faults(self._conn))
+        self._refuse(faults_in_front(self._conn))
         if self.head().position <= AT_ONCE:
             self._refuse(chain_faults(raw_rows(self._conn), stub_check(self._conn)))
             self._refuse(answer_faults(self._conn))
@@ -627,11 +630,12 @@ class SqliteLogReader:
         return found
 
     def file_faults(self) -> Iterator[Fault]:
-        """What is wrong with the schema, with the structure of the file and its indexes, and with the epochs."""
+        """What is wrong beside the records: the schema, structure and indexes of the file, epochs, archives, strays."""
         yield from schema_faults(self._conn)
         yield from structure_faults(self._conn)
         yield from epoch_faults(self._conn)
         yield from archive_faults(self._conn)
+        yield from stray_faults(self._conn)
 
     def newest_writer(self) -> Writer | None:
         """The service that has started last; none when there is none, or its record cannot be read."""
@@ -752,6 +756,7 @@ def connect_read_only(path: Path, probe: str) -> tuple[sqlite3.Connection, bool]
     database in WAL mode. When no write-ahead log is there, nobody writes and the file alone is the whole truth: it is
     then read as it stands, frozen, until `is_written`. Raises `sqlite3.Error`.
     """
+    refuse_pipes(path)
     try:
         return _connect_read_only(path, "mode=ro", probe), False
     except sqlite3.OperationalError:
@@ -802,6 +807,7 @@ def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         create_private(path)
+        refuse_pipes(path)
         return sqlite3.connect(path, isolation_level=None, cached_statements=64)
     except (sqlite3.Error, OSError) as error:
         raise explained(error, path, OPENING) from error

@@ -209,6 +209,8 @@ class _Account:
         self.marks = _marks_in(drop.event.stubs)
         self.excused = False
         """Whether no more is told of it: it is known not to fit, or something was told before it was dropped."""
+        self.late = False
+        """Whether it was recorded after the first was told: any of its records may be told as it was before."""
         self.begun = 0
         """Tasks of which the first record was told."""
         self.only_begun: set[int] = set()
@@ -312,7 +314,8 @@ class StubCheck:
             wrong = self._wrong_with(row, account)
         elif account is not None:
             account.excused = True
-            wrong = f"the record at {account.position} says that this one was dropped, and it is there"
+            says = f"the record at {account.position} says that this one was dropped, and it is there"
+            wrong = "" if account.late else says
         elif (of := _number_of(task_id, self._tasks)) is not None and not self._accounts[of].excused:
             account = self._accounts[of]
             account.excused = True
@@ -335,7 +338,7 @@ class StubCheck:
         known = len(self._accounts)
         self._take(self._accounts[-1].position if self._accounts else 0)
         for account in self._accounts[known:]:
-            account.excused = True
+            account.excused = account.late = True
 
     def _wrong_with(self, row: tuple[Any, ...], account: _Account | None) -> str:
         at = 0 if account is None else _MARK * account.digest.number

@@ -5,7 +5,6 @@ Nothing is written to the log for them. A folder has a file `SIZE.note` for each
 
 import fcntl
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from ...events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
+from ...events.log.files import PRIVATE_FILE, PRIVATE_FOLDER, plain_file, read_small
 from ...events.log.log_reader import LogReader
 from ...events.recorded import Recorded, to_the_second
 from ..errors import NotAsSealed, SealUnfit
@@ -95,7 +94,7 @@ def with_signature(seal: Seal, witness: WitnessKey, answer: str) -> Seal:
         OSError: the file cannot be written.
     """
     with alone(seal.path.parent):
-        found = seal.path.read_text(encoding="utf-8", errors="replace") if seal.path.exists() else seal.note
+        found = read_small(seal.path).decode(errors="replace") if seal.path.exists() else seal.note
         note = witness.added(found, answer)  # another process may have kept the signature of another witness meanwhile
         write_durably(seal.path, note)
     return seal._replace(note=note)
@@ -156,19 +155,10 @@ def checkpoint_of(origin: str, trees: Trees, now: datetime) -> LogCheckpoint:
     return LogCheckpoint(origin, trees.records.size, trees.records.root(), trees.tasks.size, trees.tasks.root(), at)
 
 
-def _plain_file(path: str, flags: int) -> int:
-    """Opens a file of a folder that others may write to: a pipe in it would be waited for without end."""
-    handle = os.open(path, flags | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError("it is no file")
-    return handle
-
-
 def read_seal(path: Path, key: PublicKey) -> Seal:
     """One seal. Raises `SealUnfit`."""
     try:
-        with open(path, encoding="utf-8", opener=_plain_file) as file:
+        with open(path, encoding="utf-8", opener=plain_file) as file:
             note = file.read(LONGEST_NOTE + 1)
         checkpoint = key.opened(note)
     except (OSError, UnicodeDecodeError) as error:
@@ -225,7 +215,7 @@ def read_key(path: Path) -> PublicKey:
 def key_text(path: Path) -> str:
     """What a file with a public key holds. Raises `SealUnfit`."""
     try:
-        with open(path, encoding="utf-8", opener=_plain_file) as file:
+        with open(path, encoding="utf-8", opener=plain_file) as file:
             return file.read(LONGEST_NOTE)
     except (OSError, UnicodeDecodeError) as error:
         raise SealUnfit(
@@ -361,8 +351,7 @@ class SealCheck:
         if self._authorities is None:
             return ""
         try:
-            with open(seal.path.with_suffix(_STAMP), "rb", opener=_plain_file) as file:
-                stamp = file.read()
+            stamp = read_small(seal.path.with_suffix(_STAMP))
         except FileNotFoundError:
             return ""
         except OSError as error:
@@ -422,7 +411,7 @@ def private_key(path: Path, name: str) -> PrivateKey:
 def kept_key(path: Path, name: str) -> PrivateKey:
     """The key that a log is sealed with. Raises `SealUnfit`, also if there is none yet: nothing is made."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")[:LONGEST_NOTE]
+        text = read_small(path).decode(errors="replace")[:LONGEST_NOTE]
     except FileNotFoundError as error:
         raise SealUnfit(
             "There is no key to sign with: this log was never sealed",
@@ -430,7 +419,8 @@ def kept_key(path: Path, name: str) -> PrivateKey:
             remedy="Whoever runs the service makes one with `tasktrail seal`.",
         ) from error
     except OSError as error:
-        told = f"The file {path.name} of the data folder cannot be read: {error.strerror}"  # others may ask, too
+        # Whoever may see a task may ask, and need not know where the folder is.
+        told = f"The file {path.name} of the data folder cannot be read: {error.strerror or error}"
         raise SealUnfit(told, field="seal_key", remedy="Let the service read it, or put it back as it was.") from error
     key = PrivateKey(text)
     if key.public.name != name:
@@ -456,21 +446,22 @@ def alone(folder: Path) -> Iterator[None]:
 def write_durably(path: Path, content: str | bytes, *, new: bool = False) -> None:
     """Durably, and as a whole, by whoever is `alone`. `new`: only if nothing is there."""
     part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     try:
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(file.fileno())
+        if new:
+            os.link(part, path)
+            part.unlink()
+        else:
+            part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error  # of a descriptor no name is told
-    if new:
-        os.link(part, path)
-        part.unlink()
-    else:
-        part.replace(path)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # it would name the part, or nothing
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from ...events.log.files import read_small
 from ..errors import SealUnfit, UnknownWitness, WitnessesDamaged, WitnessExists
 from .notes import WitnessKey
 from .seals import alone, write_durably
@@ -29,7 +30,7 @@ class Witness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_witnesses(path: Path) -> tuple[Witness, ...]:
     """Those in the file; nobody, if there is none. Raises `WitnessesDamaged`."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=tuple[Witness, ...])
+        found = msgspec.json.decode(read_small(path), type=tuple[Witness, ...])
         for one in found:
             WitnessKey(one.key)
     except FileNotFoundError:

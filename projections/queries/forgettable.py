@@ -1,5 +1,6 @@
 """Which finished tasks a rule lets be forgotten: those that are over for long, and that nothing needs any more."""
 
+import math
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
@@ -111,7 +112,8 @@ def forgettable(
     def is_gone(task_id: int) -> bool:
         return task_id in chosen or is_within(task_id, forgotten)
 
-    ended_by = (now - timedelta(seconds=age)).timestamp()
+    # Without an age the clock decides nothing: what has ended while it was far ahead has not ended "later" than now.
+    ended_by = (now - timedelta(seconds=age)).timestamp() if age else math.inf
     for task_id, status, kind, user_id, *rest in conn.execute(_OVER, (below, ended_by)):
         *files, _ended, version = rest
         owner = None if ERASED in files else user_id

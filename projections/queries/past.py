@@ -231,11 +231,11 @@ class Past:
         """Where the tasks stood then, and which of them have moved since."""
         found: _Versions = []
         later: set[int] = set()
-        for *row, last in conn.execute(_ROWS, (_json(ids), self.position)):
-            (values,) = sound([tuple(row)])
+        rows = conn.execute(_ROWS, (_json(ids), self.position)).fetchall()
+        for row, values in zip(rows, sound(row[:-1] for row in rows), strict=True):
             version = _Version(*values)
             found.append(version)
-            if last != version.since:
+            if row[-1] != version.since:
                 later.add(version.id)
         if len(found) != len(ids):
             raise ViewsDamaged(f"Of {len(ids)} tasks, {len(found)} are known as of position {self.position}")

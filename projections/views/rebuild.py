@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ...events import Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.log.event_log import ReadableLog, ReportProgress
-from ...events.log.files import create_private
+from ...events.log.files import create_private, refuse_pipes
 from ..errors import ViewsDamaged, ViewsFailed
 from . import schema
 from .checksums import sound
@@ -64,6 +64,7 @@ def known_end(path: Path) -> ViewsEnd | None:
     if not path.exists():
         return None
     try:
+        refuse_pipes(path)
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as conn:
             columns = [row[1] for row in conn.execute("PRAGMA table_info(progress)")]
             row = conn.execute("SELECT * FROM progress").fetchone()

@@ -106,6 +106,9 @@ def complain_unexpected(error: Exception) -> int:
     """An error nobody foresaw, in one line. Python's development mode shows where it came from."""
     if sys.flags.dev_mode:
         raise error
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        say(f"tasktrail: {plain(f'{error.filename}: {error.strerror}')}", err=True, hang="  ")
+        return REFUSED
     say(f"tasktrail: {plain(f'{type(error).__name__}: {error}')}", err=True, hang="  ")
     if not isinstance(error, OSError):
         say("  This is a fault of tasktrail; `python -X dev -m tasktrail …` shows where it is.", err=True)

@@ -17,7 +17,7 @@ from .session import Session
 from .terminal import Column, plain, print_json, print_pairs, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from ..actors.core.board import LimitsBoard
     from ..api.protocol import Tasks
@@ -110,27 +110,26 @@ def _drained_at(tasks: "Tasks", after: int, show: "Callable[[str], None]") -> in
     from ..events.system_events import QueueDrained, QueueResumed
     from ..events.task_events import Cancelled, Completed, Failed
 
-    _show_running(tasks, show)
+    running = {one.task_id for one in tasks.queue(1).running}
+    _show_number(running, show)
     for record in tasks.follow(after):
         match record.event:
             case QueueDrained():
                 return record.position
             case QueueResumed(type=None, user_id=None):
                 raise click.ClickException(f"The queue was resumed at position {record.position}.")
-            case Cancelled() | Completed() | Failed():
-                _show_running(tasks, show)
+            case Cancelled() | Completed() | Failed() if record.task_id in running:
+                running.remove(record.task_id)
+                _show_number(running, show)
     raise ServiceUnreachable(
         "The service has stopped before the drain was over",
         remedy="Its next start goes on with the drain; `tasktrail drain --wait` waits for it again.",
     )
 
 
-def _show_running(tasks: "Tasks", show: "Callable[[str], None]") -> None:
-    from ..projections import TaskFilters
-
-    _page, number = tasks.list_tasks(TaskFilters(status=("running",), limit=1))
-    if number:
-        show(f"waiting for {number:,} {'task that runs' if number == 1 else 'tasks that run'}")
+def _show_number(running: "Collection[int]", show: "Callable[[str], None]") -> None:
+    if running:
+        show(f"waiting for {len(running):,} {'task that runs' if len(running) == 1 else 'tasks that run'}")
 
 
 @click.command(

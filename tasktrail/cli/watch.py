@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from ..events.errors import ServiceUnreachable
-from ..expectation import left_at_own_pace, means_of, seconds_left
+from ..expectation import means_of, seconds_left, whole_of
 from ..words import about, duration, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
@@ -208,18 +208,9 @@ def _is_held(task: "Task") -> bool:
 
 
 def _expected(task: "Task", means: Mapping[str, float], now: datetime) -> float | None:
-    """How many seconds of work the task is expected to need still; None when that is unknown.
-
-    What runs goes by its own pace; a later attempt may have begun anywhere, so it goes by its type.
-    """
-    whole, done = means.get(task.type) or task.estimated_time, task.progress
-    if task.status == "running" and task.started_at:
-        ran = (now - task.started_at).total_seconds()
-        own = left_at_own_pace(done, ran) if task.attempt == 1 else None
-        if own is not None:
-            return own
-        done = max(done, min(99.0, 100 * ran / whole)) if whole else done
-    return seconds_left(done, whole)
+    """How many seconds of work the task needs still. A later attempt may have begun anywhere."""
+    ran = (now - task.started_at).total_seconds() if task.status == "running" and task.started_at else 0.0
+    return seconds_left(task.progress, ran, whole_of(task, means), began=0.0 if task.attempt <= 1 else None)
 
 
 def _open(tasks: Iterable["Task"]) -> list["Task"]:

@@ -14,7 +14,7 @@ from ..actors.core.state import SchedulerState
 from ..api.reader_process import Standing, StandingQuestion
 from ..events import RetryTask, Task, TasktrailError
 from ..events.errors import TooCostly
-from ..expectation import left_at_own_pace, means_of, seconds_left
+from ..expectation import means_of, seconds_left
 from ..http.identity import Identity
 from ..http.permissions import SEE, SUBMIT
 from ..http.requests import task_number
@@ -190,18 +190,9 @@ def _waited(task: Task, at: datetime) -> Waiting:
     )
 
 
-PACE_AFTER = 30.0
-"""Seconds that an attempt has run before its own pace is believed: some leap at their start."""
-
-
-def _left(one: RunningNow, means: dict[str, float], now: datetime) -> float | None:
-    """At its own pace; a later attempt may have begun anywhere, so it goes by its type."""
-    ran = (now - one.started_at).total_seconds() if one.started_at else 0.0
-    left = left_at_own_pace(one.progress, ran) if one.attempt == 1 and ran >= PACE_AFTER else None
-    return seconds_left(one.progress, means.get(one.type) or one.expected) if left is None else left
-
-
 def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, int], int], now: datetime) -> RunningRow:
+    ran = (now - one.started_at).total_seconds() if one.started_at else 0.0
+    whole = means.get(one.type) or one.expected
     return RunningRow(
         id=one.task_id,
         type=one.type,
@@ -210,7 +201,7 @@ def _running(one: RunningNow, means: dict[str, float], memory: dict[tuple[int, i
         progress=one.progress,
         stopping=one.stopping,
         started_at=one.started_at,
-        left=_left(one, means, now),
+        left=seconds_left(one.progress, ran, whole, began=0.0 if one.attempt == 1 else None),
         memory=memory.get((one.task_id, one.attempt), 0),
         reserved=one.memory,
     )

@@ -39,7 +39,7 @@ from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..events.recorded import EVENT_TAGS
 from ..events.state import FINISHED, WAITING
 from ..events.system_events import DeliveryAttempted
-from ..expectation import left_at_own_pace, means_of, seconds_left
+from ..expectation import means_of, seconds_left, whole_of
 from ..handlers.attempt_output import Output
 from ..http.identity import Identity
 from ..http.permissions import COMMAND_NEEDS, SEE, SUBMIT
@@ -181,7 +181,7 @@ def look(page: Page, stories: "Stories", task_id: int, attempt: int | None) -> S
     children = None if page.past else _children(page, task_id)
     seen = ShownTask(
         task=found,
-        left=time_left(found, story.attempts, page.now, {} if page.past else means_of(page.backend.service.stats())),
+        left=_time_left(found, story.attempts, page.now, {} if page.past else means_of(page.backend.service.stats())),
         story=story,
         lines=_merged(story.lines, [story_line(record, None) for record in noted]),
         notes_left_out=left_out,
@@ -295,21 +295,14 @@ def _timeline(found: Task, story: Story, now: datetime) -> TimeShape | None:
     return time_shape(story.attempts, begin, found.completed_at or now)
 
 
-def time_left(found: Task, attempts: tuple[Attempt, ...], now: datetime, means: Mapping[str, float]) -> float | None:
-    """Seconds until the running attempt is done, if it goes on as fast as it has.
-
-    Before that can be told: by its estimate, or by what tasks of its type took in the mean (`means`).
-    """
+def _time_left(found: Task, attempts: tuple[Attempt, ...], now: datetime, means: Mapping[str, float]) -> float | None:
+    """Seconds until the running attempt is done. `means`: what tasks of its type took."""
     if found.status != "running" or found.started_at is None or not attempts:
         return None
     curve = attempts[-1].curve
-    ran = (now - found.started_at).total_seconds()
     began = curve[0].progress if curve and attempts[-1].resumed else 0.0
-    left = left_at_own_pace(found.progress, ran, began=began)
-    if left is not None:
-        return left
-    whole = means.get(found.type) or (found.estimate.seconds if found.estimate else found.estimated_time)
-    return seconds_left(min(99.0, 100 * ran / whole), whole) if whole else None
+    ran = (now - found.started_at).total_seconds()
+    return seconds_left(found.progress, ran, whole_of(found, means), began=began)
 
 
 def _graph(page: Page, found: Task, children: Census | None) -> GraphShape | None:

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pykka
 import pytest
+from clocks import SetBack
 from structlog.testing import capture_logs
 
 from tasktrail.actors.base import PING, PONG, WAKE, Alarm, Catch
@@ -110,17 +111,6 @@ def test_views_that_cannot_be_opened_at_the_start_are_opened_when_they_can(house
     assert house.watermark.wait(1, WITHIN)
 
 
-class SetBack(SystemClock):
-    """A wall clock that is set back an hour each time that somebody reads it."""
-
-    def __init__(self) -> None:
-        self._back = timedelta()
-
-    def now(self) -> datetime:
-        self._back += timedelta(hours=1)
-        return super().now() - self._back
-
-
 def test_a_consumer_hears_of_records_although_the_wall_clock_is_set_back() -> None:
     heard = threading.Event()
     feed: Feed[int] = Feed(heard.set, SetBack(), "test")
@@ -139,6 +129,31 @@ def test_work_that_failed_is_tried_again_although_the_wall_clock_is_set_back() -
     assert not retrier.run(fail)
     assert asked.wait(WITHIN)
     retrier.close()
+
+
+class Slow(SystemClock):
+    """Time passes only when it is told to."""
+
+    at = 0.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+def test_work_that_takes_long_and_fails_is_not_done_all_the_time() -> None:
+    clock, tries = Slow(), []
+
+    def fold_the_whole_log() -> None:
+        tries.append(clock.at)
+        clock.at += 20.0
+        raise OSError("no room")
+
+    retrier = Retrier("test", lambda: None, clock, lambda _: None, rest=3.0)
+    for _ in range(200):
+        retrier.run(fold_the_whole_log)
+        clock.at += 1.0
+    retrier.close()
+    assert tries == [0.0, 80.0, 160.0, 240.0]
 
 
 def test_work_that_waits_for_somebody_else_is_no_error() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import SetBack
 from pykka import ActorRef
 from scripted_witness import ScriptedWitness
 from structlog.testing import capture_logs
@@ -17,7 +18,7 @@ from tasktrail import TaskService
 from tasktrail.actors.sealer import Sealer
 from tasktrail.actors.side_process import ProcessEnded
 from tasktrail.config.settings import Config
-from tasktrail.events.clock import SystemClock
+from tasktrail.events.clock import Clock, SystemClock
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections.proof.notes import WitnessKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files
@@ -100,7 +101,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     return made
 
 
-def sealer_of(folder: Path, every: float, position: Callable[[], int]) -> ActorRef[Sealer]:
+def sealer_of(folder: Path, every: float, position: Callable[[], int], clock: Clock | None = None) -> ActorRef[Sealer]:
     (folder / "seal-key").touch()
     return Sealer.start(
         log_path=folder / "log.db",
@@ -108,7 +109,7 @@ def sealer_of(folder: Path, every: float, position: Callable[[], int]) -> ActorR
         key_file=folder / "seal-key",
         witnesses=folder / "witnesses.json",
         every=every,
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         position=position,
     )
 
@@ -121,6 +122,17 @@ def test_it_seals_again_by_the_clock_and_only_what_has_grown(told: Told, tmp_pat
         assert not told.started.acquire(timeout=0.2), "nothing was recorded"
         position = 6
         assert told.started.acquire(timeout=WITHIN)
+    finally:
+        sealer.stop()
+
+
+def test_it_seals_again_although_the_wall_clock_was_put_back(told: Told, tmp_path: Path) -> None:
+    position = 5
+    sealer = sealer_of(tmp_path, 0.02, lambda: position, SetBack())
+    try:
+        assert told.started.acquire(timeout=WITHIN)
+        position = 6
+        assert told.started.acquire(timeout=WITHIN), "it would come when the clock has got there: in a year"
     finally:
         sealer.stop()
 
@@ -212,19 +224,23 @@ def test_a_damaged_list_of_witnesses_keeps_no_seal_from_being_made_and_is_told(d
     assert sizes(data / "seals")[-1] == head(data)
 
 
-def test_a_full_disk_is_told_with_the_file_that_has_no_room_and_leaves_nothing(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("call", "code"), [("fsync", errno.ENOSPC), ("open", errno.EROFS), ("replace", errno.EACCES)])
+def test_what_keeps_a_seal_from_being_written_is_told_with_its_file_and_leaves_nothing(
+    data: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
     with service(data) as tasks:
         tasks.create_task(type="noop", held=True)
     for path in seal_files(data / "seals"):
         path.unlink()
+    usual = getattr(os, call)
 
-    def full(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def refused(what: object, *rest: object, **named: object) -> Any:
+        if call == "open" and not str(what).endswith(".part"):
+            return usual(what, *rest, **named)
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "fsync", full)
-    with closing(SqliteLogReader(data / "log.db")) as log, pytest.raises(OSError, match="No space") as failed:
+    monkeypatch.setattr(os, call, refused)
+    with closing(SqliteLogReader(data / "log.db")) as log, pytest.raises(OSError, match=os.strerror(code)) as failed:
         make_seal(log, data / "seals", data / "seal-key", SystemClock().now())
     assert failed.value.filename == str(data / "seals" / "key")
-    assert not list((data / "seals").glob(".*"))
+    assert not (data / "seals" / ".key.part").exists()

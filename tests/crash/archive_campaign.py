@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from call_by_call import WITHIN, Begin, Campaign, main, records_of
+from call_by_call import CANARY, WITHIN, Begin, Campaign, complete_tasks, main, records_of
 
 from tasktrail import TaskService
 from tasktrail.actors.archiver import Archiver
@@ -25,8 +25,7 @@ from tasktrail.events.log.archives import folder_of
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.recorded import Stub
 
-CANARY = "qzxcanary"
-GONE, KEPT = 6, 6
+GONE = 6
 SIZE = 16
 CONFIG = Config(workers=1, handlers=("sample_handlers",), snapshot_every=20)
 
@@ -34,11 +33,7 @@ CONFIG = Config(workers=1, handlers=("sample_handlers",), snapshot_every=20)
 def prepare(data: Path) -> None:
     """Tasks that have completed: of nobody, which are to be forgotten, between those of a user."""
     with TaskService.open(data, config=CONFIG) as service:
-        for number in range(GONE + KEPT):
-            user = 7 * (number % 2)
-            word = "kept" if user else CANARY
-            task_id = service.create_task(type="echo", label=word, options={"value": word}, user_id=user)
-            service.wait(task_id, WITHIN)
+        complete_tasks(service, GONE * (0, 7))
 
 
 def archive(data: Path, begin: Begin) -> None:

@@ -13,7 +13,7 @@ from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
-from call_by_call import WITHIN, Begin, Campaign, main, records_of
+from call_by_call import CANARY, Begin, Campaign, complete_tasks, main, records_of
 
 from tasktrail import TaskService
 from tasktrail.actors.archiver import Archiver
@@ -23,8 +23,7 @@ from tasktrail.config.settings import Config
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections.verification import verify
 
-CANARY = "qzxcanary"
-GONE, KEPT = 6, 6
+GONE = 6
 SIZE = 16
 CONFIG = Config(workers=1, handlers=("sample_handlers",), snapshot_every=20)
 
@@ -33,17 +32,13 @@ def prepare(data: Path) -> None:
     """A log with an earlier backup, and what was forgotten and archived since."""
     Archiver.size = SIZE
     with TaskService.open(data, config=CONFIG) as service:
-        for number in range(GONE + KEPT):
-            user = 7 * (number % 2)
-            word = "kept" if user else CANARY
-            task_id = service.create_task(type="echo", label=word, options={"value": word}, user_id=user)
-            service.wait(task_id, WITHIN)
+        complete_tasks(service, GONE * (0, 7))
         (data / "backups").mkdir()
         service.backup(data / "backups" / "first.db")
-        service.wait(service.create_task(type="echo", user_id=7), WITHIN)
+        complete_tasks(service, [7])
         assert service.archive().archives
         assert service.forget(0, user_id=0).tasks == GONE
-        service.wait(service.create_task(type="echo", user_id=7), WITHIN)
+        complete_tasks(service, [7])
 
 
 def take(data: Path, begin: Begin) -> None:

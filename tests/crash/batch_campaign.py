@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
+from glob import glob
 from pathlib import Path
 
 import av
@@ -128,7 +129,8 @@ class Campaign:
         return msgspec.json.decode(out.splitlines()[0], type=MadeBatch)
 
     def _outputs(self) -> list[Path]:
-        return [path for path in self._out.rglob("*.jpg") if not path.name.startswith(".")]
+        # `Path.rglob` fails where an attempt removes its folder meanwhile.
+        return [self._out / name for name in glob("**/*.jpg", root_dir=self._out, recursive=True)]  # noqa: PTH207
 
     def _check(self, last: MadeBatch) -> None:
         reader = Reader(self._data)

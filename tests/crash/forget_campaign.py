@@ -11,7 +11,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from call_by_call import Begin, Campaign, main
+from call_by_call import CANARY, Begin, Campaign, complete_tasks, main
 
 from tasktrail import TaskFilters, TaskService
 from tasktrail.config.settings import Config
@@ -20,7 +20,6 @@ from tasktrail.events.log import sqlite
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.projections.verification import verify
 
-CANARY = "qzxcanary"
 GONE, KEPT = 12, 3
 CONFIG = Config(workers=1, handlers=("sample_handlers",), snapshot_every=20)
 
@@ -28,11 +27,7 @@ CONFIG = Config(workers=1, handlers=("sample_handlers",), snapshot_every=20)
 def prepare(data: Path) -> None:
     """Tasks that have completed, with something printed, snapshots and views."""
     with TaskService.open(data, config=CONFIG) as service:
-        for number in range(GONE + KEPT):
-            user = 7 if number >= GONE else 0
-            word = "kept" if user else CANARY
-            task_id = service.create_task(type="echo", label=word, options={"value": word}, user_id=user)
-            service.wait(task_id, 60)
+        complete_tasks(service, [*GONE * [0], *KEPT * [7]])
     (data / "output" / "1").mkdir(parents=True, exist_ok=True)
     (data / "output" / "1" / "1.0").write_text(CANARY)
 

@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
@@ -18,7 +19,7 @@ from log_questions import questions
 
 from tasktrail.events import Fact
 from tasktrail.events.errors import ConcurrencyError, LogCorrupt
-from tasktrail.events.log import integrity, sqlite
+from tasktrail.events.log import archive_file, integrity, sqlite
 from tasktrail.events.log.archive_faults import archive_faults
 from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive
 from tasktrail.events.log.archives import Archives, folder_of
@@ -29,6 +30,11 @@ from tasktrail.events.log.stubs import digest_of
 from tasktrail.events.system_events import ServiceStarted, ServiceStopped
 from tasktrail.events.task_events import Cancelled, Progressed
 from tasktrail.projections.verification import verify
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 STEPS = 900
 
@@ -85,6 +91,43 @@ def test_verify_finds_nothing(readers: Readers) -> None:
     assert found.findings == ()
     assert found.records == len(list(readers[0].read()))
     assert list(readers[1].faults()) == []
+
+
+def test_a_row_that_stayed_behind_and_is_another_than_in_its_archive_is_found(tmp_path: Path) -> None:
+    """A crash leaves some, and the history of a task is read from them."""
+    path = tmp_path / "log.db"
+    log = SqliteEventLog(path, now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 300, seed=1)
+    journal.forget(journal.over()[0])
+    journal.record(0, written(path, 40))
+    assert log.delete_archived(5) == 35
+    with closing(SqliteLogReader(path)) as reader:
+        assert verify(reader).findings == ()
+        assert list(reader.faults()) == []
+        with forging(path) as conn:
+            conn.execute("UPDATE events SET actor = 'mallory' WHERE position IN (12, 30)")
+        assert [(one.position, one.code) for one in verify(reader).findings] == [(12, "chain"), (30, "chain")]
+        assert [(one.position, one.code) for one in reader.faults()] == [(12, "chain"), (30, "chain")]
+    log.close()
+
+
+def test_a_row_that_goes_while_it_is_compared_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.db"
+    log = SqliteEventLog(path, now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 300, seed=1)
+    journal.record(0, written(path, 40))
+    real = Archives.within
+
+    def deleted_meanwhile(archives: Archives, spans: Any) -> Iterator[tuple[Any, ...]]:
+        log.delete_archived(40)
+        return (("another",) if row[0] == 3 else row for row in real(archives, spans))
+
+    with closing(SqliteLogReader(path)) as reader:
+        monkeypatch.setattr(Archives, "within", deleted_meanwhile)
+        assert [*integrity.stray_faults(reader._conn)] == []
+    log.close()
 
 
 def test_what_is_read_while_it_is_archived_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,6 +449,49 @@ def test_an_archive_that_cannot_be_read_is_one_finding(tmp_path: Path, seed: int
         file.write_bytes(content)
 
 
+def rebuilt(path: Path, frames: list[bytes], index: bytes) -> None:
+    """Put an archive with other frames in the place of one; `index` is what its index decompresses to."""
+    index = zstd.compress(index)
+    begin = (0x184D2A50).to_bytes(4, "little") + (len(index) + 8).to_bytes(4, "little")
+    path.write_bytes(b"".join(frames) + begin + index + sum(map(len, frames)).to_bytes(8, "little"))
+
+
+@pytest.mark.parametrize("kind", ["bomb", "deep", "second frame", "bomb in the index", "sparse"])
+def test_an_archive_that_would_fill_the_memory_is_one_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A few kilobytes may claim to hold any number of bytes."""
+    monkeypatch.setattr(archive_file, "_LARGEST_FRAME", 1 << 20)
+    monkeypatch.setattr(archive_file, "_LARGEST_INDEX", 1 << 17)
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 60, seed=3)
+    event = archive(journal, log.head().position - 3)
+    log.close()
+    (path,) = (tmp_path / "archive").iterdir()
+    seen, content = path.stat(), path.read_bytes()
+    index, edges = archive_file._index(path, (seen.st_ino, seen.st_size, seen.st_mtime_ns))
+    frame, told = content[: edges[1]], msgspec.json.encode(index)
+    match kind:
+        case "bomb":
+            rebuilt(path, [zstd.compress(bytes(1 << 26))], told)
+        case "deep":
+            lines = zstd.decompress(frame).splitlines(keepends=True)
+            lines[0] = lines[0].replace(b'"data":{', b'"data":' + b"[" * 100_000 + b"]" * 100_000 + b',"x":{')
+            rebuilt(path, [zstd.compress(b"".join(lines))], told)
+        case "second frame":
+            rebuilt(path, [frame + zstd.compress(b"")], told)
+        case "bomb in the index":
+            rebuilt(path, [frame], told[:-1] + b" " * (1 << 26) + b"]")
+        case "sparse":
+            with path.open("wb") as file:
+                file.truncate(1 << 40)
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        found = verify(reader).findings
+    assert [(one.position, one.code) for one in found] == [(event.first, "archive")]
+    assert ("larger than any" in found[0].message) == ("bomb" in kind)
+
+
 def test_the_first_record_that_was_changed_is_named(both: Both, tmp_path: Path) -> None:
     shutil.copytree(both.path.parent, tmp_path / "data")
     first, _second = sorted((tmp_path / "data" / "archive").iterdir())
@@ -442,6 +528,61 @@ def test_what_is_archived_while_rows_are_read_is_read_all_the_same(
         read += reading
     assert read[: len(before)] == before
     assert [row[0] for row in read if isinstance(row, tuple)] == list(range(1, len(before) + 2))
+
+
+@pytest.fixture
+def three_archives(tmp_path: Path) -> Iterator[Journal]:
+    """A sound log, of which 300 records are archived."""
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        journal = Journal(log)
+        random_history(journal, 900, seed=7)
+        for last in (100, 200, 300):
+            archive(journal, last)
+        yield journal
+
+
+def test_a_check_takes_nothing_for_damage_of_archives_that_are_written_again_one_after_another(
+    three_archives: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drop that was recorded meanwhile: some archives were read before, and some after they were replaced."""
+    path = tmp_path / "log.db"
+    old = max(folder_of(path).iterdir())
+    content = old.read_bytes()
+    with closing(SqliteLogReader(path)) as log:
+        rows = log.raw_rows()
+
+        def raw_rows() -> Iterator[object]:
+            yield next(rows)
+            forget(three_archives, *three_archives.over())
+            for replaced in [one for one in folder_of(path).iterdir() if one.name not in named(log)]:
+                replaced.unlink()
+            old.write_bytes(content)  # it goes last
+            yield from rows
+
+        monkeypatch.setattr(log, "raw_rows", raw_rows)
+        found = verify(log)
+    assert found.findings == ()
+    assert found.stubs
+
+
+def named(log: SqliteLogReader) -> set[str]:
+    return {segment.name for segment in log.segments()}
+
+
+def test_a_check_of_answers_is_made_again_where_archives_were_replaced_meanwhile(
+    three_archives: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
+
+        def unanswered() -> Iterator[tuple[int, str]]:
+            monkeypatch.undo()
+            forget(three_archives, *three_archives.over())
+            yield 2, "of what has just been dropped"
+
+        monkeypatch.setattr(log, "unanswered", unanswered)
+        assert verify(log).findings == ()
+        monkeypatch.setattr(log, "unanswered", lambda: iter([(2, "of what is there")]))
+        assert [finding.code for finding in verify(log).findings] == ["answer"]
 
 
 def test_a_table_of_archives_with_a_gap_is_damage(journal: Journal, tmp_path: Path) -> None:

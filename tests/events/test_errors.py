@@ -10,6 +10,7 @@ from tasktrail.events.errors import (
     InvalidValue,
     LogFull,
     LogLocked,
+    LogNotWritable,
     LogUnreachable,
     NotReady,
     TasktrailError,
@@ -41,3 +42,13 @@ def test_what_is_a_sentence_already_gets_no_second_stop() -> None:
 def test_what_is_promised_of_a_service_holds_for_a_start_that_has_ended_too(error: type[TasktrailError]) -> None:
     """`serve` leaves with this error where it cannot begin a log: nothing goes on by itself then."""
     assert "a service that runs" in error("x").advice
+
+
+def test_the_same_is_promised_of_a_log_on_postgresql() -> None:
+    connection = pytest.importorskip("tasktrail.events.log.postgresql.connection")
+    advice = [remedy for _kinds, _error, remedy in connection._MEANINGS if "by itself" in remedy]
+    with pytest.raises(LogNotWritable) as refused:
+        connection.refuse_changed("log", 1, ("off", "on", 1))
+    for told in (*advice, refused.value.advice):
+        assert "a service that runs" in told
+    assert len(advice) == 2

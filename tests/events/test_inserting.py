@@ -21,6 +21,21 @@ def test_all_rows_are_inserted_in_their_order_by_few_statements(number: int) -> 
     assert len(ran) == number // 64 + (number % 64).bit_count()
 
 
+@pytest.mark.parametrize(("variables", "statements"), [(128, 3), (127, 4), (20, 13), (2, 100)])
+def test_where_sqlite_takes_fewer_variables_a_statement_has_fewer_rows(variables: int, statements: int) -> None:
+    """Else nothing could be written there. 999 was SQLite's own number for long, and a task has 16 columns in views."""
+    rows = [(number, None) for number in range(100)]
+    ran: list[str] = []
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        conn.execute("CREATE TABLE some (name, value)")
+        conn.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, variables)
+        conn.set_trace_callback(ran.append)
+        insert_rows(conn, "INSERT INTO some", rows)
+        conn.set_trace_callback(None)
+        assert conn.execute("SELECT name, value FROM some ORDER BY rowid").fetchall() == rows
+    assert len(ran) == statements
+
+
 def test_a_row_that_is_refused_is_told_of_and_leaves_none_of_its_statement() -> None:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
         conn.execute("CREATE TABLE some (value INTEGER PRIMARY KEY)")

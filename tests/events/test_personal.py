@@ -20,7 +20,7 @@ from tasktrail.events.context import Belongings
 from tasktrail.events.errors import ChangedMeanwhile, KeysUnreadable, LogCorrupt
 from tasktrail.events.forms import known_forms
 from tasktrail.events.log.event_log import Erasable, already_appended
-from tasktrail.events.log.keys import Keys
+from tasktrail.events.log.keys import MASTER, Keys, _masters_in, _write_masters
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.personal import BEGINS, PERSONAL, divided, erased, stored, whole
 from tasktrail.events.log.rows import from_row, to_row
@@ -292,6 +292,37 @@ def test_a_reader_goes_on_with_the_other_keys_when_one_is_destroyed_under_its_ha
         log.destroy(log.belongings(8).keys)
         users = [record.event.user_id for record in records if isinstance(record.event, Created)]
         assert users[-1] == 9
+
+
+def test_whoever_reads_on_finds_the_key_of_a_new_user_though_another_was_destroyed_meanwhile(tmp_path: Path) -> None:
+    """Else that user's tasks were shown as erased."""
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log, closing(Keys(path)) as keys:
+        log.append([created(1), created(2, user=8)], expected=0)
+        assert keys.can_open(*log.belongings(8).keys)
+        log.destroy(log.belongings(7).keys)
+        log.append([created(3, user=9)], expected=2)
+        assert keys.can_open(*log.belongings(9).keys)
+
+
+def test_master_keys_that_are_overwritten_while_they_are_read_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file is in their place then. The old one is overwritten, as it may have one that is to be destroyed."""
+    path, usual = tmp_path / "log.db", Path.open
+
+    def late(file: Path, *how: Any, **more: Any) -> Any:
+        opened_file = usual(file, *how, **more)
+        if file.name == MASTER:
+            monkeypatch.undo()
+            _write_masters(file, _masters_in(file))
+        return opened_file
+
+    with closing(opened(path)) as log, closing(Keys(path)) as keys:
+        log.append([created(1)], expected=0)
+        monkeypatch.setattr(Path, "open", late)
+        assert keys.can_open(*log.belongings(7).keys)
+        assert Path.open is usual
 
 
 @pytest.mark.parametrize("damage", ["DELETE FROM master", "DROP TABLE keys", "UPDATE keys SET wrapped = x'00'"])

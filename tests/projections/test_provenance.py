@@ -18,6 +18,7 @@ import pytest
 from archiving import archive
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from forgery import forged_envelopes
 from histories import BEGIN, Journal
 from PIL import Image
 
@@ -128,6 +129,10 @@ def test_a_checker_that_was_not_written_by_us_takes_the_statement_and_no_other_f
     assert check("other.jpg", key.public.text)[0] == 4
     assert check("small.jpg", PrivateKey.made(NAME).public.text)[0] == 4
     assert check("small.jpg", "seals/key") == (4, "NOT shown: this is no key for seals: give NAME+HASH+KEY itself\n")
+    genuine = written.read_text()
+    for other in forged_envelopes(genuine):
+        written.write_text(other)
+        assert check("small.jpg", key.public.text)[0] == 4, other[:80]
 
 
 def test_the_newest_seal_is_named_where_it_covers_the_record(log: SqliteLogReader, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from histories import BEGIN, Journal, random_history
 from sqlite_utils import Database
 
 from tasktrail.events import Cancelled, Created, Event, Fact, Retried
+from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.migrations import migrations
@@ -21,7 +22,7 @@ from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.ranges import NumberRange, is_within
 from tasktrail.events.recorded import record_at
-from tasktrail.events.system_events import Deduplicated, RetentionRule, TasksForgotten
+from tasktrail.events.system_events import Deduplicated, RetentionRule, TasksForgotten, UserErased
 from tasktrail.events.task_events import ERASED, TAGS
 from tasktrail.projections import TaskViews, Verification, legal_transitions, rebuild_views
 from tasktrail.projections.legal_transitions import _LAW, Lawbook
@@ -160,6 +161,20 @@ def test_an_inserted_row_is_found(folder: Path) -> None:
         f"{insert} SELECT 10000, task_id, 500, {columns}, hash FROM events WHERE event = 'progressed' LIMIT 1",
     )
     assert {"gap", "version"} <= codes(checked(folder))
+
+
+@pytest.mark.parametrize("position", [0, -7, -(2**63)])
+def test_a_row_in_front_of_the_first_is_found(folder: Path, position: int) -> None:
+    """No walk through the log comes by there, and whoever asks for a task's history gets it from an index."""
+    with forging(folder / "log.db") as conn:
+        row = conn.execute("SELECT * FROM events WHERE task_id = 1 ORDER BY version DESC LIMIT 1").fetchone()
+        ghost = (position, 1, row[2] + 1, *row[3:12], 0, *row[13:])
+        conn.execute(f"INSERT INTO events VALUES ({', '.join('?' * len(ghost))})", ghost)
+    found = checked(folder)
+    assert [(one.position, one.code) for one in found.findings] == [(0, "file")]
+    assert str(position) in found.findings[0].message
+    with pytest.raises(LogCorrupt, match="in front of the first"):
+        SqliteEventLog(folder / "log.db", now=BEGIN)
 
 
 def test_rows_cut_off_at_the_end_are_found_by_the_views_and_the_answers(folder: Path) -> None:
@@ -532,6 +547,17 @@ def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str,
     assert codes(found) == {"views"}
     for word in words:
         assert any(word in finding.message for finding in found.findings)
+
+
+def test_a_record_of_an_erasure_does_not_hide_views_of_tasks_that_can_be_read(folder: Path) -> None:
+    log = SqliteEventLog(folder / "log.db", now=BEGIN)
+    records = list(log.read())
+    journal = Journal(log, at=records[-1].recorded_at)
+    journal._system_version = max((record.version for record in records if not record.task_id), default=0)
+    journal.record(0, UserErased(keys=("0123456789abcdef",), tasks=(1, 2, 3)))
+    log.close()
+    by_hand(folder / "views.db", "UPDATE tasks SET status = 'running' WHERE id = 2")
+    assert any("task 2: status is 'running'" in one.message for one in checked(folder).findings)
 
 
 def test_for_views_that_a_full_disk_keeps_from_being_read_room_is_the_remedy(

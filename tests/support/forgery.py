@@ -1,5 +1,6 @@
 """Changes a log as somebody does who has a SQLite shell."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,3 +29,26 @@ def forging(path: Path) -> Iterator[sqlite3.Connection]:
                     conn.execute(made_by)
     finally:
         conn.close()
+
+
+def forged_envelopes(genuine: str) -> list[str]:
+    """Envelopes that say nothing, in forms that nobody writes; the last has one letter changed, and the same bytes."""
+    said = json.loads(genuine)
+    (signature,) = said["signatures"]
+    last = signature["sig"][-3]
+    assert signature["sig"].endswith("==")
+    assert last in "AQgw"  # the last four bits of that letter stand for nothing
+    other = {**signature, "sig": f"{signature['sig'][:-3]}{chr(ord(last) + 1)}=="}
+    changed: list[dict[str, object]] = [
+        {"signatures": {"a": 1}},
+        {"payload": 5},
+        {"signatures": [{**signature, "sig": 5}]},
+    ]
+    return [
+        "[]",
+        "null",
+        "[" * 100_000,
+        "{}",
+        *(json.dumps({**said, **change}) for change in changed),
+        json.dumps({**said, "signatures": [other]}),
+    ]

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -48,16 +48,6 @@ def data(tmp_path: Path) -> Path:
     random_history(Journal(log), 120, seed=5)
     log.close()
     return folder
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A log in the folder `data` that something happens in."""
-    (tmp_path / "data").mkdir()
-    with closing(SqliteEventLog(tmp_path / "data" / "log.db", now=BEGIN)) as log:
-        journal = Journal(log)
-        random_history(journal, 60, seed=5)
-        yield journal
 
 
 @pytest.fixture

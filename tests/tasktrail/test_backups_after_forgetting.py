@@ -1,7 +1,7 @@
 """An earlier backup is gone on from although records that it has were forgotten, or archived, since it was taken."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,6 @@ Opener = Callable[..., TaskService]
 
 CANARY = "qzxcanary"
 TABLES = ("events", "answers", "epochs", "_sqlite_migrations", "archives", "archived_kinds", "archived_tasks")
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A log in the folder `data` that something happens in."""
-    (tmp_path / "data").mkdir()
-    with closing(SqliteEventLog(tmp_path / "data" / "log.db", now=BEGIN)) as log:
-        journal = Journal(log)
-        random_history(journal, 90, seed=5)
-        yield journal
 
 
 def rows_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -207,6 +197,6 @@ def test_a_log_that_is_not_what_it_says_of_stubs_gives_none(journal: Journal, tm
         "CREATE TRIGGER events_are_not_changed BEFORE UPDATE ON events\n"
         "        BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END"
     )
-    with pytest.raises((LogCorrupt, BaseUnfit)):
+    with pytest.raises(LogCorrupt, match="was dropped"):
         back_up(tmp_path / "data", tmp_path / "second.db", base=first.path)
     assert not (tmp_path / "second.db").exists()

@@ -22,6 +22,7 @@ import duckdb
 import msgspec
 import pytest
 from click.testing import CliRunner
+from forgery import forged_envelopes
 from histories import BEGIN, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
@@ -462,6 +463,12 @@ def test_a_signed_export_names_query_position_and_seal(sealed: Signed, history: 
     code, out = sealed.check()
     assert code == 0
     assert "as of position 700" in out
+
+
+def test_an_envelope_that_is_written_otherwise_is_not_taken(sealed: Signed) -> None:
+    for other in forged_envelopes(sealed.statement.read_text()):
+        sealed.statement.write_text(other)
+        assert sealed.check()[0] == 4, other[:80]
 
 
 def test_a_signed_file_under_another_name_is_told_apart_from_a_changed_one(sealed: Signed) -> None:

@@ -18,6 +18,7 @@ from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors.retention import Retention
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
+from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidValue, TaskForgotten
 from tasktrail.events.log import stubs
 from tasktrail.events.log.sqlite import SqliteLogReader
@@ -114,6 +115,39 @@ def test_rules_are_applied_by_the_service_and_the_first_that_fits_decides(open_s
     assert (applied.actor, applied.causation_id) == ("retention", f"event:{configured.position}")
     assert isinstance(applied.event, TasksForgotten)
     assert applied.event.rule.words == "all that is over, older than 0 s"
+
+
+@pytest.fixture
+def shift(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
+    """How far the clock of the machine is ahead."""
+    ahead = [timedelta()]
+    monkeypatch.setattr(SystemClock, "now", lambda _self: datetime.now(UTC) + ahead[0])
+    return ahead
+
+
+def test_a_clock_that_is_put_forward_drops_nothing_early(open_service: Opener, shift: list[timedelta]) -> None:
+    service = open_service()
+    done(service, 2)
+    shift[0] = timedelta(days=400)
+    done(service, 1)
+    assert "clock_jumped" in {record.name for record in service.log()}
+    assert service.forget(90 * 86400.0, dry_run=True).tasks == 0
+    assert service.forget(90 * 86400.0).tasks == 0
+    shift[0] = timedelta()
+    assert service.forget(90 * 86400.0).tasks == 0
+
+
+def test_what_ended_while_the_clock_was_far_ahead_can_be_forgotten_at_once(
+    open_service: Opener, shift: list[timedelta]
+) -> None:
+    service = open_service()
+    shift[0] = timedelta(days=400)
+    done(service, 2)
+    shift[0] = timedelta()
+    done(service, 1)
+    assert service.forget(86400.0).tasks == 0
+    assert service.forget(0).tasks == 3
+    assert service.verify().findings == ()
 
 
 def test_what_others_refer_to_stays_until_these_go(open_service: Opener) -> None:

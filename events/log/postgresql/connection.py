@@ -97,8 +97,8 @@ _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], st
         (errors.DiskFull,),
         LogFull,
         (
-            "Free disk space on the database's server: the service then goes on by itself. Whoever has sent a command "
-            "repeats it with the same command id."
+            "Free disk space on the database's server: a service that runs then goes on by itself. Whoever has sent a "
+            "command repeats it with the same command id."
         ),
     ),
     ((errors.IoError,), DiskFailed, "Look at the messages of the database's server and at its disk."),
@@ -114,8 +114,8 @@ _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], st
         (errors.LockNotAvailable, errors.QueryCanceled, errors.DeadlockDetected, errors.SerializationFailure),
         LogLocked,
         (
-            "See in pg_stat_activity who holds locks on the tables of the schema `tasktrail`: once they are free, the "
-            "service goes on by itself. Whoever has sent a command repeats it with the same command id."
+            "See in pg_stat_activity who holds locks on the tables of the schema `tasktrail`: once they are free, a "
+            "service that runs goes on by itself. Whoever has sent a command repeats it with the same command id."
         ),
     ),
     (
@@ -184,8 +184,8 @@ def refuse_changed(name: str, pid: int, found: tuple[Any, ...]) -> None:
     if (fsync, full_pages) != ("on", "on"):
         raise LogNotWritable(
             f"{name} runs with fsync {fsync} and full_page_writes {full_pages} now",
-            remedy="Set both to `on` in postgresql.conf and reload it: the service then goes on by itself. Whoever has "
-            "sent a command repeats it with the same command id.",
+            remedy="Set both to `on` in postgresql.conf and reload it: a service that runs then goes on by itself. "
+            "Whoever has sent a command repeats it with the same command id.",
         )
     if process != pid:
         raise LogNotWritable(

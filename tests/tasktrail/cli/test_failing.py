@@ -52,6 +52,11 @@ def test_each_kind_of_failure_has_its_exit_code(
     assert "Traceback" not in shown.err
 
 
+def test_what_the_system_refuses_is_told_as_other_programs_tell_it(cli: Callable[..., Any], environment: Any) -> None:
+    fails_with(environment, PermissionError(13, "Permission denied", "/data/log.db"))
+    assert cli("submit", "noop").err == "tasktrail: /data/log.db: Permission denied\n"
+
+
 def test_an_error_says_what_where_and_what_to_do(cli: Callable[..., Any], environment: Any) -> None:
     fails_with(environment, InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it."))
     assert cli("submit", "noop").err == "tasktrail: '/x' is a folder (field: output_file)\n  Name a file in it.\n"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -301,7 +302,7 @@ def test_a_second_one_who_drains_waits_with_the_first(cli: Cli, tasks: Any) -> N
 
 
 def run_two(tasks: Any) -> None:
-    """Two tasks run, which end one after the other while a drain is waited for."""
+    """Two tasks run, as the service says, which end one after the other while a drain is waited for."""
     for number in (1, 2):
         tasks.create_task(type="noop")
         tasks.journal.record(number, Started(worker="w"))
@@ -311,6 +312,7 @@ def run_two(tasks: Any) -> None:
         tasks.memory_log.append([fact], expected=tasks.memory_log.head().position)
 
     tasks.script.extend([*(partial(tasks.journal.record, number, Completed()) for number in (1, 2)), drained])
+    tasks.queue = lambda _limit: SimpleNamespace(running=[SimpleNamespace(task_id=1), SimpleNamespace(task_id=2)])
 
 
 def test_who_waits_for_a_drain_is_told_for_how_many(cli: Cli, tasks: Any) -> None:
@@ -324,6 +326,13 @@ def test_as_json_a_drain_that_is_waited_for_says_nothing_more(cli: Cli, tasks: A
     shown = cli("drain", "--wait", "--json")
     assert json.loads(shown.out)["position"] == 5
     assert shown.err == "drained at position 8\n"
+
+
+def test_who_waits_for_a_drain_needs_no_views(cli: Cli, tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number is only shown: views without room end no wait, and thousands that are cancelled make it no longer."""
+    run_two(tasks)
+    monkeypatch.setattr(tasks, "list_tasks", None)
+    assert cli("drain", "--wait").code == 0
 
 
 @pytest.mark.usefixtures("on_a_terminal")

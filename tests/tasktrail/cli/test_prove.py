@@ -1,6 +1,7 @@
 """seal, prove and verify --seals on real folders, with witnesses on loopback."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -197,3 +198,33 @@ def test_without_the_extra_a_stamp_says_what_to_install_and_seals_nothing(
     cli("seal", "--data", str(data))
     told = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", str(tmp_path / "root.pem"))
     assert (told.code, "tasktrail[tsa]" in told.err) == (1, True)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("log.db-journal", 4),
+        ("log.db-head", 0),
+        ("views.db", 4),
+        ("views.db-journal", 4),
+        ("witnesses.json", 0),
+        ("seals/3.tsr", 0),
+    ],
+)
+def test_a_pipe_in_the_data_folder_is_not_waited_for(cli: Callable[..., Any], data: Path, name: str, code: int) -> None:
+    for command in ("rebuild", "seal"):
+        assert cli(command, "--data", str(data)).code == 0
+    (data / name).unlink(missing_ok=True)
+    os.mkfifo(data / name)
+    shown = cli("verify", "--seals", str(data / "seals"), "--data", str(data))
+    assert shown.code == code
+    assert code == 0 or "is a pipe" in shown.out + shown.err
+
+
+@pytest.mark.parametrize("name", ["log.db-head", "witnesses.json"])
+def test_a_small_file_that_never_ends_is_not_read_to_its_end(cli: Callable[..., Any], data: Path, name: str) -> None:
+    assert cli("seal", "--data", str(data)).code == 0
+    with (data / name).open("wb") as file:
+        file.truncate(1 << 40)
+    assert cli("verify", "--seals", str(data / "seals"), "--data", str(data)).code == 0

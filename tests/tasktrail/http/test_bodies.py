@@ -95,6 +95,11 @@ async def never() -> Any:
     await asyncio.Event().wait()
 
 
+async def trickle() -> Any:
+    await asyncio.sleep(0)
+    return {"type": "http.request", "body": b"x", "more_body": True}
+
+
 async def whole() -> Any:
     return {"type": "http.request", "body": b"x", "more_body": False}
 
@@ -115,26 +120,6 @@ def test_without_room_in_time_the_request_is_refused(monkeypatch: pytest.MonkeyP
         return room.free
 
     assert asyncio.run(attempt()) == 100_000
-
-
-def test_who_stalls_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "PRESSED", 0.01)
-    monkeypatch.setattr(connections, "STALL", 3600)
-
-    async def stalling(room: Bodies) -> None:
-        async with room.reading(headers(90_000), never) as receive:
-            await receive()
-
-    async def attempt() -> None:
-        room = Bodies(100_000)
-        stalled = asyncio.create_task(stalling(room))
-        await asyncio.sleep(0)
-        async with room.reading(headers(50_000), whole) as receive:
-            assert await receive() == await whole()
-        with pytest.raises(RequestTimeout):
-            await stalled
-
-    asyncio.run(asyncio.wait_for(attempt(), 30))
 
 
 def who(name: str) -> Identity:
@@ -171,29 +156,35 @@ def test_a_token_takes_half_of_the_room_and_the_owner_may_have_all(monkeypatch: 
     asyncio.run(attempt())
 
 
-def test_who_sends_too_slowly_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("body", "limit", "value", "told"),
+    [
+        (never, "STALL", 3600, "Nothing more of the body has arrived"),
+        (trickle, "BODY_WITHIN", 1e-6, "others wait for room"),  # no rate suffices
+    ],
+    ids=["who stalls", "who sends too slowly"],
+)
+def test_who_keeps_others_waiting_gives_way(
+    monkeypatch: pytest.MonkeyPatch, body: Callable[[], Any], limit: str, value: float, told: str
+) -> None:
     monkeypatch.setattr(connections, "PRESSED", 0.01)
-    monkeypatch.setattr(connections, "BODY_WITHIN", 1e-6)  # no rate suffices
+    monkeypatch.setattr(connections, limit, value)
 
-    async def trickle() -> Any:
-        await asyncio.sleep(0)
-        return {"type": "http.request", "body": b"x", "more_body": True}
-
-    async def trickling(room: Bodies) -> None:
-        async with room.reading(headers(90_000), trickle) as receive:
+    async def sending(room: Bodies) -> None:
+        async with room.reading(headers(90_000), body) as receive:
             while True:
                 await receive()
 
     async def attempt() -> None:
         room = Bodies(100_000)
-        slow = asyncio.create_task(trickling(room))
+        slow = asyncio.create_task(sending(room))
         await asyncio.sleep(0)
         async with room.reading(headers(50_000), whole) as receive:
             assert await receive() == await whole()
-        with pytest.raises(RequestTimeout, match="others wait for room"):
+        with pytest.raises(RequestTimeout, match=told):
             await slow
 
-    asyncio.run(asyncio.wait_for(attempt(), 10))
+    asyncio.run(asyncio.wait_for(attempt(), 30))
 
 
 def test_a_request_without_a_body_may_wait_for_its_end_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
