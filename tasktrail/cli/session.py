@@ -267,11 +267,19 @@ class Environment:
         return with_missing(found, paths)
 
     def changes(self, session: Session, begin: int | datetime, end: int | datetime | None) -> "Iterator[TaskChange]":
-        """What became of the tasks between two points. Reads the file, whether a service runs or not."""
+        """What became of the tasks between two points. Reads the file, service or not, or asks `--url`."""
         from ..events.log.opening import read_log
         from ..projections.queries.as_of import refuse_future
         from ..projections.queries.diff import changes
+        from ..projections.queries.filters import MAX_LIMIT
 
+        if session.url:
+            told = 0
+            with session.tasks() as tasks:
+                while (found := tasks.diff(begin, end, limit=MAX_LIMIT, offset=told)).changes:
+                    yield from found.changes
+                    told, end = told + len(found.changes), found.to_position  # all are of the same two moments
+            return
         for point, field in ((begin, "from"), (end, "to")):
             if point is not None:
                 refuse_future(point, datetime.now(UTC), field)
@@ -368,7 +376,15 @@ class Environment:
             return write_tiles(log, _seals(session, paths), out, progress)
 
     def provenance(self, session: Session, made: int | Path) -> dict[str, Any]:
-        """A signed statement of how a task's output, or a file, was made. Reads the files, service or not."""
+        """A signed statement of how a task's output, or a file, was made. Reads the files, service or not.
+
+        The service of `--url` is asked by the task's number alone.
+        """
+        if session.url:
+            if isinstance(made, Path):
+                raise click.UsageError("Through --url or TASKTRAIL_URL a task is named by its number, not by a file.")
+            with session.tasks() as tasks:
+                return tasks.provenance(made)
         from ..events.log.opening import read_log
         from ..paths import give_to_owner
         from ..projections.proof.provenance import Makers, makers_of, provenance

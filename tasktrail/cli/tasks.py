@@ -285,7 +285,6 @@ _CHANGES = (
 @pass_session
 def diff_command(session: Session, begin: int | datetime, end: int | datetime | None) -> None:
     """Show what became of the tasks between two points: all of which anything was recorded, before and after."""
-    session.files_only("diff")
     layout, rows = session.layout(), []
     for change in session.environment.changes(session, begin, end):
         if session.as_json:

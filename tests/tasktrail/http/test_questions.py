@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import click
 import httpx
 import msgspec
 import pytest
+from owner import SECRET
 
 from tasktrail import Client
 from tasktrail.api.service import TaskService
@@ -17,6 +19,7 @@ from tasktrail.cli.session import Environment, Session
 from tasktrail.events import TasktrailError
 from tasktrail.events.errors import UnknownAttempt
 from tasktrail.handlers.attempt_output import PrintedWriter
+from tasktrail.http.server import HttpServer
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.notes import PrivateKey
 from tasktrail.projections.proof.seals import Seal, make_seal
@@ -136,6 +139,20 @@ def test_provenance_is_the_envelope_of_the_command(
     said = json.loads(base64.b64decode(answer.json()["payload"]))
     (seal,) = [one for one in said["predicate"]["runDetails"]["byproducts"] if one["name"] == "seal"]
     assert seal["annotations"]["note"] == sealed.note
+
+
+def test_the_command_asks_a_service_elsewhere(
+    server: HttpServer, service: TaskService, made: int, sealed: Seal
+) -> None:
+    elsewhere = Session(environment=Environment(), url=server.address, token=SECRET)
+    here = Session(environment=Environment(), data=service.paths.data)
+    end = sealed.checkpoint.size
+    told = [list(Environment().changes(session, 0, end)) for session in (here, elsewhere)]
+    assert made in {one.task_id for one in told[0]}
+    assert told[0] == told[1]
+    assert Environment().provenance(elsewhere, made) == Environment().provenance(here, made)
+    with pytest.raises(click.UsageError, match="by its number"):
+        Environment().provenance(elsewhere, service.paths.data / "out.jpg")
 
 
 def test_nobody_makes_a_key_by_asking(web: httpx.Client, client: Client, service: TaskService, made: int) -> None:
