@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..events import TaskState
-from ..events.errors import LogCorrupt
+from ..events.errors import LogCorrupt, TaskForgotten
 from ..events.log.event_log import Head, ReadableLog
 from ..events.log.stubs import forgotten
 from ..events.recorded import Stub
@@ -115,12 +115,12 @@ class SnapshotKind(Generic[_F]):
                 whole = self.blank(log)
                 self.advance(whole, log, header.position)
                 differs = any(one != other for one, other in zip_longest(lines, self.lines_of(whole, log)))
-        except (Absent, OtherCode, Outdated):  # these are not read at a start either
+        except (Absent, OtherCode, Outdated, TaskForgotten):  # these are not read at a start either
             return
         except SnapshotUnusable as error:
             yield Finding(position=0, code="snapshot", message=f"{path} cannot be used: {error}. It may be deleted.")
             return
-        if differs:
+        if differs and not log.drops(header.position):  # what was forgotten meanwhile is in one of both only
             message = f"{path} is not what the log folds to at {header.position}."
             yield Finding(position=header.position, code="snapshot", message=message)
 

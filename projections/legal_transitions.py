@@ -86,9 +86,9 @@ class _Needs:
                 del self._needing[other]
 
     def broken_by(self, gone: Sequence[NumberRange]) -> Iterator[tuple[int, int]]:
-        """Those that are gone and needed by one that is not; and that.
+        """Each task that is gone beside one that is not and refers to it.
 
-        A log may forget a thousand times, and have many that wait: it takes as long as the fewer of both.
+        It takes as long as the fewer of both: a log may forget a thousand times, and have many tasks that wait.
         """
         few = sum(last - first + 1 for first, last in gone) < len(self._needing)
         numbers = (number for first, last in gone for number in range(first, last + 1))

@@ -567,7 +567,7 @@ def compare(
     try:
         conn = connect(path)[0]
     except TasktrailError as error:
-        # On a full disk a file with a write-ahead log may be no more than unreadable: to build it anew is no help.
+        # A full disk may keep a file with a write-ahead log from being read: it is whole, and building it anew no help.
         cause = getattr(error.__cause__, "sqlite_errorname", "")
         remedy = error.advice if cause.startswith(("SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CANTOPEN")) else ""
         findings.add(0, "views", error.message, remedy)

@@ -153,9 +153,14 @@ def read_drops(conn: "sqlite3.Connection", after: int = 0, *, lenient: bool = Fa
 
     `lenient`: so is an archive. Raises `sqlite3.Error` and `LogCorrupt`.
     """
+    # At once: while a statement is open, the archives are those of its moment, and others may be in their place by now.
+    stored = conn.execute(_OF_DROPS, (max(after, archived_until(conn)),)).fetchall()
     archived = ((row[0], row[13]) for row in Archives(conn).of_kind(DROPPING, after, lenient=lenient))
-    until = archived_until(conn)
-    for position, data in chain(archived, conn.execute(_OF_DROPS, (max(after, until),))):
+    reached = after
+    for position, data in chain(archived, stored):
+        if position <= reached:  # it was archived between the two looks
+            continue
+        reached = position
         try:
             yield Drop(position, _DECODER.decode(data))
         except (msgspec.DecodeError, UnicodeError, RecursionError):

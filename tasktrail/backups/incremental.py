@@ -306,7 +306,7 @@ class _Pair:
         return [_Drop(position, spans_dropped(position, data)) for position, data in found]
 
     def _forget_answers(self, drops: Sequence[_Drop]) -> None:
-        """Remove the answers that have gone along with what was dropped. The id of each may have been given again."""
+        """Remove the answers to what was dropped: the ids of those commands may have been given again since."""
         spans = sorted(span for drop in drops for span in drop.spans)
         if spans:
             gone = [
@@ -315,7 +315,7 @@ class _Pair:
             self._conn.executemany(_FORGET_ANSWER, gone)
 
     def _put_stubs(self, drop: _Drop, last: int) -> None:
-        """Put stubs in the place of what the copy has, up to a position, of what the last record in it has dropped."""
+        """Put stubs in the place of what a drop has dropped, up to a position; it is the last record of the copy."""
         for span in drop.spans:
             those = max(span.first, self._until + 1), min(span.last, last)
             if those[0] > those[1]:

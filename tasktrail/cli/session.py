@@ -466,7 +466,7 @@ class Environment:
         return restore(source, session.data, temp_dir=Path(temp) if temp else None, progress=progress, **how)
 
     def before_a_log(self, session: Session, first: "CreateTask | None") -> None:
-        """Where nothing was ever recorded: raises what the first task is refused with; `InvalidPath` without one."""
+        """Where there is no log yet: raises what the first task would be refused with; without one, `InvalidPath`."""
         from ..events.log.opening import has_no_log
         from ..handlers.registry import Registry
         from ..intake.examination import CommandIntake

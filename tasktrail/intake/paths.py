@@ -283,7 +283,7 @@ def check_writable(folder: str, field: str) -> None:
 
 
 def nearest(folder: str) -> str:
-    """The folder, or the first one above it that is there."""
+    """The folder, whose path is absolute, or the first one above it that is there."""
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)  # noqa: PTH120 - on the way of every command
     return folder

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from tasktrail.actors.snapshots import (
 )
 from tasktrail.actors.snapshotter import SnapshotPace, Snapshotter
 from tasktrail.events import Recorded, TaskState
+from tasktrail.events.errors import TaskForgotten
 from tasktrail.events.log.event_log import Head
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
@@ -441,15 +443,36 @@ def test_verify_finds_a_snapshot_that_is_not_the_fold(data: Path, kind: str) -> 
     """Its hash fits, but a task in it has another state than the log says."""
     reader = SqliteLogReader(data / "log.db")
     take_snapshots(reader, data / "snapshots")
-    path = data / "snapshots" / kind
-    lines = path.read_bytes().splitlines()
-    changed = [line.replace(b'"priority":4', b'"priority":5') for line in lines[1:-1]]
-    assert changed != lines[1:-1]
-    write(path, header_of(path), changed)
+    drift(data / "snapshots" / kind)
     found = with_snapshots(verify(reader), reader, data / "snapshots")
     assert [(one.code, one.position) for one in found.findings] == [("snapshot", reader.head().position)]
     assert not found.ok
     reader.close()
+
+
+def drift(path: Path) -> None:
+    lines = path.read_bytes().splitlines()
+    changed = [line.replace(b'"priority":4', b'"priority":5') for line in lines[1:-1]]
+    assert changed != lines[1:-1]
+    write(path, header_of(path), changed)
+
+
+def test_a_snapshot_is_not_held_against_a_log_in_which_tasks_are_forgotten_meanwhile(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> Iterator[Recorded]:
+        raise TaskForgotten("Task 1 was forgotten at position 400")
+
+    with closing(SqliteLogReader(data / "log.db")) as reader:
+        take_snapshots(reader, data / "snapshots")
+        sound = verify(reader)
+        drift(data / "snapshots" / "scheduler")
+        drops = iter([[], [SimpleNamespace(position=400)], []])  # of the one none, and then one; of the other none
+        monkeypatch.setattr(reader, "drops", lambda _after: next(drops))
+        assert with_snapshots(sound, reader, data / "snapshots").ok
+        monkeypatch.undo()
+        monkeypatch.setattr(reader, "read_to_fold", gone)
+        assert with_snapshots(sound, reader, data / "snapshots").ok
 
 
 def test_verify_says_when_a_snapshot_is_damaged_and_is_silent_about_one_of_other_code(data: Path) -> None:

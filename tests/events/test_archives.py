@@ -26,7 +26,7 @@ from tasktrail.events.log.archives import Archives, folder_of
 from tasktrail.events.log.chain import GENESIS
 from tasktrail.events.log.schema import APPLIED, epoch_sum
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
-from tasktrail.events.log.stubs import digest_of
+from tasktrail.events.log.stubs import digest_of, read_drops
 from tasktrail.events.system_events import ServiceStarted, ServiceStopped
 from tasktrail.events.task_events import Cancelled, Progressed
 from tasktrail.projections.verification import verify
@@ -583,6 +583,30 @@ def test_a_check_of_answers_is_made_again_where_archives_were_replaced_meanwhile
         assert verify(log).findings == ()
         monkeypatch.setattr(log, "unanswered", lambda: iter([(2, "of what is there")]))
         assert [finding.code for finding in verify(log).findings] == ["answer"]
+
+
+def test_drops_are_all_told_though_an_archive_that_has_one_is_replaced_meanwhile(
+    three_archives: Journal, tmp_path: Path
+) -> None:
+    journal, path = three_archives, tmp_path / "log.db"
+    for _ in range(2):
+        forget(journal, next(one for one in journal.over() if one not in journal.forgotten))
+        journal.create()
+        last = len(journal.states)
+        journal.play("cancel", last - 1, 0)
+        archive(journal, journal.log.head().position)
+    forget(journal, next(one for one in journal.over() if one not in (*journal.forgotten, last)))
+    dropped = [one.position for one in journal.records if one.name == "tasks_forgotten"]
+    with closing(sqlite3.connect(path)) as conn:
+        drops = read_drops(conn, lenient=True)
+        found = [next(drops).position]
+        forget(journal, last)
+        with closing(SqliteLogReader(path)) as log:
+            for replaced in [one for one in folder_of(path).iterdir() if one.name not in named(log)]:
+                replaced.unlink()
+        found += [drop.position for drop in drops]
+    assert found[:3] == dropped
+    assert len(dropped) == 3
 
 
 def test_a_table_of_archives_with_a_gap_is_damage(journal: Journal, tmp_path: Path) -> None:
