@@ -575,17 +575,21 @@ def compare(
     try:
         conn.execute("BEGIN")
         position, digest = conn.execute("SELECT position, hash FROM progress").fetchone()
-        if not _stands_in(log, position, digest, findings) or _are_built_anew(log, conn, position):
+        if not _stands_in(log, position, digest, findings):
             return None
+        gone = _tasks_that_are_gone(log, position, 0) if _are_built_anew(log, conn, position) else ()
         # An empty name is SQLite's for a database in a temporary file of its own.
         fold = TaskViews(beside, bulk=True)
         try:
             pull(log, fold, position, BULK_PAGE, progress)
             fold.finish(indexes=bool(beside))
+            if gone:
+                _compare_rows(conn, fold.connection, position, findings, gone)
+                return None
             _compare_rows(conn, fold.connection, position, findings)
             _compare_numbers(conn, fold.connection, position, findings)
             _compare_schema(conn, position, findings)
-            if findings and (gone := _tasks_that_are_gone(log, position)):
+            if findings and (gone := _tasks_that_are_gone(log, position, position)):
                 findings.clear()
                 _compare_rows(conn, fold.connection, position, findings, gone)
                 return None
@@ -623,11 +627,12 @@ def _are_built_anew(log: ReadableLog, views: sqlite3.Connection, position: int) 
     return bool(dropped_at) and any(drop.position == dropped_at for drop in log.drops(dropped_at - 1))
 
 
-def _tasks_that_are_gone(log: LogReader, position: int) -> Collection[int]:
+def _tasks_that_are_gone(log: LogReader, position: int, forgotten_after: int) -> Collection[int]:
     """The tasks of which views at a position may have what the log has no more, or nobody can read.
 
     The views are made anew for it. Until then only rows of other tasks can be compared: numbers and words are of all
-    tasks together. An erasure is finished when no views have anything of it any more.
+    tasks together. An erasure is finished when no views have anything of it any more. Of tasks that were forgotten,
+    those count that were so behind a position.
     """
     head = log.head().position
     finished = {
@@ -644,7 +649,7 @@ def _tasks_that_are_gone(log: LogReader, position: int) -> Collection[int]:
         if isinstance(record.event, UserErased)
         for task_id in record.event.tasks
     }
-    return erased.union(*(numbers_of(drop.event.tasks) for drop in log.drops(position)))
+    return erased.union(*(numbers_of(drop.event.tasks) for drop in log.drops(forgotten_after)))
 
 
 def _stands_in(log: ReadableLog, position: int, digest: bytes, findings: Findings) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 
 from ...events import Completed, Created, Recorded, Started
 from ...events.errors import Erased, InvalidPath, UnknownTask
+from ...events.log.files import plain_file
 from ...events.log.log_reader import LogReader
 from ...events.log.stubs import forgotten
 from ...events.recorded import EVENT_TAGS, Stub, timestamp
@@ -38,7 +39,7 @@ class Makers(NamedTuple):
 def makers_of(log: LogReader, file: Path) -> Makers:
     """The tasks that have made a file with these very bytes. Raises `UnknownTask`, `InvalidPath`."""
     try:
-        with file.open("rb") as opened:
+        with open(file, "rb", opener=plain_file) as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
         raise InvalidPath(f"{str(file)!r} cannot be read: {error.strerror}", field="file") from error

@@ -107,7 +107,8 @@ def _print_verification(found: "Verification") -> None:
         say(f"and {found.more} more")
     compared = found.views_position is not None
     views = f"views equal to the fold at {found.views_position}" if compared else "no views compared"
-    sound = f"sound; {views}" if found.ok else f"NOT sound: {len(found.findings) + found.more} findings"
+    number = len(found.findings) + found.more
+    sound = f"sound; {views}" if found.ok else f"NOT sound: {number} finding{'' if number == 1 else 's'}"
     say(f"{found.records} records, {found.tasks} tasks, {found.answers} answers: {sound}")
     if found.stubs or found.drops:
         stubs = f"{found.stubs} stub{'' if found.stubs == 1 else 's'}"

@@ -560,6 +560,38 @@ def test_a_record_of_an_erasure_does_not_hide_views_of_tasks_that_can_be_read(fo
     assert any("task 2: status is 'running'" in one.message for one in checked(folder).findings)
 
 
+def test_a_forgotten_task_does_not_hide_what_views_say_of_others(tmp_path: Path) -> None:
+    """Views that are older than a record that forgets are built anew, and until then not compared as a whole."""
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 80, seed=5)
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        rebuild_views(reader, tmp_path / "views.db")
+    gone = journal.over()[0]
+    journal.forget(gone)
+    log.close()
+    found = checked(tmp_path)
+    assert (found.findings, found.views_position) == ((), None)
+    other = next(task_id for task_id in journal.states if task_id != gone)
+    by_hand(tmp_path / "views.db", f"UPDATE tasks SET changed = changed + 1 WHERE id = {other}")
+    assert [one.message.split(":")[0] for one in checked(tmp_path).findings] == [f"task {other}"]
+    by_hand(tmp_path / "views.db", f"DELETE FROM tasks WHERE id = {gone}")
+    assert [one.message.split(":")[0] for one in checked(tmp_path).findings] == [f"task {other}"]
+
+
+def test_views_that_know_what_was_forgotten_are_compared_as_a_whole(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 80, seed=5)
+    journal.forget(journal.over()[0])
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        rebuild_views(reader, tmp_path / "views.db")
+    log.close()
+    assert checked(tmp_path).views_position == len(journal.records)
+    by_hand(tmp_path / "views.db", "UPDATE tallies SET base = base + 1")
+    assert [one.message.split(" has")[0] for one in checked(tmp_path).findings] == ["table tallies"]
+
+
 def test_for_views_that_a_full_disk_keeps_from_being_read_room_is_the_remedy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
