@@ -49,6 +49,7 @@ from .views.checksums import find_damage
 from .views.forgotten import holds_forgotten
 from .views.rebuild import BULK_PAGE, pull
 from .views.rows import COLUMNS, decode_state
+from .views.schema import STAMP
 from .views.writer import TaskViews
 
 LIMIT = 1000
@@ -547,7 +548,13 @@ def compare(
     try:
         conn.execute("BEGIN")
         position, digest = conn.execute("SELECT position, hash FROM progress").fetchone()
-        if not _stands_in(log, position, digest, findings) or _are_built_anew(log, conn, position):
+        if not _stands_in(log, position, digest, findings):
+            return None
+        if conn.execute("PRAGMA user_version").fetchone()[0] != STAMP:
+            message = f"{path} was built by another version, and is not compared: the next start builds it anew"
+            findings.add(position, "views", message)
+            return None
+        if _are_built_anew(log, conn, position):
             return None
         # An empty name is SQLite's for a database in a temporary file of its own.
         fold = TaskViews(beside, bulk=True)

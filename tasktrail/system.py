@@ -707,7 +707,7 @@ class System:
         return self.config.retention_rules(), self.scheduler.ask(StateQuery(retention_at), timeout=30)
 
     def _settle_views(self) -> None:
-        """Wait until the views have all that is committed. Raises `NotReady`; `ViewsFailed` if they cannot be written."""
+        """Wait until the views have what is committed. Raises `NotReady`, or `ViewsFailed` if they cannot get it."""
         position = self.committed.position
         self.projector.tell(Catch(position))
         until = self.clock.monotonic() + _VIEWS_WITHIN
