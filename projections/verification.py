@@ -221,8 +221,8 @@ def verify(
             progress(walk.position, head)
     walk.finish()
     unsealed = list(seals.faults(walk.position)) if seals is not None else []
-    for position, message in unsealed:
-        findings.add(position, "seal", message)
+    for position, message, remedy in unsealed:
+        findings.add(position, "seal", message, remedy)
     walk.tell_of_stubs(seals.sealed if seals is not None and unsealed else None)
     answers = _check_answers(log, findings)
     without_key = NO_RECORDS
