@@ -50,6 +50,7 @@ from .views.checksums import find_damage
 from .views.forgotten import holds_forgotten
 from .views.rebuild import BULK_PAGE, pull
 from .views.rows import COLUMNS, decode_state
+from .views.schema import STAMP
 from .views.writer import TaskViews
 
 LIMIT = 1000
@@ -229,8 +230,8 @@ def verify(
             progress(walk.position, head)
     walk.finish()
     unsealed = list(seals.faults(walk.position)) if seals is not None else []
-    for position, message in unsealed:
-        findings.add(position, "seal", message)
+    for position, message, remedy in unsealed:
+        findings.add(position, "seal", message, remedy)
     walk.tell_of_stubs(seals.sealed if seals is not None and unsealed else None)
     answers = _check_answers(log, findings)
     without_key = NO_RECORDS
@@ -576,6 +577,10 @@ def compare(
         conn.execute("BEGIN")
         position, digest = conn.execute("SELECT position, hash FROM progress").fetchone()
         if not _stands_in(log, position, digest, findings):
+            return None
+        if conn.execute("PRAGMA user_version").fetchone()[0] != STAMP:
+            message = f"{path} was built by another version, and is not compared: the next start builds it anew"
+            findings.add(position, "views", message)
             return None
         gone = _tasks_that_are_gone(log, position, 0) if _are_built_anew(log, conn, position) else ()
         # An empty name is SQLite's for a database in a temporary file of its own.

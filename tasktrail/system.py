@@ -81,7 +81,7 @@ from .handlers.publish import part_path, staging_folder
 from .handlers.registry import Registry
 from .handlers.workspace import TempFiles, Unlistable, space_taken
 from .paths import DataPaths, close_to_others
-from .projections import TaskViews
+from .projections import TaskViews, ViewsFailed
 from .projections.notices import Notice, log_id
 from .telemetry.numbers import ServiceNumbers
 from .telemetry.otlp import receiver_for
@@ -116,7 +116,9 @@ _HELPS = {
 """The others."""
 _BY_ITSELF = "Look at the service's log; it goes on by itself."
 _VIEWS_WITHIN = 60.0
-"""Seconds that forgetting waits for the views."""
+"""Seconds that forgetting waits for the views, …"""
+_TROUBLE_FOR = 2.0
+"""… and after which it looks whether they can be written at all."""
 _ADOPTED_WITHIN = 600.0
 """Seconds that putting new views in the place of old ones may take."""
 _LOOK_WITHIN = 2.0
@@ -705,11 +707,15 @@ class System:
         return self.config.retention_rules(), self.scheduler.ask(StateQuery(retention_at), timeout=30)
 
     def _settle_views(self) -> None:
-        """Wait until the views have all that is committed. Raises `NotReady`."""
+        """Wait until the views have what is committed. Raises `NotReady`, or `ViewsFailed` if they cannot get it."""
         position = self.committed.position
         self.projector.tell(Catch(position))
-        if not self.projected.wait(position, _VIEWS_WITHIN):
-            raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
+        until = self.clock.monotonic() + _VIEWS_WITHIN
+        while not self.projected.wait(position, _TROUBLE_FOR):
+            if (trouble := self.views_trouble) is not None:
+                raise ViewsFailed(f"The views have not reached position {position}: {trouble}")
+            if self.clock.monotonic() >= until:
+                raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
 
     def adopt_views(self) -> None:
         """Put the views that were built beside in the place of the live ones. Raises `ViewsFailed`; those then stay."""

@@ -236,12 +236,25 @@ def seal_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (len(path.stem), path.stem))
 
 
+_NO_SEAL = "Name the folder that has the seals, best a copy that was kept elsewhere."
+_NO_STAMP = (
+    "See whether the folder has the stamps (`.tsr`) beside the seals, and whether the certificates are those of the "
+    "authority that made them. By this alone the log is not another one."
+)
+_NOT_WITNESSED = (
+    "See whether the folder has the newest seals, and whether the key is the one that the witness had then. By this "
+    "alone the log is not another one; the witness's operator can say what it has signed."
+)
+
+
 class SealFault(NamedTuple):
     """What does not fit together."""
 
     position: int
     """The first that can be wrong: the one after the last seal that fits."""
     message: str
+    remedy: str = ""
+    """Where it does not say that another log was sealed."""
 
 
 class Witnessed(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,7 +313,7 @@ class SealCheck:
         self._seals: list[Seal] = []
         files = seal_files(folder)
         if not files:
-            self._faults.append(SealFault(0, f"there is no seal in {folder}"))
+            self._faults.append(SealFault(0, f"there is no seal in {folder}", _NO_SEAL))
         for path in files:
             try:
                 self._seals.append(read_seal(path, key))
@@ -374,10 +387,10 @@ class SealCheck:
         """All that does not fit, once the log has ended at a position."""
         yield from self._faults
         if self.stamped is not None and not self.stamped.position:
-            yield SealFault(0, "no seal that fits is stamped by an authority that is believed")
+            yield SealFault(0, "no seal that fits is stamped by an authority that is believed", _NO_STAMP)
         for found in self.witnessed if self._needed else ():
             if not found.position:
-                yield SealFault(0, f"no seal that fits is signed by the witness {found.witness}")
+                yield SealFault(0, f"no seal that fits is signed by the witness {found.witness}", _NOT_WITNESSED)
         missed = [seal.checkpoint for seal in reversed(self._seals) if seal.checkpoint.size <= position]
         if missed:
             which = f"the seal of {missed[0].sealed_at}"

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -144,6 +144,11 @@ def _copy(source: sqlite3.Connection, path: Path) -> None:
     target = sqlite3.connect(path, isolation_level=None)
     try:
         target.execute("PRAGMA journal_mode = WAL")
-        source.backup(target)
+        try:
+            source.backup(target)
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):  # what found no room must not go on to take the room that there was
+                target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            raise
     finally:
         target.close()

@@ -75,6 +75,7 @@ def test_a_stamp_of_another_seal_or_authority_or_a_damaged_one_does_not_hold(log
         (told, missing) = log.stamped(other.root).findings
         assert "does not hold" in told.message
         assert "no seal that fits is stamped" in missing.message
+        assert "another log" not in missing.remedy
         have_stamped(seal._replace(checkpoint=seal.checkpoint._replace(size=1)), authority.url, context=context())
         assert "does not hold" in log.stamped(authority.root).findings[0].message
         for damaged in (b"", kept[:-5], kept.replace(b"\x30", b"\x31", 1), kept[:-20] + bytes(20)):

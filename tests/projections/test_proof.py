@@ -536,6 +536,6 @@ def test_a_pipe_among_the_seals_is_not_waited_for(sealed: Sealed) -> None:
     for name in ("99.note", "other-key"):
         os.mkfifo(sealed.seals / name)
     check = SealCheck(sealed.seals, public_key(sealed.seals))
-    assert [message for _, message in check.faults(0) if "no file" in message]
+    assert [fault for fault in check.faults(0) if "no file" in fault.message]
     with pytest.raises(SealUnfit, match="no file"):
         read_key(sealed.seals / "other-key")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 import pytest
 from archiving import forget
@@ -20,6 +21,7 @@ from tasktrail.projections import TaskViews, ViewsFailed, catch_up
 from tasktrail.projections.rebuilding import Rebuilt, beside_of, build_beside, discard, put_in_place
 from tasktrail.projections.verification import verify
 from tasktrail.projections.views.checksums import teach
+from tasktrail.projections.views.rebuild import copy_over
 
 
 @pytest.fixture
@@ -195,6 +197,27 @@ def test_what_cannot_be_put_in_place_leaves_the_live_views_and_no_litter(
         rebuilt(tmp_path)
     assert dump(views) == sound
     assert list(tmp_path.glob("views.db.*")) == []
+
+
+def test_what_found_no_room_for_new_views_does_not_go_on_to_take_it(views: Path) -> None:
+    class Full:
+        """Writes until the disk is full."""
+
+        def backup(self, target: sqlite3.Connection) -> None:
+            target.executescript("PRAGMA cache_size = 10; BEGIN; CREATE TABLE much (data BLOB)")
+            target.executemany("INSERT INTO much VALUES (zeroblob(4000))", [()] * 1000)
+            target.execute("ROLLBACK")
+            full = sqlite3.OperationalError("database or disk is full")
+            full.sqlite_errorname = "SQLITE_FULL"
+            raise full
+
+    sound, log = dump(views), views.with_name("views.db-wal")
+    with closing(sqlite3.connect(views)) as reader:
+        reader.execute("SELECT * FROM progress").fetchall()
+        with pytest.raises(ViewsFailed, match="disk is full"):
+            copy_over(cast("sqlite3.Connection", Full()), views)
+        assert log.stat().st_size == 0
+    assert dump(views) == sound
 
 
 _PROGRAM = """

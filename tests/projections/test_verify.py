@@ -539,6 +539,7 @@ _A_TEXT_FOR_A_POSITION = """
         ("UPDATE tasks SET status = CAST(x'f0' AS TEXT) WHERE id = 2", ["cannot be compared"]),
         ("CREATE INDEX more ON tasks (label, status)", ["index more does not belong there"]),
         (_A_TEXT_FOR_A_POSITION, ["cannot be compared"]),
+        ("DROP TABLE forgotten; PRAGMA user_version = 3", ["was built by another version"]),
     ],
 )
 def test_views_that_differ_from_the_fold_are_found(folder: Path, statement: str, words: list[str]) -> None:

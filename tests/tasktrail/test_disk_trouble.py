@@ -149,6 +149,8 @@ def test_views_that_cannot_be_written_refuse_whoever_needs_them_and_nobody_else(
         refused = web.get(f"/v1/tasks/2?min_position={service.watermark.position}")
         assert (refused.status_code, refused.json()["code"]) == (503, "views_failed")
         assert web.get("/v1/tasks/2/events").status_code == 200
+        with pytest.raises(ViewsFailed, match="have not reached position 3"):
+            service.forget(0)  # not after a minute of silence
     assert comes_true(lambda: not service.degraded)
     assert service.get_task(2).id == 2
 
