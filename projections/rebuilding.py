@@ -14,7 +14,7 @@ from ..events.log.log_reader import LogReader
 from .errors import ViewsFailed
 from .verification import Finding, Findings, compare
 from .views import schema
-from .views.rebuild import BULK_PAGE, catch_up, copy_over, pull
+from .views.rebuild import build_views, catch_up, copy_over
 from .views.writer import TaskViews
 
 
@@ -38,7 +38,7 @@ def build_beside(log: LogReader, path: Path, progress: ReportProgress | None = N
     schema.delete_files(beside)
     findings = Findings()
     position = compare(log, path, findings, progress, beside) if path.exists() else None
-    if position is None:
+    if position is None or log.drops(position):  # of what was forgotten meanwhile some may have been read
         position = build(log, path, progress)
     return Rebuilt(position=position, differences=tuple(findings.listed), more=findings.more)
 
@@ -52,13 +52,7 @@ def build(log: ReadableLog, path: Path, progress: ReportProgress | None = None) 
 
 def build_anew(log: ReadableLog, beside: Path, progress: ReportProgress | None = None) -> None:
     """Build the views once more in the file `beside`, and compare them with nothing."""
-    schema.delete_files(beside)
-    views = TaskViews(beside, bulk=True)
-    try:
-        pull(log, views, log.head().position, BULK_PAGE, progress)
-        views.finish()
-    finally:
-        views.close()
+    build_views(log, beside, progress).close()
 
 
 def put_in_place(

@@ -8,6 +8,7 @@ from ...events.errors import TaskForgotten
 from ...events.ranges import NumberRange, spans_of
 from ...events.system_events import TasksForgotten
 from ...events.values import MAX_INTEGER
+from ..errors import ViewsDamaged
 from .checksums import sound
 
 _OF = "SELECT * FROM forgotten WHERE first <= ? ORDER BY first DESC LIMIT 1"
@@ -15,6 +16,14 @@ _STALE = """
     SELECT position FROM forgotten
     WHERE EXISTS (SELECT 1 FROM tasks WHERE id BETWEEN forgotten.first AND forgotten.last) LIMIT 1
 """
+
+_TORN = """
+    SELECT id FROM tasks WHERE status IN ('pending', 'running', 'retrying')
+    AND id BETWEEN (SELECT min(first) FROM forgotten WHERE position > :after)
+        AND (SELECT max(last) FROM forgotten WHERE position > :after)
+    AND (SELECT last FROM forgotten WHERE first <= tasks.id ORDER BY first DESC LIMIT 1) >= tasks.id LIMIT 1
+"""
+"""Ranges of forgotten tasks have no task in common."""
 
 
 def write_forgotten(conn: sqlite3.Connection, records: Iterable[Recorded]) -> None:
@@ -54,3 +63,13 @@ def holds_forgotten(conn: sqlite3.Connection) -> int:
     """Where a task was forgotten that these views still have, because they are older; 0: there is none."""
     row = conn.execute(_STALE).fetchone()
     return int(row[0]) if row else 0
+
+
+def refuse_torn(conn: sqlite3.Connection, after: int) -> None:
+    """Raise `ViewsDamaged` if a task that was forgotten behind a position is in these views, and has not ended there.
+
+    They had read some of its records when the others were dropped.
+    """
+    row = conn.execute(_TORN, {"after": after}).fetchone()
+    if row is not None:
+        raise ViewsDamaged(f"Task {row[0]} was forgotten before these views had read how it ended")

@@ -14,6 +14,7 @@ from ...events.log.files import create_private, refuse_pipes
 from ..errors import ViewsDamaged, ViewsFailed
 from . import schema
 from .checksums import sound
+from .forgotten import refuse_torn
 from .writer import TaskViews
 
 _PAGE = 5000
@@ -23,11 +24,15 @@ BULK_PAGE = 20_000
 def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None = None) -> int:
     """Fold in what the views are missing, page by page; answers with the position reached.
 
-    Raises `HistoryMissing` when they have seen records that the log does not hold: they may be all that knows of them.
+    Raises `HistoryMissing` when they have seen records that the log does not hold: they may be all that knows of them;
+    and `ViewsDamaged` when some of what they were missing was forgotten, so that they have to be built anew.
     """
     views.refresh()
     refuse_other(log, views)
+    before = views.position
     pull(log, views, log.head().position, _PAGE, progress)
+    if views.position > before:
+        refuse_torn(views.connection, before)
     return views.position
 
 
@@ -108,21 +113,35 @@ def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None 
     leaves the old ones, where those have seen what the log does not hold: they may be all that knows of it.
     """
     beside = path.with_name(path.name + ".new")
-    schema.delete_files(beside)
     try:
-        views = TaskViews(beside, bulk=True)
-        try:
-            pull(log, views, log.head().position, BULK_PAGE, progress)
-            views.finish()
+        with closing(build_views(log, beside, progress)) as views:
             known = known_end(path)
             if known is not None:  # asked last: the server may have become another one at any page
                 refuse_other(log, known)
             copy_over(views.connection, path)
             return views.position
-        finally:
-            views.close()
     finally:
         schema.delete_files(beside)
+
+
+def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> TaskViews:
+    """Build views of the whole log in a file of their own, in the place of what is there.
+
+    Where tasks are forgotten meanwhile it begins once more: of one it may have read the first records, not the last.
+    """
+    while True:
+        schema.delete_files(path)
+        until = log.head().position
+        views = TaskViews(path, bulk=True)
+        try:
+            pull(log, views, until, BULK_PAGE, progress)
+            views.finish()
+            if not log.drops(until):
+                return views
+        except BaseException:
+            views.close()
+            raise
+        views.close()
 
 
 def copy_over(source: sqlite3.Connection, path: Path) -> None:

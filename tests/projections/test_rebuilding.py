@@ -14,14 +14,14 @@ import pytest
 from archiving import forget
 from histories import BEGIN, Journal, random_history
 
-from tasktrail.events import Completed, Recorded
+from tasktrail.events import Cancelled, Completed, Recorded
 from tasktrail.events.errors import HistoryMissing
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
-from tasktrail.projections import TaskViews, ViewsFailed, catch_up
-from tasktrail.projections.rebuilding import Rebuilt, beside_of, build_beside, discard, put_in_place
+from tasktrail.projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up
+from tasktrail.projections.rebuilding import Rebuilt, beside_of, build_anew, build_beside, discard, put_in_place
 from tasktrail.projections.verification import verify
 from tasktrail.projections.views.checksums import teach
-from tasktrail.projections.views.rebuild import copy_over
+from tasktrail.projections.views.rebuild import copy_over, rebuild_views
 
 
 @pytest.fixture
@@ -140,6 +140,71 @@ def test_what_is_forgotten_while_it_is_built_is_no_difference(tmp_path: Path, jo
     with closing(ForgetfulReader(tmp_path / "log.db")) as log:
         assert build_beside(log, views).differences == ()
     assert over in journal.forgotten
+
+
+class ReaderOfWhatGoes(SqliteLogReader):
+    """Once it has read the creation of a task, that is forgotten."""
+
+    journal: Journal
+    task_id = 0
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
+        for record in super().read(after, limit):
+            yield record
+            if record.task_id == self.task_id and not self.journal.forgotten:
+                forget(self.journal, self.task_id)
+
+
+@pytest.fixture
+def going(tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaderOfWhatGoes]:
+    monkeypatch.setattr("tasktrail.projections.views.rebuild.BULK_PAGE", 2)
+    with closing(ReaderOfWhatGoes(tmp_path / "log.db")) as log:
+        log.journal, log.task_id = journal, journal.over()[0]
+        yield log
+
+
+def assert_without(journal: Journal, task_id: int, folder: Path) -> None:
+    assert task_id in journal.forgotten
+    with closing(sqlite3.connect(folder / "views.db")) as conn:
+        assert conn.execute("SELECT count(*) FROM tasks WHERE id = ?", (task_id,)).fetchone() == (0,)
+    with closing(SqliteLogReader(folder / "log.db")) as log:
+        found = verify(log, folder / "views.db")
+    assert (found.findings, found.views_position) == ((), len(journal.records))
+
+
+def test_nothing_is_left_of_a_task_that_is_forgotten_while_it_is_read(
+    tmp_path: Path, journal: Journal, going: ReaderOfWhatGoes
+) -> None:
+    """Its creation was there, its end is not: it must not wait for ever."""
+    build_anew(going, tmp_path / "views.db")
+    assert_without(journal, going.task_id, tmp_path)
+
+
+def test_views_that_are_built_in_place_have_nothing_of_it_either(
+    tmp_path: Path, journal: Journal, going: ReaderOfWhatGoes
+) -> None:
+    rebuild_views(going, tmp_path / "views.db")
+    assert_without(journal, going.task_id, tmp_path)
+
+
+def test_views_that_missed_how_a_forgotten_task_ended_are_built_anew(tmp_path: Path, journal: Journal) -> None:
+    task_id = journal.create()
+    follow(journal, tmp_path / "views.db")
+    journal.record(task_id, Cancelled())
+    forget(journal, task_id)
+    with pytest.raises(ViewsDamaged, match=f"Task {task_id} was forgotten before"):
+        follow(journal, tmp_path / "views.db")
+    rebuild_views(journal.log, tmp_path / "views.db")
+    follow(journal, tmp_path / "views.db")
+
+
+def test_views_that_know_how_a_forgotten_task_ended_go_on(tmp_path: Path, journal: Journal) -> None:
+    task_id = journal.create()
+    journal.record(task_id, Cancelled())
+    follow(journal, tmp_path / "views.db")
+    forget(journal, task_id)
+    journal.create()
+    follow(journal, tmp_path / "views.db")
 
 
 def test_a_reader_sees_the_old_or_the_new(tmp_path: Path, views: Path) -> None:
