@@ -423,8 +423,11 @@ class Scheduler(Actor):
 
     def _load_for(self, message: Submit | Forget | Archive) -> None:
         while missing := list(needed(self.state, message)):
-            for task_id in missing:
+            for number, task_id in enumerate(missing):
                 self._load(task_id)
+                self.tell_progress(
+                    number, len(missing)
+                )  # hundreds in archives may take seconds, and none of them hangs
 
     def _with_belongings(self, message: Submit) -> Submit:
         """Only the log knows which finished tasks are a user's. What the sender has looked through is left out."""
