@@ -89,8 +89,10 @@ class Connection:
                 await self.pause(pause)
         raise AssertionError
 
-    async def post(self, path: str, body: bytes, ids: Sequence[str], *, patience: float | None = 0.0) -> bytes:
-        """Send commands that all have an id, and repeat them while their outcome is in doubt. `patience`: as of `get`.
+    async def post(self, path: str, body: bytes, ids: Sequence[str] = (), *, patience: float | None = 0.0) -> bytes:
+        """Send commands, each with its id, and repeat them while their outcome is in doubt. `patience`: as of `get`.
+
+        Without ids: what may be asked for twice, as it then does what is left to do.
 
         Raises `ServiceUnreachable` when nothing was sent, `OutcomeUnknown` when the doubt remains.
         """
@@ -118,6 +120,9 @@ class Connection:
                     break
             if pause is not None:
                 await self.pause(pause)
+        if not ids:
+            remedy = "Ask for it again: what was done is not done twice."
+            raise OutcomeUnknown(f"No certain answer: {_told(doubt)}", remedy=remedy) from doubt
         more = f" and {len(ids) - 1} more" if ids[1:] else ""
         raise OutcomeUnknown(f"No certain answer to the command with id {ids[0]}{more}: {_told(doubt)}") from doubt
 

@@ -299,7 +299,7 @@ class Remote(Commands):
         The longer the log, the longer it takes. The service tells nothing while it builds: `progress` is called once,
         at the end.
         """
-        built = decoded(await self._connection.post("/v1/rebuild", b"", ("",), patience=None), Rebuilt)
+        built = decoded(await self._connection.post("/v1/rebuild", b"", patience=None), Rebuilt)
         if progress is not None:
             progress(built.position, built.position)
         return built
@@ -327,7 +327,7 @@ class Remote(Commands):
         """
         point = before.isoformat() if isinstance(before, datetime) else before
         body = msgspec.json.encode({"before": point, "dry_run": dry_run, "reason": reason, "actor": actor or ""})
-        done = decoded(await self._connection.post("/v1/archive", body, ("",), patience=None), Archived)
+        done = decoded(await self._connection.post("/v1/archive", body, patience=None), Archived)
         if progress is not None:
             progress(done.records, done.records)
         return done
@@ -360,13 +360,13 @@ class Remote(Commands):
         wanted = msgspec.structs.asdict(rule_of(older_than, status, type, user_id))
         wanted |= {"dry_run": dry_run, "reason": reason, "actor": actor or ""}
         body = msgspec.json.encode(wanted)
-        return decoded(await self._connection.post("/v1/forget", body, ("",), patience=None), Forgotten)
+        return decoded(await self._connection.post("/v1/forget", body, patience=None), Forgotten)
 
     @either_way
     async def erasable(self, user_id: int) -> Erasable:
         """How much `erase_user` would take of a user. It looks through all records, and changes nothing."""
         path = f"/v1/users/{check_whole(user_id, 'user_id', 1)}/erase"
-        return decoded(await self._connection.post(path, b'{"dry_run":true}', ("",), patience=None), Erasable)
+        return decoded(await self._connection.post(path, b'{"dry_run":true}', patience=None), Erasable)
 
     @either_way
     async def events(self, task_id: int) -> list[Recorded]:
@@ -425,7 +425,7 @@ class Remote(Commands):
     @either_way
     async def login_address(self) -> str:
         """An address that logs a browser in as whoever asks, once and within an hour."""
-        return decoded(await self._connection.post("/v1/login", b"", ("",)), _Login).address
+        return decoded(await self._connection.post("/v1/login", b""), _Login).address
 
     @either_way
     async def check_ready(self) -> list[str]:

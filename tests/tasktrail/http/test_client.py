@@ -462,6 +462,17 @@ def test_a_command_that_never_gets_an_answer_is_an_unknown_outcome_with_its_id(
         assert client.send(CreateTask(**wish(command_id=command_id))).position == before + 1
 
 
+def test_what_has_no_id_and_never_gets_an_answer_may_be_asked_for_again(
+    connect: Connect, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PAUSES", (0.0,))
+    with connect(proxy.url, token=SECRET) as client:
+        proxy.cuts = 99
+        with pytest.raises(OutcomeUnknown, match=r"^No certain answer: \S") as open_:
+            client.forget(3600, dry_run=True)
+    assert "Ask for it again" in open_.value.advice
+
+
 def test_a_question_whose_answer_is_lost_is_asked_again(
     connect: Connect, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
