@@ -154,6 +154,7 @@ class Watermark:
     def __init__(self) -> None:
         self.position = 0
         self._waiting = 0
+        self._ended = False
         self._risen = threading.Condition()
 
     def rise(self, position: int) -> None:
@@ -163,16 +164,23 @@ class Watermark:
             with self._risen:
                 self._risen.notify_all()
 
+    def end(self) -> None:
+        """It may rise no more: nobody is to wait for it."""
+        with self._risen:
+            self._ended = True
+            self._risen.notify_all()
+
     def wait(self, position: int, timeout: float | None) -> bool:
-        """Wait until `position` is reached; whether it was in time."""
+        """Wait until `position` is reached; whether it was, in time."""
         if self.position >= position:
             return True
         with self._risen:
             self._waiting += 1
             try:
-                return self._risen.wait_for(lambda: self.position >= position, timeout)
+                self._risen.wait_for(lambda: self.position >= position or self._ended, timeout)
             finally:
                 self._waiting -= 1
+        return self.position >= position
 
 
 class Endings:

@@ -217,14 +217,14 @@ class System:
         """Held while views are built beside the live ones."""
         self.cleared = Watermark()
         """Up to here nothing is left of forgotten tasks, in whatever file."""
-        self._stopping = threading.Event()
+        self.stopping = threading.Event()
         archives = threading.Lock()
         self.archiver = Archiver(
             log_path=paths.log,
             tell=self.scheduler.tell,
             ask=lambda question: self.scheduler.ask(question, timeout=30),
             alone=archives,
-            stopping=self._stopping.is_set,
+            stopping=self.stopping.is_set,
         )
         self.forgetter = Forgetter(
             alone=archives,
@@ -316,7 +316,7 @@ class System:
         if not self._on_cluster and self.paths.hosts.exists():
             from .actors.cluster.roster import outlive_hosts
 
-            outlive_hosts(self.paths.hosts, self._stopping.wait)
+            outlive_hosts(self.paths.hosts, self.stopping.wait)
 
     def _children(self) -> tuple[Child, ...]:
         """The start list. The Scheduler opens the log. Tasks run only when all actors that follow the log are there."""
@@ -337,7 +337,8 @@ class System:
     def stop(self, within: float = _STOP_WITHIN) -> list[str]:
         """Stop in good order: what runs ends and is recorded as interrupted. Names the actors that did not stop."""
         deadline = self.clock.monotonic() + within
-        self._stopping.set()
+        self.stopping.set()
+        self.cleared.end()  # who waits for it may be told by the next start
         if isinstance(self.fatal, Fenced) and self._cluster_executor is not None:
             self._cluster_executor.let_go()
         self.scheduler.tell(Drain())
@@ -672,7 +673,7 @@ class System:
             report=self.scheduler.tell,
             rebuilding=self.rebuilding,
             clock=self.clock,
-            stopping=self._stopping.is_set,
+            stopping=self.stopping.is_set,
             owes=self._owe if is_address(self.paths.log) else lambda _: None,
         )
 
@@ -714,6 +715,8 @@ class System:
         while not self.projected.wait(position, _TROUBLE_FOR):
             if (trouble := self.views_trouble) is not None:
                 raise ViewsFailed(f"The views have not reached position {position}: {trouble}")
+            if self.stopping.is_set():
+                raise NotReady(f"The service stops before the views have reached position {position}")
             if self.clock.monotonic() >= until:
                 raise NotReady(f"The views have not reached position {position} within {_VIEWS_WITHIN:g} s")
 

@@ -415,7 +415,7 @@ def test_a_service_that_stops_leaves_the_rest_to_the_next_start(
 
         def build(*args: Any) -> None:
             begun.set()
-            tasks._system._stopping.wait(WITHIN)
+            tasks._system.stopping.wait(WITHIN)
             try:
                 build_anew(*args)
             finally:

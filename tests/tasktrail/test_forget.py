@@ -19,7 +19,7 @@ from tasktrail.actors.retention import Retention
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.errors import InvalidValue, TaskForgotten
+from tasktrail.events.errors import InvalidValue, NotReady, TaskForgotten, TasktrailError
 from tasktrail.events.log import stubs
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
@@ -246,6 +246,32 @@ def client(open_service: Opener) -> Iterator[Client]:
     with Client.connect(service.paths.data) as connected:
         yield connected
     assert server.stop()
+
+
+def test_a_service_that_stops_keeps_nobody_waiting_for_the_views(open_service: Opener) -> None:
+    """Its process would outlive it, for minutes."""
+    service = open_service()
+    done(service, 1)
+    told: list[TasktrailError] = []
+
+    def forget() -> None:
+        try:
+            service.forget(0)
+        except TasktrailError as error:
+            told.append(error)
+
+    waiting = threading.Thread(target=forget)
+    with service.rebuilding():  # so that the views go on to have the task
+        waiting.start()
+        position = next(one.position for one in service.follow() if isinstance(one.event, TasksForgotten))
+        service.close()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert [(type(one), "the service stops" in one.message) for one in told] == [(NotReady, True)]
+    again = open_service()
+    assert again._system.cleared.wait(position, 30)
+    with pytest.raises(TaskForgotten):
+        again.get_task(1)
 
 
 def test_a_client_has_the_service_do_it(client: Client) -> None:
