@@ -102,7 +102,14 @@ class Forgetter:
         return Forgotten(tasks=tasks, records=records)
 
     def forget(
-        self, rules: Sequence[RetentionRule], place: int = 0, *, actor: str, reason: str = "", configured_at: int = 0
+        self,
+        rules: Sequence[RetentionRule],
+        place: int = 0,
+        *,
+        actor: str,
+        reason: str = "",
+        configured_at: int = 0,
+        goes_on: Callable[[], object] = lambda: None,
     ) -> Forgotten:
         """Forget all tasks that the rule at a place lets go.
 
@@ -112,6 +119,7 @@ class Forgetter:
             actor: who wants it.
             reason: why.
             configured_at: where the rules are recorded, if they are.
+            goes_on: called in the middle of long work.
 
         Raises:
             NotReady, OutcomeUnknown: it could not be recorded. What was forgotten until then stays so.
@@ -121,7 +129,15 @@ class Forgetter:
         while some := self._some(rules, place, below):
             try:
                 with self._alone:
-                    message = self._message(some, rules[place], actor, reason, configured_at)
+                    event, archives = self._drop(some, rules[place], goes_on)
+                    message = Forget(
+                        tasks={over.task_id: over.version for over in some},
+                        event=event,
+                        archives=archives,
+                        actor=actor,
+                        reason=reason,
+                        configured_at=configured_at,
+                    )
                     position = self._recorded(message)
             except ChangedMeanwhile:
                 tries += 1
@@ -129,7 +145,7 @@ class Forgetter:
                     raise
                 continue
             tasks, tries, below = tasks + len(some), 0, some[-1].task_id
-            records += sum(last - first + 1 for first, last in spans_of(message.event.positions))
+            records += sum(last - first + 1 for first, last in spans_of(event.positions))
         return Forgotten(tasks=tasks, records=records, position=position)
 
     def _found(self, rules: Sequence[RetentionRule], place: int, below: int = MAX_INTEGER) -> Iterator[Over]:
@@ -148,22 +164,28 @@ class Forgetter:
                 some.append(over)
         return some
 
-    def _message(self, some: list[Over], rule: RetentionRule, actor: str, reason: str, configured_at: int) -> Forget:
+    def _drop(
+        self, some: list[Over], rule: RetentionRule, goes_on: Callable[[], object]
+    ) -> tuple[TasksForgotten, tuple[SegmentArchived, ...]]:
+        """What is to be recorded of them, and the archives that take the place of those with records of them."""
         with closing(read_log(self._log_path)) as log:
             noted = chain.from_iterable(over.notes for over in some)
             notes = [position for position in noted if _may_go(log, position)]
             positions, stubs = log.to_drop((over.task_id for over in some), notes)
-            archives = self._archives_without(log, spans_of(positions))
-        tasks = {over.task_id: over.version for over in some}
-        event = TasksForgotten(tasks=to_ranges(tasks), positions=positions, stubs=stubs, rule=rule)
-        return Forget(
-            tasks=tasks, event=event, archives=archives, actor=actor, reason=reason, configured_at=configured_at
-        )
+            archives = self._archives_without(log, spans_of(positions), goes_on)
+        gone = to_ranges(over.task_id for over in some)
+        return TasksForgotten(tasks=gone, positions=positions, stubs=stubs, rule=rule), archives
 
-    def _archives_without(self, log: LogReader, dropped: Sequence[NumberRange]) -> tuple[SegmentArchived, ...]:
+    def _archives_without(
+        self, log: LogReader, dropped: Sequence[NumberRange], goes_on: Callable[[], object]
+    ) -> tuple[SegmentArchived, ...]:
         """The archives in which something is to be dropped, as they are to be."""
-        changed = (one for one in log.segments() if any(a <= one.last and b >= one.first for a, b in dropped))
-        return tuple(without(self._log_path, segment, dropped) for segment in changed)
+        changed = [one for one in log.segments() if any(a <= one.last and b >= one.first for a, b in dropped)]
+        found = []
+        for segment in changed:
+            found.append(without(self._log_path, segment, dropped))
+            goes_on()
+        return tuple(found)
 
     def _recorded(self, message: Forget) -> int:
         try:
@@ -277,7 +299,13 @@ class Retention(Actor):
         rules, configured_at = self._rules()
         for place, rule in enumerate(rules):
             try:
-                done = self._forgetter.forget(rules, place, actor="retention", configured_at=configured_at)
+                done = self._forgetter.forget(
+                    rules,
+                    place,
+                    actor="retention",
+                    configured_at=configured_at,
+                    goes_on=lambda: self.tell_progress(0, 0),
+                )
             except TasktrailError as error:
                 logger.warning("tasks could not be forgotten", rule=rule.words, error=str(error))
                 continue
@@ -294,7 +322,9 @@ class Retention(Actor):
                 self._archiver.finish()  # what a service before has begun
                 return
             before = self._clock.now() - timedelta(seconds=after)
-            done = self._archiver.archive(before, actor="retention", configured_at=configured_at)
+            done = self._archiver.archive(
+                before, actor="retention", configured_at=configured_at, progress=self.tell_progress
+            )
         except TasktrailError as error:
             logger.warning("records could not be archived", error=str(error))
             return

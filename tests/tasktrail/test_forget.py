@@ -15,6 +15,7 @@ from deep_folders import dig, few_descriptors
 from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
+from tasktrail.actors.archiver import Archiver
 from tasktrail.actors.retention import Retention
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
@@ -246,6 +247,20 @@ def client(open_service: Opener) -> Iterator[Client]:
     with Client.connect(service.paths.data) as connected:
         yield connected
     assert server.stop()
+
+
+def test_whoever_forgets_shows_at_each_step_that_it_goes_on(
+    open_service: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an actor that does so seems to hang: `/readyz` would say that nothing is forgotten."""
+    monkeypatch.setattr(Archiver, "size", 8)
+    service = open_service()
+    done(service, 4)
+    archives = service.archive().archives
+    assert archives > 1
+    steps: list[int] = []
+    service._system.forgetter.forget((RetentionRule(older_than=0.0),), actor="ann", goes_on=lambda: steps.append(1))
+    assert len(steps) >= archives
 
 
 def test_a_service_that_stops_keeps_nobody_waiting_for_the_views(open_service: Opener) -> None:
