@@ -70,6 +70,15 @@ class Reports:
         """Wait until so many attempts can run at once."""
         self.until(lambda report: isinstance(report, CapacityChanged) and report.slots == slots)
 
+    def capacities(self, *wanted: CapacityChanged) -> None:
+        """Wait until these were the last ones, one after another: one alone may have been there only for a moment."""
+
+        def are_last(_: Report) -> bool:
+            found = [report for report in self.all if isinstance(report, CapacityChanged)]
+            return tuple(found[-len(wanted) :]) == wanted
+
+        self.until(are_last)
+
     def of(self, task_id: int) -> list[Report]:
         """Everything that was reported about the task."""
         return [report for report in self.all if getattr(report, "task_id", None) == task_id]

@@ -131,8 +131,7 @@ def test_attempts_survive_the_gateway(services: Services, cluster: InProcessClus
     pid = cluster.hosts[cluster.made[0].name]
 
     cluster.links[-1].kill()
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
+    reports.capacities(CapacityChanged(1, nodes=("one",)), CapacityChanged(0), CapacityChanged(1, nodes=("one",)))
     assert not any(isinstance(report, AttemptEnded) for report in reports.all)
     executor.do([Stop(1, 1)])
 
@@ -389,8 +388,7 @@ def test_a_gateway_that_hangs_is_replaced_before_any_lease_is_over(
     monkeypatch.setattr(link, "_tell", lambda report: tell(report) if link._generation != hangs else None)
     monkeypatch.setattr(link, "send", lambda order: send(order) if link._generation != hangs else None)
 
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
+    reports.capacities(CapacityChanged(1, nodes=("one",)), CapacityChanged(0), CapacityChanged(1, nodes=("one",)))
     executor.do([Stop(1, 1)])
 
     assert reports.end(1).outcome == "stopped"
@@ -750,8 +748,7 @@ def test_what_is_found_when_all_others_are_over_is_ended(services: Services, clu
     cluster.hosts[late] = Host(late, executor._settings, "n1", cluster.clock, lambda _: None)
 
     cluster.links[-1].kill()
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("one",)))
+    reports.capacities(CapacityChanged(1, nodes=("one",)), CapacityChanged(0), CapacityChanged(1, nodes=("one",)))
     executor.do([services.run("echo", 2, value=1)])
     reports.end(2)
 
@@ -795,8 +792,7 @@ def test_a_worker_that_has_died_is_made_on_another_node(services: Services, two_
 
     two_nodes.lose(two_nodes.made[0].name)
 
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("b",)))
+    reports.capacities(CapacityChanged(1, nodes=("a",)), CapacityChanged(0), CapacityChanged(1, nodes=("b",)))
     assert [one.node for one in two_nodes.made] == ["a", "b"]
 
 
@@ -808,8 +804,7 @@ def test_the_workers_of_a_node_that_is_cut_off_are_made_elsewhere(
 
     two_nodes.cut_off.add("a")  # the engine goes on listing it, with more room than the other
 
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(0))
-    reports.until(lambda _: reports.all[-1] == CapacityChanged(1, nodes=("b",)))
+    reports.capacities(CapacityChanged(1, nodes=("a",)), CapacityChanged(0), CapacityChanged(1, nodes=("b",)))
     assert [one.node for one in two_nodes.made] == ["a", "b"]
     assert executor.trouble == ""
 

@@ -2,8 +2,10 @@
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
+from time import monotonic
 from typing import NoReturn
 
 import httpx
@@ -68,6 +70,10 @@ def test_a_failure_whose_retries_are_used_up_leads_to_its_page(browser: httpx.Cl
 
 
 def test_a_limit_above_the_number_of_workers_is_not_shown_as_room(browser: httpx.Client, service: TaskService) -> None:
+    deadline = monotonic() + 30
+    while service.queue().resources.slots < 2:  # both workers have started
+        assert monotonic() < deadline
+        threading.Event().wait(0.02)
     service.set_limits(max_concurrent=40)
     try:
         shown = browser.get("/").text
