@@ -506,7 +506,7 @@ class TaskService(Served, Commands, Blocking):
             return done
         if self._system.stopping.is_set():
             raise NotReady(
-                "The tasks are forgotten, and the service stops before nothing is left of them elsewhere",
+                "The tasks are forgotten, and the service stops while views or folders may still have some",
                 remedy="The next start clears up by itself.",
             )
         raise NotReady(
