@@ -120,9 +120,14 @@ def test_rules_are_applied_by_the_service_and_the_first_that_fits_decides(open_s
 
 @pytest.fixture
 def shift(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
-    """How far the clock of the machine is ahead."""
+    """How far the clock is ahead of the services that are opened here. There may be others in this process."""
     ahead = [timedelta()]
-    monkeypatch.setattr(SystemClock, "now", lambda _self: datetime.now(UTC) + ahead[0])
+
+    class AheadClock(SystemClock):
+        def now(self) -> datetime:
+            return super().now() + ahead[0]
+
+    monkeypatch.setattr("tasktrail.system.SystemClock", AheadClock)
     return ahead
 
 
