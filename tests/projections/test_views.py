@@ -339,7 +339,7 @@ def test_a_rebuild_from_a_log_that_has_become_another_one_meanwhile_leaves_the_o
         if reached == 50:
             log.read = other.read
 
-    log: Any = SimpleNamespace(read=history.log.read, head=history.log.head)
+    log: Any = SimpleNamespace(read=history.log.read, head=history.log.head, drops=history.log.drops)
     monkeypatch.setattr("tasktrail.projections.views.rebuild.BULK_PAGE", 50)
     with pytest.raises(HistoryMissing):
         rebuild_views(log, path, fail_over)
