@@ -127,7 +127,7 @@ def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None 
 def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = None) -> TaskViews:
     """Build views of the whole log in a file of their own, in the place of what is there.
 
-    Where tasks are forgotten meanwhile it begins once more: of one it may have read the first records, not the last.
+    If tasks are forgotten meanwhile, it begins again: it may have read the first records of one, and not the last.
     """
     while True:
         schema.delete_files(path)
