@@ -115,6 +115,8 @@ class SqliteEventLog:
             self._check()
             self._epoch = self._take_epoch(now)
             self._give_room_back()
+            # What a commit keeps to undo itself: pages of the log, and of what is forgotten, lay in a file elsewhere.
+            self._conn.execute("PRAGMA temp_store = MEMORY")
             self._unfolded = next(read_drops(self._conn), None) is not None and not self._cut_write_ahead_log()
             self._archives.remove_strays()
             self._note_archived()

@@ -67,6 +67,9 @@ class TaskViews:
         conn.execute("PRAGMA synchronous = NORMAL")
         conn.execute(f"PRAGMA cache_size = {-_CACHE}")
         conn.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+        if not self._bulk:  # whose indexes are sorted in files
+            # What a statement with many rows keeps, to undo itself, would be in a file elsewhere.
+            conn.execute("PRAGMA temp_store = MEMORY")
         self._conn = conn
         self._hot.clear()
         self._identity = self._file()

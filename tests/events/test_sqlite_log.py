@@ -1,12 +1,14 @@
 """What only the log on disk can go wrong with: owners, disks, hands on the file, versions."""
 
 import errno
+import os
 import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -393,3 +395,24 @@ def test_a_log_is_read_as_it_stands_where_sqlite_can_make_no_index_file_and_foll
             log.append([created(2)], expected=1)
             assert [record.position for record in reader.read()] == [1, 2]
             assert reader.head() == log.head()
+
+
+def test_what_a_commit_keeps_to_undo_itself_lies_in_no_file_elsewhere(log: SqliteEventLog) -> None:
+    """It is pages of the log, and also of what is forgotten."""
+
+    def commit(first: int) -> None:
+        tasks = range(first, first + 1000)
+        answers = [Answer(sha256(b"%d" % task_id).hexdigest(), b"", task_id, task_id) for task_id in tasks]
+        log.append([created(task_id) for task_id in tasks], expected=first - 1, answers=answers)
+
+    def look(statement: str) -> None:
+        if statement == "COMMIT":
+            seen.extend(map(os.path.realpath, Path("/proc/self/fd").iterdir()))
+
+    seen: list[str] = []
+    commit(1)
+    log._conn.set_trace_callback(look)
+    commit(1001)
+    log._conn.set_trace_callback(None)
+    assert any(name.endswith("log.db") for name in seen)
+    assert [name for name in seen if "etilqs" in name] == []
