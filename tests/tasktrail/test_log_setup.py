@@ -139,7 +139,8 @@ def test_the_same_line_comes_a_few_times_a_minute_and_those_left_out_are_counted
         ours.warning("a connection was refused", number=number)
         theirs.warning("Invalid request %d", number)
         theirs.warning(f"Unknown method {number}")
-    told = [line for line in lines(stream) if line["event"] != "command refused"]  # by services of other tests
+    # Services of other tests may tell something as well.
+    told = [line for line in lines(stream) if line["event"].startswith(("a connection", "Invalid", "Unknown"))]
     assert len(told) == 3 * SAME_LINES
     ours.warning("another line")
     assert "left_out" not in lines(stream)[-1]
