@@ -18,9 +18,9 @@ from typing import Any
 
 import msgspec
 
-from ..events import TasktrailError
+from ..events import TaskState, TasktrailError
 from ..events.clock import Clock, boot_seconds
-from ..events.errors import ChangedMeanwhile, NotReady
+from ..events.errors import ChangedMeanwhile, NotReady, TaskForgotten
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import read_log
 from ..events.log.stubs import Drop
@@ -38,7 +38,7 @@ from .core.messages import Forget, Tick
 from .feed import Watermark
 from .side_process import ProcessEnded, SideProcess, stay_behind
 from .snapshot_file import SnapshotUnusable, header_of
-from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT
+from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, loader
 
 EVERY = 3600.0
 """Seconds between two looks at what the rules let go."""
@@ -47,7 +47,7 @@ AGAIN = 5.0
 REST = 3.0
 """… and so many times as long as views were built: without room for them each try folds the whole log, and fails."""
 AT_ONCE = 500
-"""Tasks that one record forgets, at most: the Scheduler looks at each, and others wait for it, …"""
+"""Tasks that one record forgets, at most: the Scheduler checks each, and others wait for it, …"""
 RECORDS_AT_ONCE = 20_000
 """… and so many records of theirs, unless one task has more."""
 _TRIES = 5
@@ -129,9 +129,9 @@ class Forgetter:
         while some := self._some(rules, place, below):
             try:
                 with self._alone:
-                    event, archives = self._drop(some, rules[place], goes_on)
+                    found, event, archives = self._drop(some, rules[place], goes_on)
                     message = Forget(
-                        tasks={over.task_id: over.version for over in some},
+                        tasks=found,
                         event=event,
                         archives=archives,
                         actor=actor,
@@ -166,15 +166,20 @@ class Forgetter:
 
     def _drop(
         self, some: list[Over], rule: RetentionRule, goes_on: Callable[[], object]
-    ) -> tuple[TasksForgotten, tuple[SegmentArchived, ...]]:
-        """What is to be recorded of them, and the archives that take the place of those with records of them."""
+    ) -> tuple[dict[int, TaskState], TasksForgotten, tuple[SegmentArchived, ...]]:
+        """The tasks, what is to be recorded of them, and the archives that take the place of those with their records.
+
+        Raises `ChangedMeanwhile`.
+        """
         with closing(read_log(self._log_path)) as log:
+            found = dict[int, TaskState]()
             noted = chain.from_iterable(over.notes for over in some)
             notes = [position for position in noted if _may_go(log, position)]
-            positions, stubs = log.to_drop((over.task_id for over in some), notes)
+            positions, stubs = log.to_drop(_reading(log, some, found, goes_on), notes)
             archives = self._archives_without(log, spans_of(positions), goes_on)
         gone = to_ranges(over.task_id for over in some)
-        return TasksForgotten(tasks=gone, positions=positions, stubs=stubs, rule=rule), archives
+        event = TasksForgotten(tasks=gone, positions=positions, stubs=stubs, rule=rule)
+        return found, event, archives
 
     def _archives_without(
         self, log: LogReader, dropped: Sequence[NumberRange], goes_on: Callable[[], object]
@@ -199,6 +204,23 @@ class Forgetter:
         reply = SchedulerReply()
         self._tell(msgspec.structs.replace(message, token=Ticket(reply.put, "", b"", fresh=True)))
         return reply.get().position
+
+
+def _reading(
+    log: LogReader, some: list[Over], found: dict[int, TaskState], goes_on: Callable[[], object]
+) -> Iterator[int]:
+    """The tasks one after another, each read right before: the same frames of archives are needed for both."""
+    load = loader(log)
+    for over in some:
+        try:
+            task = load(over.task_id, MAX_INTEGER)
+        except TaskForgotten as error:  # by somebody else
+            raise ChangedMeanwhile(error.message) from error
+        if task.version != over.version:
+            raise ChangedMeanwhile(f"Task {task.id} has changed since it was chosen to be forgotten")
+        found[task.id] = task
+        goes_on()
+        yield task.id
 
 
 def _may_go(log: LogReader, position: int) -> bool:

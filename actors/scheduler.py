@@ -46,11 +46,10 @@ from ..events.errors import (
 )
 from ..events.log.event_log import already_appended
 from ..events.log.log_reader import LogReader
-from ..events.log.stubs import forgotten
 from ..events.reports import AttemptBeat, AttemptProbed, AttemptProgressed, AttemptsHeld, CapacityChanged
-from ..events.state import fold
 from ..events.system_events import ClockJumped, Deduplicated
 from ..events.task_events import is_terminal
+from ..events.values import MAX_INTEGER
 from .base import Actor, Alarm, Committed, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket, logger
 from .commit_delay import CommitDelay
 from .core.erasure import refuse_unreadable
@@ -80,7 +79,7 @@ from .core.step import needed, resume_from_log, step
 from .core.tokens import Token
 from .inbox import Inbox
 from .refusals import Refusals
-from .snapshots import folded_state
+from .snapshots import folded_state, loader
 
 _ASKED = (Submit, Forget, Archive)
 """Messages whose senders wait for an answer."""
@@ -422,12 +421,20 @@ class Scheduler(Actor):
             self._kept.add(message)
 
     def _load_for(self, message: Submit | Forget | Archive) -> None:
+        if isinstance(message, Forget):
+            self._take_over(message.tasks.values())
         while missing := list(needed(self.state, message)):
             for number, task_id in enumerate(missing):
                 self._load(task_id)
                 self.tell_progress(
                     number, len(missing)
                 )  # hundreds in archives may take seconds, and none of them hangs
+
+    def _take_over(self, found: Iterable[TaskState]) -> None:
+        """Tasks as somebody else has read them. Only what has changed since is read here: in archives it takes long."""
+        for task in found:
+            if task.id not in self.state.tasks and self._log.is_newest(task.id, task.version):
+                self._take_in(task)
 
     def _with_belongings(self, message: Submit) -> Submit:
         """Only the log knows which finished tasks are a user's. What the sender has looked through is left out."""
@@ -462,11 +469,9 @@ class Scheduler(Actor):
         self._watch.staged(staged)
 
     def _load(self, task_id: int) -> None:
-        records = self._log.read_task(task_id, adjusted=True)
-        task = fold(task_id, ((record.event, record.recorded_at) for record in records))  # type: ignore[misc]  # task events
-        if task is None:
-            unknown = LogCorrupt(f"Task {task_id} should exist, but the log has no record of it")
-            raise forgotten(self._log, task_id) or unknown
+        self._take_in(loader(self._log)(task_id, MAX_INTEGER))
+
+    def _take_in(self, task: TaskState) -> None:
         self.state.load(task)
         self._watch.loaded(task)
 

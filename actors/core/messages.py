@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ...events import Accepted, Command, Fact, TasktrailError
+from ...events import Accepted, Command, Fact, TaskState, TasktrailError
 from ...events.context import NOTHING_KNOWN, Belongings
 from ...events.forms import Forms
 from ...events.reports import Order, Report
@@ -97,8 +97,8 @@ class RecordRefusals(msgspec.Struct, frozen=True):
 class Forget(msgspec.Struct, frozen=True, kw_only=True):
     """Forget tasks for good. `token` is handed back untouched with the answer."""
 
-    tasks: dict[int, int]
-    """Task → its version, as of which it was found that it may go."""
+    tasks: dict[int, TaskState]
+    """As they were when it was found that they may go."""
     event: TasksForgotten
     """What is to be recorded, but for the schedules."""
     archives: tuple[SegmentArchived, ...] = ()

@@ -19,8 +19,8 @@ from .unit_of_work import Origin, UnitOfWork
 def forget_tasks(work: UnitOfWork, message: Forget) -> None:
     """Record that tasks are forgotten, or answer with the reason why not; then nothing has changed."""
     try:
-        for task_id, version in message.tasks.items():
-            _check(work, message, work.state.tasks[task_id], version)
+        for task_id, found in message.tasks.items():
+            _check(work, message, work.state.tasks[task_id], found.version)
         _check_not_needed(work.state, message)
         _check_archives(work.state, message)
     except TasktrailError as error:

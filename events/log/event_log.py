@@ -124,6 +124,12 @@ class EventLog(ReadableLog, Protocol):
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
 
+    def is_newest(self, task_id: int, version: int) -> bool:
+        """Whether the last record of a task has this version, and was not dropped, without a look into archives.
+
+        What is archived counts as it was: who asks has read it, and lets nobody archive anything meanwhile.
+        """
+
     def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
         """What there is of a user. It looks through the first records of all tasks.
 

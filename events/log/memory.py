@@ -8,7 +8,7 @@ from typing import Self
 from ..context import NOTHING_KNOWN, Belongings
 from ..errors import ConcurrencyError, Fenced, LogCorrupt
 from ..ranges import numbers_of
-from ..recorded import Fact, Recorded, record_at, timestamp
+from ..recorded import Fact, Recorded, Stub, record_at, timestamp
 from ..system_events import Adjusted
 from ..task_events import Created, is_terminal
 from .chain import GENESIS, link_row
@@ -149,6 +149,11 @@ class MemoryEventLog:
     def answer(self, command_id: str) -> Answer | None:
         """What was answered to a command id, if it was accepted before."""
         return self._answers.get(command_id)
+
+    def is_newest(self, task_id: int, version: int) -> bool:
+        """Whether the last record of a task has this version, and was not dropped."""
+        last = self._by_task[task_id][-1]
+        return last.version == version and not isinstance(last.event, Stub)
 
     def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:  # noqa: ARG002 - it is quick
         """Nothing is encrypted."""

@@ -22,7 +22,7 @@ from ..errors import (
     LogTooNew,
 )
 from ..ranges import spans_of
-from ..recorded import Fact, Recorded, timestamp
+from ..recorded import STUB, Fact, Recorded, timestamp
 from ..system_events import SegmentArchived
 from ..task_events import Completed
 from .answers import answer_faults, first_of, has_sums, is_as_written, line_of, read_answered, unanswered
@@ -489,6 +489,13 @@ class SqliteEventLog:
         if not is_as_written(row[:4], row[4]):
             raise LogCorrupt(f"Position {row[3]}: the answer to {command_id} is not as it was written")
         return Answer(command_id, opened_digest(row[1], command_id, self._decrypt.keys), row[2], row[3])
+
+    def is_newest(self, task_id: int, version: int) -> bool:
+        """Whether the last record of a task has this version; see `EventLog.is_newest`."""
+        last = self._conn.execute(
+            "SELECT version, event FROM events WHERE task_id = ? ORDER BY version DESC LIMIT 1", (task_id,)
+        ).fetchone()
+        return last is None or (last[0] == version and last[1] != STUB)
 
     def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
         """What there is of a user; see `EventLog.belongings`."""

@@ -15,6 +15,7 @@ from tasktrail.actors.core.messages import Archive, Boot, Close, Delivered, Forg
 from tasktrail.actors.core.resources import MachineSample
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.scheduler import Scheduler, _Kept
+from tasktrail.actors.snapshots import loader
 from tasktrail.events import (
     Accepted,
     Answer,
@@ -36,6 +37,7 @@ from tasktrail.events import (
 from tasktrail.events.clock import Clock, SystemClock
 from tasktrail.events.commands import digest
 from tasktrail.events.errors import (
+    ChangedMeanwhile,
     CommandIdReused,
     DiskFailed,
     Fenced,
@@ -70,6 +72,7 @@ from tasktrail.events.system_events import (
     SegmentArchived,
     TasksForgotten,
 )
+from tasktrail.events.values import MAX_INTEGER
 
 WITHIN = 10
 
@@ -84,6 +87,7 @@ class TroubledLog(MemoryEventLog):
         self.full: BaseException | None = None
         self.unreadable: BaseException | None = None
         self.reads = 0
+        self.read_tasks: list[int] = []
         self.entered = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
@@ -94,6 +98,10 @@ class TroubledLog(MemoryEventLog):
     def read(self, after: int = 0, limit: int | None = None) -> Iterator[Recorded]:
         self.reads += 1
         return super().read(after, limit)
+
+    def read_task(self, task_id: int, *, adjusted: bool = False) -> list[Recorded]:
+        self.read_tasks.append(task_id)
+        return super().read_task(task_id, adjusted=adjusted)
 
     def answer(self, command_id: str) -> Answer | None:
         if self.unreadable is not None:
@@ -494,16 +502,23 @@ def test_who_wants_an_archive_recorded_is_answered_at_once_while_the_log_cannot_
     assert not [record for record in house.log.read() if isinstance(record.event, SegmentArchived)]
 
 
+def _to_forget(house: House, *tasks: int) -> tuple[Forget, Promise]:
+    promise = Promise()
+    gone = [record for record in house.log.read() if record.task_id in tasks]
+    left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
+    positions = to_ranges(one.position for one in gone)
+    rule = RetentionRule(older_than=0.0)
+    event = TasksForgotten(tasks=to_ranges(tasks), positions=positions, stubs=digest_of(left), rule=rule)
+    found = {task_id: loader(house.log)(task_id, MAX_INTEGER) for task_id in tasks}
+    return Forget(tasks=found, event=event, actor="ann", token=Ticket(promise.set, "", b"", fresh=True)), promise
+
+
 def test_what_comes_right_behind_what_was_forgotten_finds_it_gone(house: House) -> None:
     """In one message, so that nothing else decides where a commit comes."""
     house.send(create("c", held=True), CancelTask(task_id=1, command_id="x"))[1].get()
-    gone = house.log.read_task(1)
-    left = ((one.position, one.task_id, one.version, timestamp(one.recorded_at), one.hash) for one in gone)
-    positions = to_ranges(one.position for one in gone)
-    event = TasksForgotten(tasks="1", positions=positions, stubs=digest_of(left), rule=RetentionRule(older_than=0.0))
+    forget, _ = _to_forget(house, 1)
     promises = [Promise() for _ in range(4)]
     first, second, retried, dependent = (Ticket(one.set, str(n), b"", fresh=True) for n, one in enumerate(promises))
-    forget = Forget(tasks={1: 2}, event=event, actor="ann")
     house.ref.tell(
         [
             replace(forget, token=first),
@@ -516,6 +531,29 @@ def test_what_comes_right_behind_what_was_forgotten_finds_it_gone(house: House) 
     assert [type(one.get()) for one in promises[1:]] == [TaskForgotten] * 3
     assert house.fatal == []
     assert [type(one.event) for one in house.log.read_task(1)] == [Stub, Stub]
+
+
+def test_what_was_read_of_tasks_that_are_forgotten_is_not_read_once_more(house: House) -> None:
+    """In archives that takes seconds for hundreds, and everybody waits for it."""
+    for task_id in (1, 2):
+        house.send(create(f"c{task_id}", held=True), CancelTask(task_id=task_id, command_id=f"x{task_id}"))[1].get()
+    forget, promise = _to_forget(house, 1, 2)
+    house.log.read_tasks.clear()
+    house.ref.tell(forget)
+    assert isinstance(promise.get(), Accepted)
+    assert house.log.read_tasks == []
+
+
+def test_a_task_that_went_on_since_it_was_read_is_not_forgotten(house: House) -> None:
+    for task_id in (1, 2):
+        house.send(create(f"c{task_id}", held=True), CancelTask(task_id=task_id, command_id=f"x{task_id}"))[1].get()
+    forget, promise = _to_forget(house, 1, 2)
+    house.send(RetryTask(task_id=2, force=True, command_id="r"), CancelTask(task_id=2, command_id="y"))[1].get()
+    house.log.read_tasks.clear()
+    house.ref.tell(forget)
+    assert isinstance(promise.get(), ChangedMeanwhile)
+    assert house.log.read_tasks == [2]
+    assert not any(isinstance(record.event, Stub) for record in house.log.read())
 
 
 def test_a_start_is_ordered_once_although_its_commit_was_told_as_failed(house: House) -> None:

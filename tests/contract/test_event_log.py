@@ -288,6 +288,19 @@ def test_dropped_records_leave_stubs_from_the_same_commit_on(whole: EventLog) ->
     assert whole.append([progressed(1, 3)], expected=6)[0].version == 3
 
 
+def test_whether_a_task_is_as_it_was_read_is_known_without_archives(log: EventLog) -> None:
+    log.append([created(1), progressed(1, 2), created(2)], expected=0)
+    assert (log.is_newest(1, 2), log.is_newest(2, 1)) == (True, True)
+    log.append([progressed(2, 2)], expected=3)
+    assert (log.is_newest(1, 2), log.is_newest(2, 1), log.is_newest(2, 2)) == (True, False, True)
+
+
+def test_a_task_whose_records_were_dropped_is_not_as_it_was_read(whole: EventLog) -> None:
+    gone = whole.append([created(1), created(2)], expected=0)[:1]
+    whole.append([dropping(1, gone)], expected=2)
+    assert (whole.is_newest(1, 1), whole.is_newest(2, 1)) == (False, True)
+
+
 def test_other_records_than_were_meant_are_not_dropped(whole: EventLog) -> None:
     before = whole.append([created(1), created(2)], expected=0)
     with pytest.raises(LogCorrupt, match="other ones"):

@@ -54,6 +54,7 @@ COPY_ANSWERS = "COPY tasktrail.answers (command_id, digest, task_id, position, s
 _INSERT_ANSWER = (
     "INSERT INTO tasktrail.answers (command_id, digest, task_id, position, sum) VALUES (%s, %s, %s, %s, %s)"
 )
+_NEWEST = "SELECT version, event = %s FROM tasktrail.events WHERE task_id = %s ORDER BY version DESC LIMIT 1"
 _EPOCH = f"SELECT epoch, {SAFETY} FROM tasktrail.owner"  # noqa: S608 - our own words
 _FENCE = f"{_EPOCH} FOR KEY SHARE"
 """Who takes over changes the epoch, and waits for those who look at it; who looks waits for who takes over."""
@@ -318,6 +319,10 @@ class PostgresqlEventLog(Reading):
         if not is_as_written((command_id, digest, task_id, position), total):
             raise LogCorrupt(f"Position {position}: the answer to {command_id} is not as it was written")
         return Answer(command_id, opened_digest(digest, command_id, self._decrypt.keys), task_id, position)
+
+    def is_newest(self, task_id: int, version: int) -> bool:
+        """Whether the last record of a task has this version, and was not dropped."""
+        return (version, False) in self._fetch(_NEWEST, (STUB, task_id))
 
     def belongings(self, user_id: int, known: Belongings = NOTHING_KNOWN) -> Belongings:
         """What there is of a user; see `EventLog.belongings`."""

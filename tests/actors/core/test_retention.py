@@ -31,8 +31,10 @@ def forget(
         stubs=digest_of(left),
         rule=RetentionRule(**({"older_than": DAY} | rule)),
     )
-    versions = {task_id: version or core.read(task_id).version for task_id in tasks}
-    core.tell(Forget(tasks=versions, event=event, archives=archives, actor="ann", reason="old", token="forget"))
+    found = {task_id: core.read(task_id) for task_id in tasks}
+    if version:
+        found = {task_id: replace(task, version=version) for task_id, task in found.items()}
+    core.tell(Forget(tasks=found, event=event, archives=archives, actor="ann", reason="old", token="forget"))
     return core.answers["forget"]
 
 
