@@ -22,12 +22,10 @@ from ..handlers.workspace import remove_entry
 from ..projections.rebuilding import build_anew
 from .base import WAKE, Actor, DeleteSnapshots, DestroyKeys, PutInPlace, Wake, logger
 from .core.messages import ErasureDone
-from .feed import Postponed, Retrier
+from .feed import REST_AFTER_BUILD, Postponed, Retrier
 
 _WITHIN = 600.0
 """Seconds that another actor may take for its part."""
-_REST = 3.0
-"""Times as long as a try took: one folds the whole log, and without room for the new views each one fails."""
 
 
 class Folders(NamedTuple):
@@ -83,7 +81,7 @@ class Eraser(Actor):
 
     def on_start(self) -> None:
         """Destroy keys that a kill has left at once, before anybody is let in; the rest is done beside the work."""
-        self._retrier = Retrier("eraser", self._ring, self._clock, lambda _: None, rest=_REST)
+        self._retrier = Retrier("eraser", self._ring, self._clock, lambda _: None, rest=REST_AFTER_BUILD)
         self._destroy_keys(self._pending().values())
         self.actor_ref.tell(WAKE)
 

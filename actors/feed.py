@@ -84,6 +84,8 @@ class Feed(Generic[_T]):
 FIRST_RETRY = 0.25
 LAST_RETRY = 1.0
 """Seconds between two tries: twice as long each time, up to the last."""
+REST_AFTER_BUILD = 3.0
+"""Times as long as views were built: without room for them each try folds the whole log, and fails."""
 
 OnTrouble: TypeAlias = Callable[[Exception | None], None]
 

@@ -35,7 +35,7 @@ from ..projections.views.forgotten import holds_forgotten
 from .archiver import Archiver, SchedulerReply, discard_archive, without
 from .base import WAKE, Actor, Alarm, Ticket, Wake, logger
 from .core.messages import Forget, Tick
-from .feed import Watermark
+from .feed import REST_AFTER_BUILD, Watermark
 from .side_process import ProcessEnded, SideProcess, stay_behind
 from .snapshot_file import SnapshotUnusable, header_of
 from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, loader
@@ -43,9 +43,7 @@ from .snapshots import OUTBOX_SNAPSHOT, SCHEDULER_SNAPSHOT, loader
 EVERY = 3600.0
 """Seconds between two looks at what the rules let go."""
 AGAIN = 5.0
-"""Seconds after something that could not be done yet, …"""
-REST = 3.0
-"""… and so many times as long as views were built: without room for them each try folds the whole log, and fails."""
+"""Seconds after something that could not be done yet."""
 AT_ONCE = 500
 """Tasks that one record forgets, at most: the Scheduler checks each, and others wait for it, …"""
 RECORDS_AT_ONCE = 20_000
@@ -429,7 +427,7 @@ class Retention(Actor):
             clear_write_ahead_log(self._views_path)
         except TasktrailError as error:
             logger.warning("the views still have forgotten tasks", error=str(error))
-            self._soon.set_after(max(AGAIN, REST * (self._clock.monotonic() - self._began)))
+            self._soon.set_after(max(AGAIN, REST_AFTER_BUILD * (self._clock.monotonic() - self._began)))
         else:
             self.actor_ref.tell(WAKE)  # there may be more by now
         finally:

@@ -88,16 +88,16 @@ def provenance(
         others: as `statement` has it.
 
     Raises:
-        UnknownTask, SealUnfit, Erased: as `statement` has it, or `key_of`.
+        UnknownTask, SealUnfit, Erased: as `made_by` has it, or `key_of`.
     """
-    made, name = _made(log, task_id), name_of(next(log.read(limit=1)))
+    made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
     key, seal = key_of(name), None
     with suppress(SealUnfit):  # there is none that can be read, which is for `verify --seals` to tell
         seal = newest_seal(seals, key.public)
-    return signed(_statement(log, made, name, others, seal), key)
+    return signed(statement(log, made, name, others, seal), key)
 
 
-class _Made(NamedTuple):
+class Made(NamedTuple):
     """What the log has of an output."""
 
     created: Created
@@ -109,27 +109,14 @@ class _Made(NamedTuple):
     """SHA-256, in hex."""
 
 
-def statement(
-    log: LogReader, task_id: int, builder: str, others: Sequence[int] = (), seal: Seal | None = None
-) -> dict[str, Any]:
-    """What the log says of how a task's output was made.
-
-    Args:
-        log: the log.
-        task_id: the task.
-        builder: the name of the log, which stands for whoever runs it.
-        others: the tasks that have made the same bytes, too, if somebody has looked for them.
-        seal: the newest one, if there is any. It is named if it covers the record.
+def made_by(log: LogReader, task_id: int) -> Made:
+    """What the log has of a task's output.
 
     Raises:
         UnknownTask: there is none.
         SealUnfit: it has made no file, or not yet.
         Erased: its user was erased.
     """
-    return _statement(log, _made(log, task_id), builder, others, seal)
-
-
-def _made(log: LogReader, task_id: int) -> _Made:
     records = log.read_task(task_id)
     if not records:
         raise UnknownTask(f"Task {task_id} does not exist", field="task_id")
@@ -151,10 +138,21 @@ def _made(log: LogReader, task_id: int) -> _Made:
     digest = str(done.event.result.get("sha256", ""))
     if not _DIGEST.fullmatch(digest):
         raise SealUnfit(f"Task {task_id} has made no single file: its result has no SHA-256", field="task_id")
-    return _Made(created, started, done, done.event, digest)
+    return Made(created, started, done, done.event, digest)
 
 
-def _statement(log: LogReader, made: _Made, builder: str, others: Sequence[int], seal: Seal | None) -> dict[str, Any]:
+def statement(
+    log: LogReader, made: Made, builder: str, others: Sequence[int] = (), seal: Seal | None = None
+) -> dict[str, Any]:
+    """What the log says of how an output was made.
+
+    Args:
+        log: the log.
+        made: what it has of the output.
+        builder: the name of the log, which stands for whoever runs it.
+        others: the tasks that have made the same bytes, too, if somebody has looked for them.
+        seal: the newest one, if there is any. It is named if it covers the record.
+    """
     created, started, done, completed, digest = made
     read = completed.input_read
     source: dict[str, Any] = {"uri": _as_uri(created.input_file)} if created.input_file else {}

@@ -30,7 +30,7 @@ from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import UserErased
 from tasktrail.projections.errors import SealUnfit
 from tasktrail.projections.proof.notes import PrivateKey
-from tasktrail.projections.proof.provenance import makers_of, provenance, signed, statement
+from tasktrail.projections.proof.provenance import made_by, makers_of, provenance, signed, statement
 from tasktrail.projections.proof.seals import kept_key, make_seal, private_key
 
 NAME = "tasktrail/0123456789ab"
@@ -72,7 +72,7 @@ def digest(path: Path) -> str:
 
 
 def test_a_statement_names_input_output_options_times_and_the_record(house: Path, log: SqliteLogReader) -> None:
-    said = statement(log, 1, NAME)
+    said = statement(log, made_by(log, 1), NAME)
     assert said["subject"] == [{"name": "small.jpg", "digest": {"sha256": digest(house / "small.jpg")}}]
     built, run = said["predicate"]["buildDefinition"], said["predicate"]["runDetails"]
     (source,) = built["resolvedDependencies"]
@@ -88,19 +88,19 @@ def test_a_statement_names_input_output_options_times_and_the_record(house: Path
 
 @pytest.mark.parametrize("task_id", [1, 2, 5])
 def test_the_input_is_told_by_its_hash_in_a_batch_or_alone(task_id: int, house: Path, log: SqliteLogReader) -> None:
-    (source,) = statement(log, task_id, NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    (source,) = statement(log, made_by(log, task_id), NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert source["digest"] == {"sha256": digest(house / "in.png")}
 
 
 def test_an_input_whose_bytes_nobody_hashed_is_told_by_size_and_time(house: Path, log: SqliteLogReader) -> None:
-    (source,) = statement(log, 4, NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    (source,) = statement(log, made_by(log, 4), NAME)["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert "digest" not in source
     assert source["annotations"]["size"] == (house / "in.png").stat().st_size
 
 
 def test_the_signature_is_that_of_a_dsse_envelope(log: SqliteLogReader) -> None:
     key = PrivateKey.made(NAME)
-    envelope = json.loads(json.dumps(signed(statement(log, 1, NAME), key)))
+    envelope = json.loads(json.dumps(signed(statement(log, made_by(log, 1), NAME), key)))
     payload = base64.b64decode(envelope["payload"])
     covered = b"DSSEv1 28 application/vnd.in-toto+json %d " % len(payload) + payload
     public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.public.text.split("+", 2)[2])[1:])
@@ -115,7 +115,7 @@ def test_a_checker_that_was_not_written_by_us_takes_the_statement_and_no_other_f
 ) -> None:
     key = PrivateKey.made(NAME)
     written = tmp_path / "task-1.intoto.json"
-    written.write_text(json.dumps(signed(statement(log, 1, NAME), key)))
+    written.write_text(json.dumps(signed(statement(log, made_by(log, 1), NAME), key)))
 
     def check(file: str, by: str) -> tuple[int, str]:
         command = [sys.executable, str(CHECKER), str(written), str(house / file), by]
@@ -140,7 +140,7 @@ def test_the_newest_seal_is_named_where_it_covers_the_record(log: SqliteLogReade
 
     def named(size: int) -> list[dict[str, Any]]:
         one = seal._replace(checkpoint=seal.checkpoint._replace(size=size))
-        beside = statement(log, 1, NAME, seal=one)["predicate"]["runDetails"]["byproducts"]
+        beside = statement(log, made_by(log, 1), NAME, seal=one)["predicate"]["runDetails"]["byproducts"]
         return [found["annotations"] for found in beside if found["name"] == "seal"]
 
     (told,) = named(seal.checkpoint.size)
@@ -207,16 +207,16 @@ def test_of_several_makers_the_one_whose_output_lies_there_is_named(tmp_path: Pa
         assert makers_of(reader, tmp_path / "first.jpg") == (1, (2, 3))
         assert makers_of(reader, tmp_path / "link.jpg") == (2, (1, 3))
         assert makers_of(reader, elsewhere) == (3, (1, 2))
-        (subject,) = statement(reader, 1, NAME, (2, 3))["subject"]
+        (subject,) = statement(reader, made_by(reader, 1), NAME, (2, 3))["subject"]
     assert subject["annotations"] == {"also_made_by": [2, 3]}
     log.close()
 
 
 def test_what_has_made_no_file_says_so(log: SqliteLogReader) -> None:
     with pytest.raises(SealUnfit, match=r"has not completed.*`tasktrail show 3`"):
-        statement(log, 3, NAME)
+        statement(log, made_by(log, 3), NAME)
     with pytest.raises(UnknownTask):
-        statement(log, 99, NAME)
+        statement(log, made_by(log, 99), NAME)
 
 
 def test_a_key_is_made_only_once_there_is_something_to_sign(log: SqliteLogReader, tmp_path: Path) -> None:

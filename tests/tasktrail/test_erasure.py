@@ -43,7 +43,7 @@ from tasktrail.events.system_events import ErasureFinished, RetentionRule, UserE
 from tasktrail.events.task_events import ERASED
 from tasktrail.handlers.workspace import TempFiles
 from tasktrail.http.server import HttpServer
-from tasktrail.projections.proof.provenance import statement
+from tasktrail.projections.proof.provenance import made_by, statement
 from tasktrail.projections.rebuilding import build_anew, build_beside
 from tasktrail.projections.verification import Verification, verify
 from tasktrail.whatif.ask import what_if
@@ -299,7 +299,7 @@ def test_an_erased_user_may_come_back_under_another_key(encrypted: Opener) -> No
     with pytest.raises(Erased):
         tasks.retry_task(first, force=True)
     with closing(SqliteLogReader(tasks.paths.log)) as log, pytest.raises(Erased, match="when and by whom"):
-        statement(log, first, "name")
+        statement(log, made_by(log, first), "name")
     with pytest.raises(CommandIdReused):  # nobody can say any more whether it is the same
         tasks.create_task(type="noop", user_id=ADA, label="one", command_id="the first")
     second = tasks.create_task(type="noop", user_id=ADA, label="two", command_id="the second")

@@ -27,7 +27,7 @@ from tasktrail.events.system_events import RetentionConfigured, RetentionRule, T
 from tasktrail.handlers.workspace import TempFiles
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.bundle import prove
-from tasktrail.projections.proof.provenance import statement
+from tasktrail.projections.proof.provenance import made_by, statement
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key
 from tasktrail.projections.verification import verify
 
@@ -395,4 +395,4 @@ def test_what_was_sealed_before_still_fits_and_other_tasks_are_still_proven(open
         with pytest.raises(TaskForgotten):
             prove(log, seals, gone)
         with pytest.raises(TaskForgotten):
-            statement(log, gone, "here")
+            statement(log, made_by(log, gone), "here")
