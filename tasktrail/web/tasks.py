@@ -41,6 +41,8 @@ _PARTS = ("found", "rows")
 _WITHIN = 3.0
 """Seconds that a form waits for its change before it shows how far it is."""
 FIELDS = ("status", "type", "label", "batch", "user_id", "document_id", "parent_task_id", "search")
+_WHERE = ("sort", "limit", "place")
+"""What else says which stretch of the list is seen."""
 HEADINGS = (
     ("Task", "created_at"),
     ("Status", ""),
@@ -180,6 +182,7 @@ def _shown(page: Page, listed: Listed) -> dict[str, Any]:
         "note_of": note_of,
         "values_of": values_of,
         "fields": FIELDS,
+        "where": _WHERE,
         "narrowed": any(map(given, FIELDS)),
         "whole_words": whole_words(listed.filters.search),
         "given": given,
@@ -265,6 +268,9 @@ async def confirm(
     action: TextQuery = None,
     of: TextQuery = None,
     id: IdsQuery = None,  # noqa: A002 - the name of the boxes
+    sort: SortQuery = None,
+    limit: TextQuery = None,
+    place: PlaceQuery = None,
 ) -> Response[Any]:
     """How many tasks are meant, and the form that does it."""
     page.present()
@@ -272,8 +278,9 @@ async def confirm(
     choice = ChosenTasks(filters=wanted) if of == "all" else ChosenTasks(ids=_ids(id or ()))
     given = page.parameters()
     kept = {name: _joined(given[name]) for name in FIELDS if given.get(name)}
+    where = dict(zip(_WHERE, (sort or "", limit or "", place or ""), strict=True))
     if not choice.ids and choice.filters is None:
-        return page.redirect(page.url("/tasks", **kept), said="No task was chosen.", kind="bad")
+        return page.redirect(page.url("/tasks", **kept, **where), said="No task was chosen.", kind="bad")
     number, others, complete = await page.backend.bulk(_counted, page, choice, meant)
     return page.answer(
         "tasks_confirm.html",
@@ -283,7 +290,8 @@ async def confirm(
         others=others,
         complete=complete,
         kept=kept,
-        back=page.url("/tasks", **kept),
+        where=where,
+        back=page.url("/tasks", **kept, **where),
         bulk=secrets.token_hex(16),
         most=MOST_TASKS,
     )
@@ -360,7 +368,8 @@ async def act_on_many(
         raise Malformed("bulk: the form has none", field="bulk", remedy="Open the page of the form again.")
     assert page.who is not None
     owner, asked = page.who.name, _command_of(action, fields, page.who.name)
-    back = page.url("/tasks", **{name: _joined(getattr(filters, name)) for name in FIELDS})
+    where = {name: fields.get(name, "") for name in _WHERE}
+    back = page.url("/tasks", **{name: _joined(getattr(filters, name)) for name in FIELDS}, **where)
     bulk = BulkChange(bulk_id, action.text, back)
     mine = f"{owner}/{page.who.user_id}"
     if bulk_changes.begin(mine, bulk):

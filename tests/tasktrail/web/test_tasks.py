@@ -62,10 +62,10 @@ def link(page: httpx.Response, text: str) -> str:
     return html.unescape(found[1]) if found else ""
 
 
-def form(page: httpx.Response) -> dict[str, Any]:
-    """What the form of a confirmation sends when nothing is filled in."""
+def form(page: httpx.Response, to: str = "/tasks/act") -> dict[str, Any]:
+    """What the form of a confirmation, or another one, sends when nothing is filled in."""
     sent: dict[str, Any] = {}
-    inside = page.text.partition('action="/tasks/act"')[2].partition("</form>")[0]
+    inside = page.text.partition(f'action="{to}"')[2].partition("</form>")[0]
     for name, value in re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', inside):
         sent.setdefault(name, []).append(html.unescape(value))
     return sent
@@ -226,6 +226,22 @@ def test_the_same_form_sent_twice_changes_nothing_twice(
     assert first.headers["location"] == again.headers["location"]
     assert service.watermark.position == position
     assert '<dd id="done">2</dd>' in browser.get(again.headers["location"]).text
+
+
+def test_who_changes_many_comes_back_to_the_same_stretch_of_the_list(
+    browser: httpx.Client, create: Callable[..., int], document: int
+) -> None:
+    chosen = create(document_id=document)
+    create(document_id=document)
+    seen = {"document_id": str(document), "sort": "-priority", "limit": "1"}
+    here = httpx.URL(link(browser.get("/tasks", params=seen), "Further"))
+    assert {*here.params} == {*seen, "place"}
+    sent = form(browser.get(here), "/tasks/confirm") | {"action": "cancel", "of": "chosen"}
+    asked = browser.get("/tasks/confirm", params=sent | {"id": str(chosen)})
+    done = browser.post("/tasks/act", data=form(asked) | {"reason": "late"}, follow_redirects=True)
+    none = browser.get("/tasks/confirm", params=sent)
+    for back in (link(asked, "Leave them as they are"), link(done, "To the list"), none.headers["location"]):
+        assert {*here.params.items()} == {*httpx.URL(back).params.items()}, back
 
 
 def test_refusals_are_told_by_their_reason(
