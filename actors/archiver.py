@@ -4,6 +4,7 @@ A file is written beside, brought to the disk, and read back before the Schedule
 deleted, some at a time. So at each moment every record is in one of both, and a start finishes what was begun.
 """
 
+import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from ..events import Accepted
-from ..events.errors import ChangedMeanwhile, DiskFailed, LogCorrupt, NotReady, OnlyInFiles, TasktrailError
+from ..events.errors import ChangedMeanwhile, DiskFailed, LogCorrupt, LogFull, NotReady, OnlyInFiles, TasktrailError
 from ..events.log.address import is_address
 from ..events.log.archive_file import RANGE, ArchiveDamaged, ArchiveFile, file_digest, file_name, write_archive
 from ..events.log.archives import Archived, KnownArchive, folder_of, segment_of
@@ -99,7 +100,7 @@ class Archiver:
         Raises:
             NotReady, OutcomeUnknown: it could not be recorded. What was archived until then stays so.
             OnlyInFiles: the log is on PostgreSQL.
-            DiskFailed, LogCorrupt: a file could not be written, or does not hold what the log does.
+            LogFull, DiskFailed, LogCorrupt: a file could not be written, or does not hold what the log does.
         """
         self._refuse_database()
         with self._alone, closing(read_log(self._log_path)) as log:
@@ -194,7 +195,8 @@ def write_and_check(
         found = _root(row[14] for row in ArchiveFile(path, span.first, span.last).rows())
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise DiskFailed(f"The archive of {span.first} to {span.last} cannot be written: {error}") from error
+        kind = LogFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else DiskFailed
+        raise kind(f"The archive of {span.first} to {span.last} cannot be written: {error}") from error
     except ArchiveDamaged as error:
         raise LogCorrupt(f"Position {error.position} cannot be archived: {error.reason}") from error
     if not kept or found != root:

@@ -251,7 +251,7 @@ def _fitting(log: Path, base: Path) -> tuple[Path | None, str]:
             note = note or error.message
         else:
             return earlier, note
-    return None, note or f"There is no earlier backup in {base}"
+    return None, note or f"No file in {base} has the name of a backup, tasktrail-TIME-POSITION.db"
 
 
 def _target(destination: Path) -> tuple[Path, bool]:

@@ -526,6 +526,14 @@ def test_the_program_for_auditors_is_short_and_prints_what_is_proven(
     assert "NOT PROVEN" in said.err
 
 
+def test_the_program_for_auditors_reads_no_file_without_end(
+    sealed: Sealed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["check_proof.py", "/dev/zero", sealed.key])
+    assert CHECKER["main"]() == 4
+    assert "NOT PROVEN" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("no_key", ["seals/key", "", "a+b"])
 def test_the_program_for_auditors_says_what_a_key_is(sealed: Sealed, no_key: str) -> None:
     with pytest.raises(ValueError, match=r"give NAME\+HASH\+KEY itself"):

@@ -1,6 +1,8 @@
 """What is old is moved into archives, and everything answers as before."""
 
+import errno
 import json
+import os
 import shutil
 import sqlite3
 import threading
@@ -16,12 +18,22 @@ import pytest
 from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
+from tasktrail.actors import archiver
 from tasktrail.actors.archiver import Archiver, discard_archive
 from tasktrail.actors.core.messages import Archive, Forget
 from tasktrail.actors.retention import Forgetter
 from tasktrail.backups.restore import _put_archives_aside, restore
 from tasktrail.cli.app import run
-from tasktrail.events.errors import BackupFailed, InvalidPath, InvalidValue, LogCorrupt, LogLocked, TaskForgotten
+from tasktrail.events.errors import (
+    BackupFailed,
+    DiskFailed,
+    InvalidPath,
+    InvalidValue,
+    LogCorrupt,
+    LogFull,
+    LogLocked,
+    TaskForgotten,
+)
 from tasktrail.events.log.archive_file import ArchiveFile
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, SegmentArchived
@@ -121,6 +133,23 @@ def test_only_what_was_recorded_before_a_point_is_archived(service: TaskService)
         with pytest.raises(InvalidValue) as refused:
             service.archive(wrong)
         assert refused.value.field == "before"
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(errno.ENOSPC, LogFull), (errno.EDQUOT, LogFull), (errno.EIO, DiskFailed)]
+)
+def test_an_archive_for_which_there_is_no_room_says_so(
+    service: TaskService, monkeypatch: pytest.MonkeyPatch, number: int, told: type[Exception]
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    done(service, 15)
+    with monkeypatch.context() as full:
+        full.setattr(archiver, "write_archive", fails)
+        with pytest.raises(told, match="cannot be written"):
+            service.archive(SIZE + 1)
+    assert service.archive(SIZE + 1).until == SIZE
 
 
 def test_the_service_archives_by_its_policy(open_service: Opener) -> None:

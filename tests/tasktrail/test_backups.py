@@ -411,7 +411,7 @@ def test_of_a_folder_the_newest_backup_that_fits_is_taken(journal: Journal, data
     folder = tmp_path / "backups"
     folder.mkdir()
     first = back_up(data_in, folder, base=folder)
-    assert (first.base, first.note) == ("", f"There is no earlier backup in {folder}")
+    assert (first.base, first.note) == ("", f"No file in {folder} has the name of a backup, tasktrail-TIME-POSITION.db")
     fits = folder / "tasktrail-20260101T000000Z-9.db"
     Path(first.path).rename(fits)
     shutil.copy(fits, folder / "tasktrail-20251231T235959Z-10.db")

@@ -259,7 +259,10 @@ def test_an_incremental_backup_says_what_is_new_and_what_was_not_read(
     folder = tmp_path / "backups"
     folder.mkdir()
     first = backup(folder, "--base", folder).out.splitlines()
-    assert first[1] == f"the whole log was copied: There is no earlier backup in {folder}"
+    assert (
+        first[1]
+        == f"the whole log was copied: No file in {folder} has the name of a backup, tasktrail-TIME-POSITION.db"
+    )
     with closing(SqliteEventLog(data / "log.db", now=SystemClock().now())) as log:
         log.append([Fact(4, 1, Created(type="noop", held=True), SystemClock().now(), life=1)], expected=3)
     earlier = first[0].partition(":")[0]
