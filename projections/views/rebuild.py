@@ -19,6 +19,10 @@ from .writer import TaskViews
 
 _PAGE = 5000
 BULK_PAGE = 20_000
+_STEPS = 1_000_000
+"""Of SQLite's machine, between two words of progress while it makes indexes; …"""
+_COPIED_AT_ONCE = 4096
+"""… and pages, while it copies."""
 
 
 def catch_up(log: ReadableLog, views: TaskViews, progress: ReportProgress | None = None) -> int:
@@ -118,7 +122,7 @@ def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None 
             known = known_end(path)
             if known is not None:  # asked last: the server may have become another one at any page
                 refuse_other(log, known)
-            copy_over(views.connection, path)
+            copy_over(views.connection, path, still(views, progress))
             return views.position
     finally:
         schema.delete_files(beside)
@@ -135,7 +139,9 @@ def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = 
         views = TaskViews(path, bulk=True)
         try:
             pull(log, views, until, BULK_PAGE, progress)
+            views.connection.set_progress_handler(still(views, progress), _STEPS)
             views.finish()
+            views.connection.set_progress_handler(None, 0)
             if not log.drops(until):
                 return views
         except BaseException:
@@ -144,27 +150,32 @@ def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = 
         views.close()
 
 
-def copy_over(source: sqlite3.Connection, path: Path) -> None:
+def still(views: TaskViews, progress: ReportProgress | None) -> Callable[[], None]:
+    """Says that the work goes on, when all is folded."""
+    return lambda: progress(views.position, views.position) if progress is not None else None
+
+
+def copy_over(source: sqlite3.Connection, path: Path, goes_on: Callable[[], None] = lambda: None) -> None:
     """Put the content of one database in the place of another's. Raises `ViewsFailed`."""
     try:
         try:
-            _copy(source, path)
+            _copy(source, path, goes_on)
         except (sqlite3.Error, UnicodeError) as error:
             if isinstance(error, sqlite3.Error) and not schema.is_useless(error):
                 raise
             schema.delete_files(path)
-            _copy(source, path)
+            _copy(source, path, goes_on)
     except (sqlite3.Error, OSError) as error:
         raise ViewsFailed(f"{path} cannot be replaced: {error}") from error
 
 
-def _copy(source: sqlite3.Connection, path: Path) -> None:
+def _copy(source: sqlite3.Connection, path: Path, goes_on: Callable[[], None]) -> None:
     create_private(path)
     target = sqlite3.connect(path, isolation_level=None)
     try:
         target.execute("PRAGMA journal_mode = WAL")
         try:
-            source.backup(target)
+            source.backup(target, pages=_COPIED_AT_ONCE, progress=lambda *_: goes_on())
         except sqlite3.Error:
             with suppress(sqlite3.Error):  # what found no room must not go on to take the room that there was
                 target.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -4,11 +4,11 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from archiving import forget
@@ -20,6 +20,7 @@ from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.projections import TaskViews, ViewsDamaged, ViewsFailed, catch_up
 from tasktrail.projections.rebuilding import Rebuilt, beside_of, build_anew, build_beside, discard, put_in_place
 from tasktrail.projections.verification import verify
+from tasktrail.projections.views import rebuild
 from tasktrail.projections.views.checksums import teach
 from tasktrail.projections.views.rebuild import copy_over, rebuild_views
 
@@ -254,7 +255,7 @@ def test_what_cannot_be_put_in_place_leaves_the_live_views_and_no_litter(
 ) -> None:
     sound = dump(views)
 
-    def full(_source: sqlite3.Connection, path: Path) -> None:
+    def full(_source: sqlite3.Connection, path: Path, _goes_on: object) -> None:
         raise ViewsFailed(f"{path} cannot be replaced: disk full")
 
     monkeypatch.setattr("tasktrail.projections.rebuilding.copy_over", full)
@@ -268,7 +269,7 @@ def test_what_found_no_room_for_new_views_does_not_go_on_to_take_it(views: Path)
     class Full:
         """Writes until the disk is full."""
 
-        def backup(self, target: sqlite3.Connection) -> None:
+        def backup(self, target: sqlite3.Connection, **_: object) -> None:
             target.executescript("PRAGMA cache_size = 10; BEGIN; CREATE TABLE much (data BLOB)")
             target.executemany("INSERT INTO much VALUES (zeroblob(4000))", [()] * 1000)
             target.execute("ROLLBACK")
@@ -283,6 +284,30 @@ def test_what_found_no_room_for_new_views_does_not_go_on_to_take_it(views: Path)
             copy_over(cast("sqlite3.Connection", Full()), views)
         assert log.stat().st_size == 0
     assert dump(views) == sound
+
+
+def test_indexes_and_the_copy_into_place_tell_that_they_go_on(
+    journal: Journal, views: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With millions of tasks both take longer than an actor may be silent."""
+    monkeypatch.setattr(rebuild, "_STEPS", 100)
+    monkeypatch.setattr(rebuild, "_COPIED_AT_ONCE", 10)
+    told: list[str] = []
+    finish, copy = TaskViews.finish, rebuild.copy_over
+
+    def noted(what: str, work: Callable[..., None]) -> Callable[..., None]:
+        def run(*args: Any) -> None:
+            told.append(what)
+            work(*args)
+
+        return run
+
+    monkeypatch.setattr(TaskViews, "finish", noted("indexes", finish))
+    monkeypatch.setattr(rebuild, "copy_over", noted("copy", copy))
+    rebuild.rebuild_views(journal.log, views, lambda *_: told.append("goes on"))
+    assert told.index("indexes") < told.index("copy")
+    assert "goes on" in told[told.index("indexes") : told.index("copy")]
+    assert "goes on" in told[told.index("copy") :]
 
 
 _PROGRAM = """
