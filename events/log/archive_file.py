@@ -23,7 +23,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from ..recorded import STUB
-from .chain import link
+from .chain import link_row
 from .files import PRIVATE_FILE
 from .personal import BEGINS
 from .rows import COLUMNS
@@ -341,7 +341,7 @@ def _row(line: _Line, before: bytes) -> Row:
     values.append(bytes(data).decode())
     if line.event == STUB:
         return (*values, bytes.fromhex(mark))
-    digest = link(before, values)
+    digest = link_row(before, values)
     if digest.hex()[:_MARK] != mark:
         raise ValueError("the record was changed: its hash does not fit")
     return (*values, digest)
