@@ -3,6 +3,7 @@
 import re
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
@@ -127,6 +128,26 @@ def test_the_end_does_what_is_left_and_so_does_the_next_start_where_somebody_rea
     log.maintain()
     assert WORD not in content(path)
     log.close()
+
+
+def test_whoever_merely_has_the_log_open_keeps_nothing_of_it(tmp_path: Path) -> None:
+    """SQLite folds a write-ahead log at the end only where nobody else has the file open."""
+    path = tmp_path / "log.db"
+    journal = log_of(tmp_path)
+    assert isinstance(journal.log, SqliteEventLog)
+    journal.log.maintain()
+    code = (
+        "import sqlite3, sys; conn = sqlite3.connect(sys.argv[1]); print(len(list(conn.execute(sys.argv[2])))); input()"
+    )
+    command = [sys.executable, "-u", "-c", code, str(path), "SELECT 1 FROM events"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "80\n"
+        journal.forget(3, 4, 20)
+        journal.log.close()
+        assert told_of(tmp_path).isdisjoint({3, 4, 20})
+        other.communicate("\n")
 
 
 def test_a_log_in_which_nothing_was_forgotten_is_left_alone(tmp_path: Path) -> None:
