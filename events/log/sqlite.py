@@ -91,7 +91,7 @@ _LOCK_IMPATIENCE = 0.05
 """The same while the lock is known to be held."""
 _GAPS_WITHIN = 0.25
 """Seconds of one maintenance that go into free room in pages; a gigabyte takes about two. The thread waits, …"""
-_GAPS_AT_CLOSE = 3.0
+_GAPS_AT_CLOSE = 1.5
 """… and at the end nobody waits for anything else."""
 
 
