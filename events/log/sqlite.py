@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any, NoReturn
 
 from msgspec.structs import astuple
@@ -88,6 +89,10 @@ _LOCK_PATIENCE = 1.0
 """Seconds that a commit waits for a foreign lock. The thread that waits can answer no question meanwhile."""
 _LOCK_IMPATIENCE = 0.05
 """The same while the lock is known to be held."""
+_GAPS_WITHIN = 0.25
+"""Seconds of one maintenance that go into free room in pages; a gigabyte takes about two. The thread waits, …"""
+_GAPS_AT_CLOSE = 1.5
+"""… and at the end nobody waits for anything else."""
 
 
 class SqliteEventLog:
@@ -105,6 +110,8 @@ class SqliteEventLog:
         self._newest_archived: int | None = None
         """See `Archives.newest_task`; asked again once it may be another."""
         self._folded_at = 0
+        self._gaps_from = 0
+        """The page from which on there may be copies of what was dropped; 0: there are none."""
         self._guard: sqlite3.Connection | None = None
         self._conn = _connect(path)
         self._archives = Archives(self._conn)
@@ -117,7 +124,10 @@ class SqliteEventLog:
             self._give_room_back()
             # What a commit keeps to undo itself: pages of the log, and of what is forgotten, lay in a file elsewhere.
             self._conn.execute("PRAGMA temp_store = MEMORY")
-            self._unfolded = next(read_drops(self._conn), None) is not None and not self._cut_write_ahead_log()
+            self._unfolded = next(read_drops(self._conn), None) is not None
+            if self._unfolded:
+                self._gaps_from = 1
+                self._cut_write_ahead_log()
             self._archives.remove_strays()
             self._note_archived()
             self._encryption = self._prepare_keys(encrypted=encrypted, master=master)
@@ -327,7 +337,8 @@ class SqliteEventLog:
             if isinstance(ours, LogLocked):
                 self._wait_for_locks(_LOCK_IMPATIENCE)
             raise ours from error
-        self._unfolded = self._unfolded or any(isinstance(record.event, DROPS) for record in moving)
+        if any(isinstance(record.event, DROPS) for record in moving):
+            self._unfolded, self._gaps_from = True, 1
         if moving:
             self._newest_archived = None
             self._archives.remove_replaced(moving)
@@ -421,15 +432,28 @@ class SqliteEventLog:
         """What was dropped is gone from the log's file with the next fold, and from the write-ahead log only so."""
         self._wait_for_locks(_LOCK_IMPATIENCE)
         try:
-            self._unfolded = not self._cut_write_ahead_log()  # somebody reads: at the next maintenance
+            self._clear_up(_GAPS_WITHIN)
             if not self._unfolded:
-                self._files.note(cut=True)
                 self._grow_write_ahead_log()
         except sqlite3.Error as error:
             raise _as_ours(error, self._path) from error
         finally:
             self._files.note()
             self._wait_for_locks(_LOCK_PATIENCE)
+
+    def _clear_up(self, seconds: float) -> None:
+        """Remove what is left of dropped records, as far as that can be done now: the rest at the next maintenance."""
+        from .gaps import clear_gaps_of  # noqa: PLC0415 - few logs ever drop anything
+
+        if not self._cut_write_ahead_log():  # somebody reads
+            return
+        self._files.note(cut=True)
+        self._unfolded = False
+        with suppress(OSError, SubprocessError, ValueError):  # the next drop, the end or the next start tries again
+            self._gaps_from = clear_gaps_of(self._path, self._gaps_from, seconds)
+            self._unfolded = self._gaps_from > 0
+        self._conn.execute("PRAGMA shrink_memory")  # it would write pages again as it has them in memory
+        self._files.note()
 
     def _roll_back(self) -> None:
         # A full disk makes SQLite roll back by itself; what would follow then commits one by one. So: ask, then act.
@@ -517,6 +541,10 @@ class SqliteEventLog:
         self._mark.close()
         if self._is_lost():
             self._conn.close()
+        elif self._gaps_from:
+            with suppress(sqlite3.Error):
+                self._wait_for_locks(_LOCK_IMPATIENCE)
+                self._clear_up(_GAPS_AT_CLOSE)
         self._let_go()
 
     def _is_lost(self) -> bool:

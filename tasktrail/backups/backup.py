@@ -25,7 +25,7 @@ from ..events.log.opening import has_no_log
 from ..paths import DataPaths, path_of
 from .archives import archives_of, check_archives, copy_archives, remove
 from .check import check_copy, head_of, is_log_damage, open_log, silent
-from .evidence import refuse_older_log, sync_copy
+from .evidence import clear_copy, refuse_older_log, sync_copy
 from .incremental import OtherTables, add_since, bases, refuse_base
 
 _PAGES = 2048
@@ -83,6 +83,7 @@ def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Hea
                 log.backup(copy, pages=_PAGES, progress=tell)
                 # The copy is a single file; without this SQLite would expect a write-ahead log beside it.
                 copy.execute("PRAGMA journal_mode = DELETE")
+            clear_copy(part)
         except sqlite3.Error as error:
             if is_log_damage(error):
                 raise LogCorrupt(f"{source} cannot be copied: {error}") from error

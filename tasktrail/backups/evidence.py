@@ -16,6 +16,7 @@ from ..actors.base import logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
 from ..events.errors import BackupFailed, HistoryMissing, LogUnreachable, TasktrailError
 from ..events.log.files import create_private, mark_of, read_mark
+from ..events.log.gaps import clear_gaps
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import is_begun, read_log
 from ..events.recorded import timestamp
@@ -213,6 +214,18 @@ def _note(paths: DataPaths) -> Acceptance | None:
 
 def _note_path(paths: DataPaths) -> Path:
     return paths.data / "accepted-loss.json"
+
+
+def clear_copy(path: Path) -> None:
+    """Clear what SQLite leaves of rows in the free room of pages: some may be of what was forgotten since.
+
+    Raises `BackupFailed`.
+    """
+    try:
+        with path.open("r+b") as file:
+            clear_gaps(file.fileno())
+    except OSError as error:
+        raise BackupFailed(f"{path} cannot be written: {error.strerror}") from error
 
 
 def sync_copy(path: Path) -> None:

@@ -23,7 +23,7 @@ from ..events.log.stubs import DROPPING, LEFT, spans_dropped
 from ..events.ranges import NumberRange, is_within
 from ..events.recorded import STUB
 from .check import is_log_damage, open_log, silent, unreadable_log
-from .evidence import sync_copy
+from .evidence import clear_copy, sync_copy
 
 _NAME = re.compile(r"tasktrail-(\d{8}T\d{6}Z)-(\d+)\.db")
 """As a backup is named in a folder."""
@@ -105,7 +105,9 @@ def add_since(log: Path, base: Path, part: Path, progress: ReportProgress = sile
         raise BackupFailed(f"{base} cannot be copied to {part.parent}: {error.strerror}") from error
     with closing(_Pair(log, base, part)) as pair:
         ends = pair.compare()
-        pair.add(*ends)
+        has_dropped = pair.add(*ends)
+    if has_dropped:
+        clear_copy(part)
     sync_copy(part)
     return ends
 
@@ -263,8 +265,8 @@ class _Pair:
             same, until = (middle, until) if self._agree(middle) else (same, middle)
         return same
 
-    def add(self, before: Head, head: Head) -> None:
-        """Copy what the log has had since `before`, and take out what it has no more."""
+    def add(self, before: Head, head: Head) -> bool:
+        """Copy what the log has had since `before`, and take out what it has no more; whether anything was dropped."""
         try:
             drops = self._drops(before.position)
             self._forget_answers(drops)
@@ -289,6 +291,7 @@ class _Pair:
                 raise BackupFailed(f"What is new cannot be added to a copy of {self._base}: {error}") from error
             self._refuse_log(before, head)
             raise BaseUnfit(f"{self._base} is damaged: {error}") from error
+        return bool(drops)
 
     def _add_records(self, after: int, last: int) -> None:
         for begin in range(after, last, _STEP):

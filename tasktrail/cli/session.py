@@ -268,17 +268,22 @@ class Environment:
 
     def changes(self, session: Session, begin: int | datetime, end: int | datetime | None) -> "Iterator[TaskChange]":
         """What became of the tasks between two points. Reads the file, service or not, or asks `--url`."""
+        from ..events.errors import ChangedMeanwhile
         from ..events.log.opening import read_log
         from ..projections.queries.as_of import refuse_future
         from ..projections.queries.diff import changes
         from ..projections.queries.filters import MAX_LIMIT
 
         if session.url:
-            told = 0
+            told, total = 0, 1
             with session.tasks() as tasks:
-                while (found := tasks.diff(begin, end, limit=MAX_LIMIT, offset=told)).changes:
+                while told < total:
+                    found = tasks.diff(begin, end, limit=MAX_LIMIT, offset=told)
+                    if told and found.total != total:  # the others are on other pages now
+                        raise ChangedMeanwhile("Some of these tasks were forgotten while they were told")
                     yield from found.changes
-                    told, end = told + len(found.changes), found.to_position  # all are of the same two moments
+                    told, total = told + len(found.changes), found.total
+                    end = found.to_position  # all are of the same two moments
             return
         for point, field in ((begin, "from"), (end, "to")):
             if point is not None:

@@ -11,6 +11,7 @@ import pytest
 from histories import BEGIN, Journal, random_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from leftovers import WORD, plant
 
 from tasktrail import TaskService
 from tasktrail.actors.archiver import Archiver
@@ -113,6 +114,26 @@ def test_what_was_forgotten_since_is_not_in_it(open_service: Opener, tmp_path: P
             restored.get_task(gone[0])
         assert restored.create_task(type="echo", command_id="c-1") == again
     assert restore(first.path, tmp_path / "before").position == first.position, "the earlier one is as it was"
+
+
+def test_what_sqlite_leaves_of_rows_that_it_has_moved_is_not_in_it(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "log.db"
+    with closing(SqliteEventLog(path, now=BEGIN)) as log:
+        journal = Journal(log)
+        random_history(journal, 300, seed=3)
+    first = back_up(tmp_path / "data", tmp_path / "first.db")
+    for file in (path, Path(first.path)):
+        assert plant(file)
+    whole = back_up(tmp_path / "data", tmp_path / "whole.db")
+    assert WORD not in Path(whole.path).read_bytes()
+    with closing(SqliteEventLog(path, now=BEGIN)) as log:
+        journal.log = log
+        journal.forget(journal.over()[0])
+        second = back_up(tmp_path / "data", tmp_path / "second.db", base=first.path)
+    assert second.base == first.path
+    assert WORD not in Path(second.path).read_bytes()
+    assert findings_of(Path(second.path)) == ()
 
 
 def test_what_was_archived_since_is_in_its_archives(
