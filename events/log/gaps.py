@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from struct import Struct
+from struct import Struct, unpack_from
 from time import monotonic
 
 _MAGIC = b"SQLite format 3\0"
@@ -69,6 +69,8 @@ def _gap(block: bytes, head: int, length: int, start: int, usable: int) -> tuple
     begin, end = head + length + 2 * rows, start + (content or _LARGEST_PAGE)
     if not begin < end <= start + usable or block[begin:end] == _ZEROS[: end - begin]:
         return None
+    if any(start + place < end for place in unpack_from(f">{rows}H", block, head + length)):
+        return None  # the page is damaged, and something may be there
     return begin, end
 
 

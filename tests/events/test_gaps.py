@@ -265,3 +265,17 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     with other.open("r+b") as file, pytest.raises(ValueError, match="no file of SQLite"):
         clear_gaps(file.fileno())
     assert other.read_bytes() == b"\x0d" * 9000
+
+
+def test_a_damaged_page_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("CREATE TABLE some (text)")
+        conn.executemany("INSERT INTO some VALUES (?)", [("a" * 90,), ("b" * 90,)])
+    damaged = bytearray(path.read_bytes())
+    begin = int.from_bytes(damaged[4096 + 5 : 4096 + 7]) + 80  # in the midst of the rows
+    damaged[4096 + 5 : 4096 + 7] = begin.to_bytes(2)
+    path.write_bytes(damaged)
+    with path.open("r+b", buffering=0) as file:
+        assert clear_gaps(file.fileno()) == 0
+    assert path.read_bytes() == damaged
