@@ -110,6 +110,22 @@ class Questions:
             return self.source.ask(lambda views: views.list(filters, self.source.clock.now()))
         return self.past(filters.as_of, lambda past: past.list(filters))
 
+    def ids_of(self, filters: TaskFilters) -> list[int]:
+        """The ids of all tasks that pass, in order, as of one moment. Raises `UnknownType`."""
+        self.check_types(filters)
+        return self.listed_ids(filters)
+
+    def listed_ids(self, filters: TaskFilters) -> list[int]:
+        """`ids_of` without the check of the types."""
+        if filters.as_of == "":
+            return list(self.source.ask(lambda views: views.ids(filters, MAX_INTEGER)))
+
+        def ids(past: Past | FoldedPast) -> list[int]:
+            with past.every(filters) as every:
+                return [task.id for task in every.tasks]
+
+        return self.past(filters.as_of, ids)
+
     def past(self, point: str | Point, question: Callable[[Past | FoldedPast], T]) -> T:
         """Ask how it was. Where the views cannot tell, the log is folded up to there, however long that takes."""
         try:

@@ -56,6 +56,11 @@ def tasks(request: pytest.FixtureRequest) -> Tasks:
     return found
 
 
+def accepted_id(answer: Accepted | TasktrailError) -> int:
+    assert isinstance(answer, Accepted)
+    return answer.task_id
+
+
 Connect = Callable[..., Client]
 
 
@@ -82,6 +87,28 @@ def test_a_task_is_made_and_seen_at_once(tasks: Tasks, wish: Wish) -> None:
         task_id = tasks.create_task(**wish(user_id=3))
         assert tasks.get_task(task_id).status == "pending"
         assert tasks.get_task_progress(task_id) == (0.0, "")
+
+
+def test_no_task_is_overlooked_when_others_leave_the_list_meanwhile(
+    tasks: Tasks, service: TaskService, many: Many, document: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [accepted_id(answer) for answer in service.send_many(many(8, document_id=document))]
+    monkeypatch.setattr("tasktrail.api.remote.MAX_LIMIT", 3)
+    asked = TaskService.list_tasks
+    leaving = iter(made)
+
+    def one_leaves(self: TaskService, filters: TaskFilters | None = None) -> Any:
+        page = asked(self, filters)
+        service.cancel_task(next(leaving))
+        return page
+
+    monkeypatch.setattr(TaskService, "list_tasks", one_leaves)
+    found = tasks.find_ids(TaskFilters(document_id=document, status="pending"))
+    monkeypatch.undo()
+    left = [task_id for task_id in made if service.get_task(task_id).status == "pending"]
+    assert [task_id for task_id in found if task_id in left] == left
+    assert found == sorted(set(found))
+    assert tasks.find_ids(TaskFilters(document_id=document, as_of=service.stats().position)) == made
 
 
 def test_a_task_runs_to_its_end(tasks: Tasks, wish: Wish, tmp_path: Path) -> None:
