@@ -61,6 +61,18 @@ def accepted_id(answer: Accepted | TasktrailError) -> int:
     return answer.task_id
 
 
+def test_what_came_later_was_not_there_then(tasks: Tasks, wish: Wish, document: int) -> None:
+    before = tasks.stats().position
+    name = f"later {document}"
+    task_id = tasks.create_task(**wish(batch=name))
+    assert tasks.batch(name).total == 1
+    with pytest.raises(UnknownBatch, match=f"^No task belonged to a batch '{name}' then "):
+        tasks.batch(name, as_of=before)
+    for question in (tasks.get_task, tasks.attempts):
+        with pytest.raises(UnknownTask, match=f"^Task {task_id} did not exist then "):
+            question(task_id, as_of=before)
+
+
 Connect = Callable[..., Client]
 
 
