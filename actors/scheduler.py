@@ -43,6 +43,8 @@ from ..events.errors import (
     LogTooNew,
     NotReady,
     OutcomeUnknown,
+    TaskForgotten,
+    UnknownTask,
 )
 from ..events.log.event_log import already_appended
 from ..events.log.log_reader import LogReader
@@ -72,7 +74,7 @@ from .core.messages import (
     Submit,
     Tick,
 )
-from .core.owners import is_of
+from .core.owners import is_of, refuse_others
 from .core.sources import WatchedFolder
 from .core.state import Running, SchedulerState
 from .core.step import needed, resume_from_log, step
@@ -425,7 +427,14 @@ class Scheduler(Actor):
             self._take_over(message.tasks.values())
         while missing := list(needed(self.state, message)):
             for number, task_id in enumerate(missing):
-                self._load(task_id)
+                try:
+                    self._load(task_id)
+                except TaskForgotten:
+                    # Whose it was nobody knows any more. Who is bound to a user is not told that it was there.
+                    if isinstance(message, Submit) and message.only_user is not None:
+                        refuse_others(self.state, message.command, message.only_user)
+                        raise UnknownTask(f"Task {task_id} does not exist", field="task_id") from None
+                    raise
                 self.tell_progress(
                     number, len(missing)
                 )  # hundreds in archives may take seconds, and none of them hangs

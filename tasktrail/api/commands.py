@@ -27,7 +27,6 @@ from ..events import (
     RetryTask,
     SaveCheckpoint,
     StartTask,
-    Task,
     TasktrailError,
 )
 from ..events.commands import (
@@ -54,7 +53,7 @@ from ..handlers.urls import is_url
 from ..intake.conversion import check_commands, command_from_fields
 from ..intake.refusals import unknown_field
 from ..projections import TaskFilters
-from ..projections.queries.filters import MAX_LIMIT, filters_of
+from ..projections.queries.filters import filters_of
 from .bulk import RETRYABLE, Answers, RetriedTasks, changeable
 from .either_way import either_way
 from .spreading import SpreadFilm, spread_film_of, spread_over
@@ -77,8 +76,8 @@ class Commands(ABC):
         """An answer to each, in order. `checked`: the values were checked when the commands were made."""
 
     @abstractmethod
-    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
-        """One page of tasks, and how many there are in all."""
+    async def _find_ids(self, filters: TaskFilters) -> list[int]:
+        """The ids of all tasks that pass, in order, as of one moment."""
 
     @abstractmethod
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
@@ -590,15 +589,6 @@ class Commands(ABC):
         more. `partly`: although some tasks were recorded before anything was encrypted, and stay readable.
         """
         return await self._change(EraseUser, reason, actor, command_id, user_id=user_id, partly=partly)
-
-    async def _find_ids(self, filters: TaskFilters) -> list[int]:
-        """All are found before anything is done with the first, because that may take tasks out of the list."""
-        ids: list[int] = []
-        while True:
-            page, _total = await self._page(replace(filters, sort="id", limit=MAX_LIMIT, offset=len(ids)))
-            ids += [task.id for task in page]
-            if len(page) < MAX_LIMIT:
-                return ids
 
     async def _send_each(self, ids: Sequence[int], command: Callable[[int], Command]) -> Answers:
         done: list[int] = []

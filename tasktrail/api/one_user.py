@@ -80,6 +80,12 @@ class OneUser:
         own = self.narrowed(filters)
         return self._service.listed(own) if own else ([], 0)
 
+    def ids_of(self, filters: TaskFilters) -> list[int]:
+        """The ids of the user's tasks that pass."""
+        self.check_types(filters)
+        own = self.narrowed(filters)
+        return self._service.listed_ids(own) if own else []
+
     def output(
         self, task_id: int, attempt: int | None = None, *, after: int = 0, last: int | None = None, most: int
     ) -> Output:

@@ -110,6 +110,22 @@ class Questions:
             return self.source.ask(lambda views: views.list(filters, self.source.clock.now()))
         return self.past(filters.as_of, lambda past: past.list(filters))
 
+    def ids_of(self, filters: TaskFilters) -> list[int]:
+        """The ids of all tasks that pass, in order, as of one moment. Raises `UnknownType`."""
+        self.check_types(filters)
+        return self.listed_ids(filters)
+
+    def listed_ids(self, filters: TaskFilters) -> list[int]:
+        """`ids_of` without the check of the types."""
+        if filters.as_of == "":
+            return list(self.source.ask(lambda views: views.ids(filters, MAX_INTEGER)))
+
+        def ids(past: Past | FoldedPast) -> list[int]:
+            with past.every(filters) as every:
+                return [task.id for task in every.tasks]
+
+        return self.past(filters.as_of, ids)
+
     def past(self, point: str | Point, question: Callable[[Past | FoldedPast], T]) -> T:
         """Ask how it was. Where the views cannot tell, the log is folded up to there, however long that takes."""
         try:
@@ -137,7 +153,7 @@ class Questions:
     def batch(self, name: str, *, as_of: Point | None = None) -> Batch:
         """One batch and how far it is, now or as of a position or time. Raises `UnknownBatch`."""
         if as_of is not None:
-            return batch_named(name, self.past(as_of, lambda past: past.batch(name)))
+            return batch_named(name, self.past(as_of, lambda past: past.batch(name)), then=True)
         return batch_named(name, self.source.ask(lambda views: views.batch(name)))
 
     def stats(self, *, as_of: Point | None = None) -> Stats:
@@ -277,7 +293,9 @@ class Questions:
             position = position_of(self.source.log(), as_of)
         version = self.version_at(task_id, position)
         if not version:
-            raise UnknownTask(f"Task {task_id} {'does' if as_of is None else 'did'} not exist", field="task_id")
+            raise UnknownTask(
+                f"Task {task_id} {'does not exist' if as_of is None else 'did not exist then'}", field="task_id"
+            )
         if (gone := forgotten(self.source.log(), task_id)) is not None:
             raise gone
         return list(attempts_until(self, task_id, version))
@@ -448,10 +466,11 @@ def task_seen_by(source: Source, user_id: int | None, task_id: int, as_of: Point
         return task_as_of(source.log(), task_id, point)
 
 
-def batch_named(name: str, found: Batch | None) -> Batch:
-    """What was found. Raises `UnknownBatch` for nothing."""
+def batch_named(name: str, found: Batch | None, *, then: bool = False) -> Batch:
+    """What was found, now or `then`. Raises `UnknownBatch` for nothing."""
     if found is None:
-        raise UnknownBatch(f"No task belongs to a batch {name!r}", field="batch")
+        belongs = f"belonged to a batch {name!r} then" if then else f"belongs to a batch {name!r}"
+        raise UnknownBatch(f"No task {belongs}", field="batch")
     return found
 
 

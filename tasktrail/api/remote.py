@@ -193,6 +193,19 @@ class Remote(Commands):
         """One page, newest first unless sorted otherwise, and how many there are in all."""
         return await self._page(filters_of(filters))
 
+    async def _find_ids(self, filters: TaskFilters) -> list[int]:
+        wanted = replace(filters, sort="id", limit=MAX_LIMIT, offset=0)
+        page, total = await self._page(wanted)
+        if total > len(page) and filters.as_of == "":
+            # A task that leaves the list moves all behind it, and the next page would lack one.
+            wanted = replace(wanted, as_of=(await self._ask(Stats, "/v1/stats")).position)
+            page, total = await self._page(wanted)
+        ids = [task.id for task in page]
+        while page and len(ids) < total:
+            page, total = await self._page(replace(wanted, offset=len(ids)))
+            ids += [task.id for task in page]
+        return ids
+
     async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
         answer = await self._ask(_Page, "/v1/tasks", _texts(filters))
         return answer.tasks, answer.total

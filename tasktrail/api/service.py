@@ -214,8 +214,8 @@ class TaskService(Served, Commands, Blocking):
         self.submit(commands, waiter.set, checked=checked)
         return waiter.get(_COMMIT_WITHIN)
 
-    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
-        return self.list_tasks(filters)
+    async def _find_ids(self, filters: TaskFilters) -> list[int]:
+        return self.ids_of(filters)
 
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
         return await self.carry_out_batch(wanted, wanted.actor, None, self._send_graph)

@@ -19,6 +19,7 @@ from ..events.errors import NotReady, ServiceUnreachable
 from ..http.requests import MAX_COMMAND
 from ..intake.conversion import new_command_id
 from ..intake.refusals import refusal
+from ..intake.whole_numbers import decode
 from .failing import DONE, exit_code, json_bytes
 from .fields import absolute, default_actor, surrounding_trace
 from .terminal import for_stream
@@ -86,7 +87,7 @@ def _decode(line: bytes, actor: str) -> Command | TasktrailError:
     if len(line) > MAX_COMMAND:
         return TooLarge(f"The line is longer than {MAX_COMMAND:,} bytes")
     try:
-        command = _decoder.decode(line)
+        command = decode(_decoder, line)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         return refusal(error, line)
     changes: dict[str, Any] = {}
@@ -136,6 +137,7 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
     from ..http.requests import MAX_COMMAND
     from ..intake.conversion import command_from_fields, new_command_id
     from ..intake.refusals import refusal
+    from ..intake.whole_numbers import with_whole_numbers
 
     data = source.read(MAX_COMMAND + 1)
     if len(data) > MAX_COMMAND:
@@ -156,5 +158,5 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
     fields.setdefault("actor", default_actor())
     fields.setdefault("command_id", new_command_id())
     fields.setdefault("traceparent", surrounding_trace())
-    command: CreateGraph = command_from_fields(CreateGraph, fields)
+    command: CreateGraph = command_from_fields(CreateGraph, with_whole_numbers(fields, CreateGraph))
     return command

@@ -35,7 +35,7 @@ from ..api.served import Served
 from ..batches.files import Patience
 from ..batches.request import MadeBatch, NewBatch
 from ..errors import Busy, Unauthorized
-from ..events import Accepted, Command, CreateGraph, Task, TasktrailError
+from ..events import Accepted, Command, CreateGraph, TasktrailError
 from ..events.errors import OutcomeUnknown
 from ..events.log.event_log import ReportProgress
 from ..projections import Rebuilt, TaskFilters, Verification, ViewsFailed
@@ -333,8 +333,8 @@ class CommandsOf(Commands, Blocking):
             raise _unanswered(items) from None
         return [item if isinstance(item, TasktrailError) else next(following) for item in items]
 
-    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
-        return self._seen.list_tasks(filters)
+    async def _find_ids(self, filters: TaskFilters) -> list[int]:
+        return self._seen.ids_of(filters)
 
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
         async def send(graph: CreateGraph) -> Accepted | TasktrailError:

@@ -80,7 +80,7 @@ async def get_batch(
         await backend.reach(min_position, "min_position")
         asked = BatchesQuestion(moment_text(moment), batch_name, user_id=who.user_id)
         found = (await backend.past(asked, BatchesThen, LIST_WITHIN)).batches
-        return batch_named(batch_name, found[0] if found else None)
+        return batch_named(batch_name, found[0] if found else None, then=True)
     return await backend.read(min_position, backend.seen_by(who).batch, batch_name)
 
 

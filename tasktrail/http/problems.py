@@ -92,7 +92,15 @@ def refusal_of(request: Request[Any, Any, Any], error: HTTPException) -> Tasktra
 
 def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
     refusal = refusal_of(request, error)
-    return _answer(refusal, error.headers) if refusal else _raised(request, error)
+    return _answer(refusal, _with_head(error.headers)) if refusal else _raised(request, error)
+
+
+def _with_head(headers: dict[str, str] | None) -> dict[str, str] | None:
+    """Litestar does not know that HEAD is answered wherever GET is."""
+    if not headers or "allow" not in headers:
+        return headers
+    methods = {method.strip() for method in headers["allow"].split(",")}
+    return {**headers, "allow": ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))}
 
 
 PROBLEM_HANDLERS: ExceptionHandlersMap = {

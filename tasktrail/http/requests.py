@@ -26,7 +26,7 @@ from ..events.errors import InvalidValue, Malformed, UnknownTask
 from ..intake.event_names import event_tags
 from ..intake.examination import refuse_control
 from ..intake.refusals import refusal, sentence
-from ..intake.whole_numbers import with_whole_numbers
+from ..intake.whole_numbers import decode, with_whole_numbers
 from ..projections.queries.as_of import Point, parse_point
 
 MAX_COMMAND = 1024 * 1024
@@ -146,13 +146,7 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T], most: int = MAX_COMMA
     if len(body) > most:
         raise TooLarge(f"A command of {len(body):,} bytes; at most {most:,} are taken")
     try:
-        try:
-            return decoder.decode(body)
-        except msgspec.ValidationError as error:
-            if "got `float`" not in str(error):
-                raise
-            values = with_whole_numbers(msgspec.json.decode(body), decoder.type)
-            return msgspec.convert(values, decoder.type)
+        return decode(decoder, body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         kind = decoder.type
         if not body.strip():

@@ -56,7 +56,10 @@ def refusal(
     text, _, where = str(error).partition(" - at `")
     field = where.removeprefix("key` in `").removeprefix("$").lstrip(".").rstrip("`")
     if field == "command":
-        hint = _nearest(text.removeprefix("Invalid value '").removesuffix("'"), KNOWN)
+        named = text.removeprefix("Invalid value '").removesuffix("'")
+        if named in KNOWN:  # the route takes another one, or it is said twice
+            return Malformed(f"`{named}` is not the command that is meant here", field="command")
+        hint = _nearest(named, KNOWN)
         return Malformed(f"{text}{hint or '; the commands are ' + ', '.join(KNOWN)}", field="command")
     if match := _MISSING.fullmatch(text):
         name = f"{field}.{match[1]}" if field else match[1]

@@ -2,10 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import msgspec.inspect as kinds
 from msgspec import Struct
+
+T = TypeVar("T")
+
+
+def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    """What the decoder reads, whole numbers written as 6.0 among it. Raises what the decoder raises."""
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        if "got `float`" not in str(error):
+            raise
+        return msgspec.convert(with_whole_numbers(msgspec.json.decode(data), decoder.type), decoder.type)
 
 
 def with_whole_numbers(value: Any, kind: Any) -> Any:

@@ -15,7 +15,7 @@ from tasktrail.events.commands import AddSchedule, SetLimits
 
 FOR_HTTP = {
     *("check_types", "is_of", "owner_of", "listed", "events_after", "version_at", "status_since", "past", "at_once"),
-    *("changes_of", "provenance_by", "seals_folder"),
+    *("changes_of", "provenance_by", "seals_folder", "ids_of", "listed_ids"),
 }
 """Questions that only the HTTP server asks, of the service in its own process."""
 

@@ -47,7 +47,8 @@ All of it is imported from `tasktrail`: {names}. What else a handler may use com
 its author from `tasktrail.testing` ([add a task type](../how-to/add-a-task-type.md)). Refusals are
 [typed errors](errors.md). `make python-page` writes this page from the docstrings.
 
-In the signatures `Command` is any of [the commands](commands.md), `Told` one of {told}, and
+In the signatures `Command` is any of [the commands](commands.md), whose Structs come from `tasktrail.events.commands`.
+Most have a method of their own; `send_many` and `send_each` take the Structs. `Told` is one of {told}, and
 `DependencyPolicies` one of {policies}, or a tuple with one for each dependency. An `int` or
 `datetime` for `as_of` is a position or a time of the past. What a method answers is a frozen Struct.
 

@@ -21,7 +21,6 @@ from tasktrail.events import (
     CreateGraph,
     CreateTask,
     GraphTask,
-    Task,
     TasktrailError,
 )
 from tasktrail.events.errors import InvalidPath, InvalidValue
@@ -40,8 +39,8 @@ class Sent(Commands, Blocking):
         self.commands += [(command, checked) for command in commands]
         return [Accepted(1, 1, command.command_id) for command in commands]
 
-    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:  # noqa: ARG002 - none
-        return [], 0
+    async def _find_ids(self, filters: TaskFilters) -> list[int]:  # noqa: ARG002 - none
+        return []
 
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
         self.batch = wanted

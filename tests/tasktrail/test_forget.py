@@ -4,6 +4,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,20 @@ from tasktrail.actors.archiver import Archiver
 from tasktrail.actors.retention import Retention
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
+from tasktrail.errors import problem
+from tasktrail.events import (
+    AdjustTask,
+    CancelTask,
+    Checkpoint,
+    Command,
+    CreateGraph,
+    CreateTask,
+    GraphTask,
+    RedeliverNotice,
+    RetryTask,
+    SaveCheckpoint,
+    StartTask,
+)
 from tasktrail.events.clock import SystemClock
 from tasktrail.events.errors import InvalidValue, NotReady, TaskForgotten, TasktrailError
 from tasktrail.events.log import stubs
@@ -292,6 +307,43 @@ def test_a_service_that_stops_keeps_nobody_waiting_for_the_views(open_service: O
     assert again._system.cleared.wait(position, 30)
     with pytest.raises(TaskForgotten):
         again.get_task(1)
+
+
+def refusal(service: TaskService, command: Command, user_id: int) -> TasktrailError:
+    """What somebody is told who knows the tasks of one user alone."""
+    answered: Future[list[Any]] = Future()
+    service.submit([command], answered.set_result, only_user=user_id)
+    (answer,) = answered.result(60)
+    assert isinstance(answer, TasktrailError)
+    return answer
+
+
+ABOUT: dict[str, Callable[[int], Command]] = {
+    "start": lambda number: StartTask(task_id=number),
+    "cancel": lambda number: CancelTask(task_id=number, children=True),
+    "retry": lambda number: RetryTask(task_id=number, force=True),
+    "adjust": lambda number: AdjustTask(task_id=number, priority=3),
+    "checkpoint": lambda number: SaveCheckpoint(task_id=number, checkpoint=Checkpoint()),
+    "redeliver": lambda number: RedeliverNotice(task_id=number, notice_id="1-1-1-webhook"),
+    "dependency": lambda number: CreateTask(type="echo", user_id=8, depends_on=(number,)),
+    "parent": lambda number: CreateTask(type="echo", user_id=8, parent_task_id=number),
+    "graph": lambda number: CreateGraph(
+        tasks=(GraphTask(name="a", type="echo", user_id=8, parent=number), GraphTask(name="b", type="echo", user_id=8))
+    ),
+}
+
+
+def test_to_whoever_knows_one_users_tasks_alone_a_forgotten_one_of_others_never_was(open_service: Opener) -> None:
+    service = open_service()
+    (gone,) = done(service, 1, user_id=7)
+    assert service.forget(0, user_id=7).tasks == 1
+    for name, about in ABOUT.items():
+        of_others, of_nobody = (refusal(service, about(number), user_id=8) for number in (gone, 900))
+        assert type(of_others) is type(of_nobody), name
+        told = {key: str(value).replace("900", str(gone)) for key, value in problem(of_nobody).items()}
+        assert {key: str(value) for key, value in problem(of_others).items()} == told, name
+    with pytest.raises(TaskForgotten, match="user 7"):
+        service.cancel_task(gone)
 
 
 def test_a_client_has_the_service_do_it(client: Client) -> None:

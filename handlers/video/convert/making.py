@@ -285,7 +285,7 @@ class Making:
         """What is at work, in words."""
         plan, finished = self._saved.plan, {segment.number for segment in self._saved.segments}
         if not self._encoded:
-            return f"sound, {max(self._heard.values(), default=0.0):.0f} s"
+            return f"sound, {max([0.0, *self._heard.values()]):.0f} s"
         at_work = sorted(self._reached.keys() - finished) or [max(self._reached)]
         named = f"segment{'s' * (len(at_work) > 1)} {', '.join(str(number + 1) for number in at_work)}"
         named = named if len(at_work) <= _NAMED else f"{len(at_work)} segments"

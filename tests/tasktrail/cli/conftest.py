@@ -200,8 +200,9 @@ class MemoryTasks(Questions, Commands, Blocking):
         self._catch_up()
         return self._queries.list(filters or TaskFilters(), self.journal.at)
 
-    async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
-        return self.list_tasks(filters)
+    async def _find_ids(self, filters: TaskFilters) -> list[int]:
+        self._catch_up()
+        return list(self._queries.ids(filters, 1000))
 
     def load_checkpoint(self, task_id: int) -> Checkpoint | None:
         return self.get_task(task_id).checkpoint

@@ -231,13 +231,15 @@ def test_a_retry_without_retries_left_needs_force(cli: Callable[..., Any], tasks
 def test_a_graph_is_read_from_a_file_and_its_ids_are_printed(
     cli: Callable[..., Any], tasks: Any, tmp_path: Path
 ) -> None:
-    graph = [{"name": "b", "type": "noop", "depends_on": ["a"], "input_file": "in"}, {"name": "a", "type": "noop"}]
+    waiting = {"name": "b", "type": "noop", "depends_on": ["a"], "input_file": "in"}
+    graph = [waiting, {"name": "a", "type": "noop", "priority": 5.0}]
     file = tmp_path / "graph.json"
     file.write_text(json.dumps(graph))
     assert cli("submit", "--graph", str(file), "--reason", "all").out == "a: 1\nb: 2\n"
     (sent,) = [command for command in tasks.sent if isinstance(command, CreateGraph)]
     assert (sent.reason, sent.actor) == ("all", ME)
     assert sent.tasks[0].input_file == str(Path("in").absolute())
+    assert sent.tasks[1].priority == 5
 
 
 @pytest.mark.parametrize(("text", "told"), [("{", "graph.json"), ('[{"type": "noop"}]', "name")])

@@ -35,6 +35,15 @@ def test_commands_can_come_from_a_file_and_need_no_newline_at_the_end(cli: Calla
     assert len(answers(cli("submit", "--from", str(path)))) == 2
 
 
+def test_a_whole_number_may_be_written_as_over_http(cli: Callable[..., Any], tasks: Any) -> None:
+    line = b'{"command":"create_task","type":"noop","priority":5.0,"user_id":7.0}'
+    shown = cli("submit", "--from", "-", stdin=line + b"\n" + line.replace(b"5.0", b"5.5"))
+    created, refused = answers(shown)
+    assert created["task_id"] == 1
+    assert (tasks.sent[0].priority, tasks.sent[0].user_id) == (5, 7)
+    assert (refused["code"], refused["field"]) == ("invalid_value", "priority")
+
+
 BAD = [
     (b"huh", "malformed", ""),
     (b"[1]", "malformed", ""),

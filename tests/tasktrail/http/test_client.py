@@ -56,6 +56,23 @@ def tasks(request: pytest.FixtureRequest) -> Tasks:
     return found
 
 
+def accepted_id(answer: Accepted | TasktrailError) -> int:
+    assert isinstance(answer, Accepted)
+    return answer.task_id
+
+
+def test_what_came_later_was_not_there_then(tasks: Tasks, wish: Wish, document: int) -> None:
+    before = tasks.stats().position
+    name = f"later {document}"
+    task_id = tasks.create_task(**wish(batch=name))
+    assert tasks.batch(name).total == 1
+    with pytest.raises(UnknownBatch, match=f"^No task belonged to a batch '{name}' then "):
+        tasks.batch(name, as_of=before)
+    for question in (tasks.get_task, tasks.attempts):
+        with pytest.raises(UnknownTask, match=f"^Task {task_id} did not exist then "):
+            question(task_id, as_of=before)
+
+
 Connect = Callable[..., Client]
 
 
@@ -82,6 +99,28 @@ def test_a_task_is_made_and_seen_at_once(tasks: Tasks, wish: Wish) -> None:
         task_id = tasks.create_task(**wish(user_id=3))
         assert tasks.get_task(task_id).status == "pending"
         assert tasks.get_task_progress(task_id) == (0.0, "")
+
+
+def test_no_task_is_overlooked_when_others_leave_the_list_meanwhile(
+    tasks: Tasks, service: TaskService, many: Many, document: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [accepted_id(answer) for answer in service.send_many(many(8, document_id=document))]
+    monkeypatch.setattr("tasktrail.api.remote.MAX_LIMIT", 3)
+    asked = TaskService.list_tasks
+    leaving = iter(made)
+
+    def one_leaves(self: TaskService, filters: TaskFilters | None = None) -> Any:
+        page = asked(self, filters)
+        service.cancel_task(next(leaving))
+        return page
+
+    monkeypatch.setattr(TaskService, "list_tasks", one_leaves)
+    found = tasks.find_ids(TaskFilters(document_id=document, status="pending"))
+    monkeypatch.undo()
+    left = [task_id for task_id in made if service.get_task(task_id).status == "pending"]
+    assert [task_id for task_id in found if task_id in left] == left
+    assert found == sorted(set(found))
+    assert tasks.find_ids(TaskFilters(document_id=document, as_of=service.stats().position)) == made
 
 
 def test_a_task_runs_to_its_end(tasks: Tasks, wish: Wish, tmp_path: Path) -> None:
