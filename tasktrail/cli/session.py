@@ -62,12 +62,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     wide: bool = False
     config: Path | None = None
 
-    def refuse_strangers(self) -> None:
+    def refuse_unusable(self) -> None:
         """Raises `InvalidPath` where the command is about a data folder that this user may not look into."""
         if not self.url:
             from ..paths import DataPaths
 
-            DataPaths(self.data).refuse_strangers()
+            DataPaths(self.data).refuse_unusable()
 
     @contextmanager
     def tasks(self) -> Iterator["Tasks"]:
