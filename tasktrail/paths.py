@@ -90,15 +90,23 @@ class DataPaths:
             remedy="Wait until it has ended, or stop it and start `tasktrail serve`, which works for all.",
         )
 
-    def refuse_strangers(self) -> None:
-        """Raises `InvalidPath` where the folder is there and this user may not look into it."""
+    def refuse_unusable(self) -> None:
+        """Raises `InvalidPath` where no log can be in the folder by its name, or this user may not look into it."""
+        self._refuse_other_bytes()
         try:
-            owner = user_name(self.data.stat().st_uid)
+            status = self.data.stat()
+            owner = user_name(status.st_uid)
         except PermissionError:  # not even the way to it is open
             owner = "another user"
         except OSError:
             return
         else:
+            if not stat.S_ISDIR(status.st_mode):
+                raise InvalidPath(
+                    f"The data folder {self.data} is a file, and no folder",
+                    field="data",
+                    remedy="Choose another data folder (--data or TASKTRAIL_DATA), or move that file away.",
+                )
             if os.access(self.data, os.R_OK | os.X_OK):
                 return
         raise InvalidPath(
@@ -107,9 +115,23 @@ class DataPaths:
             remedy="Do this as its owner (`runuser -u NAME …`), or ask the service at its port, by --url and a token.",
         )
 
+    def _refuse_other_bytes(self) -> None:
+        """SQLite says the path of a log as if it were UTF-8, and a locale may read names as something else."""
+        try:
+            shown = os.fsencode(self.data).decode(errors="backslashreplace")
+        except UnicodeEncodeError:  # no file can have this name here
+            shown = ascii(str(self.data))[1:-1]
+        if shown != str(self.data):
+            raise InvalidPath(
+                f"The path of the data folder '{shown}' is not UTF-8 here",
+                field="data",
+                remedy="Rename the folder that has other bytes in its name, or choose another data folder (--data or "
+                "TASKTRAIL_DATA). If the locale is not UTF-8, set PYTHONUTF8=1.",
+            )
+
     def make(self) -> None:
         """Create the folders, readable by the owner only. Raises `InvalidPath`."""
-        self.refuse_strangers()
+        self.refuse_unusable()
         for folder in (self.data, self.temp):
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)

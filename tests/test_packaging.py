@@ -136,6 +136,16 @@ def test_the_plain_install_has_all_that_is_loaded_outside_of_the_media_types() -
     assert lacking == set()
 
 
+def test_no_pyav_comes_with_the_media_types_that_nothing_here_has_run_with() -> None:
+    """Each major release tells other things of a film, and whoever installs without our constraints gets the newest."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        media = tomllib.load(file)["project"]["optional-dependencies"]["media"]
+    (wanted,) = (line for line in media if re.match(r"av\b", line))
+    (pinned,) = re.findall(r"(?m)^av==((\d+)\..*)$", (ROOT / "constraints.txt").read_text())
+    release, major = pinned
+    assert wanted == f"av>={major},<{int(major) + 1}", f"{release} is what is tested"
+
+
 def test_the_media_types_name_what_they_import() -> None:
     registry = Registry.load()
     named = {package for task_type in registry for package in task_type.packages.modules}

@@ -42,12 +42,14 @@ def role(path: Path) -> str:
     return what.strip() if what.strip().isalpha() else ""
 
 
-def announce(path: Path, what: str) -> None:
+def announce(path: Path, what: str) -> list[Path]:
     """Name this process in the lock file, before it holds the lock, unless a living one is named there.
 
     Another process that comes meanwhile sees that a service is starting, and waits. Only the lock keeps others out.
+    Returns the folders that were made for it, the inner first.
     """
     _announced[path] = what
+    made = [folder for folder in path.parents if not os.path.lexists(folder)]
     with suppress(OSError):  # a process that cannot write here gets its error from the lock
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if holder(path) is None:
@@ -56,10 +58,45 @@ def announce(path: Path, what: str) -> None:
                 os.ftruncate(descriptor, os.pwrite(descriptor, _line(what), 0))
             finally:
                 os.close(descriptor)
+    return made
+
+
+def withdraw(path: Path, made: list[Path]) -> None:
+    """Take back what `announce` has made: the folders, while nothing but the lock file is there and nobody has it."""
+    _announced.pop(path, None)
+    with suppress(OSError, DataInUse, InvalidPath):
+        if not made or list(path.parent.iterdir()) != [path] or holder(path) != os.getpid():
+            return
+        with DataLock(path):  # whoever has opened the file already sees that it is another one
+            path.unlink()
+        for folder in made:
+            folder.rmdir()
 
 
 def _line(what: str) -> bytes:
     return f"pid {os.getpid()} on {socket.gethostname()} as {what}\n".encode()
+
+
+def _locked(path: Path) -> int:
+    """The file at the path, made when missing, with its lock. Raises `InvalidPath` and `DataInUse`."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InvalidPath(f"{path} cannot be opened: {error.strerror}", remedy="Check the data folder.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        named = os.read(descriptor, 200).decode(errors="replace").strip() or "an unknown process"
+        os.close(descriptor)
+        raise DataInUse(f"{path.parent} is held by {named}") from error
+    return descriptor
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class DataLock:
@@ -70,16 +107,10 @@ class DataLock:
 
     def __init__(self, path: Path, what: str = "") -> None:
         self._path = path
-        try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise InvalidPath(f"{path} cannot be opened: {error.strerror}", remedy="Check the data folder.") from error
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            named = os.read(self._fd, 200).decode(errors="replace").strip() or "an unknown process"
+        self._fd = _locked(path)
+        while not _is_at(path, self._fd):  # taken away between the two
             os.close(self._fd)
-            raise DataInUse(f"{path.parent} is held by {named}") from error
+            self._fd = _locked(path)
         with suppress(OSError):  # a full disk: the line is for people, the lock is the kernel's
             os.ftruncate(self._fd, os.pwrite(self._fd, _line(what or _announced.pop(path, "program")), 0))
 

@@ -115,7 +115,7 @@ class Remote(Commands):
             remedy = f"Write {cls.__name__}({data!r}, token=...)."
             raise InvalidPath(f"{data!r} is an address, and no data folder", field="data", remedy=remedy)
         paths = DataPaths(path_of(data, "data"))
-        paths.refuse_strangers()
+        paths.refuse_unusable()
         if not paths.socket.exists():
             raise paths.no_service()
         return cls("http://localhost", socket=paths.socket)

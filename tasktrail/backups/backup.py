@@ -163,7 +163,7 @@ def back_up(
             nothing is left of it.
     """
     paths = DataPaths(path_of(data, "data"))
-    paths.refuse_strangers()
+    paths.refuse_unusable()
     if is_address(paths.log):
         raise OnlyInFiles(
             f"The log of {paths.data} is on PostgreSQL, and a backup here is the copy of a file",

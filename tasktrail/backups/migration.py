@@ -62,7 +62,7 @@ def migrate(source: str | Path, target: str | Path, *, progress: ReportProgress)
     address = str(target if into_database else source)
     check_address(address)
     paths = DataPaths(path_of(source if into_database else target, "from" if into_database else "to"))
-    paths.refuse_strangers()
+    paths.refuse_unusable()
     if into_database and not (paths.data / _FILE).exists():
         raise InvalidPath(f"There is no log in {paths.data}", field="from", remedy="Name the data folder.")
     paths.make()

@@ -97,14 +97,15 @@ def batch_command(
         say("There is nothing to do: the list on standard input is empty.", err=True)
         return REFUSED
     wanted = build_batch(listed, to, task_type or "", given, again=again, dry_run=dry_run)
+    told = session.batch_that_begins_nothing(wanted, detached=detach)
+    if told is not None:
+        return _report_nothing(session, told, wanted)
     with session.tasks_or_embedded() as (tasks, inside):
-        if detach and inside is not None:
-            raise click.UsageError("--detach needs a service that goes on: start `tasktrail serve`.")
         made = tasks.make_batch(wanted)
+        if dry_run or not (made.created or made.skipped):
+            return _report_nothing(session, made, wanted)
         if session.as_json:
             print_json(made)
-        if dry_run:
-            return _report_plan(session, made, wanted)
         if detach:
             return _report_start(session, made)
         names = _to_follow(tasks, made)
@@ -354,8 +355,13 @@ def _name_some(title: str, number: int, lines: Iterable[str], more: str) -> None
         say(f"  and {number - len(shown)} more; {more}")
 
 
-def _report_plan(session: Session, made: "MadeBatch", wanted: "NewBatch") -> int:
-    if not session.as_json:
+def _report_nothing(session: Session, made: "MadeBatch", wanted: "NewBatch") -> int:
+    """What a batch would have done, or why there is nothing to do."""
+    if session.as_json:
+        print_json(made)
+    elif not wanted.dry_run:
+        _report_rest(made)
+    else:
         say(f"batch {plain(made.batch)} would have {_tasks(len(made.created))}")
         for one in made.created:
             say(f"  {one.type}: {plain(one.input_file)} → {plain(one.output_file)}", hang="    ")

@@ -25,7 +25,7 @@ def everywhere(*, root: bool) -> list[click.Option]:
         more.setdefault("show_envvar", variable is not None)
         return click.Option([flag], envvar=variable if root else None, help=text, **(shared | more))
 
-    folder = click.Path(path_type=Path, file_okay=False, readable=False)  # `refuse_strangers` says more
+    folder = click.Path(path_type=Path, file_okay=False, readable=False)  # `refuse_unusable` says more
     file = click.Path(path_type=Path, dir_okay=False, exists=True)
     return [
         option("--data", "TASKTRAIL_DATA", "Data folder. Default: ./tasktrail-data", type=folder, metavar="DIR"),
@@ -76,7 +76,7 @@ def pass_session(function: Callable[Concatenate[Session, P], R]) -> Callable[P, 
 
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         session = session_of(click.get_current_context())
-        session.refuse_strangers()
+        session.refuse_unusable()
         return function(session, *args, **kwargs)
 
     return update_wrapper(wrapper, function)

@@ -131,7 +131,7 @@ def serve_command(
         raise click.UsageError("--accept-loss needs a --reason: it is recorded with it.")
     if read_only and (standby or accept_loss):
         raise click.UsageError("--read-only goes with neither --standby nor --accept-loss: it never takes the log.")
-    from ..events.log.lock import announce
+    from ..events.log.lock import announce, withdraw
     from ..handlers.process.sandbox import hide_process
     from ..paths import DataPaths
 
@@ -144,11 +144,12 @@ def serve_command(
 
     config = read_config()
     paths = DataPaths(session.data)
-    announce(paths.lock, "serve")  # before the rest is loaded: others may be waiting already
+    made = announce(paths.lock, "serve")  # before the rest is loaded: others may be waiting already
     connecting = None if standby or read_only else _connecting(config, paths)
     from ..api.service import TaskService
+    from ..events.log.opening import has_no_log
     from ..http.network import Network
-    from ..http.server import HttpServer
+    from ..http.server import NO_TOKENS, HttpServer, address_of
     from ..log_setup import log_what_is_printed, set_up_logging
 
     set_up_logging(config.log_level, config.log_format)
@@ -160,6 +161,8 @@ def serve_command(
         if strict:
             refuse_broken_handlers(config.handlers)
         refuse_broken_handlers(own, installed=False)
+        if not config.log and has_no_log(paths.log):
+            address_of(config.host if host is None else host, NO_TOKENS)
         service: Served | None
         if read_only:
             service = _following(session.data, config, reporter)
@@ -189,6 +192,7 @@ def serve_command(
             )
             return _serve(service, server, reporter, read_config)
     except Exception as error:
+        withdraw(paths.lock, made)
         if not reporter.lines:
             raise  # the command line tells it
         return reporter.complain(error)

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from ..api.service import TaskService
     from ..backups.backup import Backup
     from ..backups.restore import Restored
+    from ..batches.request import MadeBatch, NewBatch
     from ..config.settings import Config
     from ..events import CreateTask, TasktrailError
     from ..events.log.event_log import Erasable, ReportProgress
     from ..exports.tiles import WrittenTiles
     from ..handlers.registry import Registry
+    from ..intake.examination import CommandIntake
+    from ..intake.paths import PathRules
     from ..paths import DataPaths
     from ..projections import Rebuilt, Verification
     from ..projections.proof.bundle import Proof
@@ -59,12 +62,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     wide: bool = False
     config: Path | None = None
 
-    def refuse_strangers(self) -> None:
+    def refuse_unusable(self) -> None:
         """Raises `InvalidPath` where the command is about a data folder that this user may not look into."""
         if not self.url:
             from ..paths import DataPaths
 
-            DataPaths(self.data).refuse_strangers()
+            DataPaths(self.data).refuse_unusable()
 
     @contextmanager
     def tasks(self) -> Iterator["Tasks"]:
@@ -90,6 +93,20 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             close = getattr(reading, "close", None)
             if close is not None:
                 close()
+
+    def batch_that_begins_nothing(self, wanted: "NewBatch", *, detached: bool) -> "MadeBatch | None":
+        """The answer to a first batch that makes no task: no log is begun for it. None where it is to be sent.
+
+        Raises what it is refused with, and where it is `detached`, `click.UsageError` if no service runs.
+        """
+        self._wait_for_start(0.0)
+        service = self.service_or_none()
+        if service is not None:
+            service.close()
+            return None
+        if detached:
+            raise click.UsageError("--detach needs a service that goes on: start `tasktrail serve`.")
+        return self.environment.batch_before_a_log(self, wanted)
 
     @contextmanager
     def tasks_or_embedded(
@@ -472,27 +489,64 @@ class Environment:
 
     def before_a_log(self, session: Session, first: "CreateTask | None") -> None:
         """Where there is no log yet: raises what the first task would be refused with; without one, `InvalidPath`."""
+        if first is None:
+            if self._has_no_log(session):
+                _with_log(session)
+        elif self._has_no_log(session):
+            intake, _registry, _rules = self._examiner(session)
+            intake.examine(first)
+
+    def batch_before_a_log(self, session: Session, wanted: "NewBatch") -> "MadeBatch | None":
+        """Where there is no log yet: the answer to a batch that makes no task. Raises what it is refused with."""
+        if not self._has_no_log(session):
+            return None
+        from ..batches.planner import BatchPlanner, EarlierTasks
+
+        nothing = EarlierTasks(
+            writers=lambda _outputs: {},
+            makers=lambda _outputs: {},
+            origins=lambda _outputs: {},
+            readers=lambda _batch, _inputs: {},
+            taken=lambda _outputs: {},
+        )
+        plan = BatchPlanner(*self._examiner(session), nothing).plan(wanted, self.now())
+        return plan.answer if wanted.dry_run or plan.graph is None else None
+
+    def _has_no_log(self, session: Session) -> bool:
         from ..events.log.opening import has_no_log
-        from ..handlers.registry import Registry
+        from ..paths import DataPaths
+
+        return not session.load_config().log and has_no_log(DataPaths(session.data).log)
+
+    def _examiner(self, session: Session) -> "tuple[CommandIntake, Registry, PathRules]":
+        """What examines commands before there is a log, and so before there are tasks."""
+        from ..actors.core.resources import why_it_never_fits
+        from ..actors.machine import Machine, disk_size
+        from ..config.settings import usable_cpus
+        from ..handlers.contract import Room
         from ..intake.examination import CommandIntake
         from ..intake.paths import PathRules
         from ..paths import DataPaths
 
         config = session.load_config()
         paths = DataPaths(session.data, Path(config.temp_dir) if config.temp_dir else None)
-        if config.log or not has_no_log(paths.log):
-            return
-        if first is None:
-            _with_log(session)
-            return
-        CommandIntake(
-            Registry.load(config.handlers, presets=config.presets),
-            PathRules(config.input_roots, config.output_roots, paths.protected()),
+        registry = _registry(session)
+        rules = PathRules(config.input_roots, config.output_roots, paths.protected())
+        limits, there = config.limits(disk_size(paths.temp)), Machine(paths.temp).sample()
+        room = Room(config.max_cores or usable_cpus(), min(limits.max_memory, there.memory_total) // 2)
+        intake = CommandIntake(
+            registry,
+            rules,
             max_user_level=config.max_user_level,
             has_tasks=lambda _type: False,
             allow_endpoints=config.allow_endpoints,
             targets=config.apprise,
-        ).examine(first)
+            room=room,
+            why_never=lambda memory, temp: (
+                why_it_never_fits(memory, temp, limits, there) if config.executor == "local" else ""
+            ),
+        )
+        return intake, registry, rules
 
     def embedded(self, session: Session) -> "TaskService":
         """A service inside this process, for this command and its own task only."""

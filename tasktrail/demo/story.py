@@ -40,6 +40,8 @@ OTHERS: tuple[tuple[str, Sample, str, dict[str, Any]], ...] = (
 """What runs beside the transcode: type, input, name of the output, options."""
 KILL_AT = 40.0
 """Percent of the transcode at which the service is killed."""
+NOTHING = Decoded(frames=0, duration=0.0, width=0, height=0, codec="")
+"""What there is of a film that was not made."""
 _START_WITHIN = 30.0
 DONE_WITHIN = 300.0
 
@@ -113,6 +115,11 @@ class Demo:
         self._out = Path(tempfile.mkdtemp(prefix="run-", dir=work))
         self._data = self._out / "data"
         self._console = console
+
+    @property
+    def where(self) -> str:
+        """In words, where its files are."""
+        return f"Outputs and log are in {self._out}"
 
     def run(self) -> bool:
         """All of it; whether every promise was kept."""
@@ -206,12 +213,19 @@ class Demo:
         return at
 
     def _verify(self, ended: list[Task], source: Decoded, resumed: float) -> bool:
-        video = ended[0]
+        video, whole = ended[0], True
         self._say("Verify", "every frame of the output is decoded")
-        made = decode_video(Path(video.output_file))
-        self._console.print(f"  {made.codec} {made.width}x{made.height}, {made.frames} frames, {made.duration:.2f} s")
+        for task in ended:
+            if task.status != "completed":
+                whole = False
+                self._console.print(f"  task {task.id} {task.type} is {task.status}: {task.error}", markup=False)
+        made = NOTHING
+        if video.status == "completed":
+            made = decode_video(Path(video.output_file))
+            pictures = f"{made.width}x{made.height}, {made.frames} frames"
+            self._console.print(f"  {made.codec} {pictures}, {made.duration:.2f} s")
         promises = {
-            "all tasks are completed": all(task.status == "completed" for task in ended),
+            "all tasks are completed": whole,
             "same number of frames as the source": made.frames == source.frames,
             "same duration as the source": abs(made.duration - source.duration) < 0.1,  # noqa: PLR2004 - seconds
             "the killed task went on, not from 0 %": resumed > 0 and video.attempt > 1,
@@ -222,7 +236,7 @@ class Demo:
         promises["the log verifies"] = self._command("verify") == 0
         for promise, kept in promises.items():
             self._console.print(f"  {'[green]yes' if kept else '[red]NO '}[/] {promise}")
-        self._console.print(f"\nOutputs and log are in {self._out}", highlight=False)
+        self._console.print(f"\n{self.where}", highlight=False)
         return all(promises.values())
 
     def _command(self, *words: str) -> int:
@@ -280,4 +294,7 @@ def run(work: Path | None = None, *, keep: bool = False) -> int:
     except TasktrailError as error:
         console.print(f"[red]{error}")
         return 1
+    except KeyboardInterrupt:
+        console.print(f"\nLeft. {demo.where}", highlight=False)
+        raise
     return 0 if kept else 1

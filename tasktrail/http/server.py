@@ -36,6 +36,8 @@ START_WITHIN = 30.0
 GRACE = 0.5
 """Seconds that answers under way get to end by themselves when the server stops."""
 
+NO_TOKENS = "there are no tokens, so only this machine may connect"
+
 logger = get_logger("tasktrail.http")
 
 
@@ -122,7 +124,7 @@ class HttpServer:
     def _why_not_open(self, access: Access, encrypted: bool) -> str:  # noqa: FBT001 - one of two
         """In words, why the service does not listen on an address that others can reach; empty if it does."""
         if not any(map(access.holds, self._service.known_tokens)):
-            return "there are no tokens, so only this machine may connect"
+            return NO_TOKENS
         if not encrypted and not self._network.trusted_proxies:
             return "tokens would pass the network in clear: there is no tls_certificate, and none of trusted_proxies"
         return ""

@@ -169,6 +169,12 @@ def test_commands_stand_in_console_blocks_only(page: str) -> None:
     assert {kind for kind, _ in blocks((ROOT / page).read_text(encoding="utf-8"))} <= KINDS
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_home_folder_stands_in_quotes(page: str) -> None:
+    """A shell leaves `~` alone there, and the command makes a folder of that name."""
+    assert re.findall(r"""['"]~/.*""", (ROOT / page).read_text()) == []
+
+
 def test_what_takes_too_long_here_is_done_in_ci() -> None:
     named = [command.partition("  #")[0].rstrip() for command, _ in steps((ROOT / "README.md").read_text())]
     ci = (ROOT / ".ci" / "run").read_text()

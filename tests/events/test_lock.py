@@ -1,5 +1,6 @@
 """One service per data folder."""
 
+import fcntl
 import os
 import socket
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasktrail.events.errors import DataInUse, InvalidPath
-from tasktrail.events.log.lock import DataLock, announce, holder, role
+from tasktrail.events.log.lock import DataLock, announce, holder, role, withdraw
 
 
 def test_a_second_lock_is_refused_and_says_who_holds_the_first(tmp_path: Path) -> None:
@@ -72,3 +73,45 @@ def test_a_service_that_starts_beside_a_short_command_is_named_as_what_it_is_onc
 def test_to_announce_where_nobody_may_write_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     announce(tmp_path / "file" / "lock", "serve")
+
+
+def test_what_was_announced_can_be_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "far" / "data" / "lock"
+    withdraw(path, announce(path, "serve"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_somebody_else_has_or_needs_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "lock"
+    made = announce(path, "serve")
+    with DataLock(path, "restore"):
+        withdraw(path, made)
+        assert role(path) == "restore"
+    path.write_text(f"pid {os.getppid()} on {socket.gethostname()} as serve\n")  # it has announced itself
+    withdraw(path, made)
+    assert holder(path) == os.getppid()
+
+    path.unlink()
+    made = announce(path, "serve")
+    (path.parent / "log.db").touch()
+    withdraw(path, made)
+    assert path.exists()
+
+    (path.parent / "log.db").unlink()
+    withdraw(path, announce(path, "serve"))  # the folder was there before
+    assert path.exists()
+
+
+def test_a_lock_on_a_file_that_was_taken_away_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file was opened before another process has taken it away: somebody who comes later would have a lock, too."""
+    path = tmp_path / "lock"
+    flock = fcntl.flock
+
+    def late(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with DataLock(path), pytest.raises(DataInUse):
+        DataLock(path)

@@ -1,11 +1,16 @@
 """What the demo draws fits a terminal, and says what it is about."""
 
 import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from tasktrail.demo.story import OTHERS, progress_bars
+from tasktrail.demo import story
+from tasktrail.demo.samples import Decoded
+from tasktrail.demo.story import OTHERS, Demo, progress_bars
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -24,3 +29,37 @@ def test_every_row_has_its_percentage_however_long_name_and_message_are(width: i
         assert f" {10 * number} % encoding" in line
         assert line.rstrip().endswith(":00")
         assert "━" in line or "╸" in line
+
+
+def test_a_film_that_failed_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told as a file that is not there, and nothing that the log knows of it."""
+    screen = io.StringIO()
+    demo = Demo(tmp_path, Console(file=screen, width=120))
+    monkeypatch.setattr(demo, "_command", lambda *_: 0)
+    film: Any = SimpleNamespace(
+        id=1, type="video_convert", status="failed", attempt=2, error="no room", output_file=str(tmp_path / "no.mp4")
+    )
+    other: Any = SimpleNamespace(id=2, type="audio_convert", status="completed")
+
+    kept = demo._verify([film, other], Decoded(frames=9, duration=1.0, width=2, height=2, codec="h264"), 38.0)
+
+    assert not kept
+    said = screen.getvalue()
+    assert "task 1 video_convert is failed: no room" in said
+    assert "task 2" not in said
+    assert "NO  all tasks are completed" in said
+    assert "NO  same number of frames as the source" in said
+    assert f"Outputs and log are in {tmp_path}" in said
+
+
+def test_what_is_left_after_a_ctrl_c_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leave(_demo: Demo) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Demo, "run", leave)
+    with pytest.raises(KeyboardInterrupt):
+        story.run(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert f"Left. Outputs and log are in {folder}" in capsys.readouterr().out.replace("\n", "")

@@ -68,7 +68,34 @@ def test_the_way_to_a_folder_may_be_closed_as_well(data: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Path, "stat", shut)
     with pytest.raises(InvalidPath, match="another user"):
-        DataPaths(data).refuse_strangers()
+        DataPaths(data).refuse_unusable()
+
+
+@pytest.mark.parametrize("use_of", [Client.connect, lambda data: back_up(data, data.parent / "b.db")])
+def test_a_file_is_called_no_folder(data: Path, use_of: Callable[[Path], object]) -> None:
+    data.touch()
+    with pytest.raises(InvalidPath, match="is a file, and no folder"):
+        use_of(data)
+
+
+@pytest.mark.parametrize("use_of", [Client.connect, TaskService.open, lambda data: back_up(data, data.parent / "b.db")])
+def test_a_folder_whose_name_no_log_can_be_opened_by_is_not_made(
+    tmp_path: Path, use_of: Callable[[Path], object]
+) -> None:
+    """SQLite says such a path as if it were UTF-8. The log was called damaged, and a backup was asked for."""
+    data = tmp_path / os.fsdecode(b"\xe4") / "data"
+    with pytest.raises(InvalidPath, match=r"\\xe4.data' is not UTF-8 here") as refused:
+        use_of(data)
+    assert "Rename" in refused.value.advice
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_locale_that_reads_names_otherwise_is_not_worked_in(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "fsencode", lambda path: str(path).encode("latin-1"))
+    assert run(["--data", str(data / "\xe4"), "list"]) == 1
+    assert "PYTHONUTF8=1" in capsys.readouterr().err
 
 
 SOMEBODY = 4711

@@ -307,9 +307,15 @@ def test_a_module_of_a_package_is_found_by_name_and_by_file(house: House) -> Non
         (["json.py"], 2, "'json' is the name of another module"),
         (["empty.py"], 1, "There is no handler in empty"),
         (["broken.py"], 1, "Parameter 'a' of f has no annotation"),
+        (["--host", "192.0.2.1"], 1, "'192.0.2.1' is no loopback address, and there are no tokens"),
+        (["--host", "somewhere"], 1, "'somewhere' is no address"),
+        (["--standby"], 1, "Only a log on PostgreSQL"),
+        (["--read-only"], 1, "Only a log on PostgreSQL"),
     ],
 )
-def test_a_file_that_cannot_be_served_is_refused_at_once(house: House, words: list[str], code: int, said: str) -> None:
+def test_what_cannot_be_served_is_refused_at_once_and_leaves_no_data_folder(
+    house: House, words: list[str], code: int, said: str
+) -> None:
     (house.folder / "json.py").write_text(APP)
     (house.folder / "empty.py").write_text("")
     (house.folder / "broken.py").write_text("from tasktrail import task\n\n@task\ndef f(a): ...\n")
@@ -318,6 +324,7 @@ def test_a_file_that_cannot_be_served_is_refused_at_once(house: House, words: li
         command, cwd=house.folder, env=house.environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert not (house.folder / "tasktrail-data").exists()
 
 
 # --- for programs with an event loop ------------------------------------------------------------------------------

@@ -127,7 +127,15 @@ def test_a_dry_run_tells_and_does_nothing(cli: Callable[..., Said], tmp_path: Pa
     assert "would have 3 tasks" in said.out
     assert "in/sub/c.txt" in said.out
     assert not (tmp_path / "out").exists()
-    assert cli("batches").out.startswith("There is no batch.")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["tasktrail.toml"]
+
+
+def test_what_never_fits_is_told_before_there_is_a_log(cli: Callable[..., Said], tmp_path: Path) -> None:
+    with (tmp_path / "data" / "tasktrail.toml").open("a") as file:
+        file.write('max_memory = "1KiB"\n')
+    said = cli("batch", "in", "--to", "out/", "--type", "shout", "--dry-run")
+    assert (said.code, said.out.count("it needs "), said.out.count("max_memory is 1,024")) == (1, 3, 3)
+    assert not (tmp_path / "data" / "log.db").exists()
 
 
 def test_what_becomes_of_the_originals_is_told_before_and_after(cli: Callable[..., Said], tmp_path: Path) -> None:
@@ -227,6 +235,26 @@ def test_ctrl_c_is_told_below_the_line_of_progress(cli: Callable[..., Said], mon
     gone, left = told
     assert (gone, left.partition(":")[0]) == ("the line is gone", "left batch my letters")
     assert "`tasktrail batches 'my letters'`" in left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("batch", "nowhere", "--to", "out/", "--type", "shout"), 1, "There is nothing to do."),
+        (("batch", "in", "--to", "out/x.loud", "--type", "shout"), 1, "would both become"),
+        (("batch", "in", "--to", "{stem}.x", "--type", "nonsense"), 1, "nonsense"),
+        ((*ALL, "--detach"), 2, "--detach needs a service"),
+        (("batch", "nowhere", "--to", "out/", "--type", "shout", "--json"), 1, '"code":"invalid_path"'),
+        ((*ALL, "--dry-run", "--batch", "a/b"), 1, "a name without"),
+    ],
+)
+def test_a_first_batch_that_makes_nothing_begins_no_log(
+    cli: Callable[..., Said], tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    """A mistyped command shall leave nothing behind."""
+    said = cli(*arguments)
+    assert (said.code, words in said.err + said.out) == (code, True)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["tasktrail.toml"]
 
 
 @pytest.mark.parametrize(
