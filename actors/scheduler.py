@@ -435,9 +435,8 @@ class Scheduler(Actor):
                         refuse_others(self.state, message.command, message.only_user)
                         raise UnknownTask(f"Task {task_id} does not exist", field="task_id") from None
                     raise
-                self.tell_progress(
-                    number, len(missing)
-                )  # hundreds in archives may take seconds, and none of them hangs
+                # Hundreds of tasks in archives may take seconds, and meanwhile this actor does not hang.
+                self.tell_progress(number, len(missing))
 
     def _take_over(self, found: Iterable[TaskState]) -> None:
         """Tasks as somebody else has read them. Only what has changed since is read here: in archives it takes long."""

@@ -14,7 +14,7 @@ from ..events.log.log_reader import LogReader
 from .errors import ViewsFailed
 from .verification import Finding, Findings, compare
 from .views import schema
-from .views.rebuild import build_views, catch_up, copy_over, still
+from .views.rebuild import build_views, catch_up, copy_over, progress_at_end
 from .views.writer import TaskViews
 
 
@@ -67,7 +67,7 @@ def put_in_place(
         views = TaskViews(beside)
         try:
             catch_up(log, views, progress)
-            copy_over(views.connection, path, still(views, progress))
+            copy_over(views.connection, path, progress_at_end(views, progress))
             return views.position
         finally:
             views.close()

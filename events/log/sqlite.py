@@ -90,7 +90,7 @@ _LOCK_PATIENCE = 1.0
 _LOCK_IMPATIENCE = 0.05
 """The same while the lock is known to be held."""
 _GAPS_WITHIN = 0.25
-"""Seconds of one maintenance that go into free room in pages; a gigabyte takes about two. The thread waits, …"""
+"""Seconds of one maintenance that go into free room in pages; the thread waits for them, …"""
 _GAPS_AT_CLOSE = 1.5
 """… and at the end nobody waits for anything else."""
 
@@ -122,7 +122,7 @@ class SqliteEventLog:
             self._check()
             self._epoch = self._take_epoch(now)
             self._give_room_back()
-            # What a commit keeps to undo itself: pages of the log, and of what is forgotten, lay in a file elsewhere.
+            # SQLite keeps pages to undo a statement, also of what is forgotten: in files elsewhere if not here.
             self._conn.execute("PRAGMA temp_store = MEMORY")
             self._unfolded = next(read_drops(self._conn), None) is not None
             if self._unfolded:

@@ -122,7 +122,7 @@ def rebuild_views(log: ReadableLog, path: Path, progress: ReportProgress | None 
             known = known_end(path)
             if known is not None:  # asked last: the server may have become another one at any page
                 refuse_other(log, known)
-            copy_over(views.connection, path, still(views, progress))
+            copy_over(views.connection, path, progress_at_end(views, progress))
             return views.position
     finally:
         schema.delete_files(beside)
@@ -139,7 +139,7 @@ def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = 
         views = TaskViews(path, bulk=True)
         try:
             pull(log, views, until, BULK_PAGE, progress)
-            views.connection.set_progress_handler(still(views, progress), _STEPS)
+            views.connection.set_progress_handler(progress_at_end(views, progress), _STEPS)
             views.finish()
             views.connection.set_progress_handler(None, 0)
             if not log.drops(until):
@@ -150,8 +150,8 @@ def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = 
         views.close()
 
 
-def still(views: TaskViews, progress: ReportProgress | None) -> Callable[[], None]:
-    """Says that the work goes on, when all is folded."""
+def progress_at_end(views: TaskViews, progress: ReportProgress | None) -> Callable[[], None]:
+    """Tells, while indexes are made or pages are copied, that all is folded and the work goes on."""
     return lambda: progress(views.position, views.position) if progress is not None else None
 
 

@@ -67,8 +67,8 @@ class TaskViews:
         conn.execute("PRAGMA synchronous = NORMAL")
         conn.execute(f"PRAGMA cache_size = {-_CACHE}")
         conn.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
-        if not self._bulk:  # whose indexes are sorted in files
-            # What a statement with many rows keeps, to undo itself, would be in a file elsewhere.
+        if not self._bulk:  # a bulk build sorts whole indexes, for which memory may not do
+            # SQLite keeps pages to undo a statement: in files elsewhere if not here.
             conn.execute("PRAGMA temp_store = MEMORY")
         self._conn = conn
         self._hot.clear()

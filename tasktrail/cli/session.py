@@ -63,7 +63,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     config: Path | None = None
 
     def refuse_unusable(self) -> None:
-        """Raises `InvalidPath` where the command is about a data folder that this user may not look into."""
+        """Raises `InvalidPath` if the data folder that is meant cannot hold a log, or is closed to this user."""
         if not self.url:
             from ..paths import DataPaths
 
