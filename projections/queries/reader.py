@@ -11,11 +11,11 @@ from typing import NamedTuple, Self, TypeAlias
 import msgspec
 
 from ...events import Task, TaskState
-from ...events.errors import UnknownTask
+from ...events.errors import InvalidValue, UnknownTask
 from ...events.log.sqlite import connect_read_only, is_written
 from ...events.state import Status
 from ...events.task import Children, view
-from ...events.values import check_task_id
+from ...events.values import check_plain, check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
 from ..views.checksums import OF_TASKS, is_damage, sound, teach
 from ..views.dependants import read_dependants
@@ -244,6 +244,7 @@ class TaskQueries:
 
     def batch(self, name: str, user_id: int | None = None) -> Batch | None:
         """One batch; none when no task has its name."""
+        check_plain(name, "batch")
         with self.moment() as conn:
             return read_batch(conn, name, user_id)
 
@@ -288,6 +289,8 @@ class TaskQueries:
                 yield conn
             finally:
                 conn.execute("COMMIT")
+        except UnicodeEncodeError as error:
+            raise InvalidValue(f"What is asked for is not valid text: {error.reason}") from error
         except (sqlite3.Error, msgspec.DecodeError, UnicodeError) as error:
             kind = ViewsFailed if isinstance(error, sqlite3.Error) and not is_damage(error) else ViewsDamaged
             raise kind(f"{self._path or 'The views'} cannot be read: {error}") from error

@@ -18,7 +18,7 @@ from ..actors.core.node_board import NodeBoard
 from ..actors.core.sources import WatchedFolder
 from ..batches.request import MadeBatch, NewBatch
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
-from ..events.errors import InvalidPath, ServiceUnreachable, UnknownTask, WaitTimeout
+from ..events.errors import InvalidPath, ServiceUnreachable, UnknownBatch, UnknownTask, WaitTimeout
 from ..events.log.archives import Archived
 from ..events.log.event_log import Erasable
 from ..events.state import FINISHED
@@ -26,6 +26,7 @@ from ..events.values import (
     MAX_INTEGER,
     MIN_INTEGER,
     check_patience,
+    check_plain,
     check_position,
     check_task_id,
     check_whole,
@@ -269,6 +270,9 @@ class Remote(Commands):
     @either_way
     async def batch(self, name: str, *, as_of: Point | None = None) -> Batch:
         """One batch and how far it is, now or as of a position or time. Raises `UnknownBatch`."""
+        check_plain(name, "batch")
+        if not name or "/" in name:  # it would be another address
+            raise UnknownBatch(f"No task belongs to a batch {name!r}", field="batch")
         return await self._ask(Batch, f"/v1/batches/{quote(name, safe='')}", _moment(as_of))
 
     @either_way

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tasktrail.events import TaskState
-from tasktrail.events.errors import UnknownTask
+from tasktrail.events.errors import InvalidValue, UnknownTask
 from tasktrail.events.log.memory import MemoryEventLog
 from tasktrail.events.priority import queue_key
 from tasktrail.events.reports import AttemptEnded
@@ -237,3 +237,8 @@ def test_totals_by_status_and_type_are_not_counted_but_kept(journal: Journal, qu
     queries.list(TaskFilters(status="failed,completed", type="video_convert"), journal.at)
     queries._conn.set_trace_callback(None)
     assert not any("count(*)" in statement for statement in statements)
+
+
+def test_a_question_that_is_no_text_says_nothing_of_the_views(queries: TaskQueries) -> None:
+    with pytest.raises(InvalidValue, match="is not valid text"):
+        queries.last_writers(["/srv/\udcff.mp4"])

@@ -1,6 +1,7 @@
 """The client: as good as the service itself, and stubborn when connections are lost."""
 
 import itertools
+import re
 import socket
 import ssl
 import threading
@@ -71,6 +72,17 @@ def test_what_came_later_was_not_there_then(tasks: Tasks, wish: Wish, document: 
     for question in (tasks.get_task, tasks.attempts):
         with pytest.raises(UnknownTask, match=f"^Task {task_id} did not exist then "):
             question(task_id, as_of=before)
+
+
+@pytest.mark.parametrize("name", ["", "/", "a/b", "../tasks", "?", "a//b/", "\u2028"])
+def test_a_name_that_no_batch_can_have_is_that_of_none(tasks: Tasks, name: str) -> None:
+    with pytest.raises(UnknownBatch, match=f"^{re.escape(f'No task belongs to a batch {name!r}')} "):
+        tasks.batch(name)
+
+
+def test_the_name_of_a_batch_is_text(tasks: Tasks) -> None:
+    with pytest.raises(InvalidValue, match=r"^batch is not valid text"):
+        tasks.batch("\ud800")
 
 
 Connect = Callable[..., Client]
