@@ -145,7 +145,7 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
     try:
         body = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        told = refusal(error)
+        told = refusal(error, data)
         told.message = f"{source.name} is no JSON that can be read: {told.message}"
         told.advice = "The file holds one array of tasks, or an object with `tasks`."
         raise told from error

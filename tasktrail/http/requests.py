@@ -73,7 +73,7 @@ def decode_array(body: bytes) -> list[Item]:
     try:
         raws = _array.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise refusal(error) from error
+        raise refusal(error, body) from error
     if len(raws) > MAX_COMMANDS:
         raise TooLarge(f"{len(raws):,} commands in one array; at most {MAX_COMMANDS:,} are taken")
     return [_decode_item(bytes(raw)) for raw in raws]
@@ -129,7 +129,7 @@ def _fields(body: bytes, most: int = MAX_COMMAND) -> dict[str, Any]:
         except msgspec.ValidationError as error:
             raise InvalidValue(sentence(name, str(error).partition(" - at `")[0], name), field=name) from error
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise refusal(error) from error
+            raise refusal(error, bytes(raw)) from error
     return fields
 
 

@@ -4,6 +4,7 @@ msgspec says in English what is wrong with a value, and gives nothing else to re
 this file; `tests/tasktrail/test_msgspec_words.py` fails when a release changes one of them.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -71,13 +72,23 @@ def refusal(
             return unknown_field(match[1], inner, field=f"{field}.{match[1]}")
         return unknown_field(match[1], kind or _BY_TAG.get(str(_values(given).get("command"))))
     if text == "Input data was truncated":
-        return Malformed("The JSON ends too early")
+        half = isinstance(given, bytes) and _is_whole(given)
+        return Malformed("The JSON has half of a surrogate pair in it" if half else "The JSON ends too early")
     if not isinstance(error, msgspec.ValidationError) or not field:
         return Malformed(sentence("The body", text, "") if text.startswith("Expected") else text)
     if where.startswith("key` in") or field.endswith(_ANY_KEY):
         field = _with_key(field.removesuffix(_ANY_KEY), _values(given), kind)
     own = () if kind is None or kind in KINDS else (kind,)
     return InvalidValue(sentence(field, text, field, *KINDS, GraphTask, *own), field=field)
+
+
+def _is_whole(given: bytes) -> bool:
+    """Whether it is JSON to the end. Of half a surrogate pair at the end of a text msgspec says that the input ends."""
+    try:
+        json.loads(given)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _values(given: bytes | Mapping[str, Any]) -> Mapping[str, Any]:

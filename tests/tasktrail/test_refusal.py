@@ -1,6 +1,7 @@
 """What a decoder complains about is told in words: which field, which key in it, and what is allowed."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 from tasktrail.events import CancelTask, Command, CreateGraph, CreateTask
 from tasktrail.events.commands import AddSchedule, PauseQueue, SetLimits
 from tasktrail.events.errors import InvalidValue, Malformed, TasktrailError
-from tasktrail.http.requests import decode_command, decode_create, decode_kind
+from tasktrail.http.requests import decode_array, decode_command, decode_create, decode_kind
 from tasktrail.intake.conversion import command_from_fields, validated
 from tasktrail.intake.refusals import refusal, sentence
 
@@ -132,6 +133,9 @@ def test_a_missing_and_an_unknown_field_are_told_by_name(fields: dict[str, Any],
             "There is no field `typ`; did you mean `type`?",
         ),
         (decode_create, b'{"type": "noop"', "The JSON ends too early"),
+        (decode_create, rb'{"type": "no\ud800"}', "The JSON has half of a surrogate pair in it"),
+        (decode_array, rb'[{"type": "no\ud800"}', "The JSON ends too early"),
+        (partial(decode_kind, CreateTask), rb'{"type": "no\ud800"}', "The JSON has half of a surrogate pair in it"),
         (decode_create, b" ", "The body is empty"),
     ],
 )
