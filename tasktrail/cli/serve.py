@@ -149,7 +149,7 @@ def serve_command(
     from ..api.service import TaskService
     from ..events.log.opening import has_no_log
     from ..http.network import Network
-    from ..http.server import NO_TOKENS, HttpServer, address_of
+    from ..http.server import NO_TOKENS, HttpServer, listen_tcp
     from ..log_setup import log_what_is_printed, set_up_logging
 
     set_up_logging(config.log_level, config.log_format)
@@ -157,12 +157,14 @@ def serve_command(
         log_what_is_printed()
     accepted = reason or "" if accept_loss else ""
     reporter = Announcer(as_json=session.as_json, lines=config.log_format == "json")
+    host = config.host if host is None else host
+    port = config.port if port is None else port
     try:
         if strict:
             refuse_broken_handlers(config.handlers)
         refuse_broken_handlers(own, installed=False)
         if not config.log and has_no_log(paths.log):
-            address_of(config.host if host is None else host, NO_TOKENS)
+            listen_tcp(host, port, NO_TOKENS).close()
         service: Served | None
         if read_only:
             service = _following(session.data, config, reporter)
@@ -184,8 +186,8 @@ def serve_command(
             server = HttpServer(
                 service,
                 socket_path=service.paths.socket,
-                host=config.host if host is None else host,
-                port=config.port if port is None else port,
+                host=host,
+                port=port,
                 secret_file=service.paths.http_token,
                 session_file=service.paths.http_sessions,
                 network=Network.of(config),

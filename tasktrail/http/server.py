@@ -376,7 +376,8 @@ def listen_tcp(host: str, port: int, why_not_open: str = "") -> socket.socket:
         listener.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
-        raise ListenFailed(f"Port {port} of {host} cannot be listened on: {error}", field="port") from error
+        why = getattr(error, "strerror", None) or error
+        raise ListenFailed(f"Port {port} of {host} cannot be listened on: {why}", field="port") from error
     return listener
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -324,6 +325,21 @@ def test_what_cannot_be_served_is_refused_at_once_and_leaves_no_data_folder(
         command, cwd=house.folder, env=house.environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert not (house.folder / "tasktrail-data").exists()
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_leaves_no_data_folder(house: House) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-P", "-m", "tasktrail", "serve", "--port", str(port)]
+        done = subprocess.run(
+            command, cwd=house.folder, env=house.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert (done.returncode, f"Port {port} of 127.0.0.1 cannot be listened on: Address already" in done.stderr) == (
+        1,
+        True,
+    )
     assert not (house.folder / "tasktrail-data").exists()
 
 
