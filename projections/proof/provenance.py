@@ -42,7 +42,8 @@ def makers_of(log: LogReader, file: Path) -> Makers:
         with open(file, "rb", opener=plain_file) as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise InvalidPath(f"{str(file)!r} cannot be read: {error.strerror}", field="file") from error
+        remedy = "Name a file that you may read, or the number of a task."
+        raise InvalidPath(f"{str(file)!r} cannot be read: {error.strerror}", field="file", remedy=remedy) from error
     if found := log.with_result(digest):
         place = os.path.realpath(file)
         task_id = next((one for one in found if _has_written(log, one, place)), found[0])
