@@ -1,6 +1,5 @@
 """A real browser in front of real services. Whatever a page does wrong fails the test that shows it."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import WITHIN, Role, Service, Visit, furnish
+from browsing import CHROMIUM, WITHIN, Role, Service, Visit, furnish, start_browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 collect_ignore_glob = [] if find_spec("playwright") and find_spec("axe_playwright_python") else ["test_*.py"]
 
 
@@ -33,11 +31,9 @@ def browser() -> "Iterator[Browser]":
         pytest.skip(f"there is no {CHROMIUM}; the environment variable CHROMIUM may name another browser")
     from playwright.sync_api import expect, sync_playwright  # noqa: PLC0415 - only where it is installed
 
-    flags = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-    flags += ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         expect.set_options(timeout=WITHIN * 1000)
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        found = start_browser(playwright.chromium, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
         yield found
         found.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from browsing import Service, Visit
+from browsing import Service, Visit, start_browser
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
@@ -104,11 +104,8 @@ def take(page: Page, name: str) -> None:
 def main() -> None:
     """Take all pictures."""
     PICTURES.mkdir(exist_ok=True)
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with furnished() as (service, running), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=flags
-        )
+        browser = start_browser(playwright.chromium)
         context = browser.new_context()
         visit = Visit(context, service)
         visit.log_in("owner", None)

@@ -2,13 +2,18 @@
 
 import re
 from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pytest
 from accessibility import violations
-from browsing import Service, Visit
+from browsing import Service, Visit, start_browser
 from playwright.sync_api import Page, expect
 
 from tasktrail.web.routes import PAGES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 Come = Callable[..., Visit]
@@ -93,6 +98,24 @@ def test_a_page_fits_every_width_and_passes_the_checker_in_light_and_dark(
             page.set_viewport_size({"width": width, "height": 900})
             wrong += [f"{address} at {width} px: {element}" for element in overflowing(page)]
     assert wrong == []
+
+
+@pytest.mark.parametrize(("size", "narrow"), [(24, [WIDTHS[0]]), (32, [])])
+def test_a_page_fits_with_the_large_letters_that_a_reader_has_chosen(
+    house: Service, browser: "Browser", size: int, narrow: list[int]
+) -> None:
+    with closing(start_browser(browser.browser_type, f"--blink-settings=defaultFontSize={size}")) as large:
+        one = Visit(large.new_context(reduced_motion="reduce"), house)
+        one.log_in("owner", None)
+        wrong: list[str] = []
+        for address in LOOKS:
+            page = one.go(address)
+            unfold(page)
+            assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") == 15 / 16 * size
+            for width in (*narrow, *BETWEEN, WIDTHS[1]):
+                page.set_viewport_size({"width": width, "height": 900})
+                wrong += [f"{address} at {width} px: {element}" for element in overflowing(page)]
+        assert wrong + one.faults() == []
 
 
 @pytest.mark.parametrize("width", [WIDTHS[0], *BETWEEN])

@@ -19,8 +19,9 @@ from tasktrail import Client
 from tasktrail.events import Checkpointed, Progressed
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request
+    from playwright.sync_api import Browser, BrowserContext, BrowserType, ConsoleMessage, Page, Request
 
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 SUPPORT = Path(__file__).parent
 WITHIN = 20.0
 """Seconds that anything may take that a test waits for."""
@@ -30,6 +31,11 @@ sandbox = "off"  # a staged task follows a file that the test writes
 workers = 2
 """
 Role = Literal["owner", "reader", "submitter", "operator", "auditor", "admin"]
+
+
+def start_browser(chromium: "BrowserType", *flags: str) -> "Browser":
+    """Chromium, in its own sandbox unless this is root, whom it refuses that."""
+    return chromium.launch(executable_path=CHROMIUM, args=[*flags, *["--no-sandbox"] * (os.geteuid() == 0)])
 
 
 class Service:
