@@ -9,7 +9,7 @@ from ..projections.attempts import Attempt, Point
 from ..words import duration, percent
 from .charts import round_step, short
 
-LEFT, RIGHT, TOP, BOTTOM = 44, 990, 12, 132
+LEFT, RIGHT, TOP, BOTTOM = 50, 990, 12, 132
 _THIN = 3.0
 """Width of the shortest attempt."""
 _TICKS = 6

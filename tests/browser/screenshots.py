@@ -1,6 +1,7 @@
 """Pictures of the page for the docs: real tasks on real files, at three widths. `make screenshots` runs it."""
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from browsing import Service, Visit, start_browser
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tasktrail import Client
 from tasktrail.demo.samples import BUNNY, Sample, fetch, repeat
@@ -23,7 +24,7 @@ MOST = 150_000
 """Bytes of a picture: it is kept in the repository for ever."""
 WIDTHS = {360: 780, 1280: 800, 2560: 1200}
 """Width → height of the window."""
-COLOURS = 128
+COLOURS = 256
 
 
 def jobs(tasks: Client, folder: Path, files: dict[Sample, Path]) -> int:
@@ -80,7 +81,9 @@ def furnished() -> Iterator[tuple[Service, int]]:
         folder.mkdir()
         service = Service(Path(scratch) / "service", "workers = 2\n")
         try:
-            files = fetch(list({BUNNY, *(sample for _, sample, _, _ in OTHERS)}), SAMPLES)
+            found = fetch(list({BUNNY, *(sample for _, sample, _, _ in OTHERS)}), SAMPLES)
+            # No picture is to show where this checkout lies.
+            files = {sample: Path(shutil.copy(path, folder)) for sample, path in found.items()}
             with service.client() as tasks:
                 yield service, jobs(tasks, folder, files)
         finally:
@@ -90,11 +93,12 @@ def furnished() -> Iterator[tuple[Service, int]]:
 def take(page: Page, name: str) -> None:
     """Keep what the window shows, in few colours."""
     path = PICTURES / f"{name}.png"
+    for image in page.locator("img").all():
+        expect(image).to_have_js_property(name="complete", value=True, timeout=30_000)
     page.screenshot(path=path)
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-            path, optimize=True
-        )
+        few = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size:,} bytes")
     if size > MOST:
