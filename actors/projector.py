@@ -95,6 +95,7 @@ class Projector(Actor):
         self._damage = ""
         """Damage that is known and not repaired yet."""
         self._rebuild_at = 0.0
+        self._check_begun = False
         self._checking: sqlite3.Connection | None = None
 
     def on_start(self) -> None:
@@ -102,7 +103,7 @@ class Projector(Actor):
         self._retrier = Retrier("projector", self._ring, self._clock, self._on_trouble)
         discard(self._path)
         self._fold()
-        threading.Thread(target=self._check, name="views-check", daemon=True).start()
+        self._begin_check()
 
     def on_stop(self) -> None:
         """Fold the rest."""
@@ -125,6 +126,7 @@ class Projector(Actor):
         match message:
             case Wake():
                 self._fold()
+                self._begin_check()
             case Catch() if message.position > self._watermark.position:
                 self._fold()
             case Checked(damage=""):
@@ -204,6 +206,12 @@ class Projector(Actor):
             return position
         finally:
             self._fold()
+
+    def _begin_check(self) -> None:
+        """Check the file once, as soon as there is one: what could not be made for lack of room is not damaged."""
+        if self._view is not None and not self._check_begun:
+            self._check_begun = True
+            threading.Thread(target=self._check, name="views-check", daemon=True).start()
 
     def _check(self) -> None:
         """Look the whole file through, beside the work. Runs in a thread of its own."""

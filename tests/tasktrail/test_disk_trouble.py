@@ -27,6 +27,7 @@ from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import TaskViews, ViewsFailed
+from tasktrail.projections.views import schema
 
 WITHIN = 20.0
 ONCE = {"connection": "close"}
@@ -153,6 +154,27 @@ def test_views_that_cannot_be_written_refuse_whoever_needs_them_and_nobody_else(
             service.forget(0)  # not after a minute of silence
     assert comes_true(lambda: not service.degraded)
     assert service.get_task(2).id == 2
+
+
+def test_views_that_could_not_be_made_yet_are_not_damaged(
+    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = threading.Event()
+    create_tables = schema.create_tables
+
+    def create(conn: sqlite3.Connection, *, indexes: bool) -> None:
+        if not room.is_set():
+            raise sqlite3.OperationalError("database or disk is full")
+        create_tables(conn, indexes=indexes)
+
+    monkeypatch.setattr(schema, "create_tables", create)
+    with TaskService.open(data, config=Config(workers=1)) as service:
+        assert comes_true(lambda: bool(service.degraded))
+        room.set()
+        assert service.send(held("first")).task_id == 1
+        assert service.get_task(1).id == 1
+        assert comes_true(lambda: not service.degraded)
+    assert "damaged" not in caplog.text
 
 
 @pytest.mark.slow
