@@ -12,7 +12,7 @@ RAY := $(VENV)-ray
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations sim fuzz photos corpus ci long pins golden python-page cluster-demo clean
+.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations sim fuzz photos corpus ci long newest pins golden python-page cluster-demo clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -168,6 +168,12 @@ long: $(READY) ## What CI has no time for: the long tests, a million simulated s
 	$(MAKE) corpus
 	$(MAKE) gallery
 	$(MAKE) estimates
+
+# What users get: releases that were made after the pins. `make ARGS=tests/contract newest` runs other tests there.
+newest: ## Run the tests of media files with the newest releases that pyproject.toml allows, nothing pinned
+	rm -rf .venv-newest && $(or $(PYTHON),python3) -m venv .venv-newest
+	PYTHONWARNINGS="ignore:Editable installation" .venv-newest/bin/pip install --quiet --disable-pip-version-check --editable '.[media]' --group dev --group bench --group outside
+	.venv-newest/bin/pytest -n $(JOBS) -m "not crash and not long" -p no:cacheprovider $(or $(ARGS),tests/handlers)
 
 # Made with the oldest Python we support: what it can install, the newer ones can too. What it cannot is pinned as in .venv.
 pins: ## Make constraints.txt anew from a fresh environment
