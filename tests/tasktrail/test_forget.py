@@ -1,5 +1,6 @@
 """Tasks that are over are forgotten: gone from every file, while all else stays as it was and can be proven."""
 
+import itertools
 import json
 import sqlite3
 import threading
@@ -18,6 +19,7 @@ from owner import secret_file
 from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors.archiver import Archiver
 from tasktrail.actors.retention import Retention
+from tasktrail.api import remote
 from tasktrail.api.reader import Reader
 from tasktrail.cli.app import run
 from tasktrail.errors import problem
@@ -258,9 +260,8 @@ def test_what_an_attempt_has_left_goes_however_deep_and_with_the_notes_beside_it
 
 
 @pytest.fixture
-def client(open_service: Opener) -> Iterator[Client]:
+def client(service: TaskService) -> Iterator[Client]:
     """Of a service with two tasks that have completed."""
-    service = open_service()
     done(service, 2)
     server = HttpServer(service, socket_path=service.paths.socket, secret_file=secret_file(service.paths.data))
     server.start()
@@ -357,6 +358,30 @@ def test_a_client_has_the_service_do_it(client: Client) -> None:
         client.get_task(1)
     record = next(one for one in client.log(found.position - 1, 1))
     assert (record.name, record.actor, record.reason) == ("tasks_forgotten", "ann", "old")
+
+
+@pytest.mark.parametrize("at_page", [1, 2, 3, 4])
+def test_a_client_overlooks_no_task_where_others_are_forgotten_meanwhile(
+    service: TaskService, client: Client, monkeypatch: pytest.MonkeyPatch, at_page: int
+) -> None:
+    """The past that its pages are of has them no more, and those behind them move up."""
+    service.forget(0)
+    gone, left = done(service, 2, user_id=8), done(service, 5, user_id=9)
+    gone += done(service, 2, user_id=8)
+    left += done(service, 2, user_id=9)
+    monkeypatch.setattr(remote, "MAX_LIMIT", 3)
+    asked, pages = remote.Remote._page, itertools.count()
+
+    async def some_go(self: remote.Remote, filters: TaskFilters) -> Any:
+        if next(pages) == at_page:
+            assert service.forget(0, user_id=8).tasks == len(gone)
+        return await asked(self, filters)
+
+    monkeypatch.setattr(remote.Remote, "_page", some_go)
+    found = client.find_ids(TaskFilters(status="completed"))
+    assert next(pages) > at_page
+    assert [task_id for task_id in found if task_id not in gone] == left
+    assert found == sorted(set(found))
 
 
 @pytest.mark.parametrize(
