@@ -21,6 +21,7 @@ from tasktrail.actors.archiver import Archiver
 from tasktrail.actors.retention import Retention
 from tasktrail.api import remote
 from tasktrail.api.reader import Reader
+from tasktrail.cli import batch
 from tasktrail.cli.app import run
 from tasktrail.errors import problem
 from tasktrail.events import (
@@ -41,6 +42,7 @@ from tasktrail.events.errors import InvalidValue, NotReady, TaskForgotten, Taskt
 from tasktrail.events.log import stubs
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
+from tasktrail.exports import rows
 from tasktrail.handlers.workspace import TempFiles
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.bundle import prove
@@ -360,16 +362,35 @@ def test_a_client_has_the_service_do_it(client: Client) -> None:
     assert (record.name, record.actor, record.reason) == ("tasks_forgotten", "ann", "old")
 
 
+def exported(client: Client) -> list[int]:
+    with rows.opened(client, "tasks", TaskFilters(status="completed")) as export:
+        return [task.id for _reached, task in export.rows]
+
+
 @pytest.mark.parametrize("at_page", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.find_ids(TaskFilters(status="completed")),
+        exported,
+        lambda client: [task.id for task in batch._tasks_of(client, "many")],
+    ],
+    ids=["find_ids", "export", "batch"],
+)
 def test_a_client_overlooks_no_task_where_others_are_forgotten_meanwhile(
-    service: TaskService, client: Client, monkeypatch: pytest.MonkeyPatch, at_page: int
+    service: TaskService,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Client], list[int]],
+    at_page: int,
 ) -> None:
-    """The past that its pages are of has them no more, and those behind them move up."""
+    """Those behind them move up, also where the pages are of the past: it has them no more."""
     service.forget(0)
-    gone, left = done(service, 2, user_id=8), done(service, 5, user_id=9)
-    gone += done(service, 2, user_id=8)
-    left += done(service, 2, user_id=9)
-    monkeypatch.setattr(remote, "MAX_LIMIT", 3)
+    gone, left = done(service, 2, user_id=8, batch="many"), done(service, 5, user_id=9, batch="many")
+    gone += done(service, 2, user_id=8, batch="many")
+    left += done(service, 2, user_id=9, batch="many")
+    for module, name in ((remote, "MAX_LIMIT"), (rows, "MAX_LIMIT"), (batch, "_PAGE")):
+        monkeypatch.setattr(module, name, 3)
     asked, pages = remote.Remote._page, itertools.count()
 
     async def some_go(self: remote.Remote, filters: TaskFilters) -> Any:
@@ -378,8 +399,7 @@ def test_a_client_overlooks_no_task_where_others_are_forgotten_meanwhile(
         return await asked(self, filters)
 
     monkeypatch.setattr(remote.Remote, "_page", some_go)
-    found = client.find_ids(TaskFilters(status="completed"))
-    assert next(pages) > at_page
+    found = ask(client)
     assert [task_id for task_id in found if task_id not in gone] == left
     assert found == sorted(set(found))
 
