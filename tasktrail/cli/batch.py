@@ -153,7 +153,7 @@ def _to_follow(tasks: "Tasks", made: "MadeBatch") -> list[str]:
 
 def _tasks_of(reading: "Reading", batch: str, as_of: str = "") -> Iterator["Task"]:
     """The tasks of a batch, by their ids. The pages end where the caller does."""
-    from ..exports.rows import from_pages
+    from ..api.pages import from_pages
     from ..projections import TaskFilters
 
     asked = TaskFilters(batch=(batch,), sort="id", limit=_PAGE, as_of=as_of)

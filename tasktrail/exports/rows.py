@@ -1,13 +1,14 @@
 """What is exported: records, tasks or attempts, one by one, however many there are, as of one position."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
+from ..api.pages import from_pages
 from ..api.protocol import Reading
 from ..api.reader import Questions, attempts_until
 from ..events import Recorded, Task
@@ -69,25 +70,6 @@ def _every_task(reading: Reading, filters: TaskFilters) -> Iterator[Every]:
     wanted = replace(filters, as_of=position, sort="id", limit=MAX_LIMIT)
     first, total = reading.list_tasks(wanted)
     yield Every(position, total, from_pages(reading, wanted, first, total))
-
-
-def from_pages(reading: Reading, wanted: TaskFilters, page: Sequence[Task], total: int) -> Iterator[Task]:
-    """The tasks of a list in the order of ids: those of its first page, and all behind them. It ends where you do.
-
-    None is left out where others are forgotten meanwhile, which are gone from the past, too: those behind move up, by
-    as many places at most.
-    """
-    place = last = 0
-    while page:
-        yield from (task for task in page if task.id > last)
-        place, last = place + len(page), max(last, page[-1].id)
-        if place >= total:
-            return
-        page, left = reading.list_tasks(replace(wanted, offset=place))
-        while left < total:
-            place, total = max(0, place - (total - left)), left
-            page, left = reading.list_tasks(replace(wanted, offset=place))
-        total = left
 
 
 @contextmanager
