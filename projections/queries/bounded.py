@@ -22,8 +22,10 @@ def bounded(conn: sqlite3.Connection, instructions: float, ask: Callable[[], _T]
     try:
         return ask()
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            return None
-        raise
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        if left >= 0:  # Ctrl-C came up in `look`, and was dropped there
+            raise KeyboardInterrupt from None
+        return None
     finally:
         conn.set_progress_handler(None, 0)

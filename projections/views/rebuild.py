@@ -1,8 +1,8 @@
 """Pulling the views up to the log: what was missed, or everything."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -139,15 +139,38 @@ def build_views(log: ReadableLog, path: Path, progress: ReportProgress | None = 
         views = TaskViews(path, bulk=True)
         try:
             pull(log, views, until, BULK_PAGE, progress)
-            views.connection.set_progress_handler(progress_at_end(views, progress), _STEPS)
-            views.finish()
-            views.connection.set_progress_handler(None, 0)
+            with _telling(views.connection, progress_at_end(views, progress)):
+                views.finish()
             if not log.drops(until):
                 return views
         except BaseException:
             views.close()
             raise
         views.close()
+
+
+@contextmanager
+def _telling(conn: sqlite3.Connection, goes_on: Callable[[], None]) -> Iterator[None]:
+    """Have SQLite call `goes_on` in the middle of its work, and raise what that raises, Ctrl-C too."""
+    raised: list[BaseException] = []
+
+    def tell() -> bool:
+        try:
+            goes_on()
+        except BaseException as error:  # noqa: BLE001 - raised below: Python would drop it here
+            raised.append(error)
+        return bool(raised)
+
+    conn.set_progress_handler(tell, _STEPS)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        # A signal that came while SQLite was at work is taken up before the first line of `tell`, and dropped as well.
+        raise (raised[0] if raised else KeyboardInterrupt()) from None
+    finally:
+        conn.set_progress_handler(None, 0)
 
 
 def progress_at_end(views: TaskViews, progress: ReportProgress | None) -> Callable[[], None]:

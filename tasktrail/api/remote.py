@@ -201,11 +201,15 @@ class Remote(Commands):
             # A task that leaves the list moves all behind it, and the next page would lack one.
             wanted = replace(wanted, as_of=(await self._ask(Stats, "/v1/stats")).position)
             page, total = await self._page(wanted)
-        ids = [task.id for task in page]
-        while page and len(ids) < total:
-            page, total = await self._page(replace(wanted, offset=len(ids)))
+        ids, place = [task.id for task in page], len(page)
+        while page and place < total:
+            page, left = await self._page(replace(wanted, offset=place))
+            while left < total:  # some were forgotten: the others have moved up, by as many places at most
+                place, total = max(0, place - (total - left)), left
+                page, left = await self._page(replace(wanted, offset=place))
             ids += [task.id for task in page]
-        return ids
+            place, total = place + len(page), left
+        return list(dict.fromkeys(ids))
 
     async def _page(self, filters: TaskFilters) -> tuple[list[Task], int]:
         answer = await self._ask(_Page, "/v1/tasks", _texts(filters))

@@ -153,15 +153,11 @@ def _to_follow(tasks: "Tasks", made: "MadeBatch") -> list[str]:
 
 def _tasks_of(reading: "Reading", batch: str, as_of: str = "") -> Iterator["Task"]:
     """The tasks of a batch, by their ids. The pages end where the caller does."""
-    from msgspec.structs import replace
-
+    from ..api.pages import from_pages
     from ..projections import TaskFilters
 
-    offset = 0
     asked = TaskFilters(batch=(batch,), sort="id", limit=_PAGE, as_of=as_of)
-    while tasks := reading.list_tasks(replace(asked, offset=offset))[0]:
-        yield from tasks
-        offset += len(tasks)
+    yield from from_pages(reading, asked, *reading.list_tasks(asked))
 
 
 def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence[str], *, embedded: bool) -> int:

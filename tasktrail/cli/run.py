@@ -90,21 +90,22 @@ def run_command(
 
 def unfinished_like(tasks: "Tasks", wanted: "CreateTask | GraphTask") -> "Task | None":
     """The oldest unfinished task of the same type, paths and options."""
+    from ..api.pages import from_pages
     from ..projections import TaskFilters
 
     filters = TaskFilters(status=("pending", "running", "retrying"), type=wanted.type, sort="id", limit=500)
-    while True:
-        page, _total = tasks.list_tasks(filters)
-        for task in page:
-            if (task.input_file, task.output_file, task.options) == (
-                wanted.input_file,
-                wanted.output_file,
-                wanted.options,
-            ):
-                return task
-        if len(page) < filters.limit:
-            return None
-        filters = replace(filters, offset=filters.offset + filters.limit)
+    page, total = tasks.list_tasks(filters)
+    if total > len(page):  # those that end meanwhile would move others to a page that was read already
+        filters = replace(filters, as_of=tasks.stats().position)
+        page, total = tasks.list_tasks(filters)
+    for task in from_pages(tasks, filters, page, total):
+        if (task.input_file, task.output_file, task.options) == (
+            wanted.input_file,
+            wanted.output_file,
+            wanted.options,
+        ):
+            return task if filters.as_of == "" else tasks.get_task(task.id)
+    return None
 
 
 def _find_or_create(

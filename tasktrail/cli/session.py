@@ -551,14 +551,18 @@ class Environment:
     def embedded(self, session: Session) -> "TaskService":
         """A service inside this process, for this command and its own task only."""
         from ..api.service import TaskService
-        from ..events.log.lock import announce
+        from ..events.log.lock import announce, withdraw
         from ..log_setup import set_up_logging
         from ..paths import DataPaths
 
-        config = session.load_config()
-        announce(DataPaths(session.data).lock, "run")
-        set_up_logging("warning", config.log_format)
-        return TaskService.open(session.data, config=config, own_only=True)
+        config, lock = session.load_config(), DataPaths(session.data).lock
+        made = announce(lock, "run")
+        try:
+            set_up_logging("warning", config.log_format)
+            return TaskService.open(session.data, config=config, own_only=True)
+        except Exception:
+            withdraw(lock, made)
+            raise
 
 
 def _registry(session: Session) -> "Registry":

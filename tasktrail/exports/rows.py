@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
+from ..api.pages import from_pages
 from ..api.protocol import Reading
 from ..api.reader import Questions, attempts_until
 from ..events import Recorded, Task
@@ -68,13 +69,7 @@ def _every_task(reading: Reading, filters: TaskFilters) -> Iterator[Every]:
     position = _position(reading, filters.as_of)  # so that all pages are of one moment
     wanted = replace(filters, as_of=position, sort="id", limit=MAX_LIMIT)
     first, total = reading.list_tasks(wanted)
-
-    def tasks() -> Iterator[Task]:
-        yield from first
-        for offset in range(MAX_LIMIT, total, MAX_LIMIT):
-            yield from reading.list_tasks(replace(wanted, offset=offset))[0]
-
-    yield Every(position, total, tasks())
+    yield Every(position, total, from_pages(reading, wanted, first, total))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import sha256
@@ -308,6 +309,46 @@ def test_indexes_and_the_copy_into_place_tell_that_they_go_on(
     assert told.index("indexes") < told.index("copy")
     assert "goes on" in told[told.index("indexes") : told.index("copy")]
     assert "goes on" in told[told.index("copy") :]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
+def test_what_comes_up_while_indexes_are_made_is_not_lost(
+    journal: Journal, views: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    """SQLite would only say that it was interrupted, and Ctrl-C would look like a fault."""
+    monkeypatch.setattr(rebuild, "_STEPS", 100)
+    finish, begun = TaskViews.finish, threading.Event()
+
+    def begin(self: TaskViews) -> None:
+        begun.set()
+        finish(self)
+
+    def progress(*_: int) -> None:
+        if begun.is_set():
+            raise kind
+
+    monkeypatch.setattr(TaskViews, "finish", begin)
+    with pytest.raises(kind):
+        rebuild.rebuild_views(journal.log, views, progress)
+
+
+def test_a_ctrl_c_before_anything_of_ours_runs_is_one(
+    journal: Journal, views: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "_STEPS", 100)
+    finish, building = TaskViews.finish, list[TaskViews]()
+
+    def begin(self: TaskViews) -> None:
+        building.append(self)
+        finish(self)
+
+    def progress(*_: int) -> None:
+        if building:
+            building[0].connection.interrupt()
+
+    monkeypatch.setattr(TaskViews, "finish", begin)
+    with pytest.raises(KeyboardInterrupt):
+        rebuild.rebuild_views(journal.log, views, progress)
 
 
 _PROGRAM = """

@@ -1,5 +1,6 @@
 """Tasks that are over are forgotten: gone from every file, while all else stays as it was and can be proven."""
 
+import itertools
 import json
 import sqlite3
 import threading
@@ -18,7 +19,9 @@ from owner import secret_file
 from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors.archiver import Archiver
 from tasktrail.actors.retention import Retention
+from tasktrail.api import remote
 from tasktrail.api.reader import Reader
+from tasktrail.cli import batch
 from tasktrail.cli.app import run
 from tasktrail.errors import problem
 from tasktrail.events import (
@@ -39,6 +42,7 @@ from tasktrail.events.errors import InvalidValue, NotReady, TaskForgotten, Taskt
 from tasktrail.events.log import stubs
 from tasktrail.events.log.sqlite import SqliteLogReader
 from tasktrail.events.system_events import RetentionConfigured, RetentionRule, TasksForgotten
+from tasktrail.exports import rows
 from tasktrail.handlers.workspace import TempFiles
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.bundle import prove
@@ -258,9 +262,8 @@ def test_what_an_attempt_has_left_goes_however_deep_and_with_the_notes_beside_it
 
 
 @pytest.fixture
-def client(open_service: Opener) -> Iterator[Client]:
+def client(service: TaskService) -> Iterator[Client]:
     """Of a service with two tasks that have completed."""
-    service = open_service()
     done(service, 2)
     server = HttpServer(service, socket_path=service.paths.socket, secret_file=secret_file(service.paths.data))
     server.start()
@@ -357,6 +360,51 @@ def test_a_client_has_the_service_do_it(client: Client) -> None:
         client.get_task(1)
     record = next(one for one in client.log(found.position - 1, 1))
     assert (record.name, record.actor, record.reason) == ("tasks_forgotten", "ann", "old")
+
+
+USERS = (8, 8, 9, 9, 9, 9, 9, 8, 8, 9, 9)
+
+
+def exported(client: Client) -> list[int]:
+    with rows.opened(client, "tasks", TaskFilters(status="cancelled")) as export:
+        return [task.id for _reached, task in export.rows]
+
+
+@pytest.mark.parametrize("at_page", [2, 3])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.find_ids(TaskFilters(status="cancelled")),
+        exported,
+        lambda client: [task.id for task in batch._tasks_of(client, "many")],
+    ],
+    ids=["find_ids", "export", "batch"],
+)
+def test_a_client_overlooks_no_task_where_others_are_forgotten_meanwhile(
+    service: TaskService,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Client], list[int]],
+    at_page: int,
+) -> None:
+    """Those behind them move up, also where the pages are of the past: it has them no more."""
+    tasks = [(service.create_task(type="echo", held=True, batch="many", user_id=user), user) for user in USERS]
+    for task_id, _user in tasks:
+        service.cancel_task(task_id)
+    gone, left = ([task_id for task_id, user in tasks if user == one] for one in (8, 9))
+    for module, name in ((remote, "MAX_LIMIT"), (rows, "MAX_LIMIT"), (batch, "_PAGE")):
+        monkeypatch.setattr(module, name, 3)
+    asked, pages = remote.Remote._page, itertools.count()
+
+    async def some_go(self: remote.Remote, filters: TaskFilters) -> Any:
+        if next(pages) == at_page:
+            assert service.forget(0, user_id=8).tasks == len(gone)
+        return await asked(self, filters)
+
+    monkeypatch.setattr(remote.Remote, "_page", some_go)
+    found = ask(client)
+    assert [task_id for task_id in found if task_id not in gone] == left
+    assert found == sorted(set(found))
 
 
 @pytest.mark.parametrize(

@@ -197,8 +197,12 @@ class MemoryTasks(Questions, Commands, Blocking):
         return task.progress, task.message
 
     def list_tasks(self, filters: TaskFilters | None = None) -> tuple[list[Task], int]:
+        wanted = filters or TaskFilters()
+        if wanted.as_of != "":
+            with fold_to(self.memory_log, wanted.as_of) as past:
+                return past.list(wanted)
         self._catch_up()
-        return self._queries.list(filters or TaskFilters(), self.journal.at)
+        return self._queries.list(wanted, self.journal.at)
 
     async def _find_ids(self, filters: TaskFilters) -> list[int]:
         self._catch_up()

@@ -16,6 +16,7 @@ from tasktrail.cli.run import SECOND_CTRL_C
 from tasktrail.events import CreateTask, Started
 from tasktrail.events.errors import ServiceUnreachable
 from tasktrail.events.reports import AttemptEnded, AttemptProgressed
+from tasktrail.projections import TaskFilters
 
 
 def start(tasks: Any, task_id: int = 1) -> None:
@@ -155,6 +156,26 @@ def test_the_unfinished_task_is_found_among_many(cli: Callable[..., Any], tasks:
     tasks.script += [partial(start, tasks, 555), partial(end, tasks, 555)]
     assert cli("run", "noop", "-o", "number=554").code == 0
     assert len(tasks.sent) == 600
+
+
+def test_the_unfinished_task_is_found_where_others_end_meanwhile(
+    cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What leaves the list moves those behind it, to a page that was read already."""
+    for number in range(600):
+        tasks.create_task(type="noop", options={"number": number})
+    asked, leaving = tasks.list_tasks, iter(range(1, 600))
+
+    def one_ends(filters: TaskFilters) -> Any:
+        page = asked(filters)
+        tasks.cancel_task(next(leaving))
+        return page
+
+    monkeypatch.setattr(tasks, "list_tasks", one_ends)
+    tasks.script += [partial(start, tasks, 501), partial(end, tasks, 501)]
+    shown = cli("run", "noop", "-o", "number=500")
+    assert shown.code == 0
+    assert "going on with task 501 at 0.0 %" in shown.err
 
 
 def test_a_held_task_is_released_when_it_is_run_again(cli: Callable[..., Any], tasks: Any) -> None:

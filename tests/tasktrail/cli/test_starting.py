@@ -10,7 +10,7 @@ import pytest
 
 from tasktrail import Client
 from tasktrail.cli.session import COMING_FOR, STARTING_FOR, Environment, Presence, Session
-from tasktrail.events.errors import ServiceUnreachable
+from tasktrail.events.errors import ConfigurationError, ServiceUnreachable
 from tasktrail.events.log.lock import DataLock, holder
 from tasktrail.http.server import listen_unix
 
@@ -137,3 +137,12 @@ def test_a_folder_held_by_what_takes_no_commands_is_told_at_once(
 def test_a_lock_file_that_names_nobody_here_says_nothing(data: Path, line: str) -> None:
     (data / "lock").write_text(line.format(pid=os.getpid(), host=socket.gethostname()))
     assert holder(data / "lock") is None
+
+
+def test_a_service_inside_a_command_that_is_refused_leaves_no_data_folder(tmp_path: Path) -> None:
+    config = tmp_path / "tasktrail.toml"
+    config.write_text('executor = "ray"\n')
+    session = Session(environment=Environment(), data=tmp_path / "far" / "data", config=config)
+    with pytest.raises(ConfigurationError, match="no cluster is named"):
+        session.environment.embedded(session)
+    assert list(tmp_path.iterdir()) == [config]

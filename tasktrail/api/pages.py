@@ -1,0 +1,31 @@
+"""The tasks of a list that comes in pages."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from ..events import Task
+
+if TYPE_CHECKING:
+    from ..projections import TaskFilters
+    from .protocol import Reading
+
+
+def from_pages(reading: "Reading", wanted: "TaskFilters", page: Sequence[Task], total: int) -> Iterator[Task]:
+    """The tasks of a list in the order of ids: those of its first page, and all behind them. It ends where you do.
+
+    None is left out where others are forgotten meanwhile, which are gone from the past, too: those behind move up, by
+    as many places at most.
+    """
+    place = last = 0
+    while page:
+        yield from (task for task in page if task.id > last)
+        place, last = place + len(page), max(last, page[-1].id)
+        if place >= total:
+            return
+        page, left = reading.list_tasks(replace(wanted, offset=place))
+        while left < total:
+            place, total = max(0, place - (total - left)), left
+            page, left = reading.list_tasks(replace(wanted, offset=place))
+        total = left
