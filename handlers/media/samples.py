@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.plane import AudioPlane
 
 _FLOATING = {"flt", "fltp", "dbl", "dblp"}
 _MOST = 1000.0
@@ -18,11 +19,16 @@ def dtype_of(frame: AudioFrame) -> Any:
 
 
 def sample_values(frame: AudioFrame) -> Any:
-    """The samples, shaped as by `to_ndarray`, which reads past the last plane of a frame that has eight or more."""
+    """The samples, shaped as by `to_ndarray`, which fails for a frame of eight planes."""
     if not frame.format.is_planar:
         return frame.to_ndarray()
-    planes = frame.planes[: frame.layout.nb_channels]
-    return np.stack([np.frombuffer(memoryview(plane), dtype_of(frame), frame.samples) for plane in planes])
+    return np.stack([np.frombuffer(memoryview(plane), dtype_of(frame), frame.samples) for plane in planes_of(frame)])
+
+
+def planes_of(frame: AudioFrame) -> list[AudioPlane]:
+    """The planes of a frame. PyAV looks for a null behind the last: of eight, 18 tells a ninth, and 19 none at all."""
+    count = frame.layout.nb_channels if frame.format.is_planar else 1
+    return [AudioPlane(frame, index) for index in range(count)]
 
 
 def frame_of(values: Any, like: AudioFrame) -> AudioFrame:
@@ -30,7 +36,7 @@ def frame_of(values: Any, like: AudioFrame) -> AudioFrame:
     lanes = np.ascontiguousarray(values)
     count = lanes.shape[1] if like.format.is_planar else lanes.size // like.layout.nb_channels
     made = AudioFrame(like.format.name, like.layout.name, count)
-    for plane, lane in zip(made.planes, lanes, strict=False):  # PyAV tells of more planes than there are
+    for plane, lane in zip(planes_of(made), lanes, strict=True):
         plane.update(lane)
     made.sample_rate = like.sample_rate
     return made

@@ -15,6 +15,8 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import PictureType, VideoFrame
 
+from tasktrail.handlers.media.samples import planes_of
+
 SECONDS = 3
 RATE = 48000
 
@@ -43,7 +45,7 @@ def waves(tone: Tone) -> list[AudioFrame]:
     frames = []
     for start in range(0, whole.shape[1] - 1023, 1024):
         frame = AudioFrame("fltp", tone.layout, 1024)
-        for plane, lane in zip(frame.planes, whole[:, start : start + 1024], strict=False):  # PyAV takes 7
+        for plane, lane in zip(planes_of(frame), whole[:, start : start + 1024], strict=True):
             plane.update(lane.tobytes())
         frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
         frames.append(frame)
