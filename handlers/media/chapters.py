@@ -26,11 +26,11 @@ def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[s
     lost: set[str] = set()
     for chapter in listed[:_MOST_CHAPTERS]:
         unit = chapter["time_base"]
-        if unit is not None and chapter["start"] < chapter["end"]:
-            unit = Fraction(unit.numerator, unit.denominator)
+        if unit and chapter["start"] < chapter["end"]:
+            seconds = Fraction(unit.numerator, unit.denominator)
             tags = chapter["metadata"]
             lost |= {name.lower() for name in tags} - {"title"}
-            found.append(Chapter(chapter["start"] * unit, chapter["end"] * unit, tags.get("title", "")))
+            found.append(Chapter(chapter["start"] * seconds, chapter["end"] * seconds, tags.get("title", "")))
     notes = [f"tags of chapters dropped: {', '.join(sorted(lost)[:_NAMED])}"] if lost else []
     if len(found) < len(listed):
         notes.append(f"{len(listed) - len(found)} of {len(listed)} chapters dropped: no length, or too many")

@@ -76,9 +76,8 @@ def open_result(path: Path) -> InputContainer:
 
     FFmpeg would decode a picture, which takes longer than all else, to know more of the track than is needed then.
     """
-    undecoded: Any = [{"skip_frame": "all"}]  # PyAV says that these were texts
     confined = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}  # a segment may be of another node
-    return av.open(str(path), options=confined, stream_options=undecoded)
+    return av.open(str(path), options={**confined, "skip_frame": "all"})
 
 
 def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:

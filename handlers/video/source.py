@@ -155,7 +155,7 @@ def _examine(path: Path, *, brief: bool) -> VideoSource | None:
     """None if a brief look does not show enough."""
     with open_input(path) as container:
         stream = picture_stream(container, path.name)
-        if stream.time_base is None:
+        if not stream.time_base:
             raise UnusableInputError(f"{path.name}: the picture has no time base")
         # Before reading: some formats list what they happened to pass. MPEG lists all of it, keyframe or not.
         marks = [] if container.format.name == "mpeg" else _marks(stream)

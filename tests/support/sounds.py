@@ -73,18 +73,17 @@ def write(
     with av.open(str(path), "w", format=kind, options={"fflags": "+bitexact"}) as output:
         output.metadata.update(tags)
         if chapters:
-            output.set_chapters(
-                [
-                    {
-                        "id": number,
-                        "start": round(1000 * start),
-                        "end": round(1000 * end),
-                        "time_base": Fraction(1, 1000),
-                        "metadata": {"title": title},
-                    }
-                    for number, (start, end, title) in enumerate(chapters, 1)
-                ]
-            )
+            listed: Any = [
+                {
+                    "id": number,
+                    "start": round(1000 * start),
+                    "end": round(1000 * end),
+                    "time_base": Fraction(1, 1000),
+                    "metadata": {"title": title},
+                }
+                for number, (start, end, title) in enumerate(chapters, 1)
+            ]
+            output.set_chapters(listed)
         track: Any = output.add_stream(codec, rate=rate)
         track.codec_context.layout = LAYOUTS[len(wave)]
         if form:

@@ -150,7 +150,7 @@ def _choose(container: InputContainer, name: str, track: int | None) -> AudioStr
     stream = container.streams.best("audio") if track is None else tracks[track - 1]
     if not isinstance(stream, AudioStream):  # FFmpeg knows the codec of none of them
         stream = tracks[0]
-    if stream.codec_context is None or stream.time_base is None:
+    if stream.codec_context is None or not stream.time_base:
         raise Unusable(f"{name}: the codec of its sound is not known here")
     return stream
 

@@ -14,7 +14,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
 from ...media.chapters import write_chapters
-from ..opening import open_input, open_result
+from ..opening import as_fraction, open_input, open_result
 from ..source import VideoSource
 from .attachments import AttachmentWriter
 from .checkpoint import AudioTrack, Segment
@@ -187,9 +187,7 @@ def _sound(container: InputContainer, track: Stream, start: Fraction, *, hides: 
 
 def _unit(container: InputContainer) -> Fraction:
     """The unit of a part's times, in seconds."""
-    unit = container.streams[0].time_base
-    assert unit is not None
-    return unit
+    return as_fraction(container.streams[0].time_base)
 
 
 def _seconds(unit: Fraction, begin: Fraction) -> Callable[[int], float]:

@@ -270,7 +270,7 @@ def _copied(
     Packets before the stated start are kept with negative times: decoders need them and players skip them. A file that
     cannot say so gets none that an edit list of the source hides, and none gets what is hidden behind the end.
     """
-    assert stream.time_base is not None
+    assert stream.time_base
     count, last, unit = 0, None, float(stream.time_base)
     shown = plan.codec not in _IN_MP4
     begin = stream.start_time if span.start is None else None

@@ -14,6 +14,7 @@ from av.video.frame import PictureType
 from containers import Contents, contents_of
 
 from tasktrail.handlers import Finished
+from tasktrail.handlers.video.opening import as_fraction
 
 SECONDS, BT601 = 2, 6
 OUTPUTS = ["mp4", "m4v", "mov", "mkv", "webm"]
@@ -147,7 +148,7 @@ def test_every_codec_keeps_shape_colours_and_tag_in_every_container(
         assert not video.interlaced
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            shown = (stream.width, stream.height, stream.sample_aspect_ratio or 1)
+            shown = (stream.width, stream.height, as_fraction(stream.sample_aspect_ratio) or 1)
         if suffix in ("mkv", "webm") and codec in ("vp9", "av1"):  # nothing there tells the shape of a pixel
             assert shown == (212, 120, 1)
             assert "pixels of 4:3 became square" in notes
