@@ -80,6 +80,19 @@ def open_result(path: Path) -> InputContainer:
     return av.open(str(path), options={**confined, "skip_frame": "all"})
 
 
+def open_as_template(path: Path) -> InputContainer:
+    """Open a film that was read before, or a part of one, to write tracks of sound like its own.
+
+    FFmpeg 9 counts what an edit list hides of the sound to the lead of the codec, and hides as much of what is written
+    into Matroska.
+    """
+    confined = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}
+    plain: InputContainer = av.open(
+        str(path.absolute()), "r", options={**confined, "ignore_editlist": "1"}, **ANY_METADATA
+    )
+    return plain
+
+
 def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:
     """Why the file cannot be opened. FFmpeg answers EINVAL for a format that is not in the list."""
     if isinstance(error, av.error.ArgumentError):

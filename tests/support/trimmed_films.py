@@ -29,11 +29,15 @@ def with_edits(source: Path, path: Path, *edits: list[tuple[int, int]]) -> Path:
     Its index lies at the end, as it does in a mp4 unless another place is asked for.
     """
     content = bytearray(source.read_bytes())
+    place = content.index(b"mvhd") + 16
+    second = int.from_bytes(
+        content[place : place + 4], "big"
+    )  # in the unit of the film, which each muxer chooses itself
     place = 0
     for entries in edits:
         place = content.index(b"elst", place) - 4
         old = int.from_bytes(content[place : place + 4], "big")
-        body = b"".join(struct.pack(">IiI", length, begin, 1 << 16) for length, begin in entries)
+        body = b"".join(struct.pack(">IiI", length * second // 1000, begin, 1 << 16) for length, begin in entries)
         made = struct.pack(">I4sII", 16 + len(body), b"elst", 0, len(entries)) + body
         for name in (b"moov", b"trak", b"edts"):
             at = content.rindex(name, 0, place) - 4

@@ -14,7 +14,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
 from ...media.chapters import write_chapters
-from ..opening import as_fraction, open_input, open_result
+from ..opening import as_fraction, open_as_template, open_input, open_result
 from ..source import VideoSource
 from .attachments import AttachmentWriter
 from .checkpoint import AudioTrack, Segment
@@ -72,7 +72,8 @@ def join(source: VideoSource, container: Container, parts: Parts, output: Path, 
         tracks = [parts.picture.packets(picture, begin)]
         for made, starts, metadata in zip(parts.audio, sounds_begin, parts.sound_metadata, strict=True):
             sound = opened.enter_context(av.open(str(parts.folder / made.name)))
-            track = result.add_stream_from_template(sound.streams.audio[0], opaque=True)
+            model = opened.enter_context(open_as_template(parts.folder / made.name))
+            track = result.add_stream_from_template(model.streams.audio[0], opaque=True)
             write_metadata(track, metadata, container.format)
             tracks.append(_sound(sound, track, starts - begin, hides=container.format in ("mp4", "mov")))
         writer = SubtitleWriter(source.path, parts.extras.subtitles, container, result, parts.folder)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import av
 import msgspec
@@ -32,7 +32,7 @@ from ...media.loudness import (
 from ...media.samples import Finite
 from ...media.sound_shape import Cut, Gain, Shape, shaped
 from ...pieces import seal
-from ..opening import is_input_fault, open_input, packets_of, seek, write_packet
+from ..opening import is_input_fault, open_as_template, open_input, packets_of, seek, write_packet
 from .checkpoint import AudioTrack, SoundLevel
 from .metadata import TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
@@ -222,7 +222,7 @@ def convert_sound(
     try:
         if plan.copy:
             with _opened(path, plan, span) as (container, stream):
-                made = _copied(container, stream, plan, span, part, tick)
+                made = _copied(path, container, stream, plan, span, part, tick)
         elif plan.loudness is None:
             made = _encoded(path, plan, span, backend, part, tick)
         else:
@@ -258,6 +258,7 @@ def _opened(path: Path, plan: SoundPlan, span: SoundRange) -> Iterator[tuple[Inp
 
 
 def _copied(
+    path: Path,
     container: InputContainer,
     stream: AudioStream,
     plan: SoundPlan,
@@ -274,8 +275,8 @@ def _copied(
     count, last, unit = 0, None, float(stream.time_base)
     shown = plan.codec not in _IN_MP4
     begin = stream.start_time if span.start is None else None
-    with open_part(part, plan) as output:
-        track = output.add_stream_from_template(stream, opaque=True)
+    with open_as_template(path) as model, open_part(part, plan) as output:
+        track: Any = output.add_stream_from_template(model.streams[plan.stream], opaque=True)
         for packet in packets_of(container, stream):
             if packet.pts is None or (last is not None and packet.pts <= last) or (shown and packet.is_discard):
                 continue
