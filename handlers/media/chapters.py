@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from av.container import InputContainer, OutputContainer
 
+from .tag_text import plain_text
+
 _NAMED = 10
 """Lost tags that a note names."""
 _MOST_CHAPTERS = 10_000
@@ -28,7 +30,7 @@ def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[s
         unit = chapter["time_base"]
         if unit and chapter["start"] < chapter["end"]:
             seconds = Fraction(unit.numerator, unit.denominator)
-            tags = chapter["metadata"]
+            tags = {plain_text(name): plain_text(value) for name, value in chapter["metadata"].items()}
             lost |= {name.lower() for name in tags} - {"title"}
             found.append(Chapter(chapter["start"] * seconds, chapter["end"] * seconds, tags.get("title", "")))
     notes = [f"tags of chapters dropped: {', '.join(sorted(lost)[:_NAMED])}"] if lost else []

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from ..contract import Unusable
 from ..inputs import refuse_empty
 from ..media.damage import lacking_bytes
+from ..media.tag_text import plain_text
 
 
 class UnusableInputError(Unusable):
@@ -68,6 +69,10 @@ def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusabl
         if not is_input_fault(error):
             raise
         raise unusable(_in_words(path, error, refusal)) from error
+    for part in (container, *container.streams):
+        readable = {plain_text(name): plain_text(value) for name, value in part.metadata.items()}
+        part.metadata.clear()
+        part.metadata.update(readable)
     return container
 
 

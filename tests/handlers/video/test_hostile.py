@@ -3,6 +3,7 @@
 import os
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,8 @@ def test_a_title_that_is_not_utf_8_does_no_harm(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
     named = tmp_path / "named.mp4"
+    told = {"id": 1, "start": 0, "end": 500, "time_base": Fraction(1, 1000), "metadata": {"title": "a long title"}}
+    chapters: Any = [told]
     with av.open(str(clips(audio="", seconds=1))) as source, av.open(str(named), "w") as output:
         track = output.add_stream_from_template(source.streams.video[0], opaque=True)
         output.metadata["title"] = "a long title"
@@ -119,10 +122,15 @@ def test_a_title_that_is_not_utf_8_does_no_harm(
             if packet.size:
                 packet.stream = track
                 output.mux(packet)
+        output.set_chapters(chapters)
     content = named.read_bytes()
     assert b"a long title" in content
-    named.write_bytes(content.replace(b"a long title", b"\xff\xfe\xe9 \xc3\x28title"))
-    assert isinstance(convert(prepare(named)), Finished)
+    named.write_bytes(content.replace(b"a long title", b"\xe9\xff\xfe \xc3\x28 title"))
+    context = prepare(named, "out.mkv")
+    assert isinstance(convert(context), Finished)
+    with av.open(str(context.output_file)) as container:
+        titles = {container.metadata["title"], container.chapters()[0]["metadata"]["title"]}
+    assert titles == {"\N{REPLACEMENT CHARACTER}" * 3 + " \N{REPLACEMENT CHARACTER}( title"}
 
 
 def test_a_missing_input_is_an_error_that_may_pass(
