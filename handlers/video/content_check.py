@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from ..contract import Unusable
-from .opening import as_fraction, is_input_fault, tolerant
+from .opening import as_fraction, decoded, is_input_fault, tolerant
 
 _SLACK = 0.5
 """Seconds that a track may be shorter. Encoders of sound add and cut some at both ends."""
@@ -64,7 +64,7 @@ def content_of(container: InputContainer, tick: Callable[[float], None]) -> Cont
     packets = ((packet.stream, packet) for packet in tolerant(container.demux(tracks)) if packet.size)
     for stream, packet in chain(packets, ends):
         try:
-            frames = stream.decode(packet)
+            frames = decoded(stream.decode, packet)
         except av.error.FFmpegError as error:
             if not is_input_fault(error):
                 raise

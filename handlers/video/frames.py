@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ..io_errors import error_text
-from .opening import is_input_fault, open_input, packets_of, picture_stream, seek
+from .opening import decoded, is_input_fault, open_input, packets_of, picture_stream, seek
 from .source import VideoSource
 
 _STEP_BACK = 5
@@ -143,13 +143,14 @@ def _tolerant(
     stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], name: str, reading: DecodePass
 ) -> Iterator[VideoFrame]:
     """Decode, and tolerate some damage."""
+    decoder = stream.codec_context.codec.name  # it is lost with PyAV 19 where it cannot be begun
     for packet in chain(packets, [None]):
         try:
-            frames = stream.decode(packet)
+            frames = decoded(stream.decode, packet)
         except av.error.FFmpegError as error:
             if not is_input_fault(error):
                 raise
-            reading.refuse(name, stream.codec_context.codec.name, error)
+            reading.refuse(name, decoder, error)
             continue
         reading.good += 1
         yield from frames
@@ -225,7 +226,7 @@ def keyframes_of(source: VideoSource) -> Iterator[tuple[int, VideoFrame]]:
             if packet is not None and not packet.is_keyframe:
                 continue
             try:
-                frames = stream.decode(packet)
+                frames = decoded(stream.decode, packet)
             except av.error.FFmpegError as error:
                 if not is_input_fault(error):
                     raise

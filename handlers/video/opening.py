@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.
 
 _Track = TypeVar("_Track", VideoStream, AudioStream)
 _Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 
 def open_input(path: Path) -> InputContainer:
@@ -171,6 +172,23 @@ def tolerant(packets: Iterator[_Item]) -> Iterator[_Item]:
     except av.error.FFmpegError as error:
         if not is_input_fault(error):
             raise
+
+
+def decoded(decode: Callable[[Any], _Made], packet: "av.Packet[Any] | None") -> _Made:
+    """What the decoder makes of a packet.
+
+    One that cannot be begun raises an FFmpegError each time. With PyAV 19 it loses its codec, and the second time says
+    that this is unknown.
+
+    Raises:
+        FFmpegError: it refuses the packet.
+    """
+    try:
+        return decode(packet)
+    except av.error.FFmpegError:
+        raise
+    except ValueError as error:
+        raise av.error.InvalidDataError(av.error.tag_to_code(b"INDA"), "The decoder cannot be begun") from error
 
 
 def seek(container: InputContainer, stream: VideoStream | AudioStream, moment: int) -> bool:

@@ -23,6 +23,7 @@ from .light import HDR, Light, light_of
 from .opening import (
     UnusableInputError,
     as_fraction,
+    decoded,
     is_input_fault,
     open_input,
     packets_of,
@@ -241,7 +242,7 @@ def _bytes_beside(container: InputContainer) -> int:
 def _frames(stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"]) -> Iterator[VideoFrame]:
     for packet in chain(packets, [None]):
         try:
-            yield from stream.decode(packet)
+            yield from decoded(stream.decode, packet)
         except av.error.FFmpegError as error:
             if not is_input_fault(error):
                 raise

@@ -19,7 +19,7 @@ from ...contract import Unusable
 from ...media.damage import lacking_bytes
 from ...media.samples import Finite
 from ...video.convert.metadata import PROGRAM_NOTE
-from ...video.opening import FILM_FORMATS, as_fraction, is_input_fault, open_confined, packets_of
+from ...video.opening import FILM_FORMATS, as_fraction, decoded, is_input_fault, open_confined, packets_of
 from .estimate import SoundInfo
 
 _FORMATS = f"{FILM_FORMATS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,wv,tta,au"
@@ -209,7 +209,7 @@ class Decoding:
             stream: Any = container.streams[self._source.index]
             for packet in chain(packets_of(container, stream), [None]):
                 try:
-                    frames = stream.decode(packet)
+                    frames = decoded(stream.decode, packet)
                 except av.error.FFmpegError as error:
                     if not is_input_fault(error):
                         raise

@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 from ...contract import Unusable
 from ...document.fonts import Ruler, can_shape, font_names, load_font, runs_to_left
 from ..light import HDR
-from ..opening import is_input_fault, open_input, tolerant
+from ..opening import decoded, is_input_fault, open_input, tolerant
 from ..source import VideoSource
 from ..tones import paper_white
 from .options import VideoConvertOptions, parse_numbers
@@ -162,24 +162,24 @@ def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tu
     with open_input(source.path) as opened:
         stream: Any = opened.streams[index]
         context = stream.codec_context
-        screen = _Screen((source.width, source.height))
+        screen, codec = _Screen((source.width, source.height)), context.codec.canonical_name
         for packet in tolerant(opened.demux(stream)):
             tick()
             if packet.pts is None or not packet.size:
                 continue
-            if context.codec.canonical_name == _PGS:
+            if codec == _PGS:
                 screen.read(bytes(packet))
             try:
-                decoded = context.decode2(packet)
+                said = decoded(context.decode2, packet)
             except av.error.FFmpegError as error:
                 if not is_input_fault(error):
                     raise
                 continue
-            if decoded is None:
+            if said is None:
                 continue
-            start = packet.pts * packet.time_base + Fraction(decoded.start_display_time, 1000)
+            start = packet.pts * packet.time_base + Fraction(said.start_display_time, 1000)
             shown: list[CueText | Bitmap] = []
-            for each in decoded:
+            for each in said:
                 if isinstance(each, BitmapSubtitle):
                     bitmap = _bitmap_of(each, screen)
                     shown += [bitmap] if bitmap else []
@@ -188,7 +188,7 @@ def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tu
                     text, told = _text_of(each)
                     foreign = foreign or told
                     shown += [text] if text.rows else []
-            found.append(_Found(start, _end_of(packet, decoded), tuple(shown)))
+            found.append(_Found(start, _end_of(packet, said), tuple(shown)))
             if len(found) > _MOST_LINES or size > _MOST_BYTES:
                 raise Unusable(f"the subtitles of {source.path.name} are too many to be drawn")
     return tuple(_timed(sorted(found, key=lambda each: each.start))), foreign

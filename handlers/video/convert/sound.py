@@ -32,7 +32,7 @@ from ...media.loudness import (
 from ...media.samples import Finite
 from ...media.sound_shape import Cut, Gain, Shape, shaped
 from ...pieces import seal
-from ..opening import is_input_fault, open_as_template, open_input, packets_of, seek, write_packet
+from ..opening import decoded, is_input_fault, open_as_template, open_input, packets_of, seek, write_packet
 from .checkpoint import AudioTrack, SoundLevel
 from .metadata import TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
@@ -462,7 +462,7 @@ def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFra
     """Decode what can be decoded. A bad packet costs only its own piece of sound."""
     for packet in chain(packets_of(container, stream), [None]):
         try:
-            frames = stream.decode(packet)
+            frames = decoded(stream.decode, packet)
         except av.error.FFmpegError as error:
             if not is_input_fault(error):
                 raise

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from crafting import Bait
 from noises import NOISES
-from sounds import hear, tone, write
+from sounds import hear, tone, without_alac, write
 
 from tasktrail.handlers import Finished, Rejected
 
@@ -40,6 +40,12 @@ def wav(
 def refused(outcome: Any) -> str:
     assert isinstance(outcome, Rejected), outcome
     return outcome.reason
+
+
+def test_sound_whose_decoder_cannot_be_begun_is_refused(tmp_path: Path, convert: Callable[..., Any]) -> None:
+    path = tmp_path / "strange.mkv"
+    path.write_bytes(without_alac(write(tmp_path / "whole.mkv", tone(1.0), codec="alac", form="s16p")))
+    assert refused(convert(path, "out.mp3")[1]).startswith("strange.mkv: its sound ")
 
 
 @pytest.mark.parametrize("suffix", OUTPUTS)

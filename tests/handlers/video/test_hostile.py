@@ -10,6 +10,7 @@ from typing import Any
 import av
 import pytest
 from av.audio.stream import AudioStream
+from sounds import without_alac
 
 from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.video.frames import UndecodableError
@@ -107,6 +108,29 @@ def test_a_video_of_which_nearly_nothing_can_be_decoded_fails_by_name(
         UndecodableError, match=r"damaged\.mov: of \d+ packets the decoder png refused \d+, and nothing says"
     ):
         convert(prepare(tmp_path / "damaged.mov"))
+
+
+def test_a_picture_whose_decoder_cannot_be_begun_is_rejected(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = clips(suffix=".mkv", codec="ffv1", options={"level": "3"}, audio="", seconds=1)
+    with av.open(str(whole)) as container:
+        told = container.streams.video[0].codec_context.extradata
+    assert told
+    path = tmp_path / "strange.mkv"
+    path.write_bytes(whole.read_bytes().replace(told, bytes(len(told))))
+    assert rejected(convert, prepare(path)) == "strange.mkv: not one frame with a time can be decoded"
+
+
+def test_sound_whose_decoder_cannot_be_begun_is_dropped_and_that_is_told(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "strange.mkv"
+    path.write_bytes(without_alac(clips(suffix=".mkv", audio="alac", seconds=1)))
+    context = prepare(path, "out.mkv", audio_codec="aac")
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert "sound dropped: none of it can be decoded" in outcome.result["notes"]
 
 
 def test_a_title_that_is_not_utf_8_does_no_harm(
