@@ -232,6 +232,26 @@ def test_odd_rates_become_the_next_that_a_codec_has(
         assert told(outcome)["notes"] == []
 
 
+@pytest.mark.skipif(av.__version__.startswith("18."), reason="PyAV 18 frees such a layout twice, and dies of it")
+@pytest.mark.parametrize("form", ["s16", "flt"])
+def test_channels_that_come_in_another_order_are_put_in_the_usual_one(
+    form: str, tmp_path: Path, convert: Convert
+) -> None:
+    left, right = tone(1.0, peak=0.1, channels=1), tone(1.0, peak=0.4, channels=1)
+    stored = np.concatenate([right, left]).T.reshape(1, -1)
+    stored = stored if form == "flt" else (stored * 32767).astype(np.int16)
+    with av.open(str(tmp_path / "in.mov"), "w") as output:
+        track: Any = output.add_stream({"s16": "pcm_s16le", "flt": "pcm_f32le"}[form], rate=44100)
+        track.codec_context.layout = "FR+FL"
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(stored), form, "FR+FL")
+        frame.sample_rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
+        output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+    path, outcome = convert(tmp_path / "in.mov", "out.flac")
+    assert isinstance(outcome, Finished)
+    assert np.abs(hear(path).wave).max(axis=1) == pytest.approx([0.1, 0.4], abs=0.001)
+
+
 def test_options_of_the_sound_are_followed(tmp_path: Path, convert: Convert) -> None:
     source = write(tmp_path / "in.wav", tone(4.0))
     best, worst = (convert(source, f"q{quality}.mp3", quality=quality)[0].stat().st_size for quality in (0, 9))
