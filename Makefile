@@ -175,14 +175,15 @@ newest: ## Run the tests of media files with the newest releases that pyproject.
 	PYTHONWARNINGS="ignore:Editable installation" .venv-newest/bin/pip install --quiet --disable-pip-version-check --editable '.[media]' --group dev --group bench --group outside
 	.venv-newest/bin/pytest -n $(JOBS) -m "not crash and not long" -p no:cacheprovider $(or $(ARGS),tests/handlers)
 
-# Made with the oldest Python we support: what it can install, the newer ones can too. What it cannot is pinned as in .venv.
+# Made with the oldest Python we support: what it can install, the newer ones can too. What it cannot is pinned as in .venv,
+# which has to be of a newer one. There is a PyAV for each: the newest for Python 3.11 dies of some sound.
 pins: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-pins && $(or $(PYTHON),python3.11) -m venv .venv-pins
 	.venv-pins/bin/pip install --quiet --upgrade pip setuptools
 	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media,ray]' --group dev --group bench --group outside --group postgresql
 	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
-	  .venv-pins/bin/pip freeze --all --exclude tasktrail; \
-	  $(BIN)/pip freeze | grep '^aics-' || true; } > constraints.txt
+	  .venv-pins/bin/pip freeze --all --exclude tasktrail | sed "s/^av==.*/&; python_version < '3.12'/"; \
+	  $(BIN)/pip freeze | sed -n "/^aics-/p; s/^av==.*/&; python_version >= '3.12'/p"; } > constraints.txt
 	rm -rf .venv-pins
 
 golden: $(READY) ## Pin the forms of all events after a change that adds to them (ARGS=--log: and keep a log of this version)
