@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from av.container import InputContainer, OutputContainer
 
+from ...events.counted import counted, plural
+
 _NAMED = 10
 """Lost tags that a note names."""
 _MOST_CHAPTERS = 10_000
@@ -33,7 +35,7 @@ def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[s
             found.append(Chapter(chapter["start"] * unit, chapter["end"] * unit, tags.get("title", "")))
     notes = [f"tags of chapters dropped: {', '.join(sorted(lost)[:_NAMED])}"] if lost else []
     if len(found) < len(listed):
-        notes.append(f"{len(listed) - len(found)} of {len(listed)} chapters dropped: no length, or too many")
+        notes.append(f"{len(listed) - len(found)} of {counted(len(listed), 'chapter')} dropped: no length, or too many")
     return tuple(found), tuple(notes)
 
 
@@ -51,9 +53,8 @@ def titled(chapters: Sequence[Chapter], container: str) -> tuple[tuple[Chapter, 
         for number, chapter in enumerate(chapters, start=1)
     )
     count = sum(not chapter.title for chapter in chapters)
-    what = "1 chapter without a title was called by its number"
-    if count > 1:
-        what = f"{count} chapters without a title were called by their numbers"
+    called = plural(count, "was called by its number", "were called by their numbers")
+    what = f"{counted(count, 'chapter')} without a title {called}"
     return named, (what,) if count else ()
 
 

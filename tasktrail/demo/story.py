@@ -23,6 +23,7 @@ from rich.table import Column
 
 from ..api.client import Client
 from ..events import Checkpointed, Started, Task
+from ..events.counted import counted
 from ..events.errors import InvalidPath, NotReady, TasktrailError
 from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Decoded, Sample, decode_video, fetch, repeat
 
@@ -208,7 +209,7 @@ class Demo:
         event = before[-1] if before else None
         at = event.progress or 0.0 if isinstance(event, Checkpointed) else 0.0
         self._console.print(
-            f"  attempt 2 goes on from the checkpoint at {at:.0f} %, with {len(before)} checkpoints kept"
+            f"  attempt 2 goes on from the checkpoint at {at:.0f} %, with {counted(len(before), 'checkpoint')} kept"
         )
         return at
 

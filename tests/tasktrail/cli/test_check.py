@@ -271,11 +271,11 @@ def test_an_incremental_backup_says_what_is_new_and_what_was_not_read(
     earlier = first[0].partition(":")[0]
     told = backup(tmp_path / "new.db", "--base", folder).out.splitlines()
     assert re.fullmatch(rf"{tmp_path}/new\.db: [\d.]+ KiB, what is new checked", told[0])
-    assert told[1] == f"1 records, 0 B more than {earlier}, which was not read again"
+    assert told[1] == f"1 record, 0 B more than {earlier}, which was not read again"
     assert told[2].startswith("head 4 ")
     told = backup(tmp_path / "checked.db", "--base", earlier, "--check").out.splitlines()
     assert told[0].endswith(" KiB, checked")
-    assert told[1] == f"1 records, 0 B more than {earlier}"
+    assert told[1] == f"1 record, 0 B more than {earlier}"
     found = json.loads(backup(tmp_path / "told.db", "--base", folder, "--json").out)
     assert (found["base"], found["records_added"], found["checked_from"], found["note"]) == (earlier, 1, 4, "")
     assert found["bytes_added"] == found["size"] - Path(earlier).stat().st_size
