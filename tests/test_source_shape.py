@@ -77,6 +77,32 @@ def test_a_name_that_differs_is_found(tmp_path: Path) -> None:
     assert ids_of_their_own(source) == [f"{source}:2: getpid"]
 
 
+def clocks_of_everybody(path: Path) -> list[str]:
+    """Tests that give the whole process another time. A service that a session of tests shares would believe it."""
+    return [
+        f"{path}:{node.lineno}: {ast.unparse(node.args[0])}"
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr"
+        if node.args and re.match(r"['\"]?(time|datetime)\b", ast.unparse(node.args[0]))
+    ]
+
+
+@pytest.mark.slow
+def test_no_test_gives_the_whole_process_another_time() -> None:
+    assert [line for path in sources(ROOT, "tests") for line in clocks_of_everybody(path)] == []
+
+
+def test_another_time_for_everybody_is_found(tmp_path: Path) -> None:
+    source = tmp_path / "test_it.py"
+    source.write_text(
+        "def test_it(monkeypatch):\n"
+        "    monkeypatch.setattr(module, 'time', fake)\n"
+        "    monkeypatch.setattr(time, 'sleep', fake)\n"
+        "    monkeypatch.setattr('time.monotonic', fake)\n"
+    )
+    assert clocks_of_everybody(source) == [f"{source}:3: time", f"{source}:4: 'time.monotonic'"]
+
+
 COUNTED = re.compile(
     r" (?:(?:more|new|older|other|sound|subtitle) )?(?:archives|attempts|chapters|characters|checkpoints|commands|"
     r"crashes|faces|files|findings|frames|keys|lines|nodes|packets|pages|parts|pictures|records|retries|seals|segments|"
