@@ -34,6 +34,7 @@ def test_encoders_that_the_build_lacks_are_named(monkeypatch: pytest.MonkeyPatch
 
 def test_a_machine_without_libreoffice_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "find_libreoffice", lambda: None)
+    monkeypatch.setattr(document, "font_file", lambda _face: Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"))
     (line,) = weak(list(document.checkup()))
     assert line.startswith("office: LibreOffice is not there")
 
