@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import httpx
 import msgspec
 
+from ..events.counted import counted
 from ..events.log.log_reader import LogReader
 from ..projections.errors import SealUnfit
 from ..projections.proof.growth import tree_of
@@ -146,7 +147,7 @@ class _Sealed:
         size, status = self._seal.checkpoint.size, answer.status
         seen = _size_in(answer)
         if seen is not None and seen > size:
-            return "contradicted", f"it has signed {seen} records, and this log has only {size}", _COMPARE
+            return "contradicted", f"it has signed {counted(seen, 'record')}, and this log has only {size}", _COMPARE
         if seen == old == size or status == HTTPStatus.UNPROCESSABLE_ENTITY:
             return "contradicted", "it has signed a log with other records, which this one does not continue", _COMPARE
         introduce = f"Give its operator the origin {self._key.name} and the public key {self._key.text}"

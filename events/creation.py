@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from .commands import CreateGraph, CreateTask, GraphTask, TaskFields
 from .context import DecisionContext
+from .counted import counted
 from .errors import CONFLICT, CONTRADICTION, GraphCycle, InvalidValue, OutputTaken, UnknownDependency
 from .estimates import recorded
 from .recorded import Event
@@ -122,7 +123,8 @@ def _edges(command: CreateTask) -> tuple[tuple[int, ...], DependencyPolicies]:
         return tuple(dict.fromkeys(depends_on)), policies
     if len(policies) != len(depends_on):
         raise InvalidValue(
-            f"{len(policies)} policies for {len(depends_on)} dependencies: give one, or one for each",
+            f"{counted(len(policies), 'policy', 'policies')} for "
+            f"{counted(len(depends_on), 'dependency', 'dependencies')}: give one, or one for each",
             field="on_dependency_failure",
             status=CONTRADICTION,
         )

@@ -23,6 +23,7 @@ from .commands import (
     StartTask,
 )
 from .context import DecisionContext
+from .counted import counted
 from .creation import check_start, create_graph, created_event
 from .errors import (
     IllegalTransition,
@@ -127,7 +128,9 @@ def _retry(state: TaskState, command: RetryTask, context: DecisionContext) -> tu
         raise _illegal(state, f"is {state.status}: only a failed or cancelled task can be retried by hand")
     beyond = state.retry_count >= state.spec.max_retries
     if beyond and not command.force:
-        raise RetriesExhausted(f"Task {state.id} has used {state.retry_count} of {state.spec.max_retries} retries")
+        raise RetriesExhausted(
+            f"Task {state.id} has used {state.retry_count} of {counted(state.spec.max_retries, 'retry', 'retries')}"
+        )
     holder = context.outputs.get(output_of(state.spec), state.id)
     if holder != state.id and not state.spec.overwrite:
         raise OutputTaken.by(
@@ -315,7 +318,7 @@ def _after_crash(state: TaskState, failure: Failed, context: DecisionContext) ->
         return (replace(failure, rule=rule.name),)
     crashes = state.crash_count + 1
     if crashes >= context.max_crashes:
-        return (replace(failure, rule=f"poison: {crashes} crashes in a row"),)
+        return (replace(failure, rule=f"poison: {counted(crashes, 'crash', 'crashes')} in a row"),)
     due_at = retry_due(context.now, crash_delay(crashes))
     return (
         replace(failure, rule=rule.name if rule else "crash", final=False),

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from .counted import plural
 from .task_events import Created
 
 MissedRuns: TypeAlias = Literal["skip", "once", "all"]
@@ -373,7 +374,8 @@ class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         if self.older_than is None:
             return f"{tasks}: kept"
         days, rest = divmod(self.older_than, 86400)
-        return f"{tasks}, older than {f'{self.older_than:g} s' if rest or not days else f'{days:g} days'}"
+        age = f"{self.older_than:g} s" if rest or not days else f"{days:g} {plural(days, 'day')}"
+        return f"{tasks}, older than {age}"
 
 
 class RetentionConfigured(_SystemEvent, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from ..events import Cancelled, Checkpointed, Completed, Created, Event, Failed, Progressed, Retried, Started
+from ..events.counted import counted, plural
 from ..events.ranges import shortened
 from ..events.recorded import Stub, timestamp, to_the_second
 from ..events.system_events import (
@@ -146,7 +147,7 @@ def _system(event: SystemEvent) -> str:
             return _node(event)
         case UserErased():
             plain = f", {event.plain} more are in plain text" if event.plain else ""
-            return f"the user of {len(event.tasks)} tasks was erased{plain}"
+            return f"the user of {counted(len(event.tasks), 'task')} was erased{plain}"
         case ErasureFinished():
             return f"the erasure at {event.erasure} is finished"
         case RetentionConfigured() | TasksForgotten() | SegmentArchived():
@@ -217,9 +218,10 @@ def _node(event: NodeJoined | NodeChanged | NodeLeft | NodeDrainStarted | NodeDr
     match event:
         case NodeJoined() | NodeChanged():
             labels = "".join(f", {key}={value}" for key, value in sorted(event.labels.items()))
-            gpus = f", {event.gpus:g} GPUs" if event.gpus else ""
+            cpus = f"{event.cpus:g} {plural(event.cpus, 'CPU')}"
+            gpus = f", {event.gpus:g} {plural(event.gpus, 'GPU')}" if event.gpus else ""
             did = "joined" if isinstance(event, NodeJoined) else "changed"
-            return f"node {event.node} {did}: {event.cpus:g} CPUs, {event.memory:,} bytes of memory{gpus}{labels}"
+            return f"node {event.node} {did}: {cpus}, {event.memory:,} bytes of memory{gpus}{labels}"
         case NodeLeft():
             return f"node {event.node} left"
         case NodeDrainStarted():

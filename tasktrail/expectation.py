@@ -36,5 +36,7 @@ def seconds_left(progress: float, ran: float, whole: float, *, began: float | No
     own = ran * (100 - progress) / done if done >= _SHOWS and ran > 0 else None
     if not whole or (own is not None and ran >= _LEAPS):
         return own
-    by_type = whole * (1 - max(progress, min(99.0, 100 * ran / whole)) / 100)
+    # One that began nobody knows where is as far as it says, and not as far as it would be from the beginning.
+    passed = 0.0 if began is None and progress else min(99.0, 100 * ran / whole)
+    by_type = whole * (1 - max(progress, passed) / 100)
     return by_type if own is None else max(own, by_type)

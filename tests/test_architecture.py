@@ -28,6 +28,7 @@ PURE = (
     "tasktrail.events.task_events",
     "tasktrail.events.system_events",
     "tasktrail.events.clock_jumps",
+    "tasktrail.events.counted",
     "tasktrail.events.commands",
     "tasktrail.events.reports",
     "tasktrail.events.state",

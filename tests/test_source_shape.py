@@ -2,7 +2,9 @@
 
 import ast
 import os
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,86 @@ def test_a_name_that_differs_is_found(tmp_path: Path) -> None:
     source = tmp_path / "test_it.py"
     source.write_text("@pytest.mark.parametrize('line', [f'pid {os.getpid()}'])\ndef test_it(line): ...\n")
     assert ids_of_their_own(source) == [f"{source}:2: getpid"]
+
+
+def clocks_of_everybody(path: Path) -> list[str]:
+    """Tests that give the whole process another time. A service that a session of tests shares would believe it."""
+    return [
+        f"{path}:{node.lineno}: {ast.unparse(node.args[0])}"
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr"
+        if node.args and re.match(r"['\"]?(time|datetime)\b", ast.unparse(node.args[0]))
+    ]
+
+
+@pytest.mark.slow
+def test_no_test_gives_the_whole_process_another_time() -> None:
+    assert [line for path in sources(ROOT, "tests") for line in clocks_of_everybody(path)] == []
+
+
+def test_another_time_for_everybody_is_found(tmp_path: Path) -> None:
+    source = tmp_path / "test_it.py"
+    source.write_text(
+        "def test_it(monkeypatch):\n"
+        "    monkeypatch.setattr(module, 'time', fake)\n"
+        "    monkeypatch.setattr(time, 'sleep', fake)\n"
+        "    monkeypatch.setattr('time.monotonic', fake)\n"
+    )
+    assert clocks_of_everybody(source) == [f"{source}:3: time", f"{source}:4: 'time.monotonic'"]
+
+
+COUNTED = re.compile(
+    r" (?:(?:more|new|older|other|sound|subtitle) )?(?:archives|attempts|chapters|characters|checkpoints|commands|"
+    r"crashes|faces|files|findings|frames|keys|lines|nodes|packets|pages|parts|pictures|records|retries|seals|segments|"
+    r"services|tasks|times|tracks|vertices|workers)\b"
+)
+NEVER_ONE = {
+    "actors/supervisor.py": {"len(child.deaths)"},
+    "handlers/audio/convert/source.py": {"self.good + self.bad"},
+    "handlers/document/archive.py": {"len(entries)"},
+    "handlers/image/convert/run.py": {"header.frames", "source.frames"},
+    "handlers/model/counting.py": {"counted.faces"},
+    "handlers/model/gltf.py": {"len(nodes)"},
+    "handlers/model/preview/options.py": {"self.frames"},
+    "handlers/process/report_limits.py": {"len(text)"},
+    "handlers/video/convert/sound.py": {"len(tracks)"},
+    "projections/proof/seals.py": {"len(missed)"},
+    "tasktrail/batches/files.py": {"self._most"},
+    "tasktrail/cli/archive.py": {"done.next_until - done.until"},
+    "tasktrail/demo/story.py": {"made.frames", "source.frames"},
+    "tasktrail/doctor/rules.py": {"config.workers", "facts.open_files"},
+    "tasktrail/http/requests.py": {"len(raws)"},
+    "tasktrail/whatif/ask.py": {"recording.peak"},
+}
+"""Numbers of which something else has said that they are more than 1."""
+
+
+def always_many(path: Path, never_one: set[str]) -> list[str]:
+    """Numbers before a word in the plural, whatever the number is. A choice by the number is none of them."""
+    tree = ast.parse(path.read_bytes())
+    chosen = {inner for node in ast.walk(tree) if isinstance(node, ast.IfExp) for inner in ast.walk(node)}
+    return [
+        f"{path}:{number.lineno}: {ast.unparse(number.value)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr) and node not in chosen
+        for number, word in pairwise(node.values)
+        if isinstance(number, ast.FormattedValue) and isinstance(word, ast.Constant) and COUNTED.match(str(word.value))
+        if not (isinstance(number.value, ast.Name) and number.value.id.isupper())
+        if ast.unparse(number.value) not in never_one
+    ]
+
+
+@pytest.mark.slow
+def test_nothing_says_1_tasks() -> None:
+    rooms = [(path, str(path.relative_to(ROOT))) for path in sources(ROOT, *ROOMS)]
+    assert [line for path, name in rooms for line in always_many(path, NEVER_ONE.get(name, set()))] == []
+
+
+def test_a_plural_that_does_not_look_at_its_number_is_found(tmp_path: Path) -> None:
+    source = tmp_path / "said.py"
+    source.write_text(
+        "def said(n, few):\n"
+        "    many = f'{n} tasks' if n > 1 else 'one'\n"
+        "    return f'{MOST} files, {few} pages', f'{n:,} tasks', f'{counted(n, \"task\")} of {n} more records'\n"
+    )
+    assert always_many(source, {"few"}) == [f"{source}:3: n", f"{source}:3: n"]

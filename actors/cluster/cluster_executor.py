@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
+from ...events.counted import counted, plural
 from ...events.reports import (
     AllFound,
     AttemptEnded,
@@ -501,7 +502,8 @@ class ClusterExecutor:
 
     def _why_no_node(self, missing: int) -> str:
         if (ago := self._clock() - self._connection.nodes_seen) >= _NODES_HOLD:
-            return f"{missing} of {self._slots} workers have no node: the cluster's head was last heard {ago:.0f} s ago"
+            many = f"{missing} of {counted(self._slots, 'worker')} {plural(missing, 'has', 'have')} no node"
+            return f"{many}: the cluster's head was last heard {ago:.0f} s ago"
         return self._placement.why_nowhere(missing, self._slots)
 
     # --- in the reactor's thread -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ...events.counted import counted, plural
 from ...events.reports import NodeSeen, also_called
 from .wire import Node
 
@@ -155,9 +156,10 @@ class Placement:
         """Why so many of the workers cannot be made."""
         if not self.nodes:
             return "The cluster has no node that lives"
+        lacking = f"{missing} of {counted(slots, 'worker')} {plural(missing, 'has', 'have')} no node"
         open_ones = [node for node in self.nodes if not self.is_avoided(node.id)]
         if not open_ones:
-            return f"{missing} of {slots} workers have no node: all that there are are being drained"
+            return f"{lacking}: all that there are are being drained"
         if all(self.needs.missing_in(node.total) for node in open_ones):
             return f"No node of the cluster is large enough for a worker, which needs {self.needs}"
-        return f"{missing} of {slots} workers have no node: none has {self.needs} free"
+        return f"{lacking}: none has {self.needs} free"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ...events import TaskState
 from ...events.commands import EraseUser
 from ...events.context import Belongings
+from ...events.counted import counted, plural
 from ...events.errors import KeptInPlain, KeysUnreadable, NothingToChange, UserHasWork
 from ...events.system_events import UserErased
 from ...events.task_events import ERASED, is_erased
@@ -19,7 +20,8 @@ def erased_user(state: SchedulerState, command: EraseUser, found: Belongings) ->
         raise UserHasWork(f"User {command.user_id} still has {_some(unfinished)}", field="user_id")
     if found.plain and not command.partly:
         raise KeptInPlain(
-            f"{found.plain} tasks of user {command.user_id} were recorded in plain text, which no key erases",
+            f"{counted(found.plain, 'task')} of user {command.user_id} {plural(found.plain, 'was', 'were')} recorded "
+            "in plain text, which no key erases",
             field="partly",
         )
     if not found.keys:

@@ -12,6 +12,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from ..counted import counted
 from ..errors import LogGone
 from .event_log import Head
 
@@ -151,7 +152,7 @@ class LogFiles:
             if self._state(number) == "gone" and os.path.lexists(name):  # it belongs to another log, or another time
                 os.replace(name, f"{name}.foreign")  # noqa: PTH105 - one call each
         if busy or folded != pages:
-            return f"Of {pages} pages in the write-ahead log {folded} could be saved into {into}."
+            return f"Of {counted(pages, 'page')} in the write-ahead log {folded} could be saved into {into}."
         return f"All that stood in the write-ahead log was saved into {into}."
 
     def _moved_to(self) -> str:

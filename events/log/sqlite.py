@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from msgspec.structs import astuple
 
 from ..context import NOTHING_KNOWN, Belongings
+from ..counted import counted
 from ..errors import (
     ConcurrencyError,
     Fenced,
@@ -268,7 +269,9 @@ class SqliteEventLog:
             row = self._conn.execute("SELECT coalesce(max(epoch), 0) + 1 FROM epochs").fetchone()
             epoch = int(row[0])
             if epoch > _LAST_EPOCH:
-                raise LogCorrupt(f"{self._path} says that it has had {epoch - 1} services: its epochs were altered")
+                raise LogCorrupt(
+                    f"{self._path} says that it has had {counted(epoch - 1, 'service')}: its epochs were altered"
+                )
             taken = (epoch, os.getpid(), socket.gethostname(), timestamp(now))
             total = epoch_sum(taken, self._conn.execute(APPLIED).fetchall())
             self._conn.execute("INSERT INTO epochs VALUES (?, ?, ?, ?, ?)", (*taken, total))

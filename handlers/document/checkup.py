@@ -1,16 +1,25 @@
-"""What `doctor` says of PDFium and LibreOffice on this machine."""
+"""What `doctor` says of PDFium, fonts and LibreOffice on this machine."""
 
 from collections.abc import Iterator
 
 import pypdfium2
 
 from ..contract import Finding
+from .fonts import INSTALL_FONTS, font_file
 from .libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 
 
 def checkup() -> Iterator[Finding]:
-    """Which PDFium there is, and whether office documents can be drawn."""
+    """Which PDFium there is, what text is drawn with, and whether office documents can be drawn."""
     yield Finding("media", "ok", f"PDFium {pypdfium2.PDFIUM_INFO}")
+    if font := font_file("plain"):
+        yield Finding("fonts", "ok", f"text documents and burned subtitles are drawn with {font}")
+    else:
+        message = (
+            "no font was found that text documents and burned subtitles are drawn with: letters beyond ASCII become "
+            "boxes, and bold, italic and code look like the rest"
+        )
+        yield Finding("fonts", "warn", message, f"{INSTALL_FONTS}, if more than plain English is to be drawn.")
     if program := find_libreoffice():
         yield Finding("office", "ok", f"office documents are drawn by {program}")
     else:

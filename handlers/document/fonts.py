@@ -29,6 +29,10 @@ _FILES: dict[Face, tuple[str, ...]] = {
     "mono": ("DejaVuSansMono.ttf", "LiberationMono-Regular.ttf", "Courier New.ttf"),
 }
 FACES: tuple[Face, ...] = tuple(_FILES)
+INSTALL_FONTS = (
+    "Install the fonts DejaVu or Liberation (Debian and Ubuntu: apt install fonts-dejavu-core; Fedora: dnf install "
+    "dejavu-sans-fonts dejavu-sans-mono-fonts)"
+)
 _MEASURED_AT = 100.0
 _NO_CHARACTER = "\U0010fffe"
 """No font has this character, so it shows what a font draws for one that it lacks."""

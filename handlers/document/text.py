@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from PIL import Image, ImageColor, ImageDraw
 
+from ...events.counted import counted, plural
 from ..contract import Unusable
 from .fonts import FACES, AnyFont, Face, Ruler, can_shape, load_font, runs_to_left
 from .markdown import BODY, PAGE_MARGIN, STYLES, TEXT_WIDTH, UNDERLINED, Block, markdown_blocks
@@ -120,9 +121,11 @@ class TextPages:
                 backwards += 0 if can_shape() else sum(map(runs_to_left, line.text))
         notes = []
         if missing:
-            notes.append(f"{missing} characters have no glyph in the font and are drawn as boxes")
+            how = plural(missing, "has no glyph in the font and is", "have no glyph in the font and are")
+            notes.append(f"{counted(missing, 'character')} {how} drawn as boxes")
         if backwards:
-            notes.append(f"{backwards} characters of scripts that run to the left are drawn to the right")
+            are = plural(backwards, "is", "are")
+            notes.append(f"{counted(backwards, 'character')} of scripts that run to the left {are} drawn to the right")
         return notes
 
     def draw(self, number: int, factor: float, background: str) -> Image.Image:

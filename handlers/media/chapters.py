@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from av.container import InputContainer, OutputContainer
 
+from ...events.counted import counted, plural
 from .tag_text import plain_text
 
 _NAMED = 10
@@ -35,7 +36,7 @@ def chapters_of(container: InputContainer) -> tuple[tuple[Chapter, ...], tuple[s
             found.append(Chapter(chapter["start"] * seconds, chapter["end"] * seconds, tags.get("title", "")))
     notes = [f"tags of chapters dropped: {', '.join(sorted(lost)[:_NAMED])}"] if lost else []
     if len(found) < len(listed):
-        notes.append(f"{len(listed) - len(found)} of {len(listed)} chapters dropped: no length, or too many")
+        notes.append(f"{len(listed) - len(found)} of {counted(len(listed), 'chapter')} dropped: no length, or too many")
     return tuple(found), tuple(notes)
 
 
@@ -53,9 +54,8 @@ def titled(chapters: Sequence[Chapter], container: str) -> tuple[tuple[Chapter, 
         for number, chapter in enumerate(chapters, start=1)
     )
     count = sum(not chapter.title for chapter in chapters)
-    what = "1 chapter without a title was called by its number"
-    if count > 1:
-        what = f"{count} chapters without a title were called by their numbers"
+    called = plural(count, "was called by its number", "were called by their numbers")
+    what = f"{counted(count, 'chapter')} without a title {called}"
     return named, (what,) if count else ()
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.plane import AudioPlane
 
+from ...events.counted import plural
+
 _FLOATING = {"flt", "fltp", "dbl", "dblp"}
 _MOST = 1000.0
 """Times full scale. With some ten times more, libmp3lame ends the process; with infinity most encoders fail."""
@@ -64,7 +66,8 @@ class Finite:
         """How many samples were changed, in words."""
         if not self._count:
             return ()
-        said = f"{self._count:,} samples of {called} are no numbers, or above {_MOST:g} times full scale: made finite"
+        samples, are = plural(self._count, "sample"), plural(self._count, "is no number", "are no numbers")
+        said = f"{self._count:,} {samples} of {called} {are}, or above {_MOST:g} times full scale: made finite"
         return (said,)
 
     def _held(self, frame: AudioFrame) -> AudioFrame:

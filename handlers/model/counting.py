@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from ...events.counted import counted
 from ..contract import Unusable
 from ..inputs import refuse_empty
 from .gltf import read_gltf
@@ -73,7 +74,7 @@ def _stl(path: Path, size: int) -> Counted:
     if len(head) >= _STL_HEADER and size == _STL_HEADER + _STL_FACE * promised:
         return Counted(kind="stl", size=size, faces=promised, vertices=3 * promised, exact=True)
     if head.lstrip()[:5].lower() != b"solid" or b"\0" in head:
-        raise Unusable(f"{path.name} promises {promised} faces, which do not fit its {size} bytes")
+        raise Unusable(f"{path.name} promises {counted(promised, 'face')}, which do not fit its {size} bytes")
     faces = _occurrences(path, b"endfacet")
     return Counted(kind="text stl", size=size, faces=faces, vertices=3 * faces, exact=True)
 
@@ -109,7 +110,10 @@ def _off(path: Path, size: int) -> Counted:
         raise Unusable(f"{path.name} has no OFF header")
     vertices, faces = int(found[1]), int(found[2])
     if 2 * 3 * vertices + 2 * 4 * faces > size:
-        raise Unusable(f"{path.name} promises {vertices} vertices and {faces} faces, too many for {size} bytes")
+        raise Unusable(
+            f"{path.name} promises {counted(vertices, 'vertex', 'vertices')} and {counted(faces, 'face')}, "
+            f"too many for {size} bytes"
+        )
     return Counted(kind="off", size=size, faces=faces, vertices=vertices, exact=True)
 
 

@@ -10,6 +10,7 @@ import msgspec
 from av.container import InputContainer
 from av.stream import Disposition
 
+from ...events.counted import counted, plural
 from ..contract import Unusable
 from .opening import as_fraction, decoded, is_input_fault, tolerant
 
@@ -94,11 +95,14 @@ def _what_is_missing(original: Content, result: Content, wanted: Wanted) -> str:
         Unusable: the result itself cannot be decoded.
     """
     if result.bad:
-        raise Unusable(f"{result.bad:,} packets of the result cannot be decoded; the original stays")
+        raise Unusable(
+            f"{result.bad:,} {plural(result.bad, 'packet')} of the result cannot be decoded; the original stays"
+        )
     if original.bad:
-        return f"{original.bad:,} packets of the original cannot be decoded, and are not in the result"
+        packets, are = plural(original.bad, "packet"), plural(original.bad, "is", "are")
+        return f"{original.bad:,} {packets} of the original cannot be decoded, and {are} not in the result"
     if wanted.pictures and result.pictures < original.pictures - _FEW:
-        return f"the result has {result.pictures:,} of {original.pictures:,} pictures"
+        return f"the result has {result.pictures:,} of {original.pictures:,} {plural(original.pictures, 'picture')}"
     long = min(wanted.seconds, original.picture_seconds)
     if result.picture_seconds < long - _SLACK:
         return f"the pictures of the result last {result.picture_seconds:.1f} s of {long:.1f} s"
@@ -109,7 +113,7 @@ def _what_is_missing(original: Content, result: Content, wanted: Wanted) -> str:
     elif not wanted.sounds:
         heard, made = heard[:1], heard[:1] and made
     if len(made) < len(heard):
-        return f"the result has {len(made)} of {len(heard)} sound tracks"
+        return f"the result has {len(made)} of {counted(len(heard), 'sound track')}"
     if wanted.sounds:
         for number, (before, after) in enumerate(zip(heard, made, strict=False), 1):
             if after < (long := min(before, wanted.seconds)) - _SLACK:

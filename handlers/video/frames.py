@@ -12,6 +12,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ...events.counted import counted
 from ..io_errors import error_text
 from .opening import decoded, is_input_fault, open_input, packets_of, picture_stream, seek
 from .source import VideoSource
@@ -58,8 +59,8 @@ class DecodePass:
 def undecodable(name: str, decoder: str, bad: int, good: int, said: str = "") -> UndecodableError:
     """Says of how many packets how many were refused."""
     return UndecodableError(
-        f"{name}: of {bad + good} packets the decoder {decoder} refused {bad}, and nothing says whether they are "
-        f"damaged, encrypted or of a kind that it does not know{said}"
+        f"{name}: of {counted(bad + good, 'packet')} the decoder {decoder} refused {bad}, and nothing says whether "
+        f"they are damaged, encrypted or of a kind that it does not know{said}"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ...events.counted import counted, plural
 from ...events.errors import LogCorrupt, UnknownTask
 from ...events.log.chain import GENESIS, link
 from ...events.log.log_reader import LogReader
@@ -84,7 +85,7 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     rows = log.rows_of(task_id, size)
     if not rows or task_id < 1:
         raise UnknownTask(
-            f"Task {task_id} is not among the {size} records that are sealed",
+            f"Task {task_id} is not among the {counted(size, 'record')} that {plural(size, 'is', 'are')} sealed",
             field="task_id",
             remedy="Seal what came after them with `tasktrail seal`, if the task is newer.",
         )

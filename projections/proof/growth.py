@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from ...events.counted import counted
 from ...events.log.log_reader import LogReader
 from ..errors import SealUnfit
 from .merkle import Tree, leaf_hash
@@ -50,7 +51,7 @@ def prove_growth(
     begin, end = earlier.checkpoint.size, later.checkpoint.size
     if begin > end:
         raise SealUnfit(
-            f"{earlier.path} has seen {begin} records, and {later.path} only {end}",
+            f"{earlier.path} has seen {counted(begin, 'record')}, and {later.path} only {end}",
             field="from",
             remedy="Name the earlier seal with --from, the later one with --to.",
         )

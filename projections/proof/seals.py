@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from ...events.counted import counted, plural
 from ...events.log.files import PRIVATE_FILE, PRIVATE_FOLDER, plain_file, read_small
 from ...events.log.log_reader import LogReader
 from ...events.recorded import Recorded, to_the_second
@@ -182,7 +183,7 @@ def named_seal(folder: Path, told: str, key: PublicKey | None = None) -> Seal:
     if number and not path.exists():
         sizes = ", ".join(path.stem for path in seal_files(folder)[-_SHOWN:])
         raise SealUnfit(
-            f"There is no seal of {told} records in {folder}",
+            f"There is no seal of {told} {plural(int(told), 'record')} in {folder}",
             remedy=f"The newest are {sizes}. Name one of these, or the file of a seal." if sizes else _SEAL_FIRST,
         )
     return read_seal(path, key or public_key(folder))
@@ -404,7 +405,8 @@ class SealCheck:
         for seal in reversed(self._seals):
             said = seal.checkpoint
             if said.size > position:
-                why = f"the log ends at {position}, and the seal of {said.sealed_at} has seen {said.size} records"
+                seen = counted(said.size, "record")
+                why = f"the log ends at {position}, and the seal of {said.sealed_at} has seen {seen}"
                 yield SealFault(self.sealed + 1, why)
 
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ...events import Task, TaskState
+from ...events.counted import counted
 from ...events.errors import UnknownTask
 from ...events.log.event_log import Part, ReadableLog
 from ...events.task import Children, view
@@ -142,7 +143,7 @@ class Past:
                 total = walk.number()
             ids = walk.page(filters.limit, filters.offset, total) if total > filters.offset else []
             if len(ids) != min(filters.limit, max(0, total - filters.offset)):
-                raise ViewsDamaged(f"There should be {total} tasks; of this page, {len(ids)} were found")
+                raise ViewsDamaged(f"There should be {counted(total, 'task')}; of this page, {len(ids)} were found")
             return self._tasks(conn, ids), total
 
     def stretch(self, filters: TaskFilters, place: Place) -> tuple[Stretch, Census]:
@@ -177,7 +178,7 @@ class Past:
             number += len(some)
             yield from self._tasks(conn, some)
         if number != total:
-            raise ViewsDamaged(f"There should be {total} tasks, and {number} were found")
+            raise ViewsDamaged(f"There should be {counted(total, 'task')}, and {number} were found")
 
     def stats(self) -> Stats:
         """The numbers over all tasks."""
@@ -238,7 +239,7 @@ class Past:
             if row[-1] != version.since:
                 later.add(version.id)
         if len(found) != len(ids):
-            raise ViewsDamaged(f"Of {len(ids)} tasks, {len(found)} are known as of position {self.position}")
+            raise ViewsDamaged(f"Of {counted(len(ids), 'task')}, {len(found)} are known as of position {self.position}")
         return found, later
 
     def _folded(self, conn: sqlite3.Connection, rows: Sequence[_Version]) -> dict[int, TaskState]:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self, TypeAlias
 import msgspec
 
 from ...events import Task, TaskState
+from ...events.counted import counted
 from ...events.errors import InvalidValue, UnknownTask
 from ...events.log.sqlite import connect_read_only, is_written
 from ...events.state import Status
@@ -183,7 +184,7 @@ class TaskQueries:
             rows = conn.execute(MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
             states = {row[0]: state_of(row) for row in rows}
             if len(ids) != min(filters.limit, max(0, total - filters.offset)) or len(states) != len(ids):
-                raise ViewsDamaged(f"There should be {total} tasks; of this page, {len(states)} were found")
+                raise ViewsDamaged(f"There should be {counted(total, 'task')}; of this page, {len(states)} were found")
         return [view(states[task_id], now) for task_id in ids], total
 
     def _kinds(self, conn: sqlite3.Connection, filters: TaskFilters) -> tuple[int, ...]:
@@ -328,7 +329,7 @@ def _each(conn: sqlite3.Connection, filters: TaskFilters, now: datetime, total: 
     for number, row in enumerate(conn.execute(*every(filters, _ALL)), 1):  # noqa: B007 - told when they are too few
         yield view(state_of(row), now)
     if number != total:
-        raise ViewsDamaged(f"There should be {total} tasks, and {number} were found")
+        raise ViewsDamaged(f"There should be {counted(total, 'task')}, and {number} were found")
 
 
 def _asked_for(state: TaskState, task_id: int) -> TaskState:

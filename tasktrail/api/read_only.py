@@ -27,6 +27,7 @@ from ..config.settings import Config
 from ..errors import OnlyAtService, ReadOnly
 from ..events import Accepted, Command, CreateGraph, Recorded, TasktrailError
 from ..events.clock import Clock, SystemClock
+from ..events.counted import counted
 from ..events.errors import HistoryMissing, LogUnreachable, NotReady
 from ..events.log.archives import Archived
 from ..events.log.log_reader import LogReader
@@ -258,7 +259,7 @@ class ReadOnlyService(Served):
     def degraded(self) -> list[str]:
         """That the views lag, where they do."""
         behind = self._follower.head - self._follower.position.position
-        return [f"the views lag {behind} records behind the log"] if behind > 0 else []
+        return [f"the views lag {counted(behind, 'record')} behind the log"] if behind > 0 else []
 
     @property
     def fatal(self) -> None:

@@ -28,6 +28,7 @@ from ..actors.machine import local_node
 from ..config.load import load_config
 from ..events import Checkpoint, Created, Recorded, Task, TaskState, TasktrailError
 from ..events.clock import Clock
+from ..events.counted import counted
 from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
 from ..events.log.event_log import Erasable
 from ..events.log.keys import Keys
@@ -345,7 +346,7 @@ class Questions:
         task = self.get_task(task_id)
         number = task.attempt if attempt is None else attempt
         if attempt is not None and not 0 < number <= task.attempt:
-            had = f"{task.attempt} attempt{'' if task.attempt == 1 else 's'}"
+            had = counted(task.attempt, "attempt")
             raise UnknownAttempt(
                 f"Task {task_id} has had {had}, and none is number {number}",
                 remedy=f"See `tasktrail history {task_id}` for the attempts there were.",

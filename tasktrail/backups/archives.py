@@ -7,6 +7,7 @@ import shutil
 from contextlib import closing, suppress
 from pathlib import Path
 
+from ..events.counted import counted, plural
 from ..events.errors import BackupFailed, InvalidPath, LogCorrupt
 from ..events.log.archive_faults import archive_faults
 from ..events.log.archive_file import file_digest
@@ -27,7 +28,8 @@ def refuse_missing(copy: Path) -> None:
     segments, folder = archives_of(copy), folder_of(copy)
     if missing := [one.name for one in segments if not (folder / one.name).exists()]:
         raise InvalidPath(
-            f"Of {len(segments)} archives of the backup {copy}, {len(missing)} are missing in {folder}: {missing[0]}",
+            f"Of {counted(len(segments), 'archive')} of the backup {copy}, {len(missing)} "
+            f"{plural(len(missing), 'is', 'are')} missing in {folder}: {missing[0]}",
             field="src",
             remedy="Bring the folder `archive` that lies beside the backup where it was taken. Nothing was changed.",
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..events.commands import CancelTask, RetryTask
+from ..events.counted import counted
 from ..words import duration, moment
 from .command import CliCommand, pass_session
 from .completion import STATUS_WORDS, TYPES
@@ -90,7 +91,7 @@ _OPEN = ("pending", "running", "retrying")
 
 
 def _tasks(number: int) -> str:
-    return f"{number} task{'' if number == 1 else 's'}"
+    return counted(number, "task")
 
 
 def _ask(session: Session, question: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..events.counted import counted
 from ..words import moment, size
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, REFUSED, complain
@@ -108,14 +109,15 @@ def _print_verification(found: "Verification") -> None:
     compared = found.views_position is not None
     views = f"views equal to the fold at {found.views_position}" if compared else "no views compared"
     number = len(found.findings) + found.more
-    sound = f"sound; {views}" if found.ok else f"NOT sound: {number} finding{'' if number == 1 else 's'}"
-    say(f"{found.records} records, {found.tasks} tasks, {found.answers} answers: {sound}")
+    sound = f"sound; {views}" if found.ok else f"NOT sound: {counted(number, 'finding')}"
+    answers = counted(found.answers, "answer")
+    say(f"{counted(found.records, 'record')}, {counted(found.tasks, 'task')}, {answers}: {sound}")
     if found.stubs or found.drops:
-        stubs = f"{found.stubs} stub{'' if found.stubs == 1 else 's'}"
-        drops = f"{found.drops} record{'' if found.drops == 1 else 's'}"
+        stubs = counted(found.stubs, "stub")
+        drops = counted(found.drops, "record")
         say(f"{stubs}, {found.stubs_of_service} of them of the service, made by {drops}")
     if found.without_key:
-        records = f"{found.without_key} record{'' if found.without_key == 1 else 's'}"
+        records = counted(found.without_key, "record")
         say(
             f"{records} of which nobody can read here what is personal, the first at {found.without_key_since}: their"
             " keys are not in keys.db, and no erasure is recorded"
@@ -164,7 +166,7 @@ def rebuild_command(session: Session) -> None:
     if built.more:
         say(f"and {built.more} more")
     told = f"; differences to those before: {number}" if number else ""
-    say(f"views built from {built.position} records{told}")
+    say(f"views built from {counted(built.position, 'record')}{told}")
 
 
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
@@ -232,12 +234,17 @@ def backup_command(session: Session, dest: Path, base: Path | None, *, check: bo
     partly = taken.checked_from > 1
     say(f"{plain(taken.path)}: {size(taken.size)}, {'what is new ' * partly}checked")
     if taken.base:
-        more = f"{taken.records_added} records, {size(taken.bytes_added)} more than {plain(taken.base)}"
+        more = f"{counted(taken.records_added, 'record')}, {size(taken.bytes_added)} more than {plain(taken.base)}"
         say(f"{more}{', which was not read again' * partly}")
     if taken.note:
         say(f"{'not from the newest backup' if taken.base else 'the whole log was copied'}: {plain(taken.note)}")
     if taken.archives:
-        say(f"with {taken.archives} archives beside it, {taken.archives_added} of them new: keep them with it")
+        them = (
+            f"{taken.archives_added} of them new: keep them"
+            if taken.archives > 1
+            else f"{taken.archives_added} new: keep it"
+        )
+        say(f"with {counted(taken.archives, 'archive')} beside it, {them} with it")
     say(f"head {taken.position} {taken.head}")
 
 
@@ -273,7 +280,8 @@ def restore_command(
         return
     until = f", the last recorded at {moment(restored.recorded_at)}" if restored.recorded_at else ""
     told = "sound" if dry_run else "restored"
-    say(f"{told}: {restored.position} records of {restored.tasks} tasks, {size(restored.size)}{until}")
+    of = counted(restored.tasks, "task")
+    say(f"{told}: {counted(restored.position, 'record')} of {of}, {size(restored.size)}{until}")
     if restored.replaced_position:
         say(f"the log that was there ended at {restored.replaced_position}")
     if restored.kept:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..events.commands import EraseUser
+from ..events.counted import counted
 from .command import CliCommand, pass_session
 from .fields import reason_and_actor
 from .operate import send, who
@@ -48,7 +49,7 @@ def _tell(session: Session, found: "Erasable") -> None:
         print_json(found)
         return
     numbers = (("task", found.tasks), ("record", found.records))
-    many = ", ".join(f"{number} {word}{'' if number == 1 else 's'}" for word, number in numbers)
+    many = ", ".join(counted(number, word) for word, number in numbers)
     say(f"would be erased of user {found.user_id}: {many}")
     if found.plain:
         say(f"tasks that stay readable, because they were recorded before anything was encrypted: {found.plain}")

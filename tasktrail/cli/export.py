@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..events.counted import counted
 from ..words import size
 from .command import CliCommand, pass_session
 from .failing import json_bytes
@@ -136,7 +137,7 @@ def write_export(
         print_json(told | ({"statement": str(statement)} if statement else {}))
     else:
         one = {"log": "record", "tasks": "task", "attempts": "attempt"}[what]
-        rows = f"{written.rows} {one}{'' if written.rows == 1 else 's'}"
+        rows = counted(written.rows, one)
         say(f"{plain(str(out))}: {rows} as of position {export.position}, {size(written.size)}")
         if statement:
             say(f"signed: {plain(str(statement))}")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..events.counted import counted
 from .command import CliCommand, pass_session
 from .fields import default_actor, reason_and_actor
 from .parameters import TYPE, AgeParam
@@ -64,7 +65,7 @@ def forget_command(
 
 
 def _told(done: "Forgotten", *, dry_run: bool) -> str:
-    many = f"{done.tasks} task{'' if done.tasks == 1 else 's'}, {done.records} records"
+    many = f"{counted(done.tasks, 'task')}, {counted(done.records, 'record')}"
     if dry_run:
         return f"would be forgotten: {many}"
     return f"forgotten: {many}; recorded up to position {done.position}" if done.tasks else "nothing to forget"

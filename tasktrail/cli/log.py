@@ -9,6 +9,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
+from ..events.counted import counted, plural
 from ..words import size
 from .command import CliCommand, CliCommandGroup, pass_session
 from .export import export_options, write_export
@@ -109,4 +110,5 @@ def export(session: Session, /, tiles: Path | None, **how: Any) -> None:
     if session.as_json:
         print_json({"folder": str(tiles)} | made._asdict())
     else:
-        say(f"{plain(str(tiles))}: the tree of {made.size} records, {made.files} files are new, {size(made.bytes)}")
+        new = f"{counted(made.files, 'file')} {plural(made.files, 'is', 'are')} new"
+        say(f"{plain(str(tiles))}: the tree of {counted(made.size, 'record')}, {new}, {size(made.bytes)}")

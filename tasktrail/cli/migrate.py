@@ -2,6 +2,7 @@
 
 import click
 
+from ..events.counted import counted
 from .command import CliCommand, pass_session
 from .progress import counting
 from .session import Session
@@ -34,7 +35,7 @@ def migrate_command(session: Session, source: str, target: str) -> None:
     if session.as_json:
         print_json(moved)
         return
-    say(f"moved: {moved.position} records from {plain(moved.source)} to {plain(moved.target)}")
+    say(f"moved: {counted(moved.position, 'record')} from {plain(moved.source)} to {plain(moved.target)}")
     if moved.kept:
         say(f"what was there is kept in {plain(moved.kept)}")
     say(f"head {moved.position} {moved.head}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..events.counted import counted
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain
 from .session import Sealing, Session, need_stamps
@@ -91,7 +92,8 @@ def tell_seal(session: Session, made: Sealing, **more: str) -> int:
         told |= {"sealed_at": said.sealed_at, "file": str(made.seal.path), "key": made.key.text}
         print_json(told | {"witnesses": made.asked} | more)
     else:
-        say(f"sealed {said.size} records and {said.tasks} tasks at {said.sealed_at}: {plain(str(made.seal.path))}")
+        many = f"{counted(said.size, 'record')} and {counted(said.tasks, 'task')}"
+        say(f"sealed {many} at {said.sealed_at}: {plain(str(made.seal.path))}")
         say(f"public key {plain(made.key.text)}")
         for one in made.asked:
             if one.outcome == "signed":
@@ -201,7 +203,7 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
     beside = {one["name"]: one["annotations"] for one in run["byproducts"]}
     say(f"recorded at position {beside['log']['position']}")
     if seal := beside.get("seal"):
-        say(f"sealed with {seal['size']} records at {seal['sealed_at']}")
+        say(f"sealed with {counted(seal['size'], 'record')} at {seal['sealed_at']}")
     else:
         say("not sealed yet: `tasktrail seal` does it")
     if others := subject.get("annotations", {}).get("also_made_by"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..events.counted import counted
 from ..words import duration, percent, rate, size
 from .command import CliCommand, pass_session
 from .failing import INTERRUPTED
@@ -202,7 +203,7 @@ def _promised(resources: "Resources", *, live: bool) -> str:
     free += " (LOW)" if sample.disk_low else ""
     cpu = "unknown" if sample.cpu_percent is None else f"{sample.cpu_percent:.0f} %"
     slots = min(resources.slots, resources.max_concurrent)
-    promised = f"{resources.held} of {slots} slots · promised memory {memory}, temp {temp}"
+    promised = f"{resources.held} of {counted(slots, 'slot')} · promised memory {memory}, temp {temp}"
     return f"{promised} · CPU {cpu}, free {free}"
 
 

@@ -493,8 +493,12 @@ class Environment:
             if self._has_no_log(session):
                 _with_log(session)
         elif self._has_no_log(session):
+            from ..events.context import DecisionContext
+            from ..events.decide import decide
+
             intake, _registry, _rules = self._examiner(session)
             intake.examine(first)
+            decide(None, first, DecisionContext(now=self.now()))  # with no other task there
 
     def batch_before_a_log(self, session: Session, wanted: "NewBatch") -> "MadeBatch | None":
         """Where there is no log yet: the answer to a batch that makes no task. Raises what it is refused with."""

@@ -23,7 +23,6 @@ from .terminal import (
     Column,
     TerminalLayout,
     as_text,
-    fitted,
     for_stream,
     localized,
     plain,
@@ -377,15 +376,42 @@ def _print_tree(
     from ..projections.causes import tree
 
     records = list(records)
-    places, by_position = tree(records), {record.position: record for record in records}
-    for line in story.lines if everything else collapsed(story.lines):
-        place, record = places[line.position], by_position[line.position]
-        if not place.depth:
-            by = f"command {record.command_id}" if record.command_id else "by itself"
-            say(f"position {place.cause}" if place.cause else plain(by))
-        indent = "   " * place.depth + "└─ "
-        told = f"{indent}{line.position} {line.event}: {plain(line.text)}{_who(line)}"
-        say(told if layout.width is None else fitted(told, layout.width, " " * len(indent)))
+    lines = {line.position: line for line in (story.lines if everything else collapsed(story.lines))}
+    places = tree(records)
+    roots: list[tuple[str, list[int]]] = []
+    below: dict[int, list[int]] = {}
+    for record in records:
+        if record.position not in lines:
+            continue
+        cause = places[record.position].cause
+        led = f"position {cause}" if cause else f"command {plain(record.command_id)}" if record.command_id else ""
+        if cause in lines:
+            below.setdefault(cause, []).append(record.position)
+        elif led and roots and roots[-1][0] == led:
+            roots[-1][1].append(record.position)
+        else:
+            roots.append((led, [record.position]))
+    for led, siblings in roots:
+        say(led or "by itself")
+        _print_branches(siblings, below, lines, layout)
+
+
+def _print_branches(
+    siblings: list[int], below: dict[int, list[int]], lines: dict[int, "Line"], layout: TerminalLayout
+) -> None:
+    """Depth first. A stack, not a call for each depth: each retry is three levels deeper."""
+    waiting = [("", siblings)]
+    while waiting:
+        before, (position, *others) = waiting.pop()
+        after = before + ("│  " if others else "   ")
+        if others:
+            waiting.append((before, others))
+        if position in below:
+            waiting.append((after, below[position]))
+        line, indent = lines[position], before + ("├─ " if others else "└─ ")
+        told = f"{line.position} {line.event}: {plain(line.text)}{_who(line)}"
+        rows = [indent + told] if layout.width is None else wrapped(told, layout.width, indent=indent, hang=after)
+        click.echo("\n".join(rows))
 
 
 def _who(line: "Line") -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..events.counted import counted, plural
 from ..whatif.question import PolicyChange
 from ..words import duration, moment
 from .command import CliCommand, pass_session
@@ -105,7 +106,7 @@ def whatif_command(session: Session, /, **given: Any) -> None:
 def _print(found: "WhatIf", layout: TerminalLayout) -> None:
     say(
         f"positions {found.first_position} to {found.last_position}, "
-        f"{moment(found.began_at)} to {moment(found.ended_at)}, {found.records} records"
+        f"{moment(found.began_at)} to {moment(found.ended_at)}, {counted(found.records, 'record')}"
     )
     say(_fidelity(found.fidelity))
     click.echo("")
@@ -161,8 +162,10 @@ def _move(one: "Changed") -> tuple[str, ...]:
 def _notes(found: "WhatIf") -> Iterator[tuple[str, str]]:
     for name, played in (("replayed", found.replayed), ("asked", found.asked)):
         if played is not None:
-            lengths = f"{played.guessed} attempts of a guessed length"
-            places = f"{played.refused} commands without a place"
-            yield (name, f"{lengths}, {places}, {played.passed_over} tasks passed over because they did not fit")
+            lengths = f"{counted(played.guessed, 'attempt')} of a guessed length"
+            places = f"{counted(played.refused, 'command')} without a place"
+            it = plural(played.passed_over, "it", "they")
+            left = f"{counted(played.passed_over, 'task')} passed over because {it} did not fit"
+            yield (name, f"{lengths}, {places}, {left}")
     for said in found.assumptions:
         yield ("assumed", said)

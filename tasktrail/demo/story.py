@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import which
 from typing import Any, Self
@@ -23,6 +24,7 @@ from rich.table import Column
 
 from ..api.client import Client
 from ..events import Checkpointed, Started, Task
+from ..events.counted import counted
 from ..events.errors import InvalidPath, NotReady, TasktrailError
 from .samples import AIRPLANE, BIKES, BUNNY, EARTH, GEOBASE, Decoded, Sample, decode_video, fetch, repeat
 
@@ -60,9 +62,12 @@ class ServiceProcess:
         self._ready = threading.Event()
         self._said: deque[str] = deque(maxlen=20)
         threading.Thread(target=self._listen, daemon=True).start()
-        if not self._ready.wait(_START_WITHIN):
-            self._process.kill()
-            raise NotReady("The service did not get ready:\n" + "".join(self._said))
+        try:
+            if not self._ready.wait(_START_WITHIN):
+                raise NotReady("The service did not get ready:\n" + "".join(self._said))
+        except BaseException:  # Ctrl-C, too: nobody has it yet who would end it
+            self.kill()
+            raise
 
     @property
     def pid(self) -> int:
@@ -154,7 +159,6 @@ class Demo:
             serve = f"{_typed()} --data {self._data} serve"
             self._say("The page", f"with these tasks is at the address that this prints: {serve}")
             return
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ServiceProcess(self._data, self._port) as service:
             self._say("The page", f"with these tasks, until Ctrl-C: {service.login_address()}")
             with suppress(KeyboardInterrupt):
@@ -208,7 +212,7 @@ class Demo:
         event = before[-1] if before else None
         at = event.progress or 0.0 if isinstance(event, Checkpointed) else 0.0
         self._console.print(
-            f"  attempt 2 goes on from the checkpoint at {at:.0f} %, with {len(before)} checkpoints kept"
+            f"  attempt 2 goes on from the checkpoint at {at:.0f} %, with {counted(len(before), 'checkpoint')} kept"
         )
         return at
 
@@ -275,6 +279,18 @@ def _message(task: Task) -> str:
     return task.message if task.status == "running" else task.status
 
 
+@contextmanager
+def _all_like_ctrl_c() -> Iterator[None]:
+    """A kill, and a terminal that is closed: else the service would stay, for it has a session of its own."""
+    signs = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = [(one, signal.signal(one, signal.default_int_handler)) for one in signs]
+    try:
+        yield
+    finally:
+        for one, handler in before:
+            signal.signal(one, handler)
+
+
 def run(work: Path | None = None, *, keep: bool = False) -> int:
     """Run the demo below `work` (default `.demo` here), and `keep` its page up; the exit code."""
     console = Console()
@@ -288,9 +304,10 @@ def run(work: Path | None = None, *, keep: bool = False) -> int:
     begun = time.monotonic()
     demo = Demo(folder, console)
     try:
-        kept = demo.run()
-        console.print(f"The demo took {time.monotonic() - begun:.0f} s.")
-        demo.show(keep=keep)
+        with _all_like_ctrl_c():
+            kept = demo.run()
+            console.print(f"The demo took {time.monotonic() - begun:.0f} s.")
+            demo.show(keep=keep)
     except TasktrailError as error:
         console.print(f"[red]{error}")
         return 1

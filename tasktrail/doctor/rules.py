@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..config.load import load_config
 from ..config.settings import Config
+from ..events.counted import counted, plural
 from ..events.errors import ConfigurationError
 from ..handlers.contract import Finding, Level
 from .facts import Facts, Folder, collect_facts
@@ -258,11 +259,14 @@ def _cluster(facts: Facts, config: Config) -> Iterator[Finding]:
         yield Finding("cluster", "fail", trouble, remedy)
         return
     memory = f" and {config.ray_memory / 1e9:.1f} GB of memory" if config.ray_memory else ""
+    booked = (
+        f"{plural(config.workers, 'books', 'book')} {config.ray_cpus:g} {plural(config.ray_cpus, 'CPU')}{memory} each"
+    )
     yield Finding(
         "cluster",
         "ok",
-        f"attempts run on the nodes of the Ray cluster at {config.ray_address}: {config.workers} workers that book "
-        f"{config.ray_cpus:g} CPUs{memory} each; what is not heard of for {config.ray_lease:g} s is ended. What is "
+        f"attempts run on the nodes of the Ray cluster at {config.ray_address}: {counted(config.workers, 'worker')} "
+        f"that {booked}; what is not heard of for {config.ray_lease:g} s is ended. What is "
         "said of processes here holds there as far as each node has the means. `tasktrail nodes` lists them",
     )
 
@@ -274,9 +278,10 @@ def _wall(name: str, level: Level, there: str, missing: str, remedy: str) -> Fin
 def _resources(facts: Facts, config: Config) -> Iterator[Finding]:
     limits = facts.limits
     where = "the container allows" if limits.memory_is_limited or limits.cpu_is_limited else "the machine has"
-    yield Finding("machine", "ok", f"{where} {limits.cpus:g} CPUs and {limits.memory / 1e9:.1f} GB of memory")
+    cpus = f"{limits.cpus:g} {plural(limits.cpus, 'CPU')}"
+    yield Finding("machine", "ok", f"{where} {cpus} and {limits.memory / 1e9:.1f} GB of memory")
     if config.executor == "local" and config.workers > limits.cpus:
-        message = f"{config.workers} workers share {limits.cpus:g} CPUs"
+        message = f"{config.workers} workers share {cpus}"
         yield Finding("workers", "warn", message, "Lower `workers`, unless the tasks mostly wait.")
     if config.max_memory > limits.memory:
         message = f"max_memory is {config.max_memory / 1e9:.1f} GB, more than there is"

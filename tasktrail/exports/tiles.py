@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..events.counted import counted
 from ..events.errors import InvalidPath
 from ..events.log.event_log import ReportProgress
 from ..events.log.log_reader import LogReader
@@ -95,7 +96,8 @@ def _refuse_others(
     """Go on only if the log is as the seal says, and has grown out of what the folder has."""
     size, trees = seal.checkpoint.size, Trees()
     if earlier is not None and earlier.size > size:
-        raise _of_another_log(out, f"its checkpoint speaks of {earlier.size} records, and {seal.path} only of {size}")
+        seen_earlier = counted(earlier.size, "record")
+        raise _of_another_log(out, f"its checkpoint speaks of {seen_earlier}, and {seal.path} only of {size}")
     for record in log.hashes(limit=size):
         try:
             trees.apply(*record)
@@ -103,7 +105,9 @@ def _refuse_others(
             raise damaged(error) from error
         seen = trees.records.size
         if earlier is not None and seen == earlier.size and trees.records.root() != earlier.root:
-            raise _of_another_log(out, f"its checkpoint speaks of others than the first {seen} records of this one")
+            raise _of_another_log(
+                out, f"its checkpoint speaks of others than the first {counted(seen, 'record')} of this one"
+            )
         if seen % _TELL_EVERY == 0:
             tell(seen)
     if not seal.fits(trees.records, trees.tasks):

@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 from ..actors.logger import get_logger
 from ..errors import BadRequest, Busy, RequestTimeout, problem
 from ..events import TasktrailError
+from ..events.counted import counted, plural
 from .identity import Identity
 from .problems import MEDIA_TYPE, headers_of
 from .requests import MAX_BODY
@@ -110,9 +111,10 @@ class ConnectionRoom:
         """Raises `Busy` when all the streams that there may be are open, or all of one token."""
         number, of_token = self.streams.total(), self.streams[token_of(who)]
         if number >= self.max_streams:
-            told = f"{number} streams are open, as many as there may be"
+            told = f"{counted(number, 'stream')} {plural(number, 'is', 'are')} open, as many as there may be"
         elif token_of(who) and of_token >= self.max_of_token:
-            told = f"{of_token} streams are open with this token, as many as one may have"
+            are = plural(of_token, "is", "are")
+            told = f"{counted(of_token, 'stream')} {are} open with this token, as many as one may have"
         else:
             return
         raise Busy(told, remedy="End some of them, or ask again later.")
@@ -122,9 +124,11 @@ class ConnectionRoom:
         """While the context lasts, a request waits. Raises `Busy` when too many do, or too many with one token."""
         number, token = self.waiters.total(), token_of(who)
         if number >= self.max_waiters:
-            told = f"{number} requests wait for tasks, as many as there may be"
+            told = f"{counted(number, 'request')} {plural(number, 'waits', 'wait')} for tasks, as many as there may be"
         elif token and self.waiters[token] >= self.max_waiters_of_token:
-            told = f"{self.waiters[token]} requests with this token wait for tasks, as many as there may be of one"
+            many = self.waiters[token]
+            wait = plural(many, "waits", "wait")
+            told = f"{counted(many, 'request')} with this token {wait} for tasks, as many as there may be of one"
         else:
             self.waiters[token] += 1
             try:

@@ -9,6 +9,7 @@ import msgspec
 
 from ..actors.logger import get_logger
 from ..errors import TooManyRequests
+from ..events.counted import plural
 
 _REMEMBERED = 10_000
 """Names and addresses that are kept in memory; those that were silent longest are forgotten."""
@@ -43,7 +44,8 @@ class Pace:
             self._buckets.popitem(last=False)
         if bucket.left < 1:
             raise TooManyRequests(
-                f"{name} may send {self._rate:g} requests a second", after=(1 - bucket.left) / self._rate
+                f"{name} may send {self._rate:g} {plural(self._rate, 'request')} a second",
+                after=(1 - bucket.left) / self._rate,
             )
         bucket.left -= 1
 

@@ -5,6 +5,7 @@ from math import ceil, floor, log10
 
 import msgspec
 
+from ..events.counted import plural
 from ..projections.queries.activity import Span
 from ..words import duration
 
@@ -72,7 +73,8 @@ def rates(spans: Sequence[Span], per: str) -> Chart:
             GridLine(_y(0, top), "0"),
         ),
         times=_times(spans),
-        summary=f"{ended:,} tasks ended, {failed:,} of them failed, and {sum(one.created for one in spans):,} came; "
+        summary=f"{ended:,} {plural(ended, 'task')} ended, {failed:,} of them failed, and "
+        f"{sum(one.created for one in spans):,} came; "
         f"at most {max(map(_ended, spans), default=0):,} ended {per}.",
     )
 
@@ -90,7 +92,7 @@ def waits(spans: Sequence[Span]) -> Chart:
         hits=_hits(spans, _waits_in_words),
         levels=tuple(GridLine(_y(level, top), short(level)) for level in (top, top / 2, 0.0)),
         times=_times(spans),
-        summary=f"{started:,} attempts started; the longest wait was {duration(longest)}."
+        summary=f"{started:,} {plural(started, 'attempt')} started; the longest wait was {duration(longest)}."
         if started
         else "None started.",
     )

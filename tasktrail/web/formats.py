@@ -10,6 +10,7 @@ import msgspec
 from markupsafe import Markup, escape
 
 from ..errors import UnknownRoute
+from ..events.counted import plural
 from ..events.errors import (
     CannotStartNow,
     IllegalTransition,
@@ -162,6 +163,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "plainly": plainly,
     "pretty": pretty,
     "rate": rate,
+    "plural": plural,
     "when": when,
     "wrapping": wrapping,
 }

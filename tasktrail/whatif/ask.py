@@ -16,6 +16,7 @@ from ..actors.core.state import SchedulerState
 from ..actors.core.windows import window_of
 from ..config.settings import Config, parse_limits, parse_windows
 from ..events import Recorded
+from ..events.counted import counted
 from ..events.errors import CONFLICT, InvalidValue
 from ..events.recorded import Stub
 from ..intake.conversion import command_from_fields
@@ -150,7 +151,8 @@ def _configured(limits: Limits, question: PolicyChange) -> Limits:
 def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tuple[str, ...]]:
     """The policy of that time as far as it is known, and in words what had to be assumed."""
     limits, workers = config.limits(), config.workers
-    said = [f"{workers} workers, and the limits that are configured now; what operators have changed is in the log"]
+    there = counted(workers, "worker")
+    said = [f"{there}, and the limits that are configured now; what operators have changed is in the log"]
     if recording.peak > workers:
         said.append(f"the log shows {recording.peak} attempts at once, so there were at least so many workers")
         workers = recording.peak
@@ -167,7 +169,8 @@ def _recorded_policy(recording: Recording, config: Config) -> tuple[Policy, tupl
 
 def _remarks(policy: Policy) -> Iterator[str]:
     if (policy.change.max_concurrent or 0) > policy.slots:
-        yield f"max_concurrent is above the {policy.slots} workers, which is as many as can run: give workers, too"
+        there = counted(policy.slots, "worker")
+        yield f"max_concurrent is above the {there}, which is as many as can run: give workers, too"
     if policy.change.workers is not None and policy.change.workers > policy.limits.max_concurrent:
         yield (
             f"the limits let {policy.limits.max_concurrent} run at once, whatever the number of workers: "

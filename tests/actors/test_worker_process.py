@@ -51,13 +51,19 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 @pytest.fixture
 def strays() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Processes marked `12:a`, `123:a` and not at all."""
+    """Processes marked `12:a`, `123:a` and not at all. Each has answered: an exec that goes on shows no mark yet."""
     marks: list[dict[str, str]] = [{MARK: "12:a"}, {MARK: "123:a"}, {}]
-    started = [subprocess.Popen(["/bin/sleep", "60"], env=mark) for mark in marks]
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen(["/bin/cat"], env=mark, stdin=pipe, stdout=pipe, bufsize=0) for mark in marks]
+    for process in started:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"?")
+        assert process.stdout.read(1) == b"?"
     yield started
     for process in started:
-        process.kill()
-        process.wait()
+        with process:
+            process.kill()
 
 
 def test_only_processes_of_the_family_are_killed(strays: list["subprocess.Popen[bytes]"]) -> None:

@@ -34,8 +34,22 @@ def test_encoders_that_the_build_lacks_are_named(monkeypatch: pytest.MonkeyPatch
 
 def test_a_machine_without_libreoffice_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "find_libreoffice", lambda: None)
+    monkeypatch.setattr(document, "font_file", lambda _face: Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"))
     (line,) = weak(list(document.checkup()))
     assert line.startswith("office: LibreOffice is not there")
+
+
+def test_a_machine_without_fonts_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "find_libreoffice", lambda: Path("/usr/bin/soffice"))
+    monkeypatch.setattr(document, "font_file", lambda _face: None)
+    (line,) = weak(list(document.checkup()))
+    assert line.startswith("fonts: no font was found that text documents and burned subtitles are drawn with")
+
+
+def test_the_font_that_text_is_drawn_with_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "font_file", lambda _face: Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"))
+    (told,) = [finding.message for finding in document.checkup() if finding.name == "fonts"]
+    assert told.endswith(" are drawn with /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
 
 
 def test_an_ffmpeg_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn, TypeAlias
 
 import pytest
@@ -307,6 +308,11 @@ def test_a_write_in_the_very_tick_of_the_opening_shows(tmp_path: Path) -> None:
         opened.close()
 
 
+def give_time(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
+    """Another time for inputs alone: services of other tests run in this process, too."""
+    monkeypatch.setattr(inputs, "time", SimpleNamespace(**{**vars(time), **functions}))
+
+
 @linux
 def test_a_file_of_the_clocks_own_tick_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "fresh"
@@ -317,8 +323,7 @@ def test_a_file_of_the_clocks_own_tick_is_looked_at_again(tmp_path: Path, monkey
         slept.append(seconds)
         grow(path)
 
-    monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: next(ticks))
+    give_time(monkeypatch, sleep=sleep, clock_gettime_ns=lambda _: next(ticks))
     opened = Input(str(path))
 
     assert (len(slept), opened.state.size) == (1, len(b"firstmore"))
@@ -329,8 +334,7 @@ def test_a_file_of_the_clocks_own_tick_is_looked_at_again(tmp_path: Path, monkey
 def test_a_file_that_is_written_all_the_time_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "growing"
     path.touch()
-    monkeypatch.setattr(time, "sleep", lambda _: grow(path))
-    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: path.stat().st_ctime_ns)
+    give_time(monkeypatch, sleep=lambda _: grow(path), clock_gettime_ns=lambda _: path.stat().st_ctime_ns)
 
     with pytest.raises(InputChanged, match="being written at this moment"):
         Input(str(path))

@@ -138,7 +138,7 @@ def test_a_log_that_was_changed_has_not_grown_out_of_its_seals(grown: Sealed, ma
 
 def test_a_seal_that_is_not_there_or_the_wrong_way_round_is_told(grown: Sealed, made: tuple[Path, list[int]]) -> None:
     _, sizes = made
-    with pytest.raises(SealUnfit, match="no seal of 1 records") as found:
+    with pytest.raises(SealUnfit, match="no seal of 1 record") as found:
         grown.growth(1)
     assert str(sizes[0]) in found.value.advice
     with pytest.raises(SealUnfit, match="cannot be read"):
@@ -147,7 +147,7 @@ def test_a_seal_that_is_not_there_or_the_wrong_way_round_is_told(grown: Sealed, 
         grown.growth(sizes[1], sizes[0])
     for file in grown.seals.glob("*.note"):
         file.unlink()
-    with pytest.raises(SealUnfit, match="no seal of 1 records"):
+    with pytest.raises(SealUnfit, match="no seal of 1 record"):
         grown.growth(1)
 
 

@@ -345,7 +345,7 @@ def test_archives_belong_to_the_backup(open_service: Opener, tmp_path: Path) -> 
     gone = next((tmp_path / "backups" / "archive").iterdir())
     gone.unlink()
     for only_check in (False, True):
-        with pytest.raises(InvalidPath, match=f"1 are missing in .*archive: {gone.name}") as refused:
+        with pytest.raises(InvalidPath, match=f"1 is missing in .*archive: {gone.name}") as refused:
             restore(third.path, tmp_path / "nowhere", only_check=only_check)
         assert "Bring the folder `archive`" in refused.value.advice
     assert not (tmp_path / "nowhere").exists()

@@ -1,6 +1,9 @@
 """What the demo draws fits a terminal, and says what it is about."""
 
 import io
+import signal
+import subprocess
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +13,7 @@ from rich.console import Console
 
 from tasktrail.demo import story
 from tasktrail.demo.samples import Decoded
-from tasktrail.demo.story import OTHERS, Demo, progress_bars
+from tasktrail.demo.story import OTHERS, Demo, ServiceProcess, progress_bars
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -63,3 +66,51 @@ def test_what_is_left_after_a_ctrl_c_is_told(
         story.run(tmp_path)
     (folder,) = tmp_path.iterdir()
     assert f"Left. Outputs and log are in {folder}" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_ctrl_c_while_the_service_starts_leaves_no_service_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a session of its own, so nothing else would ever end it."""
+    started: list[subprocess.Popen[str]] = []
+
+    class Ready(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - as it is called
+            raise KeyboardInterrupt
+
+    def start(*command: Any, **more: Any) -> subprocess.Popen[str]:
+        started.append(subprocess.Popen(*command, **more))
+        return started[-1]
+
+    monkeypatch.setattr(story, "threading", SimpleNamespace(Event=Ready, Thread=threading.Thread))
+    monkeypatch.setattr(story, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": start}))
+    with pytest.raises(KeyboardInterrupt):
+        ServiceProcess(tmp_path / "data")
+    (service,) = started
+    ended = service.returncode
+    service.kill()
+    service.wait()
+    assert service.stderr is not None
+    service.stderr.close()
+    assert ended is not None
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminal_that_is_closed_ends_the_demo_like_a_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
+) -> None:
+    def be_left(_demo: Demo) -> bool:
+        signal.raise_signal(sign)
+        return True
+
+    monkeypatch.setattr(Demo, "run", be_left)
+    monkeypatch.setattr(Demo, "show", lambda _demo, **_: None)
+    heard: list[int] = []
+    before = signal.signal(sign, lambda number, _frame: heard.append(number))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            story.run(tmp_path)
+        signal.raise_signal(sign)
+    finally:
+        signal.signal(sign, before)
+    assert heard == [sign], "afterwards it is as before"

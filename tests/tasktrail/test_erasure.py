@@ -275,7 +275,7 @@ def test_what_was_recorded_before_is_told_and_stays_readable(open_service: Opene
         plain = tasks.create_task(type="noop", user_id=ADA, label="before")
         tasks.wait(plain, WITHIN)
     tasks = encrypted()
-    with pytest.raises(KeptInPlain, match="1 tasks of user 7"):
+    with pytest.raises(KeptInPlain, match="1 task of user 7"):
         tasks.erase_user(ADA)
     with pytest.raises(NothingToChange):
         tasks.erase_user(ADA, partly=True)
@@ -549,7 +549,7 @@ def test_the_command_tells_what_there_is_erases_and_waits_until_it_is_done(encry
         (record,) = tasks.log(accepted["position"] - 1, 1)
         assert isinstance(record.event, UserErased)
         assert any(isinstance(later.event, ErasureFinished) for later in tasks.log(record.position))
-        assert "the user of 1 tasks was erased" in run("history", str(task)).stdout
+        assert "the user of 1 task was erased" in run("history", str(task)).stdout
         (found,) = call("erase", "7", "--dry-run")
         assert (found["tasks"], found["records"]) == (0, 0)
     finally:

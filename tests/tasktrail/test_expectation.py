@@ -35,3 +35,9 @@ def test_tasks_of_its_type_tell_of_one_that_has_just_begun(
 def test_a_later_attempt_goes_by_its_type_if_nobody_knows_where_it_began() -> None:
     assert seconds_left(40.0, 100.0, 0.0, began=None) is None
     assert seconds_left(40.0, 40.0, 100.0, began=None) == pytest.approx(60.0)
+
+
+def test_a_later_attempt_that_is_slower_than_its_type_is_not_nearly_done() -> None:
+    """What it reports says how much is left, however long it has run."""
+    assert seconds_left(10.0, 400.0, 100.0, began=None) == pytest.approx(90.0)
+    assert seconds_left(0.0, 400.0, 100.0, began=None) == pytest.approx(1.0), "it reports nothing"

@@ -14,6 +14,7 @@ from msgspec.structs import astuple
 
 from ...clock import boot_seconds
 from ...context import NOTHING_KNOWN, Belongings
+from ...counted import counted
 from ...errors import ConcurrencyError, Fenced, KeysUnreadable, LogCorrupt, LogGone, LogTooNew, LogUnreachable
 from ...ranges import spans_of
 from ...recorded import STUB, Fact, Recorded
@@ -154,7 +155,8 @@ class PostgresqlEventLog(Reading):
         lacking = [key for key in used - erased if self._decrypt.keys.cipher(key) is None]
         if lacking:
             raise KeysUnreadable(
-                f"{self._decrypt.keys.path} lacks {len(lacking)} keys of users with which the log is encrypted",
+                f"{self._decrypt.keys.path} lacks {counted(len(lacking), 'key')} of users with which the log is "
+                "encrypted",
                 remedy="Copy `keys.db` and the master key from the data folder of the service that had the log last.",
             )
 

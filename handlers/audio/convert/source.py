@@ -15,6 +15,7 @@ from av.codec.codec import Properties
 from av.container import InputContainer
 from av.stream import Disposition
 
+from ....events.counted import counted, plural
 from ...contract import Unusable
 from ...media.damage import lacking_bytes
 from ...media.samples import Finite
@@ -113,7 +114,7 @@ def read_sound(path: Path, track: int | None) -> SoundSource:
         rate, channels = context.sample_rate, context.layout.nb_channels
         if not (MIN_RATE <= rate <= MAX_RATE and 0 < channels <= MAX_CHANNELS):
             raise Unusable(
-                f"{path.name}: its sound has {channels} channels of {rate} samples a second; "
+                f"{path.name}: its sound has {counted(channels, 'channel')} of {rate} samples a second; "
                 f"up to {MAX_CHANNELS} channels and {MIN_RATE} to {MAX_RATE} samples are read"
             )
         lossless = bool(
@@ -146,7 +147,7 @@ def _choose(container: InputContainer, name: str, track: int | None) -> AudioStr
     if not tracks:
         raise Unusable(f"{name} has no sound")
     if track is not None and track > len(tracks):
-        raise Unusable(f"{name} has {len(tracks)} sound tracks, not {track}")
+        raise Unusable(f"{name} has {counted(len(tracks), 'sound track')}, not {track}")
     stream = container.streams.best("audio") if track is None else tracks[track - 1]
     if not isinstance(stream, AudioStream):  # FFmpeg knows the codec of none of them
         stream = tracks[0]
@@ -181,7 +182,7 @@ def _left_out(container: InputContainer, kept: AudioStream) -> tuple[str, ...]:
         notes.append("the moving picture is left out")
     kinds = ("subtitle", "attachment") if container.chapters() else ("subtitle", "attachment", "data")
     if others := sum(stream.type in kinds for stream in container.streams):  # an mp4 has its chapters as data, too
-        notes.append(f"{others} tracks of subtitles or data are left out")
+        notes.append(f"{counted(others, 'track')} of subtitles or data {plural(others, 'is', 'are')} left out")
     if container.format.name == "mpegts":
         notes.append(PROGRAM_NOTE)
     return tuple(notes)
@@ -239,7 +240,8 @@ class Decoding:
         if to_the_end:
             notes += cut_sound_notes(self._source, self.seconds, self.bad * _SLACK)
         if self.bad:
-            notes.append(f"{self.bad:,} packets of sound cannot be decoded and are left out")
+            packets, are = plural(self.bad, "packet"), plural(self.bad, "is", "are")
+            notes.append(f"{self.bad:,} {packets} of sound cannot be decoded and {are} left out")
         notes += self._finite.notes("sound")
         return notes
 

@@ -13,6 +13,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from PIL import Image
 
+from ....events.counted import counted, plural
 from ...media.chapters import Chapter, chapters_of, titled
 from ...media.loudness import LEVEL_TAGS
 from ...media.pictures import pixel_limit
@@ -108,7 +109,8 @@ def sayings_of(source: SoundSource, options: AudioConvertOptions, cut: Cut, cont
         cover = None
         notes.append("the cover picture is left out: wav has no place for it")
     if chapters and container.name == "wav":
-        notes.append(f"{len(chapters)} chapters are left out: wav has no place for them")
+        are, them = plural(len(chapters), "is", "are"), plural(len(chapters), "it", "them")
+        notes.append(f"{counted(len(chapters), 'chapter')} {are} left out: wav has no place for {them}")
         chapters = ()
     return Sayings(tags, chapters, cover, tuple(notes))
 
@@ -154,7 +156,8 @@ def _cover_of(opened: InputContainer) -> tuple[Cover | None, list[str]]:
         if size is not None:
             more = [f"1 of {len(pictures)} pictures kept"] if len(pictures) > 1 else []
             return Cover(stream.index, _COVERS[codec], data, size), more
-    return None, [f"{len(pictures)} pictures are left out: {_WANTED}"] if pictures else []
+    left_out = f"{counted(len(pictures), 'picture')} {plural(len(pictures), 'is', 'are')} left out: {_WANTED}"
+    return None, [left_out] if pictures else []
 
 
 def _size_of(data: bytes) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
+from ....events.counted import counted
 from ...contract import Unusable
 from ...io_errors import writing
 from ...media.formats import format_of
@@ -123,8 +124,8 @@ def plan_sheet(sizes: Sequence[tuple[int, int]], options: DocumentPreviewOptions
     width, height = sheet.size
     if width * height > MAX_PAGE_PIXELS or max(width, height) > min(MAX_PAGE_SIDE, _MAX_SHEET_SIDE):
         raise Unusable(
-            f"the contact sheet of {len(sizes)} pages would have {width}x{height} pixels, more than is drawn: choose "
-            "fewer pages or a smaller width, or write a zip"
+            f"the contact sheet of {counted(len(sizes), 'page')} would have {width}x{height} pixels, more than is "
+            "drawn: choose fewer pages or a smaller width, or write a zip"
         )
     return sheet
 

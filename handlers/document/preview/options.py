@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from ....events.counted import counted
 from ....events.errors import InvalidPath
 from ...contract import Job, Unusable
 from ...media.formats import WRITE_FORMATS
@@ -168,7 +169,9 @@ def choose_pages(text: str, count: int, limit: int) -> list[int]:
     for number in _numbers(text, count):
         chosen[number] = None
         if len(chosen) > limit:
-            raise Unusable(f"more than {limit} of {count} pages are asked for: choose fewer, or raise max_pages")
+            raise Unusable(
+                f"more than {limit} of {counted(count, 'page')} are asked for: choose fewer, or raise max_pages"
+            )
     return list(chosen)
 
 

@@ -11,6 +11,7 @@ import msgspec
 import PIL
 import pypdfium2
 
+from ....events.counted import counted
 from ...contract import Finished, TaskContext, Unusable
 from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
@@ -203,4 +204,4 @@ class _Preview:
             result["reduced_pages"] = self._reduced
         if self._notes:
             result["notes"] = self._notes
-        return Finished(result=result, message=f"{drawn} of {count} pages")
+        return Finished(result=result, message=f"{drawn} of {counted(count, 'page')}")

@@ -9,6 +9,7 @@ from PIL import Image, PngImagePlugin
 from PIL import __version__ as pillow_version
 from PIL.ImageFile import ImageFile
 
+from ....events.counted import counted, plural
 from ...contract import TaskContext, Unusable
 from ...io_errors import writing
 from ...media.formats import check_sides
@@ -44,7 +45,7 @@ def convert_frames(context: TaskContext[ImageConvertOptions], kind: str, header:
             frame = _frame(source, context.input_file, number + hidden, options)
             check_sides(frame.size, kind)
             _keep_frame(frame, pieces, number, count, round(source.info.get(_DURATION) or _USUAL_DURATION))
-    pieces.save(_FRAMES_UNTIL, f"{count} frames are ready")
+    pieces.save(_FRAMES_UNTIL, f"{counted(count, 'frame')} {plural(count, 'is', 'are')} ready")
     return _compose(context, kind, _Frames(context, pieces, count), plays, kept)
 
 
@@ -156,5 +157,5 @@ def _compose(
             add_to_tiff(context.output_part, kept.exif, kept.iptc)
     lost = [fewer_colours(reduced)] if reduced else []
     if kind == "AVIF" and plays:
-        lost.append(f"it plays for ever, and not {plays} times: avif does not say it")
+        lost.append(f"it plays for ever, and not {counted(plays, 'time')}: avif does not say it")
     return WrittenStill(first.size, 0.0 if kind == "TIFF" else sum(durations) / 1000, tuple(lost))

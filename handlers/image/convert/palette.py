@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ....events.counted import counted
+
 _MOST_COLOURS = 256
 _OPAQUE = 255
 _STRIP = 1_000_000
@@ -37,7 +39,7 @@ def exact_palette(picture: Image.Image) -> Image.Image | None:
 
 def fewer_colours(frames: int = 0) -> str:
     """The note of a picture that has no such palette, or of so many frames."""
-    of = f" of {frames} frames" if frames else ""
+    of = f" of {counted(frames, 'frame')}" if frames else ""
     return f"the colours{of} became {_MOST_COLOURS}, opaque or clear: a gif has no others"
 
 

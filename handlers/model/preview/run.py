@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
+from ....events.counted import plural
 from ...contract import Finished, Job, Outcome, TaskContext
 from ...media.animation import MP4_CODEC, frames_in, write_animation
 from ...media.pictures import save, write_picture
@@ -70,7 +71,8 @@ def missing_faces(read: int, counted: Counted) -> list[str]:
     """A note if a text file has fewer faces than its header promises. Such a binary file is refused."""
     if counted.kind not in _PROMISING or read >= counted.faces:
         return []
-    return [f"the model was cut or is damaged: it has {read:,} of the {counted.faces:,} faces that it promises"]
+    faces = f"{counted.faces:,} {plural(counted.faces, 'face')}"
+    return [f"the model was cut or is damaged: it has {read:,} of the {faces} that it promises"]
 
 
 def unread_colours(path: Path) -> list[str]:
@@ -144,7 +146,7 @@ class _Drawing:
         context.progress(0, f"looking into {context.input_file.name}")
         counted = count_faces(context.input_file)
         self._context.check_stop()
-        context.progress(5, f"reading {counted.faces} faces")
+        context.progress(5, f"reading {counted.faces} {plural(counted.faces, 'face')}")
         model = load_model(context.input_file, self._options.up, self._options.color)
         self._context.check_stop()
         tracer = tracer_for(model.vertices, model.faces)
@@ -160,7 +162,8 @@ class _Drawing:
             self._draw(pieces, model, Painter(model, tracer, self._options), counted)
         del tracer
         self._write(pieces)
-        return Finished(result=self._describe(model, counted), message=f"{len(model.faces)} faces")
+        faces = len(model.faces)
+        return Finished(result=self._describe(model, counted), message=f"{faces} {plural(faces, 'face')}")
 
     def _draw(self, pieces: Pieces, model: Model, painter: Painter, counted: Counted) -> None:
         """Draw what is missing, side by side. Only this thread keeps pieces and tells how far it is."""

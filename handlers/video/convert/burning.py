@@ -23,6 +23,7 @@ from av.subtitles.subtitle import AssSubtitle, BitmapSubtitle
 from av.video.frame import VideoFrame
 from PIL import Image, ImageDraw
 
+from ....events.counted import counted, plural
 from ...contract import Unusable
 from ...document.fonts import Ruler, can_shape, font_names, load_font, runs_to_left
 from ..light import HDR
@@ -116,7 +117,7 @@ def choose_burned(
         return None
     streams = container.streams.subtitles
     if number > len(streams):
-        raise Unusable(f"{name} has {len(streams)} subtitle tracks, not {number}")
+        raise Unusable(f"{name} has {counted(len(streams), 'subtitle track')}, not {number}")
     stream: Any = streams[number - 1]
     if stream.codec_context is None:
         raise Unusable(f"subtitle track {number} of {name} is of a kind that cannot be decoded, and so not drawn")
@@ -135,7 +136,8 @@ def choose_burned(
     said = sorted({each for line in lines if isinstance(line.shown, CueText) for each in _characters(line.shown)})
     ruler = Ruler("plain")
     if lacking := [each for each in said if not each.isspace() and ruler.lacks(each)]:
-        notes.append(f"{len(lacking)} characters are in no font here: {''.join(lacking[:10])}")
+        many = f"{counted(len(lacking), 'character')} {plural(len(lacking), 'is', 'are')}"
+        notes.append(f"{many} in no font here: {''.join(lacking[:10])}")
     if not can_shape() and any(map(runs_to_left, said)):
         notes.append("text that runs to the left is drawn in the order of its letters: libraqm is not there")
     return BurnedTrack(stream.index, number, lines, tuple(notes))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from av.container import OutputContainer
 from av.stream import Stream
 
+from ....events.counted import counted, plural
 from ...contract import Unusable
 from ..opening import open_input, packets_of, picture_stream, seek
 from ..source import VideoSource, read_source
@@ -149,7 +150,7 @@ class CopiedPicture:
             last = decoded
             yield _Timed(packet, max(shown, decoded), decoded)
         if moved:
-            self.notes.append(f"times of {moved} pictures moved: they did not rise")
+            self.notes.append(f"times of {counted(moved, 'picture')} moved: they did not rise")
 
     def _known(self) -> Iterator[_Timed]:
         """From the first keyframe on. Some files do not tell when their first pictures are decoded."""
@@ -178,9 +179,12 @@ class CopiedPicture:
             if waiting:
                 yield from self._before(waiting, (waiting[-1].pts or 0) + usual, usual)
         if early:
-            self.notes.append(f"{early} pictures before the first keyframe dropped: nothing can be shown of them")
+            them = plural(early, "it", "them")
+            self.notes.append(
+                f"{counted(early, 'picture')} before the first keyframe dropped: nothing can be shown of {them}"
+            )
         if untimed:
-            self.notes.append(f"{untimed} pictures without a time dropped")
+            self.notes.append(f"{counted(untimed, 'picture')} without a time dropped")
 
     def _without_hidden_end(self, packets: "Iterator[Packet[VideoStream]]") -> "Iterator[Packet[VideoStream]]":
         """Leave out what an edit list hides behind the last picture. Raises Unusable if it hides something between.

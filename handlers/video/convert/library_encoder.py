@@ -22,6 +22,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
+from ....events.counted import counted
 from ...contract import Unusable, abandon
 from ...media.x264 import steady_x264
 from ...pieces import hash_of, seal
@@ -193,7 +194,7 @@ class LibrarySegmentEncoder:
         given = [moment - self._moments[0] for moment in self._moments]
         returned = [moment for moment in self._returned if moment is not None]
         if len(self._returned) != len(given) or sorted(returned) != given:
-            raise self._failure(f"other moments than those of the {len(given)} frames it got")
+            raise self._failure(f"other moments than those of the {counted(len(given), 'frame')} it got")
 
     def _decode_if_doubtful(self) -> None:
         """At its quickest presets SVT-AV1 has been seen to write pictures that no decoder takes."""

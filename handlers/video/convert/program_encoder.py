@@ -24,6 +24,7 @@ from av.audio.stream import AudioStream
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
+from ....events.counted import counted
 from ...attempt_output import pass_on
 from ...contract import Unusable
 from ...pieces import hash_of, seal
@@ -221,7 +222,7 @@ class _ProgramSegmentEncoder:
         times = sorted(round((packet.pts or 0) * packet.time_base / unit) for packet in packets)
         if [time - times[0] for time in times] != [moment - self._moments[0] for moment in self._moments]:
             raise ProgramFailedError(
-                f"ffmpeg's {encoder} wrote {len(times)} frames of {len(self._moments)} in segment "
+                f"ffmpeg's {encoder} wrote {counted(len(times), 'frame')} of {len(self._moments)} in segment "
                 f"{self.number + 1}, or at other times; take another encoder, or backend builtin"
             )
         if not packets[0].is_keyframe:

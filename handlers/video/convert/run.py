@@ -9,6 +9,7 @@ from typing import Any
 import av
 import msgspec
 
+from ....events.counted import counted
 from ....events.errors import InvalidOptions
 from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.result import output_fields
@@ -175,7 +176,7 @@ class _Conversion:
             self._saved = again
             self._clean_up()
         self._context.progress(100, self._joining)
-        return Finished(result=self._describe(), message=f"{self._frames} frames")
+        return Finished(result=self._describe(), message=counted(self._frames, "frame"))
 
     def run_part(self, part: int, parts: int) -> Outcome:
         """Do what is left to do of a part, and write it for whoever joins it."""
@@ -202,7 +203,7 @@ class _Conversion:
                 self._context.progress(done, f"writing part {part} of {parts}")
 
         write_part(self._context.output_part, record, self._context.work_dir, tick)
-        message = f"{len(self._saved.segments)} segments of {self._saved.plan.count}"
+        message = f"{counted(len(self._saved.segments), 'segment')} of {self._saved.plan.count}"
         result = {
             "part": part,
             "parts": parts,

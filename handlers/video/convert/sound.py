@@ -17,6 +17,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
+from ....events.counted import counted
 from ...contract import Unusable
 from ...media.bitrates import held_bitrate
 from ...media.loudness import (
@@ -93,7 +94,7 @@ def choose_sounds(container: InputContainer, options: VideoConvertOptions, targe
         return Sounds(notes=(_dropped("sound", "as asked"),))
     if options.audio_track is not None and options.audio_track > len(tracks):
         name = Path(container.name).name
-        raise Unusable(f"{name} has {len(tracks)} sound tracks, not {options.audio_track}")
+        raise Unusable(f"{name} has {counted(len(tracks), 'sound track')}, not {options.audio_track}")
     steady = any(name in container.format.name for name in _STEADY)
     kept: list[SoundPlan] = []
     notes: list[str] = []

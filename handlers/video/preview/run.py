@@ -7,6 +7,7 @@ import av
 import msgspec
 import PIL.Image
 
+from ....events.counted import counted
 from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.animation import MP4_CODEC, even_size, frames_in
 from ...media.formats import check_sides
@@ -89,7 +90,7 @@ class _Preview:
         paths = [self._pieces.path(number) for number in range(len(moments))]
         taken = [tile_moment(path) for path in paths]
         self._compose(paths, taken)
-        return Finished(result=self._describe(taken), message=f"{len(taken)} frames")
+        return Finished(result=self._describe(taken), message=counted(len(taken), "frame"))
 
     def _tick_for_scan(self, moment: int) -> None:
         self._context.check_stop()

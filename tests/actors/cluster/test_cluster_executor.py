@@ -770,7 +770,7 @@ def test_no_more_hosts_are_made_than_fit_now_and_more_when_there_is_room(
 ) -> None:
     executor, reports = services.start(slots=3, needs=HostNeeds(cpus=2.0))
     reports.until(lambda _: executor.capacity() == 2)
-    assert executor.trouble == "1 of 3 workers have no node: none has 2 CPU free"
+    assert executor.trouble == "1 of 3 workers has no node: none has 2 CPU free"
 
     cluster.nodes = (*cluster.nodes, Node("n2", "two", "127.0.0.2", {"CPU": 2.0}, {"CPU": 2.0}))
     reports.until(lambda _: executor.capacity() == 3)

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore import endpoint
 from s3_server import S3Server
 
-from tasktrail.actors.storage import s3
+from tasktrail.actors.storage import mover, s3
 from tasktrail.actors.storage.mover import Mover
 from tasktrail.actors.storage.places import PlaceError
 from tasktrail.actors.storage.s3 import make_client
@@ -373,13 +375,19 @@ def test_a_lost_answer_is_no_failure_when_the_object_has_appeared(
     assert client.get_object(Bucket="results", Key="a")["Body"].read() == b"abc"
 
 
+def give_time(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
+    """Another time for all that waits here, and for nothing else: services of other tests run in this process, too."""
+    for module in (s3, mover, endpoint):
+        monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), **functions}))
+
+
 @pytest.mark.parametrize("name", ["a", "empty"])
 def test_a_server_that_is_away_for_a_moment_costs_no_upload(
     folder: Path, server: S3Server, client: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Each step meets it; the bytes that were sent are worth the wait, and the work that made them still more."""
     pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
+    give_time(monkeypatch, sleep=pauses.append)
     server.overload(9)  # botocore itself tries four times
     wish = stored(folder)
     if name == "empty":
@@ -394,8 +402,11 @@ def test_a_server_that_is_away_for_a_moment_costs_no_upload(
 @pytest.mark.usefixtures("client")
 def test_an_upload_is_not_tried_for_ever(folder: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    give_time(
+        monkeypatch,
+        sleep=lambda seconds: clock.__setitem__(0, clock[0] + seconds),
+        monotonic=lambda: clock[0],
+    )
     said: list[Answer] = []
 
     def hear() -> Wish | None:

@@ -170,7 +170,7 @@ def test_a_cover_that_no_player_could_show_is_left_out_and_told(tmp_path: Path, 
         output, outcome = convert(tmp_path / "in.mp3", f"out{suffix}")
         assert isinstance(outcome, Finished)
         assert outcome.result["notes"] == [
-            "1 pictures are left out: only jpeg and png of up to 16 MB and 100 megapixels are kept"
+            "1 picture is left out: only jpeg and png of up to 16 MB and 100 megapixels are kept"
         ]
         assert hear(output).covers == []
 

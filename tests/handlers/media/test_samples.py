@@ -43,4 +43,4 @@ def test_what_is_no_number_becomes_silence_in_the_last_channel_too(layout: str) 
     frame.time_base = Fraction(1, 48000)
     (held,) = finite.frames([frame])
     assert sample_values(held)[-1, 5] == 0
-    assert finite.notes("sound")[0].startswith("1 samples of sound")
+    assert finite.notes("sound")[0].startswith("1 sample of sound")

@@ -70,6 +70,9 @@ def test_what_a_first_start_on_a_full_disk_leaves_is_no_log(cli: Callable[..., A
         ("run nosuch", "There is no task type 'nosuch'"),
         ("run image_thumbnail /nowhere.jpg /tmp/out.jpg", "'/nowhere.jpg' cannot be read"),
         ("run image_thumbnail /nowhere.jpg /tmp/out.jpg -o width=x", "option width of image_thumbnail has to be"),
+        ("run image_thumbnail /etc/passwd /tmp/out.jpg --depends-on 4", "Task 4 does not exist (field: depends_on)"),
+        ("run image_thumbnail /etc/passwd /tmp/out.jpg --parent 4", "Task 4 does not exist (field: parent_task_id)"),
+        ("run image_thumbnail /etc/passwd /tmp/out.jpg --deadline 2020-01-01T00:00:00Z", "(field: deadline)"),
     ],
 )
 def test_a_first_command_that_is_refused_begins_no_log(
@@ -268,11 +271,11 @@ def test_an_incremental_backup_says_what_is_new_and_what_was_not_read(
     earlier = first[0].partition(":")[0]
     told = backup(tmp_path / "new.db", "--base", folder).out.splitlines()
     assert re.fullmatch(rf"{tmp_path}/new\.db: [\d.]+ KiB, what is new checked", told[0])
-    assert told[1] == f"1 records, 0 B more than {earlier}, which was not read again"
+    assert told[1] == f"1 record, 0 B more than {earlier}, which was not read again"
     assert told[2].startswith("head 4 ")
     told = backup(tmp_path / "checked.db", "--base", earlier, "--check").out.splitlines()
     assert told[0].endswith(" KiB, checked")
-    assert told[1] == f"1 records, 0 B more than {earlier}"
+    assert told[1] == f"1 record, 0 B more than {earlier}"
     found = json.loads(backup(tmp_path / "told.db", "--base", folder, "--json").out)
     assert (found["base"], found["records_added"], found["checked_from"], found["note"]) == (earlier, 1, 4, "")
     assert found["bytes_added"] == found["size"] - Path(earlier).stat().st_size

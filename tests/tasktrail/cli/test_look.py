@@ -12,9 +12,11 @@ import pytest
 from tasktrail.cli import terminal
 from tasktrail.cli.reference import option_lines
 from tasktrail.cli.terminal import plain
-from tasktrail.events import Checkpoint, Started
+from tasktrail.events import Cancelled, Checkpoint, Created, Fact, Progressed, Started
 from tasktrail.events.errors import UnknownTask
 from tasktrail.events.reports import AttemptCheckpointed, AttemptEnded, AttemptProgressed
+from tasktrail.events.system_events import Adjusted
+from tasktrail.events.task_events import Failed, Retried
 from tasktrail.handlers.attempt_output import PrintedWriter
 from tasktrail.handlers.registry import Registry
 from tasktrail.projections.attempts import Attempt
@@ -214,6 +216,52 @@ def test_history_tells_that_the_task_was_adjusted_and_released(cli: Callable[...
     assert "created" in created
     assert "adjusted: priority 9" in adjusted
     assert "adjusted: released" in released
+
+
+def test_a_tree_sets_each_record_below_its_cause_and_the_last_of_each_group_at_a_corner(
+    cli: Callable[..., Any], tasks: Any
+) -> None:
+    """What was said while an attempt ran stands beside the attempt, and not in the middle of it."""
+    began = tasks.journal.at
+    facts = [
+        Fact(1, 1, Created(type="noop"), began, command_id="abc", life=1),
+        Fact(1, 2, Started(worker="w1"), began, attempt=1, life=1),
+        Fact(1, 3, Progressed(progress=10.0), began, causation_id="event:2", attempt=1, life=1),
+        Fact(0, 1, Adjusted(task_id=1, priority=9), began, command_id="def"),
+        Fact(1, 4, Failed(outcome="failed", error="no", final=False), began, causation_id="event:2", attempt=1, life=1),
+        Fact(1, 5, Retried(cause="rule"), began, causation_id="event:5", attempt=1, life=1),
+    ]
+    tasks.memory_log.append(facts, expected=0)
+    drawn = cli("history", "1", "--tree").out.splitlines()
+    assert [line.partition(": ")[0] for line in drawn] == [
+        "command abc",
+        "└─ 1 created",
+        "   └─ 2 started",
+        "      ├─ 3 progressed",
+        "      └─ 5 failed",
+        "         └─ 6 retried",
+        "command def",
+        "└─ 4 adjusted",
+    ]
+
+
+def test_a_tree_draws_a_line_past_what_stands_below_an_elder_sibling(cli: Callable[..., Any], tasks: Any) -> None:
+    began = tasks.journal.at
+    facts = [
+        Fact(1, 1, Created(type="noop"), began, command_id="abc", life=1),
+        Fact(1, 2, Started(worker="w1"), began, command_id="abc", attempt=1, life=1),
+        Fact(1, 3, Retried(cause="rule"), began, causation_id="event:2", attempt=1, life=1),
+        Fact(1, 4, Cancelled(), began, causation_id="event:1", attempt=1, life=1),
+    ]
+    tasks.memory_log.append(facts, expected=0)
+    drawn = cli("history", "1", "--tree").out.splitlines()
+    assert [line.partition(": ")[0] for line in drawn] == [
+        "command abc",
+        "└─ 1 created",
+        "   ├─ 2 started",
+        "   │  └─ 3 retried",
+        "   └─ 4 cancelled",
+    ]
 
 
 def test_history_and_log_as_json_are_recorded_events(cli: Callable[..., Any], tasks: Any, story: int) -> None:

@@ -87,7 +87,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def too_many(after: float = 1) -> TooManyRequests:
-    return TooManyRequests("anna may send 1 requests a second", after=after)
+    return TooManyRequests("anna may send 1 request a second", after=after)
 
 
 ACCEPTED = {"task_id": 7, "position": 9, "command_id": "once"}
