@@ -13,9 +13,12 @@ from ...events import Task
 from ...events.state import FINISHED
 from ..errors import ViewsDamaged
 from ..views.checksums import OF_TASKS, sound
-from ..views.fold import bucket, upper_bound
+from ..views.fold import bucket, minute_of, upper_bound
 from ..views.tallies import Numbers
 from .filters import STATUSES
+
+_HOUR, _DAY = 60, 24 * 60
+"""Minutes."""
 
 
 class Durations(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,9 +62,11 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     retries: int
     last_minute: Ended
-    """The last full minute; the spans below count whole minutes too."""
+    """The last full minute."""
     last_hour: Ended
+    """The minute that runs, and the 59 before it."""
     last_day: Ended
+    """The same of 1,440 minutes."""
 
 
 def read_counts(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
@@ -77,7 +82,8 @@ def read_stats(conn: sqlite3.Connection, now: datetime) -> Stats:
     classes: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     for kind, width, number in sound(conn.execute("SELECT * FROM durations ORDER BY type, bucket")):
         classes[kind].append((width, number))
-    return _stats(conn, now, position, read_counts(conn), totals, classes)
+    so_far = _ended(conn, minute_of(now), minute_of(now) + 1)
+    return _stats(conn, now, position, read_counts(conn), totals, classes, so_far)
 
 
 def read_stats_then(conn: sqlite3.Connection, then: datetime, position: int, numbers: Numbers) -> Stats:
@@ -85,7 +91,8 @@ def read_stats_then(conn: sqlite3.Connection, then: datetime, position: int, num
     classes = {
         kind: sorted(times.items()) for kind, times in zip(numbers.types, numbers.durations, strict=True) if times
     }
-    return _stats(conn, then, position, numbers.by_type_and_status(), numbers.attempts_and_retries(), classes)
+    so_far = Counter[str](numbers.ended if numbers.minute == minute_of(then) else {})
+    return _stats(conn, then, position, numbers.by_type_and_status(), numbers.attempts_and_retries(), classes, so_far)
 
 
 def _stats(
@@ -95,7 +102,9 @@ def _stats(
     counts: Mapping[tuple[str, str], int],
     totals: Mapping[str, tuple[int, int]],
     classes: Mapping[str, list[tuple[int, int]]],
+    so_far: Counter[str],
 ) -> Stats:
+    """`so_far`: what has ended in the minute that runs."""
     by_type = {
         kind: TypeStats(
             counts={status: counts.get((kind, status), 0) for status in STATUSES},
@@ -105,6 +114,7 @@ def _stats(
         )
         for kind in sorted({kind for kind, _status in counts})
     }
+    this_minute = minute_of(now)
     return Stats(
         position=position,
         total=sum(counts.values()),
@@ -112,9 +122,9 @@ def _stats(
         by_type=by_type,
         attempts=sum(kind.attempts for kind in by_type.values()),
         retries=sum(kind.retries for kind in by_type.values()),
-        last_minute=_ended(conn, now, 1),
-        last_hour=_ended(conn, now, 60),
-        last_day=_ended(conn, now, 24 * 60),
+        last_minute=_span(_ended(conn, this_minute - 1, this_minute), 1),
+        last_hour=_span(_ended(conn, this_minute - _HOUR + 1, this_minute) + so_far, _HOUR),
+        last_day=_span(_ended(conn, this_minute - _DAY + 1, this_minute) + so_far, _DAY),
     )
 
 
@@ -163,12 +173,12 @@ def count_stats_of(tasks: Iterable[Task], now: datetime, position: int) -> Stats
 
 
 def _counted(tasks: Iterable[_Counted], now: datetime, position: int) -> Stats:
-    this_minute = now.timestamp() // 60 * 60
+    this_minute = minute_of(now)
     counts: Counter[tuple[str, str]] = Counter()
     attempts: Counter[str] = Counter()
     retries: Counter[str] = Counter()
     classes: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    ended: dict[int, Counter[str]] = {minutes: Counter() for minutes in (1, 60, 24 * 60)}
+    minute, hour, day = Counter[str](), Counter[str](), Counter[str]()
     for task in tasks:
         counts[task.kind, task.status] += 1
         attempts[task.kind] += task.attempts
@@ -176,8 +186,10 @@ def _counted(tasks: Iterable[_Counted], now: datetime, position: int) -> Stats:
         if task.status == "completed":
             classes[task.kind][bucket(task.seconds)] += 1
         if task.status in FINISHED:
-            for minutes, numbers in ended.items():
-                numbers[task.status] += this_minute - 60 * minutes <= task.at < this_minute
+            ago = this_minute - int(task.at // 60)
+            minute[task.status] += ago == 1
+            hour[task.status] += 0 <= ago < _HOUR
+            day[task.status] += 0 <= ago < _DAY
     by_type = {
         kind: TypeStats(
             counts={status: counts[kind, status] for status in STATUSES},
@@ -187,9 +199,6 @@ def _counted(tasks: Iterable[_Counted], now: datetime, position: int) -> Stats:
         )
         for kind in sorted(attempts)
     }
-    minute, hour, day = (
-        Ended(**numbers, per_minute=sum(numbers.values()) / minutes) for minutes, numbers in ended.items()
-    )
     return Stats(
         position=position,
         total=counts.total(),
@@ -197,9 +206,9 @@ def _counted(tasks: Iterable[_Counted], now: datetime, position: int) -> Stats:
         by_type=by_type,
         attempts=attempts.total(),
         retries=retries.total(),
-        last_minute=minute,
-        last_hour=hour,
-        last_day=day,
+        last_minute=_span(minute, 1),
+        last_hour=_span(hour, _HOUR),
+        last_day=_span(day, _DAY),
     )
 
 
@@ -221,10 +230,15 @@ def _percentile(classes: list[tuple[int, int]], rank: float) -> float:
     return upper_bound(classes[reached][0])
 
 
-def _ended(conn: sqlite3.Connection, now: datetime, minutes: int) -> Ended:
-    this_minute = int(now.timestamp() // 60)
-    rows = conn.execute("SELECT * FROM ends WHERE minute >= ? AND minute < ?", (this_minute - minutes, this_minute))
-    numbers: Counter[str] = Counter()
-    for _minute, status, number in sound(rows):
+def _ended(conn: sqlite3.Connection, first: int, end: int) -> Counter[str]:
+    """From one minute to before another: status → how many lives ended in it."""
+    numbers = Counter[str]()
+    for _minute, status, number in sound(
+        conn.execute("SELECT * FROM ends WHERE minute >= ? AND minute < ?", (first, end))
+    ):
         numbers[status] += number
-    return Ended(**numbers, per_minute=sum(numbers.values()) / minutes)
+    return numbers
+
+
+def _span(numbers: Counter[str], minutes: int) -> Ended:
+    return Ended(**numbers, per_minute=numbers.total() / minutes)

@@ -218,7 +218,7 @@ def _of(used: int, limit: int) -> str:
 def _rates(stats: "Stats") -> str:
     minute, hour = stats.last_minute, stats.last_hour
     return (
-        f"last minute: {minute.completed} completed, {minute.failed} failed · "
+        f"last full minute: {minute.completed} completed, {minute.failed} failed · "
         f"last hour: {hour.completed} completed, {hour.failed} failed, {rate(hour.per_minute)}"
     )
 
@@ -389,7 +389,7 @@ def stats_command(session: Session, as_of: int | datetime | None) -> None:
         [
             ("attempts", str(stats.attempts)),
             ("retries", str(stats.retries)),
-            ("ended in the last minute", _ended(stats.last_minute)),
+            ("ended in the last full minute", _ended(stats.last_minute)),
             ("ended in the last hour", _ended(stats.last_hour)),
             ("ended in the last day", _ended(stats.last_day)),
             ("position of the log", str(stats.position)),

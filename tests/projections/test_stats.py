@@ -12,6 +12,7 @@ from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.task_events import Completed, is_terminal
 from tasktrail.projections import TaskQueries, TaskViews
 from tasktrail.projections.queries.filters import STATUSES
+from tasktrail.projections.queries.past import Past
 from tasktrail.projections.queries.stats import Stats
 from tasktrail.projections.views.fold import bucket, upper_bound
 
@@ -64,6 +65,19 @@ def test_ends_older_than_a_day_are_not_those_of_the_last_day(journal: Journal) -
     stats = stats_of(journal)
     assert (stats.last_minute.completed, stats.last_hour.completed, stats.last_day.completed) == (1, 1, 1)
     assert stats.counts["completed"] == 3
+
+
+def test_what_has_just_ended_is_of_the_last_hour_and_day(journal: Journal) -> None:
+    task_id = journal.create(user_id=7)
+    journal.start(task_id)
+    journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="completed"))
+    views = TaskViews(":memory:")
+    views.apply(journal.records)
+    queries = TaskQueries(views.connection)
+    past = Past(queries, journal.log, len(journal.records))
+    for stats in (queries.stats(journal.at), queries.stats_of(7, journal.at), past.stats(), past.stats_of(7)):
+        assert (stats.last_minute.completed, stats.last_hour.completed, stats.last_day.completed) == (0, 1, 1)
+    views.close()
 
 
 def test_durations_are_those_of_completed_attempts_to_ten_percent(journal: Journal) -> None:
