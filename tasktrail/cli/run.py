@@ -229,7 +229,8 @@ def report(session: Session, task: "Task") -> int:
     why = f": {plain(task.error)}" if task.status == "failed" and task.error else ""
     if not session.as_json:
         say(f"tasktrail: task {task.id} {task.status}{why}", err=True)
-        say(f"  `tasktrail history {task.id}` tells its story; run it again for another try.", err=True)
+        again = "once that is mended, run it again." if why else "run it again for another try."
+        say(f"  `tasktrail history {task.id}` tells its story; {again}", err=True)
     return REFUSED
 
 
