@@ -176,7 +176,7 @@ newest: ## Run the tests of media files with the newest releases that pyproject.
 	.venv-newest/bin/pytest -n $(JOBS) -m "not crash and not long" -p no:cacheprovider $(or $(ARGS),tests/handlers)
 
 # Made with the oldest Python we support: what it can install, the newer ones can too. What it cannot is pinned as in .venv,
-# which has to be of a newer one. There is a PyAV for each: the newest for Python 3.11 dies of some sound.
+# which has to be of a newer one. There is a PyAV for each: the newest for Python 3.11 crashes on some sound.
 pins: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-pins && $(or $(PYTHON),python3.11) -m venv .venv-pins
 	.venv-pins/bin/pip install --quiet --upgrade pip setuptools

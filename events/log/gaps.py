@@ -18,7 +18,7 @@ from time import monotonic
 
 _MAGIC = b"SQLite format 3\0"
 _FILE_HEADER = 100
-_GIVES_BACK = slice(52, 56)
+_AUTO_VACUUM = slice(52, 56)
 """Not zero in a file with `auto_vacuum`: pages of it that are maps of others begin like pages with rows."""
 _HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
 """First byte of a page with rows → length of its header."""
@@ -43,7 +43,7 @@ def clear_gaps(file: int, first: int = 1, seconds: float = 3600.0) -> int:
     header = os.pread(file, _FILE_HEADER, 0)
     if len(header) < _FILE_HEADER or not header.startswith(_MAGIC):
         raise ValueError("it is no file of SQLite")
-    if any(header[_GIVES_BACK]):
+    if any(header[_AUTO_VACUUM]):
         return 0
     size = int.from_bytes(header[16:18])
     size = _LARGEST_PAGE if size == 1 else size

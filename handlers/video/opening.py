@@ -35,6 +35,8 @@ _PIXELS_AT_ONCE = 16 * 3840 * 2160
 """Pixels of all frames that are decoded in parallel. FFmpeg itself only considers the number of processors."""
 ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 """PyAV 18 refuses titles that are not UTF-8 unless this is given; PyAV 19 does not."""
+_CONFINED = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}
+"""Also for what we have written: a segment may be of another node."""
 
 _Track = TypeVar("_Track", VideoStream, AudioStream)
 _Item = TypeVar("_Item")
@@ -82,8 +84,7 @@ def open_result(path: Path) -> InputContainer:
 
     FFmpeg would decode a picture, which takes longer than all else, to know more of the track than is needed then.
     """
-    confined = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}  # a segment may be of another node
-    return av.open(str(path), options={**confined, "skip_frame": "all"})
+    return av.open(str(path), options={**_CONFINED, "skip_frame": "all"})
 
 
 def open_as_template(path: Path) -> InputContainer:
@@ -92,11 +93,9 @@ def open_as_template(path: Path) -> InputContainer:
     FFmpeg 9 counts what an edit list hides of the sound to the lead of the codec, and hides as much of what is written
     into Matroska.
     """
-    confined = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}
-    plain: InputContainer = av.open(
-        str(path.absolute()), "r", options={**confined, "ignore_editlist": "1"}, **ANY_METADATA
-    )
-    return plain
+    options = {**_CONFINED, "ignore_editlist": "1"}
+    opened: InputContainer = av.open(str(path.absolute()), "r", options=options, **ANY_METADATA)
+    return opened
 
 
 def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:

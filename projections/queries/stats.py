@@ -66,7 +66,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     last_hour: Ended
     """The minute that runs, and the 59 before it."""
     last_day: Ended
-    """The same of 1,440 minutes."""
+    """The minute that runs, and the 1,439 before it."""
 
 
 def read_counts(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:

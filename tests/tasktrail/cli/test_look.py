@@ -218,6 +218,11 @@ def test_history_tells_that_the_task_was_adjusted_and_released(cli: Callable[...
     assert "adjusted: released" in released
 
 
+def drawn_tree(cli: Callable[..., Any]) -> list[str]:
+    """The lines up to what each record says."""
+    return [line.partition(": ")[0] for line in cli("history", "1", "--tree").out.splitlines()]
+
+
 def test_a_tree_sets_each_record_below_its_cause_and_the_last_of_each_group_at_a_corner(
     cli: Callable[..., Any], tasks: Any
 ) -> None:
@@ -232,8 +237,7 @@ def test_a_tree_sets_each_record_below_its_cause_and_the_last_of_each_group_at_a
         Fact(1, 5, Retried(cause="rule"), began, causation_id="event:5", attempt=1, life=1),
     ]
     tasks.memory_log.append(facts, expected=0)
-    drawn = cli("history", "1", "--tree").out.splitlines()
-    assert [line.partition(": ")[0] for line in drawn] == [
+    assert drawn_tree(cli) == [
         "command abc",
         "└─ 1 created",
         "   └─ 2 started",
@@ -254,8 +258,7 @@ def test_a_tree_draws_a_line_past_what_stands_below_an_elder_sibling(cli: Callab
         Fact(1, 4, Cancelled(), began, causation_id="event:1", attempt=1, life=1),
     ]
     tasks.memory_log.append(facts, expected=0)
-    drawn = cli("history", "1", "--tree").out.splitlines()
-    assert [line.partition(": ")[0] for line in drawn] == [
+    assert drawn_tree(cli) == [
         "command abc",
         "└─ 1 created",
         "   ├─ 2 started",
