@@ -83,6 +83,26 @@ class PrintedWriter:
             self._at += len(piece)
             self._room -= len(piece)
 
+    def move(self, pipe: int, most: int) -> int:
+        """Append what is in a pipe, at most so many bytes of it; tells how many. To be called when there are some.
+
+        Where the system can, the bytes are in one of the two at each moment: this process may die at any.
+        """
+        if self._room <= 0 and self._part:
+            self._next_file()
+        if self._fd >= 0 and hasattr(os, "splice"):
+            try:
+                moved = os.splice(pipe, self._fd, min(most, self._room), flags=os.SPLICE_F_NONBLOCK)
+            except OSError:  # a full disk, say, or a file system that cannot do this
+                pass
+            else:
+                self._at += moved
+                self._room -= moved
+                return moved
+        data = os.read(pipe, most)
+        self.write(data)
+        return len(data)
+
     def close(self) -> None:
         """Give the file back."""
         if self._fd >= 0:
@@ -114,8 +134,7 @@ class PrintedWriter:
     def _open(self) -> None:
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - as above
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._fd = os.open(self._path(self._starts[-1] if self._at else 0), flags, 0o600)
+            self._fd = _open_at_end(self._path(self._starts[-1] if self._at else 0))
         except OSError:
             self._fd = -1
 
@@ -129,7 +148,7 @@ class PrintedWriter:
         self._room = (self._part if start else self._head) - size
         if self._room > 0:
             with contextlib.suppress(OSError):
-                self._fd = os.open(self._path(start), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+                self._fd = _open_at_end(self._path(start))
 
     def _forget_earlier(self) -> None:
         """Tasks and attempts of these numbers may have printed before the log was put back to an earlier state."""
@@ -142,6 +161,13 @@ class PrintedWriter:
 
     def _path(self, start: int) -> str:
         return f"{self._folder}/{self._attempt}.{start}"
+
+
+def _open_at_end(path: str) -> int:
+    """Not by `O_APPEND`: into such a file nothing can be moved from a pipe."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    os.lseek(fd, 0, os.SEEK_END)
+    return fd
 
 
 def read(root: Path, task_id: int, attempt: int, *, after: int = 0, running: bool = False, most: int = PAGE) -> Output:

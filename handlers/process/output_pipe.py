@@ -109,14 +109,15 @@ class Printing:
             left = self.waiting() if most is None else most
             while left > 0:
                 try:
-                    data = os.read(self.fd, min(left, _CHUNK))
+                    taken = self._take(min(left, _CHUNK))
                 except BlockingIOError:
                     return
-                if not data:
+                if not taken:
                     return
-                left -= len(data)
-                if self._writer is not None:
-                    self._writer.write(data)
+                left -= taken
+
+    def _take(self, most: int) -> int:
+        return len(os.read(self.fd, most)) if self._writer is None else self._writer.move(self.fd, most)
 
     def close(self) -> None:
         """For a copy of this process: it has nothing to read here."""

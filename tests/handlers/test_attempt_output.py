@@ -1,6 +1,9 @@
 """What attempts print, on the disk: bounded, in order, with gaps that show, and harmless on a terminal."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,3 +156,76 @@ def test_no_terminal_takes_it_for_an_order(printed: bytes, text: str) -> None:
 @given(st.binary(max_size=500))
 def test_whatever_it_is_it_can_be_shown(printed: bytes) -> None:
     assert all(one.isprintable() or one in "\n\t" for one in shown(printed))
+
+
+def pipe_with(*pieces: bytes) -> tuple[int, int]:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    for piece in pieces:
+        os.write(writing, piece)
+    return reading, writing
+
+
+@pytest.mark.parametrize("most", [1, 7, 150, 65536])
+@pytest.mark.parametrize("splices", [True, False])
+def test_what_is_moved_from_a_pipe_is_kept_like_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, most: int, splices: bool
+) -> None:
+    if not splices:
+        monkeypatch.delattr(os, "splice", raising=False)
+    text = b"".join(b"%06d\n" % number for number in range(700))
+    reading, writing = pipe_with(*(text[at : at + 99] for at in range(0, len(text), 99)))
+    moving = PrintedWriter(tmp_path / "moved", 7, 1, 400)
+    left = len(text)
+    while left:
+        left -= moving.move(reading, most)
+    moving.close()
+    with pytest.raises(BlockingIOError):
+        os.read(reading, 1)
+    os.close(writing)
+    os.close(reading)
+
+    write(tmp_path / "written", *(text[at : at + most] for at in range(0, len(text), most)))
+    assert read(tmp_path / "moved", 7, 1) == read(tmp_path / "written", 7, 1)
+
+
+@pytest.mark.parametrize("limit", [0, 3, 400])
+def test_what_cannot_be_kept_is_taken_from_the_pipe_all_the_same(tmp_path: Path, limit: int) -> None:
+    (tmp_path / "7").write_text("no folder")
+    reading, writing = pipe_with(b"z" * 1000)
+    writer = PrintedWriter(tmp_path, 7, 1, limit)
+    assert sum(iter(lambda: writer.move(reading, 300), 100)) == 900
+    writer.close()
+    os.close(reading)
+    os.close(writing)
+
+
+DIES = """
+import os, sys, threading
+from pathlib import Path
+from tasktrail.handlers.process.output_pipe import Printing
+
+def die_after(call):
+    def dying(source, *rest, **more):
+        if call(source, *rest, **more) and source == reading:
+            os.abort()
+    return dying
+
+reading, root = int(sys.argv[1]), sys.argv[2]
+printing = Printing(reading, root, 400)
+printing.keep_for(7, 1)
+os.read, os.splice = die_after(os.read), die_after(os.splice)
+printing.listen()
+threading.Event().wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "splice"), reason="this system cannot move bytes from a pipe into a file")
+def test_a_process_that_dies_while_it_takes_output_loses_none(tmp_path: Path) -> None:
+    reading, writing = pipe_with(b"last words\n")
+    with subprocess.Popen([sys.executable, "-c", DIES, str(reading), str(tmp_path)], pass_fds=[reading]) as process:
+        assert process.wait(30) == -signal.SIGABRT
+    os.close(writing)
+    left = os.read(reading, 100)
+    os.close(reading)
+    assert (read(tmp_path, 7, 1).text, left) == ("last words\n", b"")
