@@ -1,8 +1,10 @@
 """What an error of SQLite or of the system means for the log, as an error of ours with a remedy of its own."""
 
 import errno
+import os
 import shutil
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import (
@@ -46,17 +48,32 @@ def explained(error: sqlite3.Error | OSError, path: Path, what: str) -> Tasktrai
 def header_fault(path: Path) -> str:
     """What is wrong with the two bytes that say how a file is to be written and read; empty when nothing is.
 
-    SQLite trusts them: with other ones it takes the file for read-only, locked or gone. To be asked only of a file that
-    could not be opened, or not be written: closing it takes away the locks that this process has on it.
+    SQLite trusts them: with other ones it takes the file for read-only, locked or gone.
     """
     try:
-        with path.open("rb") as file:
-            versions = tuple(file.read(20)[18:])
+        versions = tuple(_beginning(path, 20)[18:])
     except OSError:
         return ""
     if versions in ((), (1, 1), (2, 2)):
         return ""
     return f"its header is damaged: bytes 18 and 19 are {' and '.join(map(str, versions))}, they should both be 2"
+
+
+def _beginning(path: Path, length: int) -> bytes:
+    """The first bytes of a file. If this process has it open, they are read there.
+
+    To open and close it would take away all locks that this process has on it, and so those of SQLite: another program
+    that has the log open would then take itself for the last, and delete the write-ahead log.
+    """
+    wanted = path.stat()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - names are all that is wanted
+        with suppress(OSError):  # it has been closed since
+            if os.path.samestat(os.fstat(int(name)), wanted):
+                found = os.pread(int(name), length, 0)
+                if os.path.samestat(os.fstat(int(name)), wanted):  # no other file has got its number meanwhile
+                    return found
+    with path.open("rb") as file:
+        return file.read(length)
 
 
 _MEANINGS: dict[str | int | None, type[TasktrailError]] = {

@@ -4,6 +4,8 @@ import errno
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -33,7 +35,7 @@ from tasktrail.events.errors import (
 from tasktrail.events.log.faults import Damage
 from tasktrail.events.log.schema import WITH_ADJUSTMENTS
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
-from tasktrail.events.log.sqlite_errors import explained
+from tasktrail.events.log.sqlite_errors import OPENING, explained
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -416,3 +418,29 @@ def test_what_a_commit_keeps_to_undo_itself_lies_in_no_file_elsewhere(log: Sqlit
     log._conn.set_trace_callback(None)
     assert any(name.endswith("log.db") for name in seen)
     assert [name for name in seen if "etilqs" in name] == []
+
+
+OTHER = """
+import sqlite3, sys
+conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+conn.execute("BEGIN IMMEDIATE")
+print(flush=True)
+sys.stdin.readline()
+conn.close()
+"""
+
+
+@pytest.mark.parametrize("error", [_Complaint("SQLITE_READONLY"), _Complaint("SQLITE_BUSY")], ids=str)
+def test_whoever_looks_why_the_log_cannot_be_opened_leaves_this_process_its_locks(
+    path: Path, log: SqliteEventLog, error: sqlite3.Error
+) -> None:
+    """Else a program that has it open as well takes itself for the last one, and deletes the write-ahead log."""
+    command = [sys.executable, "-c", OTHER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert not isinstance(explained(error, path, OPENING), LogCorrupt)
+        other.stdin.write(b"\n")
+    assert other.returncode == 0
+    log.append([created(1)], expected=0)
