@@ -341,7 +341,10 @@ def listen_unix(path: Path) -> socket.socket:
     except OSError as error:
         listener.close()
         making.unlink(missing_ok=True)
-        raise ListenFailed(f"{path} cannot be listened on: {error.strerror or error}") from error
+        raise ListenFailed(
+            f"{path} cannot be listened on: {error.strerror or error}",
+            remedy="Put the data folder on a file system that can hold sockets: FAT and some network shares cannot.",
+        ) from error
     except BaseException:
         listener.close()
         raise

@@ -1,5 +1,6 @@
 """The server itself: its sockets, its start and its end."""
 
+import errno
 import os
 import socket
 import stat
@@ -19,7 +20,7 @@ from tasktrail.api.service import TaskService
 from tasktrail.errors import ListenFailed
 from tasktrail.events import CreateTask
 from tasktrail.http import server as server_module
-from tasktrail.http.server import HttpServer
+from tasktrail.http.server import HttpServer, listen_unix
 from tasktrail.paths import MAX_UNIX_PATH, UnixName
 
 Serve = Callable[..., HttpServer]
@@ -104,6 +105,17 @@ def test_a_file_in_the_way_is_left_alone(service: TaskService, tmp_path: Path) -
     with pytest.raises(ListenFailed, match="precious"):
         HttpServer(service, socket_path=path).start()
     assert path.read_text() == "mine"
+
+
+def test_a_folder_that_can_hold_no_socket_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_fat(_self: socket.socket, _name: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("tasktrail.http.server.socket.socket.bind", on_fat)
+    with pytest.raises(ListenFailed, match=r"t\.sock cannot be listened on: Input/output error") as refused:
+        listen_unix(tmp_path / "t.sock")
+    assert "data folder" in refused.value.advice
+    assert "port" not in refused.value.advice
 
 
 def test_a_later_server_keeps_its_socket_when_the_earlier_one_stops(serve: Serve, tmp_path: Path) -> None:
