@@ -6,7 +6,7 @@ live service, on a copy, or with no service at all.
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -526,6 +526,11 @@ def _spoken_of(data: str) -> int | None:
 _VALUES = COLUMNS[:-2]
 """Without the checksums, which go by how a value is written."""
 _ROWS = f"SELECT {', '.join(_VALUES)} FROM tasks ORDER BY id"  # noqa: S608 - our own names
+_OF_THE_LOG = {
+    "progress": "SELECT position, hash, recorded_at, log FROM progress",
+    "forgotten": "SELECT * FROM forgotten ORDER BY first",
+}
+"""The log tells what stands here, also of views that still have what was forgotten."""
 _NUMBERS = {
     "counts": "SELECT * FROM counts WHERE number != 0 ORDER BY type, status",
     "totals": "SELECT * FROM totals ORDER BY type",
@@ -536,7 +541,6 @@ _NUMBERS = {
     "notes": "SELECT * FROM notes ORDER BY task_id, position",
     "dependants": "SELECT * FROM dependants ORDER BY depends_on, task_id",
     "disabled": "SELECT * FROM disabled ORDER BY target",
-    "forgotten": "SELECT * FROM forgotten ORDER BY first",
     "versions": "SELECT since, id, status, was, kind, user_id, lane, queue_key, changed, updated_at, version, state"
     " FROM versions ORDER BY since",
     "zones": "SELECT list, block, since, number, until FROM zones ORDER BY list, block, since",
@@ -589,14 +593,14 @@ def compare(
             pull(log, fold, position, BULK_PAGE, progress)
             fold.finish(indexes=bool(beside))
             if gone:
-                _compare_rows(conn, fold.connection, position, findings, gone)
+                _compare_others(conn, fold.connection, position, findings, gone)
                 return None
             _compare_rows(conn, fold.connection, position, findings)
             _compare_numbers(conn, fold.connection, position, findings)
             _compare_schema(conn, position, findings)
             if findings and (gone := _tasks_that_are_gone(log, position, position)):
                 findings.clear()
-                _compare_rows(conn, fold.connection, position, findings, gone)
+                _compare_others(conn, fold.connection, position, findings, gone)
                 return None
             if not findings and (damage := find_damage(conn)):
                 findings.add(position, "views", f"{path} is damaged: {damage}. The next start builds it anew.")
@@ -689,6 +693,14 @@ def _compare_rows(
                 findings.add(position, "views", f"task {task_id}: {difference}")
 
 
+def _compare_others(
+    views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings, gone: Collection[int]
+) -> None:
+    """What can be compared while the views still have tasks that are gone."""
+    _compare_rows(views, fold, position, findings, gone)
+    _compare_tables(_OF_THE_LOG, views, fold, position, findings)
+
+
 def _reads_more(found: tuple[Any, ...], due: tuple[Any, ...]) -> bool:
     try:
         known, folded = (decode_state(due[0], *row[-2:]) for row in (found, due))
@@ -732,12 +744,22 @@ def _compare_numbers(views: sqlite3.Connection, fold: sqlite3.Connection, positi
     for conn in (views, fold):
         for table in _TEXTS:
             conn.execute(_PLACES.format(table))
-    for table, select in _NUMBERS.items():
-        for found, due in zip_longest(views.execute(select), fold.execute(select)):
-            if found != due:
-                findings.add(position, "views", f"table {table} has {found}, the fold says {due}")
-                break
+    _compare_tables(_OF_THE_LOG | _NUMBERS, views, fold, position, findings)
     for table in _TEXTS:
         views.execute(_WORDS.format(table))
         for (word,) in views.execute(_LOST.format(table)):
             findings.add(position, "views", f"table {table} lists the word {word!r}, and does not find it")
+
+
+def _compare_tables(
+    selects: Mapping[str, str],
+    views: sqlite3.Connection,
+    fold: sqlite3.Connection,
+    position: int,
+    findings: Findings,
+) -> None:
+    for table, select in selects.items():
+        for found, due in zip_longest(views.execute(select), fold.execute(select)):
+            if found != due:
+                findings.add(position, "views", f"table {table} has {found}, the fold says {due}")
+                break

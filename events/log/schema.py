@@ -1,6 +1,7 @@
 """The schema of log.db. The migrations, which make it, stand beside: a start that has none to make imports none."""
 
 import sqlite3
+from collections.abc import Collection
 from functools import cache
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -39,6 +40,8 @@ STATUS_SINCE = """
 
 SET = "tasktrail.log"
 APPLIED = 'SELECT "id", "migration_set", "name", "applied_at" FROM "_sqlite_migrations" ORDER BY "id"'
+
+TABLES = ("_sqlite_migrations", "answers", "archived_kinds", "archived_tasks", "archives", "epochs", "events")
 
 Objects: TypeAlias = dict[tuple[str, str], tuple[str, str | None]]
 """(type, name) → (table, statement) of everything in a schema."""
@@ -89,3 +92,14 @@ def objects(conn: sqlite3.Connection) -> Objects:
     """What a database has in its schema."""
     rows = conn.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
     return {(kind, name): (table, statement) for kind, name, table, statement in rows}
+
+
+def refuse_masked(conn: sqlite3.Connection, tables: Collection[str]) -> None:
+    """Raise `sqlite3.OperationalError` where a view is in the place of one of these tables: it may have no end."""
+    if name := masked_in(objects(conn), tables):
+        raise sqlite3.OperationalError(f"no such table: {name}, a view has its name")
+
+
+def masked_in(found: Objects, tables: Collection[str]) -> str:
+    """The first of these tables in whose place is a view; empty: there is none. SQLite takes names in any case."""
+    return min((name.lower() for kind, name in found if kind == "view" and name.lower() in tables), default="")

@@ -70,7 +70,7 @@ from .reading import (
     version_at,
 )
 from .rows import COLUMNS, from_row
-from .schema import APPLIED, STATUS_SINCE, epoch_sum, migrate
+from .schema import APPLIED, STATUS_SINCE, TABLES, epoch_sum, migrate, refuse_masked
 from .sqlite_errors import OPENING, explained, header_fault, illegible
 from .stubs import DROPS, Drop, StubCheck, put_stubs, read_drops, to_drop
 from .writers import Writer, newest_writer
@@ -136,7 +136,7 @@ class SqliteEventLog:
             self._wait_for_locks(_LOCK_PATIENCE)
             # SQLite deletes the write-ahead log when the last connection closes, by its name, even if another file has
             # that name by then. While this one is open it does not.
-            self._guard, _ = connect_read_only(path, "SELECT 1 FROM events LIMIT 1")
+            self._guard, _ = connect_read_only(path, "SELECT 1 FROM events LIMIT 1", TABLES)
             self._files = LogFiles(path)
             self._version = self._data_version()
             self._mark = HeadMark(path)
@@ -573,7 +573,7 @@ class SqliteLogReader:
 
     def _open(self) -> None:
         try:
-            self._connected, self._frozen = connect_read_only(self._path, "SELECT 1 FROM events LIMIT 1")
+            self._connected, self._frozen = connect_read_only(self._path, "SELECT 1 FROM events LIMIT 1", TABLES)
         except sqlite3.Error as error:
             raise explained(error, self._path, "cannot be read") from error
         except UnicodeDecodeError as error:
@@ -789,20 +789,21 @@ class SqliteLogReader:
             conn.close()
 
 
-def connect_read_only(path: Path, probe: str) -> tuple[sqlite3.Connection, bool]:
+def connect_read_only(path: Path, probe: str, tables: Collection[str] = ()) -> tuple[sqlite3.Connection, bool]:
     """A connection that cannot write, on which `probe` went well; and whether it is frozen.
 
     A disk without any room, or a folder that is read-only, has no place for the index file that SQLite makes beside a
     database in WAL mode. When no write-ahead log is there, nobody writes and the file alone is the whole truth: it is
-    then read as it stands, frozen, until `is_written`. Raises `sqlite3.Error`.
+    then read as it stands, frozen, until `is_written`. `tables`: those that are going to be read, none of which may be
+    a view. Raises `sqlite3.Error`.
     """
     refuse_pipes(path)
     try:
-        return _connect_read_only(path, "mode=ro", probe), False
+        return _connect_read_only(path, "mode=ro", probe, tables), False
     except sqlite3.OperationalError:
         if not path.exists() or is_written(path):
             raise
-        return _connect_read_only(path, "mode=ro&immutable=1", probe), True
+        return _connect_read_only(path, "mode=ro&immutable=1", probe, tables), True
 
 
 def is_begun(path: Path) -> bool:
@@ -828,11 +829,12 @@ def is_written(path: Path) -> bool:
     return os.path.exists(f"{path}-wal")  # noqa: PTH110 - asked before every look at a frozen file
 
 
-def _connect_read_only(path: Path, how: str, probe: str) -> sqlite3.Connection:
+def _connect_read_only(path: Path, how: str, probe: str, tables: Collection[str]) -> sqlite3.Connection:
     # Used by one thread at a time, but perhaps closed by another, when the first is gone.
     address = f"{path.absolute().as_uri()}?{how}"
     conn = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
     try:
+        refuse_masked(conn, tables)
         conn.execute(probe).fetchall()
     except BaseException:
         conn.close()

@@ -3,13 +3,11 @@
 import base64
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from ...events.counted import counted, plural
 from ...events.errors import LogCorrupt, UnknownTask
-from ...events.log.chain import GENESIS, link
 from ...events.log.log_reader import LogReader
 from ...events.log.stubs import forgotten
 from ...events.recorded import STUB
@@ -17,6 +15,7 @@ from .merkle import Tree, leaf_hash
 from .notes import PublicKey
 from .seals import damaged, newest_seal, not_as_sealed
 from .trees import task_leaf
+from .unchanged import before_of_unchanged
 
 _FORMAT = "tasktrail proof 1"
 
@@ -103,9 +102,7 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     hashes = _Hashes()
     proven = []
     for row in rows:
-        before = _before(log, row[0])
-        if link(before, row[:-1]) != row[-1]:
-            raise LogCorrupt(f"Position {row[0]} of the log was changed: its hash does not fit")
+        before = before_of_unchanged(log, row)
         path = hashes.path(records.inclusion(row[0] - 1))
         proven.append(ProvenRecord(row=row[:-1], after=before.hex(), path=path))
     return Proof(
@@ -128,11 +125,3 @@ def _trees(log: LogReader, size: int) -> tuple[Tree, Tree]:
             yield leaf_hash(digest)
 
     return Tree(leaves()), tasks
-
-
-def _before(log: LogReader, position: int) -> bytes:
-    if position == 1:
-        return GENESIS
-    ((*_, digest),) = log.hashes(position - 2, 1)
-    found: Any = digest
-    return bytes(found)

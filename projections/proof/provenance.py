@@ -22,6 +22,7 @@ from ...events.task_events import is_erased
 from ..errors import SealUnfit
 from .notes import PrivateKey
 from .seals import Seal, name_of, newest_seal
+from .unchanged import refuse_changed
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -89,7 +90,7 @@ def provenance(
         others: as `statement` has it.
 
     Raises:
-        UnknownTask, SealUnfit, Erased: as `made_by` has it, or `key_of`.
+        UnknownTask, SealUnfit, Erased, LogCorrupt: as `made_by` has it, or `key_of`.
     """
     made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
     key, seal = key_of(name), None
@@ -117,6 +118,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
         UnknownTask: there is none.
         SealUnfit: it has made no file, or not yet.
         Erased: its user was erased.
+        LogCorrupt: a record that says so was changed.
     """
     records = log.read_task(task_id)
     if not records:
@@ -136,6 +138,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
             field="task_id",
             remedy=f"`tasktrail history {task_id}` shows when and by whom.",
         )
+    refuse_changed(log, records[0].position, started.position, done.position)
     digest = str(done.event.result.get("sha256", ""))
     if not _DIGEST.fullmatch(digest):
         raise SealUnfit(f"Task {task_id} has made no single file: its result has no SHA-256", field="task_id")
@@ -231,5 +234,6 @@ def _version(log: LogReader, started: Recorded) -> str:
     found = log.newest_of("service_started", 0, started.position, 1)
     if not found:
         return ""
+    refuse_changed(log, found[0])
     event = next(log.read(found[0] - 1, 1)).event
     return event.version if isinstance(event, ServiceStarted) else ""

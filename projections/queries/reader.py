@@ -24,7 +24,7 @@ from ..views.forgotten import forgotten_in, number_forgotten
 from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from ..views.ranks import number_with
 from ..views.rows import COLUMNS, read_notes, state_of
-from ..views.schema import identity
+from ..views.schema import NAMES, identity
 from ..views.shares import number_in, read_share
 from ..views.tallies import read_numbers
 from .activity import Span, read_activity
@@ -313,7 +313,7 @@ class TaskQueries:
 def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
     """A read-only connection to views.db, and whether it is frozen. Raises `ViewsFailed`."""
     try:
-        conn, frozen = connect_read_only(path, "SELECT position FROM progress")
+        conn, frozen = connect_read_only(path, "SELECT position FROM progress LIMIT 1", NAMES)
     except (sqlite3.Error, UnicodeError) as error:
         kind = ViewsDamaged if isinstance(error, UnicodeError) or is_damage(error) else ViewsFailed
         raise kind(f"{path} cannot be read: {error}") from error

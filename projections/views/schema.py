@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import fields
 
 from ...events import Created, TaskState
+from ...events.log.schema import refuse_masked
 from .checksums import create_triggers, teach
 from .contract import VIEWS
 
@@ -128,6 +129,8 @@ CREATE TABLE texts (
 CREATE VIRTUAL TABLE search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
 CREATE VIRTUAL TABLE past_search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
 """
+NAMES = tuple(statement.split()[0] for statement in TABLES.split(" TABLE ")[1:])
+"""Of the tables."""
 PIECES = tuple(f"INSERT INTO {name} ({name}, rank) VALUES ('automerge', 8)" for name in ("search", "past_search"))  # noqa: S608 - our own names
 """A text index is written in pieces, and so many of a size become one: twice as many as usual, which a search hardly
 feels, and which makes following cheaper."""
@@ -196,6 +199,7 @@ STAMP = _stamp()
 def is_current(conn: sqlite3.Connection) -> bool:
     """Whether the file was built by this code and can be read. Raises `sqlite3.Error` when that cannot be told now."""
     try:
+        refuse_masked(conn, NAMES)
         stamp = conn.execute("PRAGMA user_version").fetchone()[0]
         return bool(stamp == STAMP and conn.execute("SELECT count(*) FROM progress").fetchone()[0] == 1)
     except UnicodeError:  # not even the message of the error could be read

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -98,14 +99,28 @@ class TaskViews:
         conn.close()
         if isinstance(self._path, Path):
             schema.delete_files(self._path)
+            if not self._bulk:
+                self._put_empty(self._path)
         conn = self._connect()
         try:
             conn.execute(f"PRAGMA journal_mode = {'OFF' if self._bulk else 'WAL'}")
-            schema.create_tables(conn, indexes=not self._bulk)
+            if conn.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None:
+                schema.create_tables(conn, indexes=not self._bulk)
         except sqlite3.Error:
             conn.close()
             raise
         return conn
+
+    @staticmethod
+    def _put_empty(path: Path) -> None:
+        """Views of nothing, in one step: a kill in between leaves no file without tables, which looks damaged."""
+        beside = path.with_name(path.name + ".empty")
+        schema.delete_files(beside)
+        create_private(beside)
+        with closing(teach(sqlite3.connect(beside, isolation_level=None))) as conn:
+            conn.execute("PRAGMA journal_mode = OFF")
+            schema.create_tables(conn)
+        beside.replace(path)
 
     def _where(self) -> tuple[int, bytes]:
         ((_one, position, digest, *_rest),) = sound(self._conn.execute("SELECT * FROM progress"))

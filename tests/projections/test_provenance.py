@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,14 +19,14 @@ import pytest
 from archiving import archive
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from forgery import forged_envelopes
+from forgery import forged_envelopes, forging
 from histories import BEGIN, Journal
 from PIL import Image
 
 from tasktrail import TaskService, __version__
 from tasktrail.config.settings import Config
 from tasktrail.events import Completed
-from tasktrail.events.errors import InvalidPath, UnknownTask
+from tasktrail.events.errors import InvalidPath, LogCorrupt, UnknownTask
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.system_events import UserErased
 from tasktrail.projections.errors import SealUnfit
@@ -231,3 +232,16 @@ def test_a_key_is_made_only_once_there_is_something_to_sign(log: SqliteLogReader
     made = provenance(log, 1, tmp_path / "seals", partial(private_key, key))
     assert key.exists()
     assert made == provenance(log, 1, tmp_path / "seals", partial(kept_key, key))
+
+
+@pytest.mark.parametrize("event", ["created", "started", "completed", "service_started"])
+def test_nothing_is_signed_of_a_record_that_is_not_what_its_hash_says(event: str, house: Path, tmp_path: Path) -> None:
+    path = shutil.copy(house / "data" / "log.db", tmp_path)
+    with forging(Path(path)) as conn:
+        conn.execute(
+            "UPDATE events SET data = data || ' ' WHERE position = "
+            "(SELECT min(position) FROM events WHERE event = ? AND task_id IN (0, 1))",
+            (event,),
+        )
+    with closing(SqliteLogReader(Path(path))) as changed, pytest.raises(LogCorrupt, match="was changed"):
+        provenance(changed, 1, tmp_path / "seals", partial(private_key, tmp_path / "seal-key"))

@@ -19,6 +19,7 @@ from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.rows import COLUMNS
+from tasktrail.events.log.schema import TABLES
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 from tasktrail.events.ranges import NumberRange, is_within
 from tasktrail.events.recorded import record_at
@@ -27,6 +28,8 @@ from tasktrail.events.task_events import ERASED, TAGS
 from tasktrail.projections import TaskViews, Verification, legal_transitions, rebuild_views
 from tasktrail.projections.legal_transitions import _LAW, Lawbook
 from tasktrail.projections.verification import verify
+from tasktrail.projections.views.checksums import teach
+from tasktrail.projections.views.schema import NAMES as VIEWED
 
 RECORDS = 40
 STARTED, COMPLETED, CREATED = "event = 'started'", "event = 'completed'", "event = 'created'"
@@ -529,6 +532,8 @@ _A_TEXT_FOR_A_POSITION = """
         ("UPDATE search_data SET block = zeroblob(length(block)) WHERE id > 10", ["cannot be compared"]),
         ("UPDATE progress SET hash = zeroblob(32)", ["another log"]),
         ("UPDATE progress SET position = 99999", ["does not hold"]),
+        ("UPDATE progress SET recorded_at = '2026-01-01T00:00:00.000000Z'", ["table progress"]),
+        ("UPDATE progress SET log = 'another'", ["table progress"]),
         ("DROP TABLE tasks", ["cannot be compared"]),
         ("DROP TABLE progress", ["cannot be read"]),
         ("UPDATE notices SET state = 'delivered' WHERE state != 'delivered'", ["notices"]),
@@ -591,6 +596,23 @@ def test_views_that_know_what_was_forgotten_are_compared_as_a_whole(tmp_path: Pa
     assert checked(tmp_path).views_position == len(journal.records)
     by_hand(tmp_path / "views.db", "UPDATE tallies SET base = base + 1")
     assert [one.message.split(" has")[0] for one in checked(tmp_path).findings] == ["table tallies"]
+
+
+def test_views_do_not_say_by_themselves_that_they_have_what_was_forgotten(tmp_path: Path) -> None:
+    """What the log does not say was forgotten is there, and what views say of it is compared."""
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 80, seed=5)
+    gone = journal.over()[0]
+    journal.forget(gone)
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        rebuild_views(reader, tmp_path / "views.db")
+    log.close()
+    with closing(teach(opened(tmp_path / "views.db"))) as conn:
+        conn.execute("UPDATE forgotten SET last = last + 2")
+        conn.execute("UPDATE counts SET number = number + 1")
+    found = [one.message.split(" has")[0] for one in checked(tmp_path).findings]
+    assert found == ["table forgotten"]
 
 
 def test_for_views_that_a_full_disk_keeps_from_being_read_room_is_the_remedy(
@@ -756,6 +778,36 @@ def test_a_table_of_another_shape_is_found(folder: Path) -> None:
     assert (9, "unreadable") in {(finding.position, finding.code) for finding in found.findings}
 
 
+def put_endless_view(path: Path, table: str) -> None:
+    """In the place of a table, as somebody does who wants no check to come to an end."""
+    with closing(opened(path)) as conn:
+        columns = [row[1] for row in conn.execute(f"PRAGMA table_info({table})")]
+        numbers = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+        values = ", ".join(f"x AS {column}" for column in columns)
+        conn.execute(f"DROP TABLE {table}")
+        conn.execute(f"CREATE VIEW {table.upper()} AS {numbers} SELECT {values} FROM c")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_view_without_end_in_place_of_a_table_of_the_log_is_refused(folder: Path, table: str) -> None:
+    put_endless_view(folder / "log.db", table)
+    with pytest.raises(LogCorrupt, match=f"{table}, a view has its name"):
+        checked(folder)
+    with pytest.raises(LogCorrupt, match=f"{table} is missing: a view has its name"):
+        SqliteEventLog(folder / "log.db", now=BEGIN)
+
+
+@pytest.mark.parametrize("table", VIEWED)
+def test_a_view_without_end_in_place_of_a_table_of_the_views_is_found(folder: Path, table: str) -> None:
+    put_endless_view(folder / "views.db", table)
+    found = checked(folder)
+    assert codes(found) == {"views"}
+    assert [f"{table}, a view has its name" in one.message for one in found.findings] == [True], found.findings
+    with closing(SqliteLogReader(folder / "log.db")) as reader:
+        rebuild_views(reader, folder / "views.db")
+    assert checked(folder).ok
+
+
 def test_the_number_of_findings_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasktrail.projections.verification.LIMIT", 5)
     by_hand(folder / "log.db", "UPDATE events SET reason = 'x', hash = zeroblob(32)")
@@ -776,5 +828,5 @@ def test_progress_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_positions_that_are_texts_are_told(folder: Path) -> None:
     texts = ", ".join(("position || 'x' AS position", *COLUMNS[1:], "hash"))
-    by_hand(folder / "log.db", "ALTER TABLE events RENAME TO kept", f"CREATE VIEW events AS SELECT {texts} FROM kept")
+    by_hand(folder / "log.db", "ALTER TABLE events RENAME TO kept", f"CREATE TABLE events AS SELECT {texts} FROM kept")
     assert "unreadable" in codes(checked(folder, views=False))

@@ -1,0 +1,33 @@
+"""Whether a record is what its hash says: nothing else may be proven, or signed for."""
+
+from typing import Any
+
+from ...events.errors import LogCorrupt
+from ...events.log.chain import GENESIS, link
+from ...events.log.log_reader import LogReader
+
+
+def before_of_unchanged(log: LogReader, row: tuple[Any, ...]) -> bytes:
+    """The hash in front of a record, of which the stored values are told, its hash last.
+
+    Raises `LogCorrupt` where they do not fit together.
+    """
+    before = _before(log, row[0])
+    if link(before, row[:-1]) != row[-1]:
+        raise LogCorrupt(f"Position {row[0]} of the log was changed: its hash does not fit")
+    return before
+
+
+def refuse_changed(log: LogReader, *positions: int) -> None:
+    """Raise `LogCorrupt` where the record at one of these positions is not what its hash says."""
+    for position in positions:
+        (row,) = log.rows(position - 1, 1)
+        before_of_unchanged(log, row)
+
+
+def _before(log: LogReader, position: int) -> bytes:
+    if position == 1:
+        return GENESIS
+    ((*_, digest),) = log.hashes(position - 2, 1)
+    found: Any = digest
+    return bytes(found)
