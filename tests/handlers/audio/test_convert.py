@@ -54,6 +54,14 @@ def test_an_m4a_says_the_language_and_the_time_of_recording(codec: str, tmp_path
         assert made.metadata["creation_time"] == "2011-11-11T11:11:11.000000Z"
 
 
+def test_a_wma_that_says_no_time_of_recording_gets_none(tmp_path: Path, convert: Convert) -> None:
+    """FFmpeg writes 1970 there, and from release 9 on reads it as the time."""
+    output, outcome = convert(write(tmp_path / "in.wma", tone(), codec="libmp3lame", form="fltp"), "out.flac")
+    assert told(outcome).get("notes", []) == []
+    with av.open(str(output)) as made:
+        assert "creation_time" not in {name.lower() for name in made.metadata}
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_each_suffix_has_its_format_and_the_whole_sound(suffix: str, source: Path, convert: Convert) -> None:
     output, outcome = convert(source, f"out{suffix}")
