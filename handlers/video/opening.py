@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from ..contract import Unusable
 from ..inputs import refuse_empty
-from ..media.damage import lacking_bytes
+from ..media.damage import are_missing, lacking_bytes
 from ..media.tag_text import plain_text
 
 
@@ -106,7 +106,7 @@ def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:
     if isinstance(error, av.error.ArgumentError):
         return refusal
     if missing := lacking_bytes(path):
-        return f"{path.name} was cut: at least {missing:,} bytes are missing at its end"
+        return f"{path.name} was cut: {are_missing(missing)} at its end"
     return f"{refusal}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
 
 
