@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ...events.counted import plural
 from ..contract import Unusable
 
 _BLOCK = 1 << 20
@@ -113,6 +114,11 @@ def _look_for(head: bytes) -> Callable[[BinaryIO, int], str] | None:
 
 def _lacking(needed: int, size: int) -> str:
     return f"it was cut: {size:,} of at least {needed:,} bytes are there" if needed > size else ""
+
+
+def are_missing(count: int) -> str:
+    """So many bytes, of which `lacking_bytes` tells, in words."""
+    return f"at least {count:,} {plural(count, 'byte is', 'bytes are')} missing"
 
 
 def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:

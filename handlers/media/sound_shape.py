@@ -44,6 +44,27 @@ class Cut(NamedTuple):
         return self.end is not None and seconds >= self.end
 
 
+def rearranged(before: str, after: str) -> tuple[str, ...]:
+    """A note where as many channels are to be heard from other places; none where nothing says from where.
+
+    Args:
+        before: FFmpeg's name of the channels.
+        after: its name of those that they become.
+    """
+    was, become = ([channel.name for channel in av.AudioLayout(name).channels] for name in (before, after))
+    if len(was) != len(become) or "NONE" in was or _places(was) == _places(become):
+        return ()
+    said = f"{'+'.join(was)} became {'+'.join(become)}"
+    return (f"sound channels {said}: what has no place there is mixed in, or left out",)
+
+
+def _places(channels: list[str]) -> set[str]:
+    """Two at the sides are as good as two at the back, where there are not both, and a downmix is stereo."""
+    names = set(channels)
+    same = {"DL": "FL", "DR": "FR"} | ({} if {"BL", "SL"} <= names else {"SL": "BL", "SR": "BR"})
+    return {same.get(name, name) for name in names}
+
+
 def shaped(frames: Iterable[AudioFrame], shape: Shape, cut: Cut, level: Gain | None = None) -> Iterator[AudioFrame]:
     """The frames in `shape`, with times counted in samples from 0.
 

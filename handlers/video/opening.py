@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from ..contract import Unusable
 from ..inputs import refuse_empty
-from ..media.damage import lacking_bytes
+from ..media.damage import are_missing, lacking_bytes
 from ..media.tag_text import plain_text
 
 
@@ -35,6 +35,8 @@ _PIXELS_AT_ONCE = 16 * 3840 * 2160
 """Pixels of all frames that are decoded in parallel. FFmpeg itself only considers the number of processors."""
 ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 """PyAV 18 refuses titles that are not UTF-8 unless this is given; PyAV 19 does not."""
+_NO_TIME = ("creation_time", "1970-01-01T00:00:00.000000Z")
+"""FFmpeg 9 tells it of a wmv or wma in which FFmpeg has written no time."""
 _CONFINED = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}
 """Also for what we have written: a segment may be of another node."""
 
@@ -73,7 +75,8 @@ def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusabl
             raise
         raise unusable(_in_words(path, error, refusal)) from error
     for part in (container, *container.streams):
-        readable = {plain_text(name): plain_text(value) for name, value in part.metadata.items()}
+        said = part.metadata.items()
+        readable = {plain_text(name): plain_text(value) for name, value in said if (name, value) != _NO_TIME}
         part.metadata.clear()
         part.metadata.update(readable)
     return container
@@ -103,7 +106,7 @@ def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:
     if isinstance(error, av.error.ArgumentError):
         return refusal
     if missing := lacking_bytes(path):
-        return f"{path.name} was cut: at least {missing:,} bytes are missing at its end"
+        return f"{path.name} was cut: {are_missing(missing)} at its end"
     return f"{refusal}, or FFmpeg cannot make sense of it; where it should be one, write it anew with what made it"
 
 

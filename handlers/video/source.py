@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 
-from ..media.damage import lacking_bytes
+from ..media.damage import are_missing, lacking_bytes
 from .estimate import TrackInfo, VideoInfo
 from .light import HDR, Light, light_of
 from .opening import (
@@ -491,7 +491,7 @@ def cut_notes(source: VideoSource) -> list[str]:
     if source.missing:
         return [f"the source was cut: it ends after {source.seconds:.1f} s of {source.seconds + source.missing:.1f} s"]
     if source.lacking:
-        return [f"the source was cut: at least {source.lacking:,} bytes are missing at the end of its file"]
+        return [f"the source was cut: {are_missing(source.lacking)} at the end of its file"]
     return []
 
 

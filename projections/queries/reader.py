@@ -19,6 +19,7 @@ from ...events.task import Children, view
 from ...events.values import check_plain, check_task_id
 from ..errors import ViewsDamaged, ViewsFailed
 from ..views.checksums import OF_TASKS, is_damage, sound, teach
+from ..views.ctrl_c import heeding_ctrl_c
 from ..views.dependants import read_dependants
 from ..views.forgotten import forgotten_in, number_forgotten
 from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
@@ -284,17 +285,18 @@ class TaskQueries:
         """One read transaction: what is read in it belongs together."""
         self._follow()
         conn = self._conn
-        try:
-            conn.execute("BEGIN")
+        with heeding_ctrl_c():
             try:
-                yield conn
-            finally:
-                conn.execute("COMMIT")
-        except UnicodeEncodeError as error:
-            raise InvalidValue(f"What is asked for is not valid text: {error.reason}") from error
-        except (sqlite3.Error, msgspec.DecodeError, UnicodeError) as error:
-            kind = ViewsFailed if isinstance(error, sqlite3.Error) and not is_damage(error) else ViewsDamaged
-            raise kind(f"{self._path or 'The views'} cannot be read: {error}") from error
+                conn.execute("BEGIN")
+                try:
+                    yield conn
+                finally:
+                    conn.execute("COMMIT")
+            except UnicodeEncodeError as error:
+                raise InvalidValue(f"What is asked for is not valid text: {error.reason}") from error
+            except (sqlite3.Error, msgspec.DecodeError, UnicodeError) as error:
+                kind = ViewsFailed if isinstance(error, sqlite3.Error) and not is_damage(error) else ViewsDamaged
+                raise kind(f"{self._path or 'The views'} cannot be read: {error}") from error
 
     def _follow(self) -> None:
         """Open the file anew when another has taken its name, or when it is written again: the old one stands still."""

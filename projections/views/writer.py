@@ -16,6 +16,7 @@ from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices import log_id
 from . import schema
 from .checksums import is_damage, sound, teach
+from .ctrl_c import heeding_ctrl_c
 from .dependants import write_dependants
 from .fold import Change, Tally, fold_batch, touched
 from .forgotten import write_forgotten
@@ -141,6 +142,7 @@ class TaskViews:
         """For queries in the same thread; other threads open the file read-only."""
         return self._conn
 
+    @heeding_ctrl_c()
     def apply(self, records: Sequence[Recorded]) -> None:
         """Fold a batch in, in one transaction. What was applied before is skipped.
 
@@ -267,6 +269,7 @@ class TaskViews:
         except (sqlite3.Error, OSError) as error:
             raise ViewsFailed(f"{self._path} cannot be made anew: {error}") from error
 
+    @heeding_ctrl_c()
     def finish(self, *, indexes: bool = True) -> None:
         """The end of a bulk build: add the indexes, unless only rows are wanted, and what is counted by them."""
         self._conn.execute("BEGIN IMMEDIATE")

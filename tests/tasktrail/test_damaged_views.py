@@ -21,7 +21,8 @@ from tasktrail.events.errors import NotReady
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.projections import TaskFilters, TaskViews, ViewsFailed, catch_up, rebuild_views
 from tasktrail.projections.queries.reader import connect
-from tasktrail.projections.views.checksums import find_damage, teach
+from tasktrail.projections.views import checksums
+from tasktrail.projections.views.checksums import STATE, find_damage, row_sum, teach
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Open = Callable[..., TaskService]
@@ -179,6 +180,17 @@ def test_verify_tells_of_damage_that_changes_no_answer_yet(data: Path) -> None:
 def test_sound_views_have_no_damage(data: Path) -> None:
     with closing(connect(data / "views.db")[0]) as conn:
         assert find_damage(conn) == ""
+
+
+def test_ctrl_c_while_rows_are_looked_at_is_no_damage(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*values: Any) -> int:
+        if len(values) == len(STATE) and values[1] == "pending":
+            raise KeyboardInterrupt
+        return row_sum(*values)
+
+    monkeypatch.setattr(checksums, "row_sum", interrupted)
+    with closing(connect(data / "views.db")[0]) as conn, pytest.raises(KeyboardInterrupt):
+        find_damage(conn)
 
 
 def test_a_writer_between_two_looks_is_no_damage(data: Path) -> None:

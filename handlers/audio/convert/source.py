@@ -17,7 +17,7 @@ from av.stream import Disposition
 
 from ....events.counted import counted, plural
 from ...contract import Unusable
-from ...media.damage import lacking_bytes
+from ...media.damage import are_missing, lacking_bytes
 from ...media.samples import Finite
 from ...video.convert.metadata import PROGRAM_NOTE
 from ...video.opening import FILM_FORMATS, as_fraction, decoded, is_input_fault, open_confined, packets_of
@@ -162,7 +162,7 @@ def _lacking(path: Path) -> int:
     if size + missing >= _ENDLESS:  # a program that writes into a pipe cannot say how long it was
         return 0
     if missing > size / 3:
-        raise Unusable(f"{path.name} was cut: at least {missing:,} bytes are missing at its end")
+        raise Unusable(f"{path.name} was cut: {are_missing(missing)} at its end")
     return missing
 
 
@@ -260,5 +260,5 @@ def cut_sound_notes(source: SoundSource, seconds: float, lost: float = 0.0) -> l
             raise Unusable(f"{source.path.name} was cut: {told}")
         return [f"the source was cut: {told}"]
     if source.lacking:
-        return [f"the source was cut: at least {source.lacking:,} bytes are missing at its end"]
+        return [f"the source was cut: {are_missing(source.lacking)} at its end"]
     return []

@@ -18,7 +18,7 @@ from ...io_errors import writing
 from ...media.bitrates import held_bitrate
 from ...media.chapters import write_chapters
 from ...media.languages import three_letters
-from ...media.sound_shape import Cut, Shape
+from ...media.sound_shape import Cut, Shape, rearranged
 from ...video.opening import as_fraction, packets_of, write_packet
 from .options import AudioConvertOptions, Codec, SoundContainer
 from .source import SoundSource, open_sound
@@ -67,6 +67,7 @@ def plan_for(source: SoundSource, options: AudioConvertOptions, codec: Codec) ->
         layout = codec.layouts[channels]
         if channels < source.channels:
             notes.append(f"{source.channels} sound channels became {channels}")
+        notes += rearranged(source.layout, layout)
     encoder, form, bits = codec.encoder, "", 0
     if codec.lossless:
         encoder, form, bits, told = _stored(codec, source, str(options.bits))

@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeAlias
 
 import msgspec
 
+from ....events.counted import plural
 from ...media.damage import TIFF_BEGINNINGS, behind_scan, png_chunks
 from .metadata import TELLING
 
@@ -136,7 +137,7 @@ def _read(file: BinaryIO, place: int, length: int) -> bytes:
 def _behind(rest: bytes) -> Iterator[Unkept]:
     if rest.strip(_PADDING):
         film = ", a film" if rest[4:8] == b"ftyp" or b"ftypmp4" in rest or b"ftypisom" in rest else ""
-        yield Unkept(f"{len(rest):,} bytes behind the picture's end{film}", behind=True)
+        yield Unkept(f"{len(rest):,} {plural(len(rest), 'byte')} behind the picture's end{film}", behind=True)
 
 
 def _in_jpeg(file: BinaryIO) -> Iterator[Unkept]:

@@ -32,7 +32,7 @@ from ..source import VideoSource
 from ..tones import paper_white
 from .options import VideoConvertOptions, parse_numbers
 from .picture import PixelFormat, output_size, scaled_size, upright_size
-from .subtitles import TEXT_CODECS
+from .subtitles import TEXT_CODECS, unread_notes
 
 _SIZE, _LEAST_SIZE = 0.052, 8
 """Of text: a share of the picture's height, and pixels."""
@@ -127,12 +127,13 @@ def choose_burned(
             f"subtitle track {number} of {name} is of {codec}, and only text and the bitmaps of Blu-rays can be drawn: "
             "write a mkv, which keeps it as it is"
         )
-    lines, foreign = _read(source, stream.index, tick)
+    lines, foreign, unread = _read(source, stream.index, tick)
     if not lines:
         raise Unusable(f"nothing can be read in subtitle track {number} of {name}")
     notes = [f"subtitle track {number} became part of the picture"]
     if foreign or codec in ("ass", "ssa"):
         notes.append("its fonts, colours and places were left out: text is drawn in one style")
+    notes += unread_notes(unread, f"subtitle track {number}")
     said = sorted({each for line in lines if isinstance(line.shown, CueText) for each in _characters(line.shown)})
     ruler = Ruler("plain")
     if lacking := [each for each in said if not each.isspace() and ruler.lacks(each)]:
@@ -157,10 +158,10 @@ class _Found(NamedTuple):
     shown: tuple[CueText | Bitmap, ...]
 
 
-def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tuple[Cue, ...], bool]:
-    """All lines, and whether some had words about their look that are left out."""
+def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tuple[Cue, ...], bool, int]:
+    """All lines, whether some had words about their look that are left out, and how many cannot be read."""
     found: list[_Found] = []
-    foreign, size = False, 0
+    foreign, size, unread = False, 0, 0
     with open_input(source.path) as opened:
         stream: Any = opened.streams[index]
         context = stream.codec_context
@@ -176,6 +177,7 @@ def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tu
             except av.error.FFmpegError as error:
                 if not is_input_fault(error):
                     raise
+                unread += 1
                 continue
             if said is None:
                 continue
@@ -193,7 +195,7 @@ def _read(source: VideoSource, index: int, tick: Callable[[], None]) -> tuple[tu
             found.append(_Found(start, _end_of(packet, said), tuple(shown)))
             if len(found) > _MOST_LINES or size > _MOST_BYTES:
                 raise Unusable(f"the subtitles of {source.path.name} are too many to be drawn")
-    return tuple(_timed(sorted(found, key=lambda each: each.start))), foreign
+    return tuple(_timed(sorted(found, key=lambda each: each.start))), foreign, unread
 
 
 def _end_of(packet: Any, decoded: Any) -> Fraction | None:

@@ -58,8 +58,13 @@ class Parts(NamedTuple):
     """Where the result ends, in seconds on the source's clock; none: where its tracks do."""
 
 
-def join(source: VideoSource, container: Container, parts: Parts, output: Path, tick: Callable[[float], None]) -> None:
-    """Write `output`. `tick` is called with the position in the result, in seconds; it may raise."""
+def join(
+    source: VideoSource, container: Container, parts: Parts, output: Path, tick: Callable[[float], None]
+) -> tuple[str, ...]:
+    """Write `output`; notes about what was left out of the subtitles.
+
+    `tick` is called with the position in the result, in seconds; it may raise.
+    """
     sounds_begin = [Fraction(track.start).limit_denominator(1_000_000) for track in parts.audio]
     begin = min([parts.picture.begin, *sounds_begin])
     with ExitStack() as opened:
@@ -83,6 +88,7 @@ def join(source: VideoSource, container: Container, parts: Parts, output: Path, 
         for moment, packet in merge(*tracks, key=itemgetter(0)):
             tick(moment)
             result.mux(packet)
+    return writer.notes
 
 
 def duration_of(path: Path) -> float:

@@ -133,6 +133,7 @@ class _Conversion:
         self._journal = Journal(context, source.time_base)
         self._saved = self._recall_or_plan()
         self._faults: list[str] = []
+        self._unread: tuple[str, ...] = ()
 
     def _recall_or_plan(self) -> SavedConversion:
         options = self._context.options
@@ -396,7 +397,7 @@ class _Conversion:
             self._extras,
             self._span.end,
         )
-        join(self._source, self._target.container, parts, self._context.output_part, tick)
+        self._unread = join(self._source, self._target.container, parts, self._context.output_part, tick)
 
     def _picture(self) -> CopiedPicture | EncodedPicture:
         if self._copied:
@@ -490,6 +491,7 @@ class _Conversion:
             *self._sounds.notes,
             *sound,
             *extras.notes,
+            *self._unread,
             *lost,
         ]
 

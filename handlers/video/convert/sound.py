@@ -31,7 +31,7 @@ from ...media.loudness import (
     settle_level,
 )
 from ...media.samples import Finite
-from ...media.sound_shape import Cut, Gain, Shape, shaped
+from ...media.sound_shape import Cut, Gain, Shape, rearranged, shaped
 from ...pieces import seal
 from ..opening import decoded, is_input_fault, open_as_template, open_input, packets_of, seek, write_packet
 from .checkpoint import AudioTrack, SoundLevel
@@ -140,6 +140,7 @@ def _plan_for(
     wanted = {"auto": min(channels, _MOST[target.audio_codec]), "stereo": 2, "mono": 1}[options.audio_channels]
     kept = max(count for count in _LAYOUTS if count <= wanted)
     notes = [f"{channels} channels of {called} became {kept}"] if kept < channels else []
+    notes += [f"{called}: {note}" for note in rearranged(stream.codec_context.layout.name, _LAYOUTS[kept])]
     rate = _rate(target.audio_codec, stream.codec_context.sample_rate)
     if rate < stream.codec_context.sample_rate:
         notes.append(f"{stream.codec_context.sample_rate} samples a second of {called} became {rate}")

@@ -15,6 +15,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.subtitles.stream import SubtitleStream
 
+from ....events.counted import counted, plural
 from ..opening import is_input_fault, open_input, picture_stream, tolerant
 from .metadata import TrackMetadata, lost_disposition_notes, track_metadata, write_metadata
 from .options import Container, VideoConvertOptions
@@ -131,6 +132,10 @@ class SubtitleWriter:
         self._folder = folder
         self._tracks: list[Any] = []
         self._encoders: list[Any] = []
+        self._unread: list[tuple[Fraction, Fraction]] = []
+        """From when to when lines are shown that cannot be read."""
+        self.notes: tuple[str, ...] = ()
+        """What was left out of them, once all packets were given."""
         self._joins = container.subtitles == _MOV_TEXT
         if not chosen.kept:
             return
@@ -166,6 +171,8 @@ class SubtitleWriter:
             return
         with tempfile.TemporaryFile(dir=self._folder) as data:
             lines = self._lines(data, film_end, tick)
+            unread = sum(until >= begin and (end is None or start < end) for start, until in self._unread)
+            self.notes = unread_notes(unread, "subtitles")
             tracks = [_within(lines, number, begin, end) for number in range(len(self._tracks))]
             tracks = [
                 _in_turn(track) if encoder is not None and self._joins else track
@@ -190,14 +197,17 @@ class SubtitleWriter:
                 place = places.get(packet.stream_index)
                 if place is None or packet.pts is None or not packet.size:
                     continue
-                if content := self._content(place, packet):
-                    start, duration = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
+                content = self._content(place, packet)
+                start, duration = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
+                if content is None:
+                    self._unread.append((start, start + duration))
+                elif content:
                     found.append(SubtitlePacket(place, start, duration, data.tell(), len(content)))
                     data.write(content)
         return _ended(sorted(found, key=lambda line: (line.start, line.track)), film_end)
 
-    def _content(self, place: int, packet: Any) -> bytes:
-        """The packet as it is, or encoded anew; empty if there is nothing in it that can be read."""
+    def _content(self, place: int, packet: Any) -> bytes | None:
+        """The packet as it is, or encoded anew; empty if there is nothing in it, and none if it cannot be read."""
         encoder = self._encoders[place]
         if encoder is None:
             return bytes(packet)
@@ -207,7 +217,13 @@ class SubtitleWriter:
         except av.error.FFmpegError as error:
             if not is_input_fault(error):
                 raise
-            return b""
+            return None
+
+
+def unread_notes(lines: int, called: str) -> tuple[str, ...]:
+    """A note about lines that cannot be read, where there are some: damaged ones, or such as are not UTF-8."""
+    left = plural(lines, "is", "are")
+    return (f"{counted(lines, 'line')} of {called} cannot be read and {left} left out",) if lines else ()
 
 
 def _ended(lines: list[SubtitlePacket], film_end: Fraction) -> list[SubtitlePacket]:

@@ -54,6 +54,39 @@ def test_an_m4a_says_the_language_and_the_time_of_recording(codec: str, tmp_path
         assert made.metadata["creation_time"] == "2011-11-11T11:11:11.000000Z"
 
 
+@pytest.mark.parametrize(
+    ("layout", "note"),
+    [
+        ("2.1", "sound channels FL+FR+LFE became FL+FR+FC: what has no place there is mixed in, or left out"),
+        ("4.0", "sound channels FL+FR+FC+BC became FL+FR+BL+BR: what has no place there is mixed in, or left out"),
+        ("5.0(side)", ""),
+        ("5.1(side)", ""),
+    ],
+)
+def test_channels_that_the_codec_does_not_have_are_named(
+    layout: str, note: str, tmp_path: Path, convert: Convert
+) -> None:
+    """A channel for low frequencies was left out without a word."""
+    source = tmp_path / "in.wav"
+    with av.open(str(source), "w") as output:
+        track: Any = output.add_stream("pcm_s16le", rate=8000)
+        track.codec_context.layout = layout
+        frame = av.AudioFrame(format="s16", layout=layout, samples=8000)
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        frame.sample_rate = 8000
+        output.mux([*track.encode(frame), *track.encode(None)])
+    _, outcome = convert(source, "out.flac")
+    assert told(outcome).get("notes", []) == ([note] if note else [])
+
+
+def test_a_wma_that_says_no_time_of_recording_gets_none(tmp_path: Path, convert: Convert) -> None:
+    """FFmpeg writes 1970 there, and from release 9 on reads it as the time."""
+    output, outcome = convert(write(tmp_path / "in.wma", tone(), codec="libmp3lame", form="fltp"), "out.flac")
+    assert told(outcome).get("notes", []) == []
+    with av.open(str(output)) as made:
+        assert "creation_time" not in {name.lower() for name in made.metadata}
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_each_suffix_has_its_format_and_the_whole_sound(suffix: str, source: Path, convert: Convert) -> None:
     output, outcome = convert(source, f"out{suffix}")

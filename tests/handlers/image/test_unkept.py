@@ -88,6 +88,8 @@ def test_a_film_behind_the_picture_keeps_the_original(why: Why, tmp_path: Path, 
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole + bytes(9))
     assert why(tmp_path / name, ".png") == "", "this is filling"
+    (tmp_path / name).write_bytes(whole + b"x")
+    assert why(tmp_path / name, ".png") == "not carried over: 1 byte behind the picture's end"
     (tmp_path / name).write_bytes(whole + FILM)
     told = f"not carried over: {len(FILM)} bytes behind the picture's end, a film"
     assert why(tmp_path / name, ".png", metadata="strip") == told, "nobody has asked to leave this out"

@@ -219,6 +219,15 @@ def test_white_is_white_paper_in_high_dynamic_range() -> None:
     assert np.allclose(paper_white(0 * white, PQ), 0, atol=1e-3)
 
 
+def test_a_line_that_cannot_be_read_is_named(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = make(tmp_path / "in.mkv", subtitles=[("subrip", "deu")])
+    source.write_bytes(source.read_bytes().replace("Grüße".encode(), "Gr\xfc\xfc\xdf\xdfe".encode("latin-1")))
+    outcome = convert(prepare(source, preset="ultrafast", burn_subtitles=1))
+    assert "1 line of subtitle track 1 cannot be read and is left out" in outcome.result["notes"]
+
+
 def test_a_track_that_is_not_there_is_rejected(
     film: Path, prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:

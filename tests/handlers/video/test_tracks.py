@@ -344,6 +344,25 @@ def test_subtitles_whose_header_is_damaged_are_named_and_do_not_cost_the_film(
     )
 
 
+@pytest.mark.parametrize(("wanted", "told"), [({}, 2), ({"end": 1.5}, 1)])
+def test_a_line_that_is_not_utf_8_is_named_where_it_cannot_be_rewritten(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path, wanted: dict[str, float], told: int
+) -> None:
+    """FFmpeg gives up such a line, as if it were not there."""
+    source = make(tmp_path / "in.mkv", subtitles=[("subrip", "deu")])
+    data = source.read_bytes()
+    source.write_bytes(data.replace("Grüße".encode(), "Gr\xfc\xfc\xdf\xdfe".encode("latin-1")))
+    context = prepare(source, preset="ultrafast", **wanted)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert [text for _, _, text in spoken(context.output_file) if text] == ["Hello you\nthere"]
+    notes = ["subtitles rewritten as mov_text", "1 line of subtitles cannot be read and is left out"]
+    assert outcome.result["notes"] == notes[:told]
+    kept = prepare(source, "out.mkv", preset="ultrafast")
+    assert convert(kept).result["notes"] == []
+    assert packets_of(kept.output_file, "subtitle") == packets_of(source, "subtitle")
+
+
 def test_subtitles_that_cannot_be_kept_are_named(
     prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
 ) -> None:
