@@ -229,6 +229,7 @@ def _ended(state: TaskState, report: AttemptEnded, context: DecisionContext) -> 
                     estimate=context.probed,
                     input_read=report.input_read,
                     tools=report.tools,
+                    output_sha256=report.output_sha256,
                 ),
             )
         case "lost":

@@ -198,6 +198,8 @@ class AttemptEnded(Frame, frozen=True, tag="ended"):
     input_read: ReadInput | None = None
     tools: dict[str, str] = {}
     """Package → version, of those that the type names."""
+    output_sha256: str = ""
+    """In hex, where the result does not say it."""
 
 
 class WorkerGone(Frame, frozen=True, tag="exited"):

@@ -279,6 +279,13 @@ class Completed(_Event, frozen=True, kw_only=True):
     """Where the type lets its input be watched."""
     tools: dict[str, str] = {}
     """Package → version, of those that made the output and that the type names."""
+    output_sha256: str = ""
+    """Of the output, in hex, up to a size; of a folder as in a result. Empty where the result has it."""
+
+    @property
+    def made_sha256(self) -> str:
+        """The SHA-256 of the output, in hex, as the result says or else as it was found. Empty: not known."""
+        return str(self.result.get("sha256", "")) or self.output_sha256
 
 
 TaskEvent: TypeAlias = Created | Started | Progressed | Checkpointed | Failed | Retried | Cancelled | Completed

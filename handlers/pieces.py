@@ -242,6 +242,11 @@ def settled(path: Path) -> tuple[int, str]:
     return size, digest
 
 
+def size_of(path: Path) -> int:
+    """Bytes of the file, or of all files in the folder."""
+    return sum(map(size_of, path.iterdir())) if path.is_dir() else path.stat().st_size
+
+
 def intact(path: Path, size: int, sha256: str) -> bool:
     """Whether the file has this size and hash."""
     try:

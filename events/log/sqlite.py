@@ -653,10 +653,11 @@ class SqliteLogReader:
         found = {
             **self._archived_with_result(digest),
             **dict(fetch(self._conn, f"{wanted} json_extract(data, '$.result.sha256') = ?", (digest,))),
+            **dict(fetch(self._conn, f"{wanted} json_extract(data, '$.output_sha256') = ?", (digest,))),
         }
         for position, task_id in fetch(self._conn, f"{wanted} substr(data, 1, ?) = ?", (len(BEGINS), BEGINS)):
             (record,) = self.read(position - 1, 1)
-            if isinstance(record.event, Completed) and record.event.result.get("sha256") == digest:
+            if isinstance(record.event, Completed) and record.event.made_sha256 == digest:
                 found[position] = task_id
         return [found[position] for position in sorted(found, reverse=True)]
 
@@ -665,7 +666,7 @@ class SqliteLogReader:
         for row in Archives(self._conn).of_kind("completed"):
             if digest in row[13] or row[13].startswith(BEGINS):
                 event = from_row(row[:14], row[14], decrypt).event
-                if isinstance(event, Completed) and event.result.get("sha256") == digest:
+                if isinstance(event, Completed) and event.made_sha256 == digest:
                     found[row[0]] = row[1]
         return found
 

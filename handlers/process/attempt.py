@@ -36,6 +36,7 @@ from ..inputs import Input
 from ..io_errors import error_text
 from ..manifests import Signing
 from ..originals import exchange, finish, kept, published_note, remove_used, use_up, why_kept
+from ..pieces import settled, size_of
 from ..publish import part_path, publish, remove_part, settle, staged_path, staging_folder, unstage
 from ..workspace import make_private_folder, space_taken
 from .context import AttemptContext, Link, enough_for, plain_json, plain_text
@@ -71,7 +72,7 @@ def perform(
     The end says nothing of memory and CPU time: the worker measures them.
     `explain` may put an error that names its cause in the place of one that was raised. With `staged` the handler
     writes there, and nothing is published: the caller does that, with `deliver`. `room` is what the attempt may take of
-    the machine if it runs alone. `hash_up_to`: bytes up to which the input is hashed for the record. `signing`:
+    the machine if it runs alone. `hash_up_to`: bytes up to which files are hashed for the record. `signing`:
     gives the output a manifest. `away`: stores the output elsewhere.
     """
     began = time.monotonic()
@@ -122,7 +123,8 @@ def deliver(
 
     Nothing of the attempt runs any more, so the files stay as they are. What it cost is taken from `said`.
     """
-    ending = msgspec.structs.replace(said, input_read=None, tools={})  # what the attempt says of these is not trusted
+    # What the attempt says of these is not trusted.
+    ending = msgspec.structs.replace(said, input_read=None, tools={}, output_sha256="")
     try:
         if ending.outcome == "completed":
             if _has_output(run, task_type, staged_path):
@@ -147,6 +149,7 @@ def deliver(
         error_type=ending.error_type,
         input_read=ending.input_read,
         tools=ending.tools,
+        output_sha256=ending.output_sha256,
     )
 
 
@@ -245,7 +248,7 @@ def _complete(
                     return _stopped(run)
                 remove_used(used)  # a task that is completed has no retry that needs them
             return kept(ending, why, MESSAGE_LIMIT)
-        return _publish(run, task_type, link, source, ending, away) or _stopped(run)
+        return _publish(run, task_type, link, source, ending, hash_up_to, away) or _stopped(run)
     return ending
 
 
@@ -375,6 +378,7 @@ def _publish(
     link: Link,
     source: Input | None,
     ending: AttemptEnded,
+    hash_up_to: int,
     away: "Away | None",
 ) -> AttemptEnded | None:
     """Publish under a grant, and return the end. None when the attempt is no longer wanted; then nothing appears.
@@ -384,6 +388,8 @@ def _publish(
     output = Path(run.output_file)
     part = part_path(output, run.task_id)
     settle(part)
+    if "sha256" not in ending.result and 0 < size_of(part) <= hash_up_to:
+        ending = msgspec.structs.replace(ending, output_sha256=settled(part)[1])
     if away is not None and run.output_url:
         return _store(run, link, source, ending, away)
     if not _granted(run, link):

@@ -57,6 +57,7 @@ def _refuse_end(ended: AttemptEnded) -> None:
         _refuse_json("list of tools", ended.tools, _TOOLS_LIMIT)
     if ended.input_read is not None:
         _refuse_text("hash", ended.input_read.sha256, MESSAGE_LIMIT)
+    _refuse_text("hash", ended.output_sha256, MESSAGE_LIMIT)
 
 
 def _refuse_text(what: str, text: str, limit: int) -> None:

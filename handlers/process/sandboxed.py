@@ -139,7 +139,7 @@ class SandboxedAttempts:
         channel: to the service.
         sandbox: the operator's own bounds.
         printing: takes what they print.
-        hash_up_to: bytes up to which the input is hashed for the record.
+        hash_up_to: bytes up to which files are hashed for the record.
         sign: signs the manifests of outputs; none: there are none.
         alone: whether the worker has a PID namespace of its own, so that all others in it are an attempt's.
         work: runs the handler, in the forked process.

@@ -139,9 +139,13 @@ def made_by(log: LogReader, task_id: int) -> Made:
             remedy=f"`tasktrail history {task_id}` shows when and by whom.",
         )
     refuse_changed(log, records[0].position, started.position, done.position)
-    digest = str(done.event.result.get("sha256", ""))
+    digest = done.event.made_sha256
     if not _DIGEST.fullmatch(digest):
-        raise SealUnfit(f"Task {task_id} has made no single file: its result has no SHA-256", field="task_id")
+        raise SealUnfit(
+            f"Task {task_id} has made no file, or none whose SHA-256 was recorded",
+            field="task_id",
+            remedy="`hash_inputs_up_to` says up to which size it is, where the type does not tell it itself.",
+        )
     return Made(created, started, done, done.event, digest)
 
 

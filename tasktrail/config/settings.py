@@ -586,8 +586,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     hash_inputs_up_to: Annotated[
         int,
         _bytes(
-            "Inputs up to this size are read once more when a task completes, so that their SHA-256 is recorded; 0: "
-            "only those of batches and watched folders are, of any size."
+            "Inputs up to this size are read once more when a task completes, so that their SHA-256 is recorded, and "
+            "so are outputs of which the type does not tell it; 0: only inputs of batches and watched folders, of any "
+            "size."
         ),
     ] = 4 * 1024**3
     temp_dir: Annotated[

@@ -109,12 +109,12 @@ def test_the_fingerprint_is_that_of_the_forms_and_nothing_else() -> None:
 
 
 def test_a_service_records_the_forms_that_the_first_version_did_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = added_forms()
     forms = changed("completed", "colour", 'str = ""')
     forms["melted"] = {}
     monkeypatch.setattr("tasktrail.events.log.writers.known_forms", lambda: forms)
     added = added_forms()
-    assert added["completed"] == {"colour": 'str = ""'}
-    assert added["melted"] == {}
+    assert added == {**usual, "completed": {**usual["completed"], "colour": 'str = ""'}, "melted": {}}
     assert "progressed" not in added
 
 

@@ -22,6 +22,7 @@ from tasktrail.handlers.inputs import Input
 from tasktrail.handlers.pieces import Pieces
 from tasktrail.handlers.process.attempt import deliver, perform
 from tasktrail.handlers.process.sandbox import Sandbox
+from tasktrail.handlers.publish import stage, staged_path
 from tasktrail.testing import task_type_of
 
 WHOLE = b"0123456789" * 1000
@@ -393,6 +394,29 @@ def test_an_input_is_hashed_up_to_a_size_and_in_a_batch_always(source: Path, run
         found.append(ending.input_read.sha256)
         Path(run.output_file).unlink()
     assert found == [expected, "", "", "", expected]
+
+
+def test_an_output_that_the_result_does_not_tell_of_is_hashed_up_to_a_size(run: Run) -> None:
+    def of(result: dict[str, Any], up_to: int) -> str:
+        def write(context: TaskContext[Any]) -> dict[str, Any]:
+            context.output_part.write_bytes(b"made")
+            return result
+
+        ending = perform(run, replaced(copying(lambda _: None), run=write), Line(), hash_up_to=up_to)
+        Path(run.output_file).unlink()
+        return ending.output_sha256
+
+    assert [of({}, 4), of({"width": 1}, 3), of({"sha256": "told"}, 4)] == [sha256(b"made").hexdigest(), "", ""]
+
+
+def test_the_hash_of_an_output_is_not_taken_from_the_attempt(source: Path, run: Run) -> None:
+    """One in a sandbox may say anything."""
+    staged = staged_path(Path(run.output_file), run.task_id)
+    stage(Path(run.output_file), run.task_id)
+    staged.write_bytes(b"made")
+    said = AttemptEnded(1, 1, "completed", output_sha256="f" * 64)
+    ending = deliver(run, copying(lambda _: None), Line(), Sandbox(), Input(str(source)), said, 100)
+    assert ending.output_sha256 == sha256(b"made").hexdigest()
 
 
 def test_no_descriptor_is_left_behind(source: Path, run: Run) -> None:

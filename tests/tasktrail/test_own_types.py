@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import pytest
 from tasktrail import TaskService
 from tasktrail.events import Checkpointed, Created, Task
 from tasktrail.events.errors import InvalidPath
+from tasktrail.events.log.sqlite import SqliteLogReader
+from tasktrail.projections.errors import SealUnfit
+from tasktrail.projections.proof.provenance import made_by, makers_of
 
 WITHIN = 30.0
 Opener = Callable[..., TaskService]
@@ -23,6 +28,23 @@ def service(request: pytest.FixtureRequest, open_service: Opener) -> TaskService
 
 def run(service: TaskService, kind: str, **fields: Any) -> Task:
     return service.wait(service.create_task(type=kind, max_retries=0, **fields), WITHIN)
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_what_a_type_has_written_is_known_whatever_it_says(open_service: Opener, tmp_path: Path, sandbox: str) -> None:
+    """`plain` has no hash of its output in its result."""
+    size, outputs = len(b"written"), [tmp_path / "out.txt", tmp_path / "too large.txt"]
+    for output, up_to in zip(outputs, (size, size - 1), strict=True):
+        settings = {"handlers": ("own_handlers",), "workers": 1, "sandbox": sandbox, "hash_inputs_up_to": up_to}
+        with open_service(**settings) as service:
+            assert run(service, "plain", output_file=str(output)).status == "completed"
+            assert run(service, "plain").status == "completed"
+    with closing(SqliteLogReader(tmp_path / "data" / "log.db")) as log:
+        assert made_by(log, 1).digest == sha256(outputs[0].read_bytes()).hexdigest()
+        assert makers_of(log, outputs[0]).task_id == 1
+        for task_id in (2, 3):
+            with pytest.raises(SealUnfit, match="or none whose SHA-256 was recorded"):
+                made_by(log, task_id)
 
 
 def until_printed(service: TaskService, task_id: int, text: str) -> None:

@@ -162,7 +162,7 @@ class PostgresqlLogReader(Reading):
         found = list[int]()
         for (position,) in self._fetch(_COMPLETED, (digest, BEGINS)):
             (record,) = self.read(position - 1, 1)
-            if isinstance(record.event, Completed) and record.event.result.get("sha256") == digest:
+            if isinstance(record.event, Completed) and record.event.made_sha256 == digest:
                 found.append(record.task_id)
         return found
 
