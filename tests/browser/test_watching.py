@@ -1,5 +1,6 @@
 """What changes while somebody looks: live, without loading the page again, through a death of the service."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -113,6 +114,20 @@ def test_a_form_that_was_opened_stays_open_when_others_go(service: Service, visi
     expect(page.locator("summary", has_text="Start now")).to_have_count(0)
     expect(reason).to_be_focused()
     expect(reason).to_have_value("the wood is wet")
+
+
+@pytest.mark.parametrize("ahead", [-7200, 7200])
+def test_ages_are_right_where_the_clock_of_the_browser_is_wrong(service: Service, visit: Come, ahead: int) -> None:
+    service.staged().tell("20 under way")
+    one = visit(service)
+    one.page.add_init_script(f"const right = Date.now; Date.now = () => right() + {ahead * 1000};")
+    page = one.go("/")
+    expect(page.get_by_role("region", name="Running")).to_contain_text("under way")
+    expect(page.get_by_role("status")).to_have_text("live")
+    page.evaluate("keepAges()")
+    shown = page.locator("time[data-relative]").all_inner_texts()
+    assert shown
+    assert all(re.fullmatch(r"\d+ s ago", text) for text in shown), shown
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
