@@ -163,6 +163,22 @@ def test_a_page_whose_token_is_revoked_says_so_and_asks_no_more(service: Service
     expect(page.get_by_label("Token")).to_be_visible()
 
 
+def test_a_form_sent_after_the_session_leads_to_the_login_and_back(service: Service, visit: Come) -> None:
+    page = visit(service).go("/submit/print")
+    page.get_by_label("Title").fill("A poster")
+    elsewhere = page.context.new_page()
+    elsewhere.goto(service.address)
+    elsewhere.get_by_role("button", name="Log out").click()
+    expect(elsewhere.get_by_label("Token")).to_be_visible()
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was done")
+    page.get_by_label("Token").fill(service.secret())
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_label("Title")).to_be_visible()
+    with service.client() as tasks:
+        assert tasks.list_tasks()[1] == 0
+
+
 def test_two_sessions_see_the_same_and_each_may_do_what_its_role_says(service: Service, visit: Come) -> None:
     fails = service.staged(max_retries=1)
     fails.tell("fail the wood is wet")
