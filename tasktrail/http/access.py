@@ -334,14 +334,16 @@ async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) ->
     if scope["path"] == "/logout":  # somebody is logged out already
         wanted = "/"
     elif scope["method"] == "POST":  # a form that stood there for longer than its session lasted
-        wanted, said = _page_of_form(headers), ["unsent=1"]
+        wanted, said = _page_before(headers), ["unsent=1"]
+    elif b"cookie" not in headers and _page_before(headers).partition("?")[0] == "/login":
+        said = ["cookie=off"]  # it has just been given one
     asked = "&".join([f"next={quote(wanted, safe='/')}"] * (wanted != "/") + said)
     location = f"/login?{asked}" if asked else "/login"
     await send({"type": "http.response.start", "status": 303, "headers": [(b"location", location.encode())]})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _page_of_form(headers: dict[bytes, bytes]) -> str:
+def _page_before(headers: dict[bytes, bytes]) -> str:
     """The page that a form was sent from, as far as the browser says; whether it is ours, `/login` looks."""
     try:
         said = urlsplit(headers.get(b"referer", b"").decode("latin-1"))

@@ -156,6 +156,20 @@ def test_a_form_that_was_sent_after_its_session_has_its_sender_log_in(
     assert "other.example" not in page.text
 
 
+def test_a_browser_that_keeps_no_cookie_is_told_why_it_is_not_logged_in(
+    server: HttpServer, browser: httpx.Client
+) -> None:
+    came_from = {**BROWSER, "referer": f"{server.address}/login?next=/tasks"}
+    assert browser.post("/login", data={"token": SECRET, "next": "/tasks"}, headers=came_from).status_code == 303
+    browser.cookies.clear()
+    back = browser.get("/tasks", headers=came_from)
+    assert (back.status_code, back.headers["location"]) == (303, "/login?next=/tasks&cookie=off")
+    assert "keeps no cookie" in browser.get(back.headers["location"], headers=BROWSER).text
+    assert "cookie=off" not in browser.get("/tasks", headers=BROWSER).headers["location"]
+    browser.cookies["another"] = "1"
+    assert "cookie=off" not in browser.get("/tasks", headers=came_from).headers["location"]
+
+
 def test_who_logs_out_twice_is_told_nothing_of_it(server: HttpServer, browser: httpx.Client) -> None:
     left = browser.post("/logout", data={"csrf": "x"}, headers={**BROWSER, "referer": f"{server.address}/tasks"})
     assert (left.status_code, left.headers["location"]) == (303, "/login")
