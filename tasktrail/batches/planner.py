@@ -220,7 +220,14 @@ class BatchPlanner:
         path = Path(one.path)
         kind, said = kind_of(path), kind_by_name(path)
         if kind is None and said is not None and (named is None or not named.accepts or said in named.accepts):
-            empty = path.stat().st_size == 0
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise InvalidPath(
+                    f"{path.name} is not a regular file",
+                    field="inputs",
+                    remedy="Leave it out, or name the files instead of the folder.",
+                )
+            empty = status.st_size == 0
             raise InvalidPath(
                 f"{path.name} is empty" if empty else f"{path.name} is called {_a(said)}, and its content is none",
                 field="inputs",
@@ -370,7 +377,12 @@ class _Draft:
     def refuse(self, path: str, error: TasktrailError | OSError) -> None:
         """Nothing can be done with a file."""
         if isinstance(error, OSError):
-            error = InvalidPath(f"{path!r} cannot be read: {error.strerror or error}", field="inputs")
+            link = os.path.islink(path)  # noqa: PTH114 - as text, like all of its files
+            error = InvalidPath(
+                f"{path!r} cannot be read: {error.strerror or error}",
+                field="inputs",
+                remedy="See where the link leads." if link else "See that the service may read it.",
+            )
         self.refused.append(Refused(input_file=path, problem=problem(error)))
 
     def plan(self, wanted: NewBatch) -> Plan:

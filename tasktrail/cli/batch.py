@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,7 @@ from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
 from .parameters import FILE, TYPE, PointParam
-from .progress import Lines, Poller, Signals
+from .progress import Lines, Poller, Signals, tell_what_stays
 from .session import Session
 from .tasks import as_text_of
 from .terminal import Column, plain, print_json, say
@@ -113,6 +114,8 @@ def batch_command(
             for name in names:
                 for task in _tasks_of(tasks, name):
                     inside.work_on(task.id)
+            for one in made.created[:1]:  # what the others wait for, too
+                tell_what_stays(inside, one.task_id, partial(say, err=True))
         return _follow(session, tasks, made, names, embedded=inside is not None)
 
 

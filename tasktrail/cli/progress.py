@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from ..api.protocol import Reading
+    from ..api.service import TaskService
     from ..events import Task
 
 
@@ -120,6 +121,17 @@ def headline(task: "Task") -> str:
             return localized(task.message) or "running"
         case status:
             return status
+
+
+def tell_what_stays(inside: "TaskService", task_id: int, say: Callable[[str], None]) -> None:
+    """Say for what the task waits that nothing in this process will end; nobody else can ask the service inside."""
+    from ..actors.core.explanation import WaitReason as Reason
+
+    staying = (Reason.PAUSED, Reason.WINDOW, Reason.WORKER_LABEL, Reason.NO_NODE_FITS, Reason.NODE_DRAINING)
+    for obstacle in inside.why(task_id).reasons:
+        if obstacle.reason in staying:
+            lifted = f"; lifted by {obstacle.lifts}" if obstacle.lifts else ""
+            say(f"task {task_id} waits: {plain(obstacle.detail + lifted)}")
 
 
 class Lines(Display):

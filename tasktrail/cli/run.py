@@ -16,7 +16,7 @@ from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import TASK_FLAGS, build_command, default_actor, task_field_options
 from .parameters import FILE, TYPE
-from .progress import ENDED, Display, Signals, display_on, until_ended
+from .progress import ENDED, Display, Signals, display_on, tell_what_stays, until_ended
 from .session import Session
 from .spread import Whole, failed_parts, parts_of, spread_option, spread_or_told
 from .terminal import as_text, plain, print_json, print_pairs, say
@@ -72,6 +72,8 @@ def run_command(
     with Signals() as signals, session.tasks_or_embedded(wanted) as (tasks, inside), display_on(sys.stderr) as display:
         parts = None if spread is None else spread_or_told(tasks, wanted, spread, display)
         task_id = _find_or_create(tasks, inside, wanted, display, _set_of(given), parts)
+        if inside is not None:
+            tell_what_stays(inside, task_id, display.say)
         whole = Whole(tasks) if parts else tasks
         ended = until_ended(whole, task_id, display, signals)
         if ended is None:
@@ -207,11 +209,12 @@ def _how_to_go_on(task_id: int, inside: "TaskService | None") -> str:
     if inside is not None:
         task = inside.get_task(task_id)
         if not task.attempt:
-            until = f" and waits until {moment(task.scheduled_for)}" if task.scheduled_for else ""
-            return (
-                f"task {task_id} has not begun{until}; the same command without that time waits again, "
-                "`tasktrail serve` starts it when it is due"
-            )
+            if task.scheduled_for:
+                return (
+                    f"task {task_id} has not begun and waits until {moment(task.scheduled_for)}; the same command "
+                    "without that time waits again, `tasktrail serve` starts it when it is due"
+                )
+            return f"task {task_id} has not begun; the same command waits again, or `tasktrail serve`"
         return f"task {task_id} is interrupted; the same command again goes on with it, or `tasktrail serve`"
     return f"task {task_id} goes on in the service; `tasktrail watch {task_id}` shows it"
 

@@ -106,6 +106,14 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             return None
         if detached:
             raise click.UsageError("--detach needs a service that goes on: start `tasktrail serve`.")
+        if wanted.held and not wanted.dry_run:
+            from ..events.errors import CannotStartNow
+
+            raise CannotStartNow(
+                "No service runs, so `batch` works until its tasks have ended, and held ones would never begin",
+                field="held",
+                remedy="Start `tasktrail serve`; then `tasktrail start` releases them.",
+            )
         return self.environment.batch_before_a_log(self, wanted)
 
     @contextmanager

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -325,11 +325,28 @@ def _without_port(host: str) -> str:
 
 async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) -> None:
     """Send a person to the page where one logs in, and tell a program what is missing."""
-    if scope["method"] == "GET" and b"text/html" in headers.get(b"accept", b""):
-        query = scope["query_string"].decode("latin-1")
-        wanted = scope["path"] + (f"?{query}" if query else "")
-        location = "/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}"
-        await send({"type": "http.response.start", "status": 303, "headers": [(b"location", location.encode())]})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-    else:
+    if b"text/html" not in headers.get(b"accept", b"") or scope["method"] not in ("GET", "POST"):
         await send_problem(Unauthorized("The request shows neither the secret of this service nor a token"), send)
+        return
+    query = scope["query_string"].decode("latin-1")
+    wanted = scope["path"] + (f"?{query}" if query else "")
+    said = []
+    if scope["path"] == "/logout":  # somebody is logged out already
+        wanted = "/"
+    elif scope["method"] == "POST":  # a form that stood there for longer than its session lasted
+        wanted, said = _page_before(headers), ["unsent=1"]
+    elif b"cookie" not in headers and _page_before(headers).partition("?")[0] == "/login":
+        said = ["cookie=off"]  # it has just been given one
+    asked = "&".join([f"next={quote(wanted, safe='/')}"] * (wanted != "/") + said)
+    location = f"/login?{asked}" if asked else "/login"
+    await send({"type": "http.response.start", "status": 303, "headers": [(b"location", location.encode())]})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _page_before(headers: dict[bytes, bytes]) -> str:
+    """The page that a form was sent from, as far as the browser says; whether it is ours, `/login` looks."""
+    try:
+        said = urlsplit(headers.get(b"referer", b"").decode("latin-1"))
+    except ValueError:
+        return "/"
+    return f"{said.path or '/'}?{said.query}" if said.query else said.path or "/"

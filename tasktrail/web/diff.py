@@ -44,7 +44,9 @@ async def _moment(page: Page, field: str, words: str) -> ShownMoment | None:
 
 
 async def _shown(page: Page, since: ShownMoment | None, until: ShownMoment | None, offset: int) -> dict[str, Any]:
-    quick = {words: page.here(**{"from": words, "to": None, "offset": None}) for words in QUICK}
+    # They count from now, so in the past they may name what comes after the moment that is shown.
+    near = () if page.past else QUICK
+    quick = {words: page.here(**{"from": words, "to": None, "offset": None}) for words in near}
     shown = {"since": since, "until": until, "quick_from": quick, "found": None, "given": page.parameters()}
     if since is None:
         return shown

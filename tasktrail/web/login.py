@@ -15,7 +15,14 @@ from ..http.requests import MAX_LOGIN, read_form
 from .page import HEADERS, templates
 
 NextQuery = Annotated[str, QueryParameter(description="Where to go afterwards")]
+CookieQuery = Annotated[str, QueryParameter(description="`off`: the browser has not kept the one it was given")]
+UnsentQuery = Annotated[bool, QueryParameter(description="A form was sent when its session had ended")]
 CodeQuery = Annotated[str | None, QueryParameter(description="Of an address that works once")]
+_UNSENT = "Nothing was done: your session had ended. Log in, and send the form again."
+_NOT_KEPT = (
+    "You were logged in, but this browser keeps no cookie of this address, so it is not known here. Allow it one; "
+    "behind a proxy, open the page by https if the proxy says X-Forwarded-Proto: https."
+)
 Browser = Request[Any, Any, Any]
 
 
@@ -41,10 +48,12 @@ async def login_page(
     access: NamedDependency[Access],
     code: CodeQuery = None,
     next: NextQuery = "/",  # noqa: A002 - the parameter's name
+    unsent: UnsentQuery = False,  # noqa: FBT002 - of an address
+    cookie: CookieQuery = "",
 ) -> Response[Any]:
     """The page where one logs in. With a code that is still good, go on at once."""
     if code is None:
-        return _form(local(next))
+        return _form(local(next), told=_UNSENT if unsent else _NOT_KEPT if cookie == "off" else "")
     who = access.redeem(code)
     if who is None:
         await access.failed.note(request.scope["client"][0] if request.scope["client"] else "", "address")

@@ -1,5 +1,6 @@
 """What changes while somebody looks: live, without loading the page again, through a death of the service."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -115,6 +116,20 @@ def test_a_form_that_was_opened_stays_open_when_others_go(service: Service, visi
     expect(reason).to_have_value("the wood is wet")
 
 
+@pytest.mark.parametrize("ahead", [-7200, 7200])
+def test_ages_are_right_where_the_clock_of_the_browser_is_wrong(service: Service, visit: Come, ahead: int) -> None:
+    service.staged().tell("20 under way")
+    one = visit(service)
+    one.page.add_init_script(f"const right = Date.now; Date.now = () => right() + {ahead * 1000};")
+    page = one.go("/")
+    expect(page.get_by_role("region", name="Running")).to_contain_text("under way")
+    expect(page.get_by_role("status")).to_have_text("live")
+    page.evaluate("keepAges()")
+    shown = page.locator("time[data-relative]").all_inner_texts()
+    assert shown
+    assert all(re.fullmatch(r"\d+ s ago", text) for text in shown), shown
+
+
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_page_connects_again_after_the_service_was_started_again(service: Service, visit: Come, how: str) -> None:
     one = visit(service)
@@ -146,6 +161,22 @@ def test_a_page_whose_token_is_revoked_says_so_and_asks_no_more(service: Service
     expect(state).to_have_text("not live: log in again")
     page.get_by_role("link", name="Tasks", exact=True).click()
     expect(page.get_by_label("Token")).to_be_visible()
+
+
+def test_a_form_sent_after_the_session_leads_to_the_login_and_back(service: Service, visit: Come) -> None:
+    page = visit(service).go("/submit/print")
+    page.get_by_label("Title").fill("A poster")
+    elsewhere = page.context.new_page()
+    elsewhere.goto(service.address)
+    elsewhere.get_by_role("button", name="Log out").click()
+    expect(elsewhere.get_by_label("Token")).to_be_visible()
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was done")
+    page.get_by_label("Token").fill(service.secret())
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_label("Title")).to_be_visible()
+    with service.client() as tasks:
+        assert tasks.list_tasks()[1] == 0
 
 
 def test_two_sessions_see_the_same_and_each_may_do_what_its_role_says(service: Service, visit: Come) -> None:

@@ -110,10 +110,17 @@ function age(seconds) {
   return "";
 }
 
+// How far the clock here is ahead of the service's: times are by that one, and the two may be hours apart.
+function clockAhead() {
+  const asked = performance.getEntriesByType("navigation")[0]?.requestStart ?? performance.now();
+  return Date.now() - (performance.now() - asked) - Date.parse(document.body.dataset.now);
+}
+
 function keepAges() {
   if (document.body.classList.contains("past")) return;
+  const now = Date.now() - ahead;
   for (const one of document.querySelectorAll("time[data-relative]")) {
-    const text = age((Date.now() - Date.parse(one.dateTime)) / 1000);
+    const text = age((now - Date.parse(one.dateTime)) / 1000);
     if (text && one.textContent !== text) one.textContent = text;
   }
 }
@@ -145,6 +152,7 @@ addEventListener("keydown", (event) => {
   }
 });
 
+const ahead = clockAhead();
 const live = document.body.dataset.live;
 if (live) follow(live, document.querySelector("[data-live-state]"));
 setInterval(keepAges, 5000);

@@ -50,6 +50,19 @@ def lists(made: MadeBatch) -> tuple[int, int, int, int]:
     return len(made.created), len(made.skipped), len(made.left_out), len(made.refused)
 
 
+def test_what_is_no_file_and_a_link_to_nothing_are_called_that(make: Callable[..., MadeBatch], folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "gone.jpg").symlink_to("nowhere.jpg")
+    (folder / "empty.jpg").touch()
+    made = make(folder, type="", to=f"{folder.parent}/out/", dry_run=True)
+    told = {Path(one.input_file).name: (one.problem["detail"], one.problem["remedy"]) for one in made.refused}
+    assert told == {
+        "empty.jpg": ("empty.jpg is empty", "It may be damaged: copy it anew."),
+        "gone.jpg": (f"'{folder / 'gone.jpg'}' cannot be read: No such file or directory", "See where the link leads."),
+        "pipe.jpg": ("pipe.jpg is not a regular file", "Leave it out, or name the files instead of the folder."),
+    }
+
+
 def test_every_file_has_its_output_and_one_name_holds_the_set(
     make: Callable[..., MadeBatch], service: TaskService, folder: Path
 ) -> None:

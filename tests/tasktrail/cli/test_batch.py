@@ -237,6 +237,14 @@ def test_ctrl_c_is_told_below_the_line_of_progress(cli: Callable[..., Said], mon
     assert "`tasktrail batches 'my letters'`" in left
 
 
+def test_what_nothing_here_will_end_is_told_once(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Signals, "next", lambda *_: 2)
+    said = cli(*ALL, "--worker-label", "gpu")
+    assert said.code == 130
+    assert "task 1 waits: no worker offers gpu; lifted by a start of the service" in said.err
+    assert said.err.count("waits:") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -244,6 +252,7 @@ def test_ctrl_c_is_told_below_the_line_of_progress(cli: Callable[..., Said], mon
         (("batch", "in", "--to", "out/x.loud", "--type", "shout"), 1, "would both become"),
         (("batch", "in", "--to", "{stem}.x", "--type", "nonsense"), 1, "nonsense"),
         ((*ALL, "--detach"), 2, "--detach needs a service"),
+        ((*ALL, "--held", "--json"), 1, '"code":"cannot_start_now"'),
         (("batch", "nowhere", "--to", "out/", "--type", "shout", "--json"), 1, '"code":"invalid_path"'),
         ((*ALL, "--dry-run", "--batch", "a/b"), 1, "a name without"),
     ],

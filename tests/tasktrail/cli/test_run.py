@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tasktrail.actors.core.explanation import Obstacle, WaitReason, Why
 from tasktrail.cli import progress
 from tasktrail.cli.run import SECOND_CTRL_C
 from tasktrail.events import CreateTask, Started
@@ -301,6 +302,22 @@ def test_a_task_for_later_tells_until_when_it_waits_and_not_that_it_goes_on(
     assert "has not begun and waits until 2200-01-02 03:04:05Z" in shown.err
     assert "goes on with it" not in shown.err
     assert "is interrupted" not in shown.err
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_task_that_has_not_begun_tells_what_it_waits_for(
+    cli: Callable[..., Any], tasks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = Obstacle(WaitReason.WORKER_LABEL, "no worker offers gpu", "a start of the service with gpu=1")
+    soon = Obstacle(WaitReason.MEMORY, "memory is short")
+    why = Why(task_id=1, status="pending", waiting=True, reasons=(nobody, soon))
+    monkeypatch.setattr(tasks, "why", lambda _task_id: why, raising=False)
+    tasks.script += [partial(press, signal.SIGTERM)]
+    shown = cli("run", "noop", "--worker-label", "gpu")
+    assert shown.code == 130
+    assert "task 1 waits: no worker offers gpu; lifted by a start of the service with gpu=1\n" in shown.err
+    assert "memory" not in shown.err
+    assert "task 1 has not begun; the same command waits again, or `tasktrail serve`" in shown.err
 
 
 def test_what_the_unfinished_task_does_not_take_over_is_told(cli: Callable[..., Any], tasks: Any) -> None:

@@ -134,6 +134,47 @@ def test_a_browser_is_sent_to_the_page_where_one_logs_in_and_back(browser: httpx
     assert browser.get("/v1/tasks").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("referer", "back"),
+    [
+        ("{}/tasks?status=failed", "/login?next=/tasks%3Fstatus%3Dfailed&unsent=1"),
+        ("{}/", "/login?unsent=1"),
+        ("{}//other.example/x", "/login?next=//other.example/x&unsent=1"),
+        ("", "/login?unsent=1"),
+        ("http://[", "/login?unsent=1"),
+    ],
+)
+def test_a_form_that_was_sent_after_its_session_has_its_sender_log_in(
+    server: HttpServer, browser: httpx.Client, referer: str, back: str
+) -> None:
+    headers = {**BROWSER, "origin": server.address, "referer": referer.format(server.address)}
+    sent = browser.post("/tasks/1/cancel", data={"csrf": "x"}, headers=headers)
+    assert (sent.status_code, sent.headers["location"]) == (303, back)
+    page = browser.get(back, headers=BROWSER)
+    assert page.status_code == 200
+    assert "Nothing was done" in page.text
+    assert "other.example" not in page.text
+
+
+def test_a_browser_that_keeps_no_cookie_is_told_why_it_is_not_logged_in(
+    server: HttpServer, browser: httpx.Client
+) -> None:
+    came_from = {**BROWSER, "referer": f"{server.address}/login?next=/tasks"}
+    assert browser.post("/login", data={"token": SECRET, "next": "/tasks"}, headers=came_from).status_code == 303
+    browser.cookies.clear()
+    back = browser.get("/tasks", headers=came_from)
+    assert (back.status_code, back.headers["location"]) == (303, "/login?next=/tasks&cookie=off")
+    assert "keeps no cookie" in browser.get(back.headers["location"], headers=BROWSER).text
+    assert "cookie=off" not in browser.get("/tasks", headers=BROWSER).headers["location"]
+    browser.cookies["another"] = "1"
+    assert "cookie=off" not in browser.get("/tasks", headers=came_from).headers["location"]
+
+
+def test_who_logs_out_twice_is_told_nothing_of_it(server: HttpServer, browser: httpx.Client) -> None:
+    left = browser.post("/logout", data={"csrf": "x"}, headers={**BROWSER, "referer": f"{server.address}/tasks"})
+    assert (left.status_code, left.headers["location"]) == (303, "/login")
+
+
 def test_the_cookie_is_for_the_service_alone_and_holds_no_secret(browser: httpx.Client) -> None:
     said = browser.post("/login", data={"token": SECRET}).headers["set-cookie"]
     assert "; HttpOnly" in said

@@ -69,6 +69,16 @@ def test_pages_are_of_the_same_two_moments(
     assert not rows(browser.get(f"/diff?from={begin}&offset=1000").text)
 
 
+def test_no_beginning_is_offered_that_may_come_after_the_moment_shown(
+    browser: httpx.Client, failed: Start, service: TaskService
+) -> None:
+    failed("before")
+    then = service.watermark.position
+    failed("after")
+    assert "5 minutes ago" in browser.get("/diff").text.partition("<main")[2]
+    assert "5 minutes ago" not in browser.get(f"/diff?as_of={then}").text.partition("<main")[2]
+
+
 def test_words_lead_to_the_address_of_what_they_mean(browser: httpx.Client, failed: Start) -> None:
     failed("for the words")
     to_time = browser.get("/diff", params={"from": "1 hour ago", "to": "5 minutes ago"})
