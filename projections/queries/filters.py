@@ -313,7 +313,7 @@ def _in_index(named: tuple[str, ...], filters: TaskFilters, task: str, *, at_onc
     where = " AND ".join(f"own.{field} IN ({', '.join('?' * len(_values_of(filters, field)))})" for field in named)
     if at_once:
         return f"+{task} IN (SELECT own.id FROM {own} WHERE {where})"  # noqa: S608 - our own names
-    return f"EXISTS (SELECT 1 FROM {own} WHERE {where} AND own.id = {task})"  # noqa: S608 - our own names
+    return f"+EXISTS (SELECT 1 FROM {own} WHERE {where} AND own.id = {task})"  # noqa: S608 - our own names
 
 
 def _values_of(filters: TaskFilters, field: str) -> tuple[object, ...]:

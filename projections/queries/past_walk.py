@@ -286,7 +286,7 @@ class PastWalk:
         for field, values in left.items():  # the index has the id beside the value: the row itself need not be read
             own = f"tasks AS own INDEXED BY {BY_VALUE.get(field, 'tasks_by_type')}"
             where = f"{one_of(f'own.{field}', values)} AND own.id = {source.id}"
-            tests.append(f"EXISTS (SELECT 1 FROM {own} WHERE {where})")  # noqa: S608 - our own names
+            tests.append(f"+EXISTS (SELECT 1 FROM {own} WHERE {where})")  # noqa: S608 - our own names
         if self._statuses and "status" not in lead.covers:
             tests.append(one_of(_status_of(source), self._statuses))
         if self._words and "search" not in lead.covers:

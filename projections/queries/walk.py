@@ -334,7 +334,7 @@ class _Walk:
                 terms.append(f"tasks.{field} IN ({', '.join('?' * len(values))})")
                 tested += values
         if self._words and "search" not in covered:
-            terms.append("EXISTS (SELECT 1 FROM search WHERE search MATCH ? AND rowid = tasks.id)")
+            terms.append("+EXISTS (SELECT 1 FROM search WHERE search MATCH ? AND rowid = tasks.id)")
             tested.append(self._words)
         return " AND ".join(terms) or "1", tested
 

@@ -14,7 +14,7 @@ from .checksums import sound
 _OF = "SELECT * FROM forgotten WHERE first <= ? ORDER BY first DESC LIMIT 1"
 _STALE = """
     SELECT position FROM forgotten
-    WHERE EXISTS (SELECT 1 FROM tasks WHERE id BETWEEN forgotten.first AND forgotten.last) LIMIT 1
+    WHERE +EXISTS (SELECT 1 FROM tasks WHERE id BETWEEN forgotten.first AND forgotten.last) LIMIT 1
 """
 
 _TORN = """
