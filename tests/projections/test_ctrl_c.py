@@ -19,6 +19,14 @@ from tasktrail.projections.views.ctrl_c import heeding_ctrl_c
 from tasktrail.projections.views.rebuild import rebuild_views
 
 
+@pytest.fixture(autouse=True)
+def usual() -> Iterator[None]:
+    """What is started in the background of a script has Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:

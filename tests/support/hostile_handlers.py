@@ -150,7 +150,9 @@ def _inherited(context: TaskContext[Targets]) -> object:
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             target = os.readlink(f"/proc/self/fd/{name}")
-            if target.startswith("/") and not target.startswith(("/dev/", "/proc/", str(context.input_file))):
+            usual = target.startswith(("/dev/", "/proc/", str(context.input_file)))
+            # libffi, as some systems build it, keeps its own file open.
+            if target.startswith("/") and not usual and "/libffi.so." not in target:
                 found.append(target)
     return found
 

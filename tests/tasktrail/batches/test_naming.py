@@ -54,7 +54,10 @@ def test_a_pattern_that_means_nothing_is_refused(to: str, words: str) -> None:
     assert refused.value.field == "to"
 
 
-@pytest.mark.parametrize("name", ["...jpg", "x" * 250 + ".jpg"])
+_BEFORE_3_14 = pytest.mark.skipif(Path("...jpg").stem != "..", reason="since Python 3.14 it has no suffix")
+
+
+@pytest.mark.parametrize("name", [pytest.param("...jpg", marks=_BEFORE_3_14), "x" * 250 + ".jpg"])
 def test_a_name_does_not_climb_out_of_its_folder_and_makes_no_endless_path(name: str) -> None:
     with pytest.raises(InvalidPath):
         Naming("/out/{stem}/" + "{stem}/" * 20 + "x.webp").output(Path("/in") / name, "", 1, "t", {})
