@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from ...events.errors import LogCorrupt
 from ...events.log.log_reader import LogReader
 from ...events.recorded import timestamp
 from .provenance import signed
@@ -38,7 +39,13 @@ class ExportSigner:
             position: as of which it is.
             query: what was asked for.
             rows: how many there are in it.
+
+        Raises:
+            LogCorrupt: the log is not as it was written. All of it is looked through.
         """
+        if (fault := next(self._log.faults(), None)) is not None:
+            where = f"position {fault.position}: " if fault.position else ""
+            raise LogCorrupt(f"Nothing is signed of a log that was changed: {where}{fault.message}")
         record = next(self._log.read(position - 1, 1)) if position else None
         said = {
             "_type": "https://in-toto.io/Statement/v1",

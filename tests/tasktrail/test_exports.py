@@ -22,7 +22,7 @@ import duckdb
 import msgspec
 import pytest
 from click.testing import CliRunner
-from forgery import forged_envelopes
+from forgery import forged_envelopes, forging
 from histories import BEGIN, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
@@ -463,6 +463,22 @@ def test_a_signed_export_names_query_position_and_seal(sealed: Signed, history: 
     code, out = sealed.check()
     assert code == 0
     assert "as of position 700" in out
+
+
+@pytest.mark.usefixtures("sealed")
+@pytest.mark.parametrize("of", ["tasks", "log"])
+def test_of_a_log_with_a_changed_record_nothing_is_signed(
+    history: tuple[Path, Journal], tmp_path: Path, of: str
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(history[0], changed)
+    with forging(changed / "log.db") as conn:
+        conn.execute("UPDATE events SET reason = 'another' WHERE position = 20")
+    out = tmp_path / "evil.jsonl"
+    with CliRunner().isolation() as streams:
+        code = run([*command_of(of, "--out", str(out), "--sign"), "--data", str(changed)])
+        assert (code, "position 20" in streams[1].getvalue().decode()) == (1, True)
+    assert not out.with_name("evil.jsonl.intoto.json").exists()
 
 
 def test_an_envelope_that_is_written_otherwise_is_not_taken(sealed: Signed) -> None:
