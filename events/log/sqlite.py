@@ -182,7 +182,7 @@ class SqliteEventLog:
     def _note_archived(self) -> None:
         if self._archives.not_noted():
             with self._conn:
-                self._conn.execute("BEGIN")
+                self._conn.execute("BEGIN IMMEDIATE")
                 note_contents(self._conn)
 
     def _let_go(self) -> None:
@@ -265,7 +265,7 @@ class SqliteEventLog:
 
     def _take_epoch(self, now: datetime) -> int:
         with self._conn:
-            self._conn.execute("BEGIN")
+            self._conn.execute("BEGIN IMMEDIATE")  # one that begins by reading is refused at once
             row = self._conn.execute("SELECT coalesce(max(epoch), 0) + 1 FROM epochs").fetchone()
             epoch = int(row[0])
             if epoch > _LAST_EPOCH:

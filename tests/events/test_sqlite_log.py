@@ -420,6 +420,33 @@ def test_what_a_commit_keeps_to_undo_itself_lies_in_no_file_elsewhere(log: Sqlit
     assert [name for name in seen if "etilqs" in name] == []
 
 
+def test_a_start_waits_for_who_writes_to_the_log_for_a_moment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed service had begun may still clear up."""
+    SqliteEventLog(path, now=NOW).close()
+    asked = threading.Event()
+
+    def connect(at: Path) -> sqlite3.Connection:
+        conn = sqlite3.connect(at, isolation_level=None)
+        conn.set_trace_callback(lambda statement: asked.set() if statement == "BEGIN IMMEDIATE" else None)
+        return conn
+
+    def let_go() -> None:
+        asked.wait(30)
+        other.execute("ROLLBACK")
+
+    monkeypatch.setattr("tasktrail.events.log.sqlite._connect", connect)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        thread = threading.Thread(target=let_go)
+        thread.start()
+        try:
+            with closing(SqliteEventLog(path, now=NOW)) as log:
+                assert log.epoch == 2
+        finally:
+            asked.set()
+            thread.join()
+
+
 OTHER = """
 import sqlite3, sys
 conn = sqlite3.connect(sys.argv[1], isolation_level=None)
