@@ -51,11 +51,18 @@ def rearranged(before: str, after: str) -> tuple[str, ...]:
         before: FFmpeg's name of the channels.
         after: its name of those that they become.
     """
-    was, become = ([channel.name for channel in av.AudioLayout(name).channels] for name in (before, after))
+    was, become = _channels(before), _channels(after)
     if len(was) != len(become) or "NONE" in was or _places(was) == _places(become):
         return ()
     said = f"{'+'.join(was)} became {'+'.join(become)}"
     return (f"sound channels {said}: what has no place there is mixed in, or left out",)
+
+
+def _channels(layout: str) -> list[str]:
+    try:
+        return [channel.name for channel in av.AudioLayout(layout).channels]
+    except ValueError:  # PyAV 18 does not know all that it names
+        return []
 
 
 def _places(channels: list[str]) -> set[str]:
