@@ -120,7 +120,7 @@ class TaskViews:
         create_private(beside)
         with closing(teach(sqlite3.connect(beside, isolation_level=None))) as conn:
             conn.execute("PRAGMA journal_mode = OFF")
-            schema.create_tables(conn)
+            schema.create_tables(conn, indexes=True)
         beside.replace(path)
 
     def _where(self) -> tuple[int, bytes]:
