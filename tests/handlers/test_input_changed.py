@@ -415,7 +415,9 @@ def test_the_hash_of_an_output_is_not_taken_from_the_attempt(source: Path, run: 
     stage(Path(run.output_file), run.task_id)
     staged.write_bytes(b"made")
     said = AttemptEnded(1, 1, "completed", output_sha256="f" * 64)
-    ending = deliver(run, copying(lambda _: None), Line(), Sandbox(), Input(str(source)), said, 100)
+    opened = Input(str(source))
+    ending = deliver(run, copying(lambda _: None), Line(), Sandbox(), opened, said, 100)
+    opened.close()
     assert ending.output_sha256 == sha256(b"made").hexdigest()
 
 
