@@ -15,7 +15,7 @@ from tasktrail.events.errors import LogCorrupt
 from tasktrail.events.log.faults import Fault
 from tasktrail.events.log.integrity import can_be_rebuilt, damaged_indexes
 from tasktrail.events.log.migrations import migrations
-from tasktrail.events.log.schema import NAMES, SET, expected, is_newest
+from tasktrail.events.log.schema import NAMES, SET, TABLES, expected, is_newest
 from tasktrail.events.log.sqlite import SqliteEventLog, SqliteLogReader
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -206,6 +206,12 @@ def test_the_names_of_the_migrations_are_all_there_is() -> None:
     assert [migration.name for migration in migrations.pending(db)] == list(NAMES)
     assert migrations.name == SET
     db.close()
+
+
+def test_every_table_of_the_log_is_named() -> None:
+    """Where a view is in the place of one, that is told before it is read."""
+    tables = {name for kind, name in expected(len(NAMES)) if kind == "table" and not name.startswith("sqlite_")}
+    assert tables == set(TABLES)
 
 
 def test_the_newest_schema_is_known_without_making_it() -> None:
