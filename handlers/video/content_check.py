@@ -32,6 +32,8 @@ class Content(msgspec.Struct):
     covers: int = 0
     bad: int = 0
     """Packets that cannot be decoded."""
+    end_lost: bool = False
+    """Several threads have lost pictures at the end, behind one that cannot be decoded."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,21 +51,28 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What else."""
 
 
-def content_of(container: InputContainer, tick: Callable[[float], None]) -> Content:
-    """Decode everything. `tick` is called with the seconds that were read; it may raise."""
+def content_of(container: InputContainer, tick: Callable[[float], None], threads: int = 0) -> Content:
+    """Decode everything. `tick` is called with the seconds that were read; it may raise.
+
+    `threads`: of the picture; 0: as many as there are CPUs.
+    """
     found = Content()
     moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic][:1]
     found.covers = len(container.streams.video) - len(moving)
     found.subtitles = len(container.streams.subtitles)
     found.attachments = len(container.streams.attachments)
     seconds = {stream.index: 0.0 for stream in container.streams.audio}
-    first = last = None
+    first = last = given = None
     for stream in moving:
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
     tracks = [*moving, *container.streams.audio]
     ends: list[Any] = [(stream, None) for stream in tracks]
     packets = ((packet.stream, packet) for packet in tolerant(container.demux(tracks)) if packet.size)
     for stream, packet in chain(packets, ends):
+        if packet is not None and stream in moving and packet.pts is not None:
+            moment = float(packet.pts * as_fraction(packet.time_base))
+            given = moment if given is None else max(given, moment)
         try:
             frames = decoded(stream.decode, packet)
         except av.error.FFmpegError as error:
@@ -83,6 +92,7 @@ def content_of(container: InputContainer, tick: Callable[[float], None]) -> Cont
                 seconds[stream.index] += frame.samples / frame.sample_rate
                 if not moving:
                     tick(seconds[stream.index])
+    found.end_lost = threads != 1 and given is not None and (last is None or last < given)
     found.picture_seconds = (last or 0.0) - (first or 0.0)
     found.sounds = tuple(seconds.values())
     return found
@@ -128,11 +138,18 @@ def compare_contents(
     original: Path, result: Path, opener: Callable[[Path], Any], wanted: Wanted, tick: Callable[[str, float], None]
 ) -> str:
     """Decode both, and say what is missing. `tick`: which of them is read, and how far it is."""
-    with opener(result) as container:
-        made = content_of(container, lambda seconds: tick("result", seconds))
-    with opener(original) as container:
-        read = content_of(container, lambda seconds: tick("original", seconds))
+    made = _content_in(result, opener, lambda seconds: tick("result", seconds))
+    read = _content_in(original, opener, lambda seconds: tick("original", seconds))
     return _what_is_missing(read, made, wanted)
+
+
+def _content_in(path: Path, opener: Callable[[Path], Any], tick: Callable[[float], None]) -> Content:
+    with opener(path) as container:
+        found = content_of(container, tick)
+    if found.end_lost:
+        with opener(path) as container:
+            return content_of(container, tick, threads=1)
+    return found
 
 
 __all__ = ["Content", "Wanted", "compare_contents", "content_of"]

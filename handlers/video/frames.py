@@ -27,11 +27,15 @@ class UndecodableError(ValueError):
     """Too much of the video cannot be decoded, or is missing, for the rest to be of use; the text says why."""
 
 
+class _OneThreadError(Exception):
+    """Something cannot be decoded. Several threads tell it packets later, and lose what follows at the end."""
+
+
 class DecodePass:
     """One way through a source: by how many threads it is decoded, and what of it could not be decoded.
 
     Args:
-        threads: 0: as many as there are CPUs.
+        threads: 0: as many as there are CPUs. From the first packet on that cannot be decoded it is one.
         before: how many frames lie before the place where it begins. They count as decoded.
         tick: called for each frame, also for those that are skipped; it may raise to end the search.
     """
@@ -40,18 +44,36 @@ class DecodePass:
         self.threads = threads
         self.tick = tick
         self._before = before
+        self.refused: set[int] = set()
+        """The moments of packets that the decoder refused."""
         self.begin()
 
-    def begin(self) -> None:
-        """Count from zero: a way that a seek led to the wrong place does not count."""
-        self.good = 0
+    def begin(self, good: int = 0) -> None:
+        """Count from what was decoded before: a way that a seek led to the wrong place does not count."""
+        self.good = good
         """Packets that were decoded."""
         self.bad = 0
         """Packets that the decoder refused."""
+        self.furthest: int | None = None
+        """The latest moment of a packet."""
 
-    def refuse(self, name: str, decoder: str, error: FFmpegError) -> None:
-        """Count a packet that the decoder refused. Raises UndecodableError when they are too many."""
+    def take(self, moment: int | None) -> None:
+        """Note a packet that is given to the decoder."""
+        if moment is not None and (self.furthest is None or moment > self.furthest):
+            self.furthest = moment
+
+    def refuse(self, name: str, decoder: str, error: FFmpegError, moment: int | None) -> None:
+        """Count a packet that the decoder refused.
+
+        Raises:
+            UndecodableError: they are too many.
+            _OneThreadError: with several threads it may have been another packet.
+        """
+        if self.threads != 1:
+            raise _OneThreadError
         self.bad += 1
+        if moment is not None:
+            self.refused.add(moment)
         if beyond_use(self.bad, self._before + self.good):
             raise undecodable(name, decoder, self.bad, self.good, f" ({error_text(error)})") from error
 
@@ -81,8 +103,21 @@ def frames_after(
         UndecodableError: too many packets cannot be decoded.
     """
     reading = reading or DecodePass()
+    try:
+        for found, frame in _frames_after(source, moment, reading):
+            moment = found
+            yield found, frame
+    except _OneThreadError:
+        reading.threads = 1
+        yield from _frames_after(source, moment, reading, reading.good)
+
+
+def _frames_after(
+    source: VideoSource, moment: int | None, reading: DecodePass, good: int = 0
+) -> Iterator[tuple[int, VideoFrame]]:
     for target in _seek_targets(source, moment):
         reached = False
+        reading.begin(good)
         for found, frame in _prepared(source, target, reading):
             reading.tick()
             early = target is not None and not reached and moment is not None and found > moment
@@ -122,36 +157,43 @@ def _rising(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, Vid
 
 
 def _decode(source: VideoSource, target: int | None, reading: DecodePass) -> Iterator[tuple[int, VideoFrame]]:
-    reading.begin()
     with open_input(source.path) as container:
         stream = picture_stream(container, source.path.name, reading.threads)
         if target is not None and not seek(container, stream, target // source.finer):
             return
         packets = packets_of(container, stream, from_key=target is not None)
         last: int | None = None
-        for frame in _tolerant(stream, packets, source.path.name, reading):
-            said = frame.pts if source.clock == "pts" else frame.dts
-            moment = None if said is None else said * source.finer
+        for frame in _tolerant(source, stream, packets, reading):
+            moment = _moment(source, frame)
             if moment is None and source.clock == "dts" and last is not None:
                 # The last frames come out when no packet is left to lend them its time.
                 moment = last + max(1, round(1 / (source.rate * source.time_base)))
             if moment is not None:
                 last = moment
                 yield moment, frame
+    if reading.threads != 1 and reading.furthest is not None and (last is None or last < reading.furthest):
+        raise _OneThreadError
+
+
+def _moment(source: VideoSource, timed: "VideoFrame | av.Packet[VideoStream]") -> int | None:
+    said = timed.pts if source.clock == "pts" else timed.dts
+    return None if said is None else said * source.finer
 
 
 def _tolerant(
-    stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], name: str, reading: DecodePass
+    source: VideoSource, stream: VideoStream, packets: Iterator["av.Packet[VideoStream]"], reading: DecodePass
 ) -> Iterator[VideoFrame]:
     """Decode, and tolerate some damage."""
     decoder = stream.codec_context.codec.name  # it is lost with PyAV 19 where it cannot be begun
     for packet in chain(packets, [None]):
+        moment = None if packet is None else _moment(source, packet)
+        reading.take(moment)
         try:
             frames = decoded(stream.decode, packet)
         except av.error.FFmpegError as error:
             if not is_input_fault(error):
                 raise
-            reading.refuse(name, decoder, error)
+            reading.refuse(source.path.name, decoder, error, moment)
             continue
         reading.good += 1
         yield from frames

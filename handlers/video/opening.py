@@ -13,6 +13,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from ...events.counted import plural
 from ..contract import Unusable
 from ..inputs import refuse_empty
 from ..media.damage import are_missing, lacking_bytes
@@ -191,6 +192,14 @@ def decoded(decode: Callable[[Any], _Made], packet: "av.Packet[Any] | None") -> 
         raise
     except ValueError as error:
         raise av.error.InvalidDataError(av.error.tag_to_code(b"INDA"), "The decoder cannot be begun") from error
+
+
+def left_out_note(packets: int, called: str) -> str:
+    """Says how many packets of a track the decoder refused."""
+    return (
+        f"{packets:,} {plural(packets, 'packet')} of {called} cannot be decoded and "
+        f"{plural(packets, 'is', 'are')} left out"
+    )
 
 
 def seek(container: InputContainer, stream: VideoStream | AudioStream, moment: int) -> bool:

@@ -20,7 +20,15 @@ from ...contract import Unusable
 from ...media.damage import are_missing, lacking_bytes
 from ...media.samples import Finite
 from ...video.convert.metadata import PROGRAM_NOTE
-from ...video.opening import FILM_FORMATS, as_fraction, decoded, is_input_fault, open_confined, packets_of
+from ...video.opening import (
+    FILM_FORMATS,
+    as_fraction,
+    decoded,
+    is_input_fault,
+    left_out_note,
+    open_confined,
+    packets_of,
+)
 from .estimate import SoundInfo
 
 _FORMATS = f"{FILM_FORMATS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,wv,tta,au"
@@ -240,8 +248,7 @@ class Decoding:
         if to_the_end:
             notes += cut_sound_notes(self._source, self.seconds, self.bad * _SLACK)
         if self.bad:
-            packets, are = plural(self.bad, "packet"), plural(self.bad, "is", "are")
-            notes.append(f"{self.bad:,} {packets} of sound cannot be decoded and {are} left out")
+            notes.append(left_out_note(self.bad, "sound"))
         notes += self._finite.notes("sound")
         return notes
 

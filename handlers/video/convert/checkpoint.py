@@ -1,7 +1,7 @@
 """Where the video is cut, and what is finished of a conversion. Times are in the source's unit."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -222,9 +222,11 @@ class AudioTrack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FinishedPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became finished: one of these."""
+    """What became finished: one of these, and what a segment lacks."""
 
     segment: Segment | None = None
+    refused: tuple[int, ...] = ()
+    """The moments of packets that the decoder refused while the segment was made, as far as they were not known."""
     sound: AudioTrack | None = None
     silent: int | None = None
     """The number of a stream of sound in which there is nothing to hear."""
@@ -244,6 +246,8 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
     silent: tuple[int, ...] = ()
     """Numbers of streams of sound in which there was nothing to hear."""
     segments: tuple[Segment, ...] = ()
+    refused: tuple[int, ...] = ()
+    """The moments of packets of the picture that cannot be decoded."""
     tried: tuple[Tried, ...] = ()
     """What the search for the rate factor has measured. The one to take follows from it."""
     sampled: tuple[Sized, ...] = ()
@@ -275,6 +279,10 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
         """Whether nothing is left to do for this stream of sound."""
         return stream in self.silent or any(track.stream == stream for track in self.audio)
 
+    def unknown_of(self, refused: Iterable[int]) -> tuple[int, ...]:
+        """Those of the moments of refused packets that are not in it yet."""
+        return tuple(sorted(set(refused).difference(self.refused)))
+
     def after(self, change: FinishedPart) -> "SavedConversion":
         """The same after one more change. A segment or a track that is made anew takes the place of the one before."""
         segments, audio, silent = self.segments, self.audio, self.silent
@@ -294,6 +302,7 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
             audio=audio,
             silent=silent,
             segments=segments,
+            refused=tuple(sorted({*self.refused, *change.refused})) if change.refused else self.refused,
             tried=self.tried if change.tried is None else (*self.tried, change.tried),
             sampled=self.sampled if change.sampled is None else (*self.sampled, change.sampled),
             passes=self.passes if change.passed is None else (*self.passes, change.passed),

@@ -35,7 +35,7 @@ _NAMED = 4
 _FAULTS = 3
 """How often in an attempt a segment is encoded again because its encoder failed."""
 
-Step: TypeAlias = "Segment | _SoundMade | _Encoded"
+Step: TypeAlias = "_SegmentMade | _SoundMade | _Encoded"
 
 
 class _Encoded(msgspec.Struct):
@@ -45,6 +45,12 @@ class _Encoded(msgspec.Struct):
     """Of its latest frame."""
     frames: int
     """Since the report before, of this segment or another."""
+
+
+class _SegmentMade(msgspec.Struct):
+    segment: Segment
+    refused: set[int]
+    """Moments of packets that the decoder has refused on the way to its end, and perhaps some behind it."""
 
 
 class _SoundMade(msgspec.Struct):
@@ -161,14 +167,16 @@ class Making:
                             FinishedPart(silent=stream) if track is None else FinishedPart(sound=track),
                             "sound is ready",
                         )
-                    case Segment(number=number, last=last):
-                        self._reached[number] = last
-                        self._save(FinishedPart(segment=step), self._where())
+                    case _SegmentMade(segment=segment, refused=refused):
+                        self._reached[segment.number] = segment.last
+                        change = FinishedPart(segment=segment, refused=self._saved.unknown_of(refused))
+                        self._save(change, self._where())
                     case _Encoded(moment=moment, frames=frames):
                         self._encoded += frames
                         self._reached[self._saved.plan.segment_of(moment)] = moment
                         self._report()
-        return self._saved
+        refused = {moment for reading in self._read.values() for moment in reading.refused}
+        return self._saved.after(FinishedPart(refused=tuple(refused)))  # some may have no segment to be told with
 
     def _look_after(self) -> None:
         """What the attempt's own thread does every now and then."""
@@ -207,7 +215,7 @@ class Making:
                         for step in steps:
                             if isinstance(step, Segment):
                                 after = step.last
-                                yield step
+                                yield _SegmentMade(step, set(reading.refused))
                                 continue
                             frames += 1
                             if throttle.due():

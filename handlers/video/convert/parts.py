@@ -72,6 +72,8 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
     bad: int = 0
     """Packets that the decoder refused."""
     good: int = 0
+    refused: tuple[int, ...] = ()
+    """The moments of the packets that the decoder refused."""
     faults: tuple[str, ...] = ()
     """What encoders did wrong, in words."""
 

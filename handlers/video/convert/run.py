@@ -15,7 +15,7 @@ from ...contract import Finished, Outcome, TaskContext, Unusable
 from ...media.result import output_fields
 from ...pieces import fingerprint, fingerprint_anywhere, hash_of, remove_others
 from ..frames import UndecodableError, beyond_use, has_fields, undecodable
-from ..opening import open_input
+from ..opening import left_out_note, open_input
 from ..source import VideoSource, cut_notes, read_source, source_fields
 from .burning import Burner, choose_burned
 from .checkpoint import FinishedPart, SavedConversion, SegmentPlan, choose_cuts, shares_of, step_for, stretches_of
@@ -191,7 +191,12 @@ class _Conversion:
             self._saved = making.run()
             bad, good = making.read
             record = msgspec.structs.replace(
-                record, segments=self._saved.segments, bad=bad, good=good, faults=tuple(making.faults)
+                record,
+                segments=self._saved.segments,
+                bad=bad,
+                good=good,
+                refused=self._saved.refused,
+                faults=tuple(making.faults),
             )
         size, written, throttle = sum(segment.size for segment in self._saved.segments), 0, Throttle()
 
@@ -280,10 +285,11 @@ class _Conversion:
                 if segment.number >= plan.count - 1:
                     break  # behind the last cut the others follow on this one: all are made again
                 continue
-            change = FinishedPart(segment=segment)
+            change = FinishedPart(segment=segment, refused=self._saved.unknown_of(record.refused))
             self._saved = self._saved.after(change)
             done = (PICTURE_UNTIL - SOUND_SHARE) * min(1.0, len(self._saved.segments) / plan.count)
             self._journal.save(self._saved, change, done, f"part {record.part} of {record.parts}")
+        self._saved = self._saved.after(FinishedPart(refused=record.refused))  # where no segment was left
         if lost:
             self._faults.append(
                 f"part {record.part} of {record.parts} was damaged: {lost} of its pieces were made again"
@@ -488,12 +494,21 @@ class _Conversion:
             *picture,
             *(self._backend.notes if self._encodes() else ()),
             *self._faults,
+            *self._left_out(),
             *self._sounds.notes,
             *sound,
             *extras.notes,
             *self._unread,
             *lost,
         ]
+
+    def _left_out(self) -> list[str]:
+        """How much of the picture that is wanted could not be decoded."""
+        after, until = self._saved.plan.after, self._saved.plan.until
+        refused = sum(
+            (after is None or moment > after) and (until is None or moment <= until) for moment in self._saved.refused
+        )
+        return [left_out_note(refused, "the picture")] if refused else []
 
 
 def _plan(source: VideoSource, window: WantedPart, segment_seconds: float) -> SegmentPlan:

@@ -33,7 +33,16 @@ from ...media.loudness import (
 from ...media.samples import Finite
 from ...media.sound_shape import Cut, Gain, Shape, rearranged, shaped
 from ...pieces import seal
-from ..opening import decoded, is_input_fault, open_as_template, open_input, packets_of, seek, write_packet
+from ..opening import (
+    decoded,
+    is_input_fault,
+    left_out_note,
+    open_as_template,
+    open_input,
+    packets_of,
+    seek,
+    write_packet,
+)
 from .checkpoint import AudioTrack, SoundLevel
 from .metadata import TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
@@ -194,6 +203,10 @@ class SoundRange(NamedTuple):
     start: Fraction | None = None
     end: Fraction | None = None
 
+    def holds(self, moment: Fraction) -> bool:
+        """Whether what begins then is wanted."""
+        return (self.start is None or moment >= self.start) and (self.end is None or moment < self.end)
+
 
 _LEAD = 1
 """Seconds before the part that is wanted: decoders need some of them to get going."""
@@ -207,7 +220,7 @@ class _Made(NamedTuple):
     samples: int
     """Samples, or packets if they were copied."""
     notes: tuple[str, ...] = ()
-    """What was done to keep it in step, and its samples finite."""
+    """What of it cannot be decoded, and what was done to keep it in step and its samples finite."""
 
 
 def convert_sound(
@@ -315,8 +328,8 @@ def _encoded(
     Moments are counted in samples. Where the container's times can be trusted, samples are made to agree with them.
     """
     with _opened(path, plan, span) as (container, stream):
-        finite = Finite()
-        frames = finite.frames(_decode(container, stream))
+        finite, refused = Finite(), list[Fraction | None]()
+        frames = finite.frames(_decode(container, stream, refused.append))
         first = next(frames, None)
         if first is None:
             return None
@@ -336,7 +349,10 @@ def _encoded(
                 samples += frame.samples
                 output.push(track, frame)
             output.push(track, None)
+    left_out = sum(moment is None or span.holds(moment) for moment in refused)
     notes = *finite.notes(plan.called), *in_step.notes(plan.called)
+    if left_out:
+        notes = left_out_note(left_out, plan.called), *notes
     return _Made(float(place.begin), samples, notes) if samples else None
 
 
@@ -460,14 +476,21 @@ def _part_of(frames: Iterator[AudioFrame], skipped: int, kept: int | None) -> It
             return
 
 
-def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-    """Decode what can be decoded. A bad packet costs only its own piece of sound."""
+def _decode(
+    container: InputContainer, stream: AudioStream, refused: Callable[[Fraction | None], object] = lambda _moment: None
+) -> Iterator[AudioFrame]:
+    """Decode what can be decoded. A bad packet costs only its own piece of sound.
+
+    `refused` is called with the moment of each such packet, in seconds on the source's clock, if it has one.
+    """
     for packet in chain(packets_of(container, stream), [None]):
         try:
             frames = decoded(stream.decode, packet)
         except av.error.FFmpegError as error:
             if not is_input_fault(error):
                 raise
+            if packet is not None:
+                refused(packet.pts * packet.time_base if packet.pts is not None and packet.time_base else None)
             continue
         yield from (frame for frame in frames if frame.samples and frame.sample_rate)
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -96,6 +96,26 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[repr(wanted)]
 
     return clip
+
+
+@pytest.fixture
+def damage(tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a film in which packets are zeros, by their numbers in decoding order."""
+
+    def damaged(film: Path, *, picture: Collection[int] = (), sound: Collection[int] = ()) -> Path:
+        content = bytearray(film.read_bytes())
+        with av.open(str(film)) as container:
+            for kind, numbers in (("video", picture), ("audio", sound)):
+                container.seek(0)
+                for number, packet in enumerate(container.demux(getattr(container.streams, kind))):
+                    if number in numbers:
+                        assert packet.pos is not None
+                        content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+        path = tmp_path / f"damaged{film.suffix}"
+        path.write_bytes(content)
+        return path
+
+    return damaged
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,13 @@ def test_an_original_that_is_damaged_stays(judge: Callable[..., str], full: Path
     assert judge(damaged, "out.mkv")
 
 
+def test_an_original_whose_last_pictures_are_damaged_stays(
+    judge: Callable[..., str], clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    film = damage(clips(audio=""), picture=[99])
+    assert judge(film, "out.mp4") == "1 packet of the original cannot be decoded, and is not in the result"
+
+
 @pytest.mark.parametrize(
     ("colour", "options", "said"),
     [

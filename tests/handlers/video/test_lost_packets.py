@@ -1,0 +1,114 @@
+"""What of a damaged film cannot be decoded is left out, and told."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conversions import SOURCES, at_checkpoint
+
+from tasktrail.handlers import Finished
+from tasktrail.handlers.video.content_check import content_of
+from tasktrail.handlers.video.frames import DecodePass, frames_after
+from tasktrail.handlers.video.opening import open_input
+from tasktrail.handlers.video.source import read_source
+
+
+def notes_of(outcome: Any) -> list[str]:
+    assert isinstance(outcome, Finished)
+    notes: list[str] = outcome.result["notes"]
+    return [note for note in notes if "decoded" in note]
+
+
+@pytest.mark.parametrize("segment_seconds", [1.0, 600.0])
+def test_packets_of_the_picture_that_cannot_be_decoded_are_told(
+    segment_seconds: float,
+    clips: Callable[..., Path],
+    damage: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+) -> None:
+    film = damage(clips(options={"g": "25"}, audio=""), picture=(30, 31, 60))
+    outcome = convert(prepare(film, segment_seconds=segment_seconds))
+    assert outcome.result["frames"] == 97
+    assert notes_of(outcome) == ["3 packets of the picture cannot be decoded and are left out"]
+
+
+def test_what_is_lost_where_two_segments_meet_is_told_once(
+    clips: Callable[..., Path], damage: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    film = damage(clips(options={"g": "25"}, audio=""), picture=(49, 50, 75))
+    assert notes_of(convert(prepare(film))) == ["3 packets of the picture cannot be decoded and are left out"]
+
+
+@pytest.mark.parametrize("lost", [range(3), range(97, 100), range(49, 76)])
+def test_a_segment_of_which_nothing_is_left_is_told(
+    lost: range,
+    clips: Callable[..., Path],
+    damage: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+) -> None:
+    film = damage(clips(options={"g": "25"}, audio=""), picture=lost)
+    outcome = convert(prepare(film))
+    assert notes_of(outcome) == [f"{len(lost)} packets of the picture cannot be decoded and are left out"]
+
+
+def test_one_packet_is_one_packet(
+    clips: Callable[..., Path], damage: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    film = damage(clips(options={"g": "25"}), picture=[30], sound=[40])
+    assert notes_of(convert(prepare(film, audio_codec="opus"))) == [
+        "1 packet of the picture cannot be decoded and is left out",
+        "1 packet of sound cannot be decoded and is left out",
+    ]
+
+
+def test_only_the_part_that_is_wanted_counts(
+    clips: Callable[..., Path], damage: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+) -> None:
+    film = damage(clips(options={"g": "25"}), picture=[30, 55, 80], sound=[20, 100, 180])
+    assert notes_of(convert(prepare(film, start=2.0, end=3.0, audio_codec="opus"))) == [
+        "1 packet of the picture cannot be decoded and is left out",
+        "1 packet of sound cannot be decoded and is left out",
+    ]
+
+
+def test_a_resume_tells_what_was_lost_before_it(
+    clips: Callable[..., Path],
+    damage: Callable[..., Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    film = damage(clips(options={"g": "25"}), picture=(10, 30, 31, 60, 99), sound=(40, 41))
+    whole = prepare(film, audio_codec="opus")
+    told = notes_of(convert(whole))
+    assert len(told) == 2
+    for number in range(len(whole.checkpoints)):
+        assert notes_of(convert(at_checkpoint(whole, number, tmp_path / f"from{number}"))) == told
+
+
+@pytest.mark.parametrize("threads", [2, 4, 16])
+@pytest.mark.parametrize("lost", [{20}, {90}, {97}, {99}, {96, 97}])
+def test_threads_lose_no_frame_behind_what_cannot_be_decoded(
+    threads: int, lost: set[int], clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    source = read_source(damage(clips(options={"g": "25"}, audio=""), picture=lost))
+
+    def moments(reading: DecodePass) -> list[int]:
+        return [moment for moment, _frame in frames_after(source, None, reading)]
+
+    alone, together = DecodePass(1), DecodePass(threads)
+    assert len(moments(alone)) == 100 - len(lost)
+    assert moments(together) == moments(alone)
+    assert together.refused == alone.refused
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_sound_film_is_read_by_several_threads_to_its_end(name: str, clips: Callable[..., Path]) -> None:
+    reading = DecodePass(4)
+    assert list(frames_after(read_source(clips(**SOURCES[name])), None, reading))
+    assert reading.threads == 4
+    with open_input(clips(**SOURCES[name])) as container:
+        assert not content_of(container, lambda _seconds: None, 4).end_lost
