@@ -1,23 +1,57 @@
 """Where the command `tasktrail`, also `python -m tasktrail`, begins."""
 
 import os
+import signal
 import sys
+from contextlib import suppress
+from types import FrameType
+
+_INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and leave with its exit code, or by the signal that has ended it."""
     _open_what_is_closed()
+    came = _heed_like_ctrl_c()
     try:
         from .cli.app import run
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # the command is still being loaded; later ones are caught in `run`
-        code = 130
+        code = _INTERRUPTED
+    if came and code == _INTERRUPTED:
+        _die_of(came[0])
     try:
         sys.stderr.flush()
     except OSError:  # nobody can be told; Python would try again at its end, and leave with 120 instead
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sys.exit(code)
+
+
+def _heed_like_ctrl_c() -> list[int]:
+    """A kill and a terminal that is closed end a command in good order: else half a backup would stay for ever.
+
+    What has come stands in the list.
+    """
+    came: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
+    return came
+
+
+def _die_of(number: int) -> None:
+    """Let whoever has sent it see that it was obeyed: systemd takes an exit code for a failure."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _open_what_is_closed() -> None:

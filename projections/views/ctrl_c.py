@@ -1,40 +1,51 @@
-"""Ctrl-C in the middle of SQLite's work."""
+"""Ctrl-C, or another signal that ends a command, in the middle of SQLite's work."""
 
 import signal
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from ..errors import ViewsFailed
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def heeding_ctrl_c() -> Iterator[None]:
-    """Raise `KeyboardInterrupt` in the place of the error that it has become.
+    """Raise what the handler of a signal has raised in the place of the error that it has become.
 
     Python drops it where it comes up in a function that SQLite calls. SQLite then says that the function has failed, as
-    it does of text that is no UTF-8, which is damage. Nothing is changed for who handles Ctrl-C in a way of his own.
+    it does of text that is no UTF-8, which is damage.
     """
-    usual = signal.default_int_handler
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = False
+    raised: list[BaseException] = []
 
-    def heed(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        usual(number, frame)
+    def heeding(usual: Callable[..., Any]) -> Callable[[int, FrameType | None], None]:
+        def heed(number: int, frame: FrameType | None) -> None:
+            try:
+                usual(number, frame)
+            except BaseException as error:
+                raised.append(error)
+                raise
 
+        return heed
+
+    before = {number: usual for number in _ENDING if callable(usual := signal.getsignal(number))}
+    heeded = {number: heeding(usual) for number, usual in before.items()}
     try:
-        signal.signal(signal.SIGINT, heed)
+        for number, heed in heeded.items():
+            signal.signal(number, heed)
         yield
     except (sqlite3.Error, ViewsFailed):
-        if came:
-            raise KeyboardInterrupt from None
+        if raised:
+            raise raised[0] from None
         raise
     finally:
-        if signal.getsignal(signal.SIGINT) is heed:
-            signal.signal(signal.SIGINT, usual)
+        for number, usual in before.items():
+            if signal.getsignal(number) is heeded[number]:
+                signal.signal(number, usual)

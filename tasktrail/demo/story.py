@@ -11,8 +11,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from shutil import which
 from typing import Any, Self
@@ -279,18 +278,6 @@ def _message(task: Task) -> str:
     return task.message if task.status == "running" else task.status
 
 
-@contextmanager
-def _all_like_ctrl_c() -> Iterator[None]:
-    """A kill, and a terminal that is closed: else the service would stay, for it has a session of its own."""
-    signs = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
-    before = [(one, signal.signal(one, signal.default_int_handler)) for one in signs]
-    try:
-        yield
-    finally:
-        for one, handler in before:
-            signal.signal(one, handler)
-
-
 def run(work: Path | None = None, *, keep: bool = False) -> int:
     """Run the demo below `work` (default `.demo` here), and `keep` its page up; the exit code."""
     console = Console()
@@ -304,10 +291,9 @@ def run(work: Path | None = None, *, keep: bool = False) -> int:
     begun = time.monotonic()
     demo = Demo(folder, console)
     try:
-        with _all_like_ctrl_c():
-            kept = demo.run()
-            console.print(f"The demo took {time.monotonic() - begun:.0f} s.")
-            demo.show(keep=keep)
+        kept = demo.run()
+        console.print(f"The demo took {time.monotonic() - begun:.0f} s.")
+        demo.show(keep=keep)
     except TasktrailError as error:
         console.print(f"[red]{error}")
         return 1

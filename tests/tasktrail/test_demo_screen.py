@@ -1,7 +1,6 @@
 """What the demo draws fits a terminal, and says what it is about."""
 
 import io
-import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -93,24 +92,3 @@ def test_a_ctrl_c_while_the_service_starts_leaves_no_service_behind(
     assert service.stderr is not None
     service.stderr.close()
     assert ended is not None
-
-
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
-def test_a_terminal_that_is_closed_ends_the_demo_like_a_ctrl_c(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
-) -> None:
-    def be_left(_demo: Demo) -> bool:
-        signal.raise_signal(sign)
-        return True
-
-    monkeypatch.setattr(Demo, "run", be_left)
-    monkeypatch.setattr(Demo, "show", lambda _demo, **_: None)
-    heard: list[int] = []
-    before = signal.signal(sign, lambda number, _frame: heard.append(number))
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            story.run(tmp_path)
-        signal.raise_signal(sign)
-    finally:
-        signal.signal(sign, before)
-    assert heard == [sign], "afterwards it is as before"

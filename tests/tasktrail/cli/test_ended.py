@@ -1,0 +1,66 @@
+"""A command that is ended from outside leaves nothing half-written, and is seen to have died of the signal."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from histories import BEGIN, Journal
+
+from tasktrail.cli.failing import INTERRUPTED
+from tasktrail.events import Created
+from tasktrail.events.log.sqlite import SqliteEventLog
+
+_HELD_UP = """
+import signal
+import {module} as module
+from tasktrail.__main__ import main
+
+def hold(*_arguments, **_named):
+    print("at work", flush=True)
+    signal.pause()
+
+module.{name} = hold
+main()
+"""
+"""The command line, where one function never comes to its end."""
+
+
+def end(arguments: list[str], module: str, name: str, sign: signal.Signals) -> int:
+    """Start a command, send it the signal in the middle of that function, and return how it ended."""
+    program = [sys.executable, "-c", _HELD_UP.format(module=module, name=name), *arguments]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "at work\n"
+        process.send_signal(sign)
+        return process.wait(60)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    log = SqliteEventLog(folder / "log.db", now=BEGIN)
+    Journal(log).record(1, Created(type="noop"))
+    log.close()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "name"),
+    [
+        (["backup"], "tasktrail.backups.backup", "copy_log"),
+        (["log", "export", "--out"], "tasktrail.exports.file", "write_rows"),
+    ],
+)
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_nothing_half_written_stays(
+    tmp_path: Path, data: Path, command: list[str], module: str, name: str, sign: signal.Signals
+) -> None:
+    place = tmp_path / "copies"
+    place.mkdir()
+    code = end(["--data", str(data), *command, str(place / "copy")], module, name, sign)
+    assert code == (INTERRUPTED if sign == signal.SIGINT else -sign)
+    assert list(place.iterdir()) == []
