@@ -20,12 +20,21 @@ Said: TypeAlias = dict[str, dict[str, str]]
 """Name of a track, such as `audio 2`, or `format`, `chapter 1`, `program 1` → key → value."""
 
 
+_EMPTY = 2
+"""Bytes of a packet of mov_text that fills a gap."""
+
+
 def probe(path: Path) -> Said:
     """All that ffprobe says of a file. Raises CalledProcessError."""
     show = ("-show_format", "-show_streams", "-show_chapters", "-show_programs", "-count_packets")
     command = ["ffprobe", "-v", "error", *show, "-of", "json", str(path)]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=120).stdout)
     said: Said = {"format": _flat(found["format"])}
+    if any(stream.get("codec_type") == "subtitle" for stream in found["streams"]):
+        shown = _first_shown(path)
+        for stream in found["streams"]:
+            if stream.get("codec_type") == "subtitle":
+                stream["start_time"] = shown.get(stream["index"])
     counts: dict[str, int] = {}
     named = [(_kind(stream), stream) for stream in found["streams"]]
     named += [("chapter", chapter) for chapter in found["chapters"]]
@@ -35,6 +44,17 @@ def probe(path: Path) -> Said:
         said[f"{kind} {counts[kind]}"] = _flat(parts)
     set_distances(said)
     return said
+
+
+def _first_shown(path: Path) -> dict[int, str]:
+    """Number of each track of subtitles → when its first line is shown. Ffprobe says when the file begins."""
+    command = ["ffprobe", "-v", "error", "-select_streams", "s", "-show_entries", "packet=stream_index,pts_time,size"]
+    said = subprocess.run([*command, "-of", "json", str(path)], check=True, capture_output=True, timeout=120).stdout
+    first: dict[int, str] = {}
+    for packet in json.loads(said)["packets"]:
+        if "pts_time" in packet and int(packet["size"]) > _EMPTY:
+            first.setdefault(packet["stream_index"], packet["pts_time"])
+    return first
 
 
 def _kind(stream: dict[str, Any]) -> str:
@@ -190,6 +210,13 @@ def _near(slack: float) -> Holds:
         return (pair := difference.numbers) is not None and abs(pair[0] - pair[1]) <= slack
 
     return holds
+
+
+def _shown_later(difference: Difference) -> bool:
+    if difference.case.before["format"].get("format_name") != "avi":
+        return False
+    frames = 1 + int(difference.of("has_b_frames") or 0)
+    return _near(SYNC + float(frames / Fraction(difference.of("avg_frame_rate"))))(difference)
 
 
 def _noted(pattern: str) -> Holds:
@@ -390,6 +417,7 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
     ("*", "side_data_list CPB properties *", "the encoder's buffers", _always),
     # --- when ---
     ("*", "begins|ends", f"within {SYNC} s: packets, and the ticks of the container's clock", _near(SYNC)),
+    ("video", "begins", "an avi says when its first picture is decoded, not when it is shown", _shown_later),
     ("*", "duration", "within 0.1 s: the last packet of sound, and ticks", _near(0.1)),
     (
         "*",
@@ -617,6 +645,18 @@ TABLE: tuple[tuple[str, str, str, Holds], ...] = (
             in (
                 difference.of("disposition hearing_impaired"),
                 difference.of("disposition hearing_impaired", after=True),
+            )
+        ),
+    ),
+    (
+        "audio",
+        "disposition descriptions",
+        "in mp4, sound for who cannot see describes the picture",
+        lambda difference: (
+            "1"
+            in (
+                difference.of("disposition visual_impaired"),
+                difference.of("disposition visual_impaired", after=True),
             )
         ),
     ),
