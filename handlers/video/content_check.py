@@ -12,6 +12,7 @@ from av.stream import Disposition
 
 from ...events.counted import counted, plural
 from ..contract import Unusable
+from .frames import SILENT
 from .opening import as_fraction, decoded, is_input_fault, tolerant
 
 _SLACK = 0.5
@@ -32,8 +33,8 @@ class Content(msgspec.Struct):
     covers: int = 0
     bad: int = 0
     """Packets that cannot be decoded."""
-    end_lost: bool = False
-    """Several threads have lost pictures at the end, behind one that cannot be decoded."""
+    doubtful: bool = False
+    """Something cannot be decoded, of which several threads tell too little: one has to look."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,8 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
     found.subtitles = len(container.streams.subtitles)
     found.attachments = len(container.streams.attachments)
     seconds = {stream.index: 0.0 for stream in container.streams.audio}
-    first = last = given = None
+    first = last = None
+    awaited = set[Any]()
     for stream in moving:
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
@@ -70,30 +72,37 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
     ends: list[Any] = [(stream, None) for stream in tracks]
     packets = ((packet.stream, packet) for packet in tolerant(container.demux(tracks)) if packet.size)
     for stream, packet in chain(packets, ends):
-        if packet is not None and stream in moving and packet.pts is not None:
-            moment = float(packet.pts * as_fraction(packet.time_base))
-            given = moment if given is None else max(given, moment)
+        due = None
+        if packet is not None and stream in moving and packet.pts is not None and not packet.is_discard:
+            due = packet.pts * as_fraction(packet.time_base)
+            awaited.add(due)
         try:
             frames = decoded(stream.decode, packet)
         except av.error.FFmpegError as error:
+            if stream in moving and threads != 1:
+                return Content(doubtful=True)
             if not is_input_fault(error):
                 raise
             found.bad += packet is not None
+            awaited.discard(due)
             continue
         for frame in frames:
             if stream.type == "video":
                 found.pictures += 1
                 if frame.pts is not None:
-                    moment = float(frame.pts * as_fraction(frame.time_base))
+                    moment = frame.pts * as_fraction(frame.time_base)
+                    awaited.discard(moment)
                     first = moment if first is None else min(first, moment)
                     last = moment if last is None else max(last, moment)
-                    tick(moment)
+                    tick(float(moment))
             elif frame.sample_rate:
                 seconds[stream.index] += frame.samples / frame.sample_rate
                 if not moving:
                     tick(seconds[stream.index])
-    found.end_lost = threads != 1 and given is not None and (last is None or last < given)
-    found.picture_seconds = (last or 0.0) - (first or 0.0)
+    if moving and first is not None and moving[0].codec_context.codec.canonical_name in SILENT:
+        found.bad += sum(moment > first for moment in awaited)
+    found.doubtful = threads != 1 and any(last is None or moment > last for moment in awaited)
+    found.picture_seconds = float((last or 0) - (first or 0))
     found.sounds = tuple(seconds.values())
     return found
 
@@ -146,7 +155,7 @@ def compare_contents(
 def _content_in(path: Path, opener: Callable[[Path], Any], tick: Callable[[float], None]) -> Content:
     with opener(path) as container:
         found = content_of(container, tick)
-    if found.end_lost:
+    if found.doubtful:
         with opener(path) as container:
             return content_of(container, tick, threads=1)
     return found

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from heapq import heappop, heappush
 from itertools import chain
 
 import av
@@ -21,6 +22,10 @@ _STEP_BACK = 5
 """Seconds; doubled each time. Near the end of a transport stream a seek may find no frame at all."""
 _TOLERATED = 50
 """Undecodable packets and missing frames that are always tolerated; beyond that, one in four."""
+SILENT = ("av1", "hevc")
+"""Codecs with a frame in each packet, of which decoders leave out what they cannot decode without a word."""
+_GAP = 1.5
+"""Frames from one to the next, from which on one is missing."""
 
 
 class UndecodableError(ValueError):
@@ -45,37 +50,37 @@ class DecodePass:
         self.tick = tick
         self._before = before
         self.refused: set[int] = set()
-        """The moments of packets that the decoder refused."""
+        """The moments of packets that the decoder refused, or left out."""
         self.begin()
 
-    def begin(self, good: int = 0) -> None:
-        """Count from what was decoded before: a way that a seek led to the wrong place does not count."""
+    def begin(self, since: int | None = None, good: int = 0, bad: int = 0) -> None:
+        """Count what is later than `since`, from these on: a way that a seek led to the wrong place does not count."""
+        self._since = since
         self.good = good
         """Packets that were decoded."""
-        self.bad = 0
-        """Packets that the decoder refused."""
-        self.furthest: int | None = None
-        """The latest moment of a packet."""
+        self.bad = bad
+        """Packets that the decoder refused, or left out."""
 
     def take(self, moment: int | None) -> None:
-        """Note a packet that is given to the decoder."""
-        if moment is not None and (self.furthest is None or moment > self.furthest):
-            self.furthest = moment
+        """Count a packet that the decoder took."""
+        self.good += self._since is None or moment is None or moment > self._since
 
     def refuse(self, name: str, decoder: str, error: FFmpegError, moment: int | None) -> None:
-        """Count a packet that the decoder refused.
-
-        Raises:
-            UndecodableError: they are too many.
-            _OneThreadError: with several threads it may have been another packet.
-        """
-        if self.threads != 1:
-            raise _OneThreadError
-        self.bad += 1
+        """Count a packet that the decoder refused. Raises UndecodableError when they are too many."""
         if moment is not None:
             self.refused.add(moment)
+        self.bad += 1
         if beyond_use(self.bad, self._before + self.good):
             raise undecodable(name, decoder, self.bad, self.good, f" ({error_text(error)})") from error
+
+    def leave_out(self, name: str, decoder: str, moment: int) -> None:
+        """Count a packet that the decoder took, and made nothing of. Raises UndecodableError when they are too many."""
+        if moment in self.refused:
+            return
+        self.refused.add(moment)
+        self.good, self.bad = self.good - 1, self.bad + 1
+        if beyond_use(self.bad, self._before + self.good):
+            raise undecodable(name, decoder, self.bad, self.good)
 
 
 def undecodable(name: str, decoder: str, bad: int, good: int, said: str = "") -> UndecodableError:
@@ -103,21 +108,22 @@ def frames_after(
         UndecodableError: too many packets cannot be decoded.
     """
     reading = reading or DecodePass()
+    came = 0
     try:
         for found, frame in _frames_after(source, moment, reading):
-            moment = found
+            moment, came = found, came + 1
             yield found, frame
     except _OneThreadError:
         reading.threads = 1
-        yield from _frames_after(source, moment, reading, reading.good)
+        yield from _frames_after(source, moment, reading, came, reading.bad)
 
 
 def _frames_after(
-    source: VideoSource, moment: int | None, reading: DecodePass, good: int = 0
+    source: VideoSource, moment: int | None, reading: DecodePass, good: int = 0, bad: int = 0
 ) -> Iterator[tuple[int, VideoFrame]]:
     for target in _seek_targets(source, moment):
         reached = False
-        reading.begin(good)
+        reading.begin(moment, good, bad)
         for found, frame in _prepared(source, target, reading):
             reading.tick()
             early = target is not None and not reached and moment is not None and found > moment
@@ -163,16 +169,57 @@ def _decode(source: VideoSource, target: int | None, reading: DecodePass) -> Ite
             return
         packets = packets_of(container, stream, from_key=target is not None)
         last: int | None = None
-        for frame in _tolerant(source, stream, packets, reading):
+        awaited = _Awaited(source)
+        for frame in _tolerant(source, stream, awaited.of(packets), reading):
             moment = _moment(source, frame)
             if moment is None and source.clock == "dts" and last is not None:
                 # The last frames come out when no packet is left to lend them its time.
                 moment = last + max(1, round(1 / (source.rate * source.time_base)))
             if moment is not None:
                 last = moment
+                for missing in awaited.missing_before(moment):
+                    reading.leave_out(source.path.name, source.codec, missing)
                 yield moment, frame
-    if reading.threads != 1 and reading.furthest is not None and (last is None or last < reading.furthest):
-        raise _OneThreadError
+        rest = awaited.rest()
+        if rest and reading.threads != 1:
+            raise _OneThreadError
+        for missing in rest if awaited.is_silent else ():
+            reading.leave_out(source.path.name, source.codec, missing)
+
+
+class _Awaited:
+    """The moments of packets of which no frame has come out yet."""
+
+    def __init__(self, source: VideoSource) -> None:
+        self.is_silent = source.codec in SILENT and source.clock == "pts"
+        """Whether what has no frame in the end was left out."""
+        self._source = source
+        self._moments: list[int] = []
+        self._last: int | None = None
+
+    def of(self, packets: Iterator["av.Packet[VideoStream]"]) -> Iterator["av.Packet[VideoStream]"]:
+        """The same packets; as each is given away, its frame is awaited."""
+        for packet in packets:
+            moment = _moment(self._source, packet)
+            if moment is not None and not packet.is_discard:
+                heappush(self._moments, moment)
+            yield packet
+
+    def missing_before(self, moment: int) -> list[int]:
+        """What a silent decoder has left out between the frame before and the one of this moment."""
+        last, self._last = self._last, moment
+        passed = []
+        while self._moments and self._moments[0] <= moment:
+            passed.append(heappop(self._moments))
+        if last is None or not self.is_silent:
+            return []
+        # A packet may have a hidden picture, which leaves no gap.
+        gap = (moment - last) * self._source.time_base * self._source.rate > _GAP
+        return [each for each in passed if last < each < moment] if gap else []
+
+    def rest(self) -> list[int]:
+        """What is still awaited behind the last frame."""
+        return [each for each in self._moments if self._last is None or each > self._last]
 
 
 def _moment(source: VideoSource, timed: "VideoFrame | av.Packet[VideoStream]") -> int | None:
@@ -186,16 +233,17 @@ def _tolerant(
     """Decode, and tolerate some damage."""
     decoder = stream.codec_context.codec.name  # it is lost with PyAV 19 where it cannot be begun
     for packet in chain(packets, [None]):
-        moment = None if packet is None else _moment(source, packet)
-        reading.take(moment)
         try:
             frames = decoded(stream.decode, packet)
         except av.error.FFmpegError as error:
+            if reading.threads != 1:  # it may mean another packet, and dav1d then says that there is no memory
+                raise _OneThreadError from error
             if not is_input_fault(error):
                 raise
-            reading.refuse(source.path.name, decoder, error, moment)
+            reading.refuse(source.path.name, decoder, error, None if packet is None else _moment(source, packet))
             continue
-        reading.good += 1
+        if packet is not None:
+            reading.take(_moment(source, packet))
         yield from frames
 
 
@@ -262,23 +310,39 @@ def _ready(graph: Graph, moments: deque[int]) -> Iterator[tuple[int, VideoFrame]
 def keyframes_of(source: VideoSource) -> Iterator[tuple[int, VideoFrame]]:
     """All keyframes that can be decoded, with their moments, strictly rising."""
     last: int | None = None
+    try:
+        for last, frame in _keyframes(source, 0):
+            yield last, frame
+    except _OneThreadError:
+        for moment, frame in _keyframes(source, 1):
+            if last is None or moment > last:
+                yield moment, frame
+
+
+def _keyframes(source: VideoSource, threads: int) -> Iterator[tuple[int, VideoFrame]]:
+    last: int | None = None
+    awaited = _Awaited(source)
     with open_input(source.path) as container:
-        stream = picture_stream(container, source.path.name)
+        stream = picture_stream(container, source.path.name, threads)
         stream.codec_context.skip_frame = "NONKEY"
-        for packet in chain(packets_of(container, stream), [None]):
-            if packet is not None and not packet.is_keyframe:
-                continue
+        packets = (packet for packet in packets_of(container, stream) if packet.is_keyframe)
+        for packet in chain(awaited.of(packets), [None]):
             try:
                 frames = decoded(stream.decode, packet)
             except av.error.FFmpegError as error:
+                if threads != 1:
+                    raise _OneThreadError from error
                 if not is_input_fault(error):
                     raise
                 continue
             for frame in frames:
-                moment = frame.pts if source.clock == "pts" else frame.dts
+                moment = _moment(source, frame)
                 if moment is not None and (last is None or moment > last):
                     last = moment
+                    awaited.missing_before(moment)
                     yield moment, frame
+        if threads != 1 and awaited.rest():
+            raise _OneThreadError
 
 
 # --- Frames at chosen moments ---

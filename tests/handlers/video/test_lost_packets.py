@@ -1,5 +1,6 @@
 """What of a damaged film cannot be decoded is left out, and told."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ import pytest
 from conversions import SOURCES, at_checkpoint
 
 from tasktrail.handlers import Finished
-from tasktrail.handlers.video.content_check import content_of
-from tasktrail.handlers.video.frames import DecodePass, frames_after
+from tasktrail.handlers.video.content_check import Wanted, compare_contents, content_of
+from tasktrail.handlers.video.frames import DecodePass, UndecodableError, frames_after
 from tasktrail.handlers.video.opening import open_input
 from tasktrail.handlers.video.source import read_source
 
@@ -89,6 +90,44 @@ def test_a_resume_tells_what_was_lost_before_it(
         assert notes_of(convert(at_checkpoint(whole, number, tmp_path / f"from{number}"))) == told
 
 
+SILENT: dict[str, dict[str, Any]] = {
+    "av1": {"suffix": ".mp4", "codec": "libsvtav1", "options": {"preset": "12", "g": "25"}},
+    "hevc": {"codec": "libx265", "options": {"x265-params": "keyint=25:open-gop=0:log-level=none"}},
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+@pytest.mark.parametrize("codec", SILENT)
+def test_what_a_decoder_leaves_out_without_a_word_is_counted(
+    codec: str, threads: int, clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    """Of a keyframe that is lost, all up to the next one are."""
+    source = read_source(damage(clips(audio="", **SILENT[codec]), picture=[50, 99]))
+    reading = DecodePass(threads)
+    frames = len(list(frames_after(source, None, reading)))
+    assert frames < 98
+    assert len(reading.refused) == reading.bad == 100 - frames
+    assert reading.good == frames
+
+
+@pytest.mark.parametrize("codec", SILENT)
+def test_a_film_of_which_a_decoder_leaves_too_much_out_fails_by_name(
+    codec: str, clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    film = damage(clips(audio="", seconds=12, **SILENT[codec]), picture=range(25, 300, 25))
+    with pytest.raises(UndecodableError, match=r"of \d+ packets the decoder \w+ refused \d+"):
+        list(frames_after(read_source(film), None, DecodePass(2)))
+
+
+@pytest.mark.parametrize("codec", SILENT)
+def test_an_original_of_which_a_decoder_leaves_something_out_is_known(
+    codec: str, clips: Callable[..., Path], damage: Callable[..., Path]
+) -> None:
+    film = clips(audio="", **SILENT[codec])
+    said = compare_contents(damage(film, picture=[50]), film, open_input, Wanted(seconds=4.0), lambda *_: None)
+    assert re.fullmatch(r"\d+ packets of the original cannot be decoded, and are not in the result", said)
+
+
 @pytest.mark.parametrize("threads", [2, 4, 16])
 @pytest.mark.parametrize("lost", [{20}, {90}, {97}, {99}, {96, 97}])
 def test_threads_lose_no_frame_behind_what_cannot_be_decoded(
@@ -111,4 +150,4 @@ def test_a_sound_film_is_read_by_several_threads_to_its_end(name: str, clips: Ca
     assert list(frames_after(read_source(clips(**SOURCES[name])), None, reading))
     assert reading.threads == 4
     with open_input(clips(**SOURCES[name])) as container:
-        assert not content_of(container, lambda _seconds: None, 4).end_lost
+        assert not content_of(container, lambda _seconds: None, 4).doubtful
